@@ -1,0 +1,154 @@
+"""The port for what runs instances (design.md §6): Docker on one host, later Swarm; fakes live under tests/."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from services.spec import Healthcheck, Logging, Resources, VolumeMount
+
+ContainerState = Literal["created", "running", "exited"]
+"""Docker's other words are folded: paused and restarting are `running`, dead and removing are `exited`."""
+
+
+class EngineError(Exception):
+    """The engine refused; the message holds its own words.
+
+    `reason` is the deployment's machine-readable reason. `transient` ones (the engine does not answer) are tried again.
+    """
+
+    def __init__(self, message: str, *, reason: str = "engine_error", transient: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.transient = transient
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image that the engine has. `healthcheck` is its HEALTHCHECK's test, when it has one."""
+
+    id: str
+    reference: str
+    exposed_ports: tuple[int, ...] = ()
+    healthcheck: tuple[str, ...] | None = None
+    healthcheck_settings: Mapping[str, float] = field(default_factory=dict)
+    """Of the image's HEALTHCHECK, in seconds: interval, timeout, start_period; and retries."""
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """All that the engine needs to make one container. Sizes in bytes, times in seconds.
+
+    Its container is named `<SLUICE_NAME>-<id>` and labelled with owner, service, revision, deployment, slot and hash.
+    """
+
+    id: str
+    service: str
+    revision: int
+    deployment: int
+    slot: int
+    hash: str
+    image_id: str
+    address: str
+    port: int | None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    working_dir: str | None = None
+    user: str | None = None
+    healthcheck: Healthcheck | None = None
+    """Handed to the engine only when it has a `test`."""
+    resources: Resources | None = None
+    volumes: tuple[VolumeMount, ...] = ()
+    networks: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    logging: Logging = field(default_factory=Logging)
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Name → address, for `links`."""
+    stop_signal: str | None = None
+
+
+@dataclass(frozen=True)
+class ContainerView:
+    """One container of ours as the engine reports it, selected by label, never by name."""
+
+    instance: str
+    service: str
+    revision: int
+    deployment: int
+    slot: int
+    hash: str
+    container_id: str
+    state: ContainerState
+    started_at: str
+    """The engine's own text; with the container's id it names one start."""
+    address: str | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    health: Literal["none", "starting", "healthy", "unhealthy"] = "none"
+    """The engine's judgement by the container's own HEALTHCHECK."""
+    kept: bool = False
+    """Its restart policy is `always`: it has been admitted once."""
+
+    @property
+    def start(self) -> str:
+        return f"{self.container_id}@{self.started_at}"
+
+
+@dataclass(frozen=True)
+class EngineEvent:
+    """`start`, `die` and `destroy` of a container of ours, `health` when its own check changed its mind, and
+    `reconnected` (no instance) after the stream broke: whatever happened meanwhile must be observed."""
+
+    kind: Literal["start", "die", "destroy", "health", "reconnected"]
+    service: str = ""
+    instance: str = ""
+    container_id: str = ""
+    start: str = ""
+    """For `die`: the start that died, as ContainerView.start."""
+    exit_code: int | None = None
+
+
+class Engine(Protocol):
+    """Makes and watches instances. Every call is idempotent and raises EngineError."""
+
+    async def ping(self) -> Mapping[str, Any]:
+        """Version facts: version, api_version, node (host name)."""
+
+    async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
+        """Pull with the operator's credentials, or with `auth` (the text of an X-Registry-Auth header).
+
+        An image that cannot be pulled but is there already is used as it is. Else EngineError `image_pull_failed`.
+        """
+
+    async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the named networks that do not exist."""
+
+    async def start(self, spec: InstanceSpec) -> ContainerView:
+        """Make and start its container, restart policy `no`. One that is already there with the same owner and hash is it.
+
+        EngineError: `no_capacity` (memory, ports, more than 900 instances), `engine_error`.
+        """
+
+    async def keep(self, instance: str) -> None:
+        """Restart policy `always` from now on: it has been admitted."""
+
+    async def observe(self, service: str | None = None) -> list[ContainerView]:
+        """All containers of ours, of one service or of all, whatever their state."""
+
+    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+        """Stop signal, then SIGKILL after `grace` seconds; returns how it ended, None when it has gone."""
+
+    async def remove(self, instance: str) -> None:
+        """Remove a container that has stopped. Gone already is success. Its anonymous volumes go with it."""
+
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> str:
+        """The last `tail` lines of both streams."""
+
+    def follow_logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> AsyncIterator[str]:
+        """Lines as they come; ends with the container."""
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Never ends by itself; reconnects, and says `reconnected` first thing and whenever it did."""

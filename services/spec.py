@@ -1,0 +1,234 @@
+"""What a service is: the spec of api.md, field by field, with its defaults and the bounds that keep input harmless."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from services.units import Duration, PositiveDuration, Size
+
+SERVICE_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+"""A DNS label of at most 40 characters that begins with a letter."""
+
+ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, max_length=40)]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+_Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*\Z")]
+_EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*\Z", max_length=256)]
+_HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", max_length=128)]
+_HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*\Z", max_length=1024)]
+_LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?\Z", max_length=256)]
+_NetworkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z", max_length=128)]
+_Path = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*\Z", max_length=512)]
+_CheckPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*\Z", max_length=512)]
+_Host = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\Z", max_length=253, to_lower=True
+    ),
+]
+_ImageReference = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-/:@]*\Z", max_length=512, min_length=1)
+]
+
+
+def _environment_value(value: Any) -> Any:
+    """Compose writes numbers and booleans bare; a container's environment is text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) and math.isfinite(value) else value
+
+
+_EnvironmentValue = Annotated[
+    str, BeforeValidator(_environment_value), StringConstraints(max_length=131_072, pattern=r"^[^\x00]*\Z")
+]
+
+
+def _count_or_percent(value: Any) -> Any:
+    percent = isinstance(value, str) and re.fullmatch(r"\d{1,3}%", value) and int(value[:-1]) <= 100
+    count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100
+    if not percent and not count:
+        raise ValueError('must be a count from 0 to 100 or a percentage such as "25%"')
+    return value
+
+
+CountOrPercent = Annotated[int | str, AfterValidator(_count_or_percent)]
+
+
+class _Part(BaseModel):
+    """Unknown fields are refused: a typo never deploys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Route(_Part):
+    """Requests to `host` (any, when null) under `path_prefix` go to the service, without the prefix when it is stripped."""
+
+    host: _Host | None = None
+    path_prefix: _Path = "/"
+    strip_prefix: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What must be unique in the gateway. `/a` and `/a/` are one."""
+        return self.host or "*", self.path_prefix.rstrip("/") + "/"
+
+
+class Healthcheck(_Part):
+    """How an instance shows that it is ready: by HTTP (the default), `tcp`, the container's own `test`, or not at all."""
+
+    path: _CheckPath | None = None
+    port: Port | None = None
+    headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict, max_length=32)
+    expect_json: dict[_Text, Any] | None = Field(default=None, max_length=32)
+    tcp: bool = False
+    test: list[_Text] | None = Field(default=None, min_length=1, max_length=64)
+    disable: bool = False
+    any_below_500: bool = Field(default=False, exclude=True, repr=False)
+    """Set by Sluice alone for a service that names no check: any answer below 500 is healthy."""
+    interval: PositiveDuration = 1
+    timeout: PositiveDuration = 2
+    retries: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
+    start_period: Duration = 60
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = [self.path is not None, self.tcp, self.test is not None, self.disable]
+        if sum(ways) > 1:
+            raise ValueError("give one of path, tcp, test and disable")
+        if self.path is None and (self.expect_json is not None or self.headers):
+            raise ValueError("headers and expect_json need a path")
+        if self.test is not None and self.test[0] not in ("CMD", "CMD-SHELL"):
+            raise ValueError('test must begin with "CMD" or "CMD-SHELL"')
+        return self
+
+
+class Resources(_Part):
+    """Limits of one instance: `cpus` in cores, `memory` in bytes, `pids` a count."""
+
+    cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
+    memory: Annotated[Size, Field(ge=6 * 1024**2)] | None = None
+    pids: Annotated[int, Field(ge=1, le=4_194_304, strict=True)] | None = None
+
+
+class VolumeMount(_Part):
+    """A named volume, a host path (under the operator's allowed roots), or a tmpfs."""
+
+    type: Literal["volume", "bind", "tmpfs"] = "volume"
+    source: Annotated[str, StringConstraints(max_length=512, pattern=r"^[A-Za-z0-9/][A-Za-z0-9_./\-]*\Z")] | None = None
+    target: Annotated[str, StringConstraints(max_length=512, pattern=r"^/[^\x00:\n\r]*\Z")]
+    read_only: bool = False
+    shared: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        """Compose's `source:target[:ro|rw]`."""
+        if not isinstance(value, str):
+            return value
+        parts = value.split(":")
+        if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
+            raise ValueError('must be "source:target", "source:target:ro", or the long form')
+        kind = "bind" if parts[0].startswith(("/", ".", "~")) else "volume"
+        return {"type": kind, "source": parts[0], "target": parts[1], "read_only": parts[2:] == ["ro"]}
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> Self:
+        if self.type != "tmpfs" and not self.source:
+            raise ValueError("needs a source")
+        if self.type == "bind" and (not (self.source or "").startswith("/") or ".." in (self.source or "").split("/")):
+            raise ValueError('a host path must be absolute and without ".."')
+        if self.type == "volume" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", self.source or ""):
+            raise ValueError("a volume's name has letters, digits, '_', '.' and '-' only")
+        return self
+
+    @property
+    def writable_alone(self) -> bool:
+        """Two instances must never write it at once."""
+        return self.type != "tmpfs" and not self.read_only and not self.shared
+
+
+class Logging(_Part):
+    """The engine's log driver; json-file with three files of 10 MB unless said otherwise."""
+
+    driver: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}\Z")] = "json-file"
+    options: dict[_LabelName, _Text] = Field(
+        default_factory=lambda: {"max-size": "10m", "max-file": "3"}, max_length=32
+    )
+
+
+class SpecFields(_Part):
+    """The fields of the spec but `profiles`: what a profile may override as well."""
+
+    image: _ImageReference | None = None
+    port: Port | None = None
+    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
+    command: list[_Text] | None = Field(default=None, max_length=256)
+    entrypoint: list[_Text] | None = Field(default=None, max_length=256)
+    working_dir: Annotated[str, StringConstraints(pattern=r"^/[^\x00\n\r]*\Z", max_length=1024)] | None = None
+    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]+(:[A-Za-z0-9_.\-]+)?\Z", max_length=128)] | None = None
+    environment: dict[_EnvironmentName, _EnvironmentValue] = Field(default_factory=dict, max_length=1000)
+    healthcheck: Healthcheck | None = None
+    routes: list[Route] = Field(default_factory=list, max_length=100)
+    links: list[ServiceName] = Field(default_factory=list, max_length=100)
+    resources: Resources | None = None
+    volumes: list[VolumeMount] = Field(default_factory=list, max_length=64)
+    networks: list[_NetworkName] = Field(default_factory=list, max_length=16)
+    labels: dict[_LabelName, _Text] = Field(default_factory=dict, max_length=100)
+    logging: Logging = Field(default_factory=Logging)
+    stop_signal: Annotated[str, StringConstraints(pattern=r"^(SIG)?[A-Z0-9+\-]{1,12}\Z")] | None = None
+    stop_grace_period: Duration = 30
+    drain_timeout: Duration = 30
+    request_timeout: PositiveDuration = 60
+    tunnel_timeout: PositiveDuration = 3600
+    upstream_keepalive: bool = True
+    queue_timeout: Duration = 10
+    retry_with_idempotency_key: bool = False
+    strategy: Literal["rolling", "recreate"] = "rolling"
+    max_surge: CountOrPercent = "100%"
+    max_unavailable: CountOrPercent = 0
+    min_ready_seconds: Duration = 0
+    progress_deadline_seconds: PositiveDuration = 300
+    failure_action: Literal["rollback", "pause"] = "rollback"
+    on_conflict: Literal["supersede", "reject", "queue"] = "supersede"
+    revision_history_limit: Annotated[int, Field(ge=1, le=100, strict=True)] = 10
+
+
+class ServiceSpec(SpecFields):
+    """A whole spec. `port` given as null is a worker; not given at all is the image's only EXPOSEd port."""
+
+    profiles: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}\Z")], SpecFields] = Field(
+        default_factory=dict, max_length=32
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if _is_zero(self.max_surge) and _is_zero(self.max_unavailable) and self.strategy == "rolling":
+            raise ValueError("max_surge and max_unavailable cannot both be 0")
+        if self.progress_deadline_seconds <= self.min_ready_seconds:
+            raise ValueError("progress_deadline_seconds must be greater than min_ready_seconds")
+        keys = [route.key for route in self.routes]
+        if len(set(keys)) != len(keys):
+            raise ValueError("routes must differ in host or path_prefix")
+        if any(label == "sluice" or label.startswith("sluice.") for label in self.labels):
+            raise ValueError('labels that begin with "sluice." are Sluice\'s own')
+        return self
+
+    @property
+    def recreates(self) -> bool:
+        """Old instances go before new ones come: asked for, or needed by a volume that two must not write at once."""
+        return self.strategy == "recreate" or any(volume.writable_alone for volume in self.volumes)
+
+
+def count_of(value: int | str, replicas: int, *, up: bool) -> int:
+    """A count, or a percentage of `replicas` rounded up or down (Kubernetes' rule: surge up, unavailable down)."""
+    if isinstance(value, int):
+        return value
+    exact = replicas * int(value[:-1]) / 100
+    return math.ceil(exact) if up else math.floor(exact)
+
+
+def _is_zero(value: int | str) -> bool:
+    return value in (0, "0%")

@@ -1,0 +1,43 @@
+"""Durations and sizes as people write them (Compose's forms), as the numbers that the code works with."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+_DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?")
+_SIZE = re.compile(r"(?P<n>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)b?", re.IGNORECASE)
+_FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+MAX_SECONDS = 7 * 24 * 3600.0
+
+
+def duration(value: Any) -> float:
+    """A number of seconds, or `"1m30s"`, `"250ms"` → seconds. ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError('must be a number of seconds or a duration such as "1m30s"')
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value) if 0 < len(value) <= 32 else None
+        if not match:
+            raise ValueError('must be a number of seconds or a duration such as "1m30s"')
+        hours, minutes, seconds, millis = (float(match[g] or 0) for g in ("h", "m", "s", "ms"))
+        value = hours * 3600 + minutes * 60 + seconds + millis / 1000
+    return float(value)
+
+
+def size(value: Any) -> int:
+    """A number of bytes, or `"256m"`, `"1.5gb"` → bytes. ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError('must be a number of bytes or a size such as "256m"')
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value) if len(value) <= 32 else None
+        if not match:
+            raise ValueError('must be a number of bytes or a size such as "256m"')
+        value = int(float(match["n"]) * _FACTOR[match["unit"].lower()])
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(duration), Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+PositiveDuration = Annotated[float, BeforeValidator(duration), Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(size), Field(gt=0, le=2**50)]
