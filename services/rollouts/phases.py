@@ -1,0 +1,67 @@
+"""A deployment's statuses, the one table of transitions between them, and what people may do in each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    PENDING = "pending"
+    PROGRESSING = "progressing"
+    PAUSED = "paused"
+    ROLLING_BACK = "rolling_back"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+    ROLLBACK_FAILED = "rollback_failed"
+    SUPERSEDED = "superseded"
+
+
+class Kind(StrEnum):
+    DEPLOY = "deploy"
+    SCALE = "scale"
+    ROLLBACK = "rollback"
+    RESTART = "restart"
+    REMOVE = "remove"
+
+
+S = Status
+TERMINAL = frozenset({S.SUCCEEDED, S.FAILED, S.ROLLED_BACK, S.ABORTED, S.ROLLBACK_FAILED, S.SUPERSEDED})
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    S.PENDING: frozenset({S.PROGRESSING, S.SUCCEEDED, S.FAILED, S.ROLLED_BACK, S.ABORTED, S.SUPERSEDED}),
+    S.PROGRESSING: frozenset({S.PAUSED, S.SUCCEEDED, S.ROLLING_BACK, S.SUPERSEDED}),
+    S.PAUSED: frozenset({S.PROGRESSING, S.ROLLING_BACK, S.SUPERSEDED}),
+    S.ROLLING_BACK: frozenset({S.ROLLED_BACK, S.ABORTED, S.FAILED, S.ROLLBACK_FAILED, S.SUPERSEDED}),
+    **{status: frozenset() for status in TERMINAL},
+}
+ACTIONS: dict[Status, tuple[str, ...]] = {
+    S.PENDING: ("abort",),
+    S.PROGRESSING: ("pause", "abort"),
+    S.PAUSED: ("resume", "abort"),
+    S.ROLLING_BACK: (),
+    S.SUCCEEDED: (),
+    **{status: ("retry",) for status in TERMINAL - {S.SUCCEEDED}},
+}
+
+
+class NotInThatState(Exception):
+    """An action, or a transition, that the present status does not allow."""
+
+    def __init__(self, status: str, wanted: str) -> None:
+        allowed = ", ".join(ACTIONS[Status(status)]) or "nothing"
+        super().__init__(f"the deployment is {status}: {wanted} is not possible now; allowed: {allowed}")
+        self.status = status
+        self.wanted = wanted
+
+
+def check_transition(old: str, new: Status) -> None:
+    """NotInThatState unless the table allows it."""
+    if new not in TRANSITIONS[Status(old)]:
+        raise NotInThatState(old, new)
+
+
+def check_action(status: str, action: str) -> None:
+    """NotInThatState unless `action` is offered in `status`."""
+    if action not in ACTIONS[Status(status)]:
+        raise NotInThatState(status, action)

@@ -1,0 +1,45 @@
+"""Who asks, and what they are told when it cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who did it, for history and audit: `kind` is token, session or system; `remote` the client's address."""
+
+    kind: str
+    name: str
+    remote: str | None = None
+
+
+SYSTEM = Actor("system", "sluice")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An Idempotency-Key to be taken in the transaction that makes the deployment. `fingerprint`: of method, path, body."""
+
+    token: int
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class FieldError:
+    field: str
+    message: str
+
+
+@dataclass
+class Refusal(Exception):
+    """A request that is refused: HTTP `status`, stable `code`, a sentence, and the fields that are wrong."""
+
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldError] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return self.detail

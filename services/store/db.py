@@ -1,0 +1,78 @@
+"""SQLite as design.md §8 says: one file in WAL, one writer that begins IMMEDIATE, a few readers, sync, used from threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from sqlalchemy import Engine, create_engine, event
+from sqlmodel import Session
+
+T = TypeVar("T")
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
+READERS = 4
+
+
+class Store:
+    """The database. `writing` and `reading` are whole transactions; no network call belongs inside one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = _engine(path, "BEGIN IMMEDIATE", pool_size=1)
+        self._reader = _engine(path, "BEGIN", pool_size=READERS)
+        self._writes = CapacityLimiter(1)
+        self._reads = CapacityLimiter(READERS)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One write transaction: committed at the end, rolled back on an exception. For sync code in a thread."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One consistent view."""
+        with Session(self._reader, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a write transaction in a thread; what it returns must not need the session any more."""
+
+        def transaction() -> T:
+            with self.writing() as session:
+                return work(session)
+
+        return await anyio.to_thread.run_sync(transaction, limiter=self._writes)
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a read transaction in a thread."""
+
+        def transaction() -> T:
+            with self.reading() as session:
+                return work(session)
+
+        return await anyio.to_thread.run_sync(transaction, limiter=self._reads)
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def _engine(path: Path, begin: str, *, pool_size: int) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", pool_size=pool_size, max_overflow=0, pool_timeout=30)
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin for us: it would begin DEFERRED
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

@@ -1,0 +1,41 @@
+"""The event log: append-only rows written in the transaction of what they tell, and a wake-up for who listens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from services.store.tables import Event
+
+
+class Listeners:
+    """Wakes everybody who waits for news; what the news is they read from the table."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """Call after the commit, from the event loop's thread."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    def next(self) -> asyncio.Event:
+        """Take this before reading the table, then wait on it: news in between is not missed."""
+        return self._event
+
+
+def record(session: Session, at: float, type: str, message: str = "", **fields: Any) -> Event:
+    """Append an event (`deployment`, `service`, `instance`, `data`, `actor_kind`, `actor_name`, `remote`)."""
+    event = Event(at=at, type=type, message=message, **fields)
+    session.add(event)
+    return event
+
+
+def since(session: Session, after: int, *, deployment: int | None = None, limit: int = 200) -> list[Event]:
+    """Events with a greater id than `after`, oldest first."""
+    query = select(Event).where(col(Event.id) > after).order_by(col(Event.id)).limit(limit)
+    if deployment is not None:
+        query = query.where(Event.deployment == deployment)
+    return list(session.exec(query))

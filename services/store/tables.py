@@ -1,0 +1,209 @@
+"""The tables. Times are seconds since the epoch (float); what the API shows is made of these by views.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, MetaData, text
+from sqlmodel import Field, SQLModel
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata: MetaData = SQLModel.metadata
+
+TERMINAL_SQL = "('succeeded','failed','rolled_back','aborted','rollback_failed','superseded')"
+
+
+def _json(default: Any) -> Any:
+    return Field(default_factory=default, sa_column=Column(JSON, nullable=False))
+
+
+def _json_or_null() -> Any:
+    return Field(default=None, sa_column=Column(JSON, nullable=True))
+
+
+class Meta(SQLModel, table=True):
+    """Single facts: the run's number, the subnet, the address handed out last."""
+
+    key: str = Field(primary_key=True)
+    value: str
+
+
+class Service(SQLModel, table=True):
+    """What people named; `revision` is the present one: that of the last deployment that succeeded."""
+
+    name: str = Field(primary_key=True)
+    replicas: int = 1
+    revision: int | None = None
+    next_revision: int = 1
+    internal_port: int = Field(unique=True)
+    removed: bool = False
+    created_at: float
+
+
+class Revision(SQLModel, table=True):
+    """An immutable snapshot. `spec` is the base; `effective` what base, profile and the requests over them came to."""
+
+    service: str = Field(primary_key=True, foreign_key="service.name")
+    number: int = Field(primary_key=True)
+    spec: dict[str, Any] = _json(dict)
+    profile: str | None = None
+    overrides: dict[str, Any] = _json(dict)
+    effective: dict[str, Any] = _json(dict)
+    image: str
+    image_id: str
+    port: int | None = None
+    hash: str
+    healthcheck: dict[str, Any] = _json(dict)
+    """As resolved: the spec's, else the image's, else any answer below 500."""
+    served: bool = False
+    next_instance: int = 1
+    deployment: int
+    created_at: float
+
+
+class Deployment(SQLModel, table=True):
+    __table_args__ = (
+        # at most one running deployment a service: the race ends in an IntegrityError, not in two rollouts
+        Index(
+            "ux_deployment_one_active",
+            "service",
+            unique=True,
+            sqlite_where=text("status IN ('progressing','paused','rolling_back')"),
+        ),
+        Index("ix_deployment_service_id", "service", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    service: str = Field(foreign_key="service.name")
+    kind: str
+    status: str = Field(default="pending", index=True)
+    reason: str | None = None
+    message: str = ""
+    body: dict[str, Any] = _json(dict)
+    """The request's spec fields, merged over the present spec when the deployment begins."""
+    mode: str = "merge"
+    profile_named: bool = False
+    """The request named a profile (null included); otherwise the present one stays."""
+    profile: str | None = None
+    on_conflict: str = "supersede"
+    revision: int | None = None
+    from_revision: int | None = None
+    replicas: int | None = None
+    from_replicas: int | None = None
+    strategy: str = "rolling"
+    failure_action: str = "rollback"
+    image: str | None = None
+    image_id: str | None = None
+    note: str | None = None
+    created_by_kind: str = "token"
+    created_by_name: str = ""
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    deadline_at: float | None = None
+    milestone: int = 0
+    run: int = 0
+    """The number of the run of Sluice that holds it; a write by an older run is refused."""
+    progress: dict[str, Any] = _json(dict)
+    traffic: list[dict[str, Any]] = _json(list)
+    warnings: list[dict[str, Any]] = _json(list)
+    """Each {code, message}."""
+    retry_of: int | None = None
+    superseded_by: int | None = None
+
+
+class Instance(SQLModel, table=True):
+    __table_args__ = (
+        Index("ix_instance_service_status", "service", "status"),
+        Index("ix_instance_deployment", "deployment"),
+    )
+
+    id: str = Field(primary_key=True)
+    service: str = Field(foreign_key="service.name")
+    revision: int
+    deployment: int
+    """The deployment in which it was born."""
+    slot: int
+    address: str
+    port: int | None = None
+    hash: str
+    status: str = "creating"
+    container_id: str | None = None
+    start: str | None = None
+    created_at: float
+    started_at: float | None = None
+    ready_at: float | None = None
+    admitted_at: float | None = None
+    leaving_at: float | None = None
+    """Since when it is on its way out; null while it is wanted."""
+    cut_at: float | None = None
+    stopped_at: float | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    last_probe: dict[str, Any] | None = _json_or_null()
+    failure: str | None = None
+    """Why it failed, as a sentence."""
+    failed_deployment: int | None = None
+    log_tail: str | None = None
+
+
+class Event(SQLModel, table=True):
+    """Append-only; feeds history, SSE and audit alike."""
+
+    __table_args__ = (Index("ix_event_deployment_id", "deployment", "id"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: float
+    type: str
+    message: str = ""
+    deployment: int | None = None
+    service: str | None = Field(default=None, index=True)
+    instance: str | None = None
+    data: dict[str, Any] = _json(dict)
+    actor_kind: str | None = Field(default=None, index=True)
+    """Set on what somebody did: those events are the audit."""
+    actor_name: str | None = None
+    remote: str | None = None
+
+
+class Token(SQLModel, table=True):
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    digest: str = Field(unique=True)
+    """HMAC-SHA256 of the token; the token itself is never stored."""
+    scope: str
+    created_at: float
+    expires_at: float | None = None
+    last_used_at: float | None = None
+    revoked_at: float | None = None
+
+
+class Session(SQLModel, table=True):
+    """A browser's session, and the one-time link that opens one (`kind` link or session)."""
+
+    digest: str = Field(primary_key=True)
+    kind: str
+    token: int = Field(foreign_key="token.id")
+    created_at: float
+    expires_at: float
+
+
+class IdempotencyKey(SQLModel, table=True):
+    key: str = Field(primary_key=True)
+    token: int = Field(primary_key=True)
+    fingerprint: str
+    """SHA-256 of method, path and body."""
+    deployment: int | None = None
+    answer: dict[str, Any] = _json(dict)
+    """For a POST that made no deployment: {status, body}."""
+    created_at: float = Field(index=True)
