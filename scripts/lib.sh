@@ -1,0 +1,17 @@
+# Shared by every script here: `. "$(dirname "$0")/lib.sh"`. Moves to the repository's top, sets the defaults, gives say and die.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\033[2m--\033[0m %s\n' "$*" >&2; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Installs Debian packages, on the machines that have apt.
+apt_install() {
+  command -v apt-get >/dev/null || die "Please install: $* (this machine has no apt-get)."
+  say "installing $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
