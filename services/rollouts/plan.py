@@ -40,8 +40,6 @@ class Target:
     replicas: int
     deployment: int | None = None
     """The running deployment; None in steady state."""
-    forward: bool = False
-    """Its own instances' failures end it; going back and steady state carry on."""
     paused: bool = False
     routed: bool = True
     """It has a port; a worker is ready when it runs, and is not drained."""
@@ -108,7 +106,9 @@ def plan(target: Target, world: Sequence[Seen], now: float) -> Plan:
     progress = _progress(target, wanted, unwanted, leaving)
     verdict = _failure(target, wanted, len(serving), now)
     steps = [step for seen in leaving for step in _leave(target, seen, now)]
-    if verdict is None and not target.paused:
+    if target.paused:
+        steps += _admit(target, [seen for seen in staying if seen.deployment != target.deployment], now)
+    elif verdict is None:
         steps += _replace_dead(target, staying, now)
         alive_wanted = [seen for seen in wanted if not seen.dead]
         recalled = _recall(target, leaving, alive_wanted)

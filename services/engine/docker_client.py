@@ -1,0 +1,119 @@
+"""The Docker SDK's clients: one to a thread at a time, and their exceptions as EngineError."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import anyio.to_thread
+import docker
+from anyio import CapacityLimiter
+from docker.errors import APIError, DockerException
+from requests.exceptions import RequestException
+
+from services.engine.port import EngineError
+
+T = TypeVar("T")
+CALL_TIMEOUT = 60
+"""Seconds that the engine may take over a call; a stop may take its grace besides."""
+_FULL = (
+    "port is already allocated",
+    "address already in use",
+    "exchange full",
+    "cannot allocate memory",
+    "out of memory",
+    "no space left on device",
+)
+
+
+class Clients:
+    """Lends clients. The SDK's are not safe between threads, and each asks the engine for its version when it is made.
+
+    Short calls share 16 threads of their own, so a slow engine cannot starve the API's. What waits for long (a stop's
+    grace, a pull, a stream) gets a thread to itself, which neither holds up short calls nor the end of the process.
+    """
+
+    def __init__(self, base_url: str | None = None, *, threads: int = 16) -> None:
+        self._base_url = base_url
+        self._idle: list[docker.APIClient] = []
+        self._limiter = CapacityLimiter(threads)
+
+    async def call(self, work: Callable[[docker.APIClient], T]) -> T:
+        """Run `work` with a client on a thread. EngineError for whatever the SDK raises."""
+        return await anyio.to_thread.run_sync(self._run, work, limiter=self._limiter)
+
+    async def call_long(self, work: Callable[[docker.APIClient], T]) -> T:
+        """As `call`, for what waits for long. Cancelled, it leaves the thread to finish alone."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: T | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+        def run() -> None:
+            try:
+                result, error = self._run(work), None
+            except BaseException as caught:
+                result, error = None, caught
+            post(loop, settle, result, error)
+
+        threading.Thread(target=run, name="engine call", daemon=True).start()
+        return await future
+
+    @contextmanager
+    def lent(self) -> Iterator[docker.APIClient]:
+        """A client for this thread alone. One that failed to reach the engine is not used again: after an upgrade the
+        version must be negotiated anew."""
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            client = self.new()
+        try:
+            yield client
+        except APIError:
+            self._idle.append(client)
+            raise
+        except BaseException:
+            client.close()
+            raise
+        self._idle.append(client)
+
+    def new(self) -> docker.APIClient:
+        """A client that the caller closes."""
+        return docker.APIClient(base_url=self._base_url, version="auto", timeout=CALL_TIMEOUT)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _run(self, work: Callable[[docker.APIClient], T]) -> T:
+        try:
+            with self.lent() as client:
+                return work(client)
+        except (DockerException, RequestException) as error:
+            raise engine_error(error) from error
+
+
+def post(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
+    """Call back in the loop's thread, unless the loop has gone."""
+    try:
+        loop.call_soon_threadsafe(callback, *arguments)
+    except RuntimeError:
+        return
+
+
+def engine_error(error: Exception, *, reason: str | None = None) -> EngineError:
+    """What the SDK raised, in the engine's own words. It is transient when the engine did not answer."""
+    if not isinstance(error, APIError):
+        return EngineError(f"The engine does not answer: {error}", reason="engine_error", transient=True)
+    words = str(error.explanation or error).strip()
+    full = any(sign in words.lower() for sign in _FULL)
+    return EngineError(words, reason=reason or ("no_capacity" if full else "engine_error"))

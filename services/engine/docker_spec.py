@@ -1,0 +1,165 @@
+"""Pure: what Sluice wants of a container in the engine's words, and what the engine says of one in Sluice's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.engine.port import ContainerState, ContainerView, ImageInfo, InstanceSpec
+from services.spec import Healthcheck, VolumeMount
+
+NAME, SERVICE, REVISION, DEPLOYMENT = "sluice.name", "sluice.service", "sluice.revision", "sluice.deployment"
+SLOT, HASH, INSTANCE, ROLE = "sluice.slot", "sluice.hash", "sluice.instance", "sluice.role"
+KEPT = {"Name": "always"}
+NOT_KEPT = {"Name": "no"}
+
+_NANO = 1_000_000_000
+_STATES: dict[str, ContainerState] = {
+    "created": "created",
+    "running": "running",
+    "paused": "running",
+    "restarting": "running",
+}
+
+
+def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
+    """The body of `POST /containers/create`. Extra networks are joined afterwards: old engines take one only."""
+    environment = spec.environment | {
+        "SLUICE_INSTANCE": spec.id,
+        "SLUICE_SLOT": str(spec.slot),
+        "SLUICE_SERVICE": spec.service,
+        "SLUICE_REVISION": str(spec.revision),
+    }
+    limits = spec.resources
+    host = {
+        "NetworkMode": network,
+        "RestartPolicy": NOT_KEPT,
+        "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},
+        "ExtraHosts": [f"{host}:{address}" for host, address in spec.hosts.items()],
+        "Mounts": [_mount(volume) for volume in spec.volumes],
+        "NanoCpus": round(limits.cpus * _NANO) if limits and limits.cpus else None,
+        "Memory": limits.memory if limits else None,
+        "PidsLimit": limits.pids if limits else None,
+    }
+    body = {
+        "Image": spec.image_id,
+        "Hostname": spec.id,
+        "Env": [f"{key}={value}" for key, value in environment.items()],
+        "Cmd": _list(spec.command),
+        "Entrypoint": _list(spec.entrypoint),
+        "WorkingDir": spec.working_dir,
+        "User": spec.user,
+        "StopSignal": spec.stop_signal,
+        "Healthcheck": _healthcheck(spec.healthcheck) if spec.healthcheck else None,
+        "Labels": spec.labels | labels_of(spec, name),
+        "HostConfig": _given(host),
+        "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": spec.address}}}},
+    }
+    return _given(body)
+
+
+def labels_of(spec: InstanceSpec, name: str) -> dict[str, str]:
+    return {
+        NAME: name,
+        SERVICE: spec.service,
+        REVISION: str(spec.revision),
+        DEPLOYMENT: str(spec.deployment),
+        SLOT: str(spec.slot),
+        HASH: spec.hash,
+        INSTANCE: spec.id,
+    }
+
+
+def view_of(found: Mapping[str, Any], name: str, network: str) -> ContainerView | None:
+    """A container's inspection as Sluice sees it; None when it is not an instance of the Sluice called `name`.
+
+    The labels decide. The container's name must agree with them, because `docker commit` copies labels into an image
+    and so into containers that nobody here made.
+    """
+    labels = found["Config"].get("Labels") or {}
+    instance = instance_of(labels, name)
+    if instance is None or found["Name"] != f"/{name}-{instance}":
+        return None
+    state = found["State"]
+    ours = (found["NetworkSettings"].get("Networks") or {}).get(network) or {}
+    folded = _STATES.get(state["Status"], "exited")
+    return ContainerView(
+        instance=instance,
+        service=labels[SERVICE],
+        revision=int(labels[REVISION]),
+        deployment=int(labels[DEPLOYMENT]),
+        slot=int(labels[SLOT]),
+        hash=labels[HASH],
+        container_id=found["Id"],
+        state=folded,
+        started_at=state["StartedAt"],
+        address=(ours.get("IPAMConfig") or {}).get("IPv4Address") or ours.get("IPAddress") or None,
+        exit_code=state["ExitCode"] if folded == "exited" else None,
+        oom_killed=bool(state.get("OOMKilled")),
+        restarts=int(found.get("RestartCount") or 0),
+        health=(state.get("Health") or {}).get("Status") or "none",
+        kept=found["HostConfig"]["RestartPolicy"]["Name"] == KEPT["Name"],
+    )
+
+
+def instance_of(labels: Mapping[str, str], name: str) -> str | None:
+    """The instance's id, when these are all the labels of an instance of the Sluice called `name`."""
+    numbers = (labels.get(key, "") for key in (REVISION, DEPLOYMENT, SLOT))
+    if labels.get(NAME) != name or not all(number.isascii() and number.isdigit() for number in numbers):
+        return None
+    return labels.get(INSTANCE) if labels.get(SERVICE) and HASH in labels else None
+
+
+def image_of(found: Mapping[str, Any], reference: str) -> ImageInfo:
+    """An image's inspection. Only TCP ports count as exposed."""
+    config = found.get("Config") or {}
+    ports = (port.partition("/") for port in config.get("ExposedPorts") or {})
+    check = config.get("Healthcheck") or {}
+    test = tuple(check.get("Test") or ())
+    times = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
+    settings = {ours: check[theirs] / _NANO for ours, theirs in times.items() if check.get(theirs)}
+    if check.get("Retries"):
+        settings["retries"] = check["Retries"]
+    usable = bool(test) and test[0] != "NONE"
+    return ImageInfo(
+        id=found["Id"],
+        reference=reference,
+        exposed_ports=tuple(sorted(int(number) for number, _, kind in ports if kind in ("", "tcp"))),
+        healthcheck=test if usable else None,
+        healthcheck_settings=settings if usable else {},
+    )
+
+
+def nanoseconds(timestamp: str) -> int:
+    """The engine's RFC 3339 text, with up to nine decimals and in UTC → nanoseconds since the epoch."""
+    from datetime import UTC, datetime
+
+    whole, _, fraction = timestamp.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    return seconds * _NANO + int(fraction.ljust(9, "0")[:9] or 0)
+
+
+def _healthcheck(check: Healthcheck) -> dict[str, Any]:
+    """Asked in another way, the image's own HEALTHCHECK is switched off: one judge, not two."""
+    if check.test is None:
+        return {"Test": ["NONE"]}
+    return {
+        "Test": check.test,
+        "Interval": round(check.interval * _NANO),
+        "Timeout": round(check.timeout * _NANO),
+        "StartPeriod": round(check.start_period * _NANO),
+        "Retries": check.retries,
+    }
+
+
+def _mount(volume: VolumeMount) -> dict[str, Any]:
+    source = {} if volume.type == "tmpfs" else {"Source": volume.source}
+    return {"Type": volume.type, "Target": volume.target, "ReadOnly": volume.read_only, **source}
+
+
+def _list(words: tuple[str, ...] | None) -> list[str] | None:
+    return None if words is None else list(words)
+
+
+def _given(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if value is not None}

@@ -1,0 +1,149 @@
+"""Readiness: Sluice asks what does not serve yet, every 50 ms at first, growing to `interval`; one success is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from services.clock import Clock
+from services.spec import Healthcheck
+
+FIRST_INTERVAL = 0.05
+GROWTH = 1.5
+MAX_BODY = 64 * 1024
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One answer: `status` of HTTP, `error` as a short sentence."""
+
+    ok: bool
+    at: float
+    status: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ProbeTarget:
+    """Whom to ask; `start` names the start of its container, so that an answer never counts for another start."""
+
+    instance: str
+    start: str
+    address: str
+    port: int
+    check: Healthcheck
+
+
+class Prober:
+    """One task for each instance that has to prove itself."""
+
+    def __init__(self, clock: Clock, changed: Callable[[str], None]) -> None:
+        """`changed` is told the instance's id whenever its readiness, or what it answered, changed."""
+        self._clock = clock
+        self._changed = changed
+        self._tasks: dict[str, tuple[ProbeTarget, asyncio.Task[None]]] = {}
+        self._ready: dict[tuple[str, str], float] = {}
+        self._last: dict[str, ProbeResult] = {}
+        self._client = httpx.AsyncClient(
+            limits=httpx.Limits(max_keepalive_connections=0), follow_redirects=False, trust_env=False, verify=False  # noqa: S501 - plain HTTP only
+        )
+
+    def ready_at(self, instance: str, start: str) -> float | None:
+        """Since when this start has been ready, or None."""
+        return self._ready.get((instance, start))
+
+    def last(self, instance: str) -> ProbeResult | None:
+        return self._last.get(instance)
+
+    def watch(self, service_instances: Iterable[str], targets: Iterable[ProbeTarget]) -> None:
+        """Of one service's instances, ask exactly `targets` from now on."""
+        wanted = {target.instance: target for target in targets}
+        for instance in service_instances:
+            running = self._tasks.get(instance)
+            if running and running[0] != wanted.get(instance):
+                running[1].cancel()
+                del self._tasks[instance]
+        for instance, target in wanted.items():
+            if instance not in self._tasks:
+                self._tasks[instance] = (target, asyncio.create_task(self._prove(target)))
+
+    def forget(self, instance: str) -> None:
+        self.watch([instance], [])
+        self._last.pop(instance, None)
+        for key in [key for key in self._ready if key[0] == instance]:
+            del self._ready[key]
+
+    async def close(self) -> None:
+        for _, task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._tasks.values()), return_exceptions=True)
+        await self._client.aclose()
+
+    async def _prove(self, target: ProbeTarget) -> None:
+        key = (target.instance, target.start)
+        interval, failures = min(FIRST_INTERVAL, target.check.interval), 0
+        while True:
+            result = await self._ask(target)
+            before = self._last.get(target.instance)
+            self._last[target.instance] = result
+            failures = 0 if result.ok else failures + 1
+            was_ready = key in self._ready
+            if result.ok and not was_ready:
+                self._ready[key] = self._clock.now()
+            elif was_ready and failures >= target.check.retries:
+                del self._ready[key]
+            if was_ready != (key in self._ready) or before is None or before.error != result.error:
+                self._changed(target.instance)
+            await asyncio.sleep(interval)
+            interval = min(interval * GROWTH, target.check.interval)
+
+    async def _ask(self, target: ProbeTarget) -> ProbeResult:
+        try:
+            async with asyncio.timeout(target.check.timeout):
+                if target.check.tcp:
+                    return await self._connect(target)
+                return await self._get(target)
+        except TimeoutError:
+            return self._result(error=f"no answer within {target.check.timeout:g} s")
+        except (OSError, httpx.HTTPError, ValueError) as error:
+            return self._result(error=str(error) or type(error).__name__)
+
+    async def _connect(self, target: ProbeTarget) -> ProbeResult:
+        _, writer = await asyncio.open_connection(target.address, target.check.port or target.port)
+        writer.close()
+        return self._result(ok=True)
+
+    async def _get(self, target: ProbeTarget) -> ProbeResult:
+        check = target.check
+        url = f"http://{target.address}:{check.port or target.port}{check.path or '/'}"
+        async with self._client.stream("GET", url, headers=check.headers, timeout=None) as response:
+            status = response.status_code
+            if check.expect_json is None:
+                ok = status < 500 if check.any_below_500 else 200 <= status < 400
+                return self._result(ok=ok, status=status, error=None if ok else f"answered {status}")
+            body = b""
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    return self._result(status=status, error="its answer is larger than 64 KiB")
+        wrong = _mismatch(httpx.Response(200, content=body).json(), check.expect_json)
+        if not 200 <= status < 400:
+            wrong = wrong or f"answered {status}"
+        return self._result(ok=wrong is None, status=status, error=wrong)
+
+    def _result(self, *, ok: bool = False, status: int | None = None, error: str | None = None) -> ProbeResult:
+        return ProbeResult(ok, self._clock.now(), status, error)
+
+
+def _mismatch(answer: Any, expected: dict[str, Any]) -> str | None:
+    """The first expected field that the answer does not have so; fields that are not expected do not matter."""
+    if not isinstance(answer, dict):
+        return "its answer is not a JSON object"
+    for name, value in expected.items():
+        if answer.get(name) != value:
+            return f"{name} is {answer.get(name)!r}, not {value!r}"
+    return None

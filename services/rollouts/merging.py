@@ -1,0 +1,79 @@
+"""How a request becomes a spec: RFC 7396 over the present one, profiles as layers that are never merged into the base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+NOT_IN_REVISION = "replicas"
+"""Lives on the service, so that image-only deployments and rollbacks keep it."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """`base`: the spec that is kept. `overrides`: what requests laid over the profile, kept while the profile stays."""
+
+    base: dict[str, Any]
+    profile: str | None
+    overrides: dict[str, Any]
+
+    def effective(self) -> dict[str, Any]:
+        """Spec, then profile, then request."""
+        profiles = self.base.get("profiles") or {}
+        layer = profiles.get(self.profile, {}) if self.profile is not None else {}
+        merged = merge_patch(merge_patch(self.base, layer), self.overrides)
+        merged.pop(NOT_IN_REVISION, None)
+        return merged
+
+
+def lay(
+    present: Layers | None, fields: dict[str, Any], mode: str, profile_named: bool, profile: str | None
+) -> tuple[Layers, int | None]:
+    """The present layers and a request → the new layers, and the replicas that the request names (itself or by profile)."""
+    if present is None or mode == "replace":
+        base = merge_patch({}, fields)
+        kept = profile if profile_named else (present.profile if present else None)
+        layers = Layers(base, kept, {})
+        if kept is not None:
+            layers = Layers(base, kept, {})
+    else:
+        changed = profile_named and profile != present.profile
+        kept = profile if profile_named else present.profile
+        overrides = {} if changed else present.overrides
+        if kept is not None:
+            overrides = overlay(overrides, {k: v for k, v in fields.items() if k != "profiles"})
+        layers = Layers(merge_patch(present.base, fields), kept, overrides if kept is not None else {})
+    replicas = fields.get(NOT_IN_REVISION)
+    if replicas is None and profile_named and profile is not None:
+        named = (layers.base.get("profiles") or {}).get(profile) or {}
+        replicas = named.get(NOT_IN_REVISION)
+    base = {name: value for name, value in layers.base.items() if name != NOT_IN_REVISION}
+    return Layers(base, layers.profile, layers.overrides), replicas
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396: objects merge, null removes, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None and name not in _NULL_MEANS:
+            result.pop(name, None)
+        elif value is None:
+            result[name] = None
+        else:
+            result[name] = merge_patch(result.get(name), value)
+    return result
+
+
+_NULL_MEANS = frozenset({"port"})
+"""`port: null` says worker, which is not the same as not saying (the image's only EXPOSEd port)."""
+
+
+def overlay(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Two patches as one: nulls stay, for they still have to remove something."""
+    result = dict(under)
+    for name, value in over.items():
+        before = result.get(name)
+        result[name] = overlay(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return result
