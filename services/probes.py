@@ -49,7 +49,10 @@ class Prober:
         self._ready: dict[tuple[str, str], float] = {}
         self._last: dict[str, ProbeResult] = {}
         self._client = httpx.AsyncClient(
-            limits=httpx.Limits(max_keepalive_connections=0), follow_redirects=False, trust_env=False, verify=False  # noqa: S501 - plain HTTP only
+            limits=httpx.Limits(max_keepalive_connections=0),
+            follow_redirects=False,
+            trust_env=False,
+            verify=False,  # noqa: S501 - plain HTTP only
         )
 
     def ready_at(self, instance: str, start: str) -> float | None:

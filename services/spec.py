@@ -154,9 +154,7 @@ class Logging(_Part):
     """The engine's log driver; json-file with three files of 10 MB unless said otherwise."""
 
     driver: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}\Z")] = "json-file"
-    options: dict[_LabelName, _Text] = Field(
-        default_factory=lambda: {"max-size": "10m", "max-file": "3"}, max_length=32
-    )
+    options: dict[_LabelName, _Text] = Field(default_factory=lambda: {"max-size": "10m", "max-file": "3"}, max_length=32)
 
 
 class SpecFields(_Part):

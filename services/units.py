@@ -30,12 +30,12 @@ def size(value: Any) -> int:
     """A number of bytes, or `"256m"`, `"1.5gb"` → bytes. ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError('must be a number of bytes or a size such as "256m"')
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value) if len(value) <= 32 else None
-        if not match:
-            raise ValueError('must be a number of bytes or a size such as "256m"')
-        value = int(float(match["n"]) * _FACTOR[match["unit"].lower()])
-    return value
+    if isinstance(value, int):
+        return value
+    match = _SIZE.fullmatch(value) if len(value) <= 32 else None
+    if not match:
+        raise ValueError('must be a number of bytes or a size such as "256m"')
+    return int(float(match["n"]) * _FACTOR[match["unit"].lower()])
 
 
 Duration = Annotated[float, BeforeValidator(duration), Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]

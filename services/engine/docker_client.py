@@ -12,6 +12,7 @@ import anyio.to_thread
 import docker
 from anyio import CapacityLimiter
 from docker.errors import APIError, DockerException
+from docker.utils import kwargs_from_env
 from requests.exceptions import RequestException
 
 from services.engine.port import EngineError
@@ -68,8 +69,21 @@ class Clients:
         threading.Thread(target=run, name="engine call", daemon=True).start()
         return await future
 
+    def new(self) -> docker.APIClient:
+        """A client that the caller closes."""
+        where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
+        return docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **where)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _run(self, work: Callable[[docker.APIClient], T]) -> T:
+        with reported(), self._lent() as client:
+            return work(client)
+
     @contextmanager
-    def lent(self) -> Iterator[docker.APIClient]:
+    def _lent(self) -> Iterator[docker.APIClient]:
         """A client for this thread alone. One that failed to reach the engine is not used again: after an upgrade the
         version must be negotiated anew."""
         try:
@@ -78,7 +92,7 @@ class Clients:
             client = self.new()
         try:
             yield client
-        except APIError:
+        except (APIError, EngineError):
             self._idle.append(client)
             raise
         except BaseException:
@@ -86,20 +100,14 @@ class Clients:
             raise
         self._idle.append(client)
 
-    def new(self) -> docker.APIClient:
-        """A client that the caller closes."""
-        return docker.APIClient(base_url=self._base_url, version="auto", timeout=CALL_TIMEOUT)
 
-    def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
-
-    def _run(self, work: Callable[[docker.APIClient], T]) -> T:
-        try:
-            with self.lent() as client:
-                return work(client)
-        except (DockerException, RequestException) as error:
-            raise engine_error(error) from error
+@contextmanager
+def reported() -> Iterator[None]:
+    """Whatever the SDK raises within is raised as EngineError."""
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        raise engine_error(error) from error
 
 
 def post(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from services.engine.port import ContainerState, ContainerView, ImageInfo, InstanceSpec
@@ -10,8 +11,8 @@ from services.spec import Healthcheck, VolumeMount
 
 NAME, SERVICE, REVISION, DEPLOYMENT = "sluice.name", "sluice.service", "sluice.revision", "sluice.deployment"
 SLOT, HASH, INSTANCE, ROLE = "sluice.slot", "sluice.hash", "sluice.instance", "sluice.role"
-KEPT = {"Name": "always"}
-NOT_KEPT = {"Name": "no"}
+KEPT: Any = {"Name": "always"}
+NOT_KEPT: Any = {"Name": "no"}
 
 _NANO = 1_000_000_000
 _STATES: dict[str, ContainerState] = {
@@ -24,7 +25,8 @@ _STATES: dict[str, ContainerState] = {
 
 def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
     """The body of `POST /containers/create`. Extra networks are joined afterwards: old engines take one only."""
-    environment = spec.environment | {
+    environment = {
+        **spec.environment,
         "SLUICE_INSTANCE": spec.id,
         "SLUICE_SLOT": str(spec.slot),
         "SLUICE_SERVICE": spec.service,
@@ -51,7 +53,7 @@ def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
         "User": spec.user,
         "StopSignal": spec.stop_signal,
         "Healthcheck": _healthcheck(spec.healthcheck) if spec.healthcheck else None,
-        "Labels": spec.labels | labels_of(spec, name),
+        "Labels": {**spec.labels, **labels_of(spec, name)},
         "HostConfig": _given(host),
         "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": spec.address}}}},
     }
@@ -132,8 +134,6 @@ def image_of(found: Mapping[str, Any], reference: str) -> ImageInfo:
 
 def nanoseconds(timestamp: str) -> int:
     """The engine's RFC 3339 text, with up to nine decimals and in UTC → nanoseconds since the epoch."""
-    from datetime import UTC, datetime
-
     whole, _, fraction = timestamp.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
     return seconds * _NANO + int(fraction.ljust(9, "0")[:9] or 0)

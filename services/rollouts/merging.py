@@ -21,7 +21,7 @@ class Layers:
         """Spec, then profile, then request."""
         profiles = self.base.get("profiles") or {}
         layer = profiles.get(self.profile, {}) if self.profile is not None else {}
-        merged = merge_patch(merge_patch(self.base, layer), self.overrides)
+        merged: dict[str, Any] = merge_patch(merge_patch(self.base, layer), self.overrides)
         merged.pop(NOT_IN_REVISION, None)
         return merged
 
@@ -34,8 +34,6 @@ def lay(
         base = merge_patch({}, fields)
         kept = profile if profile_named else (present.profile if present else None)
         layers = Layers(base, kept, {})
-        if kept is not None:
-            layers = Layers(base, kept, {})
     else:
         changed = profile_named and profile != present.profile
         kept = profile if profile_named else present.profile
@@ -51,23 +49,27 @@ def lay(
     return Layers(base, layers.profile, layers.overrides), replicas
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7396: objects merge, null removes, everything else replaces."""
+def merge_patch(target: Any, patch: Any, *, spec: bool = True) -> Any:
+    """RFC 7396: objects merge, null removes, everything else replaces.
+
+    But for a spec's own `port` (`spec`: target and patch are specs, or profiles): null says that it is a worker, which is
+    not the same as not saying (the image's only EXPOSEd port).
+    """
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
     for name, value in patch.items():
-        if value is None and name not in _NULL_MEANS:
+        if value is None and not (spec and name == "port"):
             result.pop(name, None)
+        elif spec and name == "profiles" and isinstance(value, dict):
+            before = result.get(name) or {}
+            layers = {key: merge_patch(before.get(key), layer) for key, layer in value.items() if layer is not None}
+            result[name] = {**{key: layer for key, layer in before.items() if key not in value}, **layers}
         elif value is None:
             result[name] = None
         else:
-            result[name] = merge_patch(result.get(name), value)
+            result[name] = merge_patch(result.get(name), value, spec=False)
     return result
-
-
-_NULL_MEANS = frozenset({"port"})
-"""`port: null` says worker, which is not the same as not saying (the image's only EXPOSEd port)."""
 
 
 def overlay(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ ACTIONS: dict[Status, tuple[str, ...]] = {
     S.PAUSED: ("resume", "abort"),
     S.ROLLING_BACK: (),
     S.SUCCEEDED: (),
-    **{status: ("retry",) for status in TERMINAL - {S.SUCCEEDED}},
+    **dict.fromkeys(TERMINAL - {S.SUCCEEDED}, ("retry",)),
 }
 
 

@@ -41,8 +41,6 @@ class Target:
     deployment: int | None = None
     """The running deployment; None in steady state."""
     paused: bool = False
-    routed: bool = True
-    """It has a port; a worker is ready when it runs, and is not drained."""
     recreate: bool = False
     max_surge: int | str = "100%"
     max_unavailable: int | str = 0
@@ -67,6 +65,8 @@ class Seen:
     hash: str
     deployment: int
     container: Literal["none", "created", "running", "exited"]
+    routed: bool = True
+    """It has a port. A worker has none: ready counts as serving, and it is not drained."""
     started_at: float | None = None
     ready_at: float | None = None
     """Since when it has been proved ready, in this start; None while it is not."""
@@ -90,11 +90,12 @@ class Seen:
     def dead(self) -> bool:
         return self.failure is not None or self.container == "exited" or (self.died and self.container == "none")
 
-    def serves(self, target: Target) -> bool:
+    @property
+    def serves(self) -> bool:
         """Counts for availability."""
         if self.dead or self.leaving_at is not None or self.container != "running":
             return False
-        return (self.admitted and self.healthy) if target.routed else self.ready_at is not None
+        return (self.admitted and self.healthy) if self.routed else self.ready_at is not None
 
 
 def plan(target: Target, world: Sequence[Seen], now: float) -> Plan:
@@ -102,7 +103,7 @@ def plan(target: Target, world: Sequence[Seen], now: float) -> Plan:
     leaving = [seen for seen in world if seen.leaving_at is not None]
     staying = [seen for seen in world if seen.leaving_at is None]
     wanted, unwanted = _sort_out(target, staying)
-    serving = [seen for seen in wanted if seen.serves(target)]
+    serving = [seen for seen in wanted if seen.serves]
     progress = _progress(target, wanted, unwanted, leaving)
     verdict = _failure(target, wanted, len(serving), now)
     steps = [step for seen in leaving for step in _leave(target, seen, now)]
@@ -131,9 +132,7 @@ def is_wanted(target: Target, seen: Seen) -> bool:
 def _sort_out(target: Target, staying: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
     """Wanted, at most `replicas` of them; and the rest, which is old or too many."""
     matching = [seen for seen in staying if is_wanted(target, seen)]
-    matching.sort(
-        key=lambda seen: (seen.dead, not seen.serves(target), seen.deployment == target.surplus_first, seen.slot, seen.id)
-    )
+    matching.sort(key=lambda seen: (seen.dead, not seen.serves, seen.deployment == target.surplus_first, seen.slot, seen.id))
     wanted = matching[: target.replicas]
     return wanted, [seen for seen in staying if seen not in wanted]
 
@@ -168,14 +167,13 @@ def _overdue(target: Target, seen: Seen, now: float) -> bool:
 
 def _leave(target: Target, seen: Seen, now: float) -> list[Step]:
     """The way out, one step at a time: nothing new, nothing in flight, stop, remove."""
-    assert seen.leaving_at is not None
     if seen.container in ("exited", "none"):
         return [Remove(seen.id)]
     if seen.admitted:
         return [Withdraw(seen.id)]
     if seen.settled or (seen.cut_at is not None and now >= seen.cut_at + CUT_PATIENCE):
         return [Stop(seen.id)]
-    if seen.cut_at is None and now >= seen.leaving_at + target.drain_timeout:
+    if seen.cut_at is None and now >= (seen.leaving_at or 0) + target.drain_timeout:
         return [Cut(seen.id)]
     return []
 
@@ -184,7 +182,7 @@ def _replace_dead(target: Target, staying: list[Seen], now: float) -> list[Step]
     """What died, or has been unhealthy for too long, makes room; of the latter one at a time and never all."""
     steps: list[Step] = [Retire(seen.id) for seen in staying if seen.dead]
     sick = [seen for seen in staying if not seen.dead and _overdue(target, seen, now)]
-    healthy = [seen for seen in staying if seen.serves(target)]
+    healthy = [seen for seen in staying if seen.serves]
     never_served = [seen for seen in sick if not seen.admitted]
     once_served = [seen for seen in sick if seen.admitted]
     steps += [Retire(seen.id) for seen in never_served]
@@ -237,12 +235,11 @@ def _create(target: Target, world: Sequence[Seen], wanted: list[Seen], now: floa
 
 def _admit(target: Target, staying: list[Seen], now: float) -> list[Step]:
     """What has proved itself for long enough."""
-    if not target.routed:
-        return []
     return [
         Admit(seen.id)
         for seen in staying
-        if not (seen.admitted or seen.dead)
+        if seen.routed
+        and not (seen.admitted or seen.dead)
         and seen.container == "running"
         and seen.ready_at is not None
         and now >= seen.ready_at + target.min_ready
@@ -254,14 +251,14 @@ def _retire(target: Target, wanted: list[Seen], unwanted: list[Seen], creating: 
     going = [seen for seen in unwanted if not seen.dead]
     if target.recreate and any(not is_wanted(target, seen) for seen in going):
         return [Retire(seen.id) for seen in going]
-    serving = sum(seen.serves(target) for seen in wanted)
+    serving = sum(seen.serves for seen in wanted)
     if serving == target.replicas:
         return [Retire(seen.id) for seen in going]
     pending = creating or len(wanted) > serving
     if pending or room > 0:
         return []
-    idle = [seen for seen in going if not seen.serves(target)]
-    busy = sorted((seen for seen in going if seen.serves(target)), key=lambda seen: -seen.slot)
+    idle = [seen for seen in going if not seen.serves]
+    busy = sorted((seen for seen in going if seen.serves), key=lambda seen: -seen.slot)
     spare = serving + len(busy) - (target.replicas - _unavailable(target))
     return [Retire(seen.id) for seen in [*idle, *busy[: max(spare, 0)]]]
 
@@ -275,9 +272,9 @@ def _unavailable(target: Target) -> int:
 def _progress(target: Target, wanted: list[Seen], unwanted: list[Seen], leaving: list[Seen]) -> Progress:
     return Progress(
         desired=target.replicas,
-        ready=sum(seen.ready_at is not None or seen.serves(target) for seen in wanted),
-        serving=sum(seen.serves(target) for seen in wanted),
-        old_serving=sum(seen.serves(target) for seen in unwanted),
+        ready=sum(seen.ready_at is not None or seen.serves for seen in wanted),
+        serving=sum(seen.serves for seen in wanted),
+        old_serving=sum(seen.serves for seen in unwanted),
         draining=len(leaving),
         failed=sum(seen.dead for seen in wanted),
     )

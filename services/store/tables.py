@@ -109,6 +109,7 @@ class Deployment(SQLModel, table=True):
     finished_at: float | None = None
     deadline_at: float | None = None
     milestone: int = 0
+    """How far its instances have come at most; more extends the deadline."""
     run: int = 0
     """The number of the run of Sluice that holds it; a write by an older run is refused."""
     progress: dict[str, Any] = _json(dict)
@@ -149,6 +150,7 @@ class Instance(SQLModel, table=True):
     oom_killed: bool = False
     restarts: int = 0
     last_probe: dict[str, Any] | None = _json_or_null()
+    failure_reason: str | None = None
     failure: str | None = None
     """Why it failed, as a sentence."""
     failed_deployment: int | None = None

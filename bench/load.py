@@ -1,0 +1,237 @@
+"""A mixed load that keeps count of every request: `async with Load(url) as load: … load.mark("deploy")`.
+
+The rate is held by a clock, not by the answers: a stall makes requests late and so shows, where clients that wait for
+one answer before they ask again would go quiet and hide it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from bench.ledger import LATE, Entry, Kind, Ledger
+from bench.wire import Answer, Broken, Connection, request
+
+TICK = 0.01
+"""Seconds between two bursts."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is asked for. Shares are of all requests; the rest are plain GETs. Times in seconds."""
+
+    rate: float = 300
+    posts: float = 0.30
+    slow: float = 0.04
+    slow_seconds: float = 2.0
+    fresh: float = 0.25
+    keep_alive: int = 64
+    """Idle connections kept at most."""
+    in_flight: int = 1000
+    """Requests on their way at most; beyond it the load waits."""
+    requests: int = 1_000_000
+    seconds: float = 3600
+
+
+class Load:
+    """Sends requests to `url` (scheme, host, port and path prefix) in the background until it is left or `mix` is over.
+
+    `executions` tells, at the end, how often each POST id was run; without it the sample's own /ledger is asked.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        mix: Mix | None = None,
+        *,
+        phase: str = "before",
+        host: str | None = None,
+        seed: int = 1,
+        executions: Callable[[], Awaitable[Counter[str]]] | None = None,
+        on_entry: Callable[[Entry], None] | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        self.mix = mix or Mix()
+        self.ledger = Ledger(on_entry=on_entry)
+        self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self._prefix = parts.path.rstrip("/")
+        self._host = host or parts.netloc
+        self._random = random.Random(seed)
+        self._executions = executions or self._ask_ledger
+        self._idle: deque[Connection] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._phase = phase
+        self._phase_began = 0.0
+        self._began = 0.0
+        self._run = uuid4().hex[:8]
+        self._sent = 0
+        self._news = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._began = self._phase_began = time.monotonic()
+        self._pump = asyncio.create_task(self._send_all())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops asking, lets what is on its way end, then counts what ran."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._close_phase()
+        await asyncio.gather(*self._tasks)
+        if error is None:
+            self.ledger.executions = await self._executions()
+        for connection in self._idle:
+            connection.close()
+
+    def mark(self, phase: str) -> None:
+        """Requests that start from now on belong to this phase. A name may come again: its figures are summed."""
+        self._close_phase()
+        self._phase = phase
+
+    @property
+    def phase(self) -> str:
+        return self._phase
+
+    async def ask(self, kind: Kind) -> Entry:
+        """One request, now; its entry is in the ledger as well."""
+        self._sent += 1
+        entry = await self._once(kind, f"{self._run}-{self._sent}" if kind == "POST" else "")
+        self.ledger.add(entry)
+        self._news.set()
+        return entry
+
+    async def until(self, condition: Callable[[Ledger], bool], within: float = 30) -> None:
+        """Waits until what has come back so far satisfies it. Raises TimeoutError."""
+        async with asyncio.timeout(within):
+            while not condition(self.ledger):
+                self._news.clear()
+                await self._news.wait()
+
+    def _close_phase(self) -> None:
+        now = time.monotonic()
+        self.ledger.phases[self._phase] = self.ledger.phases.get(self._phase, 0.0) + now - self._phase_began
+        self._phase_began = now
+
+    async def _send_all(self) -> None:
+        began = time.monotonic()
+        started = 0
+        while started < self.mix.requests and (passed := time.monotonic() - began) < self.mix.seconds:
+            due = min(int(passed * self.mix.rate) + 1, self.mix.requests)
+            while started < due and len(self._tasks) < self.mix.in_flight:
+                task = asyncio.create_task(self._count(self._kind()))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                started += 1
+            await asyncio.sleep(TICK)
+
+    async def _count(self, kind: Kind) -> None:
+        await self.ask(kind)
+
+    def _kind(self) -> Kind:
+        dice = self._random.random()
+        if dice < self.mix.slow:
+            return "SLOW"
+        return "POST" if dice < self.mix.slow + self.mix.posts else "GET"
+
+    async def _once(self, kind: Kind, id: str) -> Entry:
+        phase, began = self._phase, time.monotonic()
+        own = self.mix.slow_seconds if kind == "SLOW" else 0.0
+        fresh = self._random.random() < self.mix.fresh
+        answer, error = None, ""
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(own + LATE + 1):
+                connection = await self._connection(fresh)
+                answer = await connection.ask(self._request(kind, id, close=fresh))
+        except TimeoutError:
+            error = "no answer in time"
+        except (OSError, Broken) as problem:
+            error = str(problem) or type(problem).__name__
+        if connection is not None:
+            self._put_back(connection, None if fresh else answer)
+        status = answer.status if answer else None
+        if answer and not 200 <= answer.status < 300:
+            error = answer.body[:200].decode("utf-8", "replace")
+        return Entry(
+            at=began - self._began,
+            phase=phase,
+            kind=kind,
+            fresh=fresh,
+            own=own,
+            latency=time.monotonic() - began,
+            status=status,
+            answered_by=_named(answer),
+            id=id,
+            error=error,
+        )
+
+    def _request(self, kind: Kind, id: str, *, close: bool) -> bytes:
+        if kind == "POST":
+            return request("POST", self._host, f"{self._prefix}/orders/{id}", close=close)
+        path = f"/slow?seconds={self.mix.slow_seconds:g}" if kind == "SLOW" else "/"
+        return request("GET", self._host, self._prefix + path, close=close)
+
+    async def _connection(self, fresh: bool) -> Connection:
+        while not fresh and self._idle:
+            connection = self._idle.pop()
+            if connection.alive:
+                return connection
+        return await Connection.open(*self._address)
+
+    def _put_back(self, connection: Connection, answer: Answer | None) -> None:
+        if answer is not None and answer.reusable and connection.alive and len(self._idle) < self.mix.keep_alive:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    async def _ask_ledger(self) -> Counter[str]:
+        connection = await Connection.open(*self._address)
+        try:
+            async with asyncio.timeout(30):
+                answer = await connection.ask(request("GET", self._host, f"{self._prefix}/ledger", close=True))
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Broken(f"/ledger answered {answer.status}")
+        return Counter(json.loads(answer.body))
+
+
+def counted(lines: Iterable[str]) -> Counter[str]:
+    """Executions from lines that each hold one id, as the sample writes them."""
+    return Counter(line.strip() for line in lines if line.strip())
+
+
+def _named(answer: Answer | None) -> str:
+    return "" if answer is None else answer.headers.get("x-instance", answer.headers.get("x-version", ""))
+
+
+async def _main(url: str, mix: Mix) -> Ledger:
+    async with Load(url, mix, phase="load") as load:
+        await asyncio.sleep(mix.seconds)
+    return load.ledger
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Send a mixed load to a service of samples/hello and count.")
+    parser.add_argument("url", help="such as http://127.0.0.1:8080/hello")
+    parser.add_argument("--rate", type=float, default=300, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=10)
+    given = parser.parse_args()
+    ledger = asyncio.run(_main(given.url, Mix(rate=given.rate, seconds=given.seconds)))
+    print(json.dumps(ledger.summary().as_dict(), indent=2))
+    if ledger.failures or ledger.twice:
+        raise SystemExit(ledger.explain())

@@ -1,0 +1,264 @@
+"""The engine port on one Docker engine, 20.10 or newer, whose API version is negotiated."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from services.engine.docker_client import Clients, reported
+from services.engine.docker_events import Memory, Watcher
+from services.engine.docker_images import Images
+from services.engine.docker_spec import (
+    HASH,
+    INSTANCE,
+    KEPT,
+    NAME,
+    NOT_KEPT,
+    SERVICE,
+    creation,
+    instance_of,
+    labels_of,
+    view_of,
+)
+from services.engine.docker_streams import Stop, pump
+from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec
+
+MOST_INSTANCES = 900
+"""A bridge takes about 1,000 ports (the kernel's limit); the rest is for its other guests."""
+_SIDE_BY_SIDE = 8
+
+
+class DockerEngine:
+    """Instances as containers of the Docker engine at `base_url` (the environment's own when it is None).
+
+    `name`: which Sluice this is; containers of others, and what only looks like ours, are neither seen nor touched.
+    `network`: the bridge network that ground made, where each instance gets the address that its spec says.
+    """
+
+    def __init__(self, name: str, network: str, *, base_url: str | None = None) -> None:
+        self.name = name
+        self.network = network
+        self.clients = Clients(base_url)
+        self._memory = Memory()
+        self._watcher = Watcher(self.clients, self._memory, name, network)
+        self._images = Images()
+        self._node = ""
+
+    def close(self) -> None:
+        """Give back the idle connections. Streams end with their readers."""
+        self.clients.close()
+
+    async def ping(self) -> Mapping[str, Any]:
+        return await self.clients.call(self._ping)
+
+    async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
+        return await self.clients.call_long(lambda client: self._images.pull(client, reference, auth))
+
+    async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            return ()
+        found = await self.clients.call(lambda client: client.networks())
+        there = {network[key] for network in found for key in ("Name", "Id")}
+        return tuple(name for name in names if name not in there)
+
+    async def start(self, spec: InstanceSpec) -> ContainerView:
+        return await self.clients.call(lambda client: self._start(client, spec))
+
+    async def keep(self, instance: str) -> None:
+        await self.clients.call(lambda client: self._keep(client, instance))
+
+    async def observe(self, service: str | None = None) -> list[ContainerView]:
+        listed = await self.clients.call(lambda client: self._list(client, service))
+        views = {container_id: self._memory.recall(container_id, sign) for container_id, sign in listed.items()}
+        unknown = [container_id for container_id, view in views.items() if view is None]
+        shares = [unknown[start::_SIDE_BY_SIDE] for start in range(min(_SIDE_BY_SIDE, len(unknown)))]
+        looks = [self.clients.call(partial(self._look_at, {share: listed[share] for share in part})) for part in shares]
+        for seen in await asyncio.gather(*looks):
+            views.update(seen)
+        return [view for view in views.values() if view is not None]
+
+    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+        return await self.clients.call_long(lambda client: self._stop(client, instance, grace))
+
+    async def remove(self, instance: str) -> None:
+        await self.clients.call(lambda client: self._remove(client, instance))
+
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> str:
+        return await self.clients.call(lambda client: self._logs(client, instance, tail, since))
+
+    async def follow_logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> AsyncGenerator[str]:
+        lines = pump(lambda stop: self._follow(stop, instance, tail, since), f"logs of {instance}")
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            await lines.aclose()
+
+    async def events(self) -> AsyncGenerator[EngineEvent]:
+        told = pump(self._watcher.watch, "engine events")
+        try:
+            async for event in told:
+                yield event
+        finally:
+            await told.aclose()
+
+    # What follows runs on a client's thread.
+
+    def _ping(self, client: docker.APIClient) -> Mapping[str, Any]:
+        self._node = self._node or client.info()["Name"]
+        return {"version": client.version()["Version"], "api_version": client.api_version, "node": self._node}
+
+    def _start(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
+        name = f"{self.name}-{spec.id}"
+        try:
+            body = creation(spec, self.name, self.network)
+            create: Any = client.create_container_from_config
+            container_id: str = create(body, name)["Id"]
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            there = self._same(client, spec)
+            if there.state != "created":
+                return there
+            container_id = there.container_id
+        try:
+            self._refuse_when_full(client)
+            self._join(client, container_id, spec.networks)
+            client.start(container_id)
+        except (APIError, EngineError):
+            with suppress(APIError):
+                client.remove_container(container_id, v=True, force=True)
+            raise
+        view = self._inspect(client, container_id)
+        if view is None:
+            raise EngineError(f"The container of {spec.id} went away while it was started")
+        return view
+
+    def _same(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
+        """The container that has this instance's name already, if it is this instance."""
+        name = f"{self.name}-{spec.id}"
+        found = client.inspect_container(name)
+        labels = found["Config"].get("Labels") or {}
+        ours = labels_of(spec, self.name)
+        differ = [label for label in (NAME, INSTANCE, HASH) if labels.get(label) != ours[label]]
+        view = view_of(found, self.name, self.network)
+        if differ or view is None:
+            raise EngineError(
+                f'A container called "{name}" is there already and is not this instance '
+                f"({', '.join(differ) or 'labels'} differ); it is left alone"
+            )
+        return view
+
+    def _refuse_when_full(self, client: docker.APIClient) -> None:
+        guests = len(client.inspect_network(self.network)["Containers"])
+        if guests >= MOST_INSTANCES:
+            raise EngineError(
+                f'The network "{self.network}" has {guests} containers; Sluice starts no more than {MOST_INSTANCES}, '
+                "because a bridge takes about 1,000",
+                reason="no_capacity",
+            )
+
+    def _join(self, client: docker.APIClient, container_id: str, networks: tuple[str, ...]) -> None:
+        if not networks:
+            return
+        joined = client.inspect_container(container_id)["NetworkSettings"]["Networks"]
+        for network in networks:
+            if network not in joined:
+                client.connect_container_to_network(container_id, network)
+
+    def _keep(self, client: docker.APIClient, instance: str) -> None:
+        view = self._find(client, instance)
+        if view is None:
+            raise EngineError(f"{instance} has gone", reason="instance_gone")
+        if not view.kept:
+            client.update_container(view.container_id, restart_policy=KEPT)
+            self._memory.changed(view.container_id)
+
+    def _list(self, client: docker.APIClient, service: str | None) -> dict[str, str]:
+        """Ids of our containers, and of each what the list shows of its state."""
+        which = f"{SERVICE}={service}" if service else SERVICE
+        found = client.containers(all=True, filters={"label": [f"{NAME}={self.name}", which]})
+        return {
+            container["Id"]: container["State"] + _sign(container["Status"])
+            for container in found
+            if f"/{self.name}-{instance_of(container['Labels'], self.name)}" in container["Names"]
+        }
+
+    def _look_at(self, signs: Mapping[str, str], client: docker.APIClient) -> dict[str, ContainerView | None]:
+        seen = {}
+        for container_id, sign in signs.items():
+            stamp = self._memory.stamp(container_id)
+            seen[container_id] = view = self._inspect(client, container_id)
+            if view is not None:
+                self._memory.keep(view, sign, stamp)
+        return seen
+
+    def _stop(self, client: docker.APIClient, instance: str, grace: float) -> ContainerView | None:
+        view = self._find(client, instance)
+        if view is None or view.state != "running":
+            return view
+        with suppress(NotFound):
+            if view.kept:
+                # An engine that restarts between this and its removal must not bring it back.
+                client.update_container(view.container_id, restart_policy=NOT_KEPT)
+            client.stop(view.container_id, timeout=math.ceil(grace))
+        return self._inspect(client, view.container_id)
+
+    def _remove(self, client: docker.APIClient, instance: str) -> None:
+        view = self._find(client, instance)
+        if view is None:
+            return
+        try:
+            client.remove_container(view.container_id, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if "already in progress" not in str(error.explanation):
+                raise
+
+    def _logs(self, client: docker.APIClient, instance: str, tail: int, since: float | None) -> str:
+        container_id = self._must_find(client, instance)
+        text: bytes = client.logs(container_id, stdout=True, stderr=True, tail=tail, since=since)
+        return text.decode(errors="replace")
+
+    def _follow(self, stop: Stop, instance: str, tail: int, since: float | None) -> Iterator[str]:
+        with reported(), closing(self.clients.new()) as client:
+            container_id = self._must_find(client, instance)
+            both = {"stdout": True, "stderr": True}
+            stream = client.logs(container_id, **both, tail=tail, since=since, stream=True, follow=True)
+            stop.reading(stream)
+            rest = b""
+            for chunk in stream:
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+            if rest:
+                yield rest.decode(errors="replace")
+
+    def _must_find(self, client: docker.APIClient, instance: str) -> str:
+        view = self._find(client, instance)
+        if view is None:
+            raise EngineError(f"{instance} has gone", reason="instance_gone")
+        return view.container_id
+
+    def _find(self, client: docker.APIClient, instance: str) -> ContainerView | None:
+        return self._inspect(client, f"{self.name}-{instance}")
+
+    def _inspect(self, client: docker.APIClient, container: str) -> ContainerView | None:
+        try:
+            return view_of(client.inspect_container(container), self.name, self.network)
+        except NotFound:
+            return None
+
+
+def _sign(status: str) -> str:
+    """The exit code or the health in the engine's own "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)"."""
+    found = re.search(r"\(.*?\)", status)
+    return found[0] if found else ""

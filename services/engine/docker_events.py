@@ -1,0 +1,164 @@
+"""What the engine tells by itself, and what may be remembered as long as it would tell of a change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException
+from requests.exceptions import RequestException
+
+from services.engine.docker_client import Clients
+from services.engine.docker_spec import NAME, SERVICE, instance_of, nanoseconds, view_of
+from services.engine.docker_streams import Stop
+from services.engine.port import ContainerView, EngineEvent
+
+_TOLD = ["start", "die", "destroy", "health_status", "update", "oom"]
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+
+Stamp = tuple[int, int]
+
+
+class Memory:
+    """Inspections that need not be made again, and the last known start of every container.
+
+    An inspection costs milliseconds and a loop's turn looks at every instance. So a view is kept while at least one
+    event stream is connected and has told of no change to its container. Threads share this; each step is one dict
+    operation.
+    """
+
+    def __init__(self) -> None:
+        self._streams = 0
+        self._connects = 0
+        self._changes: dict[str, int] = {}
+        self._views: dict[str, tuple[str, ContainerView]] = {}
+        self._starts: dict[str, tuple[int, str]] = {}
+
+    def connected(self) -> None:
+        """A stream begins. What happened before it is not known."""
+        self._connects += 1
+        self._views.clear()
+        self._starts.clear()
+        self._streams += 1
+
+    def disconnected(self) -> None:
+        self._streams -= 1
+
+    def changed(self, container_id: str) -> None:
+        self._changes[container_id] = self._changes.get(container_id, 0) + 1
+        self._views.pop(container_id, None)
+
+    def gone(self, container_id: str) -> None:
+        for kept in (self._changes, self._views, self._starts):
+            kept.pop(container_id, None)
+
+    def stamp(self, container_id: str) -> Stamp:
+        """Take it before an inspection and hand it to `keep`."""
+        return self._connects, self._changes.get(container_id, 0)
+
+    def keep(self, view: ContainerView, sign: str, stamp: Stamp) -> None:
+        """Remember a view, unless its container changed since the stamp was taken. `sign`: see `recall`."""
+        self.started(view.container_id, nanoseconds(view.started_at), view.start)
+        if stamp == self.stamp(view.container_id):
+            self._views[view.container_id] = sign, view
+
+    def recall(self, container_id: str, sign: str) -> ContainerView | None:
+        """A view that still holds. `sign` is what the engine's list shows of its state; both must agree."""
+        known = self._views.get(container_id)
+        return known[1] if known and known[0] == sign and self._streams > 0 else None
+
+    def started(self, container_id: str, at: int, start: str) -> None:
+        """It was seen to start at `at` (nanoseconds). An older sighting that comes late changes nothing."""
+        if at >= self._starts.get(container_id, (0, ""))[0]:
+            self._starts[container_id] = at, start
+
+    def start_before(self, container_id: str, at: int) -> str:
+        """The start that a death at `at` ended; empty when it is not known."""
+        started, start = self._starts.get(container_id, (0, ""))
+        return start if started <= at else ""
+
+
+class Watcher:
+    """The events of the instances of the Sluice called `name`."""
+
+    def __init__(self, clients: Clients, memory: Memory, name: str, network: str) -> None:
+        self._clients = clients
+        self._memory = memory
+        self._name = name
+        self._network = network
+
+    def watch(self, stop: Stop) -> Iterator[EngineEvent]:
+        """Blocks. Reconnects for ever, sooner at first, until `stop`."""
+        pause = _FIRST_PAUSE
+        while not stop.is_set:
+            try:
+                with closing(self._clients.new()) as client:
+                    for event in self._one_stream(client, stop):
+                        pause = _FIRST_PAUSE
+                        yield event
+            except (DockerException, RequestException, OSError):
+                pass
+            except (AttributeError, ValueError):
+                # How the SDK fails when its socket is closed under a read.
+                if not stop.is_set:
+                    raise
+            stop.wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _one_stream(self, client: docker.APIClient, stop: Stop) -> Iterator[EngineEvent]:
+        # The engine answers before it has subscribed. `since` covers that gap; what it repeats does no harm.
+        filters = {"type": "container", "label": [f"{NAME}={self._name}", SERVICE], "event": _TOLD}
+        stream = client.events(since=int(time.time()), filters=filters, decode=True)
+        stop.reading(stream)
+        self._memory.connected()
+        try:
+            yield EngineEvent("reconnected")
+            for told in stream:
+                event = self._read(client, told)
+                if event is not None:
+                    yield event
+        finally:
+            self._memory.disconnected()
+
+    def _read(self, client: docker.APIClient, told: Mapping[str, Any]) -> EngineEvent | None:
+        container_id, about = told["Actor"]["ID"], told["Actor"]["Attributes"]
+        instance = instance_of(about, self._name)
+        self._memory.changed(container_id)
+        if instance is None or about.get("name") != f"{self._name}-{instance}":
+            return None
+        action = told["Action"].partition(":")[0]
+        whose = {"service": about[SERVICE], "instance": instance, "container_id": container_id}
+        if action == "start":
+            return EngineEvent("start", **whose, start=self._started(client, container_id, told["timeNano"]))
+        if action == "die":
+            start = self._died(client, container_id, told["timeNano"])
+            return EngineEvent("die", **whose, start=start, exit_code=int(about.get("exitCode", -1)))
+        if action == "destroy":
+            self._memory.gone(container_id)
+            return EngineEvent("destroy", **whose)
+        return EngineEvent("health", **whose) if action == "health_status" else None
+
+    def _started(self, client: docker.APIClient, container_id: str, at: int) -> str:
+        """The event does not say which start it tells of; the inspection does, unless there was another start since."""
+        self._memory.started(container_id, at, "")
+        view = self._inspect(client, container_id)
+        if view is None or nanoseconds(view.started_at) > at:
+            return ""
+        self._memory.started(container_id, at, view.start)
+        return view.start
+
+    def _died(self, client: docker.APIClient, container_id: str, at: int) -> str:
+        start = self._memory.start_before(container_id, at)
+        if start:
+            return start
+        view = self._inspect(client, container_id)
+        return view.start if view is not None and nanoseconds(view.started_at) <= at else ""
+
+    def _inspect(self, client: docker.APIClient, container_id: str) -> ContainerView | None:
+        try:
+            return view_of(client.inspect_container(container_id), self._name, self._network)
+        except APIError:
+            return None

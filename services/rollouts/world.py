@@ -1,0 +1,206 @@
+"""Look: what store, engine, routers and probes say of a service, put together for the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from services.engine.port import ContainerView
+from services.probes import Prober, ProbeTarget
+from services.rollouts.plan import Seen, Target
+from services.routing.port import Seat
+from services.spec import Healthcheck, ServiceSpec
+from services.store.tables import Deployment, Instance, Revision, Service
+
+ACTIVE = ("progressing", "paused", "rolling_back")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A service as the store has it: present revision, running deployment, and the instances that have not gone."""
+
+    service: Service
+    deployment: Deployment | None
+    revisions: Mapping[int, Revision]
+    instances: Sequence[Instance]
+
+    @property
+    def present(self) -> Revision | None:
+        return self.revisions.get(self.service.revision) if self.service.revision is not None else None
+
+    @property
+    def wanted(self) -> Revision | None:
+        """The revision that the service is on its way to, or has."""
+        deployment = self.deployment
+        if deployment is None or deployment.kind == "remove" or deployment.revision is None:
+            return self.present
+        return self.present if deployment.status == "rolling_back" else self.revisions[deployment.revision]
+
+    def revision_of(self, instance: Instance) -> Revision:
+        return self.revisions[instance.revision]
+
+
+def load(session: Session, name: str) -> Snapshot | None:
+    """None for a service that is not known."""
+    service = session.get(Service, name)
+    if service is None:
+        return None
+    deployment = session.exec(
+        select(Deployment).where(Deployment.service == name, col(Deployment.status).in_(ACTIVE))
+    ).first()
+    instances = session.exec(
+        select(Instance).where(Instance.service == name, col(Instance.stopped_at).is_(None)).order_by(Instance.id)
+    ).all()
+    numbers = {row.revision for row in instances} | {service.revision}
+    if deployment is not None:
+        numbers |= {deployment.revision, deployment.from_revision}
+    known = session.exec(
+        select(Revision).where(
+            Revision.service == name, col(Revision.number).in_([number for number in numbers if number is not None])
+        )
+    )
+    return Snapshot(service, deployment, {row.number: row for row in known}, instances)
+
+
+def target_of(snapshot: Snapshot, create_after: float = 0) -> Target:
+    """Where the service is to go: forward, back, or to stay as it is."""
+    service, deployment = snapshot.service, snapshot.deployment
+    revision = snapshot.wanted
+    if revision is None:
+        policy = snapshot.revisions.get(deployment.revision or 0) if deployment else None
+        return _target(policy, hash="", replicas=0, deployment=deployment.id if deployment else None)
+    if deployment is None:
+        return _target(revision, hash=revision.hash, replicas=service.replicas, create_after=create_after)
+    if deployment.status == "rolling_back":
+        return _target(
+            revision,
+            hash=revision.hash,
+            replicas=deployment.from_replicas or 0,
+            deployment=deployment.id,
+            deadline=deployment.deadline_at,
+            surplus_first=deployment.id,
+        )
+    return _target(
+        revision,
+        hash=revision.hash,
+        replicas=0 if deployment.kind == "remove" else deployment.replicas or 0,
+        deployment=deployment.id,
+        deadline=deployment.deadline_at,
+        paused=deployment.status == "paused",
+        only_born_in=deployment.id if deployment.kind == "restart" else None,
+    )
+
+
+def see(
+    snapshot: Snapshot,
+    containers: Sequence[ContainerView],
+    seats: Sequence[Mapping[str, Seat]],
+    unhealthy_since: Mapping[str, float],
+) -> list[Seen]:
+    """One Seen for every instance that the store knows; containers that it does not know are not touched."""
+    by_instance = {container.instance: container for container in containers}
+    return [_see(snapshot, row, by_instance.get(row.id), seats, unhealthy_since) for row in snapshot.instances]
+
+
+def spec_of(revision: Revision) -> ServiceSpec:
+    return ServiceSpec.model_validate(revision.effective)
+
+
+def healthcheck_of(revision: Revision) -> Healthcheck:
+    """As resolved when the revision was made."""
+    fields = dict(revision.healthcheck)
+    below = fields.pop("any_below_500", False)
+    return Healthcheck.model_validate(fields).model_copy(update={"any_below_500": below})
+
+
+def probe_targets(snapshot: Snapshot, world: Sequence[Seen]) -> list[ProbeTarget]:
+    """Those that run and have yet to prove themselves by an answer."""
+    rows = {row.id: row for row in snapshot.instances}
+    targets = []
+    for seen in world:
+        row = rows[seen.id]
+        check = healthcheck_of(snapshot.revision_of(row))
+        port = check.port or row.port
+        if seen.container != "running" or seen.leaving_at is not None or seen.admitted or row.start is None:
+            continue
+        if port is not None and not judged_by_engine(check, row.port):
+            targets.append(ProbeTarget(row.id, row.start, row.address, port, check))
+    return targets
+
+
+def judged_by_engine(check: Healthcheck, port: int | None) -> bool:
+    """Readiness is what the engine says: by the container's own test, or by running when there is nothing to ask."""
+    return check.test is not None or check.disable or (port is None and check.path is None and not check.tcp)
+
+
+def is_ready(snapshot: Snapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float) -> float | None:
+    """Since when the present start of an instance has been ready; None while it is not."""
+    if container is None or container.state != "running":
+        return None
+    check = healthcheck_of(snapshot.revision_of(row))
+    if judged_by_engine(check, row.port):
+        ready = container.health == "healthy" if check.test is not None else True
+        return (row.ready_at or now) if ready else None
+    if row.admitted_at is not None and row.status in ("serving", "draining"):
+        return row.ready_at
+    return prober.ready_at(row.id, container.start)
+
+
+def _target(revision: Revision | None, **fields: object) -> Target:
+    if revision is None:
+        return Target(**fields)  # type: ignore[arg-type]
+    spec = spec_of(revision)
+    return Target(
+        recreate=spec.recreates,
+        max_surge=spec.max_surge,
+        max_unavailable=spec.max_unavailable,
+        min_ready=spec.min_ready_seconds,
+        start_period=healthcheck_of(revision).start_period,
+        drain_timeout=spec.drain_timeout,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _see(
+    snapshot: Snapshot,
+    row: Instance,
+    container: ContainerView | None,
+    seats: Sequence[Mapping[str, Seat]],
+    unhealthy_since: Mapping[str, float],
+) -> Seen:
+    routed = row.port is not None
+    mine = [seat for seat in (seats_of.get(row.id) for seats_of in seats) if seat is not None and routed]
+    admitted = bool(mine) and len(mine) == len(seats) and all(seat.state == "admitted" for seat in mine)
+    partly = any(seat.state == "admitted" for seat in mine)
+    return Seen(
+        id=row.id,
+        slot=row.slot,
+        hash=row.hash,
+        deployment=row.deployment,
+        container=container.state if container else "none",
+        routed=routed,
+        started_at=row.started_at,
+        ready_at=row.ready_at,
+        admitted=partly if row.leaving_at is not None else admitted,
+        healthy=all(seat.healthy for seat in mine),
+        unhealthy_since=unhealthy_since.get(row.id),
+        seated=bool(mine),
+        settled=all(seat.settled for seat in mine),
+        in_flight=sum(seat.in_flight for seat in mine),
+        leaving_at=row.leaving_at,
+        stopping=row.status == "stopping",
+        cut_at=row.cut_at,
+        died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
+        failure=(row.failure_reason, row.failure or "") if row.failure_reason and row.container_id is None else None,
+        died_because=_how_it_died(row, container),
+    )
+
+
+def _how_it_died(row: Instance, container: ContainerView | None) -> str:
+    code = container.exit_code if container and container.state == "exited" else row.exit_code
+    oom = row.oom_killed or (container is not None and container.oom_killed)
+    how = f"exited with code {code}" if code is not None else "is gone"
+    how += " (out of memory)" if oom else ""
+    return how + (" after it had served" if row.admitted_at is not None else " before it was ready")
