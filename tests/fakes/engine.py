@@ -1,0 +1,470 @@
+"""The engine port wholly in memory, with all that a real engine does wrong at a test's command."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count
+from random import Random
+from typing import Any, Literal
+
+from services.clock import Clock
+from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec
+
+Call = Literal["ping", "pull", "networks_exist", "start", "keep", "observe", "stop", "remove", "logs", "prune"]
+Health = Literal["none", "starting", "healthy", "unhealthy"]
+_KILLED = 137
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What the process in a container does. Times in seconds."""
+
+    exits_at_once: int | None = None
+    """The code with which it exits as soon as it is started."""
+    exits_after: tuple[float, int] | None = None
+    """(seconds after its start, exit code)."""
+    start_takes: float = 0
+    """How long the engine takes to start it."""
+    stop_takes: float | None = 0
+    """From the stop signal to its exit; None: it ignores the signal."""
+    stop_code: int = 0
+    log: str = ""
+    """What it writes at each start."""
+
+
+@dataclass
+class Container:
+    """One of the fake's containers; tests may look."""
+
+    spec: InstanceSpec
+    id: str
+    state: Literal["created", "running", "restarting", "exited"] = "created"
+    started_at: str = "0001-01-01T00:00:00Z"
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    starts: int = 0
+    health: Health = "none"
+    kept: bool = False
+    log: list[str] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def view(self) -> ContainerView:
+        spec = self.spec
+        return ContainerView(
+            instance=spec.id,
+            service=spec.service,
+            revision=spec.revision,
+            deployment=spec.deployment,
+            slot=spec.slot,
+            hash=spec.hash,
+            container_id=self.id,
+            state="running" if self.state == "restarting" else self.state,
+            started_at=self.started_at,
+            address=spec.address,
+            exit_code=self.exit_code if self.state == "exited" else None,
+            oom_killed=self.oom_killed,
+            restarts=self.restarts,
+            health=self.health,
+            kept=self.kept,
+        )
+
+
+class FakeEngine:
+    """Implements services.engine.port.Engine. `sleep` must be the clock's own (FakeClock.sleep) when the clock is a fake.
+
+    Knobs: `fail_next`, `unreachable`, `lose_events`, `break_stream`, `forgets_policies`, `capacity`, `behave`, `kill`,
+    `set_health`, `write`, `vanish`, `occupy`, `restart`. What was asked is in `calls`; what there is in `containers`.
+    """
+
+    def __init__(self, clock: Clock, *, seed: int = 0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self.clock = clock
+        self.containers: dict[str, Container] = {}
+        self.images: dict[str, ImageInfo] = {}
+        """Reference → what the engine has."""
+        self.registry: dict[str, ImageInfo] = {}
+        """Reference → what a pull finds."""
+        self.made: set[str] = set()
+        """Ids of images that Sluice built: all that `prune` may remove."""
+        self.networks: set[str] = {"bridge", "host", "none"}
+        self.calls: list[tuple[str, str]] = []
+        """(method, instance or reference), in the order of asking."""
+        self.pulls: list[tuple[str, str | None]] = []
+        """(reference, auth) of each pull."""
+        self.capacity: int | None = None
+        """How many containers may run; past it a start fails with `no_capacity`."""
+        self.forgets_policies = False
+        """`keep` answers well and does nothing."""
+        self.busiest = 0
+        """The most containers that ever ran at once."""
+        self._sleep = sleep
+        self._random = Random(seed)
+        self._behaviours: dict[str, Behaviour] = {}
+        self._failures: dict[str, list[tuple[EngineError, bool]]] = defaultdict(list)
+        self._occupied: set[str] = set()
+        self._unreachable = False
+        self._lost_events = 0
+        self._readers: list[asyncio.Queue[EngineEvent]] = []
+        self._numbers = count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Knobs
+
+    def add_image(
+        self,
+        reference: str,
+        *,
+        ports: tuple[int, ...] = (8000,),
+        healthcheck: tuple[str, ...] | None = None,
+        settings: Mapping[str, float] | None = None,
+        pulled: bool = True,
+    ) -> ImageInfo:
+        """An image that the registry has (`pulled`) or that only the engine has."""
+        digest = hashlib.sha256(f"{reference} {next(self._numbers)}".encode()).hexdigest()
+        image = ImageInfo(f"sha256:{digest}", reference, ports, healthcheck, settings or {})
+        (self.registry if pulled else self.images)[reference] = image
+        return image
+
+    def behave(self, whose: str, behaviour: Behaviour) -> None:
+        """`whose`: an instance's id, an image's id or reference, or a service's name; the nearest in this order counts."""
+        self._behaviours[whose] = behaviour
+
+    def fail_next(self, call: Call, error: EngineError, *, times: int = 1, done: bool = False) -> None:
+        """The next `times` calls raise; with `done` the work is done and only its answer is lost."""
+        self._failures[call] += [(error, done)] * times
+
+    def become_unreachable(self) -> None:
+        """Until `become_reachable` every call fails with a transient error, and events are lost."""
+        self._unreachable = True
+
+    def become_reachable(self) -> None:
+        self._unreachable = False
+        self.break_stream()
+
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        self.become_unreachable()
+        try:
+            yield
+        finally:
+            self.become_reachable()
+
+    def lose_events(self, number: int = 1) -> None:
+        """The next so many events reach nobody, and nobody is told."""
+        self._lost_events += number
+
+    def break_stream(self) -> None:
+        """Event streams break, and come back at once."""
+        self._tell(EngineEvent("reconnected"))
+
+    def occupy(self, instance: str) -> None:
+        """A container that is not ours has this instance's name."""
+        self._occupied.add(instance)
+
+    def kill(self, instance: str, code: int = _KILLED, *, oom: bool = False, stays_down: bool = False) -> None:
+        """Its process dies. A kept one comes back by itself, unless it was killed by a command to the engine."""
+        container = self.containers[instance]
+        if container.state == "running":
+            self._exit(container, code, oom=oom, stays_down=stays_down)
+
+    def set_health(self, instance: str, health: Health) -> None:
+        """Its own HEALTHCHECK changes its mind."""
+        container = self.containers[instance]
+        if container.health != health:
+            container.health = health
+            self._tell_of("health", container)
+
+    def write(self, instance: str, text: str) -> None:
+        """Its process writes to its log."""
+        container = self.containers[instance]
+        container.log += text.splitlines()
+        _wake(container)
+
+    def vanish(self, instance: str) -> None:
+        """Somebody removes the container by force."""
+        container = self.containers[instance]
+        if container.state == "running":
+            self._exit(container, _KILLED, stays_down=True)
+        container.state = "exited"
+        self._destroy(container)
+
+    def forget_policy(self, instance: str) -> None:
+        """Somebody sets its restart policy to `no`."""
+        self.containers[instance].kept = False
+
+    def restart(self, *, cleanly: bool = True) -> None:
+        """The engine itself restarts: everything dies, what is kept comes back, streams break."""
+        running = [container for container in self.containers.values() if container.state == "running"]
+        self._lost_events += len(running) if not cleanly else 0
+        for container in running:
+            self._exit(container, 0 if cleanly else _KILLED, stays_down=True)
+        for container in running:
+            if container.kept:
+                self._run(container)
+        self.break_stream()
+
+    @property
+    def running(self) -> list[str]:
+        return sorted(name for name, container in self.containers.items() if container.state == "running")
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    # The port
+
+    async def ping(self) -> Mapping[str, Any]:
+        with self._asked("ping", ""):
+            return {"version": "fake", "api_version": "1.41", "node": "here"}
+
+    async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
+        await self._pause()
+        with self._asked("pull", reference):
+            self.pulls.append((reference, auth))
+            known = {image.id: image for image in self.images.values()}
+            found = self.registry.get(reference) or self.images.get(reference) or known.get(reference)
+            if found is None:
+                raise EngineError(f"manifest for {reference} not found: manifest unknown", reason="image_pull_failed")
+            self.images[reference] = found
+            return replace(found, reference=reference)
+
+    async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        with self._asked("networks_exist", ",".join(names)):
+            return tuple(name for name in names if name not in self.networks)
+
+    async def start(self, spec: InstanceSpec) -> ContainerView:
+        await self._pause()
+        with self._asked("start", spec.id):
+            if spec.id in self._occupied:
+                raise EngineError(
+                    f'A container called "{spec.id}" is there already and is not this instance; it is left alone'
+                )
+            there = self.containers.get(spec.id)
+            if there is not None and (there.spec.service, there.spec.hash) != (spec.service, spec.hash):
+                raise EngineError(
+                    f'A container called "{spec.id}" is there already and is not this instance (sluice.hash differ); '
+                    "it is left alone"
+                )
+            if there is not None and there.state != "created":
+                return there.view
+            container = there or Container(spec, hashlib.sha256(f"{next(self._numbers)}".encode()).hexdigest())
+            self.containers[spec.id] = container
+            try:
+                await self._pause(self._behaviour(container).start_takes)
+                self._refuse_start(container)
+            except EngineError:
+                self.containers.pop(spec.id, None)
+                raise
+            self._run(container)
+            return container.view
+
+    async def keep(self, instance: str) -> None:
+        with self._asked("keep", instance):
+            if instance not in self.containers:
+                raise EngineError(f"{instance} has gone", reason="instance_gone")
+            if not self.forgets_policies:
+                self.containers[instance].kept = True
+
+    async def observe(self, service: str | None = None) -> list[ContainerView]:
+        await self._pause()
+        with self._asked("observe", service or ""):
+            views = [container.view for container in self.containers.values() if service in (None, container.spec.service)]
+            self._random.shuffle(views)
+            return views
+
+    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+        await self._pause()
+        with self._asked("stop", instance):
+            container = self.containers.get(instance)
+            if container is None or container.state not in ("running", "restarting"):
+                return container.view if container else None
+            container.kept = False
+            if container.state == "restarting":
+                container.state = "exited"
+                return container.view
+            behaviour = self._behaviour(container)
+            dies_alone = behaviour.stop_takes is not None and behaviour.stop_takes <= grace
+            begun = container.starts
+            await self._pause((behaviour.stop_takes or 0) if dies_alone else grace)
+            if container.state == "running" and container.starts == begun:
+                self._exit(container, behaviour.stop_code if dies_alone else _KILLED, stays_down=True)
+            return container.view if instance in self.containers else None
+
+    async def remove(self, instance: str) -> None:
+        await self._pause()
+        with self._asked("remove", instance):
+            container = self.containers.get(instance)
+            if container is None:
+                return
+            if container.state in ("running", "restarting"):
+                raise EngineError(f"You cannot remove a running container {container.id}. Stop the container first")
+            self._destroy(container)
+
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> str:
+        with self._asked("logs", instance):
+            lines = self._must_find(instance).log
+            return "".join(f"{line}\n" for line in lines[len(lines) - min(tail, len(lines)) :])
+
+    async def follow_logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> AsyncGenerator[str]:
+        container = self._must_find(instance)
+        told = max(0, len(container.log) - tail)
+        while True:
+            while told < len(container.log):
+                told += 1
+                yield container.log[told - 1]
+            if container.state in ("created", "exited"):
+                return
+            await container.changed.wait()
+
+    async def events(self) -> AsyncGenerator[EngineEvent]:
+        queue: asyncio.Queue[EngineEvent] = asyncio.Queue()
+        if not self._unreachable:
+            queue.put_nowait(EngineEvent("reconnected"))
+        self._readers.append(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._readers.remove(queue)
+
+    async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
+        with self._asked("prune", ""):
+            used = {container.spec.image_id for container in self.containers.values()}
+            gone = tuple(sorted(self.made - keep - used))
+            self.images = {name: image for name, image in self.images.items() if image.id not in gone}
+            self.made -= set(gone)
+            return gone
+
+    # How it works
+
+    @contextmanager
+    def _asked(self, call: Call, about: str) -> Iterator[None]:
+        self.calls.append((call, about))
+        if self._unreachable:
+            raise EngineError("The engine does not answer: it is away", transient=True)
+        failure = self._failures[call].pop(0) if self._failures[call] else None
+        if failure is not None and not failure[1]:
+            raise failure[0]
+        yield
+        if failure is not None:
+            raise failure[0]
+
+    async def _pause(self, seconds: float = 0) -> None:
+        """Every call gives way at least once, as one to a real engine does."""
+        if seconds > 0:
+            await self._sleep(seconds)
+        else:
+            await asyncio.sleep(0)
+
+    def _behaviour(self, container: Container) -> Behaviour:
+        spec = container.spec
+        names = [reference for reference, image in self.images.items() if image.id == spec.image_id]
+        for whose in (spec.id, spec.image_id, *names, spec.service):
+            if whose in self._behaviours:
+                return self._behaviours[whose]
+        return Behaviour()
+
+    def _must_find(self, instance: str) -> Container:
+        if instance not in self.containers:
+            raise EngineError(f"{instance} has gone", reason="instance_gone")
+        return self.containers[instance]
+
+    def _refuse_start(self, container: Container) -> None:
+        spec = container.spec
+        if spec.image_id not in {image.id for image in self.images.values()}:
+            raise EngineError(f"No such image: {spec.image_id}")
+        for network in spec.networks:
+            if network not in self.networks:
+                raise EngineError(f"network {network} not found")
+        others = [other for other in self.containers.values() if other.state == "running"]
+        if any(other.spec.address == spec.address for other in others):
+            raise EngineError("Address already in use", reason="no_capacity")
+        if self.capacity is not None and len(others) >= self.capacity:
+            raise EngineError("cannot allocate memory", reason="no_capacity")
+
+    def _run(self, container: Container) -> None:
+        behaviour = self._behaviour(container)
+        container.state, container.exit_code, container.oom_killed = "running", None, False
+        container.starts += 1
+        container.started_at = _timestamp(self.clock.now(), container.starts)
+        container.health = "starting" if container.spec.healthcheck and container.spec.healthcheck.test else "none"
+        container.log += behaviour.log.splitlines()
+        self.busiest = max(self.busiest, len(self.running))
+        _wake(container)
+        self._tell_of("start", container)
+        if behaviour.exits_at_once is not None:
+            self._exit(container, behaviour.exits_at_once)
+        elif behaviour.exits_after is not None:
+            self._later(behaviour.exits_after[0], container, behaviour.exits_after[1])
+
+    def _exit(self, container: Container, code: int, *, oom: bool = False, stays_down: bool = False) -> None:
+        returns = container.kept and not stays_down
+        container.state = "restarting" if returns else "exited"
+        container.exit_code, container.oom_killed = code, oom
+        _wake(container)
+        self._tell_of("die", container, code)
+        if returns:
+            container.restarts += 1
+            self._later(0.1 * 2 ** min(container.restarts - 1, 9), container, None)
+
+    def _later(self, seconds: float, container: Container, code: int | None) -> None:
+        """Exit with `code`, or start again when it is None, unless it was started or removed in between."""
+        begun = container.starts
+
+        async def wait() -> None:
+            await self._sleep(seconds)
+            if container.starts != begun or self.containers.get(container.spec.id) is not container:
+                return
+            if code is not None and container.state == "running":
+                self._exit(container, code)
+            elif code is None and container.state == "restarting":
+                self._run(container)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _destroy(self, container: Container) -> None:
+        if self.containers.get(container.spec.id) is container:
+            del self.containers[container.spec.id]
+            self._tell_of("destroy", container)
+
+    def _tell_of(
+        self, kind: Literal["start", "die", "destroy", "health"], container: Container, code: int | None = None
+    ) -> None:
+        view = container.view
+        self._tell(
+            EngineEvent(
+                kind,
+                service=view.service,
+                instance=view.instance,
+                container_id=view.container_id,
+                start=view.start if kind in ("start", "die") else "",
+                exit_code=code,
+            )
+        )
+
+    def _tell(self, event: EngineEvent) -> None:
+        if event.kind != "reconnected" and (self._unreachable or self._lost_events > 0):
+            self._lost_events = max(0, self._lost_events - 1)
+            return
+        for queue in self._readers:
+            queue.put_nowait(event)
+
+
+def _wake(container: Container) -> None:
+    container.changed.set()
+    container.changed = asyncio.Event()
+
+
+def _timestamp(seconds: float, start: int) -> str:
+    """The engine's own form, with nanoseconds; two starts of a container at one time still differ."""
+    at = datetime.fromtimestamp(seconds, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond:06d}{start % 1000:03d}Z"
