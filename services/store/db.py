@@ -26,6 +26,9 @@ class Store:
         self._reader = _engine(path, "BEGIN", pool_size=READERS)
         self._writes = CapacityLimiter(1)
         self._reads = CapacityLimiter(READERS)
+        self.run = 0
+        """The number of this run of Sluice, when `open_store` opened it."""
+        self._last: list[Callable[[], None]] = []
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -57,9 +60,15 @@ class Store:
 
         return await anyio.to_thread.run_sync(transaction, limiter=self._reads)
 
+    def on_close(self, last: Callable[[], None]) -> None:
+        """`last` is called when the store has been closed."""
+        self._last.append(last)
+
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
+        while self._last:
+            self._last.pop()()
 
 
 def _engine(path: Path, begin: str, *, pool_size: int) -> Engine:

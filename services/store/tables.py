@@ -124,6 +124,7 @@ class Instance(SQLModel, table=True):
     __table_args__ = (
         Index("ix_instance_service_status", "service", "status"),
         Index("ix_instance_deployment", "deployment"),
+        Index("ix_instance_failed_deployment", "failed_deployment"),
     )
 
     id: str = Field(primary_key=True)
@@ -184,6 +185,8 @@ class Token(SQLModel, table=True):
     digest: str = Field(unique=True)
     """HMAC-SHA256 of the token; the token itself is never stored."""
     scope: str
+    services: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    """The only services that it may change; null is all."""
     created_at: float
     expires_at: float | None = None
     last_used_at: float | None = None

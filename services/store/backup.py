@@ -1,0 +1,43 @@
+"""A copy of the database, consistent and whole, while Sluice runs or not."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from services.store.refusal import StoreError
+
+
+def copy(database: Path, to: Path, *, keep: bool = False) -> Path:
+    """Write a copy that only its owner can read to `to`, and return where it is.
+
+    StoreError when there is a file already (`keep`: take the next free name beside it), or it cannot be written;
+    half a copy is never left.
+    """
+    if not database.is_file():
+        raise StoreError(f"there is no database at {database}")
+    to = _free_name(to) if keep else to
+    if to.exists():
+        raise StoreError(f"{to} is there already; a backup never overwrites")
+    part = to.with_name(f".{to.name}.part")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as source:
+            source.execute("VACUUM INTO ?", (str(part),))
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.rename(to)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"the database could not be copied to {to}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return to
+
+
+def _free_name(path: Path) -> Path:
+    tries = (path.with_name(f"{path.stem}{suffix}{path.suffix}") for suffix in ["", *(f"-{n}" for n in range(2, 10_000))])
+    return next(name for name in tries if not name.exists())
