@@ -15,22 +15,22 @@ SERVICE_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, max_length=40)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
-_Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*\Z")]
-_EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*\Z", max_length=256)]
-_HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", max_length=128)]
-_HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*\Z", max_length=1024)]
-_LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?\Z", max_length=256)]
-_NetworkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z", max_length=128)]
-_Path = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*\Z", max_length=512)]
-_CheckPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*\Z", max_length=512)]
+_Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*$")]
+_EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$", max_length=256)]
+_HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=128)]
+_HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=1024)]
+_LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$", max_length=256)]
+_NetworkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
+_Path = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*$", max_length=512)]
+_CheckPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*$", max_length=512)]
 _Host = Annotated[
     str,
     StringConstraints(
-        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\Z", max_length=253, to_lower=True
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=253, to_lower=True
     ),
 ]
 _ImageReference = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-/:@]*\Z", max_length=512, min_length=1)
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-/:@]*$", max_length=512, min_length=1)
 ]
 
 
@@ -42,7 +42,7 @@ def _environment_value(value: Any) -> Any:
 
 
 _EnvironmentValue = Annotated[
-    str, BeforeValidator(_environment_value), StringConstraints(max_length=131_072, pattern=r"^[^\x00]*\Z")
+    str, BeforeValidator(_environment_value), StringConstraints(max_length=131_072, pattern=r"^[^\x00]*$")
 ]
 
 
@@ -117,8 +117,8 @@ class VolumeMount(_Part):
     """A named volume, a host path (under the operator's allowed roots), or a tmpfs."""
 
     type: Literal["volume", "bind", "tmpfs"] = "volume"
-    source: Annotated[str, StringConstraints(max_length=512, pattern=r"^[A-Za-z0-9/][A-Za-z0-9_./\-]*\Z")] | None = None
-    target: Annotated[str, StringConstraints(max_length=512, pattern=r"^/[^\x00:\n\r]*\Z")]
+    source: Annotated[str, StringConstraints(max_length=512, pattern=r"^[A-Za-z0-9/][A-Za-z0-9_./\-]*$")] | None = None
+    target: Annotated[str, StringConstraints(max_length=512, pattern=r"^/[^\x00:\n\r]*$")]
     read_only: bool = False
     shared: bool = False
 
@@ -153,7 +153,7 @@ class VolumeMount(_Part):
 class Logging(_Part):
     """The engine's log driver; json-file with three files of 10 MB unless said otherwise."""
 
-    driver: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}\Z")] = "json-file"
+    driver: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = "json-file"
     options: dict[_LabelName, _Text] = Field(default_factory=lambda: {"max-size": "10m", "max-file": "3"}, max_length=32)
 
 
@@ -165,8 +165,8 @@ class SpecFields(_Part):
     replicas: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
     command: list[_Text] | None = Field(default=None, max_length=256)
     entrypoint: list[_Text] | None = Field(default=None, max_length=256)
-    working_dir: Annotated[str, StringConstraints(pattern=r"^/[^\x00\n\r]*\Z", max_length=1024)] | None = None
-    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]+(:[A-Za-z0-9_.\-]+)?\Z", max_length=128)] | None = None
+    working_dir: Annotated[str, StringConstraints(pattern=r"^/[^\x00\n\r]*$", max_length=1024)] | None = None
+    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]+(:[A-Za-z0-9_.\-]+)?$", max_length=128)] | None = None
     environment: dict[_EnvironmentName, _EnvironmentValue] = Field(default_factory=dict, max_length=1000)
     healthcheck: Healthcheck | None = None
     routes: list[Route] = Field(default_factory=list, max_length=100)
@@ -176,7 +176,7 @@ class SpecFields(_Part):
     networks: list[_NetworkName] = Field(default_factory=list, max_length=16)
     labels: dict[_LabelName, _Text] = Field(default_factory=dict, max_length=100)
     logging: Logging = Field(default_factory=Logging)
-    stop_signal: Annotated[str, StringConstraints(pattern=r"^(SIG)?[A-Z0-9+\-]{1,12}\Z")] | None = None
+    stop_signal: Annotated[str, StringConstraints(pattern=r"^(SIG)?[A-Z0-9+\-]{1,12}$")] | None = None
     stop_grace_period: Duration = 30
     drain_timeout: Duration = 30
     request_timeout: PositiveDuration = 60
@@ -197,7 +197,7 @@ class SpecFields(_Part):
 class ServiceSpec(SpecFields):
     """A whole spec. `port` given as null is a worker; not given at all is the image's only EXPOSEd port."""
 
-    profiles: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}\Z")], SpecFields] = Field(
+    profiles: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")], SpecFields] = Field(
         default_factory=dict, max_length=32
     )
 
