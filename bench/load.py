@@ -37,6 +37,9 @@ class Mix:
     fresh: float = 0.25
     keep_alive: int = 64
     """Idle connections kept at most."""
+    idle_seconds: float = 4
+    """An idle connection is not used again after so long: a gateway may be closing it in that instant, and what is lost
+    then is no loss of the gateway's (every client of keep-alive connections does this)."""
     in_flight: int = 1000
     """Requests on their way at most; beyond it the load waits."""
     requests: int = 1_000_000
@@ -159,13 +162,15 @@ class Load:
                 answer = await connection.ask(self._request(kind, id, close=fresh))
         except TimeoutError:
             error = "no answer in time"
-        except (OSError, Broken) as problem:
+        except Exception as problem:  # whatever it was, it is one request that came to nothing
             error = str(problem) or type(problem).__name__
         if connection is not None:
             self._put_back(connection, None if fresh else answer)
         status = answer.status if answer else None
         if answer and not 200 <= answer.status < 300:
             error = answer.body[:200].decode("utf-8", "replace")
+        elif answer and id and b'"id"' in answer.body and id.encode() not in answer.body:
+            status, error = None, f"the answer to another request: {answer.body[:200]!r}"
         return Entry(
             at=began - self._began,
             phase=phase,
@@ -188,12 +193,14 @@ class Load:
     async def _connection(self, fresh: bool) -> Connection:
         while not fresh and self._idle:
             connection = self._idle.pop()
-            if connection.alive:
+            if connection.alive and time.monotonic() - connection.idle_since < self.mix.idle_seconds:
                 return connection
+            connection.close()
         return await Connection.open(*self._address)
 
     def _put_back(self, connection: Connection, answer: Answer | None) -> None:
         if answer is not None and answer.reusable and connection.alive and len(self._idle) < self.mix.keep_alive:
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
         else:
             connection.close()

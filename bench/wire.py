@@ -31,6 +31,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.alive = False
+        self.idle_since = 0.0
+        """When its last answer came, by the monotonic clock."""
         self._transport: asyncio.Transport | None = None
         self._data = bytearray()
         self._answer: asyncio.Future[Answer] | None = None
@@ -77,7 +79,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
         try:
-            self._parse(ended=True)
+            self._parse(ended=exc is None)
         except (Broken, ValueError) as error:
             self._fail(str(error))
         got = f"after {len(self._data)} bytes of an answer" if self._data else "before any answer"
@@ -99,10 +101,11 @@ class Connection(asyncio.Protocol):
                 return
             self._head = (*_head(bytes(self._data[:end])), end + 4)
         status, headers, start = self._head
-        body = _body(self._data, start, headers, ended=ended)
-        if body is None:
+        found = _body(self._data, start, headers, ended=ended)
+        if found is None:
             return
-        keep = headers.get("connection", "").lower() != "close" and not ended
+        body, end = found
+        keep = headers.get("connection", "").lower() != "close" and not ended and len(self._data) == end
         if not keep:
             self.alive = False
         self._answer.set_result(Answer(status, headers, body, keep))
@@ -125,17 +128,17 @@ def _head(text: bytes) -> tuple[int, dict[str, str]]:
     return int(first.split(" ", 2)[1]), headers
 
 
-def _body(data: bytearray, start: int, headers: dict[str, str], *, ended: bool) -> bytes | None:
-    """The body when it is whole, else None."""
+def _body(data: bytearray, start: int, headers: dict[str, str], *, ended: bool) -> tuple[bytes, int] | None:
+    """The body and where it ends, when it is whole, else None. Without a length it is whole when the connection ended well."""
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return _chunks(data, start)
     if "content-length" in headers:
         end = start + int(headers["content-length"])
-        return bytes(data[start:end]) if len(data) >= end else None
-    return bytes(data[start:]) if ended else None
+        return (bytes(data[start:end]), end) if len(data) >= end else None
+    return (bytes(data[start:]), len(data)) if ended else None
 
 
-def _chunks(data: bytearray, at: int) -> bytes | None:
+def _chunks(data: bytearray, at: int) -> tuple[bytes, int] | None:
     whole = bytearray()
     while (line := data.find(b"\r\n", at)) >= 0:
         size = int(bytes(data[at:line]).split(b";")[0], 16)
@@ -143,7 +146,7 @@ def _chunks(data: bytearray, at: int) -> bytes | None:
         if len(data) < end + 2:
             return None
         if size == 0:
-            return bytes(whole)
+            return bytes(whole), end + 2
         whole += data[line + 2 : end]
         at = end + 2
     return None

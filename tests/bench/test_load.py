@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from bench.load import Load, Mix
+from bench.wire import Connection
 
 Handle = Callable[[str, str], Awaitable[bytes]]
 QUICK = Mix(rate=200, slow_seconds=0.05)
@@ -60,6 +65,26 @@ async def serving(handle: Handle) -> AsyncIterator[tuple[str, Server]]:
     port = listener.sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}/hello", server
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def serving_raw(reply: bytes, *, reset: bool) -> AsyncIterator[str]:
+    """Sends this to whoever asks, then ends the connection, by a reset or well."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        await writer.drain()
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    listener = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     finally:
         listener.close()
 
@@ -119,6 +144,69 @@ def test_an_answer_cut_short_is_lost() -> None:
             entry = await Load(url, executions=server.executions).ask("GET")
         assert entry.lost
         assert "bytes of an answer" in entry.error
+
+    run(story)
+
+
+def test_a_body_without_a_length_is_whole_only_when_the_connection_ends_well() -> None:
+    async def story() -> None:
+        for reset in (False, True):
+            async with serving_raw(b"HTTP/1.1 200 OK\r\n\r\nsome of it", reset=reset) as url:
+                entry = await Load(url).ask("GET")
+            assert entry.lost == reset
+
+    run(story)
+
+
+def test_the_answer_to_another_request_is_a_loss() -> None:
+    async def mixed_up(method: str, path: str) -> bytes:
+        return answer(201, b'{"id": "somebody-elses"}')
+
+    async def story() -> None:
+        async with serving(mixed_up) as (url, server):
+            entry = await Load(url, executions=server.executions).ask("POST")
+        assert entry.lost
+        assert "another request" in entry.error
+
+    run(story)
+
+
+def test_what_comes_unasked_behind_an_answer_makes_its_connection_unfit() -> None:
+    async def two_at_once(method: str, path: str) -> bytes:
+        return answer() + answer()
+
+    async def story() -> None:
+        async with serving(two_at_once) as (url, server):
+            load = Load(url, Mix(fresh=0), executions=server.executions)
+            assert not (await load.ask("GET")).lost
+            assert not (await load.ask("GET")).lost
+            assert server.connections == 2
+
+    run(story)
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            load = Load(url, Mix(fresh=0, idle_seconds=0), executions=server.executions)
+            assert not (await load.ask("GET")).lost
+            assert not (await load.ask("GET")).lost
+            assert server.connections == 2
+
+    run(story)
+
+
+def test_a_fault_in_the_load_itself_is_a_loss_and_not_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            load = Load(url, executions=server.executions)
+
+            async def raises(fresh: bool) -> Connection:
+                raise KeyError("a bug")
+
+            monkeypatch.setattr(load, "_connection", raises)
+            assert (await load.ask("GET")).lost
+        assert len(load.ledger.failures) == 1
 
     run(story)
 
