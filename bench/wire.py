@@ -129,7 +129,7 @@ def _head(text: bytes) -> tuple[int, dict[str, str]]:
 
 
 def _body(data: bytearray, start: int, headers: dict[str, str], *, ended: bool) -> tuple[bytes, int] | None:
-    """The body and where it ends, when it is whole, else None. Without a length it is whole when the connection ended well."""
+    """The body and where it ends, when it is whole, else None. Without a length it is whole if the connection ended well."""
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return _chunks(data, start)
     if "content-length" in headers:
