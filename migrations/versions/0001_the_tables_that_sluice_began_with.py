@@ -105,6 +105,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Float(), nullable=True),
         sa.Column("finished_at", sa.Float(), nullable=True),
         sa.Column("deadline_at", sa.Float(), nullable=True),
+        sa.Column("turned_at", sa.Float(), nullable=True),
         sa.Column("milestone", sa.Integer(), nullable=False),
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("progress", sa.JSON(), nullable=False),

@@ -108,6 +108,8 @@ class Deployment(SQLModel, table=True):
     started_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None
+    turned_at: float | None = None
+    """When it last set out: began, went on after a pause, or turned back. What failed before does not count again."""
     milestone: int = 0
     """How far its instances have come at most; more extends the deadline."""
     run: int = 0
