@@ -48,12 +48,27 @@ class Target:
     start_period: float = 60
     drain_timeout: float = 30
     deadline: float | None = None
+    since: float = 0
+    """When the deployment last set out: began, went on, or turned back. What was born before and fails is replaced; it does
+    not fail the deployment (again)."""
     only_born_in: int | None = None
     """A restart: only instances of this deployment are what is wanted."""
     surplus_first: int | None = None
     """Going back: instances of this deployment are the first that are too many."""
     create_after: float = 0
     """Steady state: no new instance before (back-off after deaths)."""
+
+    @property
+    def surge(self) -> int:
+        """How many more than `replicas` there may be."""
+        return 0 if self.recreate else count_of(self.max_surge, self.replicas, up=True)
+
+    @property
+    def unavailable(self) -> int:
+        """How many of `replicas` may be missed; at least one when nothing may be started first (Kubernetes' rule)."""
+        if self.recreate:
+            return self.replicas
+        return count_of(self.max_unavailable, self.replicas, up=False) or int(self.surge == 0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,7 @@ class Seen:
     container: Literal["none", "created", "running", "exited"]
     routed: bool = True
     """It has a port. A worker has none: ready counts as serving, and it is not drained."""
+    created_at: float = 0
     started_at: float | None = None
     ready_at: float | None = None
     """Since when it has been proved ready, in this start; None while it is not."""
@@ -92,36 +108,72 @@ class Seen:
 
     @property
     def serves(self) -> bool:
-        """Counts for availability."""
-        if self.dead or self.leaving_at is not None or self.container != "running":
+        """Counts for availability (a worker: once it has been ready for `min_ready`)."""
+        if self.dead or self.leaving_at is not None or self.container != "running" or self.unhealthy_since is not None:
             return False
         return (self.admitted and self.healthy) if self.routed else self.ready_at is not None
 
+    @property
+    def once_served(self) -> bool:
+        """In this start."""
+        return self.admitted or self.unhealthy_since is not None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The world, sorted by what the target says of it."""
+
+    leaving: list[Seen]
+    wanted: list[Seen]
+    """What is to run, at most `replicas`; dead ones hold no place that a living one could have."""
+    unwanted: list[Seen]
+    """Old, or too many."""
+    serving: frozenset[str]
+    """Ids of all that count for availability now."""
+    room: int
+    """How many more there may be."""
+
+    @property
+    def staying(self) -> list[Seen]:
+        return [*self.wanted, *self.unwanted]
+
+    @property
+    def serving_wanted(self) -> int:
+        return sum(seen.id in self.serving for seen in self.wanted)
+
 
 def plan(target: Target, world: Sequence[Seen], now: float) -> Plan:
-    """The next steps towards `target` from `world`."""
-    leaving = [seen for seen in world if seen.leaving_at is not None]
-    staying = [seen for seen in world if seen.leaving_at is None]
-    wanted, unwanted = _sort_out(target, staying)
-    serving = [seen for seen in wanted if seen.serves]
-    progress = _progress(target, wanted, unwanted, leaving)
-    verdict = _failure(target, wanted, len(serving), now)
-    steps = [step for seen in leaving for step in _leave(target, seen, now)]
+    """The next steps towards `target` from `world`, at most one an instance, and a verdict once there is one."""
+    scene = _sort_out(target, world, now)
+    verdict: Verdict | None = _failure(target, scene, now)
+    steps: list[Step] = []
     if target.paused:
-        steps += _admit(target, [seen for seen in staying if seen.deployment != target.deployment], now)
+        steps = _hold(target, scene, now)
     elif verdict is None:
-        steps += _replace_dead(target, staying, now)
-        alive_wanted = [seen for seen in wanted if not seen.dead]
-        recalled = _recall(target, leaving, alive_wanted)
-        steps += recalled
-        created = [] if recalled else _create(target, world, alive_wanted, now)
-        steps += created
-        steps += _admit(target, staying, now)
-        if not recalled:
-            steps += _retire(target, alive_wanted, unwanted, bool(created), _room(target, world))
-        if not steps and len(serving) == target.replicas and len(staying) == len(serving) and not leaving:
+        steps = _recall(target, scene, now) or _advance(target, scene, now)
+        if not steps and not scene.leaving and len(scene.staying) == scene.serving_wanted == target.replicas:
             verdict = Done()
-    return Plan(tuple(steps), progress, verdict, _wake_at(target, staying, leaving, now))
+    return Plan(tuple(steps), _progress(target, scene), verdict, _wake_at(target, scene, now))
+
+
+def _advance(target: Target, scene: Scene, now: float) -> list[Step]:
+    """One turn of a deployment: what leaves goes on leaving, what is missing comes, what has proved itself serves, and what
+    is not needed any more leaves. The same turn keeps a service as it is: there, what is missing is what died."""
+    created = _create(target, scene, now)
+    retired = [*_give_up(target, scene, now), *_retire(target, scene, bool(created))]
+    going = {seen.id for seen in retired}
+    return [
+        *_leave(target, scene.leaving, now),
+        *created,
+        *_admit(target, [seen for seen in scene.staying if seen.id not in going], now),
+        *(Retire(id) for id in sorted(going)),
+    ]
+
+
+def _hold(target: Target, scene: Scene, now: float) -> list[Step]:
+    """Paused: what leaves goes on leaving, and what served before may serve again; nothing new comes or goes."""
+    before = [seen for seen in scene.staying if seen.deployment != target.deployment]
+    return [*_leave(target, scene.leaving, now), *_admit(target, before, now)]
 
 
 def is_wanted(target: Target, seen: Seen) -> bool:
@@ -129,115 +181,124 @@ def is_wanted(target: Target, seen: Seen) -> bool:
     return seen.hash == target.hash and target.only_born_in in (None, seen.deployment)
 
 
-def _sort_out(target: Target, staying: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
-    """Wanted, at most `replicas` of them; and the rest, which is old or too many."""
-    matching = [seen for seen in staying if is_wanted(target, seen)]
-    matching.sort(key=lambda seen: (seen.dead, not seen.serves, seen.deployment == target.surplus_first, seen.slot, seen.id))
-    wanted = matching[: target.replicas]
-    return wanted, [seen for seen in staying if seen not in wanted]
+def _sort_out(target: Target, world: Sequence[Seen], now: float) -> Scene:
+    """Going back, what the deployment had begun and does not serve is not wanted, whatever runs in it."""
+    serving = frozenset(seen.id for seen in world if _serves(target, seen, now))
+    staying = [seen for seen in world if seen.leaving_at is None]
+    matching = [seen for seen in staying if is_wanted(target, seen) and (seen.id in serving or not _is_undone(target, seen))]
+    matching.sort(
+        key=lambda seen: (seen.dead, seen.id not in serving, seen.deployment == target.surplus_first, seen.slot, seen.id)
+    )
+    wanted = matching[: max(target.replicas, 0)]
+    chosen = {seen.id for seen in wanted}
+    return Scene(
+        leaving=[seen for seen in world if seen.leaving_at is not None],
+        wanted=wanted,
+        unwanted=[seen for seen in staying if seen.id not in chosen],
+        serving=serving,
+        room=target.replicas + target.surge - sum(takes_room(seen) for seen in world),
+    )
 
 
-def _failure(target: Target, wanted: list[Seen], serving: int, now: float) -> Verdict | None:
-    """Why the deployment cannot succeed, if it cannot. Only its own instances count against it."""
+def takes_room(seen: Seen) -> bool:
+    """It has, or is about to have, a container that is not stopped."""
+    return not seen.dead and not (seen.leaving_at is not None and seen.container == "none")
+
+
+def _serves(target: Target, seen: Seen, now: float) -> bool:
+    return seen.serves and (seen.routed or now >= (seen.ready_at or 0) + target.min_ready)
+
+
+def _is_undone(target: Target, seen: Seen) -> bool:
+    """Begun by the deployment that is being undone."""
+    return seen.deployment == target.surplus_first and seen.created_at < target.since
+
+
+def _failure(target: Target, scene: Scene, now: float) -> Failed | None:
+    """Why the deployment cannot succeed, if it cannot. Only instances that it began since it set out count against it."""
     if target.deployment is None:
         return None
-    for seen in wanted:
-        if seen.deployment != target.deployment:
+    for seen in scene.wanted:
+        if seen.deployment != target.deployment or seen.created_at < target.since:
             continue
         if seen.failure:
             return Failed(*seen.failure, seen.id)
         if seen.died or seen.dead:
             return Failed("unhealthy_instance", f"{seen.id} {seen.died_because or 'exited'}", seen.id)
         if not target.paused and _overdue(target, seen, now):
-            return Failed("unhealthy_instance", f"{seen.id} was not healthy within {target.start_period:g} s", seen.id)
+            how = "has been unhealthy for" if seen.once_served else "was not healthy within"
+            return Failed("unhealthy_instance", f"{seen.id} {how} {target.start_period:g} s", seen.id)
+    serving = scene.serving_wanted
     if target.deadline is not None and not target.paused and now >= target.deadline and serving < target.replicas:
         message = f"no progress before the deadline: {serving} of {target.replicas} instances serve"
         return Failed("progress_deadline_exceeded", message)
     return None
 
 
-def _overdue(target: Target, seen: Seen, now: float) -> bool:
-    """It runs, but has not proved itself, or serves no longer, for longer than its start_period."""
+def _sick_since(seen: Seen) -> float | None:
+    """Since when it runs and ought to be healthy, but is not."""
     if seen.container != "running":
-        return False
-    if seen.admitted:
-        return seen.unhealthy_since is not None and now >= seen.unhealthy_since + target.start_period
-    return seen.ready_at is None and seen.started_at is not None and now >= seen.started_at + target.start_period
+        return None
+    if seen.unhealthy_since is not None:
+        return seen.unhealthy_since
+    return None if seen.admitted or seen.ready_at is not None else seen.started_at
 
 
-def _leave(target: Target, seen: Seen, now: float) -> list[Step]:
+def _overdue(target: Target, seen: Seen, now: float) -> bool:
+    since = _sick_since(seen)
+    return since is not None and now >= since + target.start_period
+
+
+def _leave(target: Target, leaving: Iterable[Seen], now: float) -> list[Step]:
     """The way out, one step at a time: nothing new, nothing in flight, stop, remove."""
-    if seen.container in ("exited", "none"):
-        return [Remove(seen.id)]
-    if seen.admitted:
-        return [Withdraw(seen.id)]
-    if seen.settled or (seen.cut_at is not None and now >= seen.cut_at + CUT_PATIENCE):
-        return [Stop(seen.id)]
-    if seen.cut_at is None and now >= (seen.leaving_at or 0) + target.drain_timeout:
-        return [Cut(seen.id)]
-    return []
-
-
-def _replace_dead(target: Target, staying: list[Seen], now: float) -> list[Step]:
-    """What died, or has been unhealthy for too long, makes room; of the latter one at a time and never all."""
-    steps: list[Step] = [Retire(seen.id) for seen in staying if seen.dead]
-    sick = [seen for seen in staying if not seen.dead and _overdue(target, seen, now)]
-    healthy = [seen for seen in staying if seen.serves]
-    never_served = [seen for seen in sick if not seen.admitted]
-    once_served = [seen for seen in sick if seen.admitted]
-    steps += [Retire(seen.id) for seen in never_served]
-    if once_served and healthy:
-        steps.append(Retire(once_served[0].id))
+    steps: list[Step] = []
+    for seen in leaving:
+        if seen.container != "running":
+            steps.append(Remove(seen.id))
+        elif seen.admitted:
+            steps.append(Withdraw(seen.id))
+        elif seen.settled or (seen.cut_at is not None and now >= seen.cut_at + CUT_PATIENCE):
+            steps.append(Stop(seen.id))
+        elif seen.cut_at is None and now >= (seen.leaving_at or 0) + target.drain_timeout:
+            steps.append(Cut(seen.id))
     return steps
 
 
-def _recall(target: Target, leaving: list[Seen], wanted: list[Seen]) -> list[Step]:
-    """Of those on their way out, take back as many as are missing: they are warm."""
-    missing = target.replicas - len(wanted)
-    able = [
-        seen
-        for seen in leaving
-        if is_wanted(target, seen)
-        and seen.container == "running"
-        and not (seen.dead or seen.stopping or seen.died)
-        and seen.cut_at is None
-        and seen.healthy
-        and seen.seated
-        and seen.deployment != target.surplus_first
-    ]
-    taken = {seen.slot for seen in wanted}
-    able = [seen for seen in able if seen.slot not in taken]
-    return [Recall(seen.id) for seen in able[: max(missing, 0)]]
+def _recall(target: Target, scene: Scene, now: float) -> list[Step]:
+    """Of those on their way out, take back as many as are missing: they are warm. The rest waits for the next turn."""
+    missing = target.replicas - sum(not seen.dead for seen in scene.wanted)
+    slots = {seen.slot for seen in scene.wanted if not seen.dead}
+    recalled: dict[int, str] = {}
+    for seen in sorted(scene.leaving, key=lambda seen: (seen.slot, seen.id)):
+        warm = seen.container == "running" and seen.seated and seen.healthy and seen.unhealthy_since is None
+        over = seen.dead or seen.died or seen.stopping or seen.cut_at is not None or seen.deployment == target.surplus_first
+        if is_wanted(target, seen) and warm and not over and seen.slot not in slots and len(recalled) < missing:
+            recalled.setdefault(seen.slot, seen.id)
+    if not recalled:
+        return []
+    rest = [seen for seen in scene.leaving if seen.id not in recalled.values()]
+    return [*(Recall(id) for id in recalled.values()), *_leave(target, rest, now), *_admit(target, scene.wanted, now)]
 
 
-def _alive(world: Iterable[Seen]) -> int:
-    """What takes up room: everything that has, or is about to have, a container that is not stopped."""
-    return sum(1 for seen in world if not seen.dead and not (seen.leaving_at is not None and seen.container == "none"))
-
-
-def _room(target: Target, world: Sequence[Seen]) -> int:
-    surge = 0 if target.recreate else count_of(target.max_surge, target.replicas, up=True)
-    return target.replicas + surge - _alive(world)
-
-
-def _create(target: Target, world: Sequence[Seen], wanted: list[Seen], now: float) -> list[Step]:
-    """New instances for the slots that nobody has, as far as the surge allows; reserved ones that have no container yet."""
+def _create(target: Target, scene: Scene, now: float) -> list[Step]:
+    """Reserved instances that do not run yet; new ones for the slots that nobody has, as far as the surge allows."""
+    wanted = [seen for seen in scene.wanted if not seen.dead]
+    if target.recreate and any(takes_room(seen) for seen in [*scene.leaving, *_others(target, scene)]):
+        return []
     steps: list[Step] = [Start(seen.id) for seen in wanted if seen.container in ("none", "created")]
-    missing = target.replicas - len(wanted)
-    if missing <= 0 or now < target.create_after:
-        return steps
-    if target.recreate and any(not (seen.dead or is_wanted(target, seen)) or seen.leaving_at is not None for seen in world):
+    if now < target.create_after:
         return steps
     taken = {seen.slot for seen in wanted}
     free = [slot for slot in range(1, target.replicas + len(taken) + 1) if slot not in taken]
-    return [*steps, *(Create(slot) for slot in free[: min(missing, max(_room(target, world), 0))])]
+    missing = target.replicas - len(wanted)
+    return [*steps, *(Create(slot) for slot in free[: max(min(missing, scene.room), 0)])]
 
 
-def _admit(target: Target, staying: list[Seen], now: float) -> list[Step]:
+def _admit(target: Target, candidates: Iterable[Seen], now: float) -> list[Step]:
     """What has proved itself for long enough."""
     return [
         Admit(seen.id)
-        for seen in staying
+        for seen in candidates
         if seen.routed
         and not (seen.admitted or seen.dead)
         and seen.container == "running"
@@ -246,52 +307,68 @@ def _admit(target: Target, staying: list[Seen], now: float) -> list[Step]:
     ]
 
 
-def _retire(target: Target, wanted: list[Seen], unwanted: list[Seen], creating: bool, room: int) -> list[Step]:
-    """Old and surplus instances, when the new ones serve or, between batches, as many as may be missed."""
-    going = [seen for seen in unwanted if not seen.dead]
-    if target.recreate and any(not is_wanted(target, seen) for seen in going):
-        return [Retire(seen.id) for seen in going]
-    serving = sum(seen.serves for seen in wanted)
-    if serving == target.replicas:
-        return [Retire(seen.id) for seen in going]
-    pending = creating or len(wanted) > serving
-    if pending or room > 0:
-        return []
-    idle = [seen for seen in going if not seen.serves]
-    busy = sorted((seen for seen in going if seen.serves), key=lambda seen: -seen.slot)
-    spare = serving + len(busy) - (target.replicas - _unavailable(target))
-    return [Retire(seen.id) for seen in [*idle, *busy[: max(spare, 0)]]]
+def _give_up(target: Target, scene: Scene, now: float) -> list[Seen]:
+    """What died, or was not ready in time, makes room; of what has been unhealthy for too long as many at a time as may be
+    missed (or one), and none while nothing is healthy."""
+    living = [seen for seen in scene.staying if not seen.dead]
+    overdue = [seen for seen in living if _overdue(target, seen, now)]
+    sick = [seen for seen in scene.wanted if seen in overdue and seen.once_served]
+    being_replaced = target.replicas - scene.serving_wanted - len(sick)
+    at_a_time = max(target.unavailable, 1) - being_replaced if scene.serving else 0
+    return [
+        *(seen for seen in scene.staying if seen.dead),
+        *(seen for seen in overdue if not seen.once_served),
+        *sick[: max(at_a_time, 0)],
+    ]
 
 
-def _unavailable(target: Target) -> int:
-    """How many of `replicas` may be missed; at least one when nothing may be started first (Kubernetes' rule)."""
-    unavailable = count_of(target.max_unavailable, target.replicas, up=False)
-    return unavailable or int(count_of(target.max_surge, target.replicas, up=True) == 0)
+def _retire(target: Target, scene: Scene, creating: bool) -> list[Seen]:
+    """Old and surplus instances: all when the new ones serve; before, those that stand in the way, and between batches as
+    many as may be missed."""
+    living = [seen for seen in scene.unwanted if not seen.dead]
+    others = _others(target, scene)
+    if scene.serving_wanted == target.replicas or (target.recreate and others):
+        return living
+    idle = sorted((seen for seen in living if seen.id not in scene.serving), key=lambda seen: -seen.deployment)
+    busy = sorted((seen for seen in living if seen.id in scene.serving), key=lambda seen: -seen.slot)
+    wanted = sum(not seen.dead for seen in scene.wanted)
+    if creating or wanted > scene.serving_wanted or scene.room > 0:
+        undone = [seen for seen in idle if _is_undone(target, seen)]
+        in_the_way = max(min(target.replicas - wanted, target.surge) - scene.room, 0)
+        return undone or idle[:in_the_way]
+    spare = scene.serving_wanted + len(busy) - (target.replicas - target.unavailable)
+    return [*idle, *busy[: max(spare, 0)]]
 
 
-def _progress(target: Target, wanted: list[Seen], unwanted: list[Seen], leaving: list[Seen]) -> Progress:
+def _others(target: Target, scene: Scene) -> list[Seen]:
+    """Living ones in which something else runs than is to run."""
+    return [seen for seen in scene.unwanted if not seen.dead and not is_wanted(target, seen)]
+
+
+def _progress(target: Target, scene: Scene) -> Progress:
     return Progress(
         desired=target.replicas,
-        ready=sum(seen.ready_at is not None or seen.serves for seen in wanted),
-        serving=sum(seen.serves for seen in wanted),
-        old_serving=sum(seen.serves for seen in unwanted),
-        draining=len(leaving),
-        failed=sum(seen.dead for seen in wanted),
+        ready=sum(not seen.dead and (seen.ready_at is not None or seen.id in scene.serving) for seen in scene.wanted),
+        serving=scene.serving_wanted,
+        old_serving=sum(seen.id in scene.serving for seen in scene.unwanted),
+        draining=len(scene.leaving),
+        failed=sum(seen.dead for seen in scene.wanted),
     )
 
 
-def _wake_at(target: Target, staying: list[Seen], leaving: list[Seen], now: float) -> float | None:
+def _wake_at(target: Target, scene: Scene, now: float) -> float | None:
     """The next moment at which time alone changes the plan."""
-    moments = [seen.leaving_at + target.drain_timeout for seen in leaving if seen.leaving_at is not None]
-    moments += [seen.cut_at + CUT_PATIENCE for seen in leaving if seen.cut_at is not None]
-    for seen in staying:
-        if seen.ready_at is not None and not seen.admitted:
-            moments.append(seen.ready_at + target.min_ready)
-        if seen.ready_at is None and seen.started_at is not None and not seen.admitted:
-            moments.append(seen.started_at + target.start_period)
-        if seen.unhealthy_since is not None:
-            moments.append(seen.unhealthy_since + target.start_period)
+    moments = [target.create_after]
     if target.deadline is not None:
         moments.append(target.deadline)
-    moments.append(target.create_after)
+    for seen in scene.leaving:
+        moments.append((seen.leaving_at or 0) + target.drain_timeout)
+        if seen.cut_at is not None:
+            moments.append(seen.cut_at + CUT_PATIENCE)
+    for seen in scene.staying:
+        if seen.ready_at is not None and not seen.admitted:
+            moments.append(seen.ready_at + target.min_ready)
+        sick_since = _sick_since(seen)
+        if sick_since is not None:
+            moments.append(sick_since + target.start_period)
     return min((moment for moment in moments if moment > now), default=None)

@@ -86,6 +86,8 @@ class Failed:
 
 
 Verdict = Done | Failed
+MOST_INSTANCES = 1000
+"""More than one service can have."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,14 @@ class Progress:
 
     @property
     def milestone(self) -> int:
-        """Grows with every instance that gets further: what extends the progress deadline."""
-        return 2 * self.serving + self.ready
+        """Grows with every instance that gets further, on its way in or out: what extends the progress deadline."""
+        return 2 * self.serving + self.ready - self.old_serving - self.draining + MOST_INSTANCES
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The next steps (independent ones run side by side), a verdict once there is one, and when to look again (a time)."""
+    """The next steps (at most one an instance: they run side by side), a verdict once there is one, and when to look again
+    (a time). With `Failed` there are no steps, unless the deployment is paused: its verdict may then be nothing new."""
 
     steps: tuple[Step, ...]
     progress: Progress
