@@ -1,0 +1,164 @@
+"""What the operator sets, by environment (SLUICE_…) or by the file that SLUICE_CONFIG names; the environment wins."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from app.version import VERSION
+from services.units import size
+
+PREFIX = "SLUICE_"
+
+
+class SettingsError(Exception):
+    """One line for each value that cannot be used: the variable, what is wrong, and what to give instead."""
+
+
+def _listed(value: Any) -> Any:
+    """`a, b` as an environment variable can say it, or a file's own list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _private_subnet(value: str) -> str:
+    network = ipaddress.IPv4Network(value)
+    if not 16 <= network.prefixlen <= 28:
+        raise ValueError("must be a /16 to a /28")
+    return str(network)
+
+
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+def _root(value: str) -> str:
+    path = Path(value)
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError('must be absolute and without ".."')
+    return str(path)
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Frozen; each field's description is what its variable takes, and stands in the error for a bad value."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", case_sensitive=False)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,29}[a-z0-9]$")] = Field(
+        default="sluice", description="2 to 31 lower-case letters, digits and '-': which Sluice this is on its engine"
+    )
+    data: Path = Field(
+        default=Path("/var/lib/sluice"), description="the directory for database, keys and the gateway's files"
+    )
+    host: Annotated[str, AfterValidator(lambda value: str(ipaddress.ip_address(value)))] = Field(
+        default="127.0.0.1", description="the IP address that the API listens on"
+    )
+    port: Port = Field(default=7080, description="the API's port, 1 to 65535")
+    gateway_port: Port = Field(default=8080, description="the gateway's public port, 1 to 65535")
+    gateway_image: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
+        default=f"sluice-gateway:{VERSION}", description="the gateway's image"
+    )
+    public_host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:\[\]-]{1,253}$")] = Field(
+        default="127.0.0.1", description="the host under which people reach the gateway, for the addresses that are shown"
+    )
+    subnet: Annotated[str, AfterValidator(_private_subnet)] | None = Field(
+        default=None, description="the instances' IPv4 network, such as 10.203.0.0/22; a free one is looked for when not set"
+    )
+    default_route: (
+        Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~/]*(\{name\})?[A-Za-z0-9\-._~/]*$")] | None
+    ) = Field(default=None, description="the path prefix for services that name no routes, such as /{name}")
+    trusted_proxies: Annotated[list[Annotated[str, AfterValidator(_network)]], NoDecode, BeforeValidator(_listed)] = Field(
+        default_factory=list, description="addresses or networks, with commas, whose X-Forwarded headers are believed"
+    )
+    host_roots: Annotated[list[Annotated[str, AfterValidator(_root)]], NoDecode, BeforeValidator(_listed)] = Field(
+        default_factory=list, description="absolute paths, with commas, under which services may mount host directories"
+    )
+    maxconn: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        default=8000, description="the most connections that the gateway holds, 100 to 1000000"
+    )
+    max_body_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = Field(
+        default=100 * 1024**2, description="the largest request body that the gateway lets through, in bytes or such as 100m"
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="json or console")
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v)
+    ] = Field(default="info", description="debug, info, warning or error")
+    gateway_log_all: bool = Field(default=False, description="true: the gateway logs every request, not only abnormal ends")
+    docker_host: Annotated[str, StringConstraints(pattern=r"^(unix|tcp|http)://[^\x00-\x20]{1,512}$")] | None = Field(
+        default=None, description="the engine, such as unix:///var/run/docker.sock; the environment's own when not set"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        environment = cast(EnvSettingsSource, env_settings)
+        environment.env_vars = {key: value for key, value in environment.env_vars.items() if value != ""}
+        path = os.environ.get(f"{PREFIX}CONFIG")
+        if not path:
+            return init_settings, environment
+        return init_settings, environment, _file(settings_cls, Path(path))
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _file(settings: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
+    """TOML when it is called so, else lines of SLUICE_NAME=value."""
+    try:
+        path.read_bytes()
+        if path.suffix == ".toml":
+            return TomlConfigSettingsSource(settings, path)
+        return DotEnvSettingsSource(settings, env_file=path)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{PREFIX}CONFIG={path}: {error}; name a TOML file or a file of {PREFIX}NAME=value lines"
+        ) from error
+
+
+def load_settings(**given: Any) -> Settings:
+    """From `given` (first), environment and file. SettingsError names every bad value at once."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_line(dict(problem)) for problem in error.errors())) from error
+
+
+def _line(problem: Mapping[str, Any]) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    field = Settings.model_fields.get(name.lower().removeprefix(PREFIX.lower()))
+    variable = PREFIX + name.upper().removeprefix(PREFIX)
+    if field is None:
+        known = ", ".join(sorted(PREFIX + known.upper() for known in Settings.model_fields))
+        return f"{variable}: there is no such setting; known are {known}"
+    shown = repr(problem["input"])
+    shown = shown if len(shown) <= 100 else shown[:97] + "..."
+    why = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{variable}={shown}: {why[0].lower()}{why[1:]}; give {field.description}"

@@ -1,0 +1,80 @@
+"""Everything that one running Sluice is made of, as `app.state.sluice`: what the doors work with."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.settings import Settings
+from services.access import Access
+from services.clock import Clock
+from services.engine.port import Engine
+from services.metrics import Metrics
+from services.rollouts.live import Live
+from services.rollouts.requests import Requests
+from services.rollouts.views import Frame
+from services.routing.port import Router
+from services.store.db import Store
+from services.store.events import Listeners
+
+
+class Footing(Protocol):
+    """Where instances stand: their subnet, and the bridge's own address."""
+
+    @property
+    def subnet(self) -> str: ...
+
+    @property
+    def bridge_address(self) -> str: ...
+
+
+class Ground(Protocol):
+    """What makes network and gateway stand."""
+
+    async def prepare(self) -> Footing: ...
+
+
+class Gateway(Router, Protocol):
+    """A router that can be asked whether it answers, and left."""
+
+    async def answers(self) -> dict[str, Any] | None: ...
+
+    async def close(self) -> None: ...
+
+
+class Loop(Protocol):
+    """What the doors need of the rollout loop."""
+
+    turns: int
+
+    def hint(self, service: str) -> None: ...
+
+    async def run(self, subnet: str, link_address: str) -> None: ...
+
+
+@dataclass
+class Sluice:
+    """Made once at start (app.main), then handed to every door."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    listeners: Listeners
+    live: Live
+    engine: Engine
+    gateway: Gateway
+    ground: Ground
+    requests: Requests
+    loop: Loop
+    access: Access
+    metrics: Metrics
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this process begins to stop: streams and held answers end."""
+    bridge: str | None = None
+    node: str | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """What views need, as it is now."""
+        return Frame(self.live, f"{self.settings.public_host}:{self.settings.gateway_port}", self.bridge, self.node)

@@ -1,0 +1,194 @@
+"""Who may come in: the tokens, the one-time links, and the sessions that links open."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlmodel import Session, col, delete, select, update
+
+from services.clock import Clock
+from services.rollouts.refusal import Actor, Refusal
+from services.store.db import Store
+from services.store.events import record
+from services.store.tables import Session as Opened
+from services.store.tables import Token
+from services.tokens import Key, new_token, well_formed
+
+LINK_SECONDS = 30 * 60.0
+SESSION_SECONDS = 24 * 3600.0
+FIRST = "admin"
+"""The name of the token that the first start makes."""
+
+
+@dataclass(frozen=True)
+class Bearer:
+    """Somebody who has shown a token, or the session that it opened."""
+
+    token: int
+    name: str
+    scope: str
+    services: tuple[str, ...] | None = None
+    kind: Literal["token", "session"] = "token"
+
+
+class Access:
+    """Tokens are few and asked for at every request: they are kept in memory beside the table, which this alone writes."""
+
+    def __init__(self, store: Store, clock: Clock, key: Key) -> None:
+        self._store = store
+        self._clock = clock
+        self._key = key
+        self._tokens: dict[int, Token] = {}
+        self._by_digest: dict[str, int] = {}
+        self._used: dict[int, float] = {}
+
+    async def open(self) -> str | None:
+        """Read the tokens. Where no admin token is left (the first start), make one and return it, to be shown once.
+
+        Digests by a key that has been lost are worth nothing: those tokens are revoked.
+        """
+
+        def start(session: Session) -> tuple[list[Token], str | None]:
+            now = self._clock.now()
+            if self._key.is_new:
+                session.exec(update(Token).where(col(Token.revoked_at).is_(None)).values(revoked_at=now))
+            tokens = list(session.exec(select(Token).where(col(Token.revoked_at).is_(None))))
+            if any(token.scope == "admin" and (token.expires_at or now + 1) > now for token in tokens):
+                return tokens, None
+            made = self._new(session, FIRST, "admin", None, None, Actor("system", "sluice"))
+            return [*tokens, made[0]], made[1]
+
+        tokens, first = await self._store.write(start)
+        for token in tokens:
+            self._keep(token)
+        return first
+
+    def bearer(self, secret: str) -> Bearer | None:
+        """Of a token that is known, neither revoked nor expired."""
+        if not well_formed(secret):
+            return None
+        return self._bearer(self._by_digest.get(self._key.digest(secret)), "token")
+
+    async def create(
+        self, name: str, scope: str, services: Sequence[str] | None, expires_at: float | None, by: Actor
+    ) -> tuple[Token, str]:
+        """The new token's row, and the token itself, which nobody can read again."""
+        row, secret = await self._store.write(
+            lambda session: self._new(session, name, scope, list(services) if services else None, expires_at, by)
+        )
+        self._keep(row)
+        return row, secret
+
+    async def revoke(self, id: int, by: Actor) -> None:
+        """At once, with its sessions. 404 `unknown_token`; 409 `last_admin_token`: nobody could make another one."""
+
+        def end(session: Session) -> None:
+            row = session.get(Token, id)
+            if row is None or row.revoked_at is not None:
+                raise Refusal(404, "unknown_token", f"there is no token {id}")
+            now = self._clock.now()
+            admins = select(Token.expires_at).where(Token.id != id, Token.scope == "admin", col(Token.revoked_at).is_(None))
+            if row.scope == "admin" and not any((expires or now + 1) > now for expires in session.exec(admins)):
+                raise Refusal(409, "last_admin_token", f'"{row.name}" is the last admin token: make another one first')
+            row.revoked_at = now
+            session.add(row)
+            session.exec(delete(Opened).where(col(Opened.token) == id))
+            record(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **_by(by))
+
+        await self._store.write(end)
+        gone = self._tokens.pop(id, None)
+        if gone is not None:
+            self._by_digest.pop(gone.digest, None)
+
+    async def make_link(self, token: int) -> tuple[str, float]:
+        """A code that opens one session for the token's owner, once; and until when."""
+        code, expires = secrets.token_urlsafe(24), self._clock.now() + LINK_SECONDS
+        await self._store.write(lambda session: self._open(session, "link", code, token, expires))
+        return code, expires
+
+    async def redeem(self, code: str) -> str | None:
+        """A link's code → the value of a session's cookie; None for one that is unknown, used or too old."""
+        cookie = secrets.token_urlsafe(32)
+
+        def use(session: Session) -> str | None:
+            link = session.get(Opened, self._key.digest(code))
+            if link is None or link.kind != "link":
+                return None
+            session.delete(link)
+            now = self._clock.now()
+            bearer = self._bearer(link.token, "session") if link.expires_at > now else None
+            if bearer is None:
+                return None
+            self._open(session, "session", cookie, link.token, now + SESSION_SECONDS)
+            actor = Actor("session", bearer.name)
+            record(session, now, "signed_in", f"{bearer.name} signed in to the dashboard", **_by(actor))
+            return cookie
+
+        return await self._store.write(use)
+
+    async def session(self, cookie: str) -> Bearer | None:
+        """Whose session the cookie is."""
+        return await self._store.read(lambda session: self.session_in(session, cookie))
+
+    def session_in(self, session: Session, cookie: str) -> Bearer | None:
+        """The same inside a transaction of the caller's."""
+        row = session.get(Opened, self._key.digest(cookie))
+        if row is None or row.kind != "session" or row.expires_at <= self._clock.now():
+            return None
+        return self._bearer(row.token, "session")
+
+    async def sign_out(self, cookie: str) -> None:
+        digest = self._key.digest(cookie)
+        await self._store.write(lambda session: session.exec(delete(Opened).where(col(Opened.digest) == digest)) and None)
+
+    async def tidy(self) -> None:
+        """Write when tokens were last used, and forget links and sessions that are over: now and then, not at every call."""
+        used, self._used = self._used, {}
+
+        def write(session: Session) -> None:
+            for id, at in used.items():
+                session.exec(update(Token).where(col(Token.id) == id).values(last_used_at=at))
+            session.exec(delete(Opened).where(col(Opened.expires_at) <= self._clock.now()))
+
+        await self._store.write(write)
+
+    def last_used(self, token: Token) -> float | None:
+        """More recent than the row says, perhaps."""
+        return self._used.get(token.id or 0, token.last_used_at)
+
+    def _bearer(self, id: int | None, kind: Literal["token", "session"]) -> Bearer | None:
+        token = self._tokens.get(id) if id is not None else None
+        now = self._clock.now()
+        if token is None or token.id is None or (token.expires_at is not None and token.expires_at <= now):
+            return None
+        self._used[token.id] = now
+        return Bearer(token.id, token.name, token.scope, tuple(token.services) if token.services else None, kind)
+
+    def _keep(self, token: Token) -> None:
+        if token.id is not None:
+            self._tokens[token.id] = token
+            self._by_digest[token.digest] = token.id
+
+    def _new(
+        self, session: Session, name: str, scope: str, services: list[str] | None, expires_at: float | None, by: Actor
+    ) -> tuple[Token, str]:
+        secret, now = new_token(), self._clock.now()
+        row = Token(
+            name=name, digest=self._key.digest(secret), scope=scope, services=services, created_at=now, expires_at=expires_at
+        )
+        session.add(row)
+        session.flush()
+        data = {"token": row.id, "scope": scope, "services": services}
+        record(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **_by(by))
+        return row, secret
+
+    def _open(self, session: Session, kind: str, secret: str, token: int, expires: float) -> None:
+        now = self._clock.now()
+        session.add(Opened(digest=self._key.digest(secret), kind=kind, token=token, created_at=now, expires_at=expires))
+
+
+def _by(actor: Actor) -> dict[str, str | None]:
+    return {"actor_kind": actor.kind, "actor_name": actor.name, "remote": actor.remote}
