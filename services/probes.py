@@ -62,6 +62,16 @@ class Prober:
     def last(self, instance: str) -> ProbeResult | None:
         return self._last.get(instance)
 
+    async def ask_all(self, targets: Iterable[ProbeTarget]) -> set[str]:
+        """Ask each once, side by side. Ids of those that are healthy; their starts count as ready from now on."""
+        asked = list(targets)
+        results = await asyncio.gather(*(self._ask(target) for target in asked))
+        for target, result in zip(asked, results, strict=True):
+            self._last[target.instance] = result
+            if result.ok:
+                self._ready[(target.instance, target.start)] = self._clock.now()
+        return {target.instance for target, result in zip(asked, results, strict=True) if result.ok}
+
     def watch(self, service_instances: Iterable[str], targets: Iterable[ProbeTarget]) -> None:
         """Of one service's instances, ask exactly `targets` from now on."""
         wanted = {target.instance: target for target in targets}
@@ -80,10 +90,13 @@ class Prober:
         for key in [key for key in self._ready if key[0] == instance]:
             del self._ready[key]
 
-    async def close(self) -> None:
-        for _, task in self._tasks.values():
+    async def stop(self) -> None:
+        """Ask nobody any more, until `watch` says so."""
+        tasks = [task for _, task in self._tasks.values()]
+        self._tasks.clear()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*(task for _, task in self._tasks.values()), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
 
     async def _prove(self, target: ProbeTarget) -> None:

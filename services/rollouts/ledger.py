@@ -27,6 +27,8 @@ class Ledger:
     def __init__(self, clock: Clock, run: int) -> None:
         self.clock = clock
         self.run = run
+        self.writes = 0
+        """How many events it has written: whether there is news."""
 
     def lease(self, deployment: Deployment) -> None:
         """This run holds it from now on."""
@@ -44,8 +46,12 @@ class Ledger:
         deployment.status, deployment.message = status, message
         if reason is not None:
             deployment.reason = reason
+        if status in (Status.PROGRESSING, Status.ROLLING_BACK):
+            deployment.turned_at = now
         if status in TERMINAL:
             deployment.finished_at, deployment.deadline_at = now, None
+        elif status in (Status.PROGRESSING, Status.ROLLING_BACK):
+            deployment.turned_at = now
         session.add(deployment)
         self.tell(session, status, message, deployment=deployment, data={"reason": deployment.reason}, actor=actor)
 
@@ -53,6 +59,8 @@ class Ledger:
         """It will not succeed: go back, or pause when that was asked for; going back that fails is the end."""
         if deployment.status == Status.ROLLING_BACK:
             self.transition(session, deployment, Status.ROLLBACK_FAILED, f"going back failed as well: {failed.message}")
+        elif deployment.failure_action == "pause" and deployment.status == Status.PAUSED:
+            return  # it waits for somebody already
         elif deployment.failure_action == "pause" and deployment.status != Status.PENDING:
             message = f"{failed.message}; resume to try again, or abort to go back"
             self.transition(session, deployment, Status.PAUSED, message, reason=failed.reason)
@@ -86,6 +94,12 @@ class Ledger:
             session.add(revision)
         session.add(service)
         self.transition(session, deployment, Status.SUCCEEDED, message)
+
+    def supersede(self, session: Session, deployment: Deployment, by: int) -> None:
+        """A newer one takes over."""
+        deployment.superseded_by = by
+        message = f"deployment {by} took over"
+        self.transition(session, deployment, Status.SUPERSEDED, message, reason="newer_revision")
 
     def unchanged(self, session: Session, deployment: Deployment) -> None:
         self.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
@@ -128,6 +142,7 @@ class Ledger:
         if row.status != "failed":
             row.status = status
         session.add(row)
+        self.writes += 1
         record(
             session, self.clock.now(), f"instance_{status}", message, deployment=deployment, service=row.service,
             instance=row.id, data={"revision": row.revision, "slot": row.slot, "status": row.status},
@@ -139,6 +154,7 @@ class Ledger:
     ) -> Event:  # fmt: skip
         """An event of a deployment; with an actor it is in the audit as well."""
         who = {"actor_kind": actor.kind, "actor_name": actor.name, "remote": actor.remote} if actor else {}
+        self.writes += 1
         full = {"status": deployment.status, **data}
         return record(
             session, self.clock.now(), str(type), message, deployment=deployment.id, service=deployment.service,

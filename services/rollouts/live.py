@@ -15,5 +15,9 @@ class Live:
     """Instance id → {ok, status, error, at}."""
     warnings: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     """Service → [{code, message}]."""
+    registry_auth: dict[int, str] = field(default_factory=dict, repr=False)
+    """Deployment → the credentials that its call brought for the pull. Never written anywhere."""
+    strangers: list[str] = field(default_factory=list)
+    """Instances whose containers carry our labels and that the store does not know (a restored backup): left alone."""
     not_ready: dict[str, str] = field(default_factory=dict)
     """Part (engine, gateway, store) → why it does not answer; empty is ready."""

@@ -47,7 +47,10 @@ class Target:
     min_ready: float = 0
     start_period: float = 60
     drain_timeout: float = 30
+    stop_grace: float = 30
     deadline: float | None = None
+    milestone: int | None = None
+    """How far it had come at most (Progress.milestone) when the deadline was set."""
     since: float = 0
     """When the deployment last set out: began, went on, or turned back. What was born before and fails is replaced; it does
     not fail the deployment (again)."""
@@ -228,11 +231,19 @@ def _failure(target: Target, scene: Scene, now: float) -> Failed | None:
         if not target.paused and _overdue(target, seen, now):
             how = "has been unhealthy for" if seen.once_served else "was not healthy within"
             return Failed("unhealthy_instance", f"{seen.id} {how} {target.start_period:g} s", seen.id)
-    serving = scene.serving_wanted
-    if target.deadline is not None and not target.paused and now >= target.deadline and serving < target.replicas:
+    serving, deadline = scene.serving_wanted, _deadline(target, scene)
+    if deadline is not None and not target.paused and now >= deadline and serving < target.replicas:
         message = f"no progress before the deadline: {serving} of {target.replicas} instances serve"
         return Failed("progress_deadline_exceeded", message)
     return None
+
+
+def _deadline(target: Target, scene: Scene) -> float | None:
+    """None, too, when it has come further since it was set. Who leaves has deadlines of his own, which come first."""
+    if target.deadline is None or (target.milestone is not None and _progress(target, scene).milestone > target.milestone):
+        return None
+    way_out = target.drain_timeout + CUT_PATIENCE + target.stop_grace
+    return max([target.deadline, *((seen.leaving_at or 0) + way_out for seen in scene.leaving)])
 
 
 def _sick_since(seen: Seen) -> float | None:
@@ -358,9 +369,7 @@ def _progress(target: Target, scene: Scene) -> Progress:
 
 def _wake_at(target: Target, scene: Scene, now: float) -> float | None:
     """The next moment at which time alone changes the plan."""
-    moments = [target.create_after]
-    if target.deadline is not None:
-        moments.append(target.deadline)
+    moments = [target.create_after, _deadline(target, scene) or now]
     for seen in scene.leaving:
         moments.append((seen.leaving_at or 0) + target.drain_timeout)
         if seen.cut_at is not None:

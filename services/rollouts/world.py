@@ -80,6 +80,8 @@ def target_of(snapshot: Snapshot, create_after: float = 0) -> Target:
             replicas=deployment.from_replicas or 0,
             deployment=deployment.id,
             deadline=deployment.deadline_at,
+            milestone=deployment.milestone,
+            since=deployment.turned_at or 0,
             surplus_first=deployment.id,
         )
     return _target(
@@ -88,6 +90,8 @@ def target_of(snapshot: Snapshot, create_after: float = 0) -> Target:
         replicas=0 if deployment.kind == "remove" else deployment.replicas or 0,
         deployment=deployment.id,
         deadline=deployment.deadline_at,
+        milestone=deployment.milestone,
+        since=deployment.turned_at or 0,
         paused=deployment.status == "paused",
         only_born_in=deployment.id if deployment.kind == "restart" else None,
     )
@@ -159,6 +163,7 @@ def _target(revision: Revision | None, **fields: object) -> Target:
         min_ready=spec.min_ready_seconds,
         start_period=healthcheck_of(revision).start_period,
         drain_timeout=spec.drain_timeout,
+        stop_grace=spec.stop_grace_period,
         **fields,  # type: ignore[arg-type]
     )
 
@@ -181,6 +186,7 @@ def _see(
         deployment=row.deployment,
         container=container.state if container else "none",
         routed=routed,
+        created_at=row.created_at,
         started_at=row.started_at,
         ready_at=row.ready_at,
         admitted=partly if row.leaving_at is not None else admitted,

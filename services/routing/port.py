@@ -27,6 +27,9 @@ class RoutedService:
     internal_port: int
     """The port on the bridge's own address that is this service's alone: its `internal_url`."""
     routes: tuple[Route, ...] = ()
+    linked: bool = False
+    """Some service names it in its `links`: it must answer at the bridge's address under its own port as well, told from
+    others by the Host header (`http://api:8000`)."""
     request_timeout: float = 60
     tunnel_timeout: float = 3600
     queue_timeout: float = 10

@@ -1,0 +1,224 @@
+"""How a deployment begins: its image is pulled, its revision made, what ran before superseded; then it is progressing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from services.clock import Clock
+from services.engine.port import Engine, EngineError, ImageInfo
+from services.rollouts.checking import Policy, Wish, check, present_revision
+from services.rollouts.hashing import instance_hash
+from services.rollouts.ledger import Ledger
+from services.rollouts.live import Live
+from services.rollouts.phases import Kind, Status
+from services.rollouts.refusal import Refusal
+from services.rollouts.steps import Failed
+from services.rollouts.world import ACTIVE, spec_of
+from services.spec import Healthcheck, ServiceSpec
+from services.store.db import Store
+from services.store.tables import Deployment, Revision, Service
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What only the image can tell: the port and the health check of a spec."""
+
+    image: ImageInfo
+    port: int | None
+    healthcheck: Healthcheck
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+def due(session: Session, service: str) -> list[int]:
+    """Deployments that may begin: the newest that supersedes, or the oldest that waits when nothing runs."""
+    waiting = session.exec(
+        select(Deployment).where(Deployment.service == service, Deployment.status == "pending").order_by(col(Deployment.id))
+    ).all()
+    if not waiting:
+        return []
+    taking_over = [row.id for row in waiting if _takes_over(row)]
+    if taking_over:
+        return [id for id in taking_over[-1:] if id is not None]
+    running = session.exec(
+        select(Deployment.id).where(Deployment.service == service, col(Deployment.status).in_(ACTIVE))
+    ).first()
+    return [] if running is not None or waiting[0].id is None else [waiting[0].id]
+
+
+def resolve(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> Resolved:
+    """Pure: api.md's defaults for `port` and `healthcheck`."""
+    warnings = []
+    port = spec.port
+    if not port_named:
+        port = image.exposed_ports[0] if len(image.exposed_ports) == 1 else None
+        if len(image.exposed_ports) > 1:
+            exposed = ", ".join(map(str, image.exposed_ports))
+            text = (
+                f"the image exposes several ports ({exposed}) and port is not given: it runs as a worker, nothing is routed"
+            )
+            warnings.append(("port_ambiguous", text))
+    check = spec.healthcheck
+    if check is None and image.healthcheck is not None:
+        check = Healthcheck.model_validate({"test": list(image.healthcheck), **image.healthcheck_settings})
+    elif check is None and port is None:
+        check = Healthcheck(disable=True)
+    elif check is None:
+        check = Healthcheck().model_copy(update={"any_below_500": True})
+        warnings.append(("no_healthcheck", "no healthcheck is given: any answer below 500 on / counts as healthy"))
+    return Resolved(image, port, check, tuple(warnings))
+
+
+class Beginner:
+    """Takes a pending deployment to progressing, or to its end when it cannot begin."""
+
+    def __init__(self, store: Store, clock: Clock, engine: Engine, ledger: Ledger, policy: Policy, live: Live) -> None:
+        self._store = store
+        self._clock = clock
+        self._engine = engine
+        self._ledger = ledger
+        self._policy = policy
+        self._live = live
+
+    async def begin(self, id: int) -> None:
+        """Raises EngineError when the engine does not answer: to be tried again."""
+        kind, reference = await self._store.read(lambda session: _what(session, id))
+        if kind != Kind.DEPLOY or reference is None:
+            await self._store.write(lambda session: self._go(session, id))
+            return
+        try:
+            image = await self._engine.pull(reference, self._live.registry_auth.get(id))
+        except EngineError as error:
+            if error.transient:
+                raise
+            failed = Failed(error.reason, f"{reference}: {error}")
+            await self._store.write(lambda session: self._refuse(session, id, failed))
+        else:
+            await self._store.write(lambda session: self._go(session, id, image))
+        self._live.registry_auth.pop(id, None)
+
+    def _go(self, session: Session, id: int, image: ImageInfo | None = None) -> None:
+        deployment = session.get_one(Deployment, id)
+        if deployment.status != Status.PENDING:
+            return
+        service = session.get_one(Service, deployment.service)
+        present = present_revision(session, service)
+        if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and present is None:
+            self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed meanwhile"))
+            return
+        if image is not None:
+            try:
+                wish = check(session, self._policy, present, deployment)
+            except Refusal as refusal:
+                self._refuse(session, id, Failed("invalid_spec", refusal.detail))
+                return
+            self._make_revision(session, service, present, deployment, wish, image)
+        if deployment.replicas is None or (wants_own_size(deployment) and present is not None):
+            deployment.replicas = service.replicas
+        deployment.from_revision = service.revision
+        deployment.from_replicas = service.replicas if service.revision is not None else 0
+        overtaken = session.exec(
+            select(Deployment).where(Deployment.service == service.name, col(Deployment.status).in_(ACTIVE))
+        ).all()
+        self._ledger.lease(deployment)
+        if not overtaken and self._is_unchanged(deployment, service):
+            self._ledger.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
+            return
+        for other in overtaken:
+            self._ledger.supersede(session, other, id)
+        session.flush()
+        now = self._clock.now()
+        deployment.started_at = now
+        policy = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
+        deployment.deadline_at = now + (spec_of(policy).progress_deadline_seconds if policy else 300.0)
+        self._ledger.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
+
+    def _refuse(self, session: Session, id: int, failed: Failed) -> None:
+        deployment = session.get_one(Deployment, id)
+        if deployment.status != Status.PENDING:
+            return
+        service = session.get_one(Service, deployment.service)
+        deployment.from_revision, deployment.from_replicas = service.revision, service.replicas
+        self._ledger.lease(deployment)
+        first = service.revision is None
+        after = "nothing was started" if first else f"nothing was started; revision {service.revision} serves on"
+        status = Status.FAILED if first else Status.ROLLED_BACK
+        self._ledger.transition(session, deployment, status, f"{failed.message}; {after}", reason=failed.reason)
+
+    def _make_revision(
+        self,
+        session: Session,
+        service: Service,
+        present: Revision | None,
+        deployment: Deployment,
+        wish: Wish,
+        image: ImageInfo,
+    ) -> None:
+        """The present revision when nothing but the size changes, else a new one."""
+        found = resolve(wish.spec, "port" in wish.effective, image)
+        deployment.image, deployment.image_id = wish.spec.image, image.id
+        deployment.profile, deployment.failure_action = wish.layers.profile, wish.spec.failure_action
+        deployment.strategy = "recreate" if wish.spec.recreates else "rolling"
+        if wish.replicas is not None:
+            deployment.replicas = wish.replicas
+        for code, text in found.warnings:
+            self._ledger.warn(session, deployment, code, text)
+        same = (
+            present is not None
+            and present.spec == wish.layers.base
+            and (present.profile, present.overrides) == (wish.layers.profile, wish.layers.overrides)
+            and present.effective == wish.effective
+            and present.image_id == image.id
+        )
+        if present is not None and same:
+            deployment.revision = present.number
+            return
+        revision = Revision(
+            service=service.name,
+            number=service.next_revision,
+            spec=wish.layers.base,
+            profile=wish.layers.profile,
+            overrides=wish.layers.overrides,
+            effective=wish.effective,
+            image=wish.spec.image or "",
+            image_id=image.id,
+            port=found.port,
+            hash=instance_hash(image.id, found.port, found.healthcheck, wish.spec),
+            healthcheck={**found.healthcheck.model_dump(mode="json"), "any_below_500": found.healthcheck.any_below_500},
+            deployment=deployment.id or 0,
+            created_at=self._clock.now(),
+        )
+        service.next_revision += 1
+        service.removed = False
+        session.add(service)
+        session.add(revision)
+        session.flush()
+        deployment.revision = revision.number
+
+    def _is_unchanged(self, deployment: Deployment, service: Service) -> bool:
+        if deployment.kind in (Kind.RESTART, Kind.REMOVE) or service.revision is None:
+            return False
+        return deployment.revision == service.revision and deployment.replicas == service.replicas
+
+
+def wants_own_size(deployment: Deployment) -> bool:
+    """It names no size of its own, so it keeps the one that the service has when it begins."""
+    return deployment.kind in (Kind.ROLLBACK, Kind.RESTART) or (
+        deployment.kind == Kind.DEPLOY and deployment.body.get("replicas") is None and not deployment.profile_named
+    )
+
+
+def _what(session: Session, id: int) -> tuple[str, str | None]:
+    row = session.get_one(Deployment, id)
+    return row.kind, row.image
+
+
+def _takes_over(row: Deployment) -> bool:
+    return row.on_conflict == "supersede" or row.kind == Kind.REMOVE
+
+
+def _beginning(deployment: Deployment) -> str:
+    if deployment.kind == Kind.REMOVE:
+        return "its instances are being drained and removed"
+    return f"0 of {deployment.replicas} new instances serve"

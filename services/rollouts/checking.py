@@ -1,0 +1,121 @@
+"""A request against the present spec: what it comes to, and everything that can be refused before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session, col, select
+
+from services.rollouts.merging import Layers, lay
+from services.rollouts.refusal import FieldError
+from services.rollouts.spec_errors import field_errors, invalid
+from services.spec import Route, ServiceSpec, SpecFields
+from services.store.tables import Deployment, Revision, Service
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the operator allows: `default_route` (such as "/{name}") for services that name no routes, and the host paths
+    under which services may mount."""
+
+    default_route: str | None = None
+    host_roots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A checked request: the layers to keep, the spec that they come to, and the replicas that it names."""
+
+    layers: Layers
+    spec: ServiceSpec
+    replicas: int | None
+    effective: dict[str, Any] = field(default_factory=dict)
+
+
+def present_layers(revision: Revision | None) -> Layers | None:
+    return Layers(revision.spec, revision.profile, revision.overrides) if revision is not None else None
+
+
+def present_revision(session: Session, service: Service | None) -> Revision | None:
+    """That of the last deployment that succeeded."""
+    if service is None or service.revision is None:
+        return None
+    return session.get(Revision, (service.name, service.revision))
+
+
+def check(session: Session, policy: Policy, present: Revision | None, deployment: Deployment) -> Wish:
+    """Merge a deployment's body over the present spec and check the whole. Refusal 422 `invalid_spec`."""
+    name = deployment.service
+    replicas_errors = _check_replicas(deployment.body)
+    if replicas_errors:
+        raise invalid(replicas_errors)
+    layers, replicas = lay(
+        present_layers(present), deployment.body, deployment.mode, deployment.profile_named, deployment.profile
+    )
+    profiles = layers.base.get("profiles")
+    _validated(layers.base)
+    if layers.profile is not None and layers.profile not in (profiles or {}):
+        known = ", ".join(sorted(profiles or {})) or "none"
+        raise invalid([FieldError("profile", f'"{layers.profile}" is not one of the service\'s profiles ({known})'[:500])])
+    effective = layers.effective()
+    spec = _validated(effective)
+    if spec.image is None:
+        raise invalid([FieldError("image", "is required: the service has none yet")])
+    if "routes" not in effective and policy.default_route and effective.get("port", 0) is not None:
+        effective["routes"] = [{"path_prefix": policy.default_route.format(name=name), "strip_prefix": True}]
+        spec = _validated(effective)
+    errors = [*_foreign_paths(policy, spec), *_taken_routes(session, name, spec.routes)]
+    if errors:
+        raise invalid(errors)
+    return Wish(layers, spec, replicas, effective)
+
+
+def _check_replicas(body: dict[str, Any]) -> list[FieldError]:
+    """`replicas` is no part of what is kept, so it is checked by itself."""
+    try:
+        SpecFields.model_validate({"replicas": body.get("replicas")})
+    except ValidationError as error:
+        return field_errors(error)
+    return []
+
+
+def _validated(fields: dict[str, Any]) -> ServiceSpec:
+    try:
+        return ServiceSpec.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(field_errors(error)) from None
+
+
+def _foreign_paths(policy: Policy, spec: ServiceSpec) -> list[FieldError]:
+    allowed: Callable[[str], bool] = lambda path: any(  # noqa: E731
+        path == root or path.startswith(root.rstrip("/") + "/") for root in policy.host_roots
+    )
+    roots = ", ".join(policy.host_roots) or "none"
+    return [
+        FieldError(f"volumes.{number}.source", f"host paths are allowed only under SLUICE_HOST_ROOTS ({roots})")
+        for number, volume in enumerate(spec.volumes)
+        if volume.type == "bind" and not allowed(volume.source or "")
+    ]
+
+
+def _taken_routes(session: Session, name: str, routes: list[Route]) -> list[FieldError]:
+    """A route is unique in the gateway: none that another service has, or is on its way to."""
+    if not routes:
+        return []
+    taken: dict[tuple[str, str], str] = {}
+    on_their_way = select(Deployment.service, Deployment.revision).where(
+        col(Deployment.status).in_(("progressing", "paused", "rolling_back")), Deployment.service != name
+    )
+    present = select(Service.name, Service.revision).where(col(Service.revision).is_not(None), Service.name != name)
+    for service, number in [*session.exec(present), *session.exec(on_their_way)]:
+        revision = session.get(Revision, (service, number)) if number is not None else None
+        for route in (revision.effective.get("routes") or []) if revision is not None else []:
+            taken[Route.model_validate(route).key] = service
+    return [
+        FieldError(f"routes.{number}", f'service "{taken[route.key]}" has this route already')
+        for number, route in enumerate(routes)
+        if route.key in taken
+    ]

@@ -1,0 +1,213 @@
+"""One turn's decision as one transaction: note what is seen, plan, write what the plan says of rows, hand out the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlmodel import Session
+
+from services.engine.port import ContainerView
+from services.probes import Prober, ProbeTarget
+from services.rollouts.addresses import NoAddress, reserve
+from services.rollouts.beginning import due
+from services.rollouts.executor import Order
+from services.rollouts.ledger import Ledger
+from services.rollouts.noting import note_containers, note_service
+from services.rollouts.plan import Seen, plan
+from services.rollouts.publishing import linked_services, routed_service, settings_of, traffic_of
+from services.rollouts.steps import Create, Done, Failed, Plan, Recall, Retire, Start
+from services.rollouts.world import Snapshot, load, probe_targets, see, spec_of, target_of
+from services.routing.port import RoutedService, Seat
+from services.store.tables import Instance
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was observed of one service, and what the loop remembers of it."""
+
+    containers: Sequence[ContainerView]
+    seats: Sequence[Mapping[str, Seat]]
+    unhealthy_since: Mapping[str, float]
+    published: RoutedService | None
+    subnet: str
+    create_after: float = 0
+    trouble: str | None = None
+    """Why the routers have not done what they were asked for, when that has been so for long."""
+
+
+@dataclass
+class Decision:
+    """What is to be done outside of the transaction."""
+
+    plan: Plan | None = None
+    orders: list[Order] = field(default_factory=list)
+    begin: list[int] = field(default_factory=list)
+    routed: RoutedService | None = None
+    """What the routers must know of the service before anything is admitted."""
+    unpublish: bool = False
+    probes: list[ProbeTarget] = field(default_factory=list)
+    instances: list[str] = field(default_factory=list)
+    """Those that have not gone."""
+    in_flight: dict[str, int] = field(default_factory=dict)
+    unsettled: bool = False
+    """Something is being drained: time to look again soon."""
+    deaths: int = 0
+    changed: bool = False
+    """Something was written."""
+    again: bool = False
+    """What was written changes what comes next: time for another turn at once."""
+
+
+def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Prober) -> Decision:
+    """Runs inside a write transaction; no I/O but the database."""
+    snapshot = load(session, name)
+    decision, writes = Decision(), ledger.writes
+    if snapshot is None:
+        return decision
+    decision.begin = due(session, name)
+    by_instance = {container.instance: container for container in sight.containers}
+    note_containers(session, ledger, snapshot, by_instance, prober)
+    world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since)
+    note_service(session, ledger, snapshot, world)
+    now = ledger.clock.now()
+    made = plan(target_of(snapshot, sight.create_after), world, now)
+    decision.plan = made
+    decision.probes = probe_targets(snapshot, world)
+    decision.instances = [row.id for row in snapshot.instances]
+    decision.in_flight = {seen.id: seen.in_flight for seen in world}
+    decision.unsettled = any(seen.leaving_at is not None and not seen.settled for seen in world)
+    _publication(session, snapshot, world, sight, decision)
+    _steps(session, snapshot, made, sight, ledger, decision)
+    if snapshot.deployment is not None:
+        _deployment(session, snapshot, world, made, sight, ledger, decision)
+    decision.again |= any(isinstance(step, Retire | Recall) for step in made.steps)
+    decision.changed = ledger.writes > writes
+    return decision
+
+
+def _publication(session: Session, snapshot: Snapshot, world: Sequence[Seen], sight: Sight, decision: Decision) -> None:
+    revision = settings_of(snapshot, world)
+    if revision is not None:
+        linked = snapshot.service.name in linked_services(session)
+        decision.routed = routed_service(snapshot.service, revision, linked)
+    leaving = snapshot.deployment is not None and snapshot.deployment.kind == "remove"
+    if leaving and not snapshot.instances:
+        decision.routed = None
+    left = any(row.port is not None for row in snapshot.instances)
+    decision.unpublish = sight.published is not None and decision.routed is None and not left
+
+
+def _steps(session: Session, snapshot: Snapshot, made: Plan, sight: Sight, ledger: Ledger, decision: Decision) -> None:
+    """Rows are written here; what needs the engine or the routers becomes an order."""
+    rows = {row.id: row for row in snapshot.instances}
+    deployment = snapshot.deployment.id if snapshot.deployment else None
+    for step in made.steps:
+        match step:
+            case Create(slot):
+                row = _reserve(session, snapshot, slot, sight.subnet, ledger, deployment)
+                if row is not None:
+                    decision.instances.append(row.id)
+                    decision.orders.append(Order(Start(row.id), row, snapshot.revision_of(row), deployment))
+            case Retire(instance):
+                decision.deaths += _retire(session, rows[instance], ledger, deployment)
+            case Recall(instance):
+                changes = {"leaving_at": None, "cut_at": None}
+                text = f"{instance} stays: it is wanted again"
+                ledger.instance(session, rows[instance], "ready", text, deployment, **changes)
+            case _:
+                row = rows[step.instance]
+                decision.orders.append(Order(step, row, snapshot.revision_of(row), deployment))
+
+
+def _reserve(
+    session: Session, snapshot: Snapshot, slot: int, subnet: str, ledger: Ledger, deployment: int | None
+) -> Instance | None:
+    """An id and an address, in the store before the engine is asked. None when no address is free."""
+    revision = snapshot.wanted
+    if revision is None:
+        return None
+    try:
+        address = reserve(session, subnet)
+    except NoAddress:
+        return None
+    row = Instance(
+        id=f"{revision.service}-r{revision.number}-{revision.next_instance}",
+        service=revision.service,
+        revision=revision.number,
+        deployment=deployment or revision.deployment,
+        slot=slot,
+        address=address,
+        port=revision.port,
+        hash=revision.hash,
+        created_at=ledger.clock.now(),
+    )
+    revision.next_instance += 1
+    session.add(revision)
+    ledger.instance(session, row, "creating", f"{row.id} is being started", deployment)
+    session.flush()
+    return row
+
+
+def _retire(session: Session, row: Instance, ledger: Ledger, deployment: int | None) -> int:
+    """On its way out. 1 when it had died by itself."""
+    now = ledger.clock.now()
+    died = row.exit_code is not None or row.failure_reason is not None
+    if not died:
+        ledger.instance(session, row, "draining", f"{row.id} gets no new requests", deployment, leaving_at=now)
+        return 0
+    code = f"exited with code {row.exit_code}" if row.exit_code is not None else row.failure
+    changes = {
+        "leaving_at": now,
+        "failure_reason": row.failure_reason or "exited",
+        "failure": row.failure or f"{row.id} {code}",
+        "failed_deployment": deployment,
+    }
+    ledger.instance(session, row, "failed", f"{row.id} {code}; it is replaced", deployment, **changes)
+    return 1
+
+
+def _deployment(
+    session: Session,
+    snapshot: Snapshot,
+    world: Sequence[Seen],
+    made: Plan,
+    sight: Sight,
+    ledger: Ledger,
+    decision: Decision,
+) -> None:
+    """The running deployment's counts, and its last word once there is one."""
+    deployment = snapshot.deployment
+    if deployment is None:
+        return
+    ledger.lease(deployment)
+    policy = snapshot.revisions.get(deployment.revision or 0) or snapshot.present
+    spec = spec_of(policy) if policy is not None else None
+    patience = spec.progress_deadline_seconds if spec is not None else 300.0
+    before = deployment.status
+    ledger.progress(session, deployment, made.progress, traffic_of(snapshot.instances, world, snapshot.present), patience)
+    verdict = made.verdict
+    if verdict is None and sight.trouble is not None and deployment.status == "progressing":
+        verdict = Failed("gateway_unverified", f"the gateway could not be brought to it: {sight.trouble}")
+    if isinstance(verdict, Done) and (decision.unpublish or decision.routed != sight.published):
+        return  # true only when the routers say so as well
+    if isinstance(verdict, Done):
+        ledger.done(session, snapshot.service, deployment)
+    elif isinstance(verdict, Failed) and deployment.status != "paused":
+        _fail(session, snapshot, verdict, ledger, patience)
+    decision.again |= deployment.status != before
+
+
+def _fail(session: Session, snapshot: Snapshot, failed: Failed, ledger: Ledger, patience: float) -> None:
+    deployment = snapshot.deployment
+    row = next((row for row in snapshot.instances if row.id == failed.instance), None)
+    if row is not None and deployment is not None:
+        changes = {
+            "leaving_at": row.leaving_at or ledger.clock.now(),
+            "failure_reason": row.failure_reason or failed.reason,
+            "failure": row.failure or failed.message,
+            "failed_deployment": deployment.id,
+        }
+        ledger.instance(session, row, "failed", failed.message, deployment.id, **changes)
+    if deployment is not None:
+        ledger.fail(session, deployment, failed, patience)

@@ -1,0 +1,193 @@
+"""How each step is done: the engine and the routers are asked, then what came of it is written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
+from services.probes import Prober
+from services.rollouts.ledger import Ledger
+from services.rollouts.publishing import member
+from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
+from services.rollouts.world import healthcheck_of, spec_of
+from services.routing.port import Router
+from services.store.db import Store
+from services.store.tables import Deployment, Instance, Revision
+
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
+KILLED = 137
+
+
+@dataclass(frozen=True)
+class Order:
+    """A step with the rows that it needs, read in the transaction that decided it."""
+
+    step: Step
+    row: Instance
+    revision: Revision
+    deployment: int | None
+
+
+class Executor:
+    """Every method is idempotent: it may be called again after a crash at any point."""
+
+    def __init__(
+        self, store: Store, engine: Engine, routers: Sequence[Router], ledger: Ledger, prober: Prober, link_address: str
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._routers = routers
+        self._ledger = ledger
+        self._prober = prober
+        self._link_address = link_address
+
+    async def execute(self, order: Order) -> None:
+        """EngineError and RoutingError when it could not be done; the loop decides what that means."""
+        match order.step:
+            case Start():
+                await self._start(order)
+            case Admit():
+                await self._admit(order)
+            case Withdraw():
+                await self._withdraw(order)
+            case Cut():
+                await self._cut(order)
+            case Stop():
+                await self._stop(order)
+                await self._remove(order)
+            case Remove():
+                await self._remove(order)
+            case _:
+                raise ValueError(f"{order.step} is written by the loop itself")
+
+    async def _start(self, order: Order) -> None:
+        try:
+            view = await self._engine.start(self._instance_spec(order))
+        except EngineError as error:
+            if error.transient:
+                raise
+            await self._told(order, "failed", f"{order.row.id} cannot be started: {error}", _refused(order, error))
+            return
+        row = order.row
+        changes = {"container_id": view.container_id, "start": view.start, "started_at": self._ledger.clock.now()}
+
+        def apply(session: Session) -> None:
+            current = session.get_one(Instance, row.id)
+            if current.start != view.start and current.stopped_at is None:
+                text = f"{row.id} started at {row.address}"
+                self._ledger.instance(session, current, "starting", text, order.deployment, **changes)
+
+        await self._store.write(apply)
+
+    async def _admit(self, order: Order) -> None:
+        row = order.row
+        for router in self._routers:
+            await router.admit(member(row, order.revision, row.start or ""))
+        await self._engine.keep(row.id)
+
+    async def _withdraw(self, order: Order) -> None:
+        for router in self._routers:
+            await router.withdraw(order.row.service, order.row.id)
+
+    async def _cut(self, order: Order) -> None:
+        row = order.row
+        cut = 0
+        for router in self._routers:
+            cut += await router.cut(row.service, row.id)
+        timeout = spec_of(order.revision).drain_timeout
+        text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
+        changes: dict[str, object] = {"cut_at": self._ledger.clock.now()}
+        await self._told(order, "draining", text, changes, warning="drain_timeout" if cut else None)
+
+    async def _stop(self, order: Order) -> None:
+        """Settled, so nothing is lost, however it ends."""
+        row, grace = order.row, spec_of(order.revision).stop_grace_period
+        began = self._ledger.clock.now()
+        view = await self._engine.stop(row.id, grace)
+        took = self._ledger.clock.now() - began
+        killed = view is not None and view.exit_code == KILLED and took >= grace
+        if killed:
+            text = f"{row.id} did not end within stop_grace_period ({grace:g} s) and was killed"
+            await self._told(order, "stopping", text, _ended(row, view), warning="stop_grace_period")
+        else:
+            await self._told(order, "stopping", f"{row.id} ended", _ended(row, view))
+
+    async def _remove(self, order: Order) -> None:
+        row = order.row
+        # what it said at last is worth keeping when it failed, and is gone with its container
+        tail = await self._log_tail(row.id) if row.failure_reason and row.log_tail is None else row.log_tail
+        for router in self._routers:
+            if row.port is not None:
+                await router.forget(row.service, row.id)
+        await self._engine.remove(row.id)
+        probe = self._prober.last(row.id)
+        self._prober.forget(row.id)
+        changes: dict[str, object] = {"stopped_at": self._ledger.clock.now(), "log_tail": tail}
+        if probe is not None:
+            changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
+        await self._told(order, "stopped", f"{row.id} is removed", changes)
+
+    async def _log_tail(self, instance: str) -> str | None:
+        try:
+            text = await self._engine.logs(instance, tail=LOG_TAIL_LINES)
+        except EngineError as error:
+            if error.transient:
+                raise
+            return None
+        return text.encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
+
+    async def _told(
+        self, order: Order, status: str, text: str, changes: dict[str, object], *, warning: str | None = None
+    ) -> None:
+        def apply(session: Session) -> None:
+            row = session.get_one(Instance, order.row.id)
+            self._ledger.instance(session, row, status, text, order.deployment, **changes)
+            if warning is not None and order.deployment is not None:
+                self._ledger.warn(session, session.get_one(Deployment, order.deployment), warning, text)
+
+        await self._store.write(apply)
+
+    def _instance_spec(self, order: Order) -> InstanceSpec:
+        row, revision = order.row, order.revision
+        spec = spec_of(revision)
+        return InstanceSpec(
+            id=row.id,
+            service=row.service,
+            revision=row.revision,
+            deployment=row.deployment,
+            slot=row.slot,
+            hash=row.hash,
+            image_id=revision.image_id,
+            address=row.address,
+            port=row.port,
+            environment=spec.environment,
+            command=_tuple(spec.command),
+            entrypoint=_tuple(spec.entrypoint),
+            working_dir=spec.working_dir,
+            user=spec.user,
+            healthcheck=healthcheck_of(revision),
+            resources=spec.resources,
+            volumes=tuple(spec.volumes),
+            networks=tuple(spec.networks),
+            labels=spec.labels,
+            logging=spec.logging,
+            hosts=dict.fromkeys(spec.links, self._link_address),
+            stop_signal=spec.stop_signal,
+        )
+
+
+def _refused(order: Order, error: EngineError) -> dict[str, object]:
+    return {"failure_reason": error.reason, "failure": str(error), "failed_deployment": order.deployment}
+
+
+def _ended(row: Instance, view: ContainerView | None) -> dict[str, object]:
+    if view is None or row.exit_code is not None:
+        return {}
+    return {"exit_code": view.exit_code, "oom_killed": view.oom_killed}
+
+
+def _tuple(words: list[str] | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(words)

@@ -1,0 +1,90 @@
+"""What the loop remembers of one service between two turns; all of it can be lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.rollouts.deciding import Decision
+from services.routing.port import RoutedService, Seat
+
+FALL_BACK = 30.0
+"""Seconds after which a service is looked at though nothing hinted."""
+FIRST_LOOK, LONGEST_LOOK = 0.03, 0.25
+"""Seconds between two looks at an instance that drains: in-flight counts are not told, they must be asked for."""
+FIRST_RETRY, LONGEST_RETRY = 0.2, 5.0
+ROUTER_PATIENCE = 30.0
+"""Seconds for which a router may fail before the deployment that needs it does."""
+DEATHS_WITHIN = 600.0
+"""Seconds for which a death counts towards the delay before the next replacement."""
+CRASH_LOOPING = 3
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+
+
+@dataclass
+class Room:
+    """One service's corner of the loop."""
+
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    worker: asyncio.Task[None] | None = None
+    busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Operations under way, by instance (or `publish`, or `begin 17`): one at a time each."""
+    done: int = 0
+    """How many operations have ended: what was observed before the last of them is stale."""
+    published: RoutedService | None = None
+    """What the routers have confirmed that they know of the service."""
+    unhealthy_since: dict[str, float] = field(default_factory=dict)
+    _look: float = FIRST_LOOK
+    _retry: float = 0.0
+    _trouble: tuple[float, str] | None = None
+    _deaths: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+
+    def judge(self, seats: Sequence[Mapping[str, Seat]], now: float) -> None:
+        """Since when each admitted instance is unhealthy, by the routers' own checks."""
+        sick = {id for seats_of in seats for id, seat in seats_of.items() if seat.state == "admitted" and not seat.healthy}
+        self.unhealthy_since = {id: self.unhealthy_since.get(id, now) for id in sick}
+
+    def died(self, count: int, now: float) -> None:
+        self._deaths.extend([now] * count)
+
+    def crash_looping(self, now: float) -> bool:
+        return len(self._recent(now)) >= CRASH_LOOPING
+
+    def create_after(self, now: float) -> float:
+        """No replacement before: at once after the first death, then after 1, 2, 4 … 60 seconds."""
+        recent = self._recent(now)
+        if len(recent) < 2:
+            return 0.0
+        return recent[-1] + min(FIRST_DELAY * 2.0 ** (len(recent) - 2), LONGEST_DELAY)
+
+    def troubled(self, now: float, why: str | None) -> None:
+        """A router failed, or (None) did what it was asked for."""
+        if why is None:
+            self._trouble = None
+        else:
+            self._trouble = (self._trouble[0] if self._trouble else now, why)
+
+    def long_trouble(self, now: float) -> str | None:
+        """Why the routers have not done what they were asked for, when that has been so for long."""
+        return self._trouble[1] if self._trouble and now >= self._trouble[0] + ROUTER_PATIENCE else None
+
+    def pause(self, decision: Decision, now: float) -> float:
+        """Seconds until the next look, if nothing hints before."""
+        self._retry = 0.0
+        if decision.unsettled:
+            pause = self._look
+            self._look = min(self._look * 1.3, LONGEST_LOOK)
+        else:
+            pause, self._look = FALL_BACK, FIRST_LOOK
+        wake_at = decision.plan.wake_at if decision.plan else None
+        return min(pause, max(wake_at - now, 0.01)) if wake_at is not None else pause
+
+    def retry(self) -> float:
+        """Seconds until a failed turn or operation is tried again."""
+        self._retry = min(max(self._retry * 2, FIRST_RETRY), LONGEST_RETRY)
+        return self._retry
+
+    def _recent(self, now: float) -> list[float]:
+        return [at for at in self._deaths if at > now - DEATHS_WITHIN]

@@ -1,0 +1,268 @@
+"""The loop (design.md §4): look, decide, do; one worker a service, woken by hints, and looking now and then as fall-back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from services.clock import Clock
+from services.engine.port import Engine, EngineError
+from services.probes import Prober
+from services.rollouts.beginning import Beginner
+from services.rollouts.checking import Policy
+from services.rollouts.deciding import Decision, Sight, decide
+from services.rollouts.executor import Executor, Order
+from services.rollouts.ledger import Ledger, Superseded
+from services.rollouts.live import Live
+from services.rollouts.restoring import known_instances, restore
+from services.rollouts.room import Room
+from services.rollouts.steps import Admit, Start
+from services.rollouts.watching import watch
+from services.routing.port import RoutedService, Router, RoutingError
+from services.store.db import Store
+from services.store.events import Listeners
+from services.store.tables import Meta
+
+log = structlog.get_logger()
+STARTS_AT_ONCE = 8
+
+
+class Runner:
+    """Brings every service to where it is to be, and keeps it there."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        engine: Engine,
+        routers: Sequence[Router],
+        listeners: Listeners,
+        live: Live,
+        policy: Policy,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._engine = engine
+        self._routers = routers
+        self._listeners = listeners
+        self._live = live
+        self._policy = policy
+        self._prober = Prober(clock, self._probed)
+        self._rooms: dict[str, Room] = {}
+        self._hinted: set[str] = set()
+        self._running = False
+        self._subnet = ""
+        self._ledger = Ledger(clock, 0)
+        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self.turns = 0
+        """How many turns the loop has made, for the metrics."""
+
+    def hint(self, service: str) -> None:
+        """Something about this service may have changed. Cheap; from the event loop's thread; before `run` it is kept."""
+        if not self._running:
+            self._hinted.add(service)
+            return
+        room = self._rooms.setdefault(service, Room())
+        room.wake.set()
+        if room.worker is None or room.worker.done():
+            room.worker = asyncio.create_task(self._work(service, room), name=f"service {service}")
+
+    async def run(self, subnet: str, link_address: str) -> None:
+        """Until cancelled. `subnet`: where instances get their addresses ("10.203.0.0/22"); `link_address`: the bridge's
+        own, where the gateway answers for `links` and `internal_url`. EngineError and RoutingError when it cannot begin."""
+        try:
+            await self.begin(subnet, link_address)
+            await watch(self._engine, self._routers, self)
+        finally:
+            await self.close()
+
+    async def begin(self, subnet: str, link_address: str) -> None:
+        """Make the routers equal to what runs, then take up every service where it stands."""
+        number = await self._store.read(lambda session: session.get(Meta, "run"))
+        self._subnet = subnet
+        self._ledger = ledger = Ledger(self._clock, int(number.value) if number else 1)
+        self._executor = Executor(self._store, self._engine, self._routers, ledger, self._prober, link_address)
+        self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._policy, self._live)
+        published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live)
+        self._running = True
+        for name, routed in published.items():
+            self._rooms.setdefault(name, Room()).published = routed
+        for name in {*published, *self._hinted}:
+            self.hint(name)
+        self._hinted.clear()
+
+    async def close(self) -> None:
+        """Stop looking. What runs goes on running."""
+        self._running = False
+        tasks = [task for room in self._rooms.values() for task in (room.worker, *room.busy.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._hinted |= set(self._rooms)
+        self._rooms.clear()
+        await self._prober.stop()
+        self._prober = Prober(self._clock, self._probed)
+
+    def services(self) -> list[str]:
+        """Those that the loop looks after."""
+        return list(self._rooms)
+
+    async def lost(self, service: str, instance: str, start: str) -> None:
+        """Its container died: no router may send it anything more. Before anything else is thought about."""
+        for router in self._routers:
+            try:
+                await router.lost(service, instance, start)
+            except RoutingError as error:
+                log.warning("could not withdraw a dead instance", instance=instance, error=str(error))
+        self.hint(service)
+
+    def shown(self, in_flight: dict[str, int]) -> None:
+        """What the routers show of requests in flight, for whoever looks."""
+        if any(self._live.in_flight.get(id, 0) != count for id, count in in_flight.items()):
+            self._live.in_flight.update(in_flight)
+            self._listeners.wake()
+
+    def strangers(self, instances: list[str]) -> None:
+        """Containers with our labels that the store does not know."""
+        self._live.strangers = instances
+
+    async def known(self) -> set[str]:
+        """Ids of all instances that the store knows and that have not gone."""
+        return await self._store.read(known_instances)
+
+    async def turn(self, name: str) -> Decision:
+        """Look at a service, decide, and set going what the decision asks for."""
+        room = self._rooms.setdefault(name, Room())
+        self.turns += 1
+        sight = await self._look(name, room)
+        decision = await self._store.write(lambda session: decide(session, name, sight, self._ledger, self._prober))
+        self._remember(name, room, decision)
+        for id in decision.begin:
+            self._do(name, room, f"begin {id}", self._beginner.begin(id))
+        if decision.unpublish:
+            self._do(name, room, "publish", self._unpublish(name, room))
+        elif decision.routed is not None and decision.routed != room.published:
+            self._do(name, room, "publish", self._publish(decision.routed, room))
+        for order in decision.orders:
+            if not isinstance(order.step, Admit) or decision.routed == room.published:
+                self._do(name, room, order.row.id, self._execute(order))
+        return decision
+
+    async def _work(self, name: str, room: Room) -> None:
+        """Turn after turn, as long as the loop runs."""
+        while True:
+            room.wake.clear()
+            try:
+                decision = await self.turn(name)
+                pause = room.pause(decision, self._clock.now())
+                self._live.not_ready.pop("engine", None)
+            except Superseded:
+                log.error("a newer run of Sluice holds this data; this one stops", service=name)
+                return
+            except (EngineError, RoutingError) as error:
+                self._live.not_ready["engine" if isinstance(error, EngineError) else "gateway"] = str(error)
+                pause = room.retry()
+            except Exception:
+                log.exception("a turn failed", service=name)
+                pause = room.retry()
+            if not room.wake.is_set():
+                await _wait(room.wake, pause)
+
+    async def _look(self, name: str, room: Room) -> Sight:
+        """Observe until none of the loop's own operations ended in the middle of it."""
+        for _ in range(10):
+            done = room.done
+            containers = await self._engine.observe(name)
+            seats = [await router.observe(name) for router in self._routers]
+            if room.done == done:
+                break
+        now = self._clock.now()
+        room.judge(seats, now)
+        self._live.not_ready.pop("gateway", None)
+        return Sight(
+            containers=containers,
+            seats=seats,
+            unhealthy_since=room.unhealthy_since,
+            published=room.published,
+            subnet=self._subnet,
+            create_after=room.create_after(now),
+            trouble=room.long_trouble(now),
+        )
+
+    def _remember(self, name: str, room: Room, decision: Decision) -> None:
+        """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
+        now = self._clock.now()
+        self._prober.watch(decision.instances, decision.probes)
+        self._live.in_flight.update(decision.in_flight)
+        for id in decision.instances:
+            if (probe := self._prober.last(id)) is not None:
+                self._live.probes[id] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
+        room.died(decision.deaths, now)
+        self._live.warnings.pop(name, None)
+        if room.crash_looping(now):
+            text = "its instances keep dying; they are replaced with growing delays"
+            self._live.warnings[name] = [{"code": "crash_looping", "message": text}]
+        if decision.changed:
+            self._listeners.wake()
+        if decision.again:
+            room.wake.set()
+
+    def _do(self, name: str, room: Room, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Set an operation going, unless one with the same key is under way."""
+        if key in room.busy:
+            work.close()
+            return
+        room.busy[key] = asyncio.create_task(self._done(name, room, key, work), name=f"{name}: {key}")
+
+    async def _done(self, name: str, room: Room, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Whatever comes of it, the service is looked at again: at once, or after a pause when it failed."""
+        delay = 0.0
+        try:
+            await work
+            room.troubled(self._clock.now(), None)
+        except (EngineError, RoutingError) as error:
+            log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
+            delay = room.retry()
+            if isinstance(error, RoutingError):
+                room.troubled(self._clock.now(), str(error))
+        except Exception:
+            log.exception("an operation failed", service=name, operation=key)
+            delay = room.retry()
+        if delay:
+            await asyncio.sleep(delay)
+        room.done += 1
+        room.busy.pop(key, None)
+        self._listeners.wake()
+        self.hint(name)
+
+    async def _execute(self, order: Order) -> None:
+        if isinstance(order.step, Start):
+            async with self._starts:
+                await self._executor.execute(order)
+        else:
+            await self._executor.execute(order)
+
+    async def _publish(self, routed: RoutedService, room: Room) -> None:
+        for router in self._routers:
+            await router.publish(routed)
+        room.published = routed
+
+    async def _unpublish(self, name: str, room: Room) -> None:
+        for router in self._routers:
+            await router.unpublish(name)
+        room.published = None
+
+    def _probed(self, instance: str) -> None:
+        """An instance's readiness changed; its id tells whose it is."""
+        self.hint(instance.rsplit("-r", 1)[0])
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,57 @@
+"""What is wrong with a spec, field by field, in words that say how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.rollouts.refusal import FieldError, Refusal
+from services.spec import Healthcheck, Logging, Resources, Route, ServiceSpec, SpecFields, VolumeMount
+
+_PARTS: Mapping[str, type] = {
+    "healthcheck": Healthcheck,
+    "routes": Route,
+    "resources": Resources,
+    "volumes": VolumeMount,
+    "logging": Logging,
+    "profiles": SpecFields,
+}
+BODY_FIELDS = ("service", "profile", "mode", "note", "expected_revision")
+
+
+def field_errors(error: ValidationError, under: str = "") -> list[FieldError]:
+    """Pydantic's findings as (dotted field, sentence); `under` is put before every field."""
+    return [_field_error(found, under) for found in error.errors(include_url=False, include_input=False)]
+
+
+def invalid(errors: Sequence[FieldError]) -> Refusal:
+    """422 `invalid_spec`."""
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Refusal(422, "invalid_spec", f"{first.field}: {first.message}{more}"[:1000], list(errors))
+
+
+def unknown_field(name: str, known: Iterable[str]) -> str:
+    """The sentence for a field that does not exist, with the nearest one that does."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return "is not a field that Sluice knows" + (f'; did you mean "{near[0]}"?' if near else "")
+
+
+def _field_error(found: Mapping[str, Any], under: str) -> FieldError:
+    path = [str(part)[:100] for part in found["loc"]]
+    field = ".".join([under, *path] if under else path) or "body"
+    if found["type"] == "extra_forbidden":
+        return FieldError(field, unknown_field(path[-1], _known_at(path[:-1])))
+    message = str(found["msg"])
+    return FieldError(field, message.removeprefix("Value error, ")[:500])
+
+
+def _known_at(path: Sequence[str]) -> list[str]:
+    part = next((name for name in reversed(path) if name in _PARTS), None)
+    if part is None:
+        return [*ServiceSpec.model_fields, *BODY_FIELDS]
+    fields: Mapping[str, Any] = getattr(_PARTS[part], "model_fields", {})
+    return list(fields)

@@ -1,0 +1,87 @@
+"""What wakes the loop: the engine's events at once, and a look at everything now and then for what no event told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from services.engine.port import ContainerView, Engine, EngineError
+from services.routing.port import Router, RoutingError
+
+log = structlog.get_logger()
+LOOK_AT_ROUTERS = 2.0
+"""Seconds: the routers' own checks change their mind without telling."""
+LOOK_AT_ENGINE = 15.0
+
+
+class Watched(Protocol):
+    """The loop, as far as it must be told."""
+
+    def hint(self, service: str) -> None: ...
+    def services(self) -> list[str]: ...
+    async def lost(self, service: str, instance: str, start: str) -> None: ...
+    def shown(self, in_flight: dict[str, int]) -> None: ...
+    def strangers(self, instances: list[str]) -> None: ...
+    async def known(self) -> set[str]: ...
+
+
+async def watch(engine: Engine, routers: Sequence[Router], loop: Watched) -> None:
+    """Until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_events(engine, loop))
+        tasks.create_task(_look_at_engine(engine, loop))
+        tasks.create_task(_look_at_routers(routers, loop))
+
+
+async def _events(engine: Engine, loop: Watched) -> None:
+    async for event in engine.events():
+        if event.kind == "reconnected":
+            for service in loop.services():
+                loop.hint(service)
+        elif event.kind == "die":
+            await loop.lost(event.service, event.instance, event.start)
+        else:
+            loop.hint(event.service)
+
+
+async def _look_at_engine(engine: Engine, loop: Watched) -> None:
+    before: dict[str, ContainerView] = {}
+    while True:
+        await asyncio.sleep(LOOK_AT_ENGINE)
+        try:
+            now = {view.instance: view for view in await engine.observe()}
+        except EngineError:
+            continue  # the workers say so
+        loop.strangers(sorted(set(now) - await loop.known()))
+        changed = {id for id in {*before, *now} if before.get(id) != now.get(id)}
+        for service in {(now.get(id) or before[id]).service for id in changed}:
+            loop.hint(service)
+        before = now
+
+
+async def _look_at_routers(routers: Sequence[Router], loop: Watched) -> None:
+    before: dict[str, tuple[str, bool]] = {}
+    while True:
+        await asyncio.sleep(LOOK_AT_ROUTERS)
+        services = loop.services()
+        now: dict[str, tuple[str, bool]] = {}
+        in_flight: dict[str, int] = {}
+        whose: dict[str, str] = {}
+        try:
+            for router in routers:
+                for service, seats in zip(
+                    services, await asyncio.gather(*(router.observe(service) for service in services)), strict=True
+                ):
+                    for id, seat in seats.items():
+                        now[id], whose[id] = (seat.state, seat.healthy), service
+                        in_flight[id] = in_flight.get(id, 0) + seat.in_flight
+        except RoutingError as error:
+            log.warning("the gateway could not be looked at", error=str(error))
+            continue
+        loop.shown(in_flight)
+        for service in {whose[id] for id in now if now[id] != before.get(id)}:
+            loop.hint(service)
+        before = now
