@@ -1,0 +1,128 @@
+"""Deployments of 3 instances: against the floor without load, then 100 and more under a mixed load."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.engine import hello
+from bench.floor import Floor
+from bench.load import Load, Mix
+from bench.report import median, save, spread, table
+from bench.stage import Sluice, hello_spec
+
+BAR = 1.25
+SERVICE = "web"
+
+
+async def deployed(http: httpx.AsyncClient, body: dict[str, Any]) -> float:
+    """Seconds from asking until all of it is done and said. Raises RuntimeError when it did not succeed."""
+    began = time.monotonic()
+    answer = await http.post("/deployments", params={"wait": 120}, json=body)
+    if answer.status_code != 200:
+        raise RuntimeError(f"{answer.status_code}: {answer.text}")
+    return time.monotonic() - began
+
+
+async def against_the_floor(sluice: Sluice, images: list[str], rounds: int, instances: int) -> dict[str, Any]:
+    """The two by turns, so that whatever else the machine does meets both."""
+    floors, deployments = [], []
+    async with sluice.client() as http:
+        with Floor(images[0], instances) as floor:
+            for number in range(rounds):
+                image = images[(number + 1) % 2]
+                floors.append((await asyncio.to_thread(floor.round, image)).total)
+                deployments.append(await deployed(http, {"service": SERVICE, "image": image}))
+    ratios = [deployment / floor for deployment, floor in zip(deployments, floors, strict=True)]
+    print(
+        table(
+            ["no load", "median", "spread"],
+            [
+                ["floor, s", median(floors), spread(floors)],
+                ["deployment, s", median(deployments), spread(deployments)],
+                ["deployment / floor, by pairs", median(ratios), spread(ratios)],
+                ["deployment / floor, of medians", median(deployments) / median(floors), ""],
+            ],
+        )
+    )
+    return {
+        "floor": floors,
+        "deployment": deployments,
+        "ratio_of_medians": median(deployments) / median(floors),
+        "median_of_ratios": median(ratios),
+        "bar": BAR,
+    }
+
+
+async def under_load(sluice: Sluice, images: list[str], count: int, rate: float) -> dict[str, Any]:
+    volume = sluice.volume(f"{SERVICE}-orders")
+
+    async def executions() -> Counter[str]:
+        return Counter(await asyncio.to_thread(sluice.ledger_of, volume, images[0]))
+
+    seconds = []
+    async with sluice.client() as http:
+        async with Load(f"{sluice.gateway}/{SERVICE}", Mix(rate=rate), phase="deployments", executions=executions) as load:
+            for number in range(count):
+                seconds.append(await deployed(http, {"service": SERVICE, "image": images[number % 2]}))
+                if (number + 1) % 10 == 0:
+                    print(f"{number + 1} deployments, {len(load.ledger.entries)} requests, {len(load.ledger.failures)} lost")
+    whole = load.ledger.summary()
+    print(
+        table(
+            ["deployments", "s each", "requests", "lost", "run twice", "unrecorded", "p50 ms", "p99 ms", "worst ms"],
+            [
+                [
+                    count,
+                    median(seconds),
+                    whole.requests,
+                    whole.lost,
+                    whole.run_twice,
+                    len(load.ledger.unrecorded),
+                    whole.p50_ms,
+                    whole.p99_ms,
+                    whole.worst_ms,
+                ]
+            ],
+        )
+    )
+    if load.ledger.failures or load.ledger.twice:
+        print(load.ledger.explain())
+    return {
+        "deployments": count,
+        "rate": rate,
+        "seconds": {"median": median(seconds), "worst": max(seconds)},
+        "unrecorded": len(load.ledger.unrecorded),
+        **whole.as_dict(),
+    }
+
+
+async def run(given: argparse.Namespace) -> int:
+    images = [hello("1"), hello("2")]
+    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory)) as sluice:
+        async with sluice.client() as http:
+            await deployed(http, hello_spec(sluice, SERVICE, images[0], replicas=given.instances))
+        floor = await against_the_floor(sluice, images, given.rounds, given.instances)
+        load = await under_load(sluice, [images[1], images[0]], given.deployments, given.rate)
+    print("saved to", save("deployments", {"instances": given.instances, "against_the_floor": floor, "under_load": load}))
+    return int(load["lost"] or load["run_twice"] or load["unrecorded"] or floor["ratio_of_medians"] > BAR)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--deployments", type=int, default=100)
+    parser.add_argument("--instances", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=200, help="requests a second")
+    parser.add_argument("--rounds", type=int, default=11, help="pairs of floor and deployment")
+    raise SystemExit(asyncio.run(run(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
