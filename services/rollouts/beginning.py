@@ -221,4 +221,6 @@ def _takes_over(row: Deployment) -> bool:
 def _beginning(deployment: Deployment) -> str:
     if deployment.kind == Kind.REMOVE:
         return "its instances are being drained and removed"
+    if deployment.kind == Kind.SCALE:
+        return f"from {deployment.from_replicas} to {deployment.replicas} instances"
     return f"0 of {deployment.replicas} new instances serve"

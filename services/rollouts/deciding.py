@@ -16,7 +16,7 @@ from services.rollouts.ledger import Ledger
 from services.rollouts.noting import note_containers, note_service
 from services.rollouts.plan import Seen, plan
 from services.rollouts.publishing import linked_services, routed_service, settings_of, traffic_of
-from services.rollouts.steps import Create, Done, Failed, Plan, Recall, Retire, Start
+from services.rollouts.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
 from services.rollouts.world import Snapshot, load, probe_targets, see, spec_of, target_of
 from services.routing.port import RoutedService, Seat
 from services.store.tables import Instance
@@ -117,6 +117,11 @@ def _steps(session: Session, snapshot: Snapshot, made: Plan, sight: Sight, ledge
                 ledger.instance(session, rows[instance], "ready", text, deployment, **changes)
             case _:
                 row = rows[step.instance]
+                if isinstance(step, Stop) and row.status not in ("stopping", "failed"):
+                    # said before it is done: from here on it cannot be taken back
+                    ledger.instance(
+                        session, row, "stopping", f"{row.id} has nothing in flight and is told to stop", deployment
+                    )
                 decision.orders.append(Order(step, row, snapshot.revision_of(row), deployment))
 
 

@@ -109,11 +109,11 @@ class Executor:
         view = await self._engine.stop(row.id, grace)
         took = self._ledger.clock.now() - began
         killed = view is not None and view.exit_code == KILLED and took >= grace
+        code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
+        text = f"{row.id} ended{code}"
         if killed:
             text = f"{row.id} did not end within stop_grace_period ({grace:g} s) and was killed"
-            await self._told(order, "stopping", text, _ended(row, view), warning="stop_grace_period")
-        else:
-            await self._told(order, "stopping", f"{row.id} ended", _ended(row, view))
+        await self._told(order, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
 
     async def _remove(self, order: Order) -> None:
         row = order.row

@@ -120,7 +120,8 @@ class Ledger:
             deployment.milestone = progress.milestone
             deployment.deadline_at = self.clock.now() + progress_deadline
         if deployment.status == Status.PROGRESSING:
-            deployment.message = f"{progress.serving} of {progress.desired} new instances serve"
+            new = "new " if deployment.kind != Kind.SCALE else ""
+            deployment.message = f"{progress.serving} of {progress.desired} {new}instances serve"
         session.add(deployment)
         self.tell(session, "progress", deployment.message, deployment=deployment, data={**counts, "traffic": traffic})
         return True

@@ -21,7 +21,7 @@ _NO_PROGRESS = {"desired": 0, "ready": 0, "serving": 0, "old_serving": 0, "drain
 
 @dataclass(frozen=True)
 class Frame:
-    """What views need beside the rows. `public`: the gateway's `host:port` for people; `bridge`: its address for services."""
+    """What views need beside the rows. `public`: the gateway's `host:port` for people; `bridge`: that for services."""
 
     live: Live
     public: str
