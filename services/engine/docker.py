@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from docker.errors import APIError, NotFound
 from services.engine.docker_client import Clients, reported
 from services.engine.docker_events import Memory, Watcher
 from services.engine.docker_images import Images
+from services.engine.docker_prune import prune
 from services.engine.docker_spec import (
     HASH,
     INSTANCE,
@@ -33,6 +34,8 @@ from services.engine.port import ContainerView, EngineError, EngineEvent, ImageI
 
 MOST_INSTANCES = 900
 """A bridge takes about 1,000 ports (the kernel's limit); the rest is for its other guests."""
+LONGEST_LINE = 65_536
+"""Bytes after which a log line that does not end is passed on in parts."""
 _SIDE_BY_SIDE = 8
 
 
@@ -110,6 +113,9 @@ class DockerEngine:
         finally:
             await told.aclose()
 
+    async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
+        return await self.clients.call_long(lambda client: prune(client, self.name, keep))
+
     # What follows runs on a client's thread.
 
     def _ping(self, client: docker.APIClient) -> Mapping[str, Any]:
@@ -125,7 +131,10 @@ class DockerEngine:
         except APIError as error:
             if error.status_code != 409:
                 raise
-            there = self._same(client, spec)
+            try:
+                there = self._same(client, spec)
+            except NotFound:
+                raise EngineError(f"The container of {spec.id} went away while it was started", transient=True) from None
             if there.state != "created":
                 return there
             container_id = there.container_id
@@ -158,7 +167,7 @@ class DockerEngine:
         return view
 
     def _refuse_when_full(self, client: docker.APIClient) -> None:
-        guests = len(client.inspect_network(self.network)["Containers"])
+        guests = len(client.inspect_network(self.network)["Containers"] or {})
         if guests >= MOST_INSTANCES:
             raise EngineError(
                 f'The network "{self.network}" has {guests} containers; Sluice starts no more than {MOST_INSTANCES}, '
@@ -179,7 +188,10 @@ class DockerEngine:
         if view is None:
             raise EngineError(f"{instance} has gone", reason="instance_gone")
         if not view.kept:
-            client.update_container(view.container_id, restart_policy=KEPT)
+            try:
+                client.update_container(view.container_id, restart_policy=KEPT)
+            except NotFound:
+                raise EngineError(f"{instance} has gone", reason="instance_gone") from None
             self._memory.changed(view.container_id)
 
     def _list(self, client: docker.APIClient, service: str | None) -> dict[str, str]:
@@ -189,7 +201,7 @@ class DockerEngine:
         return {
             container["Id"]: container["State"] + _sign(container["Status"])
             for container in found
-            if f"/{self.name}-{instance_of(container['Labels'], self.name)}" in container["Names"]
+            if (instance := instance_of(container["Labels"], self.name)) and f"/{self.name}-{instance}" in container["Names"]
         }
 
     def _look_at(self, signs: Mapping[str, str], client: docker.APIClient) -> dict[str, ContainerView | None]:
@@ -226,18 +238,20 @@ class DockerEngine:
 
     def _logs(self, client: docker.APIClient, instance: str, tail: int, since: float | None) -> str:
         container_id = self._must_find(client, instance)
-        text: bytes = client.logs(container_id, stdout=True, stderr=True, tail=tail, since=since)
+        text: bytes = client.logs(container_id, stdout=True, stderr=True, tail=tail, since=since or None)
         return text.decode(errors="replace")
 
-    def _follow(self, stop: Stop, instance: str, tail: int, since: float | None) -> Iterator[str]:
+    def _follow(self, stop: Stop, instance: str, tail: int, since: float | None) -> Generator[str]:
         with reported(), closing(self.clients.new()) as client:
             container_id = self._must_find(client, instance)
             both = {"stdout": True, "stderr": True}
-            stream = client.logs(container_id, **both, tail=tail, since=since, stream=True, follow=True)
+            stream = client.logs(container_id, **both, tail=tail, since=since or None, stream=True, follow=True)
             stop.reading(stream)
             rest = b""
             for chunk in stream:
                 *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > LONGEST_LINE:
+                    lines, rest = [*lines, rest], b""
                 yield from (line.decode(errors="replace") for line in lines)
             if rest:
                 yield rest.decode(errors="replace")

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio.to_thread
 import docker
 from anyio import CapacityLimiter
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, StreamParseError
 from docker.utils import kwargs_from_env
-from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
 
 from services.engine.port import EngineError
 
 T = TypeVar("T")
 CALL_TIMEOUT = 60
 """Seconds that the engine may take over a call; a stop may take its grace besides."""
+FAILURES = (DockerException, HTTPError, OSError, StreamParseError)
+"""What the SDK raises when the engine refuses, cannot be reached, or breaks off (those of requests are OSErrors)."""
 _FULL = (
     "port is already allocated",
     "address already in use",
@@ -40,6 +42,8 @@ class Clients:
     def __init__(self, base_url: str | None = None, *, threads: int = 16) -> None:
         self._base_url = base_url
         self._idle: list[docker.APIClient] = []
+        self._most_idle = threads
+        self._closed = False
         self._limiter = CapacityLimiter(threads)
 
     async def call(self, work: Callable[[docker.APIClient], T]) -> T:
@@ -75,8 +79,8 @@ class Clients:
         return docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **where)
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        self._closed = True
+        self._forget_idle()
 
     def _run(self, work: Callable[[docker.APIClient], T]) -> T:
         with reported(), self._lent() as client:
@@ -84,8 +88,8 @@ class Clients:
 
     @contextmanager
     def _lent(self) -> Iterator[docker.APIClient]:
-        """A client for this thread alone. One that failed to reach the engine is not used again: after an upgrade the
-        version must be negotiated anew."""
+        """A client for this thread alone. One that failed to reach the engine is not used again, nor are the idle ones:
+        their connections are dead as well, and after an upgrade the version must be negotiated anew."""
         try:
             client = self._idle.pop()
         except IndexError:
@@ -93,12 +97,24 @@ class Clients:
         try:
             yield client
         except (APIError, EngineError):
-            self._idle.append(client)
+            self._give_back(client)
             raise
         except BaseException:
             client.close()
+            self._forget_idle()
             raise
-        self._idle.append(client)
+        self._give_back(client)
+
+    def _give_back(self, client: docker.APIClient) -> None:
+        if self._closed or len(self._idle) >= self._most_idle:
+            client.close()
+        else:
+            self._idle.append(client)
+
+    def _forget_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 @contextmanager
@@ -106,7 +122,7 @@ def reported() -> Iterator[None]:
     """Whatever the SDK raises within is raised as EngineError."""
     try:
         yield
-    except (DockerException, RequestException) as error:
+    except FAILURES as error:
         raise engine_error(error) from error
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException
-from requests.exceptions import RequestException
+import structlog
+from docker.errors import APIError
 
-from services.engine.docker_client import Clients
+from services.engine.docker_client import FAILURES, Clients
 from services.engine.docker_spec import NAME, SERVICE, instance_of, nanoseconds, view_of
 from services.engine.docker_streams import Stop
 from services.engine.port import ContainerView, EngineEvent
 
+log = structlog.get_logger(__name__)
+
 _TOLD = ["start", "die", "destroy", "health_status", "update", "oom"]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_HOLDS = 60.0
+"""Seconds after which a view is looked at again, whatever was told: engines drop events for readers that are slow."""
 
 Stamp = tuple[int, int]
 
@@ -26,59 +31,76 @@ class Memory:
     """Inspections that need not be made again, and the last known start of every container.
 
     An inspection costs milliseconds and a loop's turn looks at every instance. So a view is kept while at least one
-    event stream is connected and has told of no change to its container. Threads share this; each step is one dict
-    operation.
+    event stream is connected and has told of no change to its container. Threads share this.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
         self._streams = 0
         self._connects = 0
         self._changes: dict[str, int] = {}
-        self._views: dict[str, tuple[str, ContainerView]] = {}
+        self._views: dict[str, tuple[str, ContainerView, float]] = {}
         self._starts: dict[str, tuple[int, str]] = {}
 
     def connected(self) -> None:
         """A stream begins. What happened before it is not known."""
-        self._connects += 1
-        self._views.clear()
-        self._starts.clear()
-        self._streams += 1
+        with self._lock:
+            self._connects += 1
+            self._streams += 1
+            for kept in (self._changes, self._views, self._starts):
+                kept.clear()
 
     def disconnected(self) -> None:
-        self._streams -= 1
+        with self._lock:
+            self._streams -= 1
 
     def changed(self, container_id: str) -> None:
-        self._changes[container_id] = self._changes.get(container_id, 0) + 1
-        self._views.pop(container_id, None)
+        with self._lock:
+            self._changes[container_id] = self._changes.get(container_id, 0) + 1
+            self._views.pop(container_id, None)
 
     def gone(self, container_id: str) -> None:
-        for kept in (self._changes, self._views, self._starts):
-            kept.pop(container_id, None)
+        with self._lock:
+            for kept in (self._changes, self._views, self._starts):
+                kept.pop(container_id, None)
 
     def stamp(self, container_id: str) -> Stamp:
         """Take it before an inspection and hand it to `keep`."""
-        return self._connects, self._changes.get(container_id, 0)
+        with self._lock:
+            return self._stamp(container_id)
 
     def keep(self, view: ContainerView, sign: str, stamp: Stamp) -> None:
         """Remember a view, unless its container changed since the stamp was taken. `sign`: see `recall`."""
-        self.started(view.container_id, nanoseconds(view.started_at), view.start)
-        if stamp == self.stamp(view.container_id):
-            self._views[view.container_id] = sign, view
+        with self._lock:
+            self._started(view.container_id, nanoseconds(view.started_at), view.start)
+            if stamp == self._stamp(view.container_id):
+                self._views[view.container_id] = sign, view, self._monotonic() + _HOLDS
 
     def recall(self, container_id: str, sign: str) -> ContainerView | None:
         """A view that still holds. `sign` is what the engine's list shows of its state; both must agree."""
-        known = self._views.get(container_id)
-        return known[1] if known and known[0] == sign and self._streams > 0 else None
+        with self._lock:
+            known_sign, view, until = self._views.get(container_id, ("", None, 0.0))
+            holds = self._streams > 0 and known_sign == sign and self._monotonic() < until
+            return view if holds else None
 
     def started(self, container_id: str, at: int, start: str) -> None:
         """It was seen to start at `at` (nanoseconds). An older sighting that comes late changes nothing."""
-        if at >= self._starts.get(container_id, (0, ""))[0]:
-            self._starts[container_id] = at, start
+        with self._lock:
+            self._started(container_id, at, start)
 
     def start_before(self, container_id: str, at: int) -> str:
         """The start that a death at `at` ended; empty when it is not known."""
-        started, start = self._starts.get(container_id, (0, ""))
+        with self._lock:
+            started, start = self._starts.get(container_id, (0, ""))
         return start if started <= at else ""
+
+    def _stamp(self, container_id: str) -> Stamp:
+        return self._connects, self._changes.get(container_id, 0)
+
+    def _started(self, container_id: str, at: int, start: str) -> None:
+        if at >= self._starts.get(container_id, (0, ""))[0]:
+            self._starts[container_id] = at, start
 
 
 class Watcher:
@@ -90,25 +112,24 @@ class Watcher:
         self._name = name
         self._network = network
 
-    def watch(self, stop: Stop) -> Iterator[EngineEvent]:
+    def watch(self, stop: Stop) -> Generator[EngineEvent]:
         """Blocks. Reconnects for ever, sooner at first, until `stop`."""
         pause = _FIRST_PAUSE
         while not stop.is_set:
             try:
-                with closing(self._clients.new()) as client:
-                    for event in self._one_stream(client, stop):
-                        pause = _FIRST_PAUSE
+                with closing(self._clients.new()) as client, closing(self._one_stream(client, stop)) as stream:
+                    for event in stream:
+                        if event.kind != "reconnected":
+                            pause = _FIRST_PAUSE
                         yield event
-            except (DockerException, RequestException, OSError):
-                pass
-            except (AttributeError, ValueError):
-                # How the SDK fails when its socket is closed under a read.
-                if not stop.is_set:
-                    raise
+            except (*FAILURES, AttributeError, ValueError) as error:
+                # The last two are how the SDK fails when its socket is closed under a read.
+                if not stop.is_set and pause == _FIRST_PAUSE:
+                    log.warning("engine_events_broke_off", error=str(error))
             stop.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _one_stream(self, client: docker.APIClient, stop: Stop) -> Iterator[EngineEvent]:
+    def _one_stream(self, client: docker.APIClient, stop: Stop) -> Generator[EngineEvent]:
         # The engine answers before it has subscribed. `since` covers that gap; what it repeats does no harm.
         filters = {"type": "container", "label": [f"{NAME}={self._name}", SERVICE], "event": _TOLD}
         stream = client.events(since=int(time.time()), filters=filters, decode=True)

@@ -12,13 +12,16 @@ from docker.auth import get_config_header, resolve_repository_name
 from docker.errors import APIError, DockerException, NotFound
 from docker.utils import parse_repository_tag
 from docker.utils.json_stream import json_stream
-from requests.exceptions import ReadTimeout, RequestException
+from requests.exceptions import ReadTimeout
 
+from services.engine.docker_client import FAILURES
 from services.engine.docker_spec import image_of
 from services.engine.port import EngineError, ImageInfo
 
-_FIRST_ANSWER = 15.0
+_FIRST_ANSWER = 60.0
 """Seconds that a registry may take to begin to answer."""
+_FIRST_ANSWER_WHEN_HERE = 15.0
+"""The same, when the image is here already and can be used as it is."""
 _NEXT_ANSWER = 600.0
 """Seconds without any progress after which a pull is given up."""
 _SILENCE = 60.0
@@ -46,7 +49,7 @@ class Images:
         here = _inspect(client, reference)
         if here is not None and not self._worth_asking(here, reference, auth):
             return image_of(here, reference)
-        refused = self._refusal(client, reference, auth)
+        refused = self._refusal(client, reference, auth, _FIRST_ANSWER if here is None else _FIRST_ANSWER_WHEN_HERE)
         found = here if refused else _inspect(client, reference)
         if found is None:
             raise EngineError(refused or f"{reference} was pulled but is not there", reason="image_pull_failed")
@@ -63,11 +66,10 @@ class Images:
         published = any(digest.startswith(f"{_familiar(repository)}@") for digest in here.get("RepoDigests") or ())
         return published and time.monotonic() >= self._silent_until.get(_registry(reference), 0)
 
-    def _refusal(self, client: docker.APIClient, reference: str, auth: str | None) -> str | None:
+    def _refusal(self, client: docker.APIClient, reference: str, auth: str | None, patience: float) -> str | None:
         """Pull. Why it failed, in the engine's words; None when it did not. The SDK's own pull knows no time limit."""
         registry = _registry(reference)
-        client.reload_config()
-        header = auth if auth is not None else get_config_header(client, registry)
+        header, unread = (auth, "") if auth is not None else _operators(client, registry)
         repository, tag = parse_repository_tag(reference)
         try:
             answer = client.post(
@@ -75,16 +77,26 @@ class Images:
                 params={"fromImage": repository, "tag": tag or "latest"},
                 headers={"X-Registry-Auth": header} if header else {},
                 stream=True,
-                timeout=(5, _FIRST_ANSWER),
+                timeout=(5, patience),
             )
         except ReadTimeout:
-            refused: str | None = f"The registry {registry} did not begin to answer within {_FIRST_ANSWER:.0f} s"
+            refused: str | None = f"The registry {registry} did not begin to answer within {patience:.0f} s"
         else:
             with closing(answer):
                 refused = _words(answer)
         if refused and any(sign in refused.lower() for sign in _UNREACHED):
             self._silent_until[registry] = time.monotonic() + _SILENCE
-        return refused
+        return f"{refused}{unread}" if refused else None
+
+
+def _operators(client: docker.APIClient, registry: str) -> tuple[str | None, str]:
+    """The header made of the operator's credentials, and what to add to a refusal when they could not be read."""
+    try:
+        client.reload_config()
+        header = get_config_header(client, registry)
+    except (DockerException, OSError, ValueError) as error:
+        return None, f" (asked without credentials, because Docker's own could not be read: {error})"
+    return (header.decode() if isinstance(header, bytes) else header), ""
 
 
 def _words(answer: Any) -> str | None:
@@ -94,13 +106,14 @@ def _words(answer: Any) -> str | None:
             return str(answer.json()["message"])
         except (ValueError, KeyError):
             return answer.text.strip() or f"HTTP {answer.status_code}"
-    answer.raw._fp.fp.raw.settimeout(_NEXT_ANSWER)
+    if answer.raw.connection is not None and answer.raw.connection.sock is not None:
+        answer.raw.connection.sock.settimeout(_NEXT_ANSWER)
     try:
         line: Any
         for line in json_stream(answer.iter_content(chunk_size=None)):
             if "error" in line:
                 return str(line["error"])
-    except (DockerException, RequestException) as error:
+    except FAILURES as error:
         return f"The pull broke off: {error}"
     return None
 

@@ -11,6 +11,8 @@ from services.spec import Healthcheck, VolumeMount
 
 NAME, SERVICE, REVISION, DEPLOYMENT = "sluice.name", "sluice.service", "sluice.revision", "sluice.deployment"
 SLOT, HASH, INSTANCE, ROLE = "sluice.slot", "sluice.hash", "sluice.instance", "sluice.role"
+BUILT = "sluice.built"
+"""On images that Sluice built: the tag that it gave them."""
 KEPT: Any = {"Name": "always"}
 NOT_KEPT: Any = {"Name": "no"}
 

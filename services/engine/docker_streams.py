@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -55,7 +55,7 @@ class _End:
     error: BaseException | None
 
 
-async def pump(source: Callable[[Stop], Iterator[T]], thread: str) -> AsyncGenerator[T]:
+async def pump(source: Callable[[Stop], Generator[T]], thread: str) -> AsyncGenerator[T]:
     """Iterate over `source`, which blocks, on a thread called `thread`."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[T | _End] = asyncio.Queue()
@@ -65,11 +65,12 @@ async def pump(source: Callable[[Stop], Iterator[T]], thread: str) -> AsyncGener
     def run() -> None:
         error: BaseException | None = None
         try:
-            for item in source(stop):
-                room.acquire()
-                if stop.is_set:
-                    break
-                post(loop, queue.put_nowait, item)
+            with closing(source(stop)) as items:
+                for item in items:
+                    room.acquire()
+                    if stop.is_set:
+                        break
+                    post(loop, queue.put_nowait, item)
         except BaseException as caught:
             error = caught
         post(loop, queue.put_nowait, _End(error))

@@ -152,3 +152,63 @@ class Engine(Protocol):
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Never ends by itself; reconnects, and says `reconnected` first thing and whenever it did."""
+
+    async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
+        """Remove the images that this Sluice built, but those whose ids are in `keep` and those that anybody uses.
+
+        What Sluice only pulled is never removed: an engine does not tell whose pull brought an image, nor who wants it
+        by now. Returns the tags of what went.
+        """
+
+
+@dataclass(frozen=True)
+class Footing:
+    """The network that instances stand on: its subnet ("10.203.0.0/22"), and the bridge's own address in it."""
+
+    subnet: str
+    bridge_address: str
+
+
+@dataclass(frozen=True)
+class GatewaySpec:
+    """The gateway's container: `image` by tag, `directory` of the host that it sees as /run/gateway."""
+
+    image: str
+    directory: str
+    open_files: int = 20_000
+    """There are engines that allow no more."""
+
+
+@dataclass(frozen=True)
+class GatewayView:
+    """How the gateway's container fares. `outdated`: it runs another image, or other settings, than it would be made with
+    today; it is left as it is, because replacing it is an upgrade."""
+
+    container_id: str
+    running: bool
+    restarts: int = 0
+    exit_code: int | None = None
+    outdated: bool = False
+
+
+class GroundEngine(Protocol):
+    """For `ground` alone: the network, and the gateway's container. Every call is idempotent and raises EngineError.
+
+    What has our names but is not ours is refused, never touched.
+    """
+
+    async def make_network(self, subnet: str | None) -> Footing:
+        """Make the bridge network with this subnet, or a free one, or adopt the one that is there.
+
+        A network that is there with another subnet than the wanted one is refused.
+        """
+
+    async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
+        """Make and start the gateway's container, or adopt the one that runs. A stopped one is started, or made anew when
+        it would be outdated. A running one that uses another directory is refused."""
+
+    async def see_gateway(self) -> GatewayView | None:
+        """None when there is none of ours."""
+
+    async def gateway_log(self, tail: int = 50) -> str:
+        """The last lines that the gateway wrote; empty when there is no gateway."""

@@ -337,10 +337,12 @@ class FakeEngine:
     async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
         with self._asked("prune", ""):
             used = {container.spec.image_id for container in self.containers.values()}
-            gone = tuple(sorted(self.made - keep - used))
-            self.images = {name: image for name, image in self.images.items() if image.id not in gone}
-            self.made -= set(gone)
-            return gone
+            going = self.made - keep - used
+            gone = [reference for reference, image in self.images.items() if image.id in going]
+            for reference in gone:
+                del self.images[reference]
+            self.made -= going
+            return tuple(sorted(gone))
 
     # How it works
 

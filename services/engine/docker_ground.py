@@ -1,0 +1,202 @@
+"""The ground on one Docker engine: a bridge network with a subnet of its own, and the gateway's container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from ipaddress import IPv4Network, ip_network
+from json import dumps
+from typing import Any
+
+import docker
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.types import IPAMConfig, IPAMPool
+
+from services.engine.docker_client import Clients
+from services.engine.docker_spec import HASH, KEPT, NAME, ROLE
+from services.engine.port import EngineError, Footing, GatewaySpec, GatewayView
+from services.engine.subnets import automatic_part, free_subnets, host_routes
+
+GATEWAY_ROLE = "gateway"
+GATEWAY_DIRECTORY = "/run/gateway"
+_OVERLAPS = ("overlaps", "already in use", "conflicts with")
+_TRIES = 8
+
+
+class DockerGround:
+    """The ground of the Sluice called `name`, whose network has that name and whose gateway is `<name>-gateway`."""
+
+    def __init__(self, name: str, *, base_url: str | None = None, clients: Clients | None = None) -> None:
+        self.name = name
+        self.gateway = f"{name}-gateway"
+        self.clients = clients or Clients(base_url)
+
+    def close(self) -> None:
+        self.clients.close()
+
+    async def make_network(self, subnet: str | None) -> Footing:
+        return await self.clients.call(lambda client: self._make_network(client, subnet))
+
+    async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
+        return await self.clients.call(lambda client: self._make_gateway(client, spec))
+
+    async def see_gateway(self) -> GatewayView | None:
+        return await self.clients.call(self._see_gateway)
+
+    async def gateway_log(self, tail: int = 50) -> str:
+        return await self.clients.call(lambda client: self._gateway_log(client, tail))
+
+    # What follows runs on a client's thread.
+
+    def _make_network(self, client: docker.APIClient, subnet: str | None) -> Footing:
+        wanted = _parse(subnet) if subnet else None
+        there = self._network(client)
+        if there is not None:
+            return self._adopt_network(there, wanted)
+        taken = _subnets(client.networks())
+        candidates = [wanted] if wanted else free_subnets([*taken, *host_routes()], _TRIES)
+        words = "no free subnet was found"
+        for candidate in candidates:
+            try:
+                self._create_network(client, candidate)
+            except APIError as error:
+                words = str(error.explanation)
+                if error.status_code == 409 and (there := self._network(client)):
+                    return self._adopt_network(there, wanted)  # made by another at this moment
+                if not any(sign in words.lower() for sign in _OVERLAPS):
+                    raise
+            else:
+                return Footing(str(candidate), str(next(candidate.hosts())))
+        raise EngineError(f'The network "{self.name}" cannot be made: {words}. SLUICE_SUBNET says which subnet to use')
+
+    def _network(self, client: docker.APIClient) -> Mapping[str, Any] | None:
+        """The one network of this very name; the engine's own filter finds parts of names as well."""
+        found = [network for network in client.networks(names=[self.name]) if network["Name"] == self.name]
+        return found[0] if found else None
+
+    def _adopt_network(self, there: Mapping[str, Any], wanted: IPv4Network | None) -> Footing:
+        called = f'A network called "{self.name}"'
+        if (there.get("Labels") or {}).get(NAME) != self.name:
+            raise EngineError(
+                f"{called} is there already and Sluice did not make it; it is left alone. "
+                "Remove it, or choose another SLUICE_NAME"
+            )
+        pools = [pool for pool in (there.get("IPAM") or {}).get("Config") or [] if "." in pool.get("Subnet", "")]
+        if there.get("Driver") != "bridge" or len(pools) != 1 or not pools[0].get("Gateway"):
+            raise EngineError(f"{called} is there, but it is no bridge with one IPv4 subnet and an address of its own")
+        if wanted is not None and _parse(pools[0]["Subnet"]) != wanted:
+            raise EngineError(
+                f"{called} is there with the subnet {pools[0]['Subnet']}, and SLUICE_SUBNET asks for {wanted}. "
+                "Remove the network, or the setting"
+            )
+        return Footing(pools[0]["Subnet"], pools[0]["Gateway"].partition("/")[0])
+
+    def _create_network(self, client: docker.APIClient, subnet: IPv4Network) -> None:
+        pool = IPAMPool(subnet=str(subnet), gateway=str(next(subnet.hosts())), iprange=str(automatic_part(subnet)))
+        client.create_network(
+            self.name,
+            driver="bridge",
+            ipam=IPAMConfig(pool_configs=[pool]),
+            check_duplicate=True,
+            labels={NAME: self.name},
+        )
+
+    def _make_gateway(self, client: docker.APIClient, spec: GatewaySpec) -> GatewayView:
+        image = self._image(client, spec.image)
+        body = self._body(spec, image)
+        there = self._container(client)
+        if there is not None and _view(there, body).running:
+            if _mounted(there) != spec.directory:
+                raise EngineError(
+                    f'The gateway "{self.gateway}" runs with the directory {_mounted(there)} instead of {spec.directory}. '
+                    "Stop it, put SLUICE_DATA right, or choose another SLUICE_NAME"
+                )
+            return _view(there, body)
+        if there is not None and _view(there, body).outdated:
+            client.remove_container(there["Id"], v=True, force=True)  # force: one that keeps failing is "restarting"
+            there = None
+        if there is None:
+            create: Any = client.create_container_from_config
+            create(body, self.gateway)
+        client.start(self.gateway)
+        return _view(client.inspect_container(self.gateway), body)
+
+    def _body(self, spec: GatewaySpec, image_id: str) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "Image": spec.image,
+            "Labels": {NAME: self.name, ROLE: GATEWAY_ROLE},
+            "HostConfig": {
+                "NetworkMode": "host",
+                "RestartPolicy": KEPT,
+                "Mounts": [{"Type": "bind", "Source": spec.directory, "Target": GATEWAY_DIRECTORY}],
+                "Ulimits": [{"Name": "nofile", "Soft": spec.open_files, "Hard": spec.open_files}],
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+            },
+        }
+        body["Labels"][HASH] = sha256(dumps([body, image_id], sort_keys=True).encode()).hexdigest()[:16]
+        return body
+
+    def _image(self, client: docker.APIClient, reference: str) -> str:
+        inspect: Any = client.inspect_image
+        try:
+            return str(inspect(reference)["Id"])
+        except ImageNotFound:
+            raise EngineError(f'The gateway\'s image "{reference}" is not there; "make images" builds it') from None
+
+    def _container(self, client: docker.APIClient) -> Mapping[str, Any] | None:
+        """The gateway's container. EngineError for one that has its name and is not ours."""
+        try:
+            found: Mapping[str, Any] = client.inspect_container(self.gateway)
+        except NotFound:
+            return None
+        labels = found["Config"].get("Labels") or {}
+        if found["Name"] != f"/{self.gateway}" or labels.get(NAME) != self.name or labels.get(ROLE) != GATEWAY_ROLE:
+            raise EngineError(
+                f'A container called "{self.gateway}" is there already and Sluice did not make it; it is left alone. '
+                "Remove it, or choose another SLUICE_NAME"
+            )
+        return found
+
+    def _see_gateway(self, client: docker.APIClient) -> GatewayView | None:
+        there = self._container(client)
+        return _view(there, None) if there else None
+
+    def _gateway_log(self, client: docker.APIClient, tail: int) -> str:
+        if self._container(client) is None:
+            return ""
+        text: bytes = client.logs(self.gateway, stdout=True, stderr=True, tail=tail)
+        return text.decode(errors="replace")
+
+
+def _view(found: Mapping[str, Any], body: Mapping[str, Any] | None) -> GatewayView:
+    state = found["State"]
+    running = bool(state["Running"]) and not state.get("Restarting")
+    made_as = (found["Config"].get("Labels") or {}).get(HASH)
+    return GatewayView(
+        container_id=found["Id"],
+        running=running,
+        restarts=int(found.get("RestartCount") or 0),
+        exit_code=None if running else state["ExitCode"],
+        outdated=body is not None and made_as != body["Labels"][HASH],
+    )
+
+
+def _mounted(found: Mapping[str, Any]) -> str | None:
+    """The host's directory that the container sees as /run/gateway."""
+    mounts = (mount for mount in found.get("Mounts") or [] if mount["Destination"] == GATEWAY_DIRECTORY)
+    return next((str(mount["Source"]) for mount in mounts), None)
+
+
+def _subnets(networks: list[dict[str, Any]]) -> list[IPv4Network]:
+    pools = (pool for network in networks for pool in (network.get("IPAM") or {}).get("Config") or [])
+    return [_parse(pool["Subnet"]) for pool in pools if "." in pool.get("Subnet", "")]
+
+
+def _parse(subnet: str) -> IPv4Network:
+    try:
+        network = ip_network(subnet, strict=False)
+    except ValueError:
+        network = None
+    if not isinstance(network, IPv4Network) or network.prefixlen > 28:
+        raise EngineError(f'"{subnet}" is no IPv4 subnet with room for instances, such as 10.203.0.0/22')
+    return network
