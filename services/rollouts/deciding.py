@@ -15,7 +15,7 @@ from services.rollouts.executor import Order
 from services.rollouts.ledger import Ledger
 from services.rollouts.noting import note_containers, note_service
 from services.rollouts.plan import Seen, plan
-from services.rollouts.publishing import linked_services, routed_service, settings_of, traffic_of
+from services.rollouts.publishing import routed_service, settings_of, traffic_of
 from services.rollouts.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
 from services.rollouts.world import Snapshot, load, probe_targets, see, spec_of, target_of
 from services.routing.port import RoutedService, Seat
@@ -31,6 +31,8 @@ class Sight:
     unhealthy_since: Mapping[str, float]
     published: RoutedService | None
     subnet: str
+    linked: bool = False
+    """Some other service names it in its `links`."""
     create_after: float = 0
     trouble: str | None = None
     """Why the routers have not done what they were asked for, when that has been so for long."""
@@ -55,6 +57,10 @@ class Decision:
     deaths: int = 0
     changed: bool = False
     """Something was written."""
+    full: str | None = None
+    """Why no more instances can be made."""
+    over: bool = False
+    """The service is removed, and nothing of it is left to look after."""
     again: bool = False
     """What was written changes what comes next: time for another turn at once."""
 
@@ -77,20 +83,20 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision.instances = [row.id for row in snapshot.instances]
     decision.in_flight = {seen.id: seen.in_flight for seen in world}
     decision.unsettled = any(seen.leaving_at is not None and not seen.settled for seen in world)
-    _publication(session, snapshot, world, sight, decision)
+    _publication(snapshot, world, sight, decision)
     _steps(session, snapshot, made, sight, ledger, decision)
     if snapshot.deployment is not None:
         _deployment(session, snapshot, world, made, sight, ledger, decision)
     decision.again |= any(isinstance(step, Retire | Recall) for step in made.steps)
+    decision.over = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or decision.begin)
     decision.changed = ledger.writes > writes
     return decision
 
 
-def _publication(session: Session, snapshot: Snapshot, world: Sequence[Seen], sight: Sight, decision: Decision) -> None:
+def _publication(snapshot: Snapshot, world: Sequence[Seen], sight: Sight, decision: Decision) -> None:
     revision = settings_of(snapshot, world)
     if revision is not None:
-        linked = snapshot.service.name in linked_services(session)
-        decision.routed = routed_service(snapshot.service, revision, linked)
+        decision.routed = routed_service(snapshot.service, revision, sight.linked)
     leaving = snapshot.deployment is not None and snapshot.deployment.kind == "remove"
     if leaving and not snapshot.instances:
         decision.routed = None
@@ -105,10 +111,13 @@ def _steps(session: Session, snapshot: Snapshot, made: Plan, sight: Sight, ledge
     for step in made.steps:
         match step:
             case Create(slot):
-                row = _reserve(session, snapshot, slot, sight.subnet, ledger, deployment)
-                if row is not None:
-                    decision.instances.append(row.id)
-                    decision.orders.append(Order(Start(row.id), row, snapshot.revision_of(row), deployment))
+                try:
+                    row = _reserve(session, snapshot, slot, sight.subnet, ledger, deployment)
+                except NoAddress as error:
+                    decision.full = str(error)
+                    continue
+                decision.instances.append(row.id)
+                decision.orders.append(Order(Start(row.id), row, snapshot.revision_of(row), deployment))
             case Retire(instance):
                 decision.deaths += _retire(session, rows[instance], ledger, deployment)
             case Recall(instance):
@@ -127,15 +136,12 @@ def _steps(session: Session, snapshot: Snapshot, made: Plan, sight: Sight, ledge
 
 def _reserve(
     session: Session, snapshot: Snapshot, slot: int, subnet: str, ledger: Ledger, deployment: int | None
-) -> Instance | None:
-    """An id and an address, in the store before the engine is asked. None when no address is free."""
+) -> Instance:
+    """An id and an address, in the store before the engine is asked. Raises NoAddress."""
     revision = snapshot.wanted
     if revision is None:
-        return None
-    try:
-        address = reserve(session, subnet)
-    except NoAddress:
-        return None
+        raise ValueError(f"{snapshot.service.name} has no revision to make an instance of")
+    address = reserve(session, subnet)
     row = Instance(
         id=f"{revision.service}-r{revision.number}-{revision.next_instance}",
         service=revision.service,
@@ -194,6 +200,8 @@ def _deployment(
     verdict = made.verdict
     if verdict is None and sight.trouble is not None and deployment.status == "progressing":
         verdict = Failed("gateway_unverified", f"the gateway could not be brought to it: {sight.trouble}")
+    if verdict is None and decision.full is not None:
+        verdict = Failed("no_capacity", decision.full)
     if isinstance(verdict, Done) and (decision.unpublish or decision.routed != sight.published):
         return  # true only when the routers say so as well
     if isinstance(verdict, Done):

@@ -64,6 +64,7 @@ class Ledger:
         elif deployment.failure_action == "pause" and deployment.status != Status.PENDING:
             message = f"{failed.message}; resume to try again, or abort to go back"
             self.transition(session, deployment, Status.PAUSED, message, reason=failed.reason)
+            deployment.deadline_at = None
         else:
             self.go_back(session, deployment, failed.message, failed.reason, progress_deadline)
 

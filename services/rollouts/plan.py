@@ -281,7 +281,8 @@ def _recall(target: Target, scene: Scene, now: float) -> list[Step]:
     slots = {seen.slot for seen in scene.wanted if not seen.dead}
     recalled: dict[int, str] = {}
     for seen in sorted(scene.leaving, key=lambda seen: (seen.slot, seen.id)):
-        warm = seen.container == "running" and seen.seated and seen.healthy and seen.unhealthy_since is None
+        warm = seen.container == "running" and seen.seated and seen.ready_at is not None
+        warm = warm and seen.healthy and seen.unhealthy_since is None
         over = seen.dead or seen.died or seen.stopping or seen.cut_at is not None or seen.deployment == target.surplus_first
         if is_wanted(target, seen) and warm and not over and seen.slot not in slots and len(recalled) < missing:
             recalled.setdefault(seen.slot, seen.id)

@@ -41,6 +41,11 @@ class Room:
     _trouble: tuple[float, str] | None = None
     _deaths: deque[float] = field(default_factory=lambda: deque(maxlen=10))
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way and nobody hinted."""
+        return not self.busy and not self.wake.is_set() and self.published is None
+
     def judge(self, seats: Sequence[Mapping[str, Seat]], now: float) -> None:
         """Since when each admitted instance is unhealthy, by the routers' own checks."""
         sick = {id for seats_of in seats for id, seat in seats_of.items() if seat.state == "admitted" and not seat.healthy}

@@ -17,9 +17,10 @@ from services.rollouts.deciding import Decision, Sight, decide
 from services.rollouts.executor import Executor, Order
 from services.rollouts.ledger import Ledger, Superseded
 from services.rollouts.live import Live
+from services.rollouts.publishing import linked_services
 from services.rollouts.restoring import known_instances, restore
 from services.rollouts.room import Room
-from services.rollouts.steps import Admit, Start
+from services.rollouts.steps import Admit, Remove, Start, Stop
 from services.rollouts.watching import watch
 from services.routing.port import RoutedService, Router, RoutingError
 from services.store.db import Store
@@ -55,6 +56,7 @@ class Runner:
         self._hinted: set[str] = set()
         self._running = False
         self._subnet = ""
+        self._linked: set[str] = set()
         self._ledger = Ledger(clock, 0)
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self.turns = 0
@@ -87,6 +89,7 @@ class Runner:
         self._executor = Executor(self._store, self._engine, self._routers, ledger, self._prober, link_address)
         self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._policy, self._live)
         published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live)
+        self._linked = await self._store.read(linked_services)
         self._running = True
         for name, routed in published.items():
             self._rooms.setdefault(name, Room()).published = routed
@@ -139,9 +142,9 @@ class Runner:
         self.turns += 1
         sight = await self._look(name, room)
         decision = await self._store.write(lambda session: decide(session, name, sight, self._ledger, self._prober))
-        self._remember(name, room, decision)
+        await self._remember(name, room, decision)
         for id in decision.begin:
-            self._do(name, room, f"begin {id}", self._beginner.begin(id))
+            self._do(name, room, f"begin {id}", self._begin(id))
         if decision.unpublish:
             self._do(name, room, "publish", self._unpublish(name, room))
         elif decision.routed is not None and decision.routed != room.published:
@@ -159,6 +162,9 @@ class Runner:
                 decision = await self.turn(name)
                 pause = room.pause(decision, self._clock.now())
                 self._live.not_ready.pop("engine", None)
+                if decision.over and room.idle:
+                    del self._rooms[name]
+                    return
             except Superseded:
                 log.error("a newer run of Sluice holds this data; this one stops", service=name)
                 return
@@ -188,11 +194,12 @@ class Runner:
             unhealthy_since=room.unhealthy_since,
             published=room.published,
             subnet=self._subnet,
+            linked=name in self._linked,
             create_after=room.create_after(now),
             trouble=room.long_trouble(now),
         )
 
-    def _remember(self, name: str, room: Room, decision: Decision) -> None:
+    async def _remember(self, name: str, room: Room, decision: Decision) -> None:
         """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
         now = self._clock.now()
         self._prober.watch(decision.instances, decision.probes)
@@ -209,6 +216,7 @@ class Runner:
             self._listeners.wake()
         if decision.again:
             room.wake.set()
+            await self._see_links()
 
     def _do(self, name: str, room: Room, key: str, work: Coroutine[Any, Any, None]) -> None:
         """Set an operation going, unless one with the same key is under way."""
@@ -238,12 +246,25 @@ class Runner:
         self._listeners.wake()
         self.hint(name)
 
+    async def _begin(self, id: int) -> None:
+        await self._beginner.begin(id)
+        await self._see_links()
+
+    async def _see_links(self) -> None:
+        """Whom others name in their links may have changed: the gateway answers for those by name."""
+        before, self._linked = self._linked, await self._store.read(linked_services)
+        for name in (before ^ self._linked) & set(self._rooms):
+            self.hint(name)
+
     async def _execute(self, order: Order) -> None:
         if isinstance(order.step, Start):
             async with self._starts:
                 await self._executor.execute(order)
         else:
             await self._executor.execute(order)
+        if isinstance(order.step, Stop | Remove):
+            self._live.in_flight.pop(order.row.id, None)
+            self._live.probes.pop(order.row.id, None)
 
     async def _publish(self, routed: RoutedService, room: Room) -> None:
         for router in self._routers:
