@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes requirements.lock (what Sluice runs on) and requirements-dev.lock (what checks and tests it) anew from pyproject.toml.
+# Writes anew from pyproject.toml: requirements.lock (what Sluice runs on), requirements-dev.lock (what checks and tests it) and
+# requirements-build.lock (what builds its package).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -9,3 +10,4 @@ lock() {
 }
 lock pyproject.toml --upgrade --output-file requirements.lock
 lock --group dev --upgrade --constraint requirements.lock --output-file requirements-dev.lock
+echo hatchling | lock - --constraint requirements-dev.lock --output-file requirements-build.lock
