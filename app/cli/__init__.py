@@ -1,0 +1,42 @@
+"""The command `sluice`: one file a verb."""
+
+from __future__ import annotations
+
+import typer
+
+from app.cli import act, change, token
+from app.cli.backup import backup
+from app.cli.deploy import deploy
+from app.cli.init import init
+from app.cli.logs import logs
+from app.cli.look import history, ps, status
+from app.cli.serve import serve
+from app.cli.sign_in import sign_in
+from app.cli.version import version
+
+cli = typer.Typer(
+    name="sluice",
+    help="Deploys, scales and watches containerised services on Docker without losing a request.",
+    epilog="Exit codes: 0 succeeded, 1 not succeeded, 2 called wrongly or refused, 3 Sluice not reached, 4 superseded.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_CHANGING, _LOOKING, _MACHINE = "Change what runs", "Look", "This Sluice"
+for panel, verbs in (
+    (
+        _CHANGING,
+        (deploy, change.scale, change.rollback, change.restart, change.rm, act.pause, act.resume, act.abort, act.retry),
+    ),
+    (_LOOKING, (ps, status, logs, history, version)),
+    (_MACHINE, (init, serve, backup, sign_in)),
+):
+    for verb in verbs:
+        cli.command(verb.__name__.replace("_", "-"), rich_help_panel=panel)(verb)
+cli.add_typer(token.app, name="token", rich_help_panel=_MACHINE)
+
+
+def main() -> None:
+    """The console script."""
+    cli()

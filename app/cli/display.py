@@ -1,0 +1,141 @@
+"""A deployment while it happens: lines that scroll, or on a terminal a line an instance that changes in place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from app.cli.events import Event
+from app.cli.narration import Document, in_flight, narrate, still
+from app.cli.output import Output, clean
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+QUIET_FOR = 15.0
+_STYLES = {
+    "serving": "green",
+    "ready": "cyan",
+    "draining": "yellow",
+    "stopping": "yellow",
+    "failed": "red",
+    "stopped": "dim",
+}
+_GONE = ("stopped", "failed")
+
+
+class Display(Protocol):
+    """Shows one deployment. `update` takes what has come since, which may be nothing."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: Any) -> None: ...
+    def update(self, deployment: Document, events: Sequence[Event]) -> None: ...
+    def away(self, why: str | None) -> None: ...
+
+
+def display_for(out: Output) -> Display:
+    """What suits the place that narration goes to."""
+    return LiveDisplay(out) if out.lively else PlainDisplay(out)
+
+
+class PlainDisplay:
+    """A line for whatever happens; a sign of life every 15 s otherwise."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def update(self, deployment: Document, events: Sequence[Event]) -> None:
+        lines = [line for event in events for line in narrate(event, deployment)]
+        if not lines and time.monotonic() - self._spoke > QUIET_FOR:
+            lines = [still(deployment)]
+        for line in lines:
+            self._out.say(line)
+            self._spoke = time.monotonic()
+
+    def away(self, why: str | None) -> None:
+        self._out.say(_away(why))
+
+
+class LiveDisplay:
+    """A header and a line an instance, redrawn in place; what must not be missed scrolls above."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._live: Live | None = None
+        self._begun = time.monotonic()
+        self._deployment: Document | None = None
+
+    def __enter__(self) -> Self:
+        # a terminal alone needs them, and they take a tenth of a second to load
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(stderr=True), get_renderable=self._drawn, refresh_per_second=8, transient=False)
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, deployment: Document, events: Sequence[Event]) -> None:
+        self._deployment = deployment
+        for event in events:
+            if event.type in ("instance_failed", "warning", "paused", "rolling_back"):
+                for line in narrate(event, deployment):
+                    self._out.say(line, "red" if event.type == "instance_failed" else "yellow")
+
+    def away(self, why: str | None) -> None:
+        self._out.say(_away(why), "yellow")
+
+    def _drawn(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        deployment = self._deployment
+        if deployment is None:
+            return Text("")
+        status = deployment["status"].replace("_", " ")
+        seconds = time.monotonic() - self._begun
+        head = f"{deployment['service']}  deployment {deployment['id']}  {status}  {seconds:.1f} s"
+        message = clean(deployment.get("message") or "")
+        return Group(Text(head, style="bold"), Text(message, style="dim"), *[_instance(i) for i in ordered(deployment)])
+
+
+def ordered(deployment: Document) -> list[Document]:
+    """New instances first, then the old ones; within each by slot; those long gone are left out."""
+    instances = deployment.get("instances") or []
+    return sorted(instances, key=lambda i: (-(i.get("revision") or 0), i["status"] in _GONE, i.get("slot") or 0, i["id"]))
+
+
+def _instance(instance: Document) -> RenderableType:
+    from rich.text import Text
+
+    status = instance["status"]
+    mark = {"serving": "●", "ready": "◐", "failed": "✗", "stopped": "○"}.get(status, "◌")
+    probe = instance.get("last_probe") or {}
+    detail = ""
+    if status in ("serving", "draining"):
+        detail = in_flight(instance)
+    elif status == "failed" and instance.get("exit_code") is not None:
+        detail = f"exit code {instance['exit_code']}"
+    elif status == "starting" and probe and not probe.get("ok"):
+        detail = clean(str(probe.get("error") or f"answered {probe.get('status')}"))
+    return Text(f"  {mark} {instance['id']:<24} {status:<10} {detail}", style=_STYLES.get(status, ""), no_wrap=True)
+
+
+def _away(why: str | None) -> str:
+    if why is None:
+        return "Sluice answers again."
+    return f"Sluice does not answer ({clean(why)}); the deployment goes on when it is back. Trying again …"

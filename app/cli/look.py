@@ -1,0 +1,106 @@
+"""sluice ps, status, history: what runs, how it goes, what was."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.cli.act import find_deployment
+from app.cli.follow import finish, follow
+from app.cli.narration import ago, took
+from app.cli.output import columns, pairs
+from app.cli.sheets import deployment_sheet, instances_sheet, plain, service_sheet, services_sheet
+from app.cli.trouble import NOT_SUCCEEDED, usage
+from app.cli.verb import Desk, verb
+
+_GONE = ("stopped", "failed")
+
+
+@verb
+async def ps(
+    desk: Desk,
+    service: Annotated[str | None, typer.Argument(help="One service only.", show_default=False)] = None,
+    every: Annotated[
+        bool, typer.Option("--all", "-a", help="Instances that have gone, and removed services, as well.")
+    ] = False,
+) -> None:
+    """List services and their instances."""
+    services = [await desk.client.get(f"/services/{service}")] if service else await desk.client.get_all("/services")
+    services = [item for item in services if every or item["status"] != "removed"]
+    instances = await desk.client.get_all("/instances", most=None if every else 1000, service=service)
+    instances = [item for item in instances if every or item["status"] not in _GONE]
+    instances.sort(key=lambda item: (item["service"], item.get("revision") or 0, item.get("slot") or 0))
+    document = {"services": services, "instances": instances}
+    if not services:
+        desk.out.result(document, "", "")
+        desk.out.say("No services. `sluice deploy NAME --image IMAGE` makes the first.")
+        return
+    desk.out.result(
+        document,
+        f"{services_sheet(services)}\n\n{instances_sheet(instances)}".rstrip(),
+        "\n".join(i["id"] for i in instances),
+    )
+
+
+@verb
+async def status(
+    desk: Desk,
+    target: Annotated[
+        str | None, typer.Argument(help="A service, or a deployment's number. Without: Sluice itself.", show_default=False)
+    ] = None,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Follow the deployment to its end.")] = False,
+) -> int:
+    """Show a service, a deployment, or Sluice itself."""
+    if target is None:
+        if following:
+            raise usage("what is to be followed?", "`sluice status SERVICE --follow` or `sluice status NUMBER --follow`.")
+        return await _sluice(desk)
+    if following:
+        return await finish(desk, await follow(desk, await find_deployment(desk, target)))
+    if target.isdigit():
+        deployment = await desk.client.get(f"/deployments/{target}")
+        desk.out.result(deployment, deployment_sheet(deployment), deployment["status"])
+        return 0
+    service = await desk.client.get(f"/services/{target}")
+    newest = await desk.client.get_all("/deployments", most=1, service=target)
+    document = {**service, "newest_deployment": newest[0] if newest else None}
+    desk.out.result(document, service_sheet(service, newest[0] if newest else None), service["status"])
+    return 0
+
+
+@verb
+async def history(
+    desk: Desk,
+    service: Annotated[str | None, typer.Argument(help="One service only.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
+) -> None:
+    """List deployments, newest first."""
+    rows = await desk.client.get_all("/deployments", most=limit, service=service)
+    titles = ("ID", "SERVICE", "KIND", "STATUS", "REASON", "REV", "IMAGE", "BY", "AGO", "TOOK", "NOTE")
+    table = [
+        (d["id"], d["service"], d["kind"], d["status"], d.get("reason"), d.get("revision"), d.get("image"),
+         (d.get("created_by") or {}).get("name"), ago(d.get("created_at")), took(d), d.get("note"))
+        for d in rows
+    ]  # fmt: skip
+    desk.out.result(rows, columns(titles, table), "\n".join(str(d["id"]) for d in rows))
+
+
+async def _sluice(desk: Desk) -> int:
+    """Whether Sluice and what it stands on answer, and what is going on."""
+    ready = await desk.client.get("/readyz", welcome=503)
+    about = await desk.client.get("/version")
+    running = [
+        deployment
+        for state in ("pending", "progressing", "paused", "rolling_back")
+        for deployment in await desk.client.get_all("/deployments", most=50, status=state)
+    ]
+    fine = ready.get("status") in ("ready", "ok") or ready.get("ready") is True
+    facts = [("sluice", f"{about.get('version')} at {desk.client.place.url}"), ("status", "ready" if fine else "not ready")]
+    facts += [(name, plain(value)) for name, value in ready.items() if name not in ("status", "ready", "title", "type")]
+    text = pairs(facts)
+    if running:
+        rows = [(d["id"], d["service"], d["kind"], d["status"], d.get("message")) for d in running]
+        text += "\n\n" + columns(("ID", "SERVICE", "KIND", "STATUS", "MESSAGE"), rows)
+    desk.out.result({"ready": ready, "version": about, "running": running}, text, "ready" if fine else "not ready")
+    return 0 if fine else NOT_SUCCEEDED

@@ -1,0 +1,99 @@
+"""How a verb speaks: results on stdout, narration and trouble on stderr; one JSON document with --json."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from app.cli.trouble import Trouble
+
+_COLOURS = {
+    "serving": "green", "succeeded": "green", "ready": "cyan", "starting": "cyan", "creating": "cyan", "progressing": "cyan",
+    "draining": "yellow", "stopping": "yellow", "paused": "yellow", "degraded": "yellow", "rolling_back": "yellow",
+    "failed": "red", "down": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
+}  # fmt: skip
+
+
+class Output:
+    """`as_json`: stdout is JSON and nothing else. `quiet`: results in their shortest form, no narration."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    @property
+    def lively(self) -> bool:
+        """Narration may move the cursor: a person is looking."""
+        return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
+
+    def result(self, document: Any, text: str, short: str | None = None) -> None:
+        """What was asked for: `document` for machines, `text` for people, `short` for --quiet."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            sys.stdout.flush()
+            return
+        line = text if short is None or not self.quiet else short
+        if line:
+            _echo(line)
+
+    def line(self, document: Any, text: str) -> None:
+        """One of many results that come as time goes by: with --json a document a line."""
+        _echo(json.dumps(document) if self.as_json else text)
+
+    def say(self, text: str, colour: str | None = None) -> None:
+        """Narration."""
+        if not self.quiet:
+            _echo(typer.style(text, fg=colour) if colour else text, err=True)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """The end of a verb that went wrong."""
+        _echo(typer.style("error: ", fg="red", bold=True) + clean(trouble.message), err=True)
+        if trouble.advice:
+            _echo(trouble.advice, err=True)
+        if self.as_json and trouble.document:
+            sys.stdout.write(json.dumps(trouble.document, indent=2) + "\n")
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = "") -> str:
+    """Rows under titles, aligned; a cell that is a status has its colour. None is shown as a dash."""
+    cells = [[str(title) for title in titles], *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(titles))]
+    lines = []
+    for number, row in enumerate(cells):
+        padded = [
+            coloured(cell, cell.ljust(width)) if number else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        padded[-1] = coloured(row[-1], row[-1]) if number else row[-1]
+        lines.append((indent + "  ".join(padded)).rstrip())
+    return "\n".join(lines)
+
+
+def pairs(facts: Sequence[tuple[str, Any]]) -> str:
+    """`name  value` lines; those without a value are left out."""
+    kept = [(name, value) for name, value in facts if value not in (None, "", [], {})]
+    width = max((len(name) for name, _ in kept), default=0)
+    return "\n".join(f"{name.ljust(width)}  {coloured(str(value), clean(str(value)))}" for name, value in kept)
+
+
+def coloured(status: str, text: str) -> str:
+    """`text` in the colour of `status`, if that is one."""
+    return typer.style(text, fg=_COLOURS[status]) if status in _COLOURS else text
+
+
+def clean(text: str) -> str:
+    """Without the control characters by which an application's words could steer a terminal."""
+    return "".join(c for c in text if c in "\n\t" or (c.isprintable() or c == " "))
+
+
+def _cell(value: Any) -> str:
+    return "-" if value in (None, "") else clean(str(value)).replace("\n", " ")
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    typer.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)

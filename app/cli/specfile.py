@@ -1,0 +1,84 @@
+"""What to deploy, from a file: sluice.yaml is `service: NAME` and the fields of the spec (docs/cli.md)."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from app.cli.trouble import usage
+
+DEFAULT_FILE = "sluice.yaml"
+_DEEPEST = 32
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+
+
+def read_spec(path: str) -> dict[str, Any]:
+    """The body that the file stands for; `-` is stdin. Only what JSON knows comes out; unknown fields are left to Sluice
+    to refuse. Raises Trouble naming the line or the field."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise usage(f"{path} cannot be read: {error}", f"`sluice init` writes a {DEFAULT_FILE}.") from error
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise usage(f"{path} is not YAML: {_where(error)}") from error
+    if not isinstance(value, dict):
+        raise usage(
+            f"{path}: is not a mapping of fields", "It begins with `service: NAME`; `sluice init` writes an example."
+        )
+    return {str(name): plain(item, f"{path}: {name}") for name, item in value.items()}
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Lines `NAME=value`, as `docker run --env-file` reads them: `NAME` alone takes the value from the environment, if it
+    is there; blank lines and those that begin with # are passed over. Raises Trouble naming the line."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise usage(f"{path} cannot be read: {error}") from error
+    environment: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        environment |= variable(line.lstrip(), f"{path}, line {number}")
+    return environment
+
+
+def variable(text: str, where: str) -> dict[str, str]:
+    """`NAME=value`, or `NAME` for its value here (nothing when it has none). Raises Trouble."""
+    name, given, value = text.partition("=")
+    if not _NAME.fullmatch(name.strip()):
+        raise usage(f"{where}: {text!r} is not NAME=value")
+    if given:
+        return {name.strip(): value}
+    return {name: os.environ[name]} if name in os.environ else {}
+
+
+def plain(value: Any, where: str, depth: int = 0) -> Any:
+    """`value` as JSON knows it. Raises Trouble for a date, a name that is no text, and what never ends."""
+    if depth > _DEEPEST:
+        raise usage(f"{where}: is nested too deeply")
+    if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str):
+                raise usage(f"{where}: the name {name!r} is not text", f'Write it in quotes: "{name}".')
+        return {name: plain(item, f"{where}.{name}", depth + 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item, f"{where}[{number}]", depth + 1) for number, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise usage(f"{where}: {value} is not a number that can be sent")
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise usage(f"{where}: YAML reads {str(value)!r} as a {type(value).__name__}", "Write it in quotes.")
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"{problem} in line {mark.line + 1}, column {mark.column + 1}" if mark else str(error)

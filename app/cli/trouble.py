@@ -1,0 +1,57 @@
+"""What goes wrong at the command line: a sentence, what to do next, and the exit code of api.md's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SUCCEEDED, NOT_SUCCEEDED, USAGE, UNREACHABLE, SUPERSEDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+@dataclass
+class Trouble(Exception):
+    """Ends a verb. `message` says what is wrong, `advice` what to do; `document` is what `--json` prints."""
+
+    message: str
+    advice: str = ""
+    exit_code: int = NOT_SUCCEEDED
+    document: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def usage(message: str, advice: str = "") -> Trouble:
+    """The command was called wrongly; nothing was asked of Sluice."""
+    return Trouble(message, advice, USAGE, {"code": "usage", "detail": message})
+
+
+def unreachable(url: str, why: str, advice: str = "") -> Trouble:
+    """Sluice does not answer at `url`."""
+    advice = advice or "Is it running (`sluice up`)? Another address: --url, SLUICE_URL or ~/.config/sluice/config.toml."
+    message = f"Sluice does not answer at {url}: {why}"
+    return Trouble(message, advice, UNREACHABLE, {"code": "unreachable", "detail": message})
+
+
+def refused(status: int, problem: dict[str, Any]) -> Trouble:
+    """Sluice answered with a problem (RFC 9457): each wrong field on a line of its own."""
+    detail = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
+    lines = [f"  {error.get('field') or 'body'}: {error.get('message')}" for error in problem.get("errors") or []]
+    exit_code = USAGE if 400 <= status < 500 and status != 409 else NOT_SUCCEEDED
+    advice = _ADVICE.get(str(problem.get("code")), _ADVICE.get(str(status), ""))
+    return Trouble("\n".join([detail, *lines]), advice, exit_code, problem)
+
+
+_ADVICE = {
+    "401": "Give a token: --token, SLUICE_TOKEN or ~/.config/sluice/config.toml. In a checkout: eval \"$(make -s env)\".",
+    "403": "An admin makes a token that may do this: `sluice token create NAME --scope write`.",
+    "unknown_service": "`sluice ps` lists the services; `sluice deploy NAME --image IMAGE` makes one.",
+    "unknown_deployment": "`sluice history` lists the deployments.",
+    "unknown_instance": "`sluice ps` lists the instances; `sluice ps --all` those that have gone as well.",
+    "unknown_revision": "`sluice history NAME` shows which revisions there were.",
+    "revision_conflict": "Somebody deployed in between: `sluice status NAME` shows the present revision.",
+    "deployment_in_progress": "Follow the one that runs (`sluice status NAME --follow`), abort it (`sluice abort NAME`), "
+    "or deploy with --set on_conflict=queue.",
+    "no_rollback_target": "No earlier revision has served; deploy a version that works.",
+    "invalid_spec": "Nothing was started. The fields are described in docs/cli.md and at /docs of Sluice's address.",
+}  # fmt: skip
