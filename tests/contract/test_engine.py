@@ -1,0 +1,356 @@
+"""What every engine must do alike: the fake that the rollouts are tested with, and Docker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pytest
+
+from services.clock import SystemClock
+from services.engine.docker import DockerEngine
+from services.engine.port import ContainerView, Engine, EngineError, EngineEvent, InstanceSpec
+from services.spec import Healthcheck
+from tests.engine.real import IMAGE, RealYard, real_yard
+from tests.fakes.engine import Behaviour, FakeEngine
+
+pytestmark = pytest.mark.anyio
+
+
+class Yard(Protocol):
+    """An engine, and what a test needs to do behind its back."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def spec(self, id: str, behaviour: Behaviour = ..., **fields: Any) -> InstanceSpec: ...
+    def become_healthy(self, instance: str) -> None: ...
+    def take_name(self, instance: str) -> None: ...
+
+
+class FakeSide:
+    def __init__(self) -> None:
+        self.engine = FakeEngine(SystemClock())
+        settings = {"interval": 3.0, "timeout": 2.0, "start_period": 4.0, "retries": 5}
+        self.image = self.engine.add_image(
+            IMAGE, healthcheck=("CMD-SHELL", "test -f /tmp/healthy"), settings=settings, pulled=False
+        )
+        self.hosts = iter(range(2, 250))
+
+    def spec(self, id: str, behaviour: Behaviour = Behaviour(), **fields: Any) -> InstanceSpec:  # noqa: B008
+        self.engine.behave(id, behaviour)
+        service, _, rest = id.rpartition("-r")
+        revision, _, slot = rest.partition("-")
+        spec = InstanceSpec(
+            id=id,
+            service=service,
+            revision=int(revision),
+            deployment=1,
+            slot=int(slot),
+            hash="a1b2c3",
+            image_id=self.image.id,
+            address=f"10.0.0.{next(self.hosts)}",
+            port=8000,
+        )
+        return replace(spec, **fields)
+
+    def become_healthy(self, instance: str) -> None:
+        self.engine.set_health(instance, "healthy")
+
+    def take_name(self, instance: str) -> None:
+        self.engine.occupy(instance)
+
+
+class RealSide:
+    def __init__(self, yard: RealYard) -> None:
+        self.yard = yard
+        self.engine = DockerEngine(yard.name, yard.name)
+
+    def spec(self, id: str, behaviour: Behaviour = Behaviour(), **fields: Any) -> InstanceSpec:  # noqa: B008
+        return self.yard.spec(id, script=_script(behaviour), **fields)
+
+    def become_healthy(self, instance: str) -> None:
+        self.yard.execute(instance, "touch", "/tmp/healthy")
+
+    def take_name(self, instance: str) -> None:
+        self.yard.client.create_container(
+            self.yard.image_id, name=f"{self.yard.name}-{instance}", labels={"sluice.name": self.yard.name}
+        )
+
+
+def _script(behaviour: Behaviour) -> str:
+    """A shell that behaves so. As process 1 it ignores every signal that it has no trap for."""
+    lines = [f"echo '{line}'" for line in behaviour.log.splitlines()]
+    if behaviour.stop_takes is not None:
+        lines.insert(0, f"trap 'sleep {behaviour.stop_takes}; exit {behaviour.stop_code}' TERM")
+    if behaviour.exits_at_once is not None:
+        lines.append(f"exit {behaviour.exits_at_once}")
+    elif behaviour.exits_after is not None:
+        lines += [f"sleep {behaviour.exits_after[0]}", f"exit {behaviour.exits_after[1]}"]
+    lines.append("while :; do sleep 1 & wait $!; done")
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
+async def yard(request: pytest.FixtureRequest) -> AsyncIterator[Yard]:
+    if request.param == "fake":
+        fake = FakeSide()
+        yield fake
+        fake.engine.close()
+        return
+    with real_yard() as place:
+        real = RealSide(place)
+        yield real
+        real.engine.close()
+
+
+class Told:
+    """The events so far, and a way to wait for one."""
+
+    def __init__(self) -> None:
+        self.events: list[EngineEvent] = []
+        self._news = asyncio.Condition()
+
+    async def listen(self, engine: Engine) -> None:
+        async with aclosing(engine.events()) as stream:  # type: ignore[type-var]
+            async for event in stream:
+                async with self._news:
+                    self.events.append(event)
+                    self._news.notify_all()
+
+    async def until(self, wanted: Callable[[EngineEvent], bool]) -> EngineEvent:
+        async with asyncio.timeout(20), self._news:
+            await self._news.wait_for(lambda: any(wanted(event) for event in self.events))
+        return next(event for event in self.events if wanted(event))
+
+    async def heard(self, kind: str, instance: str = "") -> EngineEvent:
+        return await self.until(lambda event: event.kind == kind and event.instance == instance)
+
+
+@pytest.fixture
+async def told(yard: Yard) -> AsyncIterator[Told]:
+    ears = Told()
+    task = asyncio.create_task(ears.listen(yard.engine))
+    await ears.heard("reconnected")
+    yield ears
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def seen(yard: Yard, instance: str) -> ContainerView | None:
+    found = [view for view in await yard.engine.observe() if view.instance == instance]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+async def test_a_started_instance_is_what_its_spec_says(yard: Yard) -> None:
+    spec = yard.spec("web-r4-2", deployment=17)
+    started = await yard.engine.start(spec)
+    assert started == await seen(yard, "web-r4-2")
+    assert (started.service, started.revision, started.deployment, started.slot) == ("web", 4, 17, 2)
+    assert (started.hash, started.address, started.state) == (spec.hash, spec.address, "running")
+    assert (started.kept, started.restarts, started.exit_code, started.oom_killed) == (False, 0, None, False)
+
+
+async def test_starting_again_finds_what_is_there(yard: Yard) -> None:
+    spec = yard.spec("web-r1-1")
+    assert await yard.engine.start(spec) == await yard.engine.start(spec)
+    assert len(await yard.engine.observe()) == 1
+
+
+async def test_one_that_has_exited_is_not_started_anew(yard: Yard, told: Told) -> None:
+    spec = yard.spec("web-r1-1", Behaviour(exits_at_once=3))
+    first = await yard.engine.start(spec)
+    await told.heard("die", "web-r1-1")
+    again = await yard.engine.start(spec)
+    assert (again.state, again.exit_code, again.start) == ("exited", 3, first.start)
+
+
+async def test_an_instance_with_another_hash_is_refused_and_left_alone(yard: Yard) -> None:
+    spec = yard.spec("web-r1-1")
+    before = await yard.engine.start(spec)
+    with pytest.raises(EngineError, match="left alone"):
+        await yard.engine.start(replace(spec, hash="other"))
+    assert await seen(yard, "web-r1-1") == before
+
+
+async def test_a_container_that_is_not_ours_keeps_its_name(yard: Yard) -> None:
+    yard.take_name("web-r1-1")
+    with pytest.raises(EngineError, match="left alone"):
+        await yard.engine.start(yard.spec("web-r1-1"))
+    assert await yard.engine.observe() == []
+    assert await yard.engine.stop("web-r1-1", 1) is None
+    await yard.engine.remove("web-r1-1")
+    with pytest.raises(EngineError, match="left alone"):
+        await yard.engine.start(yard.spec("web-r1-1"))
+
+
+async def test_observe_is_of_one_service_or_of_all(yard: Yard) -> None:
+    for id in ("web-r1-1", "web-r1-2", "api-r1-1"):
+        await yard.engine.start(yard.spec(id))
+    assert {view.instance for view in await yard.engine.observe("web")} == {"web-r1-1", "web-r1-2"}
+    assert len(await yard.engine.observe()) == 3
+    assert await yard.engine.observe("we") == []
+
+
+async def test_an_address_that_is_taken_is_no_capacity_and_leaves_nothing(yard: Yard) -> None:
+    first = await yard.engine.start(yard.spec("web-r1-1"))
+    with pytest.raises(EngineError) as refused:
+        await yard.engine.start(yard.spec("web-r1-2", address=first.address))
+    assert refused.value.reason == "no_capacity"
+    assert [view.instance for view in await yard.engine.observe()] == ["web-r1-1"]
+
+
+async def test_an_image_that_is_not_there_is_an_engine_error_and_leaves_nothing(yard: Yard) -> None:
+    with pytest.raises(EngineError, match="No such image") as refused:
+        await yard.engine.start(yard.spec("web-r1-1", image_id="sha256:" + 64 * "0"))
+    assert (refused.value.reason, refused.value.transient) == ("engine_error", False)
+    assert await yard.engine.observe() == []
+
+
+async def test_a_network_that_is_not_there_is_an_engine_error_and_leaves_nothing(yard: Yard) -> None:
+    with pytest.raises(EngineError, match="not found"):
+        await yard.engine.start(yard.spec("web-r1-1", networks=("sluice-test-nowhere",)))
+    assert await yard.engine.observe() == []
+
+
+async def test_networks_exist_names_those_that_do_not(yard: Yard) -> None:
+    assert await yard.engine.networks_exist(()) == ()
+    assert await yard.engine.networks_exist(("bridge", "sluice-test-nowhere")) == ("sluice-test-nowhere",)
+
+
+async def test_keep_keeps_it(yard: Yard) -> None:
+    await yard.engine.start(yard.spec("web-r1-1"))
+    await yard.engine.keep("web-r1-1")
+    await yard.engine.keep("web-r1-1")
+    view = await seen(yard, "web-r1-1")
+    assert view is not None and view.kept
+    with pytest.raises(EngineError) as refused:
+        await yard.engine.keep("web-r1-9")
+    assert refused.value.reason == "instance_gone"
+
+
+async def test_a_kept_instance_that_dies_comes_back_in_another_start(yard: Yard, told: Told) -> None:
+    first = await yard.engine.start(yard.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
+    await yard.engine.keep("web-r1-1")
+    died = await told.heard("die", "web-r1-1")
+    assert (died.start, died.exit_code, died.container_id) == (first.start, 7, first.container_id)
+    again = await told.until(lambda event: event.kind == "start" and event.start not in ("", first.start))
+    view = await seen(yard, "web-r1-1")
+    assert view is not None and (view.state, view.kept) == ("running", True)
+    assert (view.start, view.container_id, view.address) == (again.start, first.container_id, first.address)
+    assert view.restarts >= 1
+
+
+async def test_stop_gives_the_process_its_time(yard: Yard) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", Behaviour(stop_takes=0.2, stop_code=5)))
+    await yard.engine.keep("web-r1-1")
+    stopped = await yard.engine.stop("web-r1-1", 10)
+    assert stopped is not None and (stopped.state, stopped.exit_code, stopped.kept) == ("exited", 5, False)
+    assert stopped == await yard.engine.stop("web-r1-1", 10) == await seen(yard, "web-r1-1")
+    assert await yard.engine.stop("web-r1-9", 10) is None
+
+
+async def test_stop_kills_what_ignores_the_signal(yard: Yard) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", Behaviour(stop_takes=None)))
+    stopped = await yard.engine.stop("web-r1-1", 1)
+    assert stopped is not None and (stopped.state, stopped.exit_code) == ("exited", 137)
+
+
+async def test_remove_is_for_what_has_stopped_and_may_be_asked_again(yard: Yard) -> None:
+    await yard.engine.start(yard.spec("web-r1-1"))
+    with pytest.raises(EngineError, match="running"):
+        await yard.engine.remove("web-r1-1")
+    await yard.engine.stop("web-r1-1", 5)
+    await yard.engine.remove("web-r1-1")
+    await yard.engine.remove("web-r1-1")
+    assert await yard.engine.observe() == []
+
+
+async def test_events_tell_of_a_whole_life_with_the_start_that_died(yard: Yard, told: Told) -> None:
+    started = await yard.engine.start(yard.spec("web-r1-1"))
+    await yard.engine.stop("web-r1-1", 5)
+    await yard.engine.remove("web-r1-1")
+    await told.heard("destroy", "web-r1-1")
+    mine = [event for event in told.events if event.instance == "web-r1-1"]
+    assert [event.kind for event in mine] == ["start", "die", "destroy"]
+    assert {event.service for event in mine} == {"web"} and {event.container_id for event in mine} == {started.container_id}
+    assert [event.start for event in mine[:2]] == [started.start, started.start]
+    assert mine[1].exit_code == 0
+    assert told.events[0].kind == "reconnected" and not told.events[0].instance
+
+
+async def test_an_exit_at_once_is_told_with_its_code(yard: Yard, told: Told) -> None:
+    started = await yard.engine.start(yard.spec("web-r1-1", Behaviour(exits_at_once=42)))
+    died = await told.heard("die", "web-r1-1")
+    assert (died.exit_code, died.start) == (42, started.start)
+    view = await seen(yard, "web-r1-1")
+    assert view is not None and (view.state, view.exit_code) == ("exited", 42)
+
+
+async def test_an_instances_own_check_is_told(yard: Yard, told: Told) -> None:
+    check = Healthcheck(test=["CMD-SHELL", "test -f /tmp/healthy"], interval=0.2, timeout=2, retries=50, start_period=30)
+    started = await yard.engine.start(yard.spec("web-r1-1", healthcheck=check))
+    assert started.health == "starting"
+    yard.become_healthy("web-r1-1")
+    await told.heard("health", "web-r1-1")
+    view = await seen(yard, "web-r1-1")
+    assert view is not None and view.health == "healthy"
+
+
+async def test_a_check_that_is_asked_otherwise_switches_the_images_off(yard: Yard) -> None:
+    started = await yard.engine.start(yard.spec("web-r1-1", healthcheck=Healthcheck(tcp=True)))
+    assert started.health == "none"
+
+
+async def test_logs_are_the_last_lines(yard: Yard, told: Told) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
+    await told.heard("die", "web-r1-1")
+    assert await yard.engine.logs("web-r1-1") == "one\ntwo\nthree\n"
+    assert await yard.engine.logs("web-r1-1", tail=2) == "two\nthree\n"
+    with pytest.raises(EngineError) as refused:
+        await yard.engine.logs("web-r1-9")
+    assert refused.value.reason == "instance_gone"
+
+
+async def test_followed_logs_end_with_the_container(yard: Yard) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="hello\nworld", exits_after=(0.5, 0))))
+    async with asyncio.timeout(20):
+        lines = [line async for line in yard.engine.follow_logs("web-r1-1")]
+    assert lines == ["hello", "world"]
+    with pytest.raises(EngineError):
+        await anext(aiter(yard.engine.follow_logs("web-r1-9")))
+
+
+async def test_a_reader_of_logs_may_leave(yard: Yard) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="hello")))
+    async with asyncio.timeout(20), aclosing(yard.engine.follow_logs("web-r1-1")) as lines:  # type: ignore[type-var]
+        assert await anext(lines) == "hello"
+
+
+async def test_an_image_that_is_here_needs_no_registry(yard: Yard) -> None:
+    image = await yard.engine.pull(IMAGE)
+    assert image.reference == IMAGE and image.id.startswith("sha256:")
+    assert image.exposed_ports == (8000,)
+    assert image.healthcheck == ("CMD-SHELL", "test -f /tmp/healthy")
+    assert image.healthcheck_settings == {"interval": 3, "timeout": 2, "start_period": 4, "retries": 5}
+    assert (await yard.engine.pull(image.id)).id == image.id
+
+
+async def test_an_image_that_exists_nowhere_cannot_be_pulled(yard: Yard) -> None:
+    with pytest.raises(EngineError) as refused:
+        await yard.engine.pull("127.0.0.1:9/nobody/nothing:1")
+    assert refused.value.reason == "image_pull_failed" and not refused.value.transient
+
+
+async def test_ping_says_who_answers(yard: Yard) -> None:
+    facts = await yard.engine.ping()
+    assert facts["version"] and facts["api_version"] and facts["node"]
