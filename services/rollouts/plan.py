@@ -111,10 +111,15 @@ class Seen:
 
     @property
     def serves(self) -> bool:
-        """Counts for availability (a worker: once it has been ready for `min_ready`)."""
+        """Requests go to it; a worker is ready."""
         if self.dead or self.leaving_at is not None or self.container != "running" or self.unhealthy_since is not None:
             return False
         return (self.admitted and self.healthy) if self.routed else self.ready_at is not None
+
+    @property
+    def cut(self) -> bool:
+        """On this way out, not on one that it was recalled from."""
+        return self.cut_at is not None and self.leaving_at is not None and self.cut_at >= self.leaving_at
 
     @property
     def once_served(self) -> bool:
@@ -186,7 +191,7 @@ def is_wanted(target: Target, seen: Seen) -> bool:
 
 def _sort_out(target: Target, world: Sequence[Seen], now: float) -> Scene:
     """Going back, what the deployment had begun and does not serve is not wanted, whatever runs in it."""
-    serving = frozenset(seen.id for seen in world if _serves(target, seen, now))
+    serving = frozenset(seen.id for seen in world if counts(target, seen, now))
     staying = [seen for seen in world if seen.leaving_at is None]
     matching = [seen for seen in staying if is_wanted(target, seen) and (seen.id in serving or not _is_undone(target, seen))]
     matching.sort(
@@ -204,11 +209,12 @@ def _sort_out(target: Target, world: Sequence[Seen], now: float) -> Scene:
 
 
 def takes_room(seen: Seen) -> bool:
-    """It has, or is about to have, a container that is not stopped."""
-    return not seen.dead and not (seen.leaving_at is not None and seen.container == "none")
+    """It has a container that is not stopped, or is about to: its start may be under way."""
+    return not seen.dead
 
 
-def _serves(target: Target, seen: Seen, now: float) -> bool:
+def counts(target: Target, seen: Seen, now: float) -> bool:
+    """It serves, and for a worker: has been ready for long enough (what has a port is not admitted before)."""
     return seen.serves and (seen.routed or now >= (seen.ready_at or 0) + target.min_ready)
 
 
@@ -268,9 +274,9 @@ def _leave(target: Target, leaving: Iterable[Seen], now: float) -> list[Step]:
             steps.append(Remove(seen.id))
         elif seen.admitted:
             steps.append(Withdraw(seen.id))
-        elif seen.settled or (seen.cut_at is not None and now >= seen.cut_at + CUT_PATIENCE):
+        elif seen.settled or (seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE):
             steps.append(Stop(seen.id))
-        elif seen.cut_at is None and now >= (seen.leaving_at or 0) + target.drain_timeout:
+        elif not seen.cut and now >= (seen.leaving_at or 0) + target.drain_timeout:
             steps.append(Cut(seen.id))
     return steps
 
@@ -283,7 +289,7 @@ def _recall(target: Target, scene: Scene, now: float) -> list[Step]:
     for seen in sorted(scene.leaving, key=lambda seen: (seen.slot, seen.id)):
         warm = seen.container == "running" and seen.seated and seen.ready_at is not None
         warm = warm and seen.healthy and seen.unhealthy_since is None
-        over = seen.dead or seen.died or seen.stopping or seen.cut_at is not None or seen.deployment == target.surplus_first
+        over = seen.dead or seen.died or seen.stopping or seen.cut or seen.deployment == target.surplus_first
         if is_wanted(target, seen) and warm and not over and seen.slot not in slots and len(recalled) < missing:
             recalled.setdefault(seen.slot, seen.id)
     if not recalled:

@@ -19,6 +19,19 @@ _PARTS: Mapping[str, type] = {
     "logging": Logging,
     "profiles": SpecFields,
 }
+_FORMS: Mapping[str, str] = {
+    "image": 'must be an image reference such as "web:1.5" or "registry.example/web@sha256:…"',
+    "path": 'must begin with "/" and have no blanks or control characters',
+    "path_prefix": 'must begin with "/" and have no blanks, control characters or query',
+    "host": 'must be a host name such as "shop.example.com"',
+    "working_dir": "must be an absolute path",
+    "user": 'must be a name or number, or "user:group"',
+    "stop_signal": 'must be a signal such as "SIGTERM"',
+    "source": "must be a volume's name or an absolute path, of letters, digits, '_', '.', '-' and '/'",
+    "target": "must be an absolute path in the container",
+    "links": "must be names of services",
+    "networks": "must be names of networks that the engine has",
+}
 BODY_FIELDS = ("service", "profile", "mode", "note", "expected_revision")
 
 
@@ -45,6 +58,9 @@ def _field_error(found: Mapping[str, Any], under: str) -> FieldError:
     field = ".".join([under, *path] if under else path) or "body"
     if found["type"] == "extra_forbidden":
         return FieldError(field, unknown_field(path[-1], _known_at(path[:-1])))
+    if found["type"] == "string_pattern_mismatch":
+        named = next((part for part in reversed(path) if part in _FORMS), "")
+        return FieldError(field, _FORMS.get(named, "has characters that are not allowed here"))
     message = str(found["msg"])
     return FieldError(field, message.removeprefix("Value error, ")[:500])
 
