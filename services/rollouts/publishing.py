@@ -28,6 +28,7 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
         queue_timeout=spec.queue_timeout,
         upstream_keepalive=spec.upstream_keepalive,
         retry_with_idempotency_key=spec.retry_with_idempotency_key,
+        healthcheck=healthcheck_of(revision),
     )
 
 

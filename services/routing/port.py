@@ -35,6 +35,8 @@ class RoutedService:
     queue_timeout: float = 10
     upstream_keepalive: bool = True
     retry_with_idempotency_key: bool = False
+    healthcheck: Healthcheck | None = None
+    """What most of its instances will be asked: so that a router is ready for them before the first one comes."""
 
 
 @dataclass(frozen=True)
