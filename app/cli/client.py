@@ -25,7 +25,7 @@ _READ_TIMEOUT = 45.0
 
 
 class Away(Exception):
-    """No answer this time: not reached, cut off, or being restarted (502, 503, 504). `sent`: it may have been heard."""
+    """No answer this time: not reached, cut off, or being restarted. `sent`: what we asked may have been heard."""
 
     def __init__(self, why: str, *, sent: bool, after: float | None = None) -> None:
         super().__init__(why)
@@ -150,7 +150,8 @@ class Client:
             return
         await response.aread()
         problem = _problem(response)
-        if response.status_code in (502, 503, 504) and "deployment" not in problem:
+        restarting = problem.get("code") == "stopping" or (not problem and response.status_code in (502, 503, 504))
+        if restarting:
             why = str(problem.get("detail") or f"HTTP {response.status_code}")
             raise Away(why, sent=True, after=_seconds(response.headers.get("Retry-After")))
         if not problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -15,7 +16,9 @@ from app.cli.trouble import USAGE, Trouble, usage
 from app.cli.verb import Desk, verb
 
 _GONE = ("stopped", "failed", "creating")
-_LOOK_EVERY = 2.0
+_LOOK_EVERY = 1.0
+_REST = 1000
+"""The most lines that are caught up on, of an instance that came while following or after a stream broke off."""
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 _SPAN = re.compile(r"(\d+)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -81,7 +84,7 @@ async def _follow(
         while True:
             for instance in instances:
                 if instance["id"] not in seen:
-                    group.create_task(_print(desk, writer, instance, tail if not seen else 1000, moment, follow=True))
+                    group.create_task(_print(desk, writer, instance, tail if not seen else _REST, moment, follow=True))
             seen |= {instance["id"] for instance in instances}
             if service is None:
                 return
@@ -91,22 +94,39 @@ async def _follow(
 
 
 async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, moment: str | None, *, follow: bool) -> None:
-    """One instance's lines; of one whose container is gone, what was kept of them."""
+    """One instance's lines; of one whose container is gone, what was kept of them. Following ends with the instance."""
     name = instance["id"]
+    newest = moment
 
     async def read() -> None:
+        nonlocal newest
         path = f"/instances/{name}/logs"
-        async with desk.client.stream(path, accept="text/plain", tail=tail, follow=follow or None, since=moment) as lines:
+        async with desk.client.stream(path, accept="text/plain", tail=tail, follow=follow or None, since=newest) as lines:
             async for line in lines:
+                newest = _rfc3339(datetime.now(UTC))
                 writer.write(name, line)
 
-    if not follow:
-        await desk.client.patiently(read)
-        return
     try:
-        await read()
-    except Away as away:
-        desk.out.say(f"{name}: the log broke off ({away}); run `sluice logs {name} -f` again when Sluice is back.")
+        while follow:
+            # a stream ends with its container, but also when Sluice is restarted: then it is taken up where it was
+            with contextlib.suppress(Away):
+                await read()
+            if (await desk.client.get(f"/instances/{name}"))["status"] in _GONE:
+                return
+            tail = _REST
+            await asyncio.sleep(_LOOK_EVERY)
+        await desk.client.patiently(read)
+    except Trouble as trouble:
+        if trouble.document.get("code") != "logs_gone":
+            raise
+        await _print_kept(desk, writer, name, tail)
+
+
+async def _print_kept(desk: Desk, writer: _Writer, name: str, tail: int) -> None:
+    kept = (await desk.client.get(f"/instances/{name}")).get("log_tail") or ""
+    for line in kept.splitlines()[-tail:] if tail else []:
+        writer.write(name, line)
+    desk.out.say(f"{name} has gone; " + ("this was kept of its log." if kept else "no log of it was kept."))
 
 
 def _moment(since: str | None) -> str | None:
@@ -115,12 +135,15 @@ def _moment(since: str | None) -> str | None:
         return None
     span = _SPAN.fullmatch(since)
     if span:
-        then = datetime.now(UTC) - timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
-        return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return _rfc3339(datetime.now(UTC) - timedelta(seconds=int(span[1]) * _SECONDS[span[2]]))
     try:
         given = datetime.fromisoformat(since)
     except ValueError:
         raise usage(
             f"--since {since!r} is neither a time nor a span", "Such as 10m, 2h, 1d or 2026-11-24T20:00:00Z."
         ) from None
-    return given.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _rfc3339(given)
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

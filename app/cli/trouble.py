@@ -35,16 +35,19 @@ def unreachable(url: str, why: str, advice: str = "") -> Trouble:
 
 def refused(status: int, problem: dict[str, Any]) -> Trouble:
     """Sluice answered with a problem (RFC 9457): each wrong field on a line of its own."""
-    detail = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
-    lines = [f"  {error.get('field') or 'body'}: {error.get('message')}" for error in problem.get("errors") or []]
+    code, errors = str(problem.get("code")), problem.get("errors") or []
+    message = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
+    if errors:
+        lines = [f"  {error.get('field') or 'body'}: {error.get('message')}" for error in errors]
+        message = "\n".join([f"Sluice refused it ({code}):", *lines])
     exit_code = USAGE if 400 <= status < 500 and status != 409 else NOT_SUCCEEDED
-    advice = _ADVICE.get(str(problem.get("code")), _ADVICE.get(str(status), ""))
-    return Trouble("\n".join([detail, *lines]), advice, exit_code, problem)
+    return Trouble(message, _ADVICE.get(code, ""), exit_code, problem)
 
 
 _ADVICE = {
-    "401": "Give a token: --token, SLUICE_TOKEN or ~/.config/sluice/config.toml. In a checkout: eval \"$(make -s env)\".",
-    "403": "An admin makes a token that may do this: `sluice token create NAME --scope write`.",
+    "unauthenticated": "Give a token: --token, SLUICE_TOKEN or ~/.config/sluice/config.toml. "
+    'In Sluice\'s checkout: eval "$(make -s env)".',
+    "insufficient_scope": "An admin makes a token that may do this: `sluice token create NAME --scope write`.",
     "unknown_service": "`sluice ps` lists the services; `sluice deploy NAME --image IMAGE` makes one.",
     "unknown_deployment": "`sluice history` lists the deployments.",
     "unknown_instance": "`sluice ps` lists the instances; `sluice ps --all` those that have gone as well.",
@@ -52,6 +55,9 @@ _ADVICE = {
     "revision_conflict": "Somebody deployed in between: `sluice status NAME` shows the present revision.",
     "deployment_in_progress": "Follow the one that runs (`sluice status NAME --follow`), abort it (`sluice abort NAME`), "
     "or deploy with --set on_conflict=queue.",
-    "no_rollback_target": "No earlier revision has served; deploy a version that works.",
-    "invalid_spec": "Nothing was started. The fields are described in docs/cli.md and at /docs of Sluice's address.",
-}  # fmt: skip
+    "no_rollback_target": "No earlier revision has served: deploy a version that works.",
+    "never_deployed": "`sluice deploy NAME --image IMAGE` comes first.",
+    "invalid_spec": "Nothing was started. docs/cli.md describes the fields, and so does /docs at Sluice's address.",
+    "engine_unavailable": "Is Docker running on Sluice's machine? `sluice status` shows what answers.",
+    "internal": "Sluice's log says more.",
+}

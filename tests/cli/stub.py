@@ -403,9 +403,16 @@ def _instance(_handler: Any, stub: Stub, _request: Request, name: str) -> Answer
 
 def _logs(handler: Any, stub: Stub, request: Request, name: str) -> Answer:
     tail = int(request.query["tail"])
+    if stub.instances[name]["status"] in ("failed", "stopped"):
+        return 410, problem(410, "logs_gone", f"the container of {name} has gone, and its log with it")
     handler.begin_stream("text/plain")
     for line in stub.logs.get(name, [])[-tail:]:
         handler.write(line + "\n")
+        if "cut" in stub.faults:
+            stub.faults.remove("cut")
+            raise Gone
+    if request.query.get("follow"):
+        stub.instances[name]["status"] = "stopped"
     return 0, None
 
 

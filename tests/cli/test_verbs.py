@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from app.version import VERSION
 from tests.cli.conftest import Sluice
-from tests.cli.stub import Stub, instance, problem
+from tests.cli.stub import TOKEN, Stub, instance, problem
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,41 @@ def test_following_one_instance_ends_with_it(stub: Stub, sluice: Sluice) -> None
     furnish(stub)
     assert sluice("logs", "web-r4-1", "-f").stdout == "a\nb\nc\n"
     assert stub.asked("GET", "/instances/web-r4-1/logs")[-1].query["follow"] == "true"
+
+
+def test_of_an_instance_that_has_gone_logs_shows_what_was_kept(stub: Stub, sluice: Sluice) -> None:
+    furnish(stub)
+    stub.instances["web-r3-1"]["log_tail"] = "first\nlast words\n"
+    result = sluice("logs", "web-r3-1", "--tail", "1")
+    assert (result.exit_code, result.stdout) == (0, "last words\n")
+    assert "was kept" in result.stderr
+
+
+def test_a_log_that_breaks_off_is_taken_up_again_from_there(stub: Stub, sluice: Sluice) -> None:
+    furnish(stub)
+    stub.faults = ["cut"]
+    result = sluice("logs", "web-r4-1", "-f")
+    assert result.stdout == "a\na\nb\nc\n"  # the stub repeats what an engine, told `since`, would not
+    first, second = stub.asked("GET", "/instances/web-r4-1/logs")
+    assert "since" not in first.query
+    assert second.query["since"].endswith("Z")
+
+
+def test_following_a_service_takes_in_the_instances_that_come(stub: Stub, home: Path) -> None:
+    furnish(stub)
+    environment = {**os.environ, "SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", "from app.cli import main; main()", "logs", "web", "-f"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = {process.stdout.readline() for _ in range(4)}
+        stub.logs["web-r5-1"] = ["hello"]
+        stub.instances["web-r5-1"] = instance("web-r5-1", "web", 5, "starting")
+        newcomer = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert first == {"web-r4-1 | a\n", "web-r4-1 | b\n", "web-r4-1 | c\n", "web-r4-2 | x\n"}
+    assert newcomer == "web-r5-1 | hello\n"
+    assert (process.returncode, stderr) == (130, "")
 
 
 def test_logs_of_nothing_say_what_there_is(stub: Stub, sluice: Sluice) -> None:
