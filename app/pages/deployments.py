@@ -1,0 +1,97 @@
+"""A deployment's page: how far it is, who serves, what failed, and what may be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlmodel import Session, col, select
+
+from app.audit import note_refusal
+from app.pages.live import LivePage, Look, follow, missing, show
+from app.pages.viewer import FormViewer, PageViewer, StreamViewer
+from app.problems import CODES, Problem, as_problem
+from app.sluice import Sluice
+from services.rollouts.phases import NotInThatState
+from services.rollouts.refusal import Refusal
+from services.rollouts.requests import Call
+from services.rollouts.views import deployment_view, event_view
+from services.store.tables import Deployment, Event, Instance
+
+router = APIRouter(prefix="/ui/deployments")
+PAGE = LivePage("deployment.html", ("deployment", "progress", "traffic", "instances", "failures", "events"))
+EVENTS = 300
+"""The newest events that the page shows; `sluice history` shows all."""
+_LARGEST_ID = 2**63 - 1
+
+
+@router.get("/{id}")
+async def deployment(request: Request, viewer: PageViewer, id: str) -> HTMLResponse:
+    return await show(request, viewer, PAGE, _looking_at(id))
+
+
+@router.get("/{id}/stream", response_class=EventSourceResponse)
+async def deployment_stream(request: Request, viewer: StreamViewer, id: str) -> AsyncIterable[ServerSentEvent]:
+    async for message in follow(request, viewer, PAGE, _looking_at(id)):
+        yield message
+
+
+@router.post("/{id}/{action}")
+async def act(
+    request: Request, viewer: FormViewer, id: str, action: Literal["pause", "resume", "abort", "retry"]
+) -> Response:
+    """Then the deployment's page, of the new deployment after a retry. A refusal is said on the page."""
+    sluice: Sluice = request.app.state.sluice
+    number = _number(id)
+    row = await sluice.store.read(lambda session: session.get(Deployment, number)) if number is not None else None
+    if row is None or row.id is None:
+        return missing()
+    here = row.id
+    try:
+        viewer.require("deploy")
+        viewer.require_service(row.service)
+        if action == "retry":
+            here = await sluice.requests.retry(row.id, Call(viewer.actor))
+        else:
+            await sluice.requests.act(row.id, action, viewer.actor)
+    except (Problem, Refusal, NotInThatState) as error:
+        problem = as_problem(error)
+        status = problem.status or CODES[problem.code][0]
+        await note_refusal(request, status, problem.code, problem.detail)
+        look = _looking_at(id)
+        return await show(request, viewer, PAGE, look, here=_address(here), refusal=problem.detail, status=status)
+    return RedirectResponse(_address(here), 303)
+
+
+def _looking_at(id: str) -> Look:
+    def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
+        number = _number(id)
+        row = session.get(Deployment, number) if number is not None else None
+        if row is None:
+            return None
+        view = deployment_view(session, row, sluice.frame)
+        told = select(Event).where(Event.deployment == number).order_by(col(Event.id).desc()).limit(EVENTS)
+        return {
+            "deployment": view,
+            "instances": view["instances"],
+            "failures": _failures(session, row),
+            "events": [event_view(event) for event in session.exec(told)],
+        }
+
+    return look
+
+
+def _failures(session: Session, row: Deployment) -> list[Instance]:
+    failed = select(Instance).where(Instance.failed_deployment == row.id)
+    return list(session.exec(failed.order_by(col(Instance.stopped_at), Instance.id)))
+
+
+def _number(id: str) -> int | None:
+    return int(id) if id.isascii() and id.isdecimal() and len(id) < 20 and int(id) <= _LARGEST_ID else None
+
+
+def _address(id: int) -> str:
+    return f"/ui/deployments/{id}"

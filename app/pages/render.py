@@ -1,0 +1,84 @@
+"""Templates into answers: Jinja2 with autoescape, files by their fingerprint, and the headers of every page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+STATIC = Path(__file__).resolve().parent.parent / "static"
+TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_TONES = {
+    "ok": ("succeeded", "serving", "present", "healthy"),
+    "busy": ("pending", "progressing", "rolling_back", "creating", "starting", "ready", "draining", "stopping"),
+    "warn": ("paused", "degraded", "rolled_back", "aborted"),
+    "bad": ("failed", "rollback_failed", "down"),
+}
+
+
+def page(template: str, context: Mapping[str, Any], status: int = 200) -> HTMLResponse:
+    """A whole page."""
+    return HTMLResponse(_environment().get_template(template).render(context), status, HEADERS)
+
+
+def fragments(names: tuple[str, ...], context: Mapping[str, Any]) -> dict[str, str]:
+    """Each live part's name → its HTML, trimmed: an empty one must be empty for the style sheet."""
+    return {name: _environment().get_template(f"fragments/{name}.html").render(context).strip() for name in names}
+
+
+def standing(name: str, html: str) -> Markup:
+    """A live part as the page first shows it. `html` comes from `fragments`."""
+    return Markup(f'<section class="card" id="part-{name}">{html}</section>')  # noqa: S704 - escaped by the template
+
+
+def arriving(parts: Mapping[str, str]) -> str:
+    """Live parts as one message of the stream brings them: each goes where `standing` put it."""
+    return "\n".join(
+        f'<hx-partial hx-target="#part-{name}" hx-swap="innerMorph">{html}</hx-partial>' for name, html in parts.items()
+    )
+
+
+@cache
+def asset(path: str) -> str:
+    """The address of a file in app/static, which changes when the file does."""
+    digest = hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
+    return f"/ui/static/{path}?v={digest}"
+
+
+@cache
+def fingerprint() -> str:
+    """Changes with templates or static files: a page of an older Sluice must be loaded anew."""
+    digest = hashlib.sha256()
+    for root in (STATIC, TEMPLATES):
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def tone(status: str) -> str:
+    """The colour in which a status is shown."""
+    return next((tone for tone, statuses in _TONES.items() if status in statuses), "idle")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
+    )
+    environment.globals.update(asset=asset, tone=tone, version=fingerprint())
+    return environment

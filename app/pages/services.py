@@ -1,0 +1,53 @@
+"""A service's page: what runs, and what was deployed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlmodel import Session, col, select
+
+from app.pages.live import LivePage, Look, follow, show
+from app.pages.reading import NEWEST, with_running
+from app.pages.viewer import PageViewer, StreamViewer
+from app.sluice import Sluice
+from services.rollouts.views import deployment_views, instance_views, revision_view, service_view
+from services.store.tables import Deployment, Instance, Revision, Service
+
+router = APIRouter(prefix="/ui/services")
+PAGE = LivePage("service.html", ("service", "instances", "deployments", "revisions"))
+
+
+@router.get("/{name}")
+async def service(request: Request, viewer: PageViewer, name: str) -> HTMLResponse:
+    return await show(request, viewer, PAGE, _looking_at(name))
+
+
+@router.get("/{name}/stream", response_class=EventSourceResponse)
+async def service_stream(request: Request, viewer: StreamViewer, name: str) -> AsyncIterable[ServerSentEvent]:
+    async for message in follow(request, viewer, PAGE, _looking_at(name)):
+        yield message
+
+
+def _looking_at(name: str) -> Look:
+    def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
+        row = session.get(Service, name)
+        if row is None:
+            return None
+        running = (Instance.service == name, col(Instance.stopped_at).is_(None))
+        instances = session.exec(select(Instance).where(*running).order_by(col(Instance.created_at), Instance.id)).all()
+        mine = select(Deployment).where(Deployment.service == name)
+        deployments = session.exec(mine.order_by(col(Deployment.id).desc()).limit(NEWEST)).all()
+        made = select(Revision).where(Revision.service == name)
+        revisions = session.exec(made.order_by(col(Revision.number).desc()).limit(NEWEST)).all()
+        return {
+            "service": with_running(service_view(session, row, sluice.frame)),
+            "instances": instance_views(session, instances, sluice.frame),
+            "deployments": deployment_views(session, deployments, sluice.frame),
+            "revisions": [revision_view(revision, present=row.revision) for revision in revisions],
+        }
+
+    return look

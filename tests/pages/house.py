@@ -1,0 +1,170 @@
+"""A Sluice whose pages are real and whose engine is none: rows are written by the test, as the loop would write them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from fastapi import FastAPI
+from sqlmodel import Session
+
+from app.auth import Authentication
+from app.pages import pages
+from app.problems import install
+from app.settings import Settings
+from app.sluice import Sluice
+from services.access import Access
+from services.clock import SystemClock
+from services.metrics import Metrics
+from services.rollouts.live import Live
+from services.rollouts.requests import Policy, Requests
+from services.store.events import Listeners, record
+from services.store.open import open_store
+from services.store.tables import Deployment, Instance, Revision, Service
+from services.tokens import Key
+from tests.fakes.engine import FakeEngine
+
+T = TypeVar("T")
+
+
+class House:
+    """`app` can be served; `token` is the admin's. After `write` every open page looks again."""
+
+    def __init__(self, data: Path) -> None:
+        store = open_store(data)
+        clock, listeners, live = SystemClock(), Listeners(), Live()
+        engine = FakeEngine(clock)
+        self.hinted: list[str] = []
+        nobody = cast(Any, None)
+        self.sluice = Sluice(
+            settings=Settings(data=data, public_host="gateway.test"),
+            store=store,
+            clock=clock,
+            listeners=listeners,
+            live=live,
+            engine=engine,
+            gateway=nobody,
+            ground=nobody,
+            requests=Requests(store, clock, engine, listeners, self.hinted.append, Policy(), live),
+            loop=nobody,
+            access=Access(store, clock, Key.of(data)),
+            metrics=Metrics(),
+        )
+        self.token = asyncio.run(self.sluice.access.open()) or ""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.app = FastAPI()
+        self.app.state.sluice = self.sluice
+        self.app.add_middleware(Authentication)
+        install(self.app)
+        self.app.include_router(pages)
+
+    def close(self) -> None:
+        self.sluice.store.close()
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """One transaction, then the wake-up of who listens."""
+        with self.sluice.store.writing() as session:
+            done = work(session)
+        self.wake()
+        return done
+
+    def wake(self) -> None:
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(self.sluice.listeners.wake)
+
+    def link(self) -> str:
+        """A one-time code for the admin."""
+        return asyncio.run(self.sluice.access.make_link(1))[0]
+
+    def change(self, kind: type[Any], key: Any, **fields: Any) -> None:
+        """Set fields of a row."""
+
+        def work(session: Session) -> None:
+            row = session.get(kind, key)
+            assert row is not None, f"no {kind.__name__} {key}"
+            for name, value in fields.items():
+                setattr(row, name, value)
+            session.add(row)
+
+        self.write(work)
+
+    def service(self, name: str = "web", replicas: int = 3, **fields: Any) -> None:
+        """A service that serves its revision 1 with all its instances."""
+        self.write(lambda session: self._service(session, name, replicas, fields))
+
+    def deployment(self, service: str = "web", **fields: Any) -> int:
+        """A deployment of revision 2 that has just begun: three old instances serve, three new ones are being made."""
+        return self.write(lambda session: self._deployment(session, service, fields))
+
+    def tell(self, deployment: int, type: str, message: str) -> None:
+        """Append an event to a deployment's history."""
+        now = self.sluice.clock.now()
+        self.write(lambda session: record(session, now, type, message, deployment=deployment) and None)
+
+    def _service(self, session: Session, name: str, replicas: int, fields: dict[str, Any]) -> None:
+        now = self.sluice.clock.now()
+        port = 20000 + hash(name) % 10000
+        session.add(Service(name=name, replicas=replicas, revision=1, next_revision=2, internal_port=port, created_at=now))
+        session.flush()
+        session.add(_revision(name, 1, now, fields))
+        session.add_all(_instance(name, 1, slot, 1, now, "serving") for slot in range(1, replicas + 1))
+
+    def _deployment(self, session: Session, service: str, fields: dict[str, Any]) -> int:
+        now = self.sluice.clock.now()
+        row = Deployment(
+            service=service,
+            created_at=now,
+            **{
+                "kind": "deploy",
+                "status": "progressing",
+                "message": "0 of 3 new instances serve",
+                "revision": 2,
+                "from_revision": 1,
+                "image": f"{service}:2",
+                "note": "3f2a9c1",
+                "created_by_name": "ci",
+                "started_at": now,
+                "progress": {"desired": 3, "ready": 0, "serving": 0, "old_serving": 3, "draining": 0, "failed": 0},
+                "traffic": [{"revision": 1, "percent": 100}],
+                **fields,
+            },
+        )
+        session.add(row)
+        session.flush()
+        assert row.id is not None
+        session.add(_revision(service, 2, now, {}))
+        session.add_all(_instance(service, 2, slot, row.id, now, "starting") for slot in range(1, 4))
+        record(session, now, "created", "deploy asked for by ci", deployment=row.id, service=service)
+        return row.id
+
+
+def _revision(service: str, number: int, now: float, fields: dict[str, Any]) -> Revision:
+    effective = {"image": f"{service}:{number}", "routes": [{"path_prefix": f"/{service}"}]}
+    known: dict[str, Any] = {
+        "image": f"{service}:{number}",
+        "image_id": f"sha256:{number}",
+        "port": 8080,
+        "hash": f"h{number}",
+        "effective": effective,
+        "served": number == 1,
+        **fields,
+    }
+    return Revision(service=service, number=number, deployment=1, created_at=now, **known)
+
+
+def _instance(service: str, revision: int, slot: int, deployment: int, now: float, status: str) -> Instance:
+    return Instance(
+        id=f"{service}-r{revision}-{slot}",
+        service=service,
+        revision=revision,
+        deployment=deployment,
+        slot=slot,
+        address=f"10.203.{revision}.{slot}",
+        port=8080,
+        hash=f"h{revision}",
+        status=status,
+        created_at=now,
+        ready_at=now if status == "serving" else None,
+    )

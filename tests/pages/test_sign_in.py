@@ -1,0 +1,90 @@
+"""Coming in and going out."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.pages.viewer import within
+from services.store.tables import Session as Opened
+from tests.pages.house import House
+
+COOKIE = "sluice_session_sluice"
+
+
+def test_a_page_leads_a_stranger_to_the_sign_in_page_and_back(stranger: TestClient) -> None:
+    answer = stranger.get("/ui/deployments/17")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/ui/sign-in?next=%2Fui%2Fdeployments%2F17"
+    assert 'value="/ui/deployments/17"' in stranger.get(answer.headers["location"]).text
+
+
+def test_a_link_signs_in_once(house: House, stranger: TestClient) -> None:
+    code = house.link()
+    looked_at = stranger.get("/ui/sign-in", params={"code": code})
+    assert looked_at.status_code == 200
+    assert "set-cookie" not in looked_at.headers, "to look at a link must not use it up"
+
+    answer = stranger.post("/ui/sign-in", data={"code": code, "next": "/ui/services/web"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/services/web")
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith(COOKIE)
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert stranger.get("/ui/").status_code == 200
+
+    again = stranger.post("/ui/sign-in", data={"code": code})
+    assert again.status_code == 401
+    assert "used before" in again.text
+    assert "set-cookie" not in again.headers
+
+
+def test_a_token_signs_in(house: House, stranger: TestClient) -> None:
+    assert stranger.post("/ui/sign-in", data={"token": "sl_wrong"}).status_code == 401
+    assert stranger.get("/ui/").status_code == 303
+    assert stranger.post("/ui/sign-in", data={"token": f" {house.token}\n"}).status_code == 303
+    assert stranger.get("/ui/").status_code == 200
+
+
+def test_another_site_cannot_sign_a_browser_in(house: House, stranger: TestClient) -> None:
+    answer = stranger.post("/ui/sign-in", data={"code": house.link()}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_signing_out_ends_the_session_itself(visitor: TestClient) -> None:
+    cookie = visitor.cookies[COOKIE]
+    answer = visitor.post("/ui/sign-out")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in")
+    visitor.cookies.set(COOKIE, cookie)
+    assert visitor.get("/ui/").status_code == 303
+
+
+def test_an_expired_session_leads_to_the_sign_in_page(house: House, visitor: TestClient) -> None:
+    with house.sluice.store.writing() as session:
+        for row in session.exec(select(Opened)):
+            row.expires_at = house.sluice.clock.now() - 1
+    assert visitor.get("/ui/").status_code == 303
+    assert visitor.get("/ui/stream").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://evil.test/ui/",
+        "//evil.test",
+        "/ui/\\evil",
+        "/ui/\r\nSet-Cookie: a=b",
+        "/deployments",
+        "/ui/sign-in?code=x",
+        "",
+    ],
+)
+def test_a_link_never_leads_out_of_the_dashboard(address: str) -> None:
+    assert within(address) == "/ui/"
+
+
+def test_the_first_page_is_where_the_host_leads(visitor: TestClient) -> None:
+    for path in ("/", "/ui"):
+        assert visitor.get(path).headers["location"] == "/ui/"
