@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ _COLOURS = {
     "draining": "yellow", "stopping": "yellow", "paused": "yellow", "degraded": "yellow", "rolling_back": "yellow",
     "failed": "red", "down": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
 }  # fmt: skip
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 
 
 class Output:
@@ -88,7 +90,7 @@ def coloured(status: str, text: str) -> str:
 
 def clean(text: str) -> str:
     """Without the control characters by which an application's words could steer a terminal."""
-    return "".join(c for c in text if c in "\n\t" or (c.isprintable() or c == " "))
+    return "".join(c for c in _ESCAPES.sub("", text) if c in "\n\t" or c.isprintable())
 
 
 def _cell(value: Any) -> str:

@@ -67,7 +67,7 @@ def test_a_failed_instance_shows_the_end_of_its_log_without_its_control_characte
     stub.outcome = "rolled_back"
     stderr = sluice(*DEPLOY).stderr
     assert "web-r4-1  failed: exited with 1 before it was ready" in stderr
-    assert "| [31mKeyError: 'DATABASE_URL'[0m" in stderr
+    assert "| KeyError: 'DATABASE_URL'" in stderr
     assert "\x1b" not in stderr
     assert "sluice retry 17" in stderr
 
