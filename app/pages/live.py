@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -74,24 +74,23 @@ def missing() -> HTMLResponse:
 
 async def follow(request: Request, viewer: Caller, live: LivePage, look: Look) -> AsyncIterator[ServerSentEvent]:
     """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
-    when the session has ended (saying `signed-out`), or when the thing itself is gone."""
+    when the session has ended (saying `signed-out`), or when the thing itself has (`gone`)."""
     sluice: Sluice = request.app.state.sluice
     sent: dict[str, str] = {}
 
-    def draw(session: Session) -> dict[str, str] | None:
+    def draw(session: Session) -> dict[str, str] | Literal["signed-out", "gone"]:
         if not still_signed_in(session, sluice, request):
-            return None
+            return "signed-out"
         context = look(session, sluice)
-        return {} if context is None else render.fragments(live.parts, {**context, "may_act": viewer.may("deploy")})
+        return "gone" if context is None else render.fragments(live.parts, {**context, "may_act": viewer.may("deploy")})
 
     with sluice.metrics.streams.track_inprogress():
         yield ServerSentEvent(event="hello", raw_data=render.fingerprint())
         while not sluice.stopping.is_set():
             news = sluice.listeners.next()
             parts = await sluice.store.read(draw)
-            if parts is None:
-                yield ServerSentEvent(event="signed-out", raw_data="-")
-            if not parts:
+            if isinstance(parts, str):
+                yield ServerSentEvent(event=parts, raw_data="-")
                 return
             if changed := {name: html for name, html in parts.items() if sent.get(name) != html}:
                 yield ServerSentEvent(raw_data=render.arriving(changed))

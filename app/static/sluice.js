@@ -24,7 +24,6 @@
 
   function refused(status) {
     if (status === 401 || status === 403) location.assign(live.dataset.signIn);
-    else if (status === 404) location.reload();
     else lost();
   }
 
@@ -50,6 +49,7 @@
     });
     live.addEventListener("htmx:error", again);
     live.addEventListener("signed-out", () => location.assign(live.dataset.signIn));
+    live.addEventListener("gone", () => location.reload());
     live.addEventListener("hello", (event) => {
       if (event.detail.data !== live.dataset.version) location.reload();
     });
