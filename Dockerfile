@@ -1,5 +1,6 @@
 # Sluice itself: the control plane, the command line, and the load that `make demo` sends.
 FROM python:3.13-slim AS wheel
+LABEL sluice.made=image
 WORKDIR /build
 COPY requirements-build.lock ./
 RUN python -m venv .venv && .venv/bin/pip install --quiet --require-hashes -r requirements-build.lock

@@ -1,4 +1,22 @@
-.PHONY: venv
+# What a newcomer runs. Settings come from the environment: SLUICE_NAME, SLUICE_PORT, SLUICE_GATEWAY_PORT, SLUICE_DATA, … (README.md)
+.PHONY: help demo up down env images test check venv
 
-venv:
+help:    ## what there is
+	@sed -n 's/^\([a-z]*\): *## /make \1	/p' Makefile | expand -t 14
+
+demo:    ## from nothing: everything installed and started, then deployments under load, counted
+	@scripts/demo.sh
+up:      ## Sluice and its gateway as containers, or brought up to date
+	@scripts/up.sh
+down:    ## all that up and demo made, removed
+	@scripts/down.sh
+env:     ## eval "$(make -s env)" tells this shell where Sluice is
+	@scripts/env.sh
+images:  ## the images of Sluice, the gateway and the sample
+	@scripts/images.sh
+test:    ## everything, with a real engine, gateway and browser, all set up by itself
+	@scripts/test.sh
+check:   ## the quick part: lint, format, types, import rules, and the tests that need no engine
+	@scripts/check.sh
+venv:    ## the virtual environment, exactly as locked
 	@scripts/venv.sh

@@ -1,5 +1,9 @@
 # Shared by every script here: `. "$(dirname "$0")/lib.sh"`. Moves to the repository's top, sets the defaults, gives say and die.
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+name=${SLUICE_NAME:-sluice}
+image=${SLUICE_IMAGE:-sluice:$version}
 
 say() { printf '\033[2m--\033[0m %s\n' "$*" >&2; }
 die() { printf '%s\n' "$*" >&2; exit 1; }

@@ -12,6 +12,7 @@ from app.cli.logs import logs
 from app.cli.look import history, ps, status
 from app.cli.serve import serve
 from app.cli.sign_in import sign_in
+from app.cli.up import down, up
 from app.cli.version import version
 
 cli = typer.Typer(
@@ -30,7 +31,7 @@ for panel, verbs in (
         (deploy, change.scale, change.rollback, change.restart, change.rm, act.pause, act.resume, act.abort, act.retry),
     ),
     (_LOOKING, (ps, status, logs, history, version)),
-    (_MACHINE, (init, serve, backup, sign_in)),
+    (_MACHINE, (init, up, down, serve, backup, sign_in)),
 ):
     for verb in verbs:
         cli.command(verb.__name__.replace("_", "-"), rich_help_panel=panel)(verb)

@@ -40,7 +40,7 @@ def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
         "RestartPolicy": NOT_KEPT,
         "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},
         "ExtraHosts": [f"{host}:{address}" for host, address in spec.hosts.items()],
-        "Mounts": [_mount(volume) for volume in spec.volumes],
+        "Mounts": [_mount(volume, name) for volume in spec.volumes],
         "NanoCpus": round(limits.cpus * _NANO) if limits and limits.cpus else None,
         "Memory": limits.memory if limits else None,
         "PidsLimit": limits.pids if limits else None,
@@ -154,8 +154,11 @@ def _healthcheck(check: Healthcheck) -> dict[str, Any]:
     }
 
 
-def _mount(volume: VolumeMount) -> dict[str, Any]:
-    source = {} if volume.type == "tmpfs" else {"Source": volume.source}
+def _mount(volume: VolumeMount, name: str) -> dict[str, Any]:
+    """A volume that is not there yet is made with our label, so that whoever removes this Sluice knows it."""
+    source: dict[str, Any] = {} if volume.type == "tmpfs" else {"Source": volume.source}
+    if volume.type == "volume":
+        source["VolumeOptions"] = {"Labels": {NAME: name}}
     return {"Type": volume.type, "Target": volume.target, "ReadOnly": volume.read_only, **source}
 
 

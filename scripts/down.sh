@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Removes all that `make up` and `make demo` made for this SLUICE_NAME: containers, services, network, volumes, data; and the images, when
+# no other Sluice stands on this engine.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+docker version >/dev/null 2>&1 || die "No Docker engine answers: there is nothing that could be removed."
+made_as() { docker image inspect --format '{{index .Config.Labels "sluice.made"}}' "$1" 2>/dev/null || true; }
+
+if [ -n "$(made_as "$image")" ]; then
+  scripts/sluice down --yes
+else
+  say "$image is not there, so nothing of it runs"
+fi
+
+[ -z "${SLUICE_KEEP_IMAGES:-}" ] || exit 0
+if [ -n "$(docker ps --all --quiet --filter label=sluice.role=sluice)" ]; then
+  say "another Sluice stands on this engine: the images stay"
+  exit 0
+fi
+remove() {
+  [ "$(made_as "$1")" = "$2" ] && docker image rm "$1" >/dev/null 2>&1 && echo "removed image $1" || true
+}
+for tag in "sluice:$version" "sluice-gateway:$version" hello:1 hello:2 hello:broken; do remove "$tag" image; done
+docker image prune --force --filter label=sluice.made=image >/dev/null
+for tag in python:3.13-slim debian:trixie-slim; do remove "$tag" stand-in; done

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Builds the images named, of: sluice, gateway, hello (the sample's versions 1, 2 and broken). All of them when none is named.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+[ "$#" -gt 0 ] || set -- sluice gateway hello
+docker version >/dev/null 2>&1 || die "No Docker engine answers. \"make demo\" installs one; or see scripts/engine.sh."
+scripts/base-images.sh
+
+builder=0
+docker buildx version >/dev/null 2>&1 && builder=1
+
+build() {
+  local tag=$1 log
+  shift
+  log=$(mktemp)
+  # The host's network: package indexes are asked as this machine asks them.
+  if ! DOCKER_BUILDKIT=$builder docker build --network host --label sluice.made=image --tag "$tag" "$@" >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    die "$tag could not be built."
+  fi
+  rm -f "$log"
+}
+
+jobs=()
+say "building $*"
+for wanted; do
+  case $wanted in
+    sluice) build "sluice:$version" . & ;;
+    gateway) build "sluice-gateway:$version" services/gateway & ;;
+    hello)
+      {
+        build hello:1 --build-arg VERSION=1 samples/hello
+        build hello:2 --build-arg VERSION=2 samples/hello
+        build hello:broken --build-arg VERSION=broken --build-arg EXIT_AT_START=1 samples/hello
+      } & ;;
+    *) die "There is no image called $wanted: sluice, gateway, hello." ;;
+  esac
+  jobs+=($!)
+done
+for job in "${jobs[@]}"; do wait "$job"; done
