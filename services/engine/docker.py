@@ -244,6 +244,7 @@ class DockerEngine:
     def _follow(self, stop: Stop, instance: str, tail: int, since: float | None) -> Generator[str]:
         with reported(), closing(self.clients.new()) as client:
             container_id = self._must_find(client, instance)
+            begun = _running_start(client, container_id)
             both = {"stdout": True, "stderr": True}
             stream = client.logs(container_id, **both, tail=tail, since=since or None, stream=True, follow=True)
             stop.reading(stream)
@@ -255,6 +256,9 @@ class DockerEngine:
                 yield from (line.decode(errors="replace") for line in lines)
             if rest:
                 yield rest.decode(errors="replace")
+            # A log that ends and a connection that ends look alike.
+            if begun and begun == _running_start(client, container_id):
+                raise EngineError(f"The log of {instance} broke off", transient=True)
 
     def _must_find(self, client: docker.APIClient, instance: str) -> str:
         view = self._find(client, instance)
@@ -276,3 +280,12 @@ def _sign(status: str) -> str:
     """The exit code or the health in the engine's own "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)"."""
     found = re.search(r"\(.*?\)", status)
     return found[0] if found else ""
+
+
+def _running_start(client: docker.APIClient, container_id: str) -> str | None:
+    """Which start of the container runs; None when none does."""
+    try:
+        state = client.inspect_container(container_id)["State"]
+    except NotFound:
+        return None
+    return str(state["StartedAt"]) if state["Running"] and not state.get("Restarting") else None

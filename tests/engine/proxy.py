@@ -1,0 +1,63 @@
+"""A door to the engine that a test may slam: what an engine's restart looks like to its callers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+
+
+class Door:
+    """Listens at `path`, a Unix socket, and passes everything on to the engine as long as it is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.base_url = f"unix://{path}"
+        self.passed = 0
+        """How many connections were passed on."""
+        self._path = path
+        self._open = True
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Door:
+        self._server = await asyncio.start_unix_server(self._pass_on, self._path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.slam()
+        assert self._server is not None
+        self._server.close()
+
+    def slam(self) -> None:
+        """Break every connection, and refuse new ones."""
+        self._open = False
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def open(self) -> None:
+        self._open = True
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._open:
+            writer.transport.abort()
+            return
+        self.passed += 1
+        from_engine, to_engine = await asyncio.open_unix_connection(ENGINE)
+        ends = {writer, to_engine}
+        self._writers |= ends
+        await asyncio.gather(_pump(reader, to_engine), _pump(from_engine, writer))
+        self._writers -= ends
+        for end in ends:
+            end.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while chunk := await reader.read(65_536):
+            writer.write(chunk)
+            await writer.drain()
+    with suppress(OSError, RuntimeError):
+        writer.write_eof()
