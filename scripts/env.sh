@@ -6,5 +6,5 @@ set -euo pipefail
 [ "$(docker inspect --format '{{index .Config.Labels "sluice.name"}}' "$name" 2>/dev/null)" = "$name" ] \
   || die "No Sluice called \"$name\" runs here: make up."
 # shellcheck disable=SC2016  # the container's own variables
-docker exec "$name" sh -c 'echo "export SLUICE_URL=http://127.0.0.1:$SLUICE_PORT SLUICE_TOKEN=$(cat "$SLUICE_DATA/admin-token") \
-SLUICE_GATEWAY=http://127.0.0.1:$SLUICE_GATEWAY_PORT"'
+docker exec "$name" sh -ec 'token=$(cat "$SLUICE_DATA/admin.token")
+echo "export SLUICE_URL=http://127.0.0.1:$SLUICE_PORT SLUICE_TOKEN=$token SLUICE_GATEWAY=http://127.0.0.1:$SLUICE_GATEWAY_PORT"'

@@ -31,7 +31,7 @@ def up(out: Output) -> None:
     settings = _settings()
     _run(settings, out, lambda own: own.up())
     url, gateway = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.gateway_port}"
-    document = {"name": settings.name, "url": url, "gateway": gateway, "data": str(settings.data)}
+    document = {"name": settings.name, "url": url, "gateway": gateway, "data": _data(settings)}
     out.result(document, f"Sluice answers at {url}, its gateway at {gateway}.", url)
 
 
@@ -82,7 +82,7 @@ def _spec(settings: Settings) -> OwnSpec:
     from app.version import VERSION
     from services.engine.docker_own import OwnSpec
 
-    data = str(settings.data.absolute())
+    data = _data(settings)
     given = {f"SLUICE_{name.upper()}" for name in Known.model_fields} - {"SLUICE_DOCKER_HOST"}
     environment = {name: value for name, value in os.environ.items() if name in given and value}
     environment |= {
@@ -100,6 +100,11 @@ def _spec(settings: Settings) -> OwnSpec:
         files[credentials] = "/root/.docker"
     image = os.environ.get("SLUICE_IMAGE") or f"sluice:{VERSION}"
     return OwnSpec(image, data, _socket(settings), files, environment)
+
+
+def _data(settings: Settings) -> str:
+    """As given; else by the name, so that two Sluices beside each other do not share one."""
+    return str(settings.data.absolute()) if "data" in settings.model_fields_set else f"/var/lib/{settings.name}"
 
 
 def _socket(settings: Settings) -> str:

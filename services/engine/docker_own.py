@@ -64,11 +64,12 @@ class DockerOwn:
         """Start it, or replace one that runs otherwise. The gateway and the instances are not touched."""
         await self._clients.call_long(lambda client: self._run(client, spec))
 
-    async def log(self, tail: int = 30) -> str:
+    async def log(self, tail: int = 10) -> str:
         return await self._clients.call(lambda client: self._log(client, tail))
 
     async def remove_all(self, data: str, files: tuple[str, ...], image: str) -> list[str]:
-        """Remove containers, network, volumes and `files` of the directory `data`, which goes too when it is empty then.
+        """Remove containers, network, volumes and `files` of the data directory, which goes too when it is empty then: the
+        directory that Sluice's container says, else `data`.
 
         Only what carries this Sluice's label, and the name that goes with it. Returns what went, a line each.
         """
@@ -138,6 +139,11 @@ class DockerOwn:
             )
         return found
 
+    def _data(self, client: docker.APIClient) -> str | None:
+        there = self._container(client)
+        variables = there["Config"].get("Env") or [] if there else []
+        return next((value for key, _, value in (line.partition("=") for line in variables) if key == "SLUICE_DATA"), None)
+
     def _log(self, client: docker.APIClient, tail: int) -> str:
         if self._container(client) is None:
             return ""
@@ -160,6 +166,7 @@ class DockerOwn:
                 yield container
 
     def _remove_all(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> Iterator[str]:
+        data = self._data(client) or data
         # Sluice first: what it misses it would bring back.
         for container in sorted(self._ours(client), key=lambda found: found["Labels"].get(ROLE) != OWN_ROLE):
             with suppress(NotFound):

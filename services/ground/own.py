@@ -24,7 +24,7 @@ FILES = (
     "backups",
     "gateway",
     "token.key",
-    "admin-token",
+    "admin.token",
 )
 """What Sluice keeps in its data directory. Nothing else in there is ever removed."""
 _LOOK = 0.1

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Everything, on real parts: sets up what it needs, checks, then runs the whole suite. More arguments go to pytest.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+scripts/engine.sh
+scripts/venv.sh
+scripts/images.sh
+command -v chromium >/dev/null || apt_install chromium
+scripts/lint.sh
+exec .venv/bin/pytest "$@"
