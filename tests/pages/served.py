@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from app.serve import Server
 from tests.pages.house import House
 
 PATIENCE = 20.0
@@ -43,7 +44,7 @@ def serving(house: House, port: int) -> Iterator[str]:
     assert not thread.is_alive(), "the server did not stop"
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     def __init__(self, config: uvicorn.Config, house: House) -> None:
         super().__init__(config)
         self.house = house
@@ -53,7 +54,3 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.house.loop = asyncio.get_running_loop()
         self.up.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.house.sluice.stopping.set()
-        await super().shutdown(sockets)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from services.rollouts.refusal import SYSTEM
 from services.store.tables import Deployment, Event
-from tests.pages.house import House
+from tests.pages.house import House, apart
 
 
 @pytest.fixture
@@ -75,7 +73,7 @@ def test_a_stranger_can_do_nothing(house: House, deploying: int, stranger: TestC
 
 
 def test_who_may_only_read_sees_no_buttons_and_is_refused(house: House, deploying: int, stranger: TestClient) -> None:
-    _, token = asyncio.run(house.sluice.access.create("eyes", "read", None, None, SYSTEM))
+    _, token = apart(house.sluice.access.create("eyes", "read", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert "/abort" not in stranger.get(f"/ui/deployments/{deploying}").text
     answer = stranger.post(f"/ui/deployments/{deploying}/abort")
@@ -85,7 +83,7 @@ def test_who_may_only_read_sees_no_buttons_and_is_refused(house: House, deployin
 
 
 def test_a_token_of_other_services_is_refused(house: House, deploying: int, stranger: TestClient) -> None:
-    _, token = asyncio.run(house.sluice.access.create("api-ci", "deploy", ["api"], None, SYSTEM))
+    _, token = apart(house.sluice.access.create("api-ci", "deploy", ["api"], None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post(f"/ui/deployments/{deploying}/abort").status_code == 403
     assert status(house, deploying) == "progressing"

@@ -1,0 +1,70 @@
+"""A browser, a dashboard to look at, and no patience for errors in the console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.pages.house import House
+from tests.pages.served import free_port, serving
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """For one module: while it stands, an event loop runs in this thread, and other tests' `asyncio.run` would fail."""
+    if not Path(CHROMIUM).exists():
+        pytest.fail("the browser's tests need chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A service that serves, and a deployment of it that has just begun."""
+    house = House(tmp_path / "data")
+    house.service()
+    house.deployment()
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def address(house: House) -> Iterator[str]:
+    with serving(house, free_port()) as address:
+        yield address
+
+
+class Complaints(list[str]):
+    """What the console and the page's scripts complained of."""
+
+    def of(self, page: Page) -> Page:
+        page.on("console", lambda message: self.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.append(str(error)))
+        return page
+
+
+@pytest.fixture
+def complaints() -> Iterator[Complaints]:
+    """Must be empty at the end; a test that breaks the connection on purpose clears it."""
+    complaints = Complaints()
+    yield complaints
+    assert complaints == []
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(15_000)
+    yield complaints.of(context.new_page())
+    context.close()

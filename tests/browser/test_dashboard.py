@@ -1,0 +1,186 @@
+"""What somebody sees who looks at the dashboard while things happen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from sqlmodel import Session, select
+
+from services.store.tables import Deployment, Instance
+from services.store.tables import Session as Opened
+from tests.browser.conftest import Complaints
+from tests.pages.house import House
+from tests.pages.served import free_port, serving
+
+pytestmark = pytest.mark.browser
+
+
+def sign_in(page: Page, house: House, address: str, after: str) -> None:
+    """By a one-time link, as `sluice sign-in` and `make demo` print it."""
+    page.goto(f"{address}/ui/sign-in?code={house.link()}&next={after}")
+    page.wait_for_url(f"{address}{after}")
+
+
+def mark(page: Page) -> None:
+    """Remember this very page: a reload forgets it."""
+    page.evaluate("window.sameOne = true")
+
+
+def marked(page: Page) -> bool:
+    return bool(page.evaluate("window.sameOne === true"))
+
+
+def serve(house: House, count: int) -> None:
+    """`count` new instances serve, and as many old ones are gone."""
+    for slot in range(1, count + 1):
+        house.change(Instance, f"web-r2-{slot}", status="serving", ready_at=house.sluice.clock.now())
+        house.change(Instance, f"web-r1-{slot}", status="stopped", stopped_at=house.sluice.clock.now())
+    progress = {"desired": 3, "ready": count, "serving": count, "old_serving": 3 - count, "draining": 0, "failed": 0}
+    share = round(100 * count / 3)
+    traffic = [{"revision": 2, "percent": share}, {"revision": 1, "percent": 100 - share}]
+    house.change(Deployment, 1, message=f"{count} of 3 new instances serve", progress=progress, traffic=traffic)
+
+
+def test_a_link_opens_the_dashboard(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/")
+    expect(page.get_by_role("heading", name="Services")).to_be_visible()
+    expect(page.locator("#service-web")).to_contain_text("3 of 3")
+    expect(page.locator("#link")).to_have_text("Live")
+    page.get_by_role("link", name="deploy #1").click()
+    expect(page.get_by_role("heading", name="web deploy #1")).to_be_visible()
+
+
+def test_a_deployment_is_watched_to_its_end_without_a_reload(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/deployments/1")
+    expect(page.locator("#link")).to_have_text("Live")
+    mark(page)
+    expect(page.locator("#part-progress")).to_contain_text("0 of 3 serving")
+    for count in (1, 2, 3):
+        serve(house, count)
+        expect(page.locator("#part-progress")).to_contain_text(f"{count} of 3 serving")
+        expect(page.locator(f"#instance-web-r2-{count}")).to_contain_text("serving")
+    now = house.sluice.clock.now()
+    house.change(Deployment, 1, status="succeeded", message="all 3 instances serve", finished_at=now)
+    house.tell(1, "succeeded", "deployment 1 succeeded")
+    expect(page.locator("#part-deployment .pill")).to_have_text("succeeded")
+    expect(page.locator("#part-events")).to_contain_text("deployment 1 succeeded")
+    expect(page.get_by_role("button", name="Abort")).to_have_count(0)
+    assert marked(page)
+
+
+def test_in_flight_counts_move_while_an_instance_drains(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/deployments/1")
+    house.change(Instance, "web-r1-1", status="draining")
+    for count in (7, 3, 0):
+        house.sluice.live.in_flight["web-r1-1"] = count
+        house.wake()
+        expect(page.locator("#instance-web-r1-1 .number")).to_have_text(str(count))
+
+
+def test_what_somebody_opened_stays_open_and_selected(house: House, address: str, page: Page) -> None:
+    house.change(Instance, "web-r2-1", status="failed", failed_deployment=1, exit_code=1, log_tail="no DATABASE_URL")
+    house.change(Instance, "web-r2-2", status="failed", failed_deployment=1, exit_code=1, log_tail="nor this one")
+    sign_in(page, house, address, "/ui/deployments/1")
+    expect(page.locator("#link")).to_have_text("Live")
+    second = page.locator("#failure-web-r2-2")
+    second.locator("summary").click()
+    page.get_by_role("button", name="Pause").focus()
+    house.change(Instance, "web-r2-3", status="failed", failed_deployment=1, exit_code=1, log_tail="nor the third")
+    house.change(Deployment, 1, message="3 new instances failed")
+    expect(page.locator("#failure-web-r2-3")).to_be_visible()
+    expect(page.locator("#part-deployment")).to_contain_text("3 new instances failed")
+    expect(second.locator("pre")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_be_focused()
+
+
+def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
+    tmp_path: Path, browser: Browser, page: Page, complaints: Complaints
+) -> None:
+    port = free_port()
+    first = House(tmp_path)
+    first.service()
+    first.deployment()
+    with serving(first, port) as address:
+        sign_in(page, first, address, "/ui/deployments/1")
+        expect(page.locator("#link")).to_have_text("Live")
+        mark(page)
+        began = time.monotonic()
+    assert time.monotonic() - began < 3, "an open page must not hold up the stop"
+    expect(page.locator("#link")).to_have_text("Reconnecting…")
+    serve(first, 2)
+    first.close()
+
+    second = House(tmp_path)
+    try:
+        with serving(second, port):
+            expect(page.locator("#link")).to_have_text("Live")
+            expect(page.locator("#part-progress")).to_contain_text("2 of 3 serving")
+            serve(second, 3)
+            expect(page.locator("#part-progress")).to_contain_text("3 of 3 serving")
+            assert marked(page)
+    finally:
+        second.close()
+        complaints.clear()  # the browser notes each refused connection
+
+
+def test_a_session_that_ends_leads_to_the_sign_in_page(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/deployments/1")
+    expect(page.locator("#link")).to_have_text("Live")
+
+    def expire(session: Session) -> None:
+        for row in session.exec(select(Opened)):
+            row.expires_at = house.sluice.clock.now() - 1
+            session.add(row)
+
+    house.write(expire)
+    page.wait_for_url(f"{address}/ui/sign-in?next=/ui/deployments/1")
+    page.get_by_label("Token").fill(house.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{address}/ui/deployments/1")
+
+
+def test_a_deployment_is_paused_from_its_page(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/deployments/1")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#part-deployment .pill")).to_have_text("paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#part-deployment .pill")).to_have_text("progressing")
+
+
+def test_hostile_names_and_logs_do_nothing_when_they_arrive_live(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/deployments/1")
+    expect(page.locator("#link")).to_have_text("Live")
+    words = "</pre><img src=x onerror='window.hurt=1'><hx-partial hx-target='body'>gone</hx-partial><script>hurt=1</script>"
+    house.change(Instance, "web-r2-1", status="failed", failed_deployment=1, exit_code=1, log_tail=words)
+    house.change(Deployment, 1, message=words)
+    expect(page.locator("#failure-web-r2-1 pre")).to_have_text(words)
+    expect(page.locator("#part-deployment")).to_contain_text(words)
+    assert page.evaluate("window.hurt === undefined")
+
+
+def test_pages_are_readable_without_scripts(house: House, address: str, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}/ui/sign-in?code={house.link()}&next=/ui/deployments/1")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#part-instances")).to_contain_text("web-r2-3")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_pages_fit_the_screen(
+    house: House, address: str, browser: Browser, complaints: Complaints, scheme: str, width: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = complaints.of(context.new_page())
+    sign_in(page, house, address, "/ui/")
+    for path in ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in"):
+        page.goto(address + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(14, 20, 26)") is (scheme == "dark")
+    context.close()
