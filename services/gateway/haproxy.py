@@ -1,0 +1,217 @@
+"""The Router that carries traffic. The order of every change: the file, then the worker, then read back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from services.gateway.keeper import Keeper
+from services.gateway.model import GatewaySettings, Wanted
+from services.gateway.render import MAPS, Block
+from services.gateway.runtime_api import RuntimeApi
+from services.gateway.servers import Servers
+from services.gateway.workers import Workers, seats_of
+from services.routing.port import Member, RoutedService, RoutingError, Seat
+
+
+class Gateway:
+    """HAProxy in its container, ruled through the files and sockets of `directory`. One change at a time a service."""
+
+    def __init__(self, directory: Path) -> None:
+        self._api = RuntimeApi(directory / "master.sock")
+        self._keeper = Keeper(directory, self._api)
+        self._servers = Servers(self._api)
+        self._workers = Workers(self._api)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._lost: set[tuple[str, str]] = set()
+        self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
+
+    @property
+    def name(self) -> str:
+        return "gateway"
+
+    async def stand_on(self, settings: GatewaySettings) -> None:
+        """Before the container starts: its files are there, and are those of these settings. Raises RoutingError."""
+        self._keeper.stand_on(settings)
+
+    async def answers(self) -> dict[str, Any] | None:
+        """Version, pid, uptime in seconds and the workers that were replaced; None when it does not answer."""
+        try:
+            workers = await self._workers.all()
+            info = dict(line.split(": ", 1) for line in (await self._api.ask("show info")).splitlines() if ": " in line)
+        except RoutingError:
+            return None
+        old = [{"pid": each.pid, "uptime": each.uptime, "replaced_for": each.replaced_for} for each in workers[1:]]
+        return {"version": info.get("Version", ""), "pid": workers[0].pid, "uptime": workers[0].uptime, "old_workers": old}
+
+    async def close(self) -> None:
+        await self._keeper.close()
+        await self._workers.close()
+
+    async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
+        async with self._keeper.gate.alone():
+            alive = [member for member in members if (member.id, member.start) not in self._lost]
+            self._keeper.wanted = {
+                service.name: Wanted(service, {member.id: member for member in alive if member.service == service.name})
+                for service in services
+            }
+            rendered = self._keeper.render(self._keeper.wanted)
+            if await self._keeper.shape() != rendered.shape:
+                await self._keeper.reload_now()
+            else:
+                self._keeper.write()
+                self._keeper.loaded = rendered
+            for name in MAPS:
+                await self._servers.set_map(name, rendered.maps[name])
+            for wanted in self._keeper.wanted.values():
+                await self._mend(wanted)
+
+    async def publish(self, service: RoutedService) -> None:
+        async with self._locks[service.name]:
+            block = self._keeper.try_service(service)
+            before = self._keeper.block(service.name)
+            if not self._carried(block) or not await self._keeper.is_loaded():
+                await self._keeper.reload(service)
+            async with self._keeper.gate.shared():
+                present = self._keeper.wanted.get(service.name)
+                block = self._keeper.put(Wanted(service, present.members if present else {}))
+                await self._set_maps(before, block, wholly=True)
+
+    async def unpublish(self, service: str) -> None:
+        async with self._change(service):
+            before = self._keeper.block(service)
+            self._keeper.drop(service)
+            await self._set_maps(before, None)
+            for instance in await self._servers.of(service):
+                await self._servers.remove(service, instance)
+            self._forgotten.pop(service, None)
+
+    async def admit(self, member: Member) -> None:
+        service = member.service
+        async with self._locks[service]:
+            async with self._keeper.gate.shared():
+                wanted = self._keeper.wanted.get(service)
+                if wanted is None:
+                    raise RoutingError(f"The gateway was not told of the service {service}")
+                self._refuse_lost(member)
+                before = self._keeper.block(service)
+                block = self._keeper.put(wanted.with_member(member))
+                self._forgotten[service].discard(member.id)
+            if not self._carried(block):
+                await self._keeper.reload(wanted.service)
+            async with self._keeper.gate.shared():
+                await self._set_maps(before, block)
+                await self._servers.enter(member)
+                if (member.id, member.start) in self._lost:
+                    await self._take_out(service, member.id, member.start)
+                self._refuse_lost(member)
+        self._tighten(service)
+
+    async def withdraw(self, service: str, instance: str) -> None:
+        async with self._change(service):
+            self._leave_out(service, instance)
+            await self._servers.drain(service, instance)
+
+    async def lost(self, service: str, instance: str, start: str) -> None:
+        self._lost.add((instance, start))
+        wanted = self._keeper.wanted.get(service)
+        member = wanted.members.get(instance) if wanted else None
+        if member is not None and member.start != start:
+            return  # it has started again since, and proved itself
+        try:
+            await self._servers.out(service, instance, urgent=True)
+        finally:
+            async with self._change(service):
+                await self._take_out(service, instance, start)
+
+    async def cut(self, service: str, instance: str) -> int:
+        async with self._change(service):
+            self._leave_out(service, instance)
+            listings = await self._workers.look(service)
+            in_flight = seats_of(service, listings).get(instance, Seat("cut")).in_flight
+            await self._servers.out(service, instance)
+            await self._servers.cut(service, instance)
+            for listing in listings[1:]:
+                await self._servers.cut_in(listing.worker, service, instance)
+            return in_flight
+
+    async def forget(self, service: str, instance: str) -> None:
+        async with self._change(service):
+            self._leave_out(service, instance)
+            await self._servers.remove(service, instance)
+            self._forgotten[service].add(instance)
+            self._lost = {(id, start) for id, start in self._lost if id != instance}
+        self._tighten(service)
+
+    async def observe(self, service: str) -> dict[str, Seat]:
+        seats = seats_of(service, await self._workers.look(service))
+        return {instance: seat for instance, seat in seats.items() if instance not in self._forgotten[service]}
+
+    @asynccontextmanager
+    async def _change(self, service: str) -> AsyncIterator[None]:
+        async with self._locks[service], self._keeper.gate.shared():
+            yield
+
+    def _leave_out(self, service: str, instance: str) -> None:
+        wanted = self._keeper.wanted.get(service)
+        if wanted is not None and instance in wanted.members:
+            self._keeper.put(wanted.without(instance))
+
+    async def _take_out(self, service: str, instance: str, start: str) -> None:
+        """Unless another start of it has been admitted since."""
+        wanted = self._keeper.wanted.get(service)
+        member = wanted.members.get(instance) if wanted else None
+        if member is None or member.start == start:
+            self._leave_out(service, instance)
+            await self._servers.out(service, instance)
+
+    def _refuse_lost(self, member: Member) -> None:
+        if (member.id, member.start) in self._lost:
+            raise RoutingError(f"{member.id} died after it had started at {member.start.rpartition('@')[2]}")
+
+    def _carried(self, block: Block) -> bool:
+        """Whether the present worker can be brought to this without a reload."""
+        return self._keeper.loaded is not None and self._keeper.loaded.carries(block)
+
+    def _tighten(self, service: str) -> None:
+        """The worker judges by a milder rule than is needed now."""
+        block, loaded = self._keeper.block(service), self._keeper.loaded
+        known = loaded.blocks.get(service) if loaded is not None else None
+        if block is not None and known is not None and known.style != block.style:
+            self._keeper.reload_soon(service)
+
+    async def _set_maps(self, before: Block | None, after: Block | None, *, wholly: bool = False) -> None:
+        """In every worker: those that were replaced route by maps as well, but only the present one must obey.
+        `wholly` makes sure of every entry, not only of those that differ."""
+        changes = []
+        for name in MAPS:
+            old, new = (block.maps[name] if block else {} for block in (before, after))
+            gone = old.keys() - new.keys()
+            changed = {key: value for key, value in new.items() if wholly or old.get(key) != value}
+            if gone or changed:
+                changes.append((name, changed, gone))
+        for name, changed, gone in changes:
+            await self._servers.set_map(name, changed, gone)
+        if not changes:
+            return
+        for worker in (await self._workers.all())[1:]:
+            for name, changed, gone in changes:
+                try:
+                    await self._servers.set_map(name, changed, gone, worker.address)
+                except RoutingError:
+                    continue  # it is on its way out
+
+    async def _mend(self, wanted: Wanted) -> None:
+        """Make the worker's list equal to what is wanted, touching nothing that already is."""
+        listed = await self._servers.of(wanted.name)
+        for member in wanted.members.values():
+            here = listed.get(member.id)
+            if here is None or here.state != "admitted" or (here.address, here.port) != (member.address, member.port):
+                await self._servers.enter(member)
+        for instance, here in listed.items():
+            if instance not in wanted.members and here.state == "admitted":
+                await self._servers.drain(wanted.name, instance)

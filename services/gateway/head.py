@@ -1,0 +1,135 @@
+"""The parts of HAProxy's file that stand above the services: limits, doors, and where requests wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from services.gateway.model import HELD_PER_SERVICE, HOLD, INSIDE, KEEP_ALIVE, GatewaySettings
+
+_TEXT = "content-type text/plain"
+_DOOR = f"unix@{INSIDE}/hold.sock"
+_LIVE = f"    use_backend %[var(txn.service),map({INSIDE}/live.map)]"
+
+
+def limits(settings: GatewaySettings, shape: str) -> list[str]:
+    """`shape` can be asked of a worker: it tells which file it has read."""
+    maxconn = int(settings.maxconn)
+    return [
+        "global",
+        "    log stdout format raw local0 info",
+        f"    maxconn {maxconn}",
+        "    user haproxy",
+        "    group haproxy",
+        "    hard-stop-after 1h",
+        f"    stats socket {INSIDE}/admin.sock mode 600 level admin expose-fd listeners",
+        f"    lua-load /usr/local/lib/sluice/hold.lua {HELD_PER_SERVICE} {maxconn // 4}",
+        f"    set-var proc.shape str({shape})",
+        "",
+    ]
+
+
+def defaults(settings: GatewaySettings) -> list[str]:
+    """What all proxies, all doors and all services have in common."""
+    trusted = [str(ip_network(network, strict=False)) for network in settings.trusted_proxies]
+    stranger = f" unless {{ src {' '.join(trusted)} }}" if trusted else ""
+    too_large = f"if {{ req.body_size gt {int(settings.max_body)} }}"
+    return [
+        "defaults base",
+        "    mode http",
+        "    log global",
+        "    option dontlognull",
+        *([] if settings.log_all else ["    option dontlog-normal"]),
+        "    timeout connect 250ms",
+        "    timeout client 60s",
+        "    timeout server 60s",
+        "    timeout queue 10s",
+        "    timeout http-request 10s",
+        f"    timeout http-keep-alive {KEEP_ALIVE}s",
+        "    option idle-close-on-response",
+        f'    http-error status 503 {_TEXT} string "No instance of this service answers at present.\\n" hdr Retry-After 1',
+        "",
+        "defaults doors from base",
+        "    option httplog",
+        f'    http-request return status 413 {_TEXT} string "The body is too large.\\n" {too_large}',
+        f"    http-request del-header x-forwarded- -m beg{stranger}",
+        f"    http-request del-header forwarded{stranger}",
+        "    option forwardfor",
+        f"    http-request add-header X-Forwarded-Proto http{stranger}",
+        f"    http-request add-header X-Forwarded-Host %[req.hdr(host)]{stranger}",
+        "",
+        "defaults serving from base",
+        "    balance leastconn",
+        "    retries 3",
+        "    option redispatch 1",
+        "    retry-on conn-failure empty-response",
+        "",
+    ]
+
+
+def doors(settings: GatewaySettings, internal_ports: Iterable[int], linked_ports: Iterable[int]) -> list[str]:
+    """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host."""
+    bridge = ip_address(settings.bridge_address)
+    internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
+    linked = [f"    bind {bridge}:{int(port)}" for port in linked_ports]
+    longest = f"concat(,txn.path,/),map_beg({INSIDE}/routes.map)"
+    stripped = "if { var(txn.strip) -m found }"
+    lines = [
+        "frontend public from doors",
+        f"    bind *:{int(settings.public_port)}",
+        "    http-request set-var(txn.path) path",
+        f"    http-request set-var(txn.route) req.hdr(host),host_only,lower,{longest}",
+        f"    http-request set-var(txn.route) str(*),{longest} unless {{ var(txn.route) -m found }}",
+        "    http-request set-var(txn.service) var(txn.route),field(1,:)",
+        "    http-request set-var(txn.strip) var(txn.route),field(2,:),add(0) if { var(txn.route) -m sub : }",
+        f"    http-request add-header X-Forwarded-Prefix %[path,bytes(0,txn.strip)] {stripped}",
+        f'    http-request set-path "/%[path,bytes(txn.strip),ltrim(/)]" {stripped}',
+        _LIVE,
+        "    default_backend nowhere",
+        "",
+    ]
+    if internal:
+        by_port = f"dst_port,map({INSIDE}/ports.map),map({INSIDE}/live.map)"
+        lines += [
+            "frontend internal from doors",
+            *internal,
+            f"    use_backend %[{by_port}]",
+            "    default_backend nowhere",
+            "",
+        ]
+    if linked:
+        by_host = f"req.hdr(host),host_only,lower,concat(:,txn.port),map({INSIDE}/links.map)"
+        lines += ["frontend links from doors", *linked, "    http-request set-var(txn.port) dst_port"]
+        lines += [f"    http-request set-var(txn.service) {by_host}", _LIVE, "    default_backend nowhere", ""]
+    return lines
+
+
+def nowhere_and_held() -> list[str]:
+    """A plain 404, and the frontend to which every backend's backup server leads: it holds requests (hold.lua)."""
+    again = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
+    return [
+        "backend nowhere from base",
+        f'    http-request return status 404 {_TEXT} string "No service answers under this address.\\n"',
+        "",
+        "frontend held from base",
+        f"    bind {_DOOR} accept-proxy user haproxy mode 600",
+        "    no log",
+        "    option httpclose",
+        "    http-request set-var(txn.service) fc_pp_tlv(0xE1)",
+        "    http-request lua.hold",
+        f'    {again} "Too many requests wait for an instance of this service.\\n" if {{ var(txn.held) -m str full }}',
+        f'    {again} "No instance of this service came to serve in time.\\n" if {{ var(txn.held) -m str late }}',
+        "    use_backend moved if { var(txn.held) -m str moved }",
+        _LIVE,
+        "    default_backend nowhere",
+        "",
+        "backend moved from base",
+        "    timeout server 7d",
+        f"    server {hold_server('%[var(txn.service)]')}",
+        "",
+    ]
+
+
+def hold_server(service: str) -> str:
+    """A server that leads to the holding frontend and says for which service."""
+    return f"{HOLD} {_DOOR} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"

@@ -1,0 +1,51 @@
+"""What the gateway's file is made from: the operator's settings, and each service with its admitted instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.routing.port import Member, RoutedService
+
+INSIDE = "/run/gateway"
+"""Where the gateway's container sees the directory of its files."""
+KEEP_ALIVE = 12
+"""Seconds that a client's idle connection is kept; on a worker that was replaced, one more request may come so late."""
+HELD_PER_SERVICE = 500
+HOLD = "hold"
+"""The backup server that every backend has. No instance can have this name."""
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What the operator says of the gateway. Sizes in bytes; trusted proxies are addresses or networks."""
+
+    bridge_address: str
+    public_port: int = 8080
+    maxconn: int = 8000
+    max_body: int = 100 * 1024**2
+    trusted_proxies: tuple[str, ...] = ()
+    log_all: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A service as it is to be, with its admitted instances by id."""
+
+    service: RoutedService
+    members: Mapping[str, Member] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.service.name
+
+    def with_member(self, member: Member) -> Wanted:
+        return Wanted(self.service, {**self.members, member.id: member})
+
+    def without(self, instance: str) -> Wanted:
+        return Wanted(self.service, {id: member for id, member in self.members.items() if id != instance})
+
+
+def backend_of(service: str) -> str:
+    """The live one of a service's two backends: where its instances are."""
+    return f"{service}.a"

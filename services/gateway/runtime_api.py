@@ -1,0 +1,72 @@
+"""The one module that opens HAProxy's socket: one command, one connection, and its answer told for what it is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from services.routing.port import RoutingError
+
+CURRENT = "@1"
+"""The worker that takes new connections; `@!<pid>` is any worker, old ones included, and the empty string the master."""
+TIMEOUT = 5.0
+AT_ONCE = 6
+"""The master takes ten connections at a time; what cannot wait goes past this bound."""
+_SAID_ON_SUCCESS = ("", "New server registered.", "Server deleted.", "Done.")
+
+
+class Refused(RoutingError):
+    """HAProxy took the command and said no; `words` are its own."""
+
+    def __init__(self, command: str, words: str) -> None:
+        super().__init__(f"HAProxy refused {command.splitlines()[0]!r}: {words}")
+        self.words = words
+
+
+class RuntimeApi:
+    """Speaks to the master, and through it to every worker. All methods raise RoutingError."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT) -> str:
+        """The answer as it comes, for commands that show something."""
+        async with self._slots:
+            return await self._exchange(command, worker, timeout)
+
+    async def do(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT, urgent: bool = False) -> None:
+        """For commands that change something: Refused for any answer but the ones that mean success."""
+        if urgent:
+            answer = await self._exchange(command, worker, timeout)
+        else:
+            answer = await self.ask(command, worker, timeout=timeout)
+        if answer.strip() not in _SAID_ON_SUCCESS:
+            raise Refused(command, answer.strip())
+
+    async def reload(self, *, timeout: float = 30) -> None:
+        """Have the master read its file again. Refused with HAProxy's words when it cannot; the worker then goes on."""
+        answer = await self.ask("reload", "", timeout=timeout)
+        if not answer.startswith("Success=1"):
+            raise Refused("reload", _worst(answer))
+
+    async def _exchange(self, command: str, worker: str, timeout: float) -> str:
+        try:
+            async with asyncio.timeout(timeout):
+                reader, writer = await asyncio.open_unix_connection(self._socket)
+                try:
+                    writer.write(f"{worker} {command}\n".lstrip().encode())
+                    writer.write_eof()
+                    return (await reader.read(-1)).decode(errors="replace")
+                finally:
+                    writer.close()
+        except TimeoutError:
+            raise RoutingError(f"The gateway did not answer {command.split()[0]!r} within {timeout:g} s") from None
+        except OSError as error:
+            raise RoutingError(f"The gateway does not answer: {error.strerror or error}") from error
+
+
+def _worst(startup_log: str) -> str:
+    """Of a failed start's log, the lines that say why."""
+    lines = [line for line in startup_log.splitlines() if "[ALERT]" in line]
+    return "\n".join(lines[:10]) or startup_log.strip()
