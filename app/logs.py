@@ -10,7 +10,7 @@ from structlog.typing import Processor
 
 from app.settings import Settings
 
-_QUIET = ("httpx", "httpcore", "urllib3", "docker", "alembic", "uvicorn.access")
+_QUIET = ("httpx", "httpcore", "urllib3", "docker", "alembic", "uvicorn.access", "uvicorn.error")
 
 
 def configure(settings: Settings) -> None:
@@ -21,11 +21,12 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,  # as text: a traceback that shows variables would show secrets
     ]
     last: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

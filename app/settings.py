@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         default=8000, description="the most connections that the gateway holds, 100 to 1000000"
     )
     max_body_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = Field(
-        default=100 * 1024**2, description="the largest request body that the gateway lets through, in bytes or such as 100m"
+        default=1024**3, description="the largest request body that the gateway lets through, in bytes or such as 100m"
     )
     log_format: Literal["json", "console"] = Field(default="json", description="json or console")
     log_level: Annotated[

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from app.settings import Settings
 from services.access import Access
 from services.clock import Clock
-from services.engine.port import Engine
+from services.engine.port import Engine, Footing
+from services.gateway.render import GatewaySettings
 from services.metrics import Metrics
 from services.rollouts.live import Live
 from services.rollouts.requests import Requests
@@ -19,16 +20,6 @@ from services.store.db import Store
 from services.store.events import Listeners
 
 
-class Footing(Protocol):
-    """Where instances stand: their subnet, and the bridge's own address."""
-
-    @property
-    def subnet(self) -> str: ...
-
-    @property
-    def bridge_address(self) -> str: ...
-
-
 class Ground(Protocol):
     """What makes network and gateway stand."""
 
@@ -36,7 +27,9 @@ class Ground(Protocol):
 
 
 class Gateway(Router, Protocol):
-    """A router that can be asked whether it answers, and left."""
+    """The router that carries traffic: it has settings, can be asked whether it answers, and left."""
+
+    async def stand_on(self, settings: GatewaySettings) -> None: ...
 
     async def answers(self) -> dict[str, Any] | None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,26 +45,26 @@ class Access:
         self._by_digest: dict[str, int] = {}
         self._used: dict[int, float] = {}
 
-    async def open(self) -> str | None:
-        """Read the tokens. Where no admin token is left (the first start), make one and return it, to be shown once.
+    async def open(self, show: Callable[[str], None]) -> None:
+        """Read the tokens. Where no admin token is left (the first start), make one and `show` it, once; when that raises,
+        there is none.
 
         Digests by a key that has been lost are worth nothing: those tokens are revoked.
         """
 
-        def start(session: Session) -> tuple[list[Token], str | None]:
+        def start(session: Session) -> list[Token]:
             now = self._clock.now()
             if self._key.is_new:
                 session.exec(update(Token).where(col(Token.revoked_at).is_(None)).values(revoked_at=now))
             tokens = list(session.exec(select(Token).where(col(Token.revoked_at).is_(None))))
             if any(token.scope == "admin" and (token.expires_at or now + 1) > now for token in tokens):
-                return tokens, None
-            made = self._new(session, FIRST, "admin", None, None, Actor("system", "sluice"))
-            return [*tokens, made[0]], made[1]
+                return tokens
+            made, secret = self._new(session, FIRST, "admin", None, None, Actor("system", "sluice"))
+            show(secret)
+            return [*tokens, made]
 
-        tokens, first = await self._store.write(start)
-        for token in tokens:
+        for token in await self._store.write(start):
             self._keep(token)
-        return first
 
     def bearer(self, secret: str) -> Bearer | None:
         """Of a token that is known, neither revoked nor expired."""

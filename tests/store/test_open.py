@@ -135,7 +135,7 @@ def test_an_existing_database_is_copied_before_it_is_migrated(opened: Path, next
 
 
 def test_a_migration_that_fails_changes_nothing(opened: Path, next_schema: Path) -> None:
-    next_schema.write_text(next_schema.read_text() + "    op.execute('INSERT INTO nowhere VALUES (1)')\n")
+    next_schema.write_text(next_schema.read_text() + "    op.execute('DROP TABLE nowhere')\n")
     before = schema(opened / DATABASE)
     with pytest.raises(StoreError, match="could not be migrated and is as it was: no such table: nowhere"):
         open_store(opened)

@@ -1,0 +1,204 @@
+"""Deployments: the only thing that changes what runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import ConfigDict, Field, StringConstraints
+from sqlmodel import Session, col, select
+
+from app.api import shapes
+from app.api.answers import ALWAYS, CHANGE, makes, shows
+from app.api.bodies import Body, check, documented, read, read_object
+from app.api.calls import call_of, sluice_of
+from app.api.examples import DEPLOYMENT, page_of
+from app.api.idempotency import answered, keep
+from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
+from app.api.waiting import accepted, find, hold, shown
+from app.auth import Caller, Deployer, Reader
+from app.problems import Problem
+from app.sluice import Sluice
+from services.rollouts.phases import Kind, Status
+from services.rollouts.requests import Action, Ask
+from services.rollouts.views import deployment_views
+from services.store.tables import Deployment, Service
+
+router = APIRouter(prefix="/deployments", tags=["deployments"])
+OF_DEPLOY = frozenset({"image", "build"})
+"""The spec fields that the scope `deploy` may change of a service that exists."""
+ServiceFilter = Annotated[str | None, Query(max_length=200, description="of this service alone")]
+
+
+class Envelope(Body):
+    """What a deployment's body says beside the spec's fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    service: Annotated[str, StringConstraints(max_length=200)]
+    mode: Literal["merge", "replace"] = "merge"
+    profile: Annotated[str, StringConstraints(max_length=64)] | None = None
+    note: Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")] | None = None
+    expected_revision: Annotated[int, Field(ge=0, le=2**53, strict=True)] | None = None
+
+
+class Empty(Body):
+    """Nothing, or `{}`."""
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=makes(
+        DEPLOYMENT, "invalid_spec", "idempotency_key_reused", "revision_conflict", "deployment_in_progress",
+        "engine_unavailable",
+    ),
+    openapi_extra=documented(
+        "DeploymentBody",
+        image={"service": "web", "image": "web:1.5", "note": "3f2a9c1"},
+        first={"service": "web", "image": "web:1.5", "replicas": 3, "routes": [{"path_prefix": "/web"}]},
+        profile={"service": "web", "profile": "prod", "expected_revision": 3},
+    ),
+)  # fmt: skip
+async def deploy(
+    request: Request, caller: Deployer, wait: Wait = None, key: IdempotencyKey = None, auth: RegistryAuth = None
+) -> Response:
+    """Bring a service to a spec: the body's fields merged over the present one, or the body alone (`mode: "replace"`)."""
+    body = await read_object(request)
+    ask = _ask(body)
+    request.state.service = ask.service
+    sluice = sluice_of(request)
+    await _allow(sluice, caller, ask)
+    id = await sluice.requests.deploy(ask, await call_of(request, caller, key, auth))
+    return await accepted(request, sluice, id, wait)
+
+
+@router.get("", responses=shows(200, shapes.Deployments, page_of(DEPLOYMENT), *ALWAYS))
+async def deployments(
+    request: Request,
+    _reader: Reader,
+    service: ServiceFilter = None,
+    status: Status | None = None,
+    kind: Kind | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Newest first; without log tails."""
+    sluice = sluice_of(request)
+    frame, after = sluice.frame, place(cursor, int)
+    query = select(Deployment).order_by(col(Deployment.id).desc()).limit(limit + 1)
+    if service is not None:
+        query = query.where(Deployment.service == service)
+    if status is not None:
+        query = query.where(Deployment.status == status)
+    if kind is not None:
+        query = query.where(Deployment.kind == kind)
+    if after is not None:
+        query = query.where(col(Deployment.id) < after[0])
+
+    def page(session: Session) -> dict[str, object]:
+        rows = session.exec(query).all()
+        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        return {"items": deployment_views(session, rows[:limit], frame), "next": more}
+
+    return JSONResponse(await sluice.store.read(page))
+
+
+@router.get("/{id}", responses=shows(200, shapes.Deployment, DEPLOYMENT, *ALWAYS, "unknown_deployment", "stopping"))
+async def deployment(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
+    """With the log tails of what failed in it; with `?wait=` when it has ended, or the wait ran out."""
+    sluice = sluice_of(request)
+    if wait:
+        await hold(request, sluice, id, wait)
+    return JSONResponse(await shown(sluice, id))
+
+
+@router.post(
+    "/{id}/retry",
+    status_code=202,
+    responses=makes(
+        DEPLOYMENT, "unknown_deployment", "unknown_service", "not_in_that_state", "never_deployed", "invalid_spec",
+        "idempotency_key_reused", "deployment_in_progress",
+    ),
+    openapi_extra=documented("Empty", required=False, empty={}),
+)  # fmt: skip
+async def retry(
+    request: Request, caller: Deployer, id: Number, wait: Wait = None, key: IdempotencyKey = None, auth: RegistryAuth = None
+) -> Response:
+    """The same once more, as a new deployment with `retry_of`."""
+    await read(request, Empty)
+    sluice = sluice_of(request)
+    await _bound(request, sluice, caller, id)
+    made = await sluice.requests.retry(id, await call_of(request, caller, key, auth))
+    return await accepted(request, sluice, made, wait)
+
+
+_ACTS = shows(
+    200, shapes.Deployment, DEPLOYMENT, *CHANGE, "unknown_deployment", "not_in_that_state", "idempotency_key_reused"
+)
+
+
+@router.post("/{id}/pause", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
+async def pause(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
+    """Stand still: what serves goes on serving."""
+    return await _act(request, caller, id, "pause", key)
+
+
+@router.post("/{id}/resume", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
+async def resume(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
+    """Go on after a pause."""
+    return await _act(request, caller, id, "resume", key)
+
+
+@router.post("/{id}/abort", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
+async def abort(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
+    """Go back to what served before, without loss."""
+    return await _act(request, caller, id, "abort", key)
+
+
+async def _act(request: Request, caller: Caller, id: int, action: Action, key: str | None) -> Response:
+    await read(request, Empty)
+    sluice = sluice_of(request)
+    await _bound(request, sluice, caller, id)
+    claimed = await claim(request, caller, key)
+    if await answered(sluice, claimed) is None:
+        await sluice.requests.act(id, action, caller.actor)
+        await keep(sluice, claimed, {"deployment": id})
+    return JSONResponse(await shown(sluice, id))
+
+
+def _ask(body: dict[str, object]) -> Ask:
+    envelope = check(Envelope, body)
+    fields = {name: value for name, value in body.items() if name not in Envelope.model_fields}
+    return Ask(
+        service=envelope.service,
+        fields=fields,
+        mode=envelope.mode,
+        profile_named="profile" in body,
+        profile=envelope.profile,
+        note=envelope.note,
+        expected_revision=envelope.expected_revision,
+    )
+
+
+async def _allow(sluice: Sluice, caller: Caller, ask: Ask) -> None:
+    """403 for more than the scope `deploy` may, unless the caller has `write`."""
+    caller.require_service(ask.service)
+    if caller.may("write"):
+        return
+    more = sorted(set(ask.fields) - OF_DEPLOY)
+    if more:
+        raise Problem("insufficient_scope", f'{more[0][:100]} needs the scope "write"; "deploy" may change the image alone')
+    if ask.mode != "merge":
+        raise Problem("insufficient_scope", f'mode "{ask.mode}" needs the scope "write"')
+    service = await sluice.store.read(lambda session: session.get(Service, ask.service))
+    if service is None or service.removed:
+        raise Problem("insufficient_scope", f'"{ask.service[:64]}" does not exist: to create it needs the scope "write"')
+
+
+async def _bound(request: Request, sluice: Sluice, caller: Caller, id: int) -> None:
+    """404 for no such deployment, 403 when the token is bound to other services than its."""
+    service = (await sluice.store.read(lambda session: find(session, id))).service
+    request.state.service = service
+    caller.require_service(service)

@@ -1,0 +1,109 @@
+"""What happened: events of one deployment or of everything, as a list or as they come; and who did what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from sqlmodel import Session, col, select
+
+from app.api import shapes
+from app.api.answers import ALWAYS, shows
+from app.api.calls import sluice_of
+from app.api.examples import AUDIT, EVENT, page_of
+from app.api.parameters import Cursor, Limit, Number, Since, cursor_of, place
+from app.api.streams import newest, resume_after, sse, wants_stream
+from app.api.waiting import find
+from app.auth import Reader
+from services.rollouts.views import event_view
+from services.store.tables import Event
+
+router = APIRouter(tags=["events"])
+_STREAM = {
+    "text/event-stream": {
+        "schema": {"type": "string"},
+        "example": 'event: instance_serving\ndata: {"id": 812, "message": "web-r4-1 serves"}\nid: 812\n\n',
+    }
+}
+_RESUME = {
+    "parameters": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "of a stream: go on after this event",
+            "schema": {"type": "string", "pattern": r"^\d{1,15}$"},
+        }
+    ]
+}
+
+
+def _events(*codes: str) -> dict[int | str, dict[str, Any]]:
+    answers = shows(200, shapes.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream by Accept")
+    answers[200]["content"].update(_STREAM)
+    return answers
+
+
+@router.get("/deployments/{id}/events", responses=_events("unknown_deployment"), openapi_extra=_RESUME)
+async def deployment_events(
+    request: Request, _reader: Reader, id: Number, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """As a list newest first. `Accept: text/event-stream`: from the first one on, in order, until the deployment has ended;
+    204 when it has and there is nothing after Last-Event-ID."""
+    sluice = sluice_of(request)
+    await sluice.store.read(lambda session: find(session, id))
+    if not wants_stream(request):
+        return await _page(request, select(Event).where(Event.deployment == id), limit, cursor)
+    return await sse(request, sluice, id, resume_after(request) or 0)
+
+
+@router.get("/events", responses=_events(), openapi_extra=_RESUME)
+async def events(
+    request: Request,
+    _reader: Reader,
+    service: Annotated[str | None, Query(max_length=200, description="of this service alone; for the list")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """As a list newest first. `Accept: text/event-stream`: those that come, or all after Last-Event-ID."""
+    sluice = sluice_of(request)
+    if not wants_stream(request):
+        query = select(Event)
+        if service is not None:
+            query = query.where(Event.service == service)
+        return await _page(request, query, limit, cursor)
+    last, after = await newest(sluice), resume_after(request)
+    return await sse(request, sluice, None, last if after is None else min(after, last))
+
+
+@router.get("/audit", responses=shows(200, shapes.Audit, page_of(AUDIT), *ALWAYS), tags=["audit"])
+async def audit(
+    request: Request,
+    _reader: Reader,
+    since: Since = None,
+    actor: Annotated[str | None, Query(max_length=200, description="of this token's or person's alone")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Who did what, and what was refused; newest first."""
+    query = select(Event).where(col(Event.actor_kind).is_not(None))
+    if since is not None:
+        query = query.where(col(Event.at) >= since)
+    if actor is not None:
+        query = query.where(Event.actor_name == actor)
+    return await _page(request, query, limit, cursor, audit=True)
+
+
+async def _page(request: Request, query: Any, limit: int, cursor: str | None, *, audit: bool = False) -> Response:
+    after = place(cursor, int)
+    if after is not None:
+        query = query.where(col(Event.id) < after[0])
+    query = query.order_by(col(Event.id).desc()).limit(limit + 1)
+
+    def page(session: Session) -> dict[str, object]:
+        rows = session.exec(query).all()
+        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        return {"items": [event_view(row, audit=audit) for row in rows[:limit]], "next": more}
+
+    return JSONResponse(await sluice_of(request).store.read(page))

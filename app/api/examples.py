@@ -1,0 +1,136 @@
+"""One example of each body, as the documentation shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INSTANCE: dict[str, Any] = {
+    "id": "web-r4-1",
+    "service": "web",
+    "revision": 4,
+    "slot": 1,
+    "status": "serving",
+    "address": "10.203.0.15:8080",
+    "host_port": None,
+    "container_id": "6c3f0e1d2b4a",
+    "node": "host-1",
+    "in_flight": 3,
+    "restarts": 0,
+    "created_at": "2026-11-24T20:15:00.120Z",
+    "ready_at": "2026-11-24T20:15:01.480Z",
+    "exit_code": None,
+    "oom_killed": False,
+    "last_probe": {"ok": True, "status": 200, "error": None, "at": "2026-11-24T20:15:01.480Z"},
+    "log_tail": None,
+}
+DEPLOYMENT: dict[str, Any] = {
+    "id": 17,
+    "service": "web",
+    "kind": "deploy",
+    "status": "progressing",
+    "reason": None,
+    "message": "2 of 3 new instances serve",
+    "revision": 4,
+    "from_revision": 3,
+    "strategy": "rolling",
+    "profile": "prod",
+    "image": "web:1.5",
+    "image_id": "sha256:0f3c9a",
+    "note": "3f2a9c1",
+    "created_by": {"kind": "token", "name": "ci"},
+    "created_at": "2026-11-24T20:15:00.000Z",
+    "started_at": "2026-11-24T20:15:00.050Z",
+    "finished_at": None,
+    "deadline_at": "2026-11-24T20:20:01.480Z",
+    "progress": {"desired": 3, "ready": 2, "serving": 2, "old_serving": 3, "draining": 0, "failed": 0},
+    "traffic": [{"revision": 4, "percent": 40}, {"revision": 3, "percent": 60}],
+    "warnings": [],
+    "retry_of": None,
+    "superseded_by": None,
+    "instances": [INSTANCE],
+    "actions": ["pause", "abort"],
+    "links": {"self": "/deployments/17", "events": "/deployments/17/events", "page": "/ui/deployments/17"},
+}
+SPEC: dict[str, Any] = {
+    "image": "web:1.5",
+    "port": 8080,
+    "environment": {"LOG_LEVEL": "info"},
+    "healthcheck": {"path": "/healthz", "interval": "1s"},
+    "routes": [{"host": "shop.example.org", "path_prefix": "/"}],
+    "resources": {"cpus": 0.5, "memory": "256m"},
+}
+SERVICE: dict[str, Any] = {
+    "name": "web",
+    "status": "serving",
+    "url": "http://shop.example.org:8080/",
+    "internal_url": "http://10.203.0.1:20001",
+    "image": "web:1.5",
+    "revision": 4,
+    "profile": "prod",
+    "replicas": 3,
+    "serving": 3,
+    "deployment": {"id": 17, "kind": "deploy", "status": "succeeded", "reason": None, "message": "3 of 3 instances serve"},
+    "warnings": [],
+    "spec": SPEC,
+    "created_at": "2026-11-01T08:00:00.000Z",
+}
+REVISION: dict[str, Any] = {
+    "service": "web",
+    "number": 4,
+    "present": True,
+    "served": True,
+    "image": "web:1.5",
+    "image_id": "sha256:0f3c9a",
+    "port": 8080,
+    "profile": "prod",
+    "hash": "9b1f0c2d3e4a5b6c",
+    "spec": SPEC,
+    "overrides": {},
+    "effective": SPEC,
+    "healthcheck": {"path": "/healthz", "interval": 1.0},
+    "deployment": 17,
+    "created_at": "2026-11-24T20:15:00.050Z",
+}
+EVENT: dict[str, Any] = {
+    "id": 812,
+    "at": "2026-11-24T20:15:01.490Z",
+    "type": "instance_serving",
+    "message": "web-r4-1 serves",
+    "deployment": 17,
+    "service": "web",
+    "instance": "web-r4-1",
+    "actor": None,
+    "data": {"revision": 4, "slot": 1, "status": "serving"},
+}
+AUDIT: dict[str, Any] = {
+    **EVENT,
+    "type": "created",
+    "message": "deploy asked for by ci",
+    "instance": None,
+    "actor": {"kind": "token", "name": "ci"},
+    "data": {"kind": "deploy", "status": "pending"},
+    "remote": "127.0.0.1",
+}
+TOKEN: dict[str, Any] = {
+    "id": 2,
+    "name": "ci",
+    "scope": "deploy",
+    "services": ["web"],
+    "created_at": "2026-11-24T20:00:00.000Z",
+    "expires_at": None,
+    "last_used_at": None,
+}
+NEW_TOKEN = {**TOKEN, "token": "sl_" + "…"}
+LINK = {"url": "http://127.0.0.1:7080/ui/sign-in?code=…", "expires_at": "2026-11-24T20:45:00.000Z"}
+READY: dict[str, Any] = {
+    "status": "ready",
+    "engine": {"ok": True, "version": "20.10.24", "api_version": "1.41"},
+    "gateway": {"ok": True, "version": "3.0.11", "old_workers": []},
+    "store": {"ok": True},
+    "store_behind_engine": [],
+}
+VERSION: dict[str, Any] = {"version": "0.1.0", "name": "sluice", "run": 12, "engine": {"version": "20.10.24"}}
+
+
+def page_of(item: Any) -> dict[str, Any]:
+    return {"items": [item], "next": None}

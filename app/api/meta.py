@@ -1,0 +1,99 @@
+"""Sluice itself: alive, ready, counted, and which one it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlmodel import select
+
+from app.api import shapes
+from app.api.answers import ALWAYS, shows
+from app.api.calls import sluice_of
+from app.api.examples import READY, VERSION
+from app.auth import Reader
+from app.problems import Problem, declared
+from app.sluice import Sluice
+from app.version import VERSION as SLUICE_VERSION
+
+router = APIRouter(tags=["meta"])
+PATIENCE = 2.0
+"""Seconds that a part may take to answer /readyz."""
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> Response:
+    return RedirectResponse("/ui/", 303)
+
+
+@router.get("/healthz", responses=shows(200, shapes.Health, {"status": "alive"}, "invalid"))
+async def healthz() -> Response:
+    """This process answers."""
+    return JSONResponse({"status": "alive"})
+
+
+@router.get("/readyz", responses=shows(200, shapes.Readiness, READY, "not_ready", "invalid"))
+async def readyz(request: Request) -> Response:
+    """Engine, gateway and store answer; 503 names what does not. `store_behind_engine`: instances that the engine runs and
+    the store does not know, as after a backup was restored; they are left alone."""
+    sluice = sluice_of(request)
+    engine, gateway, store = await asyncio.gather(
+        _asked(sluice.engine.ping()), _asked(sluice.gateway.answers()), _asked(_store(sluice))
+    )
+    parts = {"engine": engine, "gateway": gateway, "store": store}
+    for part, why in sluice.live.not_ready.items():
+        if parts.get(part, {}).get("ok", True):
+            parts[part] = {"ok": False, "error": why}
+    if sluice.stopping.is_set():
+        parts["sluice"] = {"ok": False, "error": "is stopping"}
+    told = {**parts, "store_behind_engine": sorted(sluice.live.strangers)}
+    wrong = [f"{part}: {facts['error']}" for part, facts in parts.items() if not facts["ok"]]
+    if wrong:
+        raise Problem("not_ready", "; ".join(wrong)[:1000], headers={"Retry-After": "1"}, more=told)
+    return JSONResponse({"status": "ready", **told})
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=declared(
+        *ALWAYS,
+        also={200: {"description": "Prometheus' text format", "content": {"text/plain": {"example": "sluice_run 12.0\n"}}}},
+    ),
+)
+async def metrics(request: Request, _reader: Reader) -> Response:
+    """For Prometheus."""
+    sluice = sluice_of(request)
+    live, turns, run = sluice.live, sluice.loop.turns, sluice.store.run
+    text = await sluice.store.read(lambda session: sluice.metrics.render(session, live, turns, run))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version", responses=shows(200, shapes.Version, VERSION, *ALWAYS))
+async def version(request: Request, _reader: Reader) -> Response:
+    """Of Sluice, and of the engine where it answers."""
+    sluice = sluice_of(request)
+    facts = await _asked(sluice.engine.ping())
+    engine = {name: value for name, value in facts.items() if name != "ok"} if facts["ok"] else None
+    return JSONResponse({"version": SLUICE_VERSION, "name": sluice.settings.name, "run": sluice.store.run, "engine": engine})
+
+
+async def _asked(question: Awaitable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """What a part answers in time, with `ok`; else `error`."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            facts = await question
+    except TimeoutError:
+        return {"ok": False, "error": f"no answer within {PATIENCE:g} s"}
+    except Exception as error:
+        return {"ok": False, "error": (str(error) or type(error).__name__)[:300]}
+    return {"ok": True, **facts} if facts is not None else {"ok": False, "error": "no answer"}
+
+
+async def _store(sluice: Sluice) -> dict[str, Any]:
+    await sluice.store.read(lambda session: session.exec(select(1)).one())
+    return {"run": sluice.store.run}

@@ -1,0 +1,132 @@
+"""Query parameters and headers that many routes share, and the dependency that refuses those that none knows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Query, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query as QueryParameter
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator, StringConstraints
+
+from app.api.bodies import read_bytes
+from app.auth import Caller
+from app.problems import invalid, nearest
+from services.rollouts.refusal import Claim
+from services.units import MAX_SECONDS, duration
+
+MAX_AUTH = 16 * 1024
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        value = float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else duration(value)
+    if not (isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= MAX_SECONDS):
+        raise ValueError('must be a number of seconds or a duration such as "1m30s"')
+    return float(value)
+
+
+def _instant(value: Any) -> Any:
+    """RFC 3339, or seconds since the epoch → seconds since the epoch."""
+    try:
+        if isinstance(value, str) and "T" in value.upper():
+            at = datetime.fromisoformat(value)
+            return at.timestamp() if at.tzinfo is not None else None
+        number = float(value)
+        return number if 0 <= number < 1e11 else None
+    except (ValueError, OverflowError, TypeError):
+        raise ValueError("must be a time such as 2026-11-24T20:15:00Z, or seconds since 1970") from None
+
+
+def _checked_instant(value: Any) -> Any:
+    at = _instant(value)
+    if at is None:
+        raise ValueError("must be a time such as 2026-11-24T20:15:00Z (with its zone), or seconds since 1970")
+    return at
+
+
+SECONDS = {"type": "string", "pattern": r"^\d{1,5}$", "examples": ["600"]}
+INSTANT = {"type": "string", "format": "date-time"}
+Wait = Annotated[
+    Annotated[float, BeforeValidator(_seconds)] | None,
+    Query(
+        description='hold the answer for so many seconds at most (or "1m30s"), until the deployment has come to an end',
+        json_schema_extra=SECONDS,
+    ),
+]
+Since = Annotated[
+    Annotated[float, BeforeValidator(_checked_instant)] | None,
+    Query(description="only what is not older: RFC 3339, or seconds since 1970", json_schema_extra=INSTANT),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="how many at most")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
+Number = Annotated[int, Path(ge=1, le=2**53)]
+Name = Annotated[str, Path(max_length=200)]
+IdempotencyKey = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=255)] | None,
+    Header(alias="Idempotency-Key", description="the same key and body answer for the same deployment, for 24 hours"),
+]
+RegistryAuth = Annotated[
+    Annotated[str, StringConstraints(max_length=MAX_AUTH)] | None,
+    Header(alias="X-Registry-Auth", description="Docker's own header, for this pull alone; never stored, never logged"),
+]
+
+
+async def strict_query(request: Request) -> None:
+    """422 for a query parameter that the route does not know: a mistyped `wait` must not be silently ignored."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute):
+        return
+    known = [field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, QueryParameter)]
+    for name in request.query_params:
+        if name not in known:
+            raise invalid(name[:100], nearest(name, known).replace("a field", "a parameter"))
+
+
+async def claim(request: Request, caller: Caller, key: str | None) -> Claim | None:
+    """The Idempotency-Key of a call, with what it was said of: method, path and body."""
+    if key is None:
+        return None
+    said = f"{request.method} {request.url.path}\n".encode(errors="replace") + await read_bytes(request)
+    return Claim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
+
+
+def registry_auth(header: str | None) -> str | None:
+    """Checked to be what Docker sends: base64 of a JSON object. The value never stands in an error."""
+    if not header:
+        return None
+    try:
+        decoded = json.loads(base64.b64decode(header.replace("-", "+").replace("_", "/") + "===", validate=False))
+    except (ValueError, binascii.Error, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise invalid("X-Registry-Auth", 'must be base64 of a JSON object such as {"username": …, "password": …}')
+    return header
+
+
+def cursor_of(*values: Any) -> str:
+    """An opaque place in a list."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def place(cursor: str | None, *kinds: type | tuple[type, ...]) -> list[Any] | None:
+    """What `cursor_of` was given. Problem 422 for anything else."""
+    if cursor is None:
+        return None
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        values = None
+    right = isinstance(values, list) and len(values) == len(kinds)
+    if not right or not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
+        raise invalid("cursor", "must be `next` of the page before")
+    if any(isinstance(value, int) and not -(2**53) < value < 2**53 for value in values):
+        raise invalid("cursor", "must be `next` of the page before")
+    return list(values)

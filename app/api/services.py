@@ -1,0 +1,175 @@
+"""Services: what there is, and the changes that need no spec."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+from sqlmodel import Session, col, or_, select
+
+from app.api import shapes
+from app.api.answers import ALWAYS, makes, shows
+from app.api.bodies import Body, documented, read
+from app.api.calls import call_of, sluice_of
+from app.api.examples import DEPLOYMENT, REVISION, SERVICE, page_of
+from app.api.parameters import Cursor, IdempotencyKey, Limit, Name, Wait, cursor_of, place
+from app.api.waiting import accepted
+from app.auth import Deployer, Reader, Writer
+from app.problems import Problem
+from services.rollouts.views import revision_view, service_view, service_views
+from services.store.tables import Revision, Service
+
+router = APIRouter(prefix="/services", tags=["services"])
+_KEYS = ("unknown_service", "idempotency_key_reused", "deployment_in_progress")
+
+
+class Scale(Body):
+    replicas: Annotated[int, Field(ge=0, le=100, strict=True)]
+
+
+class Rollback(Body):
+    """Without `to_revision`: the newest earlier revision that served."""
+
+    to_revision: Annotated[int, Field(ge=1, le=2**53, strict=True)] | None = None
+
+
+class Restart(Body):
+    """Nothing, or `{}`."""
+
+
+@router.get("", responses=shows(200, shapes.Services, page_of(SERVICE), *ALWAYS))
+async def services(
+    request: Request,
+    reader: Reader,
+    removed: Annotated[bool, Query(description="those that were removed as well")] = False,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Newest first."""
+    sluice = sluice_of(request)
+    frame, after = sluice.frame, place(cursor, (int, float), str)
+    query = select(Service).order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
+    if not removed:
+        query = query.where(col(Service.removed).is_(False))
+    if after is not None:
+        at, name = after
+        later = (col(Service.created_at) == at) & (col(Service.name) > name)
+        query = query.where(or_(col(Service.created_at) < at, later))
+
+    def page(session: Session) -> dict[str, object]:
+        rows = session.exec(query).all()
+        more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
+        return {"items": service_views(session, rows[:limit], frame, secrets=reader.may("write")), "next": more}
+
+    return JSONResponse(await sluice.store.read(page))
+
+
+@router.get("/{name}", responses=shows(200, shapes.Service, SERVICE, *ALWAYS, "unknown_service"))
+async def service(request: Request, reader: Reader, name: Name) -> Response:
+    """Also one that was removed. Values that look secret are shown to those who may set them."""
+    sluice = sluice_of(request)
+    frame = sluice.frame
+    return JSONResponse(
+        await sluice.store.read(
+            lambda session: service_view(session, _find(session, name), frame, secrets=reader.may("write"))
+        )
+    )
+
+
+@router.get("/{name}/revisions", responses=shows(200, shapes.Revisions, page_of(REVISION), *ALWAYS, "unknown_service"))
+async def revisions(request: Request, reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """Newest first."""
+    sluice = sluice_of(request)
+    after = place(cursor, int)
+    query = select(Revision).where(Revision.service == name).order_by(col(Revision.number).desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(col(Revision.number) < after[0])
+
+    def page(session: Session) -> dict[str, object]:
+        present = _find(session, name).revision
+        rows = session.exec(query).all()
+        more = cursor_of(rows[limit - 1].number) if len(rows) > limit else None
+        secrets = reader.may("write")
+        return {"items": [revision_view(row, present=present, secrets=secrets) for row in rows[:limit]], "next": more}
+
+    return JSONResponse(await sluice.store.read(page))
+
+
+@router.get(
+    "/{name}/revisions/{n}",
+    responses=shows(200, shapes.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
+)
+async def revision(request: Request, reader: Reader, name: Name, n: Annotated[int, Path(ge=1, le=2**53)]) -> Response:
+    def look(session: Session) -> dict[str, object]:
+        present = _find(session, name).revision
+        row = session.get(Revision, (name, n))
+        if row is None:
+            raise Problem("revision_not_found", f"{name} has no revision {n}")
+        return revision_view(row, present=present, secrets=reader.may("write"))
+
+    return JSONResponse(await sluice_of(request).store.read(look))
+
+
+@router.post(
+    "/{name}/scale",
+    status_code=202,
+    responses=makes(DEPLOYMENT, *_KEYS, "never_deployed"),
+    openapi_extra=documented(Scale, five={"replicas": 5}, none={"replicas": 0}),
+)
+async def scale(request: Request, caller: Deployer, name: Name, wait: Wait = None, key: IdempotencyKey = None) -> Response:
+    """To so many instances; no new revision."""
+    body = await read(request, Scale)
+    caller.require_service(name)
+    sluice = sluice_of(request)
+    id = await sluice.requests.scale(name, body.replicas, await call_of(request, caller, key))
+    return await accepted(request, sluice, id, wait)
+
+
+@router.post(
+    "/{name}/rollback",
+    status_code=202,
+    responses=makes(DEPLOYMENT, *_KEYS, "never_deployed", "unknown_revision", "no_rollback_target"),
+    openapi_extra=documented(Rollback, required=False, earlier={}, named={"to_revision": 3}),
+)
+async def rollback(
+    request: Request, caller: Deployer, name: Name, wait: Wait = None, key: IdempotencyKey = None
+) -> Response:
+    """Restore a revision, whole; the service's size stays."""
+    body = await read(request, Rollback)
+    caller.require_service(name)
+    sluice = sluice_of(request)
+    id = await sluice.requests.rollback(name, body.to_revision, await call_of(request, caller, key))
+    return await accepted(request, sluice, id, wait)
+
+
+@router.post(
+    "/{name}/restart",
+    status_code=202,
+    responses=makes(DEPLOYMENT, *_KEYS, "never_deployed"),
+    openapi_extra=documented(Restart, required=False, empty={}),
+)
+async def restart(request: Request, caller: Deployer, name: Name, wait: Wait = None, key: IdempotencyKey = None) -> Response:
+    """The same revision in new instances, without loss."""
+    await read(request, Restart)
+    caller.require_service(name)
+    sluice = sluice_of(request)
+    id = await sluice.requests.restart(name, await call_of(request, caller, key))
+    return await accepted(request, sluice, id, wait)
+
+
+@router.delete("/{name}", status_code=202, responses=makes(DEPLOYMENT, *_KEYS))
+async def remove(request: Request, caller: Writer, name: Name, wait: Wait = None, key: IdempotencyKey = None) -> Response:
+    """Drain, stop and remove all instances; the history stays readable."""
+    caller.require_service(name)
+    sluice = sluice_of(request)
+    id = await sluice.requests.remove(name, await call_of(request, caller, key))
+    return await accepted(request, sluice, id, wait)
+
+
+def _find(session: Session, name: str) -> Service:
+    row = session.get(Service, name)
+    if row is None:
+        raise Problem("unknown_service", f'there is no service "{name[:64]}"')
+    return row

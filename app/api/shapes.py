@@ -1,0 +1,236 @@
+"""The answers' shapes, for the documentation: services/rollouts/views.py makes what they describe; tests compare both."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from services.rollouts.phases import Kind, Status
+
+InstanceStatus = Literal["creating", "starting", "ready", "serving", "draining", "stopping", "stopped", "failed"]
+ServiceStatus = Literal["serving", "degraded", "down", "stopped", "removed"]
+Scope = Literal["read", "deploy", "write", "admin"]
+Link = Literal["self", "events", "page"]
+
+
+class Who(BaseModel):
+    kind: str
+    name: str | None
+
+
+class Warn(BaseModel):
+    code: str
+    message: str
+
+
+class Progress(BaseModel):
+    """Counts of instances: `desired` to `serving` of the new, `old_serving` and `draining` of those that leave."""
+
+    desired: int
+    ready: int
+    serving: int
+    old_serving: int
+    draining: int
+    failed: int
+
+
+class Share(BaseModel):
+    """How much of the new requests a revision gets."""
+
+    revision: int
+    percent: int
+
+
+class Probe(BaseModel):
+    ok: bool
+    status: int | None
+    error: str | None
+    at: datetime | None
+
+
+class Instance(BaseModel):
+    id: str
+    service: str
+    revision: int
+    slot: int
+    status: InstanceStatus
+    address: str
+    host_port: int | None
+    container_id: str | None
+    node: str | None
+    in_flight: int
+    restarts: int
+    created_at: datetime
+    ready_at: datetime | None
+    exit_code: int | None
+    oom_killed: bool
+    last_probe: Probe | None
+    log_tail: str | None
+
+
+class Deployment(BaseModel):
+    id: int
+    service: str
+    kind: Kind
+    status: Status
+    reason: str | None
+    message: str
+    revision: int | None
+    from_revision: int | None
+    strategy: str
+    profile: str | None
+    image: str | None
+    image_id: str | None
+    note: str | None
+    created_by: Who
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime | None
+    progress: Progress
+    traffic: list[Share]
+    warnings: list[Warn]
+    retry_of: int | None
+    superseded_by: int | None
+    instances: list[Instance]
+    actions: list[Literal["pause", "resume", "abort", "retry"]]
+    links: dict[Link, str]
+
+
+class LastDeployment(BaseModel):
+    """The service's newest deployment, in short."""
+
+    id: int
+    kind: Kind
+    status: Status
+    reason: str | None
+    message: str
+
+
+class Service(BaseModel):
+    name: str
+    status: ServiceStatus
+    url: str | None
+    internal_url: str | None
+    image: str | None
+    revision: int | None
+    profile: str | None
+    replicas: int
+    serving: int
+    deployment: LastDeployment | None
+    warnings: list[Warn]
+    spec: dict[str, Any]
+    created_at: datetime
+
+
+class Revision(BaseModel):
+    """`spec`: what was kept; `overrides`: what requests laid over the profile; `effective`: what that came to."""
+
+    service: str
+    number: int
+    present: bool
+    served: bool
+    image: str
+    image_id: str
+    port: int | None
+    profile: str | None
+    hash: str
+    spec: dict[str, Any]
+    overrides: dict[str, Any]
+    effective: dict[str, Any]
+    healthcheck: dict[str, Any]
+    deployment: int
+    created_at: datetime
+
+
+class Event(BaseModel):
+    id: int
+    at: datetime
+    type: str
+    message: str
+    deployment: int | None
+    service: str | None
+    instance: str | None
+    actor: Who | None
+    data: dict[str, Any]
+
+
+class AuditEntry(Event):
+    remote: str | None
+
+
+class Token(BaseModel):
+    id: int
+    name: str
+    scope: Scope
+    services: list[str] | None
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewToken(Token):
+    """`token` is shown once; a repeated call with the same Idempotency-Key is answered with null in its place."""
+
+    token: str | None
+
+
+class SignInLink(BaseModel):
+    url: str
+    expires_at: datetime
+
+
+class Health(BaseModel):
+    status: Literal["alive"]
+
+
+class Readiness(BaseModel):
+    status: Literal["ready"]
+    engine: dict[str, Any]
+    gateway: dict[str, Any]
+    store: dict[str, Any]
+    store_behind_engine: list[str]
+
+
+class Version(BaseModel):
+    version: str
+    name: str
+    run: int
+    engine: dict[str, Any] | None
+
+
+class Deployments(BaseModel):
+    items: list[Deployment]
+    next: str | None
+
+
+class Services(BaseModel):
+    items: list[Service]
+    next: str | None
+
+
+class Revisions(BaseModel):
+    items: list[Revision]
+    next: str | None
+
+
+class Instances(BaseModel):
+    items: list[Instance]
+    next: str | None
+
+
+class Events(BaseModel):
+    items: list[Event]
+    next: str | None
+
+
+class Audit(BaseModel):
+    items: list[AuditEntry]
+    next: str | None
+
+
+class Tokens(BaseModel):
+    items: list[Token]
+    next: str | None

@@ -1,0 +1,138 @@
+"""Events as they come (SSE): resumable by Last-Event-ID, without a session held, and over when Sluice stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from fastapi.sse import format_sse_event
+from sqlmodel import Session, col, func, select
+
+from app.api.waiting import first_of
+from app.problems import invalid
+from app.sluice import Sluice
+from services.rollouts.phases import TERMINAL
+from services.rollouts.views import event_view
+from services.store.events import since
+from services.store.tables import Deployment, Event
+
+BEAT = 15.0
+"""Seconds of quiet after which a stream says that it is alive."""
+LIFE = 600.0
+"""Seconds that a stream lasts at most; the client comes back with Last-Event-ID."""
+BATCH = 200
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events in the order of their ids; `ended`: the deployment has come to its end and nothing more will follow."""
+
+    events: list[Event]
+    ended: bool = False
+
+
+def wants_stream(request: Request) -> bool:
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+def resume_after(request: Request) -> int | None:
+    """Last-Event-ID; None when the client begins. Problem 422 when it is none of ours."""
+    given = request.headers.get("last-event-id")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) <= 15):
+        raise invalid("Last-Event-ID", "must be the id of an event")
+    return int(given)
+
+
+async def follow(sluice: Sluice, deployment: int | None, after: int) -> AsyncIterator[Batch]:
+    """What happens after event `after`, batch by batch; an empty one after each quiet BEAT. Ends with the deployment,
+    after LIFE, or when Sluice stops."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LIFE
+    while not sluice.stopping.is_set() and loop.time() < until:
+        news = sluice.listeners.next()
+        batch = await sluice.store.read(lambda session, last=after: _look(session, deployment, last))  # type: ignore[misc]
+        if batch.events or batch.ended:
+            after = batch.events[-1].id or after if batch.events else after
+            yield batch
+        if batch.ended:
+            return
+        if len(batch.events) == BATCH:
+            continue
+        waited = loop.time()
+        await first_of(news, sluice.stopping, timeout=min(BEAT, max(until - waited, 0)))
+        if loop.time() - waited >= BEAT:
+            yield Batch([])
+
+
+async def newest(sluice: Sluice) -> int:
+    """The id of the last event."""
+    return await sluice.store.read(lambda session: session.exec(select(func.max(Event.id))).one() or 0)
+
+
+async def sse(request: Request, sluice: Sluice, deployment: int | None, after: int) -> Response:
+    """The stream's answer. Its last event is `bye` when Sluice stops or the stream has lasted long enough (come back), `end`
+    when the deployment has ended; then one who comes back for more is told 204, which ends an EventSource."""
+    first = await sluice.store.read(lambda session: _look(session, deployment, after))
+    if first.ended and not first.events and after:
+        return Response(status_code=204)
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield format_sse_event(comment="Sluice", retry=1000)
+        ended = False
+        async for batch in follow(sluice, deployment, after):
+            for event in batch.events:
+                data = json.dumps(event_view(event), ensure_ascii=False)
+                yield format_sse_event(event=event.type, id=str(event.id), data_str=data)
+            if not batch.events and not batch.ended:
+                yield format_sse_event(comment="alive")
+            ended = batch.ended
+        yield format_sse_event(event="end" if ended else "bye", data_str="{}")
+
+    return streaming(sluice, lines, "text/event-stream")
+
+
+def streaming(sluice: Sluice, lines: Callable[[], AsyncIterator[bytes]], media_type: str) -> StreamingResponse:
+    """A stream that is counted while it is open and that no proxy keeps back."""
+
+    async def counted() -> AsyncIterator[bytes]:
+        with sluice.metrics.streams.track_inprogress():
+            async for line in lines():
+                yield line
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(counted(), media_type=media_type, headers=headers)
+
+
+async def until_stopping(sluice: Sluice, read: Callable[[], Awaitable[bytes | None]]) -> AsyncIterator[bytes]:
+    """What `read` gives, until it gives None or Sluice stops."""
+    stop = asyncio.ensure_future(sluice.stopping.wait())
+    next_one: asyncio.Future[bytes | None] | None = None
+    try:
+        while not sluice.stopping.is_set():
+            next_one = asyncio.ensure_future(read())
+            await asyncio.wait({stop, next_one}, return_when=asyncio.FIRST_COMPLETED)
+            if not next_one.done():
+                return
+            line = next_one.result()
+            if line is None:
+                return
+            yield line
+    finally:
+        stop.cancel()
+        if next_one is not None and not next_one.done():
+            next_one.cancel()
+            await asyncio.gather(next_one, return_exceptions=True)
+
+
+def _look(session: Session, deployment: int | None, after: int) -> Batch:
+    events = since(session, after, deployment=deployment, limit=BATCH)
+    if deployment is None or len(events) == BATCH:
+        return Batch(events)
+    status = session.exec(select(Deployment.status).where(col(Deployment.id) == deployment)).first()
+    return Batch(events, ended=status is None or status in TERMINAL)

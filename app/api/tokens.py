@@ -1,0 +1,142 @@
+"""Tokens, and the one-time links by which their owners come to the dashboard."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from sqlmodel import Session, col, select
+
+from app.api import shapes
+from app.api.answers import ALWAYS, CHANGE, shows
+from app.api.bodies import Body, documented, read
+from app.api.calls import sluice_of
+from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
+from app.api.idempotency import answered, keep
+from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, claim, cursor_of, place
+from app.auth import Admin, Reader
+from app.problems import declared
+from app.sluice import Sluice
+from services.clock import rfc3339
+from services.spec import ServiceName
+from services.store.tables import Token
+from services.units import PositiveDuration
+
+router = APIRouter(tags=["tokens"])
+
+
+class TokenBody(Body):
+    """`services`: the only ones that it may change; null is all. `expires_at`, or `expires_in` seconds."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$")]
+    scope: Literal["read", "deploy", "write", "admin"]
+    services: Annotated[list[ServiceName], Field(min_length=1, max_length=100)] | None = None
+    expires_at: AwareDatetime | None = None
+    expires_in: PositiveDuration | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> TokenBody:
+        if self.expires_at is not None and self.expires_in is not None:
+            raise ValueError("give one of expires_at and expires_in")
+        if self.services is not None and self.scope == "admin":
+            raise ValueError("an admin token cannot be bound to services")
+        if self.expires_at is not None and not 1970 < self.expires_at.year < 9999:
+            raise ValueError("expires_at is out of range")
+        return self
+
+
+class NoBody(Body):
+    """Nothing, or `{}`."""
+
+
+@router.get("/tokens", responses=shows(200, shapes.Tokens, page_of(TOKEN), *ALWAYS))
+async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """Those that are not revoked, newest first; never the tokens themselves."""
+    sluice = sluice_of(request)
+    after = place(cursor, int)
+    query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(col(Token.id) < after[0])
+
+    def page(session: Session) -> dict[str, object]:
+        rows = session.exec(query).all()
+        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        return {"items": [_view(sluice, row) for row in rows[:limit]], "next": more}
+
+    return JSONResponse(await sluice.store.read(page))
+
+
+@router.post(
+    "/tokens",
+    status_code=201,
+    responses=shows(201, shapes.NewToken, NEW_TOKEN, *CHANGE, "idempotency_key_reused"),
+    openapi_extra=documented(
+        TokenBody,
+        ci={"name": "ci", "scope": "deploy", "services": ["web"]},
+        person={"name": "ada", "scope": "write", "expires_in": "168h"},
+    ),
+)
+async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> Response:
+    """The token is in this answer and nowhere else."""
+    body = await read(request, TokenBody)
+    sluice = sluice_of(request)
+    claimed = await claim(request, admin, key)
+    before = await answered(sluice, claimed)
+    if before is not None:
+        return JSONResponse({**before, "token": None}, 201)
+    row, secret = await sluice.access.create(
+        body.name, body.scope, body.services, _end(sluice, body.expires_at, body.expires_in), admin.actor
+    )
+    sluice.listeners.wake()
+    view = _view(sluice, row)
+    await keep(sluice, claimed, view)
+    return JSONResponse({**view, "token": secret}, 201, headers={"Cache-Control": "no-store"})
+
+
+@router.delete(
+    "/tokens/{id}",
+    status_code=204,
+    responses=declared(*ALWAYS, "unknown_token", "last_admin_token", also={204: {"description": "revoked, at once"}}),
+)
+async def revoke(request: Request, admin: Admin, id: Number) -> Response:
+    """Its sessions end with it."""
+    sluice = sluice_of(request)
+    await sluice.access.revoke(id, admin.actor)
+    sluice.listeners.wake()
+    return Response(status_code=204)
+
+
+@router.post(
+    "/sign-in-links",
+    status_code=201,
+    responses=shows(201, shapes.SignInLink, LINK, *CHANGE),
+    openapi_extra=documented(NoBody, required=False, empty={}),
+)
+async def sign_in_link(request: Request, reader: Reader) -> Response:
+    """Opens the dashboard once, with the caller's own scope, within half an hour."""
+    await read(request, NoBody)
+    code, expires = await sluice_of(request).access.make_link(reader.bearer.token)
+    view = {"url": f"{str(request.base_url).rstrip('/')}/ui/sign-in?code={code}", "expires_at": rfc3339(expires)}
+    return JSONResponse(view, 201, headers={"Cache-Control": "no-store"})
+
+
+def _end(sluice: Sluice, at: datetime | None, seconds: float | None) -> float | None:
+    if seconds is not None:
+        return sluice.clock.now() + seconds
+    return at.timestamp() if at is not None else None
+
+
+def _view(sluice: Sluice, row: Token) -> dict[str, object]:
+    used = sluice.access.last_used(row)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "scope": row.scope,
+        "services": row.services,
+        "created_at": rfc3339(row.created_at),
+        "expires_at": rfc3339(row.expires_at) if row.expires_at is not None else None,
+        "last_used_at": rfc3339(used) if used is not None else None,
+    }

@@ -1,0 +1,91 @@
+"""Held answers: until a deployment has come to an end, the wait ran out, or Sluice stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from sqlmodel import Session
+
+from app.problems import Problem
+from app.sluice import Sluice
+from services.rollouts.phases import TERMINAL, Status
+from services.rollouts.views import deployment_view
+from services.store.tables import Deployment
+
+AGAIN = {"Retry-After": "1"}
+_CODE = {
+    Status.ABORTED: "deployment_aborted",
+    Status.SUPERSEDED: "deployment_superseded",
+    Status.PAUSED: "deployment_paused",
+}
+_LOOK_FOR_CLIENT = 5.0
+"""Seconds between two looks whether the client is still there, while nothing happens."""
+
+
+async def accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:
+    """The answer to what made deployment `id`: 202 at once, or what api.md says of `?wait=`."""
+    headers = {"Location": f"/deployments/{id}"}
+    if not wait:
+        return JSONResponse(await shown(sluice, id), 202, headers=headers)
+    ended = await hold(request, sluice, id, wait)
+    view = await shown(sluice, id)
+    what = f"deployment {id} of {view['service']}"
+    if not ended:
+        detail = f"{what} is still {view['status']} after {wait:g} s"
+        raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"deployment": view})
+    status = Status(view["status"])
+    if status == Status.SUCCEEDED:
+        return JSONResponse(view, 200, headers=headers)
+    because = f" ({view['reason']})" if view["reason"] else ""
+    detail = f"{what} {status}{because}: {view['message']}"
+    raise Problem(_CODE.get(status, "deployment_failed"), detail, headers=headers, more={"deployment": view})
+
+
+async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bool:
+    """Has the deployment ended within so many seconds? Problem 404 when there is none, 503 when Sluice stops."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while True:
+        news = sluice.listeners.next()
+        row = await sluice.store.read(lambda session: find(session, id))
+        if has_ended(row):
+            return True
+        if sluice.stopping.is_set():
+            headers = {"Location": f"/deployments/{id}", **AGAIN}
+            raise Problem("stopping", "Sluice is stopping; ask again, with the same key if there is one", headers=headers)
+        left = until - loop.time()
+        if left <= 0 or await request.is_disconnected():
+            return False
+        await first_of(news, sluice.stopping, timeout=min(left, _LOOK_FOR_CLIENT))
+
+
+def has_ended(row: Deployment) -> bool:
+    """Terminal, or paused by its `failure_action`; a pause that somebody asked for is no end."""
+    return row.status in TERMINAL or (row.status == Status.PAUSED and row.reason not in (None, "user"))
+
+
+def find(session: Session, id: int) -> Deployment:
+    """Problem 404 when there is none."""
+    row = session.get(Deployment, id)
+    if row is None:
+        raise Problem("unknown_deployment", f"there is no deployment {id}")
+    return row
+
+
+async def shown(sluice: Sluice, id: int) -> dict[str, Any]:
+    """The deployment as it is now."""
+    frame = sluice.frame
+    return await sluice.store.read(lambda session: deployment_view(session, find(session, id), frame))
+
+
+async def first_of(*events: asyncio.Event, timeout: float) -> None:
+    """Wait until one of them is set, at most `timeout` seconds."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,42 @@
+"""Changes that were refused, kept in the audit: who tried what, and why it was not done."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import Request
+
+from services.spec import SERVICE_NAME
+from services.store.events import record
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+_TOLD = frozenset({"deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused"})
+"""How a deployment ended, told to whom waits for it: no refusal."""
+
+
+async def note_refusal(request: Request, status: int, code: str, detail: str) -> None:
+    """One event for a changing call of somebody who is known. What was only delayed (5xx) was not refused."""
+    caller = getattr(request.state, "caller", None)
+    if caller is None or request.method in SAFE or not 400 <= status < 500 or code in _TOLD:
+        return
+    sluice = request.app.state.sluice
+    name = getattr(request.state, "service", None) or request.path_params.get("name")
+    service = name if isinstance(name, str) and re.fullmatch(SERVICE_NAME, name) else None
+    path = request.url.path[:200].encode(errors="replace").decode()
+    by = caller.actor
+    await sluice.store.write(
+        lambda session: record(
+            session,
+            sluice.clock.now(),
+            "refused",
+            detail[:500].encode(errors="replace").decode(),
+            service=service,
+            data={"method": request.method, "path": path, "status": status, "code": code},
+            actor_kind=by.kind,
+            actor_name=by.name,
+            remote=by.remote,
+        )
+    )
+    sluice.listeners.wake()

@@ -1,0 +1,122 @@
+"""create_app(): wiring only. What is wired lives as long as the server does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+
+from app import problems
+from app.api import api, openapi
+from app.api.bodies import MAX_BODY
+from app.auth import Authentication
+from app.background import housekeep, stand, supervise
+from app.pages import pages
+from app.settings import Settings
+from app.sluice import Gateway, Ground, Sluice
+from app.version import VERSION
+from app.watching import Watching
+from services.access import Access
+from services.clock import SystemClock
+from services.engine.docker import DockerEngine
+from services.engine.docker_ground import DockerGround
+from services.engine.port import Engine
+from services.gateway.haproxy import Gateway as HaproxyGateway
+from services.ground.ground import Ground as DockerAndHaproxy
+from services.ground.ground import GroundSettings, StandingGateway
+from services.metrics import Metrics
+from services.rollouts.live import Live
+from services.rollouts.requests import Policy, Requests
+from services.rollouts.runner import Runner
+from services.store.db import Store
+from services.store.events import Listeners
+from services.store.open import open_store
+from services.tokens import Key, write_secret
+
+ADMIN_FILE = "admin.token"
+
+
+def create_app(
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    engine: Engine | None = None,
+    router: Gateway | None = None,
+    ground: Ground | None = None,
+    on_fatal: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The doors. Parts that are given replace the real ones; `on_fatal` is called when a background task keeps crashing."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = store or open_store(settings.data)
+        try:
+            sluice = app.state.sluice = wire(settings, opened, engine, router, ground)
+            await sluice.access.open(lambda token: _show(settings, token))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
+                tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.live, on_fatal)
+                yield
+                sluice.stopping.set()
+                tasks.cancel_scope.cancel()
+            await sluice.access.tidy()
+            await sluice.gateway.close()
+        finally:
+            opened.close()
+
+    app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False, max_body_size=2 * MAX_BODY)
+    app.include_router(api)
+    app.include_router(pages)
+    app.add_middleware(Authentication)
+    app.add_middleware(Watching)
+    problems.install(app)
+    openapi.install(app)
+    return app
+
+
+def wire(settings: Settings, store: Store, engine: Engine | None, router: Gateway | None, ground: Ground | None) -> Sluice:
+    """Every part, knowing only those that it needs."""
+    clock, listeners, live = SystemClock(), Listeners(), Live()
+    policy = Policy(settings.default_route, tuple(settings.host_roots))
+    docker = engine or DockerEngine(settings.name, settings.name, base_url=settings.docker_host)
+    gateway = router or HaproxyGateway(settings.data / "gateway")
+    runner = Runner(store, clock, docker, [gateway], listeners, live, policy)
+    return Sluice(
+        settings=settings,
+        store=store,
+        clock=clock,
+        listeners=listeners,
+        live=live,
+        engine=docker,
+        gateway=gateway,
+        ground=ground or _ground(settings, gateway),
+        requests=Requests(store, clock, docker, listeners, runner.hint, policy, live),
+        loop=runner,
+        access=Access(store, clock, Key.of(settings.data)),
+        metrics=Metrics(),
+    )
+
+
+def _ground(settings: Settings, gateway: StandingGateway) -> Ground:
+    wanted = GroundSettings(
+        data=settings.data,
+        gateway_image=settings.gateway_image,
+        subnet=settings.subnet,
+        gateway_port=settings.gateway_port,
+        maxconn=settings.maxconn,
+        max_body=settings.max_body_size,
+        trusted_proxies=tuple(settings.trusted_proxies),
+        log_all=settings.gateway_log_all,
+    )
+    return DockerAndHaproxy(DockerGround(settings.name, base_url=settings.docker_host), gateway, wanted)
+
+
+def _show(settings: Settings, token: str) -> None:
+    """The first token: to its file, and once to whoever watches the start."""
+    path = settings.data / ADMIN_FILE
+    write_secret(path, f"{token}\n".encode())
+    sys.stderr.write(f"sluice: the admin token, shown this once and kept in {path}: {token}\n")
+    sys.stderr.flush()

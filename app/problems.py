@@ -1,0 +1,189 @@
+"""Errors as RFC 9457 problems: the codes there are, how each is answered, and how routes declare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.audit import note_refusal
+from services.engine.port import EngineError
+from services.rollouts.phases import NotInThatState
+from services.rollouts.refusal import FieldError, Refusal
+from services.store.refusal import StoreError
+
+log = structlog.get_logger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+CODES: dict[str, tuple[int, str]] = {
+    "bad_request": (400, "the request cannot be understood"),
+    "unauthenticated": (401, "a token is needed: Authorization: Bearer sl_…"),
+    "insufficient_scope": (403, 'this needs the scope "write"; the token "ci" has "deploy"'),
+    "cross_site": (403, "a page of another site asked for this"),
+    "not_found": (404, "there is nothing here"),
+    "unknown_service": (404, 'there is no service "web"'),
+    "unknown_deployment": (404, "there is no deployment 17"),
+    "unknown_instance": (404, 'there is no instance "web-r4-1"'),
+    "revision_not_found": (404, "web has no revision 3"),
+    "unknown_token": (404, "there is no token 3"),
+    "logs_gone": (410, "the container of web-r4-1 has gone, and its log with it"),
+    "method_not_allowed": (405, "GET, HEAD"),
+    "deployment_failed": (409, "deployment 17 of web rolled_back (unhealthy_instance): web-r4-1 answered 500"),
+    "deployment_aborted": (409, "deployment 17 of web aborted (user)"),
+    "deployment_superseded": (409, "deployment 17 of web superseded (newer_revision): deployment 18 took over"),
+    "deployment_paused": (409, "deployment 17 of web paused (unhealthy_instance): resume or abort"),
+    "deployment_in_progress": (409, "deployment 16 of web is progressing, and on_conflict is reject"),
+    "revision_conflict": (409, "expected revision 3, but web is at revision 4"),
+    "not_in_that_state": (409, "the deployment is succeeded: pause is not possible now; allowed: nothing"),
+    "never_deployed": (409, 'no deployment of "web" has succeeded yet: deploy it first'),
+    "no_rollback_target": (409, "no earlier revision of web has served"),
+    "last_admin_token": (409, '"admin" is the last admin token: make another one first'),
+    "too_large": (413, "the body is larger than 1048576 bytes"),
+    "invalid": (422, "replicas: must be a whole number"),
+    "invalid_spec": (422, 'replcas: is not a field that Sluice knows; did you mean "replicas"?'),
+    "unknown_revision": (422, "revision 3 of web cannot be gone back to; those that served and are kept: 4, 2"),
+    "idempotency_key_reused": (422, "this Idempotency-Key was used for another request"),
+    "internal": (500, "something went wrong inside; it is in Sluice's log"),
+    "engine_error": (502, "the engine refused: …"),
+    "engine_unavailable": (503, "the engine does not answer"),
+    "not_ready": (503, "gateway: no answer"),
+    "stopping": (503, "Sluice is stopping; ask again"),
+    "wait_timeout": (504, "deployment 17 of web is still progressing after 50 s"),
+}
+"""Code → status, and an example of `detail` for the documentation."""
+
+CODE_OF_STATUS = {
+    400: "bad_request", 401: "unauthenticated", 403: "insufficient_scope", 404: "not_found", 405: "method_not_allowed",
+    413: "too_large", 422: "invalid",
+}  # fmt: skip
+
+
+class FieldProblem(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    message: str
+
+
+class ProblemShape(BaseModel):
+    """RFC 9457, as application/problem+json."""
+
+    type: str = Field(description="urn:sluice:problem:<code>")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="a stable word for machines")
+    errors: list[FieldProblem] | None = Field(default=None, description="the fields that are wrong; on 422")
+    deployment: dict[str, Any] | None = Field(default=None, description="the deployment, where a held answer tells of one")
+
+
+@dataclass
+class Problem(Exception):
+    """An answer that is an error: `code` is one of CODES; `more` are further members of the body."""
+
+    code: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return self.detail
+
+    def body(self) -> dict[str, Any]:
+        status = self.status or CODES[self.code][0]
+        shown: dict[str, Any] = {
+            "type": f"urn:sluice:problem:{self.code}",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+        if self.errors:
+            shown["errors"] = [{"field": error.field, "message": error.message} for error in self.errors]
+        return {**shown, **self.more}
+
+    def response(self) -> Response:
+        status = self.status or CODES[self.code][0]
+        return JSONResponse(self.body(), status, headers=dict(self.headers), media_type=MEDIA_TYPE)
+
+
+def declared(*codes: str, also: Mapping[int | str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with these codes, each with an example; `also`: its other answers."""
+    answers: dict[int | str, dict[str, Any]] = dict(also or {})
+    for code in sorted(codes, key=lambda code: CODES[code][0]):
+        status, detail = CODES[code]
+        example = Problem(code, detail, [FieldError("replicas", "must be a whole number")] if status == 422 else ())
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}
+        answer = answers.setdefault(status, {"description": HTTPStatus(status).phrase, "content": content})
+        answer["content"][MEDIA_TYPE]["examples"][code] = {"value": example.body()}
+    return answers
+
+
+def invalid(field: str, message: str) -> Problem:
+    """422 for one field."""
+    return Problem("invalid", f"{field}: {message}"[:1000], [FieldError(field, message)])
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The sentence for a name that is not known, with the nearest one that is."""
+    near = get_close_matches(name[:100], known, n=1, cutoff=0.6)
+    return "is not a field that Sluice knows" + (f'; did you mean "{near[0]}"?' if near else "")
+
+
+def install(app: FastAPI) -> None:
+    """Every error that a route can end in becomes a problem, and is noted in the audit when it refused a change."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        problem = as_problem(error)
+        await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)
+        return problem.response()
+
+    async def crash(request: Request, error: Exception) -> Response:
+        log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
+        return Problem("internal", "something went wrong inside; it is in Sluice's log").response()
+
+    for kind in (Problem, Refusal, NotInThatState, RequestValidationError, HTTPException, EngineError, StoreError):
+        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(Exception, crash)
+
+
+def as_problem(error: Exception) -> Problem:
+    """Whatever was raised, as what is answered."""
+    match error:
+        case Problem():
+            return error
+        case Refusal():
+            return Problem(error.code, error.detail, error.errors, status=error.status)
+        case NotInThatState():
+            return Problem("not_in_that_state", str(error))
+        case RequestValidationError():
+            errors = [FieldError(_field(found), _message(found)) for found in error.errors()]
+            return Problem("invalid", "; ".join(f"{wrong.field}: {wrong.message}" for wrong in errors)[:1000], errors)
+        case EngineError():
+            code = "engine_unavailable" if error.transient else "engine_error"
+            return Problem(code, str(error)[:1000], headers={"Retry-After": "5"} if error.transient else {})
+        case HTTPException():
+            code = CODE_OF_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
+            detail = {404: "there is nothing here", 413: "the body is too large"}.get(error.status_code, str(error.detail))
+            return Problem(code, detail, headers=dict(error.headers or {}), status=error.status_code)
+    return Problem("internal", "something went wrong inside; it is in Sluice's log")
+
+
+def _field(found: Mapping[str, Any]) -> str:
+    """`wait`, `Idempotency-Key`, `id`: without where it stood."""
+    return ".".join(str(part)[:100] for part in found["loc"][1:]) or str(found["loc"][0])
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    return str(found["msg"]).removeprefix("Value error, ")[:500]

@@ -1,0 +1,96 @@
+"""The server's process: one port, a graceful stop that no open stream holds up, an exit code that says how it ended."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from app import logs
+from app.main import create_app
+from app.settings import Settings
+from app.version import VERSION
+from services.store.open import open_store
+from services.store.refusal import StoreError
+
+log = structlog.get_logger(__name__)
+REFUSED, CRASHED = 1, 70
+GRACE = 10
+"""Seconds that requests in hand have to end after the stop began."""
+
+
+class Server(uvicorn.Server):
+    """Tells streams and held answers to end before it waits for connections; uvicorn alone would wait for them for ever."""
+
+    exit_code = 0
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        app: FastAPI = self.config.app  # type: ignore[assignment]
+        if hasattr(app.state, "sluice"):
+            app.state.sluice.stopping.set()
+        await super().shutdown(sockets)
+
+    def crash(self) -> None:
+        """A task that cannot be done without keeps crashing: stop, with the exit code that says so."""
+        self.exit_code = CRASHED
+        self.should_exit = True
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT. Returns the process's exit code: 0, 1 when it would not start, 70 after crashes."""
+    logs.configure(settings)
+    try:
+        listening = _listen(settings)
+        store = open_store(settings.data)
+    except (StoreError, OSError) as error:
+        return _refuse(str(error))
+    holder: list[Server] = []
+    app = create_app(settings, store=store, on_fatal=lambda: holder[0].crash())
+    server = server_of(app, settings)
+    holder.append(server)
+    log.info(
+        "serving", version=VERSION, url=f"http://{settings.host}:{settings.port}", data=str(settings.data), run=store.run
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # uvicorn raises them once more when it has stopped: that is no failure
+    server.run(sockets=[listening])
+    return server.exit_code if server.started else REFUSED
+
+
+def server_of(app: FastAPI, settings: Settings) -> Server:
+    """A server that is not started yet."""
+    trusted = list(settings.trusted_proxies)
+    return Server(
+        uvicorn.Config(
+            app,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(trusted),
+            forwarded_allow_ips=trusted,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        why = f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}"
+        raise StoreError(f"{why}; set SLUICE_PORT (or SLUICE_HOST) to another") from error
+    return listening
+
+
+def _refuse(why: str) -> int:
+    sys.stderr.write(f"sluice: {why}\n")
+    return REFUSED
