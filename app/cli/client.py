@@ -77,12 +77,13 @@ class Client:
 
     async def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """Ask once, whatever happens on the way: the Idempotency-Key makes a lost answer's repetition harmless."""
-        sent = {"Idempotency-Key": f"cli-{uuid.uuid4()}", **(headers or {})}
+        sent = {**_own_key(), **(headers or {})}
         return await self.patiently(lambda: self._answer("POST", path, json={} if body is None else body, headers=sent))
 
     async def delete(self, path: str) -> Any:
-        """DELETE; the answer's document, None when it has none."""
-        return await self.patiently(lambda: self._answer("DELETE", path))
+        """Likewise; the answer's document, None when it has none."""
+        sent = _own_key()
+        return await self.patiently(lambda: self._answer("DELETE", path, headers=sent))
 
     @asynccontextmanager
     async def stream(
@@ -157,6 +158,10 @@ class Client:
         if not problem:
             raise _stranger(self.place.url, response)
         raise refused(response.status_code, problem)
+
+
+def _own_key() -> dict[str, str]:
+    return {"Idempotency-Key": f"cli-{uuid.uuid4()}"}
 
 
 def _away(error: httpx.TransportError) -> Away:

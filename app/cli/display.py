@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from app.cli.events import Event
-from app.cli.narration import Document, in_flight, narrate, still
+from app.cli.narration import GONE, Document, in_flight, narrate, still
 from app.cli.output import Output, clean
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _STYLES = {
     "failed": "red",
     "stopped": "dim",
 }
-_GONE = ("stopped", "failed")
 
 
 class Display(Protocol):
@@ -116,7 +115,7 @@ class LiveDisplay:
 def ordered(deployment: Document) -> list[Document]:
     """New instances first, then the old ones; within each by slot; those long gone are left out."""
     instances = deployment.get("instances") or []
-    return sorted(instances, key=lambda i: (-(i.get("revision") or 0), i["status"] in _GONE, i.get("slot") or 0, i["id"]))
+    return sorted(instances, key=lambda i: (-(i.get("revision") or 0), i["status"] in GONE, i.get("slot") or 0, i["id"]))
 
 
 def _instance(instance: Document) -> RenderableType:

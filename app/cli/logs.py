@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 
 from app.cli.client import Away
-from app.cli.narration import Document
+from app.cli.narration import GONE, Document
 from app.cli.trouble import USAGE, Trouble, usage
 from app.cli.verb import Desk, verb
 
-_GONE = ("stopped", "failed", "creating")
 _LOOK_EVERY = 1.0
 _REST = 1000
 """The most lines that are caught up on, of an instance that came while following or after a stream broke off."""
@@ -37,15 +36,14 @@ async def logs(
     """Show logs. An instance that has gone still shows the end of its log when it failed."""
     moment = _moment(since)
     instances, service = await _find(desk, target)
-    shown = instances if service is None else [i for i in instances if i["status"] not in _GONE] or instances[:1]
-    if not shown:
-        raise Trouble(f"{target} has no instance", "`sluice ps --all` lists those that have gone as well.")
+    if not instances and not follow:
+        raise Trouble(f"{target} has no instance", "`sluice ps --all` lists those that have gone; their logs are by id.")
     writer = _Writer(desk, many=service is not None)
     if not follow:
-        for instance in shown:
+        for instance in instances:
             await _print(desk, writer, instance, tail, moment, follow=False)
         return
-    await _follow(desk, writer, shown, service, tail, moment)
+    await _follow(desk, writer, instances, service, tail, moment)
 
 
 class _Writer:
@@ -72,7 +70,13 @@ async def _find(desk: Desk, target: str) -> tuple[list[Document], str | None]:
         if trouble.exit_code != USAGE or "-r" not in target:
             raise
         return [await desk.client.get(f"/instances/{target}")], None
-    return await desk.client.get_all("/instances", most=200, service=target), target
+    return await _living(desk, target), target
+
+
+async def _living(desk: Desk, service: str) -> list[Document]:
+    """Those that have a container; a failed one may."""
+    found: list[Document] = await desk.client.get_all("/instances", service=service)
+    return [instance for instance in found if instance["status"] != "creating"]
 
 
 async def _follow(
@@ -89,12 +93,11 @@ async def _follow(
             if service is None:
                 return
             await asyncio.sleep(_LOOK_EVERY)
-            now: list[Document] = await desk.client.get_all("/instances", most=200, service=service)
-            instances = [instance for instance in now if instance["status"] not in _GONE]
+            instances = await _living(desk, service)
 
 
 async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, moment: str | None, *, follow: bool) -> None:
-    """One instance's lines; of one whose container is gone, what was kept of them. Following ends with the instance."""
+    """One instance's lines; of one that failed and is gone, what Sluice kept. Following ends with the instance."""
     name = instance["id"]
     newest = moment
 
@@ -111,7 +114,7 @@ async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, mom
             # a stream ends with its container, but also when Sluice is restarted: then it is taken up where it was
             with contextlib.suppress(Away):
                 await read()
-            if (await desk.client.get(f"/instances/{name}"))["status"] in _GONE:
+            if (await desk.client.get(f"/instances/{name}"))["status"] in GONE:
                 return
             tail = _REST
             await asyncio.sleep(_LOOK_EVERY)
@@ -119,14 +122,7 @@ async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, mom
     except Trouble as trouble:
         if trouble.document.get("code") != "logs_gone":
             raise
-        await _print_kept(desk, writer, name, tail)
-
-
-async def _print_kept(desk: Desk, writer: _Writer, name: str, tail: int) -> None:
-    kept = (await desk.client.get(f"/instances/{name}")).get("log_tail") or ""
-    for line in kept.splitlines()[-tail:] if tail else []:
-        writer.write(name, line)
-    desk.out.say(f"{name} has gone; " + ("this was kept of its log." if kept else "no log of it was kept."))
+        desk.out.say(f"{name} has gone, and its log with it.")
 
 
 def _moment(since: str | None) -> str | None:

@@ -8,13 +8,14 @@ import typer
 
 from app.cli.act import find_deployment
 from app.cli.follow import finish, follow
-from app.cli.narration import ago, took
+from app.cli.narration import GONE, ago, took
 from app.cli.output import columns, pairs
 from app.cli.sheets import deployment_sheet, instances_sheet, plain, service_sheet, services_sheet
 from app.cli.trouble import NOT_SUCCEEDED, usage
 from app.cli.verb import Desk, verb
 
-_GONE = ("stopped", "failed")
+_MOST_GONE = 200
+"""How many of those that have gone are shown, in each state."""
 
 
 @verb
@@ -26,10 +27,17 @@ async def ps(
     ] = False,
 ) -> None:
     """List services and their instances."""
-    services = [await desk.client.get(f"/services/{service}")] if service else await desk.client.get_all("/services")
-    services = [item for item in services if every or item["status"] != "removed"]
-    instances = await desk.client.get_all("/instances", most=None if every else 1000, service=service)
-    instances = [item for item in instances if every or item["status"] not in _GONE]
+    if service:
+        services = [await desk.client.get(f"/services/{service}")]
+    else:
+        services = await desk.client.get_all("/services", removed=every or None)
+    instances = await desk.client.get_all("/instances", service=service)
+    if every:
+        known = {instance["id"] for instance in instances}
+        for state in GONE:
+            gone = await desk.client.get_all("/instances", most=_MOST_GONE, service=service, status=state)
+            instances += [instance for instance in gone if instance["id"] not in known]
+    services.sort(key=lambda item: str(item["name"]))
     instances.sort(key=lambda item: (item["service"], item.get("revision") or 0, item.get("slot") or 0))
     document = {"services": services, "instances": instances}
     if not services:

@@ -12,6 +12,8 @@ from app.cli.trouble import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED
 
 Document = dict[str, Any]
 TERMINAL = frozenset({"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"})
+GONE = ("stopped", "failed")
+"""An instance's statuses in which nothing runs any more."""
 TAIL_LINES = 20
 _TOLD = frozenset({"starting", "ready", "serving", "draining", "stopping", "stopped", "failed"})
 _ENDINGS = {

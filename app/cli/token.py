@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.narration import ago
+from app.cli.narration import Document, ago
 from app.cli.output import columns
 from app.cli.verb import Desk, verb
 
@@ -27,9 +27,17 @@ async def create(
     desk: Desk,
     name: Annotated[str, typer.Argument(help="Whose it is, such as ci; shown in the history.", show_default=False)],
     scope: Annotated[Scope, typer.Option(help="What it may do; each includes those before it.")] = Scope.DEPLOY,
+    service: Annotated[list[str] | None, typer.Option(help="The only one that it may change; again for more.")] = None,
+    expires_in: Annotated[str | None, typer.Option(metavar="SPAN", help="Such as 12h or 90d.", show_default=False)] = None,
 ) -> None:
     """Make a token. It is shown this once."""
-    made = await desk.client.post("/tokens", {"name": name, "scope": scope.value})
+    body: dict[str, object] = {"name": name, "scope": scope.value}
+    if service:
+        body["services"] = service
+    if expires_in:
+        days = expires_in.removesuffix("d")
+        body["expires_in"] = int(days) * 86400 if days.isdecimal() and days != expires_in else expires_in
+    made = await desk.client.post("/tokens", body)
     desk.out.say(f"Token {made['id']}, {name}, may {scope.value}. It is not shown again:")
     desk.out.result(made, made["token"])
 
@@ -39,11 +47,8 @@ async def create(
 async def list_tokens(desk: Desk) -> None:
     """List the tokens, without their secrets."""
     tokens = await desk.client.get_all("/tokens")
-    rows = [
-        (t["id"], t["name"], t["scope"], ago(t.get("created_at")), ago(t.get("last_used_at")), ago(t.get("revoked_at")))
-        for t in tokens
-    ]
-    text = columns(("ID", "NAME", "SCOPE", "AGE", "LAST USED", "REVOKED"), rows)
+    titles = ("ID", "NAME", "SCOPE", "SERVICES", "AGE", "LAST USED", "EXPIRES")
+    text = columns(titles, [_row(token) for token in tokens])
     desk.out.result(tokens, text, "\n".join(str(t["id"]) for t in tokens))
 
 
@@ -53,3 +58,17 @@ async def revoke(desk: Desk, number: Annotated[int, typer.Argument(metavar="ID",
     """Make a token worthless at once."""
     answer = await desk.client.delete(f"/tokens/{number}")
     desk.out.result(answer or {"id": number, "revoked": True}, f"Token {number} is revoked.", str(number))
+
+
+def _row(token: Document) -> list[object]:
+    services = ", ".join(token.get("services") or []) or "all"
+    used = ago(token.get("last_used_at"))
+    return [
+        token["id"],
+        token["name"],
+        token["scope"],
+        services,
+        ago(token.get("created_at")),
+        f"{used} ago" if used else "never",
+        token.get("expires_at") or "never",
+    ]

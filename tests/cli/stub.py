@@ -391,8 +391,11 @@ def _service(_handler: Any, stub: Stub, _request: Request, name: str) -> Answer:
 
 
 def _instances(_handler: Any, stub: Stub, request: Request) -> Answer:
-    service = request.query.get("service")
-    return 200, page([i for i in stub.instances.values() if service in (None, i["service"])], request)
+    service, status = request.query.get("service"), request.query.get("status")
+    found = [i for i in stub.instances.values() if service in (None, i["service"])]
+    gone = ("stopped", "failed")
+    shown = [i for i in found if i["status"] == status] if status else [i for i in found if i["status"] not in gone]
+    return 200, page(shown, request)
 
 
 def _instance(_handler: Any, stub: Stub, _request: Request, name: str) -> Answer:
@@ -403,7 +406,7 @@ def _instance(_handler: Any, stub: Stub, _request: Request, name: str) -> Answer
 
 def _logs(handler: Any, stub: Stub, request: Request, name: str) -> Answer:
     tail = int(request.query["tail"])
-    if stub.instances[name]["status"] in ("failed", "stopped"):
+    if name not in stub.logs:
         return 410, problem(410, "logs_gone", f"the container of {name} has gone, and its log with it")
     handler.begin_stream("text/plain")
     for line in stub.logs.get(name, [])[-tail:]:
