@@ -18,7 +18,7 @@ import httpx
 from bench.engine import EngineFault, docker, remove_all
 
 READY_WITHIN = 60.0
-ADMIN_FILE = "admin-token"
+ADMIN_FILE = "admin.token"
 
 
 class Sluice:
