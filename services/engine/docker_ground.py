@@ -58,7 +58,7 @@ class DockerGround:
         words = "no free subnet was found"
         for candidate in candidates:
             try:
-                self._create_network(client, candidate)
+                made = self._create_network(client, candidate)
             except APIError as error:
                 words = str(error.explanation)
                 if error.status_code == 409 and (there := self._network(client)):
@@ -66,13 +66,22 @@ class DockerGround:
                 if not any(sign in words.lower() for sign in _OVERLAPS):
                     raise
             else:
-                return Footing(str(candidate), str(next(candidate.hosts())))
+                return self._settle_network(client, made, wanted)
         raise EngineError(f'The network "{self.name}" cannot be made: {words}. SLUICE_SUBNET says which subnet to use')
 
     def _network(self, client: docker.APIClient) -> Mapping[str, Any] | None:
-        """The one network of this very name; the engine's own filter finds parts of names as well."""
+        """The network of this very name, the oldest; the engine's own filter finds parts of names as well."""
         found = [network for network in client.networks(names=[self.name]) if network["Name"] == self.name]
-        return found[0] if found else None
+        return min(found, key=lambda network: (network["Created"], network["Id"]), default=None)
+
+    def _settle_network(self, client: docker.APIClient, made: str, wanted: IPv4Network | None) -> Footing:
+        """Old engines let two that ask at the same moment make a network each: the older one stays."""
+        oldest = self._network(client)
+        if oldest is None:
+            raise EngineError(f'The network "{self.name}" went away while it was made', transient=True)
+        if oldest["Id"] != made:
+            client.remove_network(made)
+        return self._adopt_network(oldest, wanted)
 
     def _adopt_network(self, there: Mapping[str, Any], wanted: IPv4Network | None) -> Footing:
         called = f'A network called "{self.name}"'
@@ -91,15 +100,16 @@ class DockerGround:
             )
         return Footing(pools[0]["Subnet"], pools[0]["Gateway"].partition("/")[0])
 
-    def _create_network(self, client: docker.APIClient, subnet: IPv4Network) -> None:
+    def _create_network(self, client: docker.APIClient, subnet: IPv4Network) -> str:
         pool = IPAMPool(subnet=str(subnet), gateway=str(next(subnet.hosts())), iprange=str(automatic_part(subnet)))
-        client.create_network(
+        created = client.create_network(
             self.name,
             driver="bridge",
             ipam=IPAMConfig(pool_configs=[pool]),
             check_duplicate=True,
             labels={NAME: self.name},
         )
+        return str(created["Id"])
 
     def _make_gateway(self, client: docker.APIClient, spec: GatewaySpec) -> GatewayView:
         image = self._image(client, spec.image)
@@ -112,8 +122,9 @@ class DockerGround:
                     "Stop it, put SLUICE_DATA right, or choose another SLUICE_NAME"
                 )
             return _view(there, body)
-        if there is not None and _view(there, body).outdated:
-            client.remove_container(there["Id"], v=True, force=True)  # force: one that keeps failing is "restarting"
+        if there is not None and (_view(there, body).outdated or there["State"].get("Restarting")):
+            # One that keeps failing would be started again after ever longer pauses only.
+            client.remove_container(there["Id"], v=True, force=True)
             there = None
         if there is None:
             create: Any = client.create_container_from_config
