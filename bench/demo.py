@@ -39,7 +39,7 @@ class Spoilt(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One change: `ask` is method-less, a POST of `body` to `path`. `status`: how its deployment must end."""
+    """One change: `body` is posted to `path`. `status`: how its deployment must end."""
 
     title: str
     path: str
@@ -53,7 +53,6 @@ STEPS = (
     Step("scale out to 5", f"/services/{SERVICE}/scale", {"replicas": 5}),
     Step("scale in to 3", f"/services/{SERVICE}/scale", {"replicas": INSTANCES}),
     Step("restart", f"/services/{SERVICE}/restart", {}),
-    Step("rollback", f"/services/{SERVICE}/rollback", {}),
 )
 
 
@@ -115,7 +114,8 @@ class Show:
     async def run(self) -> Ledger:
         """Every step, under load. Raises Spoilt when one does not end as it must."""
         with self._console.status("") as line:
-            await self._step(line, Step("first version", "/deployments", self._first()))
+            first = await self._step(line, Step("first version", "/deployments", self._first()))
+            rollback = Step("rollback", f"/services/{SERVICE}/rollback", {"to_revision": first["revision"]})
             service = await self._api.get(f"/services/{SERVICE}")
             if not service.get("url"):
                 raise Spoilt("the service has no public address; SLUICE_DEFAULT_ROUTE must be /{name} for the demo")
@@ -123,7 +123,7 @@ class Show:
                 self._doing, self._news = "steady load", ""
                 await asyncio.sleep(STEADY)
                 self._done("steady load", "")
-                for step in STEPS:
+                for step in (*STEPS, rollback):
                     load.mark(step.title)
                     before = await self._serving()
                     await self._step(line, step)
@@ -144,7 +144,7 @@ class Show:
             "note": "make demo",
         }
 
-    async def _step(self, line: Status, step: Step) -> None:
+    async def _step(self, line: Status, step: Step) -> dict[str, Any]:
         def told(news: str) -> None:
             self._news = news
             self._show(line)
@@ -157,6 +157,7 @@ class Show:
         if ended["status"] != step.status:
             raise Spoilt(f"{step.title}: {ended['status']}, {ended['reason']}: {ended['message']}")
         self._done(step.title, f"{self.seconds[step.title]:.1f} s  {ended['message'] or ''}")
+        return ended
 
     async def _serving(self) -> set[str]:
         instances = await self._api.get("/instances", service=SERVICE)
