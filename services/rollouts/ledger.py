@@ -136,9 +136,11 @@ class Ledger:
         self.tell(session, "warning", message, deployment=deployment, data={"code": code})
 
     def instance(
-        self, session: Session, row: Instance, status: str, message: str, deployment: int | None, **changes: Any
-    ) -> None:
-        """Write an instance's next status with its event. One that failed stays `failed`, whatever else happens to it."""
+        self, session: Session, row: Instance, status: str, message: str, deployment: int | None, *,
+        event: str | None = None, **changes: Any,
+    ) -> None:  # fmt: skip
+        """Write an instance's next status with its event, `instance_<status>` unless it is named. One that failed stays
+        `failed`, whatever else happens to it."""
         for name, value in changes.items():
             setattr(row, name, value)
         if row.status != "failed":
@@ -146,7 +148,7 @@ class Ledger:
         session.add(row)
         self.writes += 1
         record(
-            session, self.clock.now(), f"instance_{status}", message, deployment=deployment, service=row.service,
+            session, self.clock.now(), event or f"instance_{status}", message, deployment=deployment, service=row.service,
             instance=row.id, data={"revision": row.revision, "slot": row.slot, "status": row.status},
         )  # fmt: skip
 

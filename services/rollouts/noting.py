@@ -83,6 +83,6 @@ def _note_death(session: Session, ledger: Ledger, row: Instance, container: Cont
     how = " (out of memory)" if container.oom_killed else ""
     text = f"{row.id} exited with code {container.exit_code}{how}"
     ledger.instance(
-        session, row, row.status, text, deployment,
+        session, row, row.status, text, deployment, event="instance_exited",
         container_id=container.container_id, exit_code=container.exit_code, oom_killed=container.oom_killed, ready_at=None,
     )  # fmt: skip
