@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from app.cli.events import Event
-from app.cli.narration import GONE, Document, in_flight, narrate, still
+from app.cli.narration import GONE, Document, in_flight, last_words, narrate, still
 from app.cli.output import Output, clean
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 QUIET_FOR = 15.0
+_NOT_TO_BE_MISSED = ("instance_failed", "warning", "paused", "rolling_back")
 _STYLES = {
     "serving": "green",
     "ready": "cyan",
@@ -46,6 +47,7 @@ class PlainDisplay:
     def __init__(self, out: Output) -> None:
         self._out = out
         self._spoke = time.monotonic()
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +57,7 @@ class PlainDisplay:
     ) -> None: ...
 
     def update(self, deployment: Document, events: Sequence[Event]) -> None:
-        lines = [line for event in events for line in narrate(event, deployment)]
+        lines = [line for event in events if (line := narrate(event, deployment))] + last_words(deployment, self._told)
         if not lines and time.monotonic() - self._spoke > QUIET_FOR:
             lines = [still(deployment)]
         for line in lines:
@@ -74,6 +76,7 @@ class LiveDisplay:
         self._live: Live | None = None
         self._begun = time.monotonic()
         self._deployment: Document | None = None
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         # a terminal alone needs them, and they take a tenth of a second to load
@@ -91,9 +94,11 @@ class LiveDisplay:
     def update(self, deployment: Document, events: Sequence[Event]) -> None:
         self._deployment = deployment
         for event in events:
-            if event.type in ("instance_failed", "warning", "paused", "rolling_back"):
-                for line in narrate(event, deployment):
-                    self._out.say(line, "red" if event.type == "instance_failed" else "yellow")
+            line = narrate(event, deployment) if event.type in _NOT_TO_BE_MISSED else None
+            if line:
+                self._out.say(line, "red" if event.type == "instance_failed" else "yellow")
+        for line in last_words(deployment, self._told):
+            self._out.say(line)
 
     def away(self, why: str | None) -> None:
         self._out.say(_away(why), "yellow")

@@ -10,10 +10,11 @@ from app.cli.act import find_deployment
 from app.cli.follow import finish, follow
 from app.cli.narration import GONE, ago, took
 from app.cli.output import columns, pairs
-from app.cli.sheets import deployment_sheet, instances_sheet, plain, service_sheet, services_sheet
+from app.cli.sheets import deployment_sheet, instances_sheet, part, service_sheet, services_sheet
 from app.cli.trouble import NOT_SUCCEEDED, usage
 from app.cli.verb import Desk, verb
 
+_PARTS = ("engine", "gateway", "store", "sluice", "store_behind_engine")
 _MOST_GONE = 200
 """How many of those that have gone are shown, in each state."""
 
@@ -103,9 +104,9 @@ async def _sluice(desk: Desk) -> int:
         for state in ("pending", "progressing", "paused", "rolling_back")
         for deployment in await desk.client.get_all("/deployments", most=50, status=state)
     ]
-    fine = ready.get("status") in ("ready", "ok") or ready.get("ready") is True
+    fine = ready.get("status") == "ready"
     facts = [("sluice", f"{about.get('version')} at {desk.client.place.url}"), ("status", "ready" if fine else "not ready")]
-    facts += [(name, plain(value)) for name, value in ready.items() if name not in ("status", "ready", "title", "type")]
+    facts += [(name.replace("_", " "), part(ready.get(name))) for name in _PARTS if ready.get(name)]
     text = pairs(facts)
     if running:
         rows = [(d["id"], d["service"], d["kind"], d["status"], d.get("message")) for d in running]

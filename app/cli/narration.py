@@ -15,7 +15,8 @@ TERMINAL = frozenset({"succeeded", "failed", "rolled_back", "aborted", "rollback
 GONE = ("stopped", "failed")
 """An instance's statuses in which nothing runs any more."""
 TAIL_LINES = 20
-_TOLD = frozenset({"starting", "ready", "serving", "draining", "stopping", "stopped", "failed"})
+_COUNTED = frozenset({"created", "pending", "progressing", "progress", "instance_creating"})
+"""Events that tell what the answer to the request, or the instances' own events, have told."""
 _ENDINGS = {
     "rolled_back": "failed and was rolled back",
     "failed": "failed",
@@ -43,21 +44,35 @@ def paused_by_failure(deployment: Document) -> bool:
     return deployment["status"] == "paused" and deployment.get("reason") not in (None, "user")
 
 
-def narrate(event: Event, deployment: Document) -> list[str]:
-    """The lines that tell `event`; `deployment` is the present state, which knows details. Counts alone are not told."""
-    when = _elapsed(deployment.get("created_at"), event.at)
-    if event.instance and event.type.removeprefix("instance_") in _TOLD:
-        instance = find_instance(deployment, event.instance)
-        line = f"{when}  {event.instance}  {event.type.removeprefix('instance_')}{_detail(event, instance)}"
-        return [line, *_failure(instance)] if event.type == "instance_failed" else [line]
-    if event.type == "warning":
-        return [f"{when}  warning: {clean(event.message)}"]
-    if event.type in ("paused", "rolling_back"):
-        return [f"{when}  {event.type.replace('_', ' ')}: {clean(event.message)}"]
-    known = (
-        event.type in TERMINAL or event.type in ("progress", "pending", "progressing") or event.type.startswith("instance_")
-    )
-    return [] if known or not event.message else [f"{when}  {clean(event.message)}"]
+def narrate(event: Event, deployment: Document) -> str | None:
+    """The line that tells `event`, if it is worth one. `deployment` is the present state, which knows what is in flight."""
+    if event.type in TERMINAL or event.type in _COUNTED:
+        return None
+    when, words = _elapsed(deployment.get("created_at"), event.at), clean(event.message)
+    if event.instance is None:
+        kind = event.type.replace("_", " ")
+        return (
+            f"{when}  {kind}: {words}" if event.type in ("warning", "paused", "rolling_back") else f"{when}  {words or kind}"
+        )
+    status = event.type.removeprefix("instance_")
+    words = words.removeprefix(event.instance).lstrip(": ") or status
+    if status == "failed" and words != status:
+        words = f"failed: {words}"
+    if status == "draining":
+        words += "".join(f", {in_flight(i)}" for i in deployment.get("instances") or [] if i["id"] == event.instance)
+    return f"{when}  {event.instance}  {words}"
+
+
+def last_words(deployment: Document, told: set[str]) -> list[str]:
+    """The end of the log of each failed instance that is not among those `told`, which grows by them."""
+    lines = []
+    for instance in deployment.get("instances") or []:
+        tail = clean(instance.get("log_tail") or "").strip()
+        if instance["status"] == "failed" and tail and instance["id"] not in told:
+            told.add(instance["id"])
+            lines += [f"         {instance['id']}  the end of its log:"]
+            lines += [f"         | {line}" for line in tail.split("\n")[-TAIL_LINES:]]
+    return lines
 
 
 def still(deployment: Document) -> str:
@@ -76,10 +91,6 @@ def in_flight(instance: Document) -> str:
     """Such as `2 requests in flight`."""
     count = instance.get("in_flight") or 0
     return f"{count} request{'' if count == 1 else 's'} in flight"
-
-
-def find_instance(deployment: Document, name: str) -> Document | None:
-    return next((instance for instance in deployment.get("instances") or [] if instance["id"] == name), None)
 
 
 def end_of(deployment: Document, url: str | None = None) -> End:
@@ -150,22 +161,6 @@ def _after_failure(deployment: Document) -> str:
         return f"Do it again with `sluice retry {number}`."
     look = f"`sluice status {number}` shows each instance with the end of its log"
     return f"{look}; when it is mended, deploy again or `sluice retry {number}`."
-
-
-def _detail(event: Event, instance: Document | None) -> str:
-    if event.type == "instance_draining" and instance is not None and instance["status"] == "draining":
-        return f", {in_flight(instance)}"
-    if event.type == "instance_failed":
-        return f": {clean(event.message)}" if event.message else ""
-    if event.type == "instance_stopped" and "kill" in event.message.lower():
-        return f": {clean(event.message)}"
-    return ""
-
-
-def _failure(instance: Document | None) -> list[str]:
-    """The end of its log, set in."""
-    tail = clean(instance.get("log_tail") or "").strip("\n").split("\n")[-TAIL_LINES:] if instance else []
-    return [f"        | {line}" for line in tail if line]
 
 
 def _elapsed(begun: str | None, at: str | None) -> str:

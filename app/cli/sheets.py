@@ -59,11 +59,16 @@ def deployment_sheet(deployment: Document) -> str:
     return "\n".join([pairs(facts), *[_instance(instance) for instance in deployment.get("instances") or []]])
 
 
-def plain(value: Any) -> str:
-    """Any document on one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {plain(item)}" for name, item in value.items())
-    return ", ".join(plain(item) for item in value) if isinstance(value, list) else str(value)
+def part(value: Any) -> str:
+    """What /readyz says of one thing that Sluice stands on, on a line."""
+    if not isinstance(value, dict):
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if value.get("ok") is False:
+        return str(value.get("error"))
+    facts = [
+        f"{name.replace('_', ' ')} {item}" for name, item in value.items() if name != "ok" and item not in (None, [], "")
+    ]
+    return ", ".join(["answers", *facts])
 
 
 def _service_row(service: Document) -> list[Any]:

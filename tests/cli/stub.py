@@ -149,19 +149,23 @@ def script(outcome: str, deployment: Document) -> list[Step]:
     service, old = deployment["service"], deployment["instances"][0]["id"]
     new = [f"{service}-r{deployment['revision']}-{n}" for n in (1, 2)]
     end = {"finished_at": "2026-11-24T20:00:04.200Z", "actions": []}
-    begin = [Step("progressing", "begun"), *[Step("instance_starting", "", name) for name in new]]
+    begin = [
+        Step("created", "deploy asked for by ci"),
+        Step("progressing", "begun"),
+        *[Step("instance_starting", f"{name} started at 10.203.0.15", name) for name in new],
+    ]
     serve = [
-        *[Step("instance_ready", "", name) for name in new],
-        *[Step("instance_serving", "", name, about_instance={"in_flight": 1}) for name in new],
+        *[Step("instance_ready", f"{name} is ready", name) for name in new],
+        *[Step("instance_serving", f"{name} serves", name, about_instance={"in_flight": 1}) for name in new],
         Step("progress", "2 of 2 new instances serve", deployment={"progress": {"desired": 2, "serving": 2}}),
     ]
     leave = [
-        Step("instance_draining", "", old, about_instance={"in_flight": 2}),
-        Step("instance_stopping", "", old),
-        Step("instance_stopped", f"{old} exited", old),
+        Step("instance_draining", f"{old} gets no new requests", old, about_instance={"in_flight": 2}),
+        Step("instance_stopping", f"{old} has nothing in flight and is told to stop", old),
+        Step("instance_stopped", f"{old} is removed", old),
     ]
     broken = Step(
-        "instance_failed", "exited with 1 before it was ready", new[0],
+        "instance_failed", f"{new[0]} exited with code 1", new[0],
         about_instance={"exit_code": 1, "log_tail": "starting up\n\x1b[31mKeyError: 'DATABASE_URL'\x1b[0m\n"},
     )  # fmt: skip
     reason = {"reason": "unhealthy_instance", "message": f"{new[0]} exited with 1"}
@@ -422,7 +426,7 @@ def _logs(handler: Any, stub: Stub, request: Request, name: str) -> Answer:
 def _ready(_handler: Any, stub: Stub, _request: Request) -> Answer:
     if stub.problem:
         return stub.problem
-    return 200, {"status": "ready", "engine": "answers", "gateway": "answers", "store": "answers"}
+    return 200, {"status": "ready", "engine": {"ok": True, "version": "20.10"}, "store_behind_engine": []}
 
 
 def _version(_handler: Any, _stub: Stub, _request: Request) -> Answer:

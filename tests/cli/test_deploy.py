@@ -20,10 +20,10 @@ def test_a_deployment_that_succeeds_is_told_line_by_line_and_ends_in_one_sentenc
     sentence = "web is at revision 4 (web:1.5) in 4.2 s, 2 instances serve. http://127.0.0.1:8080/web\n"
     assert result.stdout == sentence
     told = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines()]
-    new = [f"web-r4-{n}  {word}" for word in ("starting", "ready", "serving") for n in (1, 2)]
+    new = [f"web-r4-{n}  {words}" for words in ("started at 10.203.0.15", "is ready", "serves") for n in (1, 2)]
     assert told[:6] == new
-    assert told[6].startswith("web-r3-1  draining")
-    assert told[7:] == ["web-r3-1  stopping", "web-r3-1  stopped"]
+    assert told[6].startswith("web-r3-1  gets no new requests, 2 requests in flight")
+    assert told[7:] == ["web-r3-1  has nothing in flight and is told to stop", "web-r3-1  is removed"]
 
 
 def test_where_no_terminal_is_nothing_moves_the_cursor_or_has_a_colour(sluice: Sluice) -> None:
@@ -66,7 +66,8 @@ def test_every_ending_has_its_exit_code_and_its_sentence(
 def test_a_failed_instance_shows_the_end_of_its_log_without_its_control_characters(stub: Stub, sluice: Sluice) -> None:
     stub.outcome = "rolled_back"
     stderr = sluice(*DEPLOY).stderr
-    assert "web-r4-1  failed: exited with 1 before it was ready" in stderr
+    assert "web-r4-1  failed: exited with code 1\n" in stderr
+    assert "web-r4-1  the end of its log:\n         | starting up\n" in stderr
     assert "| KeyError: 'DATABASE_URL'" in stderr
     assert "\x1b" not in stderr
     assert "sluice retry 17" in stderr

@@ -42,7 +42,7 @@ def test_what_changes_what_runs_is_asked_and_followed(
     assert result.exit_code == 0, result.stderr
     assert [request.body for request in stub.asked(*asked[:2])] == [asked[2]]
     assert result.stdout.startswith(sentence)
-    assert "draining" in result.stderr
+    assert "is told to stop" in result.stderr
 
 
 def test_a_deployment_is_acted_on_by_number_or_by_its_service(stub: Stub, sluice: Sluice) -> None:
@@ -104,9 +104,11 @@ def test_status_of_a_service_a_deployment_and_of_sluice_itself(stub: Stub, sluic
     itself = sluice("status")
     assert itself.exit_code == 0
     assert "9.9.9" in itself.stdout
-    stub.problem = (503, problem(503, "not_ready", "the engine does not answer"))
+    parts = {"engine": {"ok": False, "error": "the engine does not answer"}, "gateway": {"ok": True, "pid": 7}}
+    stub.problem = (503, {**problem(503, "not_ready", "engine: the engine does not answer"), **parts})
     assert sluice("status").exit_code == 1
-    assert "the engine does not answer" in sluice("status").stdout
+    lines = sluice("status").stdout.splitlines()
+    assert lines[1:] == ["status   not ready", "engine   the engine does not answer", "gateway  answers, pid 7"]
 
 
 def test_history_turns_the_pages_and_stops_at_the_limit(stub: Stub, sluice: Sluice) -> None:
