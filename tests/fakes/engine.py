@@ -7,74 +7,19 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import Any, Literal
 
 from services.clock import Clock
 from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec
+from tests.fakes.containers import Behaviour, Container, Health, timestamp
+
+__all__ = ["Behaviour", "Container", "FakeEngine"]
 
 Call = Literal["ping", "pull", "networks_exist", "start", "keep", "observe", "stop", "remove", "logs", "prune"]
-Health = Literal["none", "starting", "healthy", "unhealthy"]
 _KILLED = 137
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What the process in a container does. Times in seconds."""
-
-    exits_at_once: int | None = None
-    """The code with which it exits as soon as it is started."""
-    exits_after: tuple[float, int] | None = None
-    """(seconds after its start, exit code)."""
-    start_takes: float = 0
-    """How long the engine takes to start it."""
-    stop_takes: float | None = 0
-    """From the stop signal to its exit; None: it ignores the signal."""
-    stop_code: int = 0
-    log: str = ""
-    """What it writes at each start."""
-
-
-@dataclass
-class Container:
-    """One of the fake's containers; tests may look."""
-
-    spec: InstanceSpec
-    id: str
-    state: Literal["created", "running", "restarting", "exited"] = "created"
-    started_at: str = "0001-01-01T00:00:00Z"
-    exit_code: int | None = None
-    oom_killed: bool = False
-    restarts: int = 0
-    starts: int = 0
-    health: Health = "none"
-    kept: bool = False
-    log: list[str] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def view(self) -> ContainerView:
-        spec = self.spec
-        return ContainerView(
-            instance=spec.id,
-            service=spec.service,
-            revision=spec.revision,
-            deployment=spec.deployment,
-            slot=spec.slot,
-            hash=spec.hash,
-            container_id=self.id,
-            state="running" if self.state == "restarting" else self.state,
-            started_at=self.started_at,
-            address=spec.address,
-            exit_code=self.exit_code if self.state == "exited" else None,
-            oom_killed=self.oom_killed,
-            restarts=self.restarts,
-            health=self.health,
-            kept=self.kept,
-        )
 
 
 class FakeEngine:
@@ -179,13 +124,13 @@ class FakeEngine:
         container = self.containers[instance]
         if container.health != health:
             container.health = health
-            self._tell_of("health", container)
+            self._tell(container.event("health"))
 
     def write(self, instance: str, text: str) -> None:
         """Its process writes to its log."""
         container = self.containers[instance]
         container.log += text.splitlines()
-        _wake(container)
+        container.wake()
 
     def vanish(self, instance: str) -> None:
         """Somebody removes the container by force."""
@@ -395,12 +340,12 @@ class FakeEngine:
         behaviour = self._behaviour(container)
         container.state, container.exit_code, container.oom_killed = "running", None, False
         container.starts += 1
-        container.started_at = _timestamp(self.clock.now(), container.starts)
+        container.started_at = timestamp(self.clock.now(), container.starts)
         container.health = "starting" if container.spec.healthcheck and container.spec.healthcheck.test else "none"
         container.log += behaviour.log.splitlines()
         self.busiest = max(self.busiest, len(self.running))
-        _wake(container)
-        self._tell_of("start", container)
+        container.wake()
+        self._tell(container.event("start"))
         if behaviour.exits_at_once is not None:
             self._exit(container, behaviour.exits_at_once)
         elif behaviour.exits_after is not None:
@@ -410,8 +355,8 @@ class FakeEngine:
         returns = container.kept and not stays_down
         container.state = "restarting" if returns else "exited"
         container.exit_code, container.oom_killed = code, oom
-        _wake(container)
-        self._tell_of("die", container, code)
+        container.wake()
+        self._tell(container.event("die", code))
         if returns:
             container.restarts += 1
             self._later(0.1 * 2 ** min(container.restarts - 1, 9), container, None)
@@ -436,22 +381,7 @@ class FakeEngine:
     def _destroy(self, container: Container) -> None:
         if self.containers.get(container.spec.id) is container:
             del self.containers[container.spec.id]
-            self._tell_of("destroy", container)
-
-    def _tell_of(
-        self, kind: Literal["start", "die", "destroy", "health"], container: Container, code: int | None = None
-    ) -> None:
-        view = container.view
-        self._tell(
-            EngineEvent(
-                kind,
-                service=view.service,
-                instance=view.instance,
-                container_id=view.container_id,
-                start=view.start if kind in ("start", "die") else "",
-                exit_code=code,
-            )
-        )
+            self._tell(container.event("destroy"))
 
     def _tell(self, event: EngineEvent) -> None:
         if event.kind != "reconnected" and (self._unreachable or self._lost_events > 0):
@@ -459,14 +389,3 @@ class FakeEngine:
             return
         for queue in self._readers:
             queue.put_nowait(event)
-
-
-def _wake(container: Container) -> None:
-    container.changed.set()
-    container.changed = asyncio.Event()
-
-
-def _timestamp(seconds: float, start: int) -> str:
-    """The engine's own form, with nanoseconds; two starts of a container at one time still differ."""
-    at = datetime.fromtimestamp(seconds, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond:06d}{start % 1000:03d}Z"
