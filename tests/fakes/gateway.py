@@ -1,0 +1,233 @@
+"""The Router port wholly in memory: several workers, each with its own list, and all that makes a drain go blind."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Literal
+
+from services.clock import Clock
+from services.routing.port import Member, RoutedService, RoutingError, Seat, SeatState
+
+Call = Literal["restore", "publish", "unpublish", "admit", "withdraw", "lost", "cut", "forget", "observe"]
+KEEP_ALIVE = 12.0
+"""Seconds in which a client on a replaced worker may still begin a request, served from that worker's list."""
+
+
+@dataclass
+class Server:
+    """An instance in one worker's list."""
+
+    member: Member
+    state: SeatState = "admitted"
+    in_flight: int = 0
+    healthy: bool = True
+
+
+@dataclass
+class Worker:
+    """One worker. `replaced_at`: when a newer one took over; it then takes no commands for servers any more."""
+
+    number: int
+    servers: dict[str, Server] = field(default_factory=dict)
+    replaced_at: float | None = None
+    idle_clients: bool = False
+    """Clients keep it alive with idle connections, and may begin one more request each until KEEP_ALIVE is over."""
+
+
+class FakeGateway:
+    """Implements services.routing.port.Router.
+
+    Knobs: `fail_next`, `silent`, `before`, `busy`, `sicken`, `reload`, `restart`. What was asked is in `calls`; what there
+    is in `workers` (the present one first), `services` and `cuts`.
+    """
+
+    def __init__(self, clock: Clock, *, name: str = "gateway") -> None:
+        self.clock = clock
+        self.workers = [Worker(0)]
+        self.services: dict[str, RoutedService] = {}
+        self.calls: list[tuple[str, str]] = []
+        """(method, instance or service), in the order of asking."""
+        self.cuts: list[tuple[str, int]] = []
+        """(instance, how many requests that cut)."""
+        self.silent = False
+        """It does not answer: every call raises, and nothing is done."""
+        self.before: Callable[[str, str], Awaitable[None]] | None = None
+        """Awaited with (method, instance or service) before a call does anything: for what happens in between."""
+        self._name = name
+        self._numbers = count(1)
+        self._failures: dict[str, list[tuple[str, bool]]] = defaultdict(list)
+        self._lost: set[tuple[str, str]] = set()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def present(self) -> Worker:
+        return self.workers[0]
+
+    # Knobs
+
+    def fail_next(self, call: Call, message: str = "refused", *, times: int = 1, done: bool = False) -> None:
+        """The next `times` calls raise; with `done` the work is done and only its answer is lost."""
+        self._failures[call] += [(message, done)] * times
+
+    def busy(self, instance: str, in_flight: int, *, worker: int = 0) -> None:
+        """So many requests are in its hands, begun by the worker at this position."""
+        self.workers[worker].servers[instance].in_flight = in_flight
+        self._bury()
+
+    def sicken(self, instance: str, *, healthy: bool = False) -> None:
+        """What the present worker's own checks say of it."""
+        self.present.servers[instance].healthy = healthy
+
+    def reload(self, *, idle_clients: bool = False) -> None:
+        """A new worker with what is admitted; the old one keeps its list and its requests, and is deaf."""
+        old = self.present
+        old.replaced_at, old.idle_clients = self.clock.now(), idle_clients
+        admitted = {id: Server(server.member) for id, server in old.servers.items() if server.state == "admitted"}
+        self.workers.insert(0, Worker(next(self._numbers), admitted))
+        self._bury()
+
+    def restart(self) -> None:
+        """Its container dies and comes back alone: every request is gone, and what the file lists is admitted."""
+        self.reload()
+        del self.workers[1:]
+
+    # The port
+
+    async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
+        with await self._called("restore", ""):
+            self.services = {service.name: service for service in services}
+            wanted = {member.id: member for member in members if (member.id, member.start) not in self._lost}
+            for member in wanted.values():
+                self._enter(member)
+            for id, server in self.present.servers.items():
+                if id not in wanted and server.state == "admitted":
+                    server.state = "draining"
+
+    async def publish(self, service: RoutedService) -> None:
+        with await self._called("publish", service.name):
+            routes = {route.key: other.name for other in self.services.values() for route in other.routes}
+            clash = [route.key for route in service.routes if routes.get(route.key, service.name) != service.name]
+            if clash:
+                raise RoutingError(f"{service.name} and {routes[clash[0]]} both want the route {''.join(clash[0])}")
+            self.services[service.name] = service
+
+    async def unpublish(self, service: str) -> None:
+        with await self._called("unpublish", service):
+            self.services.pop(service, None)
+            for id in self._of(self.present, service):
+                del self.present.servers[id]
+
+    async def admit(self, member: Member) -> None:
+        with await self._called("admit", member.id):
+            if member.service not in self.services:
+                raise RoutingError(f"The gateway was not told of the service {member.service}")
+            if (member.id, member.start) in self._lost:
+                raise RoutingError(f"{member.id} died after it had started")
+            self._enter(member)
+
+    async def withdraw(self, service: str, instance: str) -> None:
+        with await self._called("withdraw", instance):
+            server = self._find(service, instance)
+            if server is not None and server.state == "admitted":
+                server.state = "draining"
+
+    async def lost(self, service: str, instance: str, start: str) -> None:
+        self._lost.add((instance, start))
+        with await self._called("lost", instance):
+            server = self._find(service, instance)
+            if server is not None and (server.member.start == start or server.state != "admitted"):
+                server.state = "cut"
+                for worker in self.workers:
+                    if instance in worker.servers:
+                        worker.servers[instance].in_flight = 0
+                self._bury()
+
+    async def cut(self, service: str, instance: str) -> int:
+        with await self._called("cut", instance):
+            cut = 0
+            for worker in self.workers:
+                server = worker.servers.get(instance)
+                if server is not None and server.member.service == service:
+                    cut, server.in_flight = cut + server.in_flight, 0
+            server = self._find(service, instance)
+            if server is not None:
+                server.state = "cut"
+            self.cuts.append((instance, cut))
+            self._bury()
+            return cut
+
+    async def forget(self, service: str, instance: str) -> None:
+        with await self._called("forget", instance):
+            if self._find(service, instance) is not None:
+                del self.present.servers[instance]
+            for worker in self.workers[1:]:
+                worker.servers.pop(instance, None)
+            self._lost = {(id, start) for id, start in self._lost if id != instance}
+
+    async def observe(self, service: str) -> dict[str, Seat]:
+        with await self._called("observe", service):
+            self._bury()
+            return {id: self._seat(id) for worker in self.workers for id in self._of(worker, service)}
+
+    def _seat(self, instance: str) -> Seat:
+        here = self.present.servers.get(instance)
+        there = [(worker, worker.servers[instance]) for worker in self.workers[1:] if instance in worker.servers]
+        in_flight = (here.in_flight if here else 0) + sum(server.in_flight for _, server in there)
+        quiet = all(server.state != "admitted" or self._over(worker) for worker, server in there)
+        state: SeatState = here.state if here else "draining"
+        settled = state != "admitted" and in_flight == 0 and quiet
+        return Seat(state, in_flight, settled, here.healthy if here else True)
+
+    def _enter(self, member: Member) -> None:
+        present = self.present.servers.get(member.id)
+        if present is None or present.member.address != member.address:
+            self.present.servers[member.id] = Server(member)
+        else:
+            present.member = member
+            if present.state != "admitted":
+                present.state, present.healthy = "admitted", True
+
+    def _over(self, worker: Worker) -> bool:
+        return worker.replaced_at is not None and self.clock.now() > worker.replaced_at + KEEP_ALIVE
+
+    def _bury(self) -> None:
+        """A replaced worker goes when nobody keeps it."""
+        self.workers[1:] = [
+            worker
+            for worker in self.workers[1:]
+            if any(server.in_flight for server in worker.servers.values())
+            or (worker.idle_clients and not self._over(worker))
+        ]
+
+    def _find(self, service: str, instance: str) -> Server | None:
+        server = self.present.servers.get(instance)
+        return server if server is not None and server.member.service == service else None
+
+    def _of(self, worker: Worker, service: str) -> list[str]:
+        return [id for id, server in worker.servers.items() if server.member.service == service]
+
+    async def _called(self, call: Call, what: str) -> AbstractContextManager[None]:
+        self.calls.append((call, what))
+        if self.before is not None:
+            await self.before(call, what)
+        if self.silent:
+            raise RoutingError("The gateway does not answer")
+        message, done = self._failures[call].pop(0) if self._failures[call] else (None, False)
+        if message is not None and not done:
+            raise RoutingError(message)
+        return _answer_lost(message)
+
+
+@contextmanager
+def _answer_lost(message: str | None) -> Iterator[None]:
+    """The work within is done; then, with a message, nobody hears of it."""
+    yield
+    if message is not None:
+        raise RoutingError(message)
