@@ -118,7 +118,7 @@ class House:
         session.add(Service(name=name, replicas=replicas, revision=1, next_revision=2, internal_port=port, created_at=now))
         session.flush()
         session.add(_revision(name, 1, now, fields))
-        session.add_all(_instance(name, 1, slot, 1, now, "serving") for slot in range(1, replicas + 1))
+        session.add_all(_instance(name, 1, slot, 0, now, "serving") for slot in range(1, replicas + 1))
 
     def _deployment(self, session: Session, service: str, fields: dict[str, Any]) -> int:
         now = self.sluice.clock.now()
@@ -160,7 +160,7 @@ def _revision(service: str, number: int, now: float, fields: dict[str, Any]) -> 
         "served": number == 1,
         **fields,
     }
-    return Revision(service=service, number=number, deployment=1, created_at=now, **known)
+    return Revision(service=service, number=number, deployment=0, created_at=now, **known)
 
 
 def _instance(service: str, revision: int, slot: int, deployment: int, now: float, status: str) -> Instance:
