@@ -13,7 +13,7 @@ from services.clock import Clock
 from services.spec import Healthcheck
 
 FIRST_INTERVAL = 0.05
-GROWTH = 1.5
+GROWTH = 1.15
 MAX_BODY = 64 * 1024
 
 

@@ -84,7 +84,8 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision.in_flight = {seen.id: seen.in_flight for seen in world}
     decision.unsettled = any(seen.leaving_at is not None and not seen.settled for seen in world)
     _publication(snapshot, world, sight, decision)
-    _steps(session, snapshot, made, sight, ledger, decision)
+    deaths = {seen.id: seen.died_because or "exited" for seen in world if seen.dead}
+    _steps(session, snapshot, made, deaths, sight, ledger, decision)
     if snapshot.deployment is not None:
         _deployment(session, snapshot, world, made, sight, ledger, decision)
     decision.again |= any(isinstance(step, Retire | Recall) for step in made.steps)
@@ -104,7 +105,15 @@ def _publication(snapshot: Snapshot, world: Sequence[Seen], sight: Sight, decisi
     decision.unpublish = sight.published is not None and decision.routed is None and not left
 
 
-def _steps(session: Session, snapshot: Snapshot, made: Plan, sight: Sight, ledger: Ledger, decision: Decision) -> None:
+def _steps(
+    session: Session,
+    snapshot: Snapshot,
+    made: Plan,
+    deaths: Mapping[str, str],
+    sight: Sight,
+    ledger: Ledger,
+    decision: Decision,
+) -> None:
     """Rows are written here; what needs the engine or the routers becomes an order."""
     rows = {row.id: row for row in snapshot.instances}
     deployment = snapshot.deployment.id if snapshot.deployment else None
@@ -119,11 +128,11 @@ def _steps(session: Session, snapshot: Snapshot, made: Plan, sight: Sight, ledge
                 decision.instances.append(row.id)
                 decision.orders.append(Order(Start(row.id), row, snapshot.revision_of(row), deployment))
             case Retire(instance):
-                decision.deaths += _retire(session, rows[instance], ledger, deployment)
+                decision.deaths += _retire(session, rows[instance], deaths.get(instance), ledger, deployment)
             case Recall(instance):
                 changes = {"leaving_at": None, "cut_at": None}
                 text = f"{instance} stays: it is wanted again"
-                ledger.instance(session, rows[instance], "ready", text, deployment, **changes)
+                ledger.instance(session, rows[instance], "ready", text, deployment, changes)
             case _:
                 row = rows[step.instance]
                 if isinstance(step, Stop) and row.status not in ("stopping", "failed"):
@@ -160,21 +169,21 @@ def _reserve(
     return row
 
 
-def _retire(session: Session, row: Instance, ledger: Ledger, deployment: int | None) -> int:
-    """On its way out. 1 when it had died by itself."""
+def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, deployment: int | None) -> int:
+    """On its way out. 1 when it had died by itself (`death` says how)."""
     now = ledger.clock.now()
-    died = row.exit_code is not None or row.failure_reason is not None
-    if not died:
-        ledger.instance(session, row, "draining", f"{row.id} gets no new requests", deployment, leaving_at=now)
+    if death is None:
+        text = f"{row.id} gets no new requests"
+        ledger.instance(session, row, "draining", text, deployment, {"leaving_at": now})
         return 0
-    code = f"exited with code {row.exit_code}" if row.exit_code is not None else row.failure
+    why = row.failure or f"{row.id} {death}"
     changes = {
         "leaving_at": now,
-        "failure_reason": row.failure_reason or "exited",
-        "failure": row.failure or f"{row.id} {code}",
+        "failure_reason": row.failure_reason or "died",
+        "failure": why,
         "failed_deployment": deployment,
     }
-    ledger.instance(session, row, "failed", f"{row.id} {code}; it is replaced", deployment, **changes)
+    ledger.instance(session, row, "failed", f"{why}; it is replaced", deployment, changes)
     return 1
 
 
@@ -221,6 +230,6 @@ def _fail(session: Session, snapshot: Snapshot, failed: Failed, ledger: Ledger, 
             "failure": row.failure or failed.message,
             "failed_deployment": deployment.id,
         }
-        ledger.instance(session, row, "failed", failed.message, deployment.id, **changes)
+        ledger.instance(session, row, "failed", failed.message, deployment.id, changes)
     if deployment is not None:
         ledger.fail(session, deployment, failed, patience)

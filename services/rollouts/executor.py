@@ -78,7 +78,7 @@ class Executor:
             current = session.get_one(Instance, row.id)
             if current.start != view.start and current.stopped_at is None:
                 text = f"{row.id} started at {row.address}"
-                self._ledger.instance(session, current, "starting", text, order.deployment, **changes)
+                self._ledger.instance(session, current, "starting", text, order.deployment, changes)
 
         await self._store.write(apply)
 
@@ -144,7 +144,7 @@ class Executor:
     ) -> None:
         def apply(session: Session) -> None:
             row = session.get_one(Instance, order.row.id)
-            self._ledger.instance(session, row, status, text, order.deployment, **changes)
+            self._ledger.instance(session, row, status, text, order.deployment, changes)
             if warning is not None and order.deployment is not None:
                 self._ledger.warn(session, session.get_one(Deployment, order.deployment), warning, text)
 

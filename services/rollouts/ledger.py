@@ -5,6 +5,8 @@ A write for a deployment is guarded by the number of the run that leased it (des
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -136,8 +138,8 @@ class Ledger:
         self.tell(session, "warning", message, deployment=deployment, data={"code": code})
 
     def instance(
-        self, session: Session, row: Instance, status: str, message: str, deployment: int | None, *,
-        event: str | None = None, **changes: Any,
+        self, session: Session, row: Instance, status: str, message: str, deployment: int | None,
+        changes: Mapping[str, Any] = MappingProxyType({}), *, event: str | None = None,
     ) -> None:  # fmt: skip
         """Write an instance's next status with its event, `instance_<status>` unless it is named. One that failed stays
         `failed`, whatever else happens to it."""

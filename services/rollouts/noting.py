@@ -38,7 +38,7 @@ def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Se
         row = rows[seen.id]
         if seen.serves and row.status in ("creating", "starting", "ready"):
             at = ledger.clock.now()
-            ledger.instance(session, row, "serving", f"{row.id} serves", deployment, admitted_at=row.admitted_at or at)
+            ledger.instance(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": row.admitted_at or at})
 
 
 def _note_start(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> None:
@@ -55,7 +55,7 @@ def _note_start(session: Session, ledger: Ledger, row: Instance, container: Cont
     }
     text = f"{row.id} was started again by the engine; it is proved anew" if again else f"{row.id} started at {row.address}"
     status = row.status if row.leaving_at is not None else "starting"
-    ledger.instance(session, row, status, text, deployment, **changes)
+    ledger.instance(session, row, status, text, deployment, changes)
 
 
 def _note_readiness(
@@ -74,15 +74,18 @@ def _note_readiness(
         row.ready_at = ready_at
         session.add(row)
     elif ready_at is not None:
-        ledger.instance(session, row, "ready", f"{row.id} is ready", deployment, ready_at=ready_at)
+        ledger.instance(session, row, "ready", f"{row.id} is ready", deployment, {"ready_at": ready_at})
     else:
-        ledger.instance(session, row, "starting", f"{row.id} is no longer ready", deployment, ready_at=None)
+        ledger.instance(session, row, "starting", f"{row.id} is no longer ready", deployment, {"ready_at": None})
 
 
 def _note_death(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> None:
     how = " (out of memory)" if container.oom_killed else ""
     text = f"{row.id} exited with code {container.exit_code}{how}"
-    ledger.instance(
-        session, row, row.status, text, deployment, event="instance_exited",
-        container_id=container.container_id, exit_code=container.exit_code, oom_killed=container.oom_killed, ready_at=None,
-    )  # fmt: skip
+    changes = {
+        "container_id": container.container_id,
+        "exit_code": container.exit_code,
+        "oom_killed": container.oom_killed,
+        "ready_at": None,
+    }
+    ledger.instance(session, row, row.status, text, deployment, changes, event="instance_exited")

@@ -99,4 +99,4 @@ def _write(session: Session, ledger: Ledger, containers: dict[str, ContainerView
         row, view = session.get_one(Instance, id), containers[id]
         changes = {"start": view.start, "container_id": view.container_id, "started_at": now, "ready_at": now}
         text = f"{id} was started again by the engine while Sluice was away, and answers"
-        ledger.instance(session, row, "serving", text, None, restarts=row.restarts + 1, **changes)
+        ledger.instance(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1})
