@@ -1,0 +1,90 @@
+"""What may be remembered of a container, and for how long."""
+
+from __future__ import annotations
+
+from services.engine.docker_events import Memory
+from services.engine.port import ContainerView
+
+ONE = ContainerView("web-r1-1", "web", 1, 1, 1, "h", "c1", "running", "2026-11-24T10:00:00.5Z")
+STARTED = 1_795_514_400_500_000_000
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def connected(time: Time | None = None) -> Memory:
+    memory = Memory(time or Time())
+    memory.connected()
+    return memory
+
+
+def test_nothing_is_remembered_while_nobody_would_tell_of_a_change() -> None:
+    memory = Memory(Time())
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.recall("c1", "running") is None
+    memory.connected()
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.recall("c1", "running") == ONE
+    memory.connected()
+    assert memory.recall("c1", "running") is None, "what happened before this stream is not known"
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    memory.disconnected()
+    assert memory.recall("c1", "running") == ONE, "one of two streams is still there"
+    memory.disconnected()
+    assert memory.recall("c1", "running") is None
+
+
+def test_a_change_while_one_looks_makes_the_look_worthless() -> None:
+    memory = connected()
+    stamp = memory.stamp("c1")
+    memory.changed("c1")
+    memory.keep(ONE, "running", stamp)
+    assert memory.recall("c1", "running") is None
+
+
+def test_a_break_while_one_looks_makes_the_look_worthless() -> None:
+    memory = connected()
+    stamp = memory.stamp("c1")
+    memory.disconnected()
+    memory.connected()
+    memory.keep(ONE, "running", stamp)
+    assert memory.recall("c1", "running") is None
+
+
+def test_the_engines_list_has_the_last_word() -> None:
+    memory = connected()
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.recall("c1", "exited(0)") is None
+
+
+def test_a_view_is_looked_at_again_now_and_then() -> None:
+    time = Time()
+    memory = connected(time)
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    time.now = 59
+    assert memory.recall("c1", "running") == ONE
+    time.now = 60
+    assert memory.recall("c1", "running") is None
+
+
+def test_a_death_ends_the_start_before_it() -> None:
+    memory = connected()
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.start_before("c1", STARTED + 1) == ONE.start
+    assert memory.start_before("c1", STARTED - 1) == "", "that death is older than this start"
+    memory.started("c1", STARTED + 10, "c1@second")
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.start_before("c1", STARTED + 11) == "c1@second", "an older sighting came late"
+    assert memory.start_before("c2", STARTED) == ""
+
+
+def test_what_was_destroyed_is_forgotten() -> None:
+    memory = connected()
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    memory.gone("c1")
+    assert memory.recall("c1", "running") is None and memory.start_before("c1", STARTED + 1) == ""
