@@ -308,7 +308,9 @@ def check_plan(target: Target, world: Sequence[Seen], now: float, made: Plan) ->
         assert (seen.leaving_at is not None) == leaves, f"{step} of {seen}"
         if isinstance(step, Stop):
             cut = seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE
-            assert (seen.settled and not seen.admitted) or cut, f"{step} of {seen}"
+            assert (seen.settled or cut) and not seen.admitted, f"{step} of {seen}"
+        if isinstance(step, Admit):
+            assert seen.ready_at is not None and now >= seen.ready_at + target.min_ready, f"{step} of {seen}"
         if isinstance(step, Cut):
             assert now >= (seen.leaving_at or 0) + target.drain_timeout, f"{step} before drain_timeout"
         if isinstance(step, Remove):
