@@ -1,0 +1,162 @@
+"""The CLI against Sluice's own API and loop; only engine and gateway are fakes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from typer.testing import CliRunner, Result
+
+from app.cli import cli
+from app.main import ADMIN_FILE, create_app
+from app.serve import server_of
+from app.settings import Settings
+from services.clock import SystemClock
+from services.engine.port import Footing
+from services.gateway.render import GatewaySettings
+from tests.fakes.containers import Behaviour
+from tests.fakes.engine import FakeEngine
+from tests.fakes.gateway import FakeGateway
+
+DEPLOY = ("deploy", "web", "--image", "web:1", "--replicas", "2", "--set", "healthcheck.disable=true")
+
+
+class Gateway(FakeGateway):
+    async def answers(self) -> dict[str, Any] | None:
+        return {"version": "3.0"}
+
+    async def close(self) -> None: ...
+
+    async def stand_on(self, settings: GatewaySettings) -> None: ...
+
+
+class Ground:
+    async def prepare(self) -> Footing:
+        return Footing("10.203.0.0/24", "10.203.0.1")
+
+
+class House:
+    """A Sluice at `url`, and `sluice` as its admin calls it."""
+
+    def __init__(self, data: Path) -> None:
+        clock = SystemClock()
+        self.engine = FakeEngine(clock)
+        for tag in ("1", "2", "broken"):
+            self.engine.add_image(f"web:{tag}")
+        self.engine.behave("web:broken", Behaviour(exits_at_once=1, log="KeyError"))
+        self.settings = Settings(data=data, default_route="/{name}")
+        self.app = create_app(self.settings, engine=self.engine, router=Gateway(clock), ground=Ground())
+        self.url = ""
+
+    def sluice(self, *arguments: str, token: str | None = None) -> Result:
+        admin = (self.settings.data / ADMIN_FILE).read_text().strip()
+        environment = {"SLUICE_URL": self.url, "SLUICE_TOKEN": token or admin, "SLUICE_PATIENCE": "10"}
+        return CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
+
+
+@pytest.fixture
+def house(tmp_path: Path, home: Path) -> Iterator[House]:
+    house = House(tmp_path / "data")
+    server = server_of(house.app, house.settings)
+    with capture_logs(), socket.socket() as listening:  # unasked, structlog would write into what the CLI says
+        listening.bind(("127.0.0.1", 0))
+        house.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            until_ready(house)
+            yield house
+        finally:
+            server.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive()
+
+
+def until_ready(house: House) -> None:
+    """The CLI itself waits for nobody who never answered, so ask until it is told."""
+    for _ in range(200):
+        if (house.settings.data / ADMIN_FILE).exists() and house.sluice("status", "--quiet").exit_code == 0:
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(house.sluice("status").output)
+
+
+def test_a_whole_life(house: House) -> None:
+    first = house.sluice(*DEPLOY)
+    assert first.exit_code == 0, first.output
+    assert first.stdout.startswith("web is at revision 1 (web:1) in ")
+    assert first.stdout.endswith("2 instances serve. http://127.0.0.1:8080/web\n")
+    assert "web-r1-1  serves" in first.stderr
+    assert house.sluice("deploy", "web", "--image", "web:1").stdout.startswith("web: nothing to change")
+    second = house.sluice("deploy", "web", "--image", "web:2", "--note", "3f2a9c1")
+    assert second.exit_code == 0, second.output
+    assert "web-r1-1  gets no new requests" in second.stderr
+    broken = house.sluice("deploy", "web", "--image", "web:broken", "--json")
+    assert broken.exit_code == 1
+    assert json.loads(broken.stdout)["status"] == "rolled_back"
+    missing = house.sluice("deploy", "web", "--image", "nosuch:1")
+    assert missing.exit_code == 1
+    assert "image_pull_failed" in missing.stdout
+    assert house.sluice("scale", "web", "3").stdout.startswith("web: scaled in ")
+    assert house.sluice("restart", "web").exit_code == 0
+    assert house.sluice("rollback", "web").stdout.startswith("web is back at revision 1 (web:1)")
+    assert len(house.sluice("ps", "-q").stdout.split()) == 3
+    assert "web-r2-1" in house.sluice("ps", "web", "--all").stdout
+    assert house.sluice("status", "web", "-q").stdout == "serving\n"
+    assert "3f2a9c1" in house.sluice("history", "web").stdout
+    assert house.sluice("logs", "web", "--tail", "1").exit_code == 0
+    removed = house.sluice("rm", "web")
+    assert removed.exit_code == 0, removed.output
+    assert house.sluice("ps").stdout == ""
+    assert house.engine.running == []
+
+
+def test_what_is_acted_on_by_hand(house: House) -> None:
+    house.sluice(*DEPLOY)
+    house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
+    assert house.sluice("pause", "web").exit_code == 0
+    assert house.sluice("status", "web", "--json").exit_code == 0
+    aborted = house.sluice("abort", "web")
+    assert aborted.exit_code == 0, aborted.output
+    assert "was aborted (user)" in aborted.stdout
+    assert house.sluice("abort", "web").exit_code == 2
+    assert house.sluice("pause", "2").exit_code == 1
+    house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
+    newer = house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=0")
+    assert newer.exit_code == 0, newer.output
+    assert house.sluice("status", "3", "--follow").exit_code == 4
+
+
+def test_what_is_refused_names_the_field_and_the_scope(house: House) -> None:
+    typo = house.sluice("deploy", "web", "--image", "web:1", "--set", "replicsa=2")
+    assert typo.exit_code == 2
+    assert '  replicsa: is not a field that Sluice knows; did you mean "replicas"?\n' in typo.stderr
+    token = house.sluice("token", "create", "looker", "--scope", "read").stdout.strip()
+    refused = house.sluice(*DEPLOY, token=token)
+    assert refused.exit_code == 2, refused.output
+    assert "sluice token create" in refused.stderr
+    assert house.sluice("status", "web").exit_code == 2
+    stale = house.sluice(*DEPLOY, "--expected-revision", "7")
+    assert stale.exit_code in (1, 2)
+    assert house.sluice("sign-in").stdout.startswith(f"{house.url}/ui/sign-in?code=")
+    assert [row.split()[1] for row in house.sluice("token", "list").stdout.splitlines()[1:]] == ["looker", "admin"]
+
+
+def test_what_init_writes_deploys(house: House) -> None:
+    assert house.sluice("init", "web", "--image", "web:1").exit_code == 0
+    result = house.sluice("deploy", "--set", "healthcheck.disable=true")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("http://127.0.0.1:8080/web\n")
+
+
+def test_a_backup_can_be_taken_while_it_runs(house: House) -> None:
+    house.sluice(*DEPLOY)
+    result = house.sluice("backup", "copy.db", "--data", str(house.settings.data))
+    assert result.exit_code == 0, result.output
+    assert Path("copy.db").stat().st_size > 0
