@@ -15,7 +15,9 @@ from services.spec import ServiceSpec
 
 _REF = "#/components/schemas/{model}"
 _ANSWERS: list[type[BaseModel]] = [
-    value for value in vars(shapes).values() if isinstance(value, type) and issubclass(value, BaseModel)
+    value
+    for value in vars(shapes).values()
+    if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
 ]
 _ASKED: list[type[BaseModel]] = [
     deployments.Envelope,

@@ -1,0 +1,24 @@
+"""A house for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.logs import configure
+from app.settings import Settings
+from tests.app.house import House, build, living
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    """As the server logs: unconfigured, structlog draws every variable of a traceback."""
+    configure(Settings(log_level="warning"))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with living(build(tmp_path / "data")) as made:
+        yield made
