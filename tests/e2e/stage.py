@@ -121,7 +121,7 @@ class Stage:
     async def until(self, look: Callable[[], Awaitable[T | None]], within: float = 20) -> T:
         """The first true thing that `look` finds. TimeoutError."""
         async with asyncio.timeout(within):
-            while not (found := await look()):
+            while not (found := await look()):  # noqa: ASYNC110  (what it waits for is in other processes)
                 await asyncio.sleep(0.03)
         return found
 
@@ -150,9 +150,16 @@ class Stage:
         if lossless:
             unharmed(load)
 
-    def once(self, **mix: Any) -> Load:
-        """For single requests by `ask`."""
-        return Load(f"{self.sluice.gateway}/{self.service}", Mix(**mix))
+    @asynccontextmanager
+    async def by_hand(self, **mix: Any) -> AsyncIterator[Load]:
+        """For single requests by `ask`; nothing is sent by itself."""
+
+        async def executions() -> Counter[str]:
+            return Counter()
+
+        plan = Mix(**{**mix, "requests": 0})
+        async with Load(f"{self.sluice.gateway}/{self.service}", plan, executions=executions) as load:
+            yield load
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[Watch]:

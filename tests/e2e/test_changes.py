@@ -52,14 +52,14 @@ async def test_scaled_to_nothing_and_back_the_requests_wait(stage: Stage) -> Non
 
 async def test_removed_a_service_finishes_what_it_has_and_leaves_a_history(stage: Stage) -> None:
     await stage.deploy(stage.spec())
-    load = stage.once(slow_seconds=1.5)
-    slow = [asyncio.create_task(load.ask("SLOW")) for _ in range(6)]
-    for _ in range(5):
-        assert (await load.ask("GET")).status == 200  # answered later than the slow ones were sent
-    await stage.remove()
-    entries = await asyncio.gather(*slow)
-    assert [entry.status for entry in entries] == [200] * 6, load.ledger.explain()
-    assert (await load.ask("GET")).status == 404
+    async with stage.by_hand(slow_seconds=1.5) as load:
+        slow = [asyncio.create_task(load.ask("SLOW")) for _ in range(6)]
+        for _ in range(5):
+            assert (await load.ask("GET")).status == 200  # answered later than the slow ones were sent
+        await stage.remove()
+        entries = await asyncio.gather(*slow)
+        assert [entry.status for entry in entries] == [200] * 6, load.ledger.explain()
+        assert (await load.ask("GET")).status == 404
     assert await stage.containers() == []
     assert (await stage.of_service())["status"] == "removed"
     kinds = [row["kind"] for row in (await stage.get("/deployments", service=stage.service))["items"]]

@@ -20,7 +20,7 @@ async def test_a_writable_volume_is_never_had_by_two_at_once_and_the_requests_wa
 
 
 async def test_a_worker_without_a_port_is_deployed_updated_and_removed(stage: Stage) -> None:
-    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('works', flush=True); signal.pause()"
+    code = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); print('works', flush=True); signal.pause()"
     worker = {
         "service": stage.service,
         "image": stage.images.one,
@@ -75,4 +75,5 @@ async def test_who_links_to_a_service_that_comes_later_finds_it_then(stage: Stag
 
 async def test_a_service_without_routes_is_not_public(stage: Stage) -> None:
     await stage.deploy(stage.spec(routes=[{"host": f"{stage.service}.example"}], replicas=1))
-    assert (await stage.once().ask("GET")).status == 404
+    async with stage.by_hand() as load:
+        assert (await load.ask("GET")).status == 404

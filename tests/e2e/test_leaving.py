@@ -36,8 +36,7 @@ async def test_one_that_exits_at_once_when_told_to_stop_has_nothing_left_to_lose
 async def test_a_request_longer_than_drain_timeout_is_cut_counted_and_named_and_no_other(stage: Stage) -> None:
     await stage.deploy(stage.spec(drain_timeout=1.5, replicas=1))
     (leaving,) = [instance["id"] for instance in (await stage.get("/instances", service=stage.service))["items"]]
-    long = stage.once(slow_seconds=20)
-    async with stage.load(slow_seconds=0.5):
+    async with stage.by_hand(slow_seconds=20) as long, stage.load(slow_seconds=0.5):
         asked = asyncio.create_task(long.ask("SLOW"))
         for _ in range(5):
             assert (await long.ask("GET")).status == 200
