@@ -73,12 +73,13 @@ def _looking_at(id: str) -> Look:
         if row is None:
             return None
         view = deployment_view(session, row, sluice.frame)
-        told = select(Event).where(Event.deployment == number).order_by(col(Event.id).desc()).limit(EVENTS)
+        told = select(Event).where(Event.deployment == number, Event.type != "progress")  # the page shows progress itself
+        newest = told.order_by(col(Event.id).desc()).limit(EVENTS)
         return {
             "deployment": view,
             "instances": view["instances"],
             "failures": _failures(session, row),
-            "events": [event_view(event) for event in session.exec(told)],
+            "events": [event_view(event) for event in session.exec(newest)],
         }
 
     return look
