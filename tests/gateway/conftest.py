@@ -1,0 +1,27 @@
+"""The gateway's own tests: those with the real one have a container each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bench.engine import ROOT, build
+from tests.gateway.yard import IMAGE, Yard, real_gateway
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    build(IMAGE, ROOT / "services" / "gateway")
+    return IMAGE
+
+
+@pytest.fixture
+async def yard(image: str) -> AsyncIterator[Yard]:
+    async with real_gateway() as place:
+        yield place

@@ -1,0 +1,162 @@
+"""An application on a loopback address, as a gateway sees one in a container; it dies as one that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.routing.port import Member
+from services.spec import Healthcheck
+
+HEALTHY = Healthcheck(path="/healthz", interval=0.5)
+
+
+@dataclass
+class Ledger:
+    """What all instances ran: POST id → how often."""
+
+    orders: Counter[str] = field(default_factory=Counter)
+
+    async def executions(self) -> Counter[str]:
+        return self.orders
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Instance:
+    """Answers `/` with what it was asked, `/slow?seconds=`, `/orders/<id>` (noted in the ledger), `/healthz`, `/events` (a
+    stream), `/ws` (an echo), `/hang-up` (takes the request, and closes), `/status/<code>`."""
+
+    def __init__(self, id: str, address: str, port: int, ledger: Ledger, *, healthcheck: Healthcheck = HEALTHY) -> None:
+        self.id = id
+        self.healthcheck = healthcheck
+        self.health = 200
+        self.asked: list[Asked] = []
+        self.open = 0
+        self.release = asyncio.Event()
+        """What `/wait` waits for."""
+        self._address, self._port = address, port
+        self._ledger = ledger
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def member(self, start: str = "c1@t1") -> Member:
+        service = self.id.rpartition("-r")[0]
+        return Member(self.id, service, self._address, self._port, start, self.healthcheck)
+
+    async def start(self) -> Instance:
+        self._server = await asyncio.start_server(self._serve, self._address, self._port, backlog=2048)
+        return self
+
+    def kill(self) -> None:
+        """As by SIGKILL: the port refuses, every connection is reset."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in self._writers:
+            sock: socket.socket = writer.get_extra_info("socket")
+            if sock.fileno() >= 0:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self) -> None:
+        self.kill()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            while (asked := await _read(reader)) is not None:
+                if asked.path != "/healthz":
+                    self.asked.append(asked)
+                self.open += 1
+                try:
+                    if not await self._answer(asked, reader, writer):
+                        return
+                finally:
+                    self.open -= 1
+        except (OSError, asyncio.CancelledError):
+            return
+        finally:
+            self._tasks.discard(task)
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection goes on."""
+        path, _, query = asked.path.partition("?")
+        name, _, rest = path.lstrip("/").partition("/")
+        if name == "orders":
+            self._ledger.orders[rest] += 1
+            await self._send(writer, 200, {"id": rest})
+        elif name == "slow":
+            await asyncio.sleep(float(query.partition("=")[2]))
+            await self._send(writer, 200, {})
+        elif name == "wait":
+            await self.release.wait()
+            await self._send(writer, 200, {})
+        elif name == "healthz":
+            await self._send(writer, self.health, {})
+        elif name == "status":
+            await self._send(writer, int(rest), {})
+        elif name == "hang-up":
+            return False
+        elif name == "events":
+            await self._stream(writer)
+            return False
+        elif name == "ws":
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            while data := await reader.read(1024):
+                writer.write(data)
+                await writer.drain()
+            return False
+        else:
+            await self._send(writer, 200, {"path": asked.path, "headers": asked.headers, "body": len(asked.body)})
+        return True
+
+    async def _send(self, writer: asyncio.StreamWriter, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nX-Instance: {self.id}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: first\n\n")
+        await self.release.wait()
+        writer.write(b"data: last\n\n")
+        await writer.drain()
+
+
+async def start_all(instances: Iterable[Instance]) -> list[Instance]:
+    return [await instance.start() for instance in instances]
+
+
+async def _read(reader: asyncio.StreamReader) -> Asked | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    first, *lines = head.rstrip().split("\r\n")
+    method, path, _ = first.split(" ", 2)
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Asked(method, path, headers, body)
