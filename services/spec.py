@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from services.units import Duration, PositiveDuration, Size
 
@@ -25,9 +25,8 @@ _Path = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:
 _CheckPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*$", max_length=512)]
 _Host = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=253, to_lower=True
-    ),
+    BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=253),
 ]
 _ImageReference = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-/:@]*$", max_length=512, min_length=1)
@@ -47,14 +46,14 @@ _EnvironmentValue = Annotated[
 
 
 def _count_or_percent(value: Any) -> Any:
-    percent = isinstance(value, str) and re.fullmatch(r"\d{1,3}%", value) and int(value[:-1]) <= 100
+    percent = isinstance(value, str) and re.fullmatch(r"(?:[0-9]|[1-9][0-9]|100)%", value)
     count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100
     if not percent and not count:
         raise ValueError('must be a count from 0 to 100 or a percentage such as "25%"')
     return value
 
 
-CountOrPercent = Annotated[int | str, AfterValidator(_count_or_percent)]
+CountOrPercent = Annotated[int | str, BeforeValidator(_count_or_percent)]
 
 
 class _Part(BaseModel):
