@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from app.cli import act, change, token
@@ -14,6 +16,14 @@ from app.cli.serve import serve
 from app.cli.sign_in import sign_in
 from app.cli.up import down, up
 from app.cli.version import version
+from app.version import VERSION
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sluice {VERSION}")
+        raise typer.Exit
+
 
 cli = typer.Typer(
     name="sluice",
@@ -36,6 +46,13 @@ for panel, verbs in (
     for verb in verbs:
         cli.command(verb.__name__.replace("_", "-"), rich_help_panel=panel)(verb)
 cli.add_typer(token.app, name="token", rich_help_panel=_MACHINE)
+
+
+_Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it and exit.")]
+
+
+@cli.callback()
+def sluice(_version: _Version = False) -> None: ...
 
 
 def main() -> None:

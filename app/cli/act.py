@@ -27,7 +27,7 @@ async def resume(desk: Desk, target: Target, detach: Detach = False) -> int:
 
 @verb
 async def abort(desk: Desk, target: Target, detach: Detach = False) -> int:
-    """Go back to what served before, without losing a request, and follow to the end."""
+    """Go back to what served before, and follow to the end."""
     number = (await find_deployment(desk, target, running=True))["id"]
     deployment = await desk.client.post(f"/deployments/{number}/abort")
     return await settle(desk, deployment, detach=detach, good="aborted")
@@ -35,7 +35,7 @@ async def abort(desk: Desk, target: Target, detach: Detach = False) -> int:
 
 @verb
 async def retry(desk: Desk, target: Target, detach: Detach = False) -> int:
-    """Do a deployment that did not succeed once more, and follow the new one."""
+    """Do a deployment that did not succeed once more."""
     number = (await find_deployment(desk, target))["id"]
     return await settle(desk, await desk.client.post(f"/deployments/{number}/retry"), detach=detach)
 

@@ -20,7 +20,7 @@ def backup(
     file: Annotated[Path, typer.Argument(help="Where the copy goes; must not exist.", show_default=False)],
     data: Annotated[Path, typer.Option(envvar="SLUICE_DATA", help="Sluice's data directory on this machine.")] = _HERE,
 ) -> None:
-    """Copy Sluice's database to a file, consistent at one instant, without stopping anything."""
+    """Copy the database of this machine's Sluice, while it runs."""
     # the store and what it stands on are slow to load: no other verb should wait for that
     from services.store.backup import copy
     from services.store.open import DATABASE

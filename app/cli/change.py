@@ -42,7 +42,7 @@ async def rollback(
 
 @verb
 async def restart(desk: Desk, service: Service, detach: Detach = False) -> int:
-    """Replace every instance by a new one of the same revision, without losing a request."""
+    """Replace every instance by a new one of the same revision."""
     return await settle(desk, await desk.client.post(f"/services/{service}/restart", {}), detach=detach)
 
 

@@ -20,6 +20,9 @@ T = TypeVar("T")
 PATIENCE = 120.0
 """For so many seconds a Sluice that has answered before may be away; SLUICE_PATIENCE says otherwise."""
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+_HERE = ("127.0.0.1", "::1", "localhost")
+"""No proxy of the environment leads to these."""
+_CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 45.0
 """An open stream says something (a comment at least) every 15 s; silence for thrice as long is a dead connection."""
 
@@ -46,7 +49,11 @@ class Client:
         if place.token:
             headers["Authorization"] = f"Bearer {place.token}"
         self._http = httpx.AsyncClient(
-            base_url=place.url, headers=headers, transport=transport, timeout=httpx.Timeout(_READ_TIMEOUT, connect=5)
+            base_url=place.url,
+            headers=headers,
+            transport=transport,
+            timeout=httpx.Timeout(_READ_TIMEOUT, connect=_CONNECT_TIMEOUT),
+            trust_env=httpx.URL(place.url).host not in _HERE,
         )
 
     async def __aenter__(self) -> Self:
@@ -166,7 +173,20 @@ def _own_key() -> dict[str, str]:
 
 def _away(error: httpx.TransportError) -> Away:
     sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol | httpx.ProxyError)
-    return Away(str(error) or type(error).__name__, sent=sent)
+    return Away(_why(error), sent=sent)
+
+
+def _why(error: httpx.TransportError) -> str:
+    match error:
+        case httpx.ConnectTimeout():
+            return f"no connection within {_CONNECT_TIMEOUT:g} s"
+        case httpx.ReadTimeout():
+            return f"no answer within {_READ_TIMEOUT:g} s"
+        case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
+            return "the connection broke off"
+        case httpx.ConnectError() if str(error) == "All connection attempts failed":
+            return "no connection"
+    return str(error) or type(error).__name__
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

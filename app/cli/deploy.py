@@ -54,7 +54,9 @@ async def deploy(
     ] = None,
     detach: Detach = False,
 ) -> int:
-    """Deploy a service: new instances come, prove themselves, take over; the old ones leave without losing a request.
+    """Bring a service to a new version without losing a request.
+
+    New instances come, prove themselves and take over; then the old ones leave. Followed to the end.
 
     sluice deploy web --image web:1.5 --replicas 3 --route /web
 

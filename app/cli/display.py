@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -76,6 +76,7 @@ class LiveDisplay:
         self._live: Live | None = None
         self._begun = time.monotonic()
         self._deployment: Document | None = None
+        self._seen: dict[str, Document] = {}
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -92,6 +93,10 @@ class LiveDisplay:
             self._live.stop()
 
     def update(self, deployment: Document, events: Sequence[Event]) -> None:
+        # the API's page of a deployment that has ended leaves out those that were there before and after it
+        here = {instance["id"]: instance for instance in deployment.get("instances") or []}
+        left = {name: _left(instance) for name, instance in self._seen.items() if name not in here}
+        self._seen = {**here, **left}
         self._deployment = deployment
         for event in events:
             line = narrate(event, deployment) if event.type in _NOT_TO_BE_MISSED else None
@@ -114,13 +119,18 @@ class LiveDisplay:
         seconds = time.monotonic() - self._begun
         head = f"{deployment['service']}  deployment {deployment['id']}  {status}  {seconds:.1f} s"
         message = clean(deployment.get("message") or "")
-        return Group(Text(head, style="bold"), Text(message, style="dim"), *[_instance(i) for i in ordered(deployment)])
+        return Group(Text(head, style="bold"), Text(message, style="dim"), *map(_instance, ordered(self._seen.values())))
 
 
-def ordered(deployment: Document) -> list[Document]:
-    """New instances first, then the old ones; within each by slot; those long gone are left out."""
-    instances = deployment.get("instances") or []
+def ordered(instances: Iterable[Document]) -> list[Document]:
+    """New ones first, then the old ones; within a revision by slot, those that have gone at its end."""
     return sorted(instances, key=lambda i: (-(i.get("revision") or 0), i["status"] in GONE, i.get("slot") or 0, i["id"]))
+
+
+def _left(instance: Document) -> Document:
+    """What became of one that is no longer shown: on its way out, it has gone; else it serves on."""
+    leaving = instance["status"] in ("draining", "stopping")
+    return {**instance, "status": "stopped"} if leaving else instance
 
 
 def _instance(instance: Document) -> RenderableType:

@@ -31,7 +31,7 @@ def init(
     no_ci: Annotated[bool, typer.Option("--no-ci", help="Only the sluice.yaml.")] = False,
     directory: Annotated[Path, typer.Option(help="Where to write.")] = Path("."),
 ) -> None:
-    """Write a commented sluice.yaml and a CI job. Nothing is overwritten."""
+    """Write a commented sluice.yaml and a CI job."""
     if github + gitlab + no_ci > 1:
         raise usage("one of --github, --gitlab and --no-ci, please")
     name = service or _name_of(directory)

@@ -33,7 +33,10 @@ async def logs(
     tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="So many lines from the end of each.")] = 200,
     since: Annotated[str | None, typer.Option(help="10m, 2h, 1d, or a time such as 2026-11-24T20:00:00Z.")] = None,
 ) -> None:
-    """Show logs. An instance that has gone still shows the end of its log when it failed."""
+    """Show what instances write.
+
+    One that failed and is gone still shows the end of its log.
+    """
     moment = _moment(since)
     instances, service = await _find(desk, target)
     if not instances and not follow:

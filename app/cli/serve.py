@@ -8,7 +8,10 @@ from app.cli.trouble import USAGE
 
 
 def serve() -> None:
-    """Run Sluice's control plane here, until SIGTERM. Settings: the environment (SLUICE_…), and SLUICE_CONFIG's file."""
+    """Run the control plane in this process, until SIGTERM.
+
+    Settings come from the environment (SLUICE_…) and from the file that SLUICE_CONFIG names.
+    """
     # the server and all that it stands on take a second to load: no other verb should wait for that
     from app.serve import serve as run
     from app.settings import SettingsError, load_settings

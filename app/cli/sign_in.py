@@ -7,7 +7,7 @@ from app.cli.verb import Desk, verb
 
 @verb
 async def sign_in(desk: Desk) -> None:
-    """Print a link that opens the dashboard once, signed in as you."""
+    """Print a link that opens the dashboard once."""
     made = await desk.client.post("/sign-in-links")
     desk.out.result(made, made["url"])
     desk.out.say("It works once; open it soon.")

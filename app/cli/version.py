@@ -9,7 +9,7 @@ from app.version import VERSION
 
 @verb
 async def version(desk: Desk) -> None:
-    """Show the versions of this command and of the Sluice that answers."""
+    """Show the versions of this command and of the server."""
     try:
         server = (await desk.client.get("/version")).get("version")
     except Trouble as trouble:

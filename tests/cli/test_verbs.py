@@ -197,6 +197,7 @@ def test_sign_in_prints_the_link_alone(stub: Stub, sluice: Sluice) -> None:
 
 def test_version_says_both_and_does_without_a_server(stub: Stub, sluice: Sluice) -> None:
     assert sluice("version").stdout == f"sluice {VERSION}\nserver 9.9.9 at {stub.url}\n"
+    assert sluice("--version").stdout == f"sluice {VERSION}\n"
     alone = sluice("version", "--json", env={"SLUICE_URL": "http://127.0.0.1:1"})
     assert alone.exit_code == 0
     assert json.loads(alone.stdout) == {"version": VERSION, "server": None}
