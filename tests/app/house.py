@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +89,11 @@ class House:
         made = self.client.post("/tokens", json={"name": f"{scope} {len(fields)}", "scope": scope, **fields})
         assert made.status_code == 201, made.text
         return {"Authorization": f"Bearer {made.json()['token']}"}
+
+    def call(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Await it in the app's own event loop."""
+        assert self.client.portal is not None
+        return self.client.portal.call(work, *arguments)
 
     def count(self, path: str, **parameters: str) -> int:
         return len(self.client.get(path, params={"limit": "200", **parameters}).json()["items"])

@@ -1,0 +1,219 @@
+"""Who may do what: tokens, scopes, services they are bound to, and the sessions that one-time links open."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from services.tokens import SCOPES, includes, new_token, well_formed
+from tests.app.house import House, build, living
+
+NEEDS = [
+    ("GET", "/services", None, "read"),
+    ("GET", "/services/web", None, "read"),
+    ("GET", "/deployments/1", None, "read"),
+    ("GET", "/events", None, "read"),
+    ("GET", "/audit", None, "read"),
+    ("GET", "/metrics", None, "read"),
+    ("GET", "/openapi.json", None, None),
+    ("POST", "/sign-in-links", {}, "read"),
+    ("POST", "/deployments", {"service": "web", "image": "web:1"}, "deploy"),
+    ("POST", "/deployments", {"service": "web", "image": "web:1", "note": "x", "expected_revision": 1}, "deploy"),
+    ("POST", "/deployments", {"service": "web", "profile": None}, "deploy"),
+    ("POST", "/deployments", {"service": "web", "image": "web:1", "replicas": 1}, "write"),
+    ("POST", "/deployments", {"service": "web", "environment": {}}, "write"),
+    ("POST", "/deployments", {"service": "web", "image": "web:1", "mode": "replace"}, "write"),
+    ("POST", "/services/web/scale", {"replicas": 1}, "deploy"),
+    ("POST", "/services/web/restart", {}, "deploy"),
+    ("POST", "/services/web/rollback", {}, "deploy"),
+    ("POST", "/deployments/1/pause", {}, "deploy"),
+    ("POST", "/deployments/1/resume", {}, "deploy"),
+    ("POST", "/deployments/1/abort", {}, "deploy"),
+    ("POST", "/deployments/1/retry", {}, "deploy"),
+    ("DELETE", "/services/nope", None, "write"),
+    ("GET", "/tokens", None, "admin"),
+    ("POST", "/tokens", {"name": "x", "scope": "read"}, "admin"),
+    ("DELETE", "/tokens/99", None, "admin"),
+]
+
+
+def test_each_route_needs_its_scope_and_no_more(house: House) -> None:
+    house.deploy()
+    tokens = {scope: house.as_scope(scope) for scope in SCOPES}
+    for method, path, body, needed in NEEDS:
+        for scope in SCOPES:
+            answer = house.client.request(method, path, json=body, headers=tokens[scope])
+            refused = answer.status_code == 403
+            allowed = needed is None or includes(scope, needed)
+            assert refused != allowed, f"{scope}: {method} {path} {body} → {answer.status_code} {answer.text[:200]}"
+            if refused:
+                assert answer.json()["code"] == "insufficient_scope"
+                assert "scope" in answer.json()["detail"]
+
+
+def test_deploy_does_not_create_what_does_not_exist(house: House) -> None:
+    answer = house.client.post("/deployments", json={"service": "new", "image": "x:1"}, headers=house.as_scope("deploy"))
+    assert answer.status_code == 403
+    assert house.count("/services") == 0
+
+
+def test_a_bound_token_changes_its_services_alone(house: House) -> None:
+    house.deploy("web")
+    house.deploy("api", "api:1")
+    bound = house.as_scope("write", services=["web"])
+    assert house.client.post("/services/web/restart?wait=20", headers=bound).status_code == 200
+    for method, path, body in [
+        ("POST", "/services/api/restart", {}),
+        ("POST", "/services/api/scale", {"replicas": 0}),
+        ("POST", "/services/api/rollback", {}),
+        ("DELETE", "/services/api", None),
+        ("POST", "/deployments", {"service": "api", "image": "api:1"}),
+        ("POST", "/deployments", {"service": "other", "image": "api:1"}),
+        ("POST", "/deployments/2/retry", {}),
+        ("POST", "/deployments/2/abort", {}),
+    ]:
+        answer = house.client.request(method, path, json=body, headers=bound)
+        assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope"), path
+    assert house.client.get("/services/api", headers=bound).status_code == 200
+
+
+def test_secrets_are_shown_to_those_who_may_set_them(house: House) -> None:
+    house.deploy(
+        environment={"DB_PASSWORD": "hunter2", "LEVEL": "info", "DATABASE_URL": "postgres://app:hunter3@db/x"},
+        profiles={"prod": {"environment": {"API_KEY": "hunter4"}}},
+    )
+    for path in ("/services", "/services/web", "/services/web/revisions", "/services/web/revisions/1"):
+        reader = house.client.get(path, headers=house.as_scope("read")).text
+        assert not re.search("hunter[234]", reader), path
+        assert "info" in reader
+        assert "postgres://app:***@db/x" in reader
+        assert "hunter2" in house.client.get(path, headers=house.as_scope("write")).text
+
+
+def test_a_token_is_shown_once_and_only_its_hmac_is_kept(house: House) -> None:
+    made = house.client.post("/tokens", json={"name": "ci", "scope": "deploy", "services": ["web"], "expires_in": "1h"})
+    token = made.json()["token"]
+    assert well_formed(token)
+    assert made.headers["cache-control"] == "no-store"
+    listed = house.client.get("/tokens").json()["items"][0]
+    assert (listed["name"], listed["scope"], listed["services"]) == ("ci", "deploy", ["web"])
+    assert listed["expires_at"] > listed["created_at"]
+    assert "token" not in listed
+    kept = b"".join(path.read_bytes() for path in house.data.glob("sluice.db*"))
+    assert token.encode() not in kept
+    assert house.token.encode() not in kept
+    assert (house.data / "admin.token").stat().st_mode & 0o777 == 0o600
+    assert (house.data / "token.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_when_a_token_was_used_last_is_known(house: House) -> None:
+    read = house.as_scope("read")
+    assert house.client.get("/tokens").json()["items"][0]["last_used_at"] is None
+    house.client.get("/services", headers=read)
+    assert house.client.get("/tokens").json()["items"][0]["last_used_at"] is not None
+
+
+def test_a_revoked_token_is_nobody_at_once(house: House) -> None:
+    read = house.as_scope("read")
+    id = house.client.get("/tokens").json()["items"][0]["id"]
+    assert house.client.delete(f"/tokens/{id}").status_code == 204
+    assert house.client.get("/services", headers=read).status_code == 401
+    assert house.client.delete(f"/tokens/{id}").status_code == 404
+    last = house.client.delete("/tokens/1")
+    assert (last.status_code, last.json()["code"]) == (409, "last_admin_token")
+
+
+def test_an_expired_token_is_nobody(house: House) -> None:
+    soon = house.as_scope("read", expires_in=0.001)
+    assert house.client.get("/services", headers=soon).status_code == 401
+
+
+def test_making_and_revoking_are_in_the_audit_with_who_did_it(house: House) -> None:
+    house.as_scope("admin")
+    house.client.delete("/tokens/2")
+    types = [(event["type"], event["actor"]["name"]) for event in house.client.get("/audit").json()["items"]]
+    assert types == [("token_revoked", "admin"), ("token_created", "admin"), ("token_created", "sluice")]
+    assert house.client.get("/audit?actor=sluice").json()["items"][0]["type"] == "token_created"
+    assert house.client.get("/audit?actor=nobody").json()["items"] == []
+
+
+def test_the_first_start_makes_the_admin_token_and_the_second_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with living(build(tmp_path)) as house:
+        token = house.token
+    first = capsys.readouterr().err
+    assert first.count(token) == 1
+    with living(build(tmp_path)) as house:
+        assert house.client.get("/services", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert token not in capsys.readouterr().err
+
+
+def test_a_restored_database_without_its_key_gets_a_new_admin(tmp_path: Path) -> None:
+    with living(build(tmp_path / "old")) as house:
+        old = house.token
+    (tmp_path / "new").mkdir()
+    shutil.copy(tmp_path / "old" / "sluice.db", tmp_path / "new" / "sluice.db")
+    with living(build(tmp_path / "new")) as house:
+        assert house.token != old
+        assert house.client.get("/tokens").status_code == 200
+        assert house.client.get("/tokens", headers={"Authorization": f"Bearer {old}"}).status_code == 401
+
+
+def test_a_link_opens_one_session_with_its_owners_scope(house: House) -> None:
+    house.deploy()
+    read = house.as_scope("read")
+    link = house.client.post("/sign-in-links", headers=read).json()
+    code = link["url"].partition("code=")[2]
+    assert link["url"].startswith("http://sluice.test/ui/sign-in?code=")
+    house.call(house.sluice.access.tidy)
+    cookie = house.call(house.sluice.access.redeem, code)
+    assert house.call(house.sluice.access.redeem, code) is None, "once"
+    assert house.call(house.sluice.access.redeem, "x" * 32) is None
+    del house.client.headers["Authorization"]
+    house.client.cookies.set("sluice_session_sluice", cookie)
+    assert house.client.get("/services").status_code == 200
+    here = {"Sec-Fetch-Site": "same-origin"}
+    assert house.client.post("/services/web/restart", headers=here).status_code == 403, "its scope is read"
+    house.call(house.sluice.access.sign_out, cookie)
+    assert house.client.get("/services").status_code == 401
+
+
+def test_another_sites_page_cannot_use_the_visitors_cookie(house: House) -> None:
+    house.deploy()
+    code, _ = house.call(house.sluice.access.make_link, 1)
+    cookie = house.call(house.sluice.access.redeem, code)
+    del house.client.headers["Authorization"]
+    house.client.cookies.set("sluice_session_sluice", cookie)
+    for headers, allowed in [
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Origin": "http://sluice.test"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://sluice.test"}, False),
+        ({"Origin": "http://evil.test"}, False),
+        ({"Origin": "null"}, False),
+        ({}, False),
+    ]:
+        answer = house.client.post("/services/web/scale", json={"replicas": 1}, headers=headers)
+        assert (answer.status_code == 202) == allowed, headers
+        if not allowed:
+            assert answer.json()["code"] == "cross_site"
+    assert house.client.get("/audit").json()["items"][0]["type"] == "refused"
+    assert house.client.get("/services", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, (
+        "reading changes nothing"
+    )
+
+
+def test_a_mistyped_token_is_known_without_asking(house: House) -> None:
+    token = new_token()
+    assert well_formed(token)
+    assert not well_formed(token[:-1])
+    assert not well_formed(token[:10] + ("a" if token[10] != "a" else "b") + token[11:])
+    assert not well_formed("")
+    assert not well_formed("sl_é" + "a" * 37)
+    assert house.client.get("/services", headers={"Authorization": f"Bearer {token}"}).status_code == 401
