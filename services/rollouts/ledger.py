@@ -52,8 +52,6 @@ class Ledger:
             deployment.turned_at = now
         if status in TERMINAL:
             deployment.finished_at, deployment.deadline_at = now, None
-        elif status in (Status.PROGRESSING, Status.ROLLING_BACK):
-            deployment.turned_at = now
         session.add(deployment)
         self.tell(session, status, message, deployment=deployment, data={"reason": deployment.reason}, actor=actor)
 
@@ -116,12 +114,12 @@ class Ledger:
             "desired": progress.desired, "ready": progress.ready, "serving": progress.serving,
             "old_serving": progress.old_serving, "draining": progress.draining, "failed": progress.failed,
         }  # fmt: skip
-        if deployment.progress == counts and deployment.traffic == traffic:
-            return False
-        deployment.progress, deployment.traffic = counts, traffic
         if progress.milestone > deployment.milestone and deployment.deadline_at is not None:
             deployment.milestone = progress.milestone
             deployment.deadline_at = self.clock.now() + progress_deadline
+        if deployment.progress == counts and deployment.traffic == traffic:
+            return False
+        deployment.progress, deployment.traffic = counts, traffic
         if deployment.status == Status.PROGRESSING:
             new = "new " if deployment.kind != Kind.SCALE else ""
             deployment.message = f"{progress.serving} of {progress.desired} {new}instances serve"
