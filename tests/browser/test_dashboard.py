@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from sqlmodel import Session, select
 
 from services.store.tables import Deployment, Instance
@@ -124,6 +124,40 @@ def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
     finally:
         second.close()
         complaints.clear()  # the browser notes each refused connection
+
+
+@pytest.mark.parametrize("trouble", ["refused", "503"])
+def test_a_stream_that_cannot_begin_is_tried_again(
+    house: House, address: str, page: Page, complaints: Complaints, trouble: str
+) -> None:
+    failed: list[str] = []
+
+    def fail_once(route: Route) -> None:
+        if failed:
+            route.continue_()
+            return
+        failed.append(route.request.url)
+        if trouble == "503":
+            route.fulfill(status=503, body="<h1>not yet</h1>", content_type="text/html")
+        else:
+            route.abort("connectionrefused")
+
+    page.route("**/ui/stream", fail_once)
+    sign_in(page, house, address, "/ui/")
+    expect(page.locator("#link")).to_have_text("Reconnecting…")
+    expect(page.locator("#link")).to_have_text("Live")
+    expect(page.locator("#service-web")).to_be_visible()
+    assert failed
+    complaints.clear()
+
+
+def test_a_connection_that_has_died_silently_is_given_up(house: House, address: str, page: Page) -> None:
+    page.clock.install()
+    sign_in(page, house, address, "/ui/")
+    expect(page.locator("#link")).to_have_text("Live")
+    with page.expect_request("**/ui/stream"):
+        page.clock.fast_forward(60_000)
+    expect(page.locator("#link")).to_have_text("Live")
 
 
 def test_a_session_that_ends_leads_to_the_sign_in_page(house: House, address: str, page: Page) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing
 import httpx
 import pytest
 
+from app.pages import live
 from services.store.tables import Deployment, Instance
 from tests.pages.house import House
 from tests.pages.served import free_port, serving
@@ -75,6 +76,13 @@ def test_many_wake_ups_make_few_messages(house: House, client: httpx.Client) -> 
             if "step 199" in data:
                 break
         assert counted <= (time.monotonic() - began) / 0.1 + 2
+
+
+def test_a_quiet_stream_says_that_it_stands(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "BEAT", 0.05)
+    with client.stream("GET", "/ui/stream") as stream:
+        told = messages(stream)
+        assert [next(told)[0] for _ in range(4)] == ["hello", "", "beat", "beat"]
 
 
 def test_streams_end_when_sluice_stops(house: House) -> None:
