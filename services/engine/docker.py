@@ -146,9 +146,11 @@ class DockerEngine:
             with suppress(APIError):
                 client.remove_container(container_id, v=True, force=True)
             raise
+        stamp = self._memory.stamp(container_id)
         view = self._inspect(client, container_id)
         if view is None:
             raise EngineError(f"The container of {spec.id} went away while it was started")
+        self._memory.saw(view, stamp)
         return view
 
     def _same(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:

@@ -28,7 +28,7 @@ Stamp = tuple[int, int]
 
 
 class Memory:
-    """Inspections that need not be made again, and the last known start of every container.
+    """Inspections that need not be made again, and which start of each container runs.
 
     An inspection costs milliseconds and a loop's turn looks at every instance. So a view is kept while at least one
     event stream is connected and has told of no change to its container. Threads share this.
@@ -42,13 +42,14 @@ class Memory:
         self._changes: dict[str, int] = {}
         self._views: dict[str, tuple[str, ContainerView, float]] = {}
         self._starts: dict[str, tuple[int, str]] = {}
+        self._deaths: dict[str, int] = {}
 
     def connected(self) -> None:
         """A stream begins. What happened before it is not known."""
         with self._lock:
             self._connects += 1
             self._streams += 1
-            for kept in (self._changes, self._views, self._starts):
+            for kept in (self._changes, self._views, self._starts, self._deaths):
                 kept.clear()
 
     def disconnected(self) -> None:
@@ -62,18 +63,18 @@ class Memory:
 
     def gone(self, container_id: str) -> None:
         with self._lock:
-            for kept in (self._changes, self._views, self._starts):
+            for kept in (self._changes, self._views, self._starts, self._deaths):
                 kept.pop(container_id, None)
 
     def stamp(self, container_id: str) -> Stamp:
-        """Take it before an inspection and hand it to `keep`."""
+        """Take it before an inspection and hand it to `keep` or `saw`."""
         with self._lock:
             return self._stamp(container_id)
 
     def keep(self, view: ContainerView, sign: str, stamp: Stamp) -> None:
         """Remember a view, unless its container changed since the stamp was taken. `sign`: see `recall`."""
+        self.saw(view, stamp)
         with self._lock:
-            self._started(view.container_id, nanoseconds(view.started_at), view.start)
             if stamp == self._stamp(view.container_id):
                 self._views[view.container_id] = sign, view, self._monotonic() + _HOLDS
 
@@ -84,23 +85,27 @@ class Memory:
             holds = self._streams > 0 and known_sign == sign and self._monotonic() < until
             return view if holds else None
 
-    def started(self, container_id: str, at: int, start: str) -> None:
-        """It was seen to start at `at` (nanoseconds). An older sighting that comes late changes nothing."""
+    def saw(self, view: ContainerView, stamp: Stamp) -> None:
+        """Remember which start it was, unless a death ended that one, or a stream has begun since."""
+        at = nanoseconds(view.started_at)
         with self._lock:
-            self._started(container_id, at, start)
+            known, _ = self._starts.get(view.container_id, (0, ""))
+            if stamp[0] == self._connects and at > max(known, self._deaths.get(view.container_id, 0)):
+                self._starts[view.container_id] = at, view.start
 
-    def start_before(self, container_id: str, at: int) -> str:
-        """The start that a death at `at` ended; empty when it is not known."""
+    def died(self, container_id: str, at: int) -> str:
+        """The start that a death at `at` (nanoseconds) ended; empty when none was seen. A container that starts again
+        dies before it does, so the start seen since the last death is the one."""
         with self._lock:
             started, start = self._starts.get(container_id, (0, ""))
-        return start if started <= at else ""
+            self._deaths[container_id] = max(at, self._deaths.get(container_id, 0))
+            if started > at:
+                return ""
+            self._starts.pop(container_id, None)
+            return start
 
     def _stamp(self, container_id: str) -> Stamp:
         return self._connects, self._changes.get(container_id, 0)
-
-    def _started(self, container_id: str, at: int, start: str) -> None:
-        if at >= self._starts.get(container_id, (0, ""))[0]:
-            self._starts[container_id] = at, start
 
 
 class Watcher:
@@ -152,34 +157,20 @@ class Watcher:
             return None
         action = told["Action"].partition(":")[0]
         whose = {"service": about[SERVICE], "instance": instance, "container_id": container_id}
-        if action == "start":
-            return EngineEvent("start", **whose, start=self._started(client, container_id, told["timeNano"]))
         if action == "die":
-            start = self._died(client, container_id, told["timeNano"])
+            start = self._memory.died(container_id, told["timeNano"]) or self._look(client, container_id, told["timeNano"])
             return EngineEvent("die", **whose, start=start, exit_code=int(about.get("exitCode", -1)))
         if action == "destroy":
             self._memory.gone(container_id)
             return EngineEvent("destroy", **whose)
+        if action == "start":
+            return EngineEvent("start", **whose)
         return EngineEvent("health", **whose) if action == "health_status" else None
 
-    def _started(self, client: docker.APIClient, container_id: str, at: int) -> str:
-        """The event does not say which start it tells of; the inspection does, unless there was another start since."""
-        self._memory.started(container_id, at, "")
-        view = self._inspect(client, container_id)
-        if view is None or nanoseconds(view.started_at) > at:
-            return ""
-        self._memory.started(container_id, at, view.start)
-        return view.start
-
-    def _died(self, client: docker.APIClient, container_id: str, at: int) -> str:
-        start = self._memory.start_before(container_id, at)
-        if start:
-            return start
-        view = self._inspect(client, container_id)
-        return view.start if view is not None and nanoseconds(view.started_at) <= at else ""
-
-    def _inspect(self, client: docker.APIClient, container_id: str) -> ContainerView | None:
+    def _look(self, client: docker.APIClient, container_id: str, at: int) -> str:
+        """The start that a death at `at` ended, as far as the engine still shows it."""
         try:
-            return view_of(client.inspect_container(container_id), self._name, self._network)
+            view = view_of(client.inspect_container(container_id), self._name, self._network)
         except APIError:
-            return None
+            return ""
+        return view.start if view is not None and nanoseconds(view.started_at) <= at else ""

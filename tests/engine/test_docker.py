@@ -65,7 +65,8 @@ async def test_what_only_looks_like_ours_is_neither_seen_nor_told_nor_touched(en
         await anext(events)
         looks = {"other": labels, "None": {key: labels[key] for key in ("sluice.name", "sluice.service")}, "committed": {}}
         for name, worn in looks.items():
-            made = yard.client.create_container(image, name=f"{yard.name}-{name}", labels=worn, command=["sleep", "9"])
+            called, alone = f"{yard.name}-{name}", yard.client.create_host_config(network_mode="none")
+            made = yard.client.create_container(image, name=called, labels=worn, command=["sleep", "9"], host_config=alone)
             yard.client.start(made["Id"])
             strangers.append(made["Id"])
         assert [view.container_id for view in await engine.observe()] == [started.container_id]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.engine.docker_events import Memory
+from services.engine.docker_spec import nanoseconds
 from services.engine.port import ContainerView
 
 ONE = ContainerView("web-r1-1", "web", 1, 1, 1, "h", "c1", "running", "2026-11-24T10:00:00.5Z")
-STARTED = 1_795_514_400_500_000_000
+SECOND = 1_000_000_000
+STARTED = nanoseconds(ONE.started_at)
 
 
 class Time:
@@ -72,19 +76,40 @@ def test_a_view_is_looked_at_again_now_and_then() -> None:
     assert memory.recall("c1", "running") is None
 
 
-def test_a_death_ends_the_start_before_it() -> None:
+def again(seconds: int) -> ContainerView:
+    return replace(ONE, started_at=f"2026-11-24T10:00:{seconds:02}Z")
+
+
+def test_a_death_ends_the_start_that_was_seen_before_it() -> None:
     memory = connected()
-    memory.keep(ONE, "running", memory.stamp("c1"))
-    assert memory.start_before("c1", STARTED + 1) == ONE.start
-    assert memory.start_before("c1", STARTED - 1) == "", "that death is older than this start"
-    memory.started("c1", STARTED + 10, "c1@second")
-    memory.keep(ONE, "running", memory.stamp("c1"))
-    assert memory.start_before("c1", STARTED + 11) == "c1@second", "an older sighting came late"
-    assert memory.start_before("c2", STARTED) == ""
+    memory.saw(ONE, memory.stamp("c1"))
+    assert memory.died("c1", STARTED - 1) == "", "that death is older than this start"
+    assert memory.died("c1", STARTED + 1) == ONE.start
+    assert memory.died("c1", STARTED + 1) == "", "it died once"
+    assert memory.died("c2", STARTED) == ""
+
+
+def test_a_look_at_the_dead_does_not_bring_its_start_back() -> None:
+    memory = connected()
+    memory.saw(ONE, memory.stamp("c1"))
+    memory.died("c1", STARTED + SECOND)
+    memory.saw(ONE, memory.stamp("c1"))
+    assert memory.died("c1", STARTED + 9 * SECOND) == "", "another start, that nobody saw"
+    memory.saw(again(20), memory.stamp("c1"))
+    memory.saw(ONE, memory.stamp("c1"))
+    assert memory.died("c1", STARTED + 30 * SECOND) == again(20).start
+
+
+def test_a_start_that_was_seen_before_the_stream_began_may_be_over() -> None:
+    memory = connected()
+    stamp = memory.stamp("c1")
+    memory.connected()
+    memory.saw(ONE, stamp)
+    assert memory.died("c1", STARTED + 1) == ""
 
 
 def test_what_was_destroyed_is_forgotten() -> None:
     memory = connected()
     memory.keep(ONE, "running", memory.stamp("c1"))
     memory.gone("c1")
-    assert memory.recall("c1", "running") is None and memory.start_before("c1", STARTED + 1) == ""
+    assert memory.recall("c1", "running") is None and memory.died("c1", STARTED + 1) == ""

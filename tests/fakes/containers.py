@@ -78,7 +78,7 @@ class Container:
             service=self.spec.service,
             instance=self.spec.id,
             container_id=self.id,
-            start=self.view.start if kind in ("start", "die") else "",
+            start=self.view.start if kind == "die" else "",
             exit_code=code,
         )
 
