@@ -44,6 +44,7 @@ class House:
         clock, listeners, live = SystemClock(), Listeners(), Live()
         engine = FakeEngine(clock)
         self.hinted: list[str] = []
+        self._ports = 20000
         nobody = cast(Any, None)
         self.sluice = Sluice(
             settings=Settings(data=data, public_host="gateway.test"),
@@ -114,8 +115,10 @@ class House:
 
     def _service(self, session: Session, name: str, replicas: int, fields: dict[str, Any]) -> None:
         now = self.sluice.clock.now()
-        port = 20000 + hash(name) % 10000
-        session.add(Service(name=name, replicas=replicas, revision=1, next_revision=2, internal_port=port, created_at=now))
+        self._ports += 1
+        session.add(
+            Service(name=name, replicas=replicas, revision=1, next_revision=2, internal_port=self._ports, created_at=now)
+        )
         session.flush()
         session.add(_revision(name, 1, now, fields))
         session.add_all(_instance(name, 1, slot, 0, now, "serving") for slot in range(1, replicas + 1))
