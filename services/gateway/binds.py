@@ -15,10 +15,9 @@ def taken(binds: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
 
 
 def _try(address: str, port: int) -> str:
-    # As HAProxy binds: with SO_REUSEPORT, which lets its own workers share a port, and nobody else's processes.
+    # As HAProxy binds, told `noreuseport`.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             trial.bind((address, port))
         except OSError as error:

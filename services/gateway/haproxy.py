@@ -64,7 +64,7 @@ class Gateway:
                 await self._keeper.reload_now()
             else:
                 self._keeper.write()
-                self._keeper.loaded = rendered
+                self._keeper.has_read(rendered)
             for name in MAPS:
                 await self._servers.set_map(name, rendered.maps[name])
             for wanted in self._keeper.wanted.values():

@@ -22,6 +22,8 @@ def limits(settings: GatewaySettings, shape: str) -> list[str]:
         "    user haproxy",
         "    group haproxy",
         "    hard-stop-after 1h",
+        # Another process that has the port must be an error, not a partner that takes half of the connections.
+        "    noreuseport",
         f"    stats socket {INSIDE}/admin.sock mode 600 level admin expose-fd listeners",
         f"    lua-load /usr/local/lib/sluice/hold.lua {HELD_PER_SERVICE} {maxconn // 4}",
         f"    set-var proc.shape str({shape})",
@@ -68,18 +70,25 @@ def defaults(settings: GatewaySettings) -> list[str]:
 
 
 def doors(settings: GatewaySettings, internal_ports: Iterable[int], linked_ports: Iterable[int]) -> list[str]:
-    """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host."""
+    """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host (the
+    public one sees to its own port on the bridge as well)."""
     bridge = ip_address(settings.bridge_address)
+    public = int(settings.public_port)
     internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
-    linked = [f"    bind {bridge}:{int(port)}" for port in linked_ports]
+    ports = set(linked_ports)
+    linked = [f"    bind {bridge}:{int(port)}" for port in sorted(ports - {public})]
+    by_host = f"req.hdr(host),host_only,lower,concat(:,txn.port),map({INSIDE}/links.map)"
+    named = ["    http-request set-var(txn.port) dst_port"]
+    here = [*named, f"    http-request set-var(txn.route) {by_host} if {{ dst {bridge} }}"] if public in ports else []
     longest = f"concat(,txn.path,/),map_beg({INSIDE}/routes.map)"
     stripped = "if { var(txn.strip) -m found }"
     lines = [
         "frontend public from doors",
-        f"    bind *:{int(settings.public_port)}",
+        f"    bind *:{public}",
         "    http-request set-var(txn.path) path",
         f"    http-request set-var(txn.route) req.hdr(host),host_only,lower,{longest}",
         f"    http-request set-var(txn.route) str(*),{longest} unless {{ var(txn.route) -m found }}",
+        *here,
         "    http-request set-var(txn.service) var(txn.route),field(1,:)",
         "    http-request set-var(txn.strip) var(txn.route),field(2,:),add(0) if { var(txn.route) -m sub : }",
         f"    http-request add-header X-Forwarded-Prefix %[path,bytes(0,txn.strip)] {stripped}",
@@ -98,8 +107,7 @@ def doors(settings: GatewaySettings, internal_ports: Iterable[int], linked_ports
             "",
         ]
     if linked:
-        by_host = f"req.hdr(host),host_only,lower,concat(:,txn.port),map({INSIDE}/links.map)"
-        lines += ["frontend links from doors", *linked, "    http-request set-var(txn.port) dst_port"]
+        lines += ["frontend links from doors", *linked, *named]
         lines += [f"    http-request set-var(txn.service) {by_host}", _LIVE, "    default_backend nowhere", ""]
     return lines
 

@@ -48,10 +48,12 @@ class Keeper:
         """Adopt the files that are there; write them when they are not, or were made with other settings."""
         found = self._files.read()
         self._settings = settings
-        if found is not None:
-            self.wanted = {each.name: each for each in found[1]}
-            self._binds = render(found[0], [self._block(each) for each in found[1]]).binds
-        if found is None or found[0] != settings:
+        if found is None:
+            self._binds = self.write().binds
+            return
+        self.wanted = {each.name: each for each in found[1]}
+        self._binds = render(found[0], [self._block(each) for each in found[1]]).binds
+        if found[0] != settings:
             try:
                 self.write()
             except RoutingError:
@@ -165,6 +167,10 @@ class Keeper:
         except RoutingError:
             self._files.put_back(before)
             raise
+        self.has_read(rendered)
+
+    def has_read(self, rendered: Rendered) -> None:
+        """The present worker."""
         self.loaded, self._binds = rendered, rendered.binds
 
     async def _until_nothing_is_held(self) -> None:

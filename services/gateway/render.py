@@ -43,6 +43,12 @@ class Rendered:
     blocks: Mapping[str, Block]
     binds: frozenset[tuple[str, int]]
 
+    @property
+    def doors(self) -> set[int]:
+        """Its ports on the bridge's address."""
+        services = [block.service for block in self.blocks.values()]
+        return {service.internal_port for service in services} | {service.port for service in services if service.linked}
+
     def carries(self, block: Block) -> bool:
         """A worker that has read this can be brought to serve `block` without a reload, judging it by no stricter rule."""
         mine = self.blocks.get(block.service.name)
@@ -50,8 +56,8 @@ class Rendered:
             mine is not None
             and mine.structure == block.structure
             and not unfair(mine.style, block.style)
-            and (not block.service.linked or any(port == block.service.port for _, port in self.binds))
-            and any(port == block.service.internal_port for _, port in self.binds)
+            and block.service.internal_port in self.doors
+            and (not block.service.linked or block.service.port in self.doors)
         )
 
 
@@ -69,13 +75,14 @@ def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
                 maps[name][key] = value
     internal = sorted(block.service.internal_port for block in services.values())
     linked = sorted({block.service.port for block in services.values() if block.service.linked})
-    for port in set(internal) & set(linked):
-        raise ValueError(f"port {port} is a linked service's own and another's internal port")
+    for port in set(internal) & {*linked, settings.public_port}:
+        raise ValueError(f"the internal port {port} is a linked service's own or the public one")
     fixed = [*defaults(settings), *doors(settings, internal, linked), *nowhere_and_held()]
     structures = [f"{block.structure} {block.style}" for block in services.values()]
     shape = _digest([*limits(settings, ""), *fixed, *structures])
     lines = [*limits(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
-    binds = {("0.0.0.0", settings.public_port), *((settings.bridge_address, port) for port in (*internal, *linked))}  # noqa: S104
+    bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
+    binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104
     return Rendered("\n".join(lines), maps, shape, services, frozenset(binds))
 
 

@@ -6,13 +6,16 @@ import asyncio
 import json
 import socket
 import struct
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import sha1
 
 from services.routing.port import Member
 from services.spec import Healthcheck
 
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 HEALTHY = Healthcheck(path="/healthz", interval=0.5)
 
 
@@ -124,7 +127,9 @@ class Instance:
             await self._stream(writer)
             return False
         elif name == "ws":
-            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            accept = b64encode(sha1((asked.headers["sec-websocket-key"] + _GUID).encode()).digest()).decode()  # noqa: S324
+            head = f"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            writer.write(head.encode())
             while data := await reader.read(1024):
                 writer.write(data)
                 await writer.drain()
@@ -157,6 +162,10 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
         return None
     first, *lines = head.rstrip().split("\r\n")
     method, path, _ = first.split(" ", 2)
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        before = headers.get(name.lower())
+        headers[name.lower()] = f"{before}, {value.strip()}" if before else value.strip()
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Asked(method, path, headers, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -110,7 +111,7 @@ async def real_gateway(**settings: Any) -> AsyncIterator[Yard]:
         yard = Yard(
             directory,
             Gateway(directory),
-            f"sluice-test-gateway-{PUBLIC}-{next(_names)}",
+            f"sluice-test-gateway-{os.getpid()}-{next(_names)}",
             GatewaySettings(BRIDGE, PUBLIC, **settings),
         )
         await yard.gateway.stand_on(yard.settings)
@@ -132,7 +133,7 @@ async def real_gateway(**settings: Any) -> AsyncIterator[Yard]:
             await yard.gateway.restore([], [])
             yield yard
         finally:
+            yard.docker("rm", "-f", yard.name)
             await yard.gateway.close()
             for instance in yard.instances:
                 await instance.stop()
-            yard.docker("rm", "-f", yard.name)
