@@ -33,6 +33,7 @@ class Sight:
     subnet: str
     linked: bool = False
     """Some other service names it in its `links`."""
+    watched_since: float = 0
     create_after: float = 0
     trouble: str | None = None
     """Why the routers have not done what they were asked for, when that has been so for long."""
@@ -74,7 +75,7 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision.begin = due(session, name)
     by_instance = {container.instance: container for container in sight.containers}
     note_containers(session, ledger, snapshot, by_instance, prober)
-    world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since)
+    world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since, sight.watched_since)
     note_service(session, ledger, snapshot, world)
     now = ledger.clock.now()
     made = plan(target_of(snapshot, sight.create_after), world, now)
@@ -183,7 +184,7 @@ def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, 
         "failure": why,
         "failed_deployment": deployment,
     }
-    ledger.instance(session, row, "failed", f"{why}; it is replaced", deployment, changes)
+    ledger.instance(session, row, "failed", f"{why}; it is taken away", deployment, changes)
     return 1
 
 

@@ -124,7 +124,7 @@ class Ledger:
             new = "new " if deployment.kind != Kind.SCALE else ""
             deployment.message = f"{progress.serving} of {progress.desired} {new}instances serve"
         session.add(deployment)
-        self.tell(session, "progress", deployment.message, deployment=deployment, data={**counts, "traffic": traffic})
+        self.tell(session, "progress", _counted(progress), deployment=deployment, data={**counts, "traffic": traffic})
         return True
 
     def warn(self, session: Session, deployment: Deployment, code: str, message: str) -> None:
@@ -185,3 +185,18 @@ def next_pending(session: Session, service: str) -> Deployment | None:
     return session.exec(
         select(Deployment).where(Deployment.service == service, Deployment.status == "pending").order_by(col(Deployment.id))
     ).first()
+
+
+def _counted(progress: Progress) -> str:
+    """The counts in words, without those that are 0."""
+    others = {
+        "ready": progress.ready - progress.serving,
+        "old serving": progress.old_serving,
+        "draining": progress.draining,
+        "failed": progress.failed,
+    }
+    parts = [
+        f"{progress.serving} of {progress.desired} serve",
+        *(f"{count} {name}" for name, count in others.items() if count > 0),
+    ]
+    return ", ".join(parts)

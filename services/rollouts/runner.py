@@ -57,6 +57,7 @@ class Runner:
         self._running = False
         self._subnet = ""
         self._linked: set[str] = set()
+        self._began = 0.0
         self._ledger = Ledger(clock, 0)
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self.turns = 0
@@ -90,6 +91,7 @@ class Runner:
         self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._policy, self._live)
         published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live)
         self._linked = await self._store.read(linked_services)
+        self._began = self._clock.now()
         self._running = True
         for name, routed in published.items():
             self._rooms.setdefault(name, Room()).published = routed
@@ -195,6 +197,7 @@ class Runner:
             published=room.published,
             subnet=self._subnet,
             linked=name in self._linked,
+            watched_since=self._began,
             create_after=room.create_after(now),
             trouble=room.long_trouble(now),
         )

@@ -102,10 +102,16 @@ def see(
     containers: Sequence[ContainerView],
     seats: Sequence[Mapping[str, Seat]],
     unhealthy_since: Mapping[str, float],
+    watched_since: float = 0,
 ) -> list[Seen]:
-    """One Seen for every instance that the store knows; containers that it does not know are not touched."""
+    """One Seen for every instance that the store knows; containers that it does not know are not touched.
+
+    `watched_since`: when this run of Sluice began. Time in which nobody asked an instance does not count against it.
+    """
     by_instance = {container.instance: container for container in containers}
-    return [_see(snapshot, row, by_instance.get(row.id), seats, unhealthy_since) for row in snapshot.instances]
+    return [
+        _see(snapshot, row, by_instance.get(row.id), seats, unhealthy_since, watched_since) for row in snapshot.instances
+    ]
 
 
 def spec_of(revision: Revision) -> ServiceSpec:
@@ -174,6 +180,7 @@ def _see(
     container: ContainerView | None,
     seats: Sequence[Mapping[str, Seat]],
     unhealthy_since: Mapping[str, float],
+    watched_since: float,
 ) -> Seen:
     routed = row.port is not None
     mine = [seat for seat in (seats_of.get(row.id) for seats_of in seats) if seat is not None and routed]
@@ -187,7 +194,7 @@ def _see(
         container=container.state if container else "none",
         routed=routed,
         created_at=row.created_at,
-        started_at=row.started_at,
+        started_at=max(row.started_at, watched_since) if row.started_at is not None else None,
         ready_at=row.ready_at,
         admitted=partly if row.leaving_at is not None else admitted,
         healthy=all(seat.healthy for seat in mine),
