@@ -36,7 +36,7 @@ CODES: dict[str, tuple[int, str]] = {
     "revision_not_found": (404, "web has no revision 3"),
     "unknown_token": (404, "there is no token 3"),
     "logs_gone": (410, "the container of web-r4-1 has gone, and its log with it"),
-    "method_not_allowed": (405, "GET, HEAD"),
+    "method_not_allowed": (405, "this is not possible here; what is: GET"),
     "deployment_failed": (409, "deployment 17 of web rolled_back (unhealthy_instance): web-r4-1 answered 500"),
     "deployment_aborted": (409, "deployment 17 of web aborted (user)"),
     "deployment_superseded": (409, "deployment 17 of web superseded (newer_revision): deployment 18 took over"),
@@ -175,8 +175,13 @@ def as_problem(error: Exception) -> Problem:
             return Problem(code, str(error)[:1000], headers={"Retry-After": "5"} if error.transient else {})
         case HTTPException():
             code = CODE_OF_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
-            detail = {404: "there is nothing here", 413: "the body is too large"}.get(error.status_code, str(error.detail))
-            return Problem(code, detail, headers=dict(error.headers or {}), status=error.status_code)
+            headers = dict(error.headers or {})
+            words = {
+                404: "there is nothing here",
+                405: f"this is not possible here; what is: {headers.get('Allow', headers.get('allow', 'nothing'))}",
+                413: "the body is too large",
+            }
+            return Problem(code, words.get(error.status_code, str(error.detail)), headers=headers, status=error.status_code)
     return Problem("internal", "something went wrong inside; it is in Sluice's log")
 
 

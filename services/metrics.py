@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from sqlmodel import Session, col, func, select
 
 from services.rollouts.live import Live
 from services.rollouts.phases import Kind, Status
 from services.store.tables import Deployment, Instance, Service
 
+disable_created_metrics()  # type: ignore[no-untyped-call]
 INSTANCE_STATES = ("creating", "starting", "ready", "serving", "draining", "stopping")
 """Those that still exist: stopped and failed ones are history."""
 

@@ -21,9 +21,9 @@ from services.gateway.render import GatewaySettings
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import FakeGateway
 
-READY = {"disable": True, "test": None}
+READY: dict[str, Any] = {"disable": True, "test": None}
 """A health check by which an instance is ready as soon as it runs: the fake engine's have no door to knock at."""
-NEVER = {"test": ["CMD", "false"], "disable": None}
+NEVER: dict[str, Any] = {"test": ["CMD", "false"], "disable": None}
 """One by which it never is: the engine's judgement stays `starting`."""
 
 

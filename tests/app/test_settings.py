@@ -1,0 +1,116 @@
+"""What the operator sets: by environment or file, and what a bad value is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import PREFIX, Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+def test_the_defaults_keep_the_api_at_home() -> None:
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.gateway_port, settings.maxconn) == ("127.0.0.1", 7080, 8080, 8000)
+    assert settings.gateway_image.startswith("sluice-gateway:")
+    with pytest.raises(ValidationError):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_the_environment_says_lists_with_commas_and_sizes_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_HOST_ROOTS", "/srv/a, /srv/b")
+    monkeypatch.setenv("SLUICE_TRUSTED_PROXIES", "10.0.0.1,192.168.0.0/16")
+    monkeypatch.setenv("SLUICE_MAX_BODY_SIZE", "10m")
+    monkeypatch.setenv("SLUICE_SUBNET", "10.203.4.0/22")
+    monkeypatch.setenv("SLUICE_DEFAULT_ROUTE", "")
+    settings = load_settings()
+    assert settings.host_roots == ["/srv/a", "/srv/b"]
+    assert settings.trusted_proxies == ["10.0.0.1/32", "192.168.0.0/16"]
+    assert (settings.max_body_size, settings.subnet, settings.default_route) == (10 * 1024**2, "10.203.4.0/22", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PORT", "abc", "give the API's port, 1 to 65535"),
+        ("PORT", "0", "greater than or equal to 1"),
+        ("GATEWAY_PORT", "70000", "less than or equal to 65535"),
+        ("NAME", "a/b", "lower-case letters"),
+        ("HOST", "localhost", "the IP address"),
+        ("SUBNET", "10.0.0.1/22", "has host bits set"),
+        ("SUBNET", "10.0.0.0/30", "must be a /16 to a /28"),
+        ("DEFAULT_ROUTE", "web", "the path prefix"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,nowhere", "'nowhere'"),
+        ("HOST_ROOTS", "srv", "must be absolute"),
+        ("HOST_ROOTS", "/srv/../etc", 'without ".."'),
+        ("MAXCONN", "5", "100 to 1000000"),
+        ("MAX_BODY_SIZE", "big", "such as 100m"),
+        ("LOG_FORMAT", "xml", "give json or console"),
+        ("LOG_LEVEL", "loud", "give debug, info, warning or error"),
+        ("GATEWAY_LOG_ALL", "maybe", "logs every request"),
+        ("DOCKER_HOST", "/var/run/docker.sock", "unix:///var/run/docker.sock"),
+        ("PUBLIC_HOST", "a b", "the host under which"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_variable_and_the_mend(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value).startswith(f"SLUICE_{name}=")
+    assert told in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_PORT", "x")
+    monkeypatch.setenv("SLUICE_LOG_FORMAT", "x")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert len(str(refused.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["sluice.toml", "sluice.env"])
+def test_a_file_says_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    toml = 'port = 7999\nname = "other"\nhost_roots = ["/srv"]\n'
+    file.write_text(
+        toml if name.endswith("toml") else "# ours\nSLUICE_PORT=7999\nSLUICE_NAME=other\nSLUICE_HOST_ROOTS=/srv\n"
+    )
+    monkeypatch.setenv("SLUICE_CONFIG", str(file))
+    monkeypatch.setenv("SLUICE_NAME", "mine")
+    settings = load_settings()
+    assert (settings.port, settings.name, settings.host_roots) == (7999, "mine", ["/srv"])
+    file.write_text("prot = 1\n" if name.endswith("toml") else "SLUICE_PROT=1\n")
+    with pytest.raises(SettingsError, match=r"SLUICE_PROT: there is no such setting; known are .*SLUICE_PORT"):
+        load_settings()
+
+
+def test_a_file_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "nowhere.toml"))
+    with pytest.raises(SettingsError, match=r"SLUICE_CONFIG=.*No such file"):
+        load_settings()
+    (tmp_path / "bad.toml").write_text("= =")
+    monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "bad.toml"))
+    with pytest.raises(SettingsError, match=r"SLUICE_CONFIG=.*name a TOML file"):
+        load_settings()
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        row = next((line for line in text.splitlines() if line.startswith(f"| `SLUICE_{name.upper()}` |")), None)
+        assert row is not None, f"docs/settings.md says nothing of SLUICE_{name.upper()}"
+        assert field.description
+        assert field.description.split(":")[0][:40] in row, f"docs/settings.md says something else of {name}"
