@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from app.cli.config import Place
-from app.cli.trouble import Trouble, refused, unreachable
+from app.cli.trouble import Trouble, refused, unreachable, usage
 
 T = TypeVar("T")
 PATIENCE = 120.0
@@ -42,7 +42,7 @@ class Client:
     def __init__(self, place: Place, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.place = place
         self.on_away: Callable[[str | None], None] = lambda _why: None
-        self._patience = float(os.environ.get("SLUICE_PATIENCE") or PATIENCE)
+        self._patience = _patience()
         self._answered = False
         self._away_since: float | None = None
         headers = {"User-Agent": "sluice-cli", "Accept": "application/json"}
@@ -168,6 +168,14 @@ class Client:
         if not problem:
             raise _stranger(self.place.url, response)
         raise refused(response.status_code, problem)
+
+
+def _patience() -> float:
+    given = os.environ.get("SLUICE_PATIENCE") or PATIENCE
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        raise usage(f"SLUICE_PATIENCE={given!r} is not a number of seconds") from None
 
 
 def _own_key() -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import signal
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -36,6 +38,10 @@ def verb(work: Callable[Concatenate[Desk, P], Awaitable[int | None]]) -> Callabl
     """A command of `work`, whose first parameter is the desk; it returns the exit code (None is 0)."""
 
     async def at_desk(out: Output, url: str | None, token: str | None, arguments: dict[str, Any]) -> int | None:
+        task = asyncio.current_task()
+        if task is not None and threading.current_thread() is threading.main_thread():
+            # a CI job that is cancelled is to hear the same last words as a person who presses Ctrl-C
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with Client(find_place(url, token)) as client:
             return await work(Desk(client, out), **arguments)  # type: ignore[call-arg]
 
@@ -63,7 +69,7 @@ def _end(out: Output, work: Callable[[], int | None]) -> None:
     except Trouble as trouble:
         out.trouble(trouble)
         code = trouble.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
     raise typer.Exit(code or 0)
 

@@ -101,7 +101,10 @@ def test_a_sluice_that_stays_away_is_3_and_says_how_to_come_back(stub: Stub, slu
     assert "sluice status 17 --follow" in result.stderr
 
 
-def test_ctrl_c_leaves_the_deployment_running_and_says_how_to_come_back(stub: Stub, home: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_the_deployment_running_and_says_how_to_come_back(
+    stub: Stub, home: Path, number: signal.Signals
+) -> None:
     stub.hold = threading.Event()
     environment = {**os.environ, "SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN}
     command = [sys.executable, "-c", "from app.cli import main; main()", *DEPLOY]
@@ -110,7 +113,7 @@ def test_ctrl_c_leaves_the_deployment_running_and_says_how_to_come_back(stub: St
         command, env={**environment, "PYTHONPATH": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert stub.streams_open.wait(20)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert stdout == ""
@@ -144,6 +147,12 @@ def test_an_address_that_is_none_is_wrong_use(sluice: Sluice) -> None:
     result = sluice("ps", "--url", "localhost:7080")
     assert result.exit_code == 2
     assert "http://127.0.0.1:7080" in result.stderr
+
+
+def test_a_patience_that_is_no_number_is_wrong_use(sluice: Sluice) -> None:
+    result = sluice("ps", env={"SLUICE_PATIENCE": "long"})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "SLUICE_PATIENCE" in result.stderr
 
 
 def test_the_command_begins_quickly() -> None:
