@@ -25,7 +25,7 @@ class Gateway:
         self._api = RuntimeApi(directory / "master.sock")
         self._keeper = Keeper(directory, self._api)
         self._servers = Servers(self._api)
-        self._workers = Workers(self._api)
+        self._workers = Workers(self._api, self._keeper.gate)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lost: set[tuple[str, str]] = set()
         self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
@@ -41,12 +41,17 @@ class Gateway:
     async def answers(self) -> dict[str, Any] | None:
         """Version, pid, uptime in seconds and the workers that were replaced; None when it does not answer."""
         try:
-            workers = await self._workers.all()
-            info = dict(line.split(": ", 1) for line in (await self._api.ask("show info")).splitlines() if ": " in line)
+            async with self._keeper.gate.shared():
+                workers = await self._workers.all()
+                info = dict(line.split(": ", 1) for line in (await self._api.ask("show info")).splitlines() if ": " in line)
         except RoutingError:
             return None
         old = [{"pid": each.pid, "uptime": each.uptime, "replaced_for": each.replaced_for} for each in workers[1:]]
         return {"version": info.get("Version", ""), "pid": workers[0].pid, "uptime": workers[0].uptime, "old_workers": old}
+
+    async def held(self) -> dict[str, int]:
+        """How many requests wait for an instance to serve, by service. Raises RoutingError."""
+        return await self._api.held()
 
     async def close(self) -> None:
         await self._keeper.close()
@@ -129,15 +134,15 @@ class Gateway:
                 await self._take_out(service, instance, start)
 
     async def cut(self, service: str, instance: str) -> int:
-        async with self._change(service):
-            self._leave_out(service, instance)
+        async with self._locks[service]:
             listings = await self._workers.look(service)
-            in_flight = seats_of(service, listings).get(instance, Seat("cut")).in_flight
-            await self._servers.out(service, instance)
-            await self._servers.cut(service, instance)
-            for listing in listings[1:]:
-                await self._servers.cut_in(listing.worker, service, instance)
-            return in_flight
+            async with self._keeper.gate.shared():
+                self._leave_out(service, instance)
+                await self._servers.out(service, instance)
+                await self._servers.cut(service, instance)
+                for listing in listings[1:]:
+                    await self._servers.cut_in(listing.worker, service, instance)
+            return seats_of(service, listings).get(instance, Seat("cut")).in_flight
 
     async def forget(self, service: str, instance: str) -> None:
         async with self._change(service):

@@ -177,7 +177,7 @@ class Keeper:
         looks = 20
         for _ in range(looks):
             try:
-                if not (await self._api.ask("show held")).strip():
+                if not await self._api.held():
                     return
             except RoutingError:
                 return

@@ -10,6 +10,10 @@ from services.routing.port import RoutingError
 CURRENT = "@1"
 """The worker that takes new connections; `@!<pid>` is any worker, old ones included, and the empty string the master."""
 TIMEOUT = 5.0
+RESTART = 1.0
+"""Seconds that the master may be away: on a reload it starts itself anew, and refuses connections until it has."""
+URGENT = 0.25
+"""Seconds after which an urgent command is given again: what the master took just before it started anew is forgotten."""
 AT_ONCE = 6
 """The master takes ten connections at a time; what cannot wait goes past this bound."""
 _SAID_ON_SUCCESS = ("", "New server registered.", "Server deleted.", "Done.")
@@ -36,13 +40,19 @@ class RuntimeApi:
             return await self._exchange(command, worker, timeout)
 
     async def do(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT, urgent: bool = False) -> None:
-        """For commands that change something: Refused for any answer but the ones that mean success."""
+        """For commands that change something: Refused for any answer but the ones that mean success. `urgent` ones go past
+        all others and may meet a reload; they must be harmless twice."""
         if urgent:
-            answer = await self._exchange(command, worker, timeout)
+            answer = await self._exchange(command, worker, timeout, attempt=URGENT)
         else:
             answer = await self.ask(command, worker, timeout=timeout)
         if answer.strip() not in _SAID_ON_SUCCESS:
             raise Refused(command, answer.strip())
+
+    async def held(self) -> dict[str, int]:
+        """How many requests wait for an instance, by service (`show held` is hold.lua's own command)."""
+        lines = (await self.ask("show held")).split("\n")
+        return {service: int(number) for service, _, number in (line.partition(" ") for line in lines) if number}
 
     async def reload(self, *, timeout: float = 30) -> None:
         """Have the master read its file again. Refused with HAProxy's words when it cannot; the worker then goes on."""
@@ -50,20 +60,34 @@ class RuntimeApi:
         if not answer.startswith("Success=1"):
             raise Refused("reload", _worst(answer))
 
-    async def _exchange(self, command: str, worker: str, timeout: float) -> str:
+    async def _exchange(self, command: str, worker: str, timeout: float, *, attempt: float | None = None) -> str:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + RESTART
         try:
             async with asyncio.timeout(timeout):
-                reader, writer = await asyncio.open_unix_connection(self._socket)
-                try:
-                    writer.write(f"{worker} {command}\n".lstrip().encode())
-                    writer.write_eof()
-                    return (await reader.read(-1)).decode(errors="replace")
-                finally:
-                    writer.close()
+                while True:
+                    try:
+                        async with asyncio.timeout(attempt):
+                            if answer := await self._once(f"{worker} {command}\n".lstrip()):
+                                return answer
+                        why = "it closes the connection"
+                    except OSError as error:
+                        why = error.strerror or str(error)
+                    if loop.time() > until:
+                        raise RoutingError(f"The gateway does not answer: {why}")
+                    await asyncio.sleep(0.005)
         except TimeoutError:
             raise RoutingError(f"The gateway did not answer {command.split()[0]!r} within {timeout:g} s") from None
-        except OSError as error:
-            raise RoutingError(f"The gateway does not answer: {error.strerror or error}") from error
+
+    async def _once(self, line: str) -> str:
+        """Empty when there was no answer: an answer has at least an empty line."""
+        reader, writer = await asyncio.open_unix_connection(self._socket)
+        try:
+            writer.write(line.encode())
+            writer.write_eof()
+            return (await reader.read(-1)).decode(errors="replace")
+        finally:
+            writer.close()
 
 
 def _worst(startup_log: str) -> str:

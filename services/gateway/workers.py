@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from services.gateway.gate import Gate
 from services.gateway.model import HOLD, KEEP_ALIVE, backend_of
 from services.gateway.runtime_api import RuntimeApi
 from services.routing.port import RoutingError, Seat, SeatState
@@ -60,8 +61,10 @@ class Listing:
 class Workers:
     """Reads them. Callers who come while a pass is under way share the next one: each sees what is true after it asked."""
 
-    def __init__(self, api: RuntimeApi) -> None:
+    def __init__(self, api: RuntimeApi, gate: Gate) -> None:
+        """While a reload has the gate alone nothing is read: the master forgets what it was asked just before."""
         self._api = api
+        self._gate = gate
         self._wanted: set[str] = set()
         self._next: asyncio.Task[list[Listing]] | None = None
         self._running: asyncio.Task[list[Listing]] | None = None
@@ -71,7 +74,7 @@ class Workers:
         return parse_proc(await self._api.ask("show proc", ""))
 
     async def look(self, service: str) -> list[Listing]:
-        """Every worker's list, the present worker's first. Raises RoutingError."""
+        """Every worker's list, the present worker's first. Not to be called by who has the gate. Raises RoutingError."""
         self._wanted.add(service)
         if self._next is None:
             self._next = asyncio.create_task(self._pass(self._running))
@@ -88,8 +91,10 @@ class Workers:
             await asyncio.wait([before])
         services, self._wanted = self._wanted, set()
         self._running, self._next = self._next, None
-        workers = await self.all()
-        return [listing for listing in await asyncio.gather(*(self._read(w, services) for w in workers)) if listing]
+        async with self._gate.shared():
+            workers = await self.all()
+            listings = await asyncio.gather(*(self._read(worker, services) for worker in workers))
+        return [listing for listing in listings if listing is not None]
 
     async def _read(self, worker: Worker, services: set[str]) -> Listing | None:
         """None when the worker has gone meanwhile."""
