@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -15,29 +14,9 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import ValidationError
 
 from services.spec import ServiceSpec
+from tests.cli.scripts import Document, Request, Step, instance, page, problem, script
 
 TOKEN = "sl_stub"
-Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: Any
-
-
-@dataclass
-class Step:
-    """An event, and what is different when it has happened."""
-
-    type: str
-    message: str = ""
-    instance: str | None = None
-    deployment: Document = field(default_factory=dict)
-    about_instance: Document = field(default_factory=dict)
 
 
 class Stub:
@@ -133,60 +112,6 @@ class Stub:
             document["instances"] = list(known.values())
             self.instances |= known
         return self.happened[number], step
-
-
-def instance(name: str, service: str, revision: int, status: str, **more: Any) -> Document:
-    return {
-        "id": name, "service": service, "revision": revision, "slot": int(name.rsplit("-", 1)[1]), "status": status,
-        "address": "10.203.0.15:8080", "host_port": None, "container_id": "c0ffee", "node": "here", "in_flight": 0,
-        "restarts": 0, "created_at": "2026-11-24T20:00:00.000Z", "ready_at": None, "exit_code": None, "oom_killed": False,
-        "last_probe": None, "log_tail": None, **more,
-    }  # fmt: skip
-
-
-def script(outcome: str, deployment: Document) -> list[Step]:
-    """What will happen to `deployment`, the last of it being `outcome`."""
-    service, old = deployment["service"], deployment["instances"][0]["id"]
-    new = [f"{service}-r{deployment['revision']}-{n}" for n in (1, 2)]
-    end = {"finished_at": "2026-11-24T20:00:04.200Z", "actions": []}
-    begin = [
-        Step("created", "deploy asked for by ci"),
-        Step("progressing", "begun"),
-        *[Step("instance_starting", f"{name} started at 10.203.0.15", name) for name in new],
-    ]
-    serve = [
-        *[Step("instance_ready", f"{name} is ready", name) for name in new],
-        *[Step("instance_serving", f"{name} serves", name, about_instance={"in_flight": 1}) for name in new],
-        Step("progress", "2 of 2 new instances serve", deployment={"progress": {"desired": 2, "serving": 2}}),
-    ]
-    leave = [
-        Step("instance_draining", f"{old} gets no new requests", old, about_instance={"in_flight": 2}),
-        Step("instance_stopping", f"{old} has nothing in flight and is told to stop", old),
-        Step("instance_stopped", f"{old} is removed", old),
-    ]
-    broken = Step(
-        "instance_failed", f"{new[0]} exited with code 1", new[0],
-        about_instance={"exit_code": 1, "log_tail": "starting up\n\x1b[31mKeyError: 'DATABASE_URL'\x1b[0m\n"},
-    )  # fmt: skip
-    reason = {"reason": "unhealthy_instance", "message": f"{new[0]} exited with 1"}
-    back = Step("rolling_back", reason["message"], deployment={"status": "rolling_back", **reason})
-    match outcome:
-        case "unchanged":
-            return [Step("succeeded", "nothing to change")]
-        case "paused":
-            return [*begin, broken, Step("paused", reason["message"], deployment={"status": "paused", **reason})]
-        case "superseded":
-            news = {"status": "superseded", "reason": "newer_revision", "superseded_by": 18, **end}
-            return [*begin, Step("superseded", "a newer one", deployment=news)]
-        case "aborted":
-            return [
-                *begin,
-                Step("aborted", "", deployment={"status": "aborted", "reason": "user", "message": "aborted by ci", **end}),
-            ]
-        case "rolled_back" | "failed" | "rollback_failed":
-            return [*begin, broken, back, Step(outcome, "", deployment={"status": outcome, **end})]
-        case _:
-            return [*begin, *serve, *leave, Step("succeeded", "2 of 2", deployment={"status": "succeeded", **end})]
 
 
 @contextmanager
@@ -292,19 +217,6 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
     return Handler
-
-
-def problem(status: int, code: str, detail: str, errors: list[Document] | None = None) -> Document:
-    title = {401: "Unauthorized", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}.get(status, "Error")
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
-    return {**document, "errors": errors} if errors else document
-
-
-def page(items: list[Document], request: Request) -> Document:
-    """Two to a page, so that whoever reads must turn it."""
-    start, most = int(request.query.get("cursor", 0)), min(2, int(request.query.get("limit", 50)))
-    following = start + most
-    return {"items": items[start:following], "next": str(following) if following < len(items) else None}
 
 
 Answer = tuple[int, Any]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Sluice
-from tests.cli.stub import Stub, problem
+from tests.cli.scripts import problem
+from tests.cli.stub import Stub
 
 DEPLOY = ("deploy", "web", "--image", "web:1.5")
 

@@ -14,7 +14,8 @@ import pytest
 
 from app.version import VERSION
 from tests.cli.conftest import Sluice
-from tests.cli.stub import TOKEN, Stub, instance, problem
+from tests.cli.scripts import instance, problem
+from tests.cli.stub import TOKEN, Stub
 
 
 @pytest.mark.parametrize(
