@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 import math
+import time
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -34,22 +35,22 @@ def _seconds(value: Any) -> Any:
 
 
 def _instant(value: Any) -> Any:
-    """RFC 3339, or seconds since the epoch → seconds since the epoch."""
+    """RFC 3339 with its zone, seconds since the epoch, or a duration (so long ago) → seconds since the epoch."""
+    wrong = ValueError("must be a time such as 2026-11-24T20:15:00Z (with its zone), seconds since 1970, or a duration")
+    text = str(value)
     try:
-        if isinstance(value, str) and "T" in value.upper():
-            at = datetime.fromisoformat(value)
-            return at.timestamp() if at.tzinfo is not None else None
-        number = float(value)
-        return number if 0 <= number < 1e11 else None
-    except (ValueError, OverflowError, TypeError):
-        raise ValueError("must be a time such as 2026-11-24T20:15:00Z, or seconds since 1970") from None
-
-
-def _checked_instant(value: Any) -> Any:
-    at = _instant(value)
-    if at is None:
-        raise ValueError("must be a time such as 2026-11-24T20:15:00Z (with its zone), or seconds since 1970")
-    return at
+        if "T" in text.upper():
+            at = datetime.fromisoformat(text)
+            seconds = at.timestamp() if at.tzinfo is not None else math.nan
+        elif text[-1:].isalpha():
+            seconds = time.time() - duration(text)
+        else:
+            seconds = float(text)
+    except (ValueError, OverflowError):
+        raise wrong from None
+    if not 0 <= seconds < 1e11:
+        raise wrong
+    return seconds
 
 
 SECONDS = {"type": "string", "pattern": r"^\d{1,5}$", "examples": ["600"]}
@@ -62,8 +63,11 @@ Wait = Annotated[
     ),
 ]
 Since = Annotated[
-    Annotated[float, BeforeValidator(_checked_instant)] | None,
-    Query(description="only what is not older: RFC 3339, or seconds since 1970", json_schema_extra=INSTANT),
+    Annotated[float, BeforeValidator(_instant)] | None,
+    Query(
+        description="only what is not older: RFC 3339, seconds since 1970, or a duration (so long ago)",
+        json_schema_extra=INSTANT,
+    ),
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="how many at most")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]

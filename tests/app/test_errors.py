@@ -196,6 +196,15 @@ def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
     assert {"invalid_spec", "unknown_service", "wait_timeout"} <= raised
 
 
+def test_the_contract_page_names_every_route_and_every_code() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    for code, (status, _) in CODES.items():
+        assert f"| {status} | `{code}` |" in page, code
+    for _, path in routes():
+        parts = [part for part in path.split("/") if part and "{" not in part]
+        assert all(part in page for part in parts), path
+
+
 def test_the_documentation_declares_every_error_with_an_example(house: House) -> None:
     document = house.client.get("/openapi.json").json()
     text = json.dumps(document)

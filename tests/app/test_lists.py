@@ -123,6 +123,14 @@ def test_a_service_says_how_it_is(house: House) -> None:
     assert items["s002"]["deployment"]["id"] == 3
 
 
+def test_since_is_a_time_a_number_or_so_long_ago(house: House) -> None:
+    for since in ("1m", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5+02:00", "1700000000.5", "0"):
+        assert house.count("/audit", since=since) == 1, since
+    assert house.count("/audit", since="1ms") == 0
+    for since in ("2026-01-01T00:00:00", "yesterday", "-1", "nan", "1e300", "99d", ""):
+        assert house.client.get("/audit", params={"since": since}).status_code == 422, since
+
+
 @pytest.mark.parametrize("path", ["/services", "/deployments", "/instances"])
 def test_a_long_list_is_quick(house: House, path: str) -> None:
     began = time.perf_counter()
