@@ -112,7 +112,7 @@ async def main() -> None:
         elif fault("IGNORE_SIGTERM"):
             print("ignores SIGTERM, as HELLO_IGNORE_SIGTERM says", flush=True)
         else:
-            print(f"stops: {sum(c.busy for c in server.connections)} requests to finish", flush=True)
+            print(f"stops: {sum(c.occupied for c in server.connections)} requests to finish", flush=True)
             server.stop()
 
     loop.add_signal_handler(signal.SIGTERM, told_to_stop)

@@ -64,7 +64,7 @@ class Server:
         await self.stopping.wait()
         listener.close()
         for connection in list(self.connections):
-            if not connection.busy:
+            if not connection.occupied:
                 connection.close()
         while self.connections:
             self._empty.clear()
@@ -84,7 +84,7 @@ class Server:
         while True:
             await asyncio.sleep(5)
             for connection in list(self.connections):
-                if not connection.busy and loop.time() - connection.last_used > IDLE:
+                if not connection.occupied and loop.time() - connection.last_used > IDLE:
                     connection.close()
 
 
@@ -121,6 +121,11 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self.transport.close()
+
+    @property
+    def occupied(self) -> bool:
+        """There is a request on it, or the beginning of one."""
+        return self.busy or bool(self._data)
 
     @property
     def stopping(self) -> asyncio.Event:

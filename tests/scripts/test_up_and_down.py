@@ -1,0 +1,148 @@
+"""make up, env and down on a real engine: what stands afterwards, what has gone, and what was never touched."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.engine import EngineFault, docker
+from tests.scripts.machine import Shell
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path / "data", more={"SLUICE_KEEP_IMAGES": "1", "SLUICE_DEFAULT_ROUTE": "/{name}"})
+    yield shell
+    shell.clean()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Shell]:
+    other = Shell(tmp_path / "other", more={"SLUICE_KEEP_IMAGES": "1"})
+    yield other
+    other.clean()
+
+
+def there(kind: str, name: str) -> bool:
+    try:
+        docker(kind, "inspect", name)
+    except EngineFault:
+        return False
+    return True
+
+
+def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None:
+    shell.up()
+    assert shell.ready()["status"] == "ready"
+    told = shell.environment()
+    assert told["SLUICE_URL"] == f"http://127.0.0.1:{shell.port}"
+    assert told["SLUICE_GATEWAY"] == f"http://127.0.0.1:{shell.gateway_port}"
+    hello = {
+        "service": "hello",
+        "image": "hello:1",
+        "replicas": 2,
+        "healthcheck": {"path": "/healthz"},
+        "volumes": [{"type": "volume", "source": f"{shell.name}-orders", "target": "/data", "shared": True}],
+    }
+    bearer = {"Authorization": f"Bearer {told['SLUICE_TOKEN']}"}
+    done = httpx.post(f"{told['SLUICE_URL']}/deployments", params={"wait": 60}, json=hello, headers=bearer, timeout=70)
+    assert done.status_code == 200, done.text
+    assert httpx.get(f"{told['SLUICE_GATEWAY']}/hello").text.startswith("Hello from hello-r1-")
+
+    removed = shell.make("down")
+
+    assert removed.returncode == 0, removed.stderr
+    assert f"removed container {shell.name}-hello-r1-1" in removed.stdout
+    assert docker("ps", "--all", "--quiet", "--filter", f"label=sluice.name={shell.name}") == ""
+    assert not there("network", shell.name)
+    assert not there("volume", f"{shell.name}-orders")
+    assert not shell.data.exists()
+
+
+def test_up_again_changes_nothing_and_a_setting_replaces_sluice_alone(shell: Shell) -> None:
+    shell.up()
+    sluice, gateway = shell.id_of(shell.name), shell.id_of(f"{shell.name}-gateway")
+    token = shell.environment()["SLUICE_TOKEN"]
+    shell.up()
+    assert shell.id_of(shell.name) == sluice
+    shell.more["SLUICE_LOG_LEVEL"] = "warning"
+    shell.up()
+    assert shell.id_of(shell.name) != sluice
+    assert shell.id_of(f"{shell.name}-gateway") == gateway
+    assert shell.environment()["SLUICE_TOKEN"] == token
+
+
+def test_two_stand_beside_each_other_and_one_goes_without_the_other(shell: Shell, other: Shell) -> None:
+    shell.up()
+    other.up()
+    assert shell.make("down").returncode == 0
+    assert other.ready()["status"] == "ready"
+    assert there("container", f"{other.name}-gateway")
+
+
+def test_down_leaves_what_only_looks_like_ours(shell: Shell) -> None:
+    shell.up()
+    (shell.data / "notes").write_text("mine")
+    label, instance = f"sluice.name={shell.name}", "sluice.instance=web-r1-1"
+    stranger = docker("run", "--detach", "--rm", "--label", label, "--label", instance, "hello:1")
+    lookalike = docker("run", "--detach", "--rm", "--name", f"{shell.name}-web-r1-1", "hello:1")
+    try:
+        assert shell.make("down").returncode == 0
+        assert there("container", stranger)
+        assert there("container", lookalike)
+        assert [path.name for path in shell.data.iterdir()] == ["notes"]
+    finally:
+        docker("rm", "--force", stranger, lookalike)
+
+
+def test_a_container_of_that_name_which_is_not_ours_is_left_alone(shell: Shell) -> None:
+    stranger = docker("run", "--detach", "--rm", "--name", shell.name, "hello:1")
+    try:
+        done = shell.sluice("up")
+        assert done.returncode == 1
+        assert "Sluice did not make it" in done.stderr
+        assert shell.make("down").returncode != 0
+        assert shell.id_of(shell.name) == stranger
+    finally:
+        docker("rm", "--force", stranger)
+
+
+@pytest.mark.parametrize("variable", ["SLUICE_PORT", "SLUICE_GATEWAY_PORT"])
+def test_a_taken_port_is_said_before_anything_is_started(shell: Shell, variable: str) -> None:
+    port = shell.port if variable == "SLUICE_PORT" else shell.gateway_port
+    with socket.create_server(("127.0.0.1", port)):
+        done = shell.sluice("up")
+    assert done.returncode == 1
+    assert f"Port {port}" in done.stderr
+    assert variable in done.stderr
+    assert not there("container", shell.name)
+
+
+def test_a_bad_setting_is_said_before_anything_is_started(shell: Shell) -> None:
+    shell.more["SLUICE_MAXCONN"] = "many"
+    done = shell.sluice("up")
+    assert done.returncode == 2
+    assert "SLUICE_MAXCONN" in done.stderr
+    assert not there("container", shell.name)
+
+
+def test_a_sluice_that_cannot_start_says_why(shell: Shell) -> None:
+    shell.data.mkdir()
+    (shell.data / "sluice.db").write_text("no database")
+    done = shell.sluice("up")
+    assert done.returncode == 1
+    assert "exits at every start" in done.stderr
+    assert "corrupt" in done.stderr
+
+
+def test_env_without_a_sluice_says_what_to_do(shell: Shell) -> None:
+    done = shell.make("env")
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "make up" in done.stderr
