@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import structlog
 from fastapi import Request
+from sqlalchemy.exc import OperationalError
 
 from services.spec import SERVICE_NAME
 from services.store.events import record
 
+log = structlog.get_logger(__name__)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -26,17 +30,17 @@ async def note_refusal(request: Request, status: int, code: str, detail: str) ->
     service = name if isinstance(name, str) and re.fullmatch(SERVICE_NAME, name) else None
     path = request.url.path[:200].encode(errors="replace").decode()
     by = caller.actor
-    await sluice.store.write(
-        lambda session: record(
-            session,
-            sluice.clock.now(),
-            "refused",
-            detail[:500].encode(errors="replace").decode(),
-            service=service,
-            data={"method": request.method, "path": path, "status": status, "code": code},
-            actor_kind=by.kind,
-            actor_name=by.name,
-            remote=by.remote,
-        )
-    )
-    sluice.listeners.wake()
+    fields: dict[str, Any] = {
+        "service": service,
+        "data": {"method": request.method, "path": path, "status": status, "code": code},
+        "actor_kind": by.kind,
+        "actor_name": by.name,
+        "remote": by.remote,
+    }
+    message = detail[:500].encode(errors="replace").decode()
+    try:
+        await sluice.store.write(lambda session: record(session, sluice.clock.now(), "refused", message, **fields))
+    except OperationalError as error:  # a full disk must not turn a refusal into a failure
+        log.error("a refusal could not be kept", error=str(error.orig), **fields["data"])
+    else:
+        sluice.listeners.wake()

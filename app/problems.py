@@ -13,13 +13,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from app.audit import note_refusal
 from services.engine.port import EngineError
 from services.rollouts.phases import NotInThatState
 from services.rollouts.refusal import FieldError, Refusal
-from services.store.refusal import StoreError
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -56,6 +56,7 @@ CODES: dict[str, tuple[int, str]] = {
     "engine_error": (502, "the engine refused: …"),
     "engine_unavailable": (503, "the engine does not answer"),
     "not_ready": (503, "gateway: no answer"),
+    "store_unavailable": (503, "the store cannot be written: database or disk is full"),
     "stopping": (503, "Sluice is stopping; ask again"),
     "wait_timeout": (504, "deployment 17 of web is still progressing after 50 s"),
 }
@@ -153,7 +154,7 @@ def install(app: FastAPI) -> None:
         log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
         return Problem("internal", "something went wrong inside; it is in Sluice's log").response()
 
-    for kind in (Problem, Refusal, NotInThatState, RequestValidationError, HTTPException, EngineError, StoreError):
+    for kind in (Problem, Refusal, NotInThatState, RequestValidationError, HTTPException, EngineError, OperationalError):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, crash)
 
@@ -173,6 +174,11 @@ def as_problem(error: Exception) -> Problem:
         case EngineError():
             code = "engine_unavailable" if error.transient else "engine_error"
             return Problem(code, str(error)[:1000], headers={"Retry-After": "5"} if error.transient else {})
+        case OperationalError():
+            log.error("the store failed", error=str(error.orig))
+            return Problem(
+                "store_unavailable", f"the store cannot be used now: {error.orig}"[:300], headers={"Retry-After": "5"}
+            )
         case HTTPException():
             code = CODE_OF_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
             headers = dict(error.headers or {})

@@ -11,7 +11,7 @@ from app.api.shapes import Deployment
 from app.problems import declared
 
 ALWAYS = ("unauthenticated", "insufficient_scope", "invalid")
-CHANGE = (*ALWAYS, "bad_request", "too_large")
+CHANGE = (*ALWAYS, "bad_request", "too_large", "store_unavailable")
 WAITED = (
     "deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused", "stopping", "wait_timeout",
 )  # fmt: skip

@@ -24,6 +24,8 @@ from services.rollouts.views import instance_view, instance_views
 from services.store.tables import Instance
 
 router = APIRouter(prefix="/instances", tags=["instances"])
+_AS_TEXT = {"X-Content-Type-Options": "nosniff"}
+"""Whatever an application writes to its log, a browser must not take it for a page."""
 _LOGS = declared(
     *ALWAYS,
     "unknown_instance",
@@ -90,9 +92,9 @@ async def logs(
             raise
         if row.log_tail is None:
             raise Problem("logs_gone", f"the container of {row.id} has gone, and its log with it") from error
-        return PlainTextResponse(_last_lines(row.log_tail, tail))
+        return PlainTextResponse(_last_lines(row.log_tail, tail), headers=_AS_TEXT)
     if not follow:
-        return PlainTextResponse(text)
+        return PlainTextResponse(text, headers=_AS_TEXT)
     return streaming(sluice, lambda: _follow(sluice, row.id, tail, since), "text/plain")
 
 

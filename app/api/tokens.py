@@ -99,7 +99,9 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
 @router.delete(
     "/tokens/{id}",
     status_code=204,
-    responses=declared(*ALWAYS, "unknown_token", "last_admin_token", also={204: {"description": "revoked, at once"}}),
+    responses=declared(
+        *ALWAYS, "unknown_token", "last_admin_token", "store_unavailable", also={204: {"description": "revoked, at once"}}
+    ),
 )
 async def revoke(request: Request, admin: Admin, id: Number) -> Response:
     """Its sessions end with it."""

@@ -171,6 +171,23 @@ def test_the_registry_header_reaches_the_pull_and_nothing_else(house: House, cap
         assert bad not in refused.text
 
 
+def test_a_full_disk_refuses_clearly_and_leaves_nothing(house: House) -> None:
+    house.deploy()
+    store = house.sluice.store
+    with store.writing() as session:
+        pages = session.connection().exec_driver_sql("PRAGMA page_count").scalar()
+        session.connection().exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    answer = house.client.post("/deployments", json={"service": "web", "note": "n" * 900, "environment": {"A": "x" * 9000}})
+    told = problem(answer, 503, "store_unavailable")
+    assert "database or disk is full" in told["detail"]
+    assert house.count("/deployments") == 1
+    refused = house.client.post("/services/web/scale", json={"replicas": "x" * 500})
+    problem(refused, 422, "invalid")
+    with store.writing() as session:
+        session.connection().exec_driver_sql("PRAGMA max_page_count=1000000")
+    assert house.deploy(image="web:2").status_code == 200
+
+
 def test_an_engine_that_does_not_answer_delays_and_does_not_fail(house: House) -> None:
     house.engine.fail_next("pull", EngineError("connection refused", transient=True))
     assert house.deploy(wait="20").status_code == 200
