@@ -28,6 +28,7 @@ from services.gateway.haproxy import Gateway as HaproxyGateway
 from services.ground.ground import Ground as DockerAndHaproxy
 from services.ground.ground import GroundSettings, StandingGateway
 from services.metrics import Metrics
+from services.rollouts.crash_points import CrashPoints
 from services.rollouts.live import Live
 from services.rollouts.requests import Policy, Requests
 from services.rollouts.runner import Runner
@@ -47,14 +48,16 @@ def create_app(
     router: Gateway | None = None,
     ground: Ground | None = None,
     on_fatal: Callable[[], None] = lambda: None,
+    crash_points: CrashPoints | None = None,
 ) -> FastAPI:
-    """The doors. Parts that are given replace the real ones; `on_fatal` is called when a background task keeps crashing."""
+    """The doors. Parts that are given replace the real ones; `on_fatal` is called when a background task keeps crashing;
+    tests may tell the loop where to die."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = store or open_store(settings.data)
         try:
-            sluice = app.state.sluice = wire(settings, opened, engine, router, ground)
+            sluice = app.state.sluice = wire(settings, opened, engine, router, ground, crash_points)
             await sluice.access.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
@@ -77,13 +80,20 @@ def create_app(
     return app
 
 
-def wire(settings: Settings, store: Store, engine: Engine | None, router: Gateway | None, ground: Ground | None) -> Sluice:
+def wire(
+    settings: Settings,
+    store: Store,
+    engine: Engine | None,
+    router: Gateway | None,
+    ground: Ground | None,
+    crash_points: CrashPoints | None = None,
+) -> Sluice:
     """Every part, knowing only those that it needs."""
     clock, listeners, live = SystemClock(), Listeners(), Live()
     policy = Policy(settings.default_route, tuple(settings.host_roots))
     docker = engine or DockerEngine(settings.name, settings.name, base_url=settings.docker_host)
     gateway = router or HaproxyGateway(settings.data / "gateway")
-    runner = Runner(store, clock, docker, [gateway], listeners, live, policy)
+    runner = Runner(store, clock, docker, [gateway], listeners, live, policy, crash_points)
     return Sluice(
         settings=settings,
         store=store,

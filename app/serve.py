@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -14,11 +15,14 @@ from app import logs
 from app.main import create_app
 from app.settings import Settings
 from app.version import VERSION
+from services.rollouts.crash_points import CrashPoints
 from services.store.open import open_store
 from services.store.refusal import StoreError
 
 log = structlog.get_logger(__name__)
 REFUSED, CRASHED = 1, 70
+CRASH_AT = "SLUICE_CRASH_AT"
+"""For tests alone: where to die (docs/why-crash-points.md)."""
 GRACE = 10
 """Seconds that requests in hand have to end after the stop began."""
 
@@ -44,12 +48,13 @@ def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT. Returns the process's exit code: 0, 1 when it would not start, 70 after crashes."""
     logs.configure(settings)
     try:
+        crash_points = CrashPoints(os.environ.get(CRASH_AT, ""))
         listening = _listen(settings)
         store = open_store(settings.data)
-    except (StoreError, OSError) as error:
+    except (StoreError, OSError, ValueError) as error:
         return _refuse(str(error))
     holder: list[Server] = []
-    app = create_app(settings, store=store, on_fatal=lambda: holder[0].crash())
+    app = create_app(settings, store=store, on_fatal=lambda: holder[0].crash(), crash_points=crash_points)
     server = server_of(app, settings)
     holder.append(server)
     log.info(

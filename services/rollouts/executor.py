@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlmodel import Session
 
 from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
 from services.probes import Prober
+from services.rollouts.crash_points import CrashPoints
 from services.rollouts.ledger import Ledger
 from services.rollouts.publishing import member
 from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
@@ -35,7 +36,14 @@ class Executor:
     """Every method is idempotent: it may be called again after a crash at any point."""
 
     def __init__(
-        self, store: Store, engine: Engine, routers: Sequence[Router], ledger: Ledger, prober: Prober, link_address: str
+        self,
+        store: Store,
+        engine: Engine,
+        routers: Sequence[Router],
+        ledger: Ledger,
+        prober: Prober,
+        link_address: str,
+        points: CrashPoints,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -43,9 +51,11 @@ class Executor:
         self._ledger = ledger
         self._prober = prober
         self._link_address = link_address
+        self._points = points
 
     async def execute(self, order: Order) -> None:
         """EngineError and RoutingError when it could not be done; the loop decides what that means."""
+        self._reached("before", order)
         match order.step:
             case Start():
                 await self._start(order)
@@ -57,11 +67,16 @@ class Executor:
                 await self._cut(order)
             case Stop():
                 await self._stop(order)
-                await self._remove(order)
             case Remove():
                 await self._remove(order)
             case _:
                 raise ValueError(f"{order.step} is written by the loop itself")
+        self._reached("after", order)
+        if isinstance(order.step, Stop):
+            await self.execute(replace(order, step=Remove(order.row.id)))
+
+    def _reached(self, when: str, order: Order) -> None:
+        self._points.step(when, order.step, order.row.service)
 
     async def _start(self, order: Order) -> None:
         try:
@@ -80,12 +95,14 @@ class Executor:
                 text = f"{row.id} started at {row.address}"
                 self._ledger.instance(session, current, "starting", text, order.deployment, changes)
 
+        self._reached("done", order)
         await self._store.write(apply)
 
     async def _admit(self, order: Order) -> None:
         row = order.row
         for router in self._routers:
             await router.admit(member(row, order.revision, row.start or ""))
+        self._reached("half", order)
         await self._engine.keep(row.id)
 
     async def _withdraw(self, order: Order) -> None:
@@ -122,6 +139,7 @@ class Executor:
         for router in self._routers:
             if row.port is not None:
                 await router.forget(row.service, row.id)
+        self._reached("half", order)
         await self._engine.remove(row.id)
         probe = self._prober.last(row.id)
         self._prober.forget(row.id)
@@ -148,6 +166,7 @@ class Executor:
             if warning is not None and order.deployment is not None:
                 self._ledger.warn(session, session.get_one(Deployment, order.deployment), warning, text)
 
+        self._reached("done", order)
         await self._store.write(apply)
 
     def _instance_spec(self, order: Order) -> InstanceSpec:

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from services.engine.port import ContainerView, Engine
 from services.probes import Prober, ProbeTarget
+from services.rollouts.crash_points import CrashPoints
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
 from services.rollouts.publishing import linked_services, member, routed_service, settings_of
@@ -19,7 +20,13 @@ from services.store.tables import Instance, Meta, Service
 
 
 async def restore(
-    store: Store, engine: Engine, routers: Sequence[Router], ledger: Ledger, prober: Prober, live: Live
+    store: Store,
+    engine: Engine,
+    routers: Sequence[Router],
+    ledger: Ledger,
+    prober: Prober,
+    live: Live,
+    points: CrashPoints,
 ) -> dict[str, RoutedService | None]:
     """Every known service with what the routers now know of it (None: nothing is routed)."""
     containers = {view.instance: view for view in await engine.observe()}
@@ -29,6 +36,7 @@ async def restore(
     proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in back])
     again = {row.id for _, row in back if row.id in proved}
     await store.write(lambda session: _write(session, ledger, containers, again))
+    points.reached("start:restoring")
     snapshots = await store.read(_snapshots)
     linked = await store.read(linked_services)
     services: dict[str, RoutedService | None] = {}

@@ -7,12 +7,14 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
+from sqlmodel import Session
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
 from services.probes import Prober
 from services.rollouts.beginning import Beginner
 from services.rollouts.checking import Policy
+from services.rollouts.crash_points import CrashPoints
 from services.rollouts.deciding import Decision, Sight, decide
 from services.rollouts.executor import Executor, Order
 from services.rollouts.ledger import Ledger, Superseded
@@ -43,6 +45,7 @@ class Runner:
         listeners: Listeners,
         live: Live,
         policy: Policy,
+        crash_points: CrashPoints | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -51,6 +54,7 @@ class Runner:
         self._listeners = listeners
         self._live = live
         self._policy = policy
+        self._points = crash_points or CrashPoints()
         self._prober = Prober(clock, self._probed)
         self._rooms: dict[str, Room] = {}
         self._hinted: set[str] = set()
@@ -87,9 +91,10 @@ class Runner:
         number = await self._store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
         self._ledger = ledger = Ledger(self._clock, int(number.value) if number else 1)
-        self._executor = Executor(self._store, self._engine, self._routers, ledger, self._prober, link_address)
+        self._executor = Executor(self._store, self._engine, self._routers, ledger, self._prober, link_address, self._points)
         self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._policy, self._live)
-        published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live)
+        published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live, self._points)
+        self._points.reached("start:restored")
         self._linked = await self._store.read(linked_services)
         self._began = self._clock.now()
         self._running = True
@@ -143,10 +148,11 @@ class Runner:
         room = self._rooms.setdefault(name, Room())
         self.turns += 1
         sight = await self._look(name, room)
-        decision = await self._store.write(lambda session: decide(session, name, sight, self._ledger, self._prober))
+        decision = await self._store.write(lambda session: self._decide(session, name, sight))
+        self._decided(name, decision)
         await self._remember(name, room, decision)
         for id in decision.begin:
-            self._do(name, room, f"begin {id}", self._begin(id))
+            self._do(name, room, f"begin {id}", self._begin(name, id))
         if decision.unpublish:
             self._do(name, room, "publish", self._unpublish(name, room))
         elif decision.routed is not None and decision.routed != room.published:
@@ -155,6 +161,21 @@ class Runner:
             if not isinstance(order.step, Admit) or decision.routed == room.published:
                 self._do(name, room, order.row.id, self._execute(order))
         return decision
+
+    def _decide(self, session: Session, name: str, sight: Sight) -> Decision:
+        decision = decide(session, name, sight, self._ledger, self._prober)
+        self._points.written("before", decision.plan.steps if decision.plan else (), name)
+        return decision
+
+    def _decided(self, name: str, decision: Decision) -> None:
+        """It is committed, and nothing else has been done."""
+        if decision.plan is None:
+            return
+        self._points.written("after", decision.plan.steps, name)
+        if decision.plan.steps:
+            self._points.reached("loop:decided", name)
+        if decision.plan.verdict is not None and decision.again:
+            self._points.reached("loop:concluded", name)
 
     async def _work(self, name: str, room: Room) -> None:
         """Turn after turn, as long as the loop runs."""
@@ -249,8 +270,10 @@ class Runner:
         self._listeners.wake()
         self.hint(name)
 
-    async def _begin(self, id: int) -> None:
+    async def _begin(self, name: str, id: int) -> None:
+        self._points.reached("loop:beginning", name)
         await self._beginner.begin(id)
+        self._points.reached("loop:begun", name)
         await self._see_links()
 
     async def _see_links(self) -> None:
@@ -272,11 +295,13 @@ class Runner:
     async def _publish(self, routed: RoutedService, room: Room) -> None:
         for router in self._routers:
             await router.publish(routed)
+        self._points.reached("loop:published", routed.name)
         room.published = routed
 
     async def _unpublish(self, name: str, room: Room) -> None:
         for router in self._routers:
             await router.unpublish(name)
+        self._points.reached("loop:unpublished", name)
         room.published = None
 
     def _probed(self, instance: str) -> None:
