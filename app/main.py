@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from app import problems
 from app.api import api, openapi
 from app.api.bodies import MAX_BODY
 from app.auth import Authentication
 from app.background import housekeep, stand, supervise
-from app.pages import pages
+from app.pages import pages, render
 from app.settings import Settings
 from app.sluice import Gateway, Ground, Sluice
 from app.version import VERSION
@@ -75,7 +75,7 @@ def create_app(
     app.include_router(pages)
     app.add_middleware(Authentication)
     app.add_middleware(Watching)
-    problems.install(app)
+    problems.install(app, _page)
     openapi.install(app)
     return app
 
@@ -122,6 +122,14 @@ def _ground(settings: Settings, gateway: StandingGateway) -> Ground:
         log_all=settings.gateway_log_all,
     )
     return DockerAndHaproxy(DockerGround(settings.name, base_url=settings.docker_host), gateway, wanted)
+
+
+def _page(problem: problems.Problem) -> Response:
+    words = problem.body()
+    context = {"title": words["title"], "detail": words["detail"], "stream": None}
+    answer: Response = render.page("problem.html", context, words["status"])
+    answer.headers.update(problem.headers)
+    return answer
 
 
 def _show(settings: Settings, token: str) -> None:

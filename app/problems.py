@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from http import HTTPStatus
@@ -142,17 +142,26 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return "is not a field that Sluice knows" + (f'; did you mean "{near[0]}"?' if near else "")
 
 
-def install(app: FastAPI) -> None:
-    """Every error that a route can end in becomes a problem, and is noted in the audit when it refused a change."""
+def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> None:
+    """Every error that a route can end in becomes a problem, and is noted in the audit when it refused a change.
+
+    `page` draws it for people: for browsers that ask for one of the dashboard's pages.
+    """
+
+    def draw(request: Request, problem: Problem) -> Response:
+        for_people = request.url.path.startswith("/ui/") and "text/html" in request.headers.get("accept", "")
+        return page(problem) if page is not None and for_people else problem.response()
 
     async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code < 400:
+            return Response(status_code=error.status_code, headers=error.headers)
         problem = as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)
-        return problem.response()
+        return draw(request, problem)
 
     async def crash(request: Request, error: Exception) -> Response:
         log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
-        return Problem("internal", "something went wrong inside; it is in Sluice's log").response()
+        return draw(request, Problem("internal", "something went wrong inside; it is in Sluice's log"))
 
     for kind in (Problem, Refusal, NotInThatState, RequestValidationError, HTTPException, EngineError, OperationalError):
         app.add_exception_handler(kind, answer)

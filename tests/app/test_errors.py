@@ -93,6 +93,16 @@ def test_what_is_not_there_and_what_is_not_possible(house: House) -> None:
         assert is_problem(house.client.get(path), 404)["code"] == code
 
 
+def test_browsers_are_shown_a_page_and_programs_are_not(house: House) -> None:
+    page = house.client.get("/ui/nope", headers={"Accept": "text/html,*/*"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "there is nothing here" in page.text
+    is_problem(house.client.get("/ui/nope"), 404)
+    is_problem(house.client.get("/nope", headers={"Accept": "text/html"}), 404)
+    home = house.client.get("/", follow_redirects=False, headers={"Authorization": ""})
+    assert (home.status_code, home.headers["location"]) == (303, "/ui/")
+
+
 def nested(depth: int) -> bytes:
     return b'{"service": "web", "environment": ' + b'{"a":' * depth + b"1" + b"}" * depth + b"}"
 
@@ -189,11 +199,13 @@ def test_what_goes_wrong_inside_is_a_500_that_says_nothing_of_it(
 
 
 def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
-    raised = set()
+    raised: dict[str, str] = {}
     for path in [*ROOT.glob("services/**/*.py"), *ROOT.glob("app/**/*.py")]:
-        raised |= set(re.findall(r'(?:Refusal\(\s*\d+,|Problem\()\s*"([a-z_]+)"', path.read_text()))
-    assert raised - CODES.keys() == set()
-    assert {"invalid_spec", "unknown_service", "wait_timeout"} <= raised
+        found = re.findall(r'(?:Refusal\(\s*(\d+),|Problem\()\s*"([a-z_]+)"', path.read_text())
+        raised |= {code: status for status, code in found if status or code not in raised}
+    assert raised.keys() - CODES.keys() == set()
+    assert {"invalid_spec", "unknown_service", "wait_timeout"} <= raised.keys()
+    assert {code: int(status) for code, status in raised.items() if status and int(status) != CODES[code][0]} == {}
 
 
 def test_the_contract_page_names_every_route_and_every_code() -> None:

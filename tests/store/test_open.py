@@ -194,6 +194,20 @@ def test_a_read_only_directory_is_refused(tiny: Path) -> None:
         open_store(tiny)
 
 
+@pytest.mark.slow
+def test_the_package_brings_its_migrations(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=MIGRATIONS.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
+    use = "import pathlib, services.store.open as o; print(o.__file__, o.open_store(pathlib.Path('data')).run)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", use], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(tmp_path / "unpacked" / "services" / "store" / "open.py"), "1"]
+
+
 def test_a_backup_of_a_running_sluice_is_whole_and_overwrites_nothing(opened: Path, tmp_path: Path) -> None:
     store = open_store(opened)
     with store.writing() as session:
