@@ -27,7 +27,7 @@ class Sluice:
     `directory` is made and holds the data and the process's log. Ports are free ones unless they are given.
     """
 
-    def __init__(self, directory: Path, *, name: str | None = None, **environment: str) -> None:
+    def __init__(self, directory: Path, *, name: str | None = None, **settings: str) -> None:
         self.name = name or f"bench-{secrets.token_hex(3)}"
         self.directory = directory
         self.port, self.gateway_port = free_port(), free_port()
@@ -36,7 +36,7 @@ class Sluice:
         self.log = directory / "sluice.log"
         self.volumes: set[str] = set()
         """Named volumes to remove at the end."""
-        self._environment = environment
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -63,6 +63,22 @@ class Sluice:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def command(self) -> list[str]:
+        return [str(Path(sys.executable).parent / "sluice"), "serve"]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")}
+        return kept | {
+            "SLUICE_NAME": self.name,
+            "SLUICE_DATA": str(self.data),
+            "SLUICE_PORT": str(self.port),
+            "SLUICE_GATEWAY_PORT": str(self.gateway_port),
+            "SLUICE_DEFAULT_ROUTE": "/{name}",
+            **self._settings,
+        }
+
     def client(self) -> httpx.AsyncClient:
         """With the admin token, patient enough for ?wait=."""
         return httpx.AsyncClient(
@@ -72,18 +88,10 @@ class Sluice:
     def start(self, *, wait: bool = True) -> None:
         """Raises RuntimeError with the end of the log when it ends or is not ready in time."""
         self.data.mkdir(parents=True, exist_ok=True)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")}
-        environment |= {
-            "SLUICE_NAME": self.name,
-            "SLUICE_DATA": str(self.data),
-            "SLUICE_PORT": str(self.port),
-            "SLUICE_GATEWAY_PORT": str(self.gateway_port),
-            "SLUICE_DEFAULT_ROUTE": "/{name}",
-            **self._environment,
-        }
         with self.log.open("ab") as log:
-            command = [str(Path(sys.executable).parent / "sluice"), "serve"]
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                self.command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
         if wait:
             self.wait_until_ready()
 
@@ -125,7 +133,18 @@ class Sluice:
     def ledger_of(self, volume: str, image: str) -> list[str]:
         """The ids that samples/hello wrote into it, read beside the gateway: whatever runs or does not."""
         try:
-            return docker("run", "--rm", "--volume", f"{volume}:/data", "--entrypoint", "cat", image, "/data/ledger").split()
+            return docker(
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "--volume",
+                f"{volume}:/data",
+                "--entrypoint",
+                "cat",
+                image,
+                "/data/ledger",
+            ).split()
         except EngineFault as fault:
             if "No such file" in str(fault):
                 return []

@@ -28,7 +28,7 @@ async def test_strangers_that_look_like_ours_live_through_everything(stage: Stag
     ids = {}
     try:
         for what, words in strangers.items():
-            run = ["run", "--detach", *words, "--entrypoint", "sleep", stage.images.one, "600"]
+            run = ["run", "--detach", "--network", "none", *words, "--entrypoint", "sleep", stage.images.one, "600"]
             ids[what] = await stage.docker(*run)
         before = await _states(stage, list(ids.values()))
         await stage.update(image=stage.images.two)
@@ -44,7 +44,9 @@ async def test_strangers_that_look_like_ours_live_through_everything(stage: Stag
 async def test_a_stranger_who_has_the_name_of_the_next_instance_is_left_alone_and_told_of(stage: Stage) -> None:
     await stage.deploy(stage.spec())
     name = f"{stage.sluice.name}-{stage.service}-r2-1"
-    stranger = await stage.docker("run", "--detach", "--name", name, "--entrypoint", "sleep", stage.images.one, "600")
+    stranger = await stage.docker(
+        "run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep", stage.images.one, "600"
+    )
     try:
         before = await _states(stage, [stranger])
         async with stage.load():

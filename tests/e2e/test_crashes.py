@@ -1,0 +1,127 @@
+"""Sluice stops, or is killed, in the middle of things: traffic does not notice, and it carries on from what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from bench.stage import free_port
+from tests.e2e.stage import Json, Stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.anyio]
+
+MOMENTS: dict[str, Callable[[Json], bool]] = {
+    "before anything is started": lambda deployment: True,
+    "while new ones start": lambda deployment: _count(deployment, "starting", "creating") > 0,
+    "when new ones serve": lambda deployment: deployment["progress"]["serving"] > 0,
+    "while old ones drain": lambda deployment: deployment["progress"]["draining"] > 0,
+}
+
+
+def _count(deployment: Json, *statuses: str) -> int:
+    return sum(each["status"] in statuses for each in deployment["instances"])
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_killed_in_mid_deployment_and_started_again_it_carries_on(own: Stage, moment: str) -> None:
+    await own.deploy(own.spec(replicas=3))
+    async with own.load(slow=0.2, slow_seconds=1.5):
+        deployment = await own.begin(image=own.images.two)
+        await own.reaches(deployment, MOMENTS[moment])
+        await asyncio.to_thread(own.sluice.kill)
+        await asyncio.to_thread(own.sluice.start)
+        done = await own.end_of(deployment)
+    assert done["finished_at"] is not None
+    rows = (await own.get("/deployments", service=own.service))["items"]
+    assert [row["id"] for row in rows] == [2, 1]
+    await _nothing_stray(own, revision=2, replicas=3)
+    ends = Counter(event["type"] for event in await own.events(deployment))
+    assert ends["succeeded"] == 1
+
+
+async def test_stopped_in_mid_deployment_it_ends_soon_and_carries_on_when_it_is_back(own: Stage) -> None:
+    await own.deploy(own.spec(replicas=3))
+    async with own.load():
+        body = {"service": own.service, "image": own.images.two, "environment": {"HELLO_SLOW_START": "1"}}
+        held = asyncio.create_task(own.http.post("/deployments", params={"wait": 60}, json=body))
+        async with own.http.stream("GET", "/events", headers={"Accept": "text/event-stream"}) as stream:
+            told = asyncio.create_task(_read(stream.aiter_lines()))
+            await own.until(lambda: _second(own))
+            began = time.monotonic()
+            assert await asyncio.to_thread(own.sluice.stop, 10) == 0
+            assert time.monotonic() - began < 8
+            assert await asyncio.wait_for(told, 5)
+        answer = await held
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        await asyncio.to_thread(own.sluice.start)
+        await own.end_of({"id": 2})
+    await _nothing_stray(own, revision=2, replicas=3)
+
+
+async def test_while_it_is_away_traffic_flows_and_what_died_meanwhile_is_replaced(own: Stage) -> None:
+    await own.deploy(own.spec(replicas=3))
+    async with own.load(posts=0, slow=0):
+        await asyncio.to_thread(own.sluice.kill)
+        victim, *_ = await own.containers()
+        await own.docker("kill", victim["Id"])
+        await own.docker("rm", "--force", victim["Id"])
+        await asyncio.to_thread(own.sluice.start)
+
+        async def whole() -> bool:
+            return bool((await own.of_service())["serving"] == 3 and len(await own.starts()) == 3)
+
+        await own.until(whole)
+    await _nothing_stray(own, revision=1, replicas=3)
+
+
+async def test_a_rollback_that_is_interrupted_ends_where_it_was_going(own: Stage) -> None:
+    await own.deploy(own.spec())
+    before = await own.starts()
+    never = {"HELLO_NEVER_HEALTHY": "1"}
+    async with own.load():
+        deployment = await own.begin(image=own.images.two, environment=never)
+        await own.reaches(deployment, lambda now: now["status"] in ("rolling_back", "rolled_back"))
+        await asyncio.to_thread(own.sluice.kill)
+        await asyncio.to_thread(own.sluice.start)
+        failed = await own.end_of(deployment, expect="rolled_back")
+    assert failed["reason"] == "unhealthy_instance"
+    assert await own.starts() == before
+    await _nothing_stray(own, revision=1, replicas=2)
+
+
+async def test_a_second_process_on_the_same_data_is_refused(own: Stage) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *own.sluice.command, env={**own.sluice.environment, "SLUICE_PORT": str(free_port())},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert "another" in said.decode().lower() or "already" in said.decode().lower()
+    assert (await own.get("/readyz"))["status"]
+
+
+async def _second(own: Stage) -> bool:
+    rows = (await own.get("/deployments", service=own.service))["items"]
+    return len(rows) == 2 and rows[0]["status"] == "progressing"
+
+
+async def _read(lines: object) -> int:
+    """How many lines came before the stream ended, by whatever end."""
+    count = 0
+    async for _ in lines:  # type: ignore[attr-defined]
+        count += 1
+    return count
+
+
+async def _nothing_stray(own: Stage, *, revision: int, replicas: int) -> None:
+    service = await own.of_service()
+    assert (service["revision"], service["serving"]) == (revision, replicas)
+    containers = await own.containers()
+    assert {each["Config"]["Labels"]["sluice.revision"] for each in containers} == {str(revision)}
+    assert len(containers) == replicas
+    known = {each["container_id"] for each in (await own.get("/instances", service=own.service))["items"]}
+    assert {each["Id"] for each in containers} <= known
