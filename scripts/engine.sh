@@ -10,6 +10,9 @@ if command -v docker >/dev/null && answers; then
 fi
 [ -z "${DOCKER_HOST:-}" ] || die "No Docker engine answers at DOCKER_HOST=$DOCKER_HOST."
 command -v dockerd >/dev/null && command -v docker >/dev/null || apt_install docker.io iptables ca-certificates
+if [ -d /run/systemd/system ]; then
+  as_root systemctl start docker || true
+fi
 if answers; then
   exit 0
 fi
