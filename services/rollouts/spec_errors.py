@@ -61,8 +61,10 @@ def _field_error(found: Mapping[str, Any], under: str) -> FieldError:
     if found["type"] == "string_pattern_mismatch":
         named = next((part for part in reversed(path) if part in _FORMS), "")
         return FieldError(field, _FORMS.get(named, "has characters that are not allowed here"))
-    message = str(found["msg"])
-    return FieldError(field, message.removeprefix("Value error, ")[:500])
+    message = str(found["msg"]).removeprefix("Value error, ")[:500]
+    if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
+        field = message.partition(" ")[0]
+    return FieldError(field, message)
 
 
 def _known_at(path: Sequence[str]) -> list[str]:

@@ -119,7 +119,7 @@ def test_the_first_deployment_of_a_service_makes_it_known_and_says_who_asked(des
         ({"image": "web:1", "volumes": ["/etc:/etc"]}, "volumes.0.source", "SLUICE_HOST_ROOTS"),
         ({"image": "web:1", "volumes": ["../etc:/etc"]}, "volumes.0.source", "absolute"),
         ({"image": "web:1", "networks": ["nowhere"]}, "networks", "nowhere"),
-        ({"image": "web:1", "max_surge": 0}, "body", "max_surge"),
+        ({"image": "web:1", "max_surge": 0}, "max_surge", "max_surge"),
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_named_and_leaves_no_trace(desk: Desk, fields: dict[str, Any], field: str, says: str) -> None:
