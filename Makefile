@@ -1,5 +1,5 @@
 # What a newcomer runs. Settings come from the environment: SLUICE_NAME, SLUICE_PORT, SLUICE_GATEWAY_PORT, SLUICE_DATA, … (README.md)
-.PHONY: help demo up down env images test check venv
+.PHONY: help demo up down env images test check venv soak
 
 help:    ## what there is
 	@sed -n 's/^\([a-z]*\): *## /make \1	/p' Makefile | expand -t 14
@@ -20,3 +20,5 @@ check:   ## the quick part: lint, format, types, import rules, and the tests tha
 	@scripts/check.sh
 venv:    ## the virtual environment, exactly as locked
 	@scripts/venv.sh
+soak:    ## changes and breakage at random under load, all checked after every act: MINUTES=10 SEED= RATE=40
+	@scripts/soak.sh

@@ -40,6 +40,8 @@ class Mix:
     idle_seconds: float = 4
     """An idle connection is not used again after so long: a gateway may be closing it in that instant, and what is lost
     then is no loss of the gateway's (every client of keep-alive connections does this)."""
+    patience: float = LATE
+    """Seconds over a request's own time (and one more) after which nobody waits for it any longer."""
     in_flight: int = 1000
     """Requests on their way at most; beyond it the load waits."""
     requests: int = 1_000_000
@@ -157,7 +159,7 @@ class Load:
         answer, error = None, ""
         connection: Connection | None = None
         try:
-            async with asyncio.timeout(own + LATE + 1):
+            async with asyncio.timeout(own + self.mix.patience + 1):
                 connection = await self._connection(fresh)
                 answer = await connection.ask(self._request(kind, id, close=fresh))
         except TimeoutError:

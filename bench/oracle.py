@@ -187,7 +187,7 @@ class Oracle:
         wrong, serving = [], set()
         for name, count in wanted.items():
             service = (await self._http.get(f"/services/{name}")).json()
-            if service["serving"] != count or service["replicas"] != count or service["deployment"]:
+            if service["serving"] != count or service["replicas"] != count:
                 wrong.append(f"{name}: {service['serving']} of {service['replicas']} serve, wanted are {count}")
             living = [row for row in await self._list("/instances", service=name) if row["status"] not in ("stopped",)]
             serving |= {(row["id"], row["address"]) for row in living if row["status"] == "serving"}
@@ -231,7 +231,8 @@ class Oracle:
             self._ended.add(row["id"])
             self.deployments[row["status"]] += 1
             allowed = expected.get(row["id"], {"succeeded"})
-            end = f"deployment {row['id']} ({row['kind']} of {row['service']}) {row['status']}, {row['reason']}: {row['message']}"
+            which = f"deployment {row['id']} ({row['kind']} of {row['service']})"
+            end = f"{which} {row['status']}, {row['reason']}: {row['message']}"
             if row["status"] not in allowed:
                 wrong.append(f"{end}; expected was {sorted(allowed)}")
             elif row["reason"] not in REASONS[row["status"]]:
