@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from app.settings import Settings
 from services.clock import SystemClock
 from services.engine.port import Footing
 from services.gateway.render import GatewaySettings
+from services.ground.succession import Replaced
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import FakeGateway
 
@@ -46,11 +48,21 @@ class Ground:
     """Stands at once, unless `refuses` says why not."""
 
     refuses: Exception | None = None
+    outdated: str | None = None
+    upgrading = False
 
     async def prepare(self) -> Footing:
         if self.refuses is not None:
             raise self.refuses
         return Footing("10.99.0.0/24", "10.99.0.1")
+
+    async def disturbed(self) -> None:
+        await asyncio.Event().wait()
+
+    async def upgrade(self, *, force: bool = False) -> Replaced | None:
+        if self.refuses is not None:
+            raise self.refuses
+        return Replaced("c" * 64, "b" * 64, 0.5) if force or self.outdated else None
 
 
 @dataclass
