@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from bench.engine import hello
+from bench.engine import gateway, hello
 from bench.floor import Floor
 from bench.load import Load, Mix
 from bench.report import median, save, spread, table
@@ -106,7 +106,7 @@ async def under_load(sluice: Sluice, images: list[str], count: int, rate: float)
 
 async def run(given: argparse.Namespace) -> int:
     images = [hello("1"), hello("2")]
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory)) as sluice:
+    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
         async with sluice.client() as http:
             await deployed(http, hello_spec(sluice, SERVICE, images[0], replicas=given.instances))
         floor = await against_the_floor(sluice, images, given.rounds, given.instances)

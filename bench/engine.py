@@ -59,6 +59,13 @@ def hello(version: str) -> str:
     return tag
 
 
+def gateway() -> str:
+    """The gateway's image; the tag is returned."""
+    tag = "sluice-bench/gateway"
+    build(tag, ROOT / "services" / "gateway")
+    return tag
+
+
 def remove_all(name: str) -> None:
     """Whatever carries the label of the Sluice called exactly `name`: containers, then its network."""
     ours = ("--quiet", "--filter", f"label={LABEL}={name}")

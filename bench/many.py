@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from bench.deployments import deployed
-from bench.engine import hello
+from bench.engine import gateway, hello
 from bench.report import median, save, table
 from bench.stage import Sluice, hello_spec
 
@@ -33,7 +33,7 @@ async def in_turn(http: httpx.AsyncClient, bodies: list[dict[str, Any]]) -> tupl
 async def run(given: argparse.Namespace) -> int:
     images = [hello("1"), hello("2")]
     names = [f"service-{number}" for number in range(1, given.services + 1)]
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory)) as sluice:
+    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
         async with sluice.client() as http:
             first = [hello_spec(sluice, name, images[0], replicas=given.instances) for name in names]
             phases = {"first deployment, at once": await at_once(http, first)}

@@ -13,13 +13,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.deployments import deployed
-from bench.engine import ROOT, build, docker
+from bench.engine import ROOT, build, docker, gateway
 from bench.report import median, save, spread, table
 from bench.stage import Sluice, free_port
 
 BAR = 0.95
 PROXY_CORE, OTHER_CORE = "0", "1"
-"""The proxy has a core to itself; instances and clients share the other, which has time to spare."""
+"""The proxy is alone on its core; instances and clients share the other."""
+QUOTA = "0.3"
+"""Of its core: so little that the proxy is what bounds the throughput, whoever else is on the machine."""
 
 BARE = """
 global
@@ -140,9 +142,9 @@ def bare_haproxy(image: str, name: str, bridge: str, addresses: list[str]) -> It
 async def run(given: argparse.Namespace) -> int:
     wrk = "sluice-bench/wrk"
     build(wrk, ROOT / "bench" / "images" / "wrk")
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory)) as sluice:
-        gateway = docker("ps", "--quiet", "--no-trunc", "--filter", f"name=^/{sluice.name}-gateway$")
-        image = docker("inspect", "--format", "{{.Image}}", gateway)
+    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
+        container = f"{sluice.name}-gateway"
+        image = docker("inspect", "--format", "{{.Image}}", container)
         build("sluice-bench/answer", ROOT / "bench" / "images" / "answer", GATEWAY=image)
         async with sluice.client() as http:
             route = {"path_prefix": "/"}
@@ -152,12 +154,12 @@ async def run(given: argparse.Namespace) -> int:
             instances = (await http.get("/instances", params={"service": "answer"})).json()["items"]
         for instance in instances:
             docker("update", "--cpuset-cpus", OTHER_CORE, instance["container_id"])
-        ours = Proxy(gateway, f"{sluice.gateway}/", f"{service['internal_url']}/")
+        ours = Proxy(container, f"{sluice.gateway}/", f"{service['internal_url']}/")
         bridge = urlsplit(service["internal_url"]).hostname or ""
         addresses = [instance["address"] for instance in instances]
         with bare_haproxy(image, f"{sluice.name}-bare", bridge, addresses) as bare:
             for proxy in (ours, bare):
-                docker("update", "--cpuset-cpus", PROXY_CORE, proxy.container)
+                docker("update", "--cpuset-cpus", PROXY_CORE, "--cpus", QUOTA, proxy.container)
             rows = compare(wrk, sluice.name, ours, bare, given)
     print(show(rows))
     print("saved to", save("throughput", {"bar": BAR, "rows": rows}))

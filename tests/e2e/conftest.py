@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.engine import ROOT, build, hello
+from bench.engine import gateway, hello
 from bench.stage import Sluice
 from tests.e2e.stage import Images, Stage
-
-GATEWAY = "sluice-bench/gateway"
 
 
 @pytest.fixture
@@ -21,8 +19,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def images() -> Images:
-    build(GATEWAY, ROOT / "services" / "gateway")
-    return Images(hello("1"), hello("2"), GATEWAY)
+    return Images(hello("1"), hello("2"), gateway())
 
 
 @pytest.fixture(scope="session")
