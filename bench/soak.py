@@ -27,6 +27,8 @@ from bench.stage import Sluice
 GATEWAY = "sluice-soak/gateway"
 PATIENT = 120.0
 """Seconds within which all must be well again after an act."""
+SHOWN = 10
+"""Violations of one kind told after one act: the raw log has the rest."""
 SHARES = {TRIO: 0.5, SOLO: 0.25, SWAP: 0.25}
 CHANGES = (
     "deploy",
@@ -82,7 +84,9 @@ class Soak:
         began = time.monotonic()
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(self._sluice.client())
-            acts = Acts(self._sluice, http, self.traffic, self._random, self._images, self._log.say)
+            acts = Acts(
+                self._sluice, http, self.traffic, self._random, self._images, self._log.say, frozenset(self._given.leave_out)
+            )
             oracle, creations = Oracle(self._sluice, http), Creations(self._sluice)
             await creations.begin()
             stack.push_async_callback(creations.end)
@@ -150,7 +154,7 @@ class Soak:
         return not astray
 
     def _violated(self, act: str, what: list[str]) -> None:
-        for each in what:
+        for each in [*what[:SHOWN], *([f"… and {len(what) - SHOWN} more"] if len(what) > SHOWN else [])]:
             self.violations.append(f"act {act}: {each}")
             self._log.say("violation", act=act, problem=each)
             print(f"VIOLATION, seed {self._given.seed}, act {act}: {each}", flush=True)
@@ -254,6 +258,7 @@ def main() -> None:
     parser.add_argument(
         "--steady", type=float, default=0.4, help="share of the time, the last, without kills of Sluice itself"
     )
+    parser.add_argument("--leave-out", nargs="*", default=[], help='ways to kill, such as "gateway: docker rm"')
     parser.add_argument("--name", default=None, help="the Sluice's name; made up when not given")
     parser.add_argument("--port", type=int, default=None, help="the API's port, and the next one for the gateway")
     raise SystemExit(asyncio.run(perform(parser.parse_args())))
