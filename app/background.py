@@ -39,11 +39,31 @@ async def stand(sluice: Sluice) -> None:
             for part in ("engine", "gateway", "loop"):
                 live.not_ready.pop(part, None)
             pause = FIRST_PAUSE
+            sluice.stands.set()
             await sluice.loop.run(footing.subnet, footing.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
             live.not_ready[part] = str(error)
             log.warning("not_ready", part=part, error=str(error), again_in=pause)
+            await anyio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def keep(sluice: Sluice) -> None:
+    """The gateway is started, or made anew, as soon as it does not answer: once the ground has stood, it stands again."""
+    live = sluice.live
+    await sluice.stands.wait()
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            await sluice.ground.disturbed()
+            live.not_ready["gateway"] = "does not answer; it is being started"
+            await sluice.ground.prepare()
+            live.not_ready.pop("gateway", None)
+            pause = FIRST_PAUSE
+        except (EngineError, RoutingError) as error:
+            live.not_ready["gateway"] = str(error)
+            log.warning("ground_not_kept", error=str(error), again_in=pause)
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -13,7 +13,7 @@ from app import problems
 from app.api import api, openapi
 from app.api.bodies import MAX_BODY
 from app.auth import Authentication
-from app.background import housekeep, stand, supervise
+from app.background import housekeep, keep, stand, supervise
 from app.pages import pages, render
 from app.settings import Settings
 from app.sluice import Gateway, Ground, Sluice
@@ -61,6 +61,7 @@ def create_app(
             await sluice.access.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
+                tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.live, on_fatal)
                 yield
                 sluice.stopping.set()
@@ -92,7 +93,8 @@ def wire(
     clock, listeners, live = SystemClock(), Listeners(), Live()
     policy = Policy(settings.default_route, tuple(settings.host_roots))
     docker = engine or DockerEngine(settings.name, settings.name, base_url=settings.docker_host)
-    gateway = router or HaproxyGateway(settings.data / "gateway")
+    haproxy = HaproxyGateway(settings.data / "gateway")
+    gateway = router or haproxy
     runner = Runner(store, clock, docker, [gateway], listeners, live, policy, crash_points)
     return Sluice(
         settings=settings,
@@ -102,7 +104,7 @@ def wire(
         live=live,
         engine=docker,
         gateway=gateway,
-        ground=ground or _ground(settings, gateway),
+        ground=ground or _ground(settings, haproxy),
         requests=Requests(store, clock, docker, listeners, runner.hint, policy, live),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),

@@ -11,6 +11,7 @@ from services.access import Access
 from services.clock import Clock
 from services.engine.port import Engine, Footing
 from services.gateway.render import GatewaySettings
+from services.ground.succession import Replaced
 from services.metrics import Metrics
 from services.rollouts.live import Live
 from services.rollouts.requests import Requests
@@ -23,7 +24,18 @@ from services.store.events import Listeners
 class Ground(Protocol):
     """What makes network and gateway stand."""
 
+    outdated: str | None
+    """Why the gateway is not as it would be made today."""
+
+    @property
+    def upgrading(self) -> bool: ...
+
     async def prepare(self) -> Footing: ...
+
+    async def disturbed(self) -> None:
+        """Returns when `prepare` has something to do."""
+
+    async def upgrade(self, *, force: bool = False) -> Replaced | None: ...
 
 
 class Gateway(Router, Protocol):
@@ -64,6 +76,8 @@ class Sluice:
     metrics: Metrics
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""
+    stands: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the ground stood for the first time."""
     bridge: str | None = None
     node: str | None = None
 

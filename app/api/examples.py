@@ -129,6 +129,16 @@ READY: dict[str, Any] = {
     "store": {"ok": True},
     "store_behind_engine": [],
 }
+GATEWAY: dict[str, Any] = {
+    "answers": True,
+    "version": "3.0.11",
+    "uptime": 86400.0,
+    "image": "sluice-gateway:0.1.0",
+    "outdated": None,
+    "upgrading": False,
+    "old_workers": [{"pid": 14, "uptime": 7200.0, "replaced_for": 12.0, "upgraded": True}],
+}
+UPGRADED: dict[str, Any] = {"status": "upgraded", "container_id": "3f2a…", "previous_id": "9b1c…", "seconds": 0.8}
 VERSION: dict[str, Any] = {"version": "0.1.0", "name": "sluice", "run": 12, "engine": {"version": "20.10.24"}}
 
 

@@ -194,6 +194,36 @@ class Readiness(BaseModel):
     store_behind_engine: list[str]
 
 
+class OldWorker(BaseModel):
+    """A process of the gateway that takes nothing new and finishes what it has. `upgraded`: its container was replaced."""
+
+    pid: int
+    uptime: float
+    replaced_for: float
+    upgraded: bool
+
+
+class GatewayState(BaseModel):
+    """`outdated`: why it is not as it would be made today; null when it is."""
+
+    answers: bool
+    version: str | None
+    uptime: float | None
+    image: str
+    outdated: str | None
+    upgrading: bool
+    old_workers: list[OldWorker]
+
+
+class GatewayUpgrade(BaseModel):
+    """`unchanged`: it was as it would be made today. `seconds`: how long no change could be made in the gateway."""
+
+    status: Literal["upgraded", "unchanged"]
+    container_id: str | None
+    previous_id: str | None
+    seconds: float
+
+
 class Version(BaseModel):
     version: str
     name: str

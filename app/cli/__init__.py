@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import act, change, token
+from app.cli import act, change, gateway, token
 from app.cli.backup import backup
 from app.cli.deploy import deploy
 from app.cli.init import init
@@ -46,6 +46,7 @@ for panel, verbs in (
     for verb in verbs:
         cli.command(verb.__name__.replace("_", "-"), rich_help_panel=panel)(verb)
 cli.add_typer(token.app, name="token", rich_help_panel=_MACHINE)
+cli.add_typer(gateway.app, name="gateway", rich_help_panel=_MACHINE)
 
 
 _Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it and exit.")]

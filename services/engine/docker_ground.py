@@ -9,15 +9,16 @@ from json import dumps
 from typing import Any
 
 import docker
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound
 from docker.types import IPAMConfig, IPAMPool
 
+from services.engine import docker_handover as handover
 from services.engine.docker_client import Clients
+from services.engine.docker_handover import GATEWAY_ROLE, Names
 from services.engine.docker_spec import HASH, KEPT, NAME, ROLE
-from services.engine.port import EngineError, Footing, GatewaySpec, GatewayView
+from services.engine.port import EngineError, Footing, Gateways, GatewaySpec, GatewayView
 from services.engine.subnets import automatic_part, free_subnets, host_routes
 
-GATEWAY_ROLE = "gateway"
 GATEWAY_DIRECTORY = "/run/gateway"
 _OVERLAPS = ("overlaps", "already in use", "conflicts with")
 _TRIES = 8
@@ -28,7 +29,8 @@ class DockerGround:
 
     def __init__(self, name: str, *, base_url: str | None = None, clients: Clients | None = None) -> None:
         self.name = name
-        self.gateway = f"{name}-gateway"
+        self._names = Names(name)
+        self.gateway = self._names.present
         self.clients = clients or Clients(base_url)
 
     def close(self) -> None:
@@ -45,6 +47,30 @@ class DockerGround:
 
     async def gateway_log(self, tail: int = 50) -> str:
         return await self.clients.call(lambda client: self._gateway_log(client, tail))
+
+    async def see_gateways(self, spec: GatewaySpec) -> Gateways:
+        return await self.clients.call(lambda client: self._see_gateways(client, spec))
+
+    async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
+        return await self.clients.call(lambda client: self._start_next(client, spec, sockets))
+
+    async def next_gateway_log(self, tail: int = 50) -> str:
+        return await self.clients.call(lambda client: self._log_of(client, self._names.next, tail))
+
+    async def remove_next_gateway(self) -> None:
+        await self.clients.call(lambda client: handover.remove_next(client, self._names))
+
+    async def promote_next_gateway(self) -> None:
+        await self.clients.call(lambda client: handover.promote(client, self._names))
+
+    async def dismiss_gateway(self, id: str) -> None:
+        await self.clients.call(lambda client: handover.dismiss(client, self._names, id))
+
+    async def remove_gateway(self, id: str) -> None:
+        await self.clients.call(lambda client: handover.remove_ended(client, self._names, id))
+
+    async def reaches(self, image: str, address: str, port: int) -> str | None:
+        return await self.clients.call(lambda client: self._reaches(client, image, address, port))
 
     # What follows runs on a client's thread.
 
@@ -156,27 +182,36 @@ class DockerGround:
 
     def _container(self, client: docker.APIClient) -> Mapping[str, Any] | None:
         """The gateway's container. EngineError for one that has its name and is not ours."""
-        try:
-            found: Mapping[str, Any] = client.inspect_container(self.gateway)
-        except NotFound:
-            return None
-        labels = found["Config"].get("Labels") or {}
-        if found["Name"] != f"/{self.gateway}" or labels.get(NAME) != self.name or labels.get(ROLE) != GATEWAY_ROLE:
-            raise EngineError(
-                f'A container called "{self.gateway}" is there already and Sluice did not make it; it is left alone. '
-                "Remove it, or choose another SLUICE_NAME"
-            )
-        return found
+        return handover.inspect(client, self._names, self.gateway)
 
     def _see_gateway(self, client: docker.APIClient) -> GatewayView | None:
         there = self._container(client)
         return _view(there, None) if there else None
 
+    def _see_gateways(self, client: docker.APIClient, spec: GatewaySpec) -> Gateways:
+        there, next = self._container(client), handover.inspect(client, self._names, self._names.next)
+        return Gateways(
+            present=_view(there, self._body(spec, self._image(client, spec.image))) if there else None,
+            next=_view(next, None) if next else None,
+            leaving=tuple(_view(found, None) for found in handover.leaving(client, self._names)),
+        )
+
+    def _start_next(self, client: docker.APIClient, spec: GatewaySpec, sockets: str) -> GatewayView:
+        body = self._body(spec, self._image(client, spec.image))
+        return _view(handover.start_next(client, self._names, body, sockets), body)
+
     def _gateway_log(self, client: docker.APIClient, tail: int) -> str:
-        if self._container(client) is None:
+        return self._log_of(client, self.gateway, tail)
+
+    def _log_of(self, client: docker.APIClient, name: str, tail: int) -> str:
+        if handover.inspect(client, self._names, name) is None:
             return ""
-        text: bytes = client.logs(self.gateway, stdout=True, stderr=True, tail=tail)
+        text: bytes = client.logs(name, stdout=True, stderr=True, tail=tail)
         return text.decode(errors="replace")
+
+    def _reaches(self, client: docker.APIClient, image: str, address: str, port: int) -> str | None:
+        self._image(client, image)
+        return handover.reaches(client, self._names, image, address, port)
 
 
 def _view(found: Mapping[str, Any], body: Mapping[str, Any] | None) -> GatewayView:
@@ -189,7 +224,15 @@ def _view(found: Mapping[str, Any], body: Mapping[str, Any] | None) -> GatewayVi
         restarts=int(found.get("RestartCount") or 0),
         exit_code=None if running else state["ExitCode"],
         outdated=body is not None and made_as != body["Labels"][HASH],
+        restarting=bool(state.get("Restarting")),
+        image=str(found["Config"]["Image"]),
+        open_files=_open_files(found),
     )
+
+
+def _open_files(found: Mapping[str, Any]) -> int | None:
+    limits = (found.get("HostConfig") or {}).get("Ulimits") or []
+    return next((int(limit["Hard"]) for limit in limits if limit["Name"] == "nofile"), None)
 
 
 def _mounted(found: Mapping[str, Any]) -> str | None:

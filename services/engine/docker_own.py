@@ -13,7 +13,7 @@ import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from services.engine.docker_client import Clients
-from services.engine.docker_ground import GATEWAY_ROLE
+from services.engine.docker_handover import FEELER_ROLE, GATEWAY_ROLE, Names
 from services.engine.docker_spec import HASH, INSTANCE, KEPT, NAME, ROLE
 from services.engine.port import EngineError
 
@@ -159,7 +159,9 @@ class DockerOwn:
         """Labels and name must agree: `docker commit` copies labels into images, and so into strangers' containers."""
         for container in client.containers(all=True, filters={"label": f"{NAME}={self.name}"}):
             labels = container["Labels"]
-            names = {self.name: OWN_ROLE, f"{self.name}-gateway": GATEWAY_ROLE}
+            gateways = Names(self.name)
+            names = {self.name: OWN_ROLE, gateways.feeler: FEELER_ROLE}
+            names |= dict.fromkeys((gateways.present, gateways.next, gateways.leaving(container["Id"])), GATEWAY_ROLE)
             called = [name.removeprefix("/") for name in container["Names"]]
             role_fits = any(names.get(name) == labels.get(ROLE, "") for name in called)
             if role_fits or (INSTANCE in labels and f"{self.name}-{labels[INSTANCE]}" in called):

@@ -189,6 +189,24 @@ class GatewayView:
     restarts: int = 0
     exit_code: int | None = None
     outdated: bool = False
+    restarting: bool = False
+    """The engine is about to start it again."""
+    image: str = ""
+    open_files: int | None = None
+    """What it may have open; None is unlimited, as far as is known."""
+
+    @property
+    def short_id(self) -> str:
+        return self.container_id[:12]
+
+
+@dataclass(frozen=True)
+class Gateways:
+    """`next`: one that is to take over from the present one. `leaving`: those that were taken over from, running or not."""
+
+    present: GatewayView | None = None
+    next: GatewayView | None = None
+    leaving: tuple[GatewayView, ...] = ()
 
 
 class GroundEngine(Protocol):
@@ -209,6 +227,31 @@ class GroundEngine(Protocol):
 
     async def see_gateway(self) -> GatewayView | None:
         """None when there is none of ours."""
+
+    async def see_gateways(self, spec: GatewaySpec) -> Gateways:
+        """All that are there, in the middle of an upgrade too; `outdated` is told of the present one."""
+
+    async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
+        """A gateway that is given the listening sockets at the path `sockets` of its inside. It is not started again by
+        itself; one that was there is removed before."""
+
+    async def next_gateway_log(self, tail: int = 50) -> str:
+        """What it has written; empty when there is none."""
+
+    async def remove_next_gateway(self) -> None:
+        """Whatever state it is in."""
+
+    async def promote_next_gateway(self) -> None:
+        """It is kept from now on, the present one no longer; they get the present one's name, and a leaving one's."""
+
+    async def dismiss_gateway(self, id: str) -> None:
+        """A leaving one is to take nothing new, to finish what it has, and to end; harmless twice."""
+
+    async def remove_gateway(self, id: str) -> None:
+        """A leaving one that has ended."""
+
+    async def reaches(self, image: str, address: str, port: int) -> str | None:
+        """Whether a container on the network can open a connection to there: None, or why not. Pulls nothing."""
 
     async def gateway_log(self, tail: int = 50) -> str:
         """The last lines that the gateway wrote; empty when there is no gateway."""

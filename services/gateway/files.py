@@ -63,6 +63,10 @@ class Files:
         for name, text in files.items():
             self._put(name, text)
 
+    def distrust(self) -> None:
+        """Others may have removed or changed them: the next write writes them all."""
+        self._written.clear()
+
     def _note_of(self, wanted: Wanted) -> str:
         known, note = self._notes.get(wanted.name, (None, ""))
         if known is not wanted:

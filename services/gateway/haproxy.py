@@ -14,6 +14,7 @@ from services.gateway.model import GatewaySettings, Wanted
 from services.gateway.render import MAPS, Block
 from services.gateway.runtime_api import RuntimeApi
 from services.gateway.servers import Servers
+from services.gateway.succession import Heir, Succession
 from services.gateway.workers import Workers, seats_of
 from services.routing.port import Member, RoutedService, RoutingError, Seat
 
@@ -25,7 +26,8 @@ class Gateway:
         self._api = RuntimeApi(directory / "master.sock")
         self._keeper = Keeper(directory, self._api)
         self._servers = Servers(self._api)
-        self._workers = Workers(self._api, self._keeper.gate)
+        self._succession = Succession(directory)
+        self._workers = Workers(self._api, self._keeper.gate, self._succession)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lost: set[tuple[str, str]] = set()
         self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
@@ -46,8 +48,29 @@ class Gateway:
                 info = dict(line.split(": ", 1) for line in (await self._api.ask("show info")).splitlines() if ": " in line)
         except RoutingError:
             return None
-        old = [{"pid": each.pid, "uptime": each.uptime, "replaced_for": each.replaced_for} for each in workers[1:]]
+        old = [
+            {"pid": each.pid, "uptime": each.uptime, "replaced_for": each.replaced_for, "upgraded": bool(each.master)}
+            for each in workers[1:]
+        ]
         return {"version": info.get("Version", ""), "pid": workers[0].pid, "uptime": workers[0].uptime, "old_workers": old}
+
+    async def until_gone(self, within: float) -> bool:
+        """True when its process ends or reads its file anew, or is not there; False after so many seconds."""
+        return await self._api.until_gone(within)
+
+    @asynccontextmanager
+    async def succession(self, id: str, settings: GatewaySettings) -> AsyncIterator[Heir]:
+        """For a block in which another HAProxy takes over from the one in the container `id`, with files of these settings:
+        nothing else is changed or looked at meanwhile. Raises RoutingError."""
+        await self._keeper.until_nothing_is_held()
+        async with self._keeper.gate.alone():
+            with self._keeper.succeeded_by(settings) as has_read:
+                yield Heir(id, self._api, self._succession, has_read)
+
+    @property
+    def elders(self) -> Succession:
+        """The sockets of those that were taken over from."""
+        return self._succession
 
     async def held(self) -> dict[str, int]:
         """How many requests wait for an instance to serve, by service. Raises RoutingError."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.gateway.binds import taken
@@ -45,7 +46,13 @@ class Keeper:
         return self._settings
 
     def stand_on(self, settings: GatewaySettings) -> None:
-        """Adopt the files that are there; write them when they are not, or were made with other settings."""
+        """Adopt the files that are there; write them when they are not, or were made with other settings. What is wanted
+        already is not asked of the files: they are made so again."""
+        if self._settings is not None:
+            self._settings = settings
+            self._files.distrust()
+            self.write()
+            return
         found = self._files.read()
         self._settings = settings
         if found is None:
@@ -120,6 +127,26 @@ class Keeper:
             raise RoutingError("; ".join(busy.values()))
         await self._load(rendered)
 
+    @contextmanager
+    def succeeded_by(self, settings: GatewaySettings) -> Iterator[Callable[[], None]]:
+        """The files are those of these settings, for another HAProxy that is started in the block by whoever is alone. They
+        stay so once what is yielded was called: it has read them. Otherwise the old ones are back. RoutingError."""
+        before, files, read = self._settings, self._files.written(), False
+
+        def has_read() -> None:
+            nonlocal read
+            read = True
+            self.has_read(rendered)
+
+        self._settings = settings
+        try:
+            rendered = self.write()
+            yield has_read
+        finally:
+            if not read:
+                self._settings = before
+                self._files.put_back(files)
+
     async def close(self) -> None:
         if self._reloading is not None:
             self._reloading.cancel()
@@ -139,7 +166,7 @@ class Keeper:
     async def _reload(self) -> None:
         while self._asked:
             await asyncio.sleep(GATHER)
-            await self._until_nothing_is_held()
+            await self.until_nothing_is_held()
             async with self.gate.alone():
                 asked, self._asked = self._with_possible_ports(), {}
                 if not asked:
@@ -173,7 +200,8 @@ class Keeper:
         """The present worker."""
         self.loaded, self._binds = rendered, rendered.binds
 
-    async def _until_nothing_is_held(self) -> None:
+    async def until_nothing_is_held(self) -> None:
+        """Or a moment has passed: what is held by a worker that is replaced has to begin to wait again."""
         looks = 20
         for _ in range(looks):
             try:

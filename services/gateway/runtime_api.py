@@ -8,7 +8,8 @@ from pathlib import Path
 from services.routing.port import RoutingError
 
 CURRENT = "@1"
-"""The worker that takes new connections; `@!<pid>` is any worker, old ones included, and the empty string the master."""
+"""The worker that takes new connections; `@!<pid>` is any worker, old ones included, and the empty string the master. The
+name of another master's socket before it (`leaving-3f2a.sock@!14`) means that one's."""
 TIMEOUT = 5.0
 RESTART = 1.0
 """Seconds that the master may be away: on a reload it starts itself anew, and refuses connections until it has."""
@@ -27,8 +28,12 @@ class Refused(RoutingError):
         self.words = words
 
 
+class Gone(RoutingError):
+    """A master that had been replaced is no more."""
+
+
 class RuntimeApi:
-    """Speaks to the master, and through it to every worker. All methods raise RoutingError."""
+    """Speaks to the master, and through it to every worker. All methods raise RoutingError; Gone of a replaced master."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -54,6 +59,21 @@ class RuntimeApi:
         lines = (await self.ask("show held")).split("\n")
         return {service: int(number) for service, _, number in (line.partition(" ") for line in lines) if number}
 
+    async def until_gone(self, within: float) -> bool:
+        """True when the present master ends or starts itself anew, or is not there; False after so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                reader, writer = await asyncio.open_unix_connection(self._socket)
+                try:
+                    await reader.read(-1)
+                finally:
+                    writer.close()
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        return True
+
     async def reload(self, *, timeout: float = 30) -> None:
         """Have the master read its file again. Refused with HAProxy's words when it cannot; the worker then goes on."""
         answer = await self.ask("reload", "", timeout=timeout)
@@ -62,26 +82,31 @@ class RuntimeApi:
 
     async def _exchange(self, command: str, worker: str, timeout: float, *, attempt: float | None = None) -> str:
         loop = asyncio.get_running_loop()
+        other, at, rest = worker.partition("@")
+        socket = self._socket.with_name(other) if other else self._socket
+        line = f"{at}{rest} {command}\n".lstrip()
         until = loop.time() + RESTART
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     try:
                         async with asyncio.timeout(attempt):
-                            if answer := await self._once(f"{worker} {command}\n".lstrip()):
+                            if answer := await self._once(socket, line):
                                 return answer
                         why = "it closes the connection"
                     except OSError as error:
                         why = error.strerror or str(error)
+                    if other:
+                        raise Gone(f"The gateway that was replaced has gone: {why}")
                     if loop.time() > until:
                         raise RoutingError(f"The gateway does not answer: {why}")
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise RoutingError(f"The gateway did not answer {command.split()[0]!r} within {timeout:g} s") from None
 
-    async def _once(self, line: str) -> str:
+    async def _once(self, socket: Path, line: str) -> str:
         """Empty when there was no answer: an answer has at least an empty line."""
-        reader, writer = await asyncio.open_unix_connection(self._socket)
+        reader, writer = await asyncio.open_unix_connection(socket)
         try:
             writer.write(line.encode())
             writer.write_eof()

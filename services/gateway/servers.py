@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 
 from services.gateway.model import INSIDE, backend_of
 from services.gateway.render import server_words
-from services.gateway.runtime_api import CURRENT, Refused, RuntimeApi
+from services.gateway.runtime_api import CURRENT, Gone, Refused, RuntimeApi
 from services.gateway.workers import Server, Worker, parse_servers
 from services.routing.port import Member, RoutingError
 
@@ -73,9 +74,10 @@ class Servers:
     async def cut_in(self, worker: Worker, service: str, instance: str) -> None:
         """The same in a worker that was replaced: its servers take no commands any more, its sessions do."""
         here = f"be={backend_of(service)} srv={instance} "
-        for line in (await self._api.ask("show sess", worker.address)).splitlines():
-            if here in line:
-                await self._api.ask(f"shutdown session {line.split(':')[0]}", worker.address)
+        with suppress(Gone):
+            for line in (await self._api.ask("show sess", worker.address)).splitlines():
+                if here in line:
+                    await self._api.ask(f"shutdown session {line.split(':')[0]}", worker.address)
 
     async def remove(self, service: str, instance: str) -> None:
         """Off the list."""

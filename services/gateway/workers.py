@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.gateway.gate import Gate
 from services.gateway.model import HOLD, KEEP_ALIVE, backend_of
-from services.gateway.runtime_api import RuntimeApi
+from services.gateway.runtime_api import Gone, RuntimeApi
+from services.gateway.succession import Elder, Succession
 from services.routing.port import RoutingError, Seat, SeatState
 
 FEW = 4
@@ -27,10 +29,12 @@ class Worker:
     pid: int
     uptime: float
     replaced_for: float | None = None
+    master: str = ""
+    """The socket of its master, when that is another than the present one."""
 
     @property
     def address(self) -> str:
-        return f"@!{self.pid}"
+        return f"{self.master}@!{self.pid}"
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,22 @@ class Listing:
 class Workers:
     """Reads them. Callers who come while a pass is under way share the next one: each sees what is true after it asked."""
 
-    def __init__(self, api: RuntimeApi, gate: Gate) -> None:
+    def __init__(self, api: RuntimeApi, gate: Gate, succession: Succession) -> None:
         """While a reload has the gate alone nothing is read: the master forgets what it was asked just before."""
         self._api = api
+        self._succession = succession
         self._gate = gate
         self._wanted: set[str] = set()
         self._next: asyncio.Task[list[Listing]] | None = None
         self._running: asyncio.Task[list[Listing]] | None = None
 
     async def all(self) -> list[Worker]:
-        """The present one first."""
-        return parse_proc(await self._api.ask("show proc", ""))
+        """The present one first; those of gateways that were taken over from as well."""
+        workers = parse_proc(await self._api.ask("show proc", ""))
+        for elder in self._succession.elders():
+            with suppress(Gone):
+                workers += workers_of(elder, await self._api.ask("show proc", elder.socket))
+        return workers
 
     async def look(self, service: str) -> list[Listing]:
         """Every worker's list, the present worker's first. Not to be called by who has the gate. Raises RoutingError."""
@@ -99,8 +108,11 @@ class Workers:
     async def _read(self, worker: Worker, services: set[str]) -> Listing | None:
         """None when the worker has gone meanwhile."""
         backends = [f" {backend_of(name)}" for name in sorted(services)] if len(services) <= FEW else [""]
-        commands = [f"{worker.address} show servers {what}{backend}" for backend in backends for what in ("state", "conn")]
-        answer = await self._api.ask("; ".join(commands), "")
+        commands = [f"@!{worker.pid} show servers {what}{backend}" for backend in backends for what in ("state", "conn")]
+        try:
+            answer = await self._api.ask("; ".join(commands), worker.master)
+        except Gone:
+            return None
         if "# be_id" not in answer and "backend" not in answer:
             if worker.replaced_for is None:
                 raise RoutingError("The gateway's worker went away while it was asked")
@@ -110,15 +122,21 @@ class Workers:
 
 def parse_proc(answer: str) -> list[Worker]:
     """RoutingError when there is no worker."""
-    found = [
-        (int(reloads), int(pid), _seconds(*age)) for pid, kind, reloads, *age, _ in _PROC.findall(answer) if kind == "worker"
-    ]
+    found = _found(answer)
     if not found:
         raise RoutingError("The gateway has no worker")
-    found.sort()
+    return [
+        Worker(pid, uptime, replaced_for=found[position - 1][1] if position else None)
+        for position, (pid, uptime) in enumerate(found)
+    ]
+
+
+def workers_of(elder: Elder, answer: str) -> list[Worker]:
+    """None of them is the present one; while the elder has not been told to leave, they may take requests yet."""
     workers = []
-    for position, (_, pid, uptime) in enumerate(found):
-        workers.append(Worker(pid, uptime, replaced_for=found[position - 1][2] if position else None))
+    leaving_for = elder.leaving_for or 0.0
+    for position, (pid, uptime) in enumerate(found := _found(answer)):
+        workers.append(Worker(pid, uptime, max(leaving_for, found[position - 1][1] if position else 0.0), elder.socket))
     return workers
 
 
@@ -159,6 +177,13 @@ def seats_of(service: str, listings: Iterable[Listing]) -> dict[str, Seat]:
         settled = state != "admitted" and in_flight == 0 and quiet
         seats[instance] = Seat(state, in_flight, settled, healthy=here.up if here else True)
     return seats
+
+
+def _found(answer: str) -> list[tuple[int, float]]:
+    """Workers by pid and uptime, the youngest first."""
+    rows = _PROC.findall(answer)
+    found = [(int(reloads), int(pid), _seconds(*age)) for pid, kind, reloads, *age, _ in rows if kind == "worker"]
+    return [(pid, uptime) for _, pid, uptime in sorted(found)]
 
 
 def _seconds(days: str, hours: str, minutes: str, seconds: str) -> float:

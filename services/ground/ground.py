@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import structlog
 
-from services.engine.port import EngineError, Footing, GatewaySpec, GroundEngine
+from services.engine.port import EngineError, Footing, GatewaySpec, GatewayView, GroundEngine
 from services.gateway.render import GatewaySettings
+from services.ground.standing import StandingGateway
+from services.ground.succession import Replaced, Succession
 from services.routing.port import RoutingError
 
 __all__ = ["Footing", "Ground", "GroundSettings", "StandingGateway"]
@@ -24,16 +25,8 @@ _OTHER_FILES = 4_000
 _LOOK = 0.05
 _GIVE_UP_AFTER = 3
 """Starts of the gateway's container that fail while it is waited for."""
-
-
-class StandingGateway(Protocol):
-    """The gateway as the ground needs it."""
-
-    async def stand_on(self, settings: GatewaySettings) -> None:
-        """Write its first file and maps, unless those that are there will do."""
-
-    async def answers(self) -> dict[str, Any] | None:
-        """Facts about the process that runs; None when it does not answer."""
+_SEEN_TO = 2.0
+"""Seconds after which the gateway is asked whether it answers, although nothing has told that it does not."""
 
 
 @dataclass(frozen=True)
@@ -60,31 +53,98 @@ class Ground:
         self._gateway = gateway
         self._settings = settings
         self._patience = patience
+        self._succession = Succession(engine, gateway, patience)
+        self._one_at_a_time = asyncio.Lock()
+        self.outdated: str | None = None
+        """Why the gateway is not as it would be made today; None when it is."""
+
+    @property
+    def spec(self) -> GatewaySpec:
+        """As the gateway's container would be made today."""
+        return GatewaySpec(
+            image=self._settings.gateway_image,
+            directory=str(self._settings.data / "gateway"),
+            open_files=2 * self._settings.maxconn + _OTHER_FILES,
+        )
 
     async def prepare(self) -> Footing:
         """Idempotent. Returns when the gateway answers. Raises EngineError, RoutingError."""
-        settings = self._settings
-        footing = await self._engine.make_network(settings.subnet)
-        await self._gateway.stand_on(
-            GatewaySettings(
-                public_port=settings.gateway_port,
-                bridge_address=footing.bridge_address,
-                maxconn=settings.maxconn,
-                max_body=settings.max_body,
-                trusted_proxies=settings.trusted_proxies,
-                log_all=settings.log_all,
+        async with self._one_at_a_time:
+            footing = await self._engine.make_network(self._settings.subnet)
+            there = await self._succession.settle(self.spec)
+            await self._gateway.stand_on(self._wanted(footing, there))
+            made = await self._engine.make_gateway(self.spec)
+            self._note(made)
+            await self._wait_for_answer(made.restarts)
+            return footing
+
+    async def disturbed(self) -> None:
+        """Returns when `prepare` has something to do: the gateway does not answer, or one that was replaced has ended."""
+        while True:
+            gone = await self._gateway.until_gone(_SEEN_TO)
+            async with self._one_at_a_time:
+                if (gone and await self._has_ended()) or await self._gateway.answers() is None:
+                    log.warning("gateway_gone")
+                    return
+                if self._gateway.elders.elders():
+                    await self._succession.settle(self.spec)
+            await asyncio.sleep(_LOOK)
+
+    @property
+    def upgrading(self) -> bool:
+        """One is under way."""
+        return self._succession.under_way
+
+    async def upgrade(self, *, force: bool = False) -> Replaced | None:
+        """The gateway replaced by one as it would be made today, without a loss: None when it is so already, unless `force`.
+
+        GatewayUnanswering when the new one does not come to answer: it has gone again, and the old one serves. EngineError,
+        RoutingError: what was begun is ended, or undone, by the next `prepare`.
+        """
+        async with self._one_at_a_time:
+            footing = await self._engine.make_network(self._settings.subnet)
+            there = await self._succession.settle(self.spec)
+            if there is None or not there.running:
+                raise RoutingError("There is no gateway that runs; it is being started")
+            self._note(there)
+            if not there.outdated and not force:
+                return None
+            replaced = await self._succession.replace(there, self.spec, self._wanted(footing, None))
+            self.outdated = None
+            return replaced
+
+    async def _has_ended(self) -> bool:
+        """And the engine does not start it again by itself. Only a glance: need not wait until it should have answered."""
+        view = await self._engine.see_gateway()
+        return view is None or not (view.running or view.restarting)
+
+    def _wanted(self, footing: Footing, there: GatewayView | None) -> GatewaySettings:
+        """With no more connections than the container that runs allows: more come with the upgrade."""
+        settings, most = self._settings, self._settings.maxconn
+        if there is not None and there.running and there.open_files is not None:
+            most = min(most, max((there.open_files - _OTHER_FILES) // 2, 100))
+        return GatewaySettings(
+            public_port=settings.gateway_port,
+            bridge_address=footing.bridge_address,
+            maxconn=most,
+            max_body=settings.max_body,
+            trusted_proxies=settings.trusted_proxies,
+            log_all=settings.log_all,
+        )
+
+    def _note(self, view: GatewayView) -> None:
+        before, self.outdated = self.outdated, None
+        if view.outdated:
+            wanted = self.spec
+            image = f"{wanted.image} is another image by now" if view.image == wanted.image else f"{wanted.image} is wanted"
+            fewer = view.open_files is not None and view.open_files != wanted.open_files
+            self.outdated = (
+                f"it may open {view.open_files} files, {wanted.open_files} are wanted"
+                if fewer
+                else f"it was made from {view.image}, and {image}"
             )
-        )
-        spec = GatewaySpec(
-            image=settings.gateway_image,
-            directory=str(settings.data / "gateway"),
-            open_files=2 * settings.maxconn + _OTHER_FILES,
-        )
-        made = await self._engine.make_gateway(spec)
-        if made.outdated:
-            log.warning("gateway_outdated", container=made.container_id[:12], wanted=spec.image)
-        await self._wait_for_answer(made.restarts)
-        return footing
+        if self.outdated and not before:
+            log.warning("gateway_outdated", container=view.short_id, why=self.outdated)
 
     async def _wait_for_answer(self, restarts: int) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -20,6 +21,7 @@ from app.settings import Settings
 from services.clock import SystemClock
 from services.engine.port import Footing
 from services.gateway.render import GatewaySettings
+from services.ground.succession import Replaced
 from tests.fakes.containers import Behaviour
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import FakeGateway
@@ -37,8 +39,17 @@ class Gateway(FakeGateway):
 
 
 class Ground:
+    outdated: str | None = None
+    upgrading = False
+
     async def prepare(self) -> Footing:
         return Footing("10.203.0.0/24", "10.203.0.1")
+
+    async def disturbed(self) -> None:
+        await asyncio.Event().wait()
+
+    async def upgrade(self, *, force: bool = False) -> Replaced | None:
+        return Replaced("c" * 64, "b" * 64, 0.5) if force else None
 
 
 class House:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from services.gateway.model import GatewaySettings
 from services.ground.ground import Ground, GroundSettings
 from services.routing.port import RoutingError
 from tests.fakes.ground import FakeGroundEngine
+from tests.ground.standing import Standing
 
 pytestmark = pytest.mark.anyio
 
@@ -21,22 +21,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Standing:
-    """A gateway that answers when it has been asked `deaf` times."""
+@pytest.fixture
+def engine() -> FakeGroundEngine:
+    return FakeGroundEngine()
 
-    def __init__(self, engine: FakeGroundEngine, deaf: int = 0) -> None:
-        self.engine = engine
-        self.deaf = deaf
-        self.stood_on: list[GatewaySettings] = []
 
-    async def stand_on(self, settings: GatewaySettings) -> None:
-        self.engine.calls.append("stand_on")
-        self.stood_on.append(settings)
+@pytest.fixture
+def gateway(engine: FakeGroundEngine, tmp_path: Path) -> Standing:
+    return Standing(engine, tmp_path)
 
-    async def answers(self) -> dict[str, Any] | None:
-        self.engine.calls.append("answers")
-        self.deaf -= 1
-        return {"version": "3.0"} if self.deaf < 0 else None
+
+def deaf(gateway: Standing, times: int) -> Standing:
+    gateway.deaf = times
+    return gateway
 
 
 SETTINGS = GroundSettings(
@@ -51,11 +48,9 @@ SETTINGS = GroundSettings(
 )
 
 
-async def test_each_part_stands_on_the_one_before() -> None:
-    engine = FakeGroundEngine()
-    gateway = Standing(engine)
+async def test_each_part_stands_on_the_one_before(engine: FakeGroundEngine, gateway: Standing) -> None:
     assert await Ground(engine, gateway, SETTINGS).prepare() == Footing("10.9.0.0/22", "10.203.0.1")
-    assert engine.calls == ["make_network", "stand_on", "make_gateway", "answers"]
+    assert engine.calls == ["make_network", "see_gateways", "stand_on", "make_gateway", "answers"]
     assert gateway.stood_on == [
         GatewaySettings(
             bridge_address="10.203.0.1",
@@ -69,35 +64,30 @@ async def test_each_part_stands_on_the_one_before() -> None:
     assert engine.spec == GatewaySpec("sluice-gateway:1", "/srv/sluice/gateway", open_files=5000)
 
 
-async def test_it_waits_for_the_first_answer() -> None:
-    engine = FakeGroundEngine()
-    await Ground(engine, Standing(engine, deaf=3), SETTINGS).prepare()
+async def test_it_waits_for_the_first_answer(engine: FakeGroundEngine, gateway: Standing) -> None:
+    await Ground(engine, deaf(gateway, 3), SETTINGS).prepare()
     assert engine.calls.count("answers") == 4
 
 
-async def test_a_gateway_that_never_answers_is_told_with_its_log() -> None:
-    engine = FakeGroundEngine()
+async def test_a_gateway_that_never_answers_is_told_with_its_log(engine: FakeGroundEngine, gateway: Standing) -> None:
     engine.log = "cannot bind socket (Address already in use) [0.0.0.0:8888]\n"
     with pytest.raises(RoutingError, match=r"does not answer within 0\.1 s(.|\n)*Address already in use"):
-        await Ground(engine, Standing(engine, deaf=10_000), SETTINGS, patience=0.1).prepare()
+        await Ground(engine, deaf(gateway, 10_000), SETTINGS, patience=0.1).prepare()
 
 
-async def test_a_gateway_that_exits_at_every_start_is_not_waited_for() -> None:
-    engine = FakeGroundEngine()
+async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(engine: FakeGroundEngine, gateway: Standing) -> None:
     engine.failing = True
     with pytest.raises(RoutingError, match="exits at every start, and has written nothing"):
-        await Ground(engine, Standing(engine, deaf=10_000), SETTINGS).prepare()
+        await Ground(engine, deaf(gateway, 10_000), SETTINGS).prepare()
     assert engine.calls.count("see_gateway") == 3
 
 
-async def test_an_outdated_gateway_goes_on_serving() -> None:
-    engine = FakeGroundEngine()
+async def test_an_outdated_gateway_goes_on_serving(engine: FakeGroundEngine, gateway: Standing) -> None:
     engine.outdated = True
-    assert await Ground(engine, Standing(engine), SETTINGS).prepare()
+    assert await Ground(engine, gateway, SETTINGS).prepare()
 
 
-async def test_an_engine_that_refuses_is_told() -> None:
-    engine = FakeGroundEngine()
+async def test_an_engine_that_refuses_is_told(engine: FakeGroundEngine, gateway: Standing) -> None:
     engine.fails = EngineError("a network of that name is there")
     with pytest.raises(EngineError, match="of that name"):
-        await Ground(engine, Standing(engine), SETTINGS).prepare()
+        await Ground(engine, gateway, SETTINGS).prepare()

@@ -1,0 +1,114 @@
+"""The gateway: how it fares, and its upgrade while requests go through it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from app.api import shapes
+from app.api.answers import ALWAYS, CHANGE, shows
+from app.api.bodies import Body, documented, read
+from app.api.calls import sluice_of
+from app.api.examples import GATEWAY, UPGRADED
+from app.api.idempotency import answered, keep
+from app.api.parameters import IdempotencyKey, claim
+from app.auth import Admin, Caller, Reader
+from app.problems import Problem
+from app.sluice import Sluice
+from services.ground.succession import GatewayUnanswering, Replaced
+from services.routing.port import RoutingError
+from services.store.events import record
+
+router = APIRouter(tags=["gateway"])
+
+_under_way: set[asyncio.Task[dict[str, object]]] = set()
+
+
+class UpgradeBody(Body):
+    """`force`: also when it is as it would be made today."""
+
+    force: bool = False
+
+
+@router.get("/gateway", responses=shows(200, shapes.GatewayState, GATEWAY, *ALWAYS))
+async def state(request: Request, _reader: Reader) -> Response:
+    """Whether it answers, whether it is up to date, and the old workers that finish what they have."""
+    sluice = sluice_of(request)
+    facts = await sluice.gateway.answers()
+    return JSONResponse(
+        {
+            "answers": facts is not None,
+            "version": facts["version"] if facts else None,
+            "uptime": facts["uptime"] if facts else None,
+            "image": sluice.settings.gateway_image,
+            "outdated": sluice.ground.outdated,
+            "upgrading": sluice.ground.upgrading,
+            "old_workers": facts["old_workers"] if facts else [],
+        }
+    )
+
+
+@router.post(
+    "/gateway/upgrade",
+    responses=shows(
+        200, shapes.GatewayUpgrade, UPGRADED, *CHANGE, "idempotency_key_reused", "upgrade_in_progress",
+        "gateway_upgrade_failed", "engine_error", "engine_unavailable", "not_ready", "store_unavailable",
+    ),
+    openapi_extra=documented(UpgradeBody, required=False, when_outdated={}, always={"force": True}),
+)  # fmt: skip
+async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) -> Response:
+    """Another container, as it would be made today, takes over the listening sockets; the old one finishes what it has, for
+    up to an hour, and goes. Answered when the new one serves. A deployment that runs goes on meanwhile."""
+    body = await read(request, UpgradeBody)
+    sluice = sluice_of(request)
+    claimed = await claim(request, admin, key)
+    before = await answered(sluice, claimed)
+    if before is not None:
+        return JSONResponse(before)
+    if sluice.ground.upgrading:
+        raise Problem("upgrade_in_progress", "an upgrade of the gateway is under way")
+    # Begun, it is ended: whether or not the caller waits for it.
+    task = asyncio.create_task(_upgrade(sluice, admin, body.force))
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    view = await asyncio.shield(task)
+    await keep(sluice, claimed, view)
+    return JSONResponse(view)
+
+
+async def _upgrade(sluice: Sluice, admin: Caller, force: bool) -> dict[str, object]:
+    try:
+        replaced = await sluice.ground.upgrade(force=force)
+    except GatewayUnanswering as error:
+        raise Problem("gateway_upgrade_failed", f"{error}"[:2000]) from error
+    except RoutingError as error:
+        raise Problem("not_ready", f"gateway: {error}"[:1000], headers={"Retry-After": "1"}) from error
+    if replaced is None:
+        return {"status": "unchanged", "container_id": None, "previous_id": None, "seconds": 0.0}
+    await _note(sluice, admin, replaced)
+    return {
+        "status": "upgraded",
+        "container_id": replaced.container_id,
+        "previous_id": replaced.previous_id,
+        "seconds": round(replaced.seconds, 3),
+    }
+
+
+async def _note(sluice: Sluice, admin: Caller, replaced: Replaced) -> None:
+    text = f"the gateway {replaced.container_id[:12]} took over from {replaced.previous_id[:12]}"
+    by = admin.actor
+    await sluice.store.write(
+        lambda session: record(
+            session,
+            sluice.clock.now(),
+            "gateway_upgraded",
+            text,
+            data={"container_id": replaced.container_id, "previous_id": replaced.previous_id},
+            actor_kind=by.kind,
+            actor_name=by.name,
+            remote=by.remote,
+        )
+    )
+    sluice.listeners.wake()
