@@ -17,6 +17,7 @@ KEPT: Any = {"Name": "always"}
 NOT_KEPT: Any = {"Name": "no"}
 
 _NANO = 1_000_000_000
+_NEVER = "0001-01-01T"
 _STATES: dict[str, ContainerState] = {
     "created": "created",
     "running": "running",
@@ -86,7 +87,8 @@ def view_of(found: Mapping[str, Any], name: str, network: str) -> ContainerView 
         return None
     state = found["State"]
     ours = (found["NetworkSettings"].get("Networks") or {}).get(network) or {}
-    folded = _STATES.get(state["Status"], "exited")
+    # One whose start failed shows an exit code, and "removing" on its way out, without ever having run.
+    folded = "created" if state["StartedAt"].startswith(_NEVER) else _STATES.get(state["Status"], "exited")
     return ContainerView(
         instance=instance,
         service=labels[SERVICE],
