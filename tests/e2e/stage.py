@@ -40,7 +40,8 @@ class Stage:
 
     def spec(self, image: str | None = None, *, service: str | None = None, **fields: Any) -> Json:
         """A whole body for a first deployment."""
-        body = {"healthcheck": QUICK_CHECK, "replicas": 2, **fields}
+        # One that is told to stop before it listens to signals hears nothing: the grace is how long that costs.
+        body = {"healthcheck": QUICK_CHECK, "replicas": 2, "stop_grace_period": 4, **fields}
         return hello_spec(self.sluice, service or self.service, image or self.images.one, **body)
 
     async def deploy(self, body: Json, *, expect: str = "succeeded") -> Json:
