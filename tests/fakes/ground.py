@@ -36,6 +36,7 @@ class FakeGroundEngine:
         self.dies_before: str | None = None
         """The call at which whoever asks is killed: nothing of it is done."""
         self.next_ends_at_once = False
+        self.open_files: int | None = None
         self.on_start: Callable[[FakeContainer], None] = lambda container: None
         self.present: FakeContainer | None = None
         self.next: FakeContainer | None = None
@@ -127,7 +128,7 @@ class FakeGroundEngine:
         view = GatewayView(container.id, container.running and not self.failing, self._restarts)
         newest = container is self.present and self._made > 1 and self.next is None
         outdated = self.outdated and container is self.present and not newest
-        return replace(view, exit_code=None if view.running else 1, outdated=outdated)
+        return replace(view, exit_code=None if view.running else 1, outdated=outdated, open_files=self.open_files)
 
     def _asked(self, call: str) -> None:
         if self.dies_before == call:
