@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from services.gateway.model import HELD_PER_SERVICE, HOLD, INSIDE, KEEP_ALIVE, GatewaySettings
 
 _TEXT = "content-type text/plain"
 _DOOR = f"unix@{INSIDE}/hold.sock"
+_ELSE = "    default_backend nowhere"
 _LIVE = f"    use_backend %[var(txn.service),map({INSIDE}/live.map)]"
 
 
@@ -54,8 +56,8 @@ def defaults(settings: GatewaySettings) -> list[str]:
         "defaults doors from base",
         "    option httplog",
         f'    http-request return status 413 {_TEXT} string "The body is too large.\\n" {too_large}',
-        f"    http-request del-header x-forwarded- -m beg{stranger}",
-        f"    http-request del-header forwarded{stranger}",
+        # X-Forwarded-*, and Forwarded as well, in one search.
+        f"    http-request del-header forwarded -m sub{stranger}",
         "    option forwardfor",
         f"    http-request add-header X-Forwarded-Proto http{stranger}",
         f"    http-request add-header X-Forwarded-Host %[req.hdr(host)]{stranger}",
@@ -69,7 +71,20 @@ def defaults(settings: GatewaySettings) -> list[str]:
     ]
 
 
-def doors(settings: GatewaySettings, internal_ports: Iterable[int], linked_ports: Iterable[int]) -> list[str]:
+@dataclass(frozen=True)
+class Features:
+    """What the public door must be able to do. Each has a price for every request, so it is there when a route needs it."""
+
+    hosts: bool = False
+    strips: bool = False
+
+    def covers(self, other: Features) -> bool:
+        return (self.hosts or not other.hosts) and (self.strips or not other.strips)
+
+
+def doors(
+    settings: GatewaySettings, features: Features, internal_ports: Iterable[int], linked_ports: Iterable[int]
+) -> list[str]:
     """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host (the
     public one sees to its own port on the bridge as well)."""
     bridge = ip_address(settings.bridge_address)
@@ -80,36 +95,36 @@ def doors(settings: GatewaySettings, internal_ports: Iterable[int], linked_ports
     by_host = f"req.hdr(host),host_only,lower,concat(:,txn.port),map({INSIDE}/links.map)"
     named = ["    http-request set-var(txn.port) dst_port"]
     here = [*named, f"    http-request set-var(txn.route) {by_host} if {{ dst {bridge} }}"] if public in ports else []
-    longest = f"concat(,txn.path,/),map_beg({INSIDE}/routes.map)"
+    lines = ["frontend public from doors", f"    bind *:{public}", *_routes(features, here), _ELSE, ""]
+    if internal:
+        by_port = f"dst_port,map({INSIDE}/ports.map),map({INSIDE}/live.map)"
+        lines += ["frontend internal from doors", *internal, f"    use_backend %[{by_port}]", _ELSE, ""]
+    if linked:
+        lines += ["frontend links from doors", *linked, *named]
+        lines += [f"    http-request set-var(txn.service) {by_host}", _LIVE, _ELSE, ""]
+    return lines
+
+
+def _routes(features: Features, here: list[str]) -> list[str]:
+    """From host and path to a service: the longest prefix of whole segments, those of the host itself first."""
+    any_host = f"path,concat(/),map_beg({INSIDE}/routes.map)"
+    if not (features.hosts or features.strips or here):
+        return [f"    use_backend %[{any_host},map({INSIDE}/live.map)]"]
+    lines = [f"    http-request set-var(txn.route) {any_host}"]
+    if features.hosts:
+        of_host = f"req.hdr(host),host_only,lower,concat(,txn.path,/),map_beg({INSIDE}/hosts.map)"
+        lines += ["    http-request set-var(txn.path) path", f"    http-request set-var(txn.route) {of_host}"]
+    lines += here
+    if not features.strips:
+        return [*lines, f"    use_backend %[var(txn.route),map({INSIDE}/live.map)]"]
     stripped = "if { var(txn.strip) -m found }"
-    lines = [
-        "frontend public from doors",
-        f"    bind *:{public}",
-        "    http-request set-var(txn.path) path",
-        f"    http-request set-var(txn.route) req.hdr(host),host_only,lower,{longest}",
-        f"    http-request set-var(txn.route) str(*),{longest} unless {{ var(txn.route) -m found }}",
-        *here,
-        "    http-request set-var(txn.service) var(txn.route),field(1,:)",
+    return [
+        *lines,
         "    http-request set-var(txn.strip) var(txn.route),field(2,:),add(0) if { var(txn.route) -m sub : }",
         f"    http-request add-header X-Forwarded-Prefix %[path,bytes(0,txn.strip)] {stripped}",
         f'    http-request set-path "/%[path,bytes(txn.strip),ltrim(/)]" {stripped}',
-        _LIVE,
-        "    default_backend nowhere",
-        "",
+        f"    use_backend %[var(txn.route),field(1,:),map({INSIDE}/live.map)]",
     ]
-    if internal:
-        by_port = f"dst_port,map({INSIDE}/ports.map),map({INSIDE}/live.map)"
-        lines += [
-            "frontend internal from doors",
-            *internal,
-            f"    use_backend %[{by_port}]",
-            "    default_backend nowhere",
-            "",
-        ]
-    if linked:
-        lines += ["frontend links from doors", *linked, *named]
-        lines += [f"    http-request set-var(txn.service) {by_host}", _LIVE, "    default_backend nowhere", ""]
-    return lines
 
 
 def nowhere_and_held() -> list[str]:
@@ -129,7 +144,7 @@ def nowhere_and_held() -> list[str]:
         f'    {again} "No instance of this service came to serve in time.\\n" if {{ var(txn.held) -m str late }}',
         "    use_backend moved if { var(txn.held) -m str moved }",
         _LIVE,
-        "    default_backend nowhere",
+        _ELSE,
         "",
         "backend moved from base",
         "    timeout server 7d",

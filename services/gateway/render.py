@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from services.gateway.checks import CheckStyle, check_lines, check_map, header_map, style_of, unfair
-from services.gateway.head import defaults, doors, hold_server, limits, nowhere_and_held
+from services.gateway.head import Features, defaults, doors, hold_server, limits, nowhere_and_held
 from services.gateway.model import GatewaySettings, Wanted, backend_of
 from services.routing.port import Member, RoutedService
 from services.spec import SERVICE_NAME
 
 __all__ = ["Block", "GatewaySettings", "Rendered", "render", "render_service", "server_words"]
 
-MAPS = ("routes", "live", "ports", "links", "patience", "checks", "headers")
+MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers")
 _SERVICE = re.compile(SERVICE_NAME)
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
 _ROUTE = re.compile(r"(\*|[a-z0-9.-]+)/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
@@ -32,6 +32,11 @@ class Block:
     structure: str
     style: CheckStyle
 
+    @property
+    def features(self) -> Features:
+        strips = any(":" in value for name in ("routes", "hosts") for value in self.maps[name].values())
+        return Features(hosts=bool(self.maps["hosts"]), strips=strips)
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -41,6 +46,7 @@ class Rendered:
     maps: Mapping[str, Mapping[str, str]]
     shape: str
     blocks: Mapping[str, Block]
+    features: Features
     binds: frozenset[tuple[str, int]]
 
     @property
@@ -56,6 +62,7 @@ class Rendered:
             mine is not None
             and mine.structure == block.structure
             and not unfair(mine.style, block.style)
+            and self.features.covers(block.features)
             and block.service.internal_port in self.doors
             and (not block.service.linked or block.service.port in self.doors)
         )
@@ -77,13 +84,15 @@ def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
     linked = sorted({block.service.port for block in services.values() if block.service.linked})
     for port in set(internal) & {*linked, settings.public_port}:
         raise ValueError(f"the internal port {port} is a linked service's own or the public one")
-    fixed = [*defaults(settings), *doors(settings, internal, linked), *nowhere_and_held()]
+    needed = [block.features for block in services.values()]
+    features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
+    fixed = [*defaults(settings), *doors(settings, features, internal, linked), *nowhere_and_held()]
     structures = [f"{block.structure} {block.style}" for block in services.values()]
     shape = _digest([*limits(settings, ""), *fixed, *structures])
     lines = [*limits(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
     bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
     binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104
-    return Rendered("\n".join(lines), maps, shape, services, frozenset(binds))
+    return Rendered("\n".join(lines), maps, shape, services, features, frozenset(binds))
 
 
 def render_service(wanted: Wanted) -> Block:
@@ -135,10 +144,15 @@ def _common(service: RoutedService) -> list[str]:
 
 
 def _maps(service: RoutedService, members: Iterable[Member]) -> dict[str, dict[str, str]]:
-    routes = {}
+    routes: dict[str, str] = {}
+    hosts: dict[str, str] = {}
     for route in service.routes:
-        strip = len(route.path_prefix.rstrip("/")) if route.strip_prefix else 0
-        routes["".join(route.key)] = f"{service.name}:{strip}" if strip else service.name
+        host, prefix = route.key
+        value = f"{service.name}:{len(prefix) - 1}" if route.strip_prefix and prefix != "/" else service.name
+        if route.host is None:
+            routes[prefix] = value
+        else:
+            hosts[host + prefix] = value
     # An answer must come within request_timeout, waiting included: what is held longer would end as 504.
     patience = min(service.queue_timeout, service.request_timeout * 0.9)
     checks: dict[str, str] = {}
@@ -148,6 +162,7 @@ def _maps(service: RoutedService, members: Iterable[Member]) -> dict[str, dict[s
         headers |= header_map(member)
     return {
         "routes": routes,
+        "hosts": hosts,
         "live": {service.name: backend_of(service.name)},
         "ports": {str(service.internal_port): service.name},
         "links": {f"{service.name}:{service.port}": service.name} if service.linked else {},
@@ -174,7 +189,7 @@ def _check(wanted: Wanted) -> None:
 
 
 def _what(name: str) -> str:
-    return {"routes": "the route", "ports": "the internal port"}.get(name, name)
+    return {"routes": "the route", "hosts": "the route", "ports": "the internal port"}.get(name, name)
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -79,8 +79,11 @@ class Instance:
             task.cancel()
 
     async def stop(self) -> None:
-        self.kill()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Nothing of it is left."""
+        for _ in range(10):  # it takes some turns of the loop until a connection that was accepted is in the set
+            self.kill()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
