@@ -101,7 +101,8 @@ class Executor:
     async def _admit(self, order: Order) -> None:
         row = order.row
         for router in self._routers:
-            await router.admit(member(row, order.revision, row.start or ""))
+            if row.port is not None:
+                await router.admit(member(row, order.revision, row.start or ""))
         self._reached("half", order)
         await self._engine.keep(row.id)
 
@@ -162,6 +163,8 @@ class Executor:
     ) -> None:
         def apply(session: Session) -> None:
             row = session.get_one(Instance, order.row.id)
+            if row.stopped_at is not None:
+                return  # told already: this order was decided before that was known
             self._ledger.instance(session, row, status, text, order.deployment, changes)
             if warning is not None and order.deployment is not None:
                 self._ledger.warn(session, session.get_one(Deployment, order.deployment), warning, text)

@@ -95,6 +95,8 @@ class Seen:
     seated: bool = False
     """Some router knows it."""
     settled: bool = True
+    kept: bool = True
+    """The engine brings it back when it ends: what comes with being admitted."""
     in_flight: int = 0
     leaving_at: float | None = None
     stopping: bool = False
@@ -317,12 +319,16 @@ def _admit(target: Target, candidates: Iterable[Seen], now: float) -> list[Step]
     return [
         Admit(seen.id)
         for seen in candidates
-        if seen.routed
-        and not (seen.admitted or seen.dead)
+        if not (_is_in(seen) or seen.dead)
         and seen.container == "running"
         and seen.ready_at is not None
         and now >= seen.ready_at + target.min_ready
     ]
+
+
+def _is_in(seen: Seen) -> bool:
+    """Admitted wholly. What serves and is not kept, or is a worker, is admitted (again) to be kept."""
+    return (seen.admitted or not seen.routed) and (seen.kept or seen.unhealthy_since is not None)
 
 
 def _give_up(target: Target, scene: Scene, now: float) -> list[Seen]:

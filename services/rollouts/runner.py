@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 from sqlmodel import Session
@@ -152,14 +152,14 @@ class Runner:
         self._decided(name, decision)
         await self._remember(name, room, decision)
         for id in decision.begin:
-            self._do(name, room, f"begin {id}", self._begin(name, id))
+            self._do(name, room, f"begin {id}", partial(self._begin, name, id))
         if decision.unpublish:
-            self._do(name, room, "publish", self._unpublish(name, room))
+            self._do(name, room, "publish", partial(self._unpublish, name, room))
         elif decision.routed is not None and decision.routed != room.published:
-            self._do(name, room, "publish", self._publish(decision.routed, room))
+            self._do(name, room, "publish", partial(self._publish, decision.routed, room))
         for order in decision.orders:
             if not isinstance(order.step, Admit) or decision.routed == room.published:
-                self._do(name, room, order.row.id, self._execute(order))
+                self._do(name, room, order.row.id, partial(self._execute, order))
         return decision
 
     def _decide(self, session: Session, name: str, sight: Sight) -> Decision:
@@ -242,18 +242,16 @@ class Runner:
             room.wake.set()
             await self._see_links()
 
-    def _do(self, name: str, room: Room, key: str, work: Coroutine[Any, Any, None]) -> None:
+    def _do(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Set an operation going, unless one with the same key is under way."""
-        if key in room.busy:
-            work.close()
-            return
-        room.busy[key] = asyncio.create_task(self._done(name, room, key, work), name=f"{name}: {key}")
+        if key not in room.busy:
+            room.busy[key] = asyncio.create_task(self._done(name, room, key, work), name=f"{name}: {key}")
 
-    async def _done(self, name: str, room: Room, key: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _done(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Whatever comes of it, the service is looked at again: at once, or after a pause when it failed."""
         delay = 0.0
         try:
-            await work
+            await work()
             room.troubled(self._clock.now(), None)
         except (EngineError, RoutingError) as error:
             log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))

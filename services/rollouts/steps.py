@@ -21,7 +21,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Admit:
-    """It has proved itself: let requests go to it."""
+    """It has proved itself: let requests go to it, and let the engine bring it back when it ends."""
 
     instance: str
 

@@ -201,14 +201,21 @@ def _see(
         unhealthy_since=unhealthy_since.get(row.id),
         seated=bool(mine),
         settled=all(seat.settled for seat in mine),
+        kept=container is None or container.kept,
         in_flight=sum(seat.in_flight for seat in mine),
         leaving_at=row.leaving_at,
         stopping=row.status == "stopping",
         cut_at=row.cut_at,
         died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
-        failure=(row.failure_reason, row.failure or "") if row.failure_reason and row.container_id is None else None,
+        failure=(row.failure_reason, row.failure or "") if _never_started(row) else None,
         died_because=_how_it_died(row, container),
     )
+
+
+def _never_started(row: Instance) -> bool:
+    """The engine refused to start it; if a container is there all the same, it goes."""
+    refused = row.status == "failed" and row.leaving_at is None
+    return row.failure_reason is not None and (row.container_id is None or refused)
 
 
 def _how_it_died(row: Instance, container: ContainerView | None) -> str:

@@ -1,0 +1,129 @@
+"""The loop dies wherever it may, in every kind of deployment: what comes after is what would have come without."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.rollouts.crash_points import POINTS, START
+from services.store.open import DATABASE, open_store
+from tests.crash.kinds import KINDS, Kind
+from tests.crash.mortal import AWAY, Mortal
+from tests.fakes.jumping import run
+
+Death = Callable[[list[str]], bool]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has just been made."""
+    data = tmp_path_factory.mktemp("empty")
+    open_store(data).close()
+    return data / DATABASE
+
+
+def live(empty: Path, story: Callable[[Mortal], Awaitable[Any]]) -> Any:
+    """A story in a life of its own."""
+    shelf = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=shelf) as data:
+        path = Path(data) / DATABASE
+        shutil.copy(empty, path)
+
+        async def whole() -> Any:
+            life = Mortal(path)
+            await life.begin()
+            try:
+                return await story(life)
+            finally:
+                await life.end()
+
+        return run(whole)
+
+
+async def carry_out(life: Mortal, kind: Kind, *deaths: Death) -> tuple[list[str], float | None]:
+    """From what was before to rest. Where the loop came by, and after how many seconds it turned back."""
+    for image in kind.before:
+        await life.ended(await life.deploy(image, replicas=kind.replicas))
+    for row in life.living():
+        life.busy(row.id, kind.busy)
+    life.been.clear()
+    life.deaths = list(deaths)
+    id = await kind.ask(life)
+    assert id is not None
+    if kind.then is not None:
+        await kind.then(life, id)
+    deployment = await life.ended(id)
+    been = list(life.been)
+    turns = life.told(id, "progressing", "rolling_back")
+    assert life.crashes >= min(len(deaths), 2), "it did not come to die there"
+    await life.rest()
+    life.check()
+    life.check_nothing_twice()
+    assert deployment.status == kind.ends, f"{deployment.status}: {deployment.message}"
+    assert kind.reason in (None, deployment.reason)
+    return been, turns[1].at - turns[0].at if len(turns) == 2 else None
+
+
+def at(place: int) -> Death:
+    return lambda been: len(been) == place + 1
+
+
+@pytest.fixture(scope="module")
+def undisturbed(empty: Path) -> dict[str, tuple[list[str], float | None]]:
+    """Kind → where the loop comes by, and when it turns back, if nobody dies."""
+    return {name: live(empty, partial(carry_out, kind=kind)) for name, kind in KINDS.items()}
+
+
+def test_every_boundary_is_come_by_in_some_kind_of_deployment(undisturbed: dict[str, Any]) -> None:
+    been = {point for places, _ in undisturbed.values() for point in places}
+    assert been == set(POINTS) - set(START)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_dies_at_one_boundary_after_the_other_and_comes_to_the_same_end(empty: Path, name: str) -> None:
+    died: set[str] = set()
+
+    def somewhere_new(been: list[str]) -> bool:
+        """Where it has not died yet in this life."""
+        new = been[-1] not in died
+        died.add(been[-1])
+        return new
+
+    _die(empty, name, None, "one after the other", *[somewhere_new] * len(POINTS))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", KINDS)
+def test_it_dies_wherever_it_comes_by_and_comes_to_the_same_end(
+    empty: Path, undisturbed: dict[str, tuple[list[str], float | None]], name: str
+) -> None:
+    been, turned = undisturbed[name]
+    for place, point in enumerate(been):
+        _die(empty, name, turned, f"{place}: {point}", at(place))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("again", START)
+def test_it_dies_again_while_it_comes_back(
+    empty: Path, undisturbed: dict[str, tuple[list[str], float | None]], name: str, again: str
+) -> None:
+    been, turned = undisturbed[name]
+    middle = len(been) // 2
+    _die(empty, name, turned, f"{been[middle]}, then {again}", at(middle), lambda been: been[-1] == again)
+
+
+def _die(empty: Path, name: str, turned: float | None, where: str, *deaths: Death) -> None:
+    try:
+        _, late = live(empty, lambda life: carry_out(life, KINDS[name], *deaths))
+        if "deadline" in name and late is not None and turned is not None:
+            assert turned - 1 <= late <= turned + len(deaths) * AWAY + 1, "the deadline did not hold"
+    except (AssertionError, TimeoutError) as error:
+        raise AssertionError(f"{name}, dead at {where}: {error!r}") from error
