@@ -36,7 +36,8 @@ class Sluice:
         self.log = directory / "sluice.log"
         self.volumes: set[str] = set()
         """Named volumes to remove at the end."""
-        self._settings = settings
+        self.settings = settings
+        """SLUICE_… of the next start."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -76,7 +77,7 @@ class Sluice:
             "SLUICE_PORT": str(self.port),
             "SLUICE_GATEWAY_PORT": str(self.gateway_port),
             "SLUICE_DEFAULT_ROUTE": "/{name}",
-            **self._settings,
+            **self.settings,
         }
 
     def client(self) -> httpx.AsyncClient:
@@ -111,6 +112,15 @@ class Sluice:
     def stop(self, within: float = 30) -> int:
         """SIGTERM. Returns the exit code; subprocess.TimeoutExpired when it does not end in time."""
         return self._end(signal.SIGTERM, within)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def wait_for_death(self, within: float = 60) -> None:
+        """subprocess.TimeoutExpired when it lives."""
+        assert self._process is not None
+        self._process.wait(within)
 
     def remove(self) -> None:
         """Nothing of it stays, on the engine or running."""
