@@ -207,7 +207,7 @@ def _see(
         stopping=row.status == "stopping",
         cut_at=row.cut_at,
         died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
-        failure=(row.failure_reason, row.failure or "") if _never_started(row) else None,
+        failure=(row.failure_reason or "", row.failure or "") if _never_started(row) else None,
         died_because=_how_it_died(row, container),
     )
 

@@ -123,6 +123,7 @@ class Life:
     # Living
 
     async def begin(self) -> None:
+        self._somebody = asyncio.current_task()
         self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._applications())]
         await asyncio.sleep(0.01)
 
@@ -182,7 +183,8 @@ class Life:
             self._crash_in -= 1
             if self._crash_in == 0:
                 self._crashed.set()
-                await asyncio.Event().wait()
+                if asyncio.current_task() is not self._somebody:
+                    await asyncio.Event().wait()
 
     def crash_after(self, steps: int) -> None:
         """The process is killed at the so manieth step from now; 0 is now."""
