@@ -67,7 +67,11 @@ def check(session: Session, policy: Policy, present: Revision | None, deployment
     if "routes" not in effective and policy.default_route and effective.get("port", 0) is not None:
         effective["routes"] = [{"path_prefix": policy.default_route.format(name=name), "strip_prefix": True}]
         spec = _validated(effective)
-    errors = [*_foreign_paths(policy, spec), *_taken_routes(session, name, spec.routes)]
+    errors = [
+        *_alone(spec, replicas if replicas is not None else size_of(session.get(Service, name))),
+        *_foreign_paths(policy, spec),
+        *_taken_routes(session, name, spec.routes),
+    ]
     if errors:
         raise invalid(errors)
     return Wish(layers, spec, replicas, effective)
@@ -87,6 +91,24 @@ def _validated(fields: dict[str, Any]) -> ServiceSpec:
         return ServiceSpec.model_validate(fields)
     except ValidationError as error:
         raise invalid(field_errors(error)) from None
+
+
+def size_of(service: Service | None) -> int:
+    """How many instances a service has when nobody names a number: one, until a deployment has succeeded."""
+    return service.replicas if service is not None and service.revision is not None else 1
+
+
+def _alone(spec: ServiceSpec, replicas: int) -> list[FieldError]:
+    why = writes_alone(spec, replicas)
+    return [FieldError("replicas", why)] if why else []
+
+
+def writes_alone(spec: ServiceSpec, replicas: int) -> str | None:
+    """Why there cannot be so many: two instances must not write one volume at once."""
+    volume = next((volume for volume in spec.volumes if volume.writable_alone), None)
+    if volume is None or replicas <= 1:
+        return None
+    return f"must be 0 or 1: {volume.target} is a writable volume; say shared: true there if several may write it at once"
 
 
 def _foreign_paths(policy: Policy, spec: ServiceSpec) -> list[FieldError]:

@@ -231,6 +231,9 @@ def _fail(session: Session, snapshot: Snapshot, failed: Failed, ledger: Ledger, 
             "failure": row.failure or failed.message,
             "failed_deployment": deployment.id,
         }
-        ledger.instance(session, row, "failed", failed.message, deployment.id, changes)
+        if row.status != "failed":  # what the engine refused to start has been told
+            ledger.instance(session, row, "failed", failed.message, deployment.id, changes)
+        for name, value in changes.items():
+            setattr(row, name, value)
     if deployment is not None:
         ledger.fail(session, deployment, failed, patience)

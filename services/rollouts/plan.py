@@ -175,6 +175,7 @@ def _advance(target: Target, scene: Scene, now: float) -> list[Step]:
     return [
         *_leave(target, scene.leaving, now),
         *created,
+        *_suspend(seen for seen in scene.staying if seen.id not in going),
         *_admit(target, [seen for seen in scene.staying if seen.id not in going], now),
         *(Retire(id) for id in sorted(going)),
     ]
@@ -183,7 +184,7 @@ def _advance(target: Target, scene: Scene, now: float) -> list[Step]:
 def _hold(target: Target, scene: Scene, now: float) -> list[Step]:
     """Paused: what leaves goes on leaving, and what served before may serve again; nothing new comes or goes."""
     before = [seen for seen in scene.staying if seen.deployment != target.deployment]
-    return [*_leave(target, scene.leaving, now), *_admit(target, before, now)]
+    return [*_leave(target, scene.leaving, now), *_suspend(scene.staying), *_admit(target, before, now)]
 
 
 def is_wanted(target: Target, seen: Seen) -> bool:
@@ -324,6 +325,16 @@ def _admit(target: Target, candidates: Iterable[Seen], now: float) -> list[Step]
         and seen.ready_at is not None
         and now >= seen.ready_at + target.min_ready
     ]
+
+
+def _suspend(candidates: Iterable[Seen]) -> list[Step]:
+    """What serves and is not ready any more (by the engine's own check, or started again since) gets no new requests until
+    it is."""
+    return [Withdraw(seen.id) for seen in candidates if _is_suspect(seen)]
+
+
+def _is_suspect(seen: Seen) -> bool:
+    return seen.routed and seen.admitted and seen.ready_at is None and seen.container == "running" and not seen.dead
 
 
 def _is_in(seen: Seen) -> bool:

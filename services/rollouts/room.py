@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.engine.port import ContainerView
 from services.rollouts.deciding import Decision
 from services.routing.port import RoutedService, Seat
 
@@ -46,9 +47,12 @@ class Room:
         """Nothing is under way and nobody hinted."""
         return not self.busy and not self.wake.is_set() and self.published is None
 
-    def judge(self, seats: Sequence[Mapping[str, Seat]], now: float) -> None:
-        """Since when each admitted instance is unhealthy, by the routers' own checks."""
+    def judge(self, containers: Sequence[ContainerView], seats: Sequence[Mapping[str, Seat]], now: float) -> None:
+        """Since when each instance that has been admitted is unhealthy, by the routers' own checks or the container's."""
         sick = {id for seats_of in seats for id, seat in seats_of.items() if seat.state == "admitted" and not seat.healthy}
+        sick |= {
+            view.instance for view in containers if view.kept and view.state == "running" and view.health == "unhealthy"
+        }
         self.unhealthy_since = {id: self.unhealthy_since.get(id, now) for id in sick}
 
     def died(self, count: int, now: float) -> None:

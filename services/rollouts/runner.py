@@ -209,7 +209,7 @@ class Runner:
             if room.done == done:
                 break
         now = self._clock.now()
-        room.judge(seats, now)
+        room.judge(containers, seats, now)
         self._live.not_ready.pop("gateway", None)
         return Sight(
             containers=containers,

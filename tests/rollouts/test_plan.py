@@ -430,6 +430,13 @@ def test_one_that_never_gets_ready_again_is_replaced_after_start_period() -> Non
     assert asked(steady(1, start_period=5), starting("new-1", died=True)) == (Retire("new-1"),)
 
 
+def test_one_whose_own_check_fails_gets_no_new_requests_until_it_is_well_again() -> None:
+    unwell = serving("new-2", ready_at=None, unhealthy_since=NOW - 1)
+    assert asked(steady(2), serving("new-1"), unwell) == (Withdraw("new-2"),)
+    assert asked(steady(2), serving("new-1"), replace(unwell, admitted=False)) == ()
+    assert asked(steady(2), serving("new-1"), ready("new-2")) == (Admit("new-2"),)
+
+
 def test_a_sick_one_is_replaced_after_start_period() -> None:
     assert asked(steady(2, start_period=6), serving("new-1"), sick("new-2")) == ()
     assert asked(steady(2, start_period=5), serving("new-1"), sick("new-2")) == (Retire("new-2"),)

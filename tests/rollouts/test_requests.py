@@ -195,6 +195,20 @@ def test_an_image_alone_keeps_the_size_that_the_service_has(desk: Desk) -> None:
     run(story)
 
 
+def test_a_service_with_a_writable_volume_has_one_instance_unless_the_volume_is_shared(desk: Desk) -> None:
+    async def story() -> None:
+        alone, shared = {"source": "db", "target": "/data"}, {"source": "db", "target": "/data", "shared": True}
+        refusal = await refused(desk.deploy(image="web:1", volumes=[alone], replicas=2))
+        assert refusal.errors[0].field == "replicas"
+        assert "shared: true" in refusal.errors[0].message
+        desk.carry_out(await desk.deploy(image="web:1", volumes=[alone]), {"image": "web:1", "volumes": [alone]})
+        assert (await refused(desk.requests.scale("web", 2, CI))).errors[0].field == "replicas"
+        await desk.requests.scale("web", 0, CI)
+        await desk.deploy(service="other", image="web:1", volumes=[shared], replicas=2)
+
+    run(story)
+
+
 def test_a_route_that_another_service_has_is_refused_by_name(desk: Desk) -> None:
     async def story() -> None:
         route = {"host": None, "path_prefix": "/shop", "strip_prefix": False}
