@@ -20,13 +20,14 @@ from app.sluice import Gateway, Ground, Sluice
 from app.version import VERSION
 from app.watching import Watching
 from services.access import Access
-from services.clock import SystemClock
+from services.clock import Clock, SystemClock
 from services.engine.docker import DockerEngine
 from services.engine.docker_ground import DockerGround
 from services.engine.port import Engine
 from services.gateway.haproxy import Gateway as HaproxyGateway
+from services.ground.doctor import Doctor
 from services.ground.ground import Ground as DockerAndHaproxy
-from services.ground.ground import GroundSettings, StandingGateway
+from services.ground.ground import GroundSettings
 from services.metrics import Metrics
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.live import Live
@@ -104,7 +105,7 @@ def wire(
         live=live,
         engine=docker,
         gateway=gateway,
-        ground=ground or _ground(settings, haproxy),
+        ground=ground or _ground(settings, haproxy, docker, store, clock),
         requests=Requests(store, clock, docker, listeners, runner.hint, policy, live),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),
@@ -112,7 +113,7 @@ def wire(
     )
 
 
-def _ground(settings: Settings, gateway: StandingGateway) -> Ground:
+def _ground(settings: Settings, gateway: HaproxyGateway, engine: Engine, store: Store, clock: Clock) -> Ground:
     wanted = GroundSettings(
         data=settings.data,
         gateway_image=settings.gateway_image,
@@ -123,7 +124,9 @@ def _ground(settings: Settings, gateway: StandingGateway) -> Ground:
         trusted_proxies=tuple(settings.trusted_proxies),
         log_all=settings.gateway_log_all,
     )
-    return DockerAndHaproxy(DockerGround(settings.name, base_url=settings.docker_host), gateway, wanted)
+    under = DockerGround(settings.name, base_url=settings.docker_host)
+    doctor = Doctor(under, gateway, store, clock, settings.gateway_image, under.gateway, engine.ping)
+    return DockerAndHaproxy(under, gateway, wanted, doctor=doctor)
 
 
 def _page(problem: problems.Problem) -> Response:

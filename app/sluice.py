@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from services.access import Access
 from services.clock import Clock
 from services.engine.port import Engine, Footing
 from services.gateway.render import GatewaySettings
+from services.ground.doctor_findings import Finding
 from services.ground.succession import Replaced
 from services.metrics import Metrics
 from services.rollouts.live import Live
@@ -36,6 +38,8 @@ class Ground(Protocol):
         """Returns when `prepare` has something to do."""
 
     async def upgrade(self, *, force: bool = False) -> Replaced | None: ...
+
+    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]: ...
 
 
 class Gateway(Router, Protocol):

@@ -125,7 +125,7 @@ LINK = {"url": "http://127.0.0.1:7080/ui/sign-in?code=…", "expires_at": "2026-
 READY: dict[str, Any] = {
     "status": "ready",
     "engine": {"ok": True, "version": "20.10.24", "api_version": "1.41"},
-    "gateway": {"ok": True, "version": "3.0.11", "old_workers": []},
+    "gateway": {"ok": True, "version": "3.0.11", "old_workers": [], "outdated": None},
     "store": {"ok": True},
     "store_behind_engine": [],
 }
@@ -139,6 +139,18 @@ GATEWAY: dict[str, Any] = {
     "old_workers": [{"pid": 14, "uptime": 7200.0, "replaced_for": 12.0, "upgraded": True}],
 }
 UPGRADED: dict[str, Any] = {"status": "upgraded", "container_id": "3f2a…", "previous_id": "9b1c…", "seconds": 0.8}
+EXAMINATION: dict[str, Any] = {
+    "status": "well",
+    "findings": [
+        {"part": "engine", "status": "ok", "detail": "Docker 20.10.24, API 1.41", "advice": ""},
+        {
+            "part": "gateway",
+            "status": "warning",
+            "detail": "HAProxy 3.0.11, up for 3 d, outdated: sluice-gateway:0.2.0 is wanted",
+            "advice": "Upgrade it, without a loss: `sluice gateway upgrade`.",
+        },
+    ],
+}
 VERSION: dict[str, Any] = {"version": "0.1.0", "name": "sluice", "run": 12, "engine": {"version": "20.10.24"}}
 
 

@@ -1,4 +1,4 @@
-"""The gateway: how it fares, and its upgrade while requests go through it."""
+"""The gateway, and its upgrade while requests go through it; and an examination of all that Sluice stands on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.api import shapes
 from app.api.answers import ALWAYS, CHANGE, shows
 from app.api.bodies import Body, documented, read
 from app.api.calls import sluice_of
-from app.api.examples import GATEWAY, UPGRADED
+from app.api.examples import EXAMINATION, GATEWAY, UPGRADED
 from app.api.idempotency import answered, keep
 from app.api.parameters import IdempotencyKey, claim
 from app.auth import Admin, Caller, Reader
@@ -48,6 +48,16 @@ async def state(request: Request, _reader: Reader) -> Response:
             "old_workers": facts["old_workers"] if facts else [],
         }
     )
+
+
+@router.get("/doctor", responses=shows(200, shapes.Examination, EXAMINATION, *ALWAYS))
+async def doctor(request: Request, _reader: Reader) -> Response:
+    """Engine, network, firewall, gateway, store, disk and clock looked at, each with what to do about it. It takes a second:
+    a container is started for a moment, to see whether it reaches the bridge."""
+    sluice = sluice_of(request)
+    found = await sluice.ground.examine(list(sluice.live.strangers), dict(sluice.live.not_ready))
+    status = "unwell" if any(finding.status == "wrong" for finding in found) else "well"
+    return JSONResponse({"status": status, "findings": [finding.as_dict() for finding in found]})
 
 
 @router.post(

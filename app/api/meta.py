@@ -44,6 +44,7 @@ async def readyz(request: Request) -> Response:
     engine, gateway, store = await asyncio.gather(
         _asked(sluice.engine.ping()), _asked(sluice.gateway.answers()), _asked(_store(sluice))
     )
+    gateway["outdated"] = sluice.ground.outdated
     parts = {"engine": engine, "gateway": gateway, "store": store}
     for part, why in sluice.live.not_ready.items():
         if parts.get(part, {}).get("ok", True):

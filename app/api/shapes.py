@@ -215,6 +215,22 @@ class GatewayState(BaseModel):
     old_workers: list[OldWorker]
 
 
+class Finding(BaseModel):
+    """One part; `advice` is empty where all is well."""
+
+    part: str
+    status: Literal["ok", "warning", "wrong"]
+    detail: str
+    advice: str
+
+
+class Examination(BaseModel):
+    """`unwell`: something is wrong."""
+
+    status: Literal["well", "unwell"]
+    findings: list[Finding]
+
+
 class GatewayUpgrade(BaseModel):
     """`unchanged`: it was as it would be made today. `seconds`: how long no change could be made in the gateway."""
 

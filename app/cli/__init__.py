@@ -9,6 +9,7 @@ import typer
 from app.cli import act, change, gateway, token
 from app.cli.backup import backup
 from app.cli.deploy import deploy
+from app.cli.doctor import doctor
 from app.cli.init import init
 from app.cli.logs import logs
 from app.cli.look import history, ps, status
@@ -40,7 +41,7 @@ for panel, verbs in (
         _CHANGING,
         (deploy, change.scale, change.rollback, change.restart, change.rm, act.pause, act.resume, act.abort, act.retry),
     ),
-    (_LOOKING, (ps, status, logs, history, version)),
+    (_LOOKING, (ps, status, logs, history, doctor, version)),
     (_MACHINE, (init, up, down, serve, backup, sign_in)),
 ):
     for verb in verbs:

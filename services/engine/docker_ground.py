@@ -39,6 +39,9 @@ class DockerGround:
     async def make_network(self, subnet: str | None) -> Footing:
         return await self.clients.call(lambda client: self._make_network(client, subnet))
 
+    async def see_network(self) -> Footing | None:
+        return await self.clients.call(self._see_network)
+
     async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
         return await self.clients.call(lambda client: self._make_gateway(client, spec))
 
@@ -99,6 +102,10 @@ class DockerGround:
         """The network of this very name, the oldest; the engine's own filter finds parts of names as well."""
         found = [network for network in client.networks(names=[self.name]) if network["Name"] == self.name]
         return min(found, key=lambda network: (network["Created"], network["Id"]), default=None)
+
+    def _see_network(self, client: docker.APIClient) -> Footing | None:
+        there = self._network(client)
+        return self._adopt_network(there, None) if there is not None else None
 
     def _settle_network(self, client: docker.APIClient, made: str, wanted: IPv4Network | None) -> Footing:
         """Old engines let two that ask at the same moment make a network each: the older one stays."""

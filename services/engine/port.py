@@ -225,6 +225,9 @@ class GroundEngine(Protocol):
         """Make and start the gateway's container, or adopt the one that runs. A stopped one is started, or made anew when
         it would be outdated. A running one that uses another directory is refused."""
 
+    async def see_network(self) -> Footing | None:
+        """None when it is not there. EngineError for one that has its name and is not ours."""
+
     async def see_gateway(self) -> GatewayView | None:
         """None when there is none of ours."""
 

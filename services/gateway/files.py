@@ -63,6 +63,10 @@ class Files:
         for name, text in files.items():
             self._put(name, text)
 
+    def changed(self) -> list[str]:
+        """Those that are not as they were written last: somebody else's hand."""
+        return [name for name, text in self._written.items() if _text(self.directory / name) != text]
+
     def distrust(self) -> None:
         """Others may have removed or changed them: the next write writes them all."""
         self._written.clear()
@@ -84,6 +88,13 @@ class Files:
             file.write(text)
         new.replace(self.directory / name)
         self._written[name] = text
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
 
 
 def _note(content: dict[str, Any]) -> str:

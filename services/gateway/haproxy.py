@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from services.gateway.comparing import CHANGING, differences
 from services.gateway.keeper import Keeper
 from services.gateway.model import GatewaySettings, Wanted
 from services.gateway.render import MAPS, Block
@@ -52,7 +53,27 @@ class Gateway:
             {"pid": each.pid, "uptime": each.uptime, "replaced_for": each.replaced_for, "upgraded": bool(each.master)}
             for each in workers[1:]
         ]
-        return {"version": info.get("Version", ""), "pid": workers[0].pid, "uptime": workers[0].uptime, "old_workers": old}
+        return {
+            "version": info.get("Version", ""),
+            "pid": workers[0].pid,
+            "uptime": workers[0].uptime,
+            "connections": int(info.get("CurrConns", 0)),
+            "maxconn": int(info.get("Maxconn", 0)),
+            "old_workers": old,
+        }
+
+    async def differences(self) -> list[str]:
+        """Where files and worker are not as they were told to be, a sentence each; what passes within a moment is a change
+        under way. Raises RoutingError."""
+        before = await self._differ()
+        if not before:
+            return []
+        await asyncio.sleep(CHANGING)
+        return [each for each in await self._differ() if each in before]
+
+    async def _differ(self) -> list[str]:
+        async with self._keeper.gate.shared():
+            return await differences(self._keeper, self._servers)
 
     async def until_gone(self, within: float) -> bool:
         """True when its process ends or reads its file anew, or is not there; False after so many seconds."""
@@ -117,6 +138,8 @@ class Gateway:
             for instance in await self._servers.of(service):
                 await self._servers.remove(service, instance)
             self._forgotten.pop(service, None)
+        if self._keeper.loaded is not None and service in self._keeper.loaded.blocks:
+            self._keeper.reload_soon(service)
 
     async def admit(self, member: Member) -> None:
         service = member.service

@@ -101,6 +101,10 @@ class Keeper:
         together = {**self.wanted, **self._with_asked(), service.name: self._as(service)}
         return self.render(together).blocks[service.name]
 
+    def changed_files(self) -> list[str]:
+        """Those that somebody else has changed or removed."""
+        return self._files.changed()
+
     async def is_loaded(self) -> bool:
         """The present worker is the one that was thought; a container that was restarted has read the latest file."""
         return self.loaded is not None and await self.shape() == self.loaded.shape
@@ -131,7 +135,7 @@ class Keeper:
     def succeeded_by(self, settings: GatewaySettings) -> Iterator[Callable[[], None]]:
         """The files are those of these settings, for another HAProxy that is started in the block by whoever is alone. They
         stay so once what is yielded was called: it has read them. Otherwise the old ones are back. RoutingError."""
-        before, files, read = self._settings, self._files.written(), False
+        before, read = self._settings, False
 
         def has_read() -> None:
             nonlocal read
@@ -139,13 +143,14 @@ class Keeper:
             self.has_read(rendered)
 
         self._settings = settings
+        self._files.distrust()
         try:
             rendered = self.write()
             yield has_read
         finally:
             if not read:
                 self._settings = before
-                self._files.put_back(files)
+                self.write()
 
     async def close(self) -> None:
         if self._reloading is not None:

@@ -31,6 +31,14 @@ class Servers:
         answer = await self._api.ask(f"show servers state {backend_of(service)}")
         return parse_servers(answer).get(service, {})
 
+    async def all(self) -> dict[str, dict[str, Server]]:
+        """Service → instance → server, of every service that the worker knows."""
+        return parse_servers(await self._api.ask("show servers state"))
+
+    async def entries(self, name: str) -> dict[str, str]:
+        """Of the map `name`; empty when the worker never read it."""
+        return await self._map(f"{INSIDE}/{name}.map", CURRENT) or {}
+
     async def enter(self, member: Member) -> None:
         """It gets new requests from now on."""
         path = f"{backend_of(member.service)}/{member.id}"

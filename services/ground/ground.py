@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import structlog
 
 from services.engine.port import EngineError, Footing, GatewaySpec, GatewayView, GroundEngine
 from services.gateway.render import GatewaySettings
+from services.ground.doctor import Doctor
+from services.ground.doctor_findings import Finding
 from services.ground.standing import StandingGateway
 from services.ground.succession import Replaced, Succession
 from services.routing.port import RoutingError
@@ -47,11 +50,18 @@ class Ground:
     """Brings about what must be there before any instance, and touches nothing that serves."""
 
     def __init__(
-        self, engine: GroundEngine, gateway: StandingGateway, settings: GroundSettings, *, patience: float = PATIENCE
+        self,
+        engine: GroundEngine,
+        gateway: StandingGateway,
+        settings: GroundSettings,
+        *,
+        doctor: Doctor | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._engine = engine
         self._gateway = gateway
         self._settings = settings
+        self._doctor = doctor
         self._patience = patience
         self._succession = Succession(engine, gateway, patience)
         self._one_at_a_time = asyncio.Lock()
@@ -83,12 +93,18 @@ class Ground:
         while True:
             gone = await self._gateway.until_gone(_SEEN_TO)
             async with self._one_at_a_time:
-                if (gone and await self._has_ended()) or await self._gateway.answers() is None:
+                if not await self._stands(gone):
                     log.warning("gateway_gone")
                     return
                 if self._gateway.elders.elders():
                     await self._succession.settle(self.spec)
             await asyncio.sleep(_LOOK)
+
+    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+        """How all that Sluice stands on fares; `strangers` and `not_ready` are what the loop knows."""
+        if self._doctor is None:
+            return []
+        return await self._doctor.examine(outdated=self.outdated, strangers=strangers, not_ready=not_ready)
 
     @property
     def upgrading(self) -> bool:
@@ -113,10 +129,19 @@ class Ground:
             self.outdated = None
             return replaced
 
-    async def _has_ended(self) -> bool:
-        """And the engine does not start it again by itself. Only a glance: need not wait until it should have answered."""
-        view = await self._engine.see_gateway()
-        return view is None or not (view.running or view.restarting)
+    async def _stands(self, gone: bool) -> bool:
+        """Whether the gateway answers. When its process is `gone`, the engine may say before that it will not come back."""
+        answer = asyncio.create_task(self._gateway.answers())
+        try:
+            while gone and not answer.done():
+                view = await self._engine.see_gateway()
+                if view is None or not (view.running or view.restarting):
+                    return False
+                await asyncio.wait([answer], timeout=_LOOK)
+            return await answer is not None
+        finally:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
 
     def _wanted(self, footing: Footing, there: GatewayView | None) -> GatewaySettings:
         """With no more connections than the container that runs allows: more come with the upgrade."""

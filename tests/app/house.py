@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from app.settings import Settings
 from services.clock import SystemClock
 from services.engine.port import Footing
 from services.gateway.render import GatewaySettings
+from services.ground.doctor_findings import Finding, ok, wrong
 from services.ground.succession import Replaced
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import FakeGateway
@@ -50,6 +51,7 @@ class Ground:
     refuses: Exception | None = None
     outdated: str | None = None
     upgrading = False
+    findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
 
     async def prepare(self) -> Footing:
         if self.refuses is not None:
@@ -58,6 +60,9 @@ class Ground:
 
     async def disturbed(self) -> None:
         await asyncio.Event().wait()
+
+    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+        return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]
 
     async def upgrade(self, *, force: bool = False) -> Replaced | None:
         if self.refuses is not None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from app.settings import Settings
 from services.clock import SystemClock
 from services.engine.port import Footing
 from services.gateway.render import GatewaySettings
+from services.ground.doctor_findings import Finding, ok, wrong
 from services.ground.succession import Replaced
 from tests.fakes.containers import Behaviour
 from tests.fakes.engine import FakeEngine
@@ -41,12 +42,16 @@ class Gateway(FakeGateway):
 class Ground:
     outdated: str | None = None
     upgrading = False
+    findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
 
     async def prepare(self) -> Footing:
         return Footing("10.203.0.0/24", "10.203.0.1")
 
     async def disturbed(self) -> None:
         await asyncio.Event().wait()
+
+    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+        return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]
 
     async def upgrade(self, *, force: bool = False) -> Replaced | None:
         return Replaced("c" * 64, "b" * 64, 0.5) if force else None

@@ -37,6 +37,8 @@ class FakeGroundEngine:
         """The call at which whoever asks is killed: nothing of it is done."""
         self.next_ends_at_once = False
         self.open_files: int | None = None
+        self.unreachable: str | None = None
+        """Why containers do not reach the bridge's address."""
         self.on_start: Callable[[FakeContainer], None] = lambda container: None
         self.present: FakeContainer | None = None
         self.next: FakeContainer | None = None
@@ -47,6 +49,10 @@ class FakeGroundEngine:
     async def make_network(self, subnet: str | None) -> Footing:
         self._asked("make_network")
         return Footing(subnet or "10.203.0.0/22", "10.203.0.1")
+
+    async def see_network(self) -> Footing | None:
+        self._asked("see_network")
+        return Footing("10.203.0.0/22", "10.203.0.1")
 
     async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
         self._asked("make_gateway")
@@ -118,7 +124,7 @@ class FakeGroundEngine:
 
     async def reaches(self, image: str, address: str, port: int) -> str | None:
         self._asked("reaches")
-        return None
+        return self.unreachable
 
     def _container(self) -> FakeContainer:
         self._made += 1

@@ -1,0 +1,219 @@
+"""The gateway replaced by another under load: nothing is lost, nothing is cut, wherever Sluice dies meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import docker
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from bench.engine import EngineFault
+from bench.stage import Sluice
+from tests.e2e.stage import Images, Json, Stage, unharmed
+from tests.engine.real import build
+
+pytestmark = [pytest.mark.docker, pytest.mark.anyio]
+
+
+async def upgrade(stage: Stage, **body: bool) -> Json:
+    answer = await stage.http.post("/gateway/upgrade", json=body)
+    assert answer.status_code == 200, f"{answer.text}\n{stage.sluice.last_words(20)}"
+    return dict(answer.json())
+
+
+async def restart(sluice: Sluice) -> None:
+    """Off the loop, on which the load's clock runs."""
+    await asyncio.to_thread(sluice.stop)
+    await asyncio.to_thread(sluice.start)
+
+
+async def gateways(stage: Stage) -> dict[str, str]:
+    """Name → restart policy and state, of all the gateway's containers that there are."""
+    told = await stage.docker(
+        "ps",
+        "--all",
+        "--filter",
+        f"label=sluice.name={stage.sluice.name}",
+        "--filter",
+        "label=sluice.role=gateway",
+        "--quiet",
+    )
+    found = []
+    for id in told.split():
+        with suppress(EngineFault):  # it has been removed since
+            found += json.loads(await stage.docker("inspect", id))
+    return {
+        each["Name"].removeprefix("/"): f"{each['HostConfig']['RestartPolicy']['Name']} {each['State']['Status']}"
+        for each in found
+    }
+
+
+async def alone(stage: Stage) -> bool:
+    return await gateways(stage) == {f"{stage.sluice.name}-gateway": "always running"}
+
+
+async def test_upgraded_while_a_deployment_runs_with_long_requests_and_websockets_in_flight(own: Stage) -> None:
+    talker = Stage(own.sluice, own.http, own.images)
+    await own.deploy(own.spec(replicas=3))
+    await talker.deploy(talker.spec(replicas=1))
+    url = f"{own.sluice.gateway.replace('http', 'ws', 1)}/{talker.service}/ws"
+    async with connect(url, open_timeout=5) as socket, talker.by_hand(slow_seconds=12) as long, own.load(rate=100) as load:
+        asked = asyncio.create_task(long.ask("SLOW"))
+        await asyncio.sleep(0.5)
+        load.mark("upgraded")
+        deployment = await own.begin(image=own.images.two)
+        made = await upgrade(own, force=True)
+        await own.end_of(deployment)
+        again = await own.change("restart")
+        assert again["status"] == "succeeded"
+        for _ in range(3):
+            await socket.send("still there?")
+            assert await socket.recv() == "still there?"
+        elder = f"{own.sluice.name}-gateway-{made['previous_id'][:12]}"
+        assert await gateways(own) == {f"{own.sluice.name}-gateway": "always running", elder: "no running"}
+        entry = await asked
+        assert not entry.lost and entry.added < 2
+        state = await own.get("/gateway")
+        assert [worker["upgraded"] for worker in state["old_workers"]] == [True], "the websocket keeps it"
+        await socket.send("and now?")
+        assert await socket.recv() == "and now?"
+        load.mark("left")
+    await own.until(lambda: alone(own))
+    print(json.dumps([made["seconds"], *(phase.as_dict() for phase in load.ledger.summaries())]))
+
+
+async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_for_it(own: Stage) -> None:
+    await own.deploy(own.spec(replicas=1))
+    async with own.by_hand(slow_seconds=6) as long:
+        asked = asyncio.create_task(long.ask("SLOW"))
+        await own.until(lambda: _in_flight(own))
+        await upgrade(own, force=True)
+        began = time.monotonic()
+        await own.update(image=own.images.two)
+        assert asked.done(), "the deployment ended before the request"
+        assert time.monotonic() - began > 3
+        entry = await asked
+    assert not entry.lost and entry.answered_by.rpartition("-")[0].endswith("r1")
+
+
+async def test_many_upgrades_one_after_the_other(own: Stage) -> None:
+    await own.deploy(own.spec())
+    async with own.load(rate=100, slow_seconds=2) as load:
+        for _ in range(5):
+            await upgrade(own, force=True)
+    assert len(load.ledger.entries) > 300
+    await own.until(lambda: alone(own))
+
+
+@pytest.mark.slow
+async def test_sluice_killed_in_the_middle_of_it(own: Stage) -> None:
+    """Eight times, at a moment of chance; the next start ends it or undoes it."""
+    chance = random.Random(4)
+    await own.deploy(own.spec())
+    outcomes = []
+    async with own.load(rate=60, slow_seconds=0.5) as load:
+        for _ in range(8):
+            before = (await own.docker("inspect", "--format", "{{.Id}}", f"{own.sluice.name}-gateway")).strip()
+            asked = asyncio.create_task(_upgrade_or_not(own))
+            await asyncio.sleep(chance.uniform(0.02, 1.2))
+            await asyncio.to_thread(own.sluice.kill)
+            await asked
+            left = await gateways(own)
+            await asyncio.to_thread(own.sluice.start)
+            await own.until(lambda: alone(own))
+            after = (await own.docker("inspect", "--format", "{{.Id}}", f"{own.sluice.name}-gateway")).strip()
+            outcomes.append((sorted(left), "ended" if after != before else "undone"))
+            load.mark("killed")
+        await own.update(image=own.images.two)
+    print("\n".join(f"{outcome}: {', '.join(names)}" for names, outcome in outcomes))
+    assert len({outcome for _, outcome in outcomes}) == 2, "chance has not met both"
+    sockets = [path.name for path in (own.sluice.data / "gateway").glob("*-*.sock")]
+    assert sockets == []
+
+
+@pytest.fixture
+def tagged(images: Images, tmp_path: Path) -> Iterator[tuple[Sluice, str]]:
+    """A Sluice whose gateway's image has a tag of its own."""
+    client = docker.APIClient(version="auto")
+    sluice = Sluice(tmp_path)
+    tag = f"{sluice.name}/gateway:1"
+    build(client, f"FROM {images.gateway}\nLABEL n=1\n", tag)
+    sluice.settings["SLUICE_GATEWAY_IMAGE"] = tag
+    try:
+        with sluice:
+            yield sluice, tag
+    finally:
+        client.remove_image(tag, force=True)
+        client.close()
+
+
+async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade_alone(
+    tagged: tuple[Sluice, str], images: Images
+) -> None:
+    sluice, tag = tagged
+    client = docker.APIClient(version="auto")
+    async with sluice.client() as http:
+        stage = Stage(sluice, http, images)
+        await stage.deploy(stage.spec())
+        assert await upgrade(stage) == {"status": "unchanged", "container_id": None, "previous_id": None, "seconds": 0.0}
+        build(client, f"FROM {images.gateway}\nLABEL n=2\n", tag)
+        async with stage.load(rate=60, slow_seconds=0.5):
+            await restart(sluice)
+            told = (await http.get("/readyz")).json()["gateway"]["outdated"]
+            assert "is another image by now" in told
+            assert (await upgrade(stage))["status"] == "upgraded"
+            assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
+            await restart(sluice)
+            assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
+    client.close()
+
+
+async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[Sluice, str], images: Images) -> None:
+    sluice, tag = tagged
+    client = docker.APIClient(version="auto")
+    async with sluice.client() as http:
+        stage = Stage(sluice, http, images)
+        await stage.deploy(stage.spec())
+        build(client, f'FROM {images.gateway}\nENTRYPOINT ["sh", "-c", "echo this cannot work; exit 3"]\n', tag)
+        async with stage.load(rate=60, slow_seconds=0.5) as load:
+            answer = await http.post("/gateway/upgrade", json={})
+            assert answer.status_code == 502
+            assert answer.json()["code"] == "gateway_upgrade_failed"
+            assert "this cannot work" in answer.json()["detail"]
+            assert await alone(stage)
+            await stage.update(image=images.two)
+        unharmed(load)
+    client.close()
+
+
+async def test_more_connections_come_with_the_upgrade(own: Stage) -> None:
+    await own.deploy(own.spec())
+    async with own.load(rate=60, slow_seconds=0.5, lossless=True):
+        own.sluice.settings["SLUICE_MAXCONN"] = "9000"
+        await restart(own.sluice)
+        assert "files" in (await own.http.get("/readyz")).json()["gateway"]["outdated"]
+        await own.update(image=own.images.two)
+        await upgrade(own)
+        assert (await own.http.get("/readyz")).json()["gateway"]["outdated"] is None
+        text = (own.sluice.data / "gateway" / "haproxy.cfg").read_text()
+        assert "maxconn 9000" in text
+
+
+async def _in_flight(stage: Stage) -> bool:
+    items = (await stage.get("/instances", service=stage.service))["items"]
+    return any(instance["in_flight"] for instance in items)
+
+
+async def _upgrade_or_not(stage: Stage) -> None:
+    try:
+        await stage.http.post("/gateway/upgrade", json={"force": True})
+    except httpx.TransportError:
+        return
