@@ -161,6 +161,7 @@ class DockerEngine:
         ours = labels_of(spec, self.name)
         differ = [label for label in (NAME, INSTANCE, HASH) if labels.get(label) != ours[label]]
         view = view_of(found, self.name, self.network)
+        differ += ["address"] if view is not None and view.address not in (None, spec.address) else []
         if differ or view is None:
             raise EngineError(
                 f'A container called "{name}" is there already and is not this instance '

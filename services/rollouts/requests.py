@@ -11,7 +11,8 @@ from sqlmodel import Session, col, func, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
-from services.rollouts.checking import Policy, check, present_revision
+from services.rollouts.catching_up import HIGHEST_LABEL, first_revision
+from services.rollouts.checking import Policy, check, present_revision, size_of, writes_alone
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
 from services.rollouts.phases import TERMINAL, Kind, NotInThatState, Status, check_action
@@ -27,8 +28,6 @@ __all__ = ["Action", "Ask", "Call", "Policy", "Requests"]
 
 Action = Literal["pause", "resume", "abort"]
 FIRST_INTERNAL_PORT = 20001
-HIGHEST_LABEL = "deployment_floor"
-"""Meta: the highest deployment id that a container's label shows."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Requests:
             row.on_conflict = str(wish.spec.on_conflict)
             row.image = wish.spec.image
             row.strategy = "recreate" if wish.spec.recreates else "rolling"
-            row.replicas = wish.replicas if wish.replicas is not None else _size_of(service)
+            row.replicas = wish.replicas if wish.replicas is not None else size_of(service)
             if service is None:
                 session.add(self._new_service(session, ask.service))
                 session.flush()
@@ -112,10 +111,12 @@ class Requests:
         return await self._make(make, ask.service, call)
 
     async def scale(self, service: str, replicas: int, call: Call) -> int:
-        """404 `unknown_service`."""
+        """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
 
         def make(session: Session) -> int:
             known, present = _deployed(session, service)
+            if why := writes_alone(spec_of(present), replicas):
+                raise invalid([FieldError("replicas", why)])
             row = self._of(present, known, Kind.SCALE)
             row.replicas = replicas
             return self._insert(session, row, call)
@@ -286,7 +287,7 @@ class Requests:
         port = max(FIRST_INTERNAL_PORT, (highest or 0) + 1)
         now = self._clock.now()
         record(session, now, "service_created", f"{name} is known from now on", service=name)
-        return Service(name=name, internal_port=port, created_at=now)
+        return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
 
     async def _refuse_unknown_networks(self, fields: dict[str, Any]) -> None:
         named = fields.get("networks")
@@ -322,10 +323,6 @@ def _claimed(session: Session, claim: Claim | None) -> int | None:
         detail = "this Idempotency-Key was used for another request; take a new key, or send the same request"
         raise Refusal(422, "idempotency_key_reused", detail, [FieldError("Idempotency-Key", "was used for another request")])
     return row.deployment
-
-
-def _size_of(service: Service | None) -> int:
-    return service.replicas if service is not None and service.revision is not None else 1
 
 
 def _known(session: Session, name: str) -> Service:

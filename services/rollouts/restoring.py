@@ -8,15 +8,15 @@ from sqlmodel import Session, col, select
 
 from services.engine.port import ContainerView, Engine
 from services.probes import Prober, ProbeTarget
+from services.rollouts.catching_up import catch_up
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
 from services.rollouts.publishing import linked_services, member, routed_service, settings_of
-from services.rollouts.requests import HIGHEST_LABEL
 from services.rollouts.world import Snapshot, healthcheck_of, judged_by_engine, load, see
 from services.routing.port import Member, RoutedService, Router
 from services.store.db import Store
-from services.store.tables import Instance, Meta, Service
+from services.store.tables import Instance, Service
 
 
 async def restore(
@@ -32,10 +32,11 @@ async def restore(
     containers = {view.instance: view for view in await engine.observe()}
     snapshots = await store.read(_snapshots)
     live.strangers = unknown_to(containers, await store.read(known_instances))
-    back = [pair for snapshot in snapshots for pair in _came_back(snapshot, containers)]
-    proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in back])
-    again = {row.id for _, row in back if row.id in proved}
-    await store.write(lambda session: _write(session, ledger, containers, again))
+    asked = [pair for snapshot in snapshots for pair in _to_be_asked(snapshot, containers)]
+    proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in asked])
+    again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start}
+    strangers = [containers[id] for id in live.strangers]
+    await store.write(lambda session: _write(session, ledger, containers, strangers, again))
     points.reached("start:restoring")
     snapshots = await store.read(_snapshots)
     linked = await store.read(linked_services)
@@ -79,17 +80,18 @@ def _serves(row: Instance, container: ContainerView | None) -> bool:
     return running and row.admitted_at is not None and row.leaving_at is None and row.status == "serving"
 
 
-def _came_back(snapshot: Snapshot, containers: dict[str, ContainerView]) -> list[tuple[Snapshot, Instance]]:
-    """Those that the engine started again while Sluice was away: asked once, so that what serves goes on serving."""
+def _to_be_asked(snapshot: Snapshot, containers: dict[str, ContainerView]) -> list[tuple[Snapshot, Instance]]:
+    """Those that the engine started again while Sluice was away, so that what serves goes on serving; and those that were
+    ready and had yet to serve, so that what still is ready is not said to be so no longer."""
     return [
         (snapshot, row)
         for row in snapshot.instances
-        if row.admitted_at is not None
-        and row.leaving_at is None
+        if row.leaving_at is None
         and row.port is not None
         and (container := containers.get(row.id)) is not None
         and container.state == "running"
-        and container.start != row.start
+        and (row.admitted_at is not None if container.start != row.start else row.ready_at is not None)
+        and not _serves(row, container)
         and not judged_by_engine(healthcheck_of(snapshot.revision_of(row)), row.port)
     ]
 
@@ -99,9 +101,14 @@ def _target(snapshot: Snapshot, row: Instance, container: ContainerView) -> Prob
     return ProbeTarget(row.id, container.start, row.address, check.port or row.port or 0, check)
 
 
-def _write(session: Session, ledger: Ledger, containers: dict[str, ContainerView], again: set[str]) -> None:
-    highest = max((view.deployment for view in containers.values()), default=0)
-    session.merge(Meta(key=HIGHEST_LABEL, value=str(highest)))
+def _write(
+    session: Session,
+    ledger: Ledger,
+    containers: dict[str, ContainerView],
+    strangers: Sequence[ContainerView],
+    again: set[str],
+) -> None:
+    catch_up(session, containers.values(), strangers)
     now = ledger.clock.now()
     for id in sorted(again):
         row, view = session.get_one(Instance, id), containers[id]

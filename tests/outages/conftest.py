@@ -1,0 +1,47 @@
+"""One machine for the outages of engine and machine; each story has a Sluice of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.stage import Sluice
+from tests.e2e.conftest import anyio_backend, images, own_sluice, shared_sluice
+from tests.e2e.stage import Images, Stage
+from tests.outages.machine import Machine, SluiceOn
+
+__all__ = ["anyio_backend", "images", "own_sluice", "shared_sluice"]
+
+
+@pytest.fixture(scope="session")
+def machine(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    if os.geteuid() != 0 or shutil.which("dockerd") is None or shutil.which("unshare") is None:
+        pytest.skip("a machine of one's own needs root, dockerd and unshare")
+    with Machine(tmp_path_factory.mktemp("machine"), os.getpid() % 64) as machine:
+        machine.take(images.one, images.two, images.gateway)
+        yield machine
+
+
+@pytest.fixture
+def sluice_there(machine: Machine, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SluiceOn]:
+    monkeypatch.setenv("DOCKER_HOST", machine.engine)
+    with SluiceOn(machine, tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
+        yield sluice
+        sluice.clear()
+
+
+@pytest.fixture
+async def there(sluice_there: SluiceOn, images: Images) -> AsyncIterator[Stage]:
+    """A service on that machine."""
+    async with sluice_there.client() as http:
+        yield Stage(sluice_there, http, images)
+
+
+@pytest.fixture
+async def own(own_sluice: Sluice, images: Images) -> AsyncIterator[Stage]:
+    async with own_sluice.client() as http:
+        yield Stage(own_sluice, http, images)

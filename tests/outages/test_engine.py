@@ -1,0 +1,192 @@
+"""The engine ends, is killed or hangs, or the machine goes: what served serves again, and only from its own containers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from bench.load import Load, Mix
+from tests.e2e.stage import Json, Stage, unharmed
+from tests.outages.machine import Machine, SluiceOn
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+
+BACK_WITHIN = 40.0
+
+
+@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
+async def test_without_sluice_an_engine_that_was_restarted_serves_as_before(
+    there: Stage, machine: Machine, sluice_there: SluiceOn, way: signal.Signals
+) -> None:
+    others = await _three_services(there)
+    before = await _addresses(there)
+    sluice_there.kill()
+    async with _traffic(there, others) as loads:
+        await asyncio.to_thread(machine.end_engine, way)
+        await asyncio.to_thread(machine.start_engine)
+        took = await _all_serve_again(there, others)
+    print(f"serves again {took:.1f} s after the engine answered")
+    _answered_by_their_own(loads)
+    assert await _addresses(there) == before
+    await asyncio.to_thread(sluice_there.start)
+    await _all_well(there, others)
+
+
+async def test_a_machine_that_lost_its_power_serves_again_before_sluice_is_there(
+    there: Stage, machine: Machine, sluice_there: SluiceOn
+) -> None:
+    others = await _three_services(there)
+    before = await _addresses(there)
+    running = await there.begin(image=there.images.two)
+    await there.reaches(running, lambda now: now["progress"]["ready"] >= 1)
+    async with _traffic(there, others) as loads:
+        await asyncio.to_thread(machine.power_cut)
+        await asyncio.to_thread(machine.power_on)
+        took = await _all_serve_again(there, others)
+    print(f"serves again {took:.1f} s after the engine answered")
+    _answered_by_their_own(loads)
+    after = await _addresses(there)
+    assert {name: after[name] for name in before.keys() & after.keys()} == {
+        name: before[name] for name in before.keys() & after.keys()
+    }
+    await asyncio.to_thread(sluice_there.start)
+    ended = await _end_of(there, running)
+    assert ended["status"] in ("succeeded", "rolled_back"), await there.story(ended)
+    await _all_well(there, others)
+
+
+@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_engine_that_goes_in_the_middle_of_a_deployment(
+    there: Stage, machine: Machine, way: signal.Signals
+) -> None:
+    others = await _three_services(there)
+    async with _traffic(there, others) as loads:
+        running = await there.begin(image=there.images.two)
+        await there.reaches(running, lambda now: now["progress"]["ready"] >= 1)
+        await asyncio.to_thread(machine.end_engine, way)
+        await _not_ready(there, "engine")
+        await asyncio.to_thread(machine.start_engine)
+        ended = await _end_of(there, running)
+        await _all_serve_again(there, others)
+    assert ended["status"] in ("succeeded", "rolled_back"), await there.story(ended)
+    _answered_by_their_own(loads)
+    await _all_well(there, others)
+
+
+async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there: Stage, machine: Machine) -> None:
+    others = await _three_services(there)
+    async with _traffic(there, others) as loads:
+        machine.signal_engine(signal.SIGSTOP)
+        try:
+            running = await there.begin(image=there.images.two)
+            until = time.monotonic() + 30
+            await _not_ready(there, "engine")
+            while time.monotonic() < until:
+                began = time.monotonic()
+                assert (await there.get(f"/deployments/{running['id']}"))["status"] in ("pending", "progressing")
+                assert time.monotonic() - began < 1
+                await asyncio.sleep(1)  # the outage itself
+        finally:
+            machine.signal_engine(signal.SIGCONT)
+        ended = await _end_of(there, running)
+    assert ended["status"] == "succeeded", await there.story(ended)
+    for load in loads.values():
+        unharmed(load)
+    _answered_by_their_own(loads)
+    await _all_well(there, others)
+
+
+async def _three_services(there: Stage) -> list[str]:
+    """The stage's own with three instances, and two with one, of which one is without keep-alive."""
+    others = [f"{there.service}x", f"{there.service}y"]
+    await there.deploy(there.spec(replicas=3))
+    await there.deploy(there.spec(service=others[0], replicas=1))
+    await there.deploy(there.spec(service=others[1], replicas=1, upstream_keepalive=False))
+    return others
+
+
+@asynccontextmanager
+async def _traffic(there: Stage, others: list[str]) -> AsyncIterator[dict[str, Load]]:
+    """To all of them, through everything that happens."""
+    names = [there.service, *others]
+    loads: dict[str, Load] = {}
+
+    async with AsyncExitStack() as stack:
+        for name in names:
+            loading = there.load(service=name, lossless=False, rate=15, slow=0.02)
+            loads[name] = await stack.enter_async_context(loading)
+        yield loads
+
+
+def _answered_by_their_own(loads: dict[str, Load]) -> None:
+    for name, load in loads.items():
+        answered = load.ledger.versions()
+        assert answered, name
+        assert {instance.rsplit("-r", 1)[0] for instance in answered} == {name}, answered
+        assert load.ledger.twice == [], load.ledger.explain()
+        assert load.ledger.unrecorded == []
+
+
+async def _addresses(there: Stage) -> dict[str, str]:
+    """Instance → address, of all that run there."""
+    names = (await there.docker("ps", "--format", "{{.Names}}", "--filter", "label=sluice.service")).split()
+    shown = "{{.Name}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    lines = (await there.docker("inspect", "--format", shown, *names)).splitlines()
+    return dict(line.removeprefix("/").split() for line in lines)
+
+
+async def _all_serve_again(there: Stage, others: list[str]) -> float:
+    """Seconds until each of them answers ten times running."""
+    began = time.monotonic()
+    for name in (there.service, *others):
+
+        async def answers(name: str = name) -> bool:
+            async with Load(f"{there.sluice.gateway}/{name}", Mix(requests=0), executions=_none) as load:
+                return all([not (await load.ask("GET")).lost for _ in range(10)])
+
+        await there.until(answers, within=BACK_WITHIN)
+    return time.monotonic() - began
+
+
+async def _none() -> Counter[str]:
+    return Counter()
+
+
+async def _not_ready(there: Stage, part: str) -> None:
+    async def said() -> bool:
+        answer = await there.http.get("/readyz")
+        return answer.status_code == 503 and not answer.json()[part]["ok"]
+
+    await there.until(said)
+
+
+async def _end_of(there: Stage, deployment: Json) -> Json:
+    async def ended() -> Json | None:
+        now: Json = await there.get(f"/deployments/{deployment['id']}")
+        return now if now["finished_at"] else None
+
+    return await there.until(ended, within=120)
+
+
+async def _all_well(there: Stage, others: list[str]) -> None:
+    """As many run and serve as are wanted, and nothing else."""
+
+    async def well() -> bool:
+        wanted = {there.service: 3, **dict.fromkeys(others, 1)}
+        rows = [await there.get(f"/services/{name}") for name in wanted]
+        runs = await _addresses(there)
+        everything = (await there.docker("ps", "--all", "--quiet", "--filter", "label=sluice.service")).split()
+        ours = [row for row in rows if row["status"] == "serving" and row["serving"] == wanted[row["name"]]]
+        return len(ours) == 3 and len(runs) == len(everything) == 5
+
+    try:
+        await there.until(well, within=60)
+    except TimeoutError:
+        listed = await there.docker("ps", "--all", "--format", "{{.Names}} {{.Status}}")
+        raise AssertionError(f"{listed}\n{there.sluice.last_words(30)}") from None
