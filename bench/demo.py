@@ -23,6 +23,7 @@ from rich.table import Table
 
 from bench.ledger import Ledger, Summary
 from bench.load import Load, Mix
+from bench.wire import Broken
 
 SERVICE = "hello"
 INSTANCES = 3
@@ -65,10 +66,10 @@ class Api:
         )
 
     async def get(self, path: str, **params: Any) -> dict[str, Any]:
-        return _document(await self.http.get(path, params=params))
+        return await self._answer("GET", path, params=params)
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return _document(await self.http.post(path, json=body, headers={"Idempotency-Key": uuid4().hex}))
+        return await self._answer("POST", path, json=body, headers={"Idempotency-Key": uuid4().hex})
 
     async def change(self, path: str, body: dict[str, Any], told: Callable[[str], None]) -> dict[str, Any]:
         """The deployment, when it has ended; `told` hears what happens meanwhile."""
@@ -83,19 +84,22 @@ class Api:
                 await listening
         return deployment
 
+    async def _answer(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            answer = await self.http.request(method, path, **request)
+        except httpx.TransportError as error:
+            raise Spoilt(f"Sluice does not answer at {self.http.base_url}: {error}") from error
+        if not answer.is_success:
+            raise Spoilt(f"{method} {path}: {answer.status_code} {answer.text}")
+        document: dict[str, Any] = answer.json()
+        return document
+
     async def _listen(self, path: str, told: Callable[[str], None]) -> None:
         async with self.http.stream("GET", path, headers={"Accept": "text/event-stream"}) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith("data:"):
                     with suppress(ValueError):
                         told(str(json.loads(line[5:]).get("message") or ""))
-
-
-def _document(answer: httpx.Response) -> dict[str, Any]:
-    if not answer.is_success:
-        raise Spoilt(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}")
-    document: dict[str, Any] = answer.json()
-    return document
 
 
 class Show:
@@ -212,13 +216,19 @@ async def perform(console: Console, rate: float) -> int:
         show = Show(api, console, f"{name}-hello-ledger", rate)
         ledger = await show.run()
         link = await api.post("/sign-in-links", {})
-    except (Spoilt, httpx.HTTPError, OSError) as error:
-        console.print(f"[bold red]The demo failed.[/bold red] {type(error).__name__}: {error}", highlight=False)
+    except (Spoilt, Broken, OSError) as error:
+        console.print("[bold red]The demo failed.[/bold red]")
+        console.print(str(error), highlight=False, markup=False)
         return 1
     finally:
         await api.http.aclose()
+    return conclude(console, ledger, show.seconds, link["url"])
+
+
+def conclude(console: Console, ledger: Ledger, seconds: dict[str, float], link: str) -> int:
+    """Says what came of it. Returns the exit code."""
     console.print()
-    console.print(table(ledger, show.seconds))
+    console.print(table(ledger, seconds))
     console.print()
     whole = ledger.summary()
     if whole.lost or whole.run_twice or ledger.unrecorded:
@@ -228,7 +238,7 @@ async def perform(console: Console, rate: float) -> int:
         )
         return 1
     console.print(f"[bold green]No request was lost and none was run twice, of {whole.requests}.[/bold green]")
-    console.print(f"\nDashboard (this link signs you in once): {link['url']}", soft_wrap=True, highlight=False)
+    console.print(f"\nDashboard (this link signs you in once): {link}", soft_wrap=True, highlight=False)
     console.print(
         '\nTry next:\n  eval "$(make -s env)"; curl "$SLUICE_GATEWAY/hello"\n'
         "  scripts/sluice deploy hello --image hello:2\n  scripts/sluice rollback hello\n"

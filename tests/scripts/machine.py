@@ -36,7 +36,7 @@ class Shell:
             **self.more,
         }
         return subprocess.run(
-            words, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+            words, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
         )
 
     def sluice(self, *words: str) -> subprocess.CompletedProcess[str]:

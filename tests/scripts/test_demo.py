@@ -1,0 +1,78 @@
+"""make demo on a real engine: what it says at its end, twice, and its exit code when something was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.demo import Api, Show, Spoilt, conclude
+from bench.ledger import Entry, Ledger
+from tests.scripts.machine import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path / "data")
+    yield shell
+    shell.clean()
+
+
+def entry(status: int | None, id: str = "") -> Entry:
+    return Entry(
+        0.1, "restart", "POST" if id else "GET", False, 0.0, 0.01, status, "hello-r1-1", id, "" if status else "closed"
+    )
+
+
+def concluded(ledger: Ledger) -> tuple[int, str]:
+    written = io.StringIO()
+    code = conclude(Console(file=written, width=110), ledger, {"restart": 1.5}, "http://127.0.0.1:7080/ui/sign-in?code=c")
+    return code, written.getvalue()
+
+
+def test_a_clean_run_ends_with_the_link_and_what_to_try_next() -> None:
+    ledger = Ledger([entry(200), entry(201, "a")], {"restart": 1.5})
+    ledger.executions["a"] = 1
+    code, text = concluded(ledger)
+    assert code == 0
+    assert "No request was lost and none was run twice, of 2" in text
+    assert "/ui/sign-in?code=c" in text
+    assert text.count("\n  ") == 3
+
+
+@pytest.mark.parametrize("runs", [0, 2])
+def test_an_order_that_ran_twice_or_not_at_all_fails_the_demo(runs: int) -> None:
+    ledger = Ledger([entry(201, "a")], {"restart": 1.5})
+    ledger.executions["a"] = runs
+    assert concluded(ledger)[0] == 1
+
+
+def test_a_lost_request_fails_the_demo_and_is_named() -> None:
+    code, text = concluded(Ledger([entry(200), entry(None)], {"restart": 1.5}))
+    assert code == 1
+    assert "1 lost" in text
+    assert "restart: GET keep-alive" in text
+
+
+def test_a_sluice_that_is_not_there_fails_the_demo_in_a_sentence() -> None:
+    async def story() -> None:
+        api = Api("http://127.0.0.1:9", "sl_none")
+        with pytest.raises(Spoilt, match="does not answer"):
+            await Show(api, Console(file=io.StringIO()), "ledger", 10).run()
+        await api.http.aclose()
+
+    asyncio.run(story())
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_the_demo_run_twice_works_twice(shell: Shell) -> None:
+    for _ in range(2):
+        done = shell.make("demo")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "No request was lost and none was run twice" in done.stdout
+        assert "/ui/sign-in?code=" in done.stdout
