@@ -133,7 +133,7 @@ KINDS: dict[str, Kind] = {
     "remove": Kind(Case.remove, BEGIN | OUT | {"loop:unpublished"}, replicas=0, again=Case.first, loaded=False),
     "failing": Kind(
         lambda case: case.deploy(image=case.image, **BROKEN),
-        BEGIN | GONE | {"before:Create", "after:Create", "before:Start", "done:Start", "after:Start"} - {"before:Stop"},
+        BEGIN | GONE | {"before:Create", "after:Create", "before:Start", "done:Start", "after:Start"},
         ends="rolled_back",
     ),
     "abort": Kind(
@@ -238,7 +238,7 @@ async def _until_dead(case: Case, deployment: Json | None) -> tuple[bool, bool]:
                 await asyncio.sleep(0.3)  # it may die of its last word
                 break
     except httpx.TransportError:
-        pass
+        deployment = None
     if deployment is None:
         await asyncio.to_thread(case.sluice.wait_for_death)
     return not case.sluice.running, then
@@ -258,7 +258,7 @@ async def _check(case: Case, end: Json) -> None:
         f"{where}; there are {containers}"
     )
     if wanted:
-        instances = (await case.http.get(f"/services/{case.service}/instances")).json()["items"]
+        instances = (await case.http.get("/instances", params={"service": case.service, "limit": 200})).json()["items"]
         known = sorted(each["id"] for each in instances if each["status"] != "stopped")
         assert known == [instance for instance, _ in containers], f"{known}, {containers}"
     events = (await case.http.get(f"/deployments/{end['id']}/events", params={"limit": 200})).json()["items"]
