@@ -34,6 +34,9 @@ IN = {point for point in POINTS if point.partition(":")[2] in ("Create", "Start"
 OUT = {point for point in POINTS if point.partition(":")[2] in ("Retire", "Withdraw", "Stop", "Remove")}
 GONE = OUT - {"before:Withdraw", "after:Withdraw"}
 """Nothing was admitted, so nothing is withdrawn."""
+BORN = {point for point in IN if not point.endswith("Admit")}
+DIES = {point for point in GONE if not point.endswith(("Stop", "Retire"))}
+"""It has exited by itself, and to retire it is part of the verdict."""
 PUBLISHED = {"loop:published"}
 CUT, RECALL = ({point for point in POINTS if point.endswith(name)} for name in (":Cut", ":Recall"))
 BROKEN = {"environment": {"HELLO_EXIT_AT_START": "3"}}
@@ -56,6 +59,7 @@ class Kind:
     spec: Json = field(default_factory=dict)
     lossless: bool = True
     loaded: bool = True
+    slow_seconds: float = 1.5
     patience: float | None = None
     """Seconds after which it must have turned back, by its deadline, counted from its begin."""
 
@@ -131,24 +135,22 @@ KINDS: dict[str, Kind] = {
     "rollback": Kind(lambda case: case.post(f"/services/{case.service}/rollback", {}), BEGIN | IN | OUT),
     "restart": Kind(lambda case: case.post(f"/services/{case.service}/restart", {}), BEGIN | IN | OUT),
     "remove": Kind(Case.remove, BEGIN | OUT | {"loop:unpublished"}, replicas=0, again=Case.first, loaded=False),
-    "failing": Kind(
-        lambda case: case.deploy(image=case.image, **BROKEN),
-        BEGIN | GONE | {"before:Create", "after:Create", "before:Start", "done:Start", "after:Start"},
-        ends="rolled_back",
-    ),
+    "failing": Kind(lambda case: case.deploy(image=case.image, **BROKEN), BEGIN | BORN | DIES, ends="rolled_back"),
     "abort": Kind(
         lambda case: case.deploy(image=case.image, **NEVER),
-        BEGIN | GONE | {"before:Create", "after:Create", "before:Start", "done:Start", "after:Start"},
+        BEGIN | BORN | GONE,
         ends="aborted",
         then=abort_at_once,
     ),
     "late": Kind(
         lambda case: case.deploy(image=case.image, progress_deadline_seconds=4, **NEVER),
-        BEGIN | GONE | {"before:Create", "after:Create", "before:Start", "done:Start", "after:Start"},
+        BEGIN | BORN | GONE,
         ends="rolled_back",
         patience=4,
     ),
-    "cutting": Kind(lambda case: case.deploy(image=case.image), CUT, spec={"drain_timeout": 1}, lossless=False),
+    "cutting": Kind(
+        lambda case: case.deploy(image=case.image), CUT, spec={"drain_timeout": 1}, lossless=False, slow_seconds=5
+    ),
     "recalling": Kind(lambda case: case.deploy(image=case.image), RECALL, ends="aborted", then=abort_in_the_drain),
 }
 COVERING: tuple[tuple[str, str], ...] = (
@@ -300,7 +302,7 @@ async def run(
                 continue
             volume = sluice.volume(f"{case.service}-orders")
             ran = lambda volume=volume: asyncio.to_thread(lambda: Counter(sluice.ledger_of(volume, images[0])))  # noqa: E731
-            mix = Mix(rate=40, slow=0.06, slow_seconds=1.5)
+            mix = Mix(rate=40, slow=0.06, slow_seconds=kind.slow_seconds)
             async with Load(f"{sluice.gateway}/{case.service}", mix, executions=ran) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 10)
                 of_kind = [_told(await die(case, point), report) for point in points]
