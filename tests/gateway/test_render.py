@@ -26,7 +26,9 @@ HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?(\.[a-z0-9]{1,5})?", fu
 NAMES = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 PORTS = st.integers(1, 65535)
 HEADERS = st.dictionaries(
-    st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,12}", fullmatch=True), st.from_regex(r"[\x20-\x7e]{0,20}", fullmatch=True)
+    st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,12}", fullmatch=True),
+    st.from_regex(r"[\x20-\x7e]{0,20}", fullmatch=True),
+    max_size=4,
 )
 CHECKS = st.one_of(
     st.builds(Healthcheck, path=PATHS, headers=HEADERS, port=st.none() | PORTS, interval=st.floats(0.01, 60)),
