@@ -93,6 +93,20 @@ async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice
     assert not running.ledger.twice
 
 
+async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_are_not_kept(yard: Yard) -> None:
+    [only] = await yard.serve(service(upstream_keepalive=False), 1)
+    async with load(yard, Mix(rate=150, posts=0, slow=0.02, slow_seconds=0.2)) as running:
+        for start in (2, 3, 4):
+            await answered(running, 150)
+            only.kill()
+            await yard.gateway.lost("web", only.id, f"c1@t{start - 1}")
+            await until(lambda: held(yard, 5))
+            await only.start()
+            await yard.gateway.admit(only.member(f"c1@t{start}"))
+        await answered(running, 60)
+    assert_nothing_lost(running.ledger)
+
+
 async def test_requests_that_find_nobody_wait_for_the_next_instance(yard: Yard) -> None:
     [old] = await yard.serve(service(), 1)
     async with load(yard) as running:

@@ -11,7 +11,7 @@ import pytest
 from bench.wire import request
 from services.spec import Healthcheck, Route
 from tests.gateway.instance import Instance
-from tests.gateway.yard import BRIDGE, INTERNAL, PORT, PUBLIC, Yard, real_gateway, service, until
+from tests.gateway.yard import BRIDGE, INTERNAL, NET, PORT, PUBLIC, Yard, real_gateway, service, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -212,7 +212,7 @@ async def test_two_revisions_are_asked_each_its_own_way(yard: Yard) -> None:
     await until(lambda: _asked(new, "/status/204"))
     asked = next(each for each in new.asked if each.path == "/status/204")
     assert asked.headers["x-probe"] == "a b; c"
-    assert asked.headers["host"] == f"127.0.18.3:{PORT}"
+    assert asked.headers["host"] == f"{NET}.3:{PORT}"
     await until(lambda: _asked(old, "/"))
     seats = await yard.gateway.observe("web")
     assert all(seat.healthy for seat in seats.values())

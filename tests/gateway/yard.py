@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -21,8 +22,23 @@ from services.spec import Healthcheck, Route
 from tests.gateway.instance import HEALTHY, Instance, Ledger
 
 IMAGE = "sluice-bench/gateway"
-PUBLIC, INTERNAL, PORT = 18100, 18110, 18150
-BRIDGE = "127.0.18.1"
+INTERNAL, PORT = 18000, 18050
+
+
+def _own_net() -> tuple[str, int]:
+    """Loopback addresses and a public port (and the next one) for this process alone: other runs may go on beside it."""
+    for n in range(os.getpid() % 50, os.getpid() % 50 + 50):
+        port = 18100 + n % 50 * 2
+        try:
+            with socket.create_server(("", port)), socket.create_server(("", port + 1)):
+                return f"127.18.{n % 50}", port
+        except OSError:
+            continue
+    raise RuntimeError("no port between 18100 and 18199 is free")
+
+
+NET, PUBLIC = _own_net()
+BRIDGE = f"{NET}.1"
 _names = count(1)
 T = TypeVar("T")
 
@@ -42,7 +58,7 @@ class Yard:
 
     async def instance(self, id: str, *, healthcheck: Healthcheck = HEALTHY) -> Instance:
         """Running, known to nobody."""
-        address = f"127.0.18.{len(self.instances) + 2}"
+        address = f"{NET}.{len(self.instances) + 2}"
         instance = await Instance(id, address, PORT, self.ledger, healthcheck=healthcheck).start()
         self.instances.append(instance)
         return instance
