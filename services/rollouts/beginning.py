@@ -83,10 +83,16 @@ class Beginner:
 
     async def begin(self, id: int) -> None:
         """Raises EngineError when the engine does not answer: to be tried again."""
-        kind, reference = await self._store.read(lambda session: _what(session, id))
+        kind, reference = await self._store.read(lambda session: self._what(session, id))
         if kind != Kind.DEPLOY or reference is None:
             await self._store.write(lambda session: self._go(session, id))
             return
+        while reference is not None:
+            reference = await self._pull_and_go(id, reference)
+        self._live.registry_auth.pop(id, None)
+
+    async def _pull_and_go(self, id: int, reference: str) -> str | None:
+        """The image that is wanted instead, when the present spec became another during the pull."""
         try:
             image = await self._engine.pull(reference, self._live.registry_auth.get(id))
         except EngineError as error:
@@ -94,25 +100,37 @@ class Beginner:
                 raise
             failed = Failed(error.reason, f"{reference}: {error}")
             await self._store.write(lambda session: self._refuse(session, id, failed))
-        else:
-            await self._store.write(lambda session: self._go(session, id, image))
-        self._live.registry_auth.pop(id, None)
+            return None
+        return await self._store.write(lambda session: self._go(session, id, image, reference))
 
-    def _go(self, session: Session, id: int, image: ImageInfo | None = None) -> None:
+    def _what(self, session: Session, id: int) -> tuple[str, str | None]:
+        """Its kind, and the image that it comes to over the spec that is the present one by now."""
+        deployment = session.get_one(Deployment, id)
+        if deployment.kind != Kind.DEPLOY:
+            return deployment.kind, None
+        present = present_revision(session, session.get_one(Service, deployment.service))
+        try:
+            return deployment.kind, check(session, self._policy, present, deployment).spec.image
+        except Refusal:
+            return deployment.kind, deployment.image  # told as such when it begins
+
+    def _go(self, session: Session, id: int, image: ImageInfo | None = None, reference: str | None = None) -> str | None:
         deployment = session.get_one(Deployment, id)
         if deployment.status != Status.PENDING:
-            return
+            return None
         service = session.get_one(Service, deployment.service)
         present = present_revision(session, service)
         if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and present is None:
             self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed meanwhile"))
-            return
+            return None
         if image is not None:
             try:
                 wish = check(session, self._policy, present, deployment)
             except Refusal as refusal:
                 self._refuse(session, id, Failed("invalid_spec", refusal.detail))
-                return
+                return None
+            if wish.spec.image != reference:
+                return wish.spec.image
             self._make_revision(session, service, present, deployment, wish, image)
         if deployment.replicas is None or (wants_own_size(deployment) and present is not None):
             deployment.replicas = service.replicas
@@ -124,7 +142,7 @@ class Beginner:
         self._ledger.lease(deployment)
         if not overtaken and self._is_unchanged(deployment, service):
             self._ledger.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
-            return
+            return None
         for other in overtaken:
             self._ledger.supersede(session, other, id)
         session.flush()
@@ -133,6 +151,7 @@ class Beginner:
         policy = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
         deployment.deadline_at = now + (spec_of(policy).progress_deadline_seconds if policy else 300.0)
         self._ledger.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
+        return None
 
     def _refuse(self, session: Session, id: int, failed: Failed) -> None:
         deployment = session.get_one(Deployment, id)
@@ -207,11 +226,6 @@ def wants_own_size(deployment: Deployment) -> bool:
     return deployment.kind in (Kind.ROLLBACK, Kind.RESTART) or (
         deployment.kind == Kind.DEPLOY and deployment.body.get("replicas") is None and not deployment.profile_named
     )
-
-
-def _what(session: Session, id: int) -> tuple[str, str | None]:
-    row = session.get_one(Deployment, id)
-    return row.kind, row.image
 
 
 def _takes_over(row: Deployment) -> bool:
