@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections import Counter
@@ -13,13 +14,18 @@ from typing import Any, TypeVar
 
 import httpx
 
-from bench.engine import docker
+from bench.engine import EngineFault, docker
 from bench.load import Load, Mix
 from bench.stage import Sluice, hello_spec
 
 T = TypeVar("T")
 Json = dict[str, Any]
-QUICK_CHECK = {"path": "/healthz", "interval": 0.5, "retries": 2, "start_period": 3}
+QUICK_CHECK = {"path": "/healthz", "interval": 0.5, "retries": 2, "start_period": 30}
+NEVER_HEALTHY: Json = {
+    "environment": {"HELLO_NEVER_HEALTHY": "1"},
+    "healthcheck": {"start_period": 3},
+}
+"""A change after which an instance never comes to serve, found out as soon as a busy machine allows."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,10 @@ class Stage:
         """The engine's own word on every container that carries this service's labels."""
         labels = [f"label=sluice.name={self.sluice.name}", f"label=sluice.service={service or self.service}"]
         filters = [word for label in labels for word in ("--filter", label)]
-        ids = (await self.docker("ps", "--all", "--quiet", "--no-trunc", *filters)).split()
-        return list(json.loads(await self.docker("inspect", *ids))) if ids else []
+        while ids := (await self.docker("ps", "--all", "--quiet", "--no-trunc", *filters)).split():
+            with contextlib.suppress(EngineFault):  # one of them went in between
+                return list(json.loads(await self.docker("inspect", *ids)))
+        return []
 
     async def starts(self) -> dict[str, str]:
         """Container id → when it was started: equal twice means that nobody touched them in between."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from bench.stage import free_port
-from tests.e2e.stage import Json, Stage
+from tests.e2e.stage import NEVER_HEALTHY, Json, Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
@@ -81,9 +81,8 @@ async def test_while_it_is_away_traffic_flows_and_what_died_meanwhile_is_replace
 async def test_a_rollback_that_is_interrupted_ends_where_it_was_going(own: Stage) -> None:
     await own.deploy(own.spec())
     before = await own.starts()
-    never = {"HELLO_NEVER_HEALTHY": "1"}
     async with own.load():
-        deployment = await own.begin(image=own.images.two, environment=never)
+        deployment = await own.begin(image=own.images.two, **NEVER_HEALTHY)
         await own.reaches(deployment, lambda now: now["status"] in ("rolling_back", "rolled_back"))
         await asyncio.to_thread(own.sluice.kill)
         await asyncio.to_thread(own.sluice.start)
