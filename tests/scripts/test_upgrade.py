@@ -1,0 +1,107 @@
+"""make up again with another image of Sluice, while requests, a held answer and a stream are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker as engine
+import httpx
+import pytest
+
+from app.version import VERSION
+from bench.engine import docker
+from bench.load import Load, Mix
+from tests.engine.real import build
+from tests.scripts.machine import Shell
+
+pytestmark = [pytest.mark.docker, pytest.mark.anyio]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path / "data", more={"SLUICE_KEEP_IMAGES": "1", "SLUICE_DEFAULT_ROUTE": "/{name}"})
+    yield shell
+    shell.clean()
+
+
+@pytest.fixture
+def newer(shell: Shell) -> Iterator[str]:
+    """Sluice's image, built anew."""
+    client = engine.APIClient(version="auto")
+    tag = f"{shell.name}/sluice:next"
+    build(client, f"FROM sluice:{VERSION}\nLABEL n=2\n", tag)
+    yield tag
+    shell.clean()
+    client.remove_image(tag, force=True)
+    client.close()
+
+
+async def test_sluice_is_replaced_under_load_and_whoever_waits_is_told_to_come_back(shell: Shell, newer: str) -> None:
+    await asyncio.to_thread(shell.up)
+    told = await asyncio.to_thread(shell.environment)
+    first = shell.id_of(shell.name)
+    gateway = shell.id_of(f"{shell.name}-gateway")
+    volume = f"{shell.name}-orders"
+    hello = {
+        "service": "hello",
+        "image": "hello:1",
+        "replicas": 2,
+        "healthcheck": {"path": "/healthz", "interval": 0.5},
+        "volumes": [{"type": "volume", "source": volume, "target": "/data", "shared": True}],
+    }
+    slow = {"image": "hello:2", "environment": {"HELLO_SLOW_START": "8"}}
+    bearer = {"Authorization": f"Bearer {told['SLUICE_TOKEN']}"}
+
+    async def executions() -> Counter[str]:
+        words = ("run", "--rm", "--volume", f"{volume}:/data", "--entrypoint", "cat", "hello:1", "/data/ledger")
+        return Counter((await asyncio.to_thread(docker, *words)).split())
+
+    async with httpx.AsyncClient(base_url=told["SLUICE_URL"], headers=bearer, timeout=90) as http:
+        done = await http.post("/deployments", params={"wait": 60}, json=hello)
+        assert done.status_code == 200, done.text
+        mix = Mix(rate=80, slow_seconds=1)
+        async with Load(f"{told['SLUICE_GATEWAY']}/hello", mix, executions=executions) as load:
+            key = {"Idempotency-Key": "once"}
+            held = asyncio.create_task(
+                http.post("/deployments", params={"wait": 60}, json={"service": "hello", **slow}, headers=key)
+            )
+            stream = asyncio.create_task(_listen(http))
+            await load.until(lambda ledger: len(ledger.entries) > 200)
+            load.mark("replaced")
+            shell.more["SLUICE_IMAGE"] = newer
+            began = time.monotonic()
+            await asyncio.to_thread(shell.up)
+            took = time.monotonic() - began
+            load.mark("after")
+            answer = await held
+            assert answer.status_code == 503 and answer.json()["code"] == "stopping", answer.text
+            assert answer.headers["Retry-After"] == "1"
+            assert (await stream)[-1] == "bye"
+            again = await http.post("/deployments", params={"wait": 60}, json={"service": "hello", **slow}, headers=key)
+            assert again.status_code == 200, again.text
+            assert again.json()["id"] == 2, "the same deployment went on"
+    assert load.ledger.failures == [], load.ledger.explain()
+    assert load.ledger.twice == [] and load.ledger.unrecorded == []
+    assert shell.id_of(shell.name) != first
+    assert shell.id_of(f"{shell.name}-gateway") == gateway
+    print(json.dumps({"up again, seconds": round(took, 2), **load.ledger.summary().as_dict()}))
+
+
+async def _listen(http: httpx.AsyncClient) -> list[str]:
+    """The names of the events that came, until the stream ended by itself."""
+    names = []
+    async with http.stream("GET", "/events", headers={"Accept": "text/event-stream"}) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("event: "):
+                names.append(line.removeprefix("event: "))
+    return names
