@@ -36,16 +36,17 @@ class UpgradeBody(Body):
 async def state(request: Request, _reader: Reader) -> Response:
     """Whether it answers, whether it is up to date, and the old workers that finish what they have."""
     sluice = sluice_of(request)
-    facts = await sluice.gateway.answers()
+    answer = await sluice.gateway.answers()
+    facts = answer or {}
     return JSONResponse(
         {
-            "answers": facts is not None,
-            "version": facts["version"] if facts else None,
-            "uptime": facts["uptime"] if facts else None,
+            "answers": answer is not None,
+            "version": facts.get("version"),
+            "uptime": facts.get("uptime"),
             "image": sluice.settings.gateway_image,
             "outdated": sluice.ground.outdated,
             "upgrading": sluice.ground.upgrading,
-            "old_workers": facts["old_workers"] if facts else [],
+            "old_workers": facts.get("old_workers", []),
         }
     )
 

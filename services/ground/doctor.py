@@ -112,7 +112,7 @@ class Doctor:
     async def _of_firewall(self) -> list[Finding]:
         footing = await self._engine.see_network()
         if footing is None:
-            return [warning("firewall", "cannot be tried without the network", "")]
+            return [warning("firewall", "cannot be tried without the network", "See the network.")]
         reached = asyncio.Event()
 
         async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -66,8 +66,9 @@ class House:
         for tag in ("1", "2", "broken"):
             self.engine.add_image(f"web:{tag}")
         self.engine.behave("web:broken", Behaviour(exits_at_once=1, log="KeyError"))
+        self.ground = Ground()
         self.settings = Settings(data=data, default_route="/{name}")
-        self.app = create_app(self.settings, engine=self.engine, router=Gateway(clock), ground=Ground())
+        self.app = create_app(self.settings, engine=self.engine, router=Gateway(clock), ground=self.ground)
         self.url = ""
 
     def sluice(self, *arguments: str, token: str | None = None) -> Result:
@@ -176,3 +177,15 @@ def test_a_backup_can_be_taken_while_it_runs(house: House) -> None:
     result = house.sluice("backup", "copy.db", "--data", str(house.settings.data))
     assert result.exit_code == 0, result.output
     assert Path("copy.db").stat().st_size > 0
+
+
+def test_the_gateway_and_the_doctor(house: House) -> None:
+    assert house.sluice("gateway", "upgrade").stdout.startswith("The gateway is up to date")
+    assert house.sluice("gateway", "upgrade", "--force", "-q").stdout.strip() == "c" * 12
+    assert "answers" in house.sluice("gateway", "status").stdout
+    well = house.sluice("doctor")
+    assert (well.exit_code, "Docker 27.0" in well.stdout) == (0, True)
+    house.ground.findings = (wrong("firewall", "refuses", "sudo ufw allow"),)
+    unwell = house.sluice("doctor")
+    assert (unwell.exit_code, "sudo ufw allow" in unwell.stdout) == (1, True)
+    assert json.loads(house.sluice("doctor", "--json").stdout)["status"] == "unwell"
