@@ -3,7 +3,8 @@
     python -m bench.crash_matrix [--kind NAME …] [--point NAME …]
 
 Each row is one death: a real `sluice serve` that kills itself there (docs/why-crash-points.md), then one that goes on. What
-must hold: the same last word, exactly the containers that are wanted, nothing told twice, and not one request lost.
+must hold: the same last word, exactly the containers that are wanted, nothing told twice, and not one request lost. A death in the
+middle of `recreate`, when nothing serves, makes those late that wait meanwhile.
 """
 
 from __future__ import annotations
@@ -306,12 +307,14 @@ async def run(
             async with Load(f"{sluice.gateway}/{case.service}", mix, executions=ran) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 10)
                 of_kind = [_told(await die(case, point), report) for point in points]
+            lost = [entry for entry in load.ledger.entries if entry.status is None or not 200 <= entry.status < 300]
             summary = load.ledger.summary()
+            late = summary.lost - len(lost)
             for row in of_kind:
-                row |= {"requests": summary.requests, "lost": summary.lost, "twice": summary.run_twice}
+                row |= {"requests": summary.requests, "lost": len(lost), "late": late, "twice": summary.run_twice}
             rows += of_kind
             assert not load.ledger.twice, load.ledger.explain()
-            assert not (kind.lossless and load.ledger.failures), f"{name}: {load.ledger.explain()}"
+            assert not (kind.lossless and (lost or (late and name != "recreate"))), f"{name}: {load.ledger.explain()}"
     return rows
 
 
@@ -343,10 +346,10 @@ def _main() -> None:
     kinds = {name: [row for row in rows if row["kind"] == name] for name in dict.fromkeys(row["kind"] for row in rows)}
     figures = [
         [name, len(of), sum(row["died"] for row in of), max(row["seconds"] for row in of), of[0].get("requests", 0),
-         of[0].get("lost", 0), of[0].get("twice", 0)]
+         of[0].get("lost", 0), of[0].get("late", 0), of[0].get("twice", 0)]
         for name, of in kinds.items()
     ]  # fmt: skip
-    print(table(["kind", "boundaries", "deaths", "slowest end, s", "requests", "lost", "run twice"], figures))
+    print(table(["kind", "boundaries", "deaths", "slowest end, s", "requests", "lost", "late", "run twice"], figures))
     save("crash_matrix", {"rows": rows})
 
 
