@@ -85,7 +85,7 @@ class RuntimeApi:
         other, at, rest = worker.partition("@")
         socket = self._socket.with_name(other) if other else self._socket
         line = f"{at}{rest} {command}\n".lstrip()
-        until = loop.time() + RESTART
+        until = loop.time() + (RESTART if attempt is None else timeout)  # what is urgent is not given up for a slow reload
         try:
             async with asyncio.timeout(timeout):
                 while True:
