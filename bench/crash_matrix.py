@@ -2,9 +2,9 @@
 
     python -m bench.crash_matrix [--kind NAME …] [--point NAME …]
 
-Each row is one death: a real `sluice serve` that kills itself there (docs/why-crash-points.md), then one that goes on. What
-must hold: the same last word, exactly the containers that are wanted, nothing told twice, and not one request lost. A death in the
-middle of `recreate`, when nothing serves, makes those late that wait meanwhile.
+Each row is one death: a real `sluice serve` that kills itself there (docs/why-crash-points.md), then one that goes on.
+What must hold: the same last word, exactly the containers that are wanted, nothing told twice, and not one request lost.
+A death in the middle of `recreate`, when nothing serves, makes those late that wait meanwhile.
 """
 
 from __future__ import annotations

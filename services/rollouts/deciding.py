@@ -55,7 +55,8 @@ class Decision:
     in_flight: dict[str, int] = field(default_factory=dict)
     unsettled: bool = False
     """Something is being drained: time to look again soon."""
-    deaths: int = 0
+    deaths: list[int] = field(default_factory=list)
+    """Slots whose instance died by itself, whether the engine started it again or it is replaced."""
     changed: bool = False
     """Something was written."""
     full: str | None = None
@@ -74,7 +75,7 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
         return decision
     decision.begin = due(session, name)
     by_instance = {container.instance: container for container in sight.containers}
-    note_containers(session, ledger, snapshot, by_instance, prober)
+    decision.deaths = note_containers(session, ledger, snapshot, by_instance, prober)
     world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since, sight.watched_since)
     note_service(session, ledger, snapshot, world)
     now = ledger.clock.now()
@@ -129,7 +130,8 @@ def _steps(
                 decision.instances.append(row.id)
                 decision.orders.append(Order(Start(row.id), row, snapshot.revision_of(row), deployment))
             case Retire(instance):
-                decision.deaths += _retire(session, rows[instance], deaths.get(instance), ledger, deployment)
+                _retire(session, rows[instance], deaths.get(instance), ledger, deployment)
+                decision.deaths += [rows[instance].slot] if instance in deaths else []
             case Recall(instance):
                 changes = {"leaving_at": None, "cut_at": None}
                 text = f"{instance} stays: it is wanted again"
@@ -170,13 +172,13 @@ def _reserve(
     return row
 
 
-def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, deployment: int | None) -> int:
-    """On its way out. 1 when it had died by itself (`death` says how)."""
+def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, deployment: int | None) -> None:
+    """On its way out. `death`: how it had died by itself."""
     now = ledger.clock.now()
     if death is None:
         text = f"{row.id} gets no new requests"
         ledger.instance(session, row, "draining", text, deployment, {"leaving_at": now})
-        return 0
+        return
     why = row.failure or f"{row.id} {death}"
     changes = {
         "leaving_at": now,
@@ -185,7 +187,6 @@ def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, 
         "failed_deployment": deployment,
     }
     ledger.instance(session, row, "failed", f"{why}; it is taken away", deployment, changes)
-    return 1
 
 
 def _deployment(

@@ -16,18 +16,21 @@ from services.store.tables import Instance
 
 def note_containers(
     session: Session, ledger: Ledger, snapshot: Snapshot, containers: Mapping[str, ContainerView], prober: Prober
-) -> None:
-    """Starts, restarts, deaths and readiness."""
+) -> list[int]:
+    """Starts, restarts, deaths and readiness. The slots of those that died and that the engine started again."""
+    again = []
     deployment = snapshot.deployment.id if snapshot.deployment else None
     for row in snapshot.instances:
         container = containers.get(row.id)
         if container is None or container.state == "created":
             continue
         if container.state == "running":
-            _note_start(session, ledger, row, container, deployment)
+            if _note_start(session, ledger, row, container, deployment):
+                again.append(row.slot)
             _note_readiness(session, ledger, snapshot, row, container, prober, deployment)
         elif row.exit_code is None and row.status != "stopping":
             _note_death(session, ledger, row, container, deployment)
+    return again
 
 
 def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Sequence[Seen]) -> None:
@@ -41,9 +44,10 @@ def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Se
             ledger.instance(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": row.admitted_at or at})
 
 
-def _note_start(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> None:
+def _note_start(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> bool:
+    """True when it had been started before."""
     if row.start == container.start:
-        return
+        return False
     again = row.start is not None
     changes = {
         "container_id": container.container_id,
@@ -56,6 +60,7 @@ def _note_start(session: Session, ledger: Ledger, row: Instance, container: Cont
     text = f"{row.id} was started again by the engine; it is proved anew" if again else f"{row.id} started at {row.address}"
     status = row.status if row.leaving_at is not None else "starting"
     ledger.instance(session, row, status, text, deployment, changes)
+    return again
 
 
 def _note_readiness(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.engine.port import ContainerView
@@ -40,7 +40,8 @@ class Room:
     _look: float = FIRST_LOOK
     _retry: float = 0.0
     _trouble: tuple[float, str] | None = None
-    _deaths: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+    _deaths: defaultdict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=10)))
+    """By slot: that all die once, as when the machine restarts, is no loop."""
 
     @property
     def idle(self) -> bool:
@@ -55,8 +56,9 @@ class Room:
         }
         self.unhealthy_since = {id: self.unhealthy_since.get(id, now) for id in sick}
 
-    def died(self, count: int, now: float) -> None:
-        self._deaths.extend([now] * count)
+    def died(self, slots: Iterable[int], now: float) -> None:
+        for slot in slots:
+            self._deaths[slot].append(now)
 
     def crash_looping(self, now: float) -> bool:
         return len(self._recent(now)) >= CRASH_LOOPING
@@ -96,4 +98,6 @@ class Room:
         return self._retry
 
     def _recent(self, now: float) -> list[float]:
-        return [at for at in self._deaths if at > now - DEATHS_WITHIN]
+        """Deaths of the slot that died most often."""
+        recent = ([at for at in deaths if at > now - DEATHS_WITHIN] for deaths in self._deaths.values())
+        return max(recent, key=len, default=[])

@@ -234,7 +234,7 @@ class Runner:
         room.died(decision.deaths, now)
         self._live.warnings.pop(name, None)
         if room.crash_looping(now):
-            text = "its instances keep dying; they are replaced with growing delays"
+            text = "its instances keep dying; they are started again or replaced with growing delays"
             self._live.warnings[name] = [{"code": "crash_looping", "message": text}]
         if decision.changed:
             self._listeners.wake()
