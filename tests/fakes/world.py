@@ -305,7 +305,8 @@ def check_plan(target: Target, world: Sequence[Seen], now: float, made: Plan) ->
             continue
         seen = by_id[step.instance]
         leaves = isinstance(step, Recall | Withdraw | Cut | Stop | Remove)
-        assert (seen.leaving_at is not None) == leaves, f"{step} of {seen}"
+        suspended = isinstance(step, Withdraw) and seen.admitted and seen.ready_at is None
+        assert (seen.leaving_at is not None) == leaves or suspended, f"{step} of {seen}"
         if isinstance(step, Stop):
             cut = seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE
             assert (seen.settled or cut) and not seen.admitted, f"{step} of {seen}"
