@@ -1,0 +1,75 @@
+"""The data directory fills up in the middle of a deployment: requests go on, the deployment waits, and then it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bench.stage import Sluice
+from tests.e2e.stage import Images, Stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+
+
+@pytest.fixture
+async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A Sluice whose data directory has 40 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("a small disk is mounted by root")
+    data = tmp_path / "data"
+    data.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "none", str(data)]
+    await asyncio.to_thread(subprocess.run, mount, check=True)
+    try:
+        with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
+            async with sluice.client() as http:
+                yield Stage(sluice, http, images)
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "--lazy", str(data)], check=True)
+
+
+async def test_a_full_disk_holds_up_a_deployment_and_no_request(cramped: Stage) -> None:
+    await cramped.deploy(cramped.spec())
+    slow = {"HELLO_SLOW_START": "2"}
+    async with cramped.load() as load:
+        running = await cramped.begin(image=cramped.images.two, environment=slow)
+        await cramped.reaches(running, lambda now: now["status"] == "progressing")
+        filler = _fill(cramped.sluice.data / "filler")
+        load.mark("full")
+        await load.until(lambda ledger: ledger.summary("full").requests >= 320, within=60)
+        refused = await cramped.http.post("/deployments", json={"service": cramped.service, "environment": {"A": "1"}})
+        assert refused.status_code in (202, 500, 503, 507), refused.text
+        assert (await cramped.get(f"/deployments/{running['id']}"))["service"] == cramped.service
+        filler.unlink()
+        ended = await _end_of(cramped, int(running["id"]))
+        assert ended in ("succeeded", "rolled_back", "superseded"), await cramped.story(running)
+        if refused.status_code == 202:
+            assert await _end_of(cramped, int(refused.json()["id"])) == "succeeded"
+        await cramped.update(image=cramped.images.one)
+    assert len(await cramped.starts()) == 2
+    print(f"while it was full: POST {refused.status_code}; then {ended}")
+
+
+def _fill(path: Path) -> Path:
+    """To the last byte."""
+    with path.open("wb", buffering=0) as filler:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    filler.write(b"\0" * size)
+            except OSError:
+                continue
+    return path
+
+
+async def _end_of(stage: Stage, id: int) -> str:
+    async def ended() -> str | None:
+        now = await stage.get(f"/deployments/{id}")
+        return str(now["status"]) if now["finished_at"] else None
+
+    return await stage.until(ended, within=90)

@@ -1,0 +1,99 @@
+"""Slow and hostile clients at the gateway and at the API: others are served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.stage import Stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+
+SLOW, IDLE, IDLE_AT_THE_API = 200, 7500, 500
+
+
+async def test_slow_clients_idle_ones_and_huge_heads_at_the_gateway(own: Stage) -> None:
+    await own.deploy(own.spec())
+    async with own.load() as load, _idle(own.sluice.gateway, IDLE), _dripping(own.sluice.gateway, SLOW):
+        load.mark("besieged")
+        assert await _huge(own.sluice.gateway) in (400, 431)
+        await load.until(lambda ledger: ledger.summary("besieged").requests >= 400, within=60)
+    print(f"besieged: {load.ledger.summary('besieged')}")
+
+
+async def test_slow_clients_idle_ones_and_huge_heads_at_the_api(own: Stage) -> None:
+    await own.deploy(own.spec())
+    async with _idle(own.sluice.url, IDLE_AT_THE_API), _dripping(own.sluice.url, SLOW):
+        assert await _huge(own.sluice.url) in (400, 431)
+        times = []
+        for _ in range(50):
+            began = time.monotonic()
+            await own.get(f"/services/{own.service}")
+            times.append(time.monotonic() - began)
+        await own.update(image=own.images.two)
+    print(f"besieged: worst of 50 reads {max(times) * 1000:.0f} ms")
+    assert max(times) < 2
+
+
+async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(url)
+    return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+@asynccontextmanager
+async def _idle(url: str, count: int) -> AsyncIterator[None]:
+    """Connections on which nothing is ever said."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536), most))
+    opened = [await _connect(url) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for _, writer in opened:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def _dripping(url: str, count: int) -> AsyncIterator[None]:
+    """Heads that come a byte at a time and never end."""
+
+    async def drip() -> None:
+        while True:
+            _, writer = await _connect(url)
+            try:
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+                while not writer.transport.is_closing():
+                    writer.write(b"a")
+                    await writer.drain()
+                    await asyncio.sleep(0.5)
+            except OSError:
+                pass
+            finally:
+                writer.transport.abort()
+
+    tasks = [asyncio.create_task(drip()) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _huge(url: str) -> int:
+    """The status for a head of 1 MB; 400 when the connection is just closed."""
+    reader, writer = await _connect(url)
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Huge: " + b"a" * 1_000_000 + b"\r\n\r\n")
+        line = await asyncio.wait_for(reader.readline(), 20)
+        return int(line.split()[1]) if line else 400
+    except OSError:
+        return 400
+    finally:
+        writer.transport.abort()

@@ -1,0 +1,37 @@
+"""Two Sluices under different names on one engine: neither sees, counts or removes what the other has."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bench.stage import Sluice
+from tests.e2e.stage import Images, Stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+
+
+async def test_two_sluices_on_one_engine_do_not_meet(own: Stage, images: Images, tmp_path: Path) -> None:
+    """One's name begins with the other's, their services are called the same, and one of them goes altogether."""
+    with Sluice(tmp_path / "other", name=f"{own.sluice.name}x", SLUICE_GATEWAY_IMAGE=images.gateway) as second:
+        async with second.client() as http:
+            other = Stage(second, http, images)
+            other.service = own.service
+            await asyncio.gather(own.deploy(own.spec()), other.deploy(other.spec(images.two)))
+            async with own.load() as load, other.load() as others:
+                await asyncio.gather(own.change("restart"), other.change("scale", {"replicas": 3}))
+                await asyncio.to_thread(second.kill)
+                await own.change("scale", {"replicas": 1})
+                await asyncio.to_thread(second.start)
+                assert len(await own.containers()) == 1
+                assert len(await other.containers()) == 3
+                for stage in (own, other):
+                    assert (await stage.get("/readyz"))["store_behind_engine"] == []
+                    assert len((await stage.get("/services"))["items"]) == 1
+            assert load.ledger.entries
+            assert others.ledger.entries
+            before = await own.starts()
+            await other.remove()
+            assert await own.starts() == before
