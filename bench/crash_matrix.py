@@ -101,6 +101,10 @@ class Case:
     async def remove(self) -> httpx.Response:
         return await self.http.delete(f"/services/{self.service}")
 
+    async def rollback(self) -> httpx.Response:
+        """There and back again, between the first two revisions."""
+        return await self.post(f"/services/{self.service}/rollback", {"to_revision": 2 - self.turn % 2})
+
     async def scale(self, replicas: int) -> httpx.Response:
         return await self.post(f"/services/{self.service}/scale", {"replicas": replicas})
 
@@ -133,7 +137,7 @@ KINDS: dict[str, Kind] = {
     "recreate": Kind(lambda case: case.deploy(image=case.image), BEGIN | IN | OUT, spec={"strategy": "recreate"}),
     "scale out": Kind(lambda case: case.scale(3), BEGIN | IN, replicas=3, again=lambda case: case.scale(2)),
     "scale in": Kind(lambda case: case.scale(1), BEGIN | OUT, replicas=1, again=lambda case: case.scale(2)),
-    "rollback": Kind(lambda case: case.post(f"/services/{case.service}/rollback", {}), BEGIN | IN | OUT),
+    "rollback": Kind(Case.rollback, BEGIN | IN | OUT),
     "restart": Kind(lambda case: case.post(f"/services/{case.service}/restart", {}), BEGIN | IN | OUT),
     "remove": Kind(Case.remove, BEGIN | OUT | {"loop:unpublished"}, replicas=0, again=Case.first, loaded=False),
     "failing": Kind(lambda case: case.deploy(image=case.image, **BROKEN), BEGIN | BORN | DIES, ends="rolled_back"),

@@ -164,7 +164,7 @@ async def recreated(yard: Yard, other: str) -> Row:
 
 async def at_a_dead_service(yard: Yard) -> list[Row]:
     """Nobody is there to put it right: Sluice is dead as well."""
-    await yard.deploy("dead", replicas=1)
+    await yard.deploy("dead", replicas=1, queue_timeout=60)
     instance = (await yard.until_serving("dead", 1))[0]["id"]
     await asyncio.to_thread(yard.sluice.kill)
     await asyncio.to_thread(docker, "kill", f"{yard.sluice.name}-{instance}")
@@ -194,10 +194,10 @@ def _words(statuses: Counter[int | None]) -> str:
 
 def _row(load: Load, phase: str) -> Row:
     of = [entry for entry in load.ledger.entries if entry.phase == phase]
-    added = sorted(entry.added * 1000 for entry in of if not entry.lost)
+    added = sorted(entry.added * 1000 for entry in of if not _unanswered(entry))
 
     def lost(post: bool) -> list[Entry]:
-        return [entry for entry in of if entry.lost and (entry.kind == "POST") == post]
+        return [entry for entry in of if _unanswered(entry) and (entry.kind == "POST") == post]
 
     return {
         "requests": len(of),
@@ -207,6 +207,11 @@ def _row(load: Load, phase: str) -> Row:
         "p99 ms": round(percentile(added, 0.99), 1),
         "worst ms": round(added[-1], 1) if added else 0.0,
     }
+
+
+def _unanswered(entry: Entry) -> bool:
+    """What waited for long is late, and is in the latencies."""
+    return entry.status is None or not 200 <= entry.status < 300
 
 
 def _delays(delays: list[float]) -> Row:
