@@ -125,7 +125,7 @@ class Prober:
                 return await self._get(target)
         except TimeoutError:
             return self._result(error=f"no answer within {target.check.timeout:g} s")
-        except (OSError, httpx.HTTPError, ValueError) as error:
+        except (OSError, httpx.HTTPError, ValueError, RecursionError) as error:
             return self._result(error=str(error) or type(error).__name__)
 
     async def _connect(self, target: ProbeTarget) -> ProbeResult:

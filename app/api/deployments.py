@@ -130,6 +130,7 @@ async def retry(
     await read(request, Empty)
     sluice = sluice_of(request)
     await _bound(request, sluice, caller, id)
+    await _may_retry(sluice, caller, id)
     made = await sluice.requests.retry(id, await call_of(request, caller, key, auth))
     return await accepted(request, sluice, made, wait)
 
@@ -195,6 +196,15 @@ async def _allow(sluice: Sluice, caller: Caller, ask: Ask) -> None:
     service = await sluice.store.read(lambda session: session.get(Service, ask.service))
     if service is None or service.removed:
         raise Problem("insufficient_scope", f'"{ask.service[:64]}" does not exist: to create it needs the scope "write"')
+
+
+async def _may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
+    """The scope `deploy` is for what exists: neither a removal nor a creation is to be had by trying one again."""
+    before = await sluice.store.read(lambda session: find(session, id))
+    if before.kind == Kind.REMOVE and not caller.may("write"):
+        raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
+    if before.kind == Kind.DEPLOY:
+        await _allow(sluice, caller, Ask(before.service, {}))
 
 
 async def _bound(request: Request, sluice: Sluice, caller: Caller, id: int) -> None:

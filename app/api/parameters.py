@@ -112,7 +112,7 @@ def registry_auth(header: str | None) -> str | None:
         decoded = None
     if not isinstance(decoded, dict):
         raise invalid("X-Registry-Auth", 'must be base64 of a JSON object such as {"username": …, "password": …}')
-    return header
+    return base64.urlsafe_b64encode(json.dumps(decoded).encode()).decode()  # the only alphabet that every engine reads
 
 
 def cursor_of(*values: Any) -> str:

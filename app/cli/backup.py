@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from app.cli.output import Output
 from app.cli.trouble import NOT_SUCCEEDED, Trouble, usage
 from app.cli.verb import local_verb
 
-_HERE = Path("/var/lib/sluice")
+_HERE = Path(f"/var/lib/{os.environ.get('SLUICE_NAME') or 'sluice'}")
 
 
 @local_verb

@@ -138,7 +138,7 @@ def _common(service: RoutedService) -> list[str]:
         lines.append("    option http-server-close")
     if service.retry_with_idempotency_key:
         # Only a request that is here as a whole can be sent again.
-        lines.append(f"    http-request wait-for-body time 1s if {unsafe} {keyed}")
+        lines.append(f"    http-request wait-for-body time {int(service.request_timeout * 1000)}ms if {unsafe} {keyed}")
         return [*lines, f"    http-request disable-l7-retry if {unsafe} !{keyed}"]
     return [*lines, f"    http-request disable-l7-retry if {unsafe}"]
 

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError, ImageInfo
-from services.rollouts.checking import Policy, Wish, check, present_revision
+from services.rollouts.checking import Policy, Wish, check, present_revision, size_of
 from services.rollouts.hashing import instance_hash
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
@@ -132,7 +132,7 @@ class Beginner:
             if wish.spec.image != reference:
                 return wish.spec.image
             self._make_revision(session, service, present, deployment, wish, image)
-        if deployment.replicas is None or (wants_own_size(deployment) and present is not None):
+        if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
             deployment.replicas = service.replicas
         deployment.from_revision = service.revision
         deployment.from_replicas = service.replicas if service.revision is not None else 0
@@ -179,8 +179,7 @@ class Beginner:
         deployment.image, deployment.image_id = wish.spec.image, image.id
         deployment.profile, deployment.failure_action = wish.layers.profile, wish.spec.failure_action
         deployment.strategy = "recreate" if wish.spec.recreates else "rolling"
-        if wish.replicas is not None:
-            deployment.replicas = wish.replicas
+        deployment.replicas = wish.replicas if wish.replicas is not None else size_of(service)
         for code, text in found.warnings:
             self._ledger.warn(session, deployment, code, text)
         same = (
@@ -219,13 +218,6 @@ class Beginner:
         if deployment.kind in (Kind.RESTART, Kind.REMOVE) or service.revision is None:
             return False
         return deployment.revision == service.revision and deployment.replicas == service.replicas
-
-
-def wants_own_size(deployment: Deployment) -> bool:
-    """It names no size of its own, so it keeps the one that the service has when it begins."""
-    return deployment.kind in (Kind.ROLLBACK, Kind.RESTART) or (
-        deployment.kind == Kind.DEPLOY and deployment.body.get("replicas") is None and not deployment.profile_named
-    )
 
 
 def _takes_over(row: Deployment) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
@@ -33,6 +33,8 @@ class Sight:
     subnet: str
     linked: bool = False
     """Some other service names it in its `links`."""
+    untouched: Callable[[str], bool] = lambda _: True
+    """Whether what was seen of an instance still holds: nothing was done to it since."""
     watched_since: float = 0
     create_after: float = 0
     trouble: str | None = None
@@ -138,6 +140,8 @@ def _steps(
                 ledger.instance(session, rows[instance], "ready", text, deployment, changes)
             case _:
                 row = rows[step.instance]
+                if not sight.untouched(row.id):
+                    continue  # the end of what is being done to it brings another look
                 if isinstance(step, Stop) and row.status not in ("stopping", "failed"):
                     # said before it is done: from here on it cannot be taken back
                     ledger.instance(

@@ -39,7 +39,9 @@ def lay(
         kept = profile if profile_named else present.profile
         overrides = {} if changed else present.overrides
         if kept is not None:
-            overrides = overlay(overrides, {k: v for k, v in fields.items() if k != "profiles"})
+            over = {name: value for name, value in fields.items() if name not in ("profiles", NOT_IN_REVISION)}
+            brings_profiles = fields.get("profiles") is not None  # a whole spec, then: its profile lies over its base
+            overrides = overrides if brings_profiles else overlay(overrides, over)
         layers = Layers(merge_patch(present.base, fields), kept, overrides if kept is not None else {})
     replicas = fields.get(NOT_IN_REVISION)
     if replicas is None and profile_named and profile is not None:

@@ -39,7 +39,7 @@ def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Se
     rows = {row.id: row for row in snapshot.instances}
     for seen in world:
         row = rows[seen.id]
-        if seen.serves and row.status in ("creating", "starting", "ready"):
+        if seen.serves and row.status in ("creating", "starting", "ready", "draining"):
             at = ledger.clock.now()
             ledger.instance(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": row.admitted_at or at})
 

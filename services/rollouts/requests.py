@@ -290,8 +290,10 @@ class Requests:
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
 
     async def _refuse_unknown_networks(self, fields: dict[str, Any]) -> None:
-        named = fields.get("networks")
-        names = tuple(name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
+        profiles = fields.get("profiles")
+        layers = [fields, *(profiles.values() if isinstance(profiles, dict) else ())]
+        lists = [layer.get("networks") for layer in layers if isinstance(layer, dict)]
+        names = tuple({name for named in lists if isinstance(named, list) for name in named if isinstance(name, str)})
         if not names:
             return
         try:
@@ -364,9 +366,10 @@ def _rollback_target(session: Session, present: Revision, number: int | None) ->
         .limit(limit)
     ).all()
     if number is None:
-        earlier = next((revision for revision in served if revision.number < present.number), None)
+        same = (present.effective, present.image_id)  # going back to what runs already would change nothing
+        earlier = next((r for r in served if r.number < present.number and (r.effective, r.image_id) != same), None)
         if earlier is None:
-            raise Refusal(409, "no_rollback_target", f"no earlier revision of {present.service} has served")
+            raise Refusal(409, "no_rollback_target", f"no earlier revision of {present.service} that differs has served")
         return earlier
     found = next((revision for revision in served if revision.number == number), None)
     if found is None:

@@ -34,6 +34,8 @@ class Room:
     """Operations under way, by instance (or `publish`, or `begin 17`): one at a time each."""
     done: int = 0
     """How many operations have ended: what was observed before the last of them is stale."""
+    ended: dict[str, int] = field(default_factory=dict)
+    """By instance: the number of its last operation that ended. What was decided on an older look at it is not done."""
     published: RoutedService | None = None
     """What the routers have confirmed that they know of the service."""
     unhealthy_since: dict[str, float] = field(default_factory=dict)
@@ -47,6 +49,16 @@ class Room:
     def idle(self) -> bool:
         """Nothing is under way and nobody hinted."""
         return not self.busy and not self.wake.is_set() and self.published is None
+
+    def ends(self, key: str) -> None:
+        """An operation is over."""
+        self.done += 1
+        self.ended[key] = self.done
+        self.busy.pop(key, None)
+
+    def untouched(self, instance: str, since: int) -> bool:
+        """No operation on it is under way, and none has ended since the look numbered `since`."""
+        return instance not in self.busy and self.ended.get(instance, 0) <= since
 
     def judge(self, containers: Sequence[ContainerView], seats: Sequence[Mapping[str, Seat]], now: float) -> None:
         """Since when each instance that has been admitted is unhealthy, by the routers' own checks or the container's."""

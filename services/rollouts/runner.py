@@ -158,8 +158,10 @@ class Runner:
         elif decision.routed is not None and decision.routed != room.published:
             self._do(name, room, "publish", partial(self._publish, decision.routed, room))
         for order in decision.orders:
-            if not isinstance(order.step, Admit) or decision.routed == room.published:
-                self._do(name, room, order.row.id, partial(self._execute, order))
+            if not sight.untouched(order.row.id):
+                room.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
+            elif not isinstance(order.step, Admit) or decision.routed == room.published:
+                self._do(name, room, order.row.id, partial(self._execute, room, order))
         return decision
 
     def _decide(self, session: Session, name: str, sight: Sight) -> Decision:
@@ -218,6 +220,7 @@ class Runner:
             published=room.published,
             subnet=self._subnet,
             linked=name in self._linked,
+            untouched=lambda instance: room.untouched(instance, done),
             watched_since=self._began,
             create_after=room.create_after(now),
             trouble=room.long_trouble(now),
@@ -231,6 +234,7 @@ class Runner:
         for id in decision.instances:
             if (probe := self._prober.last(id)) is not None:
                 self._live.probes[id] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
+        room.ended = {id: room.ended[id] for id in decision.instances if id in room.ended}
         room.died(decision.deaths, now)
         self._live.warnings.pop(name, None)
         if room.crash_looping(now):
@@ -252,7 +256,8 @@ class Runner:
         delay = 0.0
         try:
             await work()
-            room.troubled(self._clock.now(), None)
+            if key == "publish":
+                room.troubled(self._clock.now(), None)
         except (EngineError, RoutingError) as error:
             log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
             delay = room.retry()
@@ -263,8 +268,7 @@ class Runner:
             delay = room.retry()
         if delay:
             await asyncio.sleep(delay)
-        room.done += 1
-        room.busy.pop(key, None)
+        room.ends(key)
         self._listeners.wake()
         self.hint(name)
 
@@ -280,12 +284,14 @@ class Runner:
         for name in (before ^ self._linked) & set(self._rooms):
             self.hint(name)
 
-    async def _execute(self, order: Order) -> None:
+    async def _execute(self, room: Room, order: Order) -> None:
         if isinstance(order.step, Start):
             async with self._starts:
                 await self._executor.execute(order)
         else:
             await self._executor.execute(order)
+        if isinstance(order.step, Admit):
+            room.troubled(self._clock.now(), None)
         if isinstance(order.step, Stop | Remove):
             self._live.in_flight.pop(order.row.id, None)
             self._live.probes.pop(order.row.id, None)

@@ -220,10 +220,18 @@ def _service(
         "replicas": row.replicas,
         "serving": serving,
         "deployment": _last(last) if last is not None else None,
-        "warnings": frame.live.warnings.get(row.name, []),
+        "warnings": [*frame.live.warnings.get(row.name, []), *_standing(revision)],
         "spec": spec if secrets else redacted(spec),
         "created_at": rfc3339(row.created_at),
     }
+
+
+def _standing(revision: Revision | None) -> list[dict[str, str]]:
+    """Warnings that hold as long as the present revision does."""
+    if revision is None or not revision.healthcheck.get("any_below_500"):
+        return []
+    text = "no healthcheck is given: any answer below 500 on / counts as healthy"
+    return [{"code": "no_healthcheck", "message": text}]
 
 
 def service_status(row: Service, revision: Revision | None, serving: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 import structlog
 
@@ -22,7 +22,7 @@ class Watched(Protocol):
 
     def hint(self, service: str) -> None: ...
     def services(self) -> list[str]: ...
-    async def lost(self, service: str, instance: str, start: str) -> None: ...
+    def lost(self, service: str, instance: str, start: str) -> Coroutine[Any, Any, None]: ...
     def shown(self, in_flight: dict[str, int]) -> None: ...
     def strangers(self, instances: list[str]) -> None: ...
     async def known(self) -> set[str]: ...
@@ -31,18 +31,19 @@ class Watched(Protocol):
 async def watch(engine: Engine, routers: Sequence[Router], loop: Watched) -> None:
     """Until cancelled."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_events(engine, loop))
+        tasks.create_task(_events(engine, loop, tasks))
         tasks.create_task(_look_at_engine(engine, loop))
         tasks.create_task(_look_at_routers(routers, loop))
 
 
-async def _events(engine: Engine, loop: Watched) -> None:
+async def _events(engine: Engine, loop: Watched, tasks: asyncio.TaskGroup) -> None:
+    """A death is seen to beside the others: none waits for another service's gateway change."""
     async for event in engine.events():
         if event.kind == "reconnected":
             for service in loop.services():
                 loop.hint(service)
         elif event.kind == "die":
-            await loop.lost(event.service, event.instance, event.start)
+            tasks.create_task(loop.lost(event.service, event.instance, event.start))
         else:
             loop.hint(event.service)
 

@@ -204,7 +204,7 @@ def _see(
         kept=container is None or container.kept,
         in_flight=sum(seat.in_flight for seat in mine),
         leaving_at=row.leaving_at,
-        stopping=row.status == "stopping",
+        stopping=row.status in ("stopping", "failed"),
         cut_at=row.cut_at,
         died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
         failure=(row.failure_reason or "", row.failure or "") if _never_started(row) else None,
