@@ -8,9 +8,10 @@ import socket
 import struct
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha1
+from typing import Any
 
 from services.routing.port import Member
 from services.spec import Healthcheck
@@ -53,42 +54,67 @@ class Instance:
         """What `/wait` waits for."""
         self._address, self._port = address, port
         self._ledger = ledger
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._listening: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._raw: set[socket.socket] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     def member(self, start: str = "c1@t1") -> Member:
         service = self.id.rpartition("-r")[0]
         return Member(self.id, service, self._address, self._port, start, self.healthcheck)
 
     async def start(self) -> Instance:
-        self._server = await asyncio.start_server(self._serve, self._address, self._port, backlog=2048)
+        # asyncio's own server leaks what it accepted in the moment in which it is closed.
+        listening = socket.create_server((self._address, self._port), backlog=2048)
+        listening.setblocking(False)
+        self._listening = listening
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
         return self
 
     def kill(self) -> None:
         """As by SIGKILL: the port refuses, every connection is reset."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for writer in self._writers:
-            sock: socket.socket = writer.get_extra_info("socket")
-            if sock.fileno() >= 0:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
+        for writer in self._writers:
+            connection: socket.socket = writer.get_extra_info("socket")
+            if connection.fileno() >= 0:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        self._writers.clear()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
 
     async def stop(self) -> None:
         """Nothing of it is left."""
-        for _ in range(10):  # it takes some turns of the loop until a connection that was accepted is in the set
-            self.kill()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.sleep(0)
+        self.kill()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        self._raw.add(connection)
+        self._begin(self._serve(connection)).add_done_callback(lambda _: self._drop(connection))
+
+    def _drop(self, connection: socket.socket) -> None:
+        """It was accepted, and nobody came to serve it."""
+        if connection in self._raw:
+            self._raw.discard(connection)
+            connection.close()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
+        self._raw.discard(connection)
         self._writers.add(writer)
         try:
             while (asked := await _read(reader)) is not None:
@@ -103,7 +129,6 @@ class Instance:
         except (OSError, asyncio.CancelledError):
             return
         finally:
-            self._tasks.discard(task)
             self._writers.discard(writer)
             writer.close()
 

@@ -78,9 +78,9 @@ async def test_reloads_lose_nothing_and_blind_no_drain(yard: Yard) -> None:
 async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice(yard: Yard) -> None:
     instances = await yard.serve(service(), 3)
     starts = [0, 0, 0]
-    async with load(yard) as running:
+    async with load(yard, Mix(rate=150, slow=0.04, slow_seconds=0.2)) as running:
         for round in range(6):
-            await answered(running, 60)
+            await answered(running, 150)  # so that none is hit by two deaths
             victim, dead = instances[round % 3], starts[round % 3]
             victim.kill()
             await yard.gateway.lost("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
@@ -108,14 +108,14 @@ async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_ar
 
 
 async def test_requests_that_find_nobody_wait_for_the_next_instance(yard: Yard) -> None:
-    [old] = await yard.serve(service(), 1)
-    async with load(yard) as running:
+    [old] = await yard.serve(service(queue_timeout=30), 1)
+    async with load(yard, Mix(rate=30, slow=0.04, slow_seconds=0.3)) as running:
         await answered(running, 30)
         await leave(yard, old)
         new = await yard.instance("web-r2-1")
         asking = asyncio.create_task(yard.ask("/web/orders/waits", "POST"))
         await asyncio.wait([asking], timeout=0.5)
-        assert not asking.done()
+        assert not asking.done(), asking.result()
         await yard.gateway.admit(new.member())
         assert (await asking).headers["x-instance"] == "web-r2-1"
         await answered(running, 30)
