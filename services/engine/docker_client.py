@@ -20,8 +20,6 @@ from services.engine.port import EngineError
 T = TypeVar("T")
 CALL_TIMEOUT = 60
 """Seconds that the engine may take over a call; a stop may take its grace besides."""
-MOST_SOCKETS = 4
-"""Of an idle client: on a Unix socket the SDK keeps a connection for each URL that it asked last, 25 of them if it may."""
 FAILURES = (DockerException, HTTPError, OSError, StreamParseError)
 """What the SDK raises when the engine refuses, cannot be reached, or breaks off (those of requests are OSErrors)."""
 _FULL = (
@@ -78,7 +76,7 @@ class Clients:
     def new(self) -> docker.APIClient:
         """A client that the caller closes."""
         where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
-        return docker.APIClient(version="auto", timeout=CALL_TIMEOUT, num_pools=MOST_SOCKETS, **where)
+        return docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **where)
 
     def close(self) -> None:
         self._closed = True
