@@ -57,7 +57,9 @@ def _note_start(session: Session, ledger: Ledger, row: Instance, container: Cont
         "exit_code": None,
         "restarts": row.restarts + 1 if again else row.restarts,
     }
-    text = f"{row.id} was started again by the engine; it is proved anew" if again else f"{row.id} started at {row.address}"
+    text = f"{row.id} started at {row.address}"
+    if again:
+        text = f"{row.id} was started again by the engine (restart {row.restarts + 1}); it is proved anew"
     status = row.status if row.leaving_at is not None else "starting"
     ledger.instance(session, row, status, text, deployment, changes)
     return again

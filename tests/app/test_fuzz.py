@@ -118,7 +118,8 @@ def test_every_route_succeeds_at_least_once(served: Served) -> None:
         ask("GET", "/tokens")
         ask("DELETE", "/tokens/{id}", id=token["id"])
         ask("POST", "/sign-in-links")
-        for path in ("/healthz", "/readyz", "/metrics", "/version"):
+        ask("POST", "/gateway/upgrade", {"force": True})
+        for path in ("/healthz", "/readyz", "/metrics", "/version", "/gateway", "/doctor"):
             ask("GET", path)
         ask("DELETE", "/services/{name}", query="?wait=30", name="one")
     assert done == set(OPERATIONS)
