@@ -81,7 +81,7 @@ class Case:
     @property
     def image(self) -> str:
         """The one that does not run."""
-        return self.images[self.turn % 2]
+        return self.images[1 if self.kind.ends != "succeeded" else self.turn % 2]
 
     async def post(self, path: str, body: Json, **parameters: Any) -> httpx.Response:
         """Under this death's own key: asked again, it is the same deployment."""

@@ -35,7 +35,7 @@ from services.gateway.runtime_api import RuntimeApi
 
 CHECK = {"path": "/healthz", "interval": 0.5}
 RESTED = 10.5
-"""Seconds that an instance lives before it is killed again: the engine brings one that lived for less than 10 s back later and
+"""Seconds that an instance lives before it is killed again: the engine brings one that lived for less back later and
 later, and that delay is no part of what is measured."""
 LOOK = 0.002
 """Seconds between two looks at the worker's list: how fine the delay is measured."""
