@@ -14,8 +14,9 @@ from services.rollouts.beginning import due
 from services.rollouts.executor import Order
 from services.rollouts.ledger import Ledger
 from services.rollouts.noting import note_containers, note_service
-from services.rollouts.plan import Seen, plan
+from services.rollouts.plan import plan
 from services.rollouts.publishing import routed_service, settings_of, traffic_of
+from services.rollouts.seen import Seen
 from services.rollouts.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
 from services.rollouts.world import Snapshot, load, probe_targets, see, spec_of, target_of
 from services.routing.port import RoutedService, Seat

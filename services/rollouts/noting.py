@@ -9,7 +9,7 @@ from sqlmodel import Session
 from services.engine.port import ContainerView
 from services.probes import Prober
 from services.rollouts.ledger import Ledger
-from services.rollouts.plan import Seen
+from services.rollouts.seen import Seen
 from services.rollouts.world import Snapshot, is_ready
 from services.store.tables import Instance
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from sqlmodel import Session, col, select
 
-from services.rollouts.plan import Seen, is_wanted
+from services.rollouts.scene import is_wanted
+from services.rollouts.seen import Seen
 from services.rollouts.world import ACTIVE, Snapshot, healthcheck_of, spec_of, target_of
 from services.routing.port import Member, RoutedService
 from services.store.tables import Deployment, Instance, Revision, Service

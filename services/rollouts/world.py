@@ -9,7 +9,8 @@ from sqlmodel import Session, col, select
 
 from services.engine.port import ContainerView
 from services.probes import Prober, ProbeTarget
-from services.rollouts.plan import Seen, Target
+from services.rollouts.seen import Seen
+from services.rollouts.target import Target
 from services.routing.port import Seat
 from services.spec import Healthcheck, ServiceSpec
 from services.store.tables import Deployment, Instance, Revision, Service

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
-from services.rollouts.plan import CUT_PATIENCE, Seen, Target, counts, is_wanted, takes_room
+from services.rollouts.scene import counts, is_wanted, takes_room
+from services.rollouts.seen import Seen
 from services.rollouts.steps import (
     Admit,
     Create,
@@ -24,6 +25,8 @@ from services.rollouts.steps import (
     Stop,
     Withdraw,
 )
+from services.rollouts.target import Target
+from services.rollouts.verdict import CUT_PATIENCE
 
 ROUTERS = 2
 How = Literal["whole", "half", "not"]

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.rollouts.plan import Seen, Target, is_wanted, plan
+from services.rollouts.plan import plan
+from services.rollouts.scene import is_wanted
+from services.rollouts.seen import Seen
 from services.rollouts.steps import Done, Failed, Plan
+from services.rollouts.target import Target
 from tests.fakes.world import GOOD, Copy, Fate, World, check_plan, in_order
 
 HISTORIES = int(os.environ.get("SLUICE_HISTORIES", "10000"))
