@@ -1,0 +1,305 @@
+"""What people ask for: every request is checked whole before anything comes of it."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from sqlmodel import Session, col, func, select
+
+from services.clock import Clock
+from services.engine.port import Engine, EngineError
+from services.rollouts.catching_up import HIGHEST_LABEL, first_revision
+from services.rollouts.checking import Policy, check, present_revision, size_of, writes_alone
+from services.rollouts.ledger import Ledger
+from services.rollouts.phases import TERMINAL, Kind, NotInThatState, Status, check_action
+from services.rollouts.refusal import Actor, Claim, FieldError, Refusal
+from services.rollouts.spec_errors import invalid
+from services.rollouts.world import spec_of
+from services.spec import SERVICE_NAME
+from services.store.db import Store
+from services.store.events import record
+from services.store.tables import Deployment, Meta, Revision, Service
+
+T = TypeVar("T")
+FIRST_INTERNAL_PORT = 20001
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A POST /deployments, already parsed as JSON. `fields`: the spec fields as given, not yet checked."""
+
+    service: str
+    fields: dict[str, Any]
+    mode: Literal["merge", "replace"] = "merge"
+    profile_named: bool = False
+    profile: str | None = None
+    note: str | None = None
+    expected_revision: int | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """Who asks, under which Idempotency-Key, and with which credentials for the pull (kept in memory only)."""
+
+    by: Actor
+    claim: Claim | None = None
+    registry_auth: str | None = field(default=None, repr=False)
+
+
+class Asking(ABC, Generic[T]):
+    """All that makes a deployment, one method a kind. Each raises Refusal, or returns what `_make` makes of it."""
+
+    def __init__(self, store: Store, clock: Clock, engine: Engine, policy: Policy) -> None:
+        self._store = store
+        self._clock = clock
+        self._engine = engine
+        self._policy = policy
+
+    @abstractmethod
+    async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> T:
+        """`make` checks the request and inserts its deployment, in the transaction that it is given, and returns its id.
+        It may be called again, in another transaction."""
+
+    async def deploy(self, ask: Ask, call: Call) -> T:
+        """422 `invalid_spec` (errors name the fields), 409 `revision_conflict`, 409 `deployment_in_progress`."""
+        if not re.fullmatch(SERVICE_NAME, ask.service):
+            why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
+            raise invalid([FieldError("service", why)])
+        await self._refuse_unknown_networks(ask.fields)
+
+        def make(session: Session) -> int:
+            service = session.get(Service, ask.service)
+            present = present_revision(session, service)
+            if ask.expected_revision is not None and ask.expected_revision != (present.number if present else None):
+                now = f"revision {present.number}" if present else "not deployed"
+                detail = f"expected revision {ask.expected_revision}, but {ask.service} is at {now}"
+                raise Refusal(409, "revision_conflict", detail)
+            row = Deployment(
+                service=ask.service,
+                kind=Kind.DEPLOY,
+                body=ask.fields,
+                mode=ask.mode,
+                profile_named=ask.profile_named,
+                profile=ask.profile,
+                note=ask.note,
+                created_at=self._clock.now(),
+            )
+            wish = check(session, self._policy, present, row)
+            row.on_conflict = str(wish.spec.on_conflict)
+            row.image = wish.spec.image
+            row.strategy = "recreate" if wish.spec.recreates else "rolling"
+            row.replicas = wish.replicas if wish.replicas is not None else size_of(service)
+            if service is None:
+                session.add(self._new_service(session, ask.service))
+                session.flush()
+            return self._insert(session, row, call)
+
+        return await self._make(make, ask.service, call)
+
+    async def scale(self, service: str, replicas: int, call: Call) -> T:
+        """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
+
+        def make(session: Session) -> int:
+            known, present = _deployed(session, service)
+            if why := writes_alone(spec_of(present), replicas):
+                raise invalid([FieldError("replicas", why)])
+            row = self._of(present, known, Kind.SCALE)
+            row.replicas = replicas
+            return self._insert(session, row, call)
+
+        return await self._make(make, service, call)
+
+    async def rollback(self, service: str, to_revision: int | None, call: Call) -> T:
+        """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
+
+        def make(session: Session) -> int:
+            known, present = _deployed(session, service)
+            row = self._of(_rollback_target(session, present, to_revision), known, Kind.ROLLBACK)
+            return self._insert(session, row, call)
+
+        return await self._make(make, service, call)
+
+    async def restart(self, service: str, call: Call) -> T:
+        """404 `unknown_service`."""
+
+        def make(session: Session) -> int:
+            known, present = _deployed(session, service)
+            return self._insert(session, self._of(present, known, Kind.RESTART), call)
+
+        return await self._make(make, service, call)
+
+    async def remove(self, service: str, call: Call) -> T:
+        """404 `unknown_service`. A service whose first deployment never succeeded can be removed as well."""
+
+        def make(session: Session) -> int:
+            known = _known(session, service)
+            row = Deployment(service=service, kind=Kind.REMOVE, created_at=self._clock.now(), replicas=0)
+            row.revision = known.revision
+            return self._insert(session, row, call)
+
+        return await self._make(make, service, call)
+
+    async def retry(self, deployment: int, call: Call) -> T:
+        """404 `unknown_deployment`, 409 `not_in_that_state`."""
+
+        def make(session: Session) -> int:
+            before = deployment_of(session, deployment)
+            check_allowed(before, "retry")
+            if before.kind == Kind.REMOVE:
+                _known(session, before.service)
+            elif before.kind != Kind.DEPLOY:
+                _deployed(session, before.service)
+            names = (
+                "service",
+                "kind",
+                "body",
+                "mode",
+                "profile_named",
+                "profile",
+                "on_conflict",
+                "replicas",
+                "strategy",
+                "image",
+            )
+            row = Deployment(**{name: getattr(before, name) for name in names}, created_at=self._clock.now())
+            row.note, row.retry_of = before.note, before.id
+            if before.kind != Kind.DEPLOY:
+                row.revision, row.image_id, row.failure_action = before.revision, before.image_id, before.failure_action
+            else:
+                service = session.get(Service, before.service)
+                check(session, self._policy, present_revision(session, service), row)
+            return self._insert(session, row, call)
+
+        service = await self._store.read(lambda session: deployment_of(session, deployment).service)
+        return await self._make(make, service, call)
+
+    def _insert(self, session: Session, row: Deployment, call: Call) -> int:
+        """Write the new deployment; what only waits gives way to it, or it to what runs, by on_conflict."""
+        others = session.exec(
+            select(Deployment).where(
+                Deployment.service == row.service, col(Deployment.status).not_in([str(status) for status in TERMINAL])
+            )
+        ).all()
+        if others and row.on_conflict == "reject" and row.kind != Kind.REMOVE:
+            detail = f"deployment {others[0].id} of {row.service} is {others[0].status}, and on_conflict is reject"
+            raise Refusal(409, "deployment_in_progress", detail)
+        row.id = _next_id(session)
+        row.created_by_kind, row.created_by_name = call.by.kind, call.by.name
+        row.message = "waits for its turn" if others else "accepted"
+        session.add(row)
+        session.flush()
+        ledger = Ledger(self._clock, 0)
+        ledger.tell(
+            session,
+            "created",
+            f"{row.kind} asked for by {call.by.name}",
+            deployment=row,
+            data={"kind": row.kind},
+            actor=call.by,
+        )
+        if row.on_conflict == "supersede" or row.kind == Kind.REMOVE:
+            for other in others:
+                if other.status == Status.PENDING:
+                    ledger.supersede(session, other, row.id)
+        return row.id
+
+    def _of(self, revision: Revision, service: Service, kind: Kind) -> Deployment:
+        """A deployment of a revision as it is, at the service's size."""
+        spec = spec_of(revision)
+        return Deployment(
+            service=service.name,
+            kind=kind,
+            revision=revision.number,
+            replicas=service.replicas,
+            profile=revision.profile,
+            on_conflict=spec.on_conflict,
+            strategy="recreate" if spec.recreates else "rolling",
+            failure_action=spec.failure_action,
+            image=revision.image,
+            image_id=revision.image_id,
+            created_at=self._clock.now(),
+        )
+
+    def _new_service(self, session: Session, name: str) -> Service:
+        highest = session.exec(select(func.max(Service.internal_port))).one()
+        port = max(FIRST_INTERNAL_PORT, (highest or 0) + 1)
+        now = self._clock.now()
+        record(session, now, "service_created", f"{name} is known from now on", service=name)
+        return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
+
+    async def _refuse_unknown_networks(self, fields: dict[str, Any]) -> None:
+        profiles = fields.get("profiles")
+        layers = [fields, *(profiles.values() if isinstance(profiles, dict) else ())]
+        lists = [layer.get("networks") for layer in layers if isinstance(layer, dict)]
+        names = tuple({name for named in lists if isinstance(named, list) for name in named if isinstance(name, str)})
+        if not names:
+            return
+        try:
+            missing = await self._engine.networks_exist(names)
+        except EngineError as error:
+            raise Refusal(503, "engine_unavailable", f"the networks cannot be checked now: {error}") from error
+        if missing:
+            raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}"')])
+
+
+def _next_id(session: Session) -> int:
+    """Goes on above the highest that the store or a container's label shows (a restored backup must not use one again)."""
+    floor = session.get(Meta, HIGHEST_LABEL)
+    highest = session.exec(select(func.max(Deployment.id))).one()
+    return max(int(floor.value) if floor else 0, highest or 0) + 1
+
+
+def _known(session: Session, name: str) -> Service:
+    service = session.get(Service, name)
+    if service is None or service.removed:
+        raise Refusal(404, "unknown_service", f'there is no service "{name[:64]}"')
+    return service
+
+
+def _deployed(session: Session, name: str) -> tuple[Service, Revision]:
+    service = _known(session, name)
+    present = present_revision(session, service)
+    if present is None:
+        raise Refusal(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
+    return service, present
+
+
+def deployment_of(session: Session, id: int) -> Deployment:
+    row = session.get(Deployment, id)
+    if row is None:
+        raise Refusal(404, "unknown_deployment", f"there is no deployment {id}")
+    return row
+
+
+def check_allowed(row: Deployment, action: str) -> None:
+    try:
+        check_action(row.status, action)
+    except NotInThatState as error:
+        raise Refusal(409, "not_in_that_state", str(error)) from error
+
+
+def _rollback_target(session: Session, present: Revision, number: int | None) -> Revision:
+    """The revision asked for, or the newest earlier one that served. Only those within the history limit are kept."""
+    limit = spec_of(present).revision_history_limit
+    served = session.exec(
+        select(Revision)
+        .where(Revision.service == present.service, col(Revision.served).is_(True))
+        .order_by(col(Revision.number).desc())
+        .limit(limit)
+    ).all()
+    if number is None:
+        same = (present.effective, present.image_id)  # going back to what runs already would change nothing
+        earlier = next((r for r in served if r.number < present.number and (r.effective, r.image_id) != same), None)
+        if earlier is None:
+            raise Refusal(409, "no_rollback_target", f"no earlier revision of {present.service} that differs has served")
+        return earlier
+    found = next((revision for revision in served if revision.number == number), None)
+    if found is None:
+        known = ", ".join(str(revision.number) for revision in served)
+        detail = f"revision {number} of {present.service} cannot be gone back to; those that served and are kept: {known}"
+        raise Refusal(422, "unknown_revision", detail, [FieldError("to_revision", f"must be one of {known}")])
+    return found
