@@ -120,6 +120,8 @@ class Deployment(SQLModel, table=True):
     """Each {code, message}."""
     retry_of: int | None = None
     superseded_by: int | None = None
+    group: int | None = Field(default=None, index=True)
+    """What was applied together, by one file, has one number."""
 
 
 class Instance(SQLModel, table=True):
@@ -214,3 +216,26 @@ class IdempotencyKey(SQLModel, table=True):
     answer: dict[str, Any] = _json(dict)
     """For a POST that made no deployment: {status, body}."""
     created_at: float = Field(index=True)
+
+
+class Figure(SQLModel, table=True):
+    """What one service's revision answered in `step` seconds from `at` on. Where nothing was asked there is no row.
+
+    Rows of 10 s are kept for an hour, of 60 s for a day (services/figures/keeping.py). The key begins with the time: what is
+    written together lies together, and so does what is forgotten.
+    """
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    step: int = Field(primary_key=True)
+    at: int = Field(primary_key=True)
+    """A multiple of `step`, in seconds since the epoch."""
+    service: str = Field(primary_key=True)
+    revision: int = Field(primary_key=True)
+    """0 for what no instance answered, but the gateway itself."""
+    requests: int
+    status_4xx: int
+    status_5xx: int
+    histogram: list[int] = _json(list)
+    """Requests by the time until the answer began: one number for each bucket of services/gateway/buckets.py, the last for
+    what was slower than all of them."""

@@ -111,10 +111,10 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The migrations with one more, which the test may change."""
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    more = scripts / "versions" / "0002_more.py"
+    more = scripts / "versions" / "0003_more.py"
     more.write_text(
         "from alembic import op\n"
-        "revision, down_revision, branch_labels, depends_on = '0002', '0001', None, None\n"
+        "revision, down_revision, branch_labels, depends_on = '0003', '0002', None, None\n"
         "def upgrade() -> None:\n"
         "    op.execute('CREATE TABLE more (what TEXT)')\n"
     )
@@ -127,7 +127,7 @@ def test_an_existing_database_is_copied_before_it_is_migrated(opened: Path, next
     open_store(opened).close()
     assert schema(opened / DATABASE) == before | {"more"}
     (copied,) = (opened / "backups").iterdir()
-    assert copied.name == "before-0002-from-0001.db"
+    assert copied.name == "before-0003-from-0002.db"
     assert schema(copied) == before
     assert copied.stat().st_mode & 0o777 == 0o600
     open_store(opened).close()
