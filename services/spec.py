@@ -59,7 +59,7 @@ CountOrPercent = Annotated[int | str, BeforeValidator(_count_or_percent)]
 class _Part(BaseModel):
     """Unknown fields are refused: a typo never deploys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Route(_Part):
@@ -183,6 +183,8 @@ class SpecFields(_Part):
     upstream_keepalive: bool = True
     queue_timeout: Duration = 10
     retry_with_idempotency_key: bool = False
+    advertise: Literal["stable", "instances"] = "stable"
+    consumer_cache: Duration = 35
     strategy: Literal["rolling", "recreate"] = "rolling"
     max_surge: CountOrPercent = "100%"
     max_unavailable: CountOrPercent = 0

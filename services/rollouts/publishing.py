@@ -29,6 +29,8 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
         queue_timeout=spec.queue_timeout,
         upstream_keepalive=spec.upstream_keepalive,
         retry_with_idempotency_key=spec.retry_with_idempotency_key,
+        advertise=spec.advertise,
+        consumer_cache=spec.consumer_cache,
         healthcheck=healthcheck_of(revision),
     )
 

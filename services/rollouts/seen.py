@@ -31,6 +31,8 @@ class Seen:
     """The engine brings it back when it ends: what comes with being admitted."""
     in_flight: int = 0
     leaving_at: float | None = None
+    closes_at: float = 0
+    """Until when new requests may still come, though no router sends any (routing.port.Seat)."""
     stopping: bool = False
     cut_at: float | None = None
     died: bool = False
@@ -38,6 +40,11 @@ class Seen:
     failure: tuple[str, str] | None = None
     """It cannot be started: reason and the engine's words."""
     died_because: str = ""
+
+    @property
+    def drains_from(self) -> float:
+        """When `drain_timeout` begins."""
+        return max(self.leaving_at or 0, self.closes_at)
 
     @property
     def dead(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from services.rollouts.scene import Scene
 from services.rollouts.seen import Seen
 from services.rollouts.steps import Failed, Progress
@@ -37,7 +39,7 @@ def _deadline(target: Target, scene: Scene) -> float | None:
     if target.deadline is None or (target.milestone is not None and progress_of(target, scene).milestone > target.milestone):
         return None
     way_out = target.drain_timeout + CUT_PATIENCE + target.stop_grace
-    return max([target.deadline, *((seen.leaving_at or 0) + way_out for seen in scene.leaving)])
+    return max([target.deadline, *(seen.drains_from + way_out for seen in scene.leaving)])
 
 
 def progress_of(target: Target, scene: Scene) -> Progress:
@@ -71,7 +73,7 @@ def next_moment(target: Target, scene: Scene, now: float) -> float | None:
     """The next moment at which time alone changes the plan."""
     moments = [target.create_after, _deadline(target, scene) or now]
     for seen in scene.leaving:
-        moments.append((seen.leaving_at or 0) + target.drain_timeout)
+        moments += [seen.closes_at, seen.drains_from + target.drain_timeout]
         if seen.cut_at is not None:
             moments.append(seen.cut_at + CUT_PATIENCE)
     for seen in scene.staying:
@@ -80,4 +82,4 @@ def next_moment(target: Target, scene: Scene, now: float) -> float | None:
         sick_since = _sick_since(seen)
         if sick_since is not None:
             moments.append(sick_since + target.start_period)
-    return min((moment for moment in moments if moment > now), default=None)
+    return min((moment for moment in moments if now < moment < math.inf), default=None)

@@ -35,6 +35,10 @@ class RoutedService:
     queue_timeout: float = 10
     upstream_keepalive: bool = True
     retry_with_idempotency_key: bool = False
+    advertise: Literal["stable", "instances"] = "stable"
+    """What a registry answers those who look the service up: its one address at the gateway, or its instances."""
+    consumer_cache: float = 35
+    """How long they keep what they looked up, beyond their fetching it."""
     healthcheck: Healthcheck | None = None
     """What most of its instances will be asked: so that a router is ready for them before the first one comes."""
 
@@ -67,6 +71,9 @@ class Seat:
     """Not admitted, nothing in flight on any worker, and no old worker that could still send to it."""
     healthy: bool = True
     """The router's own judgement of an admitted instance."""
+    closes_at: float = 0
+    """Seconds since the epoch until which new requests may still come to one that is withdrawn, by somebody's cache:
+    infinite while that is not known. What it has in its hands is cut `drain_timeout` after that, not before."""
 
 
 class Router(Protocol):

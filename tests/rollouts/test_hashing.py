@@ -71,6 +71,8 @@ def test_what_runs_in_an_instance_changes_it(fields: dict[str, Any]) -> None:
         {"queue_timeout": 5},
         {"upstream_keepalive": False},
         {"retry_with_idempotency_key": True},
+        {"advertise": "instances"},
+        {"consumer_cache": 5},
         {"revision_history_limit": 3},
         {"profiles": {"prod": {"environment": {"A": "1"}}}},
     ],
@@ -86,6 +88,7 @@ def test_every_field_of_the_spec_is_in_one_of_the_two_lists() -> None:
         "replicas", "routes", "strategy", "max_surge", "max_unavailable", "min_ready_seconds", "progress_deadline_seconds",
         "failure_action", "on_conflict", "drain_timeout", "stop_grace_period", "request_timeout", "tunnel_timeout",
         "queue_timeout", "upstream_keepalive", "retry_with_idempotency_key", "revision_history_limit", "profiles",
+        "advertise", "consumer_cache",
     }  # fmt: skip
     from services.rollouts.hashing import RUNS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from services.rollouts.steps import Admit, Create, Cut, Done, Remove, Retire, Start, Stop, Withdraw
@@ -184,6 +185,16 @@ def test_after_drain_timeout_it_is_cut_and_then_stopped() -> None:
     assert asked(target, *news(1), replace(cut, settled=True)) == (Stop("old-1"),)
     long_ago = replace(cut, leaving_at=NOW - 60, cut_at=NOW - CUT_PATIENCE)
     assert asked(target, *news(1), long_ago) == (Stop("old-1"),)
+
+
+def test_drain_timeout_begins_when_nobody_can_send_to_it_any_more() -> None:
+    target, left = to(1, drain_timeout=30), NOW - 90
+    unheard = draining("old-1", leaving_at=left, closes_at=math.inf)
+    assert (asked(target, *news(1), unheard), told(target, *news(1), unheard).wake_at) == ((), None)
+    cached = replace(unheard, closes_at=NOW + 20)
+    assert (asked(target, *news(1), cached), told(target, *news(1), cached).wake_at) == ((), NOW + 20)
+    assert asked(target, *news(1), replace(unheard, closes_at=NOW - 29)) == ()
+    assert asked(target, *news(1), replace(unheard, closes_at=NOW - 30)) == (Cut("old-1"),)
 
 
 def test_a_cut_on_a_way_out_that_was_taken_back_does_not_count_on_the_next() -> None:

@@ -1,0 +1,207 @@
+"""What an application says of itself when it registers, read with suspicion.
+
+The shape is Netflix's InstanceInfo (eureka.md §2.4); the words of refusal are the Java server's own, since people search
+for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+MAX_TEXT, MAX_METADATA, MAX_METADATA_BYTES = 2_000, 100, 16_384
+"""Characters of one value; entries of the metadata, and bytes of it in all."""
+RENEWAL, DURATION = 30, 90
+"""Seconds, where a client says nothing (or nonsense) of its lease."""
+UNREADABLE = '{"error": "cannot parse request body"}'
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+class Status(StrEnum):
+    """Netflix's five; what is none of them counts as UNKNOWN."""
+
+    UP = "UP"
+    DOWN = "DOWN"
+    STARTING = "STARTING"
+    OUT_OF_SERVICE = "OUT_OF_SERVICE"
+    UNKNOWN = "UNKNOWN"
+
+
+class Refused(Exception):
+    """A registration that cannot be taken; the message is what the client is told, with a 400."""
+
+
+@dataclass(frozen=True)
+class Port:
+    number: int
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One instance as it described itself. Durations in seconds, timestamps in milliseconds."""
+
+    id: str
+    app: str
+    host: str
+    ip: str
+    status: Status = Status.UP
+    vip: str | None = None
+    secure_vip: str | None = None
+    port: Port = Port(7001, True)
+    secure_port: Port = Port(7002, False)
+    country: int = 1
+    data_center_class: str = "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"
+    data_center: str = "MyOwn"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    home_page: str | None = None
+    status_page: str | None = None
+    health_check: str | None = None
+    secure_health_check: str | None = None
+    group: str | None = None
+    asg: str | None = None
+    renewal: int = RENEWAL
+    duration: int = DURATION
+    dirty: int | None = None
+    """`lastDirtyTimestamp`: when the client itself changed last."""
+
+
+def read(app: str, document: Any) -> Registration:
+    """A registration for `app` from the decoded body `{"instance": {…}}`. Raises Refused."""
+    said = document.get("instance") if isinstance(document, dict) else None
+    if not isinstance(said, dict) or not isinstance(said.get("app"), str):
+        raise Refused(UNREADABLE)
+    if any(isinstance(value, dict | list) for key, value in said.items() if key not in _STRUCTURED):
+        raise Refused(UNREADABLE)
+    host, ip = _text(said, "hostName"), _text(said, "ipAddr")
+    identity = _text(said, "instanceId") or host
+    if not identity:
+        raise Refused("Missing instanceId")
+    if not host:
+        raise Refused("Missing hostname")
+    if not ip:
+        raise Refused("Missing ip address")
+    name = (_text(said, "app") or "").upper()
+    if not name:
+        raise Refused("Missing appName")
+    if name != app.upper():
+        raise Refused(f"Mismatched appName, expecting {app.upper()} but was {name}")
+    centre_class, centre = _data_center(said.get("dataCenterInfo"))
+    lease = _object(said.get("leaseInfo"))
+    return Registration(
+        id=identity,
+        app=name,
+        host=host,
+        ip=ip,
+        status=status_of(said.get("status")),
+        vip=_text(said, "vipAddress"),
+        secure_vip=_text(said, "secureVipAddress"),
+        port=_port(said.get("port"), Port(7001, True)),
+        secure_port=_port(said.get("securePort"), Port(7002, False)),
+        country=_whole(said.get("countryId")) or 1,
+        data_center_class=centre_class,
+        data_center=centre,
+        metadata=_metadata(said.get("metadata")),
+        home_page=_text(said, "homePageUrl"),
+        status_page=_text(said, "statusPageUrl"),
+        health_check=_text(said, "healthCheckUrl"),
+        secure_health_check=_text(said, "secureHealthCheckUrl"),
+        group=_text(said, "appGroupName"),
+        asg=_text(said, "asgName"),
+        renewal=_seconds(lease.get("renewalIntervalInSecs"), RENEWAL),
+        duration=_seconds(lease.get("durationInSecs"), DURATION),
+        dirty=_whole(said.get("lastDirtyTimestamp")),
+    )
+
+
+def status_of(word: Any) -> Status:
+    """The status that a word names; UNKNOWN for any other, as the Java server takes it."""
+    return Status(word) if isinstance(word, str) and word in Status.__members__ else Status.UNKNOWN
+
+
+def checked(text: str) -> str:
+    """`text`, short enough and without characters that would break the XML list for everybody. Raises Refused."""
+    if len(text) > MAX_TEXT:
+        raise Refused(f"A value is longer than {MAX_TEXT} characters")
+    if _CONTROL.search(text):
+        raise Refused("A value holds a control character")
+    return text
+
+
+def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata within its bounds. Raises Refused."""
+    kept = {checked(key): checked(value) for key, value in metadata.items()}
+    if len(kept) > MAX_METADATA or sum(len(key) + len(value) for key, value in kept.items()) > MAX_METADATA_BYTES:
+        raise Refused(f"Metadata is more than {MAX_METADATA} entries or {MAX_METADATA_BYTES} characters")
+    if "" in kept:
+        raise Refused("A key of the metadata is empty")
+    return kept
+
+
+_STRUCTURED = ("port", "securePort", "dataCenterInfo", "leaseInfo", "metadata")
+
+
+def _text(said: Mapping[str, Any], key: str) -> str | None:
+    value = said.get(key)
+    if value is None or value == "":
+        return None
+    return checked(value if isinstance(value, str) else str(value))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Refused(UNREADABLE)
+    return value
+
+
+def _data_center(value: Any) -> tuple[str, str]:
+    if value is None:
+        raise Refused("Missing dataCenterInfo")
+    kind = _text(_object(value), "@class")
+    if kind is None:
+        raise Refused(UNREADABLE)
+    name = _text(value, "name")
+    if name is None:
+        raise Refused("Missing dataCenterInfo Name")
+    return kind, name
+
+
+def _port(value: Any, default: Port) -> Port:
+    if value is None:
+        return default
+    if not isinstance(value, dict):
+        value = {"$": value}
+    number = _whole(value.get("$"))
+    if number is None or not 0 <= number <= 65_535:
+        raise Refused(UNREADABLE)
+    return Port(number, str(value.get("@enabled", "true")).lower() == "true")
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    entries = {key: item for key, item in _object(value).items() if not key.startswith("@")}
+    if any(isinstance(item, dict | list) for item in entries.values()):
+        raise Refused(UNREADABLE)
+    return checked_metadata({key: "" if item is None else _written(item) for key, item in entries.items()})
+
+
+def _written(item: Any) -> str:
+    return str(item).lower() if isinstance(item, bool) else str(item)
+
+
+def _whole(value: Any) -> int | None:
+    if value is None or isinstance(value, bool):
+        return None
+    text = str(value)
+    if len(text) > 20 or not re.fullmatch(r"-?[0-9]+", text):
+        raise Refused(UNREADABLE)
+    return int(text)
+
+
+def _seconds(value: Any, default: int) -> int:
+    seconds = _whole(value) or 0
+    return min(seconds, 86_400) if seconds > 0 else default
