@@ -27,16 +27,16 @@ BRIDGE = "bridge_address"
 async def stand(sluice: Sluice) -> None:
     """Make the ground, then run the loop on it; again, with growing pauses, when engine or gateway do not answer."""
     live = sluice.live
-    live.not_ready["loop"] = "is starting"
     sluice.bridge = await sluice.store.read(_bridge)
     pause = FIRST_PAUSE
     while True:
+        live.not_ready["loop"] = "is starting"
         try:
             footing = await sluice.ground.prepare()
             facts = await sluice.engine.ping()
             sluice.bridge, sluice.node = footing.bridge_address, facts.get("node")
             await sluice.store.write(lambda session, at=footing.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
-            for part in ("engine", "gateway", "loop"):
+            for part in ("engine", "gateway"):
                 live.not_ready.pop(part, None)
             pause = FIRST_PAUSE
             sluice.stands.set()

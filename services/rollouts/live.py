@@ -20,4 +20,4 @@ class Live:
     strangers: list[str] = field(default_factory=list)
     """Instances whose containers carry our labels and that the store does not know (a restored backup): left alone."""
     not_ready: dict[str, str] = field(default_factory=dict)
-    """Part (engine, gateway, store) → why it does not answer; empty is ready."""
+    """Part (engine, gateway, loop, ground) → why it does not answer, or has yet to begin; empty is ready."""

@@ -41,6 +41,21 @@ def test_until_the_ground_stands_sluice_is_not_ready_and_says_why(tmp_path: Path
         assert house.client.get("/services/web").json()["internal_url"].startswith("http://10.99.0.1:")
 
 
+def test_sluice_is_ready_only_when_the_loop_has_seen_what_runs_and_the_gateway_knows_it(tmp_path: Path) -> None:
+    house, held = build(tmp_path), [True]
+
+    async def hold(call: str, _: str) -> None:
+        while call == "restore" and held:  # noqa: ASYNC110 - a test in another thread says when
+            await anyio.sleep(0.01)
+
+    house.gateway.before = hold
+    with living(house):
+        eventually(lambda: ("restore", "") in house.gateway.calls, "it is restoring")
+        assert house.client.get("/readyz").json()["loop"] == {"ok": False, "error": "is starting"}
+        held.clear()
+        eventually(lambda: house.client.get("/readyz").status_code == 200, "it is ready")
+
+
 def test_a_ground_that_keeps_crashing_ends_the_process_with_its_own_code(tmp_path: Path) -> None:
     house = build(tmp_path)
     house.ground.refuses = RuntimeError("a bug")

@@ -14,15 +14,16 @@ from services.rollouts.live import Live
 from services.rollouts.views import Frame, deployment_views, instance_views, service_views
 from services.store.db import Store
 from services.store.tables import Deployment, Instance, Revision, Service
-from tests.app.house import House, build, living
+from tests.app.house import House, build, eventually, living
 
 SERVICES = 200
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """With 200 services of three instances, which the loop knows nothing of."""
+    """With 200 services of three instances, which the loop knows nothing of: it begins before they are there."""
     with living(build(tmp_path_factory.mktemp("data"))) as made:
+        eventually(lambda: made.client.get("/readyz").status_code == 200, "the loop has begun")
         with made.sluice.store.writing() as session:
             for number in range(SERVICES):
                 session.add(
