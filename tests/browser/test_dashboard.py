@@ -216,5 +216,5 @@ def test_pages_fit_the_screen(
         page.goto(address + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (ground == "rgb(14, 20, 26)") is (scheme == "dark")
+    assert (ground == "rgb(13, 19, 25)") is (scheme == "dark")
     context.close()
