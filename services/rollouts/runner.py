@@ -87,7 +87,7 @@ class Runner:
             await self.close()
 
     async def begin(self, subnet: str, link_address: str) -> None:
-        """Make the routers equal to what runs, then take up every service where it stands; from then on the loop is ready."""
+        """Make the routers equal to what runs, then take up every service where it stands. From then on it is ready."""
         number = await self._store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
         self._ledger = ledger = Ledger(self._clock, int(number.value) if number else 1)
