@@ -20,7 +20,7 @@ DEPTH = 32
 class Body(BaseModel):
     """Unknown fields are refused: a typo never deploys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 async def read_bytes(request: Request) -> bytes:

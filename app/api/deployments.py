@@ -51,7 +51,7 @@ class Empty(Body):
     "",
     status_code=202,
     responses=makes(
-        DEPLOYMENT, "invalid_spec", "idempotency_key_reused", "revision_conflict", "deployment_in_progress",
+        DEPLOYMENT, "invalid_spec", "redacted_value", "idempotency_key_reused", "revision_conflict", "deployment_in_progress",
         "engine_unavailable",
     ),
     openapi_extra=documented(

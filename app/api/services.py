@@ -42,7 +42,7 @@ class Restart(Body):
 @router.get("", responses=shows(200, shapes.Services, page_of(SERVICE), *ALWAYS))
 async def services(
     request: Request,
-    reader: Reader,
+    _reader: Reader,
     removed: Annotated[bool, Query(description="those that were removed as well")] = False,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -61,25 +61,21 @@ async def services(
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
-        return {"items": service_views(session, rows[:limit], frame, secrets=reader.may("write")), "next": more}
+        return {"items": service_views(session, rows[:limit], frame), "next": more}
 
     return JSONResponse(await sluice.store.read(page))
 
 
 @router.get("/{name}", responses=shows(200, shapes.Service, SERVICE, *ALWAYS, "unknown_service"))
-async def service(request: Request, reader: Reader, name: Name) -> Response:
-    """Also one that was removed. Values that look secret are shown to those who may set them."""
+async def service(request: Request, _reader: Reader, name: Name) -> Response:
+    """Also one that was removed. Values that look secret are `***`."""
     sluice = sluice_of(request)
     frame = sluice.frame
-    return JSONResponse(
-        await sluice.store.read(
-            lambda session: service_view(session, _find(session, name), frame, secrets=reader.may("write"))
-        )
-    )
+    return JSONResponse(await sluice.store.read(lambda session: service_view(session, _find(session, name), frame)))
 
 
 @router.get("/{name}/revisions", responses=shows(200, shapes.Revisions, page_of(REVISION), *ALWAYS, "unknown_service"))
-async def revisions(request: Request, reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
+async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Newest first."""
     sluice = sluice_of(request)
     after = place(cursor, int)
@@ -91,8 +87,7 @@ async def revisions(request: Request, reader: Reader, name: Name, limit: Limit =
         present = _find(session, name).revision
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].number) if len(rows) > limit else None
-        secrets = reader.may("write")
-        return {"items": [revision_view(row, present=present, secrets=secrets) for row in rows[:limit]], "next": more}
+        return {"items": [revision_view(row, present=present) for row in rows[:limit]], "next": more}
 
     return JSONResponse(await sluice.store.read(page))
 
@@ -101,13 +96,13 @@ async def revisions(request: Request, reader: Reader, name: Name, limit: Limit =
     "/{name}/revisions/{n}",
     responses=shows(200, shapes.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
 )
-async def revision(request: Request, reader: Reader, name: Name, n: Annotated[int, Path(ge=1, le=2**53)]) -> Response:
+async def revision(request: Request, _reader: Reader, name: Name, n: Annotated[int, Path(ge=1, le=2**53)]) -> Response:
     def look(session: Session) -> dict[str, object]:
         present = _find(session, name).revision
         row = session.get(Revision, (name, n))
         if row is None:
             raise Problem("revision_not_found", f"{name} has no revision {n}")
-        return revision_view(row, present=present, secrets=reader.may("write"))
+        return revision_view(row, present=present)
 
     return JSONResponse(await sluice_of(request).store.read(look))
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
 from services.rollouts.merging import Layers, lay
-from services.rollouts.refusal import FieldError
+from services.rollouts.redaction import HIDDEN, placeholders
+from services.rollouts.refusal import FieldError, Refusal
 from services.rollouts.spec_errors import field_errors, invalid
 from services.spec import Route, ServiceSpec, SpecFields
 from services.store.tables import Deployment, Revision, Service
@@ -47,8 +48,9 @@ def present_revision(session: Session, service: Service | None) -> Revision | No
 
 
 def check(session: Session, policy: Policy, present: Revision | None, deployment: Deployment) -> Wish:
-    """Merge a deployment's body over the present spec and check the whole. Refusal 422 `invalid_spec`."""
+    """Merge a deployment's body over the present spec and check the whole. Refusal 422 `invalid_spec`, `redacted_value`."""
     name = deployment.service
+    _refuse_placeholders(deployment.body)
     replicas_errors = _check_replicas(deployment.body)
     if replicas_errors:
         raise invalid(replicas_errors)
@@ -75,6 +77,14 @@ def check(session: Session, policy: Policy, present: Revision | None, deployment
     if errors:
         raise invalid(errors)
     return Wish(layers, spec, replicas, effective)
+
+
+def _refuse_placeholders(body: dict[str, Any]) -> None:
+    """What Sluice showed in place of a secret must not become the secret."""
+    why = f'is "{HIDDEN}", which Sluice shows in place of a secret: leave it out to keep the value, or give the value itself'
+    errors = [FieldError(field, why) for field in placeholders(body)]
+    if errors:
+        raise Refusal(422, "redacted_value", f"{errors[0].field}: {why}", errors)
 
 
 def _check_replicas(body: dict[str, Any]) -> list[FieldError]:

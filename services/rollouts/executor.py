@@ -12,6 +12,7 @@ from services.probes import Prober
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.ledger import Ledger
 from services.rollouts.publishing import member
+from services.rollouts.redaction import masked
 from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.world import healthcheck_of, spec_of
 from services.routing.port import Router
@@ -136,7 +137,7 @@ class Executor:
     async def _remove(self, order: Order) -> None:
         row = order.row
         # what it said at last is worth keeping when it failed, and is gone with its container
-        tail = await self._log_tail(row.id) if row.failure_reason and row.log_tail is None else row.log_tail
+        tail = await self._log_tail(order) if row.failure_reason and row.log_tail is None else row.log_tail
         for router in self._routers:
             if row.port is not None:
                 await router.forget(row.service, row.id)
@@ -149,14 +150,14 @@ class Executor:
             changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
         await self._told(order, "stopped", f"{row.id} is removed", changes)
 
-    async def _log_tail(self, instance: str) -> str | None:
+    async def _log_tail(self, order: Order) -> str | None:
         try:
-            text = await self._engine.logs(instance, tail=LOG_TAIL_LINES)
+            text = await self._engine.logs(order.row.id, tail=LOG_TAIL_LINES)
         except EngineError as error:
             if error.transient:
                 raise
             return None
-        return text.encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        return masked(text, order.revision.effective).encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _told(
         self, order: Order, status: str, text: str, changes: dict[str, object], *, warning: str | None = None

@@ -1,36 +1,70 @@
-"""Secrets taken out of what is shown to those who may only read."""
+"""Secrets kept out of what is shown: a spec's values whose names look secret, the passwords in its URLs, and both of them
+in what an instance writes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 HIDDEN = "***"
+SHORTEST = 8
+"""Characters of a value that is looked for in logs: shorter ones are words as well. GitLab masks from this length on."""
+_NAMED = frozenset({"environment", "labels", "headers", "options", "args"})
+"""The parts of a spec that map names which people chose to values."""
 _SECRET_NAME = re.compile(
-    r"passw|secret|token|credential|auth|cookie|api_?key|private_?key|access_?key|(^|_)(key|pwd|pass)$", re.I
+    r"passw|passphrase|secret|token|credential|auth(?!or(?!i[sz]))|cookie|salt|api[_.-]?key|private[_.-]?key|access[_.-]?key"
+    r"|connection[_.-]?string|(^|[_.-])(key|pwd|pass)$",
+    re.I,
 )
-_IN_URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s:@]*:)[^/\s@]+@", re.I)
+_IN_URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s:@]*:)([^/\s@]+)@", re.I)
 
 
-def redacted(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec without the values of `environment` and of a health check's `headers` whose names say that they are secret,
-    and without the passwords in URLs; its profiles likewise."""
-    shown = dict(spec)
-    if isinstance(shown.get("environment"), dict):
-        shown["environment"] = {name: _hide(name, value) for name, value in shown["environment"].items()}
-    check = shown.get("healthcheck")
-    if isinstance(check, dict) and isinstance(check.get("headers"), dict):
-        shown["healthcheck"] = {**check, "headers": {name: _hide(name, value) for name, value in check["headers"].items()}}
-    if isinstance(shown.get("profiles"), dict):
-        layers = shown["profiles"].items()
-        shown["profiles"] = {name: redacted(layer) if isinstance(layer, dict) else layer for name, layer in layers}
-    return shown
+def redacted(part: Any, *, named: bool = False) -> Any:
+    """A spec, or a part of one, with HIDDEN in place of every secret. `named`: `part` maps names that people chose."""
+    if isinstance(part, Mapping):
+        return {
+            name: HIDDEN if named and _is_secret(name, value) else redacted(value, named=name in _NAMED)
+            for name, value in part.items()
+        }
+    if isinstance(part, list):
+        return [redacted(value) for value in part]
+    return _IN_URL.sub(rf"\1{HIDDEN}@", part) if isinstance(part, str) else part
 
 
-def _hide(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if _SECRET_NAME.search(name):
-        return HIDDEN
-    return _IN_URL.sub(rf"\1{HIDDEN}@", value) if isinstance(value, str) else value
+def placeholders(spec: Mapping[str, Any]) -> Iterator[str]:
+    """The dotted names of the fields that hold what `redacted` leaves: no values that anybody can have meant."""
+    for name, value, secret in _values(spec):
+        if (secret and value == HIDDEN) or any(password == HIDDEN for _, password in _IN_URL.findall(value)):
+            yield name
+
+
+def masked(text: str, spec: Mapping[str, Any]) -> str:
+    """What an instance of `spec` wrote, without the spec's secrets of SHORTEST characters and more."""
+    for secret in sorted(_secrets(spec), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _secrets(spec: Mapping[str, Any]) -> set[str]:
+    found = set()
+    for _, value, secret in _values(spec):
+        found |= {value} if secret else {password for _, password in _IN_URL.findall(value)}
+    return {secret for secret in found if len(secret) >= SHORTEST}
+
+
+def _values(part: Any, field: str = "", named: bool = False) -> Iterator[tuple[str, str, bool]]:
+    """Every text and number of a spec: its dotted name, the text, and whether its name looks secret."""
+    if isinstance(part, Mapping | list):
+        for name, value in part.items() if isinstance(part, Mapping) else enumerate(part):
+            inner = f"{field}.{name}" if field else str(name)
+            if named and _is_secret(str(name), value):
+                yield inner, str(value), True
+            else:
+                yield from _values(value, inner, name in _NAMED)
+    elif isinstance(part, str):
+        yield field, part, False
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    return value is not None and not isinstance(value, Mapping | list) and _SECRET_NAME.search(name) is not None

@@ -49,12 +49,11 @@ def instance_views(session: Session, rows: Sequence[Instance], frame: Frame) -> 
     return [_instance(row, present.get(row.service), frame, tail=False) for row in rows]
 
 
-def service_view(session: Session, row: Service, frame: Frame, *, secrets: bool = False) -> dict[str, Any]:
-    return service_views(session, [row], frame, secrets=secrets)[0]
+def service_view(session: Session, row: Service, frame: Frame) -> dict[str, Any]:
+    return service_views(session, [row], frame)[0]
 
 
-def service_views(session: Session, rows: Sequence[Service], frame: Frame, *, secrets: bool = False) -> list[dict[str, Any]]:
-    """`secrets`: show the values of the environment that look secret."""
+def service_views(session: Session, rows: Sequence[Service], frame: Frame) -> list[dict[str, Any]]:
     names = [row.name for row in rows]
     present = _present(session, names)
     serving: dict[str, int] = dict(
@@ -66,14 +65,11 @@ def service_views(session: Session, rows: Sequence[Service], frame: Frame, *, se
     )
     newest = select(func.max(Deployment.id)).where(col(Deployment.service).in_(names)).group_by(Deployment.service)
     last = {row.service: row for row in session.exec(select(Deployment).where(col(Deployment.id).in_(newest)))}
-    return [
-        _service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), frame, secrets) for row in rows
-    ]
+    return [_service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), frame) for row in rows]
 
 
-def revision_view(row: Revision, *, present: int | None, secrets: bool = False) -> dict[str, Any]:
+def revision_view(row: Revision, *, present: int | None) -> dict[str, Any]:
     """`present`: the service's present revision."""
-    show = (lambda spec: spec) if secrets else redacted
     return {
         "service": row.service,
         "number": row.number,
@@ -84,10 +80,10 @@ def revision_view(row: Revision, *, present: int | None, secrets: bool = False) 
         "port": row.port,
         "profile": row.profile,
         "hash": row.hash,
-        "spec": show(row.spec),
-        "overrides": show(row.overrides),
-        "effective": show(row.effective),
-        "healthcheck": show({"healthcheck": row.healthcheck})["healthcheck"],
+        "spec": redacted(row.spec),
+        "overrides": redacted(row.overrides),
+        "effective": redacted(row.effective),
+        "healthcheck": redacted({"healthcheck": row.healthcheck})["healthcheck"],
         "deployment": row.deployment,
         "created_at": rfc3339(row.created_at),
     }
@@ -204,9 +200,7 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
     }
 
 
-def _service(
-    row: Service, revision: Revision | None, serving: int, last: Deployment | None, frame: Frame, secrets: bool
-) -> dict[str, Any]:
+def _service(row: Service, revision: Revision | None, serving: int, last: Deployment | None, frame: Frame) -> dict[str, Any]:
     spec = revision.spec if revision is not None else {}
     routed = revision is not None and revision.port is not None and not row.removed
     return {
@@ -221,7 +215,7 @@ def _service(
         "serving": serving,
         "deployment": _last(last) if last is not None else None,
         "warnings": [*frame.live.warnings.get(row.name, []), *_standing(revision)],
-        "spec": spec if secrets else redacted(spec),
+        "spec": redacted(spec),
         "created_at": rfc3339(row.created_at),
     }
 

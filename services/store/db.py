@@ -72,7 +72,8 @@ class Store:
 
 
 def _engine(path: Path, begin: str, *, pool_size: int) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", pool_size=pool_size, max_overflow=0, pool_timeout=30)
+    # hide_parameters: an error's text would hold what was to be written, secrets and all
+    engine = create_engine(f"sqlite:///{path}", pool_size=pool_size, max_overflow=0, pool_timeout=30, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:

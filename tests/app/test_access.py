@@ -7,7 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
 
+from services.store.tables import Token
 from services.tokens import SCOPES, includes, new_token, well_formed
 from tests.app.house import House, build, living
 
@@ -80,17 +83,47 @@ def test_a_bound_token_changes_its_services_alone(house: House) -> None:
     assert house.client.get("/services/api", headers=bound).status_code == 200
 
 
-def test_secrets_are_shown_to_those_who_may_set_them(house: House) -> None:
-    house.deploy(
-        environment={"DB_PASSWORD": "hunter2", "LEVEL": "info", "DATABASE_URL": "postgres://app:hunter3@db/x"},
-        profiles={"prod": {"environment": {"API_KEY": "hunter4"}}},
-    )
-    for path in ("/services", "/services/web", "/services/web/revisions", "/services/web/revisions/1"):
-        reader = house.client.get(path, headers=house.as_scope("read")).text
-        assert not re.search("hunter[234]", reader), path
-        assert "info" in reader
-        assert "postgres://app:***@db/x" in reader
-        assert "hunter2" in house.client.get(path, headers=house.as_scope("write")).text
+SECRETS = {
+    "environment": {"DB_PASSWORD": "hunter2", "LEVEL": "info", "DATABASE_URL": "postgres://app:hunter3@db/x"},
+    "profiles": {"prod": {"environment": {"API_KEY": "hunter4"}}},
+}
+
+
+def test_secrets_are_shown_to_nobody(house: House) -> None:
+    house.deploy(**SECRETS)
+    house.deploy(environment={"DB_PASSWORD": "hunter5"}, profile="prod")
+    house.client.post("/deployments", json={"service": "web", "image": "web:2", "environment": {"TOKEN": ["hunter6"]}})
+    for path in (
+        "/services", "/services/web", "/services/web/revisions", "/services/web/revisions/1", "/services/web/revisions/2",
+        "/deployments", "/deployments/1", "/deployments/2", "/events", "/audit", "/instances", "/metrics",
+        "/ui/services/web",
+    ):  # fmt: skip
+        answer = house.client.get(path)
+        assert answer.status_code == 200, path
+        assert not re.search("hunter[23456]", answer.text), path
+    shown = house.client.get("/services/web").json()["spec"]["environment"]
+    assert shown == {"DB_PASSWORD": "***", "LEVEL": "info", "DATABASE_URL": "postgres://app:***@db/x"}
+
+
+def test_a_spec_that_was_read_is_not_taken_back_with_its_secrets_hidden(house: House) -> None:
+    house.deploy(**SECRETS)
+    spec = house.client.get("/services/web").json()["spec"]
+    for mode in ("merge", "replace"):
+        answer = house.client.post("/deployments", json={"service": "web", "mode": mode, **spec})
+        assert (answer.status_code, answer.json()["code"]) == (422, "redacted_value")
+        fields = [wrong["field"] for wrong in answer.json()["errors"]]
+        assert fields == ["environment.DB_PASSWORD", "environment.DATABASE_URL", "profiles.prod.environment.API_KEY"]
+    assert house.count("/deployments") == 1
+
+
+def test_an_error_of_the_store_does_not_tell_what_was_to_be_written(house: House) -> None:
+    def twice(session: Session) -> None:
+        session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
+        session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
+
+    with pytest.raises(IntegrityError) as error, house.sluice.store.writing() as session:
+        twice(session)
+    assert "hunter2" not in str(error.value)
 
 
 def test_a_token_is_shown_once_and_only_its_hmac_is_kept(house: House) -> None:
