@@ -11,7 +11,6 @@ from fastapi import FastAPI, Response
 
 from app import problems
 from app.api import api, openapi
-from app.api.bodies import MAX_BODY
 from app.auth import Authentication
 from app.background import housekeep, keep, stand, supervise
 from app.pages import pages, render
@@ -72,7 +71,7 @@ def create_app(
         finally:
             opened.close()
 
-    app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False, max_body_size=2 * MAX_BODY)
+    app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False)
     app.include_router(api)
     app.include_router(pages)
     app.add_middleware(Authentication)

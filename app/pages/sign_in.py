@@ -15,6 +15,8 @@ from app.sluice import Sluice
 
 router = APIRouter()
 Text = Annotated[str, Form(max_length=1000)]
+MAX_FORM = 64 * 1024
+"""Bytes: nobody who posts here is known yet."""
 
 
 @router.get(SIGN_IN)
@@ -23,7 +25,7 @@ def sign_in_page(code: str = "", next: str = HOME) -> HTMLResponse:
     return _page(code=code[:200], after=within(next))
 
 
-@router.post(SIGN_IN)
+@router.post(SIGN_IN, max_body_size=MAX_FORM)
 async def sign_in(request: Request, code: Text = "", token: Text = "", next: Text = HOME) -> Response:
     """A session for the link's or the token's owner, kept in a cookie that no script can read."""
     sluice: Sluice = request.app.state.sluice

@@ -145,6 +145,7 @@ def nested(depth: int) -> bytes:
         (b'{"service": "' + b"a" * 1_000_000 + b'"}', 422, "service"),
         (b'{"' + b"a" * 1_000_000 + b'": 1, "service": "web"}', 422, None),
         (b'{"service": "web", "image": "' + b"a" * 2_000_000 + b'"}', 413, None),
+        (b'{"service": "web", "image": "' + b"a" * 5_000_000 + b'"}', 413, None),
     ],
 )
 def test_bad_bodies_are_refused_by_field_and_start_nothing(

@@ -251,6 +251,15 @@ def test_ready_names_what_does_not_answer(served: Served) -> None:
         assert client.get("/readyz").json()["store_behind_engine"] == ["web-r9-1"]
 
 
+@pytest.mark.parametrize("chunked", [False, True], ids=["announced", "in chunks"])
+def test_a_body_that_is_too_large_is_a_problem_however_it_comes(served: Served, chunked: bool) -> None:
+    whole = b"x" * 5_000_000
+    with served.client as client:
+        answer = client.post("/deployments", content=iter([whole]) if chunked else whole)
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    assert answer.json()["code"] == "too_large"
+
+
 def test_metrics_count_by_route_status_and_state(served: Served) -> None:
     deploy(served, replicas=2)
     with served.client as client:

@@ -47,6 +47,10 @@ def test_a_token_signs_in(house: House, stranger: TestClient) -> None:
     assert stranger.get("/ui/").status_code == 200
 
 
+def test_a_stranger_cannot_make_it_read_a_large_form(stranger: TestClient) -> None:
+    assert stranger.post("/ui/sign-in", data={"token": "x" * 100_000}).status_code == 413
+
+
 def test_another_site_cannot_sign_a_browser_in(house: House, stranger: TestClient) -> None:
     answer = stranger.post("/ui/sign-in", data={"code": house.link()}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
