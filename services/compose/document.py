@@ -1,0 +1,149 @@
+"""A Compose file as a tree in which every value knows its place: bounded, with variables filled in, nothing read twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import yaml
+
+from services.compose.interpolation import fill
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 32
+MAX_NODES = 50_000
+"""Aliases included: a few lines of them can stand for billions of values."""
+MAX_TEXT = 4 * 1024 * 1024
+"""Characters of all values, once variables are filled in."""
+
+Scalar = str | int | float | bool | None
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
+_WORDS: Mapping[str, Scalar] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is to be said of a place in the file. `field`: "services.web.cap_add"; `line` counts from 1."""
+
+    field: str
+    line: int
+    message: str
+
+
+class NotCompose(Exception):
+    """It cannot be read; `findings` say where and why."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        super().__init__("; ".join(f"{each.field}: line {each.line}: {each.message}" for each in findings))
+        self.findings = findings
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value: a scalar with its `text` as written, a list, or a mapping whose values stand at their keys' lines."""
+
+    path: str
+    line: int
+    value: Scalar | list[Node] | dict[str, Node]
+    text: str = ""
+    trouble: str | None = None
+    """Why its variables could not be filled in: said only when the value is wanted."""
+
+
+def parse(text: str, variables: Mapping[str, str]) -> Node:
+    """The file's tree. Scalars are read as YAML 1.2 has it (`no` and `22:22` are text). Raises NotCompose."""
+    if len(text.encode(errors="replace")) > MAX_BYTES:
+        raise NotCompose([Finding("body", 1, f"is larger than {MAX_BYTES} bytes")])
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except RecursionError:
+        raise NotCompose([Finding("body", 1, f"is nested more than {MAX_DEPTH} levels deep")]) from None
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = mark.line + 1 if mark is not None else 1
+        raise NotCompose([Finding("body", line, f"is not YAML: {problem or error}"[:300])]) from None
+    if not isinstance(root, yaml.MappingNode):
+        raise NotCompose([Finding("body", 1, "must be a mapping with services: in it")])
+    return _Builder(variables).build(root, "", 1, MAX_DEPTH)
+
+
+@dataclass
+class _Builder:
+    variables: Mapping[str, str]
+    nodes: int = 0
+    characters: int = 0
+    open: set[int] = field(default_factory=set)
+
+    def build(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise NotCompose([Finding(path or "body", line, f"has more than {MAX_NODES} values, aliases counted")])
+        if depth == 0 or id(node) in self.open:
+            why = f"is nested more than {MAX_DEPTH} levels deep" if depth == 0 else "contains itself"
+            raise NotCompose([Finding(path or "body", line, why)])
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path, line)
+        self.open.add(id(node))
+        made: Node
+        if isinstance(node, yaml.MappingNode):
+            made = Node(path, line, self._mapping(node, path, line, depth))
+        else:
+            items = enumerate(node.value)
+            made = Node(
+                path, line, [self.build(item, f"{path}.{n}", item.start_mark.line + 1, depth - 1) for n, item in items]
+            )
+        self.open.discard(id(node))
+        return made
+
+    def _mapping(self, node: yaml.MappingNode, path: str, line: int, depth: int) -> dict[str, Node]:
+        """Merges (`<<`) lie under what is written beside them, the first of several on top."""
+        own: dict[str, Node] = {}
+        merged: dict[str, Node] = {}
+        for key, value in node.value:
+            place = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise NotCompose([Finding(path or "body", place, "has a key that is no text")])
+            if key.tag == _MERGE_TAG:
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(source, yaml.MappingNode):
+                        raise NotCompose([Finding(f"{path}.<<".lstrip("."), place, "must be a mapping, or a list of them")])
+                    merged = {**self._merged(source, path, place, depth), **merged}
+                continue
+            name = f"{path}.{key.value}".lstrip(".")[:300]
+            if key.value in own:
+                raise NotCompose([Finding(name, place, "is there twice")])
+            own[key.value] = self.build(value, name, place, depth - 1)
+        return {**merged, **own}
+
+    def _merged(self, source: yaml.MappingNode, path: str, line: int, depth: int) -> dict[str, Node]:
+        value = self.build(source, path, line, depth - 1).value
+        return value if isinstance(value, dict) else {}
+
+    def _scalar(self, node: yaml.ScalarNode, path: str, line: int) -> Node:
+        text, trouble = node.value, None
+        if "$" in text:
+            text, trouble = fill(text, self.variables)
+        self.characters += len(text)
+        if self.characters > MAX_TEXT:
+            raise NotCompose([Finding(path, line, f"makes the file longer than {MAX_TEXT} characters")])
+        if not node.tag.startswith("tag:yaml.org,2002:"):
+            trouble = f"the tag {node.tag[:60]} is not supported"
+        plain = not node.style and node.tag != _TEXT_TAG and "$" not in node.value
+        return Node(path, line, _resolved(text) if plain else text, text, trouble)
+
+
+def _resolved(text: str) -> Scalar:
+    """YAML 1.2's core schema, as Compose reads it."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text

@@ -1,0 +1,77 @@
+"""`$NAME` and `${NAME…}` in a value, by Compose's rules; but what is not set and has no default is a fault, not empty."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+MAX_NESTED = 8
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_START = re.compile(rf"\$(?:(?P<escaped>\$)|(?P<bare>{_NAME})|\{{(?P<braced>{_NAME})(?P<how>:?[-?+])?)")
+
+
+class _Wrong(Exception):
+    pass
+
+
+def fill(text: str, variables: Mapping[str, str]) -> tuple[str, str | None]:
+    """The text with its variables filled in, and what is wrong with it, if something is."""
+    try:
+        filled, _ = _fill(text, 0, variables, 0)
+    except _Wrong as wrong:
+        return text, str(wrong)
+    return filled, None
+
+
+def names(text: str) -> set[str]:
+    """The variables that a text speaks of, those of defaults included."""
+    return {match["bare"] or match["braced"] for match in _START.finditer(text) if not match["escaped"]}
+
+
+def _fill(text: str, at: int, variables: Mapping[str, str], depth: int) -> tuple[str, int]:
+    """From `at` to the end, or to the brace that closes the default that is being read; and where that was."""
+    if depth > MAX_NESTED:
+        raise _Wrong(f"variables are nested more than {MAX_NESTED} deep")
+    parts: list[str] = []
+    while at < len(text) and not (depth and text[at] == "}"):
+        if text[at] != "$":
+            stops = (text.find("$", at), text.find("}", at) if depth else -1)
+            end = min((stop for stop in stops if stop >= 0), default=len(text))
+            parts.append(text[at:end])
+            at = end
+            continue
+        match = _START.match(text, at)
+        if match is None:
+            raise _Wrong(f'has a "$" that begins no variable at {text[at : at + 20]!r}: write "$$" for the character itself')
+        at = match.end()
+        if match["escaped"]:
+            parts.append("$")
+            continue
+        word = ""
+        if match["how"]:
+            word, at = _fill(text, at, variables, depth + 1)
+        if match["braced"]:
+            if text[at : at + 1] != "}":
+                raise _Wrong(
+                    f'has a "${{{match["braced"]}" that is not closed, or goes on in a way that Compose does not know'
+                )
+            at += 1
+        parts.append(_value(match["bare"] or match["braced"], match["how"] or "", word, variables.get))
+    return "".join(parts), at
+
+
+def _value(name: str, how: str, word: str, get: Callable[[str], str | None]) -> str:
+    """`how`: the sign between name and word; a colon before it counts an empty value as none."""
+    value = get(name)
+    if how.startswith(":") and value == "":
+        value = None
+    match how[-1:], value:
+        case "-", None:
+            return word
+        case "+", _:
+            return word if value is not None else ""
+        case "?", None:
+            raise _Wrong(f"the variable {name} is needed: {word or 'it is not set'}")
+        case _, None:
+            raise _Wrong(f"the variable {name} is not set: set it, or write ${{{name}:-}} where it may be empty")
+    return value or ""

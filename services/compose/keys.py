@@ -1,0 +1,158 @@
+"""Every key that the Compose specification knows, and what becomes of it: taken, implied by how Sluice works, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Key:
+    """`why`: what is said of one that is implied (a warning, unless it is empty) or refused."""
+
+    standing: Literal["taken", "implied", "refused"]
+    why: str = ""
+
+
+TAKEN = Key("taken")
+SILENT = Key("implied")
+
+
+def implied(why: str) -> Key:
+    return Key("implied", why)
+
+
+def refused(why: str) -> Key:
+    return Key("refused", why)
+
+
+_NO_FIELD = refused("is not supported: Sluice sets no such thing on a container")
+_NO_WEIGHT = refused("is not supported: of limits Sluice knows cpus, memory and pids")
+_OWN_NETWORK = refused("is not supported: an instance gets its address, and its names, from Sluice")
+_ONE_HOST = implied("has no meaning on one host")
+_OUT = refused("is not followed: write it out, such as with `docker compose config`")
+
+TOP: Mapping[str, Key] = {
+    "services": TAKEN, "volumes": TAKEN, "networks": TAKEN, "name": TAKEN,
+    "version": SILENT, "configs": SILENT, "secrets": SILENT,
+    "include": _OUT, "models": refused("is not supported"),
+}  # fmt: skip
+SERVICE: Mapping[str, Key] = {
+    **dict.fromkeys(
+        (
+            "image", "command", "entrypoint", "environment", "env_file", "expose", "ports", "healthcheck", "depends_on",
+            "deploy", "labels", "links", "logging", "networks", "profiles", "restart", "scale", "stop_grace_period",
+            "stop_signal", "tmpfs", "user", "volumes", "working_dir", "cpus", "mem_limit", "pids_limit", "build",
+            "x-sluice",
+        ),
+        TAKEN,
+    ),
+    "container_name": implied("is not used: Sluice names containers after service, revision and number"),
+    "hostname": implied("is not used: an instance's host name is its id"),
+    "attach": SILENT, "develop": SILENT,
+    "annotations": implied("is not set on containers"),
+    "platform": implied("is not used: the engine's own platform is pulled"),
+    "pull_policy": implied("is not used: each deployment pulls, and takes what is there when it cannot"),
+    "stdin_open": implied("is not used: no terminal is attached"),
+    "tty": implied("is not used: no terminal is attached"),
+    "mem_reservation": implied("is not used: nothing is reserved"),
+    "network_mode": _OWN_NETWORK, "mac_address": _OWN_NETWORK, "extra_hosts": _OWN_NETWORK, "dns": _OWN_NETWORK,
+    "dns_opt": _OWN_NETWORK, "dns_search": _OWN_NETWORK, "domainname": _OWN_NETWORK, "external_links": _OWN_NETWORK,
+    "extends": _OUT, "label_file": _OUT,
+    "configs": refused("is not supported: mount a file as a volume, or use environment"),
+    "secrets": refused("is not supported: mount a file as a volume, or use environment"),
+    "volumes_from": refused("is not supported: name the volumes"),
+    "gpus": refused("is not supported: Sluice hands out no devices"),
+    "devices": refused("is not supported: Sluice hands out no devices"),
+    "privileged": refused("is not supported: instances are never privileged"),
+    "models": refused("is not supported"), "provider": refused("is not supported"),
+    "post_start": refused("is not supported: let the image's own entrypoint do it"),
+    "pre_stop": refused("is not supported: let the application do it at its stop_signal"),
+    **dict.fromkeys(
+        (
+            "cap_add", "cap_drop", "cgroup", "cgroup_parent", "credential_spec", "device_cgroup_rules", "driver_opts",
+            "group_add", "init", "ipc", "isolation", "oom_kill_disable", "oom_score_adj", "pid", "read_only", "runtime",
+            "security_opt", "shm_size", "storage_opt", "sysctls", "ulimits", "use_api_socket", "userns_mode", "uts",
+        ),
+        _NO_FIELD,
+    ),
+    **dict.fromkeys(
+        (
+            "blkio_config", "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime",
+            "cpu_shares", "cpuset", "mem_swappiness", "memswap_limit",
+        ),
+        _NO_WEIGHT,
+    ),
+}  # fmt: skip
+HEALTHCHECK: Mapping[str, Key] = {
+    **dict.fromkeys(("test", "interval", "timeout", "retries", "start_period", "disable"), TAKEN),
+    "start_interval": implied("is not used: interval holds from the start"),
+}
+DEPLOY: Mapping[str, Key] = {
+    **dict.fromkeys(("replicas", "update_config", "resources", "mode", "restart_policy"), TAKEN),
+    "rollback_config": implied("is not used: going back keeps the bounds of update_config"),
+    "placement": _ONE_HOST, "endpoint_mode": _ONE_HOST,
+    "labels": implied("is not used: a service of Sluice has no labels but its containers'"),
+}  # fmt: skip
+UPDATE: Mapping[str, Key] = {
+    **dict.fromkeys(("parallelism", "order", "failure_action", "monitor"), TAKEN),
+    "delay": implied("is not used: the next ones wait until these are proved, and no longer"),
+    "max_failure_ratio": implied("is not used: no instance of a new version may fail"),
+}
+RESTART: Mapping[str, Key] = {
+    "condition": TAKEN,
+    **dict.fromkeys(("delay", "max_attempts", "window"), implied("is not used: Sluice starts again with growing delays")),
+}
+RESOURCES: Mapping[str, Key] = {"limits": TAKEN, "reservations": TAKEN}
+LIMITS: Mapping[str, Key] = {"cpus": TAKEN, "memory": TAKEN, "pids": TAKEN}
+RESERVATIONS: Mapping[str, Key] = {
+    "cpus": implied("is not used: nothing is reserved"),
+    "memory": implied("is not used: nothing is reserved"),
+    "devices": refused("is not supported: Sluice hands out no devices"),
+    "generic_resources": refused("is not supported: Sluice hands out no devices"),
+}
+DEPENDENCY: Mapping[str, Key] = {
+    "condition": TAKEN,
+    "required": TAKEN,
+    "restart": implied("is not used: a service is not restarted because another is"),
+}
+ENV_FILE: Mapping[str, Key] = {"path": TAKEN, "required": TAKEN, "format": SILENT}
+LOGGING: Mapping[str, Key] = {"driver": TAKEN, "options": TAKEN}
+PORT: Mapping[str, Key] = {
+    **dict.fromkeys(("target", "published", "protocol"), TAKEN),
+    **dict.fromkeys(("host_ip", "mode", "name", "app_protocol"), SILENT),
+}
+VOLUME: Mapping[str, Key] = {
+    **dict.fromkeys(("type", "source", "target", "read_only", "bind", "volume", "tmpfs", "x-sluice"), TAKEN),
+    "consistency": SILENT,
+}
+BIND: Mapping[str, Key] = {
+    "create_host_path": implied("is not used: a host path has to be there"),
+    "selinux": implied("is not used: SELinux labels are left as they are"),
+    "propagation": refused("is not supported"),
+    "recursive": refused("is not supported"),
+}
+NAMED_VOLUME: Mapping[str, Key] = {
+    "nocopy": refused("is not supported"), "subpath": refused("is not supported"),
+    "labels": SILENT,
+}  # fmt: skip
+TMPFS: Mapping[str, Key] = {"size": refused("is not supported"), "mode": refused("is not supported")}
+JOINED: Mapping[str, Key] = {
+    **dict.fromkeys(
+        ("aliases", "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "driver_opts", "interface_name"),
+        _OWN_NETWORK,
+    ),
+    "priority": SILENT, "gw_priority": SILENT,
+}  # fmt: skip
+TOP_VOLUME: Mapping[str, Key] = {
+    **dict.fromkeys(("name", "external", "driver", "driver_opts"), TAKEN),
+    "labels": SILENT,
+}
+TOP_NETWORK: Mapping[str, Key] = {
+    "name": TAKEN, "external": TAKEN,
+    **dict.fromkeys(
+        ("driver", "driver_opts", "attachable", "enable_ipv4", "enable_ipv6", "ipam", "labels"), SILENT
+    ),
+    "internal": implied("keeps nothing apart: all instances stand on Sluice's own network"),
+}  # fmt: skip

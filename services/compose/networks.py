@@ -1,0 +1,57 @@
+"""Which services of a file can call which by name: through the gateway where Sluice has them, by Compose's own network
+where it has not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.compose.document import Node
+from services.compose.findings import Findings
+from services.compose.keys import JOINED, TOP_NETWORK
+from services.compose.volumes import engine_name
+
+DEFAULT = "default"
+
+
+class Networks:
+    """`declared`: the file's top-level networks."""
+
+    def __init__(self, findings: Findings, project: str, declared: Mapping[str, Node]) -> None:
+        for node in declared.values():
+            findings.keys(node, TOP_NETWORK)
+        self._findings = findings
+        self._project = project
+        self._declared = declared
+
+    def of(self, service: Node, taken: bool) -> tuple[str, ...]:
+        """The networks that a service stands on, by the file's names. `taken`: what is wrong with them is said."""
+        listed = service.value.get("networks") if isinstance(service.value, dict) else None
+        if listed is None or listed.value is None:
+            return (DEFAULT,)
+        if not isinstance(listed.value, dict | list):
+            return tuple(name for name in (self._findings.text(listed),) if name)
+        if isinstance(listed.value, dict):
+            names = list(listed.value)
+            for node in listed.value.values() if taken else ():
+                self._findings.keys(node, JOINED)
+        else:
+            names = [node.text for node in listed.value]
+        for name in names if taken else ():
+            if name != DEFAULT and name not in self._declared:
+                self._findings.refuse(listed, f'the network "{name[:100]}" is not declared under networks:')
+        return tuple(names)
+
+    def joined(self, networks: tuple[str, ...], others: set[str]) -> list[str]:
+        """The engine's names of those that must be joined: made by somebody else for this file (`external`), or shared with
+        services that Sluice leaves alone (`others`: where those stand)."""
+        return [
+            engine_name(self._findings, self._project, name, self._declared.get(name) or Node(name, 1, None))
+            for name in networks
+            if name in others or self._is_external(name)
+        ]
+
+    def _is_external(self, name: str) -> bool:
+        declared = self._declared.get(name)
+        attributes = declared.value if declared is not None and isinstance(declared.value, dict) else {}
+        external = attributes.get("external")
+        return external is not None and external.value not in (None, False)

@@ -1,0 +1,130 @@
+"""`healthcheck`, `deploy` and what else says how a service is kept: Compose's words in, the spec's fields out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.compose.document import Node
+from services.compose.findings import Findings
+from services.compose.keys import DEPLOY, HEALTHCHECK, LIMITS, LOGGING, RESERVATIONS, RESOURCES, RESTART, UPDATE
+
+COMPOSE_TIMEOUT = 30.0
+"""Seconds that a check may take when the file does not say: Compose's default."""
+JOB = "Sluice keeps services running: run a job before, by hand or in CI"
+Fields = dict[str, tuple[Any, Node]]
+"""Spec field → value, and where it stands."""
+
+
+def healthcheck(findings: Findings, node: Node) -> Fields:
+    """{} where only the image's own is said to hold."""
+    keys = findings.keys(node, HEALTHCHECK)
+    if "disable" in keys and findings.flag(keys["disable"]):
+        return {"healthcheck": ({"disable": True}, node)}
+    check: dict[str, Any] = {}
+    if "test" in keys:
+        test = keys["test"]
+        words = [findings.text(item) for item in test.value] if isinstance(test.value, list) else None
+        if words == ["NONE"]:
+            return {"healthcheck": ({"disable": True}, node)}
+        check["test"] = words if words is not None else ["CMD-SHELL", findings.text(test)]
+    for name in ("interval", "timeout", "start_period"):
+        if name in keys:
+            check[name] = findings.seconds(keys[name])
+    if "retries" in keys:
+        check["retries"] = findings.whole(keys["retries"])
+    if check and "test" not in check:
+        findings.refuse(node, "needs a test: the image's own check cannot be given other times; x-sluice: {healthcheck: …}")
+    return {"healthcheck": ({"timeout": COMPOSE_TIMEOUT, **check}, node)} if check else {}
+
+
+def deploy(findings: Findings, node: Node) -> Fields:
+    keys = findings.keys(node, DEPLOY)
+    fields: Fields = {}
+    if "mode" in keys and findings.text(keys["mode"]) not in (None, "replicated"):
+        findings.refuse(keys["mode"], "must be replicated")
+    if "replicas" in keys:
+        fields["replicas"] = (findings.whole(keys["replicas"]), keys["replicas"])
+    if "resources" in keys:
+        fields |= _resources(findings, keys["resources"])
+    if "update_config" in keys:
+        fields |= _update(findings, keys["update_config"])
+    if "restart_policy" in keys:
+        policy = findings.keys(keys["restart_policy"], RESTART)
+        if "condition" in policy:
+            _restart(findings, policy["condition"], findings.text(policy["condition"]) or "any")
+    return fields
+
+
+def limits(findings: Findings, keys: dict[str, Node]) -> Fields:
+    """The limits that stand beside the image, as older files have them."""
+    made: dict[str, Any] = {}
+    places = [keys[name] for name in ("cpus", "mem_limit", "pids_limit") if name in keys]
+    if "cpus" in keys:
+        made["cpus"] = findings.number(keys["cpus"])
+    if "mem_limit" in keys:
+        made["memory"] = findings.bytes(keys["mem_limit"])
+    if "pids_limit" in keys:
+        made["pids"] = findings.whole(keys["pids_limit"])
+    return {"resources": (made, places[0])} if made else {}
+
+
+def logging(findings: Findings, node: Node) -> Fields:
+    keys = findings.keys(node, LOGGING)
+    made: dict[str, Any] = {"driver": findings.text(keys["driver"])} if "driver" in keys else {}
+    if "options" in keys:
+        made["options"] = {name: text for name, text, _ in findings.pairs(keys["options"])}
+    return {"logging": (made, node)} if made else {}
+
+
+def restart(findings: Findings, node: Node) -> None:
+    """Checked, and no field: what has served is kept running, always."""
+    _restart(findings, node, (findings.text(node) or "always").partition(":")[0])
+
+
+def _restart(findings: Findings, node: Node, word: str) -> None:
+    if word in ("no", "none", "false"):
+        findings.refuse(node, JOB)
+    elif word == "on-failure":
+        findings.warn(node, "it is started again whatever its exit code: Sluice keeps services running")
+    elif word not in ("always", "unless-stopped", "any"):
+        findings.refuse(node, "must be always, unless-stopped or on-failure")
+
+
+def _resources(findings: Findings, node: Node) -> Fields:
+    keys = findings.keys(node, RESOURCES)
+    if "reservations" in keys:
+        findings.keys(keys["reservations"], RESERVATIONS)
+    if "limits" not in keys:
+        return {}
+    limited = findings.keys(keys["limits"], LIMITS)
+    made: dict[str, Any] = {}
+    if "cpus" in limited:
+        made["cpus"] = findings.number(limited["cpus"])
+    if "memory" in limited:
+        made["memory"] = findings.bytes(limited["memory"])
+    if "pids" in limited:
+        made["pids"] = findings.whole(limited["pids"])
+    return {"resources": (made, keys["limits"])} if made else {}
+
+
+def _update(findings: Findings, node: Node) -> Fields:
+    """One at a time, as Compose has it, once it speaks of parallelism or order; new ones first unless it says otherwise."""
+    keys = findings.keys(node, UPDATE)
+    fields: Fields = {}
+    if "parallelism" in keys or "order" in keys:
+        place = keys.get("parallelism", node)
+        count = findings.whole(keys["parallelism"]) if "parallelism" in keys else 1
+        order = findings.text(keys["order"]) if "order" in keys else "start-first"
+        if order not in (None, "start-first", "stop-first"):
+            findings.refuse(keys["order"], "must be start-first or stop-first")
+        wave: int | str | None = "100%" if count == 0 else count
+        surge, unavailable = (0, wave) if order == "stop-first" else (wave, 0)
+        fields |= {"max_surge": (surge, place), "max_unavailable": (unavailable, place)}
+    if "monitor" in keys:
+        fields["min_ready_seconds"] = (findings.seconds(keys["monitor"]), keys["monitor"])
+    if "failure_action" in keys:
+        action = findings.text(keys["failure_action"])
+        if action == "continue":
+            findings.refuse(keys["failure_action"], "Sluice never goes on with a version that fails: rollback or pause")
+        fields["failure_action"] = (action, keys["failure_action"])
+    return fields

@@ -1,0 +1,83 @@
+"""`ports` and `expose` → the one port that requests are sent to; the rest is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.compose.document import Node
+from services.compose.findings import Findings
+from services.compose.keys import PORT
+
+_SHORT = re.compile(
+    r"(?:(?:(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+):)?(?P<published>[0-9]*(?:-[0-9]+)?):)?"
+    r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?"
+)
+_SAY = "say which one serves HTTP: x-sluice: {port: N}, or {port: null} when none does"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A port of the container, and that of the host under which Compose would open it."""
+
+    target: int
+    published: str | None
+    node: Node
+
+
+def port_of(findings: Findings, keys: dict[str, Node], said: dict[str, object]) -> tuple[int, Node] | None:
+    """The port, and where it stands; None when the file names none. `said`: the service's x-sluice, whose port and routes
+    go before."""
+    chosen, routed = "port" in said, bool(said.get("routes"))
+    opened = list(_ports(findings, keys["ports"], chosen)) if "ports" in keys else []
+    for port in opened:
+        if port.published and not routed:
+            why = f"port {port.published} is not opened on the host: requests come through the gateway"
+            findings.warn(port.node, f"{why}, by routes: x-sluice: {{routes: [{{host: …}}]}}")
+    if not opened and "expose" in keys:
+        opened = [port for node in findings.items(keys["expose"]) for port in _short(findings, node, chosen)]
+    targets = sorted({port.target for port in opened})
+    if chosen or not targets:
+        return None
+    if len(targets) > 1:
+        named = ", ".join(map(str, targets))
+        findings.refuse(keys.get("ports") or keys["expose"], f"there are several ports ({named}): {_SAY}")
+    return targets[0], opened[0].node
+
+
+def _ports(findings: Findings, node: Node, chosen: bool) -> Iterator[Opened]:
+    for item in findings.items(node):
+        if not isinstance(item.value, dict):
+            yield from _short(findings, item, chosen)
+            continue
+        keys = findings.keys(item, PORT)
+        target = findings.whole(keys["target"]) if "target" in keys else None
+        if "target" not in keys:
+            findings.refuse(item, "needs a target")
+        published = findings.text(keys["published"]) if "published" in keys else None
+        protocol = findings.text(keys["protocol"]) if "protocol" in keys else "tcp"
+        if target is not None and _carried(findings, item, protocol, chosen):
+            yield Opened(target, published, item)
+
+
+def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[Opened]:
+    text = findings.text(node)
+    if text is None:
+        return
+    match = _SHORT.fullmatch(text)
+    if match is None:
+        findings.refuse(node, f'{text[:60]!r} is not a port: write it such as "8080:80"')
+    elif "-" in match["target"] and not chosen:
+        findings.refuse(node, f"a range of ports cannot be served: {_SAY}")
+    elif "-" not in match["target"] and _carried(findings, node, match["protocol"], chosen):
+        yield Opened(int(match["target"]), match["published"] or None, node)
+
+
+def _carried(findings: Findings, node: Node, protocol: str | None, chosen: bool) -> bool:
+    """Whether the gateway can carry it; where the port is chosen otherwise, the rest is not opened, that is all."""
+    if protocol in (None, "tcp"):
+        return True
+    if not chosen:
+        findings.refuse(node, f"{protocol} is not carried by the gateway: {_SAY}")
+    return False

@@ -1,0 +1,152 @@
+"""A Compose file → what to deploy, in which order. Pure: the file, the caller's variables and what Sluice has go in."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from services.compose.document import Finding, Node, NotCompose, parse
+from services.compose.findings import Findings
+from services.compose.keys import TOP
+from services.compose.networks import Networks
+from services.compose.service import ServiceReader, Wanted
+from services.compose.volumes import Volumes
+from services.spec import SERVICE_NAME
+
+PROJECT = r"[a-z0-9][a-z0-9_-]{0,62}"
+_MOST_FINDINGS = 100
+
+
+@dataclass(frozen=True)
+class Given:
+    """What comes with a file. `project` goes before its own name:. `directory`: the client's, where relative paths begin.
+    `only`: services, all when empty; `profiles`: Compose's. `known`: the services that Sluice has."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    env_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    project: str | None = None
+    directory: str | None = None
+    only: Sequence[str] = ()
+    profiles: Set[str] = frozenset()
+    known: Set[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`services` in the order in which they may begin. `warnings`: of the file itself. `counted`: keys by what became of
+    them (taken, implied, refused)."""
+
+    project: str
+    services: list[Wanted]
+    warnings: list[Finding]
+    counted: Counter[str]
+
+
+def read(text: str, given: Given) -> Reading:
+    """Raises NotCompose with everything that is wrong, each with its line."""
+    reading, refusals = survey(text, given)
+    if refusals:
+        raise NotCompose(refusals[:_MOST_FINDINGS])
+    return reading
+
+
+def survey(text: str, given: Given) -> tuple[Reading, list[Finding]]:
+    """The same, and what is to be refused, however much it is. Raises NotCompose for what is no Compose file at all."""
+    root = parse(text, given.variables)
+    findings = Findings()
+    top = findings.keys(root, TOP)
+    services = findings.mapping(top["services"]) if "services" in top else {}
+    if not services:
+        raise NotCompose([Finding("services", 1, "is missing: a Compose file has services")])
+    project = _project(findings, root, top, given)
+    taken = _taken(findings, services, top["services"], given)
+    declared = {name: findings.mapping(top[name]) if name in top else {} for name in ("volumes", "networks")}
+    volumes = Volumes(findings, project, declared["volumes"], given.directory)
+    networks = Networks(findings, project, declared["networks"])
+    reader = ServiceReader(findings, project, volumes, given.variables, given.env_files)
+    beside = {name: name in taken for name in services}
+    wanted = {name: reader.read(name, services[name], beside) for name in taken}
+    _connect(networks, services, wanted, given.known)
+    _warn_of_stores(findings, wanted)
+    ordered = _ordered(findings, wanted)
+    for each in ordered:
+        each.warnings += [warning for warning in findings.warnings if f"{warning.field}.".startswith(f"{each.node.path}.")]
+    general = [warning for warning in findings.warnings if not warning.field.startswith("services.")]
+    return Reading(project, ordered, general, findings.counted), findings.refusals
+
+
+def is_left_alone(findings: Findings, service: Node) -> bool:
+    """x-sluice: {manage: false}"""
+    extension = service.value.get("x-sluice") if isinstance(service.value, dict) else None
+    manage = extension.value.get("manage") if extension is not None and isinstance(extension.value, dict) else None
+    return manage is not None and findings.flag(manage) is False
+
+
+def _project(findings: Findings, root: Node, top: dict[str, Node], given: Given) -> str:
+    name = given.project or (findings.text(top["name"]) if "name" in top else None)
+    if name is None or not re.fullmatch(PROJECT, name):
+        why = "must be the project's name, of a-z, 0-9, - and _: say name: in the file, or ?project="
+        findings.refuse(top.get("name", Node("name", root.line, None)), why)
+    return name or ""
+
+
+def _taken(findings: Findings, services: dict[str, Node], place: Node, given: Given) -> list[str]:
+    """The names of those that are to be deployed."""
+    for name in given.only:
+        if name not in services:
+            near = get_close_matches(name[:100], list(services), n=1)
+            findings.refuse(place, f'there is no service "{name[:100]}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+    taken = []
+    for name, node in services.items():
+        keys = findings.mapping(node)
+        listed = keys.get("profiles")
+        wanted = {item.text for item in findings.items(listed)} if listed is not None else set()
+        active = not wanted or bool(wanted & given.profiles) or "*" in given.profiles
+        if is_left_alone(findings, node) or not (name in given.only if given.only else active):
+            continue
+        if not re.fullmatch(SERVICE_NAME, name):
+            why = "a service's name is a DNS label here, of a-z, 0-9 and -, at most 40: call it"
+            findings.refuse(node, f'{why} "{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:40]}"')
+        taken.append(name)
+    if not taken and not findings.refusals:
+        findings.refuse(place, "there is nothing to deploy: no service is wanted, or all are left alone")
+    return taken
+
+
+def _connect(networks: Networks, services: dict[str, Node], wanted: dict[str, Wanted], known: Set[str]) -> None:
+    """Names lead through the gateway to what Sluice has, and by Compose's networks to what it leaves alone."""
+    stands = {name: networks.of(node, name in wanted) for name, node in services.items()}
+    ours = {name for name in services if name in wanted or name in known}
+    elsewhere = {network for name, listed in stands.items() if name not in ours for network in listed}
+    for name, each in wanted.items():
+        beside = [other for other in services if other in ours and other != name and set(stands[other]) & set(stands[name])]
+        each.fields.setdefault("links", beside)
+        each.fields.setdefault("networks", networks.joined(stands[name], elsewhere))
+
+
+def _warn_of_stores(findings: Findings, wanted: dict[str, Wanted]) -> None:
+    """What others need and what keeps data, or opens nothing, is hardly spoken to by HTTP."""
+    needed = {name for each in wanted.values() for name in each.depends_on}
+    for name in wanted:
+        fields = wanted[name].fields
+        stores = any(mount.get("type") != "tmpfs" for mount in fields.get("volumes") or [] if isinstance(mount, dict))
+        if name in needed and (stores or "port" not in fields):
+            why = "others reach it through the gateway, by HTTP alone: a database or a queue is better left with Compose"
+            findings.warn(wanted[name].node, f"{why}, by x-sluice: {{manage: false}}")
+
+
+def _ordered(findings: Findings, wanted: dict[str, Wanted]) -> list[Wanted]:
+    """Each after those that it depends on, otherwise as in the file."""
+    ordered: list[Wanted] = []
+    left = dict(wanted)
+    while left:
+        free = [name for name, each in left.items() if not set(each.depends_on) & left.keys()]
+        if not free:
+            first = next(iter(left.values()))
+            findings.refuse(first.node, f"depends on itself, by way of {', '.join(left)}"[:500])
+            return [*ordered, *left.values()]
+        ordered += [left.pop(name) for name in free]
+    return ordered

@@ -1,0 +1,183 @@
+"""One service of a Compose file → the fields of Sluice's spec, each with the place that it comes from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.compose.document import Finding, Node
+from services.compose.findings import Findings
+from services.compose.keys import DEPENDENCY, ENV_FILE, SERVICE
+from services.compose.policy import JOB, Fields, deploy, healthcheck, limits, logging, restart
+from services.compose.ports import port_of
+from services.compose.volumes import Volumes
+
+PROJECT_LABEL = "compose.project"
+"""On what was deployed from a Compose file: whose it is, so that another project's file does not take it over."""
+_NOT_BUILT = "has no image to deploy: Sluice does not build yet; build and push it, and name it by image:"
+
+
+@dataclass
+class Wanted:
+    """A service to deploy. `places`: spec field ("environment.DEBUG") → where the file says it. `depends_on`: name →
+    whether it is required."""
+
+    name: str
+    node: Node
+    fields: dict[str, Any]
+    places: dict[str, Node]
+    depends_on: dict[str, bool]
+    warnings: list[Finding] = field(default_factory=list)
+
+    def place_of(self, spec_field: str) -> tuple[str, int]:
+        """Field and line of the file to look at for a field of the spec that is wrong: as near as the file tells."""
+        name = spec_field
+        while name and name not in self.places:
+            name = name.rpartition(".")[0]
+        node = self.places.get(name, self.node)
+        rest = spec_field[len(name) :].strip(".")
+        return f"{node.path}.{rest}".rstrip("."), node.line
+
+
+class ServiceReader:
+    """`variables`: those of the caller, for names without a value; `env_files`: path as written → its variables."""
+
+    def __init__(
+        self,
+        findings: Findings,
+        project: str,
+        volumes: Volumes,
+        variables: Mapping[str, str],
+        env_files: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self._findings = findings
+        self._project = project
+        self._volumes = volumes
+        self._variables = variables
+        self._env_files = env_files
+
+    def read(self, name: str, node: Node, beside: Mapping[str, bool]) -> Wanted:
+        """`beside`: the file's services, and whether each is deployed as well; those that are not are not waited for."""
+        findings = self._findings
+        keys = findings.keys(node, SERVICE)
+        said = self._said(keys)
+        fields: Fields = {}
+        self._image(node, keys, fields)
+        for words in ("command", "entrypoint"):
+            if words in keys:
+                fields[words] = (self._words(keys[words]), keys[words])
+        for text in ("user", "working_dir", "stop_signal"):
+            if text in keys:
+                fields[text] = (findings.text(keys[text]), keys[text])
+        if "stop_grace_period" in keys:
+            fields["stop_grace_period"] = (findings.seconds(keys["stop_grace_period"]), keys["stop_grace_period"])
+        if "scale" in keys:
+            fields["replicas"] = (findings.whole(keys["scale"]), keys["scale"])
+        for section, read in (("healthcheck", healthcheck), ("deploy", deploy), ("logging", logging)):
+            if section in keys:
+                fields |= read(findings, keys[section])
+        if "resources" not in fields:
+            fields |= limits(findings, keys)
+        if "restart" in keys:
+            restart(findings, keys["restart"])
+        port = port_of(findings, keys, {key: value for key, (value, _) in said.items()})
+        if port is not None:
+            fields["port"] = port
+        places: dict[str, Node] = {}
+        environment = self._environment(keys, places)
+        labels = {key: text or "" for key, text, _ in findings.pairs(keys["labels"])} if "labels" in keys else {}
+        mounts, mounted = self._volumes.of(keys)
+        places |= {f"volumes.{number}": place for number, place in enumerate(mounted)}
+        fields["environment"] = (environment, keys.get("environment", node))
+        fields["labels"] = (labels, keys.get("labels", node))
+        fields["volumes"] = (mounts, keys.get("volumes", node))
+        fields |= said
+        if isinstance(fields["labels"][0], dict):
+            fields["labels"][0][PROJECT_LABEL] = self._project
+        places = {path: place for path, place in places.items() if path.partition(".")[0] not in said}
+        places |= {key: place for key, (_, place) in fields.items()}
+        return Wanted(name, node, {key: value for key, (value, _) in fields.items()}, places, self._depends(keys, beside))
+
+    def _said(self, keys: dict[str, Node]) -> Fields:
+        """x-sluice: any field of the spec."""
+        own = self._findings.mapping(keys["x-sluice"]) if "x-sluice" in keys else {}
+        return {name: (self._findings.plain(node), node) for name, node in own.items() if name != "manage"}
+
+    def _image(self, node: Node, keys: dict[str, Node], fields: Fields) -> None:
+        if "image" in keys:
+            fields["image"] = (self._findings.text(keys["image"]), keys["image"])
+            if "build" in keys:
+                self._findings.warn(keys["build"], "is not used: the image is deployed as its registry has it")
+        else:
+            self._findings.refuse(keys.get("build", node), _NOT_BUILT)
+
+    def _words(self, node: Node) -> list[str | None] | None:
+        """A list as it is; a line as a shell would part it."""
+        if isinstance(node.value, list):
+            return [self._findings.text(item) for item in node.value]
+        line = self._findings.text(node)
+        try:
+            return None if line is None else list(shlex.split(line))
+        except ValueError as error:
+            self._findings.refuse(node, f"cannot be parted into words: {error}")
+            return None
+
+    def _environment(self, keys: dict[str, Node], places: dict[str, Node]) -> dict[str, str]:
+        """Files first, what stands in the file itself over them; a name alone is the caller's, if it has it."""
+        made: dict[str, str] = {}
+        for path, required, node in env_files(self._findings, keys):
+            if path in self._env_files:
+                made |= self._env_files[path]
+            elif required:
+                why = "is a file of yours: `sluice deploy -f` reads it and sends what it says; so can env_files in the body"
+                self._findings.refuse(node, why)
+        for name, text, node in self._findings.pairs(keys["environment"]) if "environment" in keys else ():
+            value = self._variables.get(name) if text is None else text
+            if value is not None:
+                made[name] = value
+                places[f"environment.{name}"] = node
+        return made
+
+    def _depends(self, keys: dict[str, Node], beside: Mapping[str, bool]) -> dict[str, bool]:
+        findings = self._findings
+        made: dict[str, tuple[bool, Node]] = {}
+        for link in findings.items(keys["links"]) if "links" in keys else ():
+            name, _, alias = (findings.text(link) or "").partition(":")
+            if alias not in ("", name):
+                findings.refuse(link, "another name for a service is not supported")
+            made[name] = (True, link)
+        listed = keys.get("depends_on")
+        if listed is not None and isinstance(listed.value, dict):
+            for name, node in listed.value.items():
+                made[name] = (self._condition(node, deployed=beside.get(name, False)), node)
+        elif listed is not None:
+            made |= {item.text: (True, item) for item in findings.items(listed)}
+        for name, (_, node) in made.items():
+            if name not in beside:
+                findings.refuse(node, f'there is no service "{name[:100]}"')
+        return {name: required for name, (required, _) in made.items() if beside.get(name)}
+
+    def _condition(self, node: Node, *, deployed: bool) -> bool:
+        """Whether it is required. A deployment that succeeded was started, and is healthy: both conditions are one."""
+        keys = self._findings.keys(node, DEPENDENCY)
+        condition = self._findings.text(keys["condition"]) if "condition" in keys else "service_started"
+        if condition == "service_completed_successfully" and deployed:
+            self._findings.refuse(keys["condition"], JOB)
+        elif condition not in (None, "service_started", "service_healthy", "service_completed_successfully"):
+            self._findings.refuse(keys["condition"], "must be service_started or service_healthy")
+        return "required" not in keys or self._findings.flag(keys["required"]) is not False
+
+
+def env_files(findings: Findings, keys: dict[str, Node]) -> list[tuple[str, bool, Node]]:
+    """The env_file entries of a service: path as written, whether it has to be there, and where it stands."""
+    listed = keys.get("env_file")
+    made: list[tuple[str, bool, Node]] = []
+    for node in () if listed is None else listed.value if isinstance(listed.value, list) else (listed,):
+        attributes = findings.keys(node, ENV_FILE) if isinstance(node.value, dict) else {"path": node}
+        path = findings.text(attributes["path"]) if "path" in attributes else None
+        required = "required" not in attributes or findings.flag(attributes["required"]) is not False
+        if path:
+            made.append((path, required, node))
+    return made

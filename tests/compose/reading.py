@@ -1,0 +1,43 @@
+"""A Compose file read in one line, for tests."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from services.compose.document import Finding, NotCompose
+from services.compose.reader import Given, Reading, read
+from services.compose.service import Wanted
+
+
+def reading(text: str, **given: Any) -> Reading:
+    return read(dedent(text), Given(**{"project": "shop", **given}))
+
+
+def service(body: str, **given: Any) -> Wanted:
+    """Of a file whose only service is `web`, with these keys beside its image (lines count from 4)."""
+    return reading(_file(body), **given).services[0]
+
+
+def refused(text: str, **given: Any) -> list[tuple[str, int, str]]:
+    """(field, line, message) of everything that is refused."""
+    with pytest.raises(NotCompose) as raised:
+        reading(text, **given)
+    return [(finding.field, finding.line, finding.message) for finding in raised.value.findings]
+
+
+def complaint(body: str, **given: Any) -> tuple[str, int, str]:
+    """The only thing that is refused of a service with these keys."""
+    (found,) = refused(_file(body), **given)
+    return found
+
+
+def said(findings: list[Finding]) -> list[tuple[str, int]]:
+    return [(finding.field, finding.line) for finding in findings]
+
+
+def _file(body: str) -> str:
+    lines = [f"    {line}" for line in dedent(body).strip("\n").splitlines()]
+    return "\n".join(["services:", "  web:", "    image: web:1", *lines, "volumes: {data: }"])

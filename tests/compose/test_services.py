@@ -1,0 +1,232 @@
+"""What a service's keys come to in Sluice's spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.compose.service import PROJECT_LABEL
+from services.spec import ServiceSpec
+from tests.compose.reading import complaint, reading, refused, said, service
+
+TAKEN: list[tuple[str, dict[str, Any]]] = [
+    ("command: serve --name 'a b'", {"command": ["serve", "--name", "a b"]}),
+    ("command: [serve, --port, 80]", {"command": ["serve", "--port", "80"]}),
+    ("entrypoint: /entry", {"entrypoint": ["/entry"]}),
+    ("user: 0:0", {"user": "0:0"}),
+    ("working_dir: /app", {"working_dir": "/app"}),
+    ("stop_signal: SIGINT", {"stop_signal": "SIGINT"}),
+    ("stop_grace_period: 1m30s", {"stop_grace_period": 90}),
+    ("scale: 3", {"replicas": 3}),
+    ("restart: unless-stopped", {}),
+    ('environment: {A: 1, B: true, C: no, D: 1.10, E: ""}',
+     {"environment": {"A": "1", "B": "true", "C": "no", "D": "1.10", "E": ""}}),
+    ("environment: [A=1, B=x=y, C=]", {"environment": {"A": "1", "B": "x=y", "C": ""}}),
+    ("ports: ['8080:80']", {"port": 80}),
+    ("ports: [22:22]", {"port": 22}),
+    ("ports: [127.0.0.1:8080:80/tcp, 81:80]", {"port": 80}),
+    ("ports: ['[::1]:8080:80']", {"port": 80}),
+    ("ports: [3000]", {"port": 3000}),
+    ("ports: [{target: 80, published: '8080', host_ip: 127.0.0.1}]", {"port": 80}),
+    ("expose: ['8000']", {"port": 8000}),
+    ("ports: [80:80, 443:443]\nx-sluice: {port: 80}", {"port": 80}),
+    ("ports: [53:53/udp, 6000-6010:6000-6010]\nx-sluice: {port: null}", {"port": None}),
+    ("healthcheck: {test: curl -f localhost, interval: 10s, retries: 5}",
+     {"healthcheck": {"test": ["CMD-SHELL", "curl -f localhost"], "interval": 10, "retries": 5, "timeout": 30}}),
+    ("healthcheck: {test: [CMD, check], timeout: 1500ms, start_period: 0s}",
+     {"healthcheck": {"test": ["CMD", "check"], "timeout": 1.5, "start_period": 0}}),
+    ("healthcheck: {disable: true}", {"healthcheck": {"disable": True}}),
+    ("healthcheck: {test: [NONE]}", {"healthcheck": {"disable": True}}),
+    ("healthcheck: {disable: false}", {}),
+    ("volumes: ['data:/data']", {"volumes": [{"type": "volume", "source": "shop_data", "target": "/data"}]}),
+    ("volumes: ['/srv/x:/x:ro']", {"volumes": [{"type": "bind", "source": "/srv/x", "target": "/x", "read_only": True}]}),
+    ("volumes: ['../x:/x']", {"volumes": [{"type": "bind", "source": "/srv/x", "target": "/x"}]}),
+    ("volumes: [{type: volume, source: data, target: /d, x-sluice: {shared: true}}]",
+     {"volumes": [{"type": "volume", "source": "shop_data", "target": "/d", "shared": True}]}),
+    ("volumes: [{type: tmpfs, target: /t}]\ntmpfs: /run",
+     {"volumes": [{"type": "tmpfs", "target": "/t"}, {"type": "tmpfs", "target": "/run"}]}),
+    ("deploy: {replicas: 3}", {"replicas": 3}),
+    ("deploy: {resources: {limits: {cpus: '0.50', memory: 50M, pids: 10}}}",
+     {"resources": {"cpus": 0.5, "memory": 50 * 1024**2, "pids": 10}}),
+    ("cpus: 0.5\nmem_limit: 1g\npids_limit: 10", {"resources": {"cpus": 0.5, "memory": 1024**3, "pids": 10}}),
+    ("deploy: {update_config: {parallelism: 2, order: stop-first}}", {"max_surge": 0, "max_unavailable": 2}),
+    ("deploy: {update_config: {parallelism: 2}}", {"max_surge": 2, "max_unavailable": 0}),
+    ("deploy: {update_config: {parallelism: 0, order: start-first}}", {"max_surge": "100%", "max_unavailable": 0}),
+    ("deploy: {update_config: {order: start-first}}", {"max_surge": 1, "max_unavailable": 0}),
+    ("deploy: {update_config: {failure_action: pause, monitor: 20s}}",
+     {"failure_action": "pause", "min_ready_seconds": 20}),
+    ("logging: {driver: journald, options: {tag: web}}", {"logging": {"driver": "journald", "options": {"tag": "web"}}}),
+    ("x-sluice: {routes: [{host: shop.example.org}], drain_timeout: 5s}",
+     {"routes": [{"host": "shop.example.org"}], "drain_timeout": "5s"}),
+    ("healthcheck: {test: curl}\nx-sluice: {healthcheck: {path: /healthz}}", {"healthcheck": {"path": "/healthz"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "fields"), TAKEN, ids=[body.replace("\n", "; ")[:60] for body, _ in TAKEN])
+def test_a_key_becomes_a_field_that_the_spec_knows(body: str, fields: dict[str, Any]) -> None:
+    made = service(body, directory="/srv/shop").fields
+    bare = {"image": "web:1", "environment": {}, "volumes": [], "links": [], "networks": []}
+    assert made == {**bare, "labels": {PROJECT_LABEL: "shop"}, **fields}
+    ServiceSpec.model_validate({name: value for name, value in made.items() if value is not None or name == "port"})
+
+
+REFUSED: list[tuple[str, str, int, str]] = [
+    ("ports: [80:80, 443:443]", "ports", 4, "several ports (80, 443)"),
+    ("ports:\n  - 80:80\n  - 53:53/udp", "ports.1", 6, "udp is not carried"),
+    ("ports: [6000-6010]", "ports.0", 4, "a range of ports"),
+    ("ports: ['eighty']", "ports.0", 4, "is not a port"),
+    ("ports: [{published: 80}]", "ports.0", 4, "needs a target"),
+    ("cap_add: [NET_ADMIN]", "cap_add", 4, "is not supported"),
+    ("privileged: true", "privileged", 4, "never privileged"),
+    ("imagee: 1", "imagee", 4, 'did you mean "image"'),
+    ("restart: no", "restart", 4, "run a job before"),
+    ('restart: "no"', "restart", 4, "run a job before"),
+    ("restart: sometimes", "restart", 4, "must be always"),
+    ("healthcheck:\n  interval: 5s", "healthcheck", 4, "needs a test"),
+    ("healthcheck:\n  test: curl\n  interval: soon", "healthcheck.interval", 6, "duration"),
+    ("healthcheck: {test: curl, retries: many}", "healthcheck.retries", 4, "whole number"),
+    ("volumes: [/data]", "volumes.0", 4, "anonymous volume"),
+    ("volumes: [other:/data]", "volumes.0", 4, 'the volume "other" is not declared'),
+    ("volumes: [~/x:/x]", "volumes.0", 4, "write the path out"),
+    ("volumes: [./x:/x]", "volumes.0", 4, "a relative path"),
+    ("volumes: [data:/data:nocopy]", "volumes.0", 4, '"nocopy" is not supported'),
+    ("volumes: [{type: npipe, source: x, target: /x}]", "volumes.0.type", 4, "must be volume, bind or tmpfs"),
+    (
+        "volumes: [{type: volume, source: data, target: /d, volume: {nocopy: true}}]",
+        "volumes.0.volume.nocopy",
+        4,
+        "not supp",
+    ),
+    ("tmpfs: ['/run:size=64m']", "tmpfs.0", 4, "options of a tmpfs"),
+    ("deploy: {mode: global}", "deploy.mode", 4, "must be replicated"),
+    ("deploy: {update_config: {failure_action: continue}}", "deploy.update_config.failure_action", 4, "never goes on"),
+    ("deploy: {update_config: {order: any}}", "deploy.update_config.order", 4, "start-first or stop-first"),
+    ("deploy: {resources: {reservations: {devices: [{}]}}}", "deploy.resources.reservations.devices", 4, "no devices"),
+    ("deploy: {restart_policy: {condition: none}}", "deploy.restart_policy.condition", 4, "run a job before"),
+    ("deploy: {resources: {limits: {memory: lots}}}", "deploy.resources.limits.memory", 4, "size"),
+    ("env_file: web.env", "env_file", 4, "`sluice deploy -f` reads it"),
+    ("environment: {A: '${NOPE}'}", "environment.A", 4, "the variable NOPE is not set"),
+    ("environment: 5", "environment", 4, "must be a list"),
+    ("networks: [other]", "networks", 4, 'the network "other" is not declared'),
+    ("networks: {default: {aliases: [x]}}", "networks.default.aliases", 4, "from Sluice"),
+    ("network_mode: host", "network_mode", 4, "from Sluice"),
+    ("links: [db]", "links.0", 4, 'there is no service "db"'),
+    ("depends_on: [db]", "depends_on.0", 4, 'there is no service "db"'),
+    ('command: "a \'b"', "command", 4, "cannot be parted"),
+    ("extends: {service: base}", "extends", 4, "docker compose config"),
+    ("x-sluice: 5", "x-sluice", 4, "must be a mapping"),
+    ("x-sluice: {manage: maybe}", "x-sluice.manage", 4, "true or false"),
+    ("user: !mine x", "user", 4, "the tag !mine"),
+]
+
+
+@pytest.mark.parametrize(("body", "field", "line", "words"), REFUSED, ids=[f"{row[0][:50]!r}" for row in REFUSED])
+def test_what_cannot_be_done_is_named_with_its_line(body: str, field: str, line: int, words: str) -> None:
+    found = complaint(body)
+    assert (found[0], found[1]) == (f"services.web.{field}", line)
+    assert words in found[2]
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    found = refused("""
+        services:
+          web: {image: a, cap_add: [X], init: true}
+          api:
+            build: .
+            sysctls: {a: 1}
+        include: [other.yaml]
+        """)
+    assert [(field, line) for field, line, _ in found] == [
+        ("include", 7), ("services.web.cap_add", 3), ("services.web.init", 3),
+        ("services.api.sysctls", 6), ("services.api.build", 5),
+    ]  # fmt: skip
+
+
+def test_what_goes_without_saying_is_accepted_with_a_warning() -> None:
+    made = service("""
+        container_name: web
+        tty: true
+        build: .
+        ports: ["8080:80"]
+        volumes: ["data:/data:Z", "/x:/x:cached"]
+        deploy: {placement: {constraints: [a]}, update_config: {delay: 10s}}
+        restart: on-failure:3
+        cap_add: []
+        init: false
+        """)
+    assert sorted(said(made.warnings), key=lambda each: each[1]) == [
+        ("services.web.container_name", 4), ("services.web.tty", 5), ("services.web.build", 6),
+        ("services.web.ports.0", 7), ("services.web.volumes.0", 8), ("services.web.deploy.placement", 9),
+        ("services.web.deploy.update_config.delay", 9), ("services.web.restart", 10),
+    ]  # fmt: skip
+
+
+def test_a_published_port_needs_no_word_where_routes_are_given() -> None:
+    assert service("ports: ['8080:80']\nx-sluice: {routes: [{path_prefix: /}]}").warnings == []
+
+
+def test_environment_files_lie_under_the_environment_and_a_name_alone_is_the_callers() -> None:
+    made = service(
+        "env_file: [a.env, {path: b.env, required: false}, {path: c.env, required: false}]\nenvironment: [B, C=c, D]",
+        env_files={"a.env": {"A": "a", "C": "-"}, "b.env": {"A": "b"}},
+        variables={"B": "mine"},
+    )
+    assert made.fields["environment"] == {"A": "b", "C": "c", "B": "mine"}
+
+
+def test_a_field_of_the_spec_that_is_wrong_is_found_in_the_file() -> None:
+    made = service("""
+        volumes:
+          - data:/data
+          - data:relative
+        environment:
+          A: x
+        deploy: {replicas: 3}
+        x-sluice:
+          drain_timeout: soon
+        """)
+    assert made.place_of("volumes.1.target") == ("services.web.volumes.1.target", 6)
+    assert made.place_of("environment.A") == ("services.web.environment.A", 8)
+    assert made.place_of("replicas") == ("services.web.deploy.replicas", 9)
+    assert made.place_of("drain_timeout") == ("services.web.x-sluice.drain_timeout", 11)
+    assert made.place_of("strategy") == ("services.web.strategy", 2)
+
+
+def test_volumes_and_networks_have_the_names_that_compose_gives_them() -> None:
+    made = (
+        reading(
+            """
+        name: blog
+        services:
+          web:
+            image: web
+            volumes: ["a:/a", "b:/b", "c:/c", "d:/d"]
+            networks: [front, back, edge]
+          db:
+            image: db
+            x-sluice: {manage: false}
+            networks: [back]
+        volumes:
+          a:
+          b: {name: bee}
+          c: {external: true}
+          d: {external: {name: dee}}
+        networks:
+          front:
+          back:
+          edge: {external: true, name: proxy}
+        """,
+            project=None,
+        )
+        .services[0]
+        .fields
+    )
+    assert [volume["source"] for volume in made["volumes"]] == ["blog_a", "bee", "c", "dee"]
+    assert made["networks"] == ["blog_back", "proxy"]
+
+
+def test_a_volume_that_compose_makes_in_its_own_way_must_be_there_already() -> None:
+    found = refused("services: {web: {image: a, volumes: [v:/v]}}\nvolumes:\n  v: {driver: nfs}")
+    assert [(field, line) for field, line, _ in found] == [("volumes.v.driver", 3)]
+    assert reading("services: {web: {image: a, volumes: [v:/v]}}\nvolumes: {v: {driver: nfs, external: true}}").services

@@ -1,0 +1,39 @@
+"""The keys of ten well-known Compose files: how many are taken, how many implied, how many refused."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from services.compose.reader import Given, survey
+from tests.compose.ten_files import TEN, Known, document
+
+FOUND: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
+    # taken, implied, refused, and every place that would have to be mended before all of it could be deployed
+    "docker/awesome-compose": (24, 1, 2, ("s1.secrets", "s1.build", "s2.secrets")),
+    "dockersamples/example-voting-app": (47, 8, 0, ()),
+    "immich-app/immich": (25, 4, 1, ("s4.shm_size",)),
+    "langfuse/langfuse": (68, 0, 0, ("s3.ports", "s4.ports")),
+    "mastodon/mastodon": (43, 1, 1, ("s1.shm_size",)),
+    "n8n-io/n8n-hosting": (41, 0, 0, ()),
+    "open-telemetry/opentelemetry-demo": (378, 26, 1, ("s9.ports", "s21.ports", "s23.ports", "s25.ulimits")),
+    "paperless-ngx/paperless-ngx": (16, 0, 0, ()),
+    "supabase/supabase": (134, 13, 1, ("s2.ports", "s12.security_opt", "s13.ports")),
+    "umami-software/umami": (22, 1, 0, ()),
+}
+
+
+@pytest.mark.parametrize("known", TEN, ids=lambda known: known.repository)
+def test_every_key_of_a_well_known_file_is_accounted_for(known: Known) -> None:
+    text = yaml.safe_dump(document(known), sort_keys=False)
+    given = Given(project="mine", directory="/srv/mine", env_files={"mine.env": {}})
+    reading, refusals = survey(text, given)
+    counted = reading.counted
+    assert len(reading.services) == len(known.services)
+    assert (counted["taken"], counted["implied"], counted["refused"]) == FOUND[known.repository][:3]
+    assert tuple(finding.field.removeprefix("services.") for finding in refusals) == FOUND[known.repository][3]
+
+
+def test_of_all_their_858_keys_six_are_refused() -> None:
+    taken, implied, refused = (sum(found[n] for found in FOUND.values()) for n in range(3))
+    assert (taken, implied, refused, taken + implied + refused) == (798, 54, 6, 858)
