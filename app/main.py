@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 
 import anyio
 from fastapi import FastAPI, Response
@@ -55,9 +55,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        opened = store or open_store(settings.data)
-        try:
-            sluice = app.state.sluice = wire(settings, opened, engine, router, ground, crash_points)
+        with ExitStack() as parts:
+            opened = store or open_store(settings.data)
+            parts.callback(opened.close)
+            sluice = app.state.sluice = wire(settings, opened, engine, router, ground, parts, crash_points)
             await sluice.access.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
@@ -68,8 +69,6 @@ def create_app(
                 tasks.cancel_scope.cancel()
             await sluice.access.tidy()
             await sluice.gateway.close()
-        finally:
-            opened.close()
 
     app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False)
     app.include_router(api)
@@ -87,12 +86,15 @@ def wire(
     engine: Engine | None,
     router: Gateway | None,
     ground: Ground | None,
+    parts: ExitStack,
     crash_points: CrashPoints | None = None,
 ) -> Sluice:
-    """Every part, knowing only those that it needs."""
+    """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
     clock, listeners, live = SystemClock(), Listeners(), Live()
     policy = Policy(settings.default_route, tuple(settings.host_roots))
-    docker = engine or DockerEngine(settings.name, settings.name, base_url=settings.docker_host)
+    docker = engine or parts.enter_context(
+        closing(DockerEngine(settings.name, settings.name, base_url=settings.docker_host))
+    )
     haproxy = HaproxyGateway(settings.data / "gateway")
     gateway = router or haproxy
     runner = Runner(store, clock, docker, [gateway], listeners, live, policy, crash_points)
@@ -104,7 +106,7 @@ def wire(
         live=live,
         engine=docker,
         gateway=gateway,
-        ground=ground or _ground(settings, haproxy, docker, store, clock),
+        ground=ground or _ground(settings, haproxy, docker, store, clock, parts),
         requests=Requests(store, clock, docker, listeners, runner.hint, policy, live),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),
@@ -112,7 +114,9 @@ def wire(
     )
 
 
-def _ground(settings: Settings, gateway: HaproxyGateway, engine: Engine, store: Store, clock: Clock) -> Ground:
+def _ground(
+    settings: Settings, gateway: HaproxyGateway, engine: Engine, store: Store, clock: Clock, parts: ExitStack
+) -> Ground:
     wanted = GroundSettings(
         data=settings.data,
         gateway_image=settings.gateway_image,
@@ -123,7 +127,7 @@ def _ground(settings: Settings, gateway: HaproxyGateway, engine: Engine, store: 
         trusted_proxies=tuple(settings.trusted_proxies),
         log_all=settings.gateway_log_all,
     )
-    under = DockerGround(settings.name, base_url=settings.docker_host)
+    under = parts.enter_context(closing(DockerGround(settings.name, base_url=settings.docker_host)))
     doctor = Doctor(under, gateway, store, clock, settings.gateway_image, under.gateway, engine.ping)
     return DockerAndHaproxy(under, gateway, wanted, doctor=doctor)
 

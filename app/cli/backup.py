@@ -28,11 +28,11 @@ def backup(
     from services.store.refusal import StoreError
 
     database = data / DATABASE
-    if not database.is_file():
-        raise usage(f"there is no {database}", "Say where Sluice keeps its data: --data or SLUICE_DATA.")
-    if file.exists():
-        raise usage(f"{file} is there already", "A backup never overwrites: choose another name.")
     try:
+        if not database.is_file():
+            raise usage(f"there is no {database}", "Say where Sluice keeps its data: --data or SLUICE_DATA.")
+        if file.exists():
+            raise usage(f"{file} is there already", "A backup never overwrites: choose another name.")
         copy(database, file)
     except (StoreError, OSError) as error:
         document = {"code": "backup_failed", "detail": str(error)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine
@@ -44,6 +44,11 @@ class Requests(Asking[int]):
         self._hint = hint
         self._live = live
 
+    async def deploy(self, ask: Ask, call: Call) -> int:
+        """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
+        before = await self._store.read(lambda session: _claimed(session, call.claim))
+        return before if before is not None else await super().deploy(ask, call)
+
     async def act(self, deployment: int, action: Action, by: Actor) -> None:
         """404 `unknown_deployment`, 409 `not_in_that_state`."""
 
@@ -68,6 +73,7 @@ class Requests(Asking[int]):
             return row.service
 
         service = await self._store.write(apply)
+        await self._forget_credentials()
         self._wake(service)
 
     async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> int:
@@ -88,9 +94,21 @@ class Requests(Asking[int]):
                 self._live.registry_auth[made] = call.registry_auth
             return made
 
-        made = await self._store.write(transaction)
+        try:
+            made = await self._store.write(transaction)
+        finally:
+            await self._forget_credentials()
         self._wake(service)
         return made
+
+    async def _forget_credentials(self) -> None:
+        """Of deployments that will not pull any more: aborted or superseded before they began, or never written."""
+        kept = self._live.registry_auth
+        if kept:
+            pending = select(Deployment.id).where(col(Deployment.id).in_(kept), Deployment.status == Status.PENDING)
+            still = await self._store.read(lambda session: set(session.exec(pending).all()))
+            for id in kept.keys() - still:
+                kept.pop(id, None)
 
     def _wake(self, service: str) -> None:
         self._hint(service)

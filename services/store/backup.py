@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from services.store.refusal import StoreError
@@ -16,11 +16,19 @@ def copy(database: Path, to: Path, *, keep: bool = False) -> Path:
     StoreError when there is a file already (`keep`: take the next free name beside it), or it cannot be written;
     half a copy is never left.
     """
-    if not database.is_file():
-        raise StoreError(f"there is no database at {database}")
-    to = _free_name(to) if keep else to
-    if to.exists():
-        raise StoreError(f"{to} is there already; a backup never overwrites")
+    try:
+        if not database.is_file():
+            raise StoreError(f"there is no database at {database}")
+        to = _free_name(to) if keep else to
+        if to.exists():
+            raise StoreError(f"{to} is there already; a backup never overwrites")
+        _write(database, to)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"the database could not be copied to {to}: {error}") from error
+    return to
+
+
+def _write(database: Path, to: Path) -> None:
     part = to.with_name(f".{to.name}.part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -31,11 +39,10 @@ def copy(database: Path, to: Path, *, keep: bool = False) -> Path:
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.rename(to)
-    except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"the database could not be copied to {to}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return to
+    except (OSError, sqlite3.Error):
+        with suppress(OSError):  # what went wrong first is what is told
+            part.unlink(missing_ok=True)
+        raise
 
 
 def _free_name(path: Path) -> Path:

@@ -7,10 +7,14 @@ from typing import Any
 
 import anyio
 import pytest
+from fastapi.testclient import TestClient
 
 from app import background
 from app.main import create_app
 from app.serve import CRASHED
+from app.settings import Settings
+from services.engine.docker import DockerEngine
+from services.engine.docker_ground import DockerGround
 from services.engine.port import EngineError
 from services.rollouts.live import Live
 from services.routing.port import RoutingError
@@ -22,6 +26,17 @@ from tests.app.test_serving import serving
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(background, "LONGEST_PAUSE", 0.05)
+
+
+def test_what_it_made_itself_and_holds_connections_is_closed_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: set[type] = set()
+    for part in (DockerEngine, DockerGround):
+        monkeypatch.setattr(part, "close", lambda self: closed.add(type(self)))
+    with TestClient(create_app(Settings(data=tmp_path, docker_host="tcp://127.0.0.1:1"))) as client:
+        assert client.get("/healthz").status_code == 200
+    assert closed == {DockerEngine, DockerGround}
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ def test_a_backup_is_a_whole_database_that_nobody_else_may_read(sluice: Sluice, 
     nowhere = sluice("backup", "copy.db/copy.db", "--data", str(home))
     assert nowhere.exit_code == 1
     assert "Is copy.db writable" in nowhere.stderr
+    assert sluice("backup", "x" * 300, "--data", str(home)).exit_code == 1
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["copy.db"]
 
 

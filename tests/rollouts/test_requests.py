@@ -276,6 +276,30 @@ def test_credentials_for_the_pull_stay_in_memory(desk: Desk) -> None:
     run(story)
 
 
+def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: Desk) -> None:
+    async def story() -> None:
+        secret = Call(CI.by, registry_auth="c2VjcmV0")
+        await desk.deploy(call=secret, image="web:1")
+        aborted = await desk.deploy("api", secret, image="web:1")
+        superseding = await desk.deploy(call=secret, image="web:2")
+        assert desk.live.registry_auth.keys() == {aborted, superseding}
+        await desk.requests.act(aborted, "abort", CI.by)
+        assert desk.live.registry_auth.keys() == {superseding}
+
+    run(story)
+
+
+def test_the_same_key_answers_whatever_has_become_of_the_networks(desk: Desk) -> None:
+    async def story() -> None:
+        desk.engine.networks.add("db")
+        keyed = Call(CI.by, claim=Claim(1, "run-1", "same"))
+        first = await desk.deploy(call=keyed, image="web:1", networks=["db"])
+        desk.engine.networks.remove("db")
+        assert await desk.deploy(call=keyed, image="web:1", networks=["db"]) == first
+
+    run(story)
+
+
 def test_networks_cannot_be_checked_while_the_engine_does_not_answer(desk: Desk) -> None:
     async def story() -> None:
         desk.engine.fail_next("networks_exist", EngineError("no answer", transient=True))

@@ -221,4 +221,6 @@ def test_a_backup_of_a_running_sluice_is_whole_and_overwrites_nothing(opened: Pa
     store.close()
     with closing(sqlite3.connect(target)) as database:
         assert database.execute("SELECT value FROM meta WHERE key = 'here'").fetchone() == ("yes",)
+    with pytest.raises(StoreError, match="name too long"):
+        copy(opened / DATABASE, tmp_path / ("x" * 300))
     assert [file.name for file in target.parent.iterdir()] == ["one.db"]
