@@ -105,12 +105,18 @@ class RuntimeApi:
             raise RoutingError(f"The gateway did not answer {command.split()[0]!r} within {timeout:g} s") from None
 
     async def _once(self, socket: Path, line: str) -> str:
-        """Empty when there was no answer: an answer has at least an empty line."""
+        """Empty when there was no answer: an answer has at least an empty line.
+
+        That nothing more is asked is said once the answer begins. Told both at once, the master (3.0.11) never answers for a
+        worker that is not there, and never gives that connection back either.
+        """
         reader, writer = await asyncio.open_unix_connection(socket)
         try:
             writer.write(line.encode())
+            if not (begun := await reader.read(1)):
+                return ""
             writer.write_eof()
-            return (await reader.read(-1)).decode(errors="replace")
+            return (begun + await reader.read(-1)).decode(errors="replace")
         finally:
             writer.close()
 

@@ -13,6 +13,7 @@ import pytest
 
 from services.gateway import render
 from services.gateway.haproxy import Gateway
+from services.gateway.runtime_api import RuntimeApi
 from services.routing.port import RoutingError, Seat
 from services.spec import Route
 from tests.gateway.yard import BRIDGE, INTERNAL, PUBLIC, Yard, service, until
@@ -52,6 +53,12 @@ async def test_another_sluice_adopts_it_and_disturbs_nothing(yard: Yard) -> None
         instance.release.set()
     assert (await asking).status == 200
     await again.close()
+
+
+async def test_a_worker_that_has_gone_is_told_of_however_often_it_is_asked_for(yard: Yard) -> None:
+    api = RuntimeApi(yard.directory / "master.sock")
+    told = {await api.ask("show servers conn", "@!99999", timeout=2) for _ in range(50)}
+    assert len(told) == 1 and "Can't find the target" in told.pop()
 
 
 async def test_what_differs_from_the_files_is_mended(yard: Yard) -> None:
