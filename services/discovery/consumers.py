@@ -43,6 +43,8 @@ class Leaving:
 
     at: float
     waiting: set[Name]
+    blind: bool = False
+    """Not all who know the registry are known: Sluice has started since."""
     seen: dict[Name, float] = field(default_factory=dict)
 
 
@@ -77,9 +79,10 @@ class Consumers:
             del self._known[consumer.name]
         return gone
 
-    def leave(self, instance: str, now: float) -> None:
-        """Consumers were just told that `instance` leaves. Said again, it changes nothing."""
-        self._leaving.setdefault(instance, Leaving(now, {consumer.name for consumer in self.present(now)}))
+    def leave(self, instance: str, now: float, *, blind: bool = False) -> None:
+        """Consumers were just told that `instance` leaves. Said again, it changes nothing. `blind`: they were told before
+        this start of Sluice, which does not know them; each is given the time after which a silent one is gone."""
+        self._leaving.setdefault(instance, Leaving(now, {consumer.name for consumer in self.present(now)}, blind))
 
     def stay(self, instance: str) -> None:
         """It does not leave after all, or has left."""
@@ -100,7 +103,8 @@ class Consumers:
         if leaving is None:
             return 0
         ends = [leaving.seen.get(known.name, math.inf) + cache for known in self._among(leaving.waiting, now)]
-        return max(ends, default=leaving.at)
+        unknown = [leaving.at + SILENT_FOR * INTERVAL + cache] if leaving.blind else []
+        return max([leaving.at, *unknown, *ends])
 
     def _among(self, names: Iterable[Name], now: float) -> list[Consumer]:
         found = (self._known.get(name) for name in names)

@@ -41,11 +41,12 @@ class Leases:
         old = self.book.get(key)
         if old is None and len(self.book) >= MAX_INSTANCES:
             raise Refused(f"There are {MAX_INSTANCES} instances already")
-        if old is not None and (registration.dirty or 0) < (old.registration.dirty or 0):
+        ms = int(now * 1000)
+        registration = replace(registration, dirty=registration.dirty or ms)
+        if old is not None and _dirty(registration) < _dirty(old.registration):
             registration = old.registration  # an older word that arrived late
         override = old.override if old is not None else Status.UNKNOWN
         status = _effective(registration.status, override, old.status if old is not None else None)
-        ms = int(now * 1000)
         up = old.up_at if old is not None and old.up_at else (ms if status is Status.UP else 0)
         self._put(Entry(registration, status, override, registered_at=ms, renewed_at=ms, up_at=up))
         return True
@@ -54,7 +55,7 @@ class Leases:
         """A heartbeat; the status that it may name is no news (a client whose status changes registers again). Raises
         Unknown when the client must register (again)."""
         entry = self._known(key)
-        if entry.status is Status.UNKNOWN or (dirty or 0) > (entry.registration.dirty or 0):
+        if entry.status is Status.UNKNOWN or (dirty or 0) > _dirty(entry.registration):
             raise Unknown
         self.book.touch(replace(entry, renewed_at=int(self.clock.now() * 1000)))
 
@@ -125,6 +126,10 @@ class Leases:
 
 
 MOST_BETWEEN_SWEEPS = 10.0
+
+
+def _dirty(registration: Registration) -> int:
+    return registration.dirty or 0
 
 
 def _effective(said: Status, override: Status, present: Status | None) -> Status:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -11,8 +10,9 @@ from services.clock import Clock
 from services.discovery.book import Book, Key
 from services.discovery.consumers import Consumer, Consumers
 from services.discovery.instance import Registration, Status
+from services.discovery.keeping import Keeper
 from services.discovery.leases import Leases
-from services.discovery.showing import Owner, Shown
+from services.discovery.showing import Shown
 
 log = structlog.get_logger(__name__)
 
@@ -28,20 +28,21 @@ class Standing:
 
 
 class Registry:
-    """`whose` tells the instance of ours that has an address, if one has."""
+    """`keeper` tells whose an address is, and writes down what a restart must find again."""
 
-    def __init__(self, clock: Clock, whose: Callable[[str], Awaitable[Owner | None]]) -> None:
+    def __init__(self, clock: Clock, keeper: Keeper) -> None:
         self.clock = clock
         self.consumers = Consumers()
         self.standing: dict[str, Standing] = {}
-        self._whose = whose
+        self.onlookers = Consumers()
+        self._keeper = keeper
         self.leases = Leases(clock, changed=self._changed)
         self.shown = Shown(self.leases.book, lambda owner: owner.instance in self.standing)
 
     async def register(self, registration: Registration, remote: str) -> bool:
         """Take a registration that came from the address `remote`; False when it is of one that has gone, and is ignored.
         Raises Refused."""
-        owner = await self._whose(registration.ip) or await self._whose(remote)
+        owner = await self._keeper.whose(registration.ip) or await self._keeper.whose(remote)
         known = self.leases.book.get((registration.app, registration.id)) is not None
         self.shown.registered(registration, owner)
         taken = self.leases.register(registration)
@@ -50,25 +51,65 @@ class Registry:
         leaving = owner is not None and (seat := self.standing.get(owner.instance)) is not None and not seat.admitted
         if taken and leaving:
             self.leases.override((registration.app, registration.id), Status.OUT_OF_SERVICE)
+        if taken:
+            await self._keep((registration.app, registration.id))
         return taken
 
-    def fetched(self, address: str, identity: str, now: float) -> bool:
-        """A consumer was given the list. Returns whether a delta can tell it all: it fetched not long ago."""
-        before = self.consumers.fetched(address, identity, self.shown.book.version, now)
+    async def open(self) -> None:
+        """Take up what was registered before."""
+        self.leases.restore(await self._keeper.restore(self.shown))
+
+    async def cancel(self, key: Key) -> None:
+        """An instance says goodbye. Raises Unknown."""
+        self.leases.cancel(key)
+        await self._keep(key)
+
+    async def bury(self, key: Key) -> None:
+        """Its instance has gone for good: whatever it still says is ignored."""
+        self.leases.bury(key)
+        self.shown.owners.pop(key, None)
+        await self._keep(key)
+
+    async def override(self, key: Key, status: Status) -> None:
+        """Somebody takes it out, or in. Raises Unknown."""
+        self.leases.override(key, status)
+        await self._keep(key)
+
+    async def remove_override(self, key: Key, status: Status) -> None:
+        """Raises Unknown."""
+        self.leases.remove_override(key, status)
+        await self._keep(key)
+
+    async def add_metadata(self, key: Key, metadata: dict[str, str]) -> None:
+        """Raises Unknown, Refused."""
+        self.leases.add_metadata(key, metadata)
+        await self._keep(key)
+
+    def noticed(self, address: str, identity: str, *, direct: bool) -> bool:
+        """Somebody is about to be given the list, or the changes. Returns whether the changes can tell it all: it fetched
+        not long ago. A drain does not wait for those who look at the real instances."""
+        now = self.clock.now()
+        among = self.onlookers if direct else self.consumers
+        before = among.fetched(address, identity, self.book(direct=direct).version, now)
         return before is not None and now - before.fetched_at < DELTA_SERVES
 
     def book(self, *, direct: bool) -> Book:
         """What consumers are shown, or what registered."""
         return self.leases.book if direct else self.shown.book
 
-    def tick(self) -> list[Consumer]:
+    async def tick(self) -> list[Consumer]:
         """Once a second: leases that ran out, consumers that fell silent (returned)."""
-        for app, lease in self.leases.sweep():
-            log.warning("lease_ran_out", app=app, lease=lease)
+        for key in self.leases.sweep():
+            log.warning("lease_ran_out", app=key[0], lease=key[1])
+            await self._keep(key)
+        self.onlookers.take_gone(self.clock.now())
         gone = self.consumers.take_gone(self.clock.now())
         for consumer in gone:
             log.info("consumer_gone", address=consumer.address, identity=consumer.identity, interval=consumer.interval)
         return gone
+
+    async def _keep(self, key: Key) -> None:
+        await self._keeper.keep(key, self.leases.book.get(key), self.shown.owners.get(key))
 
     def _changed(self, key: Key) -> None:
         self.shown.refresh(key[0], self.clock.now())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.discovery.book import Key
 from services.discovery.consumers import Consumer
 from services.discovery.instance import Status
 from services.discovery.registry import Registry, Standing
@@ -24,6 +25,10 @@ class RegistryRouter:
         shown = self.registry.shown
         shown.services = {service.name: service for service in services}
         self.registry.standing = {member.id: Standing(member.service, counted=True) for member in members}
+        for owner in {owner for owner in shown.owners.values() if owner.instance not in self.registry.standing}:
+            if any(self._is_out(key) for key in shown.keys_of(owner.instance)):
+                self.registry.standing[owner.instance] = Standing(owner.service, admitted=False, counted=True)
+                self.registry.consumers.leave(owner.instance, self.registry.clock.now(), blind=True)
         for app in {*shown.stable, *(entry.registration.app for entry in shown.direct.entries())}:
             shown.refresh(app, self.registry.clock.now())
 
@@ -40,9 +45,8 @@ class RegistryRouter:
         standing.admitted = True
         self.registry.consumers.stay(member.id)
         for key in self.registry.shown.keys_of(member.id):
-            entry = self.registry.leases.book.get(key)
-            if entry is not None and entry.override is Status.OUT_OF_SERVICE:
-                self.registry.leases.remove_override(key, Status.UP)
+            if self._is_out(key):
+                await self.registry.remove_override(key, Status.UP)
         self._refresh(member.service)
 
     async def withdraw(self, service: str, instance: str) -> None:
@@ -51,12 +55,12 @@ class RegistryRouter:
             return
         standing.admitted = False
         for key in self.registry.shown.keys_of(instance):
-            self.registry.leases.override(key, Status.OUT_OF_SERVICE)
+            await self.registry.override(key, Status.OUT_OF_SERVICE)
         self.registry.consumers.leave(instance, self.registry.clock.now())
 
     async def lost(self, service: str, instance: str, start: str) -> None:
         for key in self.registry.shown.keys_of(instance):
-            self.registry.leases.cancel(key)
+            await self.registry.cancel(key)
         self.registry.standing.pop(instance, None)
         self.registry.consumers.stay(instance)
 
@@ -65,8 +69,7 @@ class RegistryRouter:
 
     async def forget(self, service: str, instance: str) -> None:
         for key in [key for key, owner in self.registry.shown.owners.items() if owner.instance == instance]:
-            self.registry.leases.bury(key)
-            del self.registry.shown.owners[key]
+            await self.registry.bury(key)
         self.registry.standing.pop(instance, None)
         self.registry.consumers.stay(instance)
 
@@ -102,6 +105,10 @@ class RegistryRouter:
             standing.counted = not registered or instance in registered
             return standing.counted
         return True
+
+    def _is_out(self, key: Key) -> bool:
+        entry = self.registry.leases.book.get(key)
+        return entry is not None and entry.override is Status.OUT_OF_SERVICE
 
     def _refresh(self, service: str) -> None:
         self.registry.shown.refresh_service(service, self.registry.clock.now())

@@ -237,5 +237,28 @@ class Figure(SQLModel, table=True):
     status_4xx: int
     status_5xx: int
     histogram: list[int] = _json(list)
-    """Requests by the time until the answer began: one number for each bucket of services/gateway/buckets.py, the last for
-    what was slower than all of them."""
+    """Answers of instances by the time until they began: one number for each of BOUNDS (services/routing/counting.py), the last
+    for what was slower than all of them."""
+
+
+class Lease(SQLModel, table=True):
+    """A registration at the Eureka port, found again after a restart. Timestamps in milliseconds."""
+
+    app: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    instance: str | None = None
+    """The instance of ours that it came from."""
+    registration: dict[str, Any] = _json(dict)
+    """As services/discovery/wire.py writes it for clients."""
+    status: str
+    override: str
+    registered_at: int
+    up_at: int
+
+
+class Application(SQLModel, table=True):
+    """Which service an application is, and how its instances last described themselves."""
+
+    name: str = Field(primary_key=True)
+    service: str = Field(foreign_key="service.name")
+    registration: dict[str, Any] = _json(dict)

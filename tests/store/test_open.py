@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 
 from services.store.backup import copy
@@ -20,6 +21,9 @@ from services.store.migrate import MIGRATIONS, config, migrate
 from services.store.open import DATABASE, open_store
 from services.store.refusal import StoreError
 from services.store.tables import Meta, metadata
+
+
+HEAD = ScriptDirectory.from_config(config()).get_current_head()
 
 
 def schema(path: Path) -> set[str]:
@@ -111,10 +115,10 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The migrations with one more, which the test may change."""
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    more = scripts / "versions" / "0003_more.py"
+    more = scripts / "versions" / "9999_more.py"
     more.write_text(
         "from alembic import op\n"
-        "revision, down_revision, branch_labels, depends_on = '0003', '0002', None, None\n"
+        f"revision, down_revision, branch_labels, depends_on = '9999', '{HEAD}', None, None\n"
         "def upgrade() -> None:\n"
         "    op.execute('CREATE TABLE more (what TEXT)')\n"
     )
@@ -127,7 +131,7 @@ def test_an_existing_database_is_copied_before_it_is_migrated(opened: Path, next
     open_store(opened).close()
     assert schema(opened / DATABASE) == before | {"more"}
     (copied,) = (opened / "backups").iterdir()
-    assert copied.name == "before-0003-from-0002.db"
+    assert copied.name == f"before-9999-from-{HEAD}.db"
     assert schema(copied) == before
     assert copied.stat().st_mode & 0o777 == 0o600
     open_store(opened).close()

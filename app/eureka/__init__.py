@@ -1,0 +1,1 @@
+"""The Eureka port: Netflix's protocol for unchanged clients (docs/eureka.md)."""

@@ -1,0 +1,60 @@
+"""The Eureka port's server: beside the API in the same process, on addresses of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+
+import anyio
+import structlog
+import uvicorn
+
+from app.eureka.door import Door
+
+log = structlog.get_logger(__name__)
+PAUSE = 1.0
+"""Seconds between two attempts to listen."""
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to the API's server; it is told to end by `should_exit`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(door: Door, addresses: Sequence[str], port: int) -> None:
+    """Listen on all `addresses` until cancelled. One that is not there yet, or taken, is tried again and told of once."""
+    listening = [await _listen(address, port) for address in addresses]
+    # h11: the quicker parser loses the body of a POST that asks for an upgrade (eureka.md §2.3)
+    config = uvicorn.Config(
+        door, lifespan="off", http="h11", ws="none", log_config=None, access_log=False, server_header=False
+    )
+    server = Server(config)
+    try:
+        await server.serve(sockets=listening)
+    finally:
+        for each in listening:
+            each.close()
+
+
+async def _listen(address: str, port: int) -> socket.socket:
+    told = False
+    while True:
+        listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((address, port))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            if not told:
+                why = f"{error.strerror}; set SLUICE_EUREKA_PORT to another, or to 0 for none"
+                log.error("eureka_port", address=address, port=port, error=why)
+            told = True
+            await anyio.sleep(PAUSE)
+        else:
+            return listening

@@ -1,0 +1,91 @@
+"""The registry on disk: what registered survives a restart, so that no consumer is ever told of an empty house."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from services.discovery.book import Entry, Key
+from services.discovery.instance import Registration, Status, read
+from services.discovery.showing import Owner, Shown
+from services.discovery.wire import json_of
+from services.store.db import Store
+from services.store.tables import Application, Instance, Lease
+
+
+@dataclass(frozen=True)
+class Keeper:
+    store: Store
+
+    async def whose(self, address: str) -> Owner | None:
+        """The instance of ours, not gone yet, that has this address."""
+
+        def find(session: Session) -> Owner | None:
+            living = select(Instance).where(Instance.address == address, col(Instance.stopped_at).is_(None))
+            row = session.exec(living).first()
+            return Owner(row.service, row.id) if row is not None else None
+
+        return await self.store.read(find)
+
+    async def keep(self, key: Key, entry: Entry | None, owner: Owner | None) -> None:
+        """Write what is known of a lease now; None when it is over."""
+
+        def write(session: Session) -> None:
+            if entry is None:
+                row = session.get(Lease, key)
+                if row is not None:
+                    session.delete(row)
+                return
+            said = _document(entry)
+            session.merge(
+                Lease(
+                    app=key[0],
+                    id=key[1],
+                    instance=owner.instance if owner is not None else None,
+                    registration=said,
+                    status=entry.status,
+                    override=entry.override,
+                    registered_at=entry.registered_at,
+                    up_at=entry.up_at,
+                )
+            )
+            if owner is not None:
+                session.merge(Application(name=key[0], service=owner.service, registration=said))
+
+        await self.store.write(write)
+
+    async def restore(self, shown: Shown) -> list[Entry]:
+        """What was registered when Sluice stopped; `shown` learns whose each was, and which service an application is."""
+
+        def load(session: Session) -> tuple[list[tuple[Lease, str | None]], list[Application]]:
+            owned = select(Lease, Instance.service).join(Instance, col(Instance.id) == Lease.instance, isouter=True)
+            return [(lease, service) for lease, service in session.exec(owned)], list(session.exec(select(Application)))
+
+        leases, applications = await self.store.read(load)
+        for application in applications:
+            shown.stable[application.name] = (application.service, _registration(application.name, application.registration))
+        entries = []
+        for lease, service in leases:
+            entry = Entry(
+                _registration(lease.app, lease.registration),
+                Status(lease.status),
+                Status(lease.override),
+                registered_at=lease.registered_at,
+                up_at=lease.up_at,
+            )
+            entries.append(entry)
+            if service is not None and lease.instance is not None:
+                shown.owners[entry.key] = Owner(service, lease.instance)
+        return entries
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    written: dict[str, Any] = json.loads(json_of(entry))["instance"]
+    return {**written, "status": entry.registration.status}
+
+
+def _registration(app: str, said: dict[str, Any]) -> Registration:
+    return read(app, {"instance": said})
