@@ -20,7 +20,7 @@ from services.rollouts.seen import Seen
 from services.rollouts.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
 from services.rollouts.world import Snapshot, load, probe_targets, see, spec_of, target_of
 from services.routing.port import RoutedService, Seat
-from services.store.tables import Instance
+from services.store.tables import Instance, Revision
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Sight:
     create_after: float = 0
     trouble: str | None = None
     """Why the routers have not done what they were asked for, when that has been so for long."""
+    last_words: Mapping[str, str | None] = field(default_factory=dict)
+    """The end of the log of those that were unheard."""
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Decision:
     """What is to be done outside of the transaction."""
 
     plan: Plan | None = None
+    unheard: tuple[Instance, Revision] | None = None
+    """One that fails the deployment: nothing more is decided until the end of its log has been read, to be told with it."""
     orders: list[Order] = field(default_factory=list)
     begin: list[int] = field(default_factory=list)
     routed: RoutedService | None = None
@@ -83,9 +87,13 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     note_service(session, ledger, snapshot, world)
     now = ledger.clock.now()
     made = plan(target_of(snapshot, sight.create_after), world, now)
+    decision.instances = [row.id for row in snapshot.instances]
+    decision.unheard = _unheard(snapshot, made, sight)
+    if decision.unheard is not None:
+        decision.changed = ledger.writes > writes
+        return decision
     decision.plan = made
     decision.probes = probe_targets(snapshot, world)
-    decision.instances = [row.id for row in snapshot.instances]
     decision.in_flight = {seen.id: seen.in_flight for seen in world}
     decision.unsettled = any(seen.leaving_at is not None and not seen.settled for seen in world)
     _publication(snapshot, world, sight, decision)
@@ -97,6 +105,14 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision.over = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or decision.begin)
     decision.changed = ledger.writes > writes
     return decision
+
+
+def _unheard(snapshot: Snapshot, made: Plan, sight: Sight) -> tuple[Instance, Revision] | None:
+    failed = made.verdict.instance if isinstance(made.verdict, Failed) else None
+    row = next((row for row in snapshot.instances if row.id == failed), None)
+    if row is None or row.container_id is None or row.id in sight.last_words:
+        return None
+    return row, snapshot.revision_of(row)
 
 
 def _publication(snapshot: Snapshot, world: Sequence[Seen], sight: Sight, decision: Decision) -> None:
@@ -223,11 +239,11 @@ def _deployment(
     if isinstance(verdict, Done):
         ledger.done(session, snapshot.service, deployment)
     elif isinstance(verdict, Failed) and deployment.status != "paused":
-        _fail(session, snapshot, verdict, ledger, patience)
+        _fail(session, snapshot, verdict, sight, ledger, patience)
     decision.again |= deployment.status != before
 
 
-def _fail(session: Session, snapshot: Snapshot, failed: Failed, ledger: Ledger, patience: float) -> None:
+def _fail(session: Session, snapshot: Snapshot, failed: Failed, sight: Sight, ledger: Ledger, patience: float) -> None:
     deployment = snapshot.deployment
     row = next((row for row in snapshot.instances if row.id == failed.instance), None)
     if row is not None and deployment is not None:
@@ -236,6 +252,7 @@ def _fail(session: Session, snapshot: Snapshot, failed: Failed, ledger: Ledger, 
             "failure_reason": row.failure_reason or failed.reason,
             "failure": row.failure or failed.message,
             "failed_deployment": deployment.id,
+            "log_tail": row.log_tail or sight.last_words.get(row.id),
         }
         if row.status != "failed":  # what the engine refused to start has been told
             ledger.instance(session, row, "failed", failed.message, deployment.id, changes)

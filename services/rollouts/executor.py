@@ -137,7 +137,8 @@ class Executor:
     async def _remove(self, order: Order) -> None:
         row = order.row
         # what it said at last is worth keeping when it failed, and is gone with its container
-        tail = await self._log_tail(order) if row.failure_reason and row.log_tail is None else row.log_tail
+        unheard = row.failure_reason and row.log_tail is None
+        tail = await self.last_words(row, order.revision) if unheard else row.log_tail
         for router in self._routers:
             if row.port is not None:
                 await router.forget(row.service, row.id)
@@ -150,14 +151,15 @@ class Executor:
             changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
         await self._told(order, "stopped", f"{row.id} is removed", changes)
 
-    async def _log_tail(self, order: Order) -> str | None:
+    async def last_words(self, row: Instance, revision: Revision) -> str | None:
+        """The end of its log, secrets masked; None when there is none to be had. EngineError when the engine is away."""
         try:
-            text = await self._engine.logs(order.row.id, tail=LOG_TAIL_LINES)
+            text = await self._engine.logs(row.id, tail=LOG_TAIL_LINES)
         except EngineError as error:
             if error.transient:
                 raise
             return None
-        return masked(text, order.revision.effective).encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        return masked(text, revision.effective).encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _told(
         self, order: Order, status: str, text: str, changes: dict[str, object], *, warning: str | None = None

@@ -39,6 +39,8 @@ class Room:
     published: RoutedService | None = None
     """What the routers have confirmed that they know of the service."""
     unhealthy_since: dict[str, float] = field(default_factory=dict)
+    last_words: dict[str, str | None] = field(default_factory=dict)
+    """The end of the log of those that fail a deployment, read before that is told."""
     _look: float = FIRST_LOOK
     _retry: float = 0.0
     _trouble: tuple[float, str] | None = None

@@ -152,6 +152,10 @@ class Runner:
         decision = await self._store.write(lambda session: self._decide(session, name, sight))
         self._decided(name, decision)
         await self._remember(name, room, decision)
+        if decision.unheard is not None:
+            row, revision = decision.unheard
+            room.last_words[row.id] = await self._executor.last_words(row, revision)
+            room.wake.set()
         for id in decision.begin:
             self._do(name, room, f"begin {id}", partial(self._begin, name, id))
         if decision.unpublish:
@@ -225,6 +229,7 @@ class Runner:
             watched_since=self._began,
             create_after=room.create_after(now),
             trouble=room.long_trouble(now),
+            last_words=room.last_words,
         )
 
     async def _remember(self, name: str, room: Room, decision: Decision) -> None:
@@ -236,6 +241,7 @@ class Runner:
             if (probe := self._prober.last(id)) is not None:
                 self._live.probes[id] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
         room.ended = {id: room.ended[id] for id in decision.instances if id in room.ended}
+        room.last_words = {id: room.last_words[id] for id in decision.instances if id in room.last_words}
         room.died(decision.deaths, now)
         self._live.warnings.pop(name, None)
         if room.crash_looping(now):
