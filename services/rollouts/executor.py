@@ -21,6 +21,9 @@ from services.store.tables import Deployment, Instance, Revision
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
 KILLED = 137
+NEVER_SERVED_GRACE = 10.0
+"""Seconds, at most, for what no request ever went to: `docker stop`'s own default. A process that handles no signals yet
+would otherwise hold up the way back for the whole of stop_grace_period. Workers are not meant: they may be at work."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,9 @@ class Executor:
     async def _stop(self, order: Order) -> None:
         """Settled, so nothing is lost, however it ends."""
         row, grace = order.row, spec_of(order.revision).stop_grace_period
+        which = "stop_grace_period"
+        if row.port is not None and row.admitted_at is None and grace > NEVER_SERVED_GRACE:
+            grace, which = NEVER_SERVED_GRACE, "the grace of one that never served"
         began = self._ledger.clock.now()
         view = await self._engine.stop(row.id, grace)
         took = self._ledger.clock.now() - began
@@ -131,7 +137,7 @@ class Executor:
         code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
         text = f"{row.id} ended{code}"
         if killed:
-            text = f"{row.id} did not end within stop_grace_period ({grace:g} s) and was killed"
+            text = f"{row.id} did not end within {which} ({grace:g} s) and was killed"
         await self._told(order, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
 
     async def _remove(self, order: Order) -> None:

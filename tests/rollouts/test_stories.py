@@ -12,9 +12,10 @@ import pytest
 from services.engine.port import EngineError
 from services.rollouts.phases import TERMINAL
 from services.store.open import DATABASE, open_store
-from services.store.tables import Deployment, Instance
+from services.store.tables import Deployment, Event, Instance
+from tests.fakes.engine import Behaviour
 from tests.fakes.jumping import run
-from tests.rollouts.life import Life
+from tests.rollouts.life import CI, Life
 
 Tell = Callable[[Callable[[Life], Awaitable[Any]]], None]
 
@@ -51,6 +52,36 @@ async def until(life: Life, id: int | None, *statuses: str, within: float = 200)
             return row
         await asyncio.sleep(0.1)
     raise AssertionError(f"{row.status} after {within:g} s: {row.message}")
+
+
+def messages(life: Life, type: str) -> list[str]:
+    return [event.message for event in life.rows(Event) if event.type == type]
+
+
+async def _aborted_before_it_was_ready(life: Life, **fields: Any) -> list[str]:
+    life.engine.behave("web:never", Behaviour(stop_takes=None))
+    id = await life.deploy("web:never", stop_grace_period=120, **fields)
+    await until(life, id, "progressing")
+    await asyncio.sleep(2)
+    await life.ask(lambda requests: requests.act(id or 0, "abort", CI.by))
+    await until(life, id)
+    return [told for told in messages(life, "instance_stopping") if "killed" in told]
+
+
+def test_one_that_never_served_is_not_waited_for_as_long_as_one_that_did(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        (told,) = await _aborted_before_it_was_ready(life, port=8000)
+        assert told.endswith("did not end within the grace of one that never served (10 s) and was killed")
+
+    tell(story)
+
+
+def test_a_worker_may_be_at_work_before_it_is_ready_and_keeps_its_grace(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        (told,) = await _aborted_before_it_was_ready(life, port=None)
+        assert "(120 s)" in told
+
+    tell(story)
 
 
 def test_the_end_of_the_log_is_there_when_the_failure_is_told(tell: Tell) -> None:
