@@ -223,7 +223,7 @@ class Keeper:
             alone = self.render({name: self._as(service)}) if service is not None else None
             busy = taken(alone.binds - self._binds) if alone else {}
             if busy:
-                _settle({name: (service, done)}, RoutingError("; ".join(busy.values())))
+                _settle({name: (service, done)}, RoutingError("; ".join(busy.values()), lasting=True))
             else:
                 possible[name] = service, done
         return possible

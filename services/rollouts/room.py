@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from services.engine.port import ContainerView
 from services.rollouts.deciding import Decision
-from services.routing.port import RoutedService, Seat
+from services.routing.port import RoutedService, RoutingError, Seat
 
 FALL_BACK = 30.0
 """Seconds after which a service is looked at though nothing hinted."""
@@ -84,12 +84,13 @@ class Room:
             return 0.0
         return recent[-1] + min(FIRST_DELAY * 2.0 ** (len(recent) - 2), LONGEST_DELAY)
 
-    def troubled(self, now: float, why: str | None) -> None:
+    def troubled(self, now: float, error: RoutingError | None) -> None:
         """A router failed, or (None) did what it was asked for."""
-        if why is None:
+        if error is None:
             self._trouble = None
         else:
-            self._trouble = (self._trouble[0] if self._trouble else now, why)
+            since = self._trouble[0] if self._trouble else now
+            self._trouble = (now - ROUTER_PATIENCE if error.lasting else since, str(error))
 
     def long_trouble(self, now: float) -> str | None:
         """Why the routers have not done what they were asked for, when that has been so for long."""

@@ -269,7 +269,7 @@ class Runner:
             log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
             delay = room.retry()
             if isinstance(error, RoutingError):
-                room.troubled(self._clock.now(), str(error))
+                room.troubled(self._clock.now(), error)
         except Exception:
             log.exception("an operation failed", service=name, operation=key)
             delay = room.retry()

@@ -14,7 +14,13 @@ SeatState = Literal["admitted", "draining", "cut"]
 
 
 class RoutingError(Exception):
-    """A router could not do, or could not verify, what was asked; the message is for a person."""
+    """A router could not do, or could not verify, what was asked; the message is for a person.
+
+    `lasting`: it will not go by itself, so that there is nothing to wait for before it is told."""
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 @dataclass(frozen=True)

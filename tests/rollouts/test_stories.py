@@ -11,6 +11,7 @@ import pytest
 
 from services.engine.port import EngineError
 from services.rollouts.phases import TERMINAL
+from services.routing.port import RoutedService, RoutingError
 from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment, Event, Instance
 from tests.fakes.engine import Behaviour
@@ -91,5 +92,18 @@ def test_the_end_of_the_log_is_there_when_the_failure_is_told(tell: Tell) -> Non
         await until(life, id, "paused")
         (failed,) = [row for row in life.rows(Instance) if row.failed_deployment == id]
         assert (failed.log_tail, failed.stopped_at) == ("no such file\n", None)
+
+    tell(story)
+
+
+def test_a_port_that_somebody_has_is_told_at_once(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(life: Life) -> None:
+        async def taken(_: RoutedService) -> None:
+            raise RoutingError("10.203.0.1:20001 is in use on this machine", lasting=True)
+
+        monkeypatch.setattr(life.gateway, "publish", taken)
+        id = await life.deploy("web:1", port=8000)
+        row = await until(life, id, "failed", within=10)
+        assert (row.reason, "in use on this machine" in row.message) == ("gateway_unverified", True)
 
     tell(story)
