@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from app.drawing import Drawings
 from app.settings import Settings
 from services.access import Access
 from services.clock import Clock
@@ -84,6 +85,11 @@ class Sluice:
     """Set when the ground stood for the first time."""
     bridge: str | None = None
     node: str | None = None
+    drawings: Drawings = field(init=False)
+    """What open pages show."""
+
+    def __post_init__(self) -> None:
+        self.drawings = Drawings(self.store, self.listeners)
 
     @property
     def frame(self) -> Frame:

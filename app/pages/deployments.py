@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable, Hashable
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlmodel import Session, col, select
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, or_, select
 
 from app.audit import note_refusal
-from app.pages.live import LivePage, Look, follow, missing, show
+from app.pages.live import LivePage, Sight, follow, missing, show
+from app.pages.reading import stamp_of
+from app.pages.timeline import timeline
 from app.pages.viewer import FormViewer, PageViewer, StreamViewer
 from app.problems import CODES, Problem, as_problem
 from app.sluice import Sluice
@@ -22,9 +25,9 @@ from services.rollouts.views import deployment_view, event_view
 from services.store.tables import Deployment, Event, Instance
 
 router = APIRouter(prefix="/ui/deployments")
-PAGE = LivePage("deployment.html", ("deployment", "progress", "traffic", "instances", "failures", "events"))
-EVENTS = 300
-"""The newest events that the page shows; `sluice history` shows all."""
+PAGE = LivePage("deployment.html", ("deployment", "failures", "timeline", "events"))
+EVENTS = 200
+"""The newest events that the page shows; the API has all."""
 _LARGEST_ID = 2**63 - 1
 
 
@@ -61,28 +64,50 @@ async def act(
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
         await note_refusal(request, status, problem.code, problem.detail)
-        look = _looking_at(id)
-        return await show(request, viewer, PAGE, look, here=_address(here), refusal=problem.detail, status=status)
+        return await show(request, viewer, PAGE, _looking_at(id), here=_address(here), refusal=problem.detail, status=status)
     return RedirectResponse(_address(here), 303)
 
 
-def _looking_at(id: str) -> Look:
+def _looking_at(id: str) -> Sight:
+    number = _number(id)
+
+    def stamp(session: Session, sluice: Sluice) -> Hashable:
+        row = session.get(Deployment, number) if number is not None else None
+        return None if row is None else stamp_of(session, sluice, row.service)
+
     def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
-        number = _number(id)
         row = session.get(Deployment, number) if number is not None else None
         if row is None:
             return None
         view = deployment_view(session, row, sluice.frame)
-        told = select(Event).where(Event.deployment == number, Event.type != "progress")  # the page shows progress itself
-        newest = told.order_by(col(Event.id).desc()).limit(EVENTS)
+        told = session.exec(select(Event).where(Event.deployment == number).order_by(col(Event.id))).all()
         return {
             "deployment": view,
-            "instances": view["instances"],
+            "standing": {instance["id"]: instance for instance in view["instances"]},
+            "timeline": timeline(row, _there(session, row), told),
+            "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
+            "series": _series(row),
             "failures": _failures(session, row),
-            "events": [event_view(event) for event in session.exec(newest)],
+            "events": [event_view(event) for event in told if event.type != "progress"][: -EVENTS - 1 : -1],
         }
 
-    return look
+    return Sight(look, stamp)
+
+
+def _there(session: Session, row: Deployment) -> list[Instance]:
+    """The service's instances that were there at any time of the deployment."""
+    began, ended = row.started_at or row.created_at, row.finished_at
+    there = select(Instance).where(
+        Instance.service == row.service, or_(col(Instance.stopped_at).is_(None), col(Instance.stopped_at) >= began)
+    )
+    if ended is not None:
+        there = there.where(Instance.created_at <= ended)
+    return list(session.exec(there.options(defer(Instance.log_tail))))  # type: ignore[arg-type]
+
+
+def _series(row: Deployment) -> Callable[[int], str]:
+    """A revision's colour: what comes, what goes, anything else."""
+    return lambda revision: {row.revision: "s1", row.from_revision: "s2"}.get(revision, "s3")
 
 
 def _failures(session: Session, row: Deployment) -> list[Instance]:

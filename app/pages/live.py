@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -13,32 +14,45 @@ from fastapi.sse import ServerSentEvent
 from sqlmodel import Session
 
 from app.auth import Caller
+from app.drawing import Parts
 from app.pages import render
 from app.pages.viewer import still_signed_in
 from app.sluice import Sluice
 
 BEAT = 15.0
 """Seconds of quiet after which a stream says that it stands; the page's script gives up on one after more than two."""
-PACE = 0.1
-"""Seconds between two messages at least: a busy deployment wakes the listeners more often than anybody can read."""
-
-Look = Callable[[Session, Sluice], dict[str, Any] | None]
-"""What the templates need, from one read transaction; None when there is no such thing."""
+CHECK = 1.0
+"""Seconds within which news make a stream ask whether its session is still good."""
 
 
 @dataclass(frozen=True)
 class LivePage:
-    """A page's template, and the live parts that it places."""
+    """A page's template and the live parts that it places. `rows`: the list among them whose rows are parts as well; their
+    contexts are the look's `rows`, by name."""
 
     template: str
     parts: tuple[str, ...]
+    rows: str = ""
+
+    def draw(self, context: Mapping[str, Any]) -> Parts:
+        rows = render.rows(self.rows, context) if self.rows else {}
+        return Parts(render.fragments(self.parts, {**context, "drawn": rows}), rows, self.rows)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a page looks at. `look`: what the templates need, from one read transaction; None when there is no such thing.
+    `stamp`: what differs when that may differ, asked at every wake-up."""
+
+    look: Callable[[Session, Sluice], dict[str, Any] | None]
+    stamp: Callable[[Session, Sluice], Hashable]
 
 
 async def show(
     request: Request,
     viewer: Caller,
     live: LivePage,
-    look: Look,
+    sight: Sight,
     *,
     here: str | None = None,
     refusal: str | None = None,
@@ -49,16 +63,17 @@ async def show(
     sluice: Sluice = request.app.state.sluice
 
     def draw(session: Session) -> HTMLResponse:
-        context = look(session, sluice)
+        context = sight.look(session, sluice)
         if context is None:
             return missing()
         context = {**context, "may_act": viewer.may("deploy")}
-        parts = render.fragments(live.parts, context)
+        parts = live.draw(context).fixed
         address = here or request.url.path
         frame = {
             "here": address,
             "stream": f"{address.rstrip('/')}/stream",
-            "part": lambda name: render.standing(name, parts[name]),
+            "now": sluice.clock.now(),
+            "part": lambda name, look="card": render.standing(name, parts[name], look),
             "refusal": refusal,
         }
         return render.page(live.template, {**context, **frame}, status)
@@ -72,32 +87,42 @@ def missing() -> HTMLResponse:
     return render.page("problem.html", {**words, "stream": None}, 404)
 
 
-async def follow(request: Request, viewer: Caller, live: LivePage, look: Look) -> AsyncIterator[ServerSentEvent]:
+async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight) -> AsyncIterator[ServerSentEvent]:
     """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
     when the session has ended (saying `signed-out`), or when the thing itself has (`gone`)."""
     sluice: Sluice = request.app.state.sluice
-    sent: dict[str, str] = {}
+    may_act = viewer.may("deploy")
 
-    def draw(session: Session) -> dict[str, str] | Literal["signed-out", "gone"]:
-        if not still_signed_in(session, sluice, request):
-            return "signed-out"
-        context = look(session, sluice)
-        return "gone" if context is None else render.fragments(live.parts, {**context, "may_act": viewer.may("deploy")})
+    def draw(session: Session) -> Parts | None:
+        context = sight.look(session, sluice)
+        return None if context is None else live.draw({**context, "may_act": may_act})
 
-    with sluice.metrics.streams.track_inprogress():
-        yield ServerSentEvent(event="hello", raw_data=render.fingerprint())
-        while not sluice.stopping.is_set():
-            news = sluice.listeners.next()
-            parts = await sluice.store.read(draw)
-            if isinstance(parts, str):
-                yield ServerSentEvent(event=parts, raw_data="-")
-                return
-            if changed := {name: html for name, html in parts.items() if sent.get(name) != html}:
-                yield ServerSentEvent(raw_data=render.arriving(changed))
+    key = (request.url.path, may_act)
+    watched = sluice.drawings.watch(key, lambda session: sight.stamp(session, sluice), draw)
+    async with watched as drawing:
+        with sluice.metrics.streams.track_inprogress():
+            yield ServerSentEvent(event="hello", raw_data=render.fingerprint())
+            sent: Parts | None = None
+            check_again = time.monotonic()
+            while not sluice.stopping.is_set():
+                news = sluice.listeners.next()
+                checks = time.monotonic() >= check_again
+                if checks:
+                    if not await sluice.store.read(lambda session: still_signed_in(session, sluice, request)):
+                        yield ServerSentEvent(event="signed-out", raw_data="-")
+                        return
+                    check_again = time.monotonic() + CHECK
+                parts = await drawing.parts()
+                if parts is None:
+                    yield ServerSentEvent(event="gone", raw_data="-")
+                    return
+                if changed := parts.since(sent):
+                    yield ServerSentEvent(raw_data=render.arriving(changed))
                 sent = parts
-            await first_of(sluice.stopping, timeout=PACE)
-            if not await first_of(news, sluice.stopping, timeout=BEAT):
-                yield ServerSentEvent(event="beat", raw_data="-")
+                # what woke us may have ended the session: whoever did not ask just now asks soon
+                woken = await first_of(news, sluice.stopping, timeout=BEAT if checks else CHECK)
+                if not woken and checks:
+                    yield ServerSentEvent(event="beat", raw_data="-")
 
 
 async def first_of(*events: asyncio.Event, timeout: float) -> bool:

@@ -1,24 +1,29 @@
-"""The first page: every service as it stands, and the newest deployments."""
+"""The first page: every service as it stands, what needs a person first, and the newest deployments."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections import Counter
+from collections.abc import AsyncIterable, Hashable
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
-from app.pages.live import LivePage, follow, show
+from app.pages.live import LivePage, Sight, follow, show
 from app.pages.reading import NEWEST, with_running
 from app.pages.viewer import PageViewer, StreamViewer
 from app.sluice import Sluice
+from services.rollouts.phases import Status
 from services.rollouts.views import deployment_views, service_views
-from services.store.tables import Deployment, Service
+from services.store.tables import Deployment, Event, Service
 
 router = APIRouter()
-PAGE = LivePage("overview.html", ("health", "services", "deployments"))
+PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")
+NEEDS_SOMEBODY = (Status.PAUSED, Status.FAILED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED)
+"""How a last deployment stands that somebody should look at."""
+_URGENCY = ("down", "degraded")
 
 
 @router.get("/")
@@ -29,22 +34,53 @@ def entrance() -> RedirectResponse:
 
 @router.get("/ui/")
 async def overview(request: Request, viewer: PageViewer) -> HTMLResponse:
-    return await show(request, viewer, PAGE, _look)
+    return await show(request, viewer, PAGE, SIGHT)
 
 
 @router.get("/ui/stream", response_class=EventSourceResponse)
 async def overview_stream(request: Request, viewer: StreamViewer) -> AsyncIterable[ServerSentEvent]:
-    async for message in follow(request, viewer, PAGE, _look):
+    async for message in follow(request, viewer, PAGE, SIGHT):
         yield message
+
+
+def _stamp(session: Session, sluice: Sluice) -> Hashable:
+    live = sluice.live
+    return session.exec(select(func.max(Event.id))).one(), str(live.not_ready), str(live.strangers)
 
 
 def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
     services = session.exec(select(Service).where(~col(Service.removed)).order_by(Service.name)).all()
-    deployments = session.exec(select(Deployment).order_by(col(Deployment.id).desc()).limit(NEWEST)).all()
+    newest = session.exec(select(Deployment).order_by(col(Deployment.id).desc()).limit(NEWEST)).all()
+    running = _progress(session)
+    views = [with_running(view) for view in service_views(session, services, sluice.frame)]
+    for view in views:
+        view["progress"] = running.get(view["name"])
+        last = view["deployment"]
+        view["needs"] = view["status"] in _URGENCY or (last is not None and last["status"] in NEEDS_SOMEBODY)
+    views.sort(key=_urgency)
     return {
         "not_ready": dict(sluice.live.not_ready),
         "strangers": list(sluice.live.strangers),
-        "services": [with_running(view) for view in service_views(session, services, sluice.frame)],
-        "deployments": deployment_views(session, deployments, sluice.frame),
+        "counts": Counter(view["status"] for view in views),
+        "running": len(running),
+        "rows": {f"service-{view['name']}": {"service": view} for view in views},
+        "deployments": deployment_views(session, newest, sluice.frame),
         "service": None,
     }
+
+
+def _progress(session: Session) -> dict[str, dict[str, Any]]:
+    """Service → the progress of its deployment that is under way."""
+    active = (Status.PROGRESSING, Status.PAUSED, Status.ROLLING_BACK)
+    rows = session.exec(select(Deployment.service, Deployment.progress).where(col(Deployment.status).in_(active)))
+    return dict(rows.all())
+
+
+def _urgency(view: dict[str, Any]) -> tuple[int, str]:
+    """What needs a person first, then what is under way, then the rest by name."""
+    if view["needs"]:
+        return _URGENCY.index(view["status"]) if view["status"] in _URGENCY else len(_URGENCY), view["name"]
+    return len(_URGENCY) + (1 if view["running"] else 2), view["name"]
+
+
+SIGHT = Sight(_look, _stamp)

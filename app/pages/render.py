@@ -25,7 +25,17 @@ HEADERS = {
 }
 _TONES = {
     "ok": ("succeeded", "serving", "present", "healthy"),
-    "busy": ("pending", "progressing", "rolling_back", "creating", "starting", "ready", "draining", "stopping"),
+    "busy": (
+        "pending",
+        "progressing",
+        "rolling_back",
+        "creating",
+        "starting",
+        "ready",
+        "draining",
+        "stopping",
+        "deploying",
+    ),
     "warn": ("paused", "degraded", "rolled_back", "aborted"),
     "bad": ("failed", "rollback_failed", "down"),
 }
@@ -41,9 +51,20 @@ def fragments(names: tuple[str, ...], context: Mapping[str, Any]) -> dict[str, s
     return {name: _environment().get_template(f"fragments/{name}.html").render(context).strip() for name in names}
 
 
-def standing(name: str, html: str) -> Markup:
-    """A live part as the page first shows it. `html` comes from `fragments`."""
-    return Markup(f'<section class="card" id="part-{name}">{html}</section>')  # noqa: S704 - escaped by the template
+def rows(list: str, context: Mapping[str, Any]) -> dict[str, str]:
+    """The rows of a live list: the look's `rows`, name → context, each drawn by itself."""
+    template = _environment().get_template(f"fragments/{list}_row.html")
+    return {name: template.render({**context, **row}).strip() for name, row in context["rows"].items()}
+
+
+def standing(name: str, html: str, look: str = "card") -> Markup:
+    """A live part as the page first shows it: a card, or `bare`. `html` comes from `fragments`."""
+    return Markup(f'<section class="{look}" id="part-{name}">{html}</section>')  # noqa: S704 - escaped by the template
+
+
+def standing_row(name: str, html: str) -> Markup:
+    """A row of a live list, as its list places it. `html` comes from `rows`."""
+    return Markup(f'<li id="part-{name}">{html}</li>')  # noqa: S704 - escaped by the template
 
 
 def arriving(parts: Mapping[str, str]) -> str:
@@ -80,5 +101,5 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
     )
-    environment.globals.update(asset=asset, tone=tone, version=fingerprint())
+    environment.globals.update(asset=asset, tone=tone, standing_row=standing_row, version=fingerprint())
     return environment

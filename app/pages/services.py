@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Hashable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlmodel import Session, col, select
 
-from app.pages.live import LivePage, Look, follow, show
-from app.pages.reading import NEWEST, with_running
+from app.pages.live import LivePage, Sight, follow, show
+from app.pages.reading import NEWEST, stamp_of, with_running
 from app.pages.viewer import PageViewer, StreamViewer
 from app.sluice import Sluice
 from services.rollouts.views import deployment_views, instance_views, revision_view, service_view
@@ -32,7 +32,10 @@ async def service_stream(request: Request, viewer: StreamViewer, name: str) -> A
         yield message
 
 
-def _looking_at(name: str) -> Look:
+def _looking_at(name: str) -> Sight:
+    def stamp(session: Session, sluice: Sluice) -> Hashable:
+        return stamp_of(session, sluice, name)
+
     def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
         row = session.get(Service, name)
         if row is None:
@@ -50,4 +53,4 @@ def _looking_at(name: str) -> Look:
             "revisions": [revision_view(revision, present=row.revision) for revision in revisions],
         }
 
-    return look
+    return Sight(look, stamp)

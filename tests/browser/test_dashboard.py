@@ -47,7 +47,7 @@ def serve(house: House, count: int) -> None:
 def test_a_link_opens_the_dashboard(house: House, address: str, page: Page) -> None:
     sign_in(page, house, address, "/ui/")
     expect(page.get_by_role("heading", name="Services")).to_be_visible()
-    expect(page.locator("#service-web")).to_contain_text("3 of 3")
+    expect(page.locator("#part-service-web")).to_contain_text("3 of 3")
     expect(page.locator("#link")).to_have_text("Live")
     page.get_by_role("link", name="deploy #1").click()
     expect(page.get_by_role("heading", name="web deploy #1")).to_be_visible()
@@ -57,15 +57,15 @@ def test_a_deployment_is_watched_to_its_end_without_a_reload(house: House, addre
     sign_in(page, house, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
     mark(page)
-    expect(page.locator("#part-progress")).to_contain_text("0 of 3 serving")
+    expect(page.locator("#part-deployment")).to_contain_text("0 of 3 serving")
     for count in (1, 2, 3):
         serve(house, count)
-        expect(page.locator("#part-progress")).to_contain_text(f"{count} of 3 serving")
+        expect(page.locator("#part-deployment")).to_contain_text(f"{count} of 3 serving")
         expect(page.locator(f"#instance-web-r2-{count}")).to_contain_text("serving")
     now = house.sluice.clock.now()
     house.change(Deployment, 1, status="succeeded", message="all 3 instances serve", finished_at=now)
     house.tell(1, "succeeded", "deployment 1 succeeded")
-    expect(page.locator("#part-deployment .pill")).to_have_text("succeeded")
+    expect(page.locator("#part-deployment .head .pill")).to_have_text("succeeded")
     expect(page.locator("#part-events")).to_contain_text("deployment 1 succeeded")
     expect(page.get_by_role("button", name="Abort")).to_have_count(0)
     assert marked(page)
@@ -117,9 +117,9 @@ def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
     try:
         with serving(second, port):
             expect(page.locator("#link")).to_have_text("Live")
-            expect(page.locator("#part-progress")).to_contain_text("2 of 3 serving")
+            expect(page.locator("#part-deployment")).to_contain_text("2 of 3 serving")
             serve(second, 3)
-            expect(page.locator("#part-progress")).to_contain_text("3 of 3 serving")
+            expect(page.locator("#part-deployment")).to_contain_text("3 of 3 serving")
             assert marked(page)
     finally:
         second.close()
@@ -146,7 +146,7 @@ def test_a_stream_that_cannot_begin_is_tried_again(
     sign_in(page, house, address, "/ui/")
     expect(page.locator("#link")).to_have_text("Reconnecting…")
     expect(page.locator("#link")).to_have_text("Live")
-    expect(page.locator("#service-web")).to_be_visible()
+    expect(page.locator("#part-service-web")).to_be_visible()
     assert failed
     complaints.clear()
 
@@ -179,9 +179,9 @@ def test_a_session_that_ends_leads_to_the_sign_in_page(house: House, address: st
 def test_a_deployment_is_paused_from_its_page(house: House, address: str, page: Page) -> None:
     sign_in(page, house, address, "/ui/deployments/1")
     page.get_by_role("button", name="Pause").click()
-    expect(page.locator("#part-deployment .pill")).to_have_text("paused")
+    expect(page.locator("#part-deployment .head .pill")).to_have_text("paused")
     page.get_by_role("button", name="Resume").click()
-    expect(page.locator("#part-deployment .pill")).to_have_text("progressing")
+    expect(page.locator("#part-deployment .head .pill")).to_have_text("progressing")
 
 
 def test_hostile_names_and_logs_do_nothing_when_they_arrive_live(house: House, address: str, page: Page) -> None:
@@ -200,7 +200,7 @@ def test_pages_are_readable_without_scripts(house: House, address: str, browser:
     page = context.new_page()
     page.goto(f"{address}/ui/sign-in?code={house.link()}&next=/ui/deployments/1")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.locator("#part-instances")).to_contain_text("web-r2-3")
+    expect(page.locator("#part-timeline")).to_contain_text("web-r2-3")
     context.close()
 
 

@@ -53,14 +53,14 @@ def deploy(api: httpx.Client, image: str, **parameters: Any) -> int:
 def test_a_deployment_of_a_real_loop_is_watched_to_its_end(api: httpx.Client, page: Page) -> None:
     deploy(api, "web:1", wait=20)
     page.goto(api.post("/sign-in-links").json()["url"])
-    expect(page.locator("#service-web")).to_contain_text("2 of 2")
+    expect(page.locator("#part-service-web")).to_contain_text("2 of 2")
     expect(page.locator("#link")).to_have_text("Live")
     page.evaluate("window.sameOne = true")
 
     second = deploy(api, "web:2")
-    expect(page.locator("#service-web")).to_contain_text(f"deploy #{second}")
+    expect(page.locator("#part-service-web")).to_contain_text(f"deploy #{second}")
     expect(page.locator(f"#deployment-{second}")).to_contain_text("succeeded")
-    expect(page.locator("#service-web")).to_contain_text("r2")
+    expect(page.locator("#part-service-web")).to_contain_text("r2")
     assert page.evaluate("window.sameOne === true")
 
     broken = deploy(api, "web:broken")
@@ -70,7 +70,7 @@ def test_a_deployment_of_a_real_loop_is_watched_to_its_end(api: httpx.Client, pa
     expect(page.locator("#part-failures pre").first).to_contain_text("no DATABASE_URL")
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_role("heading", name=f"web deploy #{broken + 1}")).to_be_visible()
-    expect(page.locator("#part-deployment .pill")).to_have_text("rolled back")
+    expect(page.locator("#part-deployment .head .pill")).to_have_text("rolled back")
     expect(page.get_by_role("link", name=f"#{broken}", exact=True)).to_be_visible()
 
 
@@ -80,7 +80,7 @@ def test_a_deployment_is_aborted_from_its_page(api: httpx.Client, page: Page) ->
     never = {"test": ["CMD", "false"], "disable": None}
     id = api.post("/deployments", json={"service": "web", "image": "web:2", "healthcheck": never}).json()["id"]
     page.get_by_role("link", name=f"deploy #{id}").click()
-    expect(page.locator("#part-instances")).to_contain_text("starting")
+    expect(page.locator("#part-timeline")).to_contain_text("starting")
     page.get_by_role("button", name="Abort").click()
-    expect(page.locator("#part-deployment .pill")).to_have_text("aborted")
-    expect(page.locator("#part-traffic")).to_contain_text("100 % r1")
+    expect(page.locator("#part-deployment .head .pill")).to_have_text("aborted")
+    expect(page.locator("#track-traffic")).to_contain_text("100 % r1")

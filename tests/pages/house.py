@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI
-from sqlmodel import Session
+from sqlmodel import Session, col, func, select
 
 from app.auth import Authentication
 from app.pages import pages
@@ -86,10 +86,12 @@ class House:
 
     def link(self) -> str:
         """A one-time code for the admin."""
-        return apart(self.sluice.access.make_link(1))[0]
+        admin = self.sluice.access.bearer(self.token)
+        assert admin is not None
+        return apart(self.sluice.access.make_link(admin))[0]
 
     def change(self, kind: type[Any], key: Any, **fields: Any) -> None:
-        """Set fields of a row."""
+        """Set fields of a row, and tell of it as the loop does: what has no event has not happened."""
 
         def work(session: Session) -> None:
             row = session.get(kind, key)
@@ -97,6 +99,11 @@ class House:
             for name, value in fields.items():
                 setattr(row, name, value)
             session.add(row)
+            if kind is Instance:
+                self._tell_of_instance(session, row)
+            elif kind is Deployment:
+                data = {**row.progress, "traffic": row.traffic}
+                record(session, self.sluice.clock.now(), "progress", deployment=row.id, service=row.service, data=data)
 
         self.write(work)
 
@@ -111,7 +118,20 @@ class House:
     def tell(self, deployment: int, type: str, message: str) -> None:
         """Append an event to a deployment's history."""
         now = self.sluice.clock.now()
-        self.write(lambda session: record(session, now, type, message, deployment=deployment) and None)
+
+        def work(session: Session) -> None:
+            service = session.get_one(Deployment, deployment).service
+            record(session, now, type, message, deployment=deployment, service=service)
+
+        self.write(work)
+
+    def _tell_of_instance(self, session: Session, row: Instance) -> None:
+        mine = select(func.max(Deployment.id)).where(col(Deployment.service) == row.service)
+        data = {"revision": row.revision, "slot": row.slot, "status": row.status}
+        record(
+            session, self.sluice.clock.now(), f"instance_{row.status}", f"{row.id} is {row.status}",
+            deployment=session.exec(mine).one(), service=row.service, instance=row.id, data=data,
+        )  # fmt: skip
 
     def _service(self, session: Session, name: str, replicas: int, fields: dict[str, Any]) -> None:
         now = self.sluice.clock.now()

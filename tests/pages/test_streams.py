@@ -50,16 +50,16 @@ def test_first_the_whole_page_then_only_what_changed(house: House, client: httpx
         assert stream.headers["content-type"].startswith("text/event-stream")
         told = messages(stream)
         assert next(told)[0] == "hello"
-        assert parts(next(told)[1]) == ["deployment", "progress", "traffic", "instances", "failures", "events"]
+        assert parts(next(told)[1]) == ["deployment", "failures", "timeline", "events"]
 
         house.change(Instance, "web-r2-1", status="serving")
         event, data = next(told)
-        assert (event, parts(data)) == ("", ["instances"])
+        assert (event, parts(data)) == ("", ["timeline", "events"])
 
         house.sluice.live.in_flight["web-r1-1"] = 97
         house.wake()
         event, data = next(told)
-        assert parts(data) == ["instances"]
+        assert parts(data) == ["timeline"]
         assert ">97<" in data
 
 

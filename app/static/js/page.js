@@ -1,4 +1,4 @@
-// Small helps on a page: a one-time link that signs in by itself, and buttons that copy what stands beside them.
+// Small helps on a page: a link that signs in by itself, buttons that copy, and a tab's title that says how things stand.
 (() => {
   "use strict";
 
@@ -18,7 +18,14 @@
     if (button) copy(button);
   });
 
+  function retitle() {
+    const title = document.querySelector("[data-title]")?.dataset.title;
+    if (title && document.title !== title) document.title = title;
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    retitle();
+    new MutationObserver(retitle).observe(document.body, { attributes: true, attributeFilter: ["data-title"], subtree: true });
     document.querySelector("form[data-at-once]")?.requestSubmit();
   });
 })();

@@ -2,6 +2,11 @@
 (() => {
   "use strict";
 
+  // the server's clock: the reader's may be minutes off
+  const served = document.querySelector("[data-now]");
+  const skew = served ? served.dataset.now * 1000 - performance.timeOrigin - performance.now() : 0;
+  window.sluice = { now: () => Date.now() + skew };
+
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
   const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
@@ -14,9 +19,10 @@
 
   function told(element) {
     const then = new Date(element.dateTime);
-    const now = new Date();
+    const now = new Date(sluice.now());
     if (element.dataset.as === "ago") return `${span((now - then) / 1000)} ago`;
     if (element.dataset.as === "since") return span((now - then) / 1000);
+    if (element.dataset.as === "in") return then > now ? `in ${span((then - now) / 1000)}` : "now";
     return then.toDateString() === now.toDateString() ? clock.format(then) : day.format(then);
   }
 

@@ -1,0 +1,98 @@
+"""One drawing of a page's live parts for all who look at it: fifty open pages cost one look at the store, not fifty."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from sqlmodel import Session
+
+from services.store.db import Store
+from services.store.events import Listeners
+
+PACE = 0.1
+"""Seconds between two drawings at least: a busy deployment wakes the listeners more often than anybody can read."""
+SHARE = 5
+"""A drawing that took long is followed by so many times its length of rest."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Each live part's name → its HTML. `rows`: the rows of the part `list`, in their order, each a part of its own."""
+
+    fixed: Mapping[str, str]
+    rows: Mapping[str, str] = field(default_factory=dict)
+    list: str = ""
+
+    def since(self, before: Parts | None) -> dict[str, str]:
+        """What somebody who has seen `before` needs: the changed parts; the list whole only when its rows are others."""
+        if before is None:
+            return dict(self.fixed)
+        same_rows = list(before.rows) == list(self.rows)
+        changed = {
+            n: html for n, html in self.fixed.items() if before.fixed[n] != html and not (n == self.list and same_rows)
+        }
+        if self.list not in changed:
+            changed |= {name: html for name, html in self.rows.items() if before.rows[name] != html}
+        return changed
+
+
+Stamp = Callable[[Session], Hashable]
+"""What differs when the page may differ: cheap to ask for."""
+Draw = Callable[[Session], Parts | None]
+"""None when there is no such thing (any more)."""
+
+
+class Drawings:
+    """The pages that somebody looks at now, each drawn once. A page is known by its key while anybody watches it."""
+
+    def __init__(self, store: Store, listeners: Listeners) -> None:
+        self._store = store
+        self._listeners = listeners
+        self._watched: dict[Hashable, Drawing] = {}
+
+    @asynccontextmanager
+    async def watch(self, key: Hashable, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:
+        drawing = self._watched.setdefault(key, Drawing(self._store, self._listeners, stamp, draw))
+        drawing.watchers += 1
+        try:
+            yield drawing
+        finally:
+            drawing.watchers -= 1
+            if not drawing.watchers:
+                del self._watched[key]
+
+
+class Drawing:
+    """One page's."""
+
+    def __init__(self, store: Store, listeners: Listeners, stamp: Stamp, draw: Draw) -> None:
+        self.watchers = 0
+        self._store, self._listeners, self._stamp, self._draw = store, listeners, stamp, draw
+        self._lock = asyncio.Lock()
+        self._news: asyncio.Event | None = None
+        self._seen: Hashable = None
+        self._parts: Parts | None = None
+        self._rests_until = 0.0
+
+    async def parts(self) -> Parts | None:
+        """As they are now."""
+        async with self._lock:
+            if self._news is None or self._news.is_set():
+                await asyncio.sleep(self._rests_until - time.monotonic())
+                news = self._listeners.next()
+                await self._store.read(self._look)
+                self._news = news
+            return self._parts
+
+    def _look(self, session: Session) -> None:
+        began = time.monotonic()
+        stamp = self._stamp(session)
+        if self._parts is None or stamp != self._seen:
+            self._parts = self._draw(session)
+            self._seen = stamp
+        now = time.monotonic()
+        self._rests_until = now + max(PACE, SHARE * (now - began))
