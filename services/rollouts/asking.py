@@ -92,7 +92,7 @@ class Asking(ABC, Generic[T]):
             row.on_conflict = str(wish.spec.on_conflict)
             row.image = wish.spec.image
             row.strategy = "recreate" if wish.spec.recreates else "rolling"
-            row.replicas = wish.replicas if wish.replicas is not None else size_of(service)
+            row.replicas = wish.replicas if wish.replicas is not None else size_of(session, ask.service)
             if service is None:
                 session.add(self._new_service(session, ask.service))
                 session.flush()
@@ -104,10 +104,10 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
 
         def make(session: Session) -> int:
-            known, present = _deployed(session, service)
+            present = _deployed(session, service)
             if why := writes_alone(spec_of(present), replicas):
                 raise invalid([FieldError("replicas", why)])
-            row = self._of(present, known, Kind.SCALE)
+            row = self._of(session, present, Kind.SCALE)
             row.replicas = replicas
             return self._insert(session, row, call)
 
@@ -117,8 +117,8 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
 
         def make(session: Session) -> int:
-            known, present = _deployed(session, service)
-            row = self._of(_rollback_target(session, present, to_revision), known, Kind.ROLLBACK)
+            present = _deployed(session, service)
+            row = self._of(session, _rollback_target(session, present, to_revision), Kind.ROLLBACK)
             return self._insert(session, row, call)
 
         return await self._make(make, service, call)
@@ -127,8 +127,7 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`."""
 
         def make(session: Session) -> int:
-            known, present = _deployed(session, service)
-            return self._insert(session, self._of(present, known, Kind.RESTART), call)
+            return self._insert(session, self._of(session, _deployed(session, service), Kind.RESTART), call)
 
         return await self._make(make, service, call)
 
@@ -207,14 +206,14 @@ class Asking(ABC, Generic[T]):
                     ledger.supersede(session, other, row.id)
         return row.id
 
-    def _of(self, revision: Revision, service: Service, kind: Kind) -> Deployment:
+    def _of(self, session: Session, revision: Revision, kind: Kind) -> Deployment:
         """A deployment of a revision as it is, at the service's size."""
         spec = spec_of(revision)
         return Deployment(
-            service=service.name,
+            service=revision.service,
             kind=kind,
             revision=revision.number,
-            replicas=service.replicas,
+            replicas=size_of(session, revision.service),
             profile=revision.profile,
             on_conflict=spec.on_conflict,
             strategy="recreate" if spec.recreates else "rolling",
@@ -260,12 +259,13 @@ def _known(session: Session, name: str) -> Service:
     return service
 
 
-def _deployed(session: Session, name: str) -> tuple[Service, Revision]:
+def _deployed(session: Session, name: str) -> Revision:
+    """Its present revision."""
     service = _known(session, name)
     present = present_revision(session, service)
     if present is None:
         raise Refusal(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
-    return service, present
+    return present
 
 
 def deployment_of(session: Session, id: int) -> Deployment:

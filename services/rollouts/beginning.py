@@ -133,7 +133,7 @@ class Beginner:
                 return wish.spec.image
             self._make_revision(session, service, present, deployment, wish, image)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
-            deployment.replicas = service.replicas
+            deployment.replicas = size_of(session, service.name, id)
         deployment.from_revision = service.revision
         deployment.from_replicas = service.replicas if service.revision is not None else 0
         overtaken = session.exec(
@@ -179,7 +179,9 @@ class Beginner:
         deployment.image, deployment.image_id = wish.spec.image, image.id
         deployment.profile, deployment.failure_action = wish.layers.profile, wish.spec.failure_action
         deployment.strategy = "recreate" if wish.spec.recreates else "rolling"
-        deployment.replicas = wish.replicas if wish.replicas is not None else size_of(service)
+        deployment.replicas = wish.replicas
+        if deployment.replicas is None:
+            deployment.replicas = size_of(session, service.name, deployment.id)
         for code, text in found.warnings:
             self._ledger.warn(session, deployment, code, text)
         same = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from services.rollouts.merging import Layers, lay
 from services.rollouts.redaction import HIDDEN, placeholders
@@ -70,7 +70,7 @@ def check(session: Session, policy: Policy, present: Revision | None, deployment
         effective["routes"] = [{"path_prefix": policy.default_route.format(name=name), "strip_prefix": True}]
         spec = _validated(effective)
     errors = [
-        *_alone(spec, replicas if replicas is not None else size_of(session.get(Service, name))),
+        *_alone(spec, replicas if replicas is not None else size_of(session, name, deployment.id)),
         *_foreign_paths(policy, spec),
         *_taken_routes(session, name, spec.routes),
     ]
@@ -103,9 +103,20 @@ def _validated(fields: dict[str, Any]) -> ServiceSpec:
         raise invalid(field_errors(error)) from None
 
 
-def size_of(service: Service | None) -> int:
-    """How many instances a service has when nobody names a number: one, until a deployment has succeeded."""
-    return service.replicas if service is not None and service.revision is not None else 1
+def size_of(session: Session, name: str, deployment: int | None = None) -> int:
+    """How many instances there are to be when a deployment (None: one that is being asked for) names no number: what was
+    asked for last by one that it takes over from, else what the service has; one, until a deployment has succeeded."""
+    on_the_way = col(Deployment.status).in_(("pending", "progressing", "paused"))
+    before = select(Deployment.replicas).where(Deployment.service == name, Deployment.kind != "remove")
+    if deployment is None:
+        before = before.where(on_the_way)
+    else:
+        taken_over = or_(on_the_way, col(Deployment.superseded_by) == deployment)
+        before = before.where(taken_over, col(Deployment.id) < deployment)
+    asked = session.exec(before.order_by(col(Deployment.id).desc()).limit(1)).first()
+    service = session.get(Service, name)
+    has = service.replicas if service is not None and service.revision is not None else 1
+    return asked if asked is not None else has
 
 
 def _alone(spec: ServiceSpec, replicas: int) -> list[FieldError]:

@@ -16,7 +16,7 @@ from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment, Event, Instance
 from tests.fakes.engine import Behaviour
 from tests.fakes.jumping import run
-from tests.rollouts.life import CI, Life
+from tests.rollouts.life import CI, SERVICE, Life
 
 Tell = Callable[[Callable[[Life], Awaitable[Any]]], None]
 
@@ -105,5 +105,32 @@ def test_a_port_that_somebody_has_is_told_at_once(tell: Tell, monkeypatch: pytes
         id = await life.deploy("web:1", port=8000)
         row = await until(life, id, "failed", within=10)
         assert (row.reason, "in use on this machine" in row.message) == ("gateway_unverified", True)
+
+    tell(story)
+
+
+def test_whoever_takes_over_from_a_scale_goes_on_to_its_size(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        await until(life, await life.deploy("web:1", replicas=1))
+        scale = await life.ask(lambda requests: requests.scale(SERVICE, 3, CI))
+        await until(life, scale, "progressing")
+        restart = await life.ask(lambda requests: requests.restart(SERVICE, CI))
+        image = await life.deploy("web:slow")
+        await until(life, image, "progressing")
+        last = await life.deploy("web:2")
+        await until(life, last)
+        assert [deployment(life, id).status for id in (scale, restart, image, last)] == [*["superseded"] * 3, "succeeded"]
+        assert deployment(life, last).replicas == 3
+
+    tell(story)
+
+
+def test_a_size_that_could_not_be_had_is_not_gone_on_to(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        await until(life, await life.deploy("web:1", replicas=1))
+        scale = await life.ask(lambda requests: requests.scale(SERVICE, 3, CI))
+        await life.ask(lambda requests: requests.act(scale or 0, "abort", CI.by))
+        last = await life.deploy("web:2")
+        assert (await until(life, last)).replicas == 1
 
     tell(story)
