@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from websockets.asyncio.client import connect
 from bench.engine import EngineFault
 from bench.stage import Sluice
 from tests.e2e.stage import Images, Json, Stage, unharmed
+from tests.engine.proxy import Door
 from tests.engine.real import build
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
@@ -113,30 +113,67 @@ async def test_many_upgrades_one_after_the_other(own: Stage) -> None:
     await own.until(lambda: alone(own))
 
 
+def _changing(number: int) -> Callable[[list[str]], bool]:
+    """It is about to ask for so many-th change."""
+    return lambda asked: asked[-1].startswith("POST") and sum(line.startswith("POST") for line in asked) == number
+
+
+def _started(asked: list[str]) -> bool:
+    """The new one has been started, and has had no time to take over."""
+    return any("/start" in line for line in asked[:-1])
+
+
+MOMENTS = (
+    ("creates the new one", _changing(1), "undone"),
+    ("starts it", _changing(2), "undone"),
+    ("has started it", _started, "ended"),
+    ("keeps the new one", _changing(3), "ended"),
+    ("renames the old one", _changing(5), "ended"),
+    ("renames the new one", _changing(6), "ended"),
+    ("tells the old one to leave", _changing(8), "ended"),
+)
+"""What Sluice is about to ask of the engine when it dies, how that is seen from all that it asked before, and what the next
+start makes of it."""
+
+
 @pytest.mark.slow
-async def test_sluice_killed_in_the_middle_of_it(own: Stage) -> None:
-    """Eight times, at a moment of chance; the next start ends it or undoes it."""
-    chance = random.Random(4)
+async def test_sluice_killed_in_the_middle_of_it(own: Stage, tmp_path: Path) -> None:
+    """At each kind of request that it makes to the engine; the next start undoes it, or ends it once the new one has taken over."""
     await own.deploy(own.spec())
-    outcomes = []
-    async with own.load(rate=60, slow_seconds=0.5) as load:
-        for _ in range(8):
-            before = (await own.docker("inspect", "--format", "{{.Id}}", f"{own.sluice.name}-gateway")).strip()
-            asked = asyncio.create_task(_upgrade_or_not(own))
-            await asyncio.sleep(chance.uniform(0.02, 1.2))
-            await asyncio.to_thread(own.sluice.kill)
-            await asked
-            left = await gateways(own)
+    async with Door(tmp_path / "engine.sock") as door, own.load(rate=60, slow_seconds=0.5) as load:
+        own.sluice.settings["SLUICE_DOCKER_HOST"] = door.base_url
+        await restart(own.sluice)
+        for what, moment, outcome in MOMENTS:
+            before = await _present(own)
+            door.before = _killer(own.sluice, moment)
+            await _upgrade_or_not(own)
+            await asyncio.to_thread(own.sluice.wait_for_death)
+            door.before = None
             await asyncio.to_thread(own.sluice.start)
             await own.until(lambda: alone(own))
-            after = (await own.docker("inspect", "--format", "{{.Id}}", f"{own.sluice.name}-gateway")).strip()
-            outcomes.append((sorted(left), "ended" if after != before else "undone"))
-            load.mark("killed")
+            assert ("undone" if await _present(own) == before else "ended") == outcome, what
+            load.mark(what)
         await own.update(image=own.images.two)
-    print("\n".join(f"{outcome}: {', '.join(names)}" for names, outcome in outcomes))
-    assert len({outcome for _, outcome in outcomes}) == 2, "chance has not met both"
     sockets = [path.name for path in (own.sluice.data / "gateway").glob("*-*.sock")]
     assert sockets == []
+
+
+def _killer(sluice: Sluice, moment: Callable[[list[str]], bool]) -> Callable[[str], Awaitable[None]]:
+    """Of Sluice, at the request that makes it the moment: the engine never hears of that."""
+    asked: list[str] = []
+
+    async def look(line: str) -> None:
+        asked.append(line)
+        if sluice.running and moment(asked):
+            await asyncio.to_thread(sluice.kill)
+            raise ConnectionAbortedError
+
+    return look
+
+
+async def _present(stage: Stage) -> str:
+    """The gateway's container."""
+    return (await stage.docker("inspect", "--format", "{{.Id}}", f"{stage.sluice.name}-gateway")).strip()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,8 @@ class Door:
         self.base_url = f"unix://{path}"
         self.passed = 0
         """How many connections were passed on."""
+        self.before: Callable[[str], Awaitable[None]] | None = None
+        """Awaited with a request's first line before the engine hears of it; with a ConnectionError it never does."""
         self._path = path
         self._open = True
         self._writers: set[asyncio.StreamWriter] = set()
@@ -48,15 +51,26 @@ class Door:
         from_engine, to_engine = await asyncio.open_unix_connection(ENGINE)
         ends = {writer, to_engine}
         self._writers |= ends
-        await asyncio.gather(_pump(reader, to_engine), _pump(from_engine, writer))
+        await asyncio.gather(_pump(reader, to_engine, self._look), _pump(from_engine, writer))
         self._writers -= ends
         for end in ends:
             end.close()
 
+    async def _look(self, chunk: bytes) -> None:
+        if self.before is not None and chunk.startswith((b"GET ", b"POST ", b"DELETE ")):
+            await self.before(chunk.split(b"\r\n", 1)[0].decode())
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+async def _nothing(_: bytes) -> None:
+    return
+
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, look: Callable[[bytes], Awaitable[None]] = _nothing
+) -> None:
     with suppress(OSError):
         while chunk := await reader.read(65_536):
+            await look(chunk)
             writer.write(chunk)
             await writer.drain()
     with suppress(OSError, RuntimeError):
