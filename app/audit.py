@@ -29,13 +29,10 @@ async def note_refusal(request: Request, status: int, code: str, detail: str) ->
     name = getattr(request.state, "service", None) or request.path_params.get("name")
     service = name if isinstance(name, str) and re.fullmatch(SERVICE_NAME, name) else None
     path = request.url.path[:200].encode(errors="replace").decode()
-    by = caller.actor
     fields: dict[str, Any] = {
         "service": service,
         "data": {"method": request.method, "path": path, "status": status, "code": code},
-        "actor_kind": by.kind,
-        "actor_name": by.name,
-        "remote": by.remote,
+        **caller.actor.columns(),
     }
     message = detail[:500].encode(errors="replace").decode()
     try:

@@ -32,7 +32,7 @@ class Caller:
 
     @property
     def actor(self) -> Actor:
-        return Actor(self.bearer.kind, self.bearer.name, self.remote)
+        return self.bearer.actor(self.remote)
 
     def may(self, scope: str) -> bool:
         return includes(self.bearer.scope, scope)
@@ -45,8 +45,8 @@ class Caller:
 
     def require_service(self, service: str) -> None:
         """403 when the token is bound to other services."""
-        if self.bearer.services is not None and service not in self.bearer.services:
-            bound = ", ".join(self.bearer.services)
+        if not self.bearer.covers(service):
+            bound = ", ".join(self.bearer.services or ())
             detail = f'the token "{self.bearer.name}" may change {bound} only'
             raise Problem("insufficient_scope", detail)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
-from sqlmodel import Session, col, delete, select, update
+from sqlmodel import Session, col, delete, func, select, update
 
+from services.attempts import Attempts
 from services.clock import Clock
 from services.rollouts.refusal import Actor, Refusal
 from services.store.db import Store
@@ -25,13 +27,22 @@ FIRST = "admin"
 
 @dataclass(frozen=True)
 class Bearer:
-    """Somebody who has shown a token, or the session that it opened."""
+    """Somebody who has shown a token, or the session that it opened. `services`: the only ones that it may change, by name
+    or with `*` in it; None is all."""
 
     token: int
     name: str
     scope: str
     services: tuple[str, ...] | None = None
     kind: Literal["token", "session"] = "token"
+
+    def covers(self, service: str) -> bool:
+        """Is it bound to no services, or to this one as well?"""
+        return self.services is None or any(fnmatchcase(service, pattern) for pattern in self.services)
+
+    def actor(self, remote: str | None) -> Actor:
+        """As history and audit name it."""
+        return Actor(self.kind, self.name, remote)
 
 
 class Access:
@@ -44,6 +55,7 @@ class Access:
         self._tokens: dict[int, Token] = {}
         self._by_digest: dict[str, int] = {}
         self._used: dict[int, float] = {}
+        self.attempts = Attempts(clock)
 
     async def open(self, show: Callable[[str], None]) -> None:
         """Read the tokens. Where no admin token is left (the first start), make one and `show` it, once; when that raises,
@@ -96,38 +108,48 @@ class Access:
             row.revoked_at = now
             session.add(row)
             session.exec(delete(Opened).where(col(Opened.token) == id))
-            record(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **_by(by))
+            record(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **by.columns())
 
         await self._store.write(end)
         gone = self._tokens.pop(id, None)
         if gone is not None:
             self._by_digest.pop(gone.digest, None)
 
-    async def make_link(self, token: int) -> tuple[str, float]:
+    async def make_link(self, bearer: Bearer, remote: str | None = None) -> tuple[str, float]:
         """A code that opens one session for the token's owner, once; and until when."""
-        code, expires = secrets.token_urlsafe(24), self._clock.now() + LINK_SECONDS
-        await self._store.write(lambda session: self._open(session, "link", code, token, expires))
+        code, now = secrets.token_urlsafe(24), self._clock.now()
+        expires = now + LINK_SECONDS
+
+        def make(session: Session) -> None:
+            self._open(session, "link", code, bearer.token, expires)
+            by = bearer.actor(remote)
+            record(session, now, "sign_in_link_made", f"a one-time link for {bearer.name}", **by.columns())
+
+        await self._store.write(make)
         return code, expires
 
-    async def redeem(self, code: str) -> str | None:
-        """A link's code → the value of a session's cookie; None for one that is unknown, used or too old."""
+    async def sign_in(self, *, code: str = "", token: str = "", remote: str | None = None) -> str | None:
+        """A link's code, or a token → the value of a session's cookie; None for what is unknown, used or too old. Both
+        outcomes are in the audit."""
         cookie = secrets.token_urlsafe(32)
 
-        def use(session: Session) -> str | None:
-            link = session.get(Opened, self._key.digest(code))
-            if link is None or link.kind != "link":
-                return None
-            session.delete(link)
+        def enter(session: Session) -> str | None:
             now = self._clock.now()
-            bearer = self._bearer(link.token, "session") if link.expires_at > now else None
+            bearer = self._by_link(session, code) if code else self.bearer(token)
             if bearer is None:
+                how = "a link that is used or too old" if code else "a token that is not known"
+                stranger = Actor("anonymous", "anonymous", remote)
+                record(session, now, "sign_in_refused", f"tried to sign in with {how}", **stranger.columns())
                 return None
-            self._open(session, "session", cookie, link.token, now + SESSION_SECONDS)
-            actor = Actor("session", bearer.name)
-            record(session, now, "signed_in", f"{bearer.name} signed in to the dashboard", **_by(actor))
+            self._open(session, "session", cookie, bearer.token, now + SESSION_SECONDS)
+            by = replace(bearer, kind="session").actor(remote)
+            record(session, now, "signed_in", f"{bearer.name} signed in to the dashboard", **by.columns())
             return cookie
 
-        return await self._store.write(use)
+        made = await self._store.write(enter)
+        if made is None:
+            self.attempts.failed(remote)
+        return made
 
     async def session(self, cookie: str) -> Bearer | None:
         """Whose session the cookie is."""
@@ -140,9 +162,27 @@ class Access:
             return None
         return self._bearer(row.token, "session")
 
-    async def sign_out(self, cookie: str) -> None:
+    async def sign_out(self, cookie: str, *, everywhere: bool = False, remote: str | None = None) -> None:
+        """End the cookie's session, or all that its token has opened."""
         digest = self._key.digest(cookie)
-        await self._store.write(lambda session: session.exec(delete(Opened).where(col(Opened.digest) == digest)) and None)
+
+        def end(session: Session) -> None:
+            bearer = self.session_in(session, cookie)
+            if bearer is None:
+                return
+            mine = col(Opened.token) == bearer.token if everywhere else col(Opened.digest) == digest
+            session.exec(delete(Opened).where(mine))
+            where = " everywhere" if everywhere else ""
+            by = bearer.actor(remote)
+            record(session, self._clock.now(), "signed_out", f"{bearer.name} signed out{where}", **by.columns())
+
+        await self._store.write(end)
+
+    def sessions_in(self, session: Session) -> dict[int, int]:
+        """Token → how many sessions are open."""
+        now = self._clock.now()
+        opened = select(Opened.token, func.count()).where(Opened.kind == "session", Opened.expires_at > now)
+        return dict(session.exec(opened.group_by(col(Opened.token))).all())
 
     async def tidy(self) -> None:
         """Write when tokens were last used, and forget links and sessions that are over: now and then, not at every call."""
@@ -158,6 +198,14 @@ class Access:
     def last_used(self, token: Token) -> float | None:
         """More recent than the row says, perhaps."""
         return self._used.get(token.id or 0, token.last_used_at)
+
+    def _by_link(self, session: Session, code: str) -> Bearer | None:
+        """Whose the link is; it is used up by this."""
+        link = session.get(Opened, self._key.digest(code))
+        if link is None or link.kind != "link":
+            return None
+        session.delete(link)
+        return self._bearer(link.token, "session") if link.expires_at > self._clock.now() else None
 
     def _bearer(self, id: int | None, kind: Literal["token", "session"]) -> Bearer | None:
         token = self._tokens.get(id) if id is not None else None
@@ -182,13 +230,9 @@ class Access:
         session.add(row)
         session.flush()
         data = {"token": row.id, "scope": scope, "services": services}
-        record(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **_by(by))
+        record(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **by.columns())
         return row, secret
 
     def _open(self, session: Session, kind: str, secret: str, token: int, expires: float) -> None:
         now = self._clock.now()
         session.add(Opened(digest=self._key.digest(secret), kind=kind, token=token, created_at=now, expires_at=expires))
-
-
-def _by(actor: Actor) -> dict[str, str | None]:
-    return {"actor_kind": actor.kind, "actor_name": actor.name, "remote": actor.remote}

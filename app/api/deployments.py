@@ -51,8 +51,8 @@ class Empty(Body):
     "",
     status_code=202,
     responses=makes(
-        DEPLOYMENT, "invalid_spec", "redacted_value", "idempotency_key_reused", "revision_conflict", "deployment_in_progress",
-        "engine_unavailable",
+        DEPLOYMENT, "invalid_spec", "redacted_value", "idempotency_key_reused", "revision_conflict",
+        "deployment_in_progress", "engine_unavailable",
     ),
     openapi_extra=documented(
         "DeploymentBody",

@@ -109,7 +109,6 @@ async def _upgrade(sluice: Sluice, admin: Caller, force: bool) -> dict[str, obje
 
 async def _note(sluice: Sluice, admin: Caller, replaced: Replaced) -> None:
     text = f"the gateway {replaced.container_id[:12]} took over from {replaced.previous_id[:12]}"
-    by = admin.actor
     await sluice.store.write(
         lambda session: record(
             session,
@@ -117,9 +116,7 @@ async def _note(sluice: Sluice, admin: Caller, replaced: Replaced) -> None:
             "gateway_upgraded",
             text,
             data={"container_id": replaced.container_id, "previous_id": replaced.previous_id},
-            actor_kind=by.kind,
-            actor_name=by.name,
-            remote=by.remote,
+            **admin.actor.columns(),
         )
     )
     sluice.listeners.wake()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 from sqlmodel import Session, col, select
 
 from app.api import shapes
@@ -18,22 +18,44 @@ from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
 from app.api.idempotency import answered, keep
 from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, claim, cursor_of, place
 from app.auth import Admin, Reader
-from app.problems import declared
+from app.problems import declared, invalid
 from app.sluice import Sluice
 from services.clock import rfc3339
-from services.spec import ServiceName
 from services.store.tables import Token
 from services.units import PositiveDuration
 
 router = APIRouter(tags=["tokens"])
 
 
-class TokenBody(Body):
-    """`services`: the only ones that it may change; null is all. `expires_at`, or `expires_in` seconds."""
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$"
+_SERVICE = r"^[a-z*][a-z0-9*-]{0,39}$"
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$")]
+
+def _name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise ValueError("must be 1 to 64 letters, digits, blanks and ._@/- that begin with a letter or digit")
+    return value
+
+
+def _service(value: str) -> str:
+    if not re.fullmatch(_SERVICE, value):
+        raise ValueError('must be a service\'s name, or a pattern such as "pay-*"')
+    return value
+
+
+class TokenBody(Body):
+    """`services`: the only ones that it may change, by name or as `pay-*`; null is all. `expires_at`, or `expires_in`
+    seconds; neither is never."""
+
+    name: Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME})]
     scope: Literal["read", "deploy", "write", "admin"]
-    services: Annotated[list[ServiceName], Field(min_length=1, max_length=100)] | None = None
+    services: (
+        Annotated[
+            list[Annotated[str, AfterValidator(_service), Field(json_schema_extra={"pattern": _SERVICE})]],
+            Field(min_length=1, max_length=100),
+        ]
+        | None
+    ) = None
     expires_at: AwareDatetime | None = None
     expires_in: PositiveDuration | None = None
 
@@ -64,7 +86,7 @@ async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cur
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
-        return {"items": [_view(sluice, row) for row in rows[:limit]], "next": more}
+        return {"items": [token_view(sluice, row) for row in rows[:limit]], "next": more}
 
     return JSONResponse(await sluice.store.read(page))
 
@@ -87,11 +109,9 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
     before = await answered(sluice, claimed)
     if before is not None:
         return JSONResponse({**before, "token": None}, 201)
-    row, secret = await sluice.access.create(
-        body.name, body.scope, body.services, _end(sluice, body.expires_at, body.expires_in), admin.actor
-    )
+    row, secret = await sluice.access.create(body.name, body.scope, body.services, end_of(sluice, body), admin.actor)
     sluice.listeners.wake()
-    view = _view(sluice, row)
+    view = token_view(sluice, row)
     await keep(sluice, claimed, view)
     return JSONResponse({**view, "token": secret}, 201, headers={"Cache-Control": "no-store"})
 
@@ -120,18 +140,23 @@ async def revoke(request: Request, admin: Admin, id: Number) -> Response:
 async def sign_in_link(request: Request, reader: Reader) -> Response:
     """Opens the dashboard once, with the caller's own scope, within half an hour."""
     await read(request, NoBody)
-    code, expires = await sluice_of(request).access.make_link(reader.bearer.token)
+    code, expires = await sluice_of(request).access.make_link(reader.bearer, reader.remote)
     view = {"url": f"{str(request.base_url).rstrip('/')}/ui/sign-in?code={code}", "expires_at": rfc3339(expires)}
     return JSONResponse(view, 201, headers={"Cache-Control": "no-store"})
 
 
-def _end(sluice: Sluice, at: datetime | None, seconds: float | None) -> float | None:
-    if seconds is not None:
-        return sluice.clock.now() + seconds
-    return at.timestamp() if at is not None else None
+def end_of(sluice: Sluice, body: TokenBody) -> float | None:
+    """When it expires, in seconds since 1970. Problem 422 when that is over already."""
+    if body.expires_in is not None:
+        return sluice.clock.now() + body.expires_in
+    if body.expires_at is None:
+        return None
+    if body.expires_at.timestamp() <= sluice.clock.now():
+        raise invalid("expires_at", "is over already")
+    return body.expires_at.timestamp()
 
 
-def _view(sluice: Sluice, row: Token) -> dict[str, object]:
+def token_view(sluice: Sluice, row: Token) -> dict[str, object]:
     used = sluice.access.last_used(row)
     return {
         "id": row.id,

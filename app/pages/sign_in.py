@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -34,32 +37,49 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
         refuse_cross_site(request.headers, request.url.scheme)
     except Problem as problem:
         return _page(after=after, refusal=problem.detail, status=403)
-    if not code:
-        bearer = sluice.access.bearer(token.strip())
-        if bearer is None:
-            return _page(after=after, refusal="This token is not known, or was revoked.", status=401)
-        code, _ = await sluice.access.make_link(bearer.token)
-    cookie = await sluice.access.redeem(code)
-    if cookie is None:
+    remote = request.client.host if request.client else None
+    if pause := sluice.access.attempts.wait(remote):
+        minutes = math.ceil(pause / 60)
+        refusal = f"Too many attempts from your address: try again in {minutes} min."
+        return _page(after=after, refusal=refusal, status=429, headers={"Retry-After": str(math.ceil(pause))})
+    cookie = await sluice.access.sign_in(code=code, token=token.strip(), remote=remote)
+    sluice.listeners.wake()
+    if cookie is None and code:
         refusal = "This link was used before, or is too old. Make another one with: sluice sign-in"
         return _page(after=after, refusal=refusal, status=401)
+    if cookie is None:
+        return _page(after=after, wrong="This token is not known, is over, or was revoked.", status=401)
     answer = RedirectResponse(after, 303, render.HEADERS)
     answer.set_cookie(cookie_name(sluice), cookie, **cookie_settings(request.url.scheme == "https"))
     return answer
 
 
 @router.post("/ui/sign-out")
-async def sign_out(request: Request) -> Response:
-    """Ends the session itself, not only the browser's memory of it; its open streams end as well."""
+async def sign_out(request: Request, everywhere: Annotated[bool, Form()] = False) -> Response:
+    """Ends the session itself, not only the browser's memory of it, or all of its token's; open streams end as well."""
     sluice: Sluice = request.app.state.sluice
     name = cookie_name(sluice)
     if cookie := request.cookies.get(name):
-        await sluice.access.sign_out(cookie)
+        caller = request.state.caller
+        await sluice.access.sign_out(cookie, everywhere=everywhere, remote=caller.remote if caller else None)
         sluice.listeners.wake()
     answer = RedirectResponse(SIGN_IN, 303, render.HEADERS)
     answer.delete_cookie(name, path="/")
     return answer
 
 
-def _page(*, code: str = "", after: str = HOME, refusal: str | None = None, status: int = 200) -> HTMLResponse:
-    return render.page("sign_in.html", {"code": code, "next": after, "refusal": refusal, "stream": None}, status)
+def _page(
+    *,
+    code: str = "",
+    after: str = HOME,
+    refusal: str | None = None,
+    wrong: str | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> HTMLResponse:
+    """`wrong`: what is wrong with the token, to stand beside its field."""
+    errors = {"token": wrong} if wrong else {}
+    context = {"code": code, "next": after, "refusal": refusal, "errors": errors, "stream": None}
+    answer = render.page("sign_in.html", context, status)
+    answer.headers.update(headers)
+    return answer

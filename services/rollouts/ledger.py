@@ -157,7 +157,7 @@ class Ledger:
         actor: Actor | None = None,
     ) -> Event:  # fmt: skip
         """An event of a deployment; with an actor it is in the audit as well."""
-        who = {"actor_kind": actor.kind, "actor_name": actor.name, "remote": actor.remote} if actor else {}
+        who = actor.columns() if actor else {}
         self.writes += 1
         full = {"status": deployment.status, **data}
         return record(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who did it, for history and audit: `kind` is token, session or system; `remote` the client's address."""
+    """Who did it, for history and audit: `kind` is token, session, system or anonymous; `remote` the client's address."""
 
     kind: str
     name: str
     remote: str | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """As an event keeps it."""
+        return {"actor_kind": self.kind, "actor_name": self.name, "remote": self.remote}
 
 
 SYSTEM = Actor("system", "sluice")

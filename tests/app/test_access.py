@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -83,10 +85,39 @@ def test_a_bound_token_changes_its_services_alone(house: House) -> None:
     assert house.client.get("/services/api", headers=bound).status_code == 200
 
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "environment": {"DB_PASSWORD": "hunter2", "LEVEL": "info", "DATABASE_URL": "postgres://app:hunter3@db/x"},
     "profiles": {"prod": {"environment": {"API_KEY": "hunter4"}}},
 }
+
+
+def test_a_token_may_be_bound_by_pattern(house: House) -> None:
+    for name in ("pay-api", "pay-web", "shop"):
+        house.deploy(name)
+    bound = house.as_scope("deploy", services=["pay-*"])
+    for name, status in (("pay-api", 202), ("pay-web", 202), ("shop", 403)):
+        answer = house.client.post(f"/services/{name}/restart", headers=bound)
+        assert answer.status_code == status, name
+    assert "pay-* only" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"services": ["Pay-*"]}, "services.0"),
+        ({"services": ["pay-[a]"]}, "services.0"),
+        ({"services": []}, "services"),
+        ({"name": "-"}, "name"),
+        ({"expires_at": "2001-01-01T00:00:00Z"}, "expires_at"),
+        ({"expires_in": "soon"}, "expires_in"),
+        ({"scope": "root"}, "scope"),
+    ],
+)
+def test_a_token_that_cannot_be_is_refused_by_field(house: House, wrong: dict[str, Any], field: str) -> None:
+    answer = house.client.post("/tokens", json={"name": "ci", "scope": "read", **wrong})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert house.count("/tokens") == 1
 
 
 def test_secrets_are_shown_to_nobody(house: House) -> None:
@@ -173,6 +204,29 @@ def test_making_and_revoking_are_in_the_audit_with_who_did_it(house: House) -> N
     assert house.client.get("/audit?actor=nobody").json()["items"] == []
 
 
+def test_coming_and_going_is_in_the_audit(house: House) -> None:
+    house.client.post("/sign-in-links", json={})
+    cookie = signed_in(house, token=house.token, remote="192.0.2.7")
+    signed_in(house, token="sl_guess", remote="192.0.2.8")
+    house.call(partial(house.sluice.access.sign_out, cookie, remote="192.0.2.7"))
+    told = [(event["type"], event["actor"], event["remote"]) for event in house.client.get("/audit").json()["items"]]
+    admin = {"kind": "session", "name": "admin"}
+    assert told[:4] == [
+        ("signed_out", admin, "192.0.2.7"),
+        ("sign_in_refused", {"kind": "anonymous", "name": "anonymous"}, "192.0.2.8"),
+        ("signed_in", admin, "192.0.2.7"),
+        ("sign_in_link_made", {"kind": "token", "name": "admin"}, "testclient"),
+    ]
+
+
+def test_signing_out_everywhere_ends_the_sessions_of_that_token_alone(house: House) -> None:
+    other = house.as_scope("read")["Authorization"].partition(" ")[2]
+    mine, elsewhere, theirs = (signed_in(house, token=token) for token in (house.token, house.token, other))
+    house.call(partial(house.sluice.access.sign_out, mine, everywhere=True))
+    sessions = [house.call(house.sluice.access.session, cookie) for cookie in (mine, elsewhere, theirs)]
+    assert [session is not None for session in sessions] == [False, False, True]
+
+
 def test_the_first_start_makes_the_admin_token_and_the_second_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +250,11 @@ def test_a_restored_database_without_its_key_gets_a_new_admin(tmp_path: Path) ->
         assert house.client.get("/tokens", headers={"Authorization": f"Bearer {old}"}).status_code == 401
 
 
+def signed_in(house: House, **by: str) -> Any:
+    """The cookie's value, or None."""
+    return house.call(partial(house.sluice.access.sign_in, **by))
+
+
 def test_a_link_opens_one_session_with_its_owners_scope(house: House) -> None:
     house.deploy()
     read = house.as_scope("read")
@@ -203,9 +262,9 @@ def test_a_link_opens_one_session_with_its_owners_scope(house: House) -> None:
     code = link["url"].partition("code=")[2]
     assert link["url"].startswith("http://sluice.test/ui/sign-in?code=")
     house.call(house.sluice.access.tidy)
-    cookie = house.call(house.sluice.access.redeem, code)
-    assert house.call(house.sluice.access.redeem, code) is None, "once"
-    assert house.call(house.sluice.access.redeem, "x" * 32) is None
+    cookie = signed_in(house, code=code)
+    assert signed_in(house, code=code) is None, "once"
+    assert signed_in(house, code="x" * 32) is None
     del house.client.headers["Authorization"]
     house.client.cookies.set("sluice_session_sluice", cookie)
     assert house.client.get("/services").status_code == 200
@@ -217,8 +276,7 @@ def test_a_link_opens_one_session_with_its_owners_scope(house: House) -> None:
 
 def test_another_sites_page_cannot_use_the_visitors_cookie(house: House) -> None:
     house.deploy()
-    code, _ = house.call(house.sluice.access.make_link, 1)
-    cookie = house.call(house.sluice.access.redeem, code)
+    cookie = signed_in(house, token=house.token)
     del house.client.headers["Authorization"]
     house.client.cookies.set("sluice_session_sluice", cookie)
     for headers, allowed in [

@@ -7,7 +7,9 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.pages.viewer import within
+from services.attempts import MOST, WITHIN
 from services.store.tables import Session as Opened
+from tests.pages.conftest import SAME_SITE
 from tests.pages.house import House
 
 COOKIE = "sluice_session_sluice"
@@ -49,6 +51,32 @@ def test_a_token_signs_in(house: House, stranger: TestClient) -> None:
 
 def test_a_stranger_cannot_make_it_read_a_large_form(stranger: TestClient) -> None:
     assert stranger.post("/ui/sign-in", data={"token": "x" * 100_000}).status_code == 413
+
+
+def test_what_is_wrong_with_a_token_is_said_beside_its_field(stranger: TestClient) -> None:
+    text = stranger.post("/ui/sign-in", data={"token": "sl_wrong", "next": "/ui/services/web"}).text
+    assert 'aria-describedby="error-token"' in text
+    assert "not known" in text
+    assert "sl_wrong" not in text, "a token that was nearly right must not stay on the screen"
+    assert 'value="/ui/services/web"' in text
+
+
+def test_who_guesses_is_made_to_wait_and_nobody_else(house: House, stranger: TestClient) -> None:
+    for _ in range(MOST):
+        assert stranger.post("/ui/sign-in", data={"token": "sl_guess"}).status_code == 401
+    late = stranger.post("/ui/sign-in", data={"token": house.token})
+    assert late.status_code == 429
+    assert 0 < int(late.headers["retry-after"]) <= WITHIN
+    assert "try again in 5 min" in late.text
+    with TestClient(house.app, client=("192.0.2.9", 1234), follow_redirects=False, headers=SAME_SITE) as other:
+        assert other.post("/ui/sign-in", data={"token": house.token}).status_code == 303
+
+
+def test_the_cookie_is_for_https_alone_where_the_page_came_by_it(house: House) -> None:
+    for scheme, secure in (("https", True), ("http", False)):
+        with TestClient(house.app, base_url=f"{scheme}://sluice.test", follow_redirects=False, headers=SAME_SITE) as client:
+            cookie = client.post("/ui/sign-in", data={"token": house.token}).headers["set-cookie"]
+        assert ("secure" in cookie.lower()) == secure
 
 
 def test_another_site_cannot_sign_a_browser_in(house: House, stranger: TestClient) -> None:
