@@ -138,7 +138,7 @@ start makes of it."""
 
 @pytest.mark.slow
 async def test_sluice_killed_in_the_middle_of_it(own: Stage, tmp_path: Path) -> None:
-    """At each kind of request that it makes to the engine; the next start undoes it, or ends it once the new one has taken over."""
+    """At each kind of request to the engine; the next start undoes it, or ends it once the new one has taken over."""
     await own.deploy(own.spec())
     async with Door(tmp_path / "engine.sock") as door, own.load(rate=60, slow_seconds=0.5) as load:
         own.sluice.settings["SLUICE_DOCKER_HOST"] = door.base_url
