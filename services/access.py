@@ -42,7 +42,7 @@ class Bearer:
 
     def actor(self, remote: str | None) -> Actor:
         """As history and audit name it."""
-        return Actor(self.kind, self.name, remote)
+        return Actor(self.kind, self.name, remote, self.token)
 
 
 class Access:

@@ -110,6 +110,7 @@ AUDIT: dict[str, Any] = {
     "actor": {"kind": "token", "name": "ci"},
     "data": {"kind": "deploy", "status": "pending"},
     "remote": "127.0.0.1",
+    "token": 3,
 }
 TOKEN: dict[str, Any] = {
     "id": 2,

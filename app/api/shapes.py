@@ -159,6 +159,7 @@ class Event(BaseModel):
 
 class AuditEntry(Event):
     remote: str | None
+    token: int | None
 
 
 class Token(BaseModel):

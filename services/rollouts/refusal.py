@@ -8,15 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Actor:
-    """Who did it, for history and audit: `kind` is token, session, system or anonymous; `remote` the client's address."""
+    """Who did it, for history and audit: `kind` is token, session, system or anonymous; `remote` the client's address,
+    `token` the number of the token that they showed or signed in with."""
 
     kind: str
     name: str
     remote: str | None = None
+    token: int | None = None
 
     def columns(self) -> dict[str, Any]:
         """As an event keeps it."""
-        return {"actor_kind": self.kind, "actor_name": self.name, "remote": self.remote}
+        return {"actor_kind": self.kind, "actor_name": self.name, "actor_token": self.token, "remote": self.remote}
 
 
 SYSTEM = Actor("system", "sluice")

@@ -90,7 +90,7 @@ def revision_view(row: Revision, *, present: int | None) -> dict[str, Any]:
 
 
 def event_view(row: Event, *, audit: bool = False) -> dict[str, Any]:
-    """`audit`: with the address from which it was asked for."""
+    """`audit`: with the address from which it was asked for, and the number of the token."""
     actor = {"kind": row.actor_kind, "name": row.actor_name} if row.actor_kind else None
     view = {
         "id": row.id,
@@ -103,7 +103,7 @@ def event_view(row: Event, *, audit: bool = False) -> dict[str, Any]:
         "actor": actor,
         "data": row.data,
     }
-    return {**view, "remote": row.remote} if audit else view
+    return {**view, "remote": row.remote, "token": row.actor_token} if audit else view
 
 
 def _deployments(session: Session, rows: Sequence[Deployment], frame: Frame, *, tails: bool) -> list[dict[str, Any]]:

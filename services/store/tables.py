@@ -178,6 +178,8 @@ class Event(SQLModel, table=True):
     actor_kind: str | None = Field(default=None, index=True)
     """Set on what somebody did: those events are the audit."""
     actor_name: str | None = None
+    actor_token: int | None = None
+    """The token that was shown, or that opened the session; names may be given twice."""
     remote: str | None = None
 
 

@@ -198,8 +198,8 @@ def test_an_expired_token_is_nobody(house: House) -> None:
 def test_making_and_revoking_are_in_the_audit_with_who_did_it(house: House) -> None:
     house.as_scope("admin")
     house.client.delete("/tokens/2")
-    types = [(event["type"], event["actor"]["name"]) for event in house.client.get("/audit").json()["items"]]
-    assert types == [("token_revoked", "admin"), ("token_created", "admin"), ("token_created", "sluice")]
+    types = [(event["type"], event["actor"]["name"], event["token"]) for event in house.client.get("/audit").json()["items"]]
+    assert types == [("token_revoked", "admin", 1), ("token_created", "admin", 1), ("token_created", "sluice", None)]
     assert house.client.get("/audit?actor=sluice").json()["items"][0]["type"] == "token_created"
     assert house.client.get("/audit?actor=nobody").json()["items"] == []
 
