@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ log = structlog.get_logger(__name__)
 PAUSE = 1.0
 """Seconds between two attempts to listen."""
 BACKLOG = 2048
+GRACE = 2
+"""Seconds that answers on their way have when Sluice ends."""
 
 
 class Server(uvicorn.Server):
@@ -31,14 +34,23 @@ async def serve(door: Door, addresses: Sequence[str], port: int) -> None:
     listening = [await _listen(address, port) for address in addresses]
     # h11: the quicker parser loses the body of a POST that asks for an upgrade (eureka.md §2.3)
     config = uvicorn.Config(
-        door, lifespan="off", http="h11", ws="none", log_config=None, access_log=False, server_header=False
+        door,
+        lifespan="off",
+        http="h11",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
     )
     server = Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=listening))
     try:
-        await server.serve(sockets=listening)
+        await asyncio.shield(serving)
     finally:
-        for each in listening:
-            each.close()
+        server.should_exit = True
+        with anyio.CancelScope(shield=True):
+            await serving
 
 
 async def _listen(address: str, port: int) -> socket.socket:

@@ -37,10 +37,10 @@ ANSWER = (
 )
 XML = (
     b"<instance><instanceId>x1</instanceId><hostName>h</hostName><app>T</app><ipAddr>10.0.0.1</ipAddr>"
-    b'<status>UP</status><overriddenstatus>UNKNOWN</overriddenstatus><port enabled="true">1</port>'
-    b'<securePort enabled="false">443</securePort>'
-    b'<countryId>1</countryId><dataCenterInfo class="com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"><name>MyOwn</name>'
-    b"</dataCenterInfo><metadata><a__b>1</a__b></metadata><vipAddress>t</vipAddress></instance>"
+    b"<status>UP</status><overriddenstatus>UNKNOWN</overriddenstatus>"
+    b'<port enabled="true">1</port><securePort enabled="false">443</securePort><countryId>1</countryId>'
+    b'<dataCenterInfo class="com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"><name>MyOwn</name></dataCenterInfo>'
+    b"<metadata><a__b>1</a__b></metadata><vipAddress>t</vipAddress></instance>"
 )
 
 
@@ -62,10 +62,10 @@ def test_lists_are_lists_even_of_one_and_of_none() -> None:
 
 def test_springs_strict_reader_finds_no_key_that_it_does_not_know() -> None:
     allowed = {
-        "instanceId", "app", "appGroupName", "ipAddr", "sid", "port", "securePort", "homePageUrl",
-        "statusPageUrl", "healthCheckUrl", "secureHealthCheckUrl", "vipAddress", "secureVipAddress", "countryId", "dataCenterInfo",
-        "hostName", "status", "overriddenstatus", "overriddenStatus", "leaseInfo", "isCoordinatingDiscoveryServer", "metadata",
-        "lastUpdatedTimestamp", "lastDirtyTimestamp", "actionType", "asgName",
+        "instanceId", "app", "appGroupName", "ipAddr", "sid", "port", "securePort", "homePageUrl", "statusPageUrl",
+        "healthCheckUrl", "secureHealthCheckUrl", "vipAddress", "secureVipAddress", "countryId", "dataCenterInfo",
+        "hostName", "status", "overriddenstatus", "overriddenStatus", "leaseInfo", "isCoordinatingDiscoveryServer",
+        "metadata", "lastUpdatedTimestamp", "lastDirtyTimestamp", "actionType", "asgName",
     }  # fmt: skip
     everything = registration(appGroupName="g", asgName="asg", secureHealthCheckUrl="https://h/", extra="ignored")
     written = json.loads(json_of(Entry(everything, Status.UP, action=Action.MODIFIED)))["instance"]
