@@ -70,7 +70,7 @@ def create_app(
             await sluice.access.tidy()
             await sluice.gateway.close()
 
-    app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
     app.include_router(api)
     app.include_router(pages)
     app.add_middleware(Authentication)
