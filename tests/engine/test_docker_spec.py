@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,14 @@ from services.engine.port import InstanceSpec
 from services.spec import Healthcheck, VolumeMount
 
 SPEC = InstanceSpec("web-r2-3", "web", 2, 7, 3, "abc", "sha256:1", "10.203.0.5", 8000)
+
+
+def test_all_that_an_instance_finds_is_documented() -> None:
+    body = creation(SPEC, "sluice", "sluice")
+    told = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    names = [*body["Labels"], *(entry.partition("=")[0] for entry in body["Env"])]
+    assert len(names) == 11
+    assert [name for name in names if f"`{name}`" not in told] == []
 
 
 def inspection(**state: Any) -> dict[str, Any]:
