@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from app import problems
 from app.api import api, openapi
 from app.auth import Authentication
-from app.background import housekeep, keep, stand, supervise
+from app.background import discover, housekeep, keep, stand, supervise
 from app.pages import pages, render
 from app.settings import Settings
 from app.sluice import Gateway, Ground, Sluice
@@ -20,6 +20,9 @@ from app.version import VERSION
 from app.watching import Watching
 from services.access import Access
 from services.clock import Clock, SystemClock
+from services.discovery.keeping import Keeper
+from services.discovery.registry import Registry
+from services.discovery.router import RegistryRouter
 from services.engine.docker import DockerEngine
 from services.engine.docker_ground import DockerGround
 from services.engine.port import Engine
@@ -30,8 +33,10 @@ from services.ground.ground import GroundSettings
 from services.metrics import Metrics
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.live import Live
+from services.rollouts.previewing import Previews
 from services.rollouts.requests import Policy, Requests
 from services.rollouts.runner import Runner
+from services.routing.port import Router
 from services.store.db import Store
 from services.store.events import Listeners
 from services.store.open import open_store
@@ -59,10 +64,13 @@ def create_app(
             opened = store or open_store(settings.data)
             parts.callback(opened.close)
             sluice = app.state.sluice = wire(settings, opened, engine, router, ground, parts, crash_points)
+            await sluice.registry.open()
             await sluice.access.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.live, on_fatal)
+                if settings.eureka_port:
+                    tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.live, on_fatal)
                 yield
                 sluice.stopping.set()
@@ -91,13 +99,15 @@ def wire(
 ) -> Sluice:
     """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
     clock, listeners, live = SystemClock(), Listeners(), Live()
-    policy = Policy(settings.default_route, tuple(settings.host_roots))
+    policy = Policy(settings.default_route, tuple(settings.host_roots), tuple(settings.eureka_aliases))
     docker = engine or parts.enter_context(
         closing(DockerEngine(settings.name, settings.name, base_url=settings.docker_host))
     )
     haproxy = HaproxyGateway(settings.data / "gateway")
     gateway = router or haproxy
-    runner = Runner(store, clock, docker, [gateway], listeners, live, policy, crash_points)
+    registry = Registry(clock, Keeper(store))
+    routers: list[Router] = [gateway, *([RegistryRouter(registry)] if settings.eureka_port else [])]
+    runner = Runner(store, clock, docker, routers, listeners, live, policy, crash_points)
     return Sluice(
         settings=settings,
         store=store,
@@ -108,9 +118,11 @@ def wire(
         gateway=gateway,
         ground=ground or _ground(settings, haproxy, docker, store, clock, parts),
         requests=Requests(store, clock, docker, listeners, runner.hint, policy, live),
+        previews=Previews(store, clock, docker, routers, policy),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),
         metrics=Metrics(),
+        registry=registry,
     )
 
 

@@ -11,12 +11,14 @@ from app.drawing import Drawings
 from app.settings import Settings
 from services.access import Access
 from services.clock import Clock
+from services.discovery.registry import Registry
 from services.engine.port import Engine, Footing
 from services.gateway.render import GatewaySettings
 from services.ground.doctor_findings import Finding
 from services.ground.succession import Replaced
 from services.metrics import Metrics
 from services.rollouts.live import Live
+from services.rollouts.previewing import Previews
 from services.rollouts.requests import Requests
 from services.rollouts.views import Frame
 from services.routing.port import Router
@@ -76,9 +78,11 @@ class Sluice:
     gateway: Gateway
     ground: Ground
     requests: Requests
+    previews: Previews
     loop: Loop
     access: Access
     metrics: Metrics
+    registry: Registry
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""
     stands: asyncio.Event = field(default_factory=asyncio.Event)

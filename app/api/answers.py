@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.api.shapes import Deployment
+from app.api.examples import PREVIEW
+from app.api.shapes import Deployment, Preview
 from app.problems import declared
 
 ALWAYS = ("unauthenticated", "insufficient_scope", "invalid")
@@ -32,12 +33,18 @@ def shows(
 
 
 def makes(example: Any, *codes: str) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that makes a deployment: 202, or 200 once it has succeeded with `?wait=`."""
+    """`responses` of a route that makes a deployment: 202; 200 once it has succeeded with `?wait=`, or for a dry run."""
+    shapes = [{"$ref": f"#/components/schemas/{shape.__name__}"} for shape in (Deployment, Preview)]
+    examples = {"succeeded": {"value": example}, "dry_run": {"value": PREVIEW}}
     told: dict[int | str, Any] = {
         202: _answer(Deployment, example, "accepted: the deployment as it stands", LOCATION),
-        200: _answer(Deployment, example, "with ?wait=: it has succeeded", LOCATION),
+        200: {
+            "description": "with ?wait=: it has succeeded; with ?dry_run=true: what it would change and do",
+            "headers": dict(LOCATION),
+            "content": {"application/json": {"schema": {"anyOf": shapes}, "examples": examples}},
+        },
     }
-    return declared(*CHANGE, *WAITED, *codes, also=told)
+    return declared(*CHANGE, *WAITED, "engine_unavailable", *codes, also=told)
 
 
 def _answer(shape: type[BaseModel], example: Any, description: str, headers: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from app.api.bodies import Body, check, documented, read, read_object
 from app.api.calls import call_of, sluice_of
 from app.api.examples import DEPLOYMENT, page_of
 from app.api.idempotency import answered, keep
-from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
-from app.api.waiting import accepted, find, hold, shown
+from app.api.parameters import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
+from app.api.waiting import find, hold, made, shown
 from app.auth import Caller, Deployer, Reader
 from app.problems import Problem
 from app.sluice import Sluice
@@ -62,16 +62,20 @@ class Empty(Body):
     ),
 )  # fmt: skip
 async def deploy(
-    request: Request, caller: Deployer, wait: Wait = None, key: IdempotencyKey = None, auth: RegistryAuth = None
+    request: Request,
+    caller: Deployer,
+    wait: Wait = None,
+    dry_run: DryRun = False,
+    key: IdempotencyKey = None,
+    auth: RegistryAuth = None,
 ) -> Response:
     """Bring a service to a spec: the body's fields merged over the present one, or the body alone (`mode: "replace"`)."""
     body = await read_object(request)
     ask = _ask(body)
     request.state.service = ask.service
-    sluice = sluice_of(request)
-    await _allow(sluice, caller, ask)
-    id = await sluice.requests.deploy(ask, await call_of(request, caller, key, auth))
-    return await accepted(request, sluice, id, wait)
+    await allow(sluice_of(request), caller, ask)
+    call = await call_of(request, caller, key, auth)
+    return await made(request, lambda asking: asking.deploy(ask, call), wait, dry_run)
 
 
 @router.get("", responses=shows(200, shapes.Deployments, page_of(DEPLOYMENT), *ALWAYS))
@@ -124,15 +128,21 @@ async def deployment(request: Request, _reader: Reader, id: Number, wait: Wait =
     openapi_extra=documented("Empty", required=False, empty={}),
 )  # fmt: skip
 async def retry(
-    request: Request, caller: Deployer, id: Number, wait: Wait = None, key: IdempotencyKey = None, auth: RegistryAuth = None
+    request: Request,
+    caller: Deployer,
+    id: Number,
+    wait: Wait = None,
+    dry_run: DryRun = False,
+    key: IdempotencyKey = None,
+    auth: RegistryAuth = None,
 ) -> Response:
     """The same once more, as a new deployment with `retry_of`."""
     await read(request, Empty)
     sluice = sluice_of(request)
     await _bound(request, sluice, caller, id)
-    await _may_retry(sluice, caller, id)
-    made = await sluice.requests.retry(id, await call_of(request, caller, key, auth))
-    return await accepted(request, sluice, made, wait)
+    await may_retry(sluice, caller, id)
+    call = await call_of(request, caller, key, auth)
+    return await made(request, lambda asking: asking.retry(id, call), wait, dry_run)
 
 
 _ACTS = shows(
@@ -183,7 +193,7 @@ def _ask(body: dict[str, object]) -> Ask:
     )
 
 
-async def _allow(sluice: Sluice, caller: Caller, ask: Ask) -> None:
+async def allow(sluice: Sluice, caller: Caller, ask: Ask) -> None:
     """403 for more than the scope `deploy` may, unless the caller has `write`."""
     caller.require_service(ask.service)
     if caller.may("write"):
@@ -198,13 +208,13 @@ async def _allow(sluice: Sluice, caller: Caller, ask: Ask) -> None:
         raise Problem("insufficient_scope", f'"{ask.service[:64]}" does not exist: to create it needs the scope "write"')
 
 
-async def _may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
+async def may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
     """The scope `deploy` is for what exists: neither a removal nor a creation is to be had by trying one again."""
     before = await sluice.store.read(lambda session: find(session, id))
     if before.kind == Kind.REMOVE and not caller.may("write"):
         raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
     if before.kind == Kind.DEPLOY:
-        await _allow(sluice, caller, Ask(before.service, {}))
+        await allow(sluice, caller, Ask(before.service, {}))
 
 
 async def _bound(request: Request, sluice: Sluice, caller: Caller, id: int) -> None:

@@ -91,6 +91,45 @@ REVISION: dict[str, Any] = {
     "deployment": 17,
     "created_at": "2026-11-24T20:15:00.050Z",
 }
+DIFF: list[dict[str, Any]] = [
+    {"field": "image", "change": "changed", "old": "web:1.4", "new": "web:1.5"},
+    {"field": "environment.LOG_LEVEL", "change": "added", "old": None, "new": "info"},
+    {"field": "image_id", "change": "changed", "old": "sha256:7be1d2", "new": "sha256:0f3c9a"},
+]
+REVISION_DIFF: dict[str, Any] = {"service": "web", "revision": 3, "to": 4, "replaces_instances": True, "diff": DIFF}
+PREVIEW: dict[str, Any] = {
+    "service": "web",
+    "kind": "deploy",
+    "message": "1 instance started, 1 instance drained and removed",
+    "revision": 4,
+    "from_revision": 3,
+    "replicas": 1,
+    "from_replicas": 1,
+    "strategy": "rolling",
+    "profile": None,
+    "image": "web:1.5",
+    "image_id": "sha256:0f3c9a",
+    "diff": DIFF,
+    "warnings": [],
+    "unchanged": False,
+    "replaces_instances": True,
+    "steps": [
+        {
+            "turn": 1, "action": "start", "instance": "web-r4-1", "slot": 1, "revision": 4,
+            "message": "start web-r4-1 and wait until it is ready",
+        },
+        {
+            "turn": 2, "action": "admit", "instance": "web-r4-1", "slot": 1, "revision": 4,
+            "message": "let requests go to web-r4-1",
+        },
+        {
+            "turn": 3, "action": "withdraw", "instance": "web-r3-1", "slot": 1, "revision": 3,
+            "message": "send nothing new to web-r3-1 and wait until it has finished what it has",
+        },
+        {"turn": 4, "action": "stop", "instance": "web-r3-1", "slot": 1, "revision": 3, "message": "stop web-r3-1"},
+        {"turn": 5, "action": "remove", "instance": "web-r3-1", "slot": 1, "revision": 3, "message": "remove web-r3-1"},
+    ],
+}  # fmt: skip
 EVENT: dict[str, Any] = {
     "id": 812,
     "at": "2026-11-24T20:15:01.490Z",

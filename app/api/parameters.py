@@ -62,6 +62,7 @@ Wait = Annotated[
         json_schema_extra=SECONDS,
     ),
 ]
+DryRun = Annotated[bool, Query(description="answer 200 with what it would change and do, and do nothing")]
 Since = Annotated[
     Annotated[float, BeforeValidator(_instant)] | None,
     Query(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
@@ -13,16 +14,20 @@ from app.api import shapes
 from app.api.answers import ALWAYS, makes, shows
 from app.api.bodies import Body, documented, read
 from app.api.calls import call_of, sluice_of
-from app.api.examples import DEPLOYMENT, REVISION, SERVICE, page_of
-from app.api.parameters import Cursor, IdempotencyKey, Limit, Name, Wait, cursor_of, place
-from app.api.waiting import accepted
+from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
+from app.api.parameters import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
+from app.api.waiting import made
 from app.auth import Deployer, Reader, Writer
 from app.problems import Problem
+from services.rollouts.diffing import comparable, differences
 from services.rollouts.views import revision_view, service_view, service_views
 from services.store.tables import Revision, Service
 
 router = APIRouter(prefix="/services", tags=["services"])
 _KEYS = ("unknown_service", "idempotency_key_reused", "deployment_in_progress")
+
+
+RevisionNumber = Annotated[int, Path(ge=1, le=2**53)]
 
 
 class Scale(Body):
@@ -96,13 +101,34 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
     "/{name}/revisions/{n}",
     responses=shows(200, shapes.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
 )
-async def revision(request: Request, _reader: Reader, name: Name, n: Annotated[int, Path(ge=1, le=2**53)]) -> Response:
+async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNumber) -> Response:
     def look(session: Session) -> dict[str, object]:
         present = _find(session, name).revision
-        row = session.get(Revision, (name, n))
-        if row is None:
-            raise Problem("revision_not_found", f"{name} has no revision {n}")
-        return revision_view(row, present=present)
+        return revision_view(_revision(session, name, n), present=present)
+
+    return JSONResponse(await sluice_of(request).store.read(look))
+
+
+@router.get(
+    "/{name}/revisions/{n}/diff",
+    responses=shows(200, shapes.RevisionDiff, REVISION_DIFF, *ALWAYS, "unknown_service", "revision_not_found"),
+)
+async def revision_diff(
+    request: Request,
+    _reader: Reader,
+    name: Name,
+    n: RevisionNumber,
+    to: Annotated[int | None, Query(ge=1, le=2**53, description="another revision; without it the present one")] = None,
+) -> Response:
+    """What changes on the way from one revision to another; the service's size is no part of either."""
+
+    def look(session: Session) -> dict[str, object]:
+        other = to if to is not None else _find(session, name).revision
+        if other is None:
+            raise Problem("revision_not_found", f"{name} has no present revision: say which with ?to=")
+        old, new = _revision(session, name, n), _revision(session, name, other)
+        diff = [asdict(change) for change in differences(comparable(old), comparable(new))]
+        return {"service": name, "revision": n, "to": other, "replaces_instances": old.hash != new.hash, "diff": diff}
 
     return JSONResponse(await sluice_of(request).store.read(look))
 
@@ -113,13 +139,14 @@ async def revision(request: Request, _reader: Reader, name: Name, n: Annotated[i
     responses=makes(DEPLOYMENT, *_KEYS, "never_deployed"),
     openapi_extra=documented(Scale, five={"replicas": 5}, none={"replicas": 0}),
 )
-async def scale(request: Request, caller: Deployer, name: Name, wait: Wait = None, key: IdempotencyKey = None) -> Response:
+async def scale(
+    request: Request, caller: Deployer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
+) -> Response:
     """To so many instances; no new revision."""
     body = await read(request, Scale)
     caller.require_service(name)
-    sluice = sluice_of(request)
-    id = await sluice.requests.scale(name, body.replicas, await call_of(request, caller, key))
-    return await accepted(request, sluice, id, wait)
+    call = await call_of(request, caller, key)
+    return await made(request, lambda asking: asking.scale(name, body.replicas, call), wait, dry_run)
 
 
 @router.post(
@@ -129,14 +156,13 @@ async def scale(request: Request, caller: Deployer, name: Name, wait: Wait = Non
     openapi_extra=documented(Rollback, required=False, earlier={}, named={"to_revision": 3}),
 )
 async def rollback(
-    request: Request, caller: Deployer, name: Name, wait: Wait = None, key: IdempotencyKey = None
+    request: Request, caller: Deployer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
 ) -> Response:
     """Restore a revision, whole; the service's size stays."""
     body = await read(request, Rollback)
     caller.require_service(name)
-    sluice = sluice_of(request)
-    id = await sluice.requests.rollback(name, body.to_revision, await call_of(request, caller, key))
-    return await accepted(request, sluice, id, wait)
+    call = await call_of(request, caller, key)
+    return await made(request, lambda asking: asking.rollback(name, body.to_revision, call), wait, dry_run)
 
 
 @router.post(
@@ -145,26 +171,36 @@ async def rollback(
     responses=makes(DEPLOYMENT, *_KEYS, "never_deployed"),
     openapi_extra=documented(Restart, required=False, empty={}),
 )
-async def restart(request: Request, caller: Deployer, name: Name, wait: Wait = None, key: IdempotencyKey = None) -> Response:
+async def restart(
+    request: Request, caller: Deployer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
+) -> Response:
     """The same revision in new instances, without loss."""
     await read(request, Restart)
     caller.require_service(name)
-    sluice = sluice_of(request)
-    id = await sluice.requests.restart(name, await call_of(request, caller, key))
-    return await accepted(request, sluice, id, wait)
+    call = await call_of(request, caller, key)
+    return await made(request, lambda asking: asking.restart(name, call), wait, dry_run)
 
 
 @router.delete("/{name}", status_code=202, responses=makes(DEPLOYMENT, *_KEYS))
-async def remove(request: Request, caller: Writer, name: Name, wait: Wait = None, key: IdempotencyKey = None) -> Response:
+async def remove(
+    request: Request, caller: Writer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
+) -> Response:
     """Drain, stop and remove all instances; the history stays readable."""
     caller.require_service(name)
-    sluice = sluice_of(request)
-    id = await sluice.requests.remove(name, await call_of(request, caller, key))
-    return await accepted(request, sluice, id, wait)
+    call = await call_of(request, caller, key)
+    return await made(request, lambda asking: asking.remove(name, call), wait, dry_run)
 
 
 def _find(session: Session, name: str) -> Service:
     row = session.get(Service, name)
     if row is None:
         raise Problem("unknown_service", f'there is no service "{name[:64]}"')
+    return row
+
+
+def _revision(session: Session, name: str, number: int) -> Revision:
+    _find(session, name)
+    row = session.get(Revision, (name, number))
+    if row is None:
+        raise Problem("revision_not_found", f"{name} has no revision {number}")
     return row

@@ -99,6 +99,57 @@ class Deployment(BaseModel):
     links: dict[Link, str]
 
 
+class FieldChange(BaseModel):
+    """`field` is dotted; `old` is null where it was added, `new` where it was removed. Secrets are `***`."""
+
+    field: str
+    change: Literal["added", "removed", "changed"]
+    old: Any
+    new: Any
+
+
+class PlannedStep(BaseModel):
+    """Those of one `turn` are taken side by side. `revision`: where the instance was, or would be, born."""
+
+    turn: int
+    action: Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
+    instance: str
+    slot: int
+    revision: int
+    message: str
+
+
+class Preview(BaseModel):
+    """With ?dry_run=true: what the deployment would be, change and do. Nothing is written."""
+
+    service: str
+    kind: Kind
+    message: str
+    revision: int | None
+    from_revision: int | None
+    replicas: int
+    from_replicas: int
+    strategy: str
+    profile: str | None
+    image: str | None
+    image_id: str | None
+    diff: list[FieldChange]
+    warnings: list[Warn]
+    unchanged: bool
+    replaces_instances: bool
+    steps: list[PlannedStep]
+
+
+class RevisionDiff(BaseModel):
+    """What changes from one revision to another. `replaces_instances`: something else runs in them."""
+
+    service: str
+    revision: int
+    to: int
+    replaces_instances: bool
+    diff: list[FieldChange]
+
+
 class LastDeployment(BaseModel):
     """The service's newest deployment, in short."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import Request
@@ -11,6 +13,7 @@ from sqlmodel import Session
 
 from app.problems import Problem
 from app.sluice import Sluice
+from services.rollouts.asking import Asking
 from services.rollouts.phases import TERMINAL, Status
 from services.rollouts.views import deployment_view
 from services.store.tables import Deployment
@@ -23,6 +26,16 @@ _CODE = {
 }
 _LOOK_FOR_CLIENT = 5.0
 """Seconds between two looks whether the client is still there, while nothing happens."""
+
+
+async def made(
+    request: Request, ask: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
+) -> Response:
+    """The answer to what makes a deployment, or with `dry_run` to what would."""
+    sluice: Sluice = request.app.state.sluice
+    if dry_run:
+        return JSONResponse(asdict(await ask(sluice.previews)))
+    return await accepted(request, sluice, await ask(sluice.requests), wait)
 
 
 async def accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:

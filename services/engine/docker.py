@@ -65,6 +65,9 @@ class DockerEngine:
     async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
         return await self.clients.call_long(lambda client: self._images.pull(client, reference, auth))
 
+    async def find_image(self, reference: str) -> ImageInfo | None:
+        return await self.clients.call(lambda client: self._images.find(client, reference))
+
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             return ()
@@ -94,11 +97,15 @@ class DockerEngine:
     async def remove(self, instance: str) -> None:
         await self.clients.call(lambda client: self._remove(client, instance))
 
-    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> str:
-        return await self.clients.call(lambda client: self._logs(client, instance, tail, since))
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
+        asked = {"tail": tail, "since": since or None, "timestamps": timestamps}
+        return await self.clients.call(lambda client: self._logs(client, instance, asked))
 
-    async def follow_logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> AsyncGenerator[str]:
-        lines = pump(lambda stop: self._follow(stop, instance, tail, since), f"logs of {instance}")
+    async def follow_logs(
+        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+    ) -> AsyncGenerator[str]:
+        asked = {"tail": tail, "since": since or None, "timestamps": timestamps}
+        lines = pump(lambda stop: self._follow(stop, instance, asked), f"logs of {instance}")
         try:
             async for line in lines:
                 yield line
@@ -239,17 +246,16 @@ class DockerEngine:
             if "already in progress" not in str(error.explanation):
                 raise
 
-    def _logs(self, client: docker.APIClient, instance: str, tail: int, since: float | None) -> str:
+    def _logs(self, client: docker.APIClient, instance: str, asked: Mapping[str, Any]) -> str:
         container_id = self._must_find(client, instance)
-        text: bytes = client.logs(container_id, stdout=True, stderr=True, tail=tail, since=since or None)
+        text: bytes = client.logs(container_id, stdout=True, stderr=True, **asked)
         return text.decode(errors="replace")
 
-    def _follow(self, stop: Stop, instance: str, tail: int, since: float | None) -> Generator[str]:
+    def _follow(self, stop: Stop, instance: str, asked: Mapping[str, Any]) -> Generator[str]:
         with reported(), closing(self.clients.new()) as client:
             container_id = self._must_find(client, instance)
             begun = _running_start(client, container_id)
-            both = {"stdout": True, "stderr": True}
-            stream = client.logs(container_id, **both, tail=tail, since=since or None, stream=True, follow=True)
+            stream = client.logs(container_id, stdout=True, stderr=True, **asked, stream=True, follow=True)
             stop.reading(stream)
             rest = b""
             for chunk in stream:

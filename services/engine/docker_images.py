@@ -55,6 +55,14 @@ class Images:
             raise EngineError(refused or f"{reference} was pulled but is not there", reason="image_pull_failed")
         return image_of(found, reference)
 
+    def find(self, client: docker.APIClient, reference: str) -> ImageInfo | None:
+        """As the engine has it; no registry is asked. A reference that is none has no image."""
+        try:
+            here = _inspect(client, reference)
+        except EngineError:
+            return None
+        return image_of(here, reference) if here is not None else None
+
     def _worth_asking(self, here: Mapping[str, Any], reference: str, auth: str | None) -> bool:
         """A digest never changes. An image that was never in its repository was built here, as CI on this machine does."""
         by_id = here["Id"].removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))

@@ -123,6 +123,9 @@ class Engine(Protocol):
         An image that cannot be pulled but is there already is used as it is. Else EngineError `image_pull_failed`.
         """
 
+    async def find_image(self, reference: str) -> ImageInfo | None:
+        """The image as the engine has it now; None when it has none. Asks no registry."""
+
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the named networks that do not exist."""
 
@@ -144,10 +147,13 @@ class Engine(Protocol):
     async def remove(self, instance: str) -> None:
         """Remove a container that has stopped. Gone already is success. Its anonymous volumes go with it."""
 
-    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> str:
-        """The last `tail` lines of both streams."""
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
+        """The last `tail` lines of both streams. `timestamps`: before each line its time, RFC 3339 with nanoseconds in UTC,
+        always as long, and a blank."""
 
-    def follow_logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> AsyncIterator[str]:
+    def follow_logs(
+        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+    ) -> AsyncIterator[str]:
         """Lines as they come; ends with the container."""
 
     def events(self) -> AsyncIterator[EngineEvent]:

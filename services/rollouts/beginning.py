@@ -38,7 +38,7 @@ def due(session: Session, service: str) -> list[int]:
     ).all()
     if not waiting:
         return []
-    taking_over = [row.id for row in waiting if _takes_over(row)]
+    taking_over = [row.id for row in waiting if takes_over(row)]
     if taking_over:
         return [id for id in taking_over[-1:] if id is not None]
     running = session.exec(
@@ -85,14 +85,14 @@ class Beginner:
         """Raises EngineError when the engine does not answer: to be tried again."""
         kind, reference = await self._store.read(lambda session: self._what(session, id))
         if kind != Kind.DEPLOY or reference is None:
-            await self._store.write(lambda session: self._go(session, id))
+            await self._store.write(lambda session: self.go(session, id))
             return
         while reference is not None:
             reference = await self._pull_and_go(id, reference)
         self._live.registry_auth.pop(id, None)
 
     async def _pull_and_go(self, id: int, reference: str) -> str | None:
-        """The image that is wanted instead, when the present spec became another during the pull."""
+        """As `go`."""
         try:
             image = await self._engine.pull(reference, self._live.registry_auth.get(id))
         except EngineError as error:
@@ -101,7 +101,7 @@ class Beginner:
             failed = Failed(error.reason, f"{reference}: {error}")
             await self._store.write(lambda session: self._refuse(session, id, failed))
             return None
-        return await self._store.write(lambda session: self._go(session, id, image, reference))
+        return await self._store.write(lambda session: self.go(session, id, image, reference))
 
     def _what(self, session: Session, id: int) -> tuple[str, str | None]:
         """Its kind, and the image that it comes to over the spec that is the present one by now."""
@@ -114,7 +114,9 @@ class Beginner:
         except Refusal:
             return deployment.kind, deployment.image  # told as such when it begins
 
-    def _go(self, session: Session, id: int, image: ImageInfo | None = None, reference: str | None = None) -> str | None:
+    def go(self, session: Session, id: int, image: ImageInfo | None = None, reference: str | None = None) -> str | None:
+        """Take it to progressing in the caller's transaction, with the image found for `reference` when it is a deploy.
+        Returns the image that is wanted instead, when the present spec became another meanwhile."""
         deployment = session.get_one(Deployment, id)
         if deployment.status != Status.PENDING:
             return None
@@ -222,7 +224,7 @@ class Beginner:
         return deployment.revision == service.revision and deployment.replicas == service.replicas
 
 
-def _takes_over(row: Deployment) -> bool:
+def takes_over(row: Deployment) -> bool:
     return row.on_conflict == "supersede" or row.kind == Kind.REMOVE
 
 

@@ -51,6 +51,15 @@ class Store:
 
         return await anyio.to_thread.run_sync(transaction, limiter=self._writes)
 
+    async def rehearse(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a write transaction that is taken back. What it returns must hold no rows."""
+
+        def transaction() -> T:
+            with Session(self._writer) as session:
+                return work(session)  # closing without a commit is a rollback
+
+        return await anyio.to_thread.run_sync(transaction, limiter=self._writes)
+
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a read transaction in a thread."""
 

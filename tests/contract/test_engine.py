@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -322,6 +323,18 @@ async def test_logs_are_the_last_lines(yard: Yard, told: Told) -> None:
     assert refused.value.reason == "instance_gone"
 
 
+async def test_each_line_of_a_log_may_have_its_time(yard: Yard, told: Told) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="one\ntwo", exits_after=(0.5, 1))))
+    followed = [line async for line in yard.engine.follow_logs("web-r1-1", timestamps=True)]
+    await told.heard("die", "web-r1-1")
+    lines = (await yard.engine.logs("web-r1-1", timestamps=True)).splitlines()
+    assert lines == followed
+    times, words = zip(*(line.split(" ", 1) for line in lines), strict=True)
+    assert words == ("one", "two")
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", time) for time in times)
+    assert times[0] < times[1]
+
+
 async def test_followed_logs_end_with_the_container(yard: Yard) -> None:
     await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="hello\nworld", exits_after=(0.5, 0))))
     async with asyncio.timeout(20):
@@ -344,6 +357,13 @@ async def test_an_image_that_is_here_needs_no_registry(yard: Yard) -> None:
     assert image.healthcheck == ("CMD-SHELL", "test -f /tmp/healthy")
     assert image.healthcheck_settings == {"interval": 3, "timeout": 2, "start_period": 4, "retries": 5}
     assert (await yard.engine.pull(image.id)).id == image.id
+
+
+async def test_an_image_is_found_as_the_engine_has_it_and_nothing_is_pulled(yard: Yard) -> None:
+    pulled = await yard.engine.pull(IMAGE)
+    assert await yard.engine.find_image(IMAGE) == pulled
+    assert await yard.engine.find_image("127.0.0.1:9/nobody/nothing:1") is None
+    assert await yard.engine.find_image("no:reference:at-all") is None
 
 
 async def test_an_image_that_exists_nowhere_cannot_be_pulled(yard: Yard) -> None:

@@ -18,7 +18,7 @@ from tests.fakes.containers import Behaviour, Container, Health, timestamp
 
 __all__ = ["Behaviour", "Container", "FakeEngine"]
 
-Call = Literal["ping", "pull", "networks_exist", "start", "keep", "observe", "stop", "remove", "logs", "prune"]
+Call = Literal["ping", "pull", "find_image", "networks_exist", "start", "keep", "observe", "stop", "remove", "logs", "prune"]
 _KILLED = 137
 
 
@@ -129,7 +129,7 @@ class FakeEngine:
     def write(self, instance: str, text: str) -> None:
         """Its process writes to its log."""
         container = self.containers[instance]
-        container.log += text.splitlines()
+        container.write(text, self.clock.now())
         container.wake()
 
     def vanish(self, instance: str) -> None:
@@ -179,6 +179,12 @@ class FakeEngine:
                 raise EngineError(f"manifest for {reference} not found: manifest unknown", reason="image_pull_failed")
             self.images[reference] = found
             return replace(found, reference=reference)
+
+    async def find_image(self, reference: str) -> ImageInfo | None:
+        with self._asked("find_image", reference):
+            known = {image.id: image for image in self.images.values()}
+            found = self.images.get(reference) or known.get(reference)
+            return replace(found, reference=reference) if found is not None else None
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         with self._asked("networks_exist", ",".join(names)):
@@ -252,18 +258,21 @@ class FakeEngine:
                 raise EngineError(f"You cannot remove a running container {container.id}. Stop the container first")
             self._destroy(container)
 
-    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> str:
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
         with self._asked("logs", instance):
-            lines = self._must_find(instance).log
-            return "".join(f"{line}\n" for line in lines[len(lines) - min(tail, len(lines)) :])
+            container = self._must_find(instance)
+            lines = range(container.first(tail, since), len(container.log))
+            return "".join(f"{container.line(number, timestamps)}\n" for number in lines)
 
-    async def follow_logs(self, instance: str, *, tail: int = 200, since: float | None = None) -> AsyncGenerator[str]:
+    async def follow_logs(
+        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+    ) -> AsyncGenerator[str]:
         container = self._must_find(instance)
-        told = max(0, len(container.log) - tail)
+        told = container.first(tail, since)
         while True:
             while told < len(container.log):
                 told += 1
-                yield container.log[told - 1]
+                yield container.line(told - 1, timestamps)
             if container.state in ("created", "exited"):
                 return
             await container.changed.wait()
@@ -342,7 +351,7 @@ class FakeEngine:
         container.starts += 1
         container.started_at = timestamp(self.clock.now(), container.starts)
         container.health = "starting" if container.spec.healthcheck and container.spec.healthcheck.test else "none"
-        container.log += behaviour.log.splitlines()
+        container.write(behaviour.log, self.clock.now())
         self.busiest = max(self.busiest, len(self.running))
         container.wake()
         self._tell(container.event("start"))

@@ -18,14 +18,18 @@ from app.settings import Settings
 from app.sluice import Sluice
 from services.access import Access
 from services.clock import SystemClock
+from services.discovery.keeping import Keeper
+from services.discovery.registry import Registry
 from services.metrics import Metrics
 from services.rollouts.live import Live
+from services.rollouts.previewing import Previews
 from services.rollouts.requests import Policy, Requests
 from services.store.events import Listeners, record
 from services.store.open import open_store
 from services.store.tables import Deployment, Instance, Revision, Service
 from services.tokens import Key
 from tests.fakes.engine import FakeEngine
+from tests.fakes.gateway import FakeGateway
 
 T = TypeVar("T")
 
@@ -47,7 +51,7 @@ class House:
         self._ports = 20000
         nobody = cast(Any, None)
         self.sluice = Sluice(
-            settings=Settings(data=data, public_host="gateway.test"),
+            settings=Settings(data=data, public_host="gateway.test", eureka_port=0),
             store=store,
             clock=clock,
             listeners=listeners,
@@ -56,9 +60,11 @@ class House:
             gateway=nobody,
             ground=nobody,
             requests=Requests(store, clock, engine, listeners, self.hinted.append, Policy(), live),
+            previews=Previews(store, clock, engine, [FakeGateway(clock)], Policy()),
             loop=nobody,
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),
+            registry=Registry(clock, Keeper(store)),
         )
         shown = [""]
         apart(self.sluice.access.open(shown.append))
