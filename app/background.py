@@ -10,6 +10,9 @@ import structlog
 from sqlmodel import Session
 
 from app.api.idempotency import forget_old
+from app.eureka.door import Door
+from app.eureka.guard import Guard
+from app.eureka.port import serve
 from app.sluice import Sluice
 from services.engine.port import EngineError
 from services.rollouts.live import Live
@@ -19,6 +22,7 @@ from services.store.tables import Meta
 log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 HOUSEKEEPING = 60.0
+TICK = 1.0
 MOST_CRASHES, WITHIN = 3, 60.0
 BRIDGE = "bridge_address"
 """Meta: where the gateway answered for services last, so that `internal_url` is known before the ground stands."""
@@ -35,6 +39,7 @@ async def stand(sluice: Sluice) -> None:
             footing = await sluice.ground.prepare()
             facts = await sluice.engine.ping()
             sluice.bridge, sluice.node = footing.bridge_address, facts.get("node")
+            sluice.registry.shown.host = footing.bridge_address
             await sluice.store.write(lambda session, at=footing.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
             for part in ("engine", "gateway"):
                 live.not_ready.pop(part, None)
@@ -66,6 +71,18 @@ async def keep(sluice: Sluice) -> None:
             log.warning("ground_not_kept", error=str(error), again_in=pause)
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def discover(sluice: Sluice) -> None:
+    """The Eureka port, from when the registry knows what serves: with less it would empty consumers' lists."""
+    settings, registry = sluice.settings, sluice.registry
+    await registry.restored.wait()
+    door = Door(registry, Guard(sluice.access if settings.eureka_auth else None))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve, door, [registry.shown.host, *settings.eureka_host], settings.eureka_port)
+        while True:
+            await registry.tick()
+            await anyio.sleep(TICK)
 
 
 async def housekeep(sluice: Sluice) -> None:

@@ -58,6 +58,7 @@ def _empty_is_none(value: Any) -> Any:
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+_Address = Annotated[str, AfterValidator(lambda value: str(ipaddress.ip_address(value)))]
 
 
 class Settings(BaseSettings):
@@ -71,9 +72,7 @@ class Settings(BaseSettings):
     data: Path = Field(
         default=Path("/var/lib/sluice"), description="the directory for database, keys and the gateway's files"
     )
-    host: Annotated[str, AfterValidator(lambda value: str(ipaddress.ip_address(value)))] = Field(
-        default="127.0.0.1", description="the IP address that the API listens on"
-    )
+    host: _Address = Field(default="127.0.0.1", description="the IP address that the API listens on")
     port: Port = Field(default=7080, description="the API's port, 1 to 65535")
     gateway_port: Port = Field(default=8080, description="the gateway's public port, 1 to 65535")
     gateway_image: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
@@ -100,6 +99,18 @@ class Settings(BaseSettings):
     max_body_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = Field(
         default=1024**3, description="the largest request body that the gateway lets through, in bytes or such as 100m"
     )
+    eureka_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8761, description="the Eureka registry's port at the address of the instances' network, 0 for none"
+    )
+    eureka_host: Annotated[list[_Address], NoDecode, BeforeValidator(_listed)] = Field(
+        default_factory=list, description="more IP addresses, with commas, at which the Eureka registry answers"
+    )
+    eureka_aliases: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]],
+        NoDecode,
+        BeforeValidator(_listed),
+    ] = Field(default_factory=list, description="host names, with commas, under which instances find the Eureka registry")
+    eureka_auth: bool = Field(default=False, description="true: the Eureka registry wants a token as its password")
     log_format: Literal["json", "console"] = Field(default="json", description="json or console")
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import structlog
@@ -35,6 +36,8 @@ class Registry:
         self.consumers = Consumers()
         self.standing: dict[str, Standing] = {}
         self.onlookers = Consumers()
+        self.restored = asyncio.Event()
+        """Set when the loop has said what serves: before, the list would be less than what consumers have."""
         self._keeper = keeper
         self.leases = Leases(clock, changed=self._changed)
         self.shown = Shown(self.leases.book, lambda owner: owner.instance in self.standing)

@@ -31,6 +31,7 @@ class RegistryRouter:
                 self.registry.consumers.leave(owner.instance, self.registry.clock.now(), blind=True)
         for app in {*shown.stable, *(entry.registration.app for entry in shown.direct.entries())}:
             shown.refresh(app, self.registry.clock.now())
+        self.registry.restored.set()
 
     async def publish(self, service: RoutedService) -> None:
         self.registry.shown.services[service.name] = service

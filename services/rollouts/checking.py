@@ -19,11 +19,12 @@ from services.store.tables import Deployment, Revision, Service
 
 @dataclass(frozen=True)
 class Policy:
-    """What the operator allows: `default_route` (such as "/{name}") for services that name no routes, and the host paths
-    under which services may mount."""
+    """What the operator allows: `default_route` (such as "/{name}") for services that name no routes, the host paths under
+    which services may mount, and the names by which every instance finds the host (`aliases`)."""
 
     default_route: str | None = None
     host_roots: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

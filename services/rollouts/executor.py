@@ -47,6 +47,7 @@ class Executor:
         ledger: Ledger,
         prober: Prober,
         link_address: str,
+        aliases: Sequence[str],
         points: CrashPoints,
     ) -> None:
         self._store = store
@@ -55,6 +56,7 @@ class Executor:
         self._ledger = ledger
         self._prober = prober
         self._link_address = link_address
+        self._aliases = aliases
         self._points = points
 
     async def execute(self, order: Order) -> None:
@@ -205,7 +207,7 @@ class Executor:
             networks=tuple(spec.networks),
             labels=spec.labels,
             logging=spec.logging,
-            hosts=dict.fromkeys(spec.links, self._link_address),
+            hosts=dict.fromkeys([*self._aliases, *spec.links], self._link_address),
             stop_signal=spec.stop_signal,
         )
 

@@ -91,7 +91,10 @@ class Runner:
         number = await self._store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
         self._ledger = ledger = Ledger(self._clock, int(number.value) if number else 1)
-        self._executor = Executor(self._store, self._engine, self._routers, ledger, self._prober, link_address, self._points)
+        aliases = self._policy.aliases
+        self._executor = Executor(
+            self._store, self._engine, self._routers, ledger, self._prober, link_address, aliases, self._points
+        )
         self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._policy, self._live)
         published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live, self._points)
         self._points.reached("start:restored")

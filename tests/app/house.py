@@ -119,7 +119,7 @@ class House:
 def build(data: Path, **settings: Any) -> House:
     """Not yet started."""
     clock = SystemClock()
-    wanted = Settings(data=data, **settings)
+    wanted = Settings(data=data, **{"eureka_port": 0, **settings})
     engine, gateway, ground = FakeEngine(clock), Gateway(clock), Ground()
     app = create_app(wanted, engine=engine, router=gateway, ground=ground)
     return House(data, wanted, engine, gateway, ground, app)

@@ -67,7 +67,7 @@ class House:
             self.engine.add_image(f"web:{tag}")
         self.engine.behave("web:broken", Behaviour(exits_at_once=1, log="KeyError"))
         self.ground = Ground()
-        self.settings = Settings(data=data, default_route="/{name}")
+        self.settings = Settings(data=data, default_route="/{name}", eureka_port=0)
         self.app = create_app(self.settings, engine=self.engine, router=Gateway(clock), ground=self.ground)
         self.url = ""
 

@@ -82,7 +82,8 @@ async def test_the_list_is_there_by_every_name_without_a_redirect(client: httpx.
     [
         ("PUT", "apps/WEB/none?status=UP"), ("DELETE", "apps/WEB/none"), ("PUT", "apps/WEB/none/status?value=UP"),
         ("DELETE", "apps/WEB/none/status"), ("PUT", "apps/WEB/none/metadata?k=v"), ("GET", "apps/NONE"),
-        ("GET", "apps/WEB/none"), ("GET", "instances/none"), ("GET", ""), ("POST", "peerreplication/batch/"), ("PUT", "asg/x/status?value=UP"),
+        ("GET", "apps/WEB/none"), ("GET", "instances/none"), ("GET", ""), ("POST", "peerreplication/batch/"),
+        ("PUT", "asg/x/status?value=UP"),
     ],
 )  # fmt: skip
 async def test_what_is_not_there_is_404_without_a_body_since_one_would_keep_clients_from_coming_back(
