@@ -95,11 +95,6 @@ def _script(behaviour: Behaviour) -> str:
     return "\n".join(lines)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
 async def yard(request: pytest.FixtureRequest) -> AsyncIterator[Yard]:
     if request.param == "fake":

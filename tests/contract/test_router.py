@@ -76,11 +76,6 @@ class RealSide:
         return any(each.open for each in self.yard.instances if each.id == instance)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["fake", pytest.param("haproxy", marks=pytest.mark.docker)])
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     if request.param == "fake":

@@ -15,11 +15,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 GATEWAY = "sluice-bench/gateway"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.timeout(1200)
 async def test_it_dies_at_each_boundary_and_nobody_notices(tmp_path: Path) -> None:
     assert {point for _, point in COVERING} == set(POINTS)

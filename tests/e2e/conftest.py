@@ -12,11 +12,6 @@ from bench.stage import Sluice
 from tests.e2e.stage import Images, Stage
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def images() -> Images:
     return Images(hello("1"), hello("2"), gateway())

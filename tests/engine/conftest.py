@@ -11,11 +11,6 @@ from tests.engine.real import RealYard, real_yard
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def yard() -> Iterator[RealYard]:
     with real_yard() as place:
         yield place

@@ -10,11 +10,6 @@ from bench.engine import ROOT, build
 from tests.gateway.yard import IMAGE, Yard, real_gateway
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def image() -> str:
     build(IMAGE, ROOT / "services" / "gateway")

@@ -23,11 +23,6 @@ from tests.fakes.ground import FakeContainer, FakeGroundEngine
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Engine(FakeGroundEngine):
     """Its bridge is this machine's loopback, so that it can be listened on; its containers do open the connection."""
 

@@ -20,11 +20,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
         async with sluice.client() as client:

@@ -16,21 +16,6 @@ from tests.ground.standing import Standing
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def engine() -> FakeGroundEngine:
-    return FakeGroundEngine()
-
-
-@pytest.fixture
-def gateway(engine: FakeGroundEngine, tmp_path: Path) -> Standing:
-    return Standing(engine, tmp_path)
-
-
 def deaf(gateway: Standing, times: int) -> Standing:
     gateway.deaf = times
     return gateway

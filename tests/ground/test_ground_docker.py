@@ -25,11 +25,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def name() -> str:
     return f"sluice-test-{secrets.token_hex(4)}"
 

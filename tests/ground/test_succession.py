@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from services.engine.port import EngineError
@@ -20,21 +18,6 @@ STEPS = (
     "rename_next",
     "dismiss_gateway",
 )
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def engine() -> FakeGroundEngine:
-    return FakeGroundEngine()
-
-
-@pytest.fixture
-def gateway(engine: FakeGroundEngine, tmp_path: Path) -> Standing:
-    return Standing(engine, tmp_path)
 
 
 def ground_of(engine: FakeGroundEngine, gateway: Standing) -> Ground:

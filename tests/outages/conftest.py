@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench.stage import Sluice
-from tests.e2e.conftest import anyio_backend, images, own_sluice, shared_sluice
+from tests.e2e.conftest import images, own_sluice, shared_sluice
 from tests.e2e.stage import Images, Stage
 from tests.outages.machine import Machine, SluiceOn
 
-__all__ = ["anyio_backend", "images", "own_sluice", "shared_sluice"]
+__all__ = ["images", "own_sluice", "shared_sluice"]
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,6 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path / "data", more={"SLUICE_KEEP_IMAGES": "1", "SLUICE_DEFAULT_ROUTE": "/{name}"})
-    yield shell
-    shell.clean()
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> Iterator[Shell]:
     other = Shell(tmp_path / "other", more={"SLUICE_KEEP_IMAGES": "1"})
     yield other

@@ -7,7 +7,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import docker as engine
 import httpx
@@ -20,18 +19,6 @@ from tests.engine.real import build
 from tests.scripts.machine import Shell
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path / "data", more={"SLUICE_KEEP_IMAGES": "1", "SLUICE_DEFAULT_ROUTE": "/{name}"})
-    yield shell
-    shell.clean()
 
 
 @pytest.fixture
