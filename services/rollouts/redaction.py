@@ -17,7 +17,8 @@ _SECRET_NAME = re.compile(
     r"|connection[_.-]?string|(^|[_.-])(key|pwd|pass)$",
     re.I,
 )
-_IN_URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s:@]*:)([^/\s@]+)@", re.I)
+_IN_URL = re.compile(r"([a-z][a-z0-9+.-]{0,15}://[^/\s:@]*:)([^/\s@]+)@", re.I)
+"""With a bound, so that a long word costs no more than its length; of a longer scheme the end matches."""
 
 
 def redacted(part: Any, *, named: bool = False) -> Any:
