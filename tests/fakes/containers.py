@@ -44,6 +44,7 @@ class Container:
     health: Health = "none"
     kept: bool = False
     log: list[str] = field(default_factory=list)
+    log_times: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -66,6 +67,20 @@ class Container:
             health=self.health,
             kept=self.kept,
         )
+
+    def write(self, text: str, at: float) -> None:
+        """Lines of its log, of a time."""
+        for line in text.splitlines():
+            self.log.append(line)
+            self.log_times.append(timestamp(at, len(self.log)))
+
+    def first(self, tail: int, since: float | None) -> int:
+        """The number of the first line that was asked for."""
+        older = sum(time < timestamp(since, 0) for time in self.log_times) if since else 0
+        return max(older, len(self.log) - tail, 0)
+
+    def line(self, number: int, timestamps: bool) -> str:
+        return f"{self.log_times[number]} {self.log[number]}" if timestamps else self.log[number]
 
     def wake(self) -> None:
         """Tell those who follow its log."""
