@@ -122,6 +122,10 @@ class Deployment(SQLModel, table=True):
     superseded_by: int | None = None
     group: int | None = Field(default=None, index=True)
     """What was applied together, by one file, has one number."""
+    depends_on: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False, server_default=text("'[]'"))
+    )
+    """Those of its group that it waits for, each {deployment, required}: it begins when they have succeeded."""
 
 
 class Instance(SQLModel, table=True):
@@ -239,8 +243,8 @@ class Figure(SQLModel, table=True):
     status_4xx: int
     status_5xx: int
     histogram: list[int] = _json(list)
-    """Answers of instances by the time until they began: one number for each of BOUNDS (services/routing/counting.py), the last
-    for what was slower than all of them."""
+    """Answers of instances by the time until they began: one number for each of BOUNDS (services/routing/counting.py), the
+    last for what was slower than all of them."""
 
 
 class Lease(SQLModel, table=True):

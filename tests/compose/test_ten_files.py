@@ -35,5 +35,5 @@ def test_every_key_of_a_well_known_file_is_accounted_for(known: Known) -> None:
 
 
 def test_of_all_their_858_keys_six_are_refused() -> None:
-    taken, implied, refused = (sum(found[n] for found in FOUND.values()) for n in range(3))
-    assert (taken, implied, refused, taken + implied + refused) == (798, 54, 6, 858)
+    taken, implied, refused, _ = zip(*FOUND.values(), strict=True)
+    assert (sum(taken), sum(implied), sum(refused)) == (798, 54, 6)
