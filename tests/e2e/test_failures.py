@@ -173,6 +173,8 @@ async def test_paused_on_failure_it_waits_for_a_person_who_aborts(stage: Stage) 
         paused = answer.json()["deployment"]
         assert (paused["status"], paused["reason"]) == ("paused", "unhealthy_instance")
         assert set(paused["actions"]) == {"resume", "abort"}
+        told = [instance["log_tail"] for instance in paused["instances"] if instance["status"] == "failed"]
+        assert told and all("listens on port" in (tail or "") for tail in told), told
         await stage.act(paused, "abort")
         await stage.end_of(paused, expect="aborted")
     unharmed(load)
