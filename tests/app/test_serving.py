@@ -193,7 +193,7 @@ def test_logs_are_read_and_followed(served: Served) -> None:
         name = client.get(f"/deployments/{id}?wait=20").json()["instances"][0]["id"]
         served.house.engine.write(name, "one\ntwo\nthree\n")
         assert client.get(f"/instances/{name}/logs?tail=2").text.split() == ["two", "three"]
-        reading = Reading(served, f"/instances/{name}/logs?follow=true&tail=1")
+        reading = Reading(served, f"/instances/{name}/logs?follow=true&tail=1", Accept="text/plain")
         eventually(lambda: reading.lines == ["three"], "the tail came")
         served.house.engine.write(name, "four\n")
         eventually(lambda: reading.lines == ["three", "four"], "the next line came")
@@ -201,6 +201,27 @@ def test_logs_are_read_and_followed(served: Served) -> None:
         assert client.get(f"/instances/{name}/logs?since=yesterday").status_code == 422
     assert served.stop() < 2
     reading.end()
+
+
+def test_a_services_log_is_a_stream_that_is_taken_up_where_it_broke_off(served: Served) -> None:
+    deploy(served)
+    with served.client as client:
+        client.get("/deployments/1?wait=20")
+        served.house.engine.write("web-r1-1", "one\ntwo")
+        reading = Reading(served, "/services/web/logs")
+        eventually(lambda: len(reading.events) == 2, "both lines came")
+        assert [(type, data["instance"], data["text"]) for type, _, data in reading.events] == [
+            ("line", "web-r1-1", "one"),
+            ("line", "web-r1-1", "two"),
+        ]
+        served.house.engine.write("web-r1-1", "three")
+        again = Reading(served, "/services/web/logs", **{"Last-Event-ID": reading.events[1][1]})
+        eventually(lambda: again.events and again.events[-1][2]["text"] == "three", "the missing one came")
+        wrong = client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": "17"})
+        assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
+    assert served.stop() < 2
+    reading.end()
+    again.end()
 
 
 def test_the_log_of_one_that_is_gone_is_its_kept_tail_or_410(served: Served) -> None:

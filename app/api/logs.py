@@ -1,0 +1,177 @@
+"""What instances write to their logs: of one, or of all that a service has; as text, or as a stream of events by Accept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+from fastapi.sse import format_sse_event
+from sqlmodel import Session, col, select
+
+from app.api.answers import ALWAYS
+from app.api.calls import sluice_of
+from app.api.parameters import Name, Since
+from app.api.streams import BEAT, streaming, until_stopping, wants_stream
+from app.auth import Reader, identify
+from app.problems import Problem, declared, invalid
+from services.engine.port import EngineError
+from services.instance_logs import GONE, Following, Line, Source, read, seconds_of, source_of
+from services.store.tables import Instance, Service
+
+router = APIRouter(tags=["instances"])
+MOST = 10_000
+OVERLAP = 1.0
+"""Seconds before the last line seen at which a resumed stream begins: lines of several instances come in no strict order."""
+_AS_TEXT = {"X-Content-Type-Options": "nosniff"}
+"""Whatever an application writes to its log, a browser must not take it for a page."""
+Tail = Annotated[int, Query(ge=0, le=MOST, description="the last so many lines of each instance")]
+Follow = Annotated[bool, Query(description="and those that come")]
+Timestamps = Annotated[bool, Query(description="each line's time before it, RFC 3339 with nanoseconds")]
+
+
+def _logs(text: str, *codes: str) -> dict[int | str, dict[str, Any]]:
+    event = 'event: line\ndata: {"instance": "web-r4-1", "at": "2026-11-24T20:15:00.123456789Z", "text": "listening"}\n\n'
+    content = {
+        "text/plain": {"example": text},
+        "text/event-stream": {"schema": {"type": "string"}, "example": event},
+    }
+    answer = {"description": "both streams of each, line by line", "content": content}
+    return declared(*ALWAYS, "engine_error", "engine_unavailable", *codes, also={200: answer})
+
+
+@router.get(
+    "/instances/{name}/logs",
+    response_class=PlainTextResponse,
+    responses=_logs("listening on 8080\n", "unknown_instance", "logs_gone"),
+)
+async def instance_logs(
+    request: Request, _reader: Reader, name: Name, tail: Tail = 200, follow: Follow = False, since: Since = None,
+    timestamps: Timestamps = False,
+) -> Response:  # fmt: skip
+    """Followed until the instance ends. Of one that is gone: the tail that was kept when it failed."""
+    sluice = sluice_of(request)
+
+    def look(session: Session) -> tuple[Source, str | None]:
+        row = session.get(Instance, name)
+        if row is None:
+            raise Problem("unknown_instance", f'there is no instance "{name[:64]}"')
+        return source_of(session, row), row.log_tail
+
+    source, kept = await sluice.store.read(look)
+    try:
+        await sluice.engine.logs(name, tail=0)
+    except EngineError as error:
+        if error.reason != GONE:
+            raise
+        if kept is None:
+            raise Problem("logs_gone", f"the container of {name} has gone, and its log with it") from error
+        return PlainTextResponse(_last_lines(kept, tail), headers=_AS_TEXT)
+
+    async def sources() -> Sequence[Source]:
+        return [source]
+
+    def text(line: Line) -> str:
+        return f"{line.at} {line.text}\n" if timestamps else f"{line.text}\n"
+
+    if follow or wants_stream(request):
+        return _following(request, sources, text, tail, since, to_the_end=True)
+    return _plain(await read(sluice.engine, [source], tail=tail, since=since), text)
+
+
+@router.get(
+    "/services/{name}/logs",
+    response_class=PlainTextResponse,
+    responses=_logs("web-r4-1 | listening on 8080\n", "unknown_service"),
+)
+async def service_logs(
+    request: Request, _reader: Reader, name: Name, tail: Tail = 200, follow: Follow = False, since: Since = None,
+    timestamps: Timestamps = False,
+) -> Response:  # fmt: skip
+    """Of all its instances that have a container, in the order of their times, each line after its instance's name.
+    Followed for ever: whatever instance comes meanwhile is followed as well."""
+    sluice = sluice_of(request)
+    await sluice.store.read(lambda session: _must_be(session, name))
+
+    async def sources() -> Sequence[Source]:
+        return await sluice.store.read(lambda session: sources_of(session, name))
+
+    def text(line: Line) -> str:
+        said = f"{line.instance} | {line.text}\n"
+        return f"{line.at} {said}" if timestamps else said
+
+    if follow or wants_stream(request):
+        return _following(request, sources, text, tail, since, to_the_end=False)
+    return _plain(await read(sluice.engine, await sources(), tail=tail, since=since), text)
+
+
+def sources_of(session: Session, service: str) -> list[Source]:
+    """The instances of a service that have a container."""
+    there = (Instance.service == service, col(Instance.stopped_at).is_(None), Instance.status != "creating")
+    rows = session.exec(select(Instance).where(*there).order_by(col(Instance.created_at), Instance.id))
+    return [source_of(session, row) for row in rows]
+
+
+def _plain(lines: Sequence[Line], text: Callable[[Line], str]) -> Response:
+    return PlainTextResponse("".join(map(text, lines)).encode(errors="replace"), headers=_AS_TEXT)
+
+
+def _following(
+    request: Request, sources: Callable[[], Awaitable[Sequence[Source]]], text: Callable[[Line], str], tail: int,
+    since: float | None, *, to_the_end: bool,
+) -> Response:  # fmt: skip
+    """As text, or as `event: line` by Accept, until the instance ends, the client goes or is let in no longer, or Sluice
+    stops."""
+    sluice, as_events = sluice_of(request), wants_stream(request)
+    seen = _resumed(request) if as_events else None
+    if seen is not None:
+        tail, since = MOST, seen - OVERLAP
+
+    async def lines() -> AsyncIterator[bytes]:
+        follow = Following(sluice.engine, sluice.listeners, sources, tail=tail, since=since, to_the_end=to_the_end)
+        async with follow as following:
+
+            async def next_ones() -> bytes | None:
+                batch = await following.next(BEAT)
+                if batch is None or await identify(request) is None:
+                    return None
+                if as_events:
+                    return b"".join(map(_event, batch)) or format_sse_event(comment="alive")
+                return "".join(map(text, batch)).encode(errors="replace")
+
+            try:
+                if as_events:
+                    yield format_sse_event(comment="Sluice", retry=1000)
+                async for some in until_stopping(sluice, next_ones):
+                    yield some
+            except EngineError as error:
+                yield format_sse_event(comment=str(error)) if as_events else f"sluice: {error}\n".encode(errors="replace")
+
+    return streaming(sluice, lines, "text/event-stream" if as_events else "text/plain")
+
+
+def _event(line: Line) -> bytes:
+    return format_sse_event(event="line", id=line.at, data_str=json.dumps(asdict(line), ensure_ascii=False))
+
+
+def _resumed(request: Request) -> float | None:
+    """Last-Event-ID: the time of the last line that the client saw."""
+    given = request.headers.get("last-event-id")
+    if not given:
+        return None
+    try:
+        return seconds_of(given)
+    except ValueError:
+        raise invalid("Last-Event-ID", "must be the id of a line") from None
+
+
+def _must_be(session: Session, service: str) -> None:
+    if session.get(Service, service) is None:
+        raise Problem("unknown_service", f'there is no service "{service[:64]}"')
+
+
+def _last_lines(text: str, tail: int) -> str:
+    return "".join(text.splitlines(keepends=True)[-tail:]) if tail else ""
