@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 
 INTERVAL = 30.0
 """Seconds between two fetches of a client whose own habit is not known yet: Spring's default."""
+HABIT = 5
+"""Gaps between fetches that tell a client's habit."""
 SILENT_FOR = 3
 """Intervals of its own after which a consumer that does not fetch is gone."""
 MAX_CONSUMERS = 5_000
@@ -27,11 +29,18 @@ class Consumer:
     since: float
     fetched_at: float
     version: int
-    interval: float = INTERVAL
+    gaps: tuple[float, ...] = ()
+    """Seconds between its last fetches."""
 
     @property
     def name(self) -> Name:
         return self.address, self.identity
+
+    @property
+    def interval(self) -> float:
+        """Its habit: the longest of its last gaps, since clients also fetch out of turn; Spring's until there are enough."""
+        known = self.gaps if len(self.gaps) == HABIT else (*self.gaps, INTERVAL)
+        return max(1.0, *known)
 
     def gone(self, now: float) -> bool:
         return now - self.fetched_at > SILENT_FOR * self.interval
@@ -62,8 +71,8 @@ class Consumers:
             while len(self._known) > MAX_CONSUMERS:
                 del self._known[next(iter(self._known))]  # the one that has been silent longest
         else:
-            interval = _interval(before, now)
-            self._known[name] = replace(before, fetched_at=now, version=version, interval=interval)
+            gaps = (*before.gaps, now - before.fetched_at)[-HABIT:]
+            self._known[name] = replace(before, fetched_at=now, version=version, gaps=gaps)
         for leaving in self._leaving.values():
             leaving.seen.setdefault(name, now)
         return before
@@ -107,12 +116,5 @@ class Consumers:
         return max([leaving.at, *unknown, *ends])
 
     def _among(self, names: Iterable[Name], now: float) -> list[Consumer]:
-        found = (self._known.get(name) for name in names)
+        found = (self._known.get(name) for name in sorted(names))
         return [consumer for consumer in found if consumer is not None and not consumer.gone(now)]
-
-
-def _interval(before: Consumer, now: float) -> float:
-    """Its habit, from its own gaps: a longer one counts at once, a shorter one by and by, since clients also fetch out of
-    turn."""
-    gap = now - before.fetched_at
-    return max(1.0, gap if gap > before.interval else 0.7 * before.interval + 0.3 * gap)
