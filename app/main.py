@@ -13,6 +13,7 @@ from app import problems
 from app.api import api, openapi
 from app.auth import Authentication
 from app.background import discover, housekeep, keep, stand, supervise
+from app.headers import SecurityHeaders
 from app.pages import pages, render
 from app.settings import Settings
 from app.sluice import Gateway, Ground, Sluice
@@ -82,6 +83,7 @@ def create_app(
     app.include_router(api)
     app.include_router(pages)
     app.add_middleware(Authentication)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(Watching)
     problems.install(app, _page)
     openapi.install(app)

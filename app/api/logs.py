@@ -26,8 +26,6 @@ router = APIRouter(tags=["instances"])
 MOST = 10_000
 OVERLAP = 1.0
 """Seconds before the last line seen at which a resumed stream begins: lines of several instances come in no strict order."""
-_AS_TEXT = {"X-Content-Type-Options": "nosniff"}
-"""Whatever an application writes to its log, a browser must not take it for a page."""
 Tail = Annotated[int, Query(ge=0, le=MOST, description="the last so many lines of each instance")]
 Follow = Annotated[bool, Query(description="and those that come")]
 Timestamps = Annotated[bool, Query(description="each line's time before it, RFC 3339 with nanoseconds")]
@@ -69,7 +67,7 @@ async def instance_logs(
             raise
         if kept is None:
             raise Problem("logs_gone", f"the container of {name} has gone, and its log with it") from error
-        return PlainTextResponse(_last_lines(kept, tail), headers=_AS_TEXT)
+        return PlainTextResponse(_last_lines(kept, tail))
 
     async def sources() -> Sequence[Source]:
         return [source]
@@ -116,7 +114,7 @@ def sources_of(session: Session, service: str) -> list[Source]:
 
 
 def _plain(lines: Sequence[Line], text: Callable[[Line], str]) -> Response:
-    return PlainTextResponse("".join(map(text, lines)).encode(errors="replace"), headers=_AS_TEXT)
+    return PlainTextResponse("".join(map(text, lines)).encode(errors="replace"))
 
 
 def _following(

@@ -105,7 +105,7 @@ def streaming(sluice: Sluice, lines: Callable[[], AsyncIterator[bytes]], media_t
             async for line in lines():
                 yield line
 
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(counted(), media_type=media_type, headers=headers)
 
 

@@ -26,7 +26,7 @@ def deploying(house: House) -> int:
 def test_nothing_runs_on_a_page_but_its_own_files(deploying: int, visitor: TestClient, path: str) -> None:
     answer = visitor.get(path)
     policy = answer.headers["content-security-policy"]
-    assert policy.startswith("default-src 'self';")
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
