@@ -22,7 +22,6 @@ from services.store.open import DATABASE, open_store
 from services.store.refusal import StoreError
 from services.store.tables import Meta, metadata
 
-
 HEAD = ScriptDirectory.from_config(config()).get_current_head()
 
 
