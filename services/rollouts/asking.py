@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -42,6 +42,16 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of several that are asked for together. `depends_on`: services of members before it → whether each is required;
+    `warnings` stay with its deployment."""
+
+    ask: Ask
+    depends_on: Mapping[str, bool] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Call:
     """Who asks, under which Idempotency-Key, and with which credentials for the pull (kept in memory only)."""
 
@@ -66,39 +76,8 @@ class Asking(ABC, Generic[T]):
 
     async def deploy(self, ask: Ask, call: Call) -> T:
         """422 `invalid_spec` (errors name the fields), 409 `revision_conflict`, 409 `deployment_in_progress`."""
-        if not re.fullmatch(SERVICE_NAME, ask.service):
-            why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
-            raise invalid([FieldError("service", why)])
         await self._refuse_unknown_networks(ask.fields)
-
-        def make(session: Session) -> int:
-            service = session.get(Service, ask.service)
-            present = present_revision(session, service)
-            if ask.expected_revision is not None and ask.expected_revision != (present.number if present else None):
-                now = f"revision {present.number}" if present else "not deployed"
-                detail = f"expected revision {ask.expected_revision}, but {ask.service} is at {now}"
-                raise Refusal(409, "revision_conflict", detail)
-            row = Deployment(
-                service=ask.service,
-                kind=Kind.DEPLOY,
-                body=ask.fields,
-                mode=ask.mode,
-                profile_named=ask.profile_named,
-                profile=ask.profile,
-                note=ask.note,
-                created_at=self._clock.now(),
-            )
-            wish = check(session, self._policy, present, row)
-            row.on_conflict = str(wish.spec.on_conflict)
-            row.image = wish.spec.image
-            row.strategy = "recreate" if wish.spec.recreates else "rolling"
-            row.replicas = wish.replicas if wish.replicas is not None else size_of(session, ask.service)
-            if service is None:
-                session.add(self._new_service(session, ask.service))
-                session.flush()
-            return self._insert(session, row, call)
-
-        return await self._make(make, ask.service, call)
+        return await self._make(lambda session: self._accept(session, ask, call), ask.service, call)
 
     async def scale(self, service: str, replicas: int, call: Call) -> T:
         """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
@@ -175,6 +154,37 @@ class Asking(ABC, Generic[T]):
 
         service = await self._store.read(lambda session: deployment_of(session, deployment).service)
         return await self._make(make, service, call)
+
+    def _accept(self, session: Session, ask: Ask, call: Call) -> int:
+        """The new deployment's id."""
+        if not re.fullmatch(SERVICE_NAME, ask.service):
+            why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
+            raise invalid([FieldError("service", why)])
+        service = session.get(Service, ask.service)
+        present = present_revision(session, service)
+        if ask.expected_revision is not None and ask.expected_revision != (present.number if present else None):
+            now = f"revision {present.number}" if present else "not deployed"
+            detail = f"expected revision {ask.expected_revision}, but {ask.service} is at {now}"
+            raise Refusal(409, "revision_conflict", detail)
+        row = Deployment(
+            service=ask.service,
+            kind=Kind.DEPLOY,
+            body=ask.fields,
+            mode=ask.mode,
+            profile_named=ask.profile_named,
+            profile=ask.profile,
+            note=ask.note,
+            created_at=self._clock.now(),
+        )
+        wish = check(session, self._policy, present, row)
+        row.on_conflict = str(wish.spec.on_conflict)
+        row.image = wish.spec.image
+        row.strategy = "recreate" if wish.spec.recreates else "rolling"
+        row.replicas = wish.replicas if wish.replicas is not None else size_of(session, ask.service)
+        if service is None:
+            session.add(self._new_service(session, ask.service))
+            session.flush()
+        return self._insert(session, row, call)
 
     def _insert(self, session: Session, row: Deployment, call: Call) -> int:
         """Write the new deployment; what only waits gives way to it, or it to what runs, by on_conflict."""

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 from services.clock import Clock
 from services.engine.port import Engine, EngineError, ImageInfo
 from services.rollouts.checking import Policy, Wish, check, present_revision, size_of
+from services.rollouts.depending import failed_dependency
 from services.rollouts.hashing import instance_hash
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
@@ -31,20 +32,20 @@ class Resolved:
     warnings: tuple[tuple[str, str], ...] = ()
 
 
-def due(session: Session, service: str) -> list[int]:
-    """Deployments that may begin: the newest that supersedes, or the oldest that waits when nothing runs."""
+def due(session: Session, service: str) -> Deployment | None:
+    """The one that is next: the newest that supersedes, or the oldest that waits when nothing runs."""
     waiting = session.exec(
         select(Deployment).where(Deployment.service == service, Deployment.status == "pending").order_by(col(Deployment.id))
     ).all()
     if not waiting:
-        return []
-    taking_over = [row.id for row in waiting if takes_over(row)]
+        return None
+    taking_over = [row for row in waiting if takes_over(row)]
     if taking_over:
-        return [id for id in taking_over[-1:] if id is not None]
+        return taking_over[-1]
     running = session.exec(
         select(Deployment.id).where(Deployment.service == service, col(Deployment.status).in_(ACTIVE))
     ).first()
-    return [] if running is not None or waiting[0].id is None else [waiting[0].id]
+    return waiting[0] if running is None else None
 
 
 def resolve(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> Resolved:
@@ -83,6 +84,10 @@ class Beginner:
 
     async def begin(self, id: int) -> None:
         """Raises EngineError when the engine does not answer: to be tried again."""
+        failed = await self._store.read(lambda session: _dependency_failed(session, id))
+        if failed is not None:
+            await self._store.write(lambda session: self._refuse(session, id, failed))
+            return
         kind, reference = await self._store.read(lambda session: self._what(session, id))
         if kind != Kind.DEPLOY or reference is None:
             await self._store.write(lambda session: self.go(session, id))
@@ -222,6 +227,14 @@ class Beginner:
         if deployment.kind in (Kind.RESTART, Kind.REMOVE) or service.revision is None:
             return False
         return deployment.revision == service.revision and deployment.replicas == service.replicas
+
+
+def _dependency_failed(session: Session, id: int) -> Failed | None:
+    other = failed_dependency(session, session.get_one(Deployment, id))
+    if other is None:
+        return None
+    how = "was removed" if other.kind == Kind.REMOVE else other.status.replace("_", " ")
+    return Failed("dependency_failed", f"it depends on {other.service}, whose deployment {other.id} {how}: {other.message}")
 
 
 def takes_over(row: Deployment) -> bool:

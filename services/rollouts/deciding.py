@@ -11,6 +11,7 @@ from services.engine.port import ContainerView
 from services.probes import Prober, ProbeTarget
 from services.rollouts.addresses import NoAddress, reserve
 from services.rollouts.beginning import due
+from services.rollouts.depending import waits
 from services.rollouts.executor import Order
 from services.rollouts.ledger import Ledger
 from services.rollouts.noting import note_containers, note_service
@@ -53,6 +54,10 @@ class Decision:
     """One that fails the deployment: nothing more is decided until the end of its log has been read, to be told with it."""
     orders: list[Order] = field(default_factory=list)
     begin: list[int] = field(default_factory=list)
+    held: bool = False
+    """What would begin waits for deployments of other services."""
+    at_rest: bool = False
+    """No deployment is under way: what others waited for has come to its end."""
     routed: RoutedService | None = None
     """What the routers must know of the service before anything is admitted."""
     unpublish: bool = False
@@ -80,7 +85,10 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision, writes = Decision(), ledger.writes
     if snapshot is None:
         return decision
-    decision.begin = due(session, name)
+    next_up = due(session, name)
+    decision.held = next_up is not None and waits(session, next_up)
+    decision.begin = [next_up.id] if next_up is not None and next_up.id is not None and not decision.held else []
+    decision.at_rest = snapshot.deployment is None
     by_instance = {container.instance: container for container in sight.containers}
     decision.deaths = note_containers(session, ledger, snapshot, by_instance, prober)
     world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since, sight.watched_since)
@@ -102,7 +110,7 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     if snapshot.deployment is not None:
         _deployment(session, snapshot, world, made, sight, ledger, decision)
     decision.again |= any(isinstance(step, Retire | Recall) for step in made.steps)
-    decision.over = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or decision.begin)
+    decision.over = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or next_up)
     decision.changed = ledger.writes > writes
     return decision
 

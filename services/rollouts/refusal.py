@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,3 +52,13 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         return self.detail
+
+
+@contextmanager
+def below(name: str) -> Iterator[None]:
+    """The fields of a Refusal that is raised in it stand below `name`."""
+    try:
+        yield
+    except Refusal as refusal:
+        refusal.errors = [FieldError(f"{name}.{error.field}", error.message) for error in refusal.errors]
+        raise

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
+from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine
-from services.rollouts.asking import Ask, Asking, Call, check_allowed, deployment_of
+from services.rollouts.asking import Ask, Asking, Call, Member, check_allowed, deployment_of
 from services.rollouts.checking import Policy
+from services.rollouts.depending import group_of, next_group
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
 from services.rollouts.phases import Status
-from services.rollouts.refusal import Actor, Claim, FieldError, Refusal
+from services.rollouts.refusal import Actor, Claim, FieldError, Refusal, below
+from services.rollouts.spec_errors import invalid
 from services.rollouts.world import spec_of
+from services.spec import Route
 from services.store.db import Store
 from services.store.events import Listeners
 from services.store.tables import Deployment, IdempotencyKey, Revision
@@ -48,6 +53,47 @@ class Requests(Asking[int]):
         """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
         before = await self._store.read(lambda session: _claimed(session, call.claim))
         return before if before is not None else await super().deploy(ask, call)
+
+    async def deploy_together(self, members: Sequence[Member], call: Call) -> list[int]:
+        """All of them or none; each after those that it depends on. The deployments, which have one `group`.
+
+        422 `invalid_spec` with all that is wrong, each field below its service's name; 409 as for one.
+        """
+        before = await self._store.read(lambda session: _claimed(session, call.claim))
+        for member in members if before is None else ():
+            with below(member.ask.service):
+                await self._refuse_unknown_networks(member.ask.fields)
+        first = await self._make(lambda session: self._accept_together(session, members, call), members[0].ask.service, call)
+        group = await self._store.read(lambda session: [row.id or 0 for row in group_of(session, first)])
+        for member in members:
+            self._wake(member.ask.service)
+        return group
+
+    def _accept_together(self, session: Session, members: Sequence[Member], call: Call) -> int:
+        made: dict[str, Deployment] = {}
+        errors: list[FieldError] = []
+        group, ledger = next_group(session), Ledger(self._clock, 0)
+        for member in members:
+            try:
+                with below(member.ask.service):
+                    row = session.get_one(Deployment, self._accept(session, member.ask, call))
+            except Refusal as refusal:
+                if refusal.status != 422:
+                    raise
+                errors += refusal.errors
+                continue
+            known = {name: required for name, required in member.depends_on.items() if name in made}
+            row.group = group
+            row.depends_on = [{"deployment": made[name].id, "required": required} for name, required in known.items()]
+            if known:
+                row.message = f"waits for {', '.join(known)}"
+            for warning in member.warnings:
+                ledger.warn(session, row, "compose", warning)
+            made[member.ask.service] = row
+        errors += _shared_routes(members)
+        if errors:
+            raise invalid(errors)
+        return next(iter(made.values())).id or 0
 
     async def act(self, deployment: int, action: Action, by: Actor) -> None:
         """404 `unknown_deployment`, 409 `not_in_that_state`."""
@@ -113,6 +159,20 @@ class Requests(Asking[int]):
     def _wake(self, service: str) -> None:
         self._hint(service)
         self._listeners.wake()
+
+
+def _shared_routes(members: Sequence[Member]) -> list[FieldError]:
+    """Two that are deployed together cannot have one route. What is no route is refused with the rest of its spec."""
+    taken: dict[tuple[str, str], str] = {}
+    errors: list[FieldError] = []
+    for member in members:
+        name, routes = member.ask.service, member.ask.fields.get("routes")
+        for number, route in enumerate(routes if isinstance(routes, list) else ()):
+            with suppress(ValidationError):
+                key = Route.model_validate(route).key
+                if taken.setdefault(key, name) != name:
+                    errors.append(FieldError(f"{name}.routes.{number}", f'service "{taken[key]}" has this route already'))
+    return errors
 
 
 def _claimed(session: Session, claim: Claim | None) -> int | None:

@@ -61,6 +61,8 @@ class Runner:
         self._running = False
         self._subnet = ""
         self._linked: set[str] = set()
+        self._held: set[str] = set()
+        """Services whose next deployment waits for others."""
         self._began = 0.0
         self._ledger = Ledger(clock, 0)
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -255,6 +257,12 @@ class Runner:
         if decision.again:
             room.wake.set()
             await self._see_links()
+        self._held.discard(name)
+        if decision.held:
+            self._held.add(name)
+        elif decision.at_rest:
+            for waiting in self._held:
+                self.hint(waiting)
 
     def _do(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Set an operation going, unless one with the same key is under way."""
