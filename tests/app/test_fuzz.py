@@ -112,6 +112,8 @@ def test_every_route_succeeds_at_least_once(served: Served) -> None:
         ask("GET", "/instances/{name}", name=instance)
         running = ask("GET", "/instances", query="?service=one&status=serving")["items"][0]["id"]
         ask("GET", "/instances/{name}/logs", name=running)
+        ask("GET", "/services/{name}/logs", name="one")
+        ask("GET", "/services/{name}/revisions/{n}/diff", name="one", n=1)
         ask("GET", "/events")
         ask("GET", "/audit")
         token = ask("POST", "/tokens", {"name": "ci", "scope": "read"})
