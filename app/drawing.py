@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from sqlmodel import Session
 
 from services.store.db import Store
 from services.store.events import Listeners
 
+T = TypeVar("T")
 PACE = 0.1
 """Seconds between two drawings at least: a busy deployment wakes the listeners more often than anybody can read."""
 SHARE = 5
@@ -46,6 +48,27 @@ Draw = Callable[[Session], Parts | None]
 """None when there is no such thing (any more)."""
 
 
+class Memo:
+    """What was made of the present version of something, until there is another. Emptied when there is too much of it."""
+
+    MOST = 4000
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, tuple[Any, Any]] = {}
+
+    def of(self, key: Hashable, version: Any, make: Callable[[], T]) -> T:
+        """`make()`, or what it made before of the same version."""
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == version:
+            made: T = kept[1]
+            return made
+        if len(self._kept) >= self.MOST:
+            self._kept.clear()
+        made = make()
+        self._kept[key] = (version, made)
+        return made
+
+
 class Drawings:
     """The pages that somebody looks at now, each drawn once. A page is known by its key while anybody watches it."""
 
@@ -53,6 +76,7 @@ class Drawings:
         self._store = store
         self._listeners = listeners
         self._watched: dict[Hashable, Drawing] = {}
+        self.memo = Memo()
 
     @asynccontextmanager
     async def watch(self, key: Hashable, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:

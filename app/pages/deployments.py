@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, or_, select
 
+from app.api.deployments import may_retry
 from app.audit import note_refusal
 from app.pages.live import LivePage, Sight, follow, missing, show
 from app.pages.reading import stamp_of
@@ -57,6 +58,7 @@ async def act(
         viewer.require("deploy")
         viewer.require_service(row.service)
         if action == "retry":
+            await may_retry(sluice, viewer, row.id)
             here = await sluice.requests.retry(row.id, Call(viewer.actor))
         else:
             await sluice.requests.act(row.id, action, viewer.actor)

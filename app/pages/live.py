@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -14,7 +15,7 @@ from fastapi.sse import ServerSentEvent
 from sqlmodel import Session
 
 from app.auth import Caller
-from app.drawing import Parts
+from app.drawing import Memo, Parts
 from app.pages import render
 from app.pages.viewer import still_signed_in
 from app.sluice import Sluice
@@ -34,8 +35,12 @@ class LivePage:
     parts: tuple[str, ...]
     rows: str = ""
 
-    def draw(self, context: Mapping[str, Any]) -> Parts:
-        rows = render.rows(self.rows, context) if self.rows else {}
+    def draw(self, context: Mapping[str, Any], memo: Memo) -> Parts:
+        """A row that is as it was is not drawn again."""
+        rows = {
+            name: memo.of((self.rows, name), row, partial(render.row, self.rows, row))
+            for name, row in (context["rows"].items() if self.rows else ())
+        }
         return Parts(render.fragments(self.parts, {**context, "drawn": rows}), rows, self.rows)
 
 
@@ -66,8 +71,8 @@ async def show(
         context = sight.look(session, sluice)
         if context is None:
             return missing()
-        context = {**context, "may_act": viewer.may("deploy")}
-        parts = live.draw(context).fixed
+        context = {**context, **_may(viewer)}
+        parts = live.draw(context, sluice.drawings.memo).fixed
         address = here or request.url.path
         frame = {
             "here": address,
@@ -81,6 +86,11 @@ async def show(
     return await sluice.store.read(draw)
 
 
+def _may(viewer: Caller) -> dict[str, bool]:
+    """What the page offers: who may not do it is not shown the button."""
+    return {"may_act": viewer.may("deploy"), "may_remove": viewer.may("write")}
+
+
 def missing() -> HTMLResponse:
     """404 as a page."""
     words = {"title": "There is nothing here", "detail": "It may never have been, or the address is mistyped."}
@@ -91,13 +101,13 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
     """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
     when the session has ended (saying `signed-out`), or when the thing itself has (`gone`)."""
     sluice: Sluice = request.app.state.sluice
-    may_act = viewer.may("deploy")
+    may = _may(viewer)
 
     def draw(session: Session) -> Parts | None:
         context = sight.look(session, sluice)
-        return None if context is None else live.draw({**context, "may_act": may_act})
+        return None if context is None else live.draw({**context, **may}, sluice.drawings.memo)
 
-    key = (request.url.path, may_act)
+    key = (request.url.path, *may.values())
     watched = sluice.drawings.watch(key, lambda session: sight.stamp(session, sluice), draw)
     async with watched as drawing:
         with sluice.metrics.streams.track_inprogress():

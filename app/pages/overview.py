@@ -11,10 +11,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlmodel import Session, col, func, select
 
+from app.pages.figures import newest, spark
 from app.pages.live import LivePage, Sight, follow, show
 from app.pages.reading import NEWEST, with_running
 from app.pages.viewer import PageViewer, StreamViewer
 from app.sluice import Sluice
+from services.figures.keeping import ROUGH
+from services.figures.reading import sparklines
 from services.rollouts.phases import Status
 from services.rollouts.views import deployment_views, service_views
 from services.store.tables import Deployment, Event, Service
@@ -45,16 +48,19 @@ async def overview_stream(request: Request, viewer: StreamViewer) -> AsyncIterab
 
 def _stamp(session: Session, sluice: Sluice) -> Hashable:
     live = sluice.live
-    return session.exec(select(func.max(Event.id))).one(), str(live.not_ready), str(live.strangers)
+    return session.exec(select(func.max(Event.id))).one(), str(live.not_ready), str(live.strangers), newest(session, ROUGH)
 
 
 def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
     services = session.exec(select(Service).where(~col(Service.removed)).order_by(Service.name)).all()
-    newest = session.exec(select(Deployment).order_by(col(Deployment.id).desc()).limit(NEWEST)).all()
+    latest = session.exec(select(Deployment).order_by(col(Deployment.id).desc()).limit(NEWEST)).all()
     running = _progress(session)
+    minute = newest(session, ROUGH)
+    lines = sluice.drawings.memo.of("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROUGH))
     views = [with_running(view) for view in service_views(session, services, sluice.frame)]
     for view in views:
         view["progress"] = running.get(view["name"])
+        view["lines"] = lines.get(view["name"])
         last = view["deployment"]
         view["needs"] = view["status"] in _URGENCY or (last is not None and last["status"] in NEEDS_SOMEBODY)
     views.sort(key=_urgency)
@@ -63,8 +69,8 @@ def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
         "strangers": list(sluice.live.strangers),
         "counts": Counter(view["status"] for view in views),
         "running": len(running),
-        "rows": {f"service-{view['name']}": {"service": view} for view in views},
-        "deployments": deployment_views(session, newest, sluice.frame),
+        "rows": {f"service-{view['name']}": {"service": view, "spark": spark} for view in views},
+        "deployments": deployment_views(session, latest, sluice.frame),
         "service": None,
     }
 
@@ -73,7 +79,7 @@ def _progress(session: Session) -> dict[str, dict[str, Any]]:
     """Service → the progress of its deployment that is under way."""
     active = (Status.PROGRESSING, Status.PAUSED, Status.ROLLING_BACK)
     rows = session.exec(select(Deployment.service, Deployment.progress).where(col(Deployment.status).in_(active)))
-    return dict(rows.all())
+    return {service: dict(progress) for service, progress in rows}
 
 
 def _urgency(view: dict[str, Any]) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -53,10 +54,9 @@ def fragments(names: tuple[str, ...], context: Mapping[str, Any]) -> dict[str, s
     return {name: _environment().get_template(f"fragments/{name}.html").render(context).strip() for name in names}
 
 
-def rows(list: str, context: Mapping[str, Any]) -> dict[str, str]:
-    """The rows of a live list: the look's `rows`, name → context, each drawn by itself."""
-    template = _environment().get_template(f"fragments/{list}_row.html")
-    return {name: template.render({**context, **row}).strip() for name, row in context["rows"].items()}
+def row(list: str, context: Mapping[str, Any]) -> str:
+    """One row of a live list, of its own context alone."""
+    return _environment().get_template(f"fragments/{list}_row.html").render(context).strip()
 
 
 def standing(name: str, html: str, look: str = "card") -> Markup:
@@ -65,7 +65,7 @@ def standing(name: str, html: str, look: str = "card") -> Markup:
 
 
 def standing_row(name: str, html: str) -> Markup:
-    """A row of a live list, as its list places it. `html` comes from `rows`."""
+    """A row of a live list, as its list places it. `html` comes from `row`."""
     return Markup(f'<li id="part-{name}">{html}</li>')  # noqa: S704 - escaped by the template
 
 
@@ -98,10 +98,16 @@ def tone(status: str) -> str:
     return next((tone for tone, statuses in _TONES.items() if status in statuses), "idle")
 
 
+def plain(value: Any) -> str:
+    """A value of a spec as people read it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
     )
     environment.globals.update(asset=asset, tone=tone, standing_row=standing_row, version=fingerprint())
+    environment.filters.update(plain=plain)
     return environment

@@ -10,15 +10,18 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlmodel import Session, col, select
 
+from app.pages.figures import newest
 from app.pages.live import LivePage, Sight, follow, show
 from app.pages.reading import NEWEST, stamp_of, with_running
 from app.pages.viewer import PageViewer, StreamViewer
 from app.sluice import Sluice
+from services.figures.keeping import FINE
+from services.figures.reading import service_figures
 from services.rollouts.views import deployment_views, instance_views, revision_view, service_view
 from services.store.tables import Deployment, Instance, Revision, Service
 
 router = APIRouter(prefix="/ui/services")
-PAGE = LivePage("service.html", ("service", "instances", "deployments", "revisions"))
+PAGE = LivePage("service.html", ("service", "instances", "figures", "deployments", "revisions"))
 
 
 @router.get("/{name}")
@@ -34,7 +37,7 @@ async def service_stream(request: Request, viewer: StreamViewer, name: str) -> A
 
 def _looking_at(name: str) -> Sight:
     def stamp(session: Session, sluice: Sluice) -> Hashable:
-        return stamp_of(session, sluice, name)
+        return stamp_of(session, sluice, name), newest(session, FINE)
 
     def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
         row = session.get(Service, name)
@@ -48,9 +51,21 @@ def _looking_at(name: str) -> Sight:
         revisions = session.exec(made.order_by(col(Revision.number).desc()).limit(NEWEST)).all()
         return {
             "service": with_running(service_view(session, row, sluice.frame)),
+            "figures": _figures(session, sluice, name),
             "instances": instance_views(session, instances, sluice.frame),
             "deployments": deployment_views(session, deployments, sluice.frame),
             "revisions": [revision_view(revision, present=row.revision) for revision in revisions],
         }
 
     return Sight(look, stamp)
+
+
+def _figures(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
+    """The last hour's totals, by revision; `until`: when the newest figures that they are of begin."""
+    until = newest(session, FINE)
+
+    def make() -> dict[str, Any]:
+        found = service_figures(session, name, sluice.clock.now())
+        return {"until": until, "revisions": [(one.revision, one.totals) for one in found.revisions]}
+
+    return sluice.drawings.memo.of(("figures", name), until, make)

@@ -65,6 +65,7 @@ class House:
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),
             registry=Registry(clock, Keeper(store)),
+            theirs=nobody,
         )
         shown = [""]
         apart(self.sluice.access.open(shown.append))
@@ -173,6 +174,7 @@ class House:
         session.flush()
         assert row.id is not None
         session.add(_revision(service, 2, now, {}))
+        session.get_one(Service, service).next_revision = 3
         session.add_all(_instance(service, 2, slot, row.id, now, "starting") for slot in range(1, 4))
         record(session, now, "created", "deploy asked for by ci", deployment=row.id, service=service)
         return row.id
