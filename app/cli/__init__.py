@@ -9,10 +9,12 @@ import typer
 from app.cli import act, change, gateway, token
 from app.cli.backup import backup
 from app.cli.deploy import deploy
+from app.cli.diff import diff
 from app.cli.doctor import doctor
 from app.cli.init import init
 from app.cli.logs import logs
 from app.cli.look import history, ps, status
+from app.cli.open import open_page
 from app.cli.serve import serve
 from app.cli.sign_in import sign_in
 from app.cli.up import down, up
@@ -41,11 +43,11 @@ for panel, verbs in (
         _CHANGING,
         (deploy, change.scale, change.rollback, change.restart, change.rm, act.pause, act.resume, act.abort, act.retry),
     ),
-    (_LOOKING, (ps, status, logs, history, doctor, version)),
+    (_LOOKING, (diff, ps, status, logs, history, open_page, doctor, version)),
     (_MACHINE, (init, up, down, serve, backup, sign_in)),
 ):
     for verb in verbs:
-        cli.command(verb.__name__.replace("_", "-"), rich_help_panel=panel)(verb)
+        cli.command(verb.__name__.removesuffix("_page").replace("_", "-"), rich_help_panel=panel)(verb)
 cli.add_typer(token.app, name="token", rich_help_panel=_MACHINE)
 cli.add_typer(gateway.app, name="gateway", rich_help_panel=_MACHINE)
 

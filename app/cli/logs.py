@@ -12,6 +12,7 @@ import typer
 
 from app.cli.client import Away
 from app.cli.narration import GONE, Document
+from app.cli.options import Writing
 from app.cli.trouble import USAGE, Trouble, usage
 from app.cli.verb import Desk, verb
 
@@ -26,7 +27,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @verb
 async def logs(
     desk: Desk,
-    target: Annotated[str, typer.Argument(help="A service, or an instance such as web-r4-1.", show_default=False)],
+    target: Writing,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as more is written; new instances included.")
     ] = False,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from app.cli.act import find_deployment
+from app.cli.completing import numbers_and_services
 from app.cli.follow import finish, follow
-from app.cli.narration import GONE, ago, took
+from app.cli.narration import GONE, Document, ago, took
+from app.cli.options import MaybeService
 from app.cli.output import columns, pairs
 from app.cli.sheets import deployment_sheet, instances_sheet, part, service_sheet, services_sheet
 from app.cli.trouble import NOT_SUCCEEDED, usage
 from app.cli.verb import Desk, verb
+from app.cli.watch import watch
 
 _PARTS = ("engine", "gateway", "store", "sluice", "store_behind_engine")
 _MOST_GONE = 200
@@ -22,12 +26,23 @@ _MOST_GONE = 200
 @verb
 async def ps(
     desk: Desk,
-    service: Annotated[str | None, typer.Argument(help="One service only.", show_default=False)] = None,
+    service: MaybeService = None,
     every: Annotated[
         bool, typer.Option("--all", "-a", help="Instances that have gone, and removed services, as well.")
     ] = False,
+    watching: Annotated[bool, typer.Option("--watch", "-w", help="Again whenever something happens, until Ctrl-C.")] = False,
 ) -> None:
     """List services and their instances."""
+    if watching:
+        await watch(desk, partial(_running, desk, service, every))
+    document, text = await _running(desk, service, every)
+    desk.out.result(document, text, "\n".join(instance["id"] for instance in document["instances"]))
+    if not document["services"]:
+        desk.out.say("No services. `sluice deploy NAME --image IMAGE` makes the first.")
+
+
+async def _running(desk: Desk, service: str | None, every: bool) -> tuple[Document, str]:
+    """What there is, and that as two tables."""
     if service:
         services = [await desk.client.get(f"/services/{service}")]
     else:
@@ -40,23 +55,20 @@ async def ps(
             instances += [instance for instance in gone if instance["id"] not in known]
     services.sort(key=lambda item: str(item["name"]))
     instances.sort(key=lambda item: (item["service"], item.get("revision") or 0, item.get("slot") or 0))
-    document = {"services": services, "instances": instances}
-    if not services:
-        desk.out.result(document, "", "")
-        desk.out.say("No services. `sluice deploy NAME --image IMAGE` makes the first.")
-        return
-    desk.out.result(
-        document,
-        f"{services_sheet(services)}\n\n{instances_sheet(instances)}".rstrip(),
-        "\n".join(i["id"] for i in instances),
-    )
+    text = f"{services_sheet(services)}\n\n{instances_sheet(instances)}".rstrip() if services else ""
+    return {"services": services, "instances": instances}, text
 
 
 @verb
 async def status(
     desk: Desk,
     target: Annotated[
-        str | None, typer.Argument(help="A service, or a deployment's number. Without: Sluice itself.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A service, or a deployment's number. Without: Sluice itself.",
+            show_default=False,
+            autocompletion=numbers_and_services,
+        ),
     ] = None,
     following: Annotated[bool, typer.Option("--follow", "-f", help="Follow the deployment to its end.")] = False,
 ) -> int:
@@ -81,7 +93,7 @@ async def status(
 @verb
 async def history(
     desk: Desk,
-    service: Annotated[str | None, typer.Argument(help="One service only.", show_default=False)] = None,
+    service: MaybeService = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
 ) -> None:
     """List deployments, newest first."""

@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Service = Annotated[str, typer.Argument(help="A service's name.", show_default=False)]
-Target = Annotated[str, typer.Argument(help="A deployment's number, or a service for its newest.", show_default=False)]
+from app.cli.completing import instances_and_services, numbers_and_services, services
+
+_FIELDS = "The spec"
+
+
+class How(StrEnum):
+    """What a body is to what is there."""
+
+    MERGE = "merge"
+    REPLACE = "replace"
+
+
+Service = Annotated[str, typer.Argument(help="A service's name.", show_default=False, autocompletion=services)]
+MaybeService = Annotated[str | None, typer.Argument(help="One service only.", show_default=False, autocompletion=services)]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A deployment's number, or a service for its newest.", show_default=False, autocompletion=numbers_and_services
+    ),
+]
+Writing = Annotated[
+    str,
+    typer.Argument(
+        help="A service, or an instance such as web-r4-1.", show_default=False, autocompletion=instances_and_services
+    ),
+]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not follow; print the deployment's number.")]
+
+# What a deployment is made of, for deploy and diff.
+Deployed = Annotated[
+    str | None,
+    typer.Argument(help="Its name. Without it: ./sluice.yaml.", show_default=False, autocompletion=services),
+]
+File = Annotated[str | None, typer.Option("--file", "-f", help="A sluice.yaml; - is stdin.")]
+Image = Annotated[str | None, typer.Option(help="Any reference the engine can pull or has.", rich_help_panel=_FIELDS)]
+Port = Annotated[int | None, typer.Option(help="What the application listens on.", rich_help_panel=_FIELDS)]
+Replicas = Annotated[int | None, typer.Option(help="How many instances.", rich_help_panel=_FIELDS)]
+Env = Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=value; again for more.", rich_help_panel=_FIELDS)]
+EnvFile = Annotated[list[Path] | None, typer.Option(help="A file of NAME=value lines.", rich_help_panel=_FIELDS)]
+Routes = Annotated[
+    list[str] | None, typer.Option("--route", help="/path, host or host/path[,strip].", rich_help_panel=_FIELDS)
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any field: healthcheck.path=/healthz.", rich_help_panel=_FIELDS)
+]
+Profile = Annotated[str | None, typer.Option(help="A profile of the spec.")]
+NoProfile = Annotated[bool, typer.Option("--no-profile", help="Without any profile from now on.")]
+Mode = Annotated[How | None, typer.Option(help="Over what is there, or in its place (as -f does).", show_default=False)]

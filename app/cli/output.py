@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ _COLOURS = {
     "draining": "yellow", "stopping": "yellow", "paused": "yellow", "degraded": "yellow", "rolling_back": "yellow",
     "failed": "red", "down": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
 }  # fmt: skip
+_NARROWEST = 12
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 
 
@@ -61,10 +63,13 @@ class Output:
             sys.stdout.write(json.dumps(trouble.document, indent=2) + "\n")
 
 
-def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = "") -> str:
-    """Rows under titles, aligned; a cell that is a status has its colour. None is shown as a dash."""
-    cells = [[str(title) for title in titles], *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(titles))]
+def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:
+    """Rows under titles, aligned; a cell that is a status has its colour. A column that has nothing to say is left out,
+    else None is a dash. On a terminal (or within `width`) the longest cells are shortened in the middle until all fit."""
+    telling = [n for n in range(len(titles)) if not rows or any(row[n] not in (None, "") for row in rows)]
+    cells = [[titles[n] for n in telling], *([_cell(row[n]) for n in telling] for row in rows)]
+    widths = _fitting([max(len(row[n]) for row in cells) for n in range(len(telling))], width or _terminal_width())
+    cells = [[_shortened(cell, widths[n]) for n, cell in enumerate(row)] for row in cells]
     lines = []
     for number, row in enumerate(cells):
         padded = [
@@ -72,8 +77,28 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = 
             for cell, width in zip(row, widths, strict=True)
         ]
         padded[-1] = coloured(row[-1], row[-1]) if number else row[-1]
-        lines.append((indent + "  ".join(padded)).rstrip())
+        lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def _fitting(widths: list[int], most: int | None) -> list[int]:
+    """Narrowed, the widest first, so that with two spaces between them they take no more than `most`."""
+    fitted = list(widths)
+    while most is not None and sum(fitted) + 2 * (len(fitted) - 1) > most and max(fitted) > _NARROWEST:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted
+
+
+def _shortened(text: str, width: int) -> str:
+    """Its begin and its end: the end of an image's reference tells it from others."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) * 2 // 3
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+
+
+def _terminal_width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def pairs(facts: Sequence[tuple[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
+from tests.cli.house import House, living
 from tests.cli.stub import TOKEN, Stub, running_stub
 
 Sluice = Callable[..., Result]
@@ -41,3 +42,10 @@ def sluice(stub: Stub, home: Path) -> Sluice:
         return CliRunner().invoke(cli, arguments, input=stdin, env={**environment, **(env or {})}, catch_exceptions=False)
 
     return call
+
+
+@pytest.fixture
+def house(tmp_path: Path, home: Path) -> Iterator[House]:
+    """Sluice itself in place of the stub."""
+    with living(House(tmp_path / "data")) as house:
+        yield house

@@ -2,106 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import threading
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import pytest
-from structlog.testing import capture_logs
-from typer.testing import CliRunner, Result
-
-from app.cli import cli
-from app.main import ADMIN_FILE, create_app
-from app.serve import server_of
-from app.settings import Settings
-from services.clock import SystemClock
-from services.engine.port import Footing
-from services.gateway.render import GatewaySettings
-from services.ground.doctor_findings import Finding, ok, wrong
-from services.ground.succession import Replaced
-from tests.fakes.containers import Behaviour
-from tests.fakes.engine import FakeEngine
-from tests.fakes.gateway import FakeGateway
-
-DEPLOY = ("deploy", "web", "--image", "web:1", "--replicas", "2", "--set", "healthcheck.disable=true")
-
-
-class Gateway(FakeGateway):
-    async def answers(self) -> dict[str, Any] | None:
-        return {"version": "3.0"}
-
-    async def close(self) -> None: ...
-
-    async def stand_on(self, settings: GatewaySettings) -> None: ...
-
-
-class Ground:
-    outdated: str | None = None
-    upgrading = False
-    findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
-
-    async def prepare(self) -> Footing:
-        return Footing("10.203.0.0/24", "10.203.0.1")
-
-    async def disturbed(self) -> None:
-        await asyncio.Event().wait()
-
-    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
-        return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]
-
-    async def upgrade(self, *, force: bool = False) -> Replaced | None:
-        return Replaced("c" * 64, "b" * 64, 0.5) if force else None
-
-
-class House:
-    """A Sluice at `url`, and `sluice` as its admin calls it."""
-
-    def __init__(self, data: Path) -> None:
-        clock = SystemClock()
-        self.engine = FakeEngine(clock)
-        for tag in ("1", "2", "broken"):
-            self.engine.add_image(f"web:{tag}")
-        self.engine.behave("web:broken", Behaviour(exits_at_once=1, log="KeyError"))
-        self.ground = Ground()
-        self.settings = Settings(data=data, default_route="/{name}", eureka_port=0)
-        self.app = create_app(self.settings, engine=self.engine, router=Gateway(clock), ground=self.ground)
-        self.url = ""
-
-    def sluice(self, *arguments: str, token: str | None = None) -> Result:
-        admin = (self.settings.data / ADMIN_FILE).read_text().strip()
-        environment = {"SLUICE_URL": self.url, "SLUICE_TOKEN": token or admin, "SLUICE_PATIENCE": "10"}
-        return CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
-
-
-@pytest.fixture
-def house(tmp_path: Path, home: Path) -> Iterator[House]:
-    house = House(tmp_path / "data")
-    server = server_of(house.app, house.settings)
-    with capture_logs(), socket.socket() as listening:  # unasked, structlog would write into what the CLI says
-        listening.bind(("127.0.0.1", 0))
-        house.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            until_ready(house)
-            yield house
-        finally:
-            server.should_exit = True
-            thread.join(20)
-    assert not thread.is_alive()
-
-
-def until_ready(house: House) -> None:
-    """The CLI itself waits for nobody who never answered, so ask until it is told."""
-    for _ in range(200):
-        if (house.settings.data / ADMIN_FILE).exists() and house.sluice("status", "--quiet").exit_code == 0:
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError(house.sluice("status").output)
+from services.ground.doctor_findings import wrong
+from tests.cli.house import DEPLOY, House
 
 
 def test_a_whole_life(house: House) -> None:

@@ -76,7 +76,7 @@ def test_ps_shows_services_and_the_instances_that_live(stub: Stub, sluice: Sluic
     assert result.exit_code == 0
     services, instances = result.stdout.split("\n\n")
     assert [line.split()[0] for line in services.splitlines()] == ["SERVICE", "api", "web", "worker"]
-    assert services.splitlines()[2].split() == ["web", "serving", "2/2", "4", "web:1.5", "-", "http://127.0.0.1:8080/web"]
+    assert services.splitlines()[2].split() == ["web", "serving", "2/2", "4", "web:1.5", "http://127.0.0.1:8080/web"]
     assert [line.split()[0] for line in instances.splitlines()] == ["INSTANCE", "web-r4-1", "web-r4-2"]
     assert "web-r3-1" in sluice("ps", "web", "--all").stdout
     assert sluice("ps", "-q").stdout == "web-r4-1\nweb-r4-2\n"
