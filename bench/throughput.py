@@ -20,7 +20,7 @@ from bench.stage import Sluice, free_port
 BAR = 0.95
 PROXY_CORE, OTHER_CORE = "0", "1"
 """The proxy is alone on its core; instances and clients share the other."""
-QUOTA = "0.3"
+QUOTA = "0.1"
 """Of its core: so little that the proxy is what bounds the throughput, whoever else is on the machine."""
 
 BARE = """
