@@ -51,6 +51,7 @@ CODES: dict[str, tuple[int, str]] = {
     "too_large": (413, "the body is larger than 1048576 bytes"),
     "invalid": (422, "replicas: must be a whole number"),
     "invalid_spec": (422, 'replcas: is not a field that Sluice knows; did you mean "replicas"?'),
+    "invalid_compose": (422, "services.web.cap_add: line 12: is not supported: Sluice sets no such thing on a container"),
     "redacted_value": (422, 'environment.DB_PASSWORD: is "***", which Sluice shows in place of a secret'),
     "unknown_revision": (422, "revision 3 of web cannot be gone back to; those that served and are kept: 4, 2"),
     "idempotency_key_reused": (422, "this Idempotency-Key was used for another request"),

@@ -85,6 +85,7 @@ async def deployments(
     service: ServiceFilter = None,
     status: Status | None = None,
     kind: Kind | None = None,
+    group: Annotated[int | None, Query(ge=1, le=2**53, description="those that one file was applied as")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -98,6 +99,8 @@ async def deployments(
         query = query.where(Deployment.status == status)
     if kind is not None:
         query = query.where(Deployment.kind == kind)
+    if group is not None:
+        query = query.where(Deployment.group == group)
     if after is not None:
         query = query.where(col(Deployment.id) < after[0])
 

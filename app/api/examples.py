@@ -47,6 +47,8 @@ DEPLOYMENT: dict[str, Any] = {
     "warnings": [],
     "retry_of": None,
     "superseded_by": None,
+    "group": None,
+    "depends_on": [],
     "instances": [INSTANCE],
     "actions": ["pause", "abort"],
     "links": {"self": "/deployments/17", "events": "/deployments/17/events", "page": "/ui/deployments/17"},
@@ -196,3 +198,14 @@ VERSION: dict[str, Any] = {"version": "0.1.0", "name": "sluice", "run": 12, "eng
 
 def page_of(item: Any) -> dict[str, Any]:
     return {"items": [item], "next": None}
+
+
+APPLIED: dict[str, Any] = {"group": 5, "deployments": [17, 18]}
+COMPOSE = """\
+name: shop
+services:
+  web:
+    image: web:1.5
+    ports: ["8080"]
+    x-sluice: {routes: [{path_prefix: /web}]}
+"""

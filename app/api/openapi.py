@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import deployments, gateway, services, shapes, tokens
+from app.api import apply, deployments, gateway, services, shapes, tokens
 from app.problems import ProblemShape
 from services.spec import ServiceSpec
 
@@ -28,6 +28,7 @@ _ASKED: list[type[BaseModel]] = [
     tokens.TokenBody,
     tokens.NoBody,
     gateway.UpgradeBody,
+    apply.ComposeBody,
 ]
 
 _ABOUT = "Deploys, scales and watches containerised services on Docker without losing a request."

@@ -95,11 +95,11 @@ async def strict_query(request: Request) -> None:
             raise invalid(name[:100], nearest(name, known).replace("a field", "a parameter"))
 
 
-async def claim(request: Request, caller: Caller, key: str | None) -> Claim | None:
-    """The Idempotency-Key of a call, with what it was said of: method, path and body."""
+async def claim(request: Request, caller: Caller, key: str | None, *, also: str = "") -> Claim | None:
+    """The Idempotency-Key of a call, with what it was said of: method, path, body, and `also` what the query asks for."""
     if key is None:
         return None
-    said = f"{request.method} {request.url.path}\n".encode(errors="replace") + await read_bytes(request)
+    said = f"{request.method} {request.url.path}{also}\n".encode(errors="replace") + await read_bytes(request)
     return Claim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
 
 

@@ -70,6 +70,13 @@ class Instance(BaseModel):
     log_tail: str | None
 
 
+class Dependency(BaseModel):
+    """A deployment of the same group that this one waits for; where it is `required`, its failure is this one's too."""
+
+    deployment: int
+    required: bool
+
+
 class Deployment(BaseModel):
     id: int
     service: str
@@ -94,9 +101,18 @@ class Deployment(BaseModel):
     warnings: list[Warn]
     retry_of: int | None
     superseded_by: int | None
+    group: int | None
+    depends_on: list[Dependency]
     instances: list[Instance]
     actions: list[Literal["pause", "resume", "abort", "retry"]]
     links: dict[Link, str]
+
+
+class Applied(BaseModel):
+    """The deployments of a file, in the order in which they may begin."""
+
+    group: int
+    deployments: list[int]
 
 
 class FieldChange(BaseModel):
@@ -138,6 +154,12 @@ class Preview(BaseModel):
     unchanged: bool
     replaces_instances: bool
     steps: list[PlannedStep]
+
+
+class Previews(BaseModel):
+    """With ?dry_run=true: what each deployment of the file would be."""
+
+    previews: list[Preview]
 
 
 class RevisionDiff(BaseModel):

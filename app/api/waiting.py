@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -45,16 +45,20 @@ async def accepted(request: Request, sluice: Sluice, id: int, wait: float | None
         return JSONResponse(await shown(sluice, id), 202, headers=headers)
     ended = await hold(request, sluice, id, wait)
     view = await shown(sluice, id)
-    what = f"deployment {id} of {view['service']}"
     if not ended:
-        detail = f"{what} is still {view['status']} after {wait:g} s"
+        detail = f"deployment {id} of {view['service']} is still {view['status']} after {wait:g} s"
         raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"deployment": view})
-    status = Status(view["status"])
-    if status == Status.SUCCEEDED:
+    if view["status"] == Status.SUCCEEDED:
         return JSONResponse(view, 200, headers=headers)
+    raise unsuccessful(view, headers)
+
+
+def unsuccessful(view: dict[str, Any], headers: Mapping[str, str], **more: Any) -> Problem:
+    """The 409 for a deployment that has ended, or was paused, otherwise than well."""
+    status = Status(view["status"])
     because = f" ({view['reason']})" if view["reason"] else ""
-    detail = f"{what} {status}{because}: {view['message']}"
-    raise Problem(_CODE.get(status, "deployment_failed"), detail, headers=headers, more={"deployment": view})
+    detail = f"deployment {view['id']} of {view['service']} {status}{because}: {view['message']}"
+    return Problem(_CODE.get(status, "deployment_failed"), detail, headers=headers, more={"deployment": view, **more})
 
 
 async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bool:

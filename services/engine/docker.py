@@ -37,6 +37,8 @@ MOST_INSTANCES = 900
 LONGEST_LINE = 65_536
 """Bytes after which a log line that does not end is passed on in parts."""
 _SIDE_BY_SIDE = 8
+_COMPOSE = "com.docker.compose"
+"""Compose's own labels begin with it."""
 
 
 class DockerEngine:
@@ -67,6 +69,14 @@ class DockerEngine:
 
     async def find_image(self, reference: str) -> ImageInfo | None:
         return await self.clients.call(lambda client: self._images.find(client, reference))
+
+    async def composed(self, project: str) -> Mapping[str, str]:
+        label = f"{_COMPOSE}.project={project}"
+        found = await self.clients.call(lambda client: client.containers(filters={"label": label}))
+        theirs = (
+            each for each in found if NAME not in each["Labels"] and each["Labels"].get(f"{_COMPOSE}.oneoff") != "True"
+        )
+        return {each["Labels"].get(f"{_COMPOSE}.service", ""): each["Names"][0].removeprefix("/") for each in theirs}
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:

@@ -126,6 +126,9 @@ class Engine(Protocol):
     async def find_image(self, reference: str) -> ImageInfo | None:
         """The image as the engine has it now; None when it has none. Asks no registry."""
 
+    async def composed(self, project: str) -> Mapping[str, str]:
+        """What runs of a Compose project under Compose itself: service → the name of one of its containers."""
+
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the named networks that do not exist."""
 

@@ -168,6 +168,8 @@ def _deployment(
         "warnings": row.warnings,
         "retry_of": row.retry_of,
         "superseded_by": row.superseded_by,
+        "group": row.group,
+        "depends_on": row.depends_on,
         "instances": [
             _instance(instance, present, frame, tail=tails and instance.failed_deployment == row.id)
             for instance in instances

@@ -87,6 +87,8 @@ def test_every_route_succeeds_at_least_once(served: Served) -> None:
             done.add((path, method.lower()))
             return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
 
+        compose = "name: shop\nservices: {two: {image: 'web:1', x-sluice: {healthcheck: {disable: true}}}}"
+        ask("POST", "/apply", {"compose": compose}, query="?wait=20")
         made = ask("POST", "/deployments", {"service": "one", "image": "web:1", "healthcheck": READY}, query="?wait=20")
         instance = made["instances"][0]["id"]
         ask("GET", "/deployments")

@@ -54,6 +54,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", "/metrics"): _api(),
     ("GET", "/deployments"): _api(),
     ("POST", "/deployments"): _changes(body={"service": "web", "image": "web:1"}),
+    ("POST", "/apply"): _changes("write", body={"compose": "name: shop\nservices: {web: {image: 'web:1'}}"}),
     ("GET", "/deployments/{id}"): _api(at=FIRST),
     ("GET", "/deployments/{id}/events"): _api(at=FIRST),
     ("POST", "/deployments/{id}/retry"): _changes(at=FIRST),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
+from services.compose.keys import DEPLOY, SERVICE, TOP
 from services.compose.reader import Given, survey
 from tests.compose.ten_files import TEN, Known, document
 
@@ -37,3 +40,12 @@ def test_every_key_of_a_well_known_file_is_accounted_for(known: Known) -> None:
 def test_of_all_their_858_keys_six_are_refused() -> None:
     taken, implied, refused, _ = zip(*FOUND.values(), strict=True)
     assert (sum(taken), sum(implied), sum(refused)) == (798, 54, 6)
+
+
+def test_the_page_tells_what_becomes_of_every_key_and_the_same_figures() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compose.md").read_text()
+    assert [key for key in (*SERVICE, *TOP, *DEPLOY) if f"`{key}`" not in page] == []
+    for known in TEN:
+        taken, implied, refused, _ = FOUND[known.repository]
+        counts = f"| {len(known.services)} | {taken + implied + refused} | {taken} | {implied} | {refused} |"
+        assert f"| {known.repository} `{known.path}` {known.commit[:8]} {counts}" in page

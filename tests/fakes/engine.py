@@ -18,7 +18,9 @@ from tests.fakes.containers import Behaviour, Container, Health, timestamp
 
 __all__ = ["Behaviour", "Container", "FakeEngine"]
 
-Call = Literal["ping", "pull", "find_image", "networks_exist", "start", "keep", "observe", "stop", "remove", "logs", "prune"]
+Call = Literal[
+    "ping", "pull", "find_image", "composed", "networks_exist", "start", "keep", "observe", "stop", "remove", "logs", "prune"
+]
 _KILLED = 137
 
 
@@ -39,6 +41,8 @@ class FakeEngine:
         self.made: set[str] = set()
         """Ids of images that Sluice built: all that `prune` may remove."""
         self.networks: set[str] = {"bridge", "host", "none"}
+        self.compose: dict[tuple[str, str], str] = {}
+        """(project, service) → a container that Compose runs for it."""
         self.calls: list[tuple[str, str]] = []
         """(method, instance or reference), in the order of asking."""
         self.pulls: list[tuple[str, str | None]] = []
@@ -185,6 +189,10 @@ class FakeEngine:
             known = {image.id: image for image in self.images.values()}
             found = self.images.get(reference) or known.get(reference)
             return replace(found, reference=reference) if found is not None else None
+
+    async def composed(self, project: str) -> Mapping[str, str]:
+        with self._asked("composed", project):
+            return {service: container for (owner, service), container in self.compose.items() if owner == project}
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         with self._asked("networks_exist", ",".join(names)):

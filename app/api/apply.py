@@ -1,0 +1,216 @@
+"""POST /apply: a Compose file becomes the deployments of its services, all of them or none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field, StringConstraints
+from sqlmodel import Session, col, select
+
+from app.api import shapes
+from app.api.answers import CHANGE, WAITED, shows
+from app.api.bodies import Body, check, read_bytes, read_object
+from app.api.calls import sluice_of
+from app.api.examples import APPLIED, COMPOSE, PREVIEW
+from app.api.parameters import DryRun, IdempotencyKey, Wait, claim
+from app.api.waiting import AGAIN, hold, shown, unsuccessful
+from app.auth import Writer
+from app.problems import Problem
+from app.sluice import Sluice
+from services.compose.document import Finding, NotCompose
+from services.compose.reader import Given, Reading, read
+from services.compose.service import PROJECT_LABEL
+from services.rollouts.asking import Ask, Call, Member
+from services.rollouts.phases import Status
+from services.rollouts.refusal import FieldError, Refusal, below
+from services.store.tables import Deployment, Revision, Service
+
+router = APIRouter(tags=["deployments"])
+_Text = Annotated[str, StringConstraints(max_length=131_072, pattern=r"^[^\x00]*$")]
+
+
+class ComposeBody(Body):
+    """A Compose file, and what it needs of the client: variables, and what its env_files say, by their paths as written."""
+
+    compose: str
+    variables: dict[str, _Text] = Field(default_factory=dict, max_length=10_000)
+    env_files: dict[str, dict[str, _Text]] = Field(default_factory=dict, max_length=100)
+
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/yaml": {"schema": {"type": "string"}, "examples": {"file": {"value": COMPOSE}}},
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/ComposeBody"},
+            "examples": {"with_variables": {"value": {"compose": COMPOSE, "variables": {"TAG": "1.5"}}}},
+        },
+    },
+}
+_ANSWERS = {
+    **shows(
+        202, shapes.Applied, APPLIED, *CHANGE, *WAITED, "invalid_compose", "idempotency_key_reused",
+        "deployment_in_progress", "engine_unavailable", description="accepted",
+        headers={"Location": {"description": "its deployments", "schema": {"type": "string"}}},
+    ),
+    200: {
+        "description": "with ?wait=: all have succeeded; with ?dry_run=true: what each would change and do",
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Applied", "Previews")]},
+                "examples": {"succeeded": {"value": APPLIED}, "dry_run": {"value": {"previews": [PREVIEW]}}},
+            }
+        },
+    },
+}  # fmt: skip
+
+
+@router.post("/apply", status_code=202, responses=_ANSWERS, openapi_extra={"requestBody": _BODY})
+async def apply(
+    request: Request,
+    caller: Writer,
+    project: Annotated[str | None, Query(max_length=63, description="its name; else the file's own name:")] = None,
+    directory: Annotated[
+        str | None, Query(max_length=1024, pattern="^/[^\x00]*$", description="where relative host paths begin")
+    ] = None,
+    only: Annotated[str, Query(max_length=4000, description="these services alone, with commas")] = "",
+    profiles: Annotated[str, Query(max_length=1000, description="Compose's profiles, with commas")] = "",
+    note: Annotated[str | None, Query(max_length=1000, pattern="^[^\x00]*$", description="for the history")] = None,
+    wait: Wait = None,
+    dry_run: DryRun = False,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Deploy the services of a Compose file (docs/compose.md): the file itself, or JSON with what it needs of the client."""
+    sluice = sluice_of(request)
+    body = await _body(request)
+    owners = await sluice.store.read(_owners)
+    given = Given(
+        body.variables, body.env_files, project, directory, _listed(only), frozenset(_listed(profiles)), owners.keys()
+    )
+    try:
+        reading = await anyio.to_thread.run_sync(read, body.compose, given)
+    except NotCompose as refusal:
+        raise _invalid(refusal.findings) from None
+    for each in reading.services:
+        caller.require_service(each.name)
+    await _refuse_owned(sluice, reading, owners)
+    members = _members(reading, note)
+    asked = f"?{project or ''}&{directory or ''}&{only}&{profiles}&{note or ''}"
+    call = Call(caller.actor, await claim(request, caller, key, also=asked))
+    try:
+        if dry_run:
+            return JSONResponse({"previews": [await _preview(sluice, member, call) for member in members]})
+        ids = await sluice.requests.deploy_together(members, call)
+    except Refusal as refusal:
+        raise _located(refusal, reading) from None
+    return await _applied(request, sluice, ids, wait)
+
+
+async def _body(request: Request) -> ComposeBody:
+    """Told apart by what they say: a JSON object with `compose` in it is no Compose file. Problem 400 or 422."""
+    try:
+        text = (await read_bytes(request)).decode()
+        value = json.loads(text)
+    except UnicodeDecodeError:
+        raise Problem("bad_request", "the body is not UTF-8") from None
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict) and "compose" in value:
+        return check(ComposeBody, await read_object(request))
+    return ComposeBody(compose=text)
+
+
+def _listed(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
+def _owners(session: Session) -> dict[str, str | None]:
+    """The services that Sluice has → the Compose project whose file they come from, if they do."""
+    rows = session.exec(
+        select(Service, Revision)
+        .join(Revision, (col(Revision.service) == Service.name) & (col(Revision.number) == Service.revision), isouter=True)
+        .where(col(Service.removed).is_(False))
+    )
+    return {
+        service.name: (revision.effective.get("labels") or {}).get(PROJECT_LABEL) if revision is not None else None
+        for service, revision in rows
+    }
+
+
+async def _refuse_owned(sluice: Sluice, reading: Reading, owners: Mapping[str, str | None]) -> None:
+    """What another project's file brought, and what Compose runs itself, is not taken over."""
+    running = await sluice.engine.composed(reading.project)
+    findings = []
+    for each in reading.services:
+        owner = owners.get(each.name) or reading.project
+        if owner != reading.project:
+            why = (
+                f'Sluice has a service of this name from the project "{owner}": rename one of them, or give ?project={owner}'
+            )
+            findings.append(Finding(each.node.path, each.node.line, why))
+        if each.name in running:
+            why = f"Compose runs it, as {running[each.name]}: `docker compose stop {each.name}` first, or leave it there"
+            findings.append(Finding(each.node.path, each.node.line, f"{why}, by x-sluice: {{manage: false}}"))
+    if findings:
+        raise _invalid(findings)
+
+
+def _members(reading: Reading, note: str | None) -> list[Member]:
+    """What is said of the file as a whole is said with its first deployment."""
+    members = []
+    for number, each in enumerate(reading.services):
+        ask = Ask(each.name, each.fields, mode="replace", note=note)
+        said = [*each.warnings, *(reading.warnings if number == 0 else [])]
+        members.append(Member(ask, each.depends_on, [f"{one.field} (line {one.line}) {one.message}" for one in said]))
+    return members
+
+
+async def _preview(sluice: Sluice, member: Member, call: Call) -> dict[str, Any]:
+    with below(member.ask.service):
+        preview = asdict(await sluice.previews.deploy(member.ask, call))
+    said = [{"code": "compose", "message": warning} for warning in member.warnings]
+    return {**preview, "warnings": [*preview["warnings"], *said]}
+
+
+async def _applied(request: Request, sluice: Sluice, ids: list[int], wait: float | None) -> Response:
+    group = (await sluice.store.read(lambda session: session.get_one(Deployment, ids[0]))).group
+    answer, headers = {"group": group, "deployments": ids}, {"Location": f"/deployments?group={group}"}
+    if not wait:
+        return JSONResponse(answer, 202, headers=headers)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait
+    ended = [await hold(request, sluice, id, max(until - loop.time(), 0.001)) for id in ids]
+    views = [await shown(sluice, id) for id in ids]
+    for view, over in zip(views, ended, strict=True):
+        if over and view["status"] != Status.SUCCEEDED:
+            raise unsuccessful(view, headers, group=group)
+        if not over:
+            detail = f"deployment {view['id']} of {view['service']} is still {view['status']} after {wait:g} s"
+            raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"deployment": view, "group": group})
+    return JSONResponse(answer, 200, headers=headers)
+
+
+def _invalid(findings: list[Finding]) -> Problem:
+    """422 `invalid_compose`, each with its line."""
+    errors = [FieldError(each.field, f"line {each.line}: {each.message}") for each in findings]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Problem("invalid_compose", f"{errors[0].field}: {errors[0].message}{more}"[:1000], errors)
+
+
+def _located(refusal: Refusal, reading: Reading) -> Exception:
+    """What is wrong with a service's spec, where the file says it."""
+    if refusal.status != 422 or refusal.code == "idempotency_key_reused":
+        return refusal
+    by_name = {each.name: each for each in reading.services}
+    findings = []
+    for error in refusal.errors:
+        name, _, field = error.field.partition(".")
+        findings.append(Finding(*by_name[name].place_of(field), error.message))
+    return _invalid(findings)
