@@ -68,3 +68,9 @@ def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
     context.set_default_timeout(15_000)
     yield complaints.of(context.new_page())
     context.close()
+
+
+def sign_in(page: Page, house: House, address: str, after: str) -> None:
+    """By a one-time link, as `sluice sign-in` and `make demo` print it."""
+    page.goto(f"{address}/ui/sign-in?code={house.link()}&next={after}")
+    page.wait_for_url(f"{address}{after}")

@@ -11,17 +11,11 @@ from sqlmodel import Session, select
 
 from services.store.tables import Deployment, Instance
 from services.store.tables import Session as Opened
-from tests.browser.conftest import Complaints
+from tests.browser.conftest import Complaints, sign_in
 from tests.pages.house import House
 from tests.pages.served import free_port, serving
 
 pytestmark = pytest.mark.browser
-
-
-def sign_in(page: Page, house: House, address: str, after: str) -> None:
-    """By a one-time link, as `sluice sign-in` and `make demo` print it."""
-    page.goto(f"{address}/ui/sign-in?code={house.link()}&next={after}")
-    page.wait_for_url(f"{address}{after}")
 
 
 def mark(page: Page) -> None:

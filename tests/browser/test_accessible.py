@@ -1,0 +1,99 @@
+"""Every page for who does not see it or uses no mouse: axe-core finds nothing serious, the keyboard leads everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Complaints, sign_in
+from tests.pages.house import House
+from tests.pages.scene import set_scene
+from tests.pages.served import free_port, serving
+
+pytestmark = pytest.mark.browser
+AXE = (Path(__file__).parent / "vendor" / "axe-core-4.14.1.min.js").read_text()
+PAGES = (
+    "/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/deployments/2", "/ui/deployments/3", "/ui/services/web/deploy",
+    "/ui/services/web/scale?replicas=2", "/ui/services/api/restart", "/ui/services/web/changes?from=1&to=2",
+    "/ui/services/nobody", "/ui/sign-in",
+)  # fmt: skip
+RUN = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+    .filter(found => ['serious', 'critical'].includes(found.impact))
+    .map(found => `${found.id}: ${found.nodes.map(node => node.html.slice(0, 160)).join(' | ')}`)"""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    house = House(tmp_path_factory.mktemp("scene"))
+    set_scene(house)
+    yield house
+    house.close()
+
+
+@pytest.fixture(scope="module")
+def shown(scene: House) -> Iterator[str]:
+    with serving(scene, free_port()) as address:
+        yield address
+
+
+def findings(page: Page) -> list[str]:
+    page.evaluate(AXE)
+    found: list[str] = page.evaluate(RUN)
+    return found
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
+def test_axe_finds_nothing_serious_on_any_page(
+    scene: House, shown: str, browser: Browser, complaints: Complaints, scheme: str, width: int
+) -> None:
+    look: Any = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    context = browser.new_context(**look)
+    page = complaints.of(context.new_page())
+    sign_in(page, scene, shown, "/ui/")
+    found = {}
+    for path in PAGES:
+        page.goto(shown + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        found[path] = findings(page)
+    page.goto(f"{shown}/ui/services/web/deploy")
+    page.get_by_label("Instances").fill("many")
+    page.get_by_role("button", name="Show the plan").click()
+    expect(page.locator("#error-replicas")).to_be_visible()
+    found["a form refused"] = findings(page)
+    page.goto(f"{shown}/ui/services/web/scale")
+    page.get_by_label("Instances").fill("5")
+    page.get_by_role("button", name="Show the plan").click()
+    expect(page.get_by_role("heading", name="Scale web the plan")).to_be_visible()
+    found["a plan"] = findings(page)
+    assert {path: what for path, what in found.items() if what} == {}
+    complaints[:] = [line for line in complaints if "404" not in line and "422" not in line]  # those were asked for
+    context.close()
+
+
+def test_the_keyboard_leads_from_the_first_page_to_a_deed(scene: House, shown: str, page: Page) -> None:
+    sign_in(page, scene, shown, "/ui/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    link = page.get_by_role("link", name="reports", exact=True)
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if link.evaluate("element => element === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="reports", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Scale").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Instances")).to_be_focused()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("4")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Scale")).to_be_visible()
+    page.get_by_role("button", name="Scale").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="reports scale #4")).to_be_visible()

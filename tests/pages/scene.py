@@ -1,0 +1,142 @@
+"""A house on an ordinary afternoon: ten services with an hour of traffic; one is being deployed, one failed, one limps.
+What the screenshots show and what the accessibility tests look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlmodel import Session
+
+from services.figures.histogram import BUCKETS
+from services.figures.keeping import ALL
+from services.store.tables import Deployment, Figure, Instance, Revision
+from tests.pages.house import House
+
+NAMES = ("web", "api", "auth", "billing", "checkout", "images", "ledger", "mail", "reports", "search")
+LOG = "loading configuration\nKeyError: 'DATABASE_URL'\nset DATABASE_URL, as docs/deploy.md says\n"
+
+
+def set_scene(house: House) -> None:
+    """Deployment 1 is under way, 2 was rolled back, 3 succeeded; all are told by their events."""
+    with _ago(house, 5400):
+        for name in NAMES:
+            house.service(name, 3 if name == "web" else 2)
+    with _ago(house, 700):
+        house.deployment("billing")
+        house.deployment("api")
+    for at, status in ((699, "starting"), (696, "ready"), (695.9, "serving")):
+        _turn(house, at, "api", 2, (1, 2, 3), status)
+    _turn(house, 694, "api", 1, (1, 2), "draining")
+    _turn(house, 692, "api", 1, (1, 2), "stopped", stopped_at=_before(house, 692))
+    _billing_fails(house)
+    with _ago(house, 692):
+        house.change(
+            Deployment, 2, status="succeeded", message="3 of 3 instances serve", finished_at=_before(house, 692),
+            progress=_progress(3, 3, 0), traffic=[{"revision": 2, "percent": 100}],
+        )  # fmt: skip
+    house.change(Instance, "search-r1-2", status="failed", stopped_at=_before(house, 60))
+    _web_is_deployed(house)
+    house.write(lambda session: _figures(session, int(house.sluice.clock.now())))
+
+
+def _billing_fails(house: House) -> None:
+    why = "billing-r2-1 exited with code 3 before it was ready"
+    _turn(house, 698, "billing", 2, (1, 2, 3), "starting")
+    _turn(
+        house, 697, "billing", 2, (1,), "failed", failed_deployment=1, exit_code=3, failure=why, log_tail=LOG,
+        stopped_at=_before(house, 697),
+    )  # fmt: skip
+    _turn(house, 696, "billing", 2, (2, 3), "stopped", stopped_at=_before(house, 696))
+    with _ago(house, 696):
+        house.change(
+            Deployment, 1, status="rolled_back", reason="unhealthy_instance", message=f"{why}; revision 1 serves again",
+            finished_at=_before(house, 696), traffic=[{"revision": 1, "percent": 100}],
+        )  # fmt: skip
+        house.tell(1, "rolled_back", f"{why}; revision 1 serves again")
+
+
+def _web_is_deployed(house: House) -> None:
+    with _ago(house, 14):
+        id = house.deployment("web", deadline_at=_before(house, -286))
+    _turn(house, 13, "web", 2, (1, 2, 3), "starting")
+    _turn(house, 9, "web", 2, (1, 2), "ready")
+    with _ago(house, 8.5):
+        _turn(house, 8.5, "web", 2, (1, 2), "serving", ready_at=_before(house, 9))
+        house.change(
+            Deployment, id, message="2 of 3 new instances serve", progress=_progress(3, 2, 3),
+            traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}],
+        )  # fmt: skip
+    with _ago(house, 5):
+        _turn(house, 5, "web", 1, (1,), "draining")
+        house.change(
+            Deployment, id, progress={**_progress(3, 2, 2), "draining": 1},
+            traffic=[{"revision": 2, "percent": 50}, {"revision": 1, "percent": 50}],
+        )  # fmt: skip
+    live = house.sluice.live
+    live.in_flight.update({"web-r1-1": 4, "web-r1-2": 11, "web-r1-3": 9, "web-r2-1": 8, "web-r2-2": 12})
+    live.probes["web-r2-3"] = {"ok": False, "status": 503, "error": "503 from /ready", "at": None}
+    effective = {"image": "web:2", "routes": [{"path_prefix": "/web"}], "environment": {"LOG_LEVEL": "info", "CACHE": "64m"}}
+    house.change(Revision, ("web", 2), effective=effective)
+
+
+def _turn(house: House, ago: float, service: str, revision: int, slots: tuple[int, ...], status: str, **fields: Any) -> None:
+    with _ago(house, ago):
+        for slot in slots:
+            house.change(Instance, f"{service}-r{revision}-{slot}", status=status, **fields)
+
+
+def _progress(desired: int, serving: int, old: int) -> dict[str, int]:
+    return {"desired": desired, "ready": serving, "serving": serving, "old_serving": old, "draining": 0, "failed": 0}
+
+
+def _before(house: House, seconds: float) -> float:
+    return house.sluice.clock.now() - seconds
+
+
+@contextmanager
+def _ago(house: House, seconds: float) -> Iterator[None]:
+    """What is written within is written then. Within another one it is no further back."""
+    real = house.sluice.clock.now
+    if real.__name__ == "then":
+        yield
+        return
+    at = real() - seconds
+
+    def then() -> float:
+        return at
+
+    house.sluice.clock.now = then  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        house.sluice.clock.now = real  # type: ignore[method-assign]
+
+
+def _figures(session: Session, now: int) -> None:
+    """An hour of traffic that swells and ebbs; a quarter of an hour ago the failed deployment's service answered errors."""
+    for step in (10, 60):
+        for at in range(now // step * step - 3600, now // step * step, step):
+            session.add(Figure(step=step, at=at, service=ALL, revision=0, requests=1, status_4xx=0, status_5xx=0))
+            for place, name in enumerate(NAMES[:-2]):
+                asked = int(step * (25 + 9 * place + 14 * math.sin(at / 520 + place) + 3 * math.sin(at * 1.7)))
+                wrong = asked // 60 if name == "billing" and now - 760 < at < now - 640 else 0
+                revision = 2 if name in ("web", "api") and at > now - 600 else 1
+                session.add(
+                    Figure(
+                        step=step,
+                        at=at,
+                        service=name,
+                        revision=revision,
+                        requests=asked,
+                        status_4xx=asked // 90,
+                        status_5xx=wrong,
+                        histogram=_histogram(asked, 7 - revision + math.sin(at / 300)),
+                    )
+                )
+
+
+def _histogram(count: int, middle: float) -> list[int]:
+    return [int(count * 0.4 * math.exp(-((bucket - middle) ** 2) / 2.2)) for bucket in range(BUCKETS)]
