@@ -27,6 +27,8 @@ from services.discovery.router import RegistryRouter
 from services.engine.docker import DockerEngine
 from services.engine.docker_ground import DockerGround
 from services.engine.port import Engine
+from services.figures.exposing import Answers
+from services.figures.figures import Figures
 from services.gateway.haproxy import Gateway as HaproxyGateway
 from services.ground.doctor import Doctor
 from services.ground.ground import Ground as DockerAndHaproxy
@@ -72,6 +74,7 @@ def create_app(
                 tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.live, on_fatal)
                 if settings.eureka_port:
                     tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.live, on_fatal)
+                tasks.start_soon(supervise, "figures", sluice.figures.run, sluice.live, on_fatal)
                 tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.live, on_fatal)
                 yield
                 sluice.stopping.set()
@@ -110,6 +113,8 @@ def wire(
     registry = Registry(clock, Keeper(store))
     routers: list[Router] = [gateway, *([RegistryRouter(registry)] if settings.eureka_port else [])]
     runner = Runner(store, clock, docker, routers, listeners, live, policy, crash_points)
+    metrics, figures = Metrics(), Figures(store, clock, gateway)
+    metrics.registry.register(Answers(figures))
     return Sluice(
         settings=settings,
         store=store,
@@ -123,7 +128,8 @@ def wire(
         previews=Previews(store, clock, docker, routers, policy),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),
-        metrics=Metrics(),
+        metrics=metrics,
+        figures=figures,
         registry=registry,
     )
 

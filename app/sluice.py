@@ -13,6 +13,7 @@ from services.access import Access
 from services.clock import Clock
 from services.discovery.registry import Registry
 from services.engine.port import Engine, Footing
+from services.figures.figures import Figures
 from services.gateway.render import GatewaySettings
 from services.ground.doctor_findings import Finding
 from services.ground.succession import Replaced
@@ -21,6 +22,7 @@ from services.rollouts.live import Live
 from services.rollouts.previewing import Previews
 from services.rollouts.requests import Requests
 from services.rollouts.views import Frame
+from services.routing.counting import Counting
 from services.routing.port import Router
 from services.store.db import Store
 from services.store.events import Listeners
@@ -45,8 +47,8 @@ class Ground(Protocol):
     async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]: ...
 
 
-class Gateway(Router, Protocol):
-    """The router that carries traffic: it has settings, can be asked whether it answers, and left."""
+class Gateway(Router, Counting, Protocol):
+    """The router that carries traffic: it counts, has settings, can be asked whether it answers, and left."""
 
     async def stand_on(self, settings: GatewaySettings) -> None: ...
 
@@ -82,6 +84,7 @@ class Sluice:
     loop: Loop
     access: Access
     metrics: Metrics
+    figures: Figures
     registry: Registry
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""

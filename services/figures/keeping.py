@@ -31,13 +31,14 @@ class Sum:
     histogram: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
     def add(self, cell: Cell, number: int) -> None:
+        if cell.bucket is not None:
+            self.histogram[cell.bucket] += number
+            return
         self.requests += number
         if cell.status == 4:
             self.status_4xx += number
         elif cell.status == 5:
             self.status_5xx += number
-        if cell.bucket is not None:
-            self.histogram[cell.bucket] += number
 
 
 def keep(session: Session, at: int, news: Mapping[Cell, int]) -> None:

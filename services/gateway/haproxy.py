@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from services.gateway.comparing import CHANGING, differences
+from services.gateway.counters import Counters
 from services.gateway.keeper import Keeper
 from services.gateway.model import GatewaySettings, Wanted
 from services.gateway.render import MAPS, Block
@@ -17,6 +18,7 @@ from services.gateway.runtime_api import RuntimeApi
 from services.gateway.servers import Servers
 from services.gateway.succession import Heir, Succession
 from services.gateway.workers import Workers, seats_of
+from services.routing.counting import Cell
 from services.routing.port import Member, RoutedService, RoutingError, Seat
 
 
@@ -25,10 +27,11 @@ class Gateway:
 
     def __init__(self, directory: Path) -> None:
         self._api = RuntimeApi(directory / "master.sock")
-        self._keeper = Keeper(directory, self._api)
-        self._servers = Servers(self._api)
+        self._counters = Counters(self._api)
+        self._keeper = Keeper(directory, self._api, self._counters)
         self._succession = Succession(directory)
         self._workers = Workers(self._api, self._keeper.gate, self._succession)
+        self._servers = Servers(self._api, self._counters)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lost: set[tuple[str, str]] = set()
         self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
@@ -86,6 +89,7 @@ class Gateway:
         await self._keeper.until_nothing_is_held()
         async with self._keeper.gate.alone():
             with self._keeper.succeeded_by(settings) as has_read:
+                await self._counters.before_reload()
                 yield Heir(id, self._api, self._succession, has_read)
 
     @property
@@ -96,6 +100,11 @@ class Gateway:
     async def held(self) -> dict[str, int]:
         """How many requests wait for an instance to serve, by service. Raises RoutingError."""
         return await self._api.held()
+
+    async def answered(self) -> Counter[Cell] | None:
+        """What was answered since this was asked last (services.routing.counting.Counting). Raises RoutingError."""
+        async with self._keeper.gate.shared():
+            return await self._counters.answered()
 
     async def close(self) -> None:
         await self._keeper.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
+from services.gateway.buckets import counting_rules, counting_table, refusal_rules
 from services.gateway.model import HELD_PER_SERVICE, HOLD, INSIDE, KEEP_ALIVE, GatewaySettings
 
 _TEXT = "content-type text/plain"
@@ -67,6 +68,7 @@ def defaults(settings: GatewaySettings) -> list[str]:
         "    retries 3",
         "    option redispatch 1",
         "    retry-on conn-failure empty-response",
+        *counting_rules(),
         "",
     ]
 
@@ -128,7 +130,8 @@ def _routes(features: Features, here: list[str]) -> list[str]:
 
 
 def nowhere_and_held() -> list[str]:
-    """A plain 404, and the frontend to which every backend's backup server leads: it holds requests (hold.lua)."""
+    """A plain 404; the frontend to which every backend's backup server leads: it holds requests (hold.lua); and the table
+    in which answers are counted."""
     again = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
     return [
         "backend nowhere from base",
@@ -140,6 +143,7 @@ def nowhere_and_held() -> list[str]:
         "    option httpclose",
         "    http-request set-var(txn.service) fc_pp_tlv(0xE1)",
         "    http-request lua.hold",
+        *refusal_rules("if { var(txn.held) -m str full late }"),
         f'    {again} "Too many requests wait for an instance of this service.\\n" if {{ var(txn.held) -m str full }}',
         f'    {again} "No instance of this service came to serve in time.\\n" if {{ var(txn.held) -m str late }}',
         "    use_backend moved if { var(txn.held) -m str moved }",
@@ -150,6 +154,7 @@ def nowhere_and_held() -> list[str]:
         "    timeout server 7d",
         f"    server {hold_server('%[var(txn.service)]')}",
         "",
+        *counting_table(),
     ]
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.gateway.binds import taken
+from services.gateway.counters import Counters
 from services.gateway.files import Files
 from services.gateway.gate import Gate
 from services.gateway.model import GatewaySettings, Wanted
@@ -25,12 +26,13 @@ HELD_AT_MOST = 2.0
 class Keeper:
     """One owner, one source: `wanted` in memory, rendered into the files, read by the worker."""
 
-    def __init__(self, directory: Path, api: RuntimeApi) -> None:
+    def __init__(self, directory: Path, api: RuntimeApi, counters: Counters) -> None:
         self.wanted: dict[str, Wanted] = {}
         self.gate = Gate()
         self.loaded: Rendered | None = None
         """What the present worker has read, as far as only a reload can change it."""
         self._api = api
+        self._counters = counters
         self._files = Files(directory)
         self._settings: GatewaySettings | None = None
         self._binds: frozenset[tuple[str, int]] = frozenset()
@@ -193,6 +195,7 @@ class Keeper:
         before = self._files.written()
         self._write(rendered)
         try:
+            await self._counters.before_reload()
             await self._api.reload()
             if await self.shape() != rendered.shape:
                 raise RoutingError("The gateway says that it has reloaded, but its worker has another file")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from services.gateway.buckets import BUCKETS
 from services.gateway.checks import CheckStyle, check_lines, check_map, header_map, style_of, unfair
 from services.gateway.head import Features, defaults, doors, hold_server, limits, nowhere_and_held
 from services.gateway.model import GatewaySettings, Wanted, backend_of
@@ -16,7 +17,7 @@ from services.spec import SERVICE_NAME
 
 __all__ = ["Block", "GatewaySettings", "Rendered", "render", "render_service", "server_words"]
 
-MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers")
+MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
 _SERVICE = re.compile(SERVICE_NAME)
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
 _ROUTE = re.compile(r"(\*|[a-z0-9.-]+)/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
@@ -71,7 +72,7 @@ class Rendered:
 def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
     """ValueError for a value that has no place in HAProxy's file, or a port or route that two want."""
     services = {block.service.name: block for block in sorted(blocks, key=lambda block: block.service.name)}
-    maps: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+    maps: dict[str, dict[str, str]] = {name: {} for name in MAPS} | {"buckets": dict(BUCKETS)}
     for block in services.values():
         for name, entries in block.maps.items():
             for key, value in entries.items():
@@ -169,6 +170,7 @@ def _maps(service: RoutedService, members: Iterable[Member]) -> dict[str, dict[s
         "patience": {service.name: str(int(patience * 1000))},
         "checks": checks,
         "headers": headers,
+        "buckets": {},
     }
 
 

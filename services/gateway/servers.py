@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
+from services.gateway.counters import Counters
 from services.gateway.model import INSIDE, backend_of
 from services.gateway.render import server_words
 from services.gateway.runtime_api import CURRENT, Gone, Refused, RuntimeApi
@@ -23,8 +24,9 @@ _SPECIAL = re.compile(r"([\\; ])")
 class Servers:
     """The servers of the present worker. All methods are idempotent and raise RoutingError."""
 
-    def __init__(self, api: RuntimeApi) -> None:
+    def __init__(self, api: RuntimeApi, counters: Counters) -> None:
         self._api = api
+        self._counters = counters
 
     async def of(self, service: str) -> dict[str, Server]:
         """Instance → server; empty for a service that the worker does not know."""
@@ -93,6 +95,7 @@ class Servers:
         if instance not in await self.of(service):
             return
         await self._set(service, instance, "maint")
+        await self._counters.before_removal(service, instance)
         try:
             await self._unless_absent(f"del server {path}")
         except Refused:

@@ -1,9 +1,8 @@
-"""What a router can say of the answers that went through it: counters that only grow while one process of it lives."""
+"""What a router can say of the answers that went through it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
 from typing import NamedTuple, Protocol
 
 BOUNDS = (
@@ -13,29 +12,22 @@ BOUNDS = (
 """Seconds: an answer belongs to the first bucket whose bound is greater than the time until it began, or to one more for
 what was slower than all of them. Each is at most 1.6 times the last; the gateway's clock counts milliseconds."""
 NOBODY = 0
-"""In place of a revision: no instance answered, but the gateway itself."""
+"""In place of a revision: no instance is to blame, the gateway itself answered."""
 
 
 class Cell(NamedTuple):
-    """Answers that are alike. `revision`: the one that the instance was born in, or NOBODY. `status`: the first digit.
-    `bucket`: the position in BOUNDS, len(BOUNDS) for the slowest; None where the gateway gave up on an instance."""
+    """Answers that are alike, counted twice over: by `status` (its first digit), and by `bucket` (the position in BOUNDS,
+    len(BOUNDS) for the slowest), where the other is None. `revision`: the one that the instance was born in, or NOBODY."""
 
     service: str
     revision: int
-    status: int
+    status: int | None
     bucket: int | None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """All that one process has counted so far. Another process, a restarted one too, has another `id`."""
-
-    id: str
-    counts: Mapping[Cell, int]
 
 
 class Counting(Protocol):
     """A router that counts."""
 
-    async def counts(self) -> list[Reading]:
-        """Of every process that may still answer, and of those that ended since they were asked last. RoutingError."""
+    async def answered(self) -> Counter[Cell] | None:
+        """What was answered since this was asked last, by whatever processes; None on the first time: what came before that
+        came nobody knows when. RoutingError; then the next time tells of it."""

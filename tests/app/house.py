@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from services.engine.port import Footing
 from services.gateway.render import GatewaySettings
 from services.ground.doctor_findings import Finding, ok, wrong
 from services.ground.succession import Replaced
+from services.routing.counting import Cell
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import FakeGateway
 
@@ -34,12 +36,19 @@ class Gateway(FakeGateway):
     """The fake, with what the ground and /readyz need."""
 
     answering = True
+    news: Counter[Cell] | None = None
+    """What was answered since it was asked last."""
 
     async def stand_on(self, settings: GatewaySettings) -> None:
         """Nothing to write."""
 
     async def answers(self) -> dict[str, Any] | None:
         return {"version": "fake", "old_workers": []} if self.answering else None
+
+    async def answered(self) -> Counter[Cell] | None:
+        """`news` once, then nothing more."""
+        news, self.news = self.news, Counter()
+        return news
 
     async def close(self) -> None:
         """Nothing to give back."""

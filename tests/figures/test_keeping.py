@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,16 @@ FAST, SLOW = BOUNDS.index(0.009), BOUNDS.index(0.5)
 HOUR = 1_800_000_000 // 3600 * 3600
 
 
+def answers(*rows: tuple[str, int, int, int | None, int]) -> Counter[Cell]:
+    """Of (service, revision, status, bucket, number): each number by status and by bucket."""
+    found: Counter[Cell] = Counter()
+    for service, revision, status, bucket, number in rows:
+        found[Cell(service, revision, status, None)] += number
+        if bucket is not None:
+            found[Cell(service, revision, None, bucket)] += number
+    return found
+
+
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     store = open_store(tmp_path)
@@ -27,9 +38,9 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_the_last_hour_is_told_in_points_of_ten_seconds_for_each_revision(session: Session) -> None:
-    keep(session, HOUR, {Cell("web", 1, 2, FAST): 90, Cell("web", 1, 5, FAST): 10})
-    keep(session, HOUR + 10, {Cell("web", 1, 2, FAST): 50, Cell("web", 2, 4, SLOW): 5, Cell("api", 1, 2, FAST): 7})
-    keep(session, HOUR + 20, {Cell("web", NOBODY, 5, None): 3})
+    keep(session, HOUR, answers(("web", 1, 2, FAST, 90), ("web", 1, 5, FAST, 10)))
+    keep(session, HOUR + 10, answers(("web", 1, 2, FAST, 50), ("web", 2, 4, SLOW, 5), ("api", 1, 2, FAST, 7)))
+    keep(session, HOUR + 20, answers(("web", NOBODY, 5, None, 3)))
     figures = service_figures(session, "web", HOUR + 34.5)
     assert figures.step == 10
     assert (len(figures.times), figures.times[-1]) == (360, HOUR + 20)
@@ -47,8 +58,8 @@ def test_the_last_hour_is_told_in_points_of_ten_seconds_for_each_revision(sessio
 
 
 def test_where_sluice_was_away_there_is_a_gap_and_no_zero(session: Session) -> None:
-    keep(session, HOUR, {Cell("web", 1, 2, FAST): 10})
-    keep(session, HOUR + 30, {Cell("web", 1, 2, FAST): 10})
+    keep(session, HOUR, answers(("web", 1, 2, FAST, 10)))
+    keep(session, HOUR + 30, answers(("web", 1, 2, FAST, 10)))
     keep(session, HOUR + 40, {})
     (only,) = service_figures(session, "web", HOUR + 50, 50).revisions
     assert [point.requests_per_second for point in only.points] == [1, None, None, 1, 0]
@@ -56,7 +67,7 @@ def test_where_sluice_was_away_there_is_a_gap_and_no_zero(session: Session) -> N
 
 def test_a_day_is_told_in_whole_minutes(session: Session) -> None:
     for at in range(HOUR, HOUR + 600, 10):
-        keep(session, at, {Cell("web", 1, 2, FAST): 6, Cell("web", 1, 5, SLOW): 6})
+        keep(session, at, answers(("web", 1, 2, FAST, 6), ("web", 1, 5, SLOW, 6)))
     figures = service_figures(session, "web", HOUR + 600, 86400)
     (only,) = figures.revisions
     assert (figures.step, len(figures.times)) == (240, 360)
@@ -68,14 +79,14 @@ def test_a_day_is_told_in_whole_minutes(session: Session) -> None:
 
 def test_rows_of_ten_seconds_go_after_an_hour_and_of_minutes_after_a_day(session: Session) -> None:
     for at in range(HOUR, HOUR + 90_000, 600):
-        keep(session, at, {Cell("web", 1, 2, FAST): 1})
+        keep(session, at, answers(("web", 1, 2, FAST, 1)))
     oldest = dict(session.exec(select(Figure.step, func.min(Figure.at)).group_by(col(Figure.step))).all())
     last = HOUR + 90_000 - 600
     assert oldest == {10: last - 3600, 60: last - 86400}
 
 
 def test_a_minute_is_summed_up_though_sluice_was_away_when_it_ended(session: Session) -> None:
-    keep(session, HOUR + 40, {Cell("web", 1, 2, FAST): 5})
+    keep(session, HOUR + 40, answers(("web", 1, 2, FAST, 5)))
     keep(session, HOUR + 120, {})
     assert session.get(Figure, (60, HOUR, "web", 1)) is not None
     keep(session, HOUR + 130, {})
@@ -83,14 +94,14 @@ def test_a_minute_is_summed_up_though_sluice_was_away_when_it_ended(session: Ses
 
 
 def test_the_clock_may_come_to_the_same_time_again(session: Session) -> None:
-    keep(session, HOUR, {Cell("web", 1, 2, FAST): 5})
-    keep(session, HOUR, {Cell("web", 1, 2, FAST): 3})
+    keep(session, HOUR, answers(("web", 1, 2, FAST, 5)))
+    keep(session, HOUR, answers(("web", 1, 2, FAST, 3)))
     assert service_figures(session, "web", HOUR + 10).totals.requests == 3
 
 
 def test_the_last_hour_of_all_services_is_read_at_once(session: Session) -> None:
     for at in range(HOUR, HOUR + 3660, 10):
-        keep(session, at, {Cell("web", 1, 2, FAST): 20, Cell("web", 2, 5, FAST): 10, Cell("api", 1, 2, FAST): 1})
+        keep(session, at, answers(("web", 1, 2, FAST, 20), ("web", 2, 5, FAST, 10), ("api", 1, 2, FAST, 1)))
     lines = sparklines(session, HOUR + 3665)
     assert lines.keys() == {"web", "api"}
     assert lines["web"].requests == (3.0,) * 60

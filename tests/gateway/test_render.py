@@ -77,7 +77,7 @@ def test_every_service_has_two_backends_and_one_way_to_the_live_one(wanted: list
     made = rendered(wanted)
     names = [each.name for each in wanted]
     sections = re.findall(r"^(?:backend|frontend) (\S+)", made.config, re.MULTILINE)
-    inside = {"public", "nowhere", "held", "moved", "internal", "links"}
+    inside = {"public", "nowhere", "held", "moved", "internal", "links", "answers"}
     assert sorted(section for section in sections if section not in inside) == sorted(
         f"{n}.{x}" for n in names for x in "ab"
     )
@@ -93,7 +93,7 @@ def test_every_line_is_one_that_was_meant(wanted: list[Wanted]) -> None:
     known = re.compile(
         r"|(global|defaults \w+( from \w+)?|(frontend|backend) [a-z0-9.]+ from \w+"
         r"|    (log|maxconn|user|group|hard-stop-after|noreuseport|stats|lua-load|set-var|mode|no log|option|timeout|retries"
-        r"|retry-on|balance|http-error|http-request|http-response|http-check|bind|use_backend|default_backend|server)\b.*)"
+        r"|retry-on|balance|http-error|http-request|http-response|http-check|bind|use_backend|default_backend|server|stick-table)\b.*)"
     )
     for line in made.config.split("\n"):
         assert known.fullmatch(line), line

@@ -64,6 +64,7 @@ class House:
             loop=nobody,
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),
+            figures=nobody,
             registry=Registry(clock, Keeper(store)),
             theirs=nobody,
         )
