@@ -31,6 +31,7 @@ from app.cli.verb import Desk, verb
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 _MOST_NAMED = 4
+_DIGEST = len("sha256:") + 12
 _REVISIONS = "Between two revisions"
 
 
@@ -123,8 +124,8 @@ def changes_sheet(changes: list[Document]) -> list[str]:
     lines = []
     for change in changes:
         sign, colour = _SIGNS[change["change"]]
-        values = {"added": _value(change["new"]), "removed": _value(change["old"])}
-        value = values.get(change["change"]) or f"{_value(change['old'])} → {_value(change['new'])}"
+        old, new = _value(change["old"]), _value(change["new"])
+        value = {"added": new, "removed": old}.get(change["change"], f"{old} → {new}")
         lines.append(typer.style(f"  {sign} {clean(change['field']).ljust(width)}  {value}", fg=colour))
     return lines
 
@@ -148,4 +149,5 @@ def _listed(instances: list[str]) -> str:
 
 
 def _value(value: Any) -> str:
-    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text[:_DIGEST] if text.startswith("sha256:") else text

@@ -98,10 +98,10 @@ async def history(
 ) -> None:
     """List deployments, newest first."""
     rows = await desk.client.get_all("/deployments", most=limit, service=service)
-    titles = ("ID", "SERVICE", "KIND", "STATUS", "REASON", "REV", "IMAGE", "BY", "AGO", "TOOK", "NOTE")
+    titles = ("ID", "SERVICE", "KIND", "STATUS", "REASON", "REV", "IMAGE", "AGO", "TOOK", "BY", "NOTE")
     table = [
         (d["id"], d["service"], d["kind"], d["status"], d.get("reason"), d.get("revision"), d.get("image"),
-         (d.get("created_by") or {}).get("name"), ago(d.get("created_at")), took(d), d.get("note"))
+         ago(d.get("created_at")), took(d), (d.get("created_by") or {}).get("name"), d.get("note"))
         for d in rows
     ]  # fmt: skip
     desk.out.result(rows, columns(titles, table), "\n".join(str(d["id"]) for d in rows))

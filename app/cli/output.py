@@ -19,7 +19,7 @@ _COLOURS = {
     "draining": "yellow", "stopping": "yellow", "paused": "yellow", "degraded": "yellow", "rolling_back": "yellow",
     "failed": "red", "down": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
 }  # fmt: skip
-_NARROWEST = 12
+_NARROWEST = 10
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 
 
@@ -65,11 +65,12 @@ class Output:
 
 def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:
     """Rows under titles, aligned; a cell that is a status has its colour. A column that has nothing to say is left out,
-    else None is a dash. On a terminal (or within `width`) the longest cells are shortened in the middle until all fit."""
+    else None is a dash. On a terminal (or within `width`) the longest cells are shortened in the middle, and if that is not
+    enough the last columns are left out."""
     telling = [n for n in range(len(titles)) if not rows or any(row[n] not in (None, "") for row in rows)]
     cells = [[titles[n] for n in telling], *([_cell(row[n]) for n in telling] for row in rows)]
-    widths = _fitting([max(len(row[n]) for row in cells) for n in range(len(telling))], width or _terminal_width())
-    cells = [[_shortened(cell, widths[n]) for n, cell in enumerate(row)] for row in cells]
+    widths = _fitting(list(zip(*cells, strict=True)), width or _terminal_width())
+    cells = [[_shortened(cell, width) for cell, width in zip(row, widths, strict=False)] for row in cells]
     lines = []
     for number, row in enumerate(cells):
         padded = [
@@ -81,12 +82,20 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | N
     return "\n".join(lines)
 
 
-def _fitting(widths: list[int], most: int | None) -> list[int]:
-    """Narrowed, the widest first, so that with two spaces between them they take no more than `most`."""
-    fitted = list(widths)
-    while most is not None and sum(fitted) + 2 * (len(fitted) - 1) > most and max(fitted) > _NARROWEST:
-        fitted[fitted.index(max(fitted))] -= 1
-    return fitted
+def _fitting(stacks: Sequence[Sequence[str]], most: int | None) -> list[int]:
+    """A width for each of the first columns, as many as fit into `most` with two spaces between them; the widest is narrowed
+    first. What people type again, the first column, stays whole, and so does what has a colour."""
+    widths = [max(map(len, stack)) for stack in stacks]
+    if most is None:
+        return widths
+    kept = [max([_NARROWEST, *(len(cell) for cell in stack if cell in _COLOURS)]) for stack in stacks]
+    least = [widths[0], *(min(width, floor) for width, floor in zip(widths[1:], kept[1:], strict=True))]
+    while len(widths) > 1 and sum(least[: len(widths)]) + 2 * (len(widths) - 1) > most:
+        widths.pop()
+    while sum(widths) + 2 * (len(widths) - 1) > most and widths != least[: len(widths)]:
+        widest = max(range(len(widths)), key=lambda n: (widths[n] > least[n], widths[n]))
+        widths[widest] -= 1
+    return widths
 
 
 def _shortened(text: str, width: int) -> str:

@@ -52,6 +52,15 @@ def test_a_table_fits_into_80_columns_and_the_ends_of_its_longest_cells_stay() -
     assert "shop-frontend  serving" in table and ":3f2a9c1" in table and "…" in table
 
 
+def test_on_a_narrow_terminal_the_last_columns_go_and_what_is_typed_again_stays_whole() -> None:
+    rows = [(17, "web", "rolled_back", IMAGE, "ci", "a note"), (18, "web", "rollback_failed", IMAGE, "ci", "another")]
+    table = clean(columns(("ID", "SERVICE", "STATUS", "IMAGE", "BY", "NOTE"), rows, 43))
+    assert table.splitlines()[0].split() == ["ID", "SERVICE", "STATUS", "IMAGE"]
+    assert "rollback_failed" in table and max(map(len, table.splitlines())) == 43
+    name = "a-service-with-a-rather-long-name"
+    assert name in columns(("SERVICE", "IMAGE"), [(name, IMAGE)], 40)
+
+
 def test_what_is_not_a_terminal_gets_every_character() -> None:
     assert IMAGE in columns(("SERVICE", "IMAGE"), [("x" * 80, IMAGE)])
 
