@@ -74,14 +74,17 @@ async def keep(sluice: Sluice) -> None:
 
 
 async def discover(sluice: Sluice) -> None:
-    """The Eureka port, from when the registry knows what serves: with less it would empty consumers' lists."""
+    """The Eureka port, from when the registry knows what serves: with less it would empty consumers' lists. And what has
+    to be done in it, and in the servers of others, as time passes."""
     settings, registry = sluice.settings, sluice.registry
     await registry.restored.wait()
     door = Door(registry, Guard(sluice.access if settings.eureka_auth else None))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve, door, [registry.shown.host, *settings.eureka_host], settings.eureka_port)
+        if settings.eureka_port:
+            tasks.start_soon(serve, door, [registry.shown.host, *settings.eureka_host], settings.eureka_port)
         while True:
             await registry.tick()
+            await sluice.theirs.tend()
             await anyio.sleep(TICK)
 
 

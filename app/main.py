@@ -22,8 +22,10 @@ from app.watching import Watching
 from services.access import Access
 from services.clock import Clock, SystemClock
 from services.discovery.keeping import Keeper
+from services.discovery.ours import Ours
 from services.discovery.registry import Registry
 from services.discovery.router import RegistryRouter
+from services.discovery.theirs import Theirs
 from services.engine.docker import DockerEngine
 from services.engine.docker_ground import DockerGround
 from services.engine.port import Engine
@@ -72,8 +74,7 @@ def create_app(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.live, on_fatal)
-                if settings.eureka_port:
-                    tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.live, on_fatal)
+                tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "figures", sluice.figures.run, sluice.live, on_fatal)
                 tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.live, on_fatal)
                 yield
@@ -81,6 +82,7 @@ def create_app(
                 tasks.cancel_scope.cancel()
             await sluice.access.tidy()
             await sluice.gateway.close()
+            await sluice.theirs.close()
 
     app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
     app.include_router(api)
@@ -111,7 +113,8 @@ def wire(
     haproxy = HaproxyGateway(settings.data / "gateway")
     gateway = router or haproxy
     registry = Registry(clock, Keeper(store))
-    routers: list[Router] = [gateway, *([RegistryRouter(registry)] if settings.eureka_port else [])]
+    theirs = Theirs(clock)
+    routers: list[Router] = [gateway, RegistryRouter(clock, Ours(registry), theirs)]
     runner = Runner(store, clock, docker, routers, listeners, live, policy, crash_points)
     metrics, figures = Metrics(), Figures(store, clock, gateway)
     metrics.registry.register(Answers(figures))
@@ -131,6 +134,7 @@ def wire(
         metrics=metrics,
         figures=figures,
         registry=registry,
+        theirs=theirs,
     )
 
 

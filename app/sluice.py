@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.drawing import Drawings
+from app.feed import Feed
 from app.settings import Settings
 from services.access import Access
 from services.clock import Clock
 from services.discovery.registry import Registry
+from services.discovery.theirs import Theirs
 from services.engine.port import Engine, Footing
 from services.figures.figures import Figures
 from services.gateway.render import GatewaySettings
@@ -86,6 +88,7 @@ class Sluice:
     metrics: Metrics
     figures: Figures
     registry: Registry
+    theirs: Theirs
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""
     stands: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,9 +97,12 @@ class Sluice:
     node: str | None = None
     drawings: Drawings = field(init=False)
     """What open pages show."""
+    feed: Feed = field(init=False)
+    """What open streams and held answers wait for."""
 
     def __post_init__(self) -> None:
         self.drawings = Drawings(self.store, self.listeners)
+        self.feed = Feed(self.store, self.listeners)
 
     @property
     def frame(self) -> Frame:

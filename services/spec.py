@@ -104,6 +104,14 @@ class Healthcheck(_Part):
         return self
 
 
+class Eureka(_Part):
+    """Somebody else's Eureka server, and for how many seconds its consumers may go on sending to an instance that is out of
+    service there: unknown, what the stock server (30), Spring's fetching (30) and its load balancer (35) come to."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(:[^\s/@]*@[^\s/@]+)?(/[^\s?#]*)?$", max_length=512)]
+    consumer_staleness: Duration = 95
+
+
 class Resources(_Part):
     """Limits of one instance: `cpus` in cores, `memory` in bytes, `pids` a count."""
 
@@ -183,6 +191,7 @@ class SpecFields(_Part):
     upstream_keepalive: bool = True
     queue_timeout: Duration = 10
     retry_with_idempotency_key: bool = False
+    eureka: Eureka | None = None
     advertise: Literal["stable", "instances"] = "stable"
     consumer_cache: Duration = 35
     strategy: Literal["rolling", "recreate"] = "rolling"

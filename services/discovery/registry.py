@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 import structlog
 
@@ -18,29 +17,22 @@ from services.discovery.showing import Shown
 log = structlog.get_logger(__name__)
 
 
-@dataclass
-class Standing:
-    """An admitted or leaving instance of ours, as the loop has told the registry."""
-
-    service: str
-    admitted: bool = True
-    counted: bool = False
-    """Its registration has been seen, or was not needed: from then on it counts as serving even when that lapses."""
-
-
 class Registry:
     """`keeper` tells whose an address is, and writes down what a restart must find again."""
 
     def __init__(self, clock: Clock, keeper: Keeper) -> None:
         self.clock = clock
         self.consumers = Consumers()
-        self.standing: dict[str, Standing] = {}
+        self.visible: set[str] = set()
+        """Instances of ours that consumers may know: what the loop has admitted, until it has gone."""
+        self.leaving: set[str] = set()
+        """Those of them that are out of service, whatever they say."""
         self.onlookers = Consumers()
         self.restored = asyncio.Event()
         """Set when the loop has said what serves: before, the list would be less than what consumers have."""
         self._keeper = keeper
         self.leases = Leases(clock, changed=self._changed)
-        self.shown = Shown(self.leases.book, lambda owner: owner.instance in self.standing)
+        self.shown = Shown(self.leases.book, lambda owner: owner.instance in self.visible)
 
     async def register(self, registration: Registration, remote: str) -> bool:
         """Take a registration that came from the address `remote`; False when it is of one that has gone, and is ignored.
@@ -51,8 +43,7 @@ class Registry:
         taken = self.leases.register(registration)
         if taken and not known and owner is not None:
             log.info("registered", app=registration.app, instance=owner.instance, lease=registration.id)
-        leaving = owner is not None and (seat := self.standing.get(owner.instance)) is not None and not seat.admitted
-        if taken and leaving:
+        if taken and owner is not None and owner.instance in self.leaving:
             self.leases.override((registration.app, registration.id), Status.OUT_OF_SERVICE)
         if taken:
             await self._keep((registration.app, registration.id))

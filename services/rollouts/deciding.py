@@ -236,7 +236,9 @@ def _deployment(
     spec = spec_of(policy) if policy is not None else None
     patience = spec.progress_deadline_seconds if spec is not None else 300.0
     before = deployment.status
-    ledger.progress(session, deployment, made.progress, traffic_of(snapshot.instances, world, snapshot.present), patience)
+    traffic = traffic_of(snapshot.instances, world, snapshot.present)
+    waits_for = next((seen.waits_for for seen in world if seen.waits_for), "")
+    ledger.progress(session, deployment, made.progress, traffic, patience, waits_for)
     verdict = made.verdict
     if verdict is None and sight.trouble is not None and deployment.status == "progressing":
         verdict = Failed("gateway_unverified", f"the gateway could not be brought to it: {sight.trouble}")

@@ -21,6 +21,8 @@ from services.store.tables import Deployment, Instance, Revision
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
 KILLED = 137
+LEASE = "EUREKA_INSTANCE_INSTANCE_ID"
+"""By this, Spring's client registers under a name that says which instance it is."""
 NEVER_SERVED_GRACE = 10.0
 """Seconds, at most, for what no request ever went to: `docker stop`'s own default. A process that handles no signals yet
 would otherwise hold up the way back for the whole of stop_grace_period. Workers are not meant: they may be at work."""
@@ -196,7 +198,7 @@ class Executor:
             image_id=revision.image_id,
             address=row.address,
             port=row.port,
-            environment=spec.environment,
+            environment={**({LEASE: row.id} if spec.eureka is not None else {}), **spec.environment},
             command=_tuple(spec.command),
             entrypoint=_tuple(spec.entrypoint),
             working_dir=spec.working_dir,

@@ -107,9 +107,9 @@ class Ledger:
 
     def progress(
         self, session: Session, deployment: Deployment, progress: Progress, traffic: list[dict[str, Any]],
-        progress_deadline: float,
+        progress_deadline: float, waits_for: str = "",
     ) -> bool:  # fmt: skip
-        """Keep the counts; getting further extends the deadline. False when nothing changed."""
+        """Keep the counts, and what is waited for; getting further extends the deadline. False when nothing changed."""
         counts = {
             "desired": progress.desired, "ready": progress.ready, "serving": progress.serving,
             "old_serving": progress.old_serving, "draining": progress.draining, "failed": progress.failed,
@@ -117,12 +117,14 @@ class Ledger:
         if progress.milestone > deployment.milestone and deployment.deadline_at is not None:
             deployment.milestone = progress.milestone
             deployment.deadline_at = self.clock.now() + progress_deadline
-        if deployment.progress == counts and deployment.traffic == traffic:
-            return False
-        deployment.progress, deployment.traffic = counts, traffic
+        message = deployment.message
         if deployment.status == Status.PROGRESSING:
             new = "new " if deployment.kind != Kind.SCALE else ""
-            deployment.message = f"{progress.serving} of {progress.desired} {new}instances serve"
+            waiting = f"; {waits_for}" if waits_for else ""
+            message = f"{progress.serving} of {progress.desired} {new}instances serve{waiting}"
+        if (deployment.progress, deployment.traffic, deployment.message) == (counts, traffic, message):
+            return False
+        deployment.progress, deployment.traffic, deployment.message = counts, traffic, message
         session.add(deployment)
         self.tell(session, "progress", _counted(progress), deployment=deployment, data={**counts, "traffic": traffic})
         return True

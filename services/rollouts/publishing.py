@@ -31,6 +31,7 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
         retry_with_idempotency_key=spec.retry_with_idempotency_key,
         advertise=spec.advertise,
         consumer_cache=spec.consumer_cache,
+        eureka=spec.eureka,
         healthcheck=healthcheck_of(revision),
     )
 

@@ -33,6 +33,7 @@ class Seen:
     leaving_at: float | None = None
     closes_at: float = 0
     """Until when new requests may still come, though no router sends any (routing.port.Seat)."""
+    waits_for: str = ""
     stopping: bool = False
     cut_at: float | None = None
     died: bool = False

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
 from services.engine.port import ContainerView, Engine, EngineError
-from services.routing.port import Router, RoutingError
+from services.routing.port import Router, RoutingError, Seat
 
 log = structlog.get_logger()
 LOOK_AT_ROUTERS = 2.0
@@ -64,11 +65,11 @@ async def _look_at_engine(engine: Engine, loop: Watched) -> None:
 
 
 async def _look_at_routers(routers: Sequence[Router], loop: Watched) -> None:
-    before: dict[str, tuple[str, bool]] = {}
+    before: dict[tuple[str, str], Seat] = {}
     while True:
         await asyncio.sleep(LOOK_AT_ROUTERS)
         services = loop.services()
-        now: dict[str, tuple[str, bool]] = {}
+        now: dict[tuple[str, str], Seat] = {}
         in_flight: dict[str, int] = {}
         whose: dict[str, str] = {}
         try:
@@ -77,12 +78,12 @@ async def _look_at_routers(routers: Sequence[Router], loop: Watched) -> None:
                     services, await asyncio.gather(*(router.observe(service) for service in services)), strict=True
                 ):
                     for id, seat in seats.items():
-                        now[id], whose[id] = (seat.state, seat.healthy), service
+                        now[router.name, id], whose[id] = replace(seat, in_flight=0), service
                         in_flight[id] = in_flight.get(id, 0) + seat.in_flight
         except RoutingError as error:
-            log.warning("the gateway could not be looked at", error=str(error))
+            log.warning("a router could not be looked at", error=str(error))
             continue
         loop.shown(in_flight)
-        for service in {whose[id] for id in now if now[id] != before.get(id)}:
+        for service in {whose[key[1]] for key in now if now[key] != before.get(key)}:
             loop.hint(service)
         before = now

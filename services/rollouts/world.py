@@ -204,6 +204,7 @@ def _see(
         settled=all(seat.settled for seat in mine),
         kept=container is None or container.kept,
         in_flight=sum(seat.in_flight for seat in mine),
+        waits_for="; ".join(seat.waits_for for seat in mine if seat.waits_for),
         closes_at=max((seat.closes_at for seat in mine), default=0),
         leaving_at=row.leaving_at,
         stopping=row.status in ("stopping", "failed"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from services.spec import Healthcheck, Route
+from services.spec import Eureka, Healthcheck, Route
 
 SeatState = Literal["admitted", "draining", "cut"]
 
@@ -45,6 +45,8 @@ class RoutedService:
     """What a registry answers those who look the service up: its one address at the gateway, or its instances."""
     consumer_cache: float = 35
     """How long they keep what they looked up, beyond their fetching it."""
+    eureka: Eureka | None = None
+    """Somebody else's Eureka server, at which its instances register themselves."""
     healthcheck: Healthcheck | None = None
     """What most of its instances will be asked: so that a router is ready for them before the first one comes."""
 
@@ -80,6 +82,8 @@ class Seat:
     closes_at: float = 0
     """Seconds since the epoch until which new requests may still come to one that is withdrawn, by somebody's cache:
     infinite while that is not known. What it has in its hands is cut `drain_timeout` after that, not before."""
+    waits_for: str = ""
+    """What a withdrawn one waits for beside its requests, as a clause for people: "consumers of … may still send to it"."""
 
 
 class Router(Protocol):

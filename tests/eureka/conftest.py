@@ -18,8 +18,8 @@ from app.eureka.door import Door
 from app.eureka.guard import Guard
 from services.clock import SystemClock
 from services.discovery.keeping import Keeper
+from services.discovery.ours import Ours
 from services.discovery.registry import Registry
-from services.discovery.router import RegistryRouter
 from services.store.open import open_store
 
 
@@ -60,7 +60,7 @@ async def _main(data: Path, port: int, up: threading.Event, ending: asyncio.Even
     store = open_store(data)
     registry = Registry(SystemClock(), Keeper(store))
     await registry.open()
-    await RegistryRouter(registry).restore([], [])
+    await Ours(registry).restore([], [])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(eureka_port.serve, Door(registry, Guard(None)), ["127.0.0.1"], port)
         tasks.start_soon(_tick, registry)

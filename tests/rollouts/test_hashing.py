@@ -73,6 +73,7 @@ def test_what_runs_in_an_instance_changes_it(fields: dict[str, Any]) -> None:
         {"retry_with_idempotency_key": True},
         {"advertise": "instances"},
         {"consumer_cache": 5},
+        {"eureka": {"url": "http://eureka:8761/eureka/"}},
         {"revision_history_limit": 3},
         {"profiles": {"prod": {"environment": {"A": "1"}}}},
     ],
@@ -88,7 +89,7 @@ def test_every_field_of_the_spec_is_in_one_of_the_two_lists() -> None:
         "replicas", "routes", "strategy", "max_surge", "max_unavailable", "min_ready_seconds", "progress_deadline_seconds",
         "failure_action", "on_conflict", "drain_timeout", "stop_grace_period", "request_timeout", "tunnel_timeout",
         "queue_timeout", "upstream_keepalive", "retry_with_idempotency_key", "revision_history_limit", "profiles",
-        "advertise", "consumer_cache",
+        "advertise", "consumer_cache", "eureka",
     }  # fmt: skip
     from services.rollouts.hashing import RUNS
 

@@ -1,0 +1,163 @@
+"""Other people's Eureka servers as directories: nothing of theirs is changed but the leases of our own instances.
+
+A leaving instance is OUT_OF_SERVICE there, its consumers' staleness is waited out, since they cannot be asked, and when it
+has gone its lease is deleted until it stays deleted: the stock server is its own peer, and brings it back
+(spring-measured.md, traps). An instance registers under its own id, which Sluice tells it (`EUREKA_INSTANCE_INSTANCE_ID`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import structlog
+
+from services.clock import Clock
+from services.routing.port import Member, RoutedService, RoutingError
+from services.spec import Eureka
+
+log = structlog.get_logger(__name__)
+TIMEOUT = 5.0
+GONE_FOR = 120.0
+"""Seconds in which a deleted lease must not come back: longer than a server keeps a heartbeat that it has yet to replay."""
+Lease = tuple[str, str]
+"""Application and instance, as the server names them."""
+
+
+@dataclass
+class Grave:
+    server: Eureka
+    until: float
+
+
+@dataclass
+class Theirs:
+    clock: Clock
+    client: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=TIMEOUT, trust_env=False))
+    _services: dict[str, RoutedService] = field(default_factory=dict)
+    _hidden_at: dict[str, float] = field(default_factory=dict)
+    _graves: dict[str, Grave] = field(default_factory=dict)
+
+    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, str]:
+        self._services = {service.name: service for service in services}
+        serving = {member.id for member in members}
+        leaving = {}
+        for service in services:
+            try:
+                leases = await self._leases(service.eureka)
+            except RoutingError as error:
+                log.warning("eureka_server", service=service.name, error=str(error))
+                continue
+            for instance, (_, status) in leases.items():
+                if status == "OUT_OF_SERVICE" and _is_of(instance, service.name) and instance not in serving:
+                    leaving[instance] = service.name
+                    self._hidden_at[instance] = self.clock.now()
+        return leaving
+
+    async def publish(self, service: RoutedService) -> None:
+        self._services[service.name] = service
+
+    async def unpublish(self, service: str) -> None:
+        self._services.pop(service, None)
+
+    async def show(self, member: Member) -> None:
+        self._graves.pop(member.id, None)
+        if self._hidden_at.pop(member.id, None) is not None:
+            await self._set(self._services[member.service], member.id, "UP")
+
+    async def hide(self, service: RoutedService, instance: str) -> None:
+        await self._set(service, instance, "OUT_OF_SERVICE")
+        self._hidden_at.setdefault(instance, self.clock.now())
+
+    async def drop(self, service: str, instance: str, *, for_good: bool) -> None:
+        self._hidden_at.pop(instance, None)
+        routed = self._services.get(service)
+        if routed is not None and routed.eureka is not None:
+            self._graves[instance] = Grave(routed.eureka, self.clock.now() + GONE_FOR)
+            await self.tend()
+
+    async def counts(self, service: RoutedService, instance: str) -> bool:
+        try:
+            leases = await self._leases(service.eureka)
+        except RoutingError:
+            return False
+        ours = {id for id in leases if _is_of(id, service.name)}
+        return (instance in ours and leases[instance][1] == "UP") or not ours
+
+    def closes_at(self, service: RoutedService, instance: str) -> tuple[float, str]:
+        server = service.eureka
+        if server is None:
+            return 0, ""
+        closes = self._hidden_at.get(instance, 0) + server.consumer_staleness
+        where = urlsplit(server.url).hostname
+        told = f"its consumers may be {server.consumer_staleness:g} s behind (shorten it with eureka.consumer_staleness)"
+        return closes, f"waiting for the Eureka server at {where}: {told}"
+
+    async def tend(self) -> None:
+        """Delete leases of what has gone, for as long as they may come back. Call it every few seconds."""
+        for instance, grave in list(self._graves.items()):
+            try:
+                found = (await self._leases(grave.server)).get(instance)
+                if found is not None:
+                    await self._ask("DELETE", grave.server, f"{_path((found[0], instance))}")
+            except RoutingError as error:
+                log.warning("eureka_server", instance=instance, error=str(error))
+            if self.clock.now() > grave.until:
+                self._graves.pop(instance, None)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    async def _set(self, service: RoutedService, instance: str, status: str) -> None:
+        """Set its status there and read it back. One that is not registered is known to nobody."""
+        server = service.eureka
+        found = (await self._leases(server)).get(instance) if server is not None else None
+        if server is None or found is None:
+            return
+        path = f"{_path((found[0], instance))}/status?value={status}"
+        await self._ask("DELETE" if status == "UP" else "PUT", server, path)
+        after = (await self._leases(server)).get(instance)
+        if after is not None and after[1] != status:
+            raise RoutingError(
+                f"the Eureka server at {urlsplit(server.url).hostname} shows {instance} as {after[1]}, not {status}"
+            )
+
+    async def _leases(self, server: Eureka | None) -> dict[str, Lease]:
+        """Instance → its application and status, of all that is registered there."""
+        if server is None:
+            return {}
+        answer = await self._ask("GET", server, "apps/")
+        try:
+            applications: list[dict[str, Any]] = answer.json()["applications"]["application"]
+            return {
+                str(one.get("instanceId") or one["hostName"]): (str(app["name"]), str(one["status"]))
+                for app in applications
+                for one in app["instance"]
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise RoutingError(
+                f"the server at {urlsplit(server.url).hostname} does not answer as a Eureka server"
+            ) from error
+
+    async def _ask(self, method: str, server: Eureka, path: str) -> httpx.Response:
+        where = urlsplit(server.url).hostname
+        try:
+            answer = await self.client.request(
+                method, f"{server.url.rstrip('/')}/{path}", headers={"Accept": "application/json"}
+            )
+        except httpx.HTTPError as error:
+            raise RoutingError(f"the Eureka server at {where} does not answer: {error or type(error).__name__}") from error
+        if answer.status_code >= 300 and not (method == "DELETE" and answer.status_code == 404):
+            raise RoutingError(f"the Eureka server at {where} answers {answer.status_code} to {method} {path}")
+        return answer
+
+
+def _path(lease: Lease) -> str:
+    return f"apps/{quote(lease[0], safe='')}/{quote(lease[1], safe=':')}"
+
+
+def _is_of(instance: str, service: str) -> bool:
+    """Our own ids name their service: `web-r4-1`."""
+    return instance.rpartition("-r")[0] == service

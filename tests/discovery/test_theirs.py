@@ -1,0 +1,146 @@
+"""Somebody else's Eureka server, played by a registry of our own that knows nothing of services: what a leaving instance
+does there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.eureka.door import Door
+from app.eureka.guard import Guard
+from services.discovery.instance import Status
+from services.discovery.keeping import Keeper
+from services.discovery.ours import Ours
+from services.discovery.registry import Registry
+from services.discovery.router import RegistryRouter
+from services.discovery.theirs import GONE_FOR, Theirs
+from services.routing.port import Member, RoutedService, RoutingError
+from services.spec import Eureka
+from services.store.open import open_store
+from tests.discovery.words import registration
+from tests.fakes.clock import FakeClock
+
+pytestmark = pytest.mark.anyio
+WEB = RoutedService("web", 8080, 18001, eureka=Eureka(url="http://theirs:8761/eureka/", consumer_staleness=40))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class House:
+    """`server` is theirs."""
+
+    def __init__(self, data: Path) -> None:
+        self.clock = FakeClock()
+        keeper = Keeper(open_store(data))
+        self.server = Registry(self.clock, keeper)
+        self.answers: Callable[[httpx.Request], httpx.Response] | None = None
+        self.router = self.start()
+
+    def start(self) -> RegistryRouter:
+        """Sluice, again."""
+        transport = httpx.ASGITransport(Door(self.server, Guard(None)))
+        self.theirs = Theirs(self.clock, httpx.AsyncClient(transport=transport))
+        return RegistryRouter(self.clock, Ours(self.server), self.theirs)
+
+    async def open(self, *serving: int) -> None:
+        await self.router.restore([WEB], [member(n) for n in serving])
+
+    async def register(self, n: int, **fields: str) -> None:
+        await self.server.register(registration(f"web-r1-{n}", **fields), "192.168.0.1")
+
+    def there(self) -> dict[str, Status]:
+        return {entry.registration.id: entry.status for entry in self.server.leases.book.entries()}
+
+
+def member(n: int) -> Member:
+    return Member(f"web-r1-{n}", "web", f"10.9.0.1{n}", 8080, f"start-{n}")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is_waited_out(house: House) -> None:
+    await house.open(1, 2)
+    for n in (1, 2):
+        await house.register(n)
+    await house.router.withdraw("web", "web-r1-1")
+    assert house.there() == {"web-r1-1": Status.OUT_OF_SERVICE, "web-r1-2": Status.UP}
+    seat = (await house.router.observe("web"))["web-r1-1"]
+    assert (seat.settled, seat.closes_at) == (False, house.clock.now() + 40)
+    assert seat.waits_for == (
+        "waiting for the Eureka server at theirs: its consumers may be 40 s behind "
+        "(shorten it with eureka.consumer_staleness)"
+    )
+    house.clock.jump(40)
+    assert (await house.router.observe("web"))["web-r1-1"].settled
+
+
+async def test_an_abort_restores_it_there_at_once(house: House) -> None:
+    await house.open(1)
+    await house.register(1)
+    await house.router.withdraw("web", "web-r1-1")
+    await house.router.admit(member(1))
+    assert house.there() == {"web-r1-1": Status.UP}
+    assert (await house.router.observe("web"))["web-r1-1"].state == "admitted"
+
+
+async def test_what_has_gone_is_deleted_again_until_it_stays_gone(house: House) -> None:
+    await house.open(1)
+    await house.register(1)
+    await house.router.forget("web", "web-r1-1")
+    assert house.there() == {}
+    await house.register(1)  # the stock server replicates to itself
+    await house.theirs.tend()
+    assert house.there() == {}
+    house.clock.jump(GONE_FOR + 1)
+    await house.theirs.tend()
+    await house.register(1)
+    await house.theirs.tend()
+    assert house.there() == {"web-r1-1": Status.UP}, "by now it is somebody else's affair"
+
+
+async def test_a_new_one_counts_when_it_is_up_there_where_its_like_are(house: House) -> None:
+    await house.open(1)
+    await house.register(1)
+    await house.router.admit(member(2))
+    assert "web-r1-2" not in await house.router.observe("web")
+    await house.register(2)
+    assert "web-r1-2" in await house.router.observe("web")
+
+
+async def test_applications_that_do_not_register_at_all_are_not_waited_for(house: House) -> None:
+    await house.open()
+    await house.router.admit(member(1))
+    assert "web-r1-1" in await house.router.observe("web")
+
+
+async def test_a_restart_in_the_middle_waits_the_whole_time_again(house: House) -> None:
+    await house.open(1, 2)
+    for n in (1, 2):
+        await house.register(n)
+    await house.router.withdraw("web", "web-r1-1")
+    house.clock.jump(30)
+    house.router = house.start()
+    await house.open(2)
+    assert (await house.router.observe("web"))["web-r1-1"].closes_at == house.clock.now() + 40
+
+
+async def test_nobody_is_stopped_while_their_server_does_not_answer(house: House) -> None:
+    await house.open(1)
+    await house.register(1)
+
+    def dead(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    house.theirs.client = httpx.AsyncClient(transport=httpx.MockTransport(dead))
+    with pytest.raises(RoutingError, match="the Eureka server at theirs does not answer: refused"):
+        await house.router.withdraw("web", "web-r1-1")
+    assert (await house.router.observe("web"))["web-r1-1"].state == "admitted"
