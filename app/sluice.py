@@ -14,6 +14,7 @@ from services.access import Access
 from services.clock import Clock
 from services.discovery.registry import Registry
 from services.discovery.theirs import Theirs
+from services.engine.load import Loads
 from services.engine.port import Engine, Footing
 from services.figures.figures import Figures
 from services.gateway.render import GatewaySettings
@@ -97,11 +98,14 @@ class Sluice:
     node: str | None = None
     drawings: Drawings = field(init=False)
     """What open pages show."""
+    loads: Loads = field(init=False)
+    """CPU and memory of the instances on open pages."""
     feed: Feed = field(init=False)
     """What open streams and held answers wait for."""
 
     def __post_init__(self) -> None:
         self.drawings = Drawings(self.store, self.listeners)
+        self.loads = Loads(self.engine, self.clock)
         self.feed = Feed(self.store, self.listeners)
 
     @property

@@ -30,7 +30,8 @@ from services.engine.docker_spec import (
     view_of,
 )
 from services.engine.docker_streams import Stop, pump
-from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec
+from services.engine.docker_usage import usage_of
+from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
 
 MOST_INSTANCES = 900
 """A bridge takes about 1,000 ports (the kernel's limit); the rest is for its other guests."""
@@ -106,6 +107,9 @@ class DockerEngine:
 
     async def remove(self, instance: str) -> None:
         await self.clients.call(lambda client: self._remove(client, instance))
+
+    async def usage(self, instance: str) -> Usage | None:
+        return await self.clients.call(lambda client: usage_of(client, f"{self.name}-{instance}"))
 
     async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
         asked = {"tail": tail, "since": since or None, "timestamps": timestamps}

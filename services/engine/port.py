@@ -98,6 +98,16 @@ class ContainerView:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What a container has used: seconds of CPU since it started, and bytes of memory now, without what can be given back at
+    once. `memory_limit` None: as much as there is."""
+
+    cpu_seconds: float
+    memory: int
+    memory_limit: int | None
+
+
+@dataclass(frozen=True)
 class EngineEvent:
     """`start`, `die` and `destroy` of a container of ours, `health` when its own check changed its mind, and
     `reconnected` (no instance) after the stream broke: whatever happened meanwhile must be observed."""
@@ -158,6 +168,9 @@ class Engine(Protocol):
         self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
     ) -> AsyncIterator[str]:
         """Lines as they come; ends with the container."""
+
+    async def usage(self, instance: str) -> Usage | None:
+        """None when it does not run."""
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Never ends by itself; reconnects, and says `reconnected` first thing and whenever it did."""

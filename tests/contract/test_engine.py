@@ -14,7 +14,7 @@ import pytest
 from services.clock import SystemClock
 from services.engine.docker import DockerEngine
 from services.engine.port import ContainerView, Engine, EngineError, EngineEvent, InstanceSpec
-from services.spec import Healthcheck
+from services.spec import Healthcheck, Resources
 from tests.engine.real import IMAGE, RealYard, real_yard
 from tests.fakes.engine import Behaviour, FakeEngine
 
@@ -306,6 +306,21 @@ async def test_an_instances_own_check_is_told(yard: Yard, told: Told) -> None:
 async def test_a_check_that_is_asked_otherwise_switches_the_images_off(yard: Yard) -> None:
     started = await yard.engine.start(yard.spec("web-r1-1", healthcheck=Healthcheck(tcp=True)))
     assert started.health == "none"
+
+
+async def test_what_a_running_instance_uses(yard: Yard) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", resources=Resources(memory=64 * 1024**2)))
+    await yard.engine.start(yard.spec("web-r1-2"))
+    first = await yard.engine.usage("web-r1-1")
+    assert first is not None
+    assert first.cpu_seconds > 0
+    assert (0 < first.memory < 64 * 1024**2, first.memory_limit) == (True, 64 * 1024**2)
+    other = await yard.engine.usage("web-r1-2")
+    assert other is not None
+    assert other.memory_limit is None
+    await yard.engine.stop("web-r1-1", 0)
+    assert await yard.engine.usage("web-r1-1") is None
+    assert await yard.engine.usage("web-r1-9") is None
 
 
 async def test_logs_are_the_last_lines(yard: Yard, told: Told) -> None:

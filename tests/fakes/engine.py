@@ -13,13 +13,25 @@ from random import Random
 from typing import Any, Literal
 
 from services.clock import Clock
-from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec
+from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
 from tests.fakes.containers import Behaviour, Container, Health, timestamp
 
 __all__ = ["Behaviour", "Container", "FakeEngine"]
 
 Call = Literal[
-    "ping", "pull", "find_image", "composed", "networks_exist", "start", "keep", "observe", "stop", "remove", "logs", "prune"
+    "ping",
+    "pull",
+    "find_image",
+    "composed",
+    "networks_exist",
+    "start",
+    "keep",
+    "observe",
+    "stop",
+    "remove",
+    "logs",
+    "usage",
+    "prune",
 ]
 _KILLED = 137
 
@@ -265,6 +277,15 @@ class FakeEngine:
             if container.state in ("running", "restarting"):
                 raise EngineError(f"You cannot remove a running container {container.id}. Stop the container first")
             self._destroy(container)
+
+    async def usage(self, instance: str) -> Usage | None:
+        """16 MiB, and a tenth of a core for as long as the clock runs."""
+        with self._asked("usage", instance):
+            container = self.containers.get(instance)
+            if container is None or container.state != "running":
+                return None
+            limit = container.spec.resources.memory if container.spec.resources else None
+            return Usage(self.clock.now() / 10, 16 * 1024**2, limit)
 
     async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
         with self._asked("logs", instance):
