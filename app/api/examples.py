@@ -209,3 +209,38 @@ services:
     ports: ["8080"]
     x-sluice: {routes: [{path_prefix: /web}]}
 """
+REGISTRY: dict[str, Any] = {
+    "applications": [
+        {
+            "name": "ORDERS",
+            "service": "orders",
+            "registered": [
+                {
+                    "id": "orders-r3-1:orders:8080",
+                    "status": "UP",
+                    "address": "10.203.0.21:8080",
+                    "renewed_at": "2026-11-25T16:40:11.120Z",
+                    "instance": "orders-r3-1",
+                }
+            ],
+            "shown": [
+                {
+                    "id": "10.203.0.1:orders:20004",
+                    "status": "UP",
+                    "address": "10.203.0.1:20004",
+                    "renewed_at": "2026-11-25T16:02:40.000Z",
+                }
+            ],
+        }
+    ],
+    "consumers": [
+        {
+            "address": "10.203.0.30",
+            "identity": "DefaultClient/1.4/10.203.0.30",
+            "since": "2026-11-25T16:02:41.007Z",
+            "fetched_at": "2026-11-25T16:40:05.300Z",
+            "age": 6.2,
+            "interval": 30.0,
+        }
+    ],
+}

@@ -1,0 +1,71 @@
+"""The Eureka registry as the API shows it: what is registered, what consumers are shown, and how old what they hold is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from app.api import shapes
+from app.api.answers import ALWAYS, shows
+from app.api.calls import sluice_of
+from app.api.examples import REGISTRY
+from app.auth import Reader
+from services.clock import rfc3339
+from services.discovery.book import Entry
+from services.discovery.consumers import Consumer
+from services.discovery.registry import Registry
+
+router = APIRouter(tags=["registry"])
+
+
+@router.get("/registry", responses=shows(200, shapes.Registry, REGISTRY, *ALWAYS))
+async def state(request: Request, _reader: Reader) -> Response:
+    """What applications registered at the Eureka port, what consumers are answered, and who they are."""
+    return JSONResponse(view(sluice_of(request).registry))
+
+
+def view(registry: Registry) -> dict[str, Any]:
+    """The registry, as it is now: times as the API writes them, ages in seconds."""
+    now = registry.clock.now()
+    direct, shown = registry.leases.book.full().apps, registry.shown.book.full().apps
+    return {
+        "applications": [
+            {
+                "name": app,
+                "service": registry.shown.stable.get(app, (None,))[0],
+                "registered": [
+                    {
+                        **_entry(entry),
+                        "instance": owner.instance if (owner := registry.shown.owners.get(entry.key)) else None,
+                    }
+                    for entry in direct.get(app, ())
+                ],
+                "shown": [_entry(entry) for entry in shown.get(app, ())],
+            }
+            for app in sorted({*direct, *shown})
+        ],
+        "consumers": [_consumer(consumer, now) for consumer in registry.consumers.present(now)],
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    said = entry.registration
+    return {
+        "id": said.id,
+        "status": entry.status,
+        "address": f"{said.ip}:{said.port.number}",
+        "renewed_at": rfc3339(entry.renewed_at / 1000),
+    }
+
+
+def _consumer(consumer: Consumer, now: float) -> dict[str, Any]:
+    return {
+        "address": consumer.address,
+        "identity": consumer.identity,
+        "since": rfc3339(consumer.since),
+        "fetched_at": rfc3339(consumer.fetched_at),
+        "age": round(now - consumer.fetched_at, 3),
+        "interval": round(consumer.interval, 3),
+    }
