@@ -116,6 +116,7 @@ def test_every_route_succeeds_at_least_once(served: Served) -> None:
         ask("GET", "/instances/{name}/logs", name=running)
         ask("GET", "/services/{name}/logs", name="one")
         ask("GET", "/services/{name}/revisions/{n}/diff", name="one", n=1)
+        ask("GET", "/services/{name}/figures", name="one")
         ask("GET", "/events")
         ask("GET", "/audit")
         token = ask("POST", "/tokens", {"name": "ci", "scope": "read"})
@@ -123,7 +124,7 @@ def test_every_route_succeeds_at_least_once(served: Served) -> None:
         ask("DELETE", "/tokens/{id}", id=token["id"])
         ask("POST", "/sign-in-links")
         ask("POST", "/gateway/upgrade", {"force": True})
-        for path in ("/healthz", "/readyz", "/metrics", "/version", "/gateway", "/doctor"):
+        for path in ("/healthz", "/readyz", "/metrics", "/version", "/gateway", "/doctor", "/registry"):
             ask("GET", path)
         ask("DELETE", "/services/{name}", query="?wait=30", name="one")
     assert done == set(OPERATIONS)
