@@ -91,16 +91,17 @@ async def apply(
     sluice = sluice_of(request)
     body = await _body(request)
     owners = await sluice.store.read(_owners)
-    given = Given(
-        body.variables, body.env_files, project, directory, _listed(only), frozenset(_listed(profiles)), owners.keys()
-    )
+    chosen = frozenset(_listed(profiles))
+    given = Given(body.variables, body.env_files, project, directory, _listed(only), chosen)
     try:
         reading = await anyio.to_thread.run_sync(read, body.compose, given)
     except NotCompose as refusal:
         raise _invalid(refusal.findings) from None
     for each in reading.services:
         caller.require_service(each.name)
-    await _refuse_owned(sluice, reading, owners)
+    running = await sluice.engine.composed(reading.project)
+    _refuse_owned(reading, owners, running)
+    reading.connect(owners.keys(), running.keys())
     members = _members(reading, note)
     asked = f"?{project or ''}&{directory or ''}&{only}&{profiles}&{note or ''}"
     call = Call(caller.actor, await claim(request, caller, key, also=asked))
@@ -144,9 +145,8 @@ def _owners(session: Session) -> dict[str, str | None]:
     }
 
 
-async def _refuse_owned(sluice: Sluice, reading: Reading, owners: Mapping[str, str | None]) -> None:
+def _refuse_owned(reading: Reading, owners: Mapping[str, str | None], running: Mapping[str, str]) -> None:
     """What another project's file brought, and what Compose runs itself, is not taken over."""
-    running = await sluice.engine.composed(reading.project)
     findings = []
     for each in reading.services:
         owner = owners.get(each.name) or reading.project

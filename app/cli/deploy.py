@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.body import Arguments, body_of, registry_header
+from app.cli.compose import ComposeFile, deploy_together
 from app.cli.follow import settle
 from app.cli.options import (
     Deployed,
@@ -24,8 +26,11 @@ from app.cli.options import (
     Routes,
     Settings,
 )  # fmt: skip
-from app.cli.specfile import DEFAULT_FILE
+from app.cli.specfile import DEFAULT_FILE, is_compose, read_text
+from app.cli.trouble import usage
 from app.cli.verb import Desk, verb
+
+_COMPOSE = "A Compose file"
 
 
 @verb
@@ -48,6 +53,12 @@ async def deploy(
     registry_auth: Annotated[
         str | None, typer.Option(envvar="SLUICE_REGISTRY_AUTH", help="user:password, or Docker's base64, for this pull.")
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Of the file, these services alone, with commas.", rich_help_panel=_COMPOSE)
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", help="The project's name.", rich_help_panel=_COMPOSE)
+    ] = None,
     detach: Detach = False,
 ) -> int:
     """Bring a service to a new version without losing a request.
@@ -57,10 +68,24 @@ async def deploy(
     sluice deploy web --image web:1.5 --replicas 3 --route /web
 
     sluice deploy -f sluice.yaml --note "$COMMIT"
+
+    sluice deploy -f compose.yaml --only web,api
     """
+    file = file_of(desk, service, file)
+    if file is not None and is_compose(file):
+        others = {
+            "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
+            "--set": settings, "--no-profile": no_profile or None, "--mode": mode, "--expected-revision": expected_revision,
+            "--registry-auth": registry_auth,
+        }  # fmt: skip
+        _refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        env_files = tuple(env_file or ())
+        compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
+        return await deploy_together(desk, compose, detach=detach)
+    _refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
     given = Arguments(
         service=service,
-        file=file_of(desk, service, file),
+        file=file,
         image=image,
         port=port,
         replicas=replicas,
@@ -77,6 +102,13 @@ async def deploy(
     body = body_of(given)
     deployment = await desk.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))
     return await settle(desk, deployment, detach=detach)
+
+
+def _refuse(given: Mapping[str, object], why: str, advice: str) -> None:
+    """For those that were given and mean nothing here."""
+    for option, value in given.items():
+        if value is not None:
+            raise usage(f"{option} does not go with it: {why}", advice)
 
 
 def file_of(desk: Desk, service: str | None, file: str | None) -> str | None:

@@ -27,7 +27,7 @@ async def settle(desk: Desk, deployment: Document, *, detach: bool, good: str = 
 
 async def finish(desk: Desk, deployment: Document, good: str = "succeeded") -> int:
     """Say how it ended."""
-    end = end_of(deployment, await _url(desk, deployment))
+    end = end_of(deployment, await url_of(desk, deployment))
     desk.out.result(deployment, end.sentence, str(deployment["id"]))
     if end.advice and deployment["status"] != good:
         desk.out.say(end.advice)
@@ -79,7 +79,7 @@ async def _rest(feed: Feed, status: str, heard: list[Event]) -> list[Event]:
     return rest
 
 
-async def _url(desk: Desk, deployment: Document) -> str | None:
+async def url_of(desk: Desk, deployment: Document) -> str | None:
     """Where the service answers now: worth saying after a success, not worth failing for."""
     if deployment["status"] != "succeeded" or deployment["kind"] == "remove" or desk.out.as_json or desk.out.quiet:
         return None

@@ -41,7 +41,9 @@ Deployed = Annotated[
     str | None,
     typer.Argument(help="Its name. Without it: ./sluice.yaml.", show_default=False, autocompletion=services),
 ]
-File = Annotated[str | None, typer.Option("--file", "-f", help="A sluice.yaml; - is stdin.")]
+File = Annotated[
+    str | None, typer.Option("--file", "-f", help="A sluice.yaml or a compose.yaml; - is stdin, a sluice.yaml.")
+]
 Image = Annotated[str | None, typer.Option(help="Any reference the engine can pull or has.", rich_help_panel=_FIELDS)]
 Port = Annotated[int | None, typer.Option(help="What the application listens on.", rich_help_panel=_FIELDS)]
 Replicas = Annotated[int | None, typer.Option(help="How many instances.", rich_help_panel=_FIELDS)]

@@ -15,16 +15,27 @@ from app.cli.trouble import usage
 
 DEFAULT_FILE = "sluice.yaml"
 _DEEPEST = 32
+_SERVICES = re.compile(r"""^(?:services|"services"|'services')\s*:|^\{\s*"?services"?\s*:""", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+
+
+def read_text(path: str) -> str:
+    """`-` is stdin. Raises Trouble."""
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise usage(f"{path} cannot be read: {error}", f"`sluice init` writes a {DEFAULT_FILE}.") from error
+
+
+def is_compose(path: str) -> bool:
+    """A file of services is Compose's, one of a service is ours. Raises Trouble when it cannot be read."""
+    return path != "-" and _SERVICES.search(read_text(path)) is not None
 
 
 def read_spec(path: str) -> dict[str, Any]:
     """The body that the file stands for; `-` is stdin. Only what JSON knows comes out; unknown fields are left to Sluice
     to refuse. Raises Trouble naming the line or the field."""
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise usage(f"{path} cannot be read: {error}", f"`sluice init` writes a {DEFAULT_FILE}.") from error
+    text = read_text(path)
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -33,6 +44,8 @@ def read_spec(path: str) -> dict[str, Any]:
         raise usage(
             f"{path}: is not a mapping of fields", "It begins with `service: NAME`; `sluice init` writes an example."
         )
+    if "services" in value and "service" not in value:
+        raise usage(f"{path} is a Compose file", "It goes with `sluice deploy -f FILE` alone, and not by stdin.")
     return {str(name): plain(item, f"{path}: {name}") for name, item in value.items()}
 
 

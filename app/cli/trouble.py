@@ -67,6 +67,7 @@ _ADVICE = {
     "or deploy with --set on_conflict=queue.",
     "no_rollback_target": "No earlier revision has served: deploy a version that works.",
     "never_deployed": "`sluice deploy NAME --image IMAGE` comes first.",
+    "invalid_compose": "Nothing was started. docs/compose.md tells what becomes of each key.",
     "invalid_spec": "Nothing was started. docs/cli.md describes the fields, and so does /docs at Sluice's address.",
     "engine_unavailable": "Is Docker running on Sluice's machine? `sluice status` shows what answers.",
     "internal": "Sluice's log says more.",

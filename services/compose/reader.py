@@ -23,7 +23,7 @@ _MOST_FINDINGS = 100
 @dataclass(frozen=True)
 class Given:
     """What comes with a file. `project` goes before its own name:. `directory`: the client's, where relative paths begin.
-    `only`: services, all when empty; `profiles`: Compose's. `known`: the services that Sluice has."""
+    `only`: services, all when empty; `profiles`: Compose's."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
     env_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -31,18 +31,32 @@ class Given:
     directory: str | None = None
     only: Sequence[str] = ()
     profiles: Set[str] = frozenset()
-    known: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`services` in the order in which they may begin. `warnings`: of the file itself. `counted`: keys by what became of
-    them (taken, implied, refused)."""
+    """`services` in the order in which they may begin; `alone`: those that Sluice is to leave alone; `stands`: every service
+    of the file → its networks. `warnings`: of the file itself. `counted`: keys by what became of them (taken, implied,
+    refused)."""
 
     project: str
     services: list[Wanted]
+    alone: Set[str]
+    stands: Mapping[str, tuple[str, ...]]
+    networks: Networks
     warnings: list[Finding]
     counted: Counter[str]
+
+    def connect(self, known: Set[str], running: Set[str]) -> None:
+        """Names lead through the gateway to what Sluice has (`known`), and by Compose's networks to what it leaves alone or
+        Compose still runs (`running`)."""
+        ours = {each.name for each in self.services} | (known & self.stands.keys())
+        elsewhere = {network for name in (self.alone | running) & self.stands.keys() - ours for network in self.stands[name]}
+        for each in self.services:
+            mine = self.stands[each.name]
+            beside = [name for name, theirs in self.stands.items() if name in ours and set(theirs) & set(mine)]
+            each.fields.setdefault("links", [name for name in beside if name != each.name])
+            each.fields.setdefault("networks", self.networks.joined(mine, elsewhere))
 
 
 def read(text: str, given: Given) -> Reading:
@@ -62,23 +76,24 @@ def survey(text: str, given: Given) -> tuple[Reading, list[Finding]]:
     if not services:
         raise NotCompose([Finding("services", 1, "is missing: a Compose file has services")])
     project = _project(findings, root, top, given)
-    taken = _taken(findings, services, top["services"], given)
+    alone = {name for name, node in services.items() if _is_left_alone(findings, node)}
+    taken = _taken(findings, services, top["services"], alone, given)
     declared = {name: findings.mapping(top[name]) if name in top else {} for name in ("volumes", "networks")}
     volumes = Volumes(findings, project, declared["volumes"], given.directory)
     networks = Networks(findings, project, declared["networks"])
     reader = ServiceReader(findings, project, volumes, given.variables, given.env_files)
     beside = {name: name in taken for name in services}
     wanted = {name: reader.read(name, services[name], beside) for name in taken}
-    _connect(networks, services, wanted, given.known)
+    stands = {name: networks.of(node, name in wanted) for name, node in services.items()}
     _warn_of_stores(findings, wanted)
     ordered = _ordered(findings, wanted)
     for each in ordered:
         each.warnings += [warning for warning in findings.warnings if f"{warning.field}.".startswith(f"{each.node.path}.")]
     general = [warning for warning in findings.warnings if not warning.field.startswith("services.")]
-    return Reading(project, ordered, general, findings.counted), findings.refusals
+    return Reading(project, ordered, alone, stands, networks, general, findings.counted), findings.refusals
 
 
-def is_left_alone(findings: Findings, service: Node) -> bool:
+def _is_left_alone(findings: Findings, service: Node) -> bool:
     """x-sluice: {manage: false}"""
     extension = service.value.get("x-sluice") if isinstance(service.value, dict) else None
     manage = extension.value.get("manage") if extension is not None and isinstance(extension.value, dict) else None
@@ -93,7 +108,7 @@ def _project(findings: Findings, root: Node, top: dict[str, Node], given: Given)
     return name or ""
 
 
-def _taken(findings: Findings, services: dict[str, Node], place: Node, given: Given) -> list[str]:
+def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Set[str], given: Given) -> list[str]:
     """The names of those that are to be deployed."""
     for name in given.only:
         if name not in services:
@@ -105,7 +120,7 @@ def _taken(findings: Findings, services: dict[str, Node], place: Node, given: Gi
         listed = keys.get("profiles")
         wanted = {item.text for item in findings.items(listed)} if listed is not None else set()
         active = not wanted or bool(wanted & given.profiles) or "*" in given.profiles
-        if is_left_alone(findings, node) or not (name in given.only if given.only else active):
+        if name in alone or not (name in given.only if given.only else active):
             continue
         if not re.fullmatch(SERVICE_NAME, name):
             why = "a service's name is a DNS label here, of a-z, 0-9 and -, at most 40: call it"
@@ -114,17 +129,6 @@ def _taken(findings: Findings, services: dict[str, Node], place: Node, given: Gi
     if not taken and not findings.refusals:
         findings.refuse(place, "there is nothing to deploy: no service is wanted, or all are left alone")
     return taken
-
-
-def _connect(networks: Networks, services: dict[str, Node], wanted: dict[str, Wanted], known: Set[str]) -> None:
-    """Names lead through the gateway to what Sluice has, and by Compose's networks to what it leaves alone."""
-    stands = {name: networks.of(node, name in wanted) for name, node in services.items()}
-    ours = {name for name in services if name in wanted or name in known}
-    elsewhere = {network for name, listed in stands.items() if name not in ours for network in listed}
-    for name, each in wanted.items():
-        beside = [other for other in services if other in ours and other != name and set(stands[other]) & set(stands[name])]
-        each.fields.setdefault("links", beside)
-        each.fields.setdefault("networks", networks.joined(stands[name], elsewhere))
 
 
 def _warn_of_stores(findings: Findings, wanted: dict[str, Wanted]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from textwrap import dedent
 from typing import Any
 
@@ -12,8 +13,10 @@ from services.compose.reader import Given, Reading, read
 from services.compose.service import Wanted
 
 
-def reading(text: str, **given: Any) -> Reading:
-    return read(dedent(text), Given(**{"project": "shop", **given}))
+def reading(text: str, *, known: Set[str] = frozenset(), running: Set[str] = frozenset(), **given: Any) -> Reading:
+    made = read(dedent(text), Given(**{"project": "shop", **given}))
+    made.connect(known, running)
+    return made
 
 
 def service(body: str, **given: Any) -> Wanted:

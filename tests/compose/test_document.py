@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.compose.document import MAX_BYTES, NotCompose, parse
@@ -113,6 +113,7 @@ _ANY = st.recursive(
     st.dictionaries(st.sampled_from([*SERVICE]), _ANY, max_size=6),
     st.dictionaries(st.sampled_from([*TOP]), _ANY, max_size=3),
 )
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 def test_whatever_stands_in_it_it_is_read_or_refused_with_lines(keys: dict[str, object], top: dict[str, object]) -> None:
     text = yaml.safe_dump({**top, "services": {"web": keys}}, allow_unicode=True)
     try:

@@ -48,6 +48,14 @@ def test_deployed_alone_a_service_looks_the_same_to_the_engine_once_the_others_a
     assert alone.fields == whole["web"]
 
 
+def test_what_compose_still_runs_is_reached_by_its_network_while_people_move_in() -> None:
+    text = FILE.replace(", x-sluice: {manage: false}", "")
+    (alone,) = reading(text, only=["web"]).services
+    assert (alone.fields["links"], alone.fields["networks"]) == ([], []), "there is nobody"
+    (moving,) = reading(text, only=["web"], running={"api", "db", "other"}).services
+    assert (moving.fields["links"], moving.fields["networks"]) == ([], ["shop_default"])
+
+
 def test_services_on_different_networks_do_not_know_each_other() -> None:
     a, b, c = reading("""
         services:
