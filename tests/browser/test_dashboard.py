@@ -13,6 +13,7 @@ from services.store.tables import Deployment, Instance
 from services.store.tables import Session as Opened
 from tests.browser.conftest import Complaints, sign_in
 from tests.pages.house import House
+from tests.pages.scene import set_scene
 from tests.pages.served import free_port, serving
 
 pytestmark = pytest.mark.browser
@@ -212,3 +213,87 @@ def test_pages_fit_the_screen(
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(13, 19, 25)") is (scheme == "dark")
     context.close()
+
+
+def test_a_second_tab_that_acts_on_what_has_ended_is_told_so(
+    house: House, address: str, page: Page, complaints: Complaints
+) -> None:
+    page.route("**/stream", lambda route: route.abort())  # a tab that the news do not reach
+    sign_in(page, house, address, "/ui/deployments/1")
+    now = house.sluice.clock.now()
+    house.change(Deployment, 1, status="succeeded", message="3 of 3 instances serve", finished_at=now)
+    page.unroute("**/stream")
+    page.get_by_role("button", name="Abort").click()
+    expect(page.get_by_role("alert")).to_contain_text("the deployment is succeeded: abort is not possible now")
+    expect(page.locator("#part-deployment .head .pill")).to_have_text("succeeded")
+    expect(page.get_by_role("button", name="Abort")).to_have_count(0)
+    expect(page.locator("#link")).to_have_text("Live")
+    complaints.clear()  # the stream that was cut, and the 409
+
+
+def test_the_timeline_grows_with_the_clock_and_the_tab_says_how_things_stand(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/deployments/1")
+    expect(page.locator("#link")).to_have_text("Live")
+    expect(page).to_have_title("Progressing: web deploy #1")
+    bar = page.locator("#instance-web-r2-1 rect").last
+    before = float(bar.get_attribute("width") or 0)
+    page.wait_for_function(
+        "([bar, before]) => Number(bar.getAttribute('width')) > before + 5", arg=[bar.element_handle(), before]
+    )
+    house.change(Deployment, 1, status="paused", message="paused; resume or abort")
+    expect(page).to_have_title("Paused: web deploy #1")
+
+
+def test_nothing_on_a_page_moves_when_news_arrive(house: House, address: str, page: Page) -> None:
+    sign_in(page, house, address, "/ui/")
+    expect(page.locator("#link")).to_have_text("Live")
+    page.evaluate(
+        """window.moved = 0;
+        new PerformanceObserver(list => { for (const shift of list.getEntries()) window.moved += shift.value; })
+            .observe({type: 'layout-shift', buffered: true})"""
+    )
+    for count in (1, 2, 3):
+        serve(house, count)
+        expect(page.locator("#part-service-web")).to_contain_text(f"{count} of 3 new instances serve")
+    assert page.evaluate("window.moved") < 0.1  # what web.dev calls good
+
+
+def test_a_service_draws_its_last_hour(browser: Browser, tmp_path: Path, page: Page) -> None:
+    house = House(tmp_path / "scene")
+    set_scene(house)
+    with serving(house, free_port()) as address:
+        sign_in(page, house, address, "/ui/services/api")
+        for chart in ("requests", "errors", "latency"):
+            expect(page.locator(f"#chart-{chart} canvas")).to_be_visible()
+        expect(page.locator("#part-figures tbody tr")).to_have_count(2)
+        page.locator("#chart-latency .u-over").hover()
+        expect(page.locator("#chart-latency + .readout")).to_contain_text("p95")
+        page.goto(f"{address}/ui/")
+        page.get_by_label("Show services with this in their name").fill("sea")
+        expect(page.locator("#services > li:visible")).to_have_count(1)
+        house.change(Deployment, 3, message="still filtered")
+        expect(page.locator("#services > li:visible")).to_have_count(1)
+    house.close()
+
+
+def test_a_deployment_is_asked_for_by_form_plan_and_deed(
+    house: House, address: str, page: Page, complaints: Complaints
+) -> None:
+    house.change(Deployment, 1, status="succeeded", finished_at=house.sluice.clock.now())
+    sign_in(page, house, address, "/ui/services/web")
+    page.get_by_role("link", name="Deploy", exact=True).click()
+    page.get_by_label("Image").fill("web:3")
+    page.get_by_label("Other fields").fill("prot: 80")
+    page.get_by_role("button", name="Show the plan").click()
+    expect(page.locator("#error-fields")).to_contain_text("prot: is not a field")
+    complaints.clear()  # the 422
+    page.get_by_label("Other fields").fill("environment:\n  LOG_LEVEL: debug")
+    page.get_by_role("button", name="Show the plan").click()
+    expect(page.locator("ins", has_text="debug")).to_be_visible()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("sluice deploy web --set ")
+    page.get_by_role("button", name="Deploy").click()
+    expect(page.get_by_role("heading", name="web deploy #2")).to_be_visible()
+    expect(page.locator("#link")).to_have_text("Live")

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from services.figures.histogram import BUCKETS
 from services.figures.keeping import ALL
-from services.store.tables import Deployment, Figure, Instance, Revision
+from services.store.tables import Deployment, Figure, Instance, Revision, Service
 from tests.pages.house import House
 
 NAMES = ("web", "api", "auth", "billing", "checkout", "images", "ledger", "mail", "reports", "search")
@@ -25,16 +25,18 @@ def set_scene(house: House) -> None:
         for name in NAMES:
             house.service(name, 3 if name == "web" else 2)
     with _ago(house, 700):
-        house.deployment("billing")
-        house.deployment("api")
+        for id in (house.deployment("billing"), house.deployment("api")):
+            house.change(Deployment, id, traffic=[{"revision": 1, "percent": 100}])
     for at, status in ((699, "starting"), (696, "ready"), (695.9, "serving")):
         _turn(house, at, "api", 2, (1, 2, 3), status)
     _turn(house, 694, "api", 1, (1, 2), "draining")
     _turn(house, 692, "api", 1, (1, 2), "stopped", stopped_at=_before(house, 692))
+    house.change(Service, "api", revision=2, replicas=3)
+    house.change(Revision, ("api", 2), served=True)
     _billing_fails(house)
     with _ago(house, 692):
         house.change(
-            Deployment, 2, status="succeeded", message="3 of 3 instances serve", finished_at=_before(house, 692),
+            Deployment, 2, status="succeeded", message="3 of 3 instances serve", finished_at=house.sluice.clock.now(),
             progress=_progress(3, 3, 0), traffic=[{"revision": 2, "percent": 100}],
         )  # fmt: skip
     house.change(Instance, "search-r1-2", status="failed", stopped_at=_before(house, 60))
@@ -53,7 +55,8 @@ def _billing_fails(house: House) -> None:
     with _ago(house, 696):
         house.change(
             Deployment, 1, status="rolled_back", reason="unhealthy_instance", message=f"{why}; revision 1 serves again",
-            finished_at=_before(house, 696), traffic=[{"revision": 1, "percent": 100}],
+            finished_at=house.sluice.clock.now(), progress={**_progress(3, 0, 2), "failed": 1},
+            traffic=[{"revision": 1, "percent": 100}],
         )  # fmt: skip
         house.tell(1, "rolled_back", f"{why}; revision 1 serves again")
 
@@ -61,6 +64,7 @@ def _billing_fails(house: House) -> None:
 def _web_is_deployed(house: House) -> None:
     with _ago(house, 14):
         id = house.deployment("web", deadline_at=_before(house, -286))
+        house.change(Deployment, id, traffic=[{"revision": 1, "percent": 100}])
     _turn(house, 13, "web", 2, (1, 2, 3), "starting")
     _turn(house, 9, "web", 2, (1, 2), "ready")
     with _ago(house, 8.5):

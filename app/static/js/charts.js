@@ -24,7 +24,7 @@
   }
 
   function short(value) {
-    return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2).replace(/\.?0+$/, "");
+    return String(value >= 100 ? Math.round(value) : Number(value.toPrecision(3)));
   }
 
   function draw({ id, lines, unit }, { times, revisions }) {

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""docs/screenshots: the dashboard on the ordinary afternoon of tests/pages/scene.py, light, dark and on a phone.
+
+Run it with `.venv/bin/python scripts/screenshots.py`, and look at every one before it is committed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from playwright.sync_api import Browser, sync_playwright  # noqa: E402
+
+from tests.browser.conftest import CHROMIUM, FLAGS, sign_in  # noqa: E402
+from tests.pages.house import House  # noqa: E402
+from tests.pages.scene import set_scene  # noqa: E402
+from tests.pages.served import free_port, serving  # noqa: E402
+
+TO = ROOT / "docs" / "screenshots"
+PAGES = {
+    "overview": "/ui/", "service": "/ui/services/api", "deployment": "/ui/deployments/3", "failure": "/ui/deployments/1",
+}  # fmt: skip
+LOOKS = {"light": (1200, 820, "light"), "dark": (1200, 820, "dark"), "phone": (390, 780, "light")}
+WANTED = ("overview-light", "overview-dark", "overview-phone", "service-light", "service-dark", "deployment-light",
+          "deployment-dark", "deployment-phone", "failure-light")  # fmt: skip
+
+
+def main() -> None:
+    TO.mkdir(exist_ok=True)
+    house = House(Path(tempfile.mkdtemp()))
+    set_scene(house)
+    with serving(house, free_port()) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        for look in LOOKS:
+            shoot(browser, house, address, look)
+        browser.close()
+    house.close()
+
+
+def shoot(browser: Browser, house: House, address: str, look: str) -> None:
+    width, height, scheme = LOOKS[look]
+    options = {"viewport": {"width": width, "height": height}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    context = browser.new_context(**options, timezone_id="Europe/Berlin", locale="en-GB")
+    page = context.new_page()
+    sign_in(page, house, address, "/ui/")
+    for name, path in PAGES.items():
+        if f"{name}-{look}" not in WANTED:
+            continue
+        page.goto(address + path)
+        page.locator("#link[data-state=live]").wait_for()
+        page.wait_for_timeout(500)  # charts draw in the next frames
+        file = TO / f"{name}-{look}.png"
+        page.screenshot(path=file, full_page=name in ("service", "deployment", "failure") or look == "phone")
+        sys.stdout.write(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1024} KB\n")
+    context.close()
+
+
+if __name__ == "__main__":
+    main()

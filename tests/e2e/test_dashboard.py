@@ -1,0 +1,43 @@
+"""The dashboard on real parts: somebody deploys by clicking, and watches, while requests run."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import async_playwright, expect
+
+from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.e2e.stage import Stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.browser, pytest.mark.anyio]
+
+
+async def test_a_deployment_is_watched_from_the_click_to_its_end_and_a_failing_one_shows_its_log(stage: Stage) -> None:
+    await stage.deploy(stage.spec())
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = await browser.new_page()
+        page.set_default_timeout(30_000)
+        await page.goto((await stage.http.post("/sign-in-links")).json()["url"])
+        await page.locator(f"#part-service-{stage.service} a.name").click()
+        async with stage.load(rate=40):
+            await page.get_by_role("link", name="Deploy", exact=True).click()
+            await page.get_by_label("Image").fill(stage.images.two)
+            await page.get_by_role("button", name="Show the plan").click()
+            await expect(page.get_by_text(f"start {stage.service}-r2-1 and wait")).to_be_visible(timeout=15_000)
+            await page.get_by_role("button", name="Deploy").click()
+            await expect(page.locator("#link")).to_have_text("Live", timeout=15_000)
+            await page.evaluate("window.sameOne = true")
+            status = page.locator("#part-deployment .head .pill")
+            await expect(status).to_have_text("succeeded", timeout=60_000)
+            assert await page.evaluate("window.sameOne === true"), "it was reloaded"
+            for instance, last in (("r2-1", "serving"), ("r2-2", "serving"), ("r1-1", "stopped"), ("r1-2", "stopped")):
+                row = page.locator(f"#instance-{stage.service}-{instance}")
+                await expect(row.locator(".pill")).to_have_text(last)
+            await expect(page.locator("#track-traffic")).to_contain_text("100 % r2")
+
+            broken = await stage.begin(command=["python", "-c", "exit('no DATABASE_URL')"])
+            await page.goto(f"{stage.sluice.url}/ui/deployments/{broken['id']}")
+            await expect(status).to_have_text("rolled back", timeout=60_000)
+            await expect(page.locator("#part-failures pre").first).to_contain_text("no DATABASE_URL")
+            await expect(page.locator("#part-failures summary").first).to_contain_text("exit code 1")
+        await browser.close()
