@@ -130,10 +130,13 @@ def _following(
 
     async def lines() -> AsyncIterator[bytes]:
         follow = Following(sluice.engine, sluice.listeners, sources, tail=tail, since=since, to_the_end=to_the_end)
+        ended = False
         async with follow as following:
 
             async def next_ones() -> bytes | None:
+                nonlocal ended
                 batch = await following.next(BEAT)
+                ended = batch is None
                 if batch is None or await identify(request) is None:
                     return None
                 if as_events:
@@ -146,7 +149,10 @@ def _following(
                 async for some in until_stopping(sluice, next_ones):
                     yield some
             except EngineError as error:
-                yield format_sse_event(comment=str(error)) if as_events else f"sluice: {error}\n".encode(errors="replace")
+                if not as_events:
+                    yield f"sluice: {error}\n".encode(errors="replace")
+            if as_events:
+                yield format_sse_event(event="end" if ended else "bye", data_str="{}")
 
     return streaming(sluice, lines, "text/event-stream" if as_events else "text/plain")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 from sqlmodel import Session, col, select
 
 from app.api import shapes
@@ -22,13 +22,15 @@ from app.problems import declared, invalid
 from app.sluice import Sluice
 from services.clock import rfc3339
 from services.store.tables import Token
-from services.units import PositiveDuration
+from services.units import duration
 
 router = APIRouter(tags=["tokens"])
 
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$"
 _SERVICE = r"^[a-z*][a-z0-9*-]{0,39}$"
+_LONGEST = 10 * 366 * 24 * 3600.0
+"""Seconds: ten years."""
 
 
 def _name(value: str) -> str:
@@ -57,7 +59,7 @@ class TokenBody(Body):
         | None
     ) = None
     expires_at: AwareDatetime | None = None
-    expires_in: PositiveDuration | None = None
+    expires_in: Annotated[float, BeforeValidator(duration), Field(gt=0, le=_LONGEST, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _one_end(self) -> TokenBody:

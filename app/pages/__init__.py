@@ -4,8 +4,36 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.pages import changing, comparing, deployments, figures, files, overview, reference, services, sign_in
+from app.pages import (
+    audit,
+    changing,
+    comparing,
+    deployments,
+    figures,
+    files,
+    history,
+    logs,
+    overview,
+    reference,
+    services,
+    sign_in,
+    tokens,
+)
 
 pages = APIRouter(include_in_schema=False)
-for _room in (files, sign_in, overview, services, comparing, figures, changing, deployments, reference):
+for _room in (
+    files,
+    sign_in,
+    overview,
+    services,
+    logs,
+    comparing,
+    figures,
+    changing,
+    deployments,
+    history,
+    audit,
+    tokens,
+    reference,
+):
     pages.include_router(_room.router)

@@ -29,7 +29,8 @@ def within(address: str) -> str:
 def _page_viewer(request: Request) -> Caller:
     caller: Caller | None = request.state.caller
     if caller is None:
-        raise HTTPException(303, headers={"Location": sign_in_address(request.url.path)})
+        query = f"?{request.url.query}" if request.url.query else ""
+        raise HTTPException(303, headers={"Location": sign_in_address(request.url.path + query)})
     return caller
 
 

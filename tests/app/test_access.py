@@ -110,6 +110,7 @@ def test_a_token_may_be_bound_by_pattern(house: House) -> None:
         ({"name": "-"}, "name"),
         ({"expires_at": "2001-01-01T00:00:00Z"}, "expires_at"),
         ({"expires_in": "soon"}, "expires_in"),
+        ({"expires_in": "99999h"}, "expires_in"),
         ({"scope": "root"}, "scope"),
     ],
 )
@@ -171,6 +172,11 @@ def test_a_token_is_shown_once_and_only_its_hmac_is_kept(house: House) -> None:
     assert house.token.encode() not in kept
     assert (house.data / "admin.token").stat().st_mode & 0o777 == 0o600
     assert (house.data / "token.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_may_be_good_for_a_year(house: House) -> None:
+    made = house.client.post("/tokens", json={"name": "ci", "scope": "read", "expires_in": "8760h"}).json()
+    assert int(made["expires_at"][:4]) == int(made["created_at"][:4]) + 1
 
 
 def test_when_a_token_was_used_last_is_known(house: House) -> None:

@@ -1,0 +1,54 @@
+"""The audit: who did what, or tried to, from where and with which token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from sqlmodel import Session, col, select
+
+from app.pages import render
+from app.pages.listing import address, newest
+from app.pages.viewer import PageViewer
+from app.sluice import Sluice
+from services.rollouts.views import event_view
+from services.store.tables import Event
+
+router = APIRouter()
+
+
+@router.get("/ui/audit")
+async def audit(
+    request: Request, _viewer: PageViewer, actor: str = "", service: str = "", type: str = "", token: str = "",
+    cursor: str | None = None,
+) -> HTMLResponse:  # fmt: skip
+    """A filter that is none says so beside its field."""
+    sluice: Sluice = request.app.state.sluice
+    filters = {"actor": actor.strip(), "service": service.strip(), "type": type.strip(), "token": token.strip()}
+    number = filters["token"]
+    errors = {} if not number or _is_number(number) else {"token": "must be a token's number"}
+    query = select(Event).where(col(Event.actor_kind).is_not(None))
+    for name, column in _COLUMNS.items():
+        if filters[name]:
+            query = query.where(column == filters[name])
+    if number and not errors:
+        query = query.where(Event.actor_token == int(number))
+
+    def look(session: Session) -> dict[str, Any]:
+        rows, more = newest(session, query, Event.id, cursor) if not errors else ([], None)
+        return {"events": [event_view(row, audit=True) for row in rows], "older": address(request, filters, more)}
+
+    words = {**await sluice.store.read(look), "filters": filters, "errors": errors, "stream": None}
+    return render.page("audit.html", words, 422 if errors else 200)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 16
+
+
+_COLUMNS: dict[str, Any] = {
+    "actor": col(Event.actor_name),
+    "service": col(Event.service),
+    "type": col(Event.type),
+}

@@ -1,0 +1,57 @@
+"""The history: every deployment of every service, newest first, by what, who and how it ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from sqlmodel import Session, col, select
+
+from app.pages import render
+from app.pages.listing import address, choices, newest, one_of
+from app.pages.viewer import PageViewer
+from app.sluice import Sluice
+from services.rollouts.phases import Kind, Status
+from services.rollouts.views import deployment_views
+from services.store.tables import Deployment, Service
+
+router = APIRouter()
+
+
+@router.get("/ui/history")
+async def history(
+    request: Request, _viewer: PageViewer, service: str = "", kind: str = "", status: str = "", by: str = "",
+    cursor: str | None = None,
+) -> HTMLResponse:  # fmt: skip
+    """A filter that is none says so beside its field."""
+    sluice: Sluice = request.app.state.sluice
+    filters = {"service": service.strip(), "kind": kind, "status": status, "by": by.strip()}
+    wrong = {"kind": one_of(kind, Kind), "status": one_of(status, Status)}
+    errors = {name: message for name, message in wrong.items() if message}
+    query = select(Deployment)
+    for name, column in _COLUMNS.items():
+        if filters[name]:
+            query = query.where(column == filters[name])
+
+    def look(session: Session) -> dict[str, Any]:
+        rows, more = newest(session, query, Deployment.id, cursor) if not errors else ([], None)
+        names = session.exec(select(Service.name).order_by(Service.name)).all()
+        return {
+            "deployments": deployment_views(session, rows, sluice.frame),
+            "names": names,
+            "older": address(request, filters, more),
+        }
+
+    found = await sluice.store.read(look)
+    options = {"kinds": choices(Kind, "all kinds"), "statuses": choices(Status, "all statuses")}
+    words = {**found, **options, "filters": filters, "errors": errors, "service": None, "stream": None}
+    return render.page("history.html", words, 422 if errors else 200)
+
+
+_COLUMNS: dict[str, Any] = {
+    "service": col(Deployment.service),
+    "kind": col(Deployment.kind),
+    "status": col(Deployment.status),
+    "by": col(Deployment.created_by_name),
+}

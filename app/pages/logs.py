@@ -1,0 +1,83 @@
+"""What instances write: of one, or of all that a service has. The page's script follows the API's own stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from sqlmodel import Session
+
+from app.api.logs import sources_of
+from app.pages import render
+from app.pages.live import missing
+from app.pages.viewer import PageViewer
+from app.sluice import Sluice
+from services.engine.port import EngineError
+from services.instance_logs import Line, Source, read, seconds_of, source_of
+from services.store.tables import Instance, Service
+
+router = APIRouter()
+TAILS = ("100", "500", "2000")
+COLOURS = 8
+"""How many differ: the script goes on counting where the page ends."""
+
+
+@router.get("/ui/services/{name}/logs")
+async def service_logs(request: Request, _viewer: PageViewer, name: str, q: str = "", tail: str = "500") -> HTMLResponse:
+    """Of all its instances, in the order of their times."""
+
+    def look(session: Session) -> Sequence[Source] | None:
+        return sources_of(session, name) if session.get(Service, name) is not None else None
+
+    sources = await request.app.state.sluice.store.read(look)
+    if sources is None:
+        return missing()
+    where = {"service": name, "instance": None, "api": f"/services/{quote(name)}/logs"}
+    return await _page(request, sources, where, q, tail)
+
+
+@router.get("/ui/instances/{id}/logs")
+async def instance_logs(request: Request, _viewer: PageViewer, id: str, q: str = "", tail: str = "500") -> HTMLResponse:
+    """Of one that is gone: the tail that was kept when it failed."""
+
+    def look(session: Session) -> tuple[Source, str, str | None, bool] | None:
+        row = session.get(Instance, id)
+        return (source_of(session, row), row.service, row.log_tail, row.stopped_at is not None) if row is not None else None
+
+    found = await request.app.state.sluice.store.read(look)
+    if found is None:
+        return missing()
+    source, service, kept, gone = found
+    where = {"service": service, "instance": id, "api": f"/instances/{quote(id)}/logs"}
+    return await _page(request, [source], where, q, tail, gone=gone, kept=kept)
+
+
+async def _page(
+    request: Request, sources: Sequence[Source], where: dict[str, Any], q: str, tail: str, *, gone: bool = False,
+    kept: str | None = None,
+) -> HTMLResponse:  # fmt: skip
+    """`q`: only lines that contain it. The script begins where the page ends."""
+    sluice: Sluice = request.app.state.sluice
+    errors = {} if tail in TAILS else {"tail": f"must be one of {', '.join(TAILS)}"}
+    lines, trouble = [], None
+    began = sluice.clock.now()
+    if gone:
+        lines = [Line(where["instance"], "", text) for text in (kept or "").splitlines()]
+    elif not errors:
+        try:
+            lines = await read(sluice.engine, sources, tail=int(tail), since=None)
+        except EngineError as error:
+            trouble = str(error)
+    colours: dict[str, int] = {}
+    for name in [*(source.instance for source in sources), *(line.instance for line in lines)]:
+        colours.setdefault(name, len(colours) % COLOURS)
+    words = {
+        **where, "lines": [line for line in lines if q.lower() in line.text.lower()], "colours": colours, "q": q,
+        "tail": tail, "tails": [(tail, f"{tail} lines each") for tail in TAILS], "errors": errors, "trouble": trouble,
+        "gone": gone, "since": seconds_of(lines[-1].at) if lines and not gone else began, "here": request.url.path,
+        "stream": None,
+    }  # fmt: skip
+    return render.page("logs.html", words, 422 if errors else 200)

@@ -1,0 +1,109 @@
+"""Tokens: the visitor's own, and for admins all of them, with a form that makes one and a button that revokes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlmodel import Session, col, select
+
+from app.api.bodies import check
+from app.api.tokens import TokenBody, end_of, token_view
+from app.audit import note_refusal
+from app.auth import Caller
+from app.pages import render
+from app.pages.live import missing
+from app.pages.viewer import FormViewer, PageViewer
+from app.problems import CODES, Problem, as_problem
+from app.sluice import Sluice
+from services.rollouts.refusal import Refusal
+from services.store.tables import Token
+from services.tokens import SCOPES
+
+router = APIRouter(prefix="/ui/tokens")
+LIFETIMES = [("", "never"), ("24h", "in 1 day"), ("168h", "in 7 days"), ("720h", "in 30 days"), ("2160h", "in 90 days"),
+             ("8760h", "in a year")]  # fmt: skip
+EMPTY = {"name": "", "scope": "deploy", "services": "", "expires_in": "2160h"}
+
+
+@router.get("")
+async def tokens(request: Request, viewer: PageViewer) -> HTMLResponse:
+    return await _page(request, viewer)
+
+
+@router.post("")
+async def create(request: Request, viewer: FormViewer) -> HTMLResponse:
+    """The page with the new token on it, this once. What is wrong stands beside its field, and nothing typed is lost."""
+    given = await request.form(max_files=0, max_fields=10)
+    answers = {name: str(given.get(name, "")).strip() for name in EMPTY}
+    sluice: Sluice = request.app.state.sluice
+    try:
+        viewer.require("admin")
+        body = check(TokenBody, _fields(answers))
+        row, secret = await sluice.access.create(body.name, body.scope, body.services, end_of(sluice, body), viewer.actor)
+    except Problem as problem:
+        return await _refused(request, viewer, problem, answers)
+    sluice.listeners.wake()
+    return await _page(request, viewer, made={"name": row.name, "secret": secret}, status=201)
+
+
+@router.post("/{id}/revoke")
+async def revoke(request: Request, viewer: FormViewer, id: str) -> Response:
+    """At once, with its sessions; the visitor's own too, when it was that."""
+    if not (id.isascii() and id.isdecimal() and len(id) < 16):
+        return missing()
+    sluice: Sluice = request.app.state.sluice
+    try:
+        viewer.require("admin")
+        await sluice.access.revoke(int(id), viewer.actor)
+    except (Problem, Refusal) as error:
+        return await _refused(request, viewer, as_problem(error), EMPTY)
+    sluice.listeners.wake()
+    return RedirectResponse("/ui/tokens", 303)
+
+
+def _fields(answers: Mapping[str, str]) -> dict[str, Any]:
+    """As the API takes them: what was left empty is not said."""
+    services = [name.strip() for name in answers["services"].split(",") if name.strip()]
+    said = {"services": services, "expires_in": answers["expires_in"]}
+    return {"name": answers["name"], "scope": answers["scope"], **{name: value for name, value in said.items() if value}}
+
+
+async def _refused(request: Request, viewer: Caller, problem: Problem, answers: Mapping[str, str]) -> HTMLResponse:
+    status = problem.status or CODES[problem.code][0]
+    await note_refusal(request, status, problem.code, problem.detail)
+    errors = {wrong.field.partition(".")[0]: wrong.message for wrong in problem.errors}
+    refusal = problem.detail if not errors.keys() & EMPTY.keys() else None
+    return await _page(request, viewer, answers=answers, errors=errors, refusal=refusal, status=status)
+
+
+async def _page(
+    request: Request,
+    viewer: Caller,
+    *,
+    answers: Mapping[str, str] = EMPTY,
+    errors: Mapping[str, str] | None = None,
+    refusal: str | None = None,
+    made: Mapping[str, str] | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    sluice: Sluice = request.app.state.sluice
+
+    def look(session: Session) -> dict[str, Any]:
+        own = session.get_one(Token, viewer.bearer.token)
+        query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc())
+        rows = session.exec(query).all() if viewer.may("admin") else []
+        return {
+            "own": token_view(sluice, own),
+            "tokens": [token_view(sluice, row) for row in rows],
+            "sessions": sluice.access.sessions_in(session),
+        }
+
+    words = {
+        **await sluice.store.read(look), "now": sluice.clock.now(), "admin": viewer.may("admin"), "answers": answers,
+        "errors": errors or {}, "refusal": refusal, "made": made, "scopes": [(scope, scope) for scope in SCOPES],
+        "lifetimes": LIFETIMES, "stream": None,
+    }  # fmt: skip
+    return render.page("tokens.html", words, status)
