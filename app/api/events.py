@@ -13,9 +13,10 @@ from app.api.answers import ALWAYS, shows
 from app.api.calls import sluice_of
 from app.api.examples import AUDIT, EVENT, page_of
 from app.api.parameters import Cursor, Limit, Number, Since, cursor_of, place
-from app.api.streams import newest, resume_after, sse, wants_stream
+from app.api.streams import resume_after, sse, wants_stream
 from app.api.waiting import find
 from app.auth import Reader
+from app.feed import newest
 from services.rollouts.views import event_view
 from services.store.tables import Event
 
@@ -73,7 +74,7 @@ async def events(
         if service is not None:
             query = query.where(Event.service == service)
         return await _page(request, query, limit, cursor)
-    last, after = await newest(sluice), resume_after(request)
+    last, after = await sluice.store.read(newest), resume_after(request)
     return await sse(request, sluice, None, last if after is None else min(after, last))
 
 

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.api.waiting import first_of
+from app.auth import identify
+from app.feed import BATCH, Told, told
 from app.problems import invalid
 from app.sluice import Sluice
 from services.rollouts.phases import TERMINAL
-from services.rollouts.views import event_view
 from services.store.events import since
-from services.store.tables import Deployment, Event
+from services.store.tables import Deployment
 
 BEAT = 15.0
 """Seconds of quiet after which a stream says that it is alive."""
 LIFE = 600.0
 """Seconds that a stream lasts at most; the client comes back with Last-Event-ID."""
-BATCH = 200
 
 
 @dataclass(frozen=True)
 class Batch:
     """Events in the order of their ids; `ended`: the deployment has come to its end and nothing more will follow."""
 
-    events: list[Event]
+    events: list[Told]
     ended: bool = False
 
 
@@ -54,31 +53,33 @@ async def follow(sluice: Sluice, deployment: int | None, after: int) -> AsyncIte
     after LIFE, or when Sluice stops."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LIFE
-    while not sluice.stopping.is_set() and loop.time() < until:
-        news = sluice.listeners.next()
-        batch = await sluice.store.read(lambda session, last=after: _look(session, deployment, last))  # type: ignore[misc]
-        if batch.events or batch.ended:
-            after = batch.events[-1].id or after if batch.events else after
-            yield batch
-        if batch.ended:
-            return
-        if len(batch.events) == BATCH:
-            continue
-        waited = loop.time()
-        await first_of(news, sluice.stopping, timeout=min(BEAT, max(until - waited, 0)))
-        if loop.time() - waited >= BEAT:
-            yield Batch([])
+    async with sluice.feed.follow(deployment) as news:
+        while not sluice.stopping.is_set() and loop.time() < until:
+            news.clear()
+            batch = await _batch(sluice, deployment, after)
+            if batch.events or batch.ended:
+                after = batch.events[-1].id if batch.events else after
+                yield batch
+            if batch.ended:
+                return
+            if len(batch.events) == BATCH:
+                continue
+            waited = loop.time()
+            await first_of(news, sluice.stopping, timeout=min(BEAT, max(until - waited, 0)))
+            if loop.time() - waited >= BEAT:
+                yield Batch([])
 
 
-async def newest(sluice: Sluice) -> int:
-    """The id of the last event."""
-    return await sluice.store.read(lambda session: session.exec(select(func.max(Event.id))).one() or 0)
+async def _batch(sluice: Sluice, deployment: int | None, after: int) -> Batch:
+    if deployment is None:
+        return Batch(await sluice.feed.since(after))
+    return await sluice.store.read(lambda session: _look(session, deployment, after))
 
 
 async def sse(request: Request, sluice: Sluice, deployment: int | None, after: int) -> Response:
     """The stream's answer. Its last event is `bye` when Sluice stops or the stream has lasted long enough (come back), `end`
     when the deployment has ended; then one who comes back for more is told 204, which ends an EventSource."""
-    first = await sluice.store.read(lambda session: _look(session, deployment, after))
+    first = await _batch(sluice, deployment, after)
     if first.ended and not first.events and after:
         return Response(status_code=204)
 
@@ -86,9 +87,10 @@ async def sse(request: Request, sluice: Sluice, deployment: int | None, after: i
         yield format_sse_event(comment="Sluice", retry=1000)
         ended = False
         async for batch in follow(sluice, deployment, after):
+            if await identify(request) is None:
+                break  # come back, and be told 401
             for event in batch.events:
-                data = json.dumps(event_view(event), ensure_ascii=False)
-                yield format_sse_event(event=event.type, id=str(event.id), data_str=data)
+                yield event.line
             if not batch.events and not batch.ended:
                 yield format_sse_event(comment="alive")
             ended = batch.ended
@@ -130,9 +132,9 @@ async def until_stopping(sluice: Sluice, read: Callable[[], Awaitable[bytes | No
             await asyncio.gather(next_one, return_exceptions=True)
 
 
-def _look(session: Session, deployment: int | None, after: int) -> Batch:
-    events = since(session, after, deployment=deployment, limit=BATCH)
-    if deployment is None or len(events) == BATCH:
+def _look(session: Session, deployment: int, after: int) -> Batch:
+    events = [told(event) for event in since(session, after, deployment=deployment, limit=BATCH)]
+    if len(events) == BATCH:
         return Batch(events)
     status = session.exec(select(Deployment.status).where(col(Deployment.id) == deployment)).first()
     return Batch(events, ended=status is None or status in TERMINAL)

@@ -65,18 +65,20 @@ async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> boo
     """Has the deployment ended within so many seconds? Problem 404 when there is none, 503 when Sluice stops."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while True:
-        news = sluice.listeners.next()
-        row = await sluice.store.read(lambda session: find(session, id))
-        if has_ended(row):
-            return True
-        if sluice.stopping.is_set():
-            headers = {"Location": f"/deployments/{id}", **AGAIN}
-            raise Problem("stopping", "Sluice is stopping; ask again, with the same key if there is one", headers=headers)
-        left = until - loop.time()
-        if left <= 0 or await request.is_disconnected():
-            return False
-        await first_of(news, sluice.stopping, timeout=min(left, _LOOK_FOR_CLIENT))
+    async with sluice.feed.follow(id) as news:
+        while True:
+            news.clear()
+            row = await sluice.store.read(lambda session: find(session, id))
+            if has_ended(row):
+                return True
+            if sluice.stopping.is_set():
+                headers = {"Location": f"/deployments/{id}", **AGAIN}
+                detail = "Sluice is stopping; ask again, with the same key if there is one"
+                raise Problem("stopping", detail, headers=headers)
+            left = until - loop.time()
+            if left <= 0 or await request.is_disconnected():
+                return False
+            await first_of(news, sluice.stopping, timeout=min(left, _LOOK_FOR_CLIENT))
 
 
 def has_ended(row: Deployment) -> bool:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlmodel import Session, col, or_, select
 
 from services.rollouts.merging import Layers, lay
+from services.rollouts.publishing import in_force
 from services.rollouts.redaction import HIDDEN, placeholders
 from services.rollouts.refusal import FieldError, Refusal
 from services.rollouts.spec_errors import field_errors, invalid
@@ -149,15 +150,8 @@ def _taken_routes(session: Session, name: str, routes: list[Route]) -> list[Fiel
     """A route is unique in the gateway: none that another service has, or is on its way to."""
     if not routes:
         return []
-    taken: dict[tuple[str, str], str] = {}
-    on_their_way = select(Deployment.service, Deployment.revision).where(
-        col(Deployment.status).in_(("progressing", "paused", "rolling_back")), Deployment.service != name
-    )
-    present = select(Service.name, Service.revision).where(col(Service.revision).is_not(None), Service.name != name)
-    for service, number in [*session.exec(present), *session.exec(on_their_way)]:
-        revision = session.get(Revision, (service, number)) if number is not None else None
-        for route in (revision.effective.get("routes") or []) if revision is not None else []:
-            taken[Route.model_validate(route).key] = service
+    others = [(service, routes) for service, routes in in_force(session, "routes") if service != name]
+    taken = {Route.model_validate(route).key: service for service, routes in others for route in routes}
     return [
         FieldError(f"routes.{number}", f'service "{taken[route.key]}" has this route already')
         for number, route in enumerate(routes)

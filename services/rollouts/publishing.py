@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select, tuple_, union
 
 from services.rollouts.scene import is_wanted
 from services.rollouts.seen import Seen
@@ -56,10 +57,22 @@ def settings_of(snapshot: Snapshot, world: Sequence[Seen]) -> Revision | None:
 
 def linked_services(session: Session) -> set[str]:
     """Services that some other one names in its `links`, or is on its way to."""
-    numbers: list[tuple[str, int | None]] = list(session.exec(select(Service.name, Service.revision)))
-    numbers += session.exec(select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE)))
-    revisions = (session.get(Revision, key) for key in set(numbers) if key[1] is not None)
-    return {name for revision in revisions if revision is not None for name in revision.effective.get("links") or []}
+    return {name for _, links in in_force(session, "links") for name in links}
+
+
+def in_force(session: Session, field: str) -> list[tuple[str, list[Any]]]:
+    """Service → that list of its present revision's effective spec, and of the one that it is on its way to; where it is
+    not empty. One question to the store for all services: it is asked at every deployment's begin and end."""
+    present = select(Service.name, Service.revision)
+    coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
+    effective = col(Revision.effective)
+    return list(
+        session.exec(
+            select(Revision.service, effective[field])
+            .where(tuple_(Revision.service, Revision.number).in_(union(present, coming)))
+            .where(func.json_array_length(effective, f"$.{field}") > 0)
+        )
+    )
 
 
 def traffic_of(rows: Iterable[Instance], world: Sequence[Seen], present: Revision | None) -> list[dict[str, int]]:

@@ -1,0 +1,110 @@
+"""What happens, read once for all who follow it: fifty open streams cost one look at the table, not fifty."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from fastapi.sse import format_sse_event
+from sqlmodel import Session, col, func, select
+
+from services.rollouts.views import event_view
+from services.store.db import Store
+from services.store.events import Listeners, since
+from services.store.tables import Event
+
+log = structlog.get_logger(__name__)
+PACE = 0.05
+"""Seconds between two looks at least: a hundred deployments wake the listeners more often than anybody can read."""
+LOOK = 15.0
+"""Seconds after which it is looked though nobody was woken."""
+BATCH, KEPT = 200, 1000
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event, and the bytes by which every stream tells it."""
+
+    id: int
+    deployment: int | None
+    line: bytes
+
+
+def told(event: Event) -> Told:
+    data = json.dumps(event_view(event), ensure_ascii=False)
+    line = format_sse_event(event=event.type, id=str(event.id), data_str=data)
+    return Told(event.id or 0, event.deployment, line)
+
+
+def newest(session: Session) -> int:
+    """The id of the last event."""
+    return session.exec(select(func.max(col(Event.id)))).one() or 0
+
+
+class Feed:
+    """Looks at the table while anybody follows, and wakes only whom it concerns."""
+
+    def __init__(self, store: Store, listeners: Listeners) -> None:
+        self._store = store
+        self._listeners = listeners
+        self._followers: list[tuple[int | None, asyncio.Event]] = []
+        self._recent: deque[Told] = deque(maxlen=KEPT)
+        self._last: int | None = None
+        """Up to which event it has looked; None while nobody follows."""
+        self._looking: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def follow(self, deployment: int | None = None) -> AsyncIterator[asyncio.Event]:
+        """Set whenever something has happened in that deployment, or anything at all. Clear it before you look."""
+        mine = deployment, asyncio.Event()
+        self._followers.append(mine)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        try:
+            yield mine[1]
+        finally:
+            self._followers = [each for each in self._followers if each is not mine]
+            if not self._followers and self._looking is not None:
+                self._looking.cancel()
+                self._looking = self._last = None
+
+    async def since(self, after: int) -> list[Told]:
+        """The next events after that one, at most BATCH."""
+        first = self._recent[0].id if self._recent else None
+        if self._last is not None and (after >= self._last or (first is not None and after >= first - 1)):
+            return [each for each in self._recent if each.id > after][:BATCH]
+        return [told(event) for event in await self._store.read(lambda session: since(session, after, limit=BATCH))]
+
+    async def _look(self) -> None:
+        self._recent.clear()
+        last = await self._store.read(newest)
+        while True:
+            woken = self._listeners.next()
+            try:
+                found = await self._store.read(lambda session, after=last: since(session, after, limit=BATCH))  # type: ignore[misc]
+            except Exception:
+                log.exception("the events could not be read")
+                found = []
+            self._recent += [told(event) for event in found]
+            first_look, self._last = self._last is None, found[-1].id if found else last
+            last = self._last or last
+            concerned = {event.deployment for event in found}
+            for deployment, news in self._followers:
+                if first_look or (found and deployment is None) or deployment in concerned:
+                    news.set()
+            await asyncio.sleep(PACE)
+            if len(found) < BATCH:
+                await _wait(woken, LOOK)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
