@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ class Yard(Protocol):
     def spec(self, id: str, behaviour: Behaviour = ..., **fields: Any) -> InstanceSpec: ...
     def become_healthy(self, instance: str) -> None: ...
     def take_name(self, instance: str) -> None: ...
+    def compose(self, project: str, service: str) -> AbstractContextManager[str]: ...
 
 
 class FakeSide:
@@ -64,6 +66,12 @@ class FakeSide:
     def take_name(self, instance: str) -> None:
         self.engine.occupy(instance)
 
+    @contextmanager
+    def compose(self, project: str, service: str) -> Iterator[str]:
+        name = self.engine.compose[project, service] = f"{project}-{service}-1"
+        yield name
+        del self.engine.compose[project, service]
+
 
 class RealSide:
     def __init__(self, yard: RealYard) -> None:
@@ -80,6 +88,18 @@ class RealSide:
         self.yard.client.create_container(
             self.yard.image_id, name=f"{self.yard.name}-{instance}", labels={"sluice.name": self.yard.name}
         )
+
+    @contextmanager
+    def compose(self, project: str, service: str) -> Iterator[str]:
+        """As Compose runs it: with its labels, and nothing of ours."""
+        labels = {"com.docker.compose.project": project, "com.docker.compose.service": service}
+        name = f"{self.yard.name}-{project}-{service}-1"
+        made = self.yard.client.create_container(self.yard.image_id, ["sleep", "60"], name=name, labels=labels)["Id"]
+        try:
+            self.yard.client.start(made)
+            yield name
+        finally:
+            self.yard.client.remove_container(made, v=True, force=True)
 
 
 def _script(behaviour: Behaviour) -> str:
@@ -205,6 +225,17 @@ async def test_an_address_that_is_taken_is_no_capacity_and_leaves_nothing(yard: 
     assert [view.instance for view in await yard.engine.observe()] == ["web-r1-1"]
 
 
+async def test_a_port_of_the_host_that_another_has_is_told_apart_and_leaves_nothing(yard: Yard) -> None:
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        port = probe.getsockname()[1]
+    await yard.engine.start(yard.spec("web-r1-1", port=port, host_port=port))
+    with pytest.raises(EngineError) as refused:
+        await yard.engine.start(yard.spec("web-r1-2", port=port, host_port=port))
+    assert (refused.value.reason, refused.value.transient) == ("port_taken", False)
+    assert [view.instance for view in await yard.engine.observe()] == ["web-r1-1"]
+
+
 async def test_an_image_that_is_not_there_is_an_engine_error_and_leaves_nothing(yard: Yard) -> None:
     with pytest.raises(EngineError, match="No such image") as refused:
         await yard.engine.start(yard.spec("web-r1-1", image_id="sha256:" + 64 * "0"))
@@ -221,6 +252,14 @@ async def test_a_network_that_is_not_there_is_an_engine_error_and_leaves_nothing
 async def test_networks_exist_names_those_that_do_not(yard: Yard) -> None:
     assert await yard.engine.networks_exist(()) == ()
     assert await yard.engine.networks_exist(("bridge", "sluice-test-nowhere")) == ("sluice-test-nowhere",)
+
+
+async def test_composed_names_what_runs_of_a_project_under_compose(yard: Yard) -> None:
+    project = "sluice-test-shop"
+    assert await yard.engine.composed(project) == {}
+    with yard.compose(project, "web") as name, yard.compose("sluice-test-blog", "api"):
+        assert await yard.engine.composed(project) == {"web": name}
+    assert await yard.engine.composed(project) == {}
 
 
 async def test_keep_keeps_it(yard: Yard) -> None:
