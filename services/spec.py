@@ -112,6 +112,18 @@ class Eureka(_Part):
     consumer_staleness: Duration = 95
 
 
+class HostPort(_Part):
+    """Each instance also gets a free port of the host's, the same inside and outside, and none of `exclude`."""
+
+    auto: Literal[True]
+    exclude: list[Port] = Field(default_factory=list, max_length=10_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"auto": True} if value == "auto" else value
+
+
 class Resources(_Part):
     """Limits of one instance: `cpus` in cores, `memory` in bytes, `pids` a count."""
 
@@ -191,6 +203,7 @@ class SpecFields(_Part):
     upstream_keepalive: bool = True
     queue_timeout: Duration = 10
     retry_with_idempotency_key: bool = False
+    host_port: HostPort | None = None
     eureka: Eureka | None = None
     advertise: Literal["stable", "instances"] = "stable"
     consumer_cache: Duration = 35

@@ -22,8 +22,8 @@ CALL_TIMEOUT = 60
 """Seconds that the engine may take over a call; a stop may take its grace besides."""
 FAILURES = (DockerException, HTTPError, OSError, StreamParseError)
 """What the SDK raises when the engine refuses, cannot be reached, or breaks off (those of requests are OSErrors)."""
+_PORT_TAKEN = ("port is already allocated", "bind: address already in use")
 _FULL = (
-    "port is already allocated",
     "address already in use",
     "exchange full",
     "cannot allocate memory",
@@ -139,5 +139,6 @@ def engine_error(error: Exception, *, reason: str | None = None) -> EngineError:
     if not isinstance(error, APIError):
         return EngineError(f"The engine does not answer: {error}", reason="engine_error", transient=True)
     words = str(error.explanation or error).strip()
-    full = any(sign in words.lower() for sign in _FULL)
-    return EngineError(words, reason=reason or ("no_capacity" if full else "engine_error"))
+    known = "port_taken" if any(sign in words.lower() for sign in _PORT_TAKEN) else None
+    known = known or ("no_capacity" if any(sign in words.lower() for sign in _FULL) else "engine_error")
+    return EngineError(words, reason=reason or known)

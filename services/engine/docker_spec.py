@@ -34,11 +34,14 @@ def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
         "SLUICE_SLOT": str(spec.slot),
         "SLUICE_SERVICE": spec.service,
         "SLUICE_REVISION": str(spec.revision),
+        **({"SERVER_PORT": str(spec.host_port)} if spec.host_port is not None else {}),
     }
+    published = {f"{spec.host_port}/tcp": [{"HostPort": str(spec.host_port)}]} if spec.host_port is not None else None
     limits = spec.resources
     host = {
         "NetworkMode": network,
         "RestartPolicy": NOT_KEPT,
+        "PortBindings": published,
         "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},
         "ExtraHosts": [f"{host}:{address}" for host, address in spec.hosts.items()],
         "Mounts": [_mount(volume, name) for volume in spec.volumes],
@@ -46,7 +49,7 @@ def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
         "Memory": limits.memory if limits else None,
         "PidsLimit": limits.pids if limits else None,
     }
-    body = {
+    body: dict[str, Any] = {
         "Image": spec.image_id,
         "Hostname": spec.id,
         "Env": [f"{key}={value}" for key, value in environment.items()],
@@ -56,6 +59,7 @@ def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
         "User": spec.user,
         "StopSignal": spec.stop_signal,
         "Healthcheck": _healthcheck(spec.healthcheck) if spec.healthcheck else None,
+        "ExposedPorts": {port: {} for port in published} if published else None,
         "Labels": {**spec.labels, **labels_of(spec, name)},
         "HostConfig": _given(host),
         "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": spec.address}}}},

@@ -21,6 +21,9 @@ from services.spec import Healthcheck, ServiceSpec
 from services.store.db import Store
 from services.store.tables import Deployment, Revision, Service
 
+DRAWN = 8080
+"""The port by which `links` reach a service whose instances listen on host ports that are drawn for them."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -54,7 +57,9 @@ def resolve(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> Resolved:
     port = spec.port
     if not port_named:
         port = image.exposed_ports[0] if len(image.exposed_ports) == 1 else None
-        if len(image.exposed_ports) > 1:
+        if port is None and spec.host_port is not None:
+            port = DRAWN
+        elif len(image.exposed_ports) > 1:
             exposed = ", ".join(map(str, image.exposed_ports))
             text = (
                 f"the image exposes several ports ({exposed}) and port is not given: it runs as a worker, nothing is routed"

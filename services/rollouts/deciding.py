@@ -13,6 +13,7 @@ from services.rollouts.addresses import NoAddress, reserve
 from services.rollouts.beginning import due
 from services.rollouts.depending import waits
 from services.rollouts.executor import Order
+from services.rollouts.host_ports import NoHostPort, draw
 from services.rollouts.ledger import Ledger
 from services.rollouts.noting import note_containers, note_service
 from services.rollouts.plan import plan
@@ -151,7 +152,7 @@ def _steps(
             case Create(slot):
                 try:
                     row = _reserve(session, snapshot, slot, sight.subnet, ledger, deployment)
-                except NoAddress as error:
+                except (NoAddress, NoHostPort) as error:
                     decision.full = str(error)
                     continue
                 decision.instances.append(row.id)
@@ -178,11 +179,13 @@ def _steps(
 def _reserve(
     session: Session, snapshot: Snapshot, slot: int, subnet: str, ledger: Ledger, deployment: int | None
 ) -> Instance:
-    """An id and an address, in the store before the engine is asked. Raises NoAddress."""
+    """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises NoAddress and
+    NoHostPort."""
     revision = snapshot.wanted
     if revision is None:
         raise ValueError(f"{snapshot.service.name} has no revision to make an instance of")
-    address = reserve(session, subnet)
+    address, wanted = reserve(session, subnet), spec_of(revision).host_port
+    host_port = draw(session, wanted) if wanted is not None else None
     row = Instance(
         id=f"{revision.service}-r{revision.number}-{revision.next_instance}",
         service=revision.service,
@@ -190,7 +193,8 @@ def _reserve(
         deployment=deployment or revision.deployment,
         slot=slot,
         address=address,
-        port=revision.port,
+        port=revision.port if host_port is None or revision.port is None else host_port,
+        host_port=host_port,
         hash=revision.hash,
         created_at=ledger.clock.now(),
     )

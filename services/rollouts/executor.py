@@ -10,12 +10,14 @@ from sqlmodel import Session
 from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
 from services.probes import Prober
 from services.rollouts.crash_points import CrashPoints
+from services.rollouts.host_ports import TRIES, draw
 from services.rollouts.ledger import Ledger
 from services.rollouts.publishing import member
 from services.rollouts.redaction import masked
 from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.world import healthcheck_of, spec_of
 from services.routing.port import Router
+from services.spec import HostPort
 from services.store.db import Store
 from services.store.tables import Deployment, Instance, Revision
 
@@ -86,12 +88,16 @@ class Executor:
     def _reached(self, when: str, order: Order) -> None:
         self._points.step(when, order.step, order.row.service)
 
-    async def _start(self, order: Order) -> None:
+    async def _start(self, order: Order, tries: int = TRIES) -> None:
         try:
             view = await self._engine.start(self._instance_spec(order))
         except EngineError as error:
             if error.transient:
                 raise
+            wanted = spec_of(order.revision).host_port
+            if error.reason == "port_taken" and wanted is not None and tries > 1:
+                await self._start(await self._with_another_port(order, wanted), tries - 1)
+                return
             await self._told(order, "failed", f"{order.row.id} cannot be started: {error}", _refused(order, error))
             return
         row = order.row
@@ -105,6 +111,19 @@ class Executor:
 
         self._reached("done", order)
         await self._store.write(apply)
+
+    async def _with_another_port(self, order: Order, wanted: HostPort) -> Order:
+        """Another program has the host port that was drawn."""
+
+        def redraw(session: Session) -> Instance:
+            row = session.get_one(Instance, order.row.id)
+            lost, row.host_port = row.host_port, draw(session, wanted)
+            row.port = row.port if row.port is None else row.host_port
+            text = f"the host's port {lost} is taken: {row.id} tries {row.host_port}"
+            self._ledger.instance(session, row, "creating", text, order.deployment)
+            return row
+
+        return replace(order, row=await self._store.write(redraw))
 
     async def _admit(self, order: Order) -> None:
         row = order.row
@@ -198,6 +217,7 @@ class Executor:
             image_id=revision.image_id,
             address=row.address,
             port=row.port,
+            host_port=row.host_port,
             environment={**({LEASE: row.id} if spec.eureka is not None else {}), **spec.environment},
             command=_tuple(spec.command),
             entrypoint=_tuple(spec.entrypoint),
@@ -215,7 +235,8 @@ class Executor:
 
 
 def _refused(order: Order, error: EngineError) -> dict[str, object]:
-    return {"failure_reason": error.reason, "failure": str(error), "failed_deployment": order.deployment}
+    reason = "no_capacity" if error.reason == "port_taken" else error.reason
+    return {"failure_reason": reason, "failure": str(error), "failed_deployment": order.deployment}
 
 
 def _ended(row: Instance, view: ContainerView | None) -> dict[str, object]:

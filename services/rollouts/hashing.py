@@ -9,7 +9,7 @@ from services.spec import Healthcheck, ServiceSpec
 
 RUNS = {
     "environment", "command", "entrypoint", "working_dir", "user", "resources", "volumes", "networks", "labels",
-    "logging", "links", "stop_signal",
+    "logging", "links", "stop_signal", "host_port",
 }  # fmt: skip
 """The fields of the spec that are fixed when a container is made. The rest is policy, and replaces nothing."""
 

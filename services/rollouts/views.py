@@ -188,7 +188,7 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
         "slot": row.slot,
         "status": row.status,
         "address": row.address if row.port is None else f"{row.address}:{row.port}",
-        "host_port": None,
+        "host_port": row.host_port,
         "container_id": row.container_id,
         "node": frame.node,
         "in_flight": frame.live.in_flight.get(row.id, 0),

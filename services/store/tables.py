@@ -143,6 +143,8 @@ class Instance(SQLModel, table=True):
     slot: int
     address: str
     port: int | None = None
+    host_port: int | None = None
+    """The same inside and outside; it is then `port` as well."""
     hash: str
     status: str = "creating"
     container_id: str | None = None

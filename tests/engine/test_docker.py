@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
@@ -159,6 +160,20 @@ async def test_anonymous_volumes_go_and_named_ones_stay(engine: DockerEngine, ya
     yard.client.remove_volume(named)
 
 
+async def test_a_port_that_a_program_of_the_host_has_is_told_apart(engine: DockerEngine, yard: RealYard) -> None:
+    with socket.socket() as program:
+        program.bind(("0.0.0.0", 0))
+        program.listen()
+        port = program.getsockname()[1]
+        with pytest.raises(EngineError) as refused:
+            await engine.start(yard.spec("web-r1-1", port=port, host_port=port))
+    assert refused.value.reason == "port_taken"
+    await engine.start(yard.spec("web-r1-1", port=port, host_port=port))
+    found = yard.inspect("web-r1-1")
+    assert found["HostConfig"]["PortBindings"] == {f"{port}/tcp": [{"HostIp": "", "HostPort": str(port)}]}
+    assert f"SERVER_PORT={port}" in found["Config"]["Env"]
+
+
 async def test_a_full_network_is_no_capacity(engine: DockerEngine, yard: RealYard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docker_engine, "MOST_INSTANCES", 1)
     await engine.start(yard.spec("web-r1-1", script=WAITS))
@@ -300,10 +315,9 @@ def built(yard: RealYard) -> Iterator[list[str]]:
 async def test_prune_takes_only_what_this_sluice_built_and_nobody_wants(
     engine: DockerEngine, yard: RealYard, built: list[str]
 ) -> None:
-    kept = yard.client.inspect_image(built[1])["Id"]
     used = yard.spec("web-r1-1", image_id=yard.client.inspect_image(built[3])["Id"], script=WAITS)
     await engine.start(used)
-    assert await engine.prune(frozenset({kept})) == (built[0],)
+    assert await engine.prune(frozenset({built[1]})) == (built[0],)
     for tag in (*built[1:], f"{yard.name}/web:precious", f"{yard.name}/child:1", IMAGE):
         assert yard.client.inspect_image(tag)
     await engine.stop("web-r1-1", 5)

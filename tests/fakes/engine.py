@@ -59,6 +59,8 @@ class FakeEngine:
         """(method, instance or reference), in the order of asking."""
         self.pulls: list[tuple[str, str | None]] = []
         """(reference, auth) of each pull."""
+        self.taken_ports: set[int] = set()
+        """Ports of the host that other programs have."""
         self.capacity: int | None = None
         """How many containers may run; past it a start fails with `no_capacity`."""
         self.forgets_policies = False
@@ -371,6 +373,8 @@ class FakeEngine:
         others = [other for other in self.containers.values() if other.state == "running"]
         if any(other.spec.address == spec.address for other in others):
             raise EngineError("Address already in use", reason="no_capacity")
+        if spec.host_port in {*self.taken_ports, *(other.spec.host_port for other in others)} - {None}:
+            raise EngineError(f"Bind for 0.0.0.0:{spec.host_port} failed: port is already allocated", reason="port_taken")
         if self.capacity is not None and len(others) >= self.capacity:
             raise EngineError("cannot allocate memory", reason="no_capacity")
 

@@ -44,6 +44,7 @@ def test_it_is_sixteen_hexadecimal_digits_and_always_the_same() -> None:
         {"labels": {"team": "shop"}},
         {"logging": {"driver": "local"}},
         {"links": ["api"]},
+        {"host_port": "auto"},
         {"stop_signal": "SIGINT"},
     ],
     ids=str,
