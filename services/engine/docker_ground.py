@@ -45,6 +45,9 @@ class DockerGround:
     async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
         return await self.clients.call(lambda client: self._make_gateway(client, spec))
 
+    async def restart_gateway(self) -> None:
+        await self.clients.call(self._restart_gateway)
+
     async def see_gateway(self) -> GatewayView | None:
         return await self.clients.call(self._see_gateway)
 
@@ -164,6 +167,14 @@ class DockerGround:
             create(body, self.gateway)
         client.start(self.gateway)
         return _view(client.inspect_container(self.gateway), body)
+
+    def _restart_gateway(self, client: docker.APIClient) -> None:
+        there = self._container(client)
+        if there is None:
+            return
+        if there["State"].get("Paused"):
+            client.unpause(there["Id"])
+        client.restart(there["Id"], timeout=0)
 
     def _body(self, spec: GatewaySpec, image_id: str) -> dict[str, Any]:
         body: dict[str, Any] = {

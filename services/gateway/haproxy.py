@@ -11,6 +11,7 @@ from typing import Any
 
 from services.gateway.comparing import CHANGING, differences
 from services.gateway.counters import Counters
+from services.gateway.door import knock
 from services.gateway.keeper import Keeper
 from services.gateway.model import GatewaySettings, Wanted
 from services.gateway.render import MAPS, Block
@@ -77,6 +78,18 @@ class Gateway:
     async def _differ(self) -> list[str]:
         async with self._keeper.gate.shared():
             return await differences(self._keeper, self._servers)
+
+    async def hangs(self, patience: float) -> bool:
+        """True when for so many seconds its master has not answered, and its door has taken connections and said nothing.
+        One whose requests are answered does not hang."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        while await self.answers() is None:
+            if await knock(self._keeper.settings.public_port) != "silent":
+                return False
+            if loop.time() >= until:
+                return True
+        return False
 
     async def until_gone(self, within: float) -> bool:
         """True when its process ends or reads its file anew, or is not there; False after so many seconds."""

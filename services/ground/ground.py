@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE = 30.0
 """Seconds that the gateway may take until its first answer."""
+HUNG = 10.0
+"""Seconds for which a gateway that runs may take connections and answer nobody: then it is started anew."""
 _OTHER_FILES = 4_000
 """Open files of the gateway besides two for each connection."""
 _LOOK = 0.05
@@ -83,6 +85,9 @@ class Ground:
             footing = await self._engine.make_network(self._settings.subnet)
             there = await self._succession.settle(self.spec)
             await self._gateway.stand_on(self._wanted(footing, there))
+            if there is not None and there.running and await self._gateway.hangs(HUNG):
+                log.warning("gateway_hangs", container=there.short_id)
+                await self._engine.restart_gateway()
             made = await self._engine.make_gateway(self.spec)
             self._note(made)
             await self._wait_for_answer(made.restarts)

@@ -39,6 +39,9 @@ class StandingGateway(Protocol):
     async def answers(self) -> dict[str, Any] | None:
         """Facts about the process that runs; None when it does not answer."""
 
+    async def hangs(self, patience: float) -> bool:
+        """True when it has taken connections for so many seconds and has answered nobody."""
+
     async def until_gone(self, within: float) -> bool:
         """True when its process ends or begins anew, or is not there; False after so many seconds."""
 

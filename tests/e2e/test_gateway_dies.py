@@ -71,6 +71,31 @@ async def test_the_gateway_comes_back_and_leads_nobody_astray(own: Stage, harm: 
     assert away < BACK_WITHIN
 
 
+@pytest.mark.slow
+async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_is_not(own: Stage) -> None:
+    await own.deploy(own.spec())
+
+    async def pids() -> list[int]:
+        titles = (await own.docker("top", f"{own.sluice.name}-gateway", "-o", "pid")).split()
+        return [int(word) for word in titles if word.isdigit()]
+
+    first = await pids()
+    for pid in first:
+        os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(4)
+    for pid in first:
+        os.kill(pid, signal.SIGCONT)
+    await own.until(lambda: _ready(own), within=BACK_WITHIN)
+    assert await pids() == first
+    for pid in first:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    await own.until(lambda: _answers(own), within=60)
+    print(json.dumps({"hung": round(time.monotonic() - began, 1)}))
+    assert set(await pids()).isdisjoint(first)
+    await own.until(lambda: _ready(own), within=BACK_WITHIN)
+
+
 async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(own: Stage) -> None:
     await own.deploy(own.spec())
     await own.docker("rm", "--force", f"{own.sluice.name}-gateway")

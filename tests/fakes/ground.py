@@ -65,6 +65,11 @@ class FakeGroundEngine:
             self.on_start(self.present)
         return self._view(self.present)
 
+    async def restart_gateway(self) -> None:
+        self._asked("restart_gateway")
+        if self.present is not None:
+            self.on_start(self.present)
+
     async def see_gateway(self) -> GatewayView | None:
         self._asked("see_gateway")
         self._restarts += self.failing

@@ -19,12 +19,15 @@ class Standing:
         self.engine = engine
         self.directory = directory
         self.deaf = deaf
+        self.hung = False
+        """Its process stands still, until it is started anew."""
         self.stood_on: list[GatewaySettings] = []
         self.elders = Succession(directory)
         engine.on_start = self.listen
 
     def listen(self, container: FakeContainer) -> None:
         """As HAProxy does: a new socket in the place of the one that is there. The file says whose it is."""
+        self.hung = False
         for name in (MASTER, ADMIN):
             new = self.directory / f".{name}.new"
             new.write_text(container.id)
@@ -46,7 +49,11 @@ class Standing:
         running = [
             each.id for each in (self.engine.present, self.engine.next, *self.engine.leaving) if each and each.running
         ]
-        return {"version": "3.0"} if self.deaf < 0 and self.listens in running else None
+        well = self.deaf < 0 and not self.hung and self.listens in running
+        return {"version": "3.0"} if well else None
+
+    async def hangs(self, patience: float) -> bool:
+        return self.hung
 
     async def until_gone(self, within: float) -> bool:
         return False

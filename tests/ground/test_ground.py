@@ -67,6 +67,20 @@ async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(engine: Fak
     assert engine.calls.count("see_gateway") == 3
 
 
+async def test_a_gateway_that_hangs_is_started_anew(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = Ground(engine, gateway, SETTINGS)
+    await ground.prepare()
+    gateway.hung = True
+    assert await ground.prepare()
+    assert engine.calls.count("restart_gateway") == 1
+
+
+async def test_a_gateway_that_is_only_slow_is_left_alone(engine: FakeGroundEngine, gateway: Standing) -> None:
+    await Ground(engine, gateway, SETTINGS).prepare()
+    assert await Ground(engine, deaf(gateway, 5), SETTINGS).prepare()
+    assert "restart_gateway" not in engine.calls
+
+
 async def test_an_outdated_gateway_goes_on_serving(engine: FakeGroundEngine, gateway: Standing) -> None:
     engine.outdated = True
     assert await Ground(engine, gateway, SETTINGS).prepare()
