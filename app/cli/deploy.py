@@ -20,8 +20,10 @@ from app.cli.options import (
     Image,
     Mode,
     NoProfile,
+    Only,
     Port,
     Profile,
+    Project,
     Replicas,
     Routes,
     Settings,
@@ -29,8 +31,6 @@ from app.cli.options import (
 from app.cli.specfile import DEFAULT_FILE, is_compose, read_text
 from app.cli.trouble import usage
 from app.cli.verb import Desk, verb
-
-_COMPOSE = "A Compose file"
 
 
 @verb
@@ -53,12 +53,8 @@ async def deploy(
     registry_auth: Annotated[
         str | None, typer.Option(envvar="SLUICE_REGISTRY_AUTH", help="user:password, or Docker's base64, for this pull.")
     ] = None,
-    only: Annotated[
-        str | None, typer.Option(help="Of the file, these services alone, with commas.", rich_help_panel=_COMPOSE)
-    ] = None,
-    project: Annotated[
-        str | None, typer.Option("--project", "-p", help="The project's name.", rich_help_panel=_COMPOSE)
-    ] = None,
+    only: Only = None,
+    project: Project = None,
     detach: Detach = False,
 ) -> int:
     """Bring a service to a new version without losing a request.
@@ -78,11 +74,11 @@ async def deploy(
             "--set": settings, "--no-profile": no_profile or None, "--mode": mode, "--expected-revision": expected_revision,
             "--registry-auth": registry_auth,
         }  # fmt: skip
-        _refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
         env_files = tuple(env_file or ())
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
         return await deploy_together(desk, compose, detach=detach)
-    _refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
+    refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
     given = Arguments(
         service=service,
         file=file,
@@ -104,7 +100,7 @@ async def deploy(
     return await settle(desk, deployment, detach=detach)
 
 
-def _refuse(given: Mapping[str, object], why: str, advice: str) -> None:
+def refuse(given: Mapping[str, object], why: str, advice: str) -> None:
     """For those that were given and mean nothing here."""
     for option, value in given.items():
         if value is not None:

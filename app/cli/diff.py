@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.cli.body import Arguments, body_of
-from app.cli.deploy import file_of
+from app.cli.compose import ComposeFile, request_of
+from app.cli.deploy import file_of, refuse
 from app.cli.narration import Document
 from app.cli.options import (
     Deployed,
@@ -19,13 +21,16 @@ from app.cli.options import (
     Image,
     Mode,
     NoProfile,
+    Only,
     Port,
     Profile,
+    Project,
     Replicas,
     Routes,
     Settings,
 )  # fmt: skip
 from app.cli.output import clean
+from app.cli.specfile import is_compose, read_text
 from app.cli.trouble import usage
 from app.cli.verb import Desk, verb
 
@@ -50,6 +55,8 @@ async def diff(
     profile: Profile = None,
     no_profile: NoProfile = False,
     mode: Mode = None,
+    only: Only = None,
+    project: Project = None,
     from_revision: Annotated[
         int | None, typer.Option("--from", min=1, help="Default: the present one.", rich_help_panel=_REVISIONS)
     ] = None,
@@ -65,6 +72,8 @@ async def diff(
 
     sluice diff -f sluice.yaml
 
+    sluice diff -f compose.yaml --only web
+
     sluice diff web --to 3
     """
     if from_revision is not None or to_revision is not None:
@@ -72,9 +81,20 @@ async def diff(
             raise usage("which service?", "`sluice diff NAME --from 3 --to 4`.")
         await _between(desk, service, from_revision, to_revision)
         return
+    file = file_of(desk, service, file)
+    if file is not None and is_compose(file):
+        fields = {
+            "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
+            "--set": settings, "--no-profile": no_profile or None, "--mode": mode,
+        }  # fmt: skip
+        refuse(fields, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        compose = ComposeFile(Path(file), read_text(file), only, project, profile, tuple(env_file or ()))
+        await _together(desk, compose)
+        return
+    refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
     given = Arguments(
         service=service,
-        file=file_of(desk, service, file),
+        file=file,
         image=image,
         port=port,
         replicas=replicas,
@@ -92,6 +112,15 @@ async def diff(
         raise usage("what is to be compared?", advice)
     preview = await desk.client.post("/deployments?dry_run=true", body)
     desk.out.result(preview, preview_sheet(preview), "\n".join(change["field"] for change in preview["diff"]))
+
+
+async def _together(desk: Desk, file: ComposeFile) -> None:
+    """What each of the file's services would come to."""
+    path, body = request_of(desk, file)
+    answer = await desk.client.post(f"{path}&dry_run=true", body)
+    previews = answer["previews"]
+    changed = "\n".join(preview["service"] for preview in previews if not preview["unchanged"])
+    desk.out.result(answer, "\n\n".join(map(preview_sheet, previews)), changed)
 
 
 async def _between(desk: Desk, service: str, old: int | None, new: int | None) -> None:

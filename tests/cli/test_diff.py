@@ -61,6 +61,20 @@ def test_for_machines_it_is_the_answer_itself(house: House) -> None:
     assert house.sluice("diff", "web", "--image", "web:2", "-q").stdout == "image\nimage_id\n"
 
 
+def test_the_services_of_a_compose_file_are_compared_one_by_one(house: House) -> None:
+    house.sluice(*DEPLOY)
+    services = "{web: {image: 'web:2'}, api: {image: 'web:1', x-sluice: {healthcheck: {disable: true}}}}"
+    Path("compose.yaml").write_text(f"name: shop\nservices: {services}\n")
+    result = house.sluice("diff", "-f", "compose.yaml")
+    assert result.exit_code == 0, result.output
+    heads = {line.split(";")[0] for line in result.stdout.splitlines() if "revision" in line}
+    assert heads == {"web: revision 1 → 2", "api: revision 1"}
+    assert house.sluice("diff", "-f", "compose.yaml", "--only", "api", "-q").stdout == "api\n"
+    assert len(json.loads(house.sluice("diff", "-f", "compose.yaml", "--json").stdout)["previews"]) == 2
+    assert house.sluice("diff", "-f", "compose.yaml", "--image", "web:1").exit_code == 2
+    assert house.sluice("history", "-q").stdout == "1\n"
+
+
 def test_many_instances_side_by_side_take_one_line(house: House) -> None:
     result = house.sluice("diff", "web", "--image", "web:1", "--replicas", "30")
     assert "  1  start     web-r1-1, web-r1-2 … web-r1-30 (30 instances)" in result.stdout
