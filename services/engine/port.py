@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from services.spec import Healthcheck, Logging, Resources, VolumeMount
@@ -52,6 +53,8 @@ class InstanceSpec:
     image_id: str
     address: str
     port: int | None
+    host_port: int | None = None
+    """Published on the host under the same number."""
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
@@ -67,6 +70,20 @@ class InstanceSpec:
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Name → address, for `links`."""
     stop_signal: str | None = None
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """An image to be made. `context`: a tar, or tar.gz, on this machine; `dockerfile`: its path in there; `network`: what the
+    steps of the build run in, as Docker names it (default, host, none)."""
+
+    service: str
+    tag: str
+    context: Path
+    dockerfile: str = "Dockerfile"
+    target: str | None = None
+    args: Mapping[str, str] = field(default_factory=dict)
+    network: str = "default"
 
 
 @dataclass(frozen=True)
@@ -145,7 +162,7 @@ class Engine(Protocol):
     async def start(self, spec: InstanceSpec) -> ContainerView:
         """Make and start its container, restart policy `no`. One that is already there with the same owner and hash is it.
 
-        EngineError: `no_capacity` (memory, ports, more than 900 instances), `engine_error`.
+        EngineError: `no_capacity` (memory, more than 900 instances), `port_taken` (of the host), `engine_error`.
         """
 
     async def keep(self, instance: str) -> None:
@@ -175,8 +192,15 @@ class Engine(Protocol):
     def events(self) -> AsyncIterator[EngineEvent]:
         """Never ends by itself; reconnects, and says `reconnected` first thing and whenever it did."""
 
+    def build(self, spec: BuildSpec) -> AsyncIterator[str]:
+        """Lines of the build's log as they come; at its end the image is there under its tag, and with labels that say whose
+        it is. Leaving the iterator gives the build up. EngineError `build_failed`."""
+
+    async def tag(self, image: str, tag: str) -> None:
+        """From now on `tag` names this image as well, and no other one."""
+
     async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
-        """Remove the images that this Sluice built, but those whose ids are in `keep` and those that anybody uses.
+        """Remove the images that this Sluice built, but those whose tags are in `keep` and those that anybody uses.
 
         What Sluice only pulled is never removed: an engine does not tell whose pull brought an image, nor who wants it
         by now. Returns the tags of what went.
