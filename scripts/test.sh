@@ -7,5 +7,6 @@ scripts/engine.sh
 scripts/venv.sh
 scripts/images.sh
 command -v chromium >/dev/null || apt_install chromium
+command -v npm >/dev/null || apt_install nodejs npm
 scripts/lint.sh
 exec .venv/bin/pytest "$@"
