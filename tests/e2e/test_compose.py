@@ -1,0 +1,58 @@
+"""A Compose project moves in on real parts: its store stays with Compose, and everybody finds everybody by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.stage import Stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.anyio]
+
+FILE = """\
+services:
+  {web}:
+    image: {image}
+    ports: ["8080:8000"]
+    depends_on: {{{api}: {{condition: service_healthy}}, store: {{condition: service_started}}}}
+    healthcheck: {{test: [CMD, python, -c, "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz')"]}}
+    deploy: {{replicas: 2, resources: {{limits: {{memory: 128M}}}}}}
+    x-sluice: {{routes: [{{path_prefix: /{web}, strip_prefix: true}}]}}
+  {api}:
+    image: {image}
+    expose: [8000]
+    x-sluice: {{healthcheck: {{path: /healthz}}}}
+  store:
+    image: {image}
+    x-sluice: {{manage: false}}
+"""
+
+
+async def test_a_project_moves_in_and_its_store_stays_with_compose(stage: Stage) -> None:
+    project = web = stage.service
+    api, network = f"{web}-api", f"{project}_default"
+    labels = [f"--label=com.docker.compose.{key}={value}" for key, value in (("project", project), ("service", "store"))]
+    await stage.docker("network", "create", network)
+    store = await stage.docker(
+        "run", "--detach", "--rm", f"--network={network}", "--network-alias=store", *labels, stage.images.one
+    )
+    try:
+        text = FILE.format(web=web, api=api, image=stage.images.one)
+        answer = await stage.http.post("/apply", params={"project": project, "wait": 60}, content=text)
+        assert answer.status_code == 200, f"{answer.text}\n{stage.sluice.last_words(15)}"
+        first, second = answer.json()["deployments"]
+        begun = {id: await stage.get(f"/deployments/{id}") for id in (first, second)}
+        assert (begun[first]["service"], begun[second]["service"]) == (api, web)
+        assert begun[first]["finished_at"] <= begun[second]["started_at"]
+        caller, _ = await stage.containers()
+        for url in (f"http://{api}:8000/", "http://store:8000/"):
+            code = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=10).status)"
+            assert await stage.docker("exec", caller["Id"], "python", "-c", code) == "200"
+        taken = text.replace("    x-sluice: {manage: false}\n", "")
+        refused = await stage.http.post("/apply", params={"project": project}, content=taken)
+        assert refused.status_code == 422
+        assert [error["field"] for error in refused.json()["errors"]] == ["services.store"]
+        for service in (web, api):
+            await stage.http.delete(f"/services/{service}", params={"wait": 30})
+    finally:
+        await stage.docker("rm", "--force", "--volumes", store)
+        await stage.docker("network", "rm", network)
