@@ -1,0 +1,112 @@
+"""Logs in a browser: lines come by themselves, searched as they come; a session that ends leads to sign-in and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlmodel import delete
+
+from app.api import api
+from services.engine.port import InstanceSpec
+from services.store.tables import Session as Opened
+from tests.browser.conftest import Complaints, sign_in
+from tests.fakes.engine import FakeEngine
+from tests.pages.house import House, apart
+from tests.pages.served import free_port, serving
+
+pytestmark = pytest.mark.browser
+HERE = "/ui/services/web/logs"
+
+
+def engine(house: House) -> FakeEngine:
+    assert isinstance(house.sluice.engine, FakeEngine)
+    return house.sluice.engine
+
+
+async def start(house: House, slot: int) -> None:
+    image = await house.sluice.engine.pull("web:1")
+    await house.sluice.engine.start(
+        InstanceSpec(
+            id=f"web-r1-{slot}", service="web", revision=1, deployment=1, slot=slot, hash="h", image_id=image.id,
+            address=f"10.99.0.{slot}", port=None,
+        )
+    )  # fmt: skip
+
+
+def write(house: House, instance: str, text: str) -> None:
+    """In the server's own loop, where the fake engine lives."""
+    assert house.loop is not None
+    house.loop.call_soon_threadsafe(engine(house).write, instance, text)
+
+
+@pytest.fixture
+def writing(house: House) -> Iterator[tuple[House, str]]:
+    """A dashboard with the API beside it; web-r1-1 has written one line."""
+    house.app.include_router(api)
+    engine(house).add_image("web:1")
+    apart(start(house, 1))
+    engine(house).write("web-r1-1", "GET /first")
+    with serving(house, free_port()) as address:
+        yield house, address
+
+
+def test_lines_come_by_themselves_and_are_searched_as_they_come(writing: tuple[House, str], page: Page) -> None:
+    house, address = writing
+    sign_in(page, house, address, HERE)
+    lines = page.locator("#lines li:visible")
+    expect(lines).to_have_count(1)
+    expect(page.locator("#following")).to_have_text("Live")
+    write(house, "web-r1-1", "GET /second <b>")
+    expect(lines).to_have_count(2)
+    expect(lines.last).to_contain_text("GET /second <b>")
+
+    assert house.loop is not None
+    asyncio.run_coroutine_threadsafe(start(house, 2), house.loop).result(10)
+    write(house, "web-r1-2", "POST /third")
+    house.wake()
+    expect(lines).to_have_count(3)
+    assert lines.first.locator(".who").get_attribute("class") != lines.last.locator(".who").get_attribute("class")
+
+    page.get_by_role("searchbox").fill("get")
+    expect(lines).to_have_count(2)
+    write(house, "web-r1-1", "POST /fourth")
+    write(house, "web-r1-1", "GET /fifth")
+    expect(lines).to_have_count(3)
+    page.get_by_role("searchbox").fill("")
+    expect(lines).to_have_count(5)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "web.log"
+    assert "web-r1-2 | POST /third" in download.value.path().read_text()
+
+
+def test_a_session_that_ends_leads_to_sign_in_and_back(
+    writing: tuple[House, str], page: Page, complaints: Complaints
+) -> None:
+    house, address = writing
+    sign_in(page, house, address, HERE)
+    expect(page.locator("#following")).to_have_text("Live")
+    house.write(lambda session: session.exec(delete(Opened)) and None)
+    write(house, "web-r1-1", "for nobody's eyes")
+    page.wait_for_url("**/ui/sign-in?next=*")
+    assert "for nobody's eyes" not in page.content()
+    page.get_by_label("Token").fill(house.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**{HERE}")
+    expect(page.locator("#lines li")).to_have_count(2)
+    complaints[:] = [said for said in complaints if "401" not in said]
+
+
+def test_a_token_is_made_copied_and_revoked_by_keyboard(writing: tuple[House, str], page: Page) -> None:
+    house, address = writing
+    sign_in(page, house, address, "/ui/tokens")
+    page.get_by_label("Name").fill("ci")
+    page.get_by_label("Services").fill("web")
+    page.get_by_role("button", name="Make the token").press("Enter")
+    expect(page.get_by_role("heading", name="The token “ci”")).to_be_visible()
+    page.get_by_label("Revoke ci").press("Enter")
+    page.get_by_role("button", name="Revoke “ci” now").press("Enter")
+    expect(page.locator("#token-2")).to_have_count(0)
