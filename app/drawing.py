@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlmodel import Session
@@ -42,10 +43,12 @@ class Parts:
         return changed
 
 
-Stamp = Callable[[Session], Hashable]
-"""What differs when the page may differ: cheap to ask for."""
-Draw = Callable[[Session], Parts | None]
-"""None when there is no such thing (any more)."""
+Ask = Callable[[], Awaitable[Any]]
+"""What must be asked of others than the store before a look."""
+Stamp = Callable[[Session, Any], Hashable]
+"""What differs when the page may differ: cheap to ask for. With what was asked before."""
+Draw = Callable[[Session, Any], Parts | None]
+"""None when there is no such thing (any more). With what was asked before."""
 
 
 class Memo:
@@ -79,8 +82,9 @@ class Drawings:
         self.memo = Memo()
 
     @asynccontextmanager
-    async def watch(self, key: Hashable, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:
-        drawing = self._watched.setdefault(key, Drawing(self._store, self._listeners, stamp, draw))
+    async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:
+        """`every`: seconds after which it is looked though nobody was woken."""
+        drawing = self._watched.setdefault(key, Drawing(self._store, self._listeners, every, ask, stamp, draw))
         drawing.watchers += 1
         try:
             yield drawing
@@ -93,30 +97,34 @@ class Drawings:
 class Drawing:
     """One page's."""
 
-    def __init__(self, store: Store, listeners: Listeners, stamp: Stamp, draw: Draw) -> None:
+    def __init__(self, store: Store, listeners: Listeners, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> None:
         self.watchers = 0
-        self._store, self._listeners, self._stamp, self._draw = store, listeners, stamp, draw
+        self._store, self._listeners, self._every = store, listeners, every
+        self._ask, self._stamp, self._draw = ask, stamp, draw
         self._lock = asyncio.Lock()
         self._news: asyncio.Event | None = None
         self._seen: Hashable = None
         self._parts: Parts | None = None
         self._rests_until = 0.0
+        self._looks_again = 0.0
 
     async def parts(self) -> Parts | None:
         """As they are now."""
         async with self._lock:
-            if self._news is None or self._news.is_set():
+            if self._news is None or self._news.is_set() or time.monotonic() >= self._looks_again:
                 await asyncio.sleep(self._rests_until - time.monotonic())
                 news = self._listeners.next()
-                await self._store.read(self._look)
+                asked = await self._ask()
+                await self._store.read(partial(self._look, asked))
                 self._news = news
             return self._parts
 
-    def _look(self, session: Session) -> None:
+    def _look(self, asked: Any, session: Session) -> None:
         began = time.monotonic()
-        stamp = self._stamp(session)
+        stamp = self._stamp(session, asked)
         if self._parts is None or stamp != self._seen:
-            self._parts = self._draw(session)
+            self._parts = self._draw(session, asked)
             self._seen = stamp
         now = time.monotonic()
         self._rests_until = now + max(PACE, SHARE * (now - began))
+        self._looks_again = now + self._every * 0.9  # whoever waits for so long must find it due

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,10 +47,13 @@ class LivePage:
 @dataclass(frozen=True)
 class Sight:
     """What a page looks at. `look`: what the templates need, from one read transaction; None when there is no such thing.
-    `stamp`: what differs when that may differ, asked at every wake-up."""
+    `stamp`: what differs when that may differ, asked at every wake-up, and after `every` seconds without one.
+    `ask`: what an open page shows of others than the store; the look's context has it as `asked`."""
 
     look: Callable[[Session, Sluice], dict[str, Any] | None]
     stamp: Callable[[Session, Sluice], Hashable]
+    every: float | None = None
+    ask: Callable[[Sluice], Awaitable[Any]] | None = None
 
 
 async def show(
@@ -71,7 +74,7 @@ async def show(
         context = sight.look(session, sluice)
         if context is None:
             return missing()
-        context = {**context, **_may(viewer)}
+        context = {**context, **_may(viewer), "asked": None}
         parts = live.draw(context, sluice.drawings.memo).fixed
         address = here or request.url.path
         frame = {
@@ -103,12 +106,18 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
     sluice: Sluice = request.app.state.sluice
     may = _may(viewer)
 
-    def draw(session: Session) -> Parts | None:
-        context = sight.look(session, sluice)
-        return None if context is None else live.draw({**context, **may}, sluice.drawings.memo)
+    async def ask() -> Any:
+        return await sight.ask(sluice) if sight.ask is not None else None
 
-    key = (request.url.path, *may.values())
-    watched = sluice.drawings.watch(key, lambda session: sight.stamp(session, sluice), draw)
+    def stamp(session: Session, asked: Any) -> Hashable:
+        return sight.stamp(session, sluice), str(asked)
+
+    def draw(session: Session, asked: Any) -> Parts | None:
+        context = sight.look(session, sluice)
+        return None if context is None else live.draw({**context, **may, "asked": asked}, sluice.drawings.memo)
+
+    every = sight.every or BEAT
+    watched = sluice.drawings.watch((request.url.path, *may.values()), every, ask, stamp, draw)
     async with watched as drawing:
         with sluice.metrics.streams.track_inprogress():
             yield ServerSentEvent(event="hello", raw_data=render.fingerprint())
@@ -130,7 +139,7 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
                     yield ServerSentEvent(raw_data=render.arriving(changed))
                 sent = parts
                 # what woke us may have ended the session: whoever did not ask just now asks soon
-                woken = await first_of(news, sluice.stopping, timeout=BEAT if checks else CHECK)
+                woken = await first_of(news, sluice.stopping, timeout=every if checks else CHECK)
                 if not woken and checks:
                     yield ServerSentEvent(event="beat", raw_data="-")
 

@@ -89,4 +89,4 @@ def _urgency(view: dict[str, Any]) -> tuple[int, str]:
     return len(_URGENCY) + (1 if view["running"] else 2), view["name"]
 
 
-SIGHT = Sight(_look, _stamp)
+SIGHT = Sight(_look, _stamp, every=ROUGH / 4)

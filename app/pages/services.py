@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Hashable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,6 +16,7 @@ from app.pages.live import LivePage, Sight, follow, show
 from app.pages.reading import NEWEST, stamp_of, with_running
 from app.pages.viewer import PageViewer, StreamViewer
 from app.sluice import Sluice
+from services.engine.load import Load
 from services.figures.keeping import FINE
 from services.figures.reading import service_figures
 from services.rollouts.views import deployment_views, instance_views, revision_view, service_view
@@ -57,7 +59,14 @@ def _looking_at(name: str) -> Sight:
             "revisions": [revision_view(revision, present=row.revision) for revision in revisions],
         }
 
-    return Sight(look, stamp)
+    return Sight(look, stamp, every=FINE / 2, ask=partial(_loads, name))
+
+
+async def _loads(name: str, sluice: Sluice) -> dict[str, Load]:
+    """CPU and memory of what runs: asked for as long as somebody looks."""
+    running = select(Instance.id).where(Instance.service == name, col(Instance.stopped_at).is_(None))
+    ids = await sluice.store.read(lambda session: session.exec(running).all())
+    return await sluice.loads.of(ids)
 
 
 def _figures(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:

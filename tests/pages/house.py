@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from fastapi import FastAPI
 from sqlmodel import Session, col, func, select
 
+from app.api import figures
 from app.auth import Authentication
 from app.pages import pages
 from app.problems import install
@@ -77,6 +78,7 @@ class House:
         self.app.add_middleware(Authentication)
         install(self.app)
         self.app.include_router(pages)
+        self.app.include_router(figures.router)
 
     def close(self) -> None:
         self.sluice.store.close()

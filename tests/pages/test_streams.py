@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 import httpx
 import pytest
 
 from app.pages import live
+from services.engine.load import Load
 from services.store.tables import Deployment, Instance
 from tests.pages.house import House
 from tests.pages.served import free_port, serving
@@ -80,7 +81,7 @@ def test_many_wake_ups_make_few_messages(house: House, client: httpx.Client) -> 
 
 def test_a_quiet_stream_says_that_it_stands(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "BEAT", 0.05)
-    with client.stream("GET", "/ui/stream") as stream:
+    with client.stream("GET", "/ui/deployments/1/stream") as stream:
         told = messages(stream)
         assert [next(told)[0] for _ in range(4)] == ["hello", "", "beat", "beat"]
 
@@ -134,3 +135,18 @@ def test_a_stream_of_what_is_not_there_says_so_and_ends(client: httpx.Client) ->
 
 def _open(house: House) -> float:
     return next(iter(house.sluice.metrics.streams.collect())).samples[0].value
+
+
+def test_an_open_page_of_a_service_shows_what_its_instances_use(
+    house: House, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loads(instances: Iterable[str]) -> dict[str, Load]:
+        return {id: Load(0.25, 64 * 1024**2, None) for id in instances}
+
+    monkeypatch.setattr(house.sluice.loads, "of", loads)
+    assert "64 MiB" not in client.get("/ui/services/web").text, "a page that nobody keeps open asks the engine nothing"
+    with client.stream("GET", "/ui/services/web/stream") as stream:
+        told = messages(stream)
+        next(told)
+        _, data = next(told)
+        assert data.count("64 MiB") == data.count(">25 %<") == 6

@@ -1,4 +1,4 @@
-// The charts of a service's last hour: drawn from the page's JSON, and again whenever the stream brings newer figures.
+// The charts of a service's last hour: drawn from the API's figures, and again whenever the stream brings newer figures.
 (() => {
   "use strict";
 
@@ -6,9 +6,9 @@
   const COLOURS = 4;
   const board = document.querySelector("[data-figures]");
   const CHARTS = [
-    { id: "chart-requests", lines: [["requests", ""]], unit: "/s" },
-    { id: "chart-errors", lines: [["errors", ""]], unit: " %" },
-    { id: "chart-latency", lines: [["p50", "p50"], ["p95", "p95"], ["p99", "p99"]], unit: " ms" },
+    { id: "chart-requests", lines: [["requests_per_second", ""]], unit: "/s", times: 1 },
+    { id: "chart-errors", lines: [["error_rate", ""]], unit: " %", times: 100 },
+    { id: "chart-latency", lines: [["p50", "p50"], ["p95", "p95"], ["p99", "p99"]], unit: " ms", times: 1000 },
   ];
   const DASHES = { p50: [2, 3], p95: [], p99: [6, 4] };
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -27,14 +27,15 @@
     return String(value >= 100 ? Math.round(value) : Number(value.toPrecision(3)));
   }
 
-  function draw({ id, lines, unit }, { times, revisions }) {
+  function draw({ id, lines, unit, times: factor }, figures) {
     const place = document.getElementById(id);
     const readout = place.parentElement.querySelector(".readout");
+    const times = figures.times.map((time) => Date.parse(time) / 1000);
     const data = [times];
     const series = [{}];
-    revisions.forEach((one, index) => {
+    figures.revisions.forEach((one, index) => {
       for (const [key, name] of lines) {
-        data.push(one[key]);
+        data.push(one[key].map((value) => (value === null ? null : value * factor)));
         series.push({
           label: `${named(one.revision)} ${name}`.trim(),
           stroke: colour(`--series-${Math.min(index + 1, COLOURS)}`),
