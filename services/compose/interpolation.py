@@ -42,7 +42,9 @@ def _fill(text: str, at: int, variables: Mapping[str, str], depth: int) -> tuple
             continue
         match = _START.match(text, at)
         if match is None:
-            raise _Wrong(f'has a "$" that begins no variable at {text[at : at + 20]!r}: write "$$" for the character itself')
+            raise _Wrong(
+                'has a "$" that begins no variable: write "$$" for the character itself'
+            )  # and no excerpt: a secret
         at = match.end()
         if match["escaped"]:
             parts.append("$")
