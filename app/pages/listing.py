@@ -34,8 +34,7 @@ def address(request: Request, filters: dict[str, str], cursor: str | None) -> st
 
 def one_of(value: str, known: Iterable[str]) -> str | None:
     """What is wrong with a filter that takes one of a few words."""
-    words = list(known)
-    return None if not value or value in words else f"must be one of {', '.join(words)}"
+    return None if not value or value in list(known) else f'"{value[:40]}" is none of these'
 
 
 def choices(known: Iterable[str], every: str) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -95,7 +96,6 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", "/ui/services/{name}"): Door("page", at=WEB),
     ("GET", "/ui/services/{name}/stream"): Door("stream", at=WEB),
     ("GET", "/ui/services/{name}/changes"): Door("page", at=WEB),
-    ("GET", "/ui/services/{name}/figures"): Door("stream", at=WEB),
     ("GET", "/ui/services/{name}/{kind}"): Door("page", "deploy", True, at={**WEB, "kind": "restart"}),
     ("POST", "/ui/services/{name}/{kind}"): Door("form", "deploy", True, at={**WEB, "kind": "restart"}),
     ("GET", "/ui/services/{name}/logs"): Door("page", at=WEB),
@@ -281,6 +281,27 @@ def test_each_caller_comes_in_where_it_may_and_nowhere_else(stand: Stand, method
         else:
             told[caller] = _was(answer)
     assert told == {caller: _expected(method, door, caller) for caller in told}
+
+
+def test_no_page_has_anything_inline_and_each_says_so_to_the_browser(stand: Stand) -> None:
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+    looked_at = 0
+    for (method, path), door in DOORS.items():
+        answer = stand.knock(method, path, door, stand.callers["session"]) if method == "GET" else Answer()
+        assert method != "GET" or answer.headers["x-content-type-options"] == "nosniff", path
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            text = answer.body.decode()
+            assert answer.headers["content-security-policy"] == policy, path
+            assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|hx-on|hx-vals=.js", text), (
+                path
+            )
+            looked_at += 1
+        elif answer.status and not path.startswith("/ui/"):
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'"), path
+    assert looked_at >= 10
 
 
 def test_every_refused_change_of_somebody_known_is_in_the_audit(stand: Stand) -> None:
