@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from app.cli.body import Arguments, body_of, registry_header
-from app.cli.compose import ComposeFile, deploy_together
 from app.cli.follow import settle
 from app.cli.options import (
     Deployed,
@@ -75,6 +74,8 @@ async def deploy(
             "--registry-auth": registry_auth,
         }  # fmt: skip
         refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        from app.cli.compose import ComposeFile, deploy_together  # pydantic comes with it, and takes a while to load
+
         env_files = tuple(env_file or ())
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
         return await deploy_together(desk, compose, detach=detach)

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.body import Arguments, body_of
-from app.cli.compose import ComposeFile, request_of
 from app.cli.deploy import file_of, refuse
 from app.cli.narration import Document
 from app.cli.options import (
@@ -88,8 +87,10 @@ async def diff(
             "--set": settings, "--no-profile": no_profile or None, "--mode": mode,
         }  # fmt: skip
         refuse(fields, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        from app.cli.compose import ComposeFile, request_of  # pydantic comes with it, and takes a while to load
+
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, tuple(env_file or ()))
-        await _together(desk, compose)
+        await _together(desk, *request_of(desk, compose))
         return
     refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
     given = Arguments(
@@ -114,9 +115,8 @@ async def diff(
     desk.out.result(preview, preview_sheet(preview), "\n".join(change["field"] for change in preview["diff"]))
 
 
-async def _together(desk: Desk, file: ComposeFile) -> None:
-    """What each of the file's services would come to."""
-    path, body = request_of(desk, file)
+async def _together(desk: Desk, path: str, body: Document) -> None:
+    """What each of a Compose file's services would come to."""
     answer = await desk.client.post(f"{path}&dry_run=true", body)
     previews = answer["previews"]
     changed = "\n".join(preview["service"] for preview in previews if not preview["unchanged"])
