@@ -40,7 +40,7 @@ class Ours:
         self.registry.shown.services.pop(service, None)
         self._refresh(service)
 
-    async def show(self, member: Member) -> None:
+    async def show(self, service: RoutedService, member: Member) -> None:
         self.registry.visible.add(member.id)
         self.registry.leaving.discard(member.id)
         self.registry.consumers.stay(member.id)
@@ -55,7 +55,7 @@ class Ours:
             await self.registry.override(key, Status.OUT_OF_SERVICE)
         self.registry.consumers.leave(instance, self.registry.clock.now())
 
-    async def drop(self, service: str, instance: str, *, for_good: bool) -> None:
+    async def drop(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
         for key in self.registry.shown.keys_of(instance):
             await (self.registry.bury(key) if for_good else self.registry.cancel(key))
         self.registry.visible.discard(instance)

@@ -23,13 +23,13 @@ class Directory(Protocol):
 
     async def unpublish(self, service: str) -> None: ...
 
-    async def show(self, member: Member) -> None:
+    async def show(self, service: RoutedService, member: Member) -> None:
         """It serves: consumers may know it. Undoes `hide`."""
 
     async def hide(self, service: RoutedService, instance: str) -> None:
         """It is out of service from when this returns; consumers may still have it in their caches."""
 
-    async def drop(self, service: str, instance: str, *, for_good: bool) -> None:
+    async def drop(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
         """Its container died, or is gone for good."""
 
     async def counts(self, service: RoutedService, instance: str) -> bool:
@@ -44,10 +44,16 @@ class Directory(Protocol):
 class Standing:
     """What the loop has said of an instance."""
 
-    service: str
+    routed: RoutedService
+    """Its service as consumers came to know the instance by it: a later change does not make them forget it."""
     admitted: bool = True
     counted: bool = False
     """Its registration has been seen, or was not needed: from then on it counts as serving even when that lapses."""
+
+    @property
+    def revealed(self) -> bool:
+        """Consumers know the instance itself."""
+        return self.routed.advertise == "instances" or self.routed.eureka is not None
 
 
 @dataclass
@@ -59,63 +65,74 @@ class RegistryRouter:
     theirs: Directory
     name: str = "registry"
     _services: dict[str, RoutedService] = field(default_factory=dict)
-    _standing: dict[str, Standing] = field(default_factory=dict)
+    _standing: dict[str, dict[str, Standing]] = field(default_factory=dict)
+    """By service and instance."""
 
     async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
         self._services = {service.name: service for service in services}
-        self._standing = {member.id: Standing(member.service, counted=True) for member in members}
-        for directory, foreign in ((self.ours, False), (self.theirs, True)):
-            own = [service for service in services if (service.eureka is not None) is foreign]
-            names = {service.name for service in own}
-            leaving = await directory.restore(own, [member for member in members if member.service in names])
-            self._standing |= {id: Standing(service, admitted=False, counted=True) for id, service in leaving.items()}
+        self._standing = {}
+        for member in members:
+            self._of(member.service)[member.id] = Standing(self._services[member.service], counted=True)
+        for directory in (self.ours, self.theirs):
+            own = {service.name: service for service in services if self._where(service) is directory}
+            leaving = await directory.restore(list(own.values()), [member for member in members if member.service in own])
+            for instance, service in leaving.items():
+                self._of(service)[instance] = Standing(own[service], admitted=False, counted=True)
 
     async def publish(self, service: RoutedService) -> None:
         self._services[service.name] = service
-        await self._where(service.name).publish(service)
+        for standing in self._of(service.name).values():
+            standing.routed = standing.routed if standing.revealed else service
+        await self._where(service).publish(service)
 
     async def unpublish(self, service: str) -> None:
-        await self._where(service).unpublish(service)
+        for directory in (self.ours, self.theirs):
+            await directory.unpublish(service)
         self._services.pop(service, None)
+        self._standing.pop(service, None)
 
     async def admit(self, member: Member) -> None:
-        self._standing.setdefault(member.id, Standing(member.service)).admitted = True
-        await self._where(member.service).show(member)
+        standing = self._of(member.service).setdefault(member.id, Standing(self._services[member.service]))
+        standing.admitted = True
+        await self._where(standing.routed).show(standing.routed, member)
 
     async def withdraw(self, service: str, instance: str) -> None:
-        standing, routed = self._standing.get(instance), self._services.get(service)
-        if standing is None or not standing.admitted or routed is None:
-            return
-        await self._where(service).hide(routed, instance)
-        standing.admitted = False
+        standing = self._of(service).get(instance)
+        if standing is not None and standing.admitted:
+            await self._where(standing.routed).hide(standing.routed, instance)
+            standing.admitted = False
 
     async def lost(self, service: str, instance: str, start: str) -> None:
-        self._standing.pop(instance, None)
-        await self._where(service).drop(service, instance, for_good=False)
+        await self._drop(service, instance, for_good=False)
 
     async def cut(self, service: str, instance: str) -> int:
         return 0
 
     async def forget(self, service: str, instance: str) -> None:
-        self._standing.pop(instance, None)
-        await self._where(service).drop(service, instance, for_good=True)
+        await self._drop(service, instance, for_good=True)
 
     async def observe(self, service: str) -> dict[str, Seat]:
-        routed = self._services.get(service)
         seats = {}
-        for instance, standing in list(self._standing.items()):
-            if standing.service != service or routed is None:
-                continue
+        for instance, standing in list(self._of(service).items()):
+            directory = self._where(standing.routed)
             if standing.admitted and not standing.counted:
-                standing.counted = await self._where(service).counts(routed, instance)
+                standing.counted = await directory.counts(standing.routed, instance)
             if not standing.admitted:
-                closes, waits_for = self._where(service).closes_at(routed, instance)
+                closes, waits_for = directory.closes_at(standing.routed, instance)
                 settled = closes <= self.clock.now()
                 seats[instance] = Seat("draining", settled=settled, closes_at=closes, waits_for="" if settled else waits_for)
             elif standing.counted:
                 seats[instance] = Seat("admitted")
         return seats
 
-    def _where(self, service: str) -> Directory:
-        routed = self._services.get(service)
-        return self.theirs if routed is not None and routed.eureka is not None else self.ours
+    async def _drop(self, service: str, instance: str, *, for_good: bool) -> None:
+        standing = self._of(service).pop(instance, None)
+        routed = standing.routed if standing is not None else self._services.get(service)
+        if routed is not None:
+            await self._where(routed).drop(routed, instance, for_good=for_good)
+
+    def _of(self, service: str) -> dict[str, Standing]:
+        return self._standing.setdefault(service, {})
+
+    def _where(self, service: RoutedService) -> Directory:
+        return self.ours if service.eureka is None else self.theirs

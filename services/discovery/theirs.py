@@ -36,12 +36,10 @@ class Grave:
 class Theirs:
     clock: Clock
     client: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=TIMEOUT, trust_env=False))
-    _services: dict[str, RoutedService] = field(default_factory=dict)
     _hidden_at: dict[str, float] = field(default_factory=dict)
     _graves: dict[str, Grave] = field(default_factory=dict)
 
     async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, str]:
-        self._services = {service.name: service for service in services}
         serving = {member.id for member in members}
         leaving = {}
         for service in services:
@@ -57,25 +55,24 @@ class Theirs:
         return leaving
 
     async def publish(self, service: RoutedService) -> None:
-        self._services[service.name] = service
+        """Their server knows instances alone."""
 
     async def unpublish(self, service: str) -> None:
-        self._services.pop(service, None)
+        """Nor does it know that a service is gone."""
 
-    async def show(self, member: Member) -> None:
+    async def show(self, service: RoutedService, member: Member) -> None:
         self._graves.pop(member.id, None)
         if self._hidden_at.pop(member.id, None) is not None:
-            await self._set(self._services[member.service], member.id, "UP")
+            await self._set(service, member.id, "UP")
 
     async def hide(self, service: RoutedService, instance: str) -> None:
         await self._set(service, instance, "OUT_OF_SERVICE")
         self._hidden_at.setdefault(instance, self.clock.now())
 
-    async def drop(self, service: str, instance: str, *, for_good: bool) -> None:
+    async def drop(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
         self._hidden_at.pop(instance, None)
-        routed = self._services.get(service)
-        if routed is not None and routed.eureka is not None:
-            self._graves[instance] = Grave(routed.eureka, self.clock.now() + GONE_FOR)
+        if service.eureka is not None:
+            self._graves[instance] = Grave(service.eureka, self.clock.now() + GONE_FOR)
             await self.tend()
 
     async def counts(self, service: RoutedService, instance: str) -> bool:

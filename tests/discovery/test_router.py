@@ -234,3 +234,15 @@ async def test_a_delta_is_enough_only_for_who_fetched_not_long_ago(house: House)
     assert notice()
     house.clock.jump(400)
     assert not notice()
+
+
+async def test_a_change_to_stable_does_not_make_consumers_forget_the_instances_that_they_know(house: House) -> None:
+    await house.open(member(1))
+    await house.register(1)
+    house.fetch("10.9.0.50")
+    await house.router.publish(routed("stable"))
+    await house.router.withdraw("web", "web-r1-1")
+    assert not (await house.seat()).settled
+    house.fetch("10.9.0.50")
+    house.clock.jump(35)
+    assert (await house.seat()).settled
