@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Protocol
 
 import pytest
@@ -382,6 +383,17 @@ async def test_each_line_of_a_log_may_have_its_time(yard: Yard, told: Told) -> N
     assert words == ("one", "two")
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", time) for time in times)
     assert times[0] < times[1]
+
+
+async def test_a_log_is_read_from_a_moment_on(yard: Yard, told: Told) -> None:
+    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
+    await told.heard("die", "web-r1-1")
+    at = [line.split(" ")[0] for line in (await yard.engine.logs("web-r1-1", timestamps=True)).splitlines()]
+    seconds = [datetime.fromisoformat(time).timestamp() for time in at]
+    assert (await yard.engine.logs("web-r1-1", since=seconds[1])).endswith("two\nthree\n")
+    assert await yard.engine.logs("web-r1-1", since=seconds[2] + 1) == ""
+    followed = [line async for line in yard.engine.follow_logs("web-r1-1", since=seconds[1])]
+    assert followed[-2:] == ["two", "three"]
 
 
 async def test_followed_logs_end_with_the_container(yard: Yard) -> None:
