@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 from sqlmodel import Session
 
 from services.engine.port import Engine, EngineError
-from services.rollouts.redaction import masked
+from services.rollouts.redaction import mask_of
 from services.store.events import Listeners
 from services.store.tables import Instance, Revision
 
@@ -40,9 +41,13 @@ class Source:
     instance: str
     spec: Mapping[str, Any]
 
+    @cached_property
+    def _mask(self) -> Callable[[str], str]:
+        return mask_of(self.spec)
+
     def line(self, stamped: str) -> Line:
         at, _, text = stamped.partition(" ")
-        return Line(self.instance, at, masked(text, self.spec))
+        return Line(self.instance, at, self._mask(text))
 
 
 def source_of(session: Session, row: Instance) -> Source:

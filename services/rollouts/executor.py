@@ -13,7 +13,7 @@ from services.rollouts.crash_points import CrashPoints
 from services.rollouts.host_ports import TRIES, draw
 from services.rollouts.ledger import Ledger
 from services.rollouts.publishing import member
-from services.rollouts.redaction import masked
+from services.rollouts.redaction import mask_of
 from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.world import healthcheck_of, spec_of
 from services.routing.port import Router
@@ -188,7 +188,7 @@ class Executor:
             if error.transient:
                 raise
             return None
-        return masked(text, revision.effective).encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        return mask_of(revision.effective)(text).encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _told(
         self, order: Order, status: str, text: str, changes: dict[str, object], *, warning: str | None = None

@@ -4,7 +4,7 @@ in what an instance writes."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 HIDDEN = "***"
@@ -40,18 +40,17 @@ def placeholders(spec: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def masked(text: str, spec: Mapping[str, Any]) -> str:
-    """What an instance of `spec` wrote, without the spec's secrets of SHORTEST characters and more."""
-    for secret in sorted(_secrets(spec), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return text
-
-
-def _secrets(spec: Mapping[str, Any]) -> set[str]:
-    found = set()
+def mask_of(spec: Mapping[str, Any]) -> Callable[[str], str]:
+    """Takes the spec's secrets of SHORTEST characters and more out of what its instances write. One of several lines, such
+    as a private key, is looked for line by line."""
+    found: set[str] = set()
     for _, value, secret in _values(spec):
-        found |= {value} if secret else {password for _, password in _IN_URL.findall(value)}
-    return {secret for secret in found if len(secret) >= SHORTEST}
+        found.update(value.splitlines() if secret else (password for _, password in _IN_URL.findall(value)))
+    longest_first = sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True)
+    if not longest_first:
+        return lambda text: text
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return lambda text: pattern.sub(HIDDEN, text)
 
 
 def _values(part: Any, field: str = "", named: bool = False) -> Iterator[tuple[str, str, bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.rollouts.redaction import masked, placeholders, redacted
+from services.rollouts.redaction import mask_of, placeholders, redacted
 
 SPEC = {
     "image": "web:1",
@@ -61,6 +61,12 @@ def test_a_secret_name_hides_its_value(name: str) -> None:
     assert redacted({"environment": {name: "hidden"}})["environment"][name] == "***"
 
 
+def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
+    mask = mask_of({"environment": {"TLS_KEY": "-----BEGIN KEY-----\nMIIEvQIBADAN\nabc\n-----END KEY-----"}})
+    assert mask("loaded MIIEvQIBADAN, abc") == "loaded ***, abc"
+    assert mask_of({})("nothing to hide") == "nothing to hide"
+
+
 def test_what_an_instance_writes_is_masked() -> None:
     text = "connecting with hunter2-hunter2 to postgres://app:letmein99@db/x; PIN 1234\n"
-    assert masked(text, SPEC) == "connecting with *** to postgres://app:***@db/x; PIN 1234\n"
+    assert mask_of(SPEC)(text) == "connecting with *** to postgres://app:***@db/x; PIN 1234\n"
