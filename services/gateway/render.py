@@ -18,6 +18,8 @@ from services.spec import SERVICE_NAME
 __all__ = ["Block", "GatewaySettings", "Rendered", "render", "render_service", "server_words"]
 
 MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
+SECOND_LOOK = 250
+"""Milliseconds, at most, until one that is down is checked again."""
 _SERVICE = re.compile(SERVICE_NAME)
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
 _ROUTE = re.compile(r"(\*|[a-z0-9.-]+)/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
@@ -115,7 +117,11 @@ def server_words(member: Member) -> str:
     check = member.healthcheck
     words = [f"{member.id} {member.address}:{member.port} pool-purge-delay 1s"]
     if not check.disable:
-        words.append(f"check inter {max(int(check.interval * 1000), 100)} fall {int(check.retries)} rise 1")
+        interval = max(int(check.interval * 1000), 100)
+        words.append(f"check inter {interval} downinter {min(interval, SECOND_LOOK)} fall {int(check.retries)} rise 1")
+        # One that cannot be connected to is down at once, until a check says otherwise: a retry then goes elsewhere, or
+        # waits, instead of meeting the same dead one until there are no retries left.
+        words.append("observe layer4 error-limit 1 on-error mark-down")
         words += [f"port {int(check.port)}"] if check.port else []
     return " ".join(words)
 

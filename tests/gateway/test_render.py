@@ -195,7 +195,9 @@ def test_the_mildest_check_counts_for_all() -> None:
 
 def test_a_server_line_says_all_that_a_dynamic_one_needs() -> None:
     member = Member("web-r1-1", "web", "10.203.0.9", 80, "c@t", Healthcheck(path="/", port=81, interval=0.001, retries=5))
-    assert server_words(member) == "web-r1-1 10.203.0.9:80 pool-purge-delay 1s check inter 100 fall 5 rise 1 port 81"
+    down_at_once = "observe layer4 error-limit 1 on-error mark-down"
+    check = f"check inter 100 downinter 100 fall 5 rise 1 {down_at_once} port 81"
+    assert server_words(member) == f"web-r1-1 10.203.0.9:80 pool-purge-delay 1s {check}"
 
 
 def test_a_file_that_is_not_ours_is_not_believed(tmp_path: Path) -> None:
