@@ -12,7 +12,9 @@ from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
+from docker.utils import parse_repository_tag
 
+from services.engine.docker_build import build
 from services.engine.docker_client import Clients, reported
 from services.engine.docker_events import Memory, Watcher
 from services.engine.docker_images import Images
@@ -31,7 +33,7 @@ from services.engine.docker_spec import (
 )
 from services.engine.docker_streams import Stop, pump
 from services.engine.docker_usage import usage_of
-from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
+from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
 
 MOST_INSTANCES = 900
 """A bridge takes about 1,000 ports (the kernel's limit); the rest is for its other guests."""
@@ -133,6 +135,18 @@ class DockerEngine:
                 yield event
         finally:
             await told.aclose()
+
+    async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
+        lines = pump(lambda stop: build(stop, self.clients.new, self.name, spec), f"build of {spec.tag}")
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            await lines.aclose()
+
+    async def tag(self, image: str, tag: str) -> None:
+        repository, version = parse_repository_tag(tag)
+        await self.clients.call(lambda client: client.tag(image, repository, version))
 
     async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
         return await self.clients.call_long(lambda client: prune(client, self.name, keep))

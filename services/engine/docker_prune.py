@@ -17,7 +17,7 @@ def prune(client: docker.APIClient, name: str, keep: frozenset[str]) -> tuple[st
     gone = []
     for image in found:
         tag = _own_tag(image)
-        if tag is None or image["Id"] in keep:
+        if tag is None or tag in keep:
             continue
         try:
             client.remove_image(tag)

@@ -74,8 +74,8 @@ class InstanceSpec:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """An image to be made. `context`: a tar, or tar.gz, on this machine; `dockerfile`: its path in there; `network`: what the
-    steps of the build run in, as Docker names it (default, host, none)."""
+    """An image to be made. `context`: a tar, or tar.gz, on this machine; `dockerfile`: its path in there; `network`: what
+    the steps of the build run in, as Docker names it (default, host, none)."""
 
     service: str
     tag: str

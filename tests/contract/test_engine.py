@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
+import secrets
 import socket
+import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from services.clock import SystemClock
 from services.engine.docker import DockerEngine
-from services.engine.port import ContainerView, Engine, EngineError, EngineEvent, InstanceSpec
+from services.engine.port import BuildSpec, ContainerView, Engine, EngineError, EngineEvent, InstanceSpec
 from services.spec import Healthcheck, Resources
 from tests.engine.real import IMAGE, RealYard, real_yard
 from tests.fakes.engine import Behaviour, FakeEngine
@@ -32,6 +36,7 @@ class Yard(Protocol):
     def spec(self, id: str, behaviour: Behaviour = ..., **fields: Any) -> InstanceSpec: ...
     def become_healthy(self, instance: str) -> None: ...
     def take_name(self, instance: str) -> None: ...
+    def forget(self, tag: str) -> None: ...
     def compose(self, project: str, service: str) -> AbstractContextManager[str]: ...
 
 
@@ -67,6 +72,9 @@ class FakeSide:
     def take_name(self, instance: str) -> None:
         self.engine.occupy(instance)
 
+    def forget(self, tag: str) -> None:
+        del self.engine.images[tag]
+
     @contextmanager
     def compose(self, project: str, service: str) -> Iterator[str]:
         name = self.engine.compose[project, service] = f"{project}-{service}-1"
@@ -89,6 +97,9 @@ class RealSide:
         self.yard.client.create_container(
             self.yard.image_id, name=f"{self.yard.name}-{instance}", labels={"sluice.name": self.yard.name}
         )
+
+    def forget(self, tag: str) -> None:
+        self.yard.client.remove_image(tag)
 
     @contextmanager
     def compose(self, project: str, service: str) -> Iterator[str]:
@@ -431,6 +442,69 @@ async def test_an_image_that_exists_nowhere_cannot_be_pulled(yard: Yard) -> None
     with pytest.raises(EngineError) as refused:
         await yard.engine.pull("127.0.0.1:9/nobody/nothing:1")
     assert refused.value.reason == "image_pull_failed" and not refused.value.transient
+
+
+def context(path: Path, dockerfile: str) -> BuildSpec:
+    with tarfile.open(path / "context.tar", "w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(dockerfile.encode())
+        tar.addfile(entry, io.BytesIO(dockerfile.encode()))
+    name = f"sluice-test-build:{secrets.token_hex(4)}"
+    return BuildSpec("web", name, path / "context.tar", args={"WORD": "hello"})
+
+
+async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(yard: Yard, tmp_path: Path) -> None:
+    spec = context(tmp_path, f"FROM {IMAGE}\nARG WORD\nRUN echo $WORD\n")
+    lines = [line async for line in yard.engine.build(spec)]
+    assert "hello" in lines and any(spec.tag in line for line in lines)
+    built = await yard.engine.find_image(spec.tag)
+    assert built is not None and (await yard.engine.pull(spec.tag)).id == built.id
+    assert await yard.engine.prune(frozenset({spec.tag})) == ()
+    used = yard.spec("web-r1-1", image_id=built.id)
+    await yard.engine.start(used)
+    assert await yard.engine.prune(frozenset()) == ()
+    await yard.engine.stop("web-r1-1", 0)
+    await yard.engine.remove("web-r1-1")
+    assert await yard.engine.prune(frozenset()) == (spec.tag,)
+    assert await yard.engine.find_image(spec.tag) is None
+
+
+async def test_a_tag_moves_from_one_image_to_another(yard: Yard, tmp_path: Path) -> None:
+    latest = f"sluice-test-build:latest-{secrets.token_hex(4)}"
+    for word in ("one", "two"):
+        spec = context(tmp_path, f"FROM {IMAGE}\nRUN echo {word}\n")
+        assert [line async for line in yard.engine.build(spec)]
+        built = await yard.engine.find_image(spec.tag)
+        assert built is not None
+        await yard.engine.tag(built.id, latest)
+        moved = await yard.engine.find_image(latest)
+        assert moved is not None and moved.id == built.id
+    assert len(await yard.engine.prune(frozenset())) == 1, "the one that has another name as well is somebody's"
+    yard.forget(latest)
+    assert len(await yard.engine.prune(frozenset())) == 1
+
+
+async def test_a_build_that_fails_says_what_the_builder_said(yard: Yard, tmp_path: Path) -> None:
+    spec = context(tmp_path, f"FROM {IMAGE}\nRUN echo before\nRUN false\n")
+    lines: list[str] = []
+
+    async def build() -> None:
+        async for line in yard.engine.build(spec):
+            lines.append(line)
+
+    with pytest.raises(EngineError, match="returned a non-zero code: 1") as failed:
+        await build()
+    assert failed.value.reason == "build_failed" and "before" in lines
+    assert await yard.engine.find_image(spec.tag) is None
+
+
+async def test_a_build_that_nobody_waits_for_any_more_is_given_up(yard: Yard, tmp_path: Path) -> None:
+    spec = context(tmp_path, f"FROM {IMAGE}\nRUN echo begun\nRUN sleep 600\n")
+    async with asyncio.timeout(30), aclosing(yard.engine.build(spec)) as lines:  # type: ignore[type-var]
+        async for line in lines:
+            if line == "begun":
+                break
+    assert await yard.engine.find_image(spec.tag) is None
 
 
 async def test_ping_says_who_answers(yard: Yard) -> None:

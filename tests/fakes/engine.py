@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import Any, Literal
 
 from services.clock import Clock
-from services.engine.port import ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
+from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
+from tests.fakes.building import steps
 from tests.fakes.containers import Behaviour, Container, Health, timestamp
 
 __all__ = ["Behaviour", "Container", "FakeEngine"]
@@ -31,6 +32,8 @@ Call = Literal[
     "remove",
     "logs",
     "usage",
+    "build",
+    "tag",
     "prune",
 ]
 _KILLED = 137
@@ -50,8 +53,8 @@ class FakeEngine:
         """Reference → what the engine has."""
         self.registry: dict[str, ImageInfo] = {}
         """Reference → what a pull finds."""
-        self.made: set[str] = set()
-        """Ids of images that Sluice built: all that `prune` may remove."""
+        self.built: set[str] = set()
+        """Tags of images that Sluice built: all that `prune` may remove."""
         self.networks: set[str] = {"bridge", "host", "none"}
         self.compose: dict[tuple[str, str], str] = {}
         """(project, service) → a container that Compose runs for it."""
@@ -319,14 +322,31 @@ class FakeEngine:
         finally:
             self._readers.remove(queue)
 
+    async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
+        with self._asked("build", spec.tag):
+            async with aclosing(steps(spec)) as lines:
+                async for line in lines:
+                    await self._pause()
+                    yield line
+            self.add_image(spec.tag, pulled=False)
+            self.built.add(spec.tag)
+
+    async def tag(self, image: str, tag: str) -> None:
+        with self._asked("tag", tag):
+            known = {found.id: found for found in self.images.values()}
+            if image not in known:
+                raise EngineError(f"No such image: {image}")
+            self.images[tag] = replace(known[image], reference=tag)
+
     async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
         with self._asked("prune", ""):
             used = {container.spec.image_id for container in self.containers.values()}
-            going = self.made - keep - used
-            gone = [reference for reference, image in self.images.items() if image.id in going]
-            for reference in gone:
-                del self.images[reference]
-            self.made -= going
+            names = Counter(image.id for image in self.images.values())
+            going = {tag for tag in self.built - keep if names[self.images[tag].id] == 1}
+            gone = {tag for tag in going if self.images[tag].id not in used}
+            for tag in gone:
+                del self.images[tag]
+            self.built -= gone
             return tuple(sorted(gone))
 
     # How it works

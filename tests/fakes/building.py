@@ -1,0 +1,38 @@
+"""The fake engine's builder: it does what the Dockerfile says, as far as a test needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import tarfile
+from collections.abc import AsyncGenerator
+
+from services.engine.port import BuildSpec, EngineError
+
+
+async def steps(spec: BuildSpec) -> AsyncGenerator[str]:
+    """The log. Of a shell's commands it knows `echo`, `false`, and `sleep`, which never ends; a value of ARG stands for
+    $NAME. EngineError `build_failed`."""
+    lines = [line for line in _dockerfile(spec).splitlines() if line and not line.startswith("#")]
+    for number, line in enumerate(lines, 1):
+        yield f"Step {number}/{len(lines)} : {line}"
+        command = line.removeprefix("RUN ")
+        for name, value in spec.args.items():
+            command = command.replace(f"${name}", value)
+        if command.startswith("echo "):
+            yield command.removeprefix("echo ")
+        elif command == "false":
+            raise EngineError("The command '/bin/sh -c false' returned a non-zero code: 1", reason="build_failed")
+        elif command.startswith("sleep"):
+            await asyncio.Event().wait()
+    yield f"Successfully tagged {spec.tag}"
+
+
+def _dockerfile(spec: BuildSpec) -> str:
+    with tarfile.open(spec.context) as tar:
+        for member in tar:
+            if posixpath.normpath(member.name) == posixpath.normpath(spec.dockerfile):
+                found = tar.extractfile(member)
+                assert found is not None
+                return found.read().decode()
+    raise EngineError(f"Cannot locate specified Dockerfile: {spec.dockerfile}", reason="build_failed")
