@@ -27,7 +27,9 @@ async def create(
     desk: Desk,
     name: Annotated[str, typer.Argument(help="Whose it is, such as ci; shown in the history.", show_default=False)],
     scope: Annotated[Scope, typer.Option(help="What it may do; each includes those before it.")] = Scope.DEPLOY,
-    service: Annotated[list[str] | None, typer.Option(help="The only one that it may change; again for more.")] = None,
+    service: Annotated[
+        list[str] | None, typer.Option(help="The only one that it may change, or pay-*; again for more.")
+    ] = None,
     expires_in: Annotated[str | None, typer.Option(metavar="SPAN", help="Such as 12h or 90d.", show_default=False)] = None,
 ) -> None:
     """Make a token. It is shown this once."""
