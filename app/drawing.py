@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlmodel import Session
+from sqlmodel import Session, col, func, select
 
 from services.store.db import Store
 from services.store.events import Listeners
+from services.store.tables import Event
 
 T = TypeVar("T")
 PACE = 0.1
@@ -45,10 +46,38 @@ class Parts:
 
 Ask = Callable[[], Awaitable[Any]]
 """What must be asked of others than the store before a look."""
-Stamp = Callable[[Session, Any], Hashable]
-"""What differs when the page may differ: cheap to ask for. With what was asked before."""
+Stamp = Callable[[], Hashable]
+"""What differs when the page may differ."""
 Draw = Callable[[Session, Any], Parts | None]
 """None when there is no such thing (any more). With what was asked before."""
+
+
+class News:
+    """The newest event of each service, read once at each wake-up for all pages. Those before the first look are 0."""
+
+    def __init__(self, store: Store, listeners: Listeners) -> None:
+        self._store, self._listeners = store, listeners
+        self._lock = asyncio.Lock()
+        self._woken: asyncio.Event | None = None
+        self._of: dict[str | None, int] = {}
+        self.newest: int | None = None
+
+    def of(self, service: str | None) -> int:
+        return self._of.get(service, 0)
+
+    async def read(self) -> None:
+        async with self._lock:
+            if self._woken is None or self._woken.is_set():
+                woken = self._listeners.next()
+                await self._store.read(self._read)
+                self._woken = woken
+
+    def _read(self, session: Session) -> None:
+        if self.newest is None:
+            self.newest = session.exec(select(func.max(Event.id))).one() or 0
+            return
+        for id, service in session.exec(select(Event.id, Event.service).where(col(Event.id) > self.newest)):
+            self._of[service] = self.newest = max(id or 0, self.newest)
 
 
 class Memo:
@@ -80,11 +109,12 @@ class Drawings:
         self._listeners = listeners
         self._watched: dict[Hashable, Drawing] = {}
         self.memo = Memo()
+        self.news = News(store, listeners)
 
     @asynccontextmanager
     async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:
         """`every`: seconds after which it is looked though nobody was woken."""
-        drawing = self._watched.setdefault(key, Drawing(self._store, self._listeners, every, ask, stamp, draw))
+        drawing = self._watched.setdefault(key, Drawing(self._store, self._listeners, self.news, every, ask, stamp, draw))
         drawing.watchers += 1
         try:
             yield drawing
@@ -97,12 +127,14 @@ class Drawings:
 class Drawing:
     """One page's."""
 
-    def __init__(self, store: Store, listeners: Listeners, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> None:
+    def __init__(
+        self, store: Store, listeners: Listeners, news: News, every: float, ask: Ask, stamp: Stamp, draw: Draw
+    ) -> None:
         self.watchers = 0
-        self._store, self._listeners, self._every = store, listeners, every
+        self._store, self._listeners, self._news, self._every = store, listeners, news, every
         self._ask, self._stamp, self._draw = ask, stamp, draw
         self._lock = asyncio.Lock()
-        self._news: asyncio.Event | None = None
+        self._woken: asyncio.Event | None = None
         self._seen: Hashable = None
         self._parts: Parts | None = None
         self._rests_until = 0.0
@@ -111,20 +143,23 @@ class Drawing:
     async def parts(self) -> Parts | None:
         """As they are now."""
         async with self._lock:
-            if self._news is None or self._news.is_set() or time.monotonic() >= self._looks_again:
+            due = time.monotonic() >= self._looks_again
+            if due or self._woken is None or self._woken.is_set():
                 await asyncio.sleep(self._rests_until - time.monotonic())
-                news = self._listeners.next()
-                asked = await self._ask()
-                await self._store.read(partial(self._look, asked))
-                self._news = news
+                woken = self._listeners.next()
+                await self._news.read()
+                stamp = self._stamp()
+                if due or self._parts is None or stamp != self._seen:
+                    asked = await self._ask()
+                    self._parts = await self._store.read(partial(self._look, asked))
+                    self._seen = stamp
+                self._woken = woken
             return self._parts
 
-    def _look(self, asked: Any, session: Session) -> None:
+    def _look(self, asked: Any, session: Session) -> Parts | None:
         began = time.monotonic()
-        stamp = self._stamp(session, asked)
-        if self._parts is None or stamp != self._seen:
-            self._parts = self._draw(session, asked)
-            self._seen = stamp
+        parts = self._draw(session, asked)
         now = time.monotonic()
         self._rests_until = now + max(PACE, SHARE * (now - began))
         self._looks_again = now + self._every * 0.9  # whoever waits for so long must find it due
+        return parts

@@ -25,10 +25,10 @@ from typing import Any
 import httpx
 
 from bench.engine import gateway, hello
-from bench.ledger import percentile
+from services.loadtest.ledger import percentile
 from bench.report import save, table
 from bench.stage import Sluice, hello_spec
-from bench.wire import Broken, Connection, request
+from services.loadtest.wire import Broken, Connection, request
 from services.rollouts.phases import TERMINAL
 
 TICK = 0.01
@@ -144,12 +144,12 @@ async def crowd(sluice: Sluice, bodies: list[dict[str, Any]], given: argparse.Na
         readers = Readers(sluice, [body["service"] for body in bodies], given.rate)
         reading = asyncio.create_task(readers.read())
         began = time.monotonic()
-        before = _processor(sluice.pid)
+        before = processor(sluice.pid)
         async with asyncio.timeout(PATIENT):
             ends = await asyncio.gather(*(end_of(http, body) for body in bodies))
             seconds = time.monotonic() - began
             told = sum(await asyncio.gather(*listening))
-        processor = _processor(sluice.pid) - before
+        used = processor(sluice.pid) - before
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
     return {
@@ -157,7 +157,7 @@ async def crowd(sluice: Sluice, bodies: list[dict[str, Any]], given: argparse.Na
         "seconds": round(seconds, 1),
         "first_and_last_end": [round(limit(took for _, took in ends), 1) for limit in (min, max)],
         "streams_told_of_all": told,
-        "sluice_processor_share": round(processor / seconds, 2),
+        "sluice_processor_share": round(used / seconds, 2),
         "load_average": round(os.getloadavg()[0], 1),
         "own_lateness_p99_ms": _ms(readers.own, 0.99),
         "reads_failed": readers.failed[:10],
@@ -187,7 +187,7 @@ def _ms(seconds: list[float], share: float) -> float:
     return round(percentile(sorted(seconds), share) * 1000, 1)
 
 
-def _processor(pid: int) -> float:
+def processor(pid: int) -> float:
     """Seconds of processor time that it has used."""
     words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

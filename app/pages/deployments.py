@@ -73,14 +73,17 @@ async def act(
 def _looking_at(id: str) -> Sight:
     number = _number(id)
 
-    def stamp(session: Session, sluice: Sluice) -> Hashable:
-        row = session.get(Deployment, number) if number is not None else None
-        return None if row is None else stamp_of(session, sluice, row.service)
+    service: str | None = None
+
+    def stamp(sluice: Sluice) -> Hashable:
+        return stamp_of(sluice, service)
 
     def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
         row = session.get(Deployment, number) if number is not None else None
         if row is None:
             return None
+        nonlocal service
+        service = row.service
         view = deployment_view(session, row, sluice.frame)
         told = session.exec(select(Event).where(Event.deployment == number).order_by(col(Event.id))).all()
         return {

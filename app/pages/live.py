@@ -15,7 +15,7 @@ from fastapi.sse import ServerSentEvent
 from sqlmodel import Session
 
 from app.auth import Caller
-from app.drawing import Memo, Parts
+from app.drawing import PACE, Memo, Parts
 from app.pages import render
 from app.pages.viewer import still_signed_in
 from app.sluice import Sluice
@@ -47,11 +47,11 @@ class LivePage:
 @dataclass(frozen=True)
 class Sight:
     """What a page looks at. `look`: what the templates need, from one read transaction; None when there is no such thing.
-    `stamp`: what differs when that may differ, asked at every wake-up, and after `every` seconds without one.
+    `stamp`: what differs when that may differ; after `every` seconds it is looked though it does not.
     `ask`: what an open page shows of others than the store; the look's context has it as `asked`."""
 
     look: Callable[[Session, Sluice], dict[str, Any] | None]
-    stamp: Callable[[Session, Sluice], Hashable]
+    stamp: Callable[[Sluice], Hashable]
     every: float | None = None
     ask: Callable[[Sluice], Awaitable[Any]] | None = None
 
@@ -109,15 +109,12 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
     async def ask() -> Any:
         return await sight.ask(sluice) if sight.ask is not None else None
 
-    def stamp(session: Session, asked: Any) -> Hashable:
-        return sight.stamp(session, sluice), str(asked)
-
     def draw(session: Session, asked: Any) -> Parts | None:
         context = sight.look(session, sluice)
         return None if context is None else live.draw({**context, **may, "asked": asked}, sluice.drawings.memo)
 
     every = sight.every or BEAT
-    watched = sluice.drawings.watch((request.url.path, *may.values()), every, ask, stamp, draw)
+    watched = sluice.drawings.watch((request.url.path, *may.values()), every, ask, lambda: sight.stamp(sluice), draw)
     async with watched as drawing:
         with sluice.metrics.streams.track_inprogress():
             yield ServerSentEvent(event="hello", raw_data=render.fingerprint())
@@ -138,6 +135,7 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
                 if changed := parts.since(sent):
                     yield ServerSentEvent(raw_data=render.arriving(changed))
                 sent = parts
+                await first_of(sluice.stopping, timeout=PACE)  # nobody reads faster
                 # what woke us may have ended the session: whoever did not ask just now asks soon
                 woken = await first_of(news, sluice.stopping, timeout=every if checks else CHECK)
                 if not woken and checks:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.pages.figures import newest, spark
 from app.pages.live import LivePage, Sight, follow, show
@@ -20,7 +20,7 @@ from services.figures.keeping import ROUGH
 from services.figures.reading import sparklines
 from services.rollouts.phases import Status
 from services.rollouts.views import deployment_views, service_views
-from services.store.tables import Deployment, Event, Service
+from services.store.tables import Deployment, Service
 
 router = APIRouter()
 PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")
@@ -46,9 +46,9 @@ async def overview_stream(request: Request, viewer: StreamViewer) -> AsyncIterab
         yield message
 
 
-def _stamp(session: Session, sluice: Sluice) -> Hashable:
+def _stamp(sluice: Sluice) -> Hashable:
     live = sluice.live
-    return session.exec(select(func.max(Event.id))).one(), str(live.not_ready), str(live.strangers), newest(session, ROUGH)
+    return sluice.drawings.news.newest, str(live.not_ready), str(live.strangers)
 
 
 def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
@@ -83,10 +83,9 @@ def _progress(session: Session) -> dict[str, dict[str, Any]]:
 
 
 def _urgency(view: dict[str, Any]) -> tuple[int, str]:
-    """What needs a person first, then what is under way, then the rest by name."""
-    if view["needs"]:
-        return _URGENCY.index(view["status"]) if view["status"] in _URGENCY else len(_URGENCY), view["name"]
-    return len(_URGENCY) + (1 if view["running"] else 2), view["name"]
+    """What needs a person first, then the rest by name: what is only being deployed keeps its place."""
+    urgent = view["status"] in _URGENCY
+    return _URGENCY.index(view["status"]) if urgent else len(_URGENCY) + (not view["needs"]), view["name"]
 
 
 SIGHT = Sight(_look, _stamp, every=ROUGH / 4)

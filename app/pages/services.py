@@ -38,8 +38,8 @@ async def service_stream(request: Request, viewer: StreamViewer, name: str) -> A
 
 
 def _looking_at(name: str) -> Sight:
-    def stamp(session: Session, sluice: Sluice) -> Hashable:
-        return stamp_of(session, sluice, name), newest(session, FINE)
+    def stamp(sluice: Sluice) -> Hashable:
+        return stamp_of(sluice, name)
 
     def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
         row = session.get(Service, name)

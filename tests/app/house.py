@@ -58,6 +58,7 @@ class Ground:
     """Stands at once, unless `refuses` says why not."""
 
     refuses: Exception | None = None
+    subnet = "10.99.0.0/24"
     outdated: str | None = None
     upgrading = False
     findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
@@ -65,7 +66,7 @@ class Ground:
     async def prepare(self) -> Footing:
         if self.refuses is not None:
             raise self.refuses
-        return Footing("10.99.0.0/24", "10.99.0.1")
+        return Footing(self.subnet, "10.99.0.1")
 
     async def disturbed(self) -> None:
         await asyncio.Event().wait()

@@ -269,10 +269,11 @@ def test_a_service_draws_its_last_hour(browser: Browser, tmp_path: Path, page: P
         page.locator("#chart-latency .u-over").hover()
         expect(page.locator("#chart-latency + .readout")).to_contain_text("p95")
         page.goto(f"{address}/ui/")
-        page.get_by_label("Show services with this in their name").fill("sea")
+        page.get_by_label("Show services with this in their name or state").fill("sea")
         expect(page.locator("#services > li:visible")).to_have_count(1)
         house.change(Deployment, 3, message="still filtered")
         expect(page.locator("#services > li:visible")).to_have_count(1)
+        page.goto("about:blank")  # before the server goes
     house.close()
 
 

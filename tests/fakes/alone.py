@@ -20,6 +20,7 @@ START_TAKES = 0.4
 
 def main() -> None:
     house = build(Path(os.environ["SLUICE_DATA"]), log_level="warning")
+    house.ground.subnet = "10.99.0.0/16"
     logs.configure(house.settings)
     for version in ("hello:1", "hello:2"):
         house.image(version)
