@@ -270,3 +270,29 @@ class Application(SQLModel, table=True):
     name: str = Field(primary_key=True)
     service: str = Field(foreign_key="service.name")
     registration: dict[str, Any] = _json(dict)
+
+
+class Build(SQLModel, table=True):
+    """An image made from what a client sent. The service need not exist yet."""
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True)
+    service: str = Field(index=True)
+    status: str
+    reason: str | None = None
+    message: str = ""
+    image: str = Field(unique=True)
+    """The tag that it gets, which no other build ever gets."""
+    image_id: str | None = Field(default=None, index=True)
+    dockerfile: str
+    target: str | None = None
+    created_by_kind: str
+    created_by_name: str
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    log: str = ""
+    """Its last lines, at most MOST_LOG (services/builds/log.py)."""
+    log_first: int = 1
+    """The number of the first line that is kept."""

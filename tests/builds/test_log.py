@@ -1,0 +1,25 @@
+"""A build's log while it is written."""
+
+from __future__ import annotations
+
+from services.builds.log import LONGEST_LINE, MOST_LOG, Log
+
+
+def test_lines_are_numbered_and_the_oldest_go_when_it_is_too_much() -> None:
+    log = Log()
+    for number in range(1, 101):
+        log.write(f"{number} ".ljust(LONGEST_LINE, "x") + " too long")
+    kept = MOST_LOG // (LONGEST_LINE + 1)
+    assert log.first == 101 - kept
+    assert len(str(log).encode()) <= MOST_LOG
+    assert [number for number, _ in log.after(98)] == [99, 100]
+    assert [line.split()[0] for _, line in log.after(98)] == ["99", "100"]
+    assert len(log.after(0)) == kept and log.after(0)[0][0] == log.first
+    assert log.after(100) == []
+
+
+def test_whoever_reads_is_woken_by_a_line() -> None:
+    log = Log()
+    woken = log.news.next()
+    log.write("progress 1 %\rprogress 100 %\r")
+    assert woken.is_set() and log.after(0) == [(1, "progress 1 % progress 100 %")]
