@@ -244,3 +244,21 @@ REGISTRY: dict[str, Any] = {
         }
     ],
 }
+_TOTALS = {"requests": 1200, "status_4xx": 3, "errors": 6, "error_rate": 0.005, "p50": 0.0051, "p95": 0.03, "p99": 0.19}
+FIGURES: dict[str, Any] = {
+    "service": "web",
+    "step": 10,
+    "times": ["2026-11-24T20:15:00.000Z", "2026-11-24T20:15:10.000Z"],
+    "totals": _TOTALS,
+    "revisions": [
+        {
+            "revision": 4,
+            "totals": _TOTALS,
+            "requests_per_second": [60.0, 60.0],
+            "error_rate": [0.01, 0.0],
+            "p50": [0.005, 0.0052],
+            "p95": [0.03, 0.03],
+            "p99": [0.2, 0.18],
+        }
+    ],
+}

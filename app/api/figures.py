@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
 from sqlmodel import Session
 
+from app.api import shapes
 from app.api.answers import ALWAYS, shows
 from app.api.calls import sluice_of
+from app.api.examples import FIGURES
 from app.api.parameters import Name
 from app.auth import Reader
 from app.problems import Problem
@@ -24,61 +24,7 @@ router = APIRouter(prefix="/services", tags=["services"])
 Window = Annotated[int, Query(ge=60, le=ROUGH_KEPT, description="so many seconds back: a minute to a day")]
 
 
-class FiguresTotals(BaseModel):
-    """Of the whole window; times in seconds until the answer began."""
-
-    requests: int
-    status_4xx: int
-    errors: int
-    error_rate: float | None
-    p50: float | None
-    p95: float | None
-    p99: float | None
-
-
-class FiguresOfRevision(BaseModel):
-    """Lists are in step with `times`. `revision` null: what the gateway itself answered."""
-
-    revision: int | None
-    totals: FiguresTotals
-    requests_per_second: list[float | None]
-    error_rate: list[float | None]
-    p50: list[float | None]
-    p95: list[float | None]
-    p99: list[float | None]
-
-
-class Figures(BaseModel):
-    """Requests, errors and latency of one service. `step`: seconds from one of `times` to the next."""
-
-    service: str
-    step: int
-    times: list[datetime]
-    totals: FiguresTotals
-    revisions: list[FiguresOfRevision]
-
-
-_TOTALS = {"requests": 1200, "status_4xx": 3, "errors": 6, "error_rate": 0.005, "p50": 0.0051, "p95": 0.03, "p99": 0.19}
-FIGURES: dict[str, Any] = {
-    "service": "web",
-    "step": 10,
-    "times": ["2026-11-24T20:15:00.000Z", "2026-11-24T20:15:10.000Z"],
-    "totals": _TOTALS,
-    "revisions": [
-        {
-            "revision": 4,
-            "totals": _TOTALS,
-            "requests_per_second": [60.0, 60.0],
-            "error_rate": [0.01, 0.0],
-            "p50": [0.005, 0.0052],
-            "p95": [0.03, 0.03],
-            "p99": [0.2, 0.18],
-        }
-    ],
-}
-
-
-@router.get("/{name}/figures", responses=shows(200, Figures, FIGURES, *ALWAYS, "unknown_service"))
+@router.get("/{name}/figures", responses=shows(200, shapes.Figures, FIGURES, *ALWAYS, "unknown_service"))
 async def figures(request: Request, _reader: Reader, name: Name, window: Window = 3600) -> Response:
     """Up to an hour in steps of ten seconds, up to a day in steps of minutes, 360 at most."""
     sluice = sluice_of(request)

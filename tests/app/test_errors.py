@@ -134,7 +134,7 @@ def nested(depth: int) -> bytes:
         (b'{"service": "web", "replcas": 3}', 422, "replcas"),
         (b'{"service": "web", "healthcheck": {"pathh": "/"}}', 422, "healthcheck.pathh"),
         (b'{"service": "web", "build": {"context": "."}}', 422, "build"),
-        (b'{"service": "web", "eureka": {}}', 422, "eureka"),
+        (b'{"service": "web", "eureka": {}}', 422, "eureka.url"),
         (b'{"service": "web", "volumes": ["/etc:/etc"]}', 422, "volumes.0.source"),
         (b'{"service": "web", "networks": ["nowhere"]}', 422, "networks"),
         (b'{"service": "web", "profile": "prod"}', 422, "profile"),
