@@ -12,7 +12,9 @@ from typing import Any
 
 import yaml
 
-from app.cli.specfile import plain, read_env_file, read_spec, variable
+from app.cli.envfile import read_env_file
+from app.cli.profilefile import ProfileFile, read_profile_file
+from app.cli.specfile import plain, read_spec, variable
 from app.cli.trouble import usage
 
 
@@ -30,6 +32,7 @@ class Arguments:
     route: Sequence[str] = ()
     settings: Sequence[str] = ()
     profile: str | None = None
+    profile_file: Path | None = None
     no_profile: bool = False
     note: str | None = None
     expected_revision: int | None = None
@@ -39,6 +42,8 @@ class Arguments:
 def body_of(given: Arguments) -> dict[str, Any]:
     """Arguments win over the file. A file is the whole spec (`replace`), arguments alone change what is there (`merge`)."""
     body = read_spec(given.file) if given.file else {}
+    if given.profile_file is not None:
+        _lay(read_profile_file(given.profile_file), given, body)
     for name in ("service", "image", "port", "replicas", "note", "expected_revision", "mode"):
         value = getattr(given, name)
         if value is not None:
@@ -47,9 +52,11 @@ def body_of(given: Arguments) -> dict[str, Any]:
     for path in given.env_file:
         environment |= read_env_file(path)
     for text in given.env:
-        environment |= variable(text, "--env")
-    if environment:
-        _put(body, ["environment"], {**(body.get("environment") or {}), **environment})
+        environment |= variable(text)
+    # a profile lies over the spec: what is typed goes before it only inside
+    within = ["profiles", body["profile"]] if given.profile_file is not None else []
+    for name, text in environment.items():
+        _put(body, [*within, "environment", name], text)
     if given.route:
         body["routes"] = [route(text) for text in given.route]
     for text in given.settings:
@@ -64,6 +71,24 @@ def body_of(given: Arguments) -> dict[str, Any]:
     if given.file:
         body.setdefault("mode", "replace")
     return body
+
+
+def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
+    """The file as a profile of the body, over what the body has of it, and as the one that is deployed. Raises Trouble."""
+    if given.profile is not None or given.no_profile:
+        raise usage("--profile-file is a profile already", "Leave --profile and --no-profile out.")
+    if given.service is None and file.service and body.get("service", file.service) != file.service:
+        raise usage(
+            f"{given.profile_file} is of {file.service}, {given.file} of {body['service']}",
+            "Name the service that is meant.",
+        )
+    said = {"service": file.service, "replicas": file.replicas, "profile": file.name}
+    body |= {name: value for name, value in said.items() if value is not None}
+    for name, value in file.layer.items():
+        if name != "environment":
+            _put(body, ["profiles", file.name, name], value)
+    for name, text in file.layer["environment"].items():
+        _put(body, ["profiles", file.name, "environment", name], text)
 
 
 def route(text: str) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
-
+from app.cli.envfile import read_env_file
 from app.cli.follow import follow, url_of
 from app.cli.narration import end_of
 from app.cli.trouble import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED, Trouble, usage
@@ -60,13 +58,13 @@ def request_of(desk: Desk, file: ComposeFile) -> tuple[str, dict[str, Any]]:
     beside = directory / ".env"
     found: dict[str, str] = {}
     for path in file.env_file or ((beside,) if beside.exists() else ()):
-        found |= _dotenv(path)
+        found |= read_env_file(path)
     variables = {**found, **os.environ}
     try:
         needs = needs_of(file.text, variables)
     except NotCompose as refusal:
         raise _not_compose(file.path, refusal) from None
-    files = {name: _dotenv(directory / name) for name in _readable(desk, directory, needs)}
+    files = {name: read_env_file(directory / name) for name in _readable(desk, directory, needs)}
     asked = {
         "project": _project(file, needs, variables, directory),
         "directory": str(directory),
@@ -89,19 +87,6 @@ def _readable(desk: Desk, directory: Path, needs: Needs) -> list[str]:
         if required and name not in there:
             desk.out.say(f"{directory / name} is not there.")
     return there
-
-
-def _dotenv(path: Path) -> dict[str, str]:
-    """Its variables, as Compose reads such a file: quotes, comments, and ${NAME} of lines before. Raises Trouble."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            wrong = next((binding.original.line for binding in parse_stream(lines) if binding.error), None)
-        values = dotenv_values(path, encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise usage(f"{path} cannot be read: {error}") from error
-    if wrong is not None:
-        raise usage(f"{path}, line {wrong}: is not NAME=value")
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], directory: Path) -> str | None:

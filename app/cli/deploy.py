@@ -22,6 +22,7 @@ from app.cli.options import (
     Only,
     Port,
     Profile,
+    ProfileFile,
     Project,
     Replicas,
     Routes,
@@ -45,6 +46,7 @@ async def deploy(
     route: Routes = None,
     settings: Settings = None,
     profile: Profile = None,
+    profile_file: ProfileFile = None,
     no_profile: NoProfile = False,
     mode: Mode = None,
     note: Annotated[str | None, typer.Option(help="Free text for the history, such as a commit.")] = None,
@@ -65,12 +67,15 @@ async def deploy(
     sluice deploy -f sluice.yaml --note "$COMMIT"
 
     sluice deploy -f compose.yaml --only web,api
+
+    sluice deploy --profile-file prod.env --image web:1.5
     """
     file = file_of(desk, service, file)
     if file is not None and is_compose(file):
         others = {
             "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
-            "--set": settings, "--no-profile": no_profile or None, "--mode": mode, "--expected-revision": expected_revision,
+            "--set": settings, "--profile-file": profile_file,
+            "--no-profile": no_profile or None, "--mode": mode, "--expected-revision": expected_revision,
             "--registry-auth": registry_auth,
         }  # fmt: skip
         refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
@@ -91,6 +96,7 @@ async def deploy(
         route=route or (),
         settings=settings or (),
         profile=profile,
+        profile_file=profile_file,
         no_profile=no_profile,
         note=note,
         expected_revision=expected_revision,

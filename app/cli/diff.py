@@ -23,6 +23,7 @@ from app.cli.options import (
     Only,
     Port,
     Profile,
+    ProfileFile,
     Project,
     Replicas,
     Routes,
@@ -52,6 +53,7 @@ async def diff(
     route: Routes = None,
     settings: Settings = None,
     profile: Profile = None,
+    profile_file: ProfileFile = None,
     no_profile: NoProfile = False,
     mode: Mode = None,
     only: Only = None,
@@ -84,7 +86,8 @@ async def diff(
     if file is not None and is_compose(file):
         fields = {
             "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
-            "--set": settings, "--no-profile": no_profile or None, "--mode": mode,
+            "--set": settings, "--profile-file": profile_file,
+            "--no-profile": no_profile or None, "--mode": mode,
         }  # fmt: skip
         refuse(fields, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
         from app.cli.compose import ComposeFile, request_of  # pydantic comes with it, and takes a while to load
@@ -104,6 +107,7 @@ async def diff(
         route=route or (),
         settings=settings or (),
         profile=profile,
+        profile_file=profile_file,
         no_profile=no_profile,
         mode=mode.value if mode else None,
     )

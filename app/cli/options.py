@@ -56,6 +56,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any field: healthcheck.path=/healthz.", rich_help_panel=_FIELDS)
 ]
 Profile = Annotated[str | None, typer.Option(help="A profile of the spec.")]
+ProfileFile = Annotated[
+    Path | None, typer.Option(help="A profile that is a file, such as prod.env: APP_NAME, INSTANCE_NUM, EXCLUDED_PORTS.")
+]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Without any profile from now on.")]
 Mode = Annotated[How | None, typer.Option(help="Over what is there, or in its place (as -f does).", show_default=False)]
 Only = Annotated[str | None, typer.Option(help="Of the file, these services alone, with commas.", rich_help_panel=_COMPOSE)]

@@ -16,7 +16,8 @@ from app.cli.trouble import usage
 DEFAULT_FILE = "sluice.yaml"
 _DEEPEST = 32
 _SERVICES = re.compile(r"""^(?:services|"services"|'services')\s*:|^\{\s*"?services"?\s*:""", re.MULTILINE)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+"""A variable's name, as the spec takes it."""
 
 
 def read_text(path: str) -> str:
@@ -49,26 +50,11 @@ def read_spec(path: str) -> dict[str, Any]:
     return {str(name): plain(item, f"{path}: {name}") for name, item in value.items()}
 
 
-def read_env_file(path: Path) -> dict[str, str]:
-    """Lines `NAME=value`, as `docker run --env-file` reads them: `NAME` alone takes the value from the environment, if it
-    is there; blank lines and those that begin with # are passed over. Raises Trouble naming the line."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise usage(f"{path} cannot be read: {error}") from error
-    environment: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        environment |= variable(line.lstrip(), f"{path}, line {number}")
-    return environment
-
-
-def variable(text: str, where: str) -> dict[str, str]:
-    """`NAME=value`, or `NAME` for its value here (nothing when it has none). Raises Trouble."""
+def variable(text: str) -> dict[str, str]:
+    """An --env: `NAME=value`, or `NAME` for its value here (nothing when it has none). Raises Trouble, without the value."""
     name, given, value = text.partition("=")
-    if not _NAME.fullmatch(name.strip()):
-        raise usage(f"{where}: {text!r} is not NAME=value")
+    if not VARIABLE.fullmatch(name.strip()):
+        raise usage(f"--env: {name.strip()!r} is not a variable's name", "It is --env NAME=value.")
     if given:
         return {name.strip(): value}
     return {name: os.environ[name]} if name in os.environ else {}

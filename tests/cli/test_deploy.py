@@ -145,7 +145,7 @@ def test_a_conflict_is_no_wrong_use(stub: Stub, sluice: Sluice) -> None:
     [
         (("deploy",), "which service?"),
         (("deploy", "-f", "missing.yaml"), "missing.yaml cannot be read"),
-        (("deploy", "web", "--env", "1=2"), "--env: '1=2' is not NAME=value"),
+        (("deploy", "web", "--env", "1=2"), "--env: '1' is not a variable's name"),
         (("deploy", "web", "--set", "port"), "--set 'port' is not field=value"),
         (("deploy", "web", "--route", "/a,b"), "--route '/a,b' is not a route"),
         (("deploy", "web", "--replicas", "many"), "replicas"),
