@@ -70,7 +70,15 @@ def body_of(given: Arguments) -> dict[str, Any]:
         )
     if given.file:
         body.setdefault("mode", "replace")
+    if given.replicas is None and _profile_has_replicas(body):
+        body.pop("replicas", None)  # those of the spec beneath; in a body they would go before the profile's
     return body
+
+
+def _profile_has_replicas(body: dict[str, Any]) -> bool:
+    profiles = body.get("profiles")
+    layer = profiles.get(body.get("profile")) if isinstance(profiles, dict) else None
+    return isinstance(layer, dict) and layer.get("replicas") is not None
 
 
 def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
@@ -82,8 +90,7 @@ def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
             f"{given.profile_file} is of {file.service}, {given.file} of {body['service']}",
             "Name the service that is meant.",
         )
-    said = {"service": file.service, "replicas": file.replicas, "profile": file.name}
-    body |= {name: value for name, value in said.items() if value is not None}
+    body |= {"profile": file.name, **({"service": file.service} if file.service else {})}
     for name, value in file.layer.items():
         if name != "environment":
             _put(body, ["profiles", file.name, name], value)

@@ -24,8 +24,11 @@ def init(
     service: Annotated[str | None, typer.Argument(help="Its name. Default: the directory's.", show_default=False)] = None,
     image: Annotated[str | None, typer.Option(help="Its image. Default: NAME:latest.", show_default=False)] = None,
     port: Annotated[
-        int | None, typer.Option(help="Default: the Dockerfile's EXPOSE, else 8000.", show_default=False)
+        int | None, typer.Option(help="Default: the Dockerfile's EXPOSE, else 8000 (Spring: 8080).", show_default=False)
     ] = None,
+    spring: Annotated[
+        bool, typer.Option("--spring", help="For a Spring Boot service, from its build file and *.env.")
+    ] = False,
     github: Annotated[bool, typer.Option("--github", help="A GitHub Actions job (the default).")] = False,
     gitlab: Annotated[bool, typer.Option("--gitlab", help="A GitLab CI job.")] = False,
     no_ci: Annotated[bool, typer.Option("--no-ci", help="Only the sluice.yaml.")] = False,
@@ -34,7 +37,12 @@ def init(
     """Write a commented sluice.yaml and a CI job."""
     if github + gitlab + no_ci > 1:
         raise usage("one of --github, --gitlab and --no-ci, please")
-    name = service or _name_of(directory)
+    found = None
+    if spring:
+        from app.cli.init_spring import PORT, look_at, spring_spec  # reads XML and YAML, which takes a while to load
+
+        found = look_at(directory)
+    name = service or _fit((found and found.name) or directory.resolve().name)
     if not _NAME.fullmatch(name):
         raise usage(
             f"{name!r} cannot name a service", "At most 40 lower-case letters, digits and -, beginning with a letter."
@@ -42,8 +50,9 @@ def init(
     if image is not None and not _IMAGE.fullmatch(image):
         raise usage(f"{image!r} is not an image's reference")
     gitlab = gitlab or (not github and (directory / ".gitlab-ci.yml").exists())
-    number = port or _exposed(directory) or 8000
-    files = {directory / DEFAULT_FILE: _spec(name, image or f"{name}:latest", number)}
+    number, image = port or _exposed(directory), image or f"{name}:latest"
+    spec = spring_spec(name, image, number or PORT, found.profiles) if found else _spec(name, image, number or 8000)
+    files = {directory / DEFAULT_FILE: spec}
     if not no_ci:
         place, job = (".gitlab/sluice.yml", _GITLAB) if gitlab else (".github/workflows/deploy.yml", _GITHUB)
         files[directory / place] = job.replace("@NAME@", name)
@@ -55,6 +64,8 @@ def init(
     for path, text in files.items():
         _write(path, text)
         out.say(f"wrote {path}")
+    if found and found.lacks_actuator:
+        out.say(f"{found.lacks_actuator} does not name spring-boot-starter-actuator: without it /actuator/health is 404.")
     if gitlab and not no_ci:
         out.say("In .gitlab-ci.yml: include: [{ local: .gitlab/sluice.yml }]")
     out.say("Read it, then: sluice deploy")
@@ -71,9 +82,9 @@ def _write(path: Path, text: str) -> None:
         raise usage(f"{path} cannot be written: {error}") from error
 
 
-def _name_of(directory: Path) -> str:
-    """The directory's name, made fit; `app` when nothing of it is."""
-    words = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).lstrip("0123456789-")
+def _fit(name: str) -> str:
+    """Somebody else's name, made fit for a service; `app` when nothing of it is."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).lstrip("0123456789-")
     return words[:40].rstrip("-") or "app"
 
 

@@ -118,6 +118,15 @@ def test_a_file_is_the_whole_spec_and_arguments_win_over_it(stub: Stub, sluice: 
     assert third == {"service": "other", "image": "web:1.6", "mode": "replace"}
 
 
+def test_a_profile_of_the_file_goes_before_its_own_replicas_and_what_is_typed_before_both(
+    stub: Stub, sluice: Sluice
+) -> None:
+    Path("sluice.yaml").write_text("service: web\nimage: web:1\nreplicas: 3\nprofiles: {prod: {replicas: 6}, local: {}}\n")
+    for given in (("--profile", "prod"), ("--profile", "local"), ("--profile", "prod", "--replicas", "2")):
+        assert sluice("deploy", *given).exit_code == 0
+    assert [request.body.get("replicas") for request in stub.asked("POST", "/deployments")] == [None, 3, 2]
+
+
 def test_a_spec_that_sluice_refuses_is_told_field_by_field(stub: Stub, sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--set", "replica=2", "--set", "healthcheck.retries=0")
     assert result.exit_code == 2

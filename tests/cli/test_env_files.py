@@ -78,7 +78,7 @@ def test_the_scripts_own_file_is_a_profile(stub: Stub, sluice: Sluice) -> None:
     result = sluice("deploy", "--profile-file", "prod.env", "--image", "sample-service:1")
     assert result.exit_code == 0, result.stderr
     assert sent(stub) == {
-        "service": "sample-service", "image": "sample-service:1", "replicas": 3, "profile": "prod",
+        "service": "sample-service", "image": "sample-service:1", "profile": "prod",
         "profiles": {
             "prod": {
                 "replicas": 3, "host_port": {"auto": True, "exclude": [8080, 3000]},
@@ -96,7 +96,8 @@ def test_it_lies_over_the_sluice_yaml_and_what_is_typed_over_it(stub: Stub, slui
     Path("more.env").write_text("C=3\nINSTANCE_NUM=7\n")
     assert sluice("deploy", "--profile-file", "prod.env", "--env-file", "more.env", "-e", "D=4").exit_code == 0
     body = sent(stub)
-    assert (body["mode"], body["replicas"], body["profile"], "environment" in body) == ("replace", 3, "prod", False)
+    assert (body["mode"], body["profile"], "environment" in body, "replicas" in body) == ("replace", "prod", False, False)
+    assert body["profiles"]["prod"]["replicas"] == 3
     assert body["profiles"]["prod"]["drain_timeout"] == 9
     assert body["profiles"]["prod"]["environment"] == {
         "SPRING_PROFILE": "prod", "A": "2", "B": 1, "C": "3", "D": "4", "INSTANCE_NUM": "7",

@@ -79,3 +79,80 @@ def test_it_overwrites_nothing_and_writes_nothing_beside_it(sluice: Sluice, exis
 def test_what_cannot_be_is_wrong_use(sluice: Sluice, arguments: tuple[str, ...]) -> None:
     assert sluice(*arguments).exit_code == 2
     assert list(Path().iterdir()) == []
+
+
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <parent><artifactId>spring-boot-starter-parent</artifactId></parent>
+  <artifactId>sample-service</artifactId>
+  <dependencies><dependency><artifactId>spring-boot-starter-actuator</artifactId></dependency></dependencies>
+</project>
+"""
+
+
+def test_for_spring_it_writes_what_the_scripts_did(stub: Stub, sluice: Sluice) -> None:
+    Path("pom.xml").write_text(POM)
+    Path("local.env").write_text("APP_NAME=sample-service\nEXCLUDED_PORTS=8080,3000\nINSTANCE_NUM=1\n")
+    Path("prod.env").write_text("APP_NAME=sample-service\nEXCLUDED_PORTS=8080\nINSTANCE_NUM=3\nDB_PASSWORD=hunter2\n")
+    Path("other.env").write_text("LOG_LEVEL=info\n")
+    result = sluice("init", "--spring", "--no-ci")
+    assert (result.exit_code, "actuator" in result.stderr) == (0, False)
+    assert "hunter2" not in Path("sluice.yaml").read_text()
+    assert sluice("deploy", "--profile", "prod").exit_code == 0
+    assert stub.asked("POST", "/deployments")[0].body == {
+        "service": "sample-service", "image": "sample-service:latest", "port": 8080, "mode": "replace", "profile": "prod",
+        "routes": [{"path_prefix": "/sample-service", "strip_prefix": True}],
+        "healthcheck": {"path": "/actuator/health", "expect_json": {"status": "UP"}, "timeout": 5, "start_period": 180},
+        "stop_grace_period": 40, "host_port": {"auto": True, "exclude": [3000, 8080]},
+        "profiles": {
+            "local": {"replicas": 1, "environment": {"SPRING_PROFILE": "local"}},
+            "prod": {"replicas": 3, "environment": {"SPRING_PROFILE": "prod"}},
+        },
+    }  # fmt: skip
+    assert sluice("deploy", "--profile-file", "prod.env").exit_code == 0
+    body = stub.asked("POST", "/deployments")[1].body
+    assert body["profiles"]["prod"]["environment"] == {"SPRING_PROFILE": "prod", "DB_PASSWORD": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "lacking"),
+    [
+        ({"pom.xml": POM}, "sample-service", None),
+        (
+            {"settings.gradle": "rootProject.name = 'Shop_API'", "build.gradle": "implementation 'web'"},
+            "shop-api",
+            "build.gradle",
+        ),
+        (
+            {"settings.gradle.kts": 'rootProject.name = "shop"', "build.gradle.kts": "spring-boot-starter-actuator"},
+            "shop",
+            None,
+        ),
+        ({"pom.xml": POM, "prod.env": "APP_NAME=mine\n"}, "mine", None),
+        ({"pom.xml": "<project><artifactId>"}, "work", "pom.xml"),
+        ({"pom.xml": '<!DOCTYPE x [<!ENTITY a "b">]><project/>'}, "work", "pom.xml"),
+        ({}, "work", None),
+    ],
+)
+def test_for_spring_the_name_comes_from_where_it_is_written(
+    stub: Stub, sluice: Sluice, files: dict[str, str], name: str, lacking: str | None
+) -> None:
+    for path, text in files.items():
+        Path(path).write_text(text)
+    result = sluice("init", "--spring", "--no-ci")
+    assert result.exit_code == 0
+    assert (
+        f"{lacking} does not name spring-boot-starter-actuator" in result.stderr
+        if lacking
+        else "actuator" not in result.stderr
+    )
+    assert sluice("deploy").exit_code == 0
+    body = stub.asked("POST", "/deployments")[0].body
+    assert (body["service"], "host_port" in body) == (name, False)
+
+
+def test_for_spring_a_profile_file_that_cannot_be_meant_is_named(sluice: Sluice) -> None:
+    Path("prod.env").write_text("INSTANCE_NUM=3\nwhat is this\n")
+    result = sluice("init", "--spring")
+    assert result.exit_code == 2
+    assert "prod.env, line 2: is not NAME=value" in result.stderr
+    assert not Path("sluice.yaml").exists()
