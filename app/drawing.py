@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -114,7 +114,9 @@ class Drawings:
     @asynccontextmanager
     async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:
         """`every`: seconds after which it is looked though nobody was woken."""
-        drawing = self._watched.setdefault(key, Drawing(self._store, self._listeners, self.news, every, ask, stamp, draw))
+        drawing = self._watched.get(key)
+        if drawing is None:
+            drawing = self._watched[key] = Drawing(self._store, self._listeners, self.news, every, ask, stamp, draw)
         drawing.watchers += 1
         try:
             yield drawing
@@ -122,10 +124,11 @@ class Drawings:
             drawing.watchers -= 1
             if not drawing.watchers:
                 del self._watched[key]
+                drawing.task.cancel()
 
 
 class Drawing:
-    """One page's."""
+    """One page's, drawn anew as long as anybody watches."""
 
     def __init__(
         self, store: Store, listeners: Listeners, news: News, every: float, ask: Ask, stamp: Stamp, draw: Draw
@@ -133,33 +136,51 @@ class Drawing:
         self.watchers = 0
         self._store, self._listeners, self._news, self._every = store, listeners, news, every
         self._ask, self._stamp, self._draw = ask, stamp, draw
-        self._lock = asyncio.Lock()
-        self._woken: asyncio.Event | None = None
-        self._seen: Hashable = None
+        self._changed = asyncio.Event()
         self._parts: Parts | None = None
-        self._rests_until = 0.0
-        self._looks_again = 0.0
+        self._drawn = asyncio.Event()
+        self._rest = 0.0
+        self.task = asyncio.create_task(self._keep())
+        self.task.add_done_callback(self._over)
+
+    def next(self) -> asyncio.Event:
+        """Take this before `parts`, then wait on it: it is set when they are others."""
+        return self._changed
 
     async def parts(self) -> Parts | None:
-        """As they are now."""
-        async with self._lock:
-            due = time.monotonic() >= self._looks_again
-            if due or self._woken is None or self._woken.is_set():
-                await asyncio.sleep(self._rests_until - time.monotonic())
-                woken = self._listeners.next()
-                await self._news.read()
-                stamp = self._stamp()
-                if due or self._parts is None or stamp != self._seen:
-                    asked = await self._ask()
-                    self._parts = await self._store.read(partial(self._look, asked))
-                    self._seen = stamp
-                self._woken = woken
-            return self._parts
+        """As they are now. Raises what kept it from being drawn."""
+        await self._drawn.wait()
+        if self.task.done():
+            self.task.result()
+        return self._parts
+
+    def _over(self, _task: asyncio.Task[None]) -> None:
+        """Whoever waits must learn of it."""
+        self._drawn.set()
+        self._changed.set()
+
+    async def _keep(self) -> None:
+        seen: Hashable = None
+        looks_again = 0.0
+        while True:
+            woken = self._listeners.next()
+            await self._news.read()
+            stamp = self._stamp()
+            if stamp != seen or time.monotonic() >= looks_again:
+                asked = await self._ask()
+                parts = await self._store.read(partial(self._look, asked))
+                seen, looks_again = stamp, time.monotonic() + self._every
+                if parts != self._parts or not self._drawn.is_set():
+                    self._parts = parts
+                    changed, self._changed = self._changed, asyncio.Event()
+                    self._drawn.set()
+                    changed.set()
+                await asyncio.sleep(self._rest)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), max(0.0, looks_again - time.monotonic()))
 
     def _look(self, asked: Any, session: Session) -> Parts | None:
         began = time.monotonic()
         parts = self._draw(session, asked)
-        now = time.monotonic()
-        self._rests_until = now + max(PACE, SHARE * (now - began))
-        self._looks_again = now + self._every * 0.9  # whoever waits for so long must find it due
+        self._rest = max(PACE, SHARE * (time.monotonic() - began))
         return parts

@@ -15,15 +15,15 @@ from fastapi.sse import ServerSentEvent
 from sqlmodel import Session
 
 from app.auth import Caller
-from app.drawing import PACE, Memo, Parts
+from app.drawing import Memo, Parts
 from app.pages import render
 from app.pages.viewer import still_signed_in
 from app.sluice import Sluice
 
 BEAT = 15.0
 """Seconds of quiet after which a stream says that it stands; the page's script gives up on one after more than two."""
-CHECK = 1.0
-"""Seconds within which news make a stream ask whether its session is still good."""
+CHECK = 3.0
+"""Seconds between two times that a stream asks whether its session is still good."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,10 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
         with sluice.metrics.streams.track_inprogress():
             yield ServerSentEvent(event="hello", raw_data=render.fingerprint())
             sent: Parts | None = None
-            check_again = time.monotonic()
+            check_again = said = time.monotonic()
             while not sluice.stopping.is_set():
-                news = sluice.listeners.next()
-                checks = time.monotonic() >= check_again
-                if checks:
+                changed = drawing.next()
+                if time.monotonic() >= check_again:
                     if not await sluice.store.read(lambda session: still_signed_in(session, sluice, request)):
                         yield ServerSentEvent(event="signed-out", raw_data="-")
                         return
@@ -132,14 +131,13 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
                 if parts is None:
                     yield ServerSentEvent(event="gone", raw_data="-")
                     return
-                if changed := parts.since(sent):
-                    yield ServerSentEvent(raw_data=render.arriving(changed))
-                sent = parts
-                await first_of(sluice.stopping, timeout=PACE)  # nobody reads faster
-                # what woke us may have ended the session: whoever did not ask just now asks soon
-                woken = await first_of(news, sluice.stopping, timeout=every if checks else CHECK)
-                if not woken and checks:
+                if news := parts.since(sent):
+                    yield ServerSentEvent(raw_data=render.arriving(news))
+                    sent, said = parts, time.monotonic()
+                elif time.monotonic() - said >= BEAT:
                     yield ServerSentEvent(event="beat", raw_data="-")
+                    said = time.monotonic()
+                await first_of(changed, sluice.stopping, timeout=min(CHECK, BEAT))
 
 
 async def first_of(*events: asyncio.Event, timeout: float) -> bool:
