@@ -40,7 +40,7 @@ def serving(document: dict[str, Any]) -> list[str]:
 def test_on_a_terminal_it_is_drawn_over_what_was_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 3)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda fallback=(80, 24): os.terminal_size((80, 3)))
     _redraw("one\ntwo\nthree")
     assert capsys.readouterr().out == "\x1b[Hone\x1b[K\ntwo\x1b[K\n\x1b[J"
 
