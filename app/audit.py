@@ -16,8 +16,8 @@ log = structlog.get_logger(__name__)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-_TOLD = frozenset({"deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused"})
-"""How a deployment ended, told to whom waits for it: no refusal."""
+_TOLD = frozenset({"deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused", "build_failed"})
+"""How a deployment or a build ended, told to whom waits for it: no refusal."""
 
 
 async def note_refusal(request: Request, status: int, code: str, detail: str) -> None:

@@ -14,6 +14,7 @@ from app.eureka.door import Door
 from app.eureka.guard import Guard
 from app.eureka.port import serve
 from app.sluice import Sluice
+from services.builds.images import prune
 from services.engine.port import EngineError
 from services.rollouts.live import Live
 from services.routing.port import RoutingError
@@ -89,11 +90,15 @@ async def discover(sluice: Sluice) -> None:
 
 
 async def housekeep(sluice: Sluice) -> None:
-    """Once a minute: when tokens were last used, sessions and keys that are over."""
+    """Once a minute: when tokens were last used, sessions and keys that are over, images that nobody needs."""
     while True:
         await anyio.sleep(HOUSEKEEPING)
         await sluice.access.tidy()
         await sluice.store.write(lambda session: forget_old(session, sluice.clock.now()))
+        try:
+            await prune(sluice.store, sluice.engine)
+        except EngineError as error:
+            log.warning("images_not_pruned", error=str(error))
 
 
 async def supervise(name: str, run: Callable[[], Awaitable[None]], live: Live, on_fatal: Callable[[], None]) -> None:

@@ -20,6 +20,8 @@ from app.sluice import Gateway, Ground, Sluice
 from app.version import VERSION
 from app.watching import Watching
 from services.access import Access
+from services.builds.builds import Builds, BuildSettings
+from services.builds.images import follow_latest
 from services.clock import Clock, SystemClock
 from services.discovery.keeping import Keeper
 from services.discovery.ours import Ours
@@ -70,16 +72,25 @@ def create_app(
             parts.callback(opened.close)
             sluice = app.state.sluice = wire(settings, opened, engine, router, ground, parts, crash_points)
             await sluice.registry.open()
+            await sluice.builds.open()
             await sluice.access.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.live, on_fatal)
                 tasks.start_soon(supervise, "figures", sluice.figures.run, sluice.live, on_fatal)
+                tasks.start_soon(
+                    supervise,
+                    "latest",
+                    lambda: follow_latest(sluice.store, sluice.engine, sluice.listeners),
+                    sluice.live,
+                    on_fatal,
+                )
                 tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.live, on_fatal)
                 yield
                 sluice.stopping.set()
                 tasks.cancel_scope.cancel()
+            await sluice.builds.close()
             await sluice.access.tidy()
             await sluice.gateway.close()
             await sluice.theirs.close()
@@ -135,6 +146,13 @@ def wire(
         figures=figures,
         registry=registry,
         theirs=theirs,
+        builds=Builds(store, clock, docker, listeners, _build_settings(settings)),
+    )
+
+
+def _build_settings(settings: Settings) -> BuildSettings:
+    return BuildSettings(
+        settings.data / "builds", settings.build_context_size, settings.build_timeout, settings.build_network
     )
 
 

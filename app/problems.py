@@ -34,6 +34,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unknown_deployment": (404, "there is no deployment 17"),
     "unknown_instance": (404, 'there is no instance "web-r4-1"'),
     "revision_not_found": (404, "web has no revision 3"),
+    "unknown_build": (404, "there is no build 5"),
     "unknown_token": (404, "there is no token 3"),
     "logs_gone": (410, "the container of web-r4-1 has gone, and its log with it"),
     "method_not_allowed": (405, "this is not possible here; what is: GET"),
@@ -42,16 +43,20 @@ CODES: dict[str, tuple[int, str]] = {
     "deployment_superseded": (409, "deployment 17 of web superseded (newer_revision): deployment 18 took over"),
     "deployment_paused": (409, "deployment 17 of web paused (unhealthy_instance): resume or abort"),
     "deployment_in_progress": (409, "deployment 16 of web is progressing, and on_conflict is reject"),
+    "build_failed": (409, "build 5 of web failed (build_failed): the command returned a non-zero code: 1"),
     "revision_conflict": (409, "expected revision 3, but web is at revision 4"),
     "not_in_that_state": (409, "the deployment is succeeded: pause is not possible now; allowed: nothing"),
     "never_deployed": (409, 'no deployment of "web" has succeeded yet: deploy it first'),
     "no_rollback_target": (409, "no earlier revision of web has served"),
     "upgrade_in_progress": (409, "an upgrade of the gateway is under way"),
     "last_admin_token": (409, '"admin" is the last admin token: make another one first'),
+    "upload_timeout": (408, "the context did not come to its end within 1800 s"),
     "too_large": (413, "the body is larger than 1048576 bytes"),
+    "unsupported_media_type": (415, "the body must be a tar: Content-Type: application/x-tar"),
     "invalid": (422, "replicas: must be a whole number"),
     "invalid_spec": (422, 'replcas: is not a field that Sluice knows; did you mean "replicas"?'),
     "invalid_compose": (422, "services.web.cap_add: line 12: is not supported: Sluice sets no such thing on a container"),
+    "invalid_context": (422, 'the context has no "Dockerfile"; ?dockerfile= names another one'),
     "redacted_value": (422, 'environment.DB_PASSWORD: is "***", which Sluice shows in place of a secret'),
     "unknown_revision": (422, "revision 3 of web cannot be gone back to; those that served and are kept: 4, 2"),
     "idempotency_key_reused": (422, "this Idempotency-Key was used for another request"),
@@ -89,6 +94,7 @@ class ProblemShape(BaseModel):
     code: str = Field(description="a stable word for machines")
     errors: list[FieldProblem] | None = Field(default=None, description="the fields that are wrong; on 422")
     deployment: dict[str, Any] | None = Field(default=None, description="the deployment, where a held answer tells of one")
+    build: dict[str, Any] | None = Field(default=None, description="the build, where a held answer tells of one")
 
 
 @dataclass

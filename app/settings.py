@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from app.version import VERSION
-from services.units import size
+from services.units import duration, size
 
 PREFIX = "SLUICE_"
 
@@ -111,6 +111,15 @@ class Settings(BaseSettings):
         BeforeValidator(_listed),
     ] = Field(default_factory=list, description="host names, with commas, under which instances find the Eureka registry")
     eureka_auth: bool = Field(default=False, description="true: the Eureka registry wants a token as its password")
+    build_timeout: Annotated[float, BeforeValidator(lambda value: duration(_number(value))), Field(ge=1, le=86_400)] = Field(
+        default=1800.0, description="how long a build may take, in seconds or such as 30m"
+    )
+    build_context_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = (
+        Field(default=1024**3, description="the largest context of a build, packed or unpacked, in bytes or such as 100m")
+    )
+    build_network: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")] = Field(
+        default="default", description="the network that a build's steps run in: default, none, host, or one of the engine's"
+    )
     log_format: Literal["json", "console"] = Field(default="json", description="json or console")
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v)

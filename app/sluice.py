@@ -11,6 +11,7 @@ from app.drawing import Drawings
 from app.feed import Feed
 from app.settings import Settings
 from services.access import Access
+from services.builds.builds import Builds
 from services.clock import Clock
 from services.discovery.registry import Registry
 from services.discovery.theirs import Theirs
@@ -90,6 +91,7 @@ class Sluice:
     figures: Figures
     registry: Registry
     theirs: Theirs
+    builds: Builds
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""
     stands: asyncio.Event = field(default_factory=asyncio.Event)

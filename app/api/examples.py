@@ -262,3 +262,19 @@ FIGURES: dict[str, Any] = {
         }
     ],
 }
+BUILD: dict[str, Any] = {
+    "id": 5,
+    "service": "web",
+    "status": "succeeded",
+    "reason": None,
+    "message": "built as web:20261122-101500-3f2a",
+    "image": "web:20261122-101500-3f2a",
+    "image_id": "sha256:0f3c9a",
+    "dockerfile": "Dockerfile",
+    "target": None,
+    "created_by": {"kind": "token", "name": "ci"},
+    "created_at": "2026-11-22T10:15:00.000Z",
+    "started_at": "2026-11-22T10:15:00.010Z",
+    "finished_at": "2026-11-22T10:15:12.400Z",
+    "links": {"self": "/builds/5", "log": "/builds/5/log"},
+}

@@ -428,3 +428,27 @@ class Figures(BaseModel):
     times: list[datetime]
     totals: FiguresTotals
     revisions: list[FiguresOfRevision]
+
+
+class Build(BaseModel):
+    """`image` is the tag that the build gets, from its beginning; `image_id` is known when it has succeeded."""
+
+    id: int
+    service: str
+    status: Literal["pending", "building", "succeeded", "failed"]
+    reason: str | None
+    message: str
+    image: str
+    image_id: str | None
+    dockerfile: str
+    target: str | None
+    created_by: Who
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[Literal["self", "log"], str]
+
+
+class Builds(BaseModel):
+    items: list[Build]
+    next: str | None

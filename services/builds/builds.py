@@ -43,7 +43,7 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class BuildAsk:
-    """`context`: the upload, a checked tar in the builds' directory; it is removed with the build's end."""
+    """`context`: the upload, a checked tar in the builds' directory."""
 
     service: str
     context: Path
@@ -82,7 +82,7 @@ class Builds:
 
         await self._store.write(fail)
         shutil.rmtree(self.settings.directory, ignore_errors=True)
-        self.settings.directory.mkdir(mode=0o700)
+        self.settings.directory.mkdir(mode=0o700, exist_ok=True)
 
     async def close(self) -> None:
         """Give up what runs; the next start says so."""
@@ -96,7 +96,7 @@ class Builds:
         return self._running.get(id)
 
     async def begin(self, ask: BuildAsk, by: Actor) -> int:
-        """Its number. It goes on by itself."""
+        """Its number. It goes on by itself; its context is the build's from now on."""
 
         def make(session: Session) -> Build:
             now = self._clock.now()
@@ -119,8 +119,9 @@ class Builds:
         row = await self._store.write(make)
         id = row.id or 0
         running = self._running[id] = Running()
+        context = ask.context.rename(self.settings.directory / f"{id}.tar")
         spec = BuildSpec(
-            ask.service, row.image, ask.context, ask.dockerfile, ask.target, ask.args, network=self.settings.network
+            ask.service, row.image, context, ask.dockerfile, ask.target, ask.args, network=self.settings.network
         )
         running.task = asyncio.create_task(self._run(id, spec, running), name=f"build {id}")
         self._listeners.wake()

@@ -65,23 +65,23 @@ class _Sparing:
 def _check(entry: tarfile.TarInfo, links: set[str]) -> None:
     """`links`: where the symbolic links before it are; it adds its own."""
     shown = entry.name[:200].encode(errors="replace").decode()
-    if _climbs(entry.name):
+    if climbs(entry.name):
         raise _invalid(f'"{shown}" leads out of its folder')
     name = posixpath.normpath(entry.name)
     if links and any(name[:end] in links for end, char in enumerate(name) if char == "/"):
         raise _invalid(f'"{shown}" lies below a link')
     if entry.issym():
         links.add(name)
-    if entry.issym() and _climbs(posixpath.join(posixpath.dirname(entry.name), entry.linkname)):
+    if entry.issym() and climbs(posixpath.join(posixpath.dirname(entry.name), entry.linkname)):
         raise _invalid(f'"{shown}" is a link that leads out of its folder; name it in .dockerignore, or copy what it means')
-    if entry.islnk() and _climbs(entry.linkname):
+    if entry.islnk() and climbs(entry.linkname):
         raise _invalid(f'"{shown}" is a link that leads out of its folder')
     if not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
         raise _invalid(f'"{shown}" is neither file, directory nor link; name it in .dockerignore')
 
 
-def _climbs(name: str) -> bool:
-    """`..` in the middle is harmless where it stays inside."""
+def climbs(name: str) -> bool:
+    """Does the path lead out of the folder that it is told from? `..` is harmless where it stays inside."""
     return name.startswith("/") or posixpath.normpath(name).split("/")[0] == ".."
 
 

@@ -22,6 +22,7 @@ FILES = (
     "sluice.db-shm",
     "sluice.lock",
     "backups",
+    "builds",
     "gateway",
     "token.key",
     "admin.token",

@@ -49,6 +49,8 @@ def invalid(errors: Sequence[FieldError]) -> Refusal:
 
 def unknown_field(name: str, known: Iterable[str]) -> str:
     """The sentence for a field that does not exist, with the nearest one that does."""
+    if name == "build":
+        return "is not built here: POST /builds takes the context, and gives the image to deploy (`sluice deploy` does both)"
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return "is not a field that Sluice knows" + (f'; did you mean "{near[0]}"?' if near else "")
 

@@ -106,7 +106,7 @@ class House:
 
     def deploy(self, service: str = "web", image: str = "web:1", *, wait: str = "20", **fields: Any) -> httpx2.Response:
         """With an image that is there and instances that are ready at once."""
-        if image not in self.engine.registry:
+        if image not in {**self.engine.registry, **self.engine.images}:
             self.image(image)
         body = {"service": service, "image": image, "healthcheck": READY, **fields}
         return self.client.post(f"/deployments{f'?wait={wait}' if wait else ''}", json=body)

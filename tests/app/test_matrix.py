@@ -33,6 +33,7 @@ class Door:
     scope: str | None = "read"
     bound: bool = False
     body: dict[str, Any] | None = None
+    query: str = ""
     at: dict[str, str] = field(default_factory=dict)
 
 
@@ -57,6 +58,10 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", "/deployments"): _api(),
     ("POST", "/deployments"): _changes(body={"service": "web", "image": "web:1"}),
     ("POST", "/apply"): _changes("write", body={"compose": "name: shop\nservices: {web: {image: 'web:1'}}"}),
+    ("GET", "/builds"): _api(),
+    ("POST", "/builds"): _changes(query="service=web"),
+    ("GET", "/builds/{id}"): _api(at=FIRST),
+    ("GET", "/builds/{id}/log"): _api(at=FIRST),
     ("GET", "/deployments/{id}"): _api(at=FIRST),
     ("GET", "/deployments/{id}/events"): _api(at=FIRST),
     ("POST", "/deployments/{id}/retry"): _changes(at=FIRST),
@@ -135,11 +140,11 @@ class Stand:
             path = path.replace(f"{{{name}}}", value)
         if door.kind == "open" and method == "POST" and "origin" not in headers:
             headers = {"sec-fetch-site": "same-origin", **headers}  # as a browser says it of Sluice's own pages
-        answer: Answer = self.house.call(_ask, self.house.app, method, path, headers, door.body)
+        answer: Answer = self.house.call(_ask, self.house.app, method, path, headers, door)
         return answer
 
 
-async def _ask(app: Any, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None) -> Answer:
+async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: Door) -> Answer:
     """One request, straight to the app. Of a stream the beginning is enough."""
     answer, enough, asked = Answer(), asyncio.Event(), asyncio.Event()
 
@@ -147,7 +152,11 @@ async def _ask(app: Any, method: str, path: str, headers: dict[str, str], body: 
         if asked.is_set():
             await asyncio.Event().wait()
         asked.set()
-        return {"type": "http.request", "body": json.dumps(body).encode() if body is not None else b"", "more_body": False}
+        return {
+            "type": "http.request",
+            "body": json.dumps(door.body).encode() if door.body is not None else b"",
+            "more_body": False,
+        }
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -161,7 +170,7 @@ async def _ask(app: Any, method: str, path: str, headers: dict[str, str], body: 
     sent = {"host": "sluice.test", **headers}
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http", "path": path,
-        "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("192.0.2.1", 1),
+        "raw_path": path.encode(), "query_string": door.query.encode(), "root_path": "", "client": ("192.0.2.1", 1),
         "server": ("sluice.test", 80), "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         "state": {}, "app": app,
     }  # fmt: skip

@@ -1,0 +1,260 @@
+"""Builds: a context is sent, an image comes of it; and the log of it, while it is written and after."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.sse import format_sse_event
+from pydantic import StringConstraints
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, select
+
+from app.api import shapes
+from app.api.answers import ALWAYS, CHANGE, shows
+from app.api.calls import sluice_of
+from app.api.deployments import ServiceFilter, allow
+from app.api.examples import BUILD, page_of
+from app.api.idempotency import answered, keep
+from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, Wait, cursor_of, place
+from app.api.streams import BEAT, LIFE, resume_after, streaming, wants_stream
+from app.api.waiting import AGAIN, first_of
+from app.auth import Caller, Deployer, Reader, identify
+from app.problems import Problem, declared, invalid
+from app.sluice import Sluice
+from services.builds.builds import SUCCEEDED, BuildAsk, BuildSettings, find_build
+from services.builds.context import check_context, climbs
+from services.builds.log import numbered
+from services.builds.views import build_view
+from services.rollouts.asking import Ask
+from services.rollouts.refusal import Claim
+from services.spec import SERVICE_NAME
+from services.store.tables import Build
+
+router = APIRouter(prefix="/builds", tags=["builds"])
+_TARS = ("application/x-tar", "application/tar", "application/gzip", "application/x-gzip")
+_LOOK_FOR_CLIENT = 5.0
+_TAR = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {"required": True, "content": dict.fromkeys(("application/x-tar", "application/gzip"), _TAR)}
+_LOCATION = {"Location": {"description": "the build", "schema": {"type": "string"}}}
+_MAKES = {
+    **shows(
+        202, shapes.Build, BUILD, *CHANGE, "build_failed", "invalid_context", "unsupported_media_type", "upload_timeout",
+        "idempotency_key_reused", "stopping", "wait_timeout", description="accepted", headers=_LOCATION,
+    ),
+    200: shows(200, shapes.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
+}  # fmt: skip
+_EVENT = 'event: line\ndata: {"text": "Step 1/3 : FROM debian:trixie-slim"}\nid: 1\n\n'
+_LOG: dict[str, Any] = {
+    "description": "its lines, the last MiB of them; by Accept a stream of events",
+    "content": {
+        "text/plain": {"example": "Step 1/3 : FROM debian:trixie-slim\n"},
+        "text/event-stream": {"schema": {"type": "string"}, "example": _EVENT},
+    },
+}
+
+
+@router.post("", status_code=202, responses=_MAKES, openapi_extra={"requestBody": _BODY})
+async def build(
+    request: Request,
+    caller: Deployer,
+    service: Annotated[str, Query(max_length=200, description="whose image it is")],
+    dockerfile: Annotated[
+        str, Query(min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="its path in the context")
+    ] = "Dockerfile",
+    target: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[A-Za-z0-9_.-]+$", description="the stage to build; else the last")
+    ] = None,
+    arg: Annotated[
+        list[Annotated[str, StringConstraints(max_length=8000, pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00]*$")]],
+        Query(max_length=200, description="NAME=value for an ARG of the Dockerfile; again for more"),
+    ] = [],  # noqa: B006
+    wait: Wait = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Build an image for a service from a context, a tar or tar.gz of which is the body."""
+    sluice = sluice_of(request)
+    if not re.fullmatch(SERVICE_NAME, service):
+        raise invalid("service", "must be a DNS label of at most 40 characters that begins with a letter")
+    if climbs(dockerfile):
+        raise invalid("dockerfile", "must be a path inside the context")
+    request.state.service = service
+    await allow(sluice, caller, Ask(service, {}))
+    args = {name: value for name, _, value in (one.partition("=") for one in arg)}
+    async with _upload(request, sluice) as (context, digest):
+        claimed = _claim(request, caller, key, digest)
+        before = await answered(sluice, claimed)
+        if before is not None:
+            return await _accepted(request, sluice, before["build"], wait)
+        limit = sluice.builds.settings.context_size
+        await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
+        ask = BuildAsk(service, context, dockerfile, target, args)
+        id = await sluice.builds.begin(ask, caller.actor)
+        await keep(sluice, claimed, {"build": id})
+    return await _accepted(request, sluice, id, wait)
+
+
+@router.get("", responses=shows(200, shapes.Builds, page_of(BUILD), *ALWAYS))
+async def builds(
+    request: Request, _reader: Reader, service: ServiceFilter = None, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """Newest first; without logs."""
+    after = place(cursor, int)
+    query = select(Build).options(defer(Build.log)).order_by(col(Build.id).desc()).limit(limit + 1)  # type: ignore[arg-type]
+    if service is not None:
+        query = query.where(Build.service == service)
+    if after is not None:
+        query = query.where(col(Build.id) < after[0])
+
+    def page(session: Session) -> dict[str, object]:
+        rows = session.exec(query).all()
+        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        return {"items": [build_view(row) for row in rows[:limit]], "next": more}
+
+    return JSONResponse(await sluice_of(request).store.read(page))
+
+
+@router.get("/{id}", responses=shows(200, shapes.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))
+async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
+    """With `?wait=` when it has ended, or the wait ran out."""
+    sluice = sluice_of(request)
+    if wait:
+        await _hold(request, sluice, id, wait)
+    return JSONResponse(await _shown(sluice, id))
+
+
+@router.get("/{id}/log", response_class=PlainTextResponse, responses=declared(*ALWAYS, "unknown_build", also={200: _LOG}))
+async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
+    """`Accept: text/event-stream`: line by line as it is written, until the build has ended; a line's number is its id."""
+    sluice = sluice_of(request)
+    if wants_stream(request):
+        return await _stream(request, sluice, id, resume_after(request) or 0)
+    lines, _ = await _lines(sluice, id, 0)
+    return PlainTextResponse("".join(f"{line}\n" for _, line in lines))
+
+
+@asynccontextmanager
+async def _upload(request: Request, sluice: Sluice) -> AsyncIterator[tuple[Path, str]]:
+    """The body as a file, and its SHA-256. The file goes with the block, unless a build took it. Problem 408, 413 or 415."""
+    path = sluice.builds.settings.directory / f"{uuid.uuid4().hex}.upload"
+    try:
+        yield path, await _receive(request, sluice.builds.settings, path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _receive(request: Request, settings: BuildSettings, path: Path) -> str:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TARS:
+        raise Problem("unsupported_media_type", f"the body must be a tar: Content-Type: {_TARS[0]} or {_TARS[2]}")
+    too_large = Problem("too_large", f"the context is larger than {settings.context_size} bytes (SLUICE_BUILD_CONTEXT_SIZE)")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > settings.context_size:
+        raise too_large
+    size, digest = 0, hashlib.sha256()
+    try:
+        async with asyncio.timeout(settings.timeout), await anyio.open_file(path, "xb") as file:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > settings.context_size:
+                    raise too_large
+                digest.update(chunk)
+                await file.write(chunk)
+    except TimeoutError:
+        raise Problem("upload_timeout", f"the context did not come to its end within {settings.timeout:g} s") from None
+    except OSError as error:
+        raise Problem("store_unavailable", f"the context cannot be kept: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _claim(request: Request, caller: Caller, key: str | None, digest: str) -> Claim | None:
+    if key is None:
+        return None
+    said = f"POST /builds?{request.url.query}\n{digest}".encode(errors="replace")
+    return Claim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
+
+
+async def _accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:
+    headers = {"Location": f"/builds/{id}"}
+    ended = await _hold(request, sluice, id, wait) if wait else False
+    view = await _shown(sluice, id)
+    if not wait:
+        return JSONResponse(view, 202, headers=headers)
+    if not ended:
+        detail = f"build {id} of {view['service']} is still {view['status']} after {wait:g} s"
+        raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"build": view})
+    if view["status"] != SUCCEEDED:
+        raise _failed(view, headers)
+    return JSONResponse(view, 200, headers=headers)
+
+
+def _failed(view: Mapping[str, Any], headers: Mapping[str, str]) -> Problem:
+    detail = f"build {view['id']} of {view['service']} {view['status']} ({view['reason']}): {view['message']}"
+    return Problem("build_failed", detail, headers=headers, more={"build": view})
+
+
+async def _hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bool:
+    """Has it ended within so many seconds? Problem 503 when Sluice stops."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while (running := sluice.builds.running(id)) is not None:
+        if sluice.stopping.is_set():
+            detail = "Sluice is stopping, and the build with it"
+            raise Problem("stopping", detail, headers={"Location": f"/builds/{id}", **AGAIN})
+        left = until - loop.time()
+        if left <= 0 or await request.is_disconnected():
+            return False
+        await first_of(running.ended, sluice.stopping, timeout=min(left, _LOOK_FOR_CLIENT))
+    return True
+
+
+async def _shown(sluice: Sluice, id: int) -> dict[str, Any]:
+    return await sluice.store.read(lambda session: build_view(find_build(session, id)))
+
+
+async def _lines(sluice: Sluice, id: int, after: int) -> tuple[list[tuple[int, str]], str]:
+    """The lines of the log after that one, by number, and the build's status."""
+    running = sluice.builds.running(id)
+    row = await sluice.store.read(lambda session: find_build(session, id))
+    if running is not None:
+        return running.log.after(after), row.status
+    return numbered(row.log.split("\n")[:-1], row.log_first, after), row.status
+
+
+async def _stream(request: Request, sluice: Sluice, id: int, after: int) -> Response:
+    """Its last event is `end` when the build has ended, `bye` when Sluice stops or the stream has lasted long enough."""
+    first, _ = await _lines(sluice, id, after)
+    if after and not first and sluice.builds.running(id) is None:
+        return Response(status_code=204)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LIFE
+
+    async def events() -> AsyncIterator[bytes]:
+        last = after
+        yield format_sse_event(comment="Sluice", retry=1000)
+        while not sluice.stopping.is_set() and loop.time() < until and await identify(request) is not None:
+            running = sluice.builds.running(id)
+            woken = running.log.news.next() if running is not None else sluice.stopping
+            lines, status = await _lines(sluice, id, last)
+            for last, line in lines:
+                yield format_sse_event(event="line", id=str(last), data_str=json.dumps({"text": line}, ensure_ascii=False))
+            if running is None:
+                yield format_sse_event(event="end", data_str=json.dumps({"status": status}))
+                return
+            waited = loop.time()
+            await first_of(woken, sluice.stopping, timeout=BEAT)
+            if loop.time() - waited >= BEAT:
+                yield format_sse_event(comment="alive")
+        yield format_sse_event(event="bye", data_str="{}")
+
+    return streaming(sluice, events, "text/event-stream")
