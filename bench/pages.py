@@ -23,10 +23,10 @@ import httpx
 from playwright.async_api import async_playwright
 
 from bench.crowd import Fake, processor
-from services.loadtest.ledger import percentile
 from bench.report import median, save, table
 from services.figures.histogram import BUCKETS
 from services.figures.keeping import ALL, ROUGH
+from services.loadtest.ledger import percentile
 from services.store.open import DATABASE
 from tests.browser.conftest import CHROMIUM, FLAGS
 
