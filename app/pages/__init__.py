@@ -14,6 +14,7 @@ from app.pages import (
     logs,
     overview,
     reference,
+    registry,
     services,
     sign_in,
     tokens,
@@ -32,6 +33,7 @@ for _room in (
     history,
     audit,
     tokens,
+    registry,
     reference,
 ):
     pages.include_router(_room.router)

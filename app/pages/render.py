@@ -27,8 +27,10 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _TONES = {
-    "ok": ("succeeded", "serving", "present", "healthy"),
+    "ok": ("succeeded", "serving", "present", "healthy", "UP"),
     "busy": (
+        "STARTING",
+        "OUT_OF_SERVICE",
         "pending",
         "progressing",
         "rolling_back",
@@ -40,7 +42,7 @@ _TONES = {
         "deploying",
     ),
     "warn": ("paused", "degraded", "rolled_back", "aborted"),
-    "bad": ("failed", "rollback_failed", "down"),
+    "bad": ("failed", "rollback_failed", "down", "DOWN"),
 }
 
 

@@ -107,6 +107,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", "/ui/instances/{id}/logs"): Door("page", at={"id": "web-r1-1"}),
     ("GET", "/ui/history"): Door("page"),
     ("GET", "/ui/audit"): Door("page"),
+    ("GET", "/ui/registry"): Door("page"),
     ("GET", "/ui/tokens"): Door("page"),
     ("POST", "/ui/tokens"): Door("form", "admin"),
     ("POST", "/ui/tokens/{id}/revoke"): Door("form", "admin", at={"id": "999"}),

@@ -20,7 +20,7 @@ PAGES = (
     "/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/deployments/2", "/ui/deployments/3", "/ui/services/web/deploy",
     "/ui/services/web/scale?replicas=2", "/ui/services/api/restart", "/ui/services/web/changes?from=1&to=2",
     "/ui/services/nobody", "/ui/services/web/logs", "/ui/instances/web-r1-1/logs", "/ui/history", "/ui/audit", "/ui/tokens",
-    "/ui/sign-in",
+    "/ui/registry", "/ui/sign-in",
 )  # fmt: skip
 RUN = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
     .filter(found => ['serious', 'critical'].includes(found.impact))

@@ -52,7 +52,7 @@ class House:
         self._ports = 20000
         nobody = cast(Any, None)
         self.sluice = Sluice(
-            settings=Settings(data=data, public_host="gateway.test", eureka_port=0),
+            settings=Settings(data=data, public_host="gateway.test"),
             store=store,
             clock=clock,
             listeners=listeners,
@@ -68,6 +68,7 @@ class House:
             figures=nobody,
             registry=Registry(clock, Keeper(store)),
             theirs=nobody,
+            builds=nobody,
         )
         shown = [""]
         apart(self.sluice.access.open(shown.append))

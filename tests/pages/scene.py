@@ -10,10 +10,12 @@ from typing import Any
 
 from sqlmodel import Session
 
+from services.discovery.registry import Registry
 from services.figures.histogram import BUCKETS
 from services.figures.keeping import ALL
 from services.store.tables import Deployment, Figure, Instance, Revision, Service
-from tests.pages.house import House
+from tests.discovery.words import registration
+from tests.pages.house import House, apart
 
 NAMES = ("web", "api", "auth", "billing", "checkout", "images", "ledger", "mail", "reports", "search")
 LOG = "loading configuration\nKeyError: 'DATABASE_URL'\nset DATABASE_URL, as docs/deploy.md says\n"
@@ -42,6 +44,14 @@ def set_scene(house: House) -> None:
     house.change(Instance, "search-r1-2", status="failed", stopped_at=_before(house, 60))
     _web_is_deployed(house)
     house.write(lambda session: _figures(session, int(house.sluice.clock.now())))
+    apart(_somebody_registers(house.sluice.registry))
+
+
+async def _somebody_registers(registry: Registry) -> None:
+    """Two of an application that Sluice does not run, and a consumer of what it shows."""
+    for id, status in (("legacy:orders:8080", "UP"), ("legacy:orders:8081", "OUT_OF_SERVICE")):
+        await registry.register(registration(id, "ORDERS", status=status), "10.9.0.7")
+    registry.noticed("10.203.0.9", "DefaultClient/2.0.6", direct=False)
 
 
 def _billing_fails(house: House) -> None:
