@@ -168,3 +168,20 @@ def test_from_prod_to_local_and_back_by_the_files_alone(house: House) -> None:
         replicas, environment = told()
         assert (replicas, environment["SPRING_PROFILE"]) == (count, profile)
         assert ("ONLY_PROD" in environment) is (profile == "prod")
+
+
+def test_all_of_deploy_sh_is_one_command(house: House) -> None:
+    Path("pom.xml").write_text("<project><artifactId>sample-service</artifactId></project>")
+    Path("Dockerfile").write_text("FROM scratch\n")
+    Path("prod.env").write_text(PROD)
+    assert house.sluice("init", "--spring", "--no-ci").exit_code == 0
+    result = house.sluice("deploy", "--profile-file", "prod.env", "--build", ".", "--set", "healthcheck={disable: true}")
+    assert result.exit_code == 0, result.output
+    built = [tag for tag in house.engine.images if tag.startswith("sample-service:2")]
+    started = [container.spec for container in house.engine.containers.values()]
+    assert [spec.image_id for spec in started] == [house.engine.images[built[0]].id] * 3
+    for spec in started:
+        assert spec.environment["SPRING_PROFILE"] == "prod"
+        assert spec.host_port == spec.port
+        assert spec.host_port not in (None, 8080, 3000)
+    assert len({spec.host_port for spec in started}) == 3

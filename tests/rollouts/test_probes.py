@@ -1,0 +1,103 @@
+"""An instance proves itself by its own answer, whatever else its body holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from services.clock import SystemClock
+from services.probes import Prober, ProbeTarget
+from services.spec import Healthcheck
+
+pytestmark = pytest.mark.anyio
+UP = Healthcheck(path="/actuator/health", expect_json={"status": "UP"}, timeout=5)
+Answers = dict[str, tuple[int, bytes]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def instances(answers: Answers) -> AsyncIterator[Callable[[str], ProbeTarget]]:
+    """Each address answers every request in its own way, on a port of its own."""
+    ports: dict[str, int] = {}
+    servers = []
+    for address, (status, body) in answers.items():
+
+        async def answer(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int = status, body: bytes = body
+        ) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %d x\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (status, len(body), body))
+            await writer.drain()
+            writer.close()
+
+        servers.append(await asyncio.start_server(answer, address, 0))
+        ports[address] = servers[-1].sockets[0].getsockname()[1]
+    yield lambda address: ProbeTarget(address, "1", address, ports[address], UP)
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+async def asked(answers: Answers) -> tuple[set[str], dict[str, str | None]]:
+    """Who is healthy, and what is wrong with the others."""
+    prober = Prober(SystemClock(), lambda _: None)
+    async with instances(answers) as target:
+        healthy = await prober.ask_all([target(address) for address in answers])
+    await prober.stop()
+    results = {address: prober.last(address) for address in answers}
+    return healthy, {address: result.error for address, result in results.items() if result is not None and not result.ok}
+
+
+def document(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+async def test_every_instance_is_asked_and_one_that_is_down_is_told_apart_from_its_like() -> None:
+    healthy, wrong = await asked(
+        {
+            "127.0.0.1": (200, document(status="UP")),
+            "127.0.0.2": (503, document(status="DOWN")),
+            "127.0.0.3": (200, document(status="UP")),
+        }
+    )
+    assert healthy == {"127.0.0.1", "127.0.0.3"}
+    assert wrong == {"127.0.0.2": "status is 'DOWN', not 'UP'"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        document(status="UP", groups=["liveness", "readiness"]),
+        document(components={"db": {"status": "UP"}}, status="UP"),
+        b'{ "status" :\r\n "UP" }\n',
+    ],
+)
+async def test_probes_groups_components_and_blanks_make_no_difference(body: bytes) -> None:
+    assert (await asked({"127.0.0.1": (200, body)}))[0] == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (503, document(status="UP"), "answered 503"),
+        (200, document(status="OUT_OF_SERVICE"), "status is 'OUT_OF_SERVICE', not 'UP'"),
+        (200, document(components={"status": "UP"}), "status is None, not 'UP'"),
+        (200, b'["UP"]', "its answer is not a JSON object"),
+        (200, b"<html>UP</html>", "Expecting value"),
+        (200, b"[" * 20_000, "recursion"),
+        (200, b" " * 70_000, "its answer is larger than 64 KiB"),
+    ],
+)
+async def test_what_is_not_up_is_said_as_it_answered(status: int, body: bytes, why: str) -> None:
+    healthy, wrong = await asked({"127.0.0.1": (status, body)})
+    assert healthy == set()
+    assert why in str(wrong["127.0.0.1"])
