@@ -22,6 +22,8 @@ from services.discovery.registry import Registry
 
 MAX_BODY = 65_536
 """Bytes of a registration: real ones have about 1,000."""
+MAX_FIELDS = 200
+"""Parameters of a query, which are the metadata of one operation: twice what is kept of it."""
 BODY_WITHIN = 10.0
 """Seconds for a whole body."""
 
@@ -51,6 +53,10 @@ class TooLarge(Exception):
     """The body is larger than a registration may be, or did not come in time."""
 
 
+class TooMany(Exception):
+    """The query has more parameters than any operation takes."""
+
+
 class Door:
     def __init__(self, registry: Registry, guard: Guard) -> None:
         self._registry = registry
@@ -59,12 +65,13 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        call = _call(scope, receive)
         try:
-            answer = await self._answer(call)
+            answer = await self._answer(_call(scope, receive))
         except TooLarge:
             answer = answers.plain(413, f"A registration has at most {MAX_BODY} bytes")
-        await _send(send, answer, head=call.method == "HEAD") if call.path is not None else None
+        except TooMany:
+            answer = answers.plain(400, f"A query has at most {MAX_FIELDS} parameters")
+        await _send(send, answer, head=scope["method"] == "HEAD")
 
     async def _answer(self, call: Call) -> Answer:
         caller = await self._guard.caller(call.headers)
@@ -82,7 +89,10 @@ def _call(scope: Scope, receive: Receive) -> Call:
     known = parts[:1] == ["eureka"]
     parts = parts[2:] if parts[1:2] == ["v2"] else parts[1:]
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=200))
+    try:
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError as error:
+        raise TooMany from error
     client = scope.get("client") or ("", 0)
     return Call(
         method=scope["method"],

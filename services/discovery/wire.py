@@ -28,7 +28,7 @@ def parse(body: bytes, *, xml: bool) -> dict[str, Any]:
             root = fromstring(body, forbid_dtd=True)
             return {"instance": _instance_of(root)} if root.tag == "instance" else {}
         document = json.loads(body)
-    except (ValueError, RecursionError, ParseError, DefusedXmlException) as error:
+    except (ValueError, LookupError, RecursionError, ParseError, DefusedXmlException) as error:
         raise Refused(UNREADABLE) from error
     if not isinstance(document, dict) or _depth(document) > MAX_DEPTH:
         raise Refused(UNREADABLE)

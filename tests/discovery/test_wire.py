@@ -111,6 +111,9 @@ FILE = b'<!DOCTYPE i [<!ENTITY x SYSTEM "file:///etc/passwd">]><instance><app>&x
         (BOMB, True),
         (FILE, True),
         (b"<instance><app>", True),
+        (b"<instance>" + b"<a>" * 7000 + b"</a>" * 7000 + b"</instance>", True),
+        (b"<?xml version='1.0' encoding='nonsense'?><instance/>", True),
+        (b"<?xml version='1.0' encoding='utf-7'?><instance/>", True),
         (b"<instance><app><deep>x</deep></app></instance>", True),
         (b"", True),
         (b"", False),
@@ -120,6 +123,7 @@ FILE = b'<!DOCTYPE i [<!ENTITY x SYSTEM "file:///etc/passwd">]><instance><app>&x
         (b'{"instance":' + b"[" * 100_000, False),
         (b'{"a":{"b":{"c":{"d":{"e":{"f":{"g":{"h":{"i":{"j":1}}}}}}}}}}', False),
         (b"\xff\xfe", False),
+        (b'{"instance":{"port":{"$":' + b"1" * 5000 + b"}}}", False),
     ],
 )
 def test_bombs_and_nonsense_are_refused(body: bytes, xml: bool) -> None:

@@ -7,6 +7,8 @@ import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 import httpx
 import pytest
@@ -143,6 +145,31 @@ async def test_a_bad_registration_is_refused_and_disturbs_nothing(
     answer = await client.post("/eureka/apps/WEB", content=body, headers={"content-type": kind} if kind else {})
     assert answer.status_code == expected
     assert len(registry.leases.book) == 1
+
+
+@pytest.mark.parametrize("id", ["<b>&\"'", "a/../../b", "%2e%2e", "☃ 雪", "a?b#c", "a" * 1900])
+async def test_an_odd_id_is_an_id_and_spoils_no_list(client: httpx.AsyncClient, registry: Registry, id: str) -> None:
+    await register(client)
+    assert short(await register(client, id)) == (204, b"")
+    path = f"/eureka/apps/WEB/{quote(id, safe='')}"
+    assert short(await client.put(f"{path}/status?value=DOWN")) == (200, b"")
+    listed = (await client.get("/eureka/apps", headers=JSON)).json()["applications"]
+    assert {one["instanceId"] for one in listed["application"][0]["instance"]} == {"a", id}
+    assert f"<instanceId>{escape(id)}</instanceId>" in (await client.get("/eureka/apps")).text
+    assert short(await client.delete(path)) == (200, b"")
+    assert [entry.registration.id for entry in registry.leases.book.entries()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["&".join(f"k{n}=v" for n in range(101)), "&".join(f"k{n}=v" for n in range(1000)), "k=%07", f"k={'v' * 2001}", "=v"],
+)
+async def test_metadata_that_cannot_be_taken_is_refused_and_what_there_was_stays(
+    client: httpx.AsyncClient, registry: Registry, query: str
+) -> None:
+    await register(client, metadata={"zone": "z1"})
+    assert (await client.put(f"/eureka/apps/WEB/a/metadata?{query}")).status_code == 400
+    assert [dict(entry.registration.metadata) for entry in registry.leases.book.entries()] == [{"zone": "z1"}]
 
 
 async def test_a_swap_reaches_a_consumer_by_the_delta_and_direct_shows_the_same_here(client: httpx.AsyncClient) -> None:
