@@ -35,7 +35,8 @@ class Grave:
 @dataclass
 class Theirs:
     clock: Clock
-    client: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=TIMEOUT, trust_env=False))
+    client: httpx.AsyncClient | None = None
+    """Made when somebody's server is asked first: most have none, and it reads all certificates."""
     _hidden_at: dict[str, float] = field(default_factory=dict)
     _graves: dict[str, Grave] = field(default_factory=dict)
 
@@ -105,7 +106,8 @@ class Theirs:
                 self._graves.pop(instance, None)
 
     async def close(self) -> None:
-        await self.client.aclose()
+        if self.client is not None:
+            await self.client.aclose()
 
     async def _set(self, service: RoutedService, instance: str, status: str) -> None:
         """Set its status there and read it back. One that is not registered is known to nobody."""
@@ -140,6 +142,7 @@ class Theirs:
 
     async def _ask(self, method: str, server: Eureka, path: str) -> httpx.Response:
         where = urlsplit(server.url).hostname
+        self.client = self.client or httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
         try:
             answer = await self.client.request(
                 method, f"{server.url.rstrip('/')}/{path}", headers={"Accept": "application/json"}
