@@ -106,6 +106,16 @@ async def test_xml_unless_json_is_asked_for_and_gzip_when_it_is(client: httpx.As
     assert (head.status_code, head.content) == (200, b"")
 
 
+async def test_what_another_server_lists_can_be_registered_here_as_it_stands(client: httpx.AsyncClient) -> None:
+    await register(client, metadata={"zone": "z1"})
+    listed = (await client.get("/eureka/apps", headers=JSON)).json()["applications"]["application"][0]["instance"][0]
+    await client.delete("/eureka/apps/WEB/a")
+    assert short(await client.post("/eureka/apps/WEB", json={"instance": listed})) == (204, b"")
+    again = (await client.get("/eureka/apps/WEB/a", headers=JSON)).json()["instance"]
+    assert again.keys() == listed.keys()
+    assert (again["ipAddr"], again["metadata"]) == (listed["ipAddr"], listed["metadata"])
+
+
 async def test_by_vip_exactly_as_written_and_an_empty_list_for_one_that_is_not_known(client: httpx.AsyncClient) -> None:
     await register(client, vipAddress="web,shop", secureVipAddress="safe")
     for path, found in (("vips/web", 1), ("vips/shop", 1), ("svips/safe", 1), ("vips/WEB", 0), ("svips/web", 0)):
