@@ -4,18 +4,12 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 scripts/venv.sh
-quick=(.venv/bin/pytest --quiet -m "not docker and not browser and not slow" "$@")
-# About half of the work, so that two cores have something to do.
-half=(tests/rollouts tests/crash)
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
-scripts/lint.sh >"$logs/lint" 2>&1 & lint=$!
-"${quick[@]}" -o cache_dir=.pytest_cache/half "${half[@]}" >"$logs/half" 2>&1 & other=$!
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+scripts/lint.sh >"$log" 2>&1 & lint=$!
 
 failed=0
-"${quick[@]}" "${half[@]/#/--ignore=}" || [ $? -eq 5 ] || failed=1
-wait "$other" || [ $? -eq 5 ] || failed=1
-cat "$logs/half"
+.venv/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not docker and not browser and not slow" "$@" || failed=1
 wait "$lint" || failed=1
-cat "$logs/lint" >&2
+cat "$log" >&2
 exit "$failed"

@@ -9,4 +9,5 @@ scripts/images.sh
 command -v chromium >/dev/null || apt_install chromium
 command -v npm >/dev/null || apt_install nodejs npm
 scripts/lint.sh
-exec .venv/bin/pytest "$@"
+# Two at a time: most of the suite waits for engines, gateways and browsers.
+exec .venv/bin/pytest --numprocesses 2 --dist loadfile "$@"

@@ -1,10 +1,14 @@
-"""For all tests: what is asynchronous runs on asyncio alone, and what a test interrupts hears it."""
+"""For all tests: asynchronous ones run on asyncio alone, what is interrupted hears it, and a new database is a copy."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from services.store import migrate, open
 
 # A shell's background jobs are born deaf to SIGINT, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -13,3 +17,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A database that is not there yet is a copy of one that the migrations made: hundreds of tests begin with one."""
+    directory = tmp_path_factory.mktemp("migrated")
+    made = directory / "sluice.db"
+    migrate.migrate(made, directory / "backups")
+
+    def copied(path: Path, backups: Path) -> None:
+        if not path.exists():
+            path.write_bytes(made.read_bytes())
+        migrate.migrate(path, backups)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open, "migrate", copied)
+        yield

@@ -12,6 +12,8 @@ import pytest
 from tests.app.house import House, eventually
 from tests.fakes.engine import Behaviour
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600.0
 SETTINGS: dict[str, Any] = {"progress_deadline_seconds": 60, "drain_timeout": 5}
 

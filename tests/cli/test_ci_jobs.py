@@ -12,6 +12,8 @@ import yaml
 
 from tests.cli.house import DEPLOY, House
 
+pytestmark = pytest.mark.slow
+
 JOBS = [("--github", ".github/workflows/deploy.yml"), ("--gitlab", ".gitlab/sluice.yml")]
 
 

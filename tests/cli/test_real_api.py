@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from services.ground.doctor_findings import wrong
 from tests.cli.house import DEPLOY, House
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_whole_life(house: House) -> None:

@@ -18,6 +18,8 @@ from tests.crash.kinds import KINDS, Kind
 from tests.crash.mortal import AWAY, Mortal
 from tests.fakes.jumping import run
 
+pytestmark = pytest.mark.slow
+
 Death = Callable[[list[str]], bool]
 
 
