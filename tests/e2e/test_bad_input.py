@@ -78,8 +78,10 @@ FIELDS: dict[str, list[Any]] = {
     "note": [7, [], "x" * 20_000],
     "expected_revision": ["x", -1, 1.5],
     "build": [{"context": "."}],
-    "eureka": [{"url": "http://x"}],
-    "host_port": ["auto"],
+    "eureka": ["http://x", {}, {"url": "x"}, {"url": "ftp://x/"}, {"url": "http://x", "consumer_staleness": -1}],
+    "host_port": ["always", 8080, {"auto": False}, {"auto": True, "exclude": [0]}],
+    "advertise": ["unstable", 1],
+    "consumer_cache": [-1, "soon"],
     "replcias": [3],
     "__proto__": [{}],
 }  # fmt: skip
