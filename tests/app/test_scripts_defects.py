@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +83,15 @@ def test_one_service_deployed_twice_at_the_same_moment_ends_as_one_of_them(house
     last = max((answer.json() for answer in answers if answer.status_code == 200), key=lambda found: found["id"])
     assert {one.spec.revision for one in house.engine.containers.values()} == {last["revision"]}
     assert set(containers(house, "web")) == {f"web-r{last['revision']}-1", f"web-r{last['revision']}-2"}
+
+
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    named = []
+    for page in (root / "docs").glob("*.md"):
+        path = ""
+        for found in re.finditer(r"`(tests/[\w/]+\.py)?::(\w+)`", page.read_text()):
+            path = found[1] or path
+            named.append((path, found[2]))
+    assert len(named) > 15
+    assert [one for one in named if f"def {one[1]}(" not in (root / one[0]).read_text()] == []
