@@ -8,6 +8,7 @@ import typer
 
 from app.cli import act, change, gateway, token
 from app.cli.backup import backup
+from app.cli.build import build
 from app.cli.deploy import deploy
 from app.cli.diff import diff
 from app.cli.doctor import doctor
@@ -41,7 +42,18 @@ _CHANGING, _LOOKING, _MACHINE = "Change what runs", "Look", "This Sluice"
 for panel, verbs in (
     (
         _CHANGING,
-        (deploy, change.scale, change.rollback, change.restart, change.rm, act.pause, act.resume, act.abort, act.retry),
+        (
+            deploy,
+            build,
+            change.scale,
+            change.rollback,
+            change.restart,
+            change.rm,
+            act.pause,
+            act.resume,
+            act.abort,
+            act.retry,
+        ),
     ),
     (_LOOKING, (diff, ps, status, logs, history, open_page, doctor, version)),
     (_MACHINE, (init, up, down, serve, backup, sign_in)),

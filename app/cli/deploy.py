@@ -9,10 +9,14 @@ from typing import Annotated
 import typer
 
 from app.cli.body import Arguments, body_of, registry_header
+from app.cli.building import Typed, build_image, source_of
 from app.cli.follow import settle
 from app.cli.options import (
+    Build,
+    BuildArgs,
     Deployed,
     Detach,
+    Dockerfile,
     Env,
     EnvFile,
     File,
@@ -27,6 +31,7 @@ from app.cli.options import (
     Replicas,
     Routes,
     Settings,
+    Stage,
 )  # fmt: skip
 from app.cli.specfile import DEFAULT_FILE, is_compose, read_text
 from app.cli.trouble import usage
@@ -39,6 +44,10 @@ async def deploy(
     service: Deployed = None,
     file: File = None,
     image: Image = None,
+    build: Build = None,
+    dockerfile: Dockerfile = None,
+    target: Stage = None,
+    build_arg: BuildArgs = None,
     port: Port = None,
     replicas: Replicas = None,
     env: Env = None,
@@ -64,6 +73,8 @@ async def deploy(
 
     sluice deploy web --image web:1.5 --replicas 3 --route /web
 
+    sluice deploy web --build .
+
     sluice deploy -f sluice.yaml --note "$COMMIT"
 
     sluice deploy -f compose.yaml --only web,api
@@ -77,6 +88,7 @@ async def deploy(
             "--set": settings, "--profile-file": profile_file,
             "--no-profile": no_profile or None, "--mode": mode, "--expected-revision": expected_revision,
             "--registry-auth": registry_auth,
+            "--build": build, "--dockerfile": dockerfile, "--target": target, "--build-arg": build_arg,
         }  # fmt: skip
         refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
         from app.cli.compose import ComposeFile, deploy_together  # pydantic comes with it, and takes a while to load
@@ -103,6 +115,9 @@ async def deploy(
         mode=mode.value if mode else None,
     )
     body = body_of(given)
+    source = source_of(body, file, image, Typed(build, dockerfile, target, build_arg or ()))
+    if source is not None:
+        body["image"] = (await build_image(desk, body["service"], source))["image"]
     deployment = await desk.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))
     return await settle(desk, deployment, detach=detach)
 

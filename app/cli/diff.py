@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.body import Arguments, body_of
+from app.cli.building import Typed, source_of
 from app.cli.deploy import file_of, refuse
 from app.cli.narration import Document
 from app.cli.options import (
@@ -112,6 +113,8 @@ async def diff(
         mode=mode.value if mode else None,
     )
     body = body_of(given)
+    if source_of(body, file, image, Typed()) is not None:
+        raise usage(f"{file}: what is to be built has no image yet", "Build it (`sluice build`), and name it by --image.")
     if set(body) <= {"service", "mode"}:
         advice = f"`sluice diff {body['service']} --image IMAGE`, `sluice diff -f FILE`, or `--to N` for a revision."
         raise usage("what is to be compared?", advice)

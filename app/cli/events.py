@@ -97,7 +97,8 @@ async def parse(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
 
 
 def _event(number: int, body: dict[str, Any]) -> Event:
+    message = str(body.get("message") or body.get("text") or "")
     return Event(
-        number, str(body.get("type", "")), str(body.get("message") or ""), body.get("at"), body.get("instance"),
-        body.get("service"), body.get("data") or {},
+        number, str(body.get("type", "")), message, body.get("at"), body.get("instance"), body.get("service"),
+        body.get("data") or {},
     )  # fmt: skip

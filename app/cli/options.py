@@ -10,7 +10,7 @@ import typer
 
 from app.cli.completing import instances_and_services, numbers_and_services, services
 
-_FIELDS, _COMPOSE = "The spec", "A Compose file"
+_FIELDS, _COMPOSE, _BUILD = "The spec", "A Compose file", "A build"
 
 
 class How(StrEnum):
@@ -45,6 +45,7 @@ File = Annotated[
     str | None, typer.Option("--file", "-f", help="A sluice.yaml or a compose.yaml; - is stdin, a sluice.yaml.")
 ]
 Image = Annotated[str | None, typer.Option(help="Any reference the engine can pull or has.", rich_help_panel=_FIELDS)]
+Build = Annotated[Path | None, typer.Option(help="Build this directory, and deploy that.", rich_help_panel=_BUILD)]
 Port = Annotated[int | None, typer.Option(help="What the application listens on.", rich_help_panel=_FIELDS)]
 Replicas = Annotated[int | None, typer.Option(help="How many instances.", rich_help_panel=_FIELDS)]
 Env = Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=value; again for more.", rich_help_panel=_FIELDS)]
@@ -54,6 +55,11 @@ Routes = Annotated[
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any field: healthcheck.path=/healthz.", rich_help_panel=_FIELDS)
+]
+Dockerfile = Annotated[str | None, typer.Option(help="Its path in the directory.", rich_help_panel=_BUILD)]
+Stage = Annotated[str | None, typer.Option("--target", help="The stage to build; else the last.", rich_help_panel=_BUILD)]
+BuildArgs = Annotated[
+    list[str] | None, typer.Option("--build-arg", help="NAME=value for an ARG; again for more.", rich_help_panel=_BUILD)
 ]
 Profile = Annotated[str | None, typer.Option(help="A profile of the spec.")]
 ProfileFile = Annotated[
