@@ -20,6 +20,7 @@ from fastapi.sse import format_sse_event
 from pydantic import StringConstraints
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
+from starlette.requests import ClientDisconnect
 
 from app.api import shapes
 from app.api.answers import ALWAYS, CHANGE, shows
@@ -172,6 +173,8 @@ async def _receive(request: Request, settings: BuildSettings, path: Path) -> str
                 await file.write(chunk)
     except TimeoutError:
         raise Problem("upload_timeout", f"the context did not come to its end within {settings.timeout:g} s") from None
+    except ClientDisconnect:
+        raise Problem("bad_request", "the context broke off") from None
     except OSError as error:
         raise Problem("store_unavailable", f"the context cannot be kept: {error.strerror}") from error
     return digest.hexdigest()

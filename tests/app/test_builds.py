@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from services.builds.images import prune
 from tests.app.house import House, build, eventually, living
@@ -157,6 +158,28 @@ def test_what_cannot_be_built_is_refused_and_leaves_nothing(
         assert uploads(house) == []
         assert house.client.get("/audit?limit=1").json()["items"][0]["type"] == "refused"
         assert send(house).status_code == 200, "nothing else is disturbed"
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(house: House) -> None:
+    said: list[Message] = [{"type": "http.request", "body": tar()[:100], "more_body": True}, {"type": "http.disconnect"}]
+    answers: list[Message] = []
+    headers = {"host": "sluice.test", "content-type": "application/x-tar", "authorization": f"Bearer {house.token}"}
+
+    async def receive() -> Message:
+        return said.pop(0) if len(said) > 1 else said[0]
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/builds", "raw_path": b"/builds", "query_string": b"service=web", "root_path": "",
+        "client": ("192.0.2.1", 1), "server": ("sluice.test", 80), "state": {}, "app": house.app,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    house.call(house.app, scope, receive, send)
+    assert answers[0]["status"] == 400
+    assert uploads(house) == [] and house.client.get("/builds").json()["items"] == []
 
 
 def test_deploy_may_build_for_what_exists_and_for_its_own_services_alone(house: House) -> None:
