@@ -15,6 +15,8 @@ from services.spec import Healthcheck
 FIRST_INTERVAL = 0.05
 GROWTH = 1.15
 MAX_BODY = 64 * 1024
+MAX_ERROR = 300
+"""Characters: an answer's own words are among them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Prober:
 
     def last(self, instance: str) -> ProbeResult | None:
         return self._last.get(instance)
+
+    def complaints(self, instances: Iterable[str]) -> dict[str, str]:
+        """Instance → what was wrong when it was asked last; those without fault are left out."""
+        return {id: last.error for id in instances if (last := self._last.get(id)) is not None and last.error}
 
     async def ask_all(self, targets: Iterable[ProbeTarget]) -> set[str]:
         """Ask each once, side by side. Ids of those that are healthy; their starts count as ready from now on."""
@@ -125,6 +131,8 @@ class Prober:
                 return await self._get(target)
         except TimeoutError:
             return self._result(error=f"no answer within {target.check.timeout:g} s")
+        except (ConnectionRefusedError, httpx.ConnectError):
+            return self._result(error=f"no connection to port {target.check.port or target.port}")
         except (OSError, httpx.HTTPError, ValueError, RecursionError) as error:
             return self._result(error=str(error) or type(error).__name__)
 
@@ -152,7 +160,7 @@ class Prober:
         return self._result(ok=wrong is None, status=status, error=wrong)
 
     def _result(self, *, ok: bool = False, status: int | None = None, error: str | None = None) -> ProbeResult:
-        return ProbeResult(ok, self._clock.now(), status, error)
+        return ProbeResult(ok, self._clock.now(), status, error[:MAX_ERROR] if error else None)
 
 
 def _mismatch(answer: Any, expected: dict[str, Any]) -> str | None:

@@ -92,7 +92,8 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision.at_rest = snapshot.deployment is None
     by_instance = {container.instance: container for container in sight.containers}
     decision.deaths = note_containers(session, ledger, snapshot, by_instance, prober)
-    world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since, sight.watched_since)
+    complaints = prober.complaints(row.id for row in snapshot.instances)
+    world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since, sight.watched_since, complaints)
     note_service(session, ledger, snapshot, world)
     now = ledger.clock.now()
     made = plan(target_of(snapshot, sight.create_after), world, now)

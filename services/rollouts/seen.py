@@ -41,6 +41,8 @@ class Seen:
     failure: tuple[str, str] | None = None
     """It cannot be started: reason and the engine's words."""
     died_because: str = ""
+    complaint: str = ""
+    """What was wrong with its last answer to a probe, or that there was none."""
 
     @property
     def drains_from(self) -> float:

@@ -26,7 +26,8 @@ def failure_of(target: Target, scene: Scene, now: float) -> Failed | None:
             return Failed("unhealthy_instance", f"{seen.id} {seen.died_because or 'exited'}", seen.id)
         if not target.paused and is_overdue(target, seen, now):
             how = "has been unhealthy for" if seen.once_served else "was not healthy within"
-            return Failed("unhealthy_instance", f"{seen.id} {how} {target.start_period:g} s", seen.id)
+            why = f": {seen.complaint}" if seen.complaint else ""
+            return Failed("unhealthy_instance", f"{seen.id} {how} {target.start_period:g} s{why}", seen.id)
     serving, deadline = scene.serving_wanted, _deadline(target, scene)
     if deadline is not None and not target.paused and now >= deadline and serving < target.replicas:
         message = f"no progress before the deadline: {serving} of {target.replicas} instances serve"

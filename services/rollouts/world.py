@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlmodel import Session, col, select
 
@@ -104,14 +105,17 @@ def see(
     seats: Sequence[Mapping[str, Seat]],
     unhealthy_since: Mapping[str, float],
     watched_since: float = 0,
+    complaints: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Seen]:
     """One Seen for every instance that the store knows; containers that it does not know are not touched.
 
     `watched_since`: when this run of Sluice began. Time in which nobody asked an instance does not count against it.
+    `complaints`: instance → what was wrong when it was probed last.
     """
     by_instance = {container.instance: container for container in containers}
     return [
-        _see(snapshot, row, by_instance.get(row.id), seats, unhealthy_since, watched_since) for row in snapshot.instances
+        _see(snapshot, row, by_instance.get(row.id), seats, unhealthy_since, watched_since, complaints.get(row.id, ""))
+        for row in snapshot.instances
     ]
 
 
@@ -182,6 +186,7 @@ def _see(
     seats: Sequence[Mapping[str, Seat]],
     unhealthy_since: Mapping[str, float],
     watched_since: float,
+    complaint: str,
 ) -> Seen:
     routed = row.port is not None
     mine = [seat for seat in (seats_of.get(row.id) for seats_of in seats) if seat is not None and routed]
@@ -212,6 +217,7 @@ def _see(
         died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
         failure=(row.failure_reason or "", row.failure or "") if _never_started(row) else None,
         died_because=_how_it_died(row, container),
+        complaint=complaint,
     )
 
 

@@ -86,6 +86,13 @@ def test_unhealthy_answers_fail_it_only_after_start_period() -> None:
     assert made.verdict == Failed("unhealthy_instance", "new-1 was not healthy within 5 s", "new-1")
 
 
+def test_one_that_was_probed_in_vain_fails_it_with_what_was_wrong() -> None:
+    made = told(to(1, start_period=5), starting("new-1", complaint="no connection to port 8080"))
+    assert made.verdict == Failed(
+        "unhealthy_instance", "new-1 was not healthy within 5 s: no connection to port 8080", "new-1"
+    )
+
+
 def test_one_that_served_and_stays_unhealthy_for_start_period_fails_it() -> None:
     made = told(to(1, start_period=5), sick("new-1"))
     assert made.verdict == Failed("unhealthy_instance", "new-1 has been unhealthy for 5 s", "new-1")

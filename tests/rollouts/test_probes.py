@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.clock import SystemClock
-from services.probes import Prober, ProbeTarget
+from services.probes import MAX_ERROR, Prober, ProbeTarget
 from services.spec import Healthcheck
 
 pytestmark = pytest.mark.anyio
@@ -101,3 +102,19 @@ async def test_what_is_not_up_is_said_as_it_answered(status: int, body: bytes, w
     healthy, wrong = await asked({"127.0.0.1": (status, body)})
     assert healthy == set()
     assert why in str(wrong["127.0.0.1"])
+
+
+@pytest.mark.parametrize("check", [Healthcheck(path="/healthz"), Healthcheck(tcp=True)])
+async def test_a_port_where_nothing_listens_is_named(check: Healthcheck) -> None:
+    prober = Prober(SystemClock(), lambda _: None)
+    with socket.socket() as bound:  # bound, so that nobody else gets it, but not listening
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        await prober.ask_all([ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
+    await prober.stop()
+    assert prober.complaints(["web-r1-1", "web-r1-2"]) == {"web-r1-1": f"no connection to port {port}"}
+
+
+async def test_what_an_answer_says_is_cut_short() -> None:
+    _, wrong = await asked({"127.0.0.1": (200, document(status="x" * 5000))})
+    assert len(str(wrong["127.0.0.1"])) == MAX_ERROR
