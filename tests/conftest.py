@@ -14,6 +14,14 @@ from services.store import migrate, open
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = ("test_engine.py", "test_plan_properties.py", "test_on_real_parts.py", "test_upgrades.py")
+"""Begun first, so that one process is not left with them when the other has nothing more to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not str(item.path).endswith(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

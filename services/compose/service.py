@@ -16,7 +16,7 @@ from services.compose.volumes import Volumes
 
 PROJECT_LABEL = "compose.project"
 """On what was deployed from a Compose file: whose it is, so that another project's file does not take it over."""
-_NOT_BUILT = "has no image to deploy: Sluice does not build yet; build and push it, and name it by image:"
+_NOT_BUILT = "has no image to deploy: build it (sluice build SERVICE DIRECTORY says its tag), and name it by image:"
 
 
 @dataclass
