@@ -87,6 +87,7 @@ def _looking_at(id: str) -> Sight:
         view = deployment_view(session, row, sluice.frame)
         told = session.exec(select(Event).where(Event.deployment == number).order_by(col(Event.id))).all()
         return {
+            "about": row.service,
             "deployment": view,
             "standing": {instance["id"]: instance for instance in view["instances"]},
             "timeline": timeline(row, _there(session, row), told),

@@ -47,6 +47,7 @@ class LivePage:
 @dataclass(frozen=True)
 class Sight:
     """What a page looks at. `look`: what the templates need, from one read transaction; None when there is no such thing.
+    Its `about`, where there is one, is the service that the page can change.
     `stamp`: what differs when that may differ; after `every` seconds it is looked though it does not.
     `ask`: what an open page shows of others than the store; the look's context has it as `asked`."""
 
@@ -74,7 +75,7 @@ async def show(
         context = sight.look(session, sluice)
         if context is None:
             return missing()
-        context = {**context, **_may(viewer), "asked": None}
+        context = {**context, **_may(viewer, context), "asked": None}
         parts = live.draw(context, sluice.drawings.memo).fixed
         address = here or request.url.path
         frame = {
@@ -89,9 +90,10 @@ async def show(
     return await sluice.store.read(draw)
 
 
-def _may(viewer: Caller) -> dict[str, bool]:
+def _may(viewer: Caller, context: Mapping[str, Any]) -> dict[str, bool]:
     """What the page offers: who may not do it is not shown the button."""
-    return {"may_act": viewer.may("deploy"), "may_remove": viewer.may("write")}
+    mine = "about" not in context or viewer.bearer.covers(context["about"])
+    return {"may_act": mine and viewer.may("deploy"), "may_remove": mine and viewer.may("write")}
 
 
 def missing() -> HTMLResponse:
@@ -104,17 +106,19 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
     """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
     when the session has ended (saying `signed-out`), or when the thing itself has (`gone`)."""
     sluice: Sluice = request.app.state.sluice
-    may = _may(viewer)
+    alike = (request.url.path, viewer.bearer.scope, viewer.bearer.services)
 
     async def ask() -> Any:
         return await sight.ask(sluice) if sight.ask is not None else None
 
     def draw(session: Session, asked: Any) -> Parts | None:
         context = sight.look(session, sluice)
-        return None if context is None else live.draw({**context, **may, "asked": asked}, sluice.drawings.memo)
+        if context is None:
+            return None
+        return live.draw({**context, **_may(viewer, context), "asked": asked}, sluice.drawings.memo)
 
     every = sight.every or BEAT
-    watched = sluice.drawings.watch((request.url.path, *may.values()), every, ask, lambda: sight.stamp(sluice), draw)
+    watched = sluice.drawings.watch(alike, every, ask, lambda: sight.stamp(sluice), draw)
     async with watched as drawing:
         with sluice.metrics.streams.track_inprogress():
             yield ServerSentEvent(event="hello", raw_data=render.fingerprint())

@@ -52,6 +52,7 @@ def _looking_at(name: str) -> Sight:
         made = select(Revision).where(Revision.service == name)
         revisions = session.exec(made.order_by(col(Revision.number).desc()).limit(NEWEST)).all()
         return {
+            "about": name,
             "service": with_running(service_view(session, row, sluice.frame)),
             "figures": _figures(session, sluice, name),
             "instances": instance_views(session, instances, sluice.frame),

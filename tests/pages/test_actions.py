@@ -89,6 +89,16 @@ def test_a_token_of_other_services_is_refused(house: House, deploying: int, stra
     assert status(house, deploying) == "progressing"
 
 
+@pytest.mark.parametrize(("bound", "offered"), [(["api"], False), (["w*"], True)])
+def test_a_token_of_some_services_is_offered_what_it_may_do_to_them(
+    house: House, deploying: int, stranger: TestClient, bound: list[str], offered: bool
+) -> None:
+    _, token = apart(house.sluice.access.create("team", "deploy", bound, None, SYSTEM))
+    stranger.post("/ui/sign-in", data={"token": token})
+    assert ("/abort" in stranger.get(f"/ui/deployments/{deploying}").text) == offered
+    assert ("/ui/services/web/scale" in stranger.get("/ui/services/web").text) == offered
+
+
 @pytest.mark.parametrize("path", ["/ui/deployments/99/abort", "/ui/deployments/x/abort"])
 def test_there_is_no_such_deployment(visitor: TestClient, path: str) -> None:
     assert visitor.post(path).status_code == 404
