@@ -20,6 +20,7 @@ from app.audit import note_refusal
 from services.engine.port import EngineError
 from services.rollouts.phases import NotInThatState
 from services.rollouts.refusal import FieldError, Refusal
+from services.rollouts.spec_errors import sentence
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -188,7 +189,7 @@ def as_problem(error: Exception) -> Problem:
         case NotInThatState():
             return Problem("not_in_that_state", str(error))
         case RequestValidationError():
-            errors = [FieldError(_field(found), _message(found)) for found in error.errors()]
+            errors = [FieldError(_field(found), sentence(found)) for found in error.errors()]
             return Problem("invalid", "; ".join(f"{wrong.field}: {wrong.message}" for wrong in errors)[:1000], errors)
         case EngineError():
             code = "engine_unavailable" if error.transient else "engine_error"
@@ -213,7 +214,3 @@ def as_problem(error: Exception) -> Problem:
 def _field(found: Mapping[str, Any]) -> str:
     """`wait`, `Idempotency-Key`, `id`: without where it stood."""
     return ".".join(str(part)[:100] for part in found["loc"][1:]) or str(found["loc"][0])
-
-
-def _message(found: Mapping[str, Any]) -> str:
-    return str(found["msg"]).removeprefix("Value error, ")[:500]

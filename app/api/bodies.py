@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.problems import Problem, invalid, nearest
 from services.rollouts.refusal import FieldError
+from services.rollouts.spec_errors import sentence
 
 M = TypeVar("M", bound=BaseModel)
 MAX_BODY = 1024 * 1024
@@ -87,7 +88,7 @@ def _field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
     field = ".".join(str(part)[:100] for part in found["loc"]) or "body"
     if found["type"] == "extra_forbidden":
         return FieldError(field, nearest(field, known))
-    return FieldError(field, str(found["msg"]).removeprefix("Value error, ")[:500])
+    return FieldError(field, sentence(found))
 
 
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -32,6 +33,7 @@ _FORMS: Mapping[str, str] = {
     "links": "must be names of services",
     "networks": "must be names of networks that the engine has",
 }
+_SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value) should ")
 BODY_FIELDS = ("service", "profile", "mode", "note", "expected_revision")
 
 
@@ -55,6 +57,13 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
     return "is not a field that Sluice knows" + (f'; did you mean "{near[0]}"?' if near else "")
 
 
+def sentence(found: Mapping[str, Any]) -> str:
+    """One of Pydantic's findings, put as what the value must be."""
+    if found["type"] == "missing":
+        return "is required"
+    return _SHOULD.sub("must ", str(found["msg"]).removeprefix("Value error, ")[:500])
+
+
 def _field_error(found: Mapping[str, Any], under: str) -> FieldError:
     path = [str(part)[:100] for part in found["loc"]]
     field = ".".join([under, *path] if under else path) or "body"
@@ -63,7 +72,7 @@ def _field_error(found: Mapping[str, Any], under: str) -> FieldError:
     if found["type"] == "string_pattern_mismatch":
         named = next((part for part in reversed(path) if part in _FORMS), "")
         return FieldError(field, _FORMS.get(named, "has characters that are not allowed here"))
-    message = str(found["msg"]).removeprefix("Value error, ")[:500]
+    message = sentence(found)
     if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
         field = message.partition(" ")[0]
     return FieldError(field, message)

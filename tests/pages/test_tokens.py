@@ -42,7 +42,7 @@ def test_a_token_is_made_shown_once_used_and_revoked(house: House, visitor: Test
         ({"name": ""}, "name", "must be 1 to 64"),
         ({"name": "<b>"}, "name", "must be 1 to 64"),
         ({"services": "Pay!"}, "services", "must be a service&#39;s name, or a pattern"),
-        ({"scope": "root"}, "scope", "Input should be"),
+        ({"scope": "root"}, "scope", "must be &#39;read&#39;"),
         ({"expires_in": "soon"}, "expires_in", "duration"),
     ],
 )
