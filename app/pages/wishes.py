@@ -12,6 +12,7 @@ import yaml
 
 from app.problems import Problem
 from services.rollouts.asking import Ask, Asking, Call
+from services.rollouts.redaction import redacted
 from services.rollouts.refusal import FieldError
 
 MOST = 100
@@ -20,7 +21,10 @@ MOST = 100
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody asks for. `scope`: what it needs at least; `deploy`: the Ask whose fields may need more."""
+    """What somebody asks for. `scope`: what it needs at least; `deploy`: the Ask whose fields may need more.
+
+    `command` and `body` are for showing: secrets are hidden in them.
+    """
 
     ask: Callable[[Asking[Any], Call], Awaitable[Any]]
     scope: str
@@ -51,7 +55,7 @@ def _deploy(service: str, answers: Mapping[str, str]) -> Wish:
     fields = _fields(answers.get("fields", ""))
     image, note = answers.get("image", "").strip(), answers.get("note", "").strip()
     command = ["sluice", "deploy", service]
-    for name, value in fields.items():
+    for name, value in redacted(fields).items():
         command += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     if image:
         fields["image"] = image
@@ -64,7 +68,7 @@ def _deploy(service: str, answers: Mapping[str, str]) -> Wish:
     if not fields:
         raise _invalid("image", "say what is to change: the image, the number of instances, or another field")
     ask = Ask(service, fields, note=note or None)
-    body = {"service": service, **fields, **({"note": note} if note else {})}
+    body = {"service": service, **redacted(fields), **({"note": note} if note else {})}
     return Wish(
         lambda asking, call: asking.deploy(ask, call), "deploy", shlex.join(command), "POST", "/deployments", body, ask
     )

@@ -69,6 +69,17 @@ def test_a_deployment_is_asked_for_with_fields_of_every_kind(house: House, visit
     assert made["note"] == "a ticket"
 
 
+def test_a_secret_is_not_shown_in_the_plan_but_is_deployed(house: House, visitor: TestClient) -> None:
+    answers = {"image": "web:3", "replicas": "", "note": "", "fields": "environment: {API_PASSWORD: hunter2}"}
+    text = visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text
+    hidden = '<input type="hidden" name="fields" value="environment: {API_PASSWORD: hunter2}">'
+    assert hidden in text
+    assert "hunter2" not in text.replace(hidden, "")
+    assert "put it in where it says" in text
+    visitor.post("/ui/services/web/deploy", data={"step": "do", **answers})
+    assert newest(house)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
+
+
 def test_the_plan_leads_back_to_the_form_with_its_answers(visitor: TestClient) -> None:
     text = visitor.post("/ui/services/web/deploy", data={"step": "change", "image": "web:9", "fields": "port: 81"}).text
     assert 'value="web:9"' in text
@@ -99,6 +110,8 @@ def test_what_has_nothing_to_ask_shows_its_plan_at_once(house: House, visitor: T
         ("deploy", {"replicas": "1.5"}, "replicas", "a whole number"),
         ("deploy", {"fields": "imgae: web:3"}, "fields", 'did you mean "image"'),
         ("deploy", {"fields": "port: many"}, "fields", "port"),
+        ("deploy", {"fields": "environment: {A: [1]}"}, "fields", "environment.A: must be"),
+        ("deploy", {"fields": "replicas: 500"}, "replicas", "must be less than or equal to 100"),
         ("deploy", {"fields": "- a list"}, "fields", "names and values"),
         ("deploy", {"fields": "{unfinished"}, "fields", "line 1"),
         ("deploy", {"fields": "a: &a [*a, *a]"}, "fields", ""),
