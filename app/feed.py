@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 
 import structlog
 from fastapi.sse import format_sse_event
@@ -31,14 +32,27 @@ class Told:
     """An event, and the bytes by which every stream tells it."""
 
     id: int
+    type: str
     deployment: int | None
     line: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Follower:
+    """Who waits, and for what: None is everything."""
+
+    deployment: int | None
+    types: Collection[str] | None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def concerns(self, event: Told) -> bool:
+        return self.deployment in (None, event.deployment) and (self.types is None or event.type in self.types)
 
 
 def told(event: Event) -> Told:
     data = json.dumps(event_view(event), ensure_ascii=False)
     line = format_sse_event(event=event.type, id=str(event.id), data_str=data)
-    return Told(event.id or 0, event.deployment, line)
+    return Told(event.id or 0, event.type, event.deployment, line)
 
 
 def newest(session: Session) -> int:
@@ -52,21 +66,23 @@ class Feed:
     def __init__(self, store: Store, listeners: Listeners) -> None:
         self._store = store
         self._listeners = listeners
-        self._followers: list[tuple[int | None, asyncio.Event]] = []
+        self._followers: list[Follower] = []
         self._recent: deque[Told] = deque(maxlen=KEPT)
         self._last: int | None = None
         """Up to which event it has looked; None while nobody follows."""
         self._looking: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def follow(self, deployment: int | None = None) -> AsyncIterator[asyncio.Event]:
-        """Set whenever something has happened in that deployment, or anything at all. Clear it before you look."""
-        mine = deployment, asyncio.Event()
+    async def follow(
+        self, deployment: int | None = None, types: Collection[str] | None = None
+    ) -> AsyncIterator[asyncio.Event]:
+        """Set whenever something (of those types) has happened in that deployment, or anywhere. Clear it before you look."""
+        mine = Follower(deployment, types)
         self._followers.append(mine)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
         try:
-            yield mine[1]
+            yield mine.news
         finally:
             self._followers = [each for each in self._followers if each is not mine]
             if not self._followers and self._looking is not None:
@@ -77,7 +93,8 @@ class Feed:
         """The next events after that one, at most BATCH."""
         first = self._recent[0].id if self._recent else None
         if self._last is not None and (after >= self._last or (first is not None and after >= first - 1)):
-            return [each for each in self._recent if each.id > after][:BATCH]
+            newer = list(takewhile(lambda each: each.id > after, reversed(self._recent)))
+            return newer[::-1][:BATCH]
         return [told(event) for event in await self._store.read(lambda session: since(session, after, limit=BATCH))]
 
     async def _look(self) -> None:
@@ -90,13 +107,13 @@ class Feed:
             except Exception:
                 log.exception("the events could not be read")
                 found = []
-            self._recent += [told(event) for event in found]
+            news = [told(event) for event in found]
+            self._recent += news
             first_look, self._last = self._last is None, found[-1].id if found else last
             last = self._last or last
-            concerned = {event.deployment for event in found}
-            for deployment, news in self._followers:
-                if first_look or (found and deployment is None) or deployment in concerned:
-                    news.set()
+            for follower in self._followers:
+                if first_look or any(map(follower.concerns, news)):
+                    follower.news.set()
             await asyncio.sleep(PACE)
             if len(found) < BATCH:
                 await _wait(woken, LOOK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -26,6 +27,9 @@ CRASH_AT = "SLUICE_CRASH_AT"
 SWITCH = 0.0005
 """Seconds after which a thread that computes lets another go on. Python's own 5 ms are what a reader would wait at each of
 its many small steps in SQLite while the loop has much to do (measured with bench.crowd: p99 halves)."""
+GARBAGE = 10_000
+"""Objects more than there were after which Python looks for garbage in cycles. At its own 700, and with all modules looked
+through again now and then, that was an eighth of what a read costs, and while it looks nobody is answered."""
 GRACE = 10
 """Seconds that requests in hand have to end after the stop began."""
 
@@ -70,8 +74,10 @@ def serve(settings: Settings) -> int:
 
 
 def server_of(app: FastAPI, settings: Settings) -> Server:
-    """A server that is not started yet; this process's threads take turns as it needs."""
+    """A server that is not started yet; this process's threads take turns, and its garbage is collected, as it needs."""
     sys.setswitchinterval(SWITCH)
+    gc.set_threshold(GARBAGE)
+    gc.freeze()  # what is imported by now stays
     trusted = list(settings.trusted_proxies)
     return Server(
         uvicorn.Config(

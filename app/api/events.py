@@ -53,9 +53,9 @@ async def deployment_events(
     """As a list newest first. `Accept: text/event-stream`: from the first one on, in order, until the deployment has ended;
     204 when it has and there is nothing after Last-Event-ID."""
     sluice = sluice_of(request)
-    await sluice.store.read(lambda session: find(session, id))
     if not wants_stream(request):
-        return await _page(request, select(Event).where(Event.deployment == id), limit, cursor)
+        return await _page(request, select(Event).where(Event.deployment == id), limit, cursor, of=id)
+    await sluice.store.read(lambda session: find(session, id))
     return await sse(request, sluice, id, resume_after(request) or 0)
 
 
@@ -96,13 +96,18 @@ async def audit(
     return await _page(request, query, limit, cursor, audit=True)
 
 
-async def _page(request: Request, query: Any, limit: int, cursor: str | None, *, audit: bool = False) -> Response:
+async def _page(
+    request: Request, query: Any, limit: int, cursor: str | None, *, of: int | None = None, audit: bool = False
+) -> Response:
+    """`of`: the deployment that there has to be."""
     after = place(cursor, int)
     if after is not None:
         query = query.where(col(Event.id) < after[0])
     query = query.order_by(col(Event.id).desc()).limit(limit + 1)
 
     def page(session: Session) -> dict[str, object]:
+        if of is not None:
+            find(session, of)
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [event_view(row, audit=audit) for row in rows[:limit]], "next": more}

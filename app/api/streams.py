@@ -89,9 +89,9 @@ async def sse(request: Request, sluice: Sluice, deployment: int | None, after: i
         async for batch in follow(sluice, deployment, after):
             if await identify(request) is None:
                 break  # come back, and be told 401
-            for event in batch.events:
-                yield event.line
-            if not batch.events and not batch.ended:
+            if batch.events:
+                yield b"".join(event.line for event in batch.events)  # each chunk costs its way through all of ASGI
+            elif not batch.ended:
                 yield format_sse_event(comment="alive")
             ended = batch.ended
         yield format_sse_event(event="end" if ended else "bye", data_str="{}")

@@ -24,6 +24,8 @@ _CODE = {
     Status.SUPERSEDED: "deployment_superseded",
     Status.PAUSED: "deployment_paused",
 }
+_ENDS = frozenset({*TERMINAL, Status.PAUSED})
+"""Only these events can have ended it: what else happens in it wakes nobody."""
 _LOOK_FOR_CLIENT = 5.0
 """Seconds between two looks whether the client is still there, while nothing happens."""
 
@@ -65,7 +67,7 @@ async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> boo
     """Has the deployment ended within so many seconds? Problem 404 when there is none, 503 when Sluice stops."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    async with sluice.feed.follow(id) as news:
+    async with sluice.feed.follow(id, _ENDS) as news:
         while True:
             news.clear()
             row = await sluice.store.read(lambda session: find(session, id))
