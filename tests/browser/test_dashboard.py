@@ -277,6 +277,35 @@ def test_a_service_draws_its_last_hour(browser: Browser, tmp_path: Path, page: P
     house.close()
 
 
+def test_a_lone_request_is_seen_in_the_charts(tmp_path: Path, page: Page) -> None:
+    house = House(tmp_path / "scene")
+    set_scene(house)
+    lone = {key: [None, 0.05, None] for key in ("requests_per_second", "error_rate", "p50", "p95", "p99")}
+    times = [f"2026-11-25T12:00:{second}0.000Z" for second in (0, 1, 2)]
+    page.route(
+        "**/services/api/figures*",
+        lambda route: route.fulfill(json={"times": times, "revisions": [{"revision": 2, **lone}]}),
+    )
+    with serving(house, free_port()) as address:
+        sign_in(page, house, address, "/ui/services/api")
+        expect(page.locator("#chart-latency canvas")).to_be_visible()
+        page.wait_for_function(
+            """() => {
+                const canvas = document.querySelector('#chart-latency canvas');
+                const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+                const probe = document.body.appendChild(document.createElement('i'));
+                probe.style.color = 'var(--series-1)';
+                const wanted = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+                probe.remove();
+                const alike = (at) => wanted.every((value, channel) => Math.abs(data[at + channel] - value) < 8);
+                for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 200 && alike(at)) return true;
+                return false;
+            }"""
+        )
+        page.goto("about:blank")  # before the server goes
+    house.close()
+
+
 def test_a_deployment_is_asked_for_by_form_plan_and_deed(
     house: House, address: str, page: Page, complaints: Complaints
 ) -> None:

@@ -27,6 +27,12 @@
     return String(value >= 100 ? Math.round(value) : Number(value.toPrecision(3)));
   }
 
+  // A value between two unknown ones makes no line: it is drawn as a point, so that rare requests are seen as well.
+  function alone(chart, index) {
+    const values = chart.data[index];
+    return values.flatMap((value, at) => (value != null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
+  }
+
   function draw({ id, lines, unit, times: factor }, figures) {
     const place = document.getElementById(id);
     const readout = place.parentElement.querySelector(".readout");
@@ -41,7 +47,7 @@
           stroke: colour(`--series-${Math.min(index + 1, COLOURS)}`),
           width: 1.5,
           dash: DASHES[key],
-          points: { show: false },
+          points: { show: false, filter: alone, size: 4 },
         });
       }
     });
