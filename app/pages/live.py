@@ -14,10 +14,9 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import ServerSentEvent
 from sqlmodel import Session
 
-from app.auth import Caller
+from app.auth import Caller, identify
 from app.drawing import Memo, Parts
 from app.pages import render
-from app.pages.viewer import still_signed_in
 from app.sluice import Sluice
 
 BEAT = 15.0
@@ -127,7 +126,7 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
             while not sluice.stopping.is_set():
                 changed = drawing.next()
                 if time.monotonic() >= check_again:
-                    if not await sluice.store.read(lambda session: still_signed_in(session, sluice, request)):
+                    if await identify(request) is None:
                         yield ServerSentEvent(event="signed-out", raw_data="-")
                         return
                     check_again = time.monotonic() + CHECK

@@ -6,10 +6,8 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request
-from sqlmodel import Session
 
-from app.auth import Caller, cookie_name
-from app.sluice import Sluice
+from app.auth import Caller
 
 SIGN_IN = "/ui/sign-in"
 HOME = "/ui/"
@@ -48,15 +46,6 @@ def _form_viewer(request: Request) -> Caller:
     if caller is None:
         raise HTTPException(303, headers={"Location": sign_in_address(HOME)})
     return caller
-
-
-def still_signed_in(session: Session, sluice: Sluice, request: Request) -> bool:
-    """Is what opened this stream still good: the session not ended, its token neither revoked nor expired?"""
-    header = request.headers.get("authorization")
-    if header is not None:
-        return sluice.access.bearer(header.partition(" ")[2].strip()) is not None
-    cookie = request.cookies.get(cookie_name(sluice))
-    return cookie is not None and sluice.access.session_in(session, cookie) is not None
 
 
 PageViewer = Annotated[Caller, Depends(_page_viewer)]
