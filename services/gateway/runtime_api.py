@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 from services.routing.port import RoutingError
@@ -96,8 +97,8 @@ class RuntimeApi:
                         why = "it closes the connection"
                     except OSError as error:
                         why = error.strerror or str(error)
-                    if other:
-                        raise Gone(f"The gateway that was replaced has gone: {why}")
+                        if other and isinstance(error, ConnectionRefusedError | FileNotFoundError):
+                            raise Gone(f"The gateway that was replaced has gone: {why}") from None
                     if loop.time() > until:
                         raise RoutingError(f"The gateway does not answer: {why}")
                     await asyncio.sleep(0.005)
@@ -115,7 +116,8 @@ class RuntimeApi:
             writer.write(line.encode())
             if not (begun := await reader.read(1)):
                 return ""
-            writer.write_eof()
+            with suppress(OSError):  # it may have said all, and closed
+                writer.write_eof()
             return (begun + await reader.read(-1)).decode(errors="replace")
         finally:
             writer.close()
