@@ -23,9 +23,9 @@ from typing import Any
 import httpx
 
 from bench.engine import ROOT, build, docker, hello
-from bench.load import Load, Mix
 from bench.report import save, table
 from bench.stage import Sluice, hello_spec
+from services.loadtest.load import Load, Mix
 from services.rollouts.crash_points import POINTS, START
 
 Json = dict[str, Any]

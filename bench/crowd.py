@@ -25,9 +25,9 @@ from typing import Any
 import httpx
 
 from bench.engine import gateway, hello
-from services.loadtest.ledger import percentile
 from bench.report import save, table
 from bench.stage import Sluice, hello_spec
+from services.loadtest.ledger import percentile
 from services.loadtest.wire import Broken, Connection, request
 from services.rollouts.phases import TERMINAL
 

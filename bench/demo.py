@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from bench.ledger import Ledger, Summary
-from bench.load import Load, Mix
-from bench.wire import Broken
+from services.loadtest.ledger import Ledger, Summary
+from services.loadtest.load import Load, Mix
+from services.loadtest.wire import Broken
 
 SERVICE = "hello"
 INSTANCES = 3

@@ -14,9 +14,9 @@ import httpx
 
 from bench.engine import gateway, hello
 from bench.floor import Floor
-from bench.load import Load, Mix
 from bench.report import median, save, spread, table
 from bench.stage import Sluice, hello_spec
+from services.loadtest.load import Load, Mix
 
 BAR = 1.25
 SERVICE = "web"

@@ -27,11 +27,11 @@ from typing import Any
 import httpx
 
 from bench.engine import ROOT, build, docker, hello
-from bench.ledger import Entry, percentile
-from bench.load import Load, Mix
 from bench.report import save, table
 from bench.stage import Sluice, hello_spec
 from services.gateway.runtime_api import RuntimeApi
+from services.loadtest.ledger import Entry, percentile
+from services.loadtest.load import Load, Mix
 
 CHECK = {"path": "/healthz", "interval": 0.5}
 RESTED = 10.5

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 
 from bench.engine import docker
-from bench.ledger import LATE, Entry
 from bench.stage import Sluice
 from services.gateway.runtime_api import RuntimeApi
+from services.loadtest.ledger import LATE, Entry
 from services.rollouts.phases import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
 

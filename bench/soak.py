@@ -18,11 +18,11 @@ from typing import Any, TextIO
 from bench.acts import SERVICES, SOLO, SWAP, TRIO, Acts
 from bench.engine import ROOT, build, docker, hello
 from bench.gauges import Gauges, container_pid
-from bench.ledger import Entry
-from bench.load import Load, Mix
 from bench.oracle import Creations, Oracle, Traffic
 from bench.report import RESULTS, machine, table
 from bench.stage import Sluice
+from services.loadtest.ledger import Entry
+from services.loadtest.load import Load, Mix
 
 GATEWAY = "sluice-soak/gateway"
 PATIENT = 120.0

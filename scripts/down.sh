@@ -21,6 +21,7 @@ fi
 remove() {
   [ "$(made_as "$1")" = "$2" ] && docker image rm "$1" >/dev/null 2>&1 && echo "removed image $1" || true
 }
-for tag in "sluice:$version" "sluice-gateway:$version" hello:1 hello:2 hello:broken; do remove "$tag" image; done
+for tag in "sluice:$version" "sluice-gateway:$version" hello:1 hello:2 hello:broken \
+  sample-discovery:1 sample-gateway:1 sample-service:1 sample-service:2; do remove "$tag" image; done
 docker image prune --force --filter label=sluice.made=image >/dev/null
 for tag in python:3.13-slim debian:trixie-slim; do remove "$tag" stand-in; done

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the images named, of: sluice, gateway, hello (the sample's versions 1, 2 and broken). All of them when none is named.
+# Builds the images named, of: sluice, gateway, hello (the sample's versions 1, 2 and broken), spring (the three of samples/spring).
+# All but spring when none is named.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -35,7 +36,15 @@ for wanted; do
         build hello:2 --build-arg VERSION=2 samples/hello
         build hello:broken --build-arg VERSION=broken --build-arg EXIT_AT_START=1 samples/hello
       } & ;;
-    *) die "There is no image called $wanted: sluice, gateway, hello." ;;
+    spring)
+      {
+        scripts/spring-jars.sh
+        build sample-discovery:1 --build-arg MODULE=discovery samples/spring
+        build sample-gateway:1 --build-arg MODULE=gateway samples/spring
+        build sample-service:1 --build-arg MODULE=service --build-arg VERSION=1 samples/spring
+        build sample-service:2 --build-arg MODULE=service --build-arg VERSION=2 samples/spring
+      } & ;;
+    *) die "There is no image called $wanted: sluice, gateway, hello, spring." ;;
   esac
   jobs+=($!)
 done

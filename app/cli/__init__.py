@@ -13,6 +13,7 @@ from app.cli.deploy import deploy
 from app.cli.diff import diff
 from app.cli.doctor import doctor
 from app.cli.init import init
+from app.cli.loadtest import loadtest
 from app.cli.logs import logs
 from app.cli.look import history, ps, status
 from app.cli.open import open_page
@@ -55,7 +56,7 @@ for panel, verbs in (
             act.retry,
         ),
     ),
-    (_LOOKING, (diff, ps, status, logs, history, open_page, doctor, version)),
+    (_LOOKING, (diff, ps, status, logs, history, open_page, loadtest, doctor, version)),
     (_MACHINE, (init, up, down, serve, backup, sign_in)),
 ):
     for verb in verbs:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import httpx
 
 from bench.engine import EngineFault, docker
-from bench.load import Load, Mix
 from bench.stage import Sluice, hello_spec
+from services.loadtest.load import Load, Mix
 
 T = TypeVar("T")
 Json = dict[str, Any]

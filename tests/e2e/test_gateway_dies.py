@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bench.load import Load, Mix
+from services.loadtest.load import Load, Mix
 from tests.e2e.stage import Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]

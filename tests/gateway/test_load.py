@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.ledger import Ledger as Counted
-from bench.load import Load, Mix
+from services.loadtest.ledger import Ledger as Counted
+from services.loadtest.load import Load, Mix
 from tests.gateway.instance import Instance
 from tests.gateway.yard import PUBLIC, Yard, service, until
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.wire import request
+from services.loadtest.wire import request
 from services.spec import Healthcheck, Route
 from tests.gateway.instance import Instance
 from tests.gateway.yard import BRIDGE, INTERNAL, NET, PORT, PUBLIC, Yard, real_gateway, service, until

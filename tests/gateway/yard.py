@@ -14,9 +14,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.wire import Answer, Connection, request
 from services.gateway.haproxy import Gateway
 from services.gateway.model import GatewaySettings
+from services.loadtest.wire import Answer, Connection, request
 from services.routing.port import RoutedService, Seat
 from services.spec import Healthcheck, Route
 from tests.gateway.instance import HEALTHY, Instance, Ledger

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from bench.load import Load, Mix
+from services.loadtest.load import Load, Mix
 from tests.e2e.stage import Json, Stage, unharmed
 from tests.outages.machine import Machine, SluiceOn
 

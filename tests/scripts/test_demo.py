@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench.demo import Api, Show, Spoilt, conclude
-from bench.ledger import Entry, Ledger
+from services.loadtest.ledger import Entry, Ledger
 from tests.scripts.machine import Shell
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from app.version import VERSION
 from bench.engine import docker
-from bench.load import Load, Mix
+from services.loadtest.load import Load, Mix
 from tests.engine.real import build
 from tests.scripts.machine import Shell
 

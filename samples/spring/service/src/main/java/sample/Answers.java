@@ -1,48 +1,70 @@
 package sample;
 
+import java.io.IOException;
+import java.net.InetAddress;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.List;
 import java.util.Map;
-import java.util.concurrent.ConcurrentHashMap;
 import org.springframework.beans.factory.annotation.Value;
 import org.springframework.core.env.Environment;
+import org.springframework.http.HttpStatus;
 import org.springframework.http.ResponseEntity;
 import org.springframework.web.bind.annotation.GetMapping;
+import org.springframework.web.bind.annotation.PathVariable;
 import org.springframework.web.bind.annotation.PostMapping;
-import org.springframework.web.bind.annotation.RequestMapping;
 import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
 
-/** What a test of requests asks for: who answers, slowly if wanted, and how often an id has been run here. */
+/** What a test of requests asks for, in the words of samples/hello: who answers, slowly if wanted, and how often an order was run. */
 @RestController
 public class Answers {
     private final String version;
+    private final String instance;
+    private final Path ledger;
     private final String profile;
-    private final Map<String, Integer> runs = new ConcurrentHashMap<>();
 
-    public Answers(@Value("${APP_VERSION:1}") String version, Environment environment) {
+    public Answers(
+            @Value("${APP_VERSION:1}") String version,
+            @Value("${SLUICE_INSTANCE:}") String instance,
+            @Value("${LEDGER:/data/ledger}") Path ledger,
+            Environment environment) throws IOException {
         this.version = version;
+        this.instance = instance.isEmpty() ? InetAddress.getLocalHost().getHostName() : instance;
+        this.ledger = ledger;
         this.profile = String.join(",", environment.getActiveProfiles());
     }
 
+    @GetMapping("/")
+    public ResponseEntity<String> hello() {
+        return answer(HttpStatus.OK, "Hello from " + instance + ", version " + version + ", profile " + profile + ".\n");
+    }
+
     @GetMapping("/profile")
-    public String profile() {
-        return "Current active profile: " + profile;
+    public ResponseEntity<String> profile() {
+        return answer(HttpStatus.OK, "Current active profile: " + profile);
     }
 
-    @RequestMapping("/hello")
-    public ResponseEntity<String> hello(@RequestParam(defaultValue = "0") long ms) throws InterruptedException {
-        Thread.sleep(Math.min(ms, 60_000));
-        return answer("hello");
+    @GetMapping("/slow")
+    public ResponseEntity<String> slow(@RequestParam(defaultValue = "2") double seconds) throws InterruptedException {
+        Thread.sleep((long) (1000 * Math.max(0, Math.min(seconds, 3600))));
+        return answer(HttpStatus.OK, "That took " + seconds + " s.\n");
     }
 
-    @PostMapping("/run")
-    public ResponseEntity<String> run(@RequestParam String id, @RequestParam(defaultValue = "0") long ms)
-            throws InterruptedException {
-        int times = runs.merge(id, 1, Integer::sum);
-        Thread.sleep(Math.min(ms, 60_000));
-        return answer("ran " + times);
+    /** Appends the order's id to the ledger that all instances share: one line a run. */
+    @PostMapping("/orders/{id}")
+    public ResponseEntity<Map<String, String>> order(@PathVariable String id) throws IOException {
+        Files.writeString(ledger, id + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+        return answer(HttpStatus.CREATED, Map.of("id", id, "instance", instance));
     }
 
-    private ResponseEntity<String> answer(String text) {
-        return ResponseEntity.ok().header("X-Version", version).body(text + " from version " + version + "\n");
+    @GetMapping("/ledger")
+    public ResponseEntity<List<String>> ledger() throws IOException {
+        return answer(HttpStatus.OK, Files.exists(ledger) ? Files.readAllLines(ledger) : List.of());
+    }
+
+    private <T> ResponseEntity<T> answer(HttpStatus status, T body) {
+        return ResponseEntity.status(status).header("X-Version", version).header("X-Instance", instance).body(body);
     }
 }

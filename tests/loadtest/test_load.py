@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bench.load import Load, Mix
-from bench.wire import Connection
+from services.loadtest.load import Load, Mix
+from services.loadtest.wire import Connection
 
 Handle = Callable[[str, str], Awaitable[bytes]]
 QUICK = Mix(rate=200, slow_seconds=0.05)

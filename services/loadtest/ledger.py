@@ -28,10 +28,12 @@ class Entry:
     latency: float
     status: int | None
     answered_by: str
-    """The instance, or the version, that the answer names."""
+    """The instance that the answer names."""
     id: str
     """A POST's unique id, else empty."""
     error: str
+    version: str = ""
+    """The version that the answer names."""
 
     @property
     def added(self) -> float:
@@ -105,7 +107,7 @@ class Ledger:
         """The first failures, one a line, so that a loss can be understood."""
         lines = [
             f"{e.at:8.3f}s {e.phase}: {e.kind} {'fresh' if e.fresh else 'keep-alive'} "
-            f"{e.status or '-'} after {e.latency * 1000:.0f} ms {e.answered_by} {e.error}"
+            f"{e.status or '-'} after {e.latency * 1000:.0f} ms {e.answered_by or e.version} {e.error}"
             for e in self.failures[:most]
         ]
         if len(self.failures) > most:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import cast
 
 MAX_HEAD = 65_536
 """Bytes of an answer's head; a longer one is broken."""
@@ -39,9 +40,9 @@ class Connection(asyncio.Protocol):
         self._head: tuple[int, dict[str, str], int] | None = None
 
     @classmethod
-    async def open(cls, host: str, port: int) -> Connection:
-        """Raises OSError when it is refused."""
-        _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
+    async def open(cls, host: str, port: int, *, tls: bool = False) -> Connection:
+        """Raises OSError when it is refused, and when a certificate is not good."""
+        _, connection = await asyncio.get_running_loop().create_connection(cls, host, port, ssl=tls or None)
         return connection
 
     async def ask(self, request: bytes) -> Answer:
@@ -63,8 +64,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self.alive = True
 
     def data_received(self, data: bytes) -> None:

@@ -6,21 +6,20 @@ one answer before they ask again would go quiet and hide it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from bench.ledger import LATE, Entry, Kind, Ledger
-from bench.wire import Answer, Broken, Connection, request
+from services.loadtest.ledger import LATE, Entry, Kind, Ledger
+from services.loadtest.wire import Answer, Broken, Connection, request
 
 TICK = 0.01
 """Seconds between two bursts."""
@@ -35,6 +34,7 @@ class Mix:
     slow: float = 0.04
     slow_seconds: float = 2.0
     fresh: float = 0.25
+    """The share that is sent on a connection of its own, closed afterwards."""
     keep_alive: int = 64
     """Idle connections kept at most."""
     idle_seconds: float = 4
@@ -49,9 +49,12 @@ class Mix:
 
 
 class Load:
-    """Sends requests to `url` (scheme, host, port and path prefix) in the background until it is left or `mix` is over.
+    """Sends requests to `url` in the background until it is left or `mix` is over.
 
-    `executions` tells, at the end, how often each POST id was run; without it the sample's own /ledger is asked.
+    Plain GETs ask for `url` itself. POSTs and slow requests ask for what samples/hello answers below it (`orders/{id}`,
+    `slow`); a mix without them can be sent to anything. `executions` tells, at the end, how often each POST id was run;
+    without it `ledger` below `url` is asked, as soon as a POST was sent. `version_header` names who answers, where the
+    answer does not name an instance.
     """
 
     def __init__(
@@ -62,17 +65,21 @@ class Load:
         phase: str = "before",
         host: str | None = None,
         seed: int = 1,
+        version_header: str = "X-Version",
         executions: Callable[[], Awaitable[Counter[str]]] | None = None,
         on_entry: Callable[[Entry], None] | None = None,
     ) -> None:
         parts = urlsplit(url)
         self.mix = mix or Mix()
         self.ledger = Ledger(on_entry=on_entry)
-        self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self._tls = parts.scheme == "https"
+        self._address = (parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80))
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._prefix = parts.path.rstrip("/")
-        self._host = host or parts.netloc
-        self._random = random.Random(seed)
-        self._executions = executions or self._ask_ledger
+        self._host = host or parts.netloc.rpartition("@")[2]
+        self._version_header = version_header.lower()
+        self._random = random.Random(seed)  # noqa: S311 (a mix, not a secret)
+        self._executions = executions or self.look_at_ledger
         self._idle: deque[Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._phase = phase
@@ -97,7 +104,7 @@ class Load:
             await asyncio.gather(self._pump, return_exceptions=True)
         self._close_phase()
         await asyncio.gather(*self._tasks)
-        if error is None:
+        if error is None and any(entry.id for entry in self.ledger.entries):
             self.ledger.executions = await self._executions()
         for connection in self._idle:
             connection.close()
@@ -181,7 +188,8 @@ class Load:
             own=own,
             latency=time.monotonic() - began,
             status=status,
-            answered_by=_named(answer),
+            answered_by=answer.headers.get("x-instance", "") if answer else "",
+            version=answer.headers.get(self._version_header, "") if answer else "",
             id=id,
             error=error,
         )
@@ -189,8 +197,8 @@ class Load:
     def _request(self, kind: Kind, id: str, *, close: bool) -> bytes:
         if kind == "POST":
             return request("POST", self._host, f"{self._prefix}/orders/{id}", close=close)
-        path = f"/slow?seconds={self.mix.slow_seconds:g}" if kind == "SLOW" else "/"
-        return request("GET", self._host, self._prefix + path, close=close)
+        path = f"{self._prefix}/slow?seconds={self.mix.slow_seconds:g}" if kind == "SLOW" else self._path
+        return request("GET", self._host, path, close=close)
 
     async def _connection(self, fresh: bool) -> Connection:
         while not fresh and self._idle:
@@ -198,7 +206,7 @@ class Load:
             if connection.alive and time.monotonic() - connection.idle_since < self.mix.idle_seconds:
                 return connection
             connection.close()
-        return await Connection.open(*self._address)
+        return await Connection.open(*self._address, tls=self._tls)
 
     def _put_back(self, connection: Connection, answer: Answer | None) -> None:
         if answer is not None and answer.reusable and connection.alive and len(self._idle) < self.mix.keep_alive:
@@ -207,40 +215,26 @@ class Load:
         else:
             connection.close()
 
-    async def _ask_ledger(self) -> Counter[str]:
-        connection = await Connection.open(*self._address)
+    async def look(self, below: str = "") -> Answer:
+        """One plain GET of the URL, or of what is `below` it, on a connection of its own; not counted.
+
+        Raises Broken, OSError or TimeoutError (30 s).
+        """
+        path = f"{self._prefix}/{below}" if below else self._path
+        async with asyncio.timeout(30):
+            connection = await Connection.open(*self._address, tls=self._tls)
+            try:
+                return await connection.ask(request("GET", self._host, path, close=True))
+            finally:
+                connection.close()
+
+    async def look_at_ledger(self) -> Counter[str]:
+        """How often the application says that it ran each id. Raises what `look` does, and Broken for any other answer."""
+        answer = await self.look("ledger")
         try:
-            async with asyncio.timeout(30):
-                answer = await connection.ask(request("GET", self._host, f"{self._prefix}/ledger", close=True))
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise Broken(f"/ledger answered {answer.status}")
-        return Counter(json.loads(answer.body))
-
-
-def counted(lines: Iterable[str]) -> Counter[str]:
-    """Executions from lines that each hold one id, as the sample writes them."""
-    return Counter(line.strip() for line in lines if line.strip())
-
-
-def _named(answer: Answer | None) -> str:
-    return "" if answer is None else answer.headers.get("x-instance", answer.headers.get("x-version", ""))
-
-
-async def _main(url: str, mix: Mix) -> Ledger:
-    async with Load(url, mix, phase="load") as load:
-        await asyncio.sleep(mix.seconds)
-    return load.ledger
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Send a mixed load to a service of samples/hello and count.")
-    parser.add_argument("url", help="such as http://127.0.0.1:8080/hello")
-    parser.add_argument("--rate", type=float, default=300, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=10)
-    given = parser.parse_args()
-    ledger = asyncio.run(_main(given.url, Mix(rate=given.rate, seconds=given.seconds)))
-    print(json.dumps(ledger.summary().as_dict(), indent=2))
-    if ledger.failures or ledger.twice:
-        raise SystemExit(ledger.explain())
+            ids = json.loads(answer.body)
+        except ValueError:
+            ids = None
+        if answer.status != 200 or not isinstance(ids, list):
+            raise Broken(f"/ledger answered {answer.status}, and no list of ids")
+        return Counter(ids)
