@@ -11,5 +11,5 @@ command -v npm >/dev/null || apt_install nodejs npm
 scripts/lint.sh
 # Two at a time: most of the suite waits for engines, gateways and browsers. In a short place: a socket's path has 107 characters.
 place=$(mktemp --directory /tmp/s.XXXX)
-trap 'rm -rf "$place"' EXIT
+trap 'rm -rf "$place" || true' EXIT
 .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --basetemp "$place/t" "$@"
