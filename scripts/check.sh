@@ -9,7 +9,7 @@ trap 'rm -f "$log"' EXIT
 scripts/lint.sh >"$log" 2>&1 & lint=$!
 
 failed=0
-.venv/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not docker and not browser and not slow" "$@" || failed=1
+.venv/bin/pytest --quiet --numprocesses 4 --dist loadfile -m "not docker and not browser and not slow" "$@" || failed=1
 wait "$lint" || failed=1
 cat "$log" >&2
 exit "$failed"

@@ -16,6 +16,8 @@ from starlette.types import Message
 from services.builds.images import prune
 from tests.app.house import House, build, eventually, living
 
+pytestmark = pytest.mark.slow
+
 TAR = {"Content-Type": "application/x-tar"}
 HELLO = "FROM scratch\nRUN echo hello\n"
 ENDLESS = "FROM scratch\nRUN echo begun\nRUN sleep 600\n"

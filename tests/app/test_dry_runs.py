@@ -8,6 +8,8 @@ import pytest
 
 from tests.app.house import NEVER, READY, House, eventually
 
+pytestmark = pytest.mark.slow
+
 
 def previewed(house: House, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> dict[str, Any]:
     answer = house.client.request(method, f"{path}?dry_run=true", json=body if method == "POST" else None)

@@ -22,6 +22,8 @@ from app.api import streams
 from app.serve import Server, server_of
 from tests.app.house import NEVER, House, build, eventually
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0
 
 

@@ -17,6 +17,8 @@ from services.store.tables import Deployment, Instance
 from tests.pages.house import House
 from tests.pages.served import free_port, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(house: House) -> Iterator[httpx.Client]:
