@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from services.clock import Clock
 from services.figures.figures import Figures
 from services.routing.counting import NOBODY, Cell
 from services.routing.port import RoutingError
@@ -35,11 +37,21 @@ def house(tmp_path: Path) -> Iterator[House]:
         yield made
 
 
+@dataclass
+class AtTheTurn:
+    """When the last ten seconds were over: just before the next turn a sample would be of seconds that are not."""
+
+    clock: Clock
+
+    def now(self) -> float:
+        return self.clock.now() // 10 * 10
+
+
 def sample(house: House, news: Counter[Cell]) -> Figures:
     """As if the ten seconds were over; apart from the one that the house samples by itself."""
     gateway = Gateway(house.sluice.clock)
     gateway.news = news
-    figures = Figures(house.sluice.store, house.sluice.clock, gateway)
+    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
     take(house, figures)
     return figures
 
@@ -88,7 +100,7 @@ def test_prometheus_is_told_counters_and_a_histogram(house: House) -> None:
 
 def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(house: House, monkeypatch: Any) -> None:
     gateway = Gateway(house.sluice.clock)
-    figures = Figures(house.sluice.store, house.sluice.clock, gateway)
+    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
     gateway.news = NEWS
     with monkeypatch.context() as broken:
         broken.setattr("services.figures.figures.keep", _full)
@@ -100,7 +112,7 @@ def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(house: Hou
 
 def test_a_gateway_that_does_not_answer_ends_nothing(house: House, monkeypatch: Any) -> None:
     gateway = Gateway(house.sluice.clock)
-    figures = Figures(house.sluice.store, house.sluice.clock, gateway)
+    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
 
     async def silent() -> None:
         raise RoutingError("The gateway does not answer")
