@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from sqlmodel import Session
 
-from app.api import shapes
+from app.api import figures_shapes as shapes
 from app.api.answers import ALWAYS, shows
 from app.api.calls import sluice_of
 from app.api.examples import FIGURES

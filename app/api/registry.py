@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.api import shapes
+from app.api import registry_shapes as shapes
 from app.api.answers import ALWAYS, shows
 from app.api.calls import sluice_of
 from app.api.examples import REGISTRY

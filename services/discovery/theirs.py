@@ -95,9 +95,12 @@ class Theirs:
 
     async def tend(self) -> None:
         """Delete leases of what has gone, for as long as they may come back. Call it every few seconds."""
+        known: dict[str, dict[str, Lease]] = {}  # each server is asked once
         for instance, grave in list(self._graves.items()):
             try:
-                found = (await self._leases(grave.server)).get(instance)
+                if grave.server.url not in known:
+                    known[grave.server.url] = await self._leases(grave.server)
+                found = known[grave.server.url].get(instance)
                 if found is not None:
                     await self._ask("DELETE", grave.server, f"{_path((found[0], instance))}")
             except RoutingError as error:
