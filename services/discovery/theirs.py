@@ -2,7 +2,9 @@
 
 A leaving instance is OUT_OF_SERVICE there, its consumers' staleness is waited out, since they cannot be asked, and when it
 has gone its lease is deleted until it stays deleted: the stock server is its own peer, and brings it back
-(spring-measured.md, traps). An instance registers under its own id, which Sluice tells it (`EUREKA_INSTANCE_INSTANCE_ID`).
+(spring-measured.md, traps). The stock server's list is up to 30 s old, so what must be known now is asked of each lease,
+which it answers from its registry. An instance registers under its own id, which Sluice tells it
+(`EUREKA_INSTANCE_INSTANCE_ID`).
 """
 
 from __future__ import annotations
@@ -45,12 +47,13 @@ class Theirs:
         leaving = {}
         for service in services:
             try:
-                leases = await self._leases(service.eureka)
+                ours = [id for id in await self._leases(service.eureka) if _is_of(id, service.name) and id not in serving]
+                leases = {id: await self._lease(service.eureka, id) for id in ours}
             except RoutingError as error:
                 log.warning("eureka_server", service=service.name, error=str(error))
                 continue
-            for instance, (_, status) in leases.items():
-                if status == "OUT_OF_SERVICE" and _is_of(instance, service.name) and instance not in serving:
+            for instance, lease in leases.items():
+                if lease is not None and lease[1] == "OUT_OF_SERVICE":
                     leaving[instance] = service.name
                     self._hidden_at[instance] = self.clock.now()
         return leaving
@@ -78,11 +81,12 @@ class Theirs:
 
     async def counts(self, service: RoutedService, instance: str) -> bool:
         try:
-            leases = await self._leases(service.eureka)
+            lease = await self._lease(service.eureka, instance)
+            if lease is not None:
+                return lease[1] == "UP"
+            return not any(_is_of(id, service.name) for id in await self._leases(service.eureka))
         except RoutingError:
             return False
-        ours = {id for id in leases if _is_of(id, service.name)}
-        return (instance in ours and leases[instance][1] == "UP") or not ours
 
     def closes_at(self, service: RoutedService, instance: str) -> tuple[float, str]:
         server = service.eureka
@@ -115,19 +119,19 @@ class Theirs:
     async def _set(self, service: RoutedService, instance: str, status: str) -> None:
         """Set its status there and read it back. One that is not registered is known to nobody."""
         server = service.eureka
-        found = (await self._leases(server)).get(instance) if server is not None else None
+        found = await self._lease(server, instance)
         if server is None or found is None:
             return
         path = f"{_path((found[0], instance))}/status?value={status}"
         await self._ask("DELETE" if status == "UP" else "PUT", server, path)
-        after = (await self._leases(server)).get(instance)
+        after = await self._lease(server, instance)
         if after is not None and after[1] != status:
             raise RoutingError(
                 f"the Eureka server at {urlsplit(server.url).hostname} shows {instance} as {after[1]}, not {status}"
             )
 
     async def _leases(self, server: Eureka | None) -> dict[str, Lease]:
-        """Instance → its application and status, of all that is registered there."""
+        """Instance → its application and status, of all that is registered there, as consumers are told."""
         if server is None:
             return {}
         answer = await self._ask("GET", server, "apps/")
@@ -139,9 +143,21 @@ class Theirs:
                 for one in app["instance"]
             }
         except (ValueError, KeyError, TypeError) as error:
-            raise RoutingError(
-                f"the server at {urlsplit(server.url).hostname} does not answer as a Eureka server"
-            ) from error
+            raise _no_eureka(server) from error
+
+    async def _lease(self, server: Eureka | None, instance: str) -> Lease | None:
+        """As it is now. None: it is not registered."""
+        if server is None:
+            return None
+        answer = await self._ask("GET", server, f"instances/{quote(instance, safe=':')}")
+        if answer.status_code == 404:
+            await self._leases(server)  # raises when whoever says 404 is no Eureka server
+            return None
+        try:
+            found = answer.json()["instance"]
+            return str(found["app"]), str(found["status"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _no_eureka(server) from error
 
     async def _ask(self, method: str, server: Eureka, path: str) -> httpx.Response:
         where = urlsplit(server.url).hostname
@@ -152,9 +168,14 @@ class Theirs:
             )
         except httpx.HTTPError as error:
             raise RoutingError(f"the Eureka server at {where} does not answer: {error or type(error).__name__}") from error
-        if answer.status_code >= 300 and not (method == "DELETE" and answer.status_code == 404):
+        missing = answer.status_code == 404 and (method == "DELETE" or path.startswith("instances/"))
+        if answer.status_code >= 300 and not missing:
             raise RoutingError(f"the Eureka server at {where} answers {answer.status_code} to {method} {path}")
         return answer
+
+
+def _no_eureka(server: Eureka) -> RoutingError:
+    return RoutingError(f"the server at {urlsplit(server.url).hostname} does not answer as a Eureka server")
 
 
 def _path(lease: Lease) -> str:

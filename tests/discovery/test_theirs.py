@@ -44,9 +44,20 @@ class House:
 
     def start(self) -> RegistryRouter:
         """Sluice, again."""
-        transport = httpx.ASGITransport(Door(self.server, Guard(None)))
-        self.theirs = Theirs(self.clock, httpx.AsyncClient(transport=transport))
+        self.theirs = Theirs(self.clock, httpx.AsyncClient(transport=httpx.ASGITransport(Door(self.server, Guard(None)))))
         return RegistryRouter(self.clock, Ours(self.server), self.theirs)
+
+    def list_is(self, text: str) -> None:
+        """From now on the server lists this, whatever becomes of its leases."""
+        real = httpx.ASGITransport(Door(self.server, Guard(None)))
+
+        class Behind(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                if request.url.path == "/eureka/apps/":
+                    return httpx.Response(200, text=text)
+                return await real.handle_async_request(request)
+
+        self.theirs.client = httpx.AsyncClient(transport=Behind())
 
     async def open(self, *serving: int) -> None:
         await self.router.restore([WEB], [member(n) for n in serving])
@@ -81,6 +92,31 @@ async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is
     )
     house.clock.jump(40)
     assert (await house.router.observe("web"))["web-r1-1"].settled
+
+
+async def test_a_list_that_is_30_s_behind_as_the_stock_servers_is_misleads_nobody(house: House) -> None:
+    await house.open(1, 2)
+    for n in (1, 2):
+        await house.register(n)
+    assert house.theirs.client is not None
+    listed = await house.theirs.client.get("http://theirs:8761/eureka/apps/", headers={"Accept": "application/json"})
+    house.list_is(listed.text)
+    await house.router.withdraw("web", "web-r1-1")
+    assert house.there()["web-r1-1"] is Status.OUT_OF_SERVICE
+    await house.register(3)
+    await house.router.admit(member(3))
+    assert "web-r1-3" in await house.router.observe("web"), "it is UP, whatever the list says"
+    house.router = house.start()
+    house.list_is(listed.text)
+    await house.open(2, 3)
+    assert (await house.router.observe("web"))["web-r1-1"].state == "draining"
+
+
+async def test_a_404_of_somebody_who_is_no_eureka_server_is_no_answer(house: House) -> None:
+    await house.open(1)
+    house.theirs.client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: httpx.Response(404)))
+    with pytest.raises(RoutingError, match="answers 404 to GET apps/"):
+        await house.router.withdraw("web", "web-r1-1")
 
 
 async def test_an_abort_restores_it_there_at_once(house: House) -> None:
