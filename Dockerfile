@@ -19,5 +19,6 @@ RUN pip install --quiet --require-hashes -r requirements.lock
 COPY --from=wheel /build/dist /tmp/dist
 RUN pip install --quiet --no-deps /tmp/dist/*.whl
 COPY bench bench
+COPY samples/spring/deploy samples/spring/deploy
 ENTRYPOINT ["sluice"]
 CMD ["serve"]

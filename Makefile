@@ -1,11 +1,13 @@
 # What a newcomer runs. Settings come from the environment: SLUICE_NAME, SLUICE_PORT, SLUICE_GATEWAY_PORT, SLUICE_DATA, … (README.md)
-.PHONY: help demo up down env images test check venv soak
+.PHONY: help demo demo-spring up down env images test check venv soak
 
 help:    ## what there is
-	@sed -n 's/^\([a-z]*\): *## /make \1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\): *## /make \1	/p' Makefile | expand -t 20
 
 demo:    ## from nothing: everything installed and started, then deployments under load, counted
 	@scripts/demo.sh
+demo-spring:  ## the same with Spring Boot behind Spring Cloud Gateway, by each of three registries
+	@scripts/demo-spring.sh
 up:      ## Sluice and its gateway as containers, or brought up to date
 	@scripts/up.sh
 down:    ## all that up and demo made, removed

@@ -27,7 +27,7 @@ from bench.engine import hello
 from bench.report import median, save, spread, table
 
 PROBE_EVERY = 0.05
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,21 @@ class Floor:
     """`with Floor(image, 3) as floor: floor.round()`: each round replaces the containers of the one before."""
 
     def __init__(
-        self, image: str, count: int, *, name: str = "bench-floor", port: int = 8000, path: str = "/healthz"
+        self,
+        image: str,
+        count: int,
+        *,
+        name: str = "bench-floor",
+        port: int = 8000,
+        path: str = "/healthz",
+        environment: dict[str, str] | None = None,
     ) -> None:
         self._image = image
         self._count = count
         self._name = name
         self._port = port
         self._path = path
+        self._environment = environment or {}
         self._threads = ThreadPoolExecutor(count)
         self._clients = [_client() for _ in range(count)]
         self._old: list[str] = []
@@ -95,6 +103,7 @@ class Floor:
             self._image,
             name=f"{self._name}-{next(self._numbers)}",
             labels={"bench.floor": self._name},
+            environment=self._environment,
             host_config=host,
             networking_config=place,
         )

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Removes all that `make up` and `make demo` made for this SLUICE_NAME: containers, services, network, volumes, data; and the images, when
+# Removes all that `make up` and the demos made for this SLUICE_NAME: containers, services, network, volumes, data; and the images, when
 # no other Sluice stands on this engine.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 docker version >/dev/null 2>&1 || die "No Docker engine answers: there is nothing that could be removed."
 made_as() { docker image inspect --format '{{index .Config.Labels "sluice.made"}}' "$1" 2>/dev/null || true; }
+
+theirs=$(docker ps --all --quiet --filter "name=^$name-their-eureka$" --filter label=sluice.made=demo)
+[ -z "$theirs" ] || docker rm --force --volumes "$theirs" >/dev/null
 
 if [ -n "$(made_as "$image")" ]; then
   scripts/sluice down --yes

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.demo import Api, Show, Spoilt, conclude
+from bench.api import Api, Spoilt
+from bench.demo import Show, conclude
 from services.loadtest.ledger import Entry, Ledger
 from tests.scripts.machine import Shell
 

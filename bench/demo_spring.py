@@ -1,0 +1,115 @@
+"""The show for Spring Boot: a new version deployed behind Spring Cloud Gateway while every request through it is counted.
+
+Three times, by the registry that finds it: somebody's own Eureka server; Sluice's, with one address that is never stale;
+Sluice's, with the instances. Then Spring Cloud Gateway itself is redeployed. `make demo-spring` runs it from Sluice's image.
+SLUICE_URL, SLUICE_TOKEN and SLUICE_NAME say which Sluice, THEIR_EUREKA where the stock Eureka server is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+from rich.console import Console
+
+from bench.api import Api, Spoilt
+from bench.spring_stack import GATEWAY, NEW, OLD, WAYS, Stack, Way, address, answered
+from bench.telling import Teller, verdict
+from services.loadtest.ledger import Ledger
+from services.loadtest.load import Load, Mix
+from services.loadtest.wire import Broken
+
+RATE = 60.0
+"""Requests a second: JVMs that start side by side take both cores of a small machine."""
+STEADY = 3.0
+"""Seconds of load before and after each change."""
+TOLD: dict[Way, str] = {
+    "their server": "A. Their own Eureka server, kept: what leaves is taken out there, and caches are waited out",
+    "stable": "B. Sluice's registry, advertise: stable: consumers know one address, which never changes",
+    "instances": "C. Sluice's registry, advertise: instances: what leaves waits until its consumers have forgotten it",
+}
+
+
+class SpringShow:
+    """`ledger` has all requests of the three ways, in phases that begin with the way's letter."""
+
+    def __init__(self, api: Api, teller: Teller, stack: Stack, rate: float) -> None:
+        self._api = api
+        self._teller = teller
+        self._stack = stack
+        self._rate = rate
+        self.ledger = Ledger()
+
+    async def run(self) -> None:
+        """Raises Spoilt when a step does not end as it must, or the wrong version answers."""
+        with self._teller:
+            for way in WAYS:
+                await self._redeployed(way)
+
+    async def _redeployed(self, way: Way) -> None:
+        letter, teller = TOLD[way][0], self._teller
+        teller.console.print(f"\n[bold]{TOLD[way]}[/bold]", highlight=False)
+        before, during, after = (f"{letter} {what}" for what in ("prod", "deploy local", "local"))
+        await self._change(f"{letter} infrastructure", self._stack.gateway(way))
+        await self._change(before, self._stack.service(way, "prod"))
+        async with teller.doing(f"{letter} found"):
+            url = await address(self._api)
+        async with Load(url, Mix(rate=self._rate), phase=before, on_entry=teller.count) as load:
+            await asyncio.sleep(STEADY)
+            load.mark(during)
+            await self._change(during, self._stack.service(way, "local"))
+            load.mark(after)
+            await asyncio.sleep(STEADY)
+            if way == WAYS[-1]:
+                load.mark(title := "gateway redeployed")
+                await teller.change(self._api, title, f"/services/{GATEWAY}/restart", {})
+            teller.news("the last requests come back")
+        self._take(load.ledger)
+        for phase, version in ((before, OLD), (after, NEW)):
+            if (found := answered(load.ledger, phase)) != {version}:
+                raise Spoilt(f"{phase}: version {', '.join(sorted(found))} answered, not {version}")
+
+    async def _change(self, title: str, body: dict[str, object]) -> None:
+        await self._teller.change(self._api, title, "/deployments", body)
+
+    def _take(self, ledger: Ledger) -> None:
+        self.ledger.entries += ledger.entries
+        self.ledger.phases |= ledger.phases
+        self.ledger.executions = ledger.executions  # the application's own list, with all that came before
+
+
+async def perform(console: Console, rate: float) -> int:
+    """The whole show. Returns the exit code: 1 when a request was lost or run twice, or a step went wrong."""
+    name = os.environ.get("SLUICE_NAME", "sluice")
+    stack = Stack(f"{name}-sample-orders", os.environ["THEIR_EUREKA"])
+    api, teller = Api(os.environ["SLUICE_URL"], os.environ["SLUICE_TOKEN"]), Teller(console)
+    show = SpringShow(api, teller, stack, rate)
+    failed = ""
+    try:
+        await show.run()
+        link = (await api.post("/sign-in-links", {}))["url"]
+    except (Spoilt, Broken, OSError) as error:
+        failed = str(error)
+    finally:
+        await api.http.aclose()
+    code = verdict(console, show.ledger, {}) if show.ledger.entries else 1
+    if failed:
+        console.print("[bold red]The demo failed.[/bold red]")
+        console.print(failed, highlight=False, markup=False)
+        return 1
+    console.print(f"\nDashboard (this link signs you in once): {link}", soft_wrap=True, highlight=False)
+    console.print("And when you have seen enough: make down", highlight=False)
+    return code
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
+    given = parser.parse_args()
+    console = Console(width=None if os.environ.get("COLUMNS") or os.isatty(1) else 110)
+    raise SystemExit(asyncio.run(perform(console, given.rate)))
+
+
+if __name__ == "__main__":
+    main()

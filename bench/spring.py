@@ -1,0 +1,242 @@
+"""Spring Boot redeployed behind Spring Cloud Gateway under load, by each of three registries, beside its floor; and kills.
+
+Floor and deployment by turns, both under the load, so that whatever else the machine does meets both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+from bench.api import Api, Spoilt
+from bench.engine import ROOT, docker, gateway
+from bench.floor import Floor
+from bench.report import median, save, table
+from bench.spring_stack import GATEWAY, SERVICE, Stack, Way, address
+from bench.stage import Sluice
+from services.loadtest.load import Load, Mix
+
+STABLE_BAR = 1.25
+"""Deployment ÷ floor."""
+STALENESS_BAR = 2.0
+"""Seconds that a deployment may take beyond the floor and the slowest consumer's staleness."""
+KILL_BAR = 300.0
+"""Milliseconds that a GET may be late when an instance is killed."""
+CACHE = 35.0
+"""Seconds that Spring's load balancer keeps what its Eureka client fetched."""
+CALM = 10.0
+"""Seconds without a change before a kill: a JVM is slow at first."""
+Row = dict[str, Any]
+
+
+class Yard:
+    """A Sluice with a stock Eureka server beside it, and the services of samples/spring."""
+
+    def __init__(self, sluice: Sluice, rate: float) -> None:
+        self.sluice = sluice
+        self._rate = rate
+        self._theirs = f"{sluice.name}-their-eureka"
+        self._volume = sluice.volume("orders")
+
+    async def __aenter__(self) -> Yard:
+        name = self.sluice.name
+        network = ("--network", name, "--env", "SERVER_PORT=8761")
+        await asyncio.to_thread(
+            docker,
+            "run",
+            "--detach",
+            "--name",
+            self._theirs,
+            "--label",
+            f"sluice.bench={name}",
+            *network,
+            "sample-discovery:1",
+        )
+        where = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        ip = await asyncio.to_thread(docker, "inspect", "--format", where, self._theirs)
+        self.api = Api(self.sluice.url, self.sluice.token)
+        self.stack = Stack(self._volume, f"http://{ip}:8761/eureka/")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.api.http.aclose()
+        await asyncio.to_thread(docker, "rm", "--force", "--volumes", self._theirs)
+
+    async def stand(self, way: Way) -> str:
+        """`prod` and Spring Cloud Gateway, found by each other. Returns the address for requests."""
+        await self.change(self.stack.gateway(way))
+        await self.change(self.stack.service(way, "prod"))
+        return await address(self.api)
+
+    async def change(self, body: dict[str, Any]) -> float:
+        """Seconds until the deployment has succeeded. Raises Spoilt when it does not."""
+        began = time.monotonic()
+        ended = await self.api.change("/deployments", body, lambda news: None)
+        if ended["status"] != "succeeded":
+            raise Spoilt(f"{ended['service']}: {ended['status']}, {ended['reason']}: {ended['message']}")
+        return time.monotonic() - began
+
+    @asynccontextmanager
+    async def load(self, url: str) -> AsyncIterator[Load]:
+        async def executions() -> Counter[str]:
+            return Counter(await asyncio.to_thread(self.sluice.ledger_of, self._volume, "sample-service:1"))
+
+        async with Load(url, Mix(rate=self._rate), executions=executions) as load:
+            yield load
+
+    def floor(self) -> Floor:
+        """The same JVMs, registered like those of Sluice but under another name. They fetch nothing, so
+        that nobody waits for them as consumers."""
+        where = "{{range .IPAM.Config}}{{.Gateway}}{{end}}"
+        registry = f"http://{docker('network', 'inspect', '--format', where, self.sluice.name)}:8761/eureka/"
+        told = {"APP_NAME": "floor-service", "EUREKA_URL": registry, "EUREKA_CLIENT_FETCH_REGISTRY": "false"}
+        return Floor(
+            "sample-service:1",
+            3,
+            name=f"{self.sluice.name}-floor",
+            port=8080,
+            path="/actuator/health",
+            environment=told,
+        )
+
+    async def serving(self, service: str) -> list[Row]:
+        rows = (await self.api.get("/instances", service=service))["items"]
+        return [row for row in rows if row["status"] == "serving"]
+
+    @asynccontextmanager
+    async def staleness(self) -> AsyncIterator[list[float]]:
+        """While the block runs: how old what each Spring Cloud Gateway held got, in seconds, with its own cache."""
+        addresses = {row["address"].partition(":")[0] for row in await self.serving(GATEWAY)}
+        seen: list[float] = []
+
+        async def look() -> None:
+            while True:
+                consumers = (await self.api.get("/registry"))["consumers"]
+                seen.extend(one["age"] + CACHE for one in consumers if one["address"] in addresses)
+                await asyncio.sleep(0.5)
+
+        looking = asyncio.create_task(look())
+        try:
+            yield seen
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+async def redeployments(yard: Yard, way: Way, count: int) -> Row:
+    url = await yard.stand(way)
+    floors, seconds, beyond, stale = [], [], [], []
+    with yard.floor() as floor:
+        async with yard.load(url) as load:
+            for number in range(count):
+                load.mark("floor")
+                floors.append((await asyncio.to_thread(floor.round)).total)
+                load.mark("deployments")
+                async with yard.staleness() as seen:
+                    seconds.append(await yard.change(yard.stack.service(way, "prod" if number % 2 else "local")))
+                stale.append(max(seen, default=0.0))
+                beyond.append(seconds[-1] - floors[-1] - stale[-1])
+                print(f"{way} {number + 1}: floor {floors[-1]:.1f} s, deployment {seconds[-1]:.1f} s", flush=True)
+    whole, change = load.ledger.summary(), load.ledger.summary("deployments")
+    if load.ledger.failures or load.ledger.twice:
+        print(load.ledger.explain())
+    return {
+        "way": way,
+        "deployments": count,
+        "floor_s": floors,
+        "deployment_s": seconds,
+        "ratio": median(seconds) / median(floors),
+        "staleness_s": stale,
+        "beyond_floor_and_staleness_s": beyond,
+        "requests": whole.requests,
+        "lost": whole.lost,
+        "run_twice": whole.run_twice,
+        "unrecorded": len(load.ledger.unrecorded),
+        "p50_ms": change.p50_ms,
+        "p99_ms": change.p99_ms,
+        "worst_ms": change.worst_ms,
+    }
+
+
+async def kills(yard: Yard, count: int) -> Row:
+    """One of three, `count` times, with `stable`; a POST in the dead one's hands is answered 502, never sent again."""
+    url = await yard.stand("stable")
+    async with yard.load(url) as load:
+        for _ in range(count):
+            load.mark("calm")
+            await asyncio.sleep(CALM)
+            victim = (await yard.serving(SERVICE))[0]["id"]
+            pid = await asyncio.to_thread(docker, "inspect", "--format", "{{.State.Pid}}", f"{yard.sluice.name}-{victim}")
+            load.mark("kill")
+            os.kill(int(pid), signal.SIGKILL)
+            async with asyncio.timeout(300):
+                while len(await yard.serving(SERVICE)) == 3:  # noqa: ASYNC110  (what it waits for is another process's)
+                    await asyncio.sleep(0.05)
+                while len(await yard.serving(SERVICE)) < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+    gets = [entry for entry in load.ledger.entries if entry.phase == "kill" and entry.kind != "POST"]
+    print(load.ledger.explain())
+    return {
+        "kills": count,
+        "gets": len(gets),
+        "gets_lost": sum(entry.lost for entry in gets),
+        "worst_get_ms": round(max(entry.added for entry in gets) * 1000, 1),
+        "calm_worst_ms": load.ledger.summary("calm").worst_ms,
+        "posts_lost": load.ledger.summary("kill").lost - sum(entry.lost for entry in gets),
+        "run_twice": load.ledger.summary("kill").run_twice,
+    }
+
+
+async def run(given: argparse.Namespace) -> int:
+    settings = {"SLUICE_GATEWAY_IMAGE": gateway(), "SLUICE_EUREKA_ALIASES": "sample-eureka"}
+    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), **settings) as sluice:
+        async with Yard(sluice, given.rate) as yard:
+            rows = [await redeployments(yard, way, given.deployments) for way in given.ways]
+            killed = await kills(yard, given.kills) if given.kills else None
+    _show(rows, killed)
+    print("saved to", save("spring", {"rate": given.rate, "ways": rows, "kills": killed}))
+    return int(any(_missed(row) for row in rows) or (killed is not None and _missed_kills(killed)))
+
+
+def _missed(row: Row) -> bool:
+    slow = (row["way"] == "stable" and row["ratio"] > STABLE_BAR) or (
+        row["way"] == "instances" and median(row["beyond_floor_and_staleness_s"]) > STALENESS_BAR
+    )
+    return bool(row["lost"] or row["run_twice"] or row["unrecorded"] or slow)
+
+
+def _missed_kills(row: Row) -> bool:
+    return bool(row["gets_lost"] or row["run_twice"] or row["worst_get_ms"] > KILL_BAR)
+
+
+def _show(rows: list[Row], killed: Row | None) -> None:
+    medians = ("floor_s", "deployment_s", "staleness_s", "beyond_floor_and_staleness_s")
+    shown = [{key: median(value) if key in medians else value for key, value in row.items()} for row in rows]
+    for each in (shown, [killed] if killed else []):
+        if each:
+            print(table(list(each[0]), [list(row.values()) for row in each]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--deployments", type=int, default=10, help="of each way")
+    parser.add_argument("--ways", nargs="*", choices=get_args(Way), default=get_args(Way))
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=60, help="requests a second")
+    given = parser.parse_args()
+    subprocess.run([ROOT / "scripts" / "images.sh", "spring"], check=True)
+    raise SystemExit(asyncio.run(run(given)))
+
+
+if __name__ == "__main__":
+    main()
