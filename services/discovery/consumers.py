@@ -88,6 +88,11 @@ class Consumers:
             del self._known[consumer.name]
         return gone
 
+    def died(self, address: str) -> None:
+        """Whoever fetched from there sends to nobody any more."""
+        for name in [name for name in self._known if name[0] == address]:
+            del self._known[name]
+
     def leave(self, instance: str, now: float, *, blind: bool = False) -> None:
         """Consumers were just told that `instance` leaves. Said again, it changes nothing. `blind`: they were told before
         this start of Sluice, which does not know them; each is given the time after which a silent one is gone."""

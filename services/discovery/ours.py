@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.discovery.book import Key
 from services.discovery.consumers import Consumer
@@ -15,11 +15,14 @@ from services.routing.port import Member, RoutedService
 @dataclass
 class Ours:
     registry: Registry
+    _addresses: dict[str, str] = field(default_factory=dict)
+    """Of the instances that serve or leave: they are consumers as well, for as long as they live."""
 
     async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, str]:
         registry, shown = self.registry, self.registry.shown
         shown.services = {service.name: service for service in services}
         registry.visible = {member.id for member in members}
+        self._addresses = {member.id: member.address for member in members}
         leaving = {}
         for owner in {owner for owner in shown.owners.values() if owner.instance not in registry.visible}:
             if any(self._is_out(key) for key in shown.keys_of(owner.instance)):
@@ -42,6 +45,7 @@ class Ours:
 
     async def show(self, service: RoutedService, member: Member) -> None:
         self.registry.visible.add(member.id)
+        self._addresses[member.id] = member.address
         self.registry.leaving.discard(member.id)
         self.registry.consumers.stay(member.id)
         for key in self.registry.shown.keys_of(member.id):
@@ -61,6 +65,9 @@ class Ours:
         self.registry.visible.discard(instance)
         self.registry.leaving.discard(instance)
         self.registry.consumers.stay(instance)
+        address = self._addresses.pop(instance, None) if for_good else self._addresses.get(instance)
+        if address is not None:
+            self.registry.consumers.died(address)
 
     async def counts(self, service: RoutedService, instance: str) -> bool:
         if service.advertise != "instances":

@@ -171,6 +171,18 @@ async def test_a_consumer_that_falls_silent_holds_nobody_up(house: House) -> Non
     assert [consumer.address for consumer in await house.registry.tick()] == ["10.9.0.50"]
 
 
+async def test_instances_that_have_gone_are_consumers_no_more(house: House) -> None:
+    await house.open(member(1), member(2))
+    for n in (1, 2):
+        await house.register(n)
+        house.fetch(f"10.9.0.1{n}")
+    await house.router.forget("web", "web-r1-2")
+    await house.router.withdraw("web", "web-r1-1")
+    assert (await house.seat()).waits_for == "waiting for 1 consumers of the registry to fetch (10.9.0.11)"
+    await house.router.lost("web", "web-r1-1", "start-1")
+    assert house.registry.consumers.present(house.clock.now()) == []
+
+
 async def test_one_that_registers_again_while_it_leaves_stays_out(house: House) -> None:
     await house.open(member(1))
     await house.register(1)
