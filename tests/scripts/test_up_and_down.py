@@ -47,12 +47,15 @@ def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None
     done = httpx.post(f"{told['SLUICE_URL']}/deployments", params={"wait": 60}, json=hello, headers=bearer, timeout=70)
     assert done.status_code == 200, done.text
     assert httpx.get(f"{told['SLUICE_GATEWAY']}/hello").text.startswith("Hello from hello-r1-")
+    eureka = f"{shell.name}-their-eureka"  # as demo-spring has it beside Sluice
+    docker("run", "--detach", "--name", eureka, "--network", shell.name, "--label", "sluice.made=demo", "hello:1")
 
     removed = shell.make("down")
 
     assert removed.returncode == 0, removed.stderr
     assert f"removed container {shell.name}-hello-r1-1" in removed.stdout
     assert docker("ps", "--all", "--quiet", "--filter", f"label=sluice.name={shell.name}") == ""
+    assert not there("container", eureka)
     assert not there("network", shell.name)
     assert not there("volume", f"{shell.name}-orders")
     assert not shell.data.exists()
@@ -85,13 +88,15 @@ def test_down_leaves_what_only_looks_like_ours(shell: Shell) -> None:
     label, instance = f"sluice.name={shell.name}", "sluice.instance=web-r1-1"
     stranger = docker("run", "--detach", "--rm", "--label", label, "--label", instance, "hello:1")
     lookalike = docker("run", "--detach", "--rm", "--name", f"{shell.name}-web-r1-1", "hello:1")
+    eureka = docker("run", "--detach", "--rm", "--name", f"{shell.name}-their-eureka", "hello:1")
     try:
         assert shell.make("down").returncode == 0
         assert there("container", stranger)
         assert there("container", lookalike)
+        assert there("container", eureka), "the demo labels its own"
         assert [path.name for path in shell.data.iterdir()] == ["notes"]
     finally:
-        docker("rm", "--force", stranger, lookalike)
+        docker("rm", "--force", stranger, lookalike, eureka)
 
 
 def test_a_container_of_that_name_which_is_not_ours_is_left_alone(shell: Shell) -> None:
