@@ -68,11 +68,12 @@ async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> boo
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     async with sluice.feed.follow(id, _ENDS) as news:
+        news.set()
         while True:
-            news.clear()
-            row = await sluice.store.read(lambda session: find(session, id))
-            if has_ended(row):
-                return True
+            if news.is_set():  # a hundred that are held would else all read once more whenever each looks for its client
+                news.clear()
+                if has_ended(await sluice.store.read(lambda session: find(session, id))):
+                    return True
             if sluice.stopping.is_set():
                 headers = {"Location": f"/deployments/{id}", **AGAIN}
                 detail = "Sluice is stopping; ask again, with the same key if there is one"

@@ -51,7 +51,7 @@ class Requests(Asking[int]):
 
     async def deploy(self, ask: Ask, call: Call) -> int:
         """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
-        before = await self._store.read(lambda session: _claimed(session, call.claim))
+        before = await self._claimed(call)
         return before if before is not None else await super().deploy(ask, call)
 
     async def deploy_together(self, members: Sequence[Member], call: Call) -> list[int]:
@@ -59,7 +59,7 @@ class Requests(Asking[int]):
 
         422 `invalid_spec` with all that is wrong, each field below its service's name; 409 as for one.
         """
-        before = await self._store.read(lambda session: _claimed(session, call.claim))
+        before = await self._claimed(call)
         for member in members if before is None else ():
             with below(member.ask.service):
                 await self._refuse_unknown_networks(member.ask.fields)
@@ -146,6 +146,10 @@ class Requests(Asking[int]):
             await self._forget_credentials()
         self._wake(service)
         return made
+
+    async def _claimed(self, call: Call) -> int | None:
+        """As below; who claims nothing waits for nothing."""
+        return await self._store.read(lambda session: _claimed(session, call.claim)) if call.claim is not None else None
 
     async def _forget_credentials(self) -> None:
         """Of deployments that will not pull any more: aborted or superseded before they began, or never written."""
