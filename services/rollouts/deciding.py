@@ -220,7 +220,7 @@ def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, 
         "failure": why,
         "failed_deployment": deployment,
     }
-    ledger.instance(session, row, "failed", f"{why}; it is taken away", deployment, changes)
+    ledger.instance(session, row, "failed", f"{why}; it is taken away", deployment, changes, died=True)
 
 
 def _deployment(

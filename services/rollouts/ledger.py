@@ -139,10 +139,10 @@ class Ledger:
 
     def instance(
         self, session: Session, row: Instance, status: str, message: str, deployment: int | None,
-        changes: Mapping[str, Any] = MappingProxyType({}), *, event: str | None = None,
+        changes: Mapping[str, Any] = MappingProxyType({}), *, event: str | None = None, died: bool = False,
     ) -> None:  # fmt: skip
         """Write an instance's next status with its event, `instance_<status>` unless it is named. One that failed stays
-        `failed`, whatever else happens to it."""
+        `failed`, whatever else happens to it. `died`: by itself, and this is the event that counts it (dying.py)."""
         for name, value in changes.items():
             setattr(row, name, value)
         if row.status != "failed":
@@ -151,7 +151,8 @@ class Ledger:
         self.writes += 1
         record(
             session, self.clock.now(), event or f"instance_{status}", message, deployment=deployment, service=row.service,
-            instance=row.id, data={"revision": row.revision, "slot": row.slot, "status": row.status},
+            instance=row.id,
+            data={"revision": row.revision, "slot": row.slot, "status": row.status, **({"died": True} if died else {})},
         )  # fmt: skip
 
     def tell(

@@ -40,8 +40,10 @@ def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Se
     for seen in world:
         row = rows[seen.id]
         if seen.serves and row.status in ("creating", "starting", "ready", "draining"):
-            at = ledger.clock.now()
-            ledger.instance(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": row.admitted_at or at})
+            at = row.admitted_at
+            if at is None or at < (row.ready_at or 0):  # started again since
+                at = ledger.clock.now()
+            ledger.instance(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": at})
 
 
 def _note_start(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> bool:
@@ -61,7 +63,7 @@ def _note_start(session: Session, ledger: Ledger, row: Instance, container: Cont
     if again:
         text = f"{row.id} was started again by the engine (restart {row.restarts + 1}); it is proved anew"
     status = row.status if row.leaving_at is not None else "starting"
-    ledger.instance(session, row, status, text, deployment, changes)
+    ledger.instance(session, row, status, text, deployment, changes, died=again)
     return again
 
 

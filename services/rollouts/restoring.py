@@ -114,4 +114,4 @@ def _write(
         row, view = session.get_one(Instance, id), containers[id]
         changes = {"start": view.start, "container_id": view.container_id, "started_at": now, "ready_at": now}
         text = f"{id} was started again by the engine while Sluice was away (restart {row.restarts + 1}), and answers"
-        ledger.instance(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1})
+        ledger.instance(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1}, died=True)

@@ -1,4 +1,4 @@
-"""What the loop remembers of one service between two turns; all of it can be lost."""
+"""What the loop remembers of one service between two turns; all of it can be lost, or is read from the events again."""
 
 from __future__ import annotations
 

@@ -16,12 +16,13 @@ from services.rollouts.beginning import Beginner
 from services.rollouts.checking import Policy
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.deciding import Decision, Sight, decide
+from services.rollouts.dying import deaths_since
 from services.rollouts.executor import Executor, Order
 from services.rollouts.ledger import Ledger, Superseded
 from services.rollouts.live import Live
 from services.rollouts.publishing import linked_services
 from services.rollouts.restoring import known_instances, restore
-from services.rollouts.room import Room
+from services.rollouts.room import DEATHS_WITHIN, Room
 from services.rollouts.steps import Admit, Remove, Start, Stop
 from services.rollouts.watching import watch
 from services.routing.port import RoutedService, Router, RoutingError
@@ -101,10 +102,13 @@ class Runner:
         published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live, self._points)
         self._points.reached("start:restored")
         self._linked = await self._store.read(linked_services)
-        self._began = self._clock.now()
+        self._began = now = self._clock.now()
+        deaths = await self._store.read(lambda session: deaths_since(session, now - DEATHS_WITHIN))
         self._running = True
         for name, routed in published.items():
             self._rooms.setdefault(name, Room()).published = routed
+        for name, slot, at in deaths:
+            self._rooms.setdefault(name, Room()).died([slot], min(at, now))  # the clock may have been set back since
         for name in {*published, *self._hinted}:
             self.hint(name)
         self._hinted.clear()

@@ -142,10 +142,10 @@ class Life:
             with self.store.writing() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            live, listeners = Live(), Listeners()
-            self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, live, Policy())
+            self.live, listeners = Live(), Listeners()
+            self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, self.live, Policy())
             self.requests = Requests(
-                self.store, self.clock, self.engine, listeners, lambda name: self.runner.hint(name), Policy(), live
+                self.store, self.clock, self.engine, listeners, lambda name: self.runner.hint(name), Policy(), self.live
             )
             running = asyncio.create_task(self._keep_running(self.runner))
             try:

@@ -11,6 +11,7 @@ import pytest
 
 from services.engine.port import EngineError
 from services.rollouts.phases import TERMINAL
+from services.rollouts.room import DEATHS_WITHIN
 from services.routing.port import RoutedService, RoutingError
 from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment, Event, Instance
@@ -132,5 +133,49 @@ def test_a_size_that_could_not_be_had_is_not_gone_on_to(tell: Tell) -> None:
         await life.ask(lambda requests: requests.act(scale or 0, "abort", CI.by))
         last = await life.deploy("web:2")
         assert (await until(life, last)).replicas == 1
+
+    tell(story)
+
+
+async def _dies(life: Life) -> tuple[float, float]:
+    """The only instance dies and does not come back by itself: when, and when the next one is made."""
+    (victim,) = life.engine.running
+    before, at = len(messages(life, "instance_creating")), life.clock.now()
+    life.engine.kill(victim, stays_down=True)
+    while len(messages(life, "instance_creating")) == before or not life.engine.running:  # noqa: ASYNC110 - time jumps
+        await asyncio.sleep(0.1)
+    return at, max(event.at for event in life.rows(Event) if event.type == "instance_creating")
+
+
+def _warnings(life: Life) -> list[str]:
+    return [each["code"] for each in life.live.warnings.get(SERVICE, [])]
+
+
+def test_who_keeps_dying_is_known_after_a_restart_of_sluice_and_the_delays_grow_on(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        await until(life, await life.deploy("web:1", replicas=1))
+        for _ in range(6):
+            await _dies(life)
+        assert _warnings(life) == ["crash_looping"]
+        life.crash_after(0)
+        await asyncio.sleep(2)
+        assert (life.crashes, _warnings(life)) == (1, ["crash_looping"])
+        seventh, made = await _dies(life)
+        assert 32 <= made - seventh < 33
+        await asyncio.sleep(DEATHS_WITHIN + 60)
+        assert _warnings(life) == []
+
+    tell(story)
+
+
+def test_whom_the_engine_starts_again_and_again_is_known_after_a_restart_of_sluice(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        await until(life, await life.deploy("web:1", replicas=1))
+        for _ in range(3):
+            life.engine.kill(life.engine.running[0])
+            await asyncio.sleep(5)
+        life.crash_after(0)
+        await asyncio.sleep(2)
+        assert (life.crashes, _warnings(life)) == (1, ["crash_looping"])
 
     tell(story)

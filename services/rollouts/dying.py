@@ -1,0 +1,19 @@
+"""Who died by itself lately, as the events tell it: no restart of Sluice forgets a crash loop."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from services.store.tables import Event
+
+
+def deaths_since(session: Session, since: float) -> list[tuple[str, int, float]]:
+    """Service, slot and time (seconds since the epoch) of each death after `since`, oldest first."""
+    # Times have no index: looked for from the newest back, this reads no more events than are asked for.
+    before = select(Event.id).where(Event.at <= since).order_by(col(Event.id).desc()).limit(1)
+    query = (
+        select(Event.service, Event.data, Event.at)
+        .where(col(Event.id) > (session.exec(before).first() or 0), col(Event.instance).is_not(None))
+        .order_by(col(Event.id))
+    )
+    return [(service, data["slot"], at) for service, data, at in session.exec(query) if service and data.get("died")]
