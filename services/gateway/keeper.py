@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from services.gateway.binds import taken
 from services.gateway.counters import Counters
 from services.gateway.files import Files
@@ -17,6 +19,7 @@ from services.gateway.render import Block, Rendered, render, render_service
 from services.gateway.runtime_api import RuntimeApi
 from services.routing.port import RoutedService, RoutingError
 
+log = structlog.get_logger(__name__)
 GATHER = 0.2
 """Seconds in which changes that need a reload are gathered into one."""
 HELD_AT_MOST = 2.0
@@ -49,13 +52,16 @@ class Keeper:
 
     def stand_on(self, settings: GatewaySettings) -> None:
         """Adopt the files that are there; write them when they are not, or were made with other settings. What is wanted
-        already is not asked of the files: they are made so again."""
+        already is not asked of the files: they are made so again. RoutingError when they cannot be written, or name another
+        public port that somebody has: the old files stay, with which a gateway that is started anew still serves."""
         if self._settings is not None:
             self._settings = settings
             self._files.distrust()
             self.write()
             return
         found = self._files.read()
+        if found is not None and found[0].public_port != settings.public_port:
+            self._move(found[0].public_port, settings.public_port)
         self._settings = settings
         if found is None:
             self._binds = self.write().binds
@@ -69,6 +75,12 @@ class Keeper:
                 # Services that do not go with the new settings are told of again by whoever knows them.
                 self.wanted = {}
                 self.write()
+
+    def _move(self, before: int, now: int) -> None:
+        busy = taken({("0.0.0.0", now)})  # noqa: S104
+        if busy:
+            raise RoutingError(f"{'; '.join(busy.values())}; a gateway goes on at {before}, if it runs")
+        log.warning("gateway_port_changes", before=before, now=now)
 
     def block(self, service: str) -> Block | None:
         """Of what is wanted now."""

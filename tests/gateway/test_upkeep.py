@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.gateway import render
 from services.gateway.haproxy import Gateway
 from services.gateway.runtime_api import RuntimeApi
+from services.loadtest.wire import Connection, request
 from services.routing.port import RoutingError, Seat
 from services.spec import Route
 from tests.gateway.yard import BRIDGE, INTERNAL, PUBLIC, Yard, service, until
@@ -113,15 +115,40 @@ async def test_services_published_together_share_a_reload(yard: Yard) -> None:
     assert yard.logs().count("Reloading HAProxy") == 1
 
 
-async def test_other_settings_keep_the_services_and_are_read_by_a_reload(yard: Yard) -> None:
+async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_one(yard: Yard) -> None:
     [instance] = await yard.serve(service(), 1)
+    idle = await Connection.open("127.0.0.1", PUBLIC)
+    assert (await idle.ask(request("GET", "x", "/web"))).status == 200
+    waiting = asyncio.create_task(yard.ask("/web/wait"))
+    await until(lambda: in_flight(yard, instance.id))
     again = Gateway(yard.directory)
-    await again.stand_on(replace(yard.settings, public_port=PUBLIC + 1))
+    with capture_logs() as said:
+        await again.stand_on(replace(yard.settings, public_port=PUBLIC + 1))
+    assert [(each["event"], each["before"], each["now"]) for each in said] == [("gateway_port_changes", PUBLIC, PUBLIC + 1)]
     assert f"{instance.member().address}:" in (yard.directory / "haproxy.cfg").read_text()
     await again.restore([service()], [instance.member()])
     assert (await yard.ask("/web", port=PUBLIC + 1)).status == 200
     with pytest.raises(ConnectionError):
         await yard.ask("/web")
+    assert (await idle.ask(request("GET", "x", "/web"))).status == 200
+    instance.release.set()
+    assert (await waiting).status == 200
+    idle.close()
+    await again.close()
+
+
+async def test_another_port_that_somebody_has_leaves_all_as_it_was(yard: Yard) -> None:
+    [instance] = await yard.serve(service(), 1)
+    text = (yard.directory / "haproxy.cfg").read_text()
+    again = Gateway(yard.directory)
+    elsewhere = replace(yard.settings, public_port=PUBLIC + 1)
+    with socket.create_server(("127.0.0.1", PUBLIC + 1)), pytest.raises(RoutingError, match="in use on this machine"):
+        await again.stand_on(elsewhere)
+    assert (yard.directory / "haproxy.cfg").read_text() == text
+    assert (await yard.ask("/web")).status == 200
+    await again.stand_on(elsewhere)
+    await again.restore([service()], [instance.member()])
+    assert (await yard.ask("/web", port=PUBLIC + 1)).status == 200
     await again.close()
 
 
@@ -145,6 +172,11 @@ async def test_an_unknown_service_route_or_file_costs_nobody_else_anything(yard:
     with pytest.raises(RoutingError):
         await yard.gateway.publish(service("bad", 1, routes=(Route(path_prefix="/web"),)))
     assert (await yard.ask("/web")).status == 200
+
+
+async def in_flight(yard: Yard, instance: str) -> int:
+    seat = await yard.seat(instance)
+    return seat.in_flight if seat is not None else 0
 
 
 async def pid(yard: Yard) -> int:
