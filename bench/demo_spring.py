@@ -20,7 +20,7 @@ from services.loadtest.ledger import Ledger
 from services.loadtest.load import Load, Mix
 from services.loadtest.wire import Broken
 
-RATE = 60.0
+RATE = 40.0
 """Requests a second: JVMs that start side by side take both cores of a small machine."""
 STEADY = 3.0
 """Seconds of load before and after each change."""
