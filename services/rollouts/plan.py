@@ -85,7 +85,8 @@ def _recall(target: Target, scene: Scene, now: float) -> list[Step]:
     recalled: dict[int, str] = {}
     for seen in sorted(scene.leaving, key=lambda seen: (seen.slot, seen.id)):
         warm = seen.container == "running" and seen.seated and seen.ready_at is not None
-        warm = warm and seen.healthy and seen.unhealthy_since is None
+        # one that a registry calls out of service may say so itself (Spring's health does), until it hears otherwise
+        warm = warm and (seen.healthy or seen.closes_at > 0) and seen.unhealthy_since is None
         over = seen.dead or seen.died or seen.stopping or seen.cut or seen.deployment == target.surplus_first
         if is_wanted(target, seen) and warm and not over and seen.slot not in slots and len(recalled) < missing:
             recalled.setdefault(seen.slot, seen.id)

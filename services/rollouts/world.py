@@ -158,9 +158,16 @@ def is_ready(snapshot: Snapshot, row: Instance, container: ContainerView | None,
     if judged_by_engine(check, row.port):
         ready = container.health == "healthy" if check.test is not None else True
         return (row.ready_at or now) if ready else None
-    if row.admitted_at is not None and row.status in ("serving", "draining"):
+    if row.admitted_at is not None and (row.status in ("serving", "draining") or _is_recalled(row)):
         return row.ready_at
     return prober.ready_at(row.id, container.start)
+
+
+def _is_recalled(row: Instance) -> bool:
+    """It has served since it was proved. It is not asked again before it is taken back: Spring's health repeats what the
+    registry says, and so says OUT_OF_SERVICE for as long as Sluice does."""
+    proved, served = row.ready_at, row.admitted_at
+    return row.status == "ready" and proved is not None and served is not None and proved <= served
 
 
 def _target(revision: Revision | None, **fields: object) -> Target:

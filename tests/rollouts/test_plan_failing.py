@@ -114,6 +114,11 @@ def test_going_back_takes_back_what_is_still_warm() -> None:
     assert asked(going_back(2), *warm, serving("new-1")) == (Recall("old-1"), Recall("old-2"))
 
 
+def test_what_repeats_of_itself_that_a_registry_calls_it_out_of_service_is_warm_all_the_same() -> None:
+    echoing = draining("old-1", healthy=False, closes_at=NOW + 30)
+    assert asked(going_back(1), echoing, serving("new-1")) == (Recall("old-1"),)
+
+
 @pytest.mark.parametrize(
     "cold",
     [{"stopping": True}, {"cut_at": NOW}, {"healthy": False}, {"died": True}, {"seated": False}, {"container": "exited"}],
