@@ -106,7 +106,7 @@ class Sluice:
     """What open streams and held answers wait for."""
 
     def __post_init__(self) -> None:
-        self.drawings = Drawings(self.store, self.listeners)
+        self.drawings = Drawings(self.store, self.listeners, self.live)
         self.loads = Loads(self.engine, self.clock)
         self.feed = Feed(self.store, self.listeners)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Hashable
+from collections.abc import Callable
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, or_, select
 
 from app.api.deployments import may_retry
 from app.audit import note_refusal
-from app.pages.live import LivePage, Sight, follow, missing, show
-from app.pages.reading import stamp_of
+from app.pages.live import LivePage, Sight, missing, show, stream
 from app.pages.timeline import timeline
 from app.pages.viewer import FormViewer, PageViewer, StreamViewer
 from app.problems import CODES, Problem, as_problem
@@ -37,10 +35,9 @@ async def deployment(request: Request, viewer: PageViewer, id: str) -> HTMLRespo
     return await show(request, viewer, PAGE, _looking_at(id))
 
 
-@router.get("/{id}/stream", response_class=EventSourceResponse)
-async def deployment_stream(request: Request, viewer: StreamViewer, id: str) -> AsyncIterable[ServerSentEvent]:
-    async for message in follow(request, viewer, PAGE, _looking_at(id)):
-        yield message
+@router.get("/{id}/stream")
+async def deployment_stream(request: Request, viewer: StreamViewer, id: str) -> StreamingResponse:
+    return stream(request, viewer, PAGE, _looking_at(id))
 
 
 @router.post("/{id}/{action}")
@@ -75,8 +72,8 @@ def _looking_at(id: str) -> Sight:
 
     service: str | None = None
 
-    def stamp(sluice: Sluice) -> Hashable:
-        return stamp_of(sluice, service)
+    def stamp(sluice: Sluice) -> object:
+        return sluice.drawings.news.of(service)
 
     def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
         row = session.get(Deployment, number) if number is not None else None

@@ -10,10 +10,10 @@ from sqlmodel import Session, col, select
 
 from app.pages import render
 from app.pages.listing import address, choices, newest, one_of
+from app.pages.reading import DEPLOYMENTS, listed
 from app.pages.viewer import PageViewer
 from app.sluice import Sluice
 from services.rollouts.phases import Kind, Status
-from services.rollouts.views import deployment_views
 from services.store.tables import Deployment, Service
 
 router = APIRouter()
@@ -29,7 +29,7 @@ async def history(
     filters = {"service": service.strip(), "kind": kind, "status": status, "by": by.strip()}
     wrong = {"kind": one_of(kind, Kind), "status": one_of(status, Status)}
     errors = {name: message for name, message in wrong.items() if message}
-    query = select(Deployment)
+    query = DEPLOYMENTS
     for name, column in _COLUMNS.items():
         if filters[name]:
             query = query.where(column == filters[name])
@@ -38,7 +38,7 @@ async def history(
         rows, more = newest(session, query, Deployment.id, cursor) if not errors else ([], None)
         names = session.exec(select(Service.name).order_by(Service.name)).all()
         return {
-            "deployments": deployment_views(session, rows, sluice.frame),
+            "deployments": listed(rows),
             "names": names,
             "older": address(request, filters, more),
         }

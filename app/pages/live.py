@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
-from fastapi.sse import ServerSentEvent
+from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.sse import format_sse_event
 from sqlmodel import Session
 
+from app.api.streams import streaming
+from app.api.waiting import first_of
 from app.auth import Caller, identify
 from app.drawing import Memo, Parts
 from app.pages import render
@@ -51,7 +52,7 @@ class Sight:
     `ask`: what an open page shows of others than the store; the look's context has it as `asked`."""
 
     look: Callable[[Session, Sluice], dict[str, Any] | None]
-    stamp: Callable[[Sluice], Hashable]
+    stamp: Callable[[Sluice], object]
     every: float | None = None
     ask: Callable[[Sluice], Awaitable[Any]] | None = None
 
@@ -101,9 +102,10 @@ def missing() -> HTMLResponse:
     return render.page("problem.html", {**words, "stream": None}, 404)
 
 
-async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight) -> AsyncIterator[ServerSentEvent]:
+def stream(request: Request, viewer: Caller, live: LivePage, sight: Sight) -> StreamingResponse:
     """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
-    when the session has ended (saying `signed-out`), or when the thing itself has (`gone`)."""
+    when the session has ended (saying `signed-out`), or when the thing itself has (`gone`). What is said to all who look at
+    the same page with the same rights is made once."""
     sluice: Sluice = request.app.state.sluice
     alike = (request.url.path, viewer.bearer.scope, viewer.bearer.services)
 
@@ -116,39 +118,35 @@ async def follow(request: Request, viewer: Caller, live: LivePage, sight: Sight)
             return None
         return live.draw({**context, **_may(viewer, context), "asked": asked}, sluice.drawings.memo)
 
-    every = sight.every or BEAT
-    watched = sluice.drawings.watch(alike, every, ask, lambda: sight.stamp(sluice), draw)
-    async with watched as drawing:
-        with sluice.metrics.streams.track_inprogress():
-            yield ServerSentEvent(event="hello", raw_data=render.fingerprint())
+    async def lines() -> AsyncIterator[bytes]:
+        every = sight.every or BEAT
+        async with sluice.drawings.watch(alike, every, ask, lambda: sight.stamp(sluice), draw) as drawing:
+            yield format_sse_event(event="hello", data_str=render.fingerprint())
             sent: Parts | None = None
             check_again = said = time.monotonic()
             while not sluice.stopping.is_set():
                 changed = drawing.next()
                 if time.monotonic() >= check_again:
                     if await identify(request) is None:
-                        yield ServerSentEvent(event="signed-out", raw_data="-")
+                        yield format_sse_event(event="signed-out", data_str="-")
                         return
                     check_again = time.monotonic() + CHECK
                 parts = await drawing.parts()
                 if parts is None:
-                    yield ServerSentEvent(event="gone", raw_data="-")
+                    yield format_sse_event(event="gone", data_str="-")
                     return
-                if news := parts.since(sent):
-                    yield ServerSentEvent(raw_data=render.arriving(news))
+                if line := drawing.told.of("", (sent, parts), partial(_news, sent, parts)):
+                    yield line
                     sent, said = parts, time.monotonic()
                 elif time.monotonic() - said >= BEAT:
-                    yield ServerSentEvent(event="beat", raw_data="-")
+                    yield format_sse_event(event="beat", data_str="-")
                     said = time.monotonic()
                 await first_of(changed, sluice.stopping, timeout=min(CHECK, BEAT))
 
+    return streaming(sluice, lines, "text/event-stream")
 
-async def first_of(*events: asyncio.Event, timeout: float) -> bool:
-    """Wait until one of them is set, at most `timeout` seconds. Was one?"""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        done, _ = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
-    finally:
-        for wait in waits:
-            wait.cancel()
+
+def _news(before: Parts | None, now: Parts) -> bytes:
+    """The message that brings `now` to who has seen `before`; none when nothing is new."""
+    news = now.since(before)
+    return format_sse_event(data_str=render.arriving(news)) if news else b""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterable, Hashable
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlmodel import Session, col, select
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from sqlmodel import Session, col, func, select
 
 from app.pages.figures import newest, spark
-from app.pages.live import LivePage, Sight, follow, show
-from app.pages.reading import NEWEST, with_running
+from app.pages.live import LivePage, Sight, show, stream
+from app.pages.reading import DEPLOYMENTS, NEWEST, listed, shown
 from app.pages.viewer import PageViewer, StreamViewer
 from app.sluice import Sluice
 from services.figures.keeping import ROUGH
 from services.figures.reading import sparklines
 from services.rollouts.phases import Status
-from services.rollouts.views import deployment_views, service_views
-from services.store.tables import Deployment, Service
+from services.rollouts.views import service_status, serving_counts
+from services.store.tables import Deployment, Revision, Service
 
 router = APIRouter()
 PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")
@@ -40,29 +38,23 @@ async def overview(request: Request, viewer: PageViewer) -> HTMLResponse:
     return await show(request, viewer, PAGE, SIGHT)
 
 
-@router.get("/ui/stream", response_class=EventSourceResponse)
-async def overview_stream(request: Request, viewer: StreamViewer) -> AsyncIterable[ServerSentEvent]:
-    async for message in follow(request, viewer, PAGE, SIGHT):
-        yield message
+@router.get("/ui/stream")
+async def overview_stream(request: Request, viewer: StreamViewer) -> StreamingResponse:
+    return stream(request, viewer, PAGE, SIGHT)
 
 
-def _stamp(sluice: Sluice) -> Hashable:
+def _stamp(sluice: Sluice) -> object:
     live = sluice.live
     return sluice.drawings.news.newest, str(live.not_ready), str(live.strangers)
 
 
 def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
-    services = session.exec(select(Service).where(~col(Service.removed)).order_by(Service.name)).all()
-    latest = session.exec(select(Deployment).order_by(col(Deployment.id).desc()).limit(NEWEST)).all()
-    running = _progress(session)
     minute = newest(session, ROUGH)
     lines = sluice.drawings.memo.of("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROUGH))
-    views = [with_running(view) for view in service_views(session, services, sluice.frame)]
-    for view in views:
-        view["progress"] = running.get(view["name"])
-        view["lines"] = lines.get(view["name"])
-        last = view["deployment"]
-        view["needs"] = view["status"] in _URGENCY or (last is not None and last["status"] in NEEDS_SOMEBODY)
+    running = _progress(session)
+    views = [
+        {**view, "lines": lines.get(view["name"]), "progress": running.get(view["name"])} for view in _services(session)
+    ]
     views.sort(key=_urgency)
     return {
         "not_ready": dict(sluice.live.not_ready),
@@ -70,9 +62,49 @@ def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
         "counts": Counter(view["status"] for view in views),
         "running": len(running),
         "rows": {f"service-{view['name']}": {"service": view, "spark": spark} for view in views},
-        "deployments": deployment_views(session, latest, sluice.frame),
+        "deployments": listed(session.exec(DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(NEWEST))),
         "service": None,
     }
+
+
+def _services(session: Session) -> list[dict[str, Any]]:
+    """Of each only what its row shows: specs, which must be read, parsed and redacted, are most of a whole view's price."""
+    present = (col(Revision.service) == Service.name) & (col(Revision.number) == Service.revision)
+    rows = session.exec(
+        select(Service.name, Service.replicas, Service.revision, Revision.profile)
+        .join(Revision, present, isouter=True)
+        .where(~col(Service.removed))
+        .order_by(Service.name)
+    ).all()
+    serving, deployed = serving_counts(session, [name for name, *_ in rows]), _last(session)
+    return [
+        _service(name, replicas, revision, profile, serving.get(name, 0), deployed.get(name))
+        for name, replicas, revision, profile in rows
+    ]
+
+
+def _service(
+    name: str, replicas: int, revision: int | None, profile: str | None, serving: int, last: dict[str, Any] | None
+) -> dict[str, Any]:
+    status = service_status(replicas if revision is not None else 0, serving)
+    return shown(
+        {
+            "name": name,
+            "status": status,
+            "serving": serving,
+            "replicas": replicas,
+            "revision": revision,
+            "profile": profile,
+            "deployment": last,
+            "needs": status in _URGENCY or (last is not None and last["status"] in NEEDS_SOMEBODY),
+        }
+    )
+
+
+def _last(session: Session) -> dict[str, dict[str, Any]]:
+    """Service → its newest deployment."""
+    newest = select(func.max(Deployment.id)).group_by(Deployment.service)
+    return {view["service"]: view for view in listed(session.exec(DEPLOYMENTS.where(col(Deployment.id).in_(newest))))}
 
 
 def _progress(session: Session) -> dict[str, dict[str, Any]]:

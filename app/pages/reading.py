@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Iterable
 from typing import Any
 
-from app.sluice import Sluice
+from sqlalchemy.orm import load_only
+from sqlmodel import select
+
+from services.clock import rfc3339
 from services.rollouts.phases import TERMINAL
+from services.store.tables import Deployment
 
 NEWEST = 15
 """How many deployments and revisions a page lists."""
+NEVER_DEPLOYED = "never deployed"
+"""How pages call a service that stands `stopped` because no deployment of it ever succeeded."""
+_COLUMNS: Any = (
+    Deployment.id, Deployment.service, Deployment.kind, Deployment.status, Deployment.message, Deployment.note,
+    Deployment.created_by_name, Deployment.created_at, Deployment.finished_at,
+)  # fmt: skip
+DEPLOYMENTS = select(Deployment).options(load_only(*_COLUMNS))
+"""Of each only what lists show: `listed` needs no more."""
 
 
-def with_running(service: dict[str, Any]) -> dict[str, Any]:
-    """A service's view with `running`: its last deployment while that has not ended."""
+def shown(service: dict[str, Any]) -> dict[str, Any]:
+    """A service's view as pages show it, with `running`: its last deployment while that has not ended."""
     last = service["deployment"]
-    return {**service, "running": last if last is not None and last["status"] not in TERMINAL else None}
+    never = service["revision"] is None and service["status"] == "stopped"
+    return {
+        **service,
+        "status": NEVER_DEPLOYED if never else service["status"],
+        "running": last if last is not None and last["status"] not in TERMINAL else None,
+    }
 
 
-def stamp_of(sluice: Sluice, service: str | None) -> Hashable:
-    """What differs when a page about this service may: every change of a row has its event, the rest is live."""
-    live, own = sluice.live, f"{service}-r"
-    busy = [(id, count) for id, count in live.in_flight.items() if id.startswith(own)]
-    probes = [(id, probe.get("ok"), probe.get("error")) for id, probe in live.probes.items() if id.startswith(own)]
-    return sluice.drawings.news.of(service), str(busy), str(probes), str(live.warnings.get(service or ""))
+def listed(rows: Iterable[Deployment]) -> list[dict[str, Any]]:
+    """Rows of DEPLOYMENTS as fragments/deployments.html shows them."""
+    return [
+        {
+            "id": row.id,
+            "service": row.service,
+            "kind": row.kind,
+            "status": row.status,
+            "message": row.message,
+            "note": row.note,
+            "by": row.created_by_name,
+            "created_at": rfc3339(row.created_at),
+            "finished": row.finished_at is not None,
+        }
+        for row in rows
+    ]

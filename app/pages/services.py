@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Hashable
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import HTMLResponse, StreamingResponse
 from sqlmodel import Session, col, select
 
 from app.pages.figures import newest
-from app.pages.live import LivePage, Sight, follow, show
-from app.pages.reading import NEWEST, stamp_of, with_running
+from app.pages.live import LivePage, Sight, show, stream
+from app.pages.reading import DEPLOYMENTS, NEWEST, listed, shown
 from app.pages.viewer import PageViewer, StreamViewer
 from app.sluice import Sluice
 from services.engine.load import Load
 from services.figures.keeping import FINE
 from services.figures.reading import service_figures
-from services.rollouts.views import deployment_views, instance_views, revision_view, service_view
+from services.rollouts.views import instance_views, revision_view, service_view
 from services.store.tables import Deployment, Instance, Revision, Service
 
 router = APIRouter(prefix="/ui/services")
@@ -31,15 +29,14 @@ async def service(request: Request, viewer: PageViewer, name: str) -> HTMLRespon
     return await show(request, viewer, PAGE, _looking_at(name))
 
 
-@router.get("/{name}/stream", response_class=EventSourceResponse)
-async def service_stream(request: Request, viewer: StreamViewer, name: str) -> AsyncIterable[ServerSentEvent]:
-    async for message in follow(request, viewer, PAGE, _looking_at(name)):
-        yield message
+@router.get("/{name}/stream")
+async def service_stream(request: Request, viewer: StreamViewer, name: str) -> StreamingResponse:
+    return stream(request, viewer, PAGE, _looking_at(name))
 
 
 def _looking_at(name: str) -> Sight:
-    def stamp(sluice: Sluice) -> Hashable:
-        return stamp_of(sluice, name)
+    def stamp(sluice: Sluice) -> object:
+        return sluice.drawings.news.of(name)
 
     def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
         row = session.get(Service, name)
@@ -47,16 +44,15 @@ def _looking_at(name: str) -> Sight:
             return None
         running = (Instance.service == name, col(Instance.stopped_at).is_(None))
         instances = session.exec(select(Instance).where(*running).order_by(col(Instance.created_at), Instance.id)).all()
-        mine = select(Deployment).where(Deployment.service == name)
-        deployments = session.exec(mine.order_by(col(Deployment.id).desc()).limit(NEWEST)).all()
+        mine = DEPLOYMENTS.where(Deployment.service == name).order_by(col(Deployment.id).desc()).limit(NEWEST)
         made = select(Revision).where(Revision.service == name)
         revisions = session.exec(made.order_by(col(Revision.number).desc()).limit(NEWEST)).all()
         return {
             "about": name,
-            "service": with_running(service_view(session, row, sluice.frame)),
+            "service": shown(service_view(session, row, sluice.frame)),
             "figures": _figures(session, sluice, name),
             "instances": instance_views(session, instances, sluice.frame),
-            "deployments": deployment_views(session, deployments, sluice.frame),
+            "deployments": listed(session.exec(mine)),
             "revisions": [revision_view(revision, present=row.revision) for revision in revisions],
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,3 +22,20 @@ class Live:
     """Instances whose containers carry our labels and that the store does not know (a restored backup): left alone."""
     not_ready: dict[str, str] = field(default_factory=dict)
     """Part (engine, gateway, loop, ground) → why it does not answer, or has yet to begin; empty is ready."""
+
+    def by_service(self) -> dict[str | None, list[object]]:
+        """What of it concerns each service, to be compared: requests in flight, how probes went, warnings."""
+        told: defaultdict[str | None, list[object]] = defaultdict(list)
+        for id, count in self.in_flight.items():
+            if count:
+                told[_service(id)].append((id, count))
+        for id, probe in self.probes.items():
+            told[_service(id)].append((id, probe.get("ok"), probe.get("error")))
+        for service, warnings in self.warnings.items():
+            told[service].append(warnings)
+        return told
+
+
+def _service(instance: str) -> str:
+    """Whose instance it is: its id is `<service>-r<revision>-<n>`."""
+    return instance.rpartition("-r")[0]

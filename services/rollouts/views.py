@@ -55,17 +55,20 @@ def service_view(session: Session, row: Service, frame: Frame) -> dict[str, Any]
 
 def service_views(session: Session, rows: Sequence[Service], frame: Frame) -> list[dict[str, Any]]:
     names = [row.name for row in rows]
-    present = _present(session, names)
-    serving: dict[str, int] = dict(
-        session.exec(
-            select(Instance.service, func.count())
-            .where(col(Instance.service).in_(names), Instance.status == "serving", col(Instance.leaving_at).is_(None))
-            .group_by(Instance.service)
-        ).all()
-    )
+    present, serving = _present(session, names), serving_counts(session, names)
     newest = select(func.max(Deployment.id)).where(col(Deployment.service).in_(names)).group_by(Deployment.service)
     last = {row.service: row for row in session.exec(select(Deployment).where(col(Deployment.id).in_(newest)))}
     return [_service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), frame) for row in rows]
+
+
+def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
+    """Service → how many of its instances serve; none where none does."""
+    counted = (
+        select(Instance.service, func.count())
+        .where(col(Instance.service).in_(services), Instance.status == "serving", col(Instance.leaving_at).is_(None))
+        .group_by(Instance.service)
+    )
+    return dict(session.exec(counted).all())
 
 
 def revision_view(row: Revision, *, present: int | None) -> dict[str, Any]:
@@ -207,7 +210,7 @@ def _service(row: Service, revision: Revision | None, serving: int, last: Deploy
     routed = revision is not None and revision.port is not None and not row.removed
     return {
         "name": row.name,
-        "status": service_status(row, revision, serving),
+        "status": "removed" if row.removed else service_status(row.replicas if revision is not None else 0, serving),
         "url": _url(revision.effective, frame) if revision is not None and routed else None,
         "internal_url": f"http://{frame.bridge}:{row.internal_port}" if frame.bridge and routed else None,
         "image": revision.image if revision is not None else None,
@@ -230,11 +233,9 @@ def _standing(revision: Revision | None) -> list[dict[str, str]]:
     return [{"code": "no_healthcheck", "message": text}]
 
 
-def service_status(row: Service, revision: Revision | None, serving: int) -> str:
-    """`stopped` where none are wanted, because it was scaled to 0 or nothing of it was ever deployed."""
-    if row.removed:
-        return "removed"
-    wanted = row.replicas if revision is not None else 0
+def service_status(wanted: int, serving: int) -> str:
+    """Of one that was not removed: `stopped` where none are wanted, because it was scaled to 0 or nothing of it was ever
+    deployed."""
     if serving >= wanted:
         return "serving" if wanted or serving else "stopped"
     return "degraded" if serving else "down"

@@ -13,8 +13,9 @@ import pytest
 
 from app.pages import live
 from services.engine.load import Load
+from services.rollouts.refusal import SYSTEM
 from services.store.tables import Deployment, Instance
-from tests.pages.house import House
+from tests.pages.house import House, apart
 from tests.pages.served import free_port, serving
 
 pytestmark = pytest.mark.slow
@@ -152,3 +153,32 @@ def test_an_open_page_of_a_service_shows_what_its_instances_use(
         next(told)
         _, data = next(told)
         assert data.count("64 MiB") == data.count(">25 %<") == 6
+
+
+@pytest.mark.parametrize("path", ["/ui/services/web/stream", "/ui/deployments/1/stream"])
+def test_a_bound_tokens_stream_never_carries_what_only_another_may_do(house: House, client: httpx.Client, path: str) -> None:
+    """It reads all and changes its own alone (docs/api.md), though both have the same page open and share what is drawn."""
+    _, token = apart(house.sluice.access.create("pay", "deploy", ["pay-*"], None, SYSTEM))
+    bound = httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+    with bound, client.stream("GET", path) as admins, bound.stream("GET", path) as theirs:
+        for stream, offered in ((messages(admins), True), (messages(theirs), False)):
+            next(stream)
+            first = next(stream)[1]
+            house.change(Deployment, 1, status="paused" if offered else "progressing")
+            for data in (first, next(stream)[1]):
+                assert bool(re.search(r'/(deploy|abort)"', data)) is offered, data
+
+
+def test_a_services_stream_never_carries_anothers_fragment(house: House, client: httpx.Client) -> None:
+    house.service("other")
+    with client.stream("GET", "/ui/stream") as overview, client.stream("GET", "/ui/services/web/stream") as webs:
+        told, mine = messages(overview), messages(webs)
+        for stream in (told, mine):
+            next(stream), next(stream)
+        other = house.deployment("other")
+        assert "other" in next(told)[1]
+        house.change(Deployment, other, message="goes on")
+        house.change(Deployment, 1, message="what web says")
+        data = next(mine)[1]
+        assert "what web says" in data
+        assert "other" not in data

@@ -1,0 +1,108 @@
+"""Drawings of open pages: what happens to one service is looked up for its own pages alone, and drawn once for all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+
+from app import drawing
+from app.drawing import Drawing, Drawings, Parts
+from services.rollouts.live import Live
+from services.store.events import Listeners, record
+from services.store.open import open_store
+
+pytestmark = pytest.mark.anyio
+
+
+class Pages:
+    """Pages about services, whose drawings are counted."""
+
+    def __init__(self, data: Path) -> None:
+        self.store, self.listeners, self.live = open_store(data), Listeners(), Live()
+        self.drawings = Drawings(self.store, self.listeners, self.live)
+        self.drawn: Counter[str] = Counter()
+        self._open = AsyncExitStack()
+
+    async def open(self, service: str) -> Drawing:
+        async def ask() -> None:
+            return None
+
+        def draw(_session: Session, _asked: Any) -> Parts:
+            self.drawn[service] += 1
+            return Parts({"count": str(self.drawn[service])})
+
+        watched = self.drawings.watch(service, 3600, ask, lambda: self.drawings.news.of(service), draw)
+        return await self._open.enter_async_context(watched)
+
+    async def happens(self, service: str) -> None:
+        await self.store.write(lambda session: record(session, 1000.0, "progressing", service=service))
+        self.listeners.wake()
+
+    async def close(self) -> None:
+        await self._open.aclose()
+        self.store.close()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pages]:
+    monkeypatch.setattr(drawing, "PACE", 0.0)
+    made = Pages(tmp_path)
+    yield made
+    await made.close()
+
+
+async def settled(pages: Pages) -> None:
+    """Until everything that was heard has been drawn: a page that nobody knew before has seen the newest event as well."""
+    last = await pages.open("last")
+    await last.parts()
+    changed = last.next()
+    await pages.happens("last")
+    await asyncio.wait_for(changed.wait(), 20)
+
+
+async def test_what_happens_to_a_service_is_drawn_on_its_own_page_alone(pages: Pages) -> None:
+    web, other = await pages.open("web"), await pages.open("other")
+    await settled(pages)
+    before, changed = pages.drawn.copy(), web.next()
+    await pages.happens("web")
+    await asyncio.wait_for(changed.wait(), 20)
+    await settled(pages)
+    assert pages.drawn["web"] == before["web"] + 1
+    assert pages.drawn["other"] == before["other"]
+    assert await other.parts() == Parts({"count": str(before["other"])})
+
+
+async def test_requests_in_flight_are_news_though_nothing_was_written(pages: Pages) -> None:
+    web = await pages.open("web")
+    await settled(pages)
+    before, changed = pages.drawn["web"], web.next()
+    pages.live.in_flight["web-r1-1"] = 3
+    pages.listeners.wake()
+    await asyncio.wait_for(changed.wait(), 20)
+    assert pages.drawn["web"] == before + 1
+
+
+async def test_all_who_look_at_a_page_share_its_drawing(pages: Pages) -> None:
+    first, second = await pages.open("web"), await pages.open("web")
+    assert first is second
+
+
+async def test_an_instance_belongs_to_the_service_whose_name_its_id_begins_with(pages: Pages) -> None:
+    pages.live.in_flight.update({"web-r1-1": 2, "web-r-r4-1": 1, "idle-r1-1": 0})
+    pages.live.probes["web-r1-2"] = {"ok": False, "error": "refused", "at": 1.0}
+    told = pages.live.by_service()
+    assert told["web"] == [("web-r1-1", 2), ("web-r1-2", False, "refused")]
+    assert told["web-r"] == [("web-r-r4-1", 1)]
+    assert "idle" not in told
