@@ -24,14 +24,27 @@ log = structlog.get_logger(__name__)
 TIMEOUT = 5.0
 GONE_FOR = 120.0
 """Seconds in which a deleted lease must not come back: longer than a server keeps a heartbeat that it has yet to replay."""
+ASK_EVERY = 5.0
+"""Seconds between two looks at what need not be known at once."""
 Lease = tuple[str, str]
 """Application and instance, as the server names them."""
 
 
 @dataclass
 class Grave:
+    """When its lease is looked for next, and until when."""
+
     server: Eureka
+    next: float
     until: float
+
+
+@dataclass
+class Alike:
+    """Whether any instance of a service was registered when that was asked."""
+
+    asked_at: float
+    registered: bool
 
 
 @dataclass
@@ -41,6 +54,9 @@ class Theirs:
     """Made when somebody's server is asked first: most have none, and it reads all certificates."""
     _hidden_at: dict[str, float] = field(default_factory=dict)
     _graves: dict[str, Grave] = field(default_factory=dict)
+    _alike: dict[str, Alike] = field(default_factory=dict)
+    _apps: dict[str, str] = field(default_factory=dict)
+    """By service, the application that its instances register as, where one has been seen."""
 
     async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, str]:
         serving = {member.id for member in members}
@@ -63,6 +79,8 @@ class Theirs:
 
     async def unpublish(self, service: str) -> None:
         """Nor does it know that a service is gone."""
+        self._apps.pop(service, None)
+        self._alike.pop(service, None)
 
     async def show(self, service: RoutedService, member: Member) -> None:
         self._graves.pop(member.id, None)
@@ -76,15 +94,17 @@ class Theirs:
     async def drop(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
         self._hidden_at.pop(instance, None)
         if service.eureka is not None:
-            self._graves[instance] = Grave(service.eureka, self.clock.now() + GONE_FOR)
+            now = self.clock.now()
+            self._graves[instance] = Grave(service.eureka, now, now + GONE_FOR)
             await self.tend()
 
     async def counts(self, service: RoutedService, instance: str) -> bool:
         try:
-            lease = await self._lease(service.eureka, instance)
+            lease = await self._ask_lease(service.eureka, instance)
             if lease is not None:
+                self._apps[service.name] = lease[0]
                 return lease[1] == "UP"
-            return not any(_is_of(id, service.name) for id in await self._leases(service.eureka))
+            return not await self._registers(service)
         except RoutingError:
             return False
 
@@ -98,18 +118,21 @@ class Theirs:
         return closes, f"waiting for the Eureka server at {where}: {told}"
 
     async def tend(self) -> None:
-        """Delete leases of what has gone, for as long as they may come back. Call it every few seconds."""
-        known: dict[str, dict[str, Lease]] = {}  # each server is asked once
+        """Delete leases of what has gone, for as long as they may come back. Call it about once a second."""
+        silent: set[str] = set()
         for instance, grave in list(self._graves.items()):
+            now = self.clock.now()
+            if now < grave.next or grave.server.url in silent:
+                continue
+            grave.next = now + ASK_EVERY
             try:
-                if grave.server.url not in known:
-                    known[grave.server.url] = await self._leases(grave.server)
-                found = known[grave.server.url].get(instance)
-                if found is not None:
-                    await self._ask("DELETE", grave.server, f"{_path((found[0], instance))}")
+                lease = await self._ask_lease(grave.server, instance)
+                if lease is not None:
+                    await self._ask("DELETE", grave.server, _path((lease[0], instance)))
             except RoutingError as error:
+                silent.add(grave.server.url)
                 log.warning("eureka_server", instance=instance, error=str(error))
-            if self.clock.now() > grave.until:
+            if now > grave.until:
                 self._graves.pop(instance, None)
 
     async def close(self) -> None:
@@ -130,13 +153,29 @@ class Theirs:
                 f"the Eureka server at {urlsplit(server.url).hostname} shows {instance} as {after[1]}, not {status}"
             )
 
-    async def _leases(self, server: Eureka | None) -> dict[str, Lease]:
-        """Instance → its application and status, of all that is registered there, as consumers are told."""
+    async def _registers(self, service: RoutedService) -> bool:
+        """Whether any instance of this service is registered, as of `ASK_EVERY` ago or later."""
+        now = self.clock.now()
+        known = self._alike.get(service.name)
+        if known is None or now >= known.asked_at + ASK_EVERY:
+            leases = await self._leases(service.eureka, self._apps.get(service.name))
+            apps = [app for id, (app, _) in leases.items() if _is_of(id, service.name)]
+            known = self._alike[service.name] = Alike(now, bool(apps))
+            if apps:
+                self._apps[service.name] = apps[0]
+        return known.registered
+
+    async def _leases(self, server: Eureka | None, app: str | None = None) -> dict[str, Lease]:
+        """Instance → its application and status, of all that is registered there (or of one application, when there is
+        such a one), as consumers are told."""
         if server is None:
             return {}
-        answer = await self._ask("GET", server, "apps/")
+        answer = await self._ask("GET", server, f"apps/{quote(app, safe='')}") if app is not None else None
         try:
-            applications: list[dict[str, Any]] = answer.json()["applications"]["application"]
+            if answer is not None and answer.status_code != 404:
+                applications: list[dict[str, Any]] = [answer.json()["application"]]
+            else:
+                applications = (await self._ask("GET", server, "apps/")).json()["applications"]["application"]
             return {
                 str(one.get("instanceId") or one["hostName"]): (str(app["name"]), str(one["status"]))
                 for app in applications
@@ -146,12 +185,18 @@ class Theirs:
             raise _no_eureka(server) from error
 
     async def _lease(self, server: Eureka | None, instance: str) -> Lease | None:
-        """As it is now. None: it is not registered."""
+        """As it is now. None: it is not registered, and whoever says so is a Eureka server."""
+        lease = await self._ask_lease(server, instance)
+        if lease is None:
+            await self._leases(server)
+        return lease
+
+    async def _ask_lease(self, server: Eureka | None, instance: str) -> Lease | None:
+        """As it is now. None: whoever answers knows no such instance."""
         if server is None:
             return None
         answer = await self._ask("GET", server, f"instances/{quote(instance, safe=':')}")
         if answer.status_code == 404:
-            await self._leases(server)  # raises when whoever says 404 is no Eureka server
             return None
         try:
             found = answer.json()["instance"]
@@ -168,7 +213,7 @@ class Theirs:
             )
         except httpx.HTTPError as error:
             raise RoutingError(f"the Eureka server at {where} does not answer: {error or type(error).__name__}") from error
-        missing = answer.status_code == 404 and (method == "DELETE" or path.startswith("instances/"))
+        missing = answer.status_code == 404 and (method == "DELETE" or (method == "GET" and path != "apps/"))
         if answer.status_code >= 300 and not missing:
             raise RoutingError(f"the Eureka server at {where} answers {answer.status_code} to {method} {path}")
         return answer

@@ -16,7 +16,7 @@ from services.discovery.keeping import Keeper
 from services.discovery.ours import Ours
 from services.discovery.registry import Registry
 from services.discovery.router import RegistryRouter
-from services.discovery.theirs import GONE_FOR, Theirs
+from services.discovery.theirs import ASK_EVERY, GONE_FOR, Theirs
 from services.routing.port import Member, RoutedService, RoutingError
 from services.spec import Eureka
 from services.store.open import open_store
@@ -58,6 +58,17 @@ class House:
                 return await real.handle_async_request(request)
 
         self.theirs.client = httpx.AsyncClient(transport=Behind())
+
+    def listen(self) -> list[str]:
+        """The paths that are asked for from now on."""
+        asked: list[str] = []
+
+        async def note(request: httpx.Request) -> None:
+            asked.append(request.url.path)
+
+        assert self.theirs.client is not None
+        self.theirs.client.event_hooks["request"].append(note)
+        return asked
 
     async def open(self, *serving: int) -> None:
         await self.router.restore([WEB], [member(n) for n in serving])
@@ -134,6 +145,7 @@ async def test_what_has_gone_is_deleted_again_until_it_stays_gone(house: House) 
     await house.router.forget("web", "web-r1-1")
     assert house.there() == {}
     await house.register(1)  # the stock server replicates to itself
+    house.clock.jump(ASK_EVERY)
     await house.theirs.tend()
     assert house.there() == {}
     house.clock.jump(GONE_FOR + 1)
@@ -150,6 +162,26 @@ async def test_a_new_one_counts_when_it_is_up_there_where_its_like_are(house: Ho
     assert "web-r1-2" not in await house.router.observe("web")
     await house.register(2)
     assert "web-r1-2" in await house.router.observe("web")
+
+
+async def test_their_server_is_asked_for_one_lease_at_a_time_and_seldom_for_a_list(house: House) -> None:
+    await house.open(1)
+    await house.register(1)
+    await house.router.forget("web", "web-r1-1")
+    asked = house.listen()
+    for _ in range(11):
+        await house.theirs.tend()
+        house.clock.jump(1)
+    assert asked == ["/eureka/instances/web-r1-1"] * 2, "what has gone: every five seconds"
+    await house.register(2)
+    await house.router.admit(member(3))
+    asked.clear()
+    for _ in range(11):
+        assert "web-r1-3" not in await house.router.observe("web")
+        house.clock.jump(1)
+    assert asked.count("/eureka/instances/web-r1-3") == 11, "a new one: whenever somebody waits for it"
+    lists = [path for path in asked if "instances" not in path]
+    assert lists == ["/eureka/apps/", "/eureka/apps/WEB", "/eureka/apps/WEB"], "its like: by their application, when known"
 
 
 async def test_applications_that_do_not_register_at_all_are_not_waited_for(house: House) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 import httpx
 import pytest
 
+from app.eureka import operations
 from app.eureka.door import MAX_BODY, Door
 from app.eureka.guard import Guard
 from services.access import Access
@@ -104,6 +105,32 @@ async def test_xml_unless_json_is_asked_for_and_gzip_when_it_is(client: httpx.As
     assert gzip.decompress(raw).startswith(b'{"applications":')
     head = await client.head("/eureka/apps", headers=JSON)
     assert (head.status_code, head.content) == (200, b"")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/xml"])
+async def test_a_list_is_written_and_packed_once_per_change_whoever_asks_and_whatever_is_renewed(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    made: list[str] = []
+    for room, name in ((operations, "json_of"), (operations, "xml_of"), (gzip, "compress")):
+        monkeypatch.setattr(room, name, _noting(made, name, getattr(room, name)))
+    await register(client)
+    for asking in ({}, {"accept-encoding": "identity"}) * 3:
+        assert (await client.get("/eureka/apps/", headers={"accept": kind, **asking})).status_code == 200
+        assert short(await client.put("/eureka/apps/WEB/a?status=UP")) == (200, b"")
+    written = [name for name in made if name != "compress"]
+    assert (len(written), made.count("compress")) == (1, 1)
+    await register(client, "b")
+    assert '"a"' in (await client.get("/eureka/apps/", headers={"accept": "application/json"})).text
+    assert len(made) == 4, "and again after a change"
+
+
+def _noting(made: list[str], name: str, real: Callable[..., bytes]) -> Callable[..., bytes]:
+    def noted(*words: Any) -> bytes:
+        made.append(name)
+        return real(*words)
+
+    return noted
 
 
 async def test_what_another_server_lists_can_be_registered_here_as_it_stands(client: httpx.AsyncClient) -> None:
