@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import logs
+from app.connections import Connection
 from app.main import create_app
 from app.settings import Settings
 from app.version import VERSION
@@ -64,6 +66,8 @@ def serve(settings: Settings) -> int:
     app = create_app(settings, store=store, on_fatal=lambda: holder[0].crash(), crash_points=crash_points)
     server = server_of(app, settings)
     holder.append(server)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
     log.info(
         "serving", version=VERSION, url=f"http://{settings.host}:{settings.port}", data=str(settings.data), run=store.run
     )
@@ -82,6 +86,7 @@ def server_of(app: FastAPI, settings: Settings) -> Server:
     return Server(
         uvicorn.Config(
             app,
+            http=Connection,
             lifespan="on",
             log_config=None,
             access_log=False,

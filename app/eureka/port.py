@@ -11,6 +11,7 @@ import anyio
 import structlog
 import uvicorn
 
+from app.connections import Connection
 from app.eureka.door import Door
 
 log = structlog.get_logger(__name__)
@@ -32,11 +33,11 @@ class Server(uvicorn.Server):
 async def serve(door: Door, addresses: Sequence[str], port: int) -> None:
     """Listen on all `addresses` until cancelled. One that is not there yet, or taken, is tried again and told of once."""
     listening = [await _listen(address, port) for address in addresses]
-    # h11: the quicker parser loses the body of a POST that asks for an upgrade (eureka.md §2.3)
+    # By h11: the quicker parser loses the body of a POST that asks for an upgrade (eureka.md §2.3)
     config = uvicorn.Config(
         door,
         lifespan="off",
-        http="h11",
+        http=Connection,
         ws="none",
         log_config=None,
         access_log=False,

@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from app import connections
 from app.api import streams
 from app.serve import Server, server_of
 from tests.app.house import NEVER, House, build, eventually
@@ -362,3 +363,29 @@ def test_a_corrupt_database_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "is corrupt" in told
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /readyz HTTP/1.1\r\nX-Slow: a",
+        b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /readyz HTTP/1.1\r\nX-Slow: a",
+    ],
+    ids=["nothing", "half a head", "half a second head"],
+)
+def test_a_connection_on_which_no_head_comes_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN", 0.1)
+    with socket.create_connection(served.listening.getsockname(), timeout=PATIENCE) as connection:
+        connection.sendall(said)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 ") == said.count(b"\r\n\r\n")
+
+
+def test_an_answer_may_take_longer_than_a_head(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN", 0.1)
+    served.house.image("web:1")
+    body = {"service": "web", "image": "web:1", "healthcheck": {"test": ["CMD", "never"]}}
+    with served.client as client:
+        answer = client.post("/deployments", params={"wait": 1}, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (504, "wait_timeout")
