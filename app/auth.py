@@ -21,6 +21,8 @@ from services.tokens import includes
 OPEN = frozenset({"/", "/healthz", "/readyz", "/ui/sign-in"})
 OPEN_BELOW = "/ui/static/"
 PAGES = "/ui/"
+REFERENCE = "/docs"
+"""A page for browsers; what asks without wanting HTML is told 401, as everywhere in the API."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Authentication:
                 await note_refusal(Request(scope), 403, problem.code, problem.detail)
                 await problem.response()(scope, receive, send)
                 return
-        if caller is not None or path in OPEN or path.startswith(OPEN_BELOW) or (path + "/").startswith(PAGES):
+        browsing = path == REFERENCE and "text/html" in connection.headers.get("accept", "")
+        if caller is not None or path in OPEN or path.startswith(OPEN_BELOW) or (path + "/").startswith(PAGES) or browsing:
             await self.app(scope, receive, send)
             return
         detail = "the token is not known, or was revoked" if "authorization" in connection.headers else "a token is needed"

@@ -31,10 +31,13 @@ ASKS = {"deploy": ("image", "replicas", "note", "fields"), "scale": ("replicas",
 
 @router.get("/{kind}")
 async def form(request: Request, viewer: PageViewer, name: str, kind: str) -> Response:
-    """An empty form; the plan at once where there is nothing to ask, or the address says it (`?to_revision=3`)."""
+    """An empty form; the plan at once where there is nothing to ask, or the address says it (`?to_revision=3`). 403 for who
+    may not do it: nobody is to fill in what is refused afterwards."""
     service = await _service(request, name)
     if service is None or kind not in KINDS:
         return missing()
+    viewer.require("write" if kind == "remove" else "deploy")
+    viewer.require_service(service["name"])
     answers = {field: request.query_params.get(field, "") for field in ASKS.get(kind, ())}
     if kind in ("deploy", "scale"):
         answers["replicas"] = answers["replicas"] or (str(service["replicas"]) if kind == "scale" else "")

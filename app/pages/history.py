@@ -22,12 +22,12 @@ router = APIRouter()
 @router.get("/ui/history")
 async def history(
     request: Request, _viewer: PageViewer, service: str = "", kind: str = "", status: str = "", by: str = "",
-    cursor: str | None = None,
+    group: str = "", cursor: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
     """A filter that is none says so beside its field."""
     sluice: Sluice = request.app.state.sluice
-    filters = {"service": service.strip(), "kind": kind, "status": status, "by": by.strip()}
-    wrong = {"kind": one_of(kind, Kind), "status": one_of(status, Status)}
+    filters = {"service": service.strip(), "kind": kind, "status": status, "by": by.strip(), "group": group.strip()}
+    wrong = {"kind": one_of(kind, Kind), "status": one_of(status, Status), "group": _number(filters["group"])}
     errors = {name: message for name, message in wrong.items() if message}
     query = DEPLOYMENTS
     for name, column in _COLUMNS.items():
@@ -54,4 +54,11 @@ _COLUMNS: dict[str, Any] = {
     "kind": col(Deployment.kind),
     "status": col(Deployment.status),
     "by": col(Deployment.created_by_name),
+    "group": col(Deployment.group),
 }
+
+
+def _number(text: str) -> str | None:
+    """What is wrong with the number of a group."""
+    known = not text or (text.isascii() and text.isdecimal() and len(text) <= 18)
+    return None if known else "must be the number of what was applied together"

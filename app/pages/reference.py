@@ -5,12 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from app.auth import REFERENCE
 from app.pages import render
+from app.pages.viewer import PageViewer
 
 router = APIRouter()
 
 
-@router.get("/docs")
-def reference() -> HTMLResponse:
+@router.get(REFERENCE)
+def reference(_viewer: PageViewer) -> HTMLResponse:
     """Read, and tried out with the session's or a pasted token."""
     return render.page("reference.html", {})

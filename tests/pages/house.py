@@ -74,7 +74,7 @@ class House:
         apart(self.sluice.access.open(shown.append))
         self.token = shown[-1]
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.app = FastAPI()
+        self.app = FastAPI(docs_url=None)
         self.app.state.sluice = self.sluice
         self.app.add_middleware(Authentication)
         install(self.app)

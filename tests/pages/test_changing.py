@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from services.rollouts.refusal import SYSTEM
-from services.store.tables import Deployment
+from services.store.tables import Deployment, Revision
 from tests.pages.house import House, apart
 
 
@@ -158,6 +158,13 @@ def test_who_may_only_read_is_refused(house: House, stranger: TestClient) -> Non
     assert newest(house)["kind"] == "deploy"
 
 
+@pytest.mark.parametrize("kind", ["deploy", "scale", "remove"])
+def test_nobody_fills_in_a_form_that_is_refused_afterwards(house: House, stranger: TestClient, kind: str) -> None:
+    _, token = apart(house.sluice.access.create("pay", "write", ["pay-*"], None, SYSTEM))
+    stranger.post("/ui/sign-in", data={"token": token})
+    assert stranger.get(f"/ui/services/web/{kind}").status_code == 403
+
+
 def test_the_scope_deploy_changes_the_image_alone(house: House, stranger: TestClient) -> None:
     _, token = apart(house.sluice.access.create("ci", "deploy", ["web"], None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
@@ -176,6 +183,13 @@ def test_another_site_changes_nothing(house: House, visitor: TestClient) -> None
     )
     assert answer.status_code == 403
     assert newest(house) == before
+
+
+def test_a_digest_is_shortened_in_a_diff_and_whole_on_hover(house: House, visitor: TestClient) -> None:
+    whole = f"sha256:{'0123456789abcdef' * 4}"
+    house.change(Revision, ("web", 1), image_id=whole)
+    text = visitor.get("/ui/services/web/changes?from=1&to=2").text
+    assert f'title="{whole}">sha256:0123456789ab…</del>' in text
 
 
 def test_two_revisions_are_compared(visitor: TestClient) -> None:

@@ -17,9 +17,9 @@ from tests.pages.house import House
 @pytest.fixture
 def busy(house: House) -> House:
     """Two services with a deployment each, by two people."""
-    for service, by, status in (("web", "ci", "succeeded"), ("api", "ada", "rolled_back")):
+    for service, by, status, group in (("web", "ci", "succeeded", None), ("api", "ada", "rolled_back", 5)):
         house.service(service)
-        id = house.deployment(service, created_by_name=by)
+        id = house.deployment(service, created_by_name=by, group=group)
         house.change(Deployment, id, status=status, message=f"{service} {status}")
     return house
 
@@ -36,6 +36,8 @@ def rows(text: str) -> list[str]:
         ("?by=ada", ["2"]),
         ("?status=succeeded&kind=deploy", ["1"]),
         ("?kind=scale", []),
+        ("?group=5", ["2"]),
+        ("?group=99", []),
         ("?service=&kind=&status=&by=", ["2", "1"]),
     ],
 )
@@ -51,6 +53,7 @@ def test_a_filter_that_is_none_says_so_beside_its_field_and_keeps_the_others(bus
     assert answer.status_code == 422
     assert 'id="error-status">&#34;sucessful&#34; is none of these' in answer.text
     assert 'name="by" type="text" value="ada"' in answer.text
+    assert 'id="error-group">must be the number' in visitor.get("/ui/history?group=five").text
     wrong = visitor.get("/ui/audit?token=ci")
     assert (wrong.status_code, "must be a token&#39;s number" in wrong.text) == (422, True)
     assert visitor.get("/ui/history?cursor=nonsense").status_code == 422

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.pages.render import STATIC, TEMPLATES
-from services.store.tables import Deployment, Instance
+from services.store.tables import Deployment, Instance, Service
 from tests.pages.house import House
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' hx-get='/x' {{ 7777*7777 }}"
@@ -80,6 +80,24 @@ def test_a_deployment_shows_how_far_it_is_and_what_may_be_done(house: House, dep
     for shown in ("r1 → r2", "40 %", "60 %", "deploy asked for by ci", "web-r2-3", "3f2a9c1"):
         assert shown in text, shown
     assert re.findall(r'action="/ui/deployments/1/(\w+)"', text) == ["pause", "abort"]
+
+
+def test_a_deployment_names_its_group_and_what_it_waits_for(house: House, deploying: int, visitor: TestClient) -> None:
+    house.service("api")
+    waits = [{"deployment": deploying, "required": True}]
+    text = visitor.get(f"/ui/deployments/{house.deployment('api', group=5, depends_on=waits)}").text
+    assert '<a href="/ui/history?group=5">group 5</a>' in text
+    assert f'<a href="/ui/deployments/{deploying}">#{deploying}</a>' in text
+    assert "Applied together" not in visitor.get(f"/ui/deployments/{deploying}").text
+
+
+def test_a_service_that_never_succeeded_does_not_look_stopped(house: House, visitor: TestClient) -> None:
+    house.service(replicas=1)
+    house.change(Service, "web", revision=None)
+    house.change(Instance, "web-r1-1", status="starting")
+    for path in ("/ui/", "/ui/services/web"):
+        text = visitor.get(path).text
+        assert ("never deployed" in text, ">stopped<" in text) == (True, False)
 
 
 def test_a_failed_instance_keeps_its_log_and_reason_on_the_page(house: House, deploying: int, visitor: TestClient) -> None:

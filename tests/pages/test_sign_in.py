@@ -22,6 +22,15 @@ def test_a_page_leads_a_stranger_to_the_sign_in_page_and_back(stranger: TestClie
     assert 'value="/ui/deployments/17"' in stranger.get(answer.headers["location"]).text
 
 
+def test_the_reference_leads_a_browser_to_the_sign_in_page_and_back(house: House, stranger: TestClient) -> None:
+    answer = stranger.get("/docs", headers={"Accept": "text/html,application/xhtml+xml"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in?next=%2Fdocs")
+    assert stranger.get("/docs", headers={"Accept": "application/json"}).status_code == 401
+    signed_in = stranger.post("/ui/sign-in", data={"token": house.token, "next": "/docs"})
+    assert signed_in.headers["location"] == "/docs"
+    assert stranger.get("/docs").status_code == 200
+
+
 def test_a_link_signs_in_once(house: House, stranger: TestClient) -> None:
     code = house.link()
     looked_at = stranger.get("/ui/sign-in", params={"code": code})
