@@ -14,6 +14,7 @@ from app.api import api, openapi
 from app.auth import Authentication
 from app.background import discover, housekeep, keep, stand, supervise
 from app.headers import SecurityHeaders
+from app.heads import Heads
 from app.pages import pages, render
 from app.settings import Settings
 from app.sluice import Gateway, Ground, Sluice
@@ -101,6 +102,7 @@ def create_app(
     app.add_middleware(Authentication)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Watching)
+    app.add_middleware(Heads)
     problems.install(app, _page)
     openapi.install(app)
     return app

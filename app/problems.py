@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.audit import note_refusal
 from services.engine.port import EngineError
@@ -24,6 +25,7 @@ from services.rollouts.spec_errors import sentence
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 CODES: dict[str, tuple[int, str]] = {
     "bad_request": (400, "the request cannot be understood"),
@@ -38,7 +40,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unknown_build": (404, "there is no build 5"),
     "unknown_token": (404, "there is no token 3"),
     "logs_gone": (410, "the container of web-r4-1 has gone, and its log with it"),
-    "method_not_allowed": (405, "this is not possible here; what is: GET"),
+    "method_not_allowed": (405, "this is not possible here; what is: GET, HEAD"),
     "deployment_failed": (409, "deployment 17 of web rolled_back (unhealthy_instance): web-r4-1 answered 500"),
     "deployment_aborted": (409, "deployment 17 of web aborted (user)"),
     "deployment_superseded": (409, "deployment 17 of web superseded (newer_revision): deployment 18 took over"),
@@ -166,7 +168,7 @@ def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code < 400:
             return Response(status_code=error.status_code, headers=error.headers)
-        problem = as_problem(error)
+        problem = _not_possible(request) if getattr(error, "status_code", None) == 405 else as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)
         return draw(request, problem)
 
@@ -202,15 +204,22 @@ def as_problem(error: Exception) -> Problem:
         case HTTPException():
             code = CODE_OF_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
             headers = dict(error.headers or {})
-            words = {
-                404: "there is nothing here",
-                405: f"this is not possible here; what is: {headers.get('Allow', headers.get('allow', 'nothing'))}",
-                413: "the body is too large",
-            }
+            words = {404: "there is nothing here", 413: "the body is too large"}
             return Problem(code, words.get(error.status_code, str(error.detail)), headers=headers, status=error.status_code)
     return Problem("internal", "something went wrong inside; it is in Sluice's log")
 
 
 def _field(found: Mapping[str, Any]) -> str:
+def _not_possible(request: Request) -> Problem:
+    """405, with what all routes of this path allow together: the framework names the first one's only."""
+    allowed = ", ".join(method for method in METHODS if _leads_somewhere(request, method))
+    return Problem("method_not_allowed", f"this is not possible here; what is: {allowed}", headers={"Allow": allowed})
+
+
+def _leads_somewhere(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+
     """`wait`, `Idempotency-Key`, `id`: without where it stood."""
     return ".".join(str(part)[:100] for part in found["loc"][1:]) or str(found["loc"][0])

@@ -15,6 +15,7 @@ SERVICE_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, max_length=40)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 _Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*$")]
 _EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$", max_length=256)]
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=128)]
@@ -28,9 +29,21 @@ _Host = Annotated[
     BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
     StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=253),
 ]
+_DOMAIN = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]+)?"
+_NAME = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*([-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 _ImageReference = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-/:@]*$", max_length=512, min_length=1)
+    str,
+    StringConstraints(pattern=rf"^({_DOMAIN}/)?{_NAME}(/{_NAME})*(:{_TAG})?(@{_DIGEST})?$", max_length=512, min_length=1),
 ]
+"""The grammar of github.com/distribution/reference, which every engine reads by: an image's id is one as well."""
+_SIGNAL = (
+    "ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN"
+    r"|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(\+([1-9]|1[0-5]))?|RTMAX(-([1-9]|1[0-4]))?"
+)
+_StopSignal = Annotated[str, StringConstraints(pattern=rf"^((SIG)?({_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$")]
+"""Linux's, by name or number, as the engine reads them: it refuses a container that asks for another one."""
 
 
 def _environment_value(value: Any) -> Any:
@@ -67,7 +80,7 @@ class Route(_Part):
 
     host: _Host | None = None
     path_prefix: _Path = "/"
-    strip_prefix: bool = False
+    strip_prefix: Flag = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -82,9 +95,9 @@ class Healthcheck(_Part):
     port: Port | None = None
     headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict, max_length=32)
     expect_json: dict[_Text, Any] | None = Field(default=None, max_length=32)
-    tcp: bool = False
+    tcp: Flag = False
     test: list[_Text] | None = Field(default=None, min_length=1, max_length=64)
-    disable: bool = False
+    disable: Flag = False
     any_below_500: bool = Field(default=False, exclude=True, repr=False)
     """Set by Sluice alone for a service that names no check: any answer below 500 is healthy."""
     interval: PositiveDuration = 1
@@ -138,8 +151,8 @@ class VolumeMount(_Part):
     type: Literal["volume", "bind", "tmpfs"] = "volume"
     source: Annotated[str, StringConstraints(max_length=512, pattern=r"^[A-Za-z0-9/][A-Za-z0-9_./\-]*$")] | None = None
     target: Annotated[str, StringConstraints(max_length=512, pattern=r"^/[^\x00:\n\r]*$")]
-    read_only: bool = False
-    shared: bool = False
+    read_only: Flag = False
+    shared: Flag = False
 
     @model_validator(mode="before")
     @classmethod
@@ -195,14 +208,14 @@ class SpecFields(_Part):
     networks: list[_NetworkName] = Field(default_factory=list, max_length=16)
     labels: dict[_LabelName, _Text] = Field(default_factory=dict, max_length=100)
     logging: Logging = Field(default_factory=Logging)
-    stop_signal: Annotated[str, StringConstraints(pattern=r"^(SIG)?[A-Z0-9+\-]{1,12}$")] | None = None
+    stop_signal: _StopSignal | None = None
     stop_grace_period: Duration = 30
     drain_timeout: Duration = 30
     request_timeout: PositiveDuration = 60
     tunnel_timeout: PositiveDuration = 3600
-    upstream_keepalive: bool = True
+    upstream_keepalive: Flag = True
     queue_timeout: Duration = 10
-    retry_with_idempotency_key: bool = False
+    retry_with_idempotency_key: Flag = False
     host_port: HostPort | None = None
     eureka: Eureka | None = None
     advertise: Literal["stable", "instances"] = "stable"

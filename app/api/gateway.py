@@ -6,6 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import StrictBool
 
 from app.api import shapes
 from app.api.answers import ALWAYS, CHANGE, shows
@@ -29,7 +30,7 @@ _under_way: set[asyncio.Task[dict[str, object]]] = set()
 class UpgradeBody(Body):
     """`force`: also when it is as it would be made today."""
 
-    force: bool = False
+    force: StrictBool = False
 
 
 @router.get("/gateway", responses=shows(200, shapes.GatewayState, GATEWAY, *ALWAYS))

@@ -77,9 +77,15 @@ def test_no_path_is_a_500(house: House, method: str, path: str, value: str) -> N
 
 def test_what_is_not_there_and_what_is_not_possible(house: House) -> None:
     assert is_problem(house.client.get("/nope"), 404)["code"] == "not_found"
-    answer = house.client.put("/services")
-    assert is_problem(answer, 405)["code"] == "method_not_allowed"
-    assert "GET" in answer.headers["allow"]
+    for path, allowed in [
+        ("/services", "GET, HEAD"),
+        ("/deployments", "GET, HEAD, POST"),
+        ("/services/web", "GET, HEAD, DELETE"),
+        ("/services/web/scale", "POST"),
+    ]:
+        answer = house.client.put(path)
+        assert is_problem(answer, 405)["code"] == "method_not_allowed"
+        assert answer.headers["allow"] == allowed, "all of the path's, not the first route's alone"
     assert is_problem(house.client.get("/services/"), 404), "no redirect that drops a token or a body"
     for path, code in [
         ("/services/nope", "unknown_service"),
@@ -240,3 +246,22 @@ def test_the_documentation_declares_every_error_with_an_example(house: House) ->
             if path not in ("/healthz", "/readyz"):
                 assert "401" in route["responses"], where
                 assert route["security"] == [{"token": []}], where
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/services", "/services/web", "/services/nope", "/deployments/1/events"])
+def test_a_head_is_what_a_get_answers_without_its_body(house: House, path: str) -> None:
+    asked, got = house.client.head(path), house.client.get(path)
+    assert (asked.status_code, asked.content) == (got.status_code, b"")
+    assert asked.headers["content-type"] == got.headers["content-type"]
+    assert asked.headers["content-length"] == str(len(got.content))
+
+
+def test_a_head_of_a_stream_ends_with_its_head(house: House) -> None:
+    answer = house.client.head("/events", headers={"Accept": "text/event-stream"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_a_head_of_what_can_only_be_posted_is_not_possible(house: House) -> None:
+    answer = house.client.head("/services/web/scale")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

@@ -1,0 +1,27 @@
+"""HEAD: whatever a GET would have answered, without its body (RFC 9110, 9.3.2). Monitors ask so."""
+
+from __future__ import annotations
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class Heads:
+    """ASGI middleware. A stream ends with its head, as when its reader goes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        with anyio.CancelScope() as asked:
+
+            async def head_alone(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    await send(message)
+                    await send({"type": "http.response.body", "body": b""})
+                    asked.cancel()
+
+            await self.app({**scope, "method": "GET"}, receive, head_alone)
