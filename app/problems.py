@@ -63,6 +63,7 @@ CODES: dict[str, tuple[int, str]] = {
     "redacted_value": (422, 'environment.DB_PASSWORD: is "***", which Sluice shows in place of a secret'),
     "unknown_revision": (422, "revision 3 of web cannot be gone back to; those that served and are kept: 4, 2"),
     "idempotency_key_reused": (422, "this Idempotency-Key was used for another request"),
+    "too_many_builds": (429, "20 builds are under way: ask again, or cancel one"),
     "internal": (500, "something went wrong inside; it is in Sluice's log"),
     "engine_error": (502, "the engine refused: …"),
     "gateway_upgrade_failed": (502, "the new gateway ended at its start; the old one serves"),

@@ -24,8 +24,9 @@ from starlette.requests import ClientDisconnect
 
 from app.api import shapes
 from app.api.answers import ALWAYS, CHANGE, shows
+from app.api.bodies import documented, read
 from app.api.calls import sluice_of
-from app.api.deployments import ServiceFilter, allow
+from app.api.deployments import Empty, ServiceFilter, allow
 from app.api.examples import BUILD, page_of
 from app.api.idempotency import answered, keep
 from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, Wait, cursor_of, place
@@ -34,7 +35,7 @@ from app.api.waiting import AGAIN, first_of
 from app.auth import Caller, Deployer, Reader, identify
 from app.problems import Problem, declared, invalid
 from app.sluice import Sluice
-from services.builds.builds import SUCCEEDED, BuildAsk, BuildSettings, find_build
+from services.builds.builds import MOST, SUCCEEDED, BuildAsk, BuildSettings, find_build
 from services.builds.context import check_context, climbs
 from services.builds.log import numbered
 from services.builds.views import build_view
@@ -46,13 +47,14 @@ from services.store.tables import Build
 router = APIRouter(prefix="/builds", tags=["builds"])
 _TARS = ("application/x-tar", "application/tar", "application/gzip", "application/x-gzip")
 _LOOK_FOR_CLIENT = 5.0
-_TAR = {"schema": {"type": "string", "format": "binary"}}
+_LATER = {"Retry-After": "10"}
+_TAR = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of `tar -cz .`)"}
 _BODY = {"required": True, "content": dict.fromkeys(("application/x-tar", "application/gzip"), _TAR)}
 _LOCATION = {"Location": {"description": "the build", "schema": {"type": "string"}}}
 _MAKES = {
     **shows(
         202, shapes.Build, BUILD, *CHANGE, "build_failed", "invalid_context", "unsupported_media_type", "upload_timeout",
-        "idempotency_key_reused", "stopping", "wait_timeout", description="accepted", headers=_LOCATION,
+        "too_many_builds", "idempotency_key_reused", "stopping", "wait_timeout", description="accepted", headers=_LOCATION,
     ),
     200: shows(200, shapes.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
 }  # fmt: skip
@@ -145,13 +147,35 @@ async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
     return PlainTextResponse("".join(f"{line}\n" for _, line in lines))
 
 
+@router.post(
+    "/{id}/cancel",
+    responses=shows(200, shapes.Build, BUILD, *CHANGE, "unknown_build", "not_in_that_state"),
+    openapi_extra=documented("Empty", required=False, empty={}),
+)
+async def cancel(request: Request, caller: Deployer, id: Number) -> Response:
+    """Give up a build that waits or runs: it has failed, `cancelled`."""
+    await read(request, Empty)
+    sluice = sluice_of(request)
+    service = (await sluice.store.read(lambda session: find_build(session, id))).service
+    request.state.service = service
+    caller.require_service(service)
+    await sluice.builds.cancel(id, caller.actor)
+    return JSONResponse(await _shown(sluice, id))
+
+
 @asynccontextmanager
 async def _upload(request: Request, sluice: Sluice) -> AsyncIterator[tuple[Path, str]]:
-    """The body as a file, and its SHA-256. The file goes with the block, unless a build took it. Problem 408, 413 or 415."""
-    path = sluice.builds.settings.directory / f"{uuid.uuid4().hex}.upload"
+    """The body as a file, and its SHA-256. The file goes with the block, unless a build took it. Problem 408, 413, 415 or
+    429."""
+    builds = sluice.builds
+    if builds.full:
+        raise Problem("too_many_builds", f"{MOST} builds are under way: ask again, or cancel one", headers=_LATER)
+    path = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
+    builds.sending += 1
     try:
-        yield path, await _receive(request, sluice.builds.settings, path)
+        yield path, await _receive(request, builds.settings, path)
     finally:
+        builds.sending -= 1
         path.unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import anyio
 import structlog
 from sqlmodel import Session, col, select
 
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 PENDING, BUILDING, SUCCEEDED, FAILED = "pending", "building", "succeeded", "failed"
 AT_ONCE = 2
 """Builds at a time; the others wait for their turn."""
+MOST = 20
+"""Builds that may be under way, those included that wait or are being sent: what they take of the disk is bounded."""
 KEEP_LOG = 5.0
 """Seconds between two times that the log of a build that runs is written to the store."""
 
@@ -59,6 +62,9 @@ class Running:
     log: Log = field(default_factory=Log)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """Of all but the writing of its end."""
+    cancelled_by: Actor | None = None
 
 
 class Builds:
@@ -72,6 +78,12 @@ class Builds:
         self._listeners = listeners
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._running: dict[int, Running] = {}
+        self.sending = 0
+        """Contexts that are on their way."""
+
+    @property
+    def full(self) -> bool:
+        return len(self._running) + self.sending >= MOST
 
     async def open(self) -> None:
         """At the start: what was under way when Sluice ended has failed, and its upload goes."""
@@ -127,12 +139,27 @@ class Builds:
         self._listeners.wake()
         return id
 
+    async def cancel(self, id: int, by: Actor) -> None:
+        """Returns when it has ended. Raises Refusal: 404 `unknown_build`, 409 when it had ended before."""
+        running = self._running.get(id)
+        if running is None:
+            row = await self._store.read(lambda session: find_build(session, id))
+            raise Refusal(
+                409, "not_in_that_state", f"build {id} of {row.service} has {row.status}: nothing is left to cancel"
+            )
+        running.cancelled_by = running.cancelled_by or by
+        running.scope.cancel()
+        await running.ended.wait()
+
     async def _run(self, id: int, spec: BuildSpec, running: Running) -> None:
+        end: tuple[str, str | None, str, str | None] = FAILED, "cancelled", "was cancelled", None
         try:
-            async with self._turns:
-                await self._update(id, status=BUILDING, message="is being built", started_at=self._clock.now())
-                end = await self._build(id, spec, running.log)
-            await self._store.write(lambda session: self._end(session, id, running.log, *end))
+            with running.scope:
+                async with self._turns:
+                    await self._update(id, status=BUILDING, message="is being built", started_at=self._clock.now())
+                    end = await self._build(id, spec, running.log)
+            by = running.cancelled_by if end[1] == "cancelled" else None
+            await self._store.write(lambda session: self._end(session, id, running.log, *end, by=by))
         except Exception:
             log.exception("the end of a build could not be written", build=id)
         finally:
@@ -163,16 +190,26 @@ class Builds:
         return SUCCEEDED, None, f"built as {spec.tag}", image.id
 
     def _end(
-        self, session: Session, id: int, written: Log, status: str, reason: str | None, message: str, image: str | None
+        self,
+        session: Session,
+        id: int,
+        written: Log,
+        status: str,
+        reason: str | None,
+        message: str,
+        image: str | None,
+        by: Actor | None,
     ) -> None:
         row = session.get_one(Build, id)
         row.log, row.log_first, row.image_id = str(written), written.first, image
-        self._finish(session, row, status, reason, message)
+        self._finish(session, row, status, reason, message, by)
 
-    def _finish(self, session: Session, row: Build, status: str, reason: str | None, message: str) -> None:
+    def _finish(
+        self, session: Session, row: Build, status: str, reason: str | None, message: str, by: Actor | None = None
+    ) -> None:
         row.status, row.reason, row.message, row.finished_at = status, reason, message, self._clock.now()
         session.add(row)
-        self._tell(session, row, f"build_{status}", f"build {row.id} of {row.service}: {message}")
+        self._tell(session, row, f"build_{status}", f"build {row.id} of {row.service}: {message}", by)
 
     def _tell(self, session: Session, row: Build, type: str, message: str, by: Actor | None = None) -> None:
         data = {"build": row.id, "image": row.image, "status": row.status, "reason": row.reason}

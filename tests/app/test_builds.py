@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from services.builds import builds
 from services.builds.images import prune
 from tests.app.house import House, build, eventually, living
 
@@ -122,6 +123,36 @@ def test_a_build_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         failed = send(house, tar(ENDLESS)).json()
         assert (failed["code"], failed["build"]["reason"]) == ("build_failed", "timeout")
         assert "SLUICE_BUILD_TIMEOUT" in failed["build"]["message"]
+
+
+def test_a_build_that_runs_and_one_that_waits_are_cancelled_and_their_places_are_free(house: House) -> None:
+    ids = [send(house, tar(ENDLESS), "service=web").json()["id"] for _ in range(3)]
+    eventually(lambda: "begun" in house.client.get("/builds/1/log").text, "the first one runs")
+    for id in (ids[0], ids[2]):
+        told = house.client.post(f"/builds/{id}/cancel")
+        assert (told.status_code, told.json()["status"], told.json()["reason"]) == (200, "failed", "cancelled"), told.text
+    assert "begun" in house.client.get("/builds/1/log").text
+    assert house.client.get("/audit?limit=1").json()["items"][0]["type"] == "build_failed"
+    assert send(house).status_code == 200, "a place was free"
+    again = house.client.post("/builds/1/cancel")
+    assert (again.status_code, again.json()["code"]) == (409, "not_in_that_state")
+    assert house.client.post("/builds/99/cancel").json()["code"] == "unknown_build"
+    assert house.client.post("/builds/2/cancel", headers=house.as_scope("deploy", services=["api"])).status_code == 403
+    assert house.client.post("/builds/2/cancel", headers=house.as_scope("deploy")).status_code == 200
+    assert uploads(house) == []
+
+
+def test_so_many_builds_wait_and_no_more_whose_contexts_are_not_even_read(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builds, "MOST", 2)
+    for _ in range(2):
+        assert send(house, tar(ENDLESS), "service=web").status_code == 202
+    refused = send(house, b"hello")
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_builds")
+    assert refused.headers["retry-after"] == "10"
+    assert house.client.post("/builds/1/cancel").status_code == 200
+    assert send(house).status_code == 200
 
 
 def test_the_same_key_is_the_same_build(house: House) -> None:

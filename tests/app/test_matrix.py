@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import pytest
 from fastapi import APIRouter
+from sqlmodel import Session
 from starlette.types import Message
 
 from app.api import api
 from app.pages import pages
+from services.store.tables import Build
 from services.tokens import SCOPES, includes, new_token
 from tests.app.house import House, build, living
 
@@ -62,6 +64,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("POST", "/builds"): _changes(query="service=web"),
     ("GET", "/builds/{id}"): _api(at=FIRST),
     ("GET", "/builds/{id}/log"): _api(at=FIRST),
+    ("POST", "/builds/{id}/cancel"): _changes(at=FIRST),
     ("GET", "/deployments/{id}"): _api(at=FIRST),
     ("GET", "/deployments/{id}/events"): _api(at=FIRST),
     ("POST", "/deployments/{id}/retry"): _changes(at=FIRST),
@@ -187,11 +190,20 @@ def _cookie(value: str) -> dict[str, str]:
     return {"cookie": f"sluice_session_sluice={value}"}
 
 
+def _build_of_web(session: Session) -> None:
+    made = Build(
+        service="web", status="succeeded", image="web:built", dockerfile="Dockerfile", created_by_kind="system",
+        created_by_name="sluice", created_at=0,
+    )  # fmt: skip
+    session.add(made)
+
+
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     data: Path = tmp_path_factory.mktemp("matrix")
     with living(build(data)) as house:
         assert house.deploy("web").status_code == 200
+        house.call(house.sluice.store.write, _build_of_web)
         access = house.sluice.access
 
         def lower(headers: dict[str, str]) -> dict[str, str]:
