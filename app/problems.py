@@ -210,7 +210,6 @@ def as_problem(error: Exception) -> Problem:
     return Problem("internal", "something went wrong inside; it is in Sluice's log")
 
 
-def _field(found: Mapping[str, Any]) -> str:
 def _not_possible(request: Request) -> Problem:
     """405, with what all routes of this path allow together: the framework names the first one's only."""
     allowed = ", ".join(method for method in METHODS if _leads_somewhere(request, method))
@@ -222,5 +221,6 @@ def _leads_somewhere(request: Request, method: str) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
+def _field(found: Mapping[str, Any]) -> str:
     """`wait`, `Idempotency-Key`, `id`: without where it stood."""
     return ".".join(str(part)[:100] for part in found["loc"][1:]) or str(found["loc"][0])
