@@ -5,11 +5,12 @@ set -euo pipefail
 
 scripts/venv.sh
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+place=$(mktemp --directory /tmp/s.XXXX) # short, as in test.sh
+trap 'rm -rf "$log" "$place"' EXIT
 scripts/lint.sh >"$log" 2>&1 & lint=$!
 
 failed=0
-.venv/bin/pytest --quiet --numprocesses 4 --dist loadfile -m "not docker and not browser and not slow" "$@" || failed=1
+.venv/bin/pytest --quiet --numprocesses 4 --dist loadfile -m "not docker and not browser and not slow" --basetemp "$place/t" "$@" || failed=1
 wait "$lint" || failed=1
 cat "$log" >&2
 exit "$failed"

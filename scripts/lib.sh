@@ -1,5 +1,6 @@
 # Shared by every script here: `. "$(dirname "$0")/lib.sh"`. Moves to the repository's top, sets the defaults, gives say and die.
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+unset PYTHONDONTWRITEBYTECODE # many a container sets it, and every process of the tests would compile all of Python's modules anew
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 name=${SLUICE_NAME:-sluice}

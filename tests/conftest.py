@@ -1,17 +1,22 @@
-"""For all tests: asynchronous ones run on asyncio alone, what is interrupted hears it, and a new database is a copy."""
+"""For all tests: asynchronous ones run on asyncio alone, what is interrupted hears it, and a new database is a copy that no
+disk is waited for."""
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.store import migrate, open
+from services.store import db, migrate, open
 
 # A shell's background jobs are born deaf to SIGINT, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.set_threshold(10_000)
+"""As the server does (app.serve): looking for garbage was an eighth of the work."""
 
 
 LONGEST = ("test_engine.py", "test_plan_properties.py", "test_on_real_parts.py", "test_upgrades.py")
@@ -29,7 +34,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A database that is not there yet is a copy of one that the migrations made: hundreds of tests begin with one."""
+    """A database that is not there yet is a copy of one that the migrations made: hundreds of tests begin with one. None
+    waits for the disk."""
     directory = tmp_path_factory.mktemp("migrated")
     made = directory / "sluice.db"
     migrate.migrate(made, directory / "backups")
@@ -39,6 +45,8 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             path.write_bytes(made.read_bytes())
         migrate.migrate(path, backups)
 
+    pragmas = tuple("synchronous=OFF" if pragma.startswith("synchronous") else pragma for pragma in db._PRAGMAS)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(db, "_PRAGMAS", pragmas)  # what a killed process wrote is kept all the same: no test cuts the power
         patch.setattr(open, "migrate", copied)
         yield

@@ -146,7 +146,7 @@ quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(Healt
 
 
 @given(history=histories)
-@settings(max_examples=15, **quietly)
+@settings(max_examples=5, **quietly)
 def test_whatever_happens_it_comes_to_the_same_rest(empty: Path, history: list[tuple[str, int]]) -> None:
     live(empty, history)
 

@@ -268,7 +268,7 @@ quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(Healt
 
 
 @histories
-@settings(max_examples=200, **quietly)
+@settings(max_examples=50, **quietly)
 def test_no_history_breaks_the_promise(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
     live(fates, routed, history)
 
