@@ -21,9 +21,12 @@ from pydantic_settings import (
 )
 
 from app.version import VERSION
+from services.gateway.succession import LONGEST_SOCKET
 from services.units import duration, size
 
 PREFIX = "SLUICE_"
+LONGEST_DATA = 107 - len("/gateway/") - LONGEST_SOCKET
+"""Bytes. The kernel takes no longer path of a UNIX socket than 107 (unix(7)), and the gateway has its in that directory."""
 
 
 class SettingsError(Exception):
@@ -166,9 +169,13 @@ def _file(settings: type[BaseSettings], path: Path) -> PydanticBaseSettingsSourc
 def load_settings(**given: Any) -> Settings:
     """From `given` (first), environment and file. SettingsError names every bad value at once."""
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         raise SettingsError("\n".join(_line(dict(problem)) for problem in error.errors())) from error
+    if (length := len(os.fsencode(settings.data.absolute()))) > LONGEST_DATA:
+        why = f"its path has {length} bytes, and the gateway's sockets in it would have longer paths than the kernel takes"
+        raise SettingsError(f"{PREFIX}DATA={settings.data}: {why}; give a directory whose path has at most {LONGEST_DATA}")
+    return settings
 
 
 def _line(problem: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from services.routing.port import RoutingError
 
 MASTER, ADMIN = "master.sock", "admin.sock"
 _BEFORE, _LEAVING = "before-", "leaving-"
+LONGEST_SOCKET = len(f"{_LEAVING}{'0' * 12}.sock")
+"""Characters of the longest name of a socket in the directory: Docker's short ids have twelve."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from app.settings import PREFIX, Settings, SettingsError, load_settings
+from app.settings import LONGEST_DATA, PREFIX, Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +72,18 @@ def test_a_bad_value_is_one_line_that_names_the_variable_and_the_mend(
     assert str(refused.value).startswith(f"SLUICE_{name}=")
     assert told in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_data_directory_in_which_no_socket_could_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = f"/{'d' * (LONGEST_DATA - 1)}"
+    monkeypatch.setenv("SLUICE_DATA", longest)
+    data = load_settings().data
+    with socket.socket(socket.AF_UNIX) as there, pytest.raises(FileNotFoundError):  # and not: AF_UNIX path too long
+        there.connect(str(data / "gateway" / "leaving-0123456789ab.sock"))
+    monkeypatch.setenv("SLUICE_DATA", f"{longest}d")
+    with pytest.raises(SettingsError, match=rf"^SLUICE_DATA=/d+: its path has {LONGEST_DATA + 1} bytes.*; give a directory"):
+        load_settings()
+    assert f"at most {LONGEST_DATA} bytes" in (ROOT / "docs" / "settings.md").read_text()
 
 
 def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
