@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,8 @@ class Prober:
         self._clock = clock
         self._changed = changed
         self._tasks: dict[str, tuple[ProbeTarget, asyncio.Task[None]]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Told to end; each still has its connection to close."""
         self._ready: dict[tuple[str, str], float] = {}
         self._last: dict[str, ProbeResult] = {}
         self._client = httpx.AsyncClient(
@@ -84,7 +87,7 @@ class Prober:
         for instance in service_instances:
             running = self._tasks.get(instance)
             if running and running[0] != wanted.get(instance):
-                running[1].cancel()
+                self._end(running[1])
                 del self._tasks[instance]
         for instance, target in wanted.items():
             if instance not in self._tasks:
@@ -97,13 +100,17 @@ class Prober:
             del self._ready[key]
 
     async def stop(self) -> None:
-        """Ask nobody any more, until `watch` says so."""
-        tasks = [task for _, task in self._tasks.values()]
+        """Ask nobody any more, until `watch` says so. When it returns, every connection is closed."""
+        for _, task in self._tasks.values():
+            self._end(task)
         self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         await self._client.aclose()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def _prove(self, target: ProbeTarget) -> None:
         key = (target.instance, target.start)
@@ -139,6 +146,8 @@ class Prober:
     async def _connect(self, target: ProbeTarget) -> ProbeResult:
         _, writer = await asyncio.open_connection(target.address, target.check.port or target.port)
         writer.close()
+        with suppress(OSError):  # it answered, whatever it does now
+            await writer.wait_closed()
         return self._result(ok=True)
 
     async def _get(self, target: ProbeTarget) -> ProbeResult:

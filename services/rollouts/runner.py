@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
+from anyio import CancelScope
 from sqlmodel import Session
 
 from services.clock import Clock
@@ -87,7 +88,8 @@ class Runner:
             await self.begin(subnet, link_address)
             await watch(self._engine, self._routers, self)
         finally:
-            await self.close()
+            with CancelScope(shield=True):  # a cancelled scope would cut this short at its first wait
+                await self.close()
 
     async def begin(self, subnet: str, link_address: str) -> None:
         """Make the routers equal to what runs, then take up every service where it stands. From then on it is ready."""

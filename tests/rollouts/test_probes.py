@@ -118,3 +118,25 @@ async def test_a_port_where_nothing_listens_is_named(check: Healthcheck) -> None
 async def test_what_an_answer_says_is_cut_short() -> None:
     _, wrong = await asked({"127.0.0.1": (200, document(status="x" * 5000))})
     assert len(str(wrong["127.0.0.1"])) == MAX_ERROR
+
+
+@pytest.mark.parametrize("check", [Healthcheck(path="/healthz", timeout=60), Healthcheck(tcp=True, timeout=60)])
+@pytest.mark.parametrize("forgotten", [True, False])
+async def test_who_stops_asking_has_closed_its_connections_those_to_the_forgotten_too(
+    check: Healthcheck, forgotten: bool
+) -> None:
+    prober = Prober(SystemClock(), lambda _: None)
+    before = asyncio.all_tasks()
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, nobody answers
+        port = mute.getsockname()[1]
+        prober.watch(["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
+        mute.setblocking(False)
+        theirs, _ = await asyncio.get_running_loop().sock_accept(mute)
+        with theirs:
+            if forgotten:
+                prober.forget("web-r1-1")
+            await prober.stop()
+            assert asyncio.all_tasks() == before
+            theirs.settimeout(5)
+            while theirs.recv(4096):
+                """What it asked; at its end the connection was closed."""
