@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Removes all that `make up` and the demos made for this SLUICE_NAME: containers, services, network, volumes, data; and the images, when
-# no other Sluice stands on this engine.
+# nothing of another Sluice stands on this engine.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -17,12 +17,13 @@ else
 fi
 
 [ -z "${SLUICE_KEEP_IMAGES:-}" ] || exit 0
-if [ -n "$(docker ps --all --quiet --filter label=sluice.role=sluice)" ]; then
-  say "another Sluice stands on this engine: the images stay"
+if [ -n "$(docker ps --all --quiet --filter label=sluice.name)" ]; then
+  say "another Sluice, or what it left running, stands on this engine: the images stay"
   exit 0
 fi
 remove() {
-  [ "$(made_as "$1")" = "$2" ] && docker image rm "$1" >/dev/null 2>&1 && echo "removed image $1" || true
+  [ "$(made_as "$1")" = "$2" ] || return 0
+  if docker image rm "$1" >/dev/null 2>&1; then echo "removed image $1"; else say "image $1 stays: something still uses it"; fi
 }
 for tag in "sluice:$version" "sluice-gateway:$version" hello:1 hello:2 hello:broken \
   sample-discovery:1 sample-gateway:1 sample-service:1 sample-service:2; do remove "$tag" image; done

@@ -1,0 +1,51 @@
+"""make down and the images that others may still need; `docker` is a stand-in that answers as the engine would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCKER = """#!/bin/sh
+echo "$*" >>"$TOLD"
+case "$*" in
+  *"--filter label=sluice.name") echo "$STANDING" ;;
+  "image inspect "*" sluice:"*) exit 1 ;;
+  "image inspect "*) echo image ;;
+  "image rm hello:1") echo "conflict: container 0123456789ab is using its referenced image" >&2; exit 1 ;;
+esac
+"""
+
+
+def down(directory: Path, standing: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    """What it says, and what it told the engine."""
+    (directory / "docker").write_text(DOCKER)
+    (directory / "docker").chmod(0o755)
+    told = directory / "told"
+    environment = {
+        "PATH": f"{directory}:{os.environ['PATH']}",
+        "TOLD": str(told),
+        "STANDING": standing,
+        "SLUICE_NAME": "mine",
+    }
+    done = subprocess.run(
+        ["scripts/down.sh"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done, told.read_text()
+
+
+def test_the_images_stay_while_anything_of_another_sluice_stands(tmp_path: Path) -> None:
+    done, told = down(tmp_path, "0123456789ab")
+    assert done.returncode == 0, done.stderr
+    assert "the images stay" in done.stderr
+    assert "image rm" not in told
+
+
+def test_an_image_that_a_container_uses_stays_and_the_others_go(tmp_path: Path) -> None:
+    done, told = down(tmp_path, "")
+    assert done.returncode == 0, done.stderr
+    assert "image hello:1 stays: something still uses it" in done.stderr
+    assert "removed image hello:2" in done.stdout
+    assert "hello:1" not in done.stdout
+    assert "--force" not in "".join(line for line in told.splitlines() if line.startswith("image rm"))
