@@ -104,14 +104,16 @@ class Ledger:
         return [self.summary(phase) for phase in self.phases]
 
     def explain(self, most: int = 20) -> str:
-        """The first failures, one a line, so that a loss can be understood."""
+        """The first failures, one a line, and the most frequent sorts of them, so that a loss can be understood."""
         lines = [
             f"{e.at:8.3f}s {e.phase}: {e.kind} {'fresh' if e.fresh else 'keep-alive'} "
             f"{e.status or '-'} after {e.latency * 1000:.0f} ms {e.answered_by or e.version} {e.error}"
             for e in self.failures[:most]
         ]
         if len(self.failures) > most:
-            lines.append(f"… and {len(self.failures) - most} more")
+            lines.append(f"… and {len(self.failures) - most} more. Of all:")
+            sorts = Counter(f"{e.status or '-'} {e.error or 'late' * (e.added > LATE)}".strip() for e in self.failures)
+            lines += [f"{count} × {sort}" for sort, count in sorts.most_common(5)]
         lines += [f"run twice: {id}" for id in self.twice[:most]]
         return "\n".join(lines)
 

@@ -59,6 +59,11 @@ def test_a_lost_request_fails_the_demo_and_is_named() -> None:
     assert "restart: GET keep-alive" in text
 
 
+def test_many_lost_requests_are_told_by_their_sorts_as_well() -> None:
+    _, text = concluded(Ledger([entry(None)] * 30 + [entry(502)], {"restart": 1.5}))
+    assert "… and 11 more. Of all:\n30 × - closed\n1 × 502" in text
+
+
 def test_a_sluice_that_is_not_there_fails_the_demo_in_a_sentence() -> None:
     async def story() -> None:
         api = Api("http://127.0.0.1:9", "sl_none")
