@@ -1,5 +1,5 @@
 # What a newcomer runs. Settings come from the environment: SLUICE_NAME, SLUICE_PORT, SLUICE_GATEWAY_PORT, SLUICE_DATA, … (README.md)
-.PHONY: help demo demo-spring up down env images test check venv soak
+.PHONY: help demo demo-spring up down env images test test-spring check venv soak
 
 help:    ## what there is
 	@sed -n 's/^\([a-z-]*\): *## /make \1	/p' Makefile | expand -t 20
@@ -18,6 +18,8 @@ images:  ## the images of Sluice, the gateway and the sample
 	@scripts/images.sh
 test:    ## everything, with a real engine, gateway and browser, all set up by itself
 	@scripts/test.sh
+test-spring: ## of it, the real Spring Boot applications: redeployed through Spring Cloud Gateway, by each registry
+	@scripts/test.sh -m spring
 check:   ## the quick part: lint, format, types, import rules, and the tests that need no engine
 	@scripts/check.sh
 venv:    ## the virtual environment, exactly as locked

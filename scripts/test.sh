@@ -5,7 +5,7 @@ set -euo pipefail
 
 scripts/engine.sh
 scripts/venv.sh
-scripts/images.sh
+scripts/images.sh sluice gateway hello spring
 command -v chromium >/dev/null || apt_install chromium
 command -v npm >/dev/null || apt_install nodejs npm
 scripts/lint.sh

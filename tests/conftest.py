@@ -19,7 +19,10 @@ gc.set_threshold(10_000)
 """As the server does (app.serve): looking for garbage was an eighth of the work."""
 
 
-LONGEST = ("test_engine.py", "test_plan_properties.py", "test_on_real_parts.py", "test_upgrades.py")
+LONGEST = (
+    "test_engine.py", "test_plan_properties.py", "test_on_real_parts.py", "test_upgrades.py", "test_sluices_registry.py",
+    "test_their_eureka.py",
+)  # fmt: skip
 """Begun first, so that one process is not left with them when the other has nothing more to do."""
 
 

@@ -1,0 +1,1 @@
+"""Real Spring Boot applications, Spring Cloud Gateway and a stock Eureka server (samples/spring)."""

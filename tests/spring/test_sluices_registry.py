@@ -1,0 +1,122 @@
+"""Unchanged Spring applications on Sluice's registry, redeployed under load through Spring Cloud Gateway.
+
+The stories follow each other on one stack, since a JVM costs ten seconds of a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from bench.engine import gateway
+from bench.stage import Sluice
+from services.loadtest.ledger import Ledger
+from tests.e2e.stage import Json
+from tests.spring.stack import QUICK, QUICK_CACHES, REST_CLIENT, TALKATIVE, Spring, ask, leases
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.spring]
+SERVICE = {"replicas": 2, "environment": {**REST_CLIENT, **QUICK, **TALKATIVE}}
+
+
+@pytest.fixture(scope="module")
+def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sluice]:
+    settings = {"SLUICE_GATEWAY_IMAGE": gateway(), "SLUICE_EUREKA_ALIASES": "sample-eureka"}
+    with Sluice(tmp_path_factory.mktemp("sluice"), **settings) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def running(sluice: Sluice) -> None:
+    """Two of the service, which speak to the registry by RestClient; a gateway by RestTemplate, its caches as they come."""
+    async with sluice.client() as http:
+        spring = Spring(sluice, http, "")
+        await spring.deploy_file("service", **SERVICE, profile="prod")
+        await spring.deploy_file("gateway", replicas=1, environment=TALKATIVE)
+
+
+@pytest.fixture
+async def spring(sluice: Sluice, running: None) -> AsyncIterator[Spring]:
+    async with sluice.client() as http:
+        yield Spring(sluice, http, f"{sluice.gateway}/spring")
+
+
+def answered_by(ledger: Ledger, phase: str) -> set[str]:
+    return {entry.version for entry in ledger.entries if entry.phase == phase}
+
+
+async def registered(spring: Spring) -> set[str]:
+    """The real instances of the service that Sluice's registry shows. Spring's ids begin with the host's name, ours."""
+    config = "{{(index .IPAM.Config 0).Gateway}}"
+    address = await spring.docker("network", "inspect", spring.sluice.name, "--format", config)
+    return {id.partition(":")[0] for id in await leases(f"http://{address}:8761/direct/eureka/")}
+
+
+def instance_of(container: Json) -> str:
+    return str(container["Config"]["Labels"]["sluice.instance"])
+
+
+async def test_by_either_transport_they_register_and_see_each_other(spring: Spring) -> None:
+    one, other = await spring.containers()
+    where = one["NetworkSettings"]["Networks"][spring.sluice.name]["IPAddress"]
+    for actuator, transport, sees in (
+        (f"http://{where}:8080", "restClient", {"SAMPLE-SERVICE", "SAMPLE-GATEWAY"}),
+        (spring.door, "restTemplate", {"SAMPLE-SERVICE"}),  # itself it sees half a minute later
+    ):
+        beans = (await ask(f"{actuator}/actuator/beans"))["contexts"]
+        assert any(f"{transport}DiscoveryClientOptionalArgs" in context["beans"] for context in beans.values())
+
+        async def seen(actuator: str = actuator, sees: set[str] = sees) -> bool:
+            parts = (await ask(f"{actuator}/actuator/health"))["components"]["discoveryComposite"]["components"]
+            return sees <= set(parts["eureka"]["details"]["applications"])
+
+        await spring.until(seen)
+    assert await registered(spring) == {instance_of(one), instance_of(other)}
+
+
+async def test_with_stable_a_new_version_serves_and_nothing_is_lost(spring: Spring) -> None:
+    async with spring.traffic() as load:
+        load.mark("deploy")
+        await spring.deploy_file("service", **SERVICE, profile="local")
+        load.mark("after")
+        await load.until(lambda ledger: len(answered_by(ledger, "after")) > 0)
+    assert answered_by(load.ledger, "before") == {"1"}
+    assert answered_by(load.ledger, "after") == {"2"}
+
+
+async def test_with_stable_the_death_of_one_loses_no_get(spring: Spring) -> None:
+    victim, other = (await spring.containers())[:2]
+    async with spring.traffic(posts=0) as load:
+        await load.until(lambda ledger: len(ledger.versions()) == 2)
+        load.mark("killed")
+        await spring.docker("kill", victim["Id"])
+
+        async def out() -> bool:
+            return instance_of(victim) not in await registered(spring)
+
+        await spring.until(out)
+        load.mark("out")
+        await load.until(lambda ledger: sum(ledger.versions("out").values()) >= 100)
+    assert set(load.ledger.versions("out")) == {instance_of(other)}
+
+
+async def test_spring_cloud_gateway_itself_is_redeployed_under_load(spring: Spring) -> None:
+    async with spring.traffic() as load:
+        load.mark("deploy")
+        await spring.deploy_file("gateway", replicas=1, environment=QUICK_CACHES)
+        load.mark("after")
+        await load.until(lambda ledger: sum(ledger.versions("after").values()) >= 40)
+
+
+async def test_with_instances_what_leaves_waits_for_its_consumers_and_nothing_is_lost(spring: Spring) -> None:
+    told = {"advertise": "instances", "consumer_cache": 2}
+    await spring.deploy_file("service", **SERVICE, profile="local", **told)
+    async with spring.traffic() as load:
+        load.mark("deploy")
+        deployment = await spring.begin_file("service", **SERVICE, profile="prod", **told)
+        await spring.says(deployment, "consumers of the registry")
+        await spring.finished(deployment)
+        load.mark("after")
+        await load.until(lambda ledger: len(answered_by(ledger, "after")) > 0)
+    assert answered_by(load.ledger, "before") == {"2"}
+    assert answered_by(load.ledger, "after") == {"1"}

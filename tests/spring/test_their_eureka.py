@@ -1,0 +1,122 @@
+"""A stock Spring Eureka server and a gateway of somebody's own, kept as they are: only what Sluice runs is changed there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from bench.engine import docker, gateway
+from bench.stage import Sluice, free_port
+from tests.spring.stack import QUICK, QUICK_CACHES, Spring, ask, leases
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.spring]
+HEARTBEATS = 5
+"""Of one that stays, after which a lease that the server would bring back has come back: it replicates within a second."""
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """Their containers, as Sluice and the tests reach them."""
+
+    eureka: str
+    gateway: str
+
+
+@pytest.fixture(scope="module")
+def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sluice]:
+    with Sluice(tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=gateway()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def theirs(sluice: Sluice) -> Iterator[Theirs]:
+    """The server goes by a name of its own, so that it is its own peer, as most are; all caches are of one second."""
+    network = f"{sluice.name}-theirs"
+    docker("network", "create", network)
+    made = []
+
+    def start(name: str, inside: int, **environment: str) -> str:
+        port, told = free_port(), {"SERVER_PORT": str(inside), **environment}
+        made.append(f"{network}-{name}")
+        docker(
+            "run", "--detach", "--name", made[-1], "--network", network, "--network-alias", name,
+            "--publish", f"127.0.0.1:{port}:{inside}", *(f"--env={key}={value}" for key, value in told.items()),
+            f"{name.replace('eureka', 'discovery')}:1",
+        )  # fmt: skip
+        docker("network", "connect", "--alias", name, sluice.name, made[-1])
+        return f"http://127.0.0.1:{port}"
+
+    try:
+        server = start(
+            "sample-eureka", 8761,
+            EUREKA_INSTANCE_HOSTNAME="sample-eureka", EUREKA_SERVER_RESPONSE_CACHE_UPDATE_INTERVAL_MS="1000",
+        )  # fmt: skip
+        yield Theirs(f"{server}/eureka/", start("sample-gateway", 8080, **QUICK_CACHES))
+    finally:
+        docker("rm", "--force", *made)
+        docker("network", "rm", network)
+
+
+@pytest.fixture
+async def spring(sluice: Sluice, theirs: Theirs) -> AsyncIterator[Spring]:
+    async with sluice.client() as http:
+        yield Spring(sluice, http, theirs.gateway)
+
+
+async def test_a_redeployment_is_told_waited_out_taken_back_at_once_by_an_abort_and_loses_nothing(
+    spring: Spring, theirs: Theirs
+) -> None:
+    file = {
+        "replicas": 1,
+        "environment": QUICK,
+        "eureka": {"url": theirs.eureka, "consumer_staleness": 8},
+    }
+    await spring.until(lambda: up(theirs.eureka), within=120)
+    await spring.deploy_file("service", **file, profile="prod")
+    [old] = await leases(theirs.eureka)
+
+    async def is_there(status: str) -> bool:
+        return str(await status_of(theirs.eureka, old)) == status
+
+    async with spring.traffic() as load:
+        load.mark("abort")
+        given_up = await spring.begin_file("service", **file, profile="local")
+        await spring.until(lambda: is_there("OUT_OF_SERVICE"), within=120)
+        await spring.says(given_up, "consumer_staleness")
+        await spring.act(given_up, "abort")
+        await spring.until(lambda: is_there("UP"))
+        await spring.finished(given_up, expect="aborted")
+        load.mark("deploy")
+        await spring.deploy_file("service", **file, profile="local")
+        load.mark("after")
+        await load.until(lambda ledger: sum(ledger.versions("after").values()) >= 40)
+        await heartbeats(spring, theirs.eureka, "sample-service-r3-1")
+    assert {entry.version for entry in load.ledger.entries if entry.phase == "after"} == {"2"}
+    assert set(await leases(theirs.eureka)) == {"sample-service-r3-1"} != {old}
+
+
+async def up(eureka: str) -> bool:
+    try:
+        await ask(f"{eureka}apps/")
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+async def status_of(eureka: str, instance: str) -> str:
+    return str((await leases(eureka))[instance]["status"])
+
+
+async def heartbeats(spring: Spring, eureka: str, instance: str) -> None:
+    """Until it has been heard that often."""
+    heard: set[int] = set()
+
+    async def often() -> bool:
+        lease = (await ask(f"{eureka}instances/{instance}"))["instance"]["leaseInfo"]
+        heard.add(lease["lastRenewalTimestamp"])
+        return len(heard) > HEARTBEATS
+
+    await spring.until(often, within=60)
