@@ -13,6 +13,9 @@ from services.gateway.workers import Server
 CHANGING = 0.5
 """Seconds within which a change that is under way has come to its end."""
 
+OUTLIVE = frozenset({"checks", "headers"})
+"""Maps that keep what an instance was asked by, while it leaves and until the next reload: nothing is routed by them."""
+
 
 async def differences(keeper: Keeper, servers: Servers) -> list[str]:
     """Empty when all is the same. Raises RoutingError."""
@@ -25,8 +28,9 @@ async def differences(keeper: Keeper, servers: Servers) -> list[str]:
         found += _of_service(wanted, listed.get(service, {}))
     for name in MAPS:
         there, entries = await servers.entries(name), rendered.maps[name]
-        if there != entries:
-            keys = sorted(key for key in {*there, *entries} if there.get(key) != entries.get(key))
+        asked = there.keys() & entries.keys() if name in OUTLIVE else there.keys()
+        keys = sorted(key for key in {*asked, *entries} if there.get(key) != entries.get(key))
+        if keys:
             found.append(f"the worker's map of {name} is not the file's: {', '.join(keys[:5])}")
     return found
 
