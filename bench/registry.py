@@ -94,7 +94,7 @@ def ask(server: Server, kind: str, seconds: int, connections: int) -> Run:
         f"{SCRIPT}:/{SCRIPT.name}:ro",
     ]
     before = server.cpu
-    said = docker(*words, "-t1", f"-c{connections}", f"-d{seconds}s", *KINDS[kind], f"{server.url}/")
+    said = docker(*words, WRK, "-t1", f"-c{connections}", f"-d{seconds}s", *KINDS[kind], f"{server.url}/")
     used = server.cpu - before
     found = re.search(r"(\d+) requests in ([\d.]+)s", said)
     if found is None or "Socket errors" in said or "Non-2xx" in said:
