@@ -67,8 +67,9 @@ class News:
         """The last event of all; None before the first look."""
 
     def of(self, service: str | None) -> object:
-        """Differs when what a page shows of the service may: every change of a row has its event."""
-        return self._events.get(service), self._now.get(service)
+        """Differs when what a page shows of the service may: every change of a row has its event. The first look makes a
+        difference as well: it takes all before it for known, and a page may have been drawn earlier."""
+        return self.newest is None, self._events.get(service), self._now.get(service)
 
     async def read(self) -> None:
         await self._store.read(self._read)

@@ -63,35 +63,55 @@ async def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await made.close()
 
 
-async def settled(pages: Pages) -> None:
-    """Until everything that was heard has been drawn: a page that nobody knew before has seen the newest event as well."""
-    last = await pages.open("last")
-    await last.parts()
-    changed = last.next()
-    await pages.happens("last")
+async def heard(pages: Pages, service: str) -> None:
+    """Until a page of its own has been drawn for news of it."""
+    page = await pages.open(service)
+    await page.parts()
+    changed = page.next()
+    await pages.happens(service)
     await asyncio.wait_for(changed.wait(), 20)
 
 
 async def test_what_happens_to_a_service_is_drawn_on_its_own_page_alone(pages: Pages) -> None:
+    await heard(pages, "first")
     web, other = await pages.open("web"), await pages.open("other")
-    await settled(pages)
+    await web.parts(), await other.parts()
     before, changed = pages.drawn.copy(), web.next()
     await pages.happens("web")
     await asyncio.wait_for(changed.wait(), 20)
-    await settled(pages)
+    await heard(pages, "last")
     assert pages.drawn["web"] == before["web"] + 1
     assert pages.drawn["other"] == before["other"]
     assert await other.parts() == Parts({"count": str(before["other"])})
 
 
 async def test_requests_in_flight_are_news_though_nothing_was_written(pages: Pages) -> None:
+    await heard(pages, "first")
     web = await pages.open("web")
-    await settled(pages)
+    await web.parts()
     before, changed = pages.drawn["web"], web.next()
     pages.live.in_flight["web-r1-1"] = 3
     pages.listeners.wake()
     await asyncio.wait_for(changed.wait(), 20)
     assert pages.drawn["web"] == before + 1
+
+
+async def test_what_happens_before_the_first_look_at_the_news_is_not_missed(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, gate = pages.drawings.news.read, asyncio.Event()
+
+    async def late() -> None:
+        await gate.wait()
+        await read()
+
+    monkeypatch.setattr(pages.drawings.news, "read", late)
+    web = await pages.open("web")
+    await web.parts()
+    changed = web.next()
+    await pages.happens("web")
+    gate.set()
+    await asyncio.wait_for(changed.wait(), 20)
 
 
 async def test_all_who_look_at_a_page_share_its_drawing(pages: Pages) -> None:
