@@ -12,6 +12,7 @@ import anyio.to_thread
 import docker
 from anyio import CapacityLimiter
 from docker.errors import APIError, DockerException, StreamParseError
+from docker.transport import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 from urllib3.exceptions import HTTPError
 
@@ -22,6 +23,7 @@ CALL_TIMEOUT = 60
 """Seconds that the engine may take over a call; a stop may take its grace besides."""
 FAILURES = (DockerException, HTTPError, OSError, StreamParseError)
 """What the SDK raises when the engine refuses, cannot be reached, or breaks off (those of requests are OSErrors)."""
+_BY_SOCKET = "http+docker://"
 _PORT_TAKEN = ("port is already allocated", "bind: address already in use")
 _FULL = (
     "address already in use",
@@ -76,7 +78,9 @@ class Clients:
     def new(self) -> docker.APIClient:
         """A client that the caller closes."""
         where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
-        return docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **where)
+        client = docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **where)
+        _one_pool(client)
+        return client
 
     def close(self) -> None:
         self._closed = True
@@ -115,6 +119,15 @@ class Clients:
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
+
+
+def _one_pool(client: docker.APIClient) -> None:
+    """The SDK keeps 25 pools of connections to a UNIX socket, one for each URL, and each container's is one
+    (docker/transport/unixconn.py): hundreds of open files in the end. Its own `num_pools` is not heeded for such sockets."""
+    given = client.adapters.get(_BY_SOCKET)
+    if isinstance(given, UnixHTTPAdapter):
+        client.mount(_BY_SOCKET, UnixHTTPAdapter(f"http+unix://{given.socket_path}", CALL_TIMEOUT, pool_connections=1))
+        given.close()
 
 
 @contextmanager
