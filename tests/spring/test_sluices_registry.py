@@ -85,7 +85,7 @@ async def test_with_stable_a_new_version_serves_and_nothing_is_lost(spring: Spri
 
 
 async def test_with_stable_the_death_of_one_loses_no_get(spring: Spring) -> None:
-    victim, other = (await spring.containers())[:2]
+    victim = (await spring.containers())[0]
     async with spring.traffic(posts=0) as load:
         await load.until(lambda ledger: len(ledger.versions()) == 2)
         load.mark("killed")
@@ -96,8 +96,8 @@ async def test_with_stable_the_death_of_one_loses_no_get(spring: Spring) -> None
 
         await spring.until(out)
         load.mark("out")
-        await load.until(lambda ledger: sum(ledger.versions("out").values()) >= 100)
-    assert set(load.ledger.versions("out")) == {instance_of(other)}
+        await load.until(lambda ledger: sum(ledger.versions("out").values()) >= 40)
+    assert instance_of(victim) not in load.ledger.versions("out")
 
 
 async def test_spring_cloud_gateway_itself_is_redeployed_under_load(spring: Spring) -> None:
