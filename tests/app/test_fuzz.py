@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from app.main import create_app
 from app.settings import Settings
 from tests.app.house import NEVER, READY, build
-from tests.app.test_builds import TAR, tar
+from tests.app.test_builds import ENDLESS, TAR, tar
 from tests.app.test_serving import Served, serving
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def test_every_route_succeeds_at_least_once(served: Served) -> None:
     with served.client as client:
 
         def ask(method: str, path: str, body: Any = None, *, query: str = "", **parameters: Any) -> Any:
-            sent = {"json": body} if path != "/builds" else {"content": tar(), "headers": TAR}
+            sent = {"content": body, "headers": TAR} if isinstance(body, bytes) else {"json": body}
             answer = client.request(method, path.format(**parameters) + query, **sent)
             assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
             done.add((path, method.lower()))
@@ -98,7 +98,9 @@ def test_every_route_succeeds_at_least_once(served: Served) -> None:
         ask("POST", "/apply", {"compose": compose}, query="?wait=20")
         made = ask("POST", "/deployments", {"service": "one", "image": "web:1", "healthcheck": READY}, query="?wait=20")
         instance = made["instances"][0]["id"]
-        ask("POST", "/builds", query="?service=one&wait=20")
+        ask("POST", "/builds", tar(), query="?service=one&wait=20")
+        endless = ask("POST", "/builds", tar(ENDLESS), query="?service=one")["id"]
+        ask("POST", "/builds/{id}/cancel", id=endless)
         ask("GET", "/builds")
         ask("GET", "/builds/{id}", id=1)
         ask("GET", "/builds/{id}/log", id=1)

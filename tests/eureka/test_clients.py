@@ -16,6 +16,7 @@ import httpx
 import pytest
 from py_eureka_client.eureka_client import EurekaClient  # type: ignore[import-untyped]
 
+from tests.app.house import eventually
 from tests.discovery.words import said
 from tests.eureka.conftest import Running, running
 
@@ -146,5 +147,5 @@ def test_they_keep_what_they_have_over_a_restart_and_register_again_when_they_mu
             with running(tmp_path, unused) as second:
                 js.sees({"js": "UP", "other": "UP"})
                 call("DELETE", second, "apps/WEB/js")
-                js.sees({"other": "UP"})
+                eventually(lambda: httpx.get(f"{second.url}/apps/WEB/js").is_success, "it has registered again")
                 js.sees({"js": "UP", "other": "UP"})
