@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.api import Api, Spoilt
-from bench.telling import Teller, verdict
+from bench.telling import Teller, play, verdict
 from services.loadtest.ledger import Ledger
 from services.loadtest.load import Load, Mix
 from services.loadtest.wire import Broken
@@ -128,11 +127,7 @@ def conclude(console: Console, ledger: Ledger, seconds: dict[str, float], link: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
-    given = parser.parse_args()
-    console = Console(width=None if os.environ.get("COLUMNS") or os.isatty(1) else 110)
-    raise SystemExit(asyncio.run(perform(console, given.rate)))
+    play(__doc__, RATE, perform)
 
 
 if __name__ == "__main__":

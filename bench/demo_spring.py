@@ -7,7 +7,6 @@ SLUICE_URL, SLUICE_TOKEN and SLUICE_NAME say which Sluice, THEIR_EUREKA where th
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from bench.api import Api, Spoilt
 from bench.spring_stack import GATEWAY, NEW, OLD, WAYS, Stack, Way, address, answered
-from bench.telling import Teller, verdict
+from bench.telling import Teller, play, verdict
 from services.loadtest.ledger import Ledger
 from services.loadtest.load import Load, Mix
 from services.loadtest.wire import Broken
@@ -104,11 +103,7 @@ async def perform(console: Console, rate: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
-    given = parser.parse_args()
-    console = Console(width=None if os.environ.get("COLUMNS") or os.isatty(1) else 110)
-    raise SystemExit(asyncio.run(perform(console, given.rate)))
+    play(__doc__, RATE, perform)
 
 
 if __name__ == "__main__":

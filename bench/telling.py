@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -112,3 +115,12 @@ def verdict(console: Console, ledger: Ledger, seconds: dict[str, float]) -> int:
         return 1
     console.print(f"[bold green]No request was lost and none was run twice, of {whole.requests}.[/bold green]")
     return 0
+
+
+def play(what: str | None, rate: float, perform: Callable[[Console, float], Coroutine[Any, Any, int]]) -> NoReturn:
+    """A demo as a program. `what` it says of itself, `rate`: requests a second unless others are asked for."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--rate", type=float, default=rate, help="requests a second")
+    given = parser.parse_args()
+    console = Console(width=None if os.environ.get("COLUMNS") or os.isatty(1) else 110)
+    raise SystemExit(asyncio.run(perform(console, given.rate)))
