@@ -104,7 +104,8 @@ def test_a_build_is_followed_line_by_line_and_taken_up_again(house: House) -> No
 def test_what_is_not_over_is_told_as_it_stands_and_a_restart_says_that_it_was_interrupted(tmp_path: Path) -> None:
     with living(build(tmp_path)) as house:
         made = send(house, tar(ENDLESS), "service=web")
-        assert (made.status_code, made.json()["status"], made.headers["location"]) == (202, "pending", "/builds/1")
+        assert (made.status_code, made.headers["location"]) == (202, "/builds/1")
+        assert made.json()["status"] in {"pending", "building"}, "as it stands: the builder may be quicker than the answer"
         waited = send(house, tar(ENDLESS), "service=web&wait=0.05")
         assert (waited.status_code, waited.json()["code"], waited.headers["retry-after"]) == (504, "wait_timeout", "1")
         assert waited.json()["build"]["id"] == 2
