@@ -93,7 +93,7 @@ async def show(
 def _may(viewer: Caller, context: Mapping[str, Any]) -> dict[str, bool]:
     """What the page offers: who may not do it is not shown the button."""
     mine = "about" not in context or viewer.bearer.covers(context["about"])
-    return {"may_act": mine and viewer.may("deploy"), "may_remove": mine and viewer.may("write")}
+    return {"may_act": mine and viewer.may("deploy"), "may_write": mine and viewer.may("write")}
 
 
 def missing() -> HTMLResponse:

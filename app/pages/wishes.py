@@ -17,6 +17,9 @@ from services.rollouts.refusal import FieldError
 
 MOST = 100
 """Instances that a service may have (api.md)."""
+_ANY = 2**53
+_OPTIONS = ("image", "port", "replicas")
+"""Fields that the command has an option for."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +54,40 @@ def wish_of(kind: str, service: str, answers: Mapping[str, str]) -> Wish:
     return KINDS[kind](service, answers)
 
 
+def wish_to_create(service: str, answers: Mapping[str, str]) -> Wish:
+    """Of a service that there is not; likewise."""
+    return _deployment(service, _named(answers), answers, "write")
+
+
 def _deploy(service: str, answers: Mapping[str, str]) -> Wish:
-    fields = _fields(answers.get("fields", ""))
-    image, note = answers.get("image", "").strip(), answers.get("note", "").strip()
-    command = ["sluice", "deploy", service]
-    for name, value in redacted(fields).items():
-        command += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
-    if image:
-        fields["image"] = image
-        command += ["--image", image]
-    if answers.get("replicas", "").strip():
-        fields["replicas"] = _number("replicas", answers["replicas"])
-        command += ["--replicas", str(fields["replicas"])]
-    if note:
-        command += ["--note", note]
+    fields = _named(answers)
     if not fields:
         raise _invalid("image", "say what is to change: the image, the number of instances, or another field")
+    return _deployment(service, fields, answers, "deploy")
+
+
+def _named(answers: Mapping[str, str]) -> dict[str, Any]:
+    """The spec's fields: those with a place of their own go before what the YAML says."""
+    fields = _fields(answers.get("fields", ""))
+    if image := answers.get("image", "").strip():
+        fields["image"] = image
+    for name, least, most in (("port", 1, 65535), ("replicas", 0, MOST)):
+        if answers.get(name, "").strip():
+            fields[name] = _number(name, answers[name], least, most)
+    return fields
+
+
+def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str], scope: str) -> Wish:
+    note = answers.get("note", "").strip()
+    shown, command = redacted(fields), ["sluice", "deploy", service]
+    options = {name: ["--" + name, str(fields[name])] for name in _OPTIONS if answers.get(name, "").strip()}
+    for name, value in shown.items():
+        command += options[name] if name in options else ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    if note:
+        command += ["--note", note]
     ask = Ask(service, fields, note=note or None)
-    body = {"service": service, **redacted(fields), **({"note": note} if note else {})}
-    return Wish(
-        lambda asking, call: asking.deploy(ask, call), "deploy", shlex.join(command), "POST", "/deployments", body, ask
-    )
+    body = {"service": service, **shown, **({"note": note} if note else {})}
+    return Wish(lambda asking, call: asking.deploy(ask, call), scope, shlex.join(command), "POST", "/deployments", body, ask)
 
 
 def _scale(service: str, answers: Mapping[str, str]) -> Wish:
@@ -84,7 +100,7 @@ def _scale(service: str, answers: Mapping[str, str]) -> Wish:
 
 def _rollback(service: str, answers: Mapping[str, str]) -> Wish:
     given = answers.get("to_revision", "").strip()
-    number = _number("to_revision", given, 1, 2**53) if given else None
+    number = _number("to_revision", given, 1, _ANY) if given else None
     return Wish(
         lambda asking, call: asking.rollback(service, number, call), "deploy",
         f"sluice rollback {service}" + (f" --to {number}" if number else ""),
@@ -129,7 +145,7 @@ def _fields(text: str) -> dict[str, Any]:
 def _number(field: str, text: str, least: int = 0, most: int = MOST) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdecimal() and len(text) < 18 and least <= int(text) <= most):
-        raise _invalid(field, f"must be a whole number from {least}" + (f" to {most}" if most == MOST else " on"))
+        raise _invalid(field, f"must be a whole number from {least}" + (f" to {most}" if most < _ANY else " on"))
     return int(text)
 
 

@@ -24,6 +24,7 @@ from tests.app.house import House, build, living
 
 Kind = Literal["open", "api", "page", "stream", "form"]
 """How it answers who is not let in: not at all, 401, by the sign-in page, 401 again, by the sign-in page again."""
+FORM = "application/x-www-form-urlencoded"
 NOBODY = ("nobody", "garbage", "unknown token", "expired token", "revoked token", "ended session")
 
 
@@ -35,6 +36,7 @@ class Door:
     scope: str | None = "read"
     bound: bool = False
     body: dict[str, Any] | None = None
+    form: str = ""
     query: str = ""
     at: dict[str, str] = field(default_factory=dict)
 
@@ -101,6 +103,8 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", "/ui"): Door("open"),
     ("GET", "/ui/"): Door("page"),
     ("GET", "/ui/stream"): Door("stream"),
+    ("GET", "/ui/new"): Door("page", "write"),
+    ("POST", "/ui/new"): Door("form", "write", True, form="step=do&name=web&image=web:1"),
     ("GET", "/ui/services/{name}"): Door("page", at=WEB),
     ("GET", "/ui/services/{name}/stream"): Door("stream", at=WEB),
     ("GET", "/ui/services/{name}/changes"): Door("page", at=WEB),
@@ -158,7 +162,7 @@ async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: 
         asked.set()
         return {
             "type": "http.request",
-            "body": json.dumps(door.body).encode() if door.body is not None else b"",
+            "body": json.dumps(door.body).encode() if door.body is not None else door.form.encode(),
             "more_body": False,
         }
 
@@ -171,7 +175,7 @@ async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: 
         else:
             answer.body += message.get("body", b"")
 
-    sent = {"host": "sluice.test", **headers}
+    sent = {"host": "sluice.test", "content-type": FORM if door.form else "application/json", **headers}
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http", "path": path,
         "raw_path": path.encode(), "query_string": door.query.encode(), "root_path": "", "client": ("192.0.2.1", 1),

@@ -1,0 +1,81 @@
+"""One way for every form that deploys: what was typed, then the plan that it comes to, and only then the deed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from app.audit import note_refusal
+from app.auth import Caller
+from app.pages import render
+from app.pages.wishes import Wish
+from app.problems import CODES, Problem, as_problem
+from services.engine.port import EngineError
+from services.rollouts.asking import Call
+from services.rollouts.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Form:
+    """`asks`: its fields. `address`: where the answers go; `back`: where who cancels is led. `wish`: what answers come to;
+    Problem for what cannot be meant or may not be done. `words`: what its template needs besides."""
+
+    kind: str
+    asks: tuple[str, ...]
+    address: str
+    back: str
+    wish: Callable[[Mapping[str, str]], Awaitable[Wish]]
+    words: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shown(form: Form, answers: Mapping[str, str], problem: Problem | None = None) -> HTMLResponse:
+    """With what is wrong beside its field; what concerns none of them above."""
+    errors: dict[str, str] = {}
+    for wrong in problem.errors if problem is not None else ():
+        name = wrong.field if wrong.field in form.asks else "fields"
+        message = wrong.message if name == wrong.field else f"{wrong.field}: {wrong.message}"
+        errors[name] = f"{errors[name]}; {message}" if name in errors else message
+    refusal = problem.detail if problem is not None and not errors.keys() & set(form.asks) else None
+    status = (problem.status or CODES[problem.code][0]) if problem is not None else 200
+    words = {
+        "form": form, "kind": form.kind, "answers": answers, "errors": errors, "refusal": refusal,
+        "more": problem.more if problem is not None else {}, "stream": None,
+    }  # fmt: skip
+    return render.page("change.html", {**form.words, **words}, status)
+
+
+async def planned(request: Request, viewer: Caller, form: Form, answers: Mapping[str, str]) -> HTMLResponse:
+    """What would be done; the form again where that cannot be."""
+    try:
+        wish = await form.wish(answers)
+        plan = await wish.ask(request.app.state.sluice.previews, Call(viewer.actor))
+    except (Problem, Refusal, EngineError) as error:
+        return shown(form, answers, as_problem(error))
+    words = {
+        "form": form, "kind": form.kind, "answers": answers, "plan": plan, "command": wish.command,
+        "curl": wish.curl(str(request.base_url)), "stream": None,
+    }  # fmt: skip
+    return render.page("plan.html", words)
+
+
+async def answered(request: Request, viewer: Caller, form: Form) -> Response:
+    """`step` says which: `plan` shows what would be done, `change` the form again, `do` does it and shows the deployment."""
+    given = await request.form(max_files=0, max_fields=20)
+    answers = {name: str(given.get(name, "")) for name in form.asks}
+    step = given.get("step")
+    if step == "change":
+        return shown(form, answers)
+    if step != "do":
+        return await planned(request, viewer, form, answers)
+    try:
+        wish = await form.wish(answers)
+        id = await wish.ask(request.app.state.sluice.requests, Call(viewer.actor))
+    except (Problem, Refusal, EngineError) as error:
+        problem = as_problem(error)
+        await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)
+        return shown(form, answers, problem)
+    return RedirectResponse(f"/ui/deployments/{id}", 303)
