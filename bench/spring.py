@@ -160,6 +160,7 @@ async def redeployments(yard: Yard, way: Way, count: int) -> Row:
         "beyond_floor_and_staleness_s": beyond,
         "requests": whole.requests,
         "lost": whole.lost,
+        "lost_while_deploying": change.lost,
         "run_twice": whole.run_twice,
         "unrecorded": len(load.ledger.unrecorded),
         "p50_ms": change.p50_ms,
