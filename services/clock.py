@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -27,6 +28,7 @@ class SystemClock:
         return self._offset + time.monotonic()
 
 
+@lru_cache(maxsize=4096)
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch → RFC 3339 in UTC with milliseconds, as every time in the API is written."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from app.api import shapes
 from app.api.answers import ALWAYS, CHANGE, shows
 from app.api.bodies import documented, read
-from app.api.calls import sluice_of
+from app.api.calls import show, sluice_of
 from app.api.deployments import Empty, ServiceFilter, allow
 from app.api.examples import BUILD, page_of
 from app.api.idempotency import answered, keep
@@ -125,7 +125,7 @@ async def builds(
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [build_view(row) for row in rows[:limit]], "next": more}
 
-    return JSONResponse(await sluice_of(request).store.read(page))
+    return await show(request, page)
 
 
 @router.get("/{id}", responses=shows(200, shapes.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from fastapi import Request
+from fastapi.responses import Response
+from pydantic_core import to_json
+from sqlmodel import Session
 
 from app.api.parameters import claim, registry_auth
 from app.auth import Caller
@@ -13,6 +19,14 @@ from services.rollouts.requests import Call
 def sluice_of(request: Request) -> Sluice:
     sluice: Sluice = request.app.state.sluice
     return sluice
+
+
+async def show(request: Request, look: Callable[[Session], Any]) -> Response:
+    """200 with what `look` finds in one read transaction. JSON is made in the reader's thread: the loop has others to
+    answer."""
+    return Response(
+        await sluice_of(request).store.read(lambda session: to_json(look(session))), media_type="application/json"
+    )
 
 
 async def call_of(request: Request, caller: Caller, key: str | None, auth: str | None = None) -> Call:

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict, Field, StringConstraints
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
 from app.api import shapes
 from app.api.answers import ALWAYS, CHANGE, makes, shows
 from app.api.bodies import Body, check, documented, read, read_object
-from app.api.calls import call_of, sluice_of
+from app.api.calls import call_of, show, sluice_of
 from app.api.examples import DEPLOYMENT, page_of
 from app.api.idempotency import answered, keep
 from app.api.parameters import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
@@ -22,7 +22,7 @@ from app.problems import Problem
 from app.sluice import Sluice
 from services.rollouts.phases import Kind, Status
 from services.rollouts.requests import Action, Ask
-from services.rollouts.views import deployment_views
+from services.rollouts.views import DEPLOYMENTS, deployment_views
 from services.store.tables import Deployment, Service
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
@@ -90,9 +90,8 @@ async def deployments(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first; without log tails."""
-    sluice = sluice_of(request)
-    frame, after = sluice.frame, place(cursor, int)
-    query = select(Deployment).order_by(col(Deployment.id).desc()).limit(limit + 1)
+    frame, after = sluice_of(request).frame, place(cursor, int)
+    query = DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(limit + 1)
     if service is not None:
         query = query.where(Deployment.service == service)
     if status is not None:
@@ -109,7 +108,7 @@ async def deployments(
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": deployment_views(session, rows[:limit], frame), "next": more}
 
-    return JSONResponse(await sluice.store.read(page))
+    return await show(request, page)
 
 
 @router.get("/{id}", responses=shows(200, shapes.Deployment, DEPLOYMENT, *ALWAYS, "unknown_deployment", "stopping"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
-from sqlmodel import Session, col, select
+from fastapi.responses import Response
+from sqlmodel import Session, col
 
 from app.api import shapes
 from app.api.answers import ALWAYS, shows
-from app.api.calls import sluice_of
+from app.api.calls import show, sluice_of
 from app.api.examples import AUDIT, EVENT, page_of
 from app.api.parameters import Cursor, Limit, Number, Since, cursor_of, place
 from app.api.streams import resume_after, sse, wants_stream
@@ -18,6 +18,7 @@ from app.api.waiting import find
 from app.auth import Reader
 from app.feed import newest
 from services.rollouts.views import event_view
+from services.store.events import EVENTS
 from services.store.tables import Event
 
 router = APIRouter(tags=["events"])
@@ -54,7 +55,7 @@ async def deployment_events(
     204 when it has and there is nothing after Last-Event-ID."""
     sluice = sluice_of(request)
     if not wants_stream(request):
-        return await _page(request, select(Event).where(Event.deployment == id), limit, cursor, of=id)
+        return await _page(request, EVENTS.where(Event.deployment == id), limit, cursor, of=id)
     await sluice.store.read(lambda session: find(session, id))
     return await sse(request, sluice, id, resume_after(request) or 0)
 
@@ -70,7 +71,7 @@ async def events(
     """As a list newest first. `Accept: text/event-stream`: those that come, or all after Last-Event-ID."""
     sluice = sluice_of(request)
     if not wants_stream(request):
-        query = select(Event)
+        query = EVENTS
         if service is not None:
             query = query.where(Event.service == service)
         return await _page(request, query, limit, cursor)
@@ -88,7 +89,7 @@ async def audit(
     cursor: Cursor = None,
 ) -> Response:
     """Who did what, and what was refused; newest first."""
-    query = select(Event).where(col(Event.actor_kind).is_not(None))
+    query = EVENTS.where(col(Event.actor_kind).is_not(None))
     if since is not None:
         query = query.where(col(Event.at) >= since)
     if actor is not None:
@@ -112,4 +113,4 @@ async def _page(
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [event_view(row, audit=audit) for row in rows[:limit]], "next": more}
 
-    return JSONResponse(await sluice_of(request).store.read(page))
+    return await show(request, page)

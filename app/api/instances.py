@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
-from sqlmodel import Session, col, or_, select
+from fastapi.responses import Response
+from sqlmodel import Session, col, or_
 
 from app.api import shapes
 from app.api.answers import ALWAYS, shows
-from app.api.calls import sluice_of
+from app.api.calls import show, sluice_of
 from app.api.examples import INSTANCE, page_of
 from app.api.parameters import Cursor, Limit, Name, cursor_of, place
 from app.auth import Reader
 from app.problems import Problem
-from services.rollouts.views import instance_view, instance_views
+from services.rollouts.views import INSTANCES, instance_view, instance_views
 from services.store.tables import Instance
 
 router = APIRouter(prefix="/instances", tags=["instances"])
@@ -31,9 +31,8 @@ async def instances(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first, without log tails. `?status=stopped` and `?status=failed` also show those that are gone."""
-    sluice = sluice_of(request)
-    frame, after = sluice.frame, place(cursor, (int, float), str)
-    query = select(Instance).order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
+    frame, after = sluice_of(request).frame, place(cursor, (int, float), str)
+    query = INSTANCES.order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
     query = query.where(Instance.status == status if status is not None else col(Instance.stopped_at).is_(None))
     if service is not None:
         query = query.where(Instance.service == service)
@@ -46,16 +45,14 @@ async def instances(
         more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
         return {"items": instance_views(session, rows[:limit], frame), "next": more}
 
-    return JSONResponse(await sluice.store.read(page))
+    return await show(request, page)
 
 
 @router.get("/{name}", responses=shows(200, shapes.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
 async def instance(request: Request, _reader: Reader, name: Name) -> Response:
     """With its log tail, when it failed."""
-    sluice = sluice_of(request)
-    frame = sluice.frame
-    view = await sluice.store.read(lambda session: instance_view(session, _find(session, name), frame))
-    return JSONResponse(view)
+    frame = sluice_of(request).frame
+    return await show(request, lambda session: instance_view(session, _find(session, name), frame))
 
 
 def _find(session: Session, id: str) -> Instance:

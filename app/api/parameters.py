@@ -87,7 +87,7 @@ RegistryAuth = Annotated[
 async def strict_query(request: Request) -> None:
     """422 for a query parameter that the route does not know: a mistyped `wait` must not be silently ignored."""
     route = request.scope.get("route")
-    if not isinstance(route, APIRoute):
+    if not isinstance(route, APIRoute) or not request.query_params:
         return
     known = [field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, QueryParameter)]
     for name in request.query_params:

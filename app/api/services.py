@@ -6,21 +6,21 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import Field
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, or_
 
 from app.api import shapes
 from app.api.answers import ALWAYS, makes, shows
 from app.api.bodies import Body, documented, read
-from app.api.calls import call_of, sluice_of
+from app.api.calls import call_of, show, sluice_of
 from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
 from app.api.parameters import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
 from app.api.waiting import made
 from app.auth import Deployer, Reader, Writer
 from app.problems import Problem
 from services.rollouts.diffing import comparable, differences
-from services.rollouts.views import revision_view, service_view, service_views
+from services.rollouts.views import REVISIONS, SERVICES, revision_view, service_view, service_views
 from services.store.tables import Revision, Service
 
 router = APIRouter(prefix="/services", tags=["services"])
@@ -53,9 +53,8 @@ async def services(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first."""
-    sluice = sluice_of(request)
-    frame, after = sluice.frame, place(cursor, (int, float), str)
-    query = select(Service).order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
+    frame, after = sluice_of(request).frame, place(cursor, (int, float), str)
+    query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
         query = query.where(col(Service.removed).is_(False))
     if after is not None:
@@ -68,23 +67,21 @@ async def services(
         more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
         return {"items": service_views(session, rows[:limit], frame), "next": more}
 
-    return JSONResponse(await sluice.store.read(page))
+    return await show(request, page)
 
 
 @router.get("/{name}", responses=shows(200, shapes.Service, SERVICE, *ALWAYS, "unknown_service"))
 async def service(request: Request, _reader: Reader, name: Name) -> Response:
     """Also one that was removed. Values that look secret are `***`."""
-    sluice = sluice_of(request)
-    frame = sluice.frame
-    return JSONResponse(await sluice.store.read(lambda session: service_view(session, _find(session, name), frame)))
+    frame = sluice_of(request).frame
+    return await show(request, lambda session: service_view(session, _find(session, name), frame))
 
 
 @router.get("/{name}/revisions", responses=shows(200, shapes.Revisions, page_of(REVISION), *ALWAYS, "unknown_service"))
 async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Newest first."""
-    sluice = sluice_of(request)
     after = place(cursor, int)
-    query = select(Revision).where(Revision.service == name).order_by(col(Revision.number).desc()).limit(limit + 1)
+    query = REVISIONS.where(col(Revision.service) == name).order_by(col(Revision.number).desc()).limit(limit + 1)
     if after is not None:
         query = query.where(col(Revision.number) < after[0])
 
@@ -94,7 +91,7 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
         more = cursor_of(rows[limit - 1].number) if len(rows) > limit else None
         return {"items": [revision_view(row, present=present) for row in rows[:limit]], "next": more}
 
-    return JSONResponse(await sluice.store.read(page))
+    return await show(request, page)
 
 
 @router.get(
@@ -106,7 +103,7 @@ async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNum
         present = _find(session, name).revision
         return revision_view(_revision(session, name, n), present=present)
 
-    return JSONResponse(await sluice_of(request).store.read(look))
+    return await show(request, look)
 
 
 @router.get(
@@ -130,7 +127,7 @@ async def revision_diff(
         diff = [asdict(change) for change in differences(comparable(old), comparable(new))]
         return {"service": name, "revision": n, "to": other, "replaces_instances": old.hash != new.hash, "diff": diff}
 
-    return JSONResponse(await sluice_of(request).store.read(look))
+    return await show(request, look)
 
 
 @router.post(

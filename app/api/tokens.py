@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from app.api import shapes
 from app.api.answers import ALWAYS, CHANGE, shows
 from app.api.bodies import Body, documented, read
-from app.api.calls import sluice_of
+from app.api.calls import show, sluice_of
 from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
 from app.api.idempotency import answered, keep
 from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, claim, cursor_of, place
@@ -90,7 +90,7 @@ async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cur
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [token_view(sluice, row) for row in rows[:limit]], "next": more}
 
-    return JSONResponse(await sluice.store.read(page))
+    return await show(request, page)
 
 
 @router.post(

@@ -6,16 +6,45 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.orm import defer
+from sqlalchemy import BindParameter, bindparam
 from sqlmodel import Session, col, func, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from services.clock import rfc3339
 from services.rollouts.live import Live
 from services.rollouts.phases import ACTIONS, TERMINAL, Status
 from services.rollouts.publishing import shown_revision
 from services.rollouts.redaction import redacted
+from services.store.rows import looking
 from services.store.tables import Deployment, Event, Instance, Revision, Service
 
+DEPLOYMENTS = looking(Deployment, without=("body",))
+INSTANCES = looking(Instance, without=("log_tail",))
+SERVICES, REVISIONS = looking(Service), looking(Revision)
+"""What lists are asked with. Queries stand here because making one takes as long as asking it."""
+_SERVICES: BindParameter[Any] = bindparam("services", expanding=True)
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_RUNNING: BindParameter[Any] = bindparam("running", expanding=True)
+_IS_PRESENT = (col(Service.name) == Revision.service) & (col(Service.revision) == Revision.number)
+_PRESENT, _PRESENT_HASH = (
+    query.join(Service, _IS_PRESENT).where(col(Service.name).in_(_SERVICES))
+    for query in (looking(Revision, without=("overrides",)), looking(Revision, "service", "number", "hash"))
+)
+_NEWEST = select(func.max(Deployment.id)).where(col(Deployment.service).in_(_SERVICES)).group_by(Deployment.service)
+_LAST = looking(Deployment, "id", "service", "kind", "status", "reason", "message").where(col(Deployment.id).in_(_NEWEST))
+_SERVING = (
+    select(Instance.service, func.count())
+    .where(col(Instance.service).in_(_SERVICES), Instance.status == "serving", col(Instance.leaving_at).is_(None))
+    .group_by(Instance.service)
+)
+_IS_SHOWN = or_(
+    col(Instance.deployment).in_(_IDS),
+    col(Instance.failed_deployment).in_(_IDS),
+    col(Instance.service).in_(_RUNNING) & col(Instance.stopped_at).is_(None),
+)
+_SHOWN, _SHOWN_WITH_TAILS = (
+    query.where(_IS_SHOWN).order_by(col(Instance.created_at), col(Instance.id)) for query in (INSTANCES, looking(Instance))
+)
 _NO_PROGRESS = {"desired": 0, "ready": 0, "serving": 0, "old_serving": 0, "draining": 0, "failed": 0}
 
 
@@ -40,12 +69,12 @@ def deployment_views(session: Session, rows: Sequence[Deployment], frame: Frame)
 
 
 def instance_view(session: Session, row: Instance, frame: Frame) -> dict[str, Any]:
-    return _instance(row, _present(session, [row.service]).get(row.service), frame, tail=True)
+    return _instance(row, _present(session, _PRESENT_HASH, [row.service]).get(row.service), frame, tail=True)
 
 
 def instance_views(session: Session, rows: Sequence[Instance], frame: Frame) -> list[dict[str, Any]]:
     """A list of them, without log tails."""
-    present = _present(session, {row.service for row in rows})
+    present = _present(session, _PRESENT_HASH, {row.service for row in rows})
     return [_instance(row, present.get(row.service), frame, tail=False) for row in rows]
 
 
@@ -55,20 +84,14 @@ def service_view(session: Session, row: Service, frame: Frame) -> dict[str, Any]
 
 def service_views(session: Session, rows: Sequence[Service], frame: Frame) -> list[dict[str, Any]]:
     names = [row.name for row in rows]
-    present, serving = _present(session, names), serving_counts(session, names)
-    newest = select(func.max(Deployment.id)).where(col(Deployment.service).in_(names)).group_by(Deployment.service)
-    last = {row.service: row for row in session.exec(select(Deployment).where(col(Deployment.id).in_(newest)))}
+    present, serving = _present(session, _PRESENT, names), serving_counts(session, names)
+    last = {row.service: row for row in session.exec(_LAST, params={"services": names})}
     return [_service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), frame) for row in rows]
 
 
 def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
     """Service → how many of its instances serve; none where none does."""
-    counted = (
-        select(Instance.service, func.count())
-        .where(col(Instance.service).in_(services), Instance.status == "serving", col(Instance.leaving_at).is_(None))
-        .group_by(Instance.service)
-    )
-    return dict(session.exec(counted).all())
+    return dict(session.exec(_SERVING, params={"services": services}).all())
 
 
 def revision_view(row: Revision, *, present: int | None) -> dict[str, Any]:
@@ -112,16 +135,11 @@ def event_view(row: Event, *, audit: bool = False) -> dict[str, Any]:
 def _deployments(session: Session, rows: Sequence[Deployment], frame: Frame, *, tails: bool) -> list[dict[str, Any]]:
     if not rows:
         return []
-    ids = [row.id for row in rows]
-    shown = or_(
-        col(Instance.deployment).in_(ids),
-        col(Instance.failed_deployment).in_(ids),
-        col(Instance.service).in_(list(_running(rows))) & col(Instance.stopped_at).is_(None),
-    )
-    query = select(Instance).where(shown).order_by(col(Instance.created_at), Instance.id)
-    instances = session.exec(query if tails else query.options(defer(Instance.log_tail))).all()  # type: ignore[arg-type]
-    present = _present(session, {row.service for row in rows})
-    by_deployment = _by_deployment(rows, instances)
+    running = _running(rows)
+    params = {"ids": [row.id for row in rows], "running": list(running)}
+    instances = session.exec(_SHOWN_WITH_TAILS if tails else _SHOWN, params=params).all()
+    present = _present(session, _PRESENT_HASH, {row.service for row in rows})
+    by_deployment = _by_deployment(rows, instances, running)
     return [_deployment(row, by_deployment[row.id], present.get(row.service), frame, tails) for row in rows]
 
 
@@ -130,10 +148,11 @@ def _running(rows: Sequence[Deployment]) -> dict[str, int | None]:
     return {row.service: row.id for row in rows if row.status not in TERMINAL and row.status != Status.PENDING}
 
 
-def _by_deployment(rows: Sequence[Deployment], instances: Iterable[Instance]) -> dict[int | None, list[Instance]]:
+def _by_deployment(
+    rows: Sequence[Deployment], instances: Iterable[Instance], running: Mapping[str, int | None]
+) -> dict[int | None, list[Instance]]:
     """Those born in it, those that failed in it, and while it is under way all that its service has."""
     shown: dict[int | None, list[Instance]] = {row.id: [] for row in rows}
-    running = _running(rows)
     for instance in instances:
         ids = {instance.deployment, instance.failed_deployment}
         if instance.stopped_at is None:
@@ -208,15 +227,16 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
 def _service(row: Service, revision: Revision | None, serving: int, last: Deployment | None, frame: Frame) -> dict[str, Any]:
     spec = revision.spec if revision is not None else {}
     routed = revision is not None and revision.port is not None and not row.removed
+    wanted = row.replicas if revision is not None else 0  # a first deployment that failed leaves nothing that is wanted
     return {
         "name": row.name,
-        "status": "removed" if row.removed else service_status(row.replicas if revision is not None else 0, serving),
+        "status": "removed" if row.removed else service_status(wanted, serving),
         "url": _url(revision.effective, frame) if revision is not None and routed else None,
         "internal_url": f"http://{frame.bridge}:{row.internal_port}" if frame.bridge and routed else None,
         "image": revision.image if revision is not None else None,
         "revision": row.revision,
         "profile": revision.profile if revision is not None else None,
-        "replicas": row.replicas,
+        "replicas": wanted,
         "serving": serving,
         "deployment": _last(last) if last is not None else None,
         "warnings": [*frame.live.warnings.get(row.name, []), *_standing(revision)],
@@ -255,14 +275,9 @@ def _url(effective: Mapping[str, Any], frame: Frame) -> str | None:
     return f"http://{f'{host}:{port}' if host else frame.public}{routes[0].get('path_prefix') or '/'}"
 
 
-def _present(session: Session, services: Iterable[str]) -> dict[str, Revision]:
-    """Service → its present revision."""
-    rows = session.exec(
-        select(Revision)
-        .join(Service, (col(Service.name) == Revision.service) & (col(Service.revision) == Revision.number))
-        .where(col(Service.name).in_(list(services)))
-    )
-    return {row.service: row for row in rows}
+def _present(session: Session, query: SelectOfScalar[Revision], services: Iterable[str]) -> dict[str, Revision]:
+    """Service → what `query` looks at of its present revision."""
+    return {row.service: row for row in session.exec(query, params={"services": list(services)})}
 
 
 def _probe(probe: Mapping[str, Any]) -> dict[str, Any]:

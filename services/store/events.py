@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
+from services.store.rows import looking
 from services.store.tables import Event
+
+EVENTS = looking(Event)
 
 
 class Listeners:
@@ -35,7 +38,7 @@ def record(session: Session, at: float, type: str, message: str = "", **fields: 
 
 def since(session: Session, after: int, *, deployment: int | None = None, limit: int = 200) -> list[Event]:
     """Events with a greater id than `after`, oldest first."""
-    query = select(Event).where(col(Event.id) > after).order_by(col(Event.id)).limit(limit)
+    query = EVENTS.where(col(Event.id) > after).order_by(col(Event.id)).limit(limit)
     if deployment is not None:
         query = query.where(Event.deployment == deployment)
     return list(session.exec(query))
