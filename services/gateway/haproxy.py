@@ -13,6 +13,7 @@ from services.gateway.comparing import CHANGING, differences
 from services.gateway.counters import Counters
 from services.gateway.door import knock
 from services.gateway.keeper import Keeper
+from services.gateway.kept import Bind, Kept
 from services.gateway.model import GatewaySettings, Wanted
 from services.gateway.render import MAPS, Block
 from services.gateway.runtime_api import RuntimeApi
@@ -29,7 +30,8 @@ class Gateway:
     def __init__(self, directory: Path) -> None:
         self._api = RuntimeApi(directory / "master.sock")
         self._counters = Counters(self._api)
-        self._keeper = Keeper(directory, self._api, self._counters)
+        self._kept = Kept(directory)
+        self._keeper = Keeper(directory, self._api, self._counters, self._kept)
         self._succession = Succession(directory)
         self._workers = Workers(self._api, self._keeper.gate, self._succession)
         self._servers = Servers(self._api, self._counters)
@@ -44,6 +46,7 @@ class Gateway:
     async def stand_on(self, settings: GatewaySettings) -> None:
         """Before the container starts: its files are there, and are those of these settings. Raises RoutingError."""
         self._keeper.stand_on(settings)
+        self._kept.stand()
 
     async def answers(self) -> dict[str, Any] | None:
         """Version, pid, uptime in seconds and the workers that were replaced; None when it does not answer."""
@@ -110,6 +113,11 @@ class Gateway:
         """The sockets of those that were taken over from."""
         return self._succession
 
+    @property
+    def kept(self) -> set[Bind]:
+        """Addresses and ports at which nobody is refused while the gateway is away for a moment."""
+        return self._kept.binds
+
     async def held(self) -> dict[str, int]:
         """How many requests wait for an instance to serve, by service. Raises RoutingError."""
         return await self._api.held()
@@ -122,6 +130,7 @@ class Gateway:
     async def close(self) -> None:
         await self._keeper.close()
         await self._workers.close()
+        await asyncio.to_thread(self._kept.close)
 
     async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
         async with self._keeper.gate.alone():

@@ -1,4 +1,4 @@
-"""The one module that opens HAProxy's socket: one command, one connection, and its answer told for what it is."""
+"""The one module that gives HAProxy commands: one command, one connection, and its answer told for what it is."""
 
 from __future__ import annotations
 

@@ -8,22 +8,32 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
 
+import docker
+import httpx
 import pytest
 
+from bench.stage import Sluice
+from services.loadtest.ledger import Entry
 from services.loadtest.load import Load, Mix
-from tests.e2e.stage import Stage
+from tests.e2e.stage import Images, Stage
+from tests.engine.real import build
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
+Harm = Callable[[Stage], Coroutine[None, None, None]]
 BACK_WITHIN = 10.0
 """Seconds; here, with many others on two cores."""
 
 
 async def kill_its_process(stage: Stage) -> None:
-    pid = await stage.docker("inspect", "--format", "{{.State.Pid}}", f"{stage.sluice.name}-gateway")
-    os.kill(int(pid), signal.SIGKILL)
-    await stage.until(lambda: _refuses(stage))
+    os.kill((await pids(stage))[0], signal.SIGKILL)
+
+
+async def kill_its_worker(stage: Stage) -> None:
+    os.kill((await pids(stage))[-1], signal.SIGKILL)
 
 
 async def kill_its_container(stage: Stage) -> None:
@@ -38,8 +48,8 @@ async def stop_it(stage: Stage) -> None:
     await stage.docker("stop", f"{stage.sluice.name}-gateway")
 
 
-@pytest.mark.parametrize("harm", [kill_its_process, kill_its_container, remove_it, stop_it])
-async def test_the_gateway_comes_back_and_leads_nobody_astray(own: Stage, harm: Callable[[Stage], Awaitable[None]]) -> None:
+@pytest.mark.parametrize("harm", [kill_its_process, kill_its_worker, kill_its_container, remove_it, stop_it])
+async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobody(own: Stage, harm: Harm) -> None:
     other = Stage(own.sluice, own.http, own.images)
     await own.deploy(own.spec())
     await other.deploy(other.spec())
@@ -48,51 +58,84 @@ async def test_the_gateway_comes_back_and_leads_nobody_astray(own: Stage, harm: 
         other.load(rate=60, slow_seconds=0.5, lossless=False) as another,
     ):
         await asyncio.sleep(0.5)
-        began = time.monotonic()
         killed_at = {each: max(entry.at + entry.latency for entry in each.ledger.entries) for each in (load, another)}
-        for each in (load, another):
-            each.mark("killed")
-        await harm(own)
-        await own.until(lambda: _answers(own), within=BACK_WITHIN)
-        away = time.monotonic() - began
-        for each in (load, another):
-            each.mark("back")
+        away = await harmed(own, harm, load, another)
         await asyncio.sleep(1)
         assert (await own.update(image=own.images.two))["status"] == "succeeded"
         await own.until(lambda: _ready(own))
     for each, stage in ((load, own), (another, other)):
-        back = [entry for entry in each.ledger.entries if entry.phase == "back"]
-        assert back and not [entry for entry in back if entry.lost], each.ledger.explain()
-        before = [entry for entry in each.ledger.failures if entry.phase == "before"]
+        in_hand = lost_in_hand(each)
+        before = [entry for entry in in_hand if entry.phase == "before"]
         assert all(entry.at + entry.latency >= killed_at[each] - 0.5 for entry in before), each.ledger.explain()
         assert each.ledger.twice == [] and each.ledger.unrecorded == []
         assert {entry.answered_by.rpartition("-r")[0] for entry in each.ledger.entries if not entry.lost} == {stage.service}
-    print(json.dumps({"harm": harm.__name__, "away": round(away, 2), "lost": len(load.ledger.failures)}))
+    print(json.dumps({"harm": harm.__name__, "away": round(away, 2), **figures(load)}))
     assert away < BACK_WITHIN
+
+
+async def test_without_sluice_it_comes_back_as_well(own: Stage) -> None:
+    await own.deploy(own.spec())
+    await own.until(lambda: _is_kept(own))
+    was = await pids(own)
+    own.sluice.kill()
+    await kill_its_process(own)
+    await own.until(lambda: _gone(was))
+    await own.until(lambda: _answers(own), within=BACK_WITHIN)
+
+
+async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(images: Images, tmp_path: Path) -> None:
+    """And the upgrade's container was made to take over from one that has left when it starts again."""
+    client = docker.APIClient(version="auto")
+    sluice = Sluice(tmp_path)
+    older = f"{sluice.name}/gateway:0"
+    start = 'exec haproxy -W -db -S /run/gateway/master.sock,mode,600 -f /run/gateway/haproxy.cfg "$@"'
+    build(client, f"FROM {images.gateway}\nENTRYPOINT {json.dumps(['sh', '-c', start, 'sh'])}\n", older)
+    sluice.settings["SLUICE_GATEWAY_IMAGE"] = older
+    try:
+        with sluice:
+            async with sluice.client() as http:
+                stage = Stage(sluice, http, images)
+                await stage.deploy(stage.spec())
+                was = await pids(stage)
+                await kill_its_process(stage)
+                await stage.until(lambda: _gone(was))
+                await stage.until(lambda: _answers(stage), within=BACK_WITHIN)
+                assert not await _is_kept(stage)
+                sluice.settings["SLUICE_GATEWAY_IMAGE"] = images.gateway
+                await asyncio.to_thread(sluice.stop)
+                await asyncio.to_thread(sluice.start)
+                async with stage.load(rate=60, slow_seconds=0.5, lossless=False) as load:
+                    assert (await http.post("/gateway/upgrade", json={})).json()["status"] == "upgraded"
+                    await stage.until(lambda: _is_kept(stage))
+                    for _ in range(2):
+                        load.mark("before")
+                        await asyncio.sleep(1)
+                        await harmed(stage, kill_its_process, load)
+                        await asyncio.sleep(1)
+                lost_in_hand(load)
+    finally:
+        client.remove_image(older, force=True)
+        client.close()
 
 
 @pytest.mark.slow
 async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_is_not(own: Stage) -> None:
     await own.deploy(own.spec())
-
-    async def pids() -> list[int]:
-        titles = (await own.docker("top", f"{own.sluice.name}-gateway", "-o", "pid")).split()
-        return [int(word) for word in titles if word.isdigit()]
-
-    first = await pids()
+    first = await pids(own)
     for pid in first:
         os.kill(pid, signal.SIGSTOP)
     await asyncio.sleep(4)
     for pid in first:
         os.kill(pid, signal.SIGCONT)
     await own.until(lambda: _ready(own), within=BACK_WITHIN)
-    assert await pids() == first
+    assert await pids(own) == first
     for pid in first:
         os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
-    await own.until(lambda: _answers(own), within=60)
+    async with httpx.AsyncClient(timeout=60) as http:
+        assert (await http.get(f"{own.sluice.gateway}/{own.service}")).status_code == 200, "who waits is not lost"
     print(json.dumps({"hung": round(time.monotonic() - began, 1)}))
-    assert set(await pids()).isdisjoint(first)
+    assert set(await pids(own)).isdisjoint(first)
     await own.until(lambda: _ready(own), within=BACK_WITHIN)
 
 
@@ -104,13 +147,65 @@ async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(o
     await own.until(lambda: _answers(own), within=BACK_WITHIN)
 
 
+async def harmed(stage: Stage, harm: Harm, *loads: Load) -> float:
+    """Seconds until it answers again. Requests that begin from when its processes are gone on are `away`, then `back`."""
+    was, began = await pids(stage), time.monotonic()
+    for each in loads:
+        each.mark("dying")
+    harming = asyncio.create_task(harm(stage))
+    await stage.until(lambda: _gone(was))
+    await asyncio.sleep(0.05)  # a client may not have seen yet that its idle connection is no more
+    for each in loads:
+        each.mark("away")
+    await harming
+    await stage.until(lambda: _answers(stage), within=BACK_WITHIN)
+    for each in loads:
+        each.mark("back")
+    return time.monotonic() - began
+
+
+def lost_in_hand(load: Load) -> list[Entry]:
+    """What was lost, and had begun before it was gone: nothing else is, and nobody is refused."""
+    failures = load.ledger.failures
+    assert {entry.phase for entry in failures} <= {"before", "dying"}, load.ledger.explain()
+    assert not [entry for entry in failures if "Connect call failed" in entry.error], load.ledger.explain()
+    return failures
+
+
+def figures(load: Load) -> dict[str, float]:
+    away = [entry for entry in load.ledger.entries if entry.phase == "away"]
+    worst = max((entry.added for entry in away), default=0.0)
+    return {"in hand": len(load.ledger.failures), "asked while away": len(away), "worst": round(worst, 2)}
+
+
+async def pids(stage: Stage) -> list[int]:
+    """Of its processes, the master first."""
+    told = await stage.docker("top", f"{stage.sluice.name}-gateway", "-o", "pid")
+    return sorted(int(word) for word in told.split() if word.isdigit())
+
+
+async def _is_kept(stage: Stage) -> bool:
+    """Sluice has the gateway's own listening socket among its files."""
+    return await asyncio.to_thread(_has_socket, stage.sluice.pid, stage.sluice.gateway_port)
+
+
+def _has_socket(pid: int, port: int) -> bool:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has been closed since
+            if str(file.readlink()) in sockets:
+                return True
+    return False
+
+
+async def _gone(pids: list[int]) -> bool:
+    return not any(str(pid) in os.listdir("/proc") for pid in pids)
+
+
 async def _answers(stage: Stage) -> bool:
     async with Load(f"{stage.sluice.gateway}/{stage.service}", Mix(requests=0, fresh=1), executions=_none) as one:
         return (await one.ask("GET")).status == 200
-
-
-async def _refuses(stage: Stage) -> bool:
-    return not await _answers(stage)
 
 
 async def _ready(stage: Stage) -> bool:

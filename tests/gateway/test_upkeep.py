@@ -121,6 +121,7 @@ async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_o
     assert (await idle.ask(request("GET", "x", "/web"))).status == 200
     waiting = asyncio.create_task(yard.ask("/web/wait"))
     await until(lambda: in_flight(yard, instance.id))
+    await yard.gateway.close()
     again = Gateway(yard.directory)
     with capture_logs() as said:
         await again.stand_on(replace(yard.settings, public_port=PUBLIC + 1))

@@ -120,8 +120,8 @@ async def until(look: Callable[[], Coroutine[Any, Any, T]], within: float = 15) 
 
 
 @asynccontextmanager
-async def real_gateway(**settings: Any) -> AsyncIterator[Yard]:
-    """Answering, and knowing no service."""
+async def real_gateway(*, start: str | None = None, **settings: Any) -> AsyncIterator[Yard]:
+    """Answering, and knowing no service. `start`: the words of a shell instead of its own start.sh."""
     with tempfile.TemporaryDirectory(prefix="sluice-gateway-") as place:
         directory = Path(place) / "gateway"
         yard = Yard(
@@ -142,7 +142,7 @@ async def real_gateway(**settings: Any) -> AsyncIterator[Yard]:
             "always",
             "-v",
             f"{directory}:/run/gateway",
-            IMAGE,
+            *(["--entrypoint", "sh", IMAGE, "-c", start] if start else [IMAGE]),
         )
         try:
             await yard.answering()

@@ -1,0 +1,122 @@
+"""The gateway killed under load, with Sluice there: what is lost, who is refused, and how long the latest waited.
+
+    python -m bench.gateway_dies [--kills 10]
+
+Its master or its worker SIGKILLed, its container killed, its container removed. The bars: nobody is refused, and nothing is
+lost but what was in its hands: requests that had begun before its processes were gone, and their idle connections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.engine import docker, gateway, hello
+from bench.gauges import children, container_pid
+from bench.report import median, save, table
+from bench.stage import Sluice, hello_spec
+from services.loadtest.load import Load, Mix
+
+WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm --force")
+RESTED = 10.5
+"""Seconds that a gateway lives before its process is killed: an engine brings back later and later what lived for less."""
+MIX = Mix(rate=150, fresh=0.5, slow_seconds=0.5)
+SEEN = 0.05
+"""Seconds until a client knows that its idle connection is no more."""
+Row = dict[str, Any]
+
+
+async def killed(sluice: Sluice, load: Load, way: str) -> float:
+    """Seconds until another process answers."""
+    name = f"{sluice.name}-gateway"
+    master = await asyncio.to_thread(container_pid, name)
+    assert master is not None
+    *_, worker = children(master)
+    load.mark("dying")
+    began = time.monotonic()
+    doing: asyncio.Task[Any] | None = None
+    if way.startswith("docker"):
+        doing = asyncio.create_task(asyncio.to_thread(docker, *way.split()[1:], name))
+    else:
+        os.kill(worker if "worker" in way else master, signal.SIGKILL)
+    await _until(lambda: not _lives(master) and not _lives(worker))
+    await asyncio.sleep(SEEN)
+    load.mark("away")
+    if doing is not None:
+        await doing
+    async with httpx.AsyncClient(timeout=30) as http:
+        await http.get(f"{sluice.gateway}/no-such-service")  # queued with all that came before it
+    away = time.monotonic() - began
+    load.mark("back")
+    return away
+
+
+async def run(sluice: Sluice, image: str, kills: int, told: Callable[[Row], None]) -> list[Row]:
+    rows = []
+    async with sluice.client() as http:
+        body = hello_spec(sluice, "web", image, replicas=2)
+        end = (await http.post("/deployments", params={"wait": 60}, json=body)).json()
+        assert end.get("status") == "succeeded", end
+        for way in WAYS:
+            aways = []
+            async with Load(f"{sluice.gateway}/web", MIX) as load:
+                for _ in range(kills):
+                    await asyncio.sleep(1 if way.startswith("docker") else RESTED)
+                    load.mark("serving")
+                    await asyncio.sleep(1)  # longer than any request: what began before has come back
+                    aways.append(await killed(sluice, load, way))
+            rows.append({"way": way, "kills": kills, **_row(load, aways)})
+            told(rows[-1])
+    return rows
+
+
+def _row(load: Load, aways: list[float]) -> Row:
+    ledger = load.ledger
+    in_hand = [entry for entry in ledger.failures if entry.phase in ("serving", "dying")]
+    came = [entry for entry in ledger.entries if entry.phase == "away"]
+    return {
+        "requests": len(ledger.entries),
+        "in its hands": len(in_hand),
+        "refused": sum("Connect call failed" in entry.error for entry in ledger.failures),
+        "lost otherwise": len(ledger.failures) - len(in_hand),
+        "run twice": len(ledger.twice),
+        "came meanwhile": len(came),
+        "the latest waited ms": round(max((entry.added for entry in came), default=0.0) * 1000),
+        "back ms, median": round(median(aways) * 1000),
+        "worst": round(max(aways) * 1000),
+    }
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def _until(so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not so():  # noqa: ASYNC110  (what it waits for is in other processes)
+            await asyncio.sleep(0.002)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Kill the gateway under load, and count.")
+    parser.add_argument("--kills", type=int, default=10)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        sluice = stack.enter_context(Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()))
+        rows = asyncio.run(run(sluice, hello("1"), given.kills, lambda row: print(row, flush=True)))
+    print(table(list(rows[0]), [list(row.values()) for row in rows]))
+    save("gateway_dies", {"rows": rows})
+
+
+if __name__ == "__main__":
+    _main()
