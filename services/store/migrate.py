@@ -6,12 +6,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event
-from sqlalchemy.exc import DBAPIError
-
 import migrations
 from services.store.backup import copy
 from services.store.refusal import StoreError
@@ -19,28 +13,27 @@ from services.store.refusal import StoreError
 MIGRATIONS = Path(migrations.__file__).parent
 
 
-def config() -> Config:
-    """Alembic's, wherever the package is installed."""
-    made = Config()
-    made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    made.set_main_option("path_separator", "os")
-    return made
-
-
 def migrate(path: Path, backups: Path) -> None:
     """Upgrade the database at `path`, making it when it is not there. StoreError leaves it as it was.
 
     One that has something in it is copied into `backups` before it is changed.
     """
-    scripts = ScriptDirectory.from_config(config())
-    head = scripts.get_current_head() or ""
-    present = _revision(path)
+    known = schemas()
+    head, present = max(known), _revision(path)
     if present == head:
         return
     if present is not None:
-        _refuse_unknown(present, {script.revision for script in scripts.walk_revisions()}, path)
+        _refuse_unknown(present, known, path)
         copy(path, backups / f"before-{head}-from-{present}.db", keep=True)
-    _upgrade(path)
+    # Most starts have nothing to migrate: Alembic would be a tenth of their time and of the memory.
+    from services.store.upgrade import upgrade
+
+    upgrade(path, MIGRATIONS)
+
+
+def schemas() -> set[str]:
+    """The revisions that there are, as their files are named."""
+    return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py")}
 
 
 def _revision(path: Path) -> str | None:
@@ -76,36 +69,7 @@ def _corrupt(path: Path, why: str) -> str:
 
 def _refuse_unknown(present: str, known: set[str], path: Path) -> None:
     if present not in known:
-        newest = max(known, default="none")
         raise StoreError(
-            f"the database {path} has schema {present}, which this Sluice does not know (it knows up to {newest}): a newer "
-            f"Sluice wrote it. Start that one, or put the copy that it made in {path.parent / 'backups'} in its place"
+            f"the database {path} has schema {present}, which this Sluice does not know (it knows up to {max(known)}): a "
+            f"newer Sluice wrote it. Start that one, or put the copy that it made in {path.parent / 'backups'} in its place"
         )
-
-
-def _upgrade(path: Path) -> None:
-    engine = create_engine(f"sqlite:///{path}")
-
-    @event.listens_for(engine, "connect")
-    def _plain(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # the driver would commit before each CREATE TABLE
-        connection.execute("PRAGMA busy_timeout=5000")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: object) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
-
-    try:
-        with engine.begin() as connection:
-            settings = config()
-            settings.attributes["connection"] = connection
-            command.upgrade(settings, "head")
-            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-            if broken is not None:
-                raise StoreError(
-                    f"the database {path} could not be migrated: rows of {broken[0]} name rows that are not there"
-                )
-    except DBAPIError as error:
-        raise StoreError(f"the database {path} could not be migrated and is as it was: {error.orig}") from error
-    finally:
-        engine.dispose()

@@ -17,12 +17,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 
 from services.store.backup import copy
-from services.store.migrate import MIGRATIONS, config, migrate
+from services.store.migrate import MIGRATIONS, migrate, schemas
 from services.store.open import DATABASE, open_store
 from services.store.refusal import StoreError
 from services.store.tables import Meta, metadata
+from services.store.upgrade import config
 
-HEAD = ScriptDirectory.from_config(config()).get_current_head()
+HEAD = max(schemas())
 
 
 def schema(path: Path) -> set[str]:
@@ -41,7 +42,7 @@ def files(data: Path) -> dict[str, bytes]:
 
 
 def on(connection: Connection) -> object:
-    settings = config()
+    settings = config(MIGRATIONS)
     settings.attributes["connection"] = connection
     return settings
 
@@ -123,6 +124,19 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr("services.store.migrate.MIGRATIONS", scripts)
     return more
+
+
+def test_the_files_of_the_schemas_are_named_as_alembic_knows_them() -> None:
+    scripts = ScriptDirectory.from_config(config(MIGRATIONS))
+    assert schemas() == {script.revision for script in scripts.walk_revisions()}
+    assert scripts.get_heads() == [HEAD]
+
+
+def test_a_start_that_has_nothing_to_migrate_does_without_alembic(opened: Path) -> None:
+    again = "import pathlib, sys; import app.main; from services.store.open import open_store\n"
+    again += "open_store(pathlib.Path(sys.argv[1])).close(); print('alembic' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", again, str(opened)], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "False"
 
 
 def test_an_existing_database_is_copied_before_it_is_migrated(opened: Path, next_schema: Path) -> None:
