@@ -276,5 +276,5 @@ BUILD: dict[str, Any] = {
     "created_at": "2026-11-22T10:15:00.000Z",
     "started_at": "2026-11-22T10:15:00.010Z",
     "finished_at": "2026-11-22T10:15:12.400Z",
-    "links": {"self": "/builds/5", "log": "/builds/5/log"},
+    "links": {"self": "/builds/5", "log": "/builds/5/log", "page": "/ui/builds/5"},
 }

@@ -372,7 +372,7 @@ class Build(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    links: dict[Literal["self", "log"], str]
+    links: dict[Literal["self", "log", "page"], str]
 
 
 class Builds(BaseModel):

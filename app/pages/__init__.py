@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from app.pages import (
     audit,
+    builds,
     changing,
     comparing,
     creating,
@@ -32,6 +33,7 @@ for _room in (
     comparing,
     changing,
     deployments,
+    builds,
     history,
     audit,
     tokens,

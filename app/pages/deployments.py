@@ -13,6 +13,7 @@ from sqlmodel import Session, col, or_, select
 from app.api.deployments import may_retry
 from app.audit import note_refusal
 from app.pages.live import LivePage, Sight, missing, show, stream
+from app.pages.reading import number_of
 from app.pages.timeline import timeline
 from app.pages.viewer import FormViewer, PageViewer, StreamViewer
 from app.problems import CODES, Problem, as_problem
@@ -27,7 +28,6 @@ router = APIRouter(prefix="/ui/deployments")
 PAGE = LivePage("deployment.html", ("deployment", "failures", "timeline", "events"))
 EVENTS = 200
 """The newest events that the page shows; the API has all."""
-_LARGEST_ID = 2**63 - 1
 
 
 @router.get("/{id}")
@@ -46,7 +46,7 @@ async def act(
 ) -> Response:
     """Then the deployment's page, of the new deployment after a retry. A refusal is said on the page."""
     sluice: Sluice = request.app.state.sluice
-    number = _number(id)
+    number = number_of(id)
     row = await sluice.store.read(lambda session: session.get(Deployment, number)) if number is not None else None
     if row is None or row.id is None:
         return missing()
@@ -68,7 +68,7 @@ async def act(
 
 
 def _looking_at(id: str) -> Sight:
-    number = _number(id)
+    number = number_of(id)
 
     service: str | None = None
 
@@ -116,10 +116,6 @@ def _series(row: Deployment) -> Callable[[int], str]:
 def _failures(session: Session, row: Deployment) -> list[Instance]:
     failed = select(Instance).where(Instance.failed_deployment == row.id)
     return list(session.exec(failed.order_by(col(Instance.stopped_at), Instance.id)))
-
-
-def _number(id: str) -> int | None:
-    return int(id) if id.isascii() and id.isdecimal() and len(id) < 20 and int(id) <= _LARGEST_ID else None
 
 
 def _address(id: int) -> str:

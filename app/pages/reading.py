@@ -14,6 +14,7 @@ from services.store.tables import Deployment
 
 NEWEST = 15
 """How many deployments and revisions a page lists."""
+_LARGEST_ID = 2**63 - 1
 NEVER_DEPLOYED = "never deployed"
 """How pages call a service that stands `stopped` because no deployment of it ever succeeded."""
 _COLUMNS: Any = (
@@ -22,6 +23,11 @@ _COLUMNS: Any = (
 )  # fmt: skip
 DEPLOYMENTS = select(Deployment).options(load_only(*_COLUMNS))
 """Of each only what lists show: `listed` needs no more."""
+
+
+def number_of(id: str) -> int | None:
+    """The number of a deployment or a build, as an address has it; None for what cannot be one."""
+    return int(id) if id.isascii() and id.isdecimal() and len(id) < 20 and int(id) <= _LARGEST_ID else None
 
 
 def shown(service: dict[str, Any]) -> dict[str, Any]:

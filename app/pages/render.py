@@ -42,6 +42,7 @@ _TONES = {
         "draining",
         "stopping",
         "deploying",
+        "building",
     ),
     "warn": ("paused", "degraded", "rolled_back", "aborted"),
     "bad": ("failed", "rollback_failed", "down", "DOWN"),

@@ -7,8 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
+from app.pages.builds import newest_builds
 from app.pages.figures import newest
 from app.pages.live import LivePage, Sight, show, stream
 from app.pages.reading import DEPLOYMENTS, NEWEST, listed, shown
@@ -17,11 +18,13 @@ from app.sluice import Sluice
 from services.engine.load import Load
 from services.figures.keeping import FINE
 from services.figures.reading import service_figures
+from services.rollouts.depending import last_applied
+from services.rollouts.publishing import in_force
 from services.rollouts.views import instance_views, revision_view, service_view
 from services.store.tables import Deployment, Instance, Revision, Service
 
 router = APIRouter(prefix="/ui/services")
-PAGE = LivePage("service.html", ("service", "instances", "figures", "deployments", "revisions"))
+PAGE = LivePage("service.html", ("service", "instances", "figures", "deployments", "builds", "revisions"))
 
 
 @router.get("/{name}")
@@ -50,9 +53,11 @@ def _looking_at(name: str) -> Sight:
         return {
             "about": name,
             "service": shown(service_view(session, row, sluice.frame)),
+            "neighbours": _neighbours(session, sluice, name),
             "figures": _figures(session, sluice, name),
             "instances": instance_views(session, instances, sluice.frame),
             "deployments": listed(session.exec(mine)),
+            "builds": newest_builds(session, name),
             "revisions": [revision_view(revision, present=row.revision) for revision in revisions],
         }
 
@@ -64,6 +69,18 @@ async def _loads(name: str, sluice: Sluice) -> dict[str, Load]:
     running = select(Instance.id).where(Instance.service == name, col(Instance.stopped_at).is_(None))
     ids = await sluice.store.read(lambda session: session.exec(running).all())
     return await sluice.loads.of(ids)
+
+
+def _neighbours(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
+    """Whom it calls by name (`links`) and who calls it; what it was applied after and before; which of them there are."""
+    links = in_force(session, "links")
+    newest = session.exec(select(func.max(Deployment.id))).one()
+    return {
+        "links": sorted({other for one, others in links if one == name for other in others}),
+        "linked_by": sorted({one for one, others in links if name in others}),
+        "applied": sluice.drawings.memo.of(("applied", name), newest, lambda: last_applied(session, name)),
+        "known": set(session.exec(select(Service.name).where(~col(Service.removed)))),
+    }
 
 
 def _figures(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:

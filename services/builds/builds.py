@@ -25,6 +25,7 @@ from services.store.tables import Build
 
 log = structlog.get_logger(__name__)
 PENDING, BUILDING, SUCCEEDED, FAILED = "pending", "building", "succeeded", "failed"
+UNDER_WAY = (PENDING, BUILDING)
 AT_ONCE = 2
 """Builds at a time; the others wait for their turn."""
 MOST = 20
@@ -89,7 +90,7 @@ class Builds:
         """At the start: what was under way when Sluice ended has failed, and its upload goes."""
 
         def fail(session: Session) -> None:
-            for row in session.exec(select(Build).where(col(Build.status).in_((PENDING, BUILDING)))):
+            for row in session.exec(select(Build).where(col(Build.status).in_(UNDER_WAY))):
                 self._finish(session, row, FAILED, "interrupted", "Sluice ended while it was built; build it again")
 
         await self._store.write(fail)
@@ -156,7 +157,8 @@ class Builds:
         try:
             with running.scope:
                 async with self._turns:
-                    await self._update(id, status=BUILDING, message="is being built", started_at=self._clock.now())
+                    await self._store.write(lambda session: self._begun(session, id))
+                    self._listeners.wake()
                     end = await self._build(id, spec, running.log)
             by = running.cancelled_by if end[1] == "cancelled" else None
             await self._store.write(lambda session: self._end(session, id, running.log, *end, by=by))
@@ -188,6 +190,12 @@ class Builds:
         if image is None:
             return FAILED, "build_failed", "the engine broke off, and said no more", None
         return SUCCEEDED, None, f"built as {spec.tag}", image.id
+
+    def _begun(self, session: Session, id: int) -> None:
+        row = session.get_one(Build, id)
+        row.status, row.message, row.started_at = BUILDING, "is being built", self._clock.now()
+        session.add(row)
+        self._tell(session, row, "build_started", f"build {id} of {row.service}: {row.message}")
 
     def _end(
         self,

@@ -23,5 +23,5 @@ def build_view(row: Build) -> dict[str, Any]:
         "target": row.target,
         "created_by": {"kind": row.created_by_kind, "name": row.created_by_name},
         **{name: rfc3339(at) if at is not None else None for name, at in times.items()},
-        "links": {"self": f"/builds/{row.id}", "log": f"/builds/{row.id}/log"},
+        "links": {"self": f"/builds/{row.id}", "log": f"/builds/{row.id}/log", "page": f"/ui/builds/{row.id}"},
     }

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
 from services.rollouts.phases import TERMINAL, Kind, Status
 from services.store.tables import Deployment
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a service waited for, and who waited for it, when it was last applied with others: service → is it required."""
+
+    group: int
+    depends_on: Mapping[str, bool]
+    needed_by: Mapping[str, bool]
 
 
 def next_group(session: Session) -> int:
@@ -18,6 +28,24 @@ def group_of(session: Session, deployment: int) -> Sequence[Deployment]:
     """All that were made together with it, itself included, as they may begin."""
     number = session.get_one(Deployment, deployment).group
     return session.exec(select(Deployment).where(Deployment.group == number).order_by(col(Deployment.id))).all()
+
+
+def last_applied(session: Session, service: str) -> Applied | None:
+    """None when it never was. Once told it stays so until there is another deployment."""
+    mine = select(func.max(Deployment.id)).where(Deployment.service == service, col(Deployment.group).is_not(None))
+    number = session.exec(mine).one()
+    if number is None:
+        return None
+    group = group_of(session, number)
+    called = {row.id: row.service for row in group}
+    needs = {
+        (row.service, called[other["deployment"]]): bool(other["required"]) for row in group for other in row.depends_on
+    }
+    return Applied(
+        group[0].group or 0,
+        {other: required for (one, other), required in needs.items() if one == service},
+        {one: required for (one, other), required in needs.items() if other == service},
+    )
 
 
 def waits(session: Session, row: Deployment) -> bool:

@@ -68,6 +68,8 @@ def test_an_image_is_built_under_a_tag_of_its_own_and_its_log_is_kept(house: Hou
     assert uploads(house) == []
     told = [event["type"] for event in house.client.get("/audit").json()["items"]]
     assert told.count("build_requested") == 2
+    told = [event["type"] for event in house.client.get("/events?service=web").json()["items"]]
+    assert told == 2 * ["build_succeeded", "build_started", "build_requested"]
 
 
 def test_dockerfile_target_and_args_are_the_callers(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from services.store.tables import Service
 from tests.browser.conftest import Complaints, sign_in
 from tests.pages.house import House
 from tests.pages.scene import set_scene
@@ -20,7 +22,9 @@ PAGES = (
     "/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/deployments/2", "/ui/deployments/3", "/ui/services/web/deploy",
     "/ui/services/web/scale?replicas=2", "/ui/services/api/restart", "/ui/services/web/changes?from=1&to=2",
     "/ui/services/nobody", "/ui/services/web/logs", "/ui/instances/web-r1-1/logs", "/ui/history", "/ui/audit", "/ui/tokens",
-    "/ui/registry", "/ui/sign-in",
+    "/ui/registry", "/ui/sign-in", "/ui/new", "/ui/services/api", "/ui/builds/1", "/ui/builds/2", "/ui/builds/3",
+    "/ui/history?service=web&kind=deploy&status=progressing&by=ci", "/ui/history?group=1", "/ui/history?by=nobody",
+    "/ui/history?kind=nothing&group=first",
 )  # fmt: skip
 RUN = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
     .filter(found => ['serious', 'critical'].includes(found.impact))
@@ -38,7 +42,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def shown(scene: House) -> Iterator[str]:
     with serving(scene, free_port()) as address:
+        assert scene.loop is not None
+        runs = scene.begin_build("FROM scratch\nRUN echo begun\nRUN sleep 600\n")
+        assert asyncio.run_coroutine_threadsafe(runs, scene.loop).result(10) == 3
         yield address
+        asyncio.run_coroutine_threadsafe(scene.sluice.builds.close(), scene.loop).result(10)
 
 
 def findings(page: Page) -> list[str]:
@@ -65,6 +73,15 @@ def test_axe_finds_nothing_serious_on_any_page(
     page.get_by_role("button", name="Show the plan").click()
     expect(page.locator("#error-replicas")).to_be_visible()
     found["a form refused"] = findings(page)
+    page.goto(f"{shown}/ui/new?name=web&image=web:1")
+    page.get_by_role("button", name="Show the plan").click()
+    expect(page.get_by_role("link", name="Deploy web")).to_be_visible()
+    found["a name that is taken"] = findings(page)
+    page.get_by_label("Name").fill("shop")
+    page.get_by_label("Port").fill("8000")
+    page.get_by_role("button", name="Show the plan").click()
+    expect(page.get_by_role("heading", name="Deploy shop the plan")).to_be_visible()
+    found["the plan of a new service"] = findings(page)
     page.goto(f"{shown}/ui/services/web/scale")
     page.get_by_label("Instances").fill("5")
     page.get_by_role("button", name="Show the plan").click()
@@ -98,3 +115,18 @@ def test_the_keyboard_leads_from_the_first_page_to_a_deed(scene: House, shown: s
     page.get_by_role("button", name="Scale").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="reports scale #4")).to_be_visible()
+
+
+def test_the_keyboard_makes_the_first_service(house: House, address: str, page: Page) -> None:
+    house.change(Service, "web", removed=True)
+    sign_in(page, house, address, "/ui/")
+    assert findings(page) == []
+    page.get_by_role("link", name="Deploy the first one").press("Enter")
+    expect(page.get_by_label("Name")).to_be_focused()
+    for typed in ("shop", "shop:1"):
+        page.keyboard.type(typed)
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Deploy shop the plan")).to_be_visible()
+    page.get_by_role("button", name="Deploy").press("Enter")
+    expect(page.get_by_role("heading", name="shop deploy #2")).to_be_visible()

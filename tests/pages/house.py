@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import tarfile
+import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,23 +14,25 @@ from typing import Any, TypeVar, cast
 from fastapi import FastAPI
 from sqlmodel import Session, col, func, select
 
-from app.api import figures
+from app.api import builds, figures
 from app.auth import Authentication
 from app.pages import pages
 from app.problems import install
 from app.settings import Settings
 from app.sluice import Sluice
 from services.access import Access
+from services.builds.builds import PENDING, BuildAsk, Builds, BuildSettings
 from services.clock import SystemClock
 from services.discovery.keeping import Keeper
 from services.discovery.registry import Registry
 from services.metrics import Metrics
 from services.rollouts.live import Live
 from services.rollouts.previewing import Previews
+from services.rollouts.refusal import Actor
 from services.rollouts.requests import Policy, Requests
 from services.store.events import Listeners, record
 from services.store.open import open_store
-from services.store.tables import Deployment, Instance, Revision, Service
+from services.store.tables import Build, Deployment, Instance, Revision, Service
 from services.tokens import Key
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import FakeGateway
@@ -68,10 +73,11 @@ class House:
             figures=nobody,
             registry=Registry(clock, Keeper(store)),
             theirs=nobody,
-            builds=nobody,
+            builds=Builds(store, clock, engine, listeners, BuildSettings(data / "builds", 10**6, 60, "default")),
         )
         shown = [""]
         apart(self.sluice.access.open(shown.append))
+        apart(self.sluice.builds.open())
         self.token = shown[-1]
         self.loop: asyncio.AbstractEventLoop | None = None
         self.app = FastAPI(docs_url=None)
@@ -80,6 +86,7 @@ class House:
         install(self.app)
         self.app.include_router(pages)
         self.app.include_router(figures.router)
+        self.app.include_router(builds.router)
 
     def close(self) -> None:
         self.sluice.store.close()
@@ -125,6 +132,32 @@ class House:
     def deployment(self, service: str = "web", **fields: Any) -> int:
         """A deployment of revision 2 that has just begun: three old instances serve, three new ones are being made."""
         return self.write(lambda session: self._deployment(session, service, fields))
+
+    def built(self, service: str = "web", **fields: Any) -> int:
+        """A build that has succeeded."""
+        now = self.sluice.clock.now()
+        number = self.write(lambda session: _build(session, service, now, fields))
+        self.write(
+            lambda session: record(session, now, "build_succeeded", f"build {number} of {service}", service=service) and None
+        )
+        return number
+
+    async def begin_build(self, dockerfile: str, service: str = "web") -> int:
+        """One that goes on in the server's loop, where this must run; it is being built. A test's own thread must not write
+        while that loop does."""
+        builds = self.sluice.builds
+        context = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(dockerfile.encode())
+        with tarfile.open(context, "w") as tar:
+            tar.addfile(entry, io.BytesIO(dockerfile.encode()))
+        number = await builds.begin(BuildAsk(service, context), Actor("token", "ci"))
+        while True:
+            woken = self.sluice.listeners.next()
+            row = await self.sluice.store.read(lambda session: session.get_one(Build, number))
+            if row.status != PENDING:
+                return number
+            await woken.wait()
 
     def tell(self, deployment: int, type: str, message: str) -> None:
         """Append an event to a deployment's history."""
@@ -182,6 +215,23 @@ class House:
         session.add_all(_instance(service, 2, slot, row.id, now, "starting") for slot in range(1, 4))
         record(session, now, "created", "deploy asked for by ci", deployment=row.id, service=service)
         return row.id
+
+
+def _build(session: Session, service: str, now: float, fields: dict[str, Any]) -> int:
+    row = Build(
+        service=service,
+        **{
+            "status": "succeeded", "image": f"{service}:20261128-231502-{len(service):04x}", "image_id": "sha256:built",
+            "dockerfile": "Dockerfile", "created_by_kind": "token", "created_by_name": "ci", "created_at": now - 40,
+            "started_at": now - 40, "finished_at": now, "log": "Step 1/1 : FROM debian:trixie-slim\nSuccessfully built\n",
+            **fields,
+        },
+    )  # fmt: skip
+    row.message = row.message or f"built as {row.image}"
+    session.add(row)
+    session.flush()
+    assert row.id is not None
+    return row.id
 
 
 def _revision(service: str, number: int, now: float, fields: dict[str, Any]) -> Revision:

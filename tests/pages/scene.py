@@ -21,6 +21,20 @@ NAMES = ("web", "api", "auth", "billing", "checkout", "images", "ledger", "mail"
 LOG = "loading configuration\nKeyError: 'DATABASE_URL'\nset DATABASE_URL, as docs/deploy.md says\n"
 
 
+BUILT = """Step 1/4 : FROM python:3.13-slim
+ ---> 1d6f0e2a7b55
+Step 2/4 : COPY pyproject.toml uv.lock /app/
+ ---> Using cache
+ ---> 90a1c24e6f0b
+Step 3/4 : RUN uv sync --frozen --no-dev
+ ---> Running in 5be2f8b4f7d0
+Installed 41 packages in 1.32s
+ ---> 3c1d1c0f9a10
+Step 4/4 : COPY app /app/app
+ ---> 8fd0b2a9ec34
+"""
+
+
 def set_scene(house: House) -> None:
     """Deployment 1 is under way, 2 was rolled back, 3 succeeded; all are told by their events."""
     with _ago(house, 5400):
@@ -41,6 +55,12 @@ def set_scene(house: House) -> None:
             Deployment, 2, status="succeeded", message="3 of 3 instances serve", finished_at=house.sluice.clock.now(),
             progress=_progress(3, 3, 0), traffic=[{"revision": 2, "percent": 100}],
         )  # fmt: skip
+    with _ago(house, 700):
+        house.built("api", image="api:20261128-190211-81c4", log=BUILT, status="failed", reason="build_failed",
+                    message="the command '/bin/sh -c uv sync' returned a non-zero code: 2", image_id=None)  # fmt: skip
+        house.built("api", image="api:2", log=BUILT)
+    house.change(Deployment, 2, group=1, depends_on=[{"deployment": 1, "required": False}])
+    house.change(Deployment, 1, group=1)
     house.change(Instance, "search-r1-2", status="failed", stopped_at=_before(house, 60))
     _web_is_deployed(house)
     house.write(lambda session: _figures(session, int(house.sluice.clock.now())))
@@ -93,6 +113,7 @@ def _web_is_deployed(house: House) -> None:
     live.in_flight.update({"web-r1-1": 4, "web-r1-2": 11, "web-r1-3": 9, "web-r2-1": 8, "web-r2-2": 12})
     live.probes["web-r2-3"] = {"ok": False, "status": 503, "error": "503 from /ready", "at": None}
     effective = {"image": "web:2", "routes": [{"path_prefix": "/web"}], "environment": {"LOG_LEVEL": "info", "CACHE": "64m"}}
+    effective["links"] = ["api", "auth"]
     house.change(Revision, ("web", 2), effective=effective)
 
 

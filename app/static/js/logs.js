@@ -45,8 +45,7 @@
 
   function row({ instance, at, text }) {
     const line = document.createElement("li");
-    line.dataset.at = at;
-    line.dataset.instance = instance;
+    if (at) line.dataset.at = at;
     line.append(span("at", ""));
     if (many) {
       if (!colours.has(instance)) colours.set(instance, colours.size % COLOURS);
@@ -71,8 +70,9 @@
 
   function come(event) {
     const said = JSON.parse(event.data);
-    if (said.at <= (seen.get(said.instance) ?? "")) return;
-    seen.set(said.instance, said.at);
+    const place = said.at ?? Number(event.lastEventId); // a build's lines have numbers
+    if (place <= (seen.get(said.instance) ?? "")) return;
+    seen.set(said.instance, place);
     if (waiting.push(row(said)) === 1) requestAnimationFrame(put);
   }
 

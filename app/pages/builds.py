@@ -1,0 +1,108 @@
+"""A build's page: how it stands, its log as it is written, and what may be done about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, select
+
+from app.audit import note_refusal
+from app.pages.live import LivePage, Sight, missing, show, stream
+from app.pages.reading import number_of
+from app.pages.viewer import FormViewer, PageViewer, StreamViewer
+from app.problems import CODES, Problem, as_problem
+from app.sluice import Sluice
+from services.builds.builds import UNDER_WAY
+from services.builds.log import numbered
+from services.builds.views import build_view
+from services.rollouts.refusal import Refusal
+from services.store.tables import Build, Service
+
+router = APIRouter(prefix="/ui/builds")
+PAGE = LivePage("build.html", ("build",))
+MOST = 5_000
+"""Lines of the log that a page shows, as app/static/js/logs.js has it."""
+NEWEST = 5
+"""How many a service's page lists."""
+
+
+@router.get("/{id}")
+async def build(request: Request, viewer: PageViewer, id: str, q: str = "") -> HTMLResponse:
+    """Of one that has ended the log is on the page, those lines that contain `q`; else the script follows the API's own."""
+    return await show(request, viewer, PAGE, _looking_at(id, q))
+
+
+@router.get("/{id}/stream")
+async def build_stream(request: Request, viewer: StreamViewer, id: str) -> StreamingResponse:
+    return stream(request, viewer, PAGE, _looking_at(id))
+
+
+@router.post("/{id}/cancel")
+async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
+    """Give it up. One that has ended meanwhile says so."""
+    sluice: Sluice = request.app.state.sluice
+    number = number_of(id)
+    row = await sluice.store.read(lambda session: session.get(Build, number)) if number is not None else None
+    if row is None or row.id is None:
+        return missing()
+    here = f"/ui/builds/{row.id}"
+    request.state.service = row.service
+    try:
+        viewer.require("deploy")
+        viewer.require_service(row.service)
+        await sluice.builds.cancel(row.id, viewer.actor)
+    except (Problem, Refusal) as error:
+        problem = as_problem(error)
+        status = problem.status or CODES[problem.code][0]
+        await note_refusal(request, status, problem.code, problem.detail)
+        return await show(request, viewer, PAGE, _looking_at(id), here=here, refusal=problem.detail, status=status)
+    return RedirectResponse(here, 303)
+
+
+def newest_builds(session: Session, service: str) -> list[dict[str, Any]]:
+    """As fragments/builds.html lists them."""
+    mine = select(Build).options(defer(Build.log)).where(Build.service == service)  # type: ignore[arg-type]
+    return [_shown(row) for row in session.exec(mine.order_by(col(Build.id).desc()).limit(NEWEST))]
+
+
+def _shown(row: Build) -> dict[str, Any]:
+    return {**build_view(row), "running": row.status in UNDER_WAY}
+
+
+def _looking_at(id: str, q: str = "") -> Sight:
+    number = number_of(id)
+    service: str | None = None
+
+    def stamp(sluice: Sluice) -> object:
+        return sluice.drawings.news.of(service)
+
+    def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
+        found = select(Build).options(defer(Build.log)).where(Build.id == number)  # type: ignore[arg-type]
+        row = session.exec(found).first() if number is not None else None
+        if row is None:
+            return None
+        nonlocal service
+        service = row.service
+        there = session.get(Service, service)
+        return {
+            "about": service,
+            "build": _shown(row),
+            "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
+            "exists": there is not None and not there.removed,
+            "q": q,
+            "log": lambda: _log(row, q),
+        }
+
+    return Sight(look, stamp)
+
+
+def _log(row: Build, q: str) -> dict[str, Any]:
+    """Read for the whole page alone: what the stream says has no need of it. Of one that is under way the script has all."""
+    if row.status in UNDER_WAY:
+        return {"lines": [], "cut": False}
+    lines = numbered(row.log.split("\n")[:-1], row.log_first, 0)
+    cut = row.log_first > 1 or len(lines) > MOST
+    return {"lines": [text for _, text in lines[-MOST:] if q.lower() in text.lower()], "cut": cut}

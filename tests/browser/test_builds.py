@@ -1,0 +1,107 @@
+"""A build in a browser: its log comes by itself, and it is given up by keyboard; its image is deployed from its page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from services.engine.port import BuildSpec
+from tests.browser.conftest import sign_in
+from tests.fakes.engine import FakeEngine
+from tests.pages.house import House
+
+pytestmark = pytest.mark.browser
+
+
+class Builder:
+    """Builds what the test says, line by line; `None` is the end."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.said: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
+        while (line := await self.said.get()) is not None:
+            yield line
+        engine = self.house.sluice.engine
+        assert isinstance(engine, FakeEngine)
+        engine.add_image(spec.tag, pulled=False)
+
+    def say(self, line: str | None) -> None:
+        assert self.house.loop is not None
+        self.house.loop.call_soon_threadsafe(self.said.put_nowait, line)
+
+    def begin(self) -> int:
+        assert self.house.loop is not None
+        return asyncio.run_coroutine_threadsafe(self.house.begin_build("FROM scratch\n"), self.house.loop).result(10)
+
+
+@pytest.fixture
+def builder(house: House, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    builder = Builder(house)
+    monkeypatch.setattr(house.sluice.engine, "build", builder.build)
+    return builder
+
+
+def test_a_log_comes_as_it_is_written_and_the_image_is_deployed(
+    house: House, builder: Builder, address: str, page: Page
+) -> None:
+    number = builder.begin()
+    sign_in(page, house, address, f"/ui/builds/{number}")
+    lines = page.locator("#lines li:visible")
+    expect(page.locator("#following")).to_have_text("Live")
+    expect(page.get_by_role("heading", name=f"web build #{number}")).to_be_visible()
+    builder.say("Step 1/2 : FROM scratch")
+    expect(lines).to_have_count(1)
+    builder.say("<b>hello</b>")
+    expect(lines.last).to_have_text("<b>hello</b>")
+    page.get_by_role("searchbox").fill("step")
+    expect(lines).to_have_count(1)
+    builder.say("Step 2/2 : COPY . .")
+    expect(lines).to_have_count(2)
+    page.get_by_role("searchbox").fill("")
+    builder.say(None)
+    expect(page.locator(".head .pill")).to_have_text("succeeded")
+    expect(page.locator("#following")).to_have_text("It has ended")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    page.reload()
+    expect(lines).to_have_count(3)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == f"build-{number}.log"
+    page.get_by_role("link", name="Deploy it").press("Enter")
+    expect(page.get_by_label("Image")).to_have_value(page.url.partition("image=")[2].replace("%3A", ":"))
+
+
+def test_a_build_appears_on_its_services_page_and_is_given_up_by_keyboard(
+    house: House, builder: Builder, address: str, page: Page
+) -> None:
+    sign_in(page, house, address, "/ui/services/web")
+    expect(page.locator("#link")).to_have_text("Live")
+    expect(page.get_by_role("heading", name="Builds")).to_have_count(0)
+    number = builder.begin()
+    expect(page.locator(f"#build-{number} .pill")).to_have_text("building")
+    page.get_by_role("button", name=f"Cancel build {number}").press("Enter")
+    page.wait_for_url(f"**/ui/builds/{number}")
+    expect(page.locator(".head .pill")).to_have_text("failed")
+    expect(page.get_by_text("Was cancelled")).to_be_visible()
+
+
+def test_a_log_that_breaks_off_goes_on_where_it_was(house: House, builder: Builder, address: str, page: Page) -> None:
+    number = builder.begin()
+    builder.say("one")
+    sign_in(page, house, address, f"/ui/builds/{number}")
+    lines = page.locator("#lines li")
+    expect(lines).to_have_count(1)
+    assert house.loop is not None
+    house.loop.call_soon_threadsafe(house.sluice.stopping.set)
+    expect(page.locator("#following")).to_have_text("Reconnecting…")
+    builder.say("two")
+    house.loop.call_soon_threadsafe(house.sluice.stopping.clear)
+    expect(page.locator("#following")).to_have_text("Live")
+    expect(lines).to_have_text(["one", "two"])
+    builder.say(None)
+    expect(page.locator("#following")).to_have_text("It has ended")
