@@ -63,31 +63,34 @@ def newest(session: Session) -> int:
 class Feed:
     """Looks at the table while anybody follows, and wakes only whom it concerns."""
 
-    def __init__(self, store: Store, listeners: Listeners) -> None:
+    def __init__(self, store: Store, listeners: Listeners, stopping: asyncio.Event) -> None:
         self._store = store
         self._listeners = listeners
+        self._stopping = stopping
         self._followers: list[Follower] = []
         self._recent: deque[Told] = deque(maxlen=KEPT)
         self._last: int | None = None
         """Up to which event it has looked; None while nobody follows."""
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def follow(
         self, deployment: int | None = None, types: Collection[str] | None = None
     ) -> AsyncIterator[asyncio.Event]:
-        """Set whenever something (of those types) has happened in that deployment, or anywhere. Clear it before you look."""
+        """Set whenever something (of those types) has happened in that deployment, or anywhere, and when Sluice stops. Clear
+        it before you look."""
         mine = Follower(deployment, types)
         self._followers.append(mine)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
+        if not self._looking:
+            self._looking = [asyncio.create_task(self._look()), asyncio.create_task(self._stop())]
         try:
             yield mine.news
         finally:
             self._followers = [each for each in self._followers if each is not mine]
-            if not self._followers and self._looking is not None:
-                self._looking.cancel()
-                self._looking = self._last = None
+            if not self._followers:
+                while self._looking:
+                    self._looking.pop().cancel()
+                self._last = None
 
     async def since(self, after: int) -> list[Told]:
         """The next events after that one, at most BATCH."""
@@ -116,10 +119,16 @@ class Feed:
                     follower.news.set()
             await asyncio.sleep(PACE)
             if len(found) < BATCH:
-                await _wait(woken, LOOK)
+                await until(woken, LOOK)
+
+    async def _stop(self) -> None:
+        await self._stopping.wait()
+        for follower in self._followers:
+            follower.news.set()
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
+async def until(event: asyncio.Event, seconds: float) -> None:
+    """Wait until it is set, at most so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

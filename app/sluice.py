@@ -108,7 +108,7 @@ class Sluice:
     def __post_init__(self) -> None:
         self.drawings = Drawings(self.store, self.listeners, self.live)
         self.loads = Loads(self.engine, self.clock)
-        self.feed = Feed(self.store, self.listeners)
+        self.feed = Feed(self.store, self.listeners, self.stopping)
 
     @property
     def frame(self) -> Frame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -54,7 +53,7 @@ class Key:
 
     def digest(self, secret: str) -> str:
         """HMAC-SHA256 of a token, a link's code or a session's cookie, in hexadecimal."""
-        return hmac.new(self._secret, secret.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, secret.encode(), "sha256").hex()
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -11,9 +11,8 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 from sqlmodel import Session, col, select
 
-from app.api.waiting import first_of
 from app.auth import identify
-from app.feed import BATCH, Told, told
+from app.feed import BATCH, Told, told, until
 from app.problems import invalid
 from app.sluice import Sluice
 from services.rollouts.phases import TERMINAL
@@ -52,9 +51,9 @@ async def follow(sluice: Sluice, deployment: int | None, after: int) -> AsyncIte
     """What happens after event `after`, batch by batch; an empty one after each quiet BEAT. Ends with the deployment,
     after LIFE, or when Sluice stops."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + LIFE
+    end = loop.time() + LIFE
     async with sluice.feed.follow(deployment) as news:
-        while not sluice.stopping.is_set() and loop.time() < until:
+        while not sluice.stopping.is_set() and loop.time() < end:
             news.clear()
             batch = await _batch(sluice, deployment, after)
             if batch.events or batch.ended:
@@ -65,7 +64,7 @@ async def follow(sluice: Sluice, deployment: int | None, after: int) -> AsyncIte
             if len(batch.events) == BATCH:
                 continue
             waited = loop.time()
-            await first_of(news, sluice.stopping, timeout=min(BEAT, max(until - waited, 0)))
+            await until(news, min(BEAT, max(end - waited, 0)))
             if loop.time() - waited >= BEAT:
                 yield Batch([])
 

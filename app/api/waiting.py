@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from sqlmodel import Session
 
+from app.feed import until
 from app.problems import Problem
 from app.sluice import Sluice
 from services.rollouts.asking import Asking
@@ -66,7 +67,7 @@ def unsuccessful(view: dict[str, Any], headers: Mapping[str, str], **more: Any) 
 async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bool:
     """Has the deployment ended within so many seconds? Problem 404 when there is none, 503 when Sluice stops."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
+    end = loop.time() + seconds
     async with sluice.feed.follow(id, _ENDS) as news:
         news.set()
         while True:
@@ -78,10 +79,10 @@ async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> boo
                 headers = {"Location": f"/deployments/{id}", **AGAIN}
                 detail = "Sluice is stopping; ask again, with the same key if there is one"
                 raise Problem("stopping", detail, headers=headers)
-            left = until - loop.time()
+            left = end - loop.time()
             if left <= 0 or await request.is_disconnected():
                 return False
-            await first_of(news, sluice.stopping, timeout=min(left, _LOOK_FOR_CLIENT))
+            await until(news, min(left, _LOOK_FOR_CLIENT))
 
 
 def has_ended(row: Deployment) -> bool:

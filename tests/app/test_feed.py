@@ -26,8 +26,9 @@ class Table:
     def __init__(self, data: Path) -> None:
         self.store = open_store(data)
         self.listeners = Listeners()
+        self.stopping = asyncio.Event()
         self.reads = 0
-        self.feed = Feed(self, self.listeners)  # type: ignore[arg-type]
+        self.feed = Feed(self, self.listeners, self.stopping)  # type: ignore[arg-type]
 
     async def read(self, work: Callable[[Session], T]) -> T:
         self.reads += 1
@@ -100,6 +101,14 @@ async def test_only_whom_it_concerns_is_woken(table: Table) -> None:
         await asyncio.wait_for(mine.wait(), 20)
         await asyncio.wait_for(everything.wait(), 20)
         assert not other.is_set()
+
+
+async def test_sluice_stops_and_whoever_waits_is_woken(table: Table) -> None:
+    async with table.feed.follow(1) as mine:
+        await asyncio.wait_for(mine.wait(), 20)
+        mine.clear()
+        table.stopping.set()
+        await asyncio.wait_for(mine.wait(), 20)
 
 
 async def test_nobody_follows_and_nothing_is_looked_at(table: Table) -> None:

@@ -27,8 +27,8 @@ class Counted:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.store = self
-        self.feed = Feed(store, Listeners())
         self.stopping = asyncio.Event()
+        self.feed = Feed(store, Listeners(), self.stopping)
         self.reads = 0
 
     async def read(self, work: Callable[[Session], T]) -> T:
