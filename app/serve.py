@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from app import logs
 from app.connections import Connection
+from app.listening import bound
 from app.main import create_app
 from app.settings import Settings
 from app.version import VERSION
@@ -99,16 +100,11 @@ def server_of(app: FastAPI, settings: Settings) -> Server:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((settings.host, settings.port))
+        return bound(settings.host, settings.port)
     except OSError as error:
-        listening.close()
         why = f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}"
         raise StoreError(f"{why}; set SLUICE_PORT (or SLUICE_HOST) to another") from error
-    return listening
 
 
 def _refuse(why: str) -> int:

@@ -13,6 +13,7 @@ import uvicorn
 
 from app.connections import Connection
 from app.eureka.door import Door
+from app.listening import bound
 
 log = structlog.get_logger(__name__)
 PAUSE = 1.0
@@ -57,13 +58,10 @@ async def serve(door: Door, addresses: Sequence[str], port: int) -> None:
 async def _listen(address: str, port: int) -> socket.socket:
     told = False
     while True:
-        listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((address, port))
+            listening = bound(address, port)
             listening.listen(BACKLOG)
         except OSError as error:
-            listening.close()
             if not told:
                 why = f"{error.strerror}; set SLUICE_EUREKA_PORT to another, or to 0 for none"
                 log.error("eureka_port", address=address, port=port, error=why)

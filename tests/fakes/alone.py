@@ -6,10 +6,10 @@ SLUICE_DATA and SLUICE_PORT as for the real one.
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 from app import logs
+from app.listening import bound
 from app.serve import server_of
 from tests.app.house import build
 from tests.fakes.engine import Behaviour
@@ -25,8 +25,7 @@ def main() -> None:
     for version in ("hello:1", "hello:2"):
         house.image(version)
         house.engine.behave(version, Behaviour(start_takes=START_TAKES))
-    listening = socket.create_server(("127.0.0.1", int(os.environ["SLUICE_PORT"])))
-    server_of(house.app, house.settings).run(sockets=[listening])
+    server_of(house.app, house.settings).run(sockets=[bound("127.0.0.1", int(os.environ["SLUICE_PORT"]))])
 
 
 if __name__ == "__main__":
