@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.cli.follow import settle
 from app.cli.narration import TERMINAL, Document
 from app.cli.options import Detach, Target
-from app.cli.trouble import usage
+from app.cli.trouble import NOT_SUCCEEDED, Trouble, usage
 from app.cli.verb import Desk, verb
 
 
@@ -49,8 +49,7 @@ async def find_deployment(desk: Desk, target: str, *, running: bool = False) -> 
     if not newest:
         raise usage(f"{target} has no deployment", "`sluice ps` lists the services.")
     if running and newest[0]["status"] in TERMINAL:
-        raise usage(
-            f"nothing is going on at {target}: its newest deployment, {newest[0]['id']}, is {newest[0]['status']}",
-            f"`sluice history {target}` lists them all.",
-        )
+        message = f"nothing is going on at {target}: its newest deployment, {newest[0]['id']}, is {newest[0]['status']}"
+        document = {"code": "not_in_that_state", "detail": message}
+        raise Trouble(message, f"`sluice history {target}` lists them all.", NOT_SUCCEEDED, document)
     return newest[0]

@@ -16,7 +16,7 @@ from app.cli.client import Client
 from app.cli.events import parse
 from app.cli.narration import Document
 from app.cli.output import clean
-from app.cli.trouble import NOT_SUCCEEDED, Trouble, usage
+from app.cli.trouble import INTERRUPTED, NOT_SUCCEEDED, Trouble, usage
 from app.cli.verb import Desk
 
 _KEYS = ("context", "dockerfile", "args", "target")
@@ -87,9 +87,22 @@ async def build_image(desk: Desk, service: str, source: Source) -> Document:
     return await _followed(desk, build)
 
 
+async def cancel_build(desk: Desk, number: int) -> Document:
+    """The build, given up. Raises Trouble; so it does when it has ended before."""
+    try:
+        build: Document = await desk.client.post(f"/builds/{number}/cancel")
+    except Trouble as trouble:
+        if trouble.document.get("code") == "not_in_that_state":
+            trouble.advice = f"Its log: {desk.client.place.url}/ui/builds/{number}"
+        raise
+    return build
+
+
 async def _followed(desk: Desk, build: Document) -> Document:
-    """To its end, through restarts of Sluice."""
+    """To its end, through restarts of Sluice. Raises Trouble when it fails, and when interrupted: then it goes on."""
     number, after, last = build["id"], 0, deque[str](maxlen=_SHOWN)
+    page = f"{desk.client.place.url}{build['links']['page']}"
+    desk.out.say(f"Build {number}: {page}")
 
     async def read() -> None:
         nonlocal after
@@ -99,9 +112,14 @@ async def _followed(desk: Desk, build: Document) -> Document:
                 last.append(clean(event.message))
                 desk.out.say(last[-1])
 
-    while build["status"] not in ("succeeded", "failed"):
-        await desk.client.patiently(read)
-        build = await desk.client.get(f"/builds/{number}")
+    try:
+        while build["status"] not in ("succeeded", "failed"):
+            await desk.client.patiently(read)
+            build = await desk.client.get(f"/builds/{number}")
+    except asyncio.CancelledError:
+        message = f"interrupted; build {number} of {build['service']} goes on, and nothing is deployed"
+        back = f"Give it up with `sluice build --cancel {number}`, or see {page}"
+        raise Trouble(message, back, INTERRUPTED, {"code": "interrupted", "build": build}) from None
     if build["status"] == "failed":
         message = f"build {number} of {build['service']} failed ({build['reason']}): {build['message']}"
         shown = "\n".join([*last, ""]) if desk.out.quiet else ""

@@ -80,18 +80,25 @@ class Feed:
 
 
 async def parse(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
-    """Server-sent events; comments, and events without data or number, are passed over. ValueError when it is not JSON."""
-    number = ""
+    """Those of `messages` that have a number."""
+    async for id, body in messages(lines):
+        if id.isdigit():
+            yield _event(int(id), body)
+
+
+async def messages(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Server-sent events: (id, data). Comments, and events without data, are passed over. ValueError when it is not JSON."""
+    id = ""
     data: list[str] = []
     async for line in lines:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if line == "":
-            if data and number.isdigit():
-                yield _event(int(number), json.loads("\n".join(data)))
-            number, data = "", []
+            if data:
+                yield id, json.loads("\n".join(data))
+            id, data = "", []
         elif name == "id":
-            number = value
+            id = value
         elif name == "data":
             data.append(value)
 

@@ -6,19 +6,21 @@ import asyncio
 import contextlib
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from app.cli.client import Away
+from app.cli.events import messages
 from app.cli.narration import GONE, Document
 from app.cli.options import Writing
 from app.cli.trouble import USAGE, Trouble, usage
 from app.cli.verb import Desk, verb
 
-_LOOK_EVERY = 1.0
+_AGAIN = 1.0
+"""Seconds after which a stream that ended is taken up again."""
 _REST = 1000
-"""The most lines that are caught up on, of an instance that came while following or after a stream broke off."""
+"""The most lines that are caught up on after the stream of one instance broke off."""
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 _SPAN = re.compile(r"(\d+)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -40,14 +42,13 @@ async def logs(
     """
     moment = _moment(since)
     instances, service = await _find(desk, target)
-    if not instances and not follow:
-        raise Trouble(f"{target} has no instance", "`sluice ps --all` lists those that have gone; their logs are by id.")
     writer = _Writer(desk, many=service is not None)
-    if not follow:
-        for instance in instances:
-            await _print(desk, writer, instance, tail, moment, follow=False)
-        return
-    await _follow(desk, writer, instances, service, tail, moment)
+    if follow and service is not None:
+        await _follow(desk, writer, service, tail, moment)
+    if not instances:
+        raise Trouble(f"{target} has no instance", "`sluice ps --all` lists those that have gone; their logs are by id.")
+    for instance in instances:
+        await _print(desk, writer, instance, tail, moment, follow=follow)
 
 
 class _Writer:
@@ -83,21 +84,24 @@ async def _living(desk: Desk, service: str) -> list[Document]:
     return [instance for instance in found if instance["status"] != "creating"]
 
 
-async def _follow(
-    desk: Desk, writer: _Writer, instances: list[Document], service: str | None, tail: int, moment: str | None
-) -> None:
-    """All at once. Of a service for ever, with whatever instance comes; of one instance to its end."""
-    seen: set[str] = set()
-    async with asyncio.TaskGroup() as group:
-        while True:
-            for instance in instances:
-                if instance["id"] not in seen:
-                    group.create_task(_print(desk, writer, instance, tail if not seen else _REST, moment, follow=True))
-            seen |= {instance["id"] for instance in instances}
-            if service is None:
-                return
-            await asyncio.sleep(_LOOK_EVERY)
-            instances = await _living(desk, service)
+async def _follow(desk: Desk, writer: _Writer, service: str, tail: int, moment: str | None) -> NoReturn:
+    """All that a service has, for ever, whatever instance comes included: Sluice has one stream of that. One that broke off
+    begins a little before its end again: what was written of an instance is not written twice."""
+    last, written = "", dict[str, str]()
+
+    async def read() -> None:
+        nonlocal last
+        path, resumed = f"/services/{service}/logs", {"Last-Event-ID": last} if last else None
+        asked = {"tail": tail, "follow": True, "since": moment}
+        async with desk.client.stream(path, accept="text/event-stream", headers=resumed, **asked) as lines:
+            async for id, line in messages(lines):
+                if id > written.get(name := line.get("instance", ""), ""):
+                    last = written[name] = id
+                    writer.write(name, line["text"])
+
+    while True:
+        await desk.client.patiently(read)
+        await asyncio.sleep(_AGAIN)
 
 
 async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, moment: str | None, *, follow: bool) -> None:
@@ -121,7 +125,7 @@ async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, mom
             if (await desk.client.get(f"/instances/{name}"))["status"] in GONE:
                 return
             tail = _REST
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_AGAIN)
         await desk.client.patiently(read)
     except Trouble as trouble:
         if trouble.document.get("code") != "logs_gone":

@@ -22,6 +22,7 @@ class How(StrEnum):
 
 Service = Annotated[str, typer.Argument(help="A service's name.", show_default=False, autocompletion=services)]
 MaybeService = Annotated[str | None, typer.Argument(help="One service only.", show_default=False, autocompletion=services)]
+Built = Annotated[str | None, typer.Argument(help="Whose image it is.", show_default=False, autocompletion=services)]
 Target = Annotated[
     str,
     typer.Argument(

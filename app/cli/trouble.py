@@ -50,6 +50,7 @@ _ADVICE = {
     "insufficient_scope": "An admin makes a token that may do this: `sluice token create NAME --scope write`.",
     "unknown_service": "`sluice ps` lists the services; `sluice deploy NAME --image IMAGE` makes one.",
     "unknown_deployment": "`sluice history` lists the deployments.",
+    "unknown_build": "Its number is what `sluice build` begins with, and on the page of its service.",
     "unknown_instance": "`sluice ps` lists the instances; `sluice ps --all` those that have gone as well.",
     "unknown_revision": "`sluice history NAME` shows which revisions there were.",
     "revision_not_found": "`sluice history NAME` shows which revisions there were.",

@@ -335,6 +335,20 @@ def _logs(handler: Any, stub: Stub, request: Request, name: str) -> Answer:
     return 0, None
 
 
+def _service_logs(handler: Any, stub: Stub, _request: Request, name: str) -> Answer:
+    """From the first line on, whatever was seen already; then nothing more, until the stub stops."""
+    handler.begin_stream("text/event-stream")
+    said = [(who, line) for who, lines in stub.logs.items() for line in lines if who.startswith(f"{name}-r")]
+    for number, (who, line) in enumerate(said):
+        data = {"instance": who, "at": f"2026-11-24T20:00:00.{number:09}Z", "text": line}
+        handler.write(f"event: line\ndata: {json.dumps(data)}\nid: {data['at']}\n\n")
+        if "cut" in stub.faults:
+            stub.faults.remove("cut")
+            raise Gone
+    stub.stopping.wait()
+    return 0, None
+
+
 def _ready(_handler: Any, stub: Stub, _request: Request) -> Answer:
     if stub.problem:
         return stub.problem
@@ -374,6 +388,7 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("DELETE", "/services/([a-z0-9-]+)", _remove),
     ("GET", "/services", _services),
     ("GET", "/services/([a-z0-9-]+)", _service),
+    ("GET", "/services/([a-z0-9-]+)/logs", _service_logs),
     ("GET", "/instances", _instances),
     ("GET", "/instances/([a-z0-9-]+)", _instance),
     ("GET", "/instances/([a-z0-9-]+)/logs", _logs),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -55,6 +59,31 @@ def test_a_build_that_fails_deploys_nothing_and_shows_why(house: House, app: Pat
     assert house.engine.containers == {}
     as_json = house.sluice("deploy", "web", "--build", str(app), "--json", *NO_CHECK)
     assert json.loads(as_json.stdout)["build"]["reason"] == "build_failed"
+
+
+def test_a_build_is_left_by_ctrl_c_and_given_up_by_its_number(house: House, app: Path) -> None:
+    (app / "Dockerfile").write_text("FROM scratch\nRUN echo begun\nRUN sleep 600\n")
+    command = [sys.executable, "-c", "from app.cli import main; main()", "deploy", "web", "--build", str(app), *NO_CHECK]
+    environment = {**os.environ, **house.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = iter(process.stderr.readline, "")
+        assert "Build 1: " in next(line for line in told if line.startswith("Build "))
+        assert "begun\n" in told
+        process.send_signal(signal.SIGINT)
+        last = process.stderr.read()
+        assert process.wait(20) == 130
+    assert "interrupted; build 1 of web goes on, and nothing is deployed" in last
+    assert "Give it up with `sluice build --cancel 1`, or see" in last
+    given_up = house.sluice("build", "--cancel", "1")
+    assert (given_up.exit_code, given_up.stdout) == (0, "web: build 1 is cancelled.\n")
+    assert house.engine.containers == {}
+    again = house.sluice("build", "--cancel", "1", "--json")
+    assert (again.exit_code, json.loads(again.stdout)["code"]) == (1, "not_in_that_state")
+    assert "/ui/builds/1" in house.sluice("build", "--cancel", "1").stderr
+    assert house.sluice("build", "--cancel", "7").exit_code == 2
+    for wrong in ((), ("web", "--cancel", "1"), ("--cancel", "0")):
+        assert house.sluice("build", *wrong).exit_code == 2
 
 
 def test_the_file_says_what_is_built_and_what_is_typed_goes_before_it(house: House, app: Path) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from services.ground.doctor_findings import wrong
 from tests.cli.house import DEPLOY, House
+from tests.fakes.containers import Behaviour
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +48,22 @@ def test_a_whole_life(house: House) -> None:
     assert house.engine.running == []
 
 
+def test_logs_of_a_service_are_followed_through_a_deployment(house: House) -> None:
+    for tag in ("1", "2"):
+        house.engine.behave(f"web:{tag}", Behaviour(log=f"hello from {tag}"))
+    assert house.sluice(*DEPLOY, "--replicas", "1").exit_code == 0
+    command = [sys.executable, "-c", "from app.cli import main; main()", "logs", "web", "-f"]
+    environment = {**os.environ, **house.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "web-r1-1 | hello from 1\n"
+        assert house.sluice("deploy", "web", "--image", "web:2").exit_code == 0
+        assert process.stdout.readline() == "web-r2-1 | hello from 2\n"
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (130, "")
+
+
 def test_what_is_acted_on_by_hand(house: House) -> None:
     house.sluice(*DEPLOY)
     house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
@@ -51,7 +72,11 @@ def test_what_is_acted_on_by_hand(house: House) -> None:
     aborted = house.sluice("abort", "web")
     assert aborted.exit_code == 0, aborted.output
     assert "was aborted (user)" in aborted.stdout
-    assert house.sluice("abort", "web").exit_code == 2
+    for verb in ("pause", "resume", "abort"):
+        at_rest = house.sluice(verb, "web")
+        assert at_rest.exit_code == 1
+        assert "nothing is going on at web: its newest deployment, 2, is aborted" in at_rest.stderr
+    assert json.loads(house.sluice("pause", "web", "--json").stdout)["code"] == "not_in_that_state"
     assert house.sluice("pause", "2").exit_code == 1
     house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
     newer = house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=0")
