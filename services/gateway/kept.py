@@ -218,9 +218,11 @@ def _able(master: Path) -> bool:
     """Whether the present gateway would take them over. OSError when it does not say."""
     with _ask(master, f"@1 show env {ABLE}\n".encode()) as line:
         said = line.recv(4096)
-    if not said:
-        raise ConnectionError("HAProxy does not say what it is able to do")
-    return f"{ABLE}=".encode() in said
+    if f"{ABLE}=".encode() in said:
+        return True
+    if b"not found" in said:
+        return False
+    raise ConnectionError("HAProxy has no worker that could say")
 
 
 def _bind(listening: socket.socket) -> Bind:
