@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError, ImageInfo
-from services.rollouts.checking import Policy, Wish, check, present_revision, size_of
+from services.rollouts.checking import Policy, Wish, check, merge, present_revision, size_of
 from services.rollouts.depending import failed_dependency
 from services.rollouts.hashing import instance_hash
 from services.rollouts.ledger import Ledger
@@ -120,7 +120,7 @@ class Beginner:
             return deployment.kind, None
         present = present_revision(session, session.get_one(Service, deployment.service))
         try:
-            return deployment.kind, check(session, self._policy, present, deployment).spec.image
+            return deployment.kind, merge(self._policy, present, deployment).spec.image
         except Refusal:
             return deployment.kind, deployment.image  # told as such when it begins
 

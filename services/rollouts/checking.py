@@ -50,8 +50,20 @@ def present_revision(session: Session, service: Service | None) -> Revision | No
 
 
 def check(session: Session, policy: Policy, present: Revision | None, deployment: Deployment) -> Wish:
-    """Merge a deployment's body over the present spec and check the whole. Refusal 422 `invalid_spec`, `redacted_value`."""
-    name = deployment.service
+    """As `merge`, and it goes together with what else there is. Refusal 422 `invalid_spec`, `redacted_value`."""
+    wish, name = merge(policy, present, deployment), deployment.service
+    errors = [
+        *_alone(wish.spec, wish.replicas if wish.replicas is not None else size_of(session, name, deployment.id)),
+        *_foreign_paths(policy, wish.spec),
+        *_taken_routes(session, name, wish.spec.routes),
+    ]
+    if errors:
+        raise invalid(errors)
+    return wish
+
+
+def merge(policy: Policy, present: Revision | None, deployment: Deployment) -> Wish:
+    """Merge a deployment's body over the present spec: a wish that is right by itself. Refusals as of `check`."""
     _refuse_placeholders(deployment.body)
     replicas_errors = _check_replicas(deployment.body)
     if replicas_errors:
@@ -69,15 +81,9 @@ def check(session: Session, policy: Policy, present: Revision | None, deployment
     if spec.image is None:
         raise invalid([FieldError("image", "is required: the service has none yet")])
     if "routes" not in effective and policy.default_route and effective.get("port", 0) is not None:
-        effective["routes"] = [{"path_prefix": policy.default_route.format(name=name), "strip_prefix": True}]
+        route = policy.default_route.format(name=deployment.service)
+        effective["routes"] = [{"path_prefix": route, "strip_prefix": True}]
         spec = _validated(effective)
-    errors = [
-        *_alone(spec, replicas if replicas is not None else size_of(session, name, deployment.id)),
-        *_foreign_paths(policy, spec),
-        *_taken_routes(session, name, spec.routes),
-    ]
-    if errors:
-        raise invalid(errors)
     return Wish(layers, spec, replicas, effective)
 
 

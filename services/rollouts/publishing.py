@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from sqlmodel import Session, col, func, select, tuple_, union
+from sqlmodel.sql.expression import Select
 
 from services.rollouts.scene import is_wanted
 from services.rollouts.seen import Seen
@@ -63,15 +65,19 @@ def linked_services(session: Session) -> set[str]:
 def in_force(session: Session, field: str) -> list[tuple[str, list[Any]]]:
     """Service → that list of its present revision's effective spec, and of the one that it is on its way to; where it is
     not empty. One question to the store for all services: it is asked at every deployment's begin and end."""
+    return list(session.exec(_in_force(field)))
+
+
+@cache
+def _in_force(field: str) -> Select[str, Any]:
+    """Making the query takes half as long as asking it."""
     present = select(Service.name, Service.revision)
     coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
     effective = col(Revision.effective)
-    return list(
-        session.exec(
-            select(Revision.service, effective[field])
-            .where(tuple_(Revision.service, Revision.number).in_(union(present, coming)))
-            .where(func.json_array_length(effective, f"$.{field}") > 0)
-        )
+    return (
+        select(Revision.service, effective[field])
+        .where(tuple_(Revision.service, Revision.number).in_(union(present, coming)))
+        .where(func.json_array_length(effective, f"$.{field}") > 0)
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from sqlalchemy import BindParameter, bindparam
 from sqlmodel import Session, col, select
 
 from services.engine.port import ContainerView
@@ -17,6 +18,13 @@ from services.spec import Healthcheck, ServiceSpec
 from services.store.tables import Deployment, Instance, Revision, Service
 
 ACTIVE = ("progressing", "paused", "rolling_back")
+_NAME: BindParameter[str] = bindparam("name")
+_UNDER_WAY = select(Deployment).where(Deployment.service == _NAME, col(Deployment.status).in_(ACTIVE))
+_NOT_GONE = select(Instance).where(Instance.service == _NAME, col(Instance.stopped_at).is_(None)).order_by(col(Instance.id))
+_OF_NUMBERS = select(Revision).where(
+    Revision.service == _NAME, col(Revision.number).in_(bindparam("numbers", expanding=True))
+)
+"""Made once: this is asked at every turn, and making a query takes as long as asking it."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +57,12 @@ def load(session: Session, name: str) -> Snapshot | None:
     service = session.get(Service, name)
     if service is None:
         return None
-    deployment = session.exec(
-        select(Deployment).where(Deployment.service == name, col(Deployment.status).in_(ACTIVE))
-    ).first()
-    instances = session.exec(
-        select(Instance).where(Instance.service == name, col(Instance.stopped_at).is_(None)).order_by(Instance.id)
-    ).all()
+    deployment = session.exec(_UNDER_WAY, params={"name": name}).first()
+    instances = session.exec(_NOT_GONE, params={"name": name}).all()
     numbers = {row.revision for row in instances} | {service.revision}
     if deployment is not None:
         numbers |= {deployment.revision, deployment.from_revision}
-    known = session.exec(
-        select(Revision).where(
-            Revision.service == name, col(Revision.number).in_([number for number in numbers if number is not None])
-        )
-    )
+    known = session.exec(_OF_NUMBERS, params={"name": name, "numbers": [each for each in numbers if each is not None]})
     return Snapshot(service, deployment, {row.number: row for row in known}, instances)
 
 
