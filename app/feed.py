@@ -25,6 +25,8 @@ PACE = 0.05
 LOOK = 15.0
 """Seconds after which it is looked though nobody was woken."""
 BATCH, KEPT = 200, 1000
+AT_ONCE = 8
+"""How many are woken before others get their turn: fifty streams that all write would keep every answer waiting."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,11 @@ class Feed:
             self._recent += news
             first_look, self._last = self._last is None, found[-1].id if found else last
             last = self._last or last
-            for follower in self._followers:
+            for number, follower in enumerate(self._followers, 1):
                 if first_look or any(map(follower.concerns, news)):
                     follower.news.set()
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
             await asyncio.sleep(PACE)
             if len(found) < BATCH:
                 await until(woken, LOOK)
