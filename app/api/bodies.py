@@ -55,7 +55,7 @@ async def read_object(request: Request) -> dict[str, Any]:
         raise Problem("bad_request", "the body is not UTF-8") from None
     except ValueError as error:
         raise Problem("bad_request", f"the body is not JSON: {error}"[:500]) from None
-    _check(value, DEPTH)
+    bounded(value)
     if not isinstance(value, dict):
         raise invalid("body", "must be a JSON object")
     return value
@@ -104,19 +104,20 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
 
 
-def _check(value: Any, depth: int) -> None:
-    """No deeper than `depth`, and no text that cannot be written as UTF-8 (half a surrogate pair)."""
+def bounded(value: Any, field: str = "body", depth: int = DEPTH) -> None:
+    """No deeper than `depth`, and no text that cannot be written as UTF-8 (half a surrogate pair). Problem `invalid` of
+    `field`."""
     if depth == 0:
-        raise invalid("body", f"is nested more than {DEPTH} levels deep")
+        raise invalid(field, f"is nested more than {DEPTH} levels deep")
     if isinstance(value, dict):
         for name, part in value.items():
-            _check(name, depth)
-            _check(part, depth - 1)
+            bounded(name, field, depth)
+            bounded(part, field, depth - 1)
     elif isinstance(value, list):
         for part in value:
-            _check(part, depth - 1)
+            bounded(part, field, depth - 1)
     elif isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise invalid("body", "has text that is not Unicode (half a surrogate pair)") from None
+            raise invalid(field, "has text that is not Unicode (half a surrogate pair)") from None

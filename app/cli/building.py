@@ -101,7 +101,7 @@ async def cancel_build(desk: Desk, number: int) -> Document:
 async def _followed(desk: Desk, build: Document) -> Document:
     """To its end, through restarts of Sluice. Raises Trouble when it fails, and when interrupted: then it goes on."""
     number, after, last = build["id"], 0, deque[str](maxlen=_SHOWN)
-    page = f"{desk.client.place.url}{build['links']['page']}"
+    page = f"{desk.client.place.url}/ui/builds/{number}"
     desk.out.say(f"Build {number}: {page}")
 
     async def read() -> None:

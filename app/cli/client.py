@@ -112,7 +112,7 @@ class Client:
                 "GET", path, params=_present(params), headers={"Accept": accept, **(headers or {})}
             ) as response:
                 await self._checked(response)
-                yield response.aiter_lines()
+                yield _lines(response.aiter_text())
         except httpx.TransportError as error:
             raise _away(error) from error
 
@@ -229,6 +229,17 @@ def _stranger(url: str, response: httpx.Response) -> Trouble:
     return unreachable(
         url, f"HTTP {response.status_code}, and not in Sluice's words", "Is this the address of Sluice's API?"
     )
+
+
+async def _lines(text: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Each without its end, which is a newline and nothing else: httpx's own ends one at U+2028 as well, in mid-event."""
+    begun = ""
+    async for part in text:
+        *whole, begun = f"{begun}{part}".split("\n")
+        for line in whole:
+            yield line.removesuffix("\r")
+    if begun:
+        yield begun
 
 
 def _present(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,12 +71,9 @@ class Feed:
     async def _read_once(self) -> None:
         headers = {"Last-Event-ID": str(self._after)}
         async with self._client.stream(self._path, accept="text/event-stream", headers=headers) as lines:
-            try:
-                async for event in parse(lines):
-                    self._after = max(self._after, event.id)
-                    self._heard.put_nowait(event)
-            except ValueError as error:
-                raise Away(f"not an event stream: {error}", sent=True) from error
+            async for event in parse(lines):
+                self._after = max(self._after, event.id)
+                self._heard.put_nowait(event)
 
 
 async def parse(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
@@ -87,7 +84,7 @@ async def parse(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
 
 
 async def messages(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Server-sent events: (id, data). Comments, and events without data, are passed over. ValueError when it is not JSON."""
+    """Server-sent events: (id, data). Comments, and events without data, are passed over. Away when it is not JSON."""
     id = ""
     data: list[str] = []
     async for line in lines:
@@ -95,12 +92,20 @@ async def messages(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, dict[s
         value = value.removeprefix(" ")
         if line == "":
             if data:
-                yield id, json.loads("\n".join(data))
+                yield id, _document("\n".join(data))
             id, data = "", []
         elif name == "id":
             id = value
         elif name == "data":
             data.append(value)
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise Away(f"not an event stream: {error}", sent=True) from error
+    return document
 
 
 def _event(number: int, body: dict[str, Any]) -> Event:

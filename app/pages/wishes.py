@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from app.api.bodies import bounded
 from app.problems import Problem
 from services.rollouts.asking import Ask, Asking, Call
 from services.rollouts.redaction import redacted
@@ -139,6 +140,7 @@ def _fields(text: str) -> dict[str, Any]:
         raise _invalid("fields", "has a value that JSON does not know: a date, say, which wants quotes") from None
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise _invalid("fields", "must be names and values, such as  port: 8080")
+    bounded(value, "fields")
     return value
 
 

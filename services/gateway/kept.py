@@ -144,8 +144,12 @@ class Kept:
         while True:
             try:
                 line, _ = door.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._door is not door:
+                    return
+                log.warning("gateway_sockets_not_given", error=str(error))  # no open file is left, say: it may be again
+                time.sleep(LOOK)
+                continue
             with line, ExitStack() as copies, suppress(OSError):
                 with self._guard:
                     sockets = [copies.enter_context(each.dup()) for each in self._held]
@@ -153,16 +157,18 @@ class Kept:
                 log.info("gateway_sockets_given", sockets=len(sockets))
 
     def _shut(self) -> None:
-        if self._door is not None:
-            self._door.shutdown(socket.SHUT_RDWR)  # who waits in accept is told; of a close alone it would not be
-            self._door.close()
-            self._door = None
+        door, self._door = self._door, None
+        if door is not None:
+            door.shutdown(socket.SHUT_RDWR)  # who waits in accept is told; of a close alone it would not be
+            door.close()
 
 
 def fetch(admin: Path) -> list[socket.socket]:
     """Copies of all that the HAProxy behind this socket listens on. OSError."""
     with _ask(admin, _ASK) as line, ExitStack() as undone:
         said = line.recv(_NUMBER.size, socket.MSG_WAITALL)
+        if 0 < len(said) < _NUMBER.size:
+            raise ConnectionError("HAProxy has broken off")
         found: list[socket.socket] = []
         while said and len(found) < _NUMBER.unpack(said)[0]:
             # Not recv_fds: it forgets its flags (Python 3.11 to 3.13), and children would inherit them.

@@ -227,16 +227,15 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
 def _service(row: Service, revision: Revision | None, serving: int, last: Deployment | None, frame: Frame) -> dict[str, Any]:
     spec = revision.spec if revision is not None else {}
     routed = revision is not None and revision.port is not None and not row.removed
-    wanted = row.replicas if revision is not None else 0  # a first deployment that failed leaves nothing that is wanted
     return {
         "name": row.name,
-        "status": "removed" if row.removed else service_status(wanted, serving),
+        "status": "removed" if row.removed else service_status(row.replicas if revision is not None else 0, serving),
         "url": _url(revision.effective, frame) if revision is not None and routed else None,
         "internal_url": f"http://{frame.bridge}:{row.internal_port}" if frame.bridge and routed else None,
         "image": revision.image if revision is not None else None,
         "revision": row.revision,
         "profile": revision.profile if revision is not None else None,
-        "replicas": wanted,
+        "replicas": row.replicas,
         "serving": serving,
         "deployment": _last(last) if last is not None else None,
         "warnings": [*frame.live.warnings.get(row.name, []), *_standing(revision)],

@@ -50,15 +50,15 @@ def test_a_whole_life(house: House) -> None:
 
 def test_logs_of_a_service_are_followed_through_a_deployment(house: House) -> None:
     for tag in ("1", "2"):
-        house.engine.behave(f"web:{tag}", Behaviour(log=f"hello from {tag}"))
+        house.engine.behave(f"web:{tag}", Behaviour(log=f"hello\u2028from\x85{tag}"))
     assert house.sluice(*DEPLOY, "--replicas", "1").exit_code == 0
     command = [sys.executable, "-c", "from app.cli import main; main()", "logs", "web", "-f"]
     environment = {**os.environ, **house.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "web-r1-1 | hello from 1\n"
+        assert process.stdout.readline() == "web-r1-1 | hello\u2028from\x851\n", "only a newline ends a line"
         assert house.sluice("deploy", "web", "--image", "web:2").exit_code == 0
-        assert process.stdout.readline() == "web-r2-1 | hello from 2\n"
+        assert process.stdout.readline() == "web-r2-1 | hello\u2028from\x852\n"
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=20)
     assert (process.returncode, stderr) == (130, "")

@@ -70,7 +70,7 @@ class Container:
 
     def write(self, text: str, at: float) -> None:
         """Lines of its log, of a time."""
-        for line in text.splitlines():
+        for line in text.removesuffix("\n").split("\n") if text else ():
             self.log.append(line)
             self.log_times.append(timestamp(at, len(self.log)))
 

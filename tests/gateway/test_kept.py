@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 from services.gateway import kept
 from services.gateway.haproxy import Gateway
 from services.gateway.succession import ADMIN
+from services.loadtest.ledger import Entry
 from services.loadtest.load import Mix
 from services.loadtest.wire import Broken
 from tests.gateway.test_load import answered, load
@@ -28,9 +30,10 @@ AS_BEFORE = 'exec haproxy -W -db -S /run/gateway/master.sock,mode,600 -f /run/ga
 """What start.sh came to in images that know of no kept sockets."""
 
 
-@pytest.mark.parametrize("number", [0, 1, 252, 253, 600])
+@pytest.mark.parametrize("number", [0, 1, 252, 253, 300])
 def test_what_is_given_is_what_is_fetched_and_all_of_it_is_closed_again(tmp_path: Path, number: int) -> None:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    gc.collect()
     before = open_files()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(tmp_path / ADMIN))
@@ -76,12 +79,12 @@ async def test_killed_it_loses_what_it_had_in_hand_and_refuses_nobody(
             running.mark("dying")
             await harm(yard)
             await until(lambda was=was: gone(was))  # type: ignore[misc]
-            await asyncio.sleep(0.05)  # a client may not have seen yet that its idle connection is no more
             running.mark("away")
             await until(lambda was=was: another(yard, was))  # type: ignore[misc]
             await answered(running, 50)
     counted = running.ledger
-    assert {entry.phase for entry in counted.failures} <= {"serving", "dying"}, counted.explain()
+    in_hand = [entry for entry in counted.failures if was_in_its_hands(entry)]
+    assert in_hand == counted.failures, counted.explain()
     assert not [entry for entry in counted.failures if "Connect call failed" in entry.error], counted.explain()
     assert not counted.twice
 
@@ -204,6 +207,11 @@ async def pids(yard: Yard) -> list[int]:
     except subprocess.CalledProcessError:
         return []
     return sorted(int(word) for word in told.split() if word.isdigit())
+
+
+def was_in_its_hands(lost: Entry) -> bool:
+    """A request that had begun before it was gone, or a connection that was idle then: a busy client may see that late."""
+    return lost.phase in {"serving", "dying"} or (lost.phase == "away" and not lost.fresh and lost.status is None)
 
 
 async def gone(pids: list[int]) -> bool:

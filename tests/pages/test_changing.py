@@ -117,6 +117,8 @@ def test_what_has_nothing_to_ask_shows_its_plan_at_once(house: House, visitor: T
         ("deploy", {"fields": "a: &a [*a, *a]"}, "fields", ""),
         ("deploy", {"fields": "note: 2026-11-25"}, "fields", "a date"),
         ("deploy", {"fields": "1: 2"}, "fields", "names and values"),
+        ("deploy", {"fields": f"environment: {'[' * 40}{']' * 40}"}, "fields", "nested more than 32 levels deep"),
+        ("deploy", {"fields": 'labels: {a: "\\ud800"}'}, "fields", "not Unicode"),
         ("deploy", {"fields": "!!python/object/apply:os.system ['id']"}, "fields", ""),
     ],
 )  # fmt: skip
