@@ -30,6 +30,9 @@ from services.rollouts.crash_points import POINTS, START
 
 Json = dict[str, Any]
 TERMINAL = {"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"}
+PATIENT = 40
+"""Seconds that requests wait, at the gateway and for their answers: a slow machine takes ten to start Sluice, and what then
+comes late must not be told as lost."""
 BEGIN = {"loop:beginning", "loop:begun", "loop:decided", "loop:concluded"}
 IN = {point for point in POINTS if point.partition(":")[2] in ("Create", "Start", "Admit")}
 OUT = {point for point in POINTS if point.partition(":")[2] in ("Retire", "Withdraw", "Stop", "Remove")}
@@ -92,7 +95,8 @@ class Case:
         return await self.post("/deployments", {"service": self.service, **fields})
 
     def spec(self, image: str) -> Json:
-        fields = {"healthcheck": CHECK, "replicas": self.kind.begins_with, "drain_timeout": 10, **self.kind.spec}
+        waits = {"drain_timeout": 10, "queue_timeout": PATIENT}
+        fields = {"healthcheck": CHECK, "replicas": self.kind.begins_with, **waits, **self.kind.spec}
         return hello_spec(self.sluice, self.service, image, **fields)
 
     async def first(self) -> httpx.Response:
@@ -307,7 +311,7 @@ async def run(
                 continue
             volume = sluice.volume(f"{case.service}-orders")
             ran = lambda volume=volume: asyncio.to_thread(lambda: Counter(sluice.ledger_of(volume, images[0])))  # noqa: E731
-            mix = Mix(rate=40, slow=0.06, slow_seconds=kind.slow_seconds)
+            mix = Mix(rate=40, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
             async with Load(f"{sluice.gateway}/{case.service}", mix, executions=ran) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 10)
                 of_kind = [_told(await die(case, point), report) for point in points]
