@@ -25,14 +25,15 @@ from bench.engine import docker, gateway, hello
 from bench.gauges import children, container_pid
 from bench.report import median, save, table
 from bench.stage import Sluice, hello_spec
+from services.loadtest.ledger import Entry
 from services.loadtest.load import Load, Mix
 
 WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm --force")
 RESTED = 10.5
 """Seconds that a gateway lives before its process is killed: an engine brings back later and later what lived for less."""
 MIX = Mix(rate=150, fresh=0.5, slow_seconds=0.5)
-SEEN = 0.05
-"""Seconds until a client knows that its idle connection is no more."""
+AT_ONCE = 0.5
+"""Seconds within which a request on a connection that is no more has failed; one that waits for the next gateway has not."""
 Row = dict[str, Any]
 
 
@@ -50,7 +51,6 @@ async def killed(sluice: Sluice, load: Load, way: str) -> float:
     else:
         os.kill(worker if "worker" in way else master, signal.SIGKILL)
     await _until(lambda: not _lives(master) and not _lives(worker))
-    await asyncio.sleep(SEEN)
     load.mark("away")
     if doing is not None:
         await doing
@@ -80,9 +80,17 @@ async def run(sluice: Sluice, image: str, kills: int, told: Callable[[Row], None
     return rows
 
 
+def was_in_its_hands(lost: Entry) -> bool:
+    """A request that had begun before its processes were gone, or a connection that was idle then: who sends on it before
+    having seen its end fails at once. `away` is the phase that begins when they are gone, `back` when another answers."""
+    if lost.phase == "away":
+        return not lost.fresh and lost.status is None and lost.latency < AT_ONCE
+    return lost.phase != "back"
+
+
 def _row(load: Load, aways: list[float]) -> Row:
     ledger = load.ledger
-    in_hand = [entry for entry in ledger.failures if entry.phase in ("serving", "dying")]
+    in_hand = [entry for entry in ledger.failures if was_in_its_hands(entry)]
     came = [entry for entry in ledger.entries if entry.phase == "away"]
     return {
         "requests": len(ledger.entries),

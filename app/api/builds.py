@@ -18,8 +18,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.sse import format_sse_event
 from pydantic import StringConstraints
-from sqlalchemy.orm import defer
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 from starlette.requests import ClientDisconnect
 
 from app.api import shapes
@@ -38,7 +37,7 @@ from app.sluice import Sluice
 from services.builds.builds import MOST, SUCCEEDED, BuildAsk, BuildSettings, find_build
 from services.builds.context import check_context, climbs
 from services.builds.log import numbered
-from services.builds.views import build_view
+from services.builds.views import BUILDS, build_view
 from services.rollouts.asking import Ask
 from services.rollouts.refusal import Claim
 from services.spec import SERVICE_NAME
@@ -114,7 +113,7 @@ async def builds(
 ) -> Response:
     """Newest first; without logs."""
     after = place(cursor, int)
-    query = select(Build).options(defer(Build.log)).order_by(col(Build.id).desc()).limit(limit + 1)  # type: ignore[arg-type]
+    query = BUILDS.order_by(col(Build.id).desc()).limit(limit + 1)
     if service is not None:
         query = query.where(Build.service == service)
     if after is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
+from io import StringIO
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -178,4 +179,4 @@ def _must_be(session: Session, service: str) -> None:
 
 
 def _last_lines(text: str, tail: int) -> str:
-    return "".join(text.splitlines(keepends=True)[-tail:]) if tail else ""
+    return "".join(StringIO(text).readlines()[-tail:]) if tail else ""

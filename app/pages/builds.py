@@ -17,7 +17,7 @@ from app.problems import CODES, Problem, as_problem
 from app.sluice import Sluice
 from services.builds.builds import UNDER_WAY
 from services.builds.log import numbered
-from services.builds.views import build_view
+from services.builds.views import BUILDS, build_view
 from services.rollouts.refusal import Refusal
 from services.store.tables import Build, Service
 
@@ -64,8 +64,8 @@ async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
 
 def newest_builds(session: Session, service: str) -> list[dict[str, Any]]:
     """As fragments/builds.html lists them."""
-    mine = select(Build).options(defer(Build.log)).where(Build.service == service)  # type: ignore[arg-type]
-    return [_shown(row) for row in session.exec(mine.order_by(col(Build.id).desc()).limit(NEWEST))]
+    mine = BUILDS.where(Build.service == service).order_by(col(Build.id).desc()).limit(NEWEST)
+    return [_shown(row) for row in session.exec(mine)]
 
 
 def _shown(row: Build) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from sqlalchemy.orm import defer
 from sqlmodel import Session, col, or_, select
 
 from app.api.deployments import may_retry
@@ -21,7 +20,7 @@ from app.sluice import Sluice
 from services.rollouts.phases import NotInThatState
 from services.rollouts.refusal import Refusal
 from services.rollouts.requests import Call
-from services.rollouts.views import deployment_view, event_view
+from services.rollouts.views import INSTANCES, deployment_view, event_view
 from services.store.tables import Deployment, Event, Instance
 
 router = APIRouter(prefix="/ui/deployments")
@@ -100,12 +99,12 @@ def _looking_at(id: str) -> Sight:
 def _there(session: Session, row: Deployment) -> list[Instance]:
     """The service's instances that were there at any time of the deployment."""
     began, ended = row.started_at or row.created_at, row.finished_at
-    there = select(Instance).where(
+    there = INSTANCES.where(
         Instance.service == row.service, or_(col(Instance.stopped_at).is_(None), col(Instance.stopped_at) >= began)
     )
     if ended is not None:
         there = there.where(Instance.created_at <= ended)
-    return list(session.exec(there.options(defer(Instance.log_tail))))  # type: ignore[arg-type]
+    return list(session.exec(there))
 
 
 def _series(row: Deployment) -> Callable[[int], str]:

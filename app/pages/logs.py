@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
 from typing import Any
 from urllib.parse import quote
 
@@ -65,7 +66,7 @@ async def _page(
     lines, trouble = [], None
     began = sluice.clock.now()
     if gone:
-        lines = [Line(where["instance"], "", text) for text in (kept or "").splitlines()]
+        lines = [Line(where["instance"], "", text.rstrip("\r\n")) for text in StringIO(kept or "")]
     elif not errors:
         try:
             lines = await read(sluice.engine, sources, tail=int(tail), since=None)

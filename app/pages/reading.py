@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy.orm import load_only
-from sqlmodel import select
-
 from services.clock import rfc3339
 from services.rollouts.phases import TERMINAL
+from services.store.rows import looking
 from services.store.tables import Deployment
 
 NEWEST = 15
@@ -17,11 +15,9 @@ NEWEST = 15
 _LARGEST_ID = 2**63 - 1
 NEVER_DEPLOYED = "never deployed"
 """How pages call a service that stands `stopped` because no deployment of it ever succeeded."""
-_COLUMNS: Any = (
-    Deployment.id, Deployment.service, Deployment.kind, Deployment.status, Deployment.message, Deployment.note,
-    Deployment.created_by_name, Deployment.created_at, Deployment.finished_at,
-)  # fmt: skip
-DEPLOYMENTS = select(Deployment).options(load_only(*_COLUMNS))
+DEPLOYMENTS = looking(
+    Deployment, "id", "service", "kind", "status", "message", "note", "created_by_name", "created_at", "finished_at"
+)
 """Of each only what lists show: `listed` needs no more."""
 
 

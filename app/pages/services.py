@@ -74,12 +74,17 @@ async def _loads(name: str, sluice: Sluice) -> dict[str, Load]:
 def _neighbours(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
     """Whom it calls by name (`links`) and who calls it; what it was applied after and before; which of them there are."""
     links = in_force(session, "links")
-    newest = session.exec(select(func.max(Deployment.id))).one()
+    version = session.exec(select(func.max(Deployment.id))).one()
+    applied = sluice.drawings.memo.of(("applied", name), version, lambda: last_applied(session, name))
+    calls = {other for one, others in links if one == name for other in others}
+    called_by = {one for one, others in links if name in others}
+    named = {*calls, *called_by, *(applied.depends_on if applied else ()), *(applied.needed_by if applied else ())}
+    there = select(Service.name).where(col(Service.name).in_(named), ~col(Service.removed))
     return {
-        "links": sorted({other for one, others in links if one == name for other in others}),
-        "linked_by": sorted({one for one, others in links if name in others}),
-        "applied": sluice.drawings.memo.of(("applied", name), newest, lambda: last_applied(session, name)),
-        "known": set(session.exec(select(Service.name).where(~col(Service.removed)))),
+        "links": sorted(calls),
+        "linked_by": sorted(called_by),
+        "applied": applied,
+        "known": set(session.exec(there)) if named else set(),
     }
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from services.clock import rfc3339
+from services.store.rows import looking
 from services.store.tables import Build
+
+BUILDS = looking(Build, without=("log",))
+"""What lists are asked with."""
 
 
 def build_view(row: Build) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import docker
 import httpx
 import pytest
 
+from bench.gateway_dies import was_in_its_hands
 from bench.stage import Sluice
 from services.loadtest.ledger import Entry
 from services.loadtest.load import Load, Mix
@@ -169,11 +170,6 @@ def lost_in_hand(load: Load) -> list[Entry]:
     assert [entry for entry in failures if was_in_its_hands(entry)] == failures, load.ledger.explain()
     assert not [entry for entry in failures if "Connect call failed" in entry.error], load.ledger.explain()
     return failures
-
-
-def was_in_its_hands(lost: Entry) -> bool:
-    """A request that had begun before it was gone, or a connection that was idle then: a busy client may see that late."""
-    return lost.phase in {"before", "dying"} or (lost.phase == "away" and not lost.fresh and lost.status is None)
 
 
 def figures(load: Load) -> dict[str, float]:

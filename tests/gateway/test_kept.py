@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from bench.gateway_dies import was_in_its_hands
 from services.gateway import kept
 from services.gateway.haproxy import Gateway
 from services.gateway.succession import ADMIN
-from services.loadtest.ledger import Entry
 from services.loadtest.load import Mix
 from services.loadtest.wire import Broken
 from tests.gateway.test_load import answered, load
@@ -207,11 +207,6 @@ async def pids(yard: Yard) -> list[int]:
     except subprocess.CalledProcessError:
         return []
     return sorted(int(word) for word in told.split() if word.isdigit())
-
-
-def was_in_its_hands(lost: Entry) -> bool:
-    """A request that had begun before it was gone, or a connection that was idle then: a busy client may see that late."""
-    return lost.phase in {"serving", "dying"} or (lost.phase == "away" and not lost.fresh and lost.status is None)
 
 
 async def gone(pids: list[int]) -> bool:
