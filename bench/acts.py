@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from bench.engine import EngineFault, docker
-from bench.gauges import children, container_pid
+from bench.gauges import children, container_pid, lives
 from bench.oracle import Excuse, Traffic
 from bench.stage import Sluice, hello_spec
 from services.rollouts.phases import TERMINAL
@@ -173,9 +173,9 @@ class Acts:
         return True
 
     async def kill_gateway(self) -> bool:
-        """Its master, a worker, or its container. What was on its way, or came while nobody listened, is lost."""
+        """Its master, its worker, or its container. What was in its hands is lost; what comes meanwhile waits."""
         name = f"{self.sluice.name}-gateway"
-        ways = ["SIGKILL of the master", "SIGKILL of a worker", "docker kill", "docker rm"]
+        ways = ["SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm"]
         way = self.random.choice([way for way in ways if f"gateway: {way}" not in self.left_out])
         self.told("kills the gateway", way=way)
         since = time.monotonic()
@@ -186,15 +186,24 @@ class Acts:
                 await asyncio.to_thread(docker, *words, name)
             elif pid:
                 victims = children(pid) if way.endswith("worker") else [pid]
-                os.kill(victims[0] if victims else pid, signal.SIGKILL)
+                os.kill(victims[-1] if victims else pid, signal.SIGKILL)
         except (EngineFault, ProcessLookupError) as fault:
             self.told("too late", why=str(fault))
+        gone = await self._gone(pid)
         away = await self._answers_again(since, pid)
         self.told("the gateway is back", seconds=round(away, 2))
-        self._excuse(None, EVERYTHING, since, time.monotonic() + AFTERMATH, f"gateway: {way}")
+        back = time.monotonic() + AFTERMATH
+        self.traffic.excuses.append(Excuse(None, EVERYTHING, since, gone, f"gateway: {way}", idle_until=back))
         return True
 
     # --- how ----------------------------------------------------------------------------------------------------------
+
+    async def _gone(self, pid: int | None) -> float:
+        """The moment in which this process, and with it all of its container, is no more."""
+        deadline = time.monotonic() + 10
+        while pid is not None and lives(pid) and time.monotonic() < deadline:  # noqa: ASYNC110  (another's process)
+            await asyncio.sleep(0.002)
+        return time.monotonic()
 
     async def _answers_again(self, since: float, before: int | None) -> float:
         """Seconds until another process than `before` answers on the gateway's port."""

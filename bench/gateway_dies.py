@@ -22,7 +22,8 @@ from typing import Any
 import httpx
 
 from bench.engine import docker, gateway, hello
-from bench.gauges import children, container_pid
+from bench.gauges import children, container_pid, lives
+from bench.oracle import cut_while_idle
 from bench.report import median, save, table
 from bench.stage import Sluice, hello_spec
 from services.loadtest.ledger import Entry
@@ -32,8 +33,6 @@ WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker
 RESTED = 10.5
 """Seconds that a gateway lives before its process is killed: an engine brings back later and later what lived for less."""
 MIX = Mix(rate=150, fresh=0.5, slow_seconds=0.5)
-AT_ONCE = 0.5
-"""Seconds within which a request on a connection that is no more has failed; one that waits for the next gateway has not."""
 Row = dict[str, Any]
 
 
@@ -50,7 +49,7 @@ async def killed(sluice: Sluice, load: Load, way: str) -> float:
         doing = asyncio.create_task(asyncio.to_thread(docker, *way.split()[1:], name))
     else:
         os.kill(worker if "worker" in way else master, signal.SIGKILL)
-    await _until(lambda: not _lives(master) and not _lives(worker))
+    await _until(lambda: not lives(master) and not lives(worker))
     load.mark("away")
     if doing is not None:
         await doing
@@ -81,10 +80,10 @@ async def run(sluice: Sluice, image: str, kills: int, told: Callable[[Row], None
 
 
 def was_in_its_hands(lost: Entry) -> bool:
-    """A request that had begun before its processes were gone, or a connection that was idle then: who sends on it before
-    having seen its end fails at once. `away` is the phase that begins when they are gone, `back` when another answers."""
+    """A request that had begun before its processes were gone, or a connection that was idle then. `away` is the phase that
+    begins when they are gone, `back` when another answers."""
     if lost.phase == "away":
-        return not lost.fresh and lost.status is None and lost.latency < AT_ONCE
+        return cut_while_idle(lost)
     return lost.phase != "back"
 
 
@@ -103,10 +102,6 @@ def _row(load: Load, aways: list[float]) -> Row:
         "back ms, median": round(median(aways) * 1000),
         "worst": round(max(aways) * 1000),
     }
-
-
-def _lives(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 async def _until(so: Callable[[], bool]) -> None:

@@ -26,6 +26,8 @@ from services.routing.port import RoutingError
 Json = dict[str, Any]
 INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
 ROLLED_BACK_FOR = {"unhealthy_instance", "progress_deadline_exceeded", "gateway_unverified"}
+AT_ONCE = 0.5
+"""Seconds within which a request on a connection that is no more has failed; one that waits for the next gateway has not."""
 REASONS: dict[str, set[str | None]] = {
     "succeeded": {None, "unchanged", *ROLLED_BACK_FOR},
     "rolled_back": {*ROLLED_BACK_FOR},
@@ -36,20 +38,28 @@ REASONS: dict[str, set[str | None]] = {
 }
 
 
+def cut_while_idle(lost: Entry) -> bool:
+    """Who sends on a connection before having seen its end fails at once; what waits for the next gateway does not."""
+    return not lost.fresh and lost.status is None and lost.latency < AT_ONCE
+
+
 @dataclass(frozen=True)
 class Excuse:
     """What an act may lose: these kinds of request, of this service (None: of all), that were on their way between two
-    moments of the monotonic clock."""
+    moments of the monotonic clock; and until a third one those whose connection was cut while it was idle."""
 
     service: str | None
     kinds: frozenset[str]
     since: float
     until: float
     why: str
+    idle_until: float = 0.0
 
     def covers(self, service: str, entry: Entry, ended: float) -> bool:
-        on_its_way = ended - entry.latency <= self.until and ended >= self.since
-        return self.service in (None, service) and entry.kind in self.kinds and on_its_way
+        began = ended - entry.latency
+        on_its_way = began <= self.until and ended >= self.since
+        idle = self.since <= began <= self.idle_until and cut_while_idle(entry)
+        return self.service in (None, service) and entry.kind in self.kinds and (on_its_way or idle)
 
 
 @dataclass

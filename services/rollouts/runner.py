@@ -32,7 +32,10 @@ from services.store.events import Listeners
 from services.store.tables import Meta
 
 log = structlog.get_logger()
-STARTS_AT_ONCE = 8
+STARTS_AT_ONCE = 4
+TURNS_AT_ONCE = 2
+"""All turns wait for the one writer in the end; what they look at is fresher when they wait before they look, and whoever
+asks something meanwhile finds few before them (docs/why-sqlite-in-threads.md)."""
 
 
 class Runner:
@@ -68,6 +71,7 @@ class Runner:
         self._began = 0.0
         self._ledger = Ledger(clock, 0)
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._turning = asyncio.Semaphore(TURNS_AT_ONCE)
         self.turns = 0
         """How many turns the loop has made, for the metrics."""
 
@@ -159,8 +163,9 @@ class Runner:
         """Look at a service, decide, and set going what the decision asks for."""
         room = self._rooms.setdefault(name, Room())
         self.turns += 1
-        sight = await self._look(name, room)
-        decision = await self._store.write(lambda session: self._decide(session, name, sight))
+        async with self._turning:
+            sight = await self._look(name, room)
+            decision = await self._store.write(lambda session: self._decide(session, name, sight))
         self._decided(name, decision)
         await self._remember(name, room, decision)
         if decision.unheard is not None:

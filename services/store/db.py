@@ -8,6 +8,7 @@ from json import JSONDecoder
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
 from sqlalchemy import Engine, create_engine, event
@@ -15,7 +16,11 @@ from sqlmodel import Session
 
 T = TypeVar("T")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
-READERS = 4
+READERS = 2
+"""More of them only wait for one another, as the processors that this interpreter's threads may use are one."""
+READS_FIRST = 0.2
+"""Seconds at most that a write lets reads go before it: people wait for those, and many short ones in a crowd of deployments
+would otherwise each wait for the interpreter again and again (docs/why-sqlite-in-threads.md)."""
 _JSON = JSONDecoder()
 
 
@@ -27,7 +32,11 @@ class Store:
         self._writer = _engine(path, "BEGIN IMMEDIATE", pool_size=1)
         self._reader = _engine(path, "BEGIN", pool_size=READERS)
         self._writes = CapacityLimiter(1)
+        self._writer_thread = CapacityLimiter(1)
         self._reads = CapacityLimiter(READERS)
+        self._reading = 0
+        self._no_reads: anyio.Event | None = None
+        """What a write waits for."""
         self.run = 0
         """The number of this run of Sluice, when `open_store` opened it."""
         self._last: list[Callable[[], None]] = []
@@ -51,7 +60,7 @@ class Store:
             with self.writing() as session:
                 return work(session)
 
-        return await anyio.to_thread.run_sync(transaction, limiter=self._writes)
+        return await self._in_turn(transaction)
 
     async def rehearse(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a write transaction that is taken back. What it returns must hold no rows."""
@@ -60,7 +69,7 @@ class Store:
             with Session(self._writer) as session:
                 return work(session)  # closing without a commit is a rollback
 
-        return await anyio.to_thread.run_sync(transaction, limiter=self._writes)
+        return await self._in_turn(transaction)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a read transaction in a thread."""
@@ -69,7 +78,22 @@ class Store:
             with self.reading() as session:
                 return work(session)
 
-        return await anyio.to_thread.run_sync(transaction, limiter=self._reads)
+        self._reading += 1
+        try:
+            return await anyio.to_thread.run_sync(transaction, limiter=self._reads)
+        finally:
+            self._reading -= 1
+            if not self._reading and self._no_reads is not None:
+                self._no_reads.set()
+
+    async def _in_turn(self, transaction: Callable[[], T]) -> T:
+        """One write after another, each when nobody reads, or has waited for that long enough."""
+        async with self._writes:
+            with anyio.move_on_after(READS_FIRST):
+                while self._reading:
+                    self._no_reads = anyio.Event()
+                    await self._no_reads.wait()
+            return await anyio.to_thread.run_sync(transaction, limiter=self._writer_thread)
 
     def on_close(self, last: Callable[[], None]) -> None:
         """`last` is called when the store has been closed."""

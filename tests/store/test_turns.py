@@ -1,0 +1,98 @@
+"""Who goes first at the store: whoever reads, for a while; then one write after another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlmodel import Session
+
+from services.store.db import READERS, READS_FIRST, Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "sluice.db")
+    yield store
+    store.close()
+
+
+class Reading:
+    """A read that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.began = anyio.Event()
+        self._may_end = threading.Event()
+
+    async def run(self, store: Store) -> None:
+        await store.read(self._work)
+
+    def end(self) -> None:
+        self._may_end.set()
+
+    def _work(self, _session: Session) -> None:
+        anyio.from_thread.run_sync(self.began.set)
+        assert self._may_end.wait(20)
+
+
+async def test_a_write_lets_the_reads_that_are_under_way_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.store.db.READS_FIRST", 20)
+    reading, order = Reading(), list[str]()
+
+    async def read() -> None:
+        await reading.run(store)
+        order.append("read")
+
+    async def write() -> None:
+        await store.write(lambda _session: order.append("written"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await reading.began.wait()
+        group.start_soon(write)
+        await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        assert order == []
+        reading.end()
+    assert order == ["read", "written"]
+
+
+async def test_a_read_that_does_not_end_holds_no_write_up_for_long(store: Store) -> None:
+    reading = Reading()
+    async with anyio.create_task_group() as group:
+        group.start_soon(reading.run, store)
+        await reading.began.wait()
+        with anyio.fail_after(READS_FIRST + 10):
+            assert await store.write(lambda _session: "written") == "written"
+        reading.end()
+
+
+async def test_reads_beyond_the_readers_wait_and_are_all_answered(store: Store) -> None:
+    answers: list[int] = []
+
+    async def read(number: int) -> None:
+        answers.append(await store.read(lambda _session: number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(READERS * 5):
+            group.start_soon(read, number)
+        for _ in range(5):
+            group.start_soon(store.write, lambda _session: None)
+    assert sorted(answers) == list(range(READERS * 5))
+
+
+async def test_a_write_that_is_given_up_while_it_waits_leaves_the_next_its_turn(store: Store) -> None:
+    reading, written = Reading(), list[str]()
+    async with anyio.create_task_group() as group:
+        group.start_soon(reading.run, store)
+        await reading.began.wait()
+        with anyio.move_on_after(READS_FIRST / 10):
+            await store.write(lambda _session: written.append("given up"))
+        reading.end()
+    await store.write(lambda _session: written.append("next"))
+    assert written == ["next"]
