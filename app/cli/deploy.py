@@ -59,7 +59,7 @@ async def deploy(
     no_profile: NoProfile = False,
     mode: Mode = None,
     note: Annotated[str | None, typer.Option(help="Free text for the history, such as a commit.")] = None,
-    expected_revision: Annotated[int | None, typer.Option(help="Refuse when it is not the present one.")] = None,
+    expected_revision: Annotated[int | None, typer.Option(help="Refuse when it is another; 0: when there is one.")] = None,
     registry_auth: Annotated[
         str | None, typer.Option(envvar="SLUICE_REGISTRY_AUTH", help="user:password, or Docker's base64, for this pull.")
     ] = None,

@@ -57,7 +57,7 @@ def wish_of(kind: str, service: str, answers: Mapping[str, str]) -> Wish:
 
 def wish_to_create(service: str, answers: Mapping[str, str]) -> Wish:
     """Of a service that there is not; likewise."""
-    return _deployment(service, _named(answers), answers, "write")
+    return _deployment(service, _named(answers), answers, "write", new=True)
 
 
 def _deploy(service: str, answers: Mapping[str, str]) -> Wish:
@@ -78,7 +78,8 @@ def _named(answers: Mapping[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str], scope: str) -> Wish:
+def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str], scope: str, *, new: bool = False) -> Wish:
+    """`new`: nobody else's service of that name becomes this one, however late it came."""
     note = answers.get("note", "").strip()
     shown, command = redacted(fields), ["sluice", "deploy", service]
     options = {name: ["--" + name, str(fields[name])] for name in _OPTIONS if answers.get(name, "").strip()}
@@ -86,8 +87,10 @@ def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str]
         command += options[name] if name in options else ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     if note:
         command += ["--note", note]
-    ask = Ask(service, fields, note=note or None)
-    body = {"service": service, **shown, **({"note": note} if note else {})}
+    if new:
+        command += ["--expected-revision", "0"]
+    ask = Ask(service, fields, note=note or None, expected_revision=0 if new else None)
+    body = {"service": service, **shown, **({"note": note} if note else {}), **({"expected_revision": 0} if new else {})}
     return Wish(lambda asking, call: asking.deploy(ask, call), scope, shlex.join(command), "POST", "/deployments", body, ask)
 
 

@@ -39,6 +39,7 @@ class Ask:
     profile: str | None = None
     note: str | None = None
     expected_revision: int | None = None
+    """0: there is to be no such service yet."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,7 @@ class Asking(ABC, Generic[T]):
             raise invalid([FieldError("service", why)])
         service = session.get(Service, ask.service)
         present = present_revision(session, service)
-        if ask.expected_revision is not None and ask.expected_revision != (present.number if present else None):
-            now = f"revision {present.number}" if present else "not deployed"
-            detail = f"expected revision {ask.expected_revision}, but {ask.service} is at {now}"
-            raise Refusal(409, "revision_conflict", detail)
+        _expect(ask, service, present)
         row = Deployment(
             service=ask.service,
             kind=Kind.DEPLOY,
@@ -267,6 +265,18 @@ def _known(session: Session, name: str) -> Service:
     if service is None or service.removed:
         raise Refusal(404, "unknown_service", f'there is no service "{name[:64]}"')
     return service
+
+
+def _expect(ask: Ask, service: Service | None, present: Revision | None) -> None:
+    """409 `revision_conflict` when the service is not where whoever asks believes it to be."""
+    if ask.expected_revision is None:
+        return
+    there = service is not None and not service.removed
+    if ask.expected_revision == 0 and there:
+        raise Refusal(409, "revision_conflict", f'expected no service "{ask.service}", but there is one')
+    if ask.expected_revision and ask.expected_revision != (present.number if present else None):
+        now = f"at revision {present.number}" if present else "not deployed"
+        raise Refusal(409, "revision_conflict", f"expected revision {ask.expected_revision}, but {ask.service} is {now}")
 
 
 def _deployed(session: Session, name: str) -> Revision:

@@ -187,6 +187,19 @@ def test_an_expected_revision_that_is_not_the_present_one_is_a_conflict(desk: De
     run(story)
 
 
+def test_who_expects_no_service_yet_does_not_change_one_that_came_meanwhile_nor_one_on_its_way(desk: Desk) -> None:
+    async def story() -> None:
+        new = Ask("web", {"image": "web:1"}, expected_revision=0)
+        first = await desk.requests.deploy(new, CI)
+        refusal = await refused(desk.requests.deploy(new, CI))
+        assert (refusal.status, refusal.code) == (409, "revision_conflict")
+        assert "there is one" in refusal.detail and desk.row(first).status == "pending"
+        desk.carry_out(first, {"image": "web:1"})
+        assert (await refused(desk.requests.deploy(new, CI))).code == "revision_conflict"
+
+    run(story)
+
+
 def test_an_image_alone_keeps_the_size_that_the_service_has(desk: Desk) -> None:
     async def story() -> None:
         desk.carry_out(await desk.deploy(image="web:1", replicas=4), {"image": "web:1"})
