@@ -178,8 +178,9 @@ class Acts:
         ways = ["SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm"]
         way = self.random.choice([way for way in ways if f"gateway: {way}" not in self.left_out])
         self.told("kills the gateway", way=way)
-        since = time.monotonic()
         pid = await asyncio.to_thread(container_pid, name)
+        since = time.monotonic()
+        gone = asyncio.create_task(self._gone(pid))
         try:
             if way.startswith("docker"):
                 words = ["kill"] if way == "docker kill" else ["rm", "--force"]
@@ -189,11 +190,11 @@ class Acts:
                 os.kill(victims[-1] if victims else pid, signal.SIGKILL)
         except (EngineFault, ProcessLookupError) as fault:
             self.told("too late", why=str(fault))
-        gone = await self._gone(pid)
+        until = await gone
         away = await self._answers_again(since, pid)
         self.told("the gateway is back", seconds=round(away, 2))
-        back = time.monotonic() + AFTERMATH
-        self.traffic.excuses.append(Excuse(None, EVERYTHING, since, gone, f"gateway: {way}", idle_until=back))
+        why = f"gateway: {way}"
+        self.traffic.excuses.append(Excuse(None, EVERYTHING, since, until, why, idle_until=time.monotonic()))
         return True
 
     # --- how ----------------------------------------------------------------------------------------------------------

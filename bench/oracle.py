@@ -39,8 +39,9 @@ REASONS: dict[str, set[str | None]] = {
 
 
 def cut_while_idle(lost: Entry) -> bool:
-    """Who sends on a connection before having seen its end fails at once; what waits for the next gateway does not."""
-    return not lost.fresh and lost.status is None and lost.latency < AT_ONCE
+    """Who sends on a connection before having seen its end fails at once; what waits for the next gateway does not. Where
+    no connection was idle a new one was opened: that must not be refused."""
+    return not lost.fresh and lost.status is None and lost.latency < AT_ONCE and "Connect call failed" not in lost.error
 
 
 @dataclass(frozen=True)

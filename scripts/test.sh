@@ -9,7 +9,7 @@ scripts/images.sh sluice gateway hello spring
 command -v chromium >/dev/null || apt_install chromium
 command -v npm >/dev/null || apt_install nodejs npm
 scripts/lint.sh
-# Two at a time: most of the suite waits for engines, gateways and browsers. In a short place: a socket's path has 107 characters.
+# Three at a time: most of the suite waits for engines, gateways and browsers. In a short place: a socket's path has 107 characters.
 place=$(mktemp --directory /tmp/s.XXXX)
 trap 'rm -rf "$place" || true' EXIT
-.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --basetemp "$place/t" "$@"
+.venv/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --basetemp "$place/t" "$@"

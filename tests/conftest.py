@@ -23,11 +23,24 @@ LONGEST = (
     "test_engine.py", "test_plan_properties.py", "test_on_real_parts.py", "test_upgrades.py", "test_sluices_registry.py",
     "test_their_eureka.py",
 )  # fmt: skip
-"""Begun first, so that one process is not left with them when the other has nothing more to do."""
+"""Begun first, so that one process is not left with them when the others have nothing more to do."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not str(item.path).endswith(LONGEST))
+    """Files in this order: the longest, those with an engine, those without, the browser's: while containers come and go
+    the machine's networks change, and Chromium gives up what it was loading (ERR_NETWORK_CHANGED)."""
+    marked: dict[Path, set[str]] = {}
+    for item in items:
+        marked.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
+
+    def place(item: pytest.Item) -> int:
+        if item.path.name in LONGEST:
+            return 0
+        if "docker" in marked[item.path]:
+            return 1
+        return 3 if "browser" in marked[item.path] else 2
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

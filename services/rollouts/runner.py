@@ -25,6 +25,7 @@ from services.rollouts.publishing import linked_services
 from services.rollouts.restoring import known_instances, restore
 from services.rollouts.room import DEATHS_WITHIN, Room
 from services.rollouts.steps import Admit, Remove, Start, Stop
+from services.rollouts.turns import Turns
 from services.rollouts.watching import watch
 from services.routing.port import RoutedService, Router, RoutingError
 from services.store.db import Store
@@ -32,8 +33,8 @@ from services.store.events import Listeners
 from services.store.tables import Meta
 
 log = structlog.get_logger()
-STARTS_AT_ONCE = 4
-TURNS_AT_ONCE = 2
+STARTS_AT_ONCE, START_LENT = 4, 10.0
+TURNS_AT_ONCE, TURN_LENT = 2, 1.0
 """All turns wait for the one writer in the end; what they look at is fresher when they wait before they look, and whoever
 asks something meanwhile finds few before them (docs/why-sqlite-in-threads.md)."""
 
@@ -70,8 +71,8 @@ class Runner:
         """Services whose next deployment waits for others."""
         self._began = 0.0
         self._ledger = Ledger(clock, 0)
-        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
-        self._turning = asyncio.Semaphore(TURNS_AT_ONCE)
+        self._starts = Turns(STARTS_AT_ONCE, START_LENT)
+        self._turns = Turns(TURNS_AT_ONCE, TURN_LENT)
         self.turns = 0
         """How many turns the loop has made, for the metrics."""
 
@@ -162,8 +163,9 @@ class Runner:
     async def turn(self, name: str) -> Decision:
         """Look at a service, decide, and set going what the decision asks for."""
         room = self._rooms.setdefault(name, Room())
-        self.turns += 1
-        async with self._turning:
+        async with self._turns.one():
+            self.turns += 1
+            room.wake.clear()  # whatever woke it is seen by this look
             sight = await self._look(name, room)
             decision = await self._store.write(lambda session: self._decide(session, name, sight))
         self._decided(name, decision)
@@ -203,7 +205,6 @@ class Runner:
     async def _work(self, name: str, room: Room) -> None:
         """Turn after turn, as long as the loop runs."""
         while True:
-            room.wake.clear()
             try:
                 decision = await self.turn(name)
                 pause = room.pause(decision, self._clock.now())
@@ -315,7 +316,7 @@ class Runner:
 
     async def _execute(self, room: Room, order: Order) -> None:
         if isinstance(order.step, Start):
-            async with self._starts:
+            async with self._starts.one():
                 await self._executor.execute(order)
         else:
             await self._executor.execute(order)

@@ -87,9 +87,10 @@ class Store:
                 self._no_reads.set()
 
     async def _in_turn(self, transaction: Callable[[], T]) -> T:
-        """One write after another, each when nobody reads, or has waited for that long enough."""
+        """One write after another, each when nobody reads, or has waited for its turn and for that long enough."""
+        latest = anyio.current_time() + READS_FIRST
         async with self._writes:
-            with anyio.move_on_after(READS_FIRST):
+            with anyio.CancelScope(deadline=latest):
                 while self._reading:
                     self._no_reads = anyio.Event()
                     await self._no_reads.wait()

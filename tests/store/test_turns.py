@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,25 +52,49 @@ async def test_a_write_lets_the_reads_that_are_under_way_go_first(store: Store, 
     async def write() -> None:
         await store.write(lambda _session: order.append("written"))
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(read)
-        await reading.began.wait()
-        group.start_soon(write)
-        await anyio.lowlevel.checkpoint()
-        await anyio.wait_all_tasks_blocked()
-        assert order == []
-        reading.end()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            await reading.began.wait()
+            group.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+            assert order == []
+            reading.end()
     assert order == ["read", "written"]
 
 
-async def test_a_read_that_does_not_end_holds_no_write_up_for_long(store: Store) -> None:
-    reading = Reading()
+async def test_a_read_that_does_not_end_holds_up_no_queue_of_writes_for_longer_than_one(store: Store) -> None:
+    reading, written = Reading(), list[int]()
     async with anyio.create_task_group() as group:
         group.start_soon(reading.run, store)
         await reading.began.wait()
-        with anyio.fail_after(READS_FIRST + 10):
-            assert await store.write(lambda _session: "written") == "written"
+        with anyio.fail_after(50 * READS_FIRST):
+            async with anyio.create_task_group() as writing:
+                for number in range(200):
+                    writing.start_soon(store.write, lambda _session, number=number: written.append(number))
         reading.end()
+    assert written == list(range(200))
+
+
+async def test_two_writes_are_never_under_way_at_once(store: Store) -> None:
+    under_way: list[int] = []
+
+    def work(_session: Session) -> int:
+        under_way.append(1)
+        seen = len(under_way)
+        time.sleep(0.001)  # the other would come in meanwhile
+        under_way.pop()
+        return seen
+
+    seen: list[int] = []
+
+    async def write() -> None:
+        seen.append(await store.write(work))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(write)
+    assert seen == [1] * 20
 
 
 async def test_reads_beyond_the_readers_wait_and_are_all_answered(store: Store) -> None:
