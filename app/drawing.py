@@ -20,10 +20,10 @@ from services.store.tables import Event
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-PACE = 0.15
+PACE = 0.1
 """Seconds between two looks at least: a busy deployment wakes the listeners more often than anybody can read."""
-SHARE = 40
-"""A drawing is followed by so many times the processor time that it took of rest: no page costs more than a fortieth of a
+SHARE = 20
+"""A drawing is followed by so many times the processor time that it took of rest: no page costs more than a twentieth of a
 core, however much happens and however many look at it."""
 
 
