@@ -151,9 +151,8 @@ class Acts:
         except (EngineFault, ProcessLookupError) as fault:
             self.told("too late", why=str(fault))
         kinds = POSTS if gets_survive else EVERYTHING
-        self._excuse(
-            name, kinds, since, time.monotonic() + AFTERMATH, f"{way} of {'one of ' if several else 'the only '}{name}"
-        )
+        why = f"{way} of {'one of ' if several else 'the only '}{name}"
+        self.traffic.excuses.append(Excuse(name, kinds, since, time.monotonic() + AFTERMATH, why))
         return True
 
     async def kill_sluice(self) -> bool:
@@ -237,9 +236,6 @@ class Acts:
     async def _serving(self, name: str) -> list[str]:
         rows = (await self._ask("GET", f"/instances?service={name}"))["items"]
         return [row["id"] for row in rows if row["status"] == "serving"]
-
-    def _excuse(self, service: str | None, kinds: frozenset[str], since: float, until: float, why: str) -> None:
-        self.traffic.excuses.append(Excuse(service, kinds, since, until, why))
 
     def _expect_more(self, statuses: set[str], service: str) -> None:
         """A death that comes into a deployment may fail it."""

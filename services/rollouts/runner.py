@@ -72,7 +72,7 @@ class Runner:
         self._began = 0.0
         self._ledger = Ledger(clock, 0)
         self._starts = Turns(STARTS_AT_ONCE, START_LENT)
-        self._turns = Turns(TURNS_AT_ONCE, TURN_LENT)
+        self._turning = Turns(TURNS_AT_ONCE, TURN_LENT)
         self.turns = 0
         """How many turns the loop has made, for the metrics."""
 
@@ -163,7 +163,7 @@ class Runner:
     async def turn(self, name: str) -> Decision:
         """Look at a service, decide, and set going what the decision asks for."""
         room = self._rooms.setdefault(name, Room())
-        async with self._turns.one():
+        async with self._turning.one():
             self.turns += 1
             room.wake.clear()  # whatever woke it is seen by this look
             sight = await self._look(name, room)

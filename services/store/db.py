@@ -33,6 +33,7 @@ class Store:
         self._reader = _engine(path, "BEGIN", pool_size=READERS)
         self._writes = CapacityLimiter(1)
         self._writer_thread = CapacityLimiter(1)
+        """A second one, for who has its turn holds the first and waits before it takes the thread."""
         self._reads = CapacityLimiter(READERS)
         self._reading = 0
         self._no_reads: anyio.Event | None = None
