@@ -31,7 +31,7 @@ from services.discovery.router import RegistryRouter
 from services.discovery.theirs import Theirs
 from services.engine.docker import DockerEngine
 from services.engine.docker_ground import DockerGround
-from services.engine.port import Engine
+from services.engine.port import Engine, LogConfig
 from services.figures.exposing import Answers
 from services.figures.figures import Figures
 from services.gateway.haproxy import Gateway as HaproxyGateway
@@ -120,7 +120,12 @@ def wire(
 ) -> Sluice:
     """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
     clock, listeners, live = SystemClock(), Listeners(), Live()
-    rules = AdmissionRules(settings.default_route, tuple(settings.host_roots), tuple(settings.eureka_aliases))
+    rules = AdmissionRules(
+        settings.default_route,
+        tuple(settings.host_roots),
+        tuple(settings.eureka_aliases),
+        log_drivers={name: LogConfig(each.driver, each.options) for name, each in settings.log_drivers.items()},
+    )
     docker = engine or parts.enter_context(
         closing(DockerEngine(settings.name, settings.name, base_url=settings.docker_host))
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from services.spec import Healthcheck, Logging, Resources, VolumeMount
+from services.spec import LOG_ROTATION, Healthcheck, Resources, VolumeMount
 
 ContainerState = Literal["created", "running", "exited"]
 """Docker's other words are folded: paused and restarting are `running`, dead and removing are `exited`."""
@@ -35,6 +35,14 @@ class ImageInfo:
     healthcheck: tuple[str, ...] | None = None
     healthcheck_settings: Mapping[str, float] = field(default_factory=dict)
     """Of the image's HEALTHCHECK, in seconds: interval, timeout, start_period; and retries."""
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """The engine's log driver and its options, as a container is made with them."""
+
+    driver: str = "json-file"
+    options: Mapping[str, str] = field(default_factory=lambda: dict(LOG_ROTATION))
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class InstanceSpec:
     volumes: tuple[VolumeMount, ...] = ()
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    logging: Logging = field(default_factory=Logging)
+    logging: LogConfig = field(default_factory=LogConfig)
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Name → address, for `links`."""
     stop_signal: str | None = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from services.engine.port import LogConfig
+from services.rollouts.log_drivers import log_errors
 from services.rollouts.refusal import FieldError
 from services.spec import ServiceSpec
 
@@ -13,12 +16,14 @@ class AdmissionRules:
     """The operator's rules for all specs, from the settings.
 
     `default_route` (such as "/{name}") is for services that name no routes; `host_roots` are the host paths under which
-    services may mount; `aliases` are the names by which every instance finds the host.
+    services may mount; `aliases` are the names by which every instance finds the host; `log_drivers` are the operator's
+    log profiles.
     """
 
     default_route: str | None = None
     host_roots: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    log_drivers: Mapping[str, LogConfig] = field(default_factory=dict)
 
 
 def admission_errors(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
@@ -27,7 +32,7 @@ def admission_errors(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldErro
     Called for a deployment's effective spec, for the revision of a rollback, restart, scale-out or retry, when a pending
     deployment is activated, and before an instance starts.
     """
-    return _disallowed_mounts(rules, spec)
+    return [*_disallowed_mounts(rules, spec), *log_errors(rules.log_drivers, spec.logging)]
 
 
 def _disallowed_mounts(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:

@@ -13,6 +13,7 @@ from services.rollouts.admission import AdmissionRules, admission_errors
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.host_ports import TRIES, draw
 from services.rollouts.ledger import Ledger
+from services.rollouts.log_drivers import log_config
 from services.rollouts.publishing import member
 from services.rollouts.redaction import mask_of
 from services.rollouts.spec_errors import invalid
@@ -239,7 +240,7 @@ class Executor:
             volumes=tuple(spec.volumes),
             networks=tuple(spec.networks),
             labels=spec.labels,
-            logging=spec.logging,
+            logging=log_config(self._rules.log_drivers, spec.logging),
             hosts=dict.fromkeys([*self._rules.aliases, *spec.links], self._link_address),
             stop_signal=spec.stop_signal,
         )

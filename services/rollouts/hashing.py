@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.spec import Healthcheck, HostPort, Logging, Resources, ServiceSpec, VolumeMount
+from services.spec import LOG_ROTATION, Healthcheck, HostPort, Logging, Resources, ServiceSpec, VolumeMount
 
 RUNS = {
     "environment", "command", "entrypoint", "working_dir", "user", "resources", "volumes", "networks", "labels",
@@ -40,6 +40,7 @@ def instance_hash(image_id: str, port: int | None, healthcheck: Healthcheck, spe
         "port": port,
         "healthcheck": {**_hashed(healthcheck), "any_below_500": healthcheck.any_below_500},
         **_hashed(spec, RUNS),
+        "logging": {"driver": spec.logging.driver, "options": _log_options(spec.logging)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -53,6 +54,11 @@ def _hashed(part: BaseModel, fields: set[str] | None = None) -> dict[str, Any]:
         for name, dumped in part.model_dump(mode="json", include=fields).items()
         if name in always or getattr(part, name) != kinds[name].get_default(call_default_factory=True)
     }
+
+
+def _log_options(logging: Logging) -> Mapping[str, str]:
+    """Options that are not given are hashed as json-file's for every driver: existing containers have such hashes."""
+    return logging.options if "options" in logging.model_fields_set else dict(LOG_ROTATION)
 
 
 def _nested(value: Any, dumped: Any) -> Any:

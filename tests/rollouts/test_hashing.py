@@ -57,6 +57,20 @@ def test_hashes_are_those_of_the_containers_that_run_already() -> None:
     assert hash_of(check=CHECK, **EVERYTHING) == "c0a456323764fb22"
 
 
+@pytest.mark.parametrize(
+    ("logging", "before"),
+    [
+        ({"driver": "none"}, "4a90b499a81ea294"),
+        ({"driver": "none", "options": {}}, "19ca1b9dd1c7a548"),
+        ({"driver": "local"}, "28856ed1eab972a5"),
+        ({"options": {"max-size": "5m"}}, "99f8fe435dd8f8fe"),
+    ],
+    ids=str,
+)
+def test_hashes_of_log_drivers_are_those_of_the_containers_that_run_already(logging: dict[str, Any], before: str) -> None:
+    assert hash_of(logging=logging) == before
+
+
 def test_a_field_that_is_added_to_the_spec_changes_the_hash_only_away_from_its_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
