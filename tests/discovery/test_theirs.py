@@ -88,7 +88,7 @@ class House:
         await self.router.restore([WEB], [member(n) for n in serving])
 
     async def register(self, n: int, **fields: str) -> None:
-        await self.server.register(registration(f"web-r1-{n}", **fields), "192.168.0.1")
+        await self.server.register(registration(f"web-r1-{n}", **fields), "127.0.0.1")
 
     def there(self) -> dict[str, Status]:
         return {entry.registration.id: entry.status for entry in self.server.leases.book.entries()}
