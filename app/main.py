@@ -127,7 +127,9 @@ def wire(
         log_drivers={name: LogConfig(each.driver, each.options) for name, each in settings.log_drivers.items()},
     )
     docker = engine or parts.enter_context(
-        closing(DockerEngine(settings.name, settings.name, base_url=settings.docker_host))
+        closing(
+            DockerEngine(settings.name, settings.name, base_url=settings.docker_host, keep_net_raw=settings.keep_net_raw)
+        )
     )
     haproxy = HaproxyGateway(settings.data / "gateway")
     gateway = router or haproxy

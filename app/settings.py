@@ -132,6 +132,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="log drivers that services may name, as JSON: name → {driver, options}, none of a driver's own name",
     )
+    keep_net_raw: bool = Field(default=False, description="true: instances keep the capability NET_RAW (raw sockets)")
     maxconn: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
         default=8000, description="the most connections that the gateway holds, 100 to 1000000"
     )
