@@ -34,8 +34,9 @@ from app.api.waiting import AGAIN, first_of
 from app.auth import Caller, Deployer, Reader, identify
 from app.problems import Problem, declared, invalid
 from app.sluice import Sluice
-from services.builds.builds import MOST, SUCCEEDED, BuildAsk, BuildSettings, find_build
-from services.builds.context import check_context, climbs
+from services.builds.ask import BuildAsk
+from services.builds.builds import MOST, SUCCEEDED, BuildSettings, find_build
+from services.builds.context import check_context, check_dockerfile, climbs
 from services.builds.log import numbered
 from services.builds.views import BUILDS, build_view
 from services.rollouts.asking import Ask
@@ -100,8 +101,9 @@ async def build(
         if before is not None:
             return await _accepted(request, sluice, before["build"], wait)
         limit = sluice.builds.settings.context_size
-        await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
-        ask = BuildAsk(service, context, dockerfile, target, args)
+        text = await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
+        await anyio.to_thread.run_sync(check_dockerfile, text, args)
+        ask = BuildAsk(service, context, text, dockerfile, target, args)
         id = await sluice.builds.begin(ask, caller.actor)
         await keep(sluice, claimed, {"build": id})
     return await _accepted(request, sluice, id, wait)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import secrets
 import shutil
-from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,10 @@ import anyio
 import structlog
 from sqlmodel import Session, col, select
 
+from services.builds.ask import BuildAsk
+from services.builds.context import packed
 from services.builds.log import Log
+from services.builds.pinning import pinned_dockerfile
 from services.clock import Clock
 from services.engine.port import BuildSpec, Engine, EngineError
 from services.rollouts.refusal import Actor, Refusal
@@ -43,17 +46,6 @@ class BuildSettings:
     context_size: int
     timeout: float
     network: str
-
-
-@dataclass(frozen=True)
-class BuildAsk:
-    """`context`: the upload, a checked tar in the builds' directory."""
-
-    service: str
-    context: Path
-    dockerfile: str = "Dockerfile"
-    target: str | None = None
-    args: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -132,11 +124,8 @@ class Builds:
         row = await self._store.write(make)
         id = row.id or 0
         running = self._running[id] = Running()
-        context = ask.context.rename(self.settings.directory / f"{id}.tar")
-        spec = BuildSpec(
-            ask.service, row.image, context, ask.dockerfile, ask.target, ask.args, network=self.settings.network
-        )
-        running.task = asyncio.create_task(self._run(id, spec, running), name=f"build {id}")
+        ask = replace(ask, context=ask.context.rename(self.settings.directory / f"{id}.tar"))
+        running.task = asyncio.create_task(self._run(id, ask, row.image, running), name=f"build {id}")
         self._listeners.wake()
         return id
 
@@ -152,36 +141,42 @@ class Builds:
         running.scope.cancel()
         await running.ended.wait()
 
-    async def _run(self, id: int, spec: BuildSpec, running: Running) -> None:
+    async def _run(self, id: int, ask: BuildAsk, tag: str, running: Running) -> None:
         end: tuple[str, str | None, str, str | None] = FAILED, "cancelled", "was cancelled", None
         try:
             with running.scope:
                 async with self._turns:
                     await self._store.write(lambda session: self._begun(session, id))
                     self._listeners.wake()
-                    end = await self._build(id, spec, running.log)
+                    end = await self._build(id, ask, tag, running.log)
             by = running.cancelled_by if end[1] == "cancelled" else None
             await self._store.write(lambda session: self._end(session, id, running.log, *end, by=by))
         except Exception:
             log.exception("the end of a build could not be written", build=id)
         finally:
-            spec.context.unlink(missing_ok=True)
+            ask.context.unlink(missing_ok=True)
             del self._running[id]
             running.ended.set()
             running.log.news.wake()
             self._listeners.wake()
 
-    async def _build(self, id: int, spec: BuildSpec, written: Log) -> tuple[str, str | None, str, str | None]:
+    async def _build(self, id: int, ask: BuildAsk, tag: str, written: Log) -> tuple[str, str | None, str, str | None]:
         """Status, reason, message and the image's id."""
         kept = self._clock.now()
         try:
-            async with asyncio.timeout(self.settings.timeout), aclosing(self._engine.build(spec)) as lines:  # type: ignore[type-var]
-                async for line in lines:
-                    written.write(line)
-                    if self._clock.now() - kept > KEEP_LOG:
-                        kept = self._clock.now()
-                        await self._update(id, log=str(written), log_first=written.first)
-            image = await self._engine.find_image(spec.tag)
+            async with asyncio.timeout(self.settings.timeout):
+                pinned = await pinned_dockerfile(self._engine, ask, written)
+                spec = BuildSpec(
+                    ask.service, tag, packed(ask.context, ask.dockerfile, pinned.text), posixpath.normpath(ask.dockerfile),
+                    ask.target, ask.args, network=self.settings.network,
+                )  # fmt: skip
+                async with aclosing(self._engine.build(spec)) as lines:  # type: ignore[type-var]
+                    async for line in lines:
+                        written.write(pinned.named(line))
+                        if self._clock.now() - kept > KEEP_LOG:
+                            kept = self._clock.now()
+                            await self._update(id, log=str(written), log_first=written.first)
+            image = await self._engine.find_image(tag)
         except TimeoutError:
             why = f"took longer than {self.settings.timeout:g} s; make it quicker, or raise SLUICE_BUILD_TIMEOUT"
             return FAILED, "timeout", why, None
@@ -189,7 +184,7 @@ class Builds:
             return FAILED, error.reason, str(error)[:2000], None
         if image is None:
             return FAILED, "build_failed", "the engine broke off, and said no more", None
-        return SUCCEEDED, None, f"built as {spec.tag}", image.id
+        return SUCCEEDED, None, f"built as {tag}", image.id
 
     def _begun(self, session: Session, id: int) -> None:
         row = session.get_one(Build, id)

@@ -1,41 +1,96 @@
-"""Pure but for the file that it reads: is what a client sent the context of a build, and does it stay in its folder?"""
+"""The context of a build: checked as a client sent it, and packed again for the engine."""
 
 from __future__ import annotations
 
+import copy
 import gzip
 import posixpath
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from services.builds.bases import bases_of
+from services.builds.dockerfile import MOST_DOCKERFILE, DockerfileError, check_adds
 from services.rollouts.refusal import FieldError, Refusal
 
 _GZIP = b"\x1f\x8b"
+_CHUNK = 128 * 1024
 _LONGEST_HEADER = 1024 * 1024
 """Bytes of a name, or of other words about an entry: what a tar may make its reader hold in memory."""
 
 
-def check_context(path: Path, dockerfile: str, limit: int) -> None:
-    """Blocks. Refusal 422 `invalid_context` for what is no tar or tar.gz, is cut off, leads out of its folder, or has no
-    Dockerfile; 413 `too_large` when it unpacks to more than `limit` bytes."""
-    wanted, found, size = posixpath.normpath(dockerfile), False, 0
+def check_context(path: Path, dockerfile: str, limit: int) -> str:
+    """Blocks. The Dockerfile's text. Refusal 422 `invalid_context` for what is no tar or tar.gz, is cut off, leads out of
+    its folder, or has not one plain Dockerfile; 413 `too_large` when it unpacks to more than `limit` bytes."""
+    wanted, size = posixpath.normpath(dockerfile), 0
+    found: bytes | None = None
     links: set[str] = set()
     try:
         with _opened(path) as tar:
-            while (entry := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # else all of them stay in memory
+            for entry in _entries(tar):
                 _check(entry, links)
+                _check_place(entry, wanted, found is not None)
+                _header(entry, entry.size)
                 size += entry.size
                 if max(size, tar.offset) > limit:  # a tar may be all headers, or all holes
                     raise Refusal(413, "too_large", f"the context unpacks to more than {limit} bytes")
-                found = found or (not entry.isdir() and posixpath.normpath(entry.name) == wanted)
+                if entry.name == wanted:
+                    found = b"".join(_content(tar, entry))
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
         raise _invalid(f"is no whole tar or tar.gz: {error}") from None
-    if not found:
+    if found is None:
         raise _invalid(f'has no "{wanted}"; ?dockerfile= names another one')
+    return found.decode(errors="surrogateescape")
+
+
+def check_dockerfile(text: str, args: Mapping[str, str]) -> None:
+    """Refusal 422 `invalid_context` that names the line: an ADD of a remote source, or a FROM that names no image."""
+    try:
+        check_adds(text)
+        bases_of(text, args)
+    except DockerfileError as error:
+        shown = str(error).encode(errors="replace").decode()
+        raise _invalid(f"has a Dockerfile that is refused: {shown}") from None
+
+
+def packed(path: Path, dockerfile: str, text: str) -> Iterator[bytes]:
+    """Blocks. The tar of a checked context with `text` as its Dockerfile. All headers are written by Sluice: the engine
+    cannot read an entry in another way than the check did."""
+    wanted = posixpath.normpath(dockerfile)
+    with _opened(path) as tar:
+        for entry in _entries(tar):
+            written = text.encode(errors="surrogateescape") if entry.name == wanted else None
+            size = len(written) if written is not None else entry.size
+            yield _header(entry, size)
+            yield from [written] if written is not None else _content(tar, entry)
+            yield bytes(-size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """With normal names. A size of anything but a file is none."""
+    while (entry := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]  # else all of them stay in memory
+        entry.name = posixpath.normpath(entry.name)
+        entry.size = entry.size if entry.isfile() else 0
+        yield entry
+
+
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:
+    file = tar.extractfile(entry) if entry.isfile() else None
+    while file is not None and (chunk := file.read(_CHUNK)):
+        yield chunk
+
+
+def _header(entry: tarfile.TarInfo, size: int) -> bytes:
+    """Of a plain file, a directory or a link, without anything that a reader may skip or not know."""
+    plain = copy.copy(entry)
+    plain.size, plain.pax_headers = size, {}
+    plain.type = tarfile.REGTYPE if entry.isfile() else entry.type
+    return plain.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
 @contextmanager
@@ -65,19 +120,33 @@ class _Sparing:
 def _check(entry: tarfile.TarInfo, links: set[str]) -> None:
     """`links`: where the symbolic links before it are; it adds its own."""
     shown = entry.name[:200].encode(errors="replace").decode()
-    if climbs(entry.name):
+    name = entry.name
+    if "\0" in name + entry.linkname:
+        raise _invalid(f'"{shown}" has a NUL in its name')
+    if climbs(name):
         raise _invalid(f'"{shown}" leads out of its folder')
-    name = posixpath.normpath(entry.name)
     if links and any(name[:end] in links for end, char in enumerate(name) if char == "/"):
         raise _invalid(f'"{shown}" lies below a link')
     if entry.issym():
         links.add(name)
-    if entry.issym() and climbs(posixpath.join(posixpath.dirname(entry.name), entry.linkname)):
+    if entry.issym() and climbs(posixpath.join(posixpath.dirname(name), entry.linkname)):
         raise _invalid(f'"{shown}" is a link that leads out of its folder; name it in .dockerignore, or copy what it means')
     if entry.islnk() and climbs(entry.linkname):
         raise _invalid(f'"{shown}" is a link that leads out of its folder')
     if not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
         raise _invalid(f'"{shown}" is neither file, directory nor link; name it in .dockerignore')
+
+
+def _check_place(entry: tarfile.TarInfo, wanted: str, found: bool) -> None:
+    """The Dockerfile must be one plain file, below directories alone: no later entry may replace what was read."""
+    if entry.name == wanted and not entry.isfile():
+        raise _invalid(f'has a "{wanted}" that is no plain file; send the file, or name it by ?dockerfile=')
+    if entry.name == wanted and found:
+        raise _invalid(f'has more than one "{wanted}"; send one')
+    if entry.name == wanted and entry.size > MOST_DOCKERFILE:
+        raise _invalid(f'has a "{wanted}" of more than {MOST_DOCKERFILE} bytes')
+    if wanted.startswith(f"{entry.name}/") and not entry.isdir():
+        raise _invalid(f'has "{wanted}" below "{entry.name}", which is no directory')
 
 
 def climbs(name: str) -> bool:

@@ -22,12 +22,12 @@ BUILD_FAILED = "build_failed"
 
 def build(stop: Stop, new: Callable[[], docker.APIClient], name: str, spec: BuildSpec) -> Generator[str]:
     """Blocks. Lines of the log; the engine gives the build up when its reader leaves. EngineError `build_failed`."""
-    with reported(), closing(new()) as client, spec.context.open("rb") as context:
+    with reported(), closing(new()) as client:
         answer = client.post(
             f"{client.base_url}/v{client.api_version}/build",
             params=_parameters(client, name, spec),
             headers={"Content-Type": "application/x-tar", **_credentials(client)},
-            data=context,
+            data=(part for part in spec.context if part),  # an empty one would end the body
             stream=True,
             timeout=None,  # a step may be silent for as long as the whole build may take
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from services.spec import LOG_ROTATION, Healthcheck, Resources, VolumeMount
+from services.spec import Healthcheck, Logging, Resources, VolumeMount
 
 ContainerState = Literal["created", "running", "exited"]
 """Docker's other words are folded: paused and restarting are `running`, dead and removing are `exited`."""
@@ -35,14 +34,8 @@ class ImageInfo:
     healthcheck: tuple[str, ...] | None = None
     healthcheck_settings: Mapping[str, float] = field(default_factory=dict)
     """Of the image's HEALTHCHECK, in seconds: interval, timeout, start_period; and retries."""
-
-
-@dataclass(frozen=True)
-class LogConfig:
-    """The engine's log driver and its options, as a container is made with them."""
-
-    driver: str = "json-file"
-    options: Mapping[str, str] = field(default_factory=lambda: dict(LOG_ROTATION))
+    on_build: tuple[str, ...] = ()
+    """Instructions that run in each build FROM the image."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class InstanceSpec:
     volumes: tuple[VolumeMount, ...] = ()
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    logging: LogConfig = field(default_factory=LogConfig)
+    logging: Logging = field(default_factory=Logging)
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Name → address, for `links`."""
     stop_signal: str | None = None
@@ -82,12 +75,12 @@ class InstanceSpec:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """An image to be made. `context`: a tar, or tar.gz, on this machine; `dockerfile`: its path in there; `network`: what
-    the steps of the build run in, as Docker names it (default, host, none)."""
+    """An image to be made. `context`: the bytes of a tar, read once; `dockerfile`: its path in there; `network`: the one
+    that the steps of the build run in, as Docker names it (default, host, none)."""
 
     service: str
     tag: str
-    context: Path
+    context: Iterable[bytes]
     dockerfile: str = "Dockerfile"
     target: str | None = None
     args: Mapping[str, str] = field(default_factory=dict)

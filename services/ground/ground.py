@@ -156,7 +156,6 @@ class Ground:
         return GatewaySettings(
             public_port=settings.gateway_port,
             bridge_address=footing.bridge_address,
-            subnet=footing.subnet,
             maxconn=most,
             max_body=settings.max_body,
             trusted_proxies=settings.trusted_proxies,

@@ -9,14 +9,11 @@ from sqlmodel import Session
 
 from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
 from services.probes import Prober
-from services.rollouts.admission import AdmissionRules, admission_errors
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.host_ports import TRIES, draw
 from services.rollouts.ledger import Ledger
-from services.rollouts.log_drivers import log_config
 from services.rollouts.publishing import member
 from services.rollouts.redaction import mask_of
-from services.rollouts.spec_errors import invalid
 from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.world import healthcheck_of, spec_of
 from services.routing.port import Router
@@ -54,7 +51,7 @@ class Executor:
         ledger: Ledger,
         prober: Prober,
         link_address: str,
-        rules: AdmissionRules,
+        aliases: Sequence[str],
         points: CrashPoints,
     ) -> None:
         self._store = store
@@ -63,7 +60,7 @@ class Executor:
         self._ledger = ledger
         self._prober = prober
         self._link_address = link_address
-        self._rules = rules
+        self._aliases = aliases
         self._points = points
 
     async def execute(self, order: Order) -> None:
@@ -92,15 +89,6 @@ class Executor:
         self._points.step(when, order.step, order.row.service)
 
     async def _start(self, order: Order, tries: int = TRIES) -> None:
-        if errors := admission_errors(self._rules, spec_of(order.revision)):
-            why = f"{order.row.id} cannot be started: {invalid(errors).detail}"
-            failure: dict[str, object] = {
-                "failure_reason": "invalid_spec",
-                "failure": why,
-                "failed_deployment": order.deployment,
-            }
-            await self._told(order, "failed", why, failure)
-            return
         try:
             view = await self._engine.start(self._instance_spec(order))
         except EngineError as error:
@@ -240,8 +228,8 @@ class Executor:
             volumes=tuple(spec.volumes),
             networks=tuple(spec.networks),
             labels=spec.labels,
-            logging=log_config(self._rules.log_drivers, spec.logging),
-            hosts=dict.fromkeys([*self._rules.aliases, *spec.links], self._link_address),
+            logging=spec.logging,
+            hosts=dict.fromkeys([*self._aliases, *spec.links], self._link_address),
             stop_signal=spec.stop_signal,
         )
 

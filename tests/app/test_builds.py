@@ -91,6 +91,25 @@ def test_a_build_that_fails_is_a_409_with_the_build_and_its_log(house: House) ->
     assert uploads(house) == []
 
 
+def test_a_base_image_is_pulled_checked_and_pinned(house: House) -> None:
+    base = house.engine.add_image("registry.example/base:1").id
+    house.engine.add_image("registry.example/evil:1", on_build=("RUN true", "ADD http://127.0.0.1/ /"))
+    made = send(house, tar("ARG TAG=1\nFROM registry.example/base:$TAG AS one\nFROM one\nRUN echo hello\n"))
+    assert made.status_code == 200, made.text
+    log = house.client.get("/builds/1/log").text.splitlines()
+    assert log[:3] == [
+        "Pulling registry.example/base:1", "Step 1/4 : ARG TAG=1", "Step 2/4 : FROM registry.example/base:1 AS one",
+    ]  # fmt: skip
+    assert f"FROM {base} AS one" in house.engine.dockerfiles[made.json()["image"]]
+    evil = "registry.example/evil:1"
+    refused = send(house, tar(f"FROM scratch\nFROM {evil}\n"))
+    assert (refused.json()["code"], refused.json()["build"]["reason"]) == ("build_failed", "build_failed")
+    assert f"{evil} has an ONBUILD trigger" in refused.json()["detail"] and "RUN curl" in refused.json()["detail"]
+    assert [about for call, about in house.engine.calls if call == "build"] == [made.json()["image"]]
+    missing = send(house, tar("FROM registry.example/none:1\n"))
+    assert (missing.json()["code"], missing.json()["build"]["reason"]) == ("build_failed", "build_failed")
+
+
 def test_a_build_is_followed_line_by_line_and_taken_up_again(house: House) -> None:
     send(house)
     stream = {"Accept": "text/event-stream"}
@@ -172,6 +191,8 @@ REFUSED: list[tuple[Callable[[], Any], str, dict[str, str], int, str]] = [
     (lambda: tar(at="../Dockerfile"), "service=web", TAR, 422, "invalid_context"),
     (lambda: tar(passwd="/etc/passwd"), "service=web", TAR, 422, "invalid_context"),
     (lambda: tar(at="Other"), "service=web", TAR, 422, "invalid_context"),
+    (lambda: tar("FROM scratch\nADD http://127.0.0.1/ /\n"), "service=web", TAR, 422, "invalid_context"),
+    (lambda: tar("ARG A\nFROM $A\n"), "service=web", TAR, 422, "invalid_context"),
     (lambda: bytes(200_000), "service=web", TAR, 413, "too_large"),
     (lambda: iter([tar(), *[bytes(1000)] * 200]), "service=web", TAR, 413, "too_large"),
     (lambda: tar(), "service=web", {"Content-Type": "application/json"}, 415, "unsupported_media_type"),

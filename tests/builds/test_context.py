@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.builds.context import check_context
+from services.builds.context import check_context, check_dockerfile, packed
 from services.rollouts.refusal import Refusal
 
 LIMIT = 100_000
@@ -25,7 +25,7 @@ def add(tar: tarfile.TarFile, name: str, kind: bytes = tarfile.REGTYPE, link: st
     return name
 
 
-def packed(fill: Fill) -> bytes:
+def made(fill: Fill) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         add(tar, "./Dockerfile", content=DOCKERFILE)
@@ -33,9 +33,23 @@ def packed(fill: Fill) -> bytes:
     return file.getvalue()
 
 
-def check(path: Path, data: bytes, dockerfile: str = "Dockerfile") -> None:
+def check(path: Path, data: bytes, dockerfile: str = "Dockerfile") -> str:
     (path / "context").write_bytes(data)
-    check_context(path / "context", dockerfile, LIMIT)
+    return check_context(path / "context", dockerfile, LIMIT)
+
+
+def sent(path: Path, dockerfile: str, text: str) -> dict[str, tarfile.TarInfo]:
+    """What the engine is sent of a checked context, by name."""
+    (path / "sent").write_bytes(b"".join(packed(path / "context", dockerfile, text)))
+    with tarfile.open(path / "sent", "r:") as tar:
+        return {entry.name: entry for entry in tar}
+
+
+def content(path: Path, name: str) -> bytes:
+    with tarfile.open(path / "sent", "r:") as tar:
+        file = tar.extractfile(name)
+        assert file is not None
+        return file.read()
 
 
 def harmless(tar: tarfile.TarFile) -> None:
@@ -48,8 +62,8 @@ def harmless(tar: tarfile.TarFile) -> None:
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_context_that_stays_in_its_folder_is_good(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
-    check(tmp_path, pack(packed(harmless)))
-    check(tmp_path, pack(packed(harmless)), "sub/Dockerfile.prod")
+    check(tmp_path, pack(made(harmless)))
+    check(tmp_path, pack(made(harmless)), "sub/Dockerfile.prod")
 
 
 @pytest.mark.parametrize(
@@ -68,11 +82,11 @@ def test_a_context_that_stays_in_its_folder_is_good(tmp_path: Path, pack: Callab
 )
 def test_what_climbs_out_of_its_folder_is_refused(tmp_path: Path, fill: Fill, why: str) -> None:
     with pytest.raises(Refusal, match=why) as refused:
-        check(tmp_path, packed(fill))
+        check(tmp_path, made(fill))
     assert (refused.value.status, refused.value.code) == (422, "invalid_context")
 
 
-GOOD = packed(lambda tar: add(tar, "a", content=b"x" * 5000))
+GOOD = made(lambda tar: add(tar, "a", content=b"x" * 5000))
 LONG_NAME = tarfile.TarInfo("x" * 2_000_000)
 
 
@@ -98,7 +112,7 @@ def test_what_is_no_whole_tar_or_has_no_dockerfile_is_refused(tmp_path: Path, da
 
 def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r'has no "Dockerfile\.prod"'):
-        check(tmp_path, packed(harmless), "Dockerfile.prod")
+        check(tmp_path, made(harmless), "Dockerfile.prod")
 
 
 @pytest.mark.parametrize(
@@ -111,5 +125,117 @@ def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_what_unpacks_to_more_than_the_limit_is_refused(tmp_path: Path, fill: Fill) -> None:
     with pytest.raises(Refusal) as refused:
-        check(tmp_path, gzip.compress(packed(fill)))
+        check(tmp_path, gzip.compress(made(fill)))
     assert refused.value.status == 413
+
+
+REMOTE = b"FROM scratch\nADD http://127.0.0.1/ /\n"
+
+
+def pax(*records: tuple[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A header of a pax archive about the entry after it, or of kind XGLTYPE about all of them."""
+    text = b""
+    for key, value in records:
+        record = f" {key}={value}\n".encode()
+        length = len(record) + 2 if len(record) < 8 else len(record) + (2 if len(record) < 98 else 3)
+        text += str(length).encode() + record
+    entry = tarfile.TarInfo("pax")
+    entry.type, entry.size = kind, len(text)
+    return entry.tobuf(tarfile.USTAR_FORMAT) + text + bytes(-len(text) % 512)
+
+
+def plain(name: str, text: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.size = kind, len(text)
+    return entry.tobuf(tarfile.GNU_FORMAT) + text + bytes(-len(text) % 512)
+
+
+END = bytes(1024)
+ONE = plain("Dockerfile", DOCKERFILE)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (ONE + plain("Dockerfile", REMOTE) + END, "more than one"),
+        (ONE + plain("./Dockerfile", REMOTE) + END, "more than one"),
+        (ONE + plain("a/..//Dockerfile", REMOTE) + END, "more than one"),
+        (ONE + plain("Dockerfile/", REMOTE) + END, "more than one"),
+        (ONE + pax(("path", "Dockerfile")) + plain("x", REMOTE) + END, "more than one"),
+        (ONE + plain("Dockerfile", b"", tarfile.DIRTYPE) + END, "no plain file"),
+        (gzip.compress(ONE) + gzip.compress(plain("Dockerfile", REMOTE) + END), "more than one"),
+        (made(lambda tar: add(tar, "Dockerfile", tarfile.SYMTYPE, "other")), "no plain file"),
+        (made(lambda tar: add(tar, "Dockerfile", tarfile.LNKTYPE, "other")), "no plain file"),
+        (pax(("path", "Dockerfile\0x")) + plain("x", REMOTE) + ONE + END, "NUL"),
+    ],
+    ids=[
+        "twice", "with a dot", "with two dots", "with a solidus", "by a pax header", "as a directory",
+        "in a second gzip member", "as a symbolic link", "as a hard link", "with a NUL in a pax header",
+    ],
+)  # fmt: skip
+def test_a_dockerfile_that_another_entry_may_replace_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
+    with pytest.raises(Refusal, match=why) as refused:
+        check(tmp_path, data)
+    assert refused.value.code == "invalid_context"
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.REGTYPE, tarfile.LNKTYPE])
+def test_a_directory_of_the_dockerfile_that_another_entry_may_replace_is_refused(tmp_path: Path, kind: bytes) -> None:
+    def fill(tar: tarfile.TarFile) -> None:
+        add(tar, "sub/Dockerfile", content=DOCKERFILE)
+        add(tar, "other/Dockerfile", content=REMOTE)
+        add(tar, "sub", kind, "other" if kind != tarfile.REGTYPE else "")
+
+    with pytest.raises(Refusal, match="no directory"):
+        check(tmp_path, made(fill), "sub/Dockerfile")
+
+
+def test_the_engine_is_sent_what_was_checked_and_nothing_that_was_passed_over(tmp_path: Path) -> None:
+    """A global pax header renames all entries for Python, and none for the engine; what follows the end is read by some."""
+    ours = pax(("path", "kept"), kind=tarfile.XGLTYPE) + plain("Dockerfile", REMOTE)
+    data = ONE + ours + END + plain("Dockerfile", REMOTE) + END
+    assert check(tmp_path, data).encode() == DOCKERFILE
+    entries = sent(tmp_path, "Dockerfile", "FROM x\n")
+    assert list(entries) == ["Dockerfile", "kept"] and not any(entry.pax_headers for entry in entries.values())
+    assert content(tmp_path, "Dockerfile") == b"FROM x\n" and content(tmp_path, "kept") == REMOTE
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_context_is_sent_as_it_came_but_for_its_dockerfile(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    long, text = "d/" * 80 + "\u00e9\udcff", b"x" * 1500
+
+    def fill(tar: tarfile.TarFile) -> None:
+        harmless(tar)
+        entry = tarfile.TarInfo(long)
+        entry.size, entry.mode, entry.uid, entry.mtime = len(text), 0o750, 3_000_000, 1_700_000_000
+        tar.addfile(entry, io.BytesIO(text))
+        for number in range(40):
+            add(tar, f"block-{number}", content=bytes([number]) * 512)
+
+    text_of = check(tmp_path, pack(made(fill)), "./sub/../sub/Dockerfile.prod")
+    entries = sent(tmp_path, "sub//Dockerfile.prod", text_of)
+    assert (entries[long].mode, entries[long].uid, entries[long].mtime) == (0o750, 3_000_000, 1_700_000_000)
+    assert entries["sub"].isdir() and entries["sub/link"].linkname == "../a" and entries["hard"].islnk()
+    assert content(tmp_path, long) == text and content(tmp_path, "sub/Dockerfile.prod") == DOCKERFILE
+    assert content(tmp_path, "block-39") == b"\x27" * 512
+
+
+def test_bytes_of_a_dockerfile_that_are_no_text_are_kept(tmp_path: Path) -> None:
+    odd = b"FROM scratch\nRUN \xff\xc3\n"
+    text = check(tmp_path, plain("Dockerfile", odd) + END)
+    sent(tmp_path, "Dockerfile", text)
+    assert content(tmp_path, "Dockerfile") == odd
+
+
+def test_a_dockerfile_of_more_than_a_mib_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "context").write_bytes(plain("Dockerfile", b"#" * (1024 * 1024 + 1)) + END)
+    with pytest.raises(Refusal, match="more than 1048576 bytes"):
+        check_context(tmp_path / "context", "Dockerfile", 10_000_000)
+
+
+@pytest.mark.parametrize("text", ["FROM scratch\nADD http://x /\udcff\n", "FROM $A\n"])
+def test_a_dockerfile_that_is_refused_names_its_line(text: str) -> None:
+    with pytest.raises(Refusal, match=r"Dockerfile.* line \d: ") as refused:
+        check_dockerfile(text, {})
+    assert (refused.value.status, refused.value.code) == (422, "invalid_context")
+    assert refused.value.detail.isascii()

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -445,17 +444,18 @@ async def test_an_image_that_exists_nowhere_cannot_be_pulled(yard: Yard) -> None
     assert refused.value.reason == "image_pull_failed" and not refused.value.transient
 
 
-def context(path: Path, dockerfile: str) -> BuildSpec:
-    with tarfile.open(path / "context.tar", "w") as tar:
+def context(dockerfile: str) -> BuildSpec:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
         entry = tarfile.TarInfo("Dockerfile")
         entry.size = len(dockerfile.encode())
-        tar.addfile(entry, io.BytesIO(dockerfile.encode()))
+        archive.addfile(entry, io.BytesIO(dockerfile.encode()))
     name = f"sluice-test-build:{secrets.token_hex(4)}"
-    return BuildSpec("web", name, path / "context.tar", args={"WORD": secrets.token_hex(4)})
+    return BuildSpec("web", name, [tar.getvalue()], args={"WORD": secrets.token_hex(4)})
 
 
-async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(yard: Yard, tmp_path: Path) -> None:
-    spec = context(tmp_path, f"FROM {IMAGE}\nARG WORD\nRUN echo $WORD\n")
+async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(yard: Yard) -> None:
+    spec = context(f"FROM {IMAGE}\nARG WORD\nRUN echo $WORD\n")
     lines = [line async for line in yard.engine.build(spec)]
     assert spec.args["WORD"] in lines and any(spec.tag in line for line in lines)
     built = await yard.engine.find_image(spec.tag)
@@ -470,10 +470,10 @@ async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(yard:
     assert await yard.engine.find_image(spec.tag) is None
 
 
-async def test_a_tag_moves_from_one_image_to_another(yard: Yard, tmp_path: Path) -> None:
+async def test_a_tag_moves_from_one_image_to_another(yard: Yard) -> None:
     latest = f"sluice-test-build:latest-{secrets.token_hex(4)}"
     for word in ("one", "two"):
-        spec = context(tmp_path, f"FROM {IMAGE}\nRUN echo {word}\n")
+        spec = context(f"FROM {IMAGE}\nRUN echo {word}\n")
         assert [line async for line in yard.engine.build(spec)]
         built = await yard.engine.find_image(spec.tag)
         assert built is not None
@@ -485,9 +485,9 @@ async def test_a_tag_moves_from_one_image_to_another(yard: Yard, tmp_path: Path)
     assert len(await yard.engine.prune(frozenset())) == 1
 
 
-async def test_a_build_that_fails_says_what_the_builder_said(yard: Yard, tmp_path: Path) -> None:
+async def test_a_build_that_fails_says_what_the_builder_said(yard: Yard) -> None:
     new = uuid4().hex  # a step that was built before says nothing
-    spec = context(tmp_path, f"FROM {IMAGE}\nRUN echo before-{new}\nRUN false\n")
+    spec = context(f"FROM {IMAGE}\nRUN echo before-{new}\nRUN false\n")
     lines: list[str] = []
 
     async def build() -> None:
@@ -500,8 +500,8 @@ async def test_a_build_that_fails_says_what_the_builder_said(yard: Yard, tmp_pat
     assert await yard.engine.find_image(spec.tag) is None
 
 
-async def test_a_build_that_nobody_waits_for_any_more_is_given_up(yard: Yard, tmp_path: Path) -> None:
-    spec = context(tmp_path, f"FROM {IMAGE}\nRUN true\nRUN sleep 600\n")
+async def test_a_build_that_nobody_waits_for_any_more_is_given_up(yard: Yard) -> None:
+    spec = context(f"FROM {IMAGE}\nRUN true\nRUN sleep 600\n")
     async with asyncio.timeout(30), aclosing(yard.engine.build(spec)) as lines:  # type: ignore[type-var]
         async for line in lines:
             if line.startswith("Step 3"):

@@ -2,19 +2,97 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from services.engine.docker import DockerEngine
+from services.engine.port import BuildSpec
 from tests.app.test_builds import TAR, tar
 from tests.e2e.stage import Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
+class Loopback(ThreadingHTTPServer):
+    """A server that only the host itself reaches. `asked`: the paths."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"the host's own")
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    with Loopback() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+BASE = "FROM debian:trixie-slim\n"
+READS = {
+    "literal": "ADD {url}/secret /secret\n",
+    "variable": "ARG URL={url}/secret\nADD $URL /secret\n",
+    "part": "ENV H=h\nADD ${{H}}ttp{rest}/secret /secret\n",
+    "continued": "add \\\n  # a comment\n  {url}/secret /secret\n",
+    "JSON": 'ADD ["\\u0068ttp{rest}/secret", "/secret"] and more\n',
+}
+
+
+@pytest.mark.parametrize("step", READS.values(), ids=READS)
+async def test_a_build_cannot_read_the_hosts_loopback(stage: Stage, loopback: Loopback, step: str) -> None:
+    dockerfile = BASE + step.format(url=loopback.url, rest=loopback.url.removeprefix("http"))
+    refused = await stage.http.post("/builds", params={"service": stage.service}, content=tar(dockerfile), headers=TAR)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_context"), refused.text
+    assert "line" in refused.json()["detail"] and loopback.asked == []
+    image = f"{stage.service}:direct"
+    engine = DockerEngine(stage.service, "bridge")
+    try:
+        async for _ in engine.build(BuildSpec(stage.service, image, [tar(dockerfile)])):
+            pass
+        assert loopback.asked == ["/secret"], "the engine itself would have fetched it"
+    finally:
+        engine.close()
+        await stage.docker("rmi", "--force", image)
+
+
+async def test_a_base_image_cannot_make_a_build_read_the_hosts_loopback(stage: Stage, loopback: Loopback) -> None:
+    base, container = f"{stage.service}-base:1", f"{stage.service}-base"
+    await stage.docker("create", "--name", container, "debian:trixie-slim")
+    try:
+        await stage.docker("commit", "--change", f"ONBUILD ADD {loopback.url}/secret /secret", container, base)
+        asked = {"service": stage.service, "wait": "60", "arg": f"BASE={base}"}
+        dockerfile = "ARG BASE\nFROM $BASE AS one\nFROM one\nRUN true\n"
+        refused = await stage.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)
+        assert (refused.status_code, refused.json()["build"]["reason"]) == (409, "build_failed"), refused.text
+        assert base in refused.json()["detail"] and "ONBUILD" in refused.json()["detail"]
+        assert loopback.asked == []
+    finally:
+        await stage.docker("rm", container)
+        await stage.docker("rmi", "--force", base)
+
+
 async def test_what_was_built_is_deployed_and_becomes_the_latest(stage: Stage) -> None:
     word = secrets.token_hex(4)
     steps = f"FROM debian:trixie-slim\nARG WORD\nRUN echo $WORD-{word} > /word\nRUN cat /word\n"
+    steps += "LABEL sluice.service=victim sluice.built=victim:1\n"
     dockerfile = f'{steps}STOPSIGNAL SIGKILL\nCMD ["sh", "-c", "cat /word; sleep infinity"]\n'
     asked = {"service": stage.service, "wait": "60", "arg": "WORD=hello"}
     answer = await stage.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)
@@ -25,6 +103,10 @@ async def test_what_was_built_is_deployed_and_becomes_the_latest(stage: Stage) -
     latest = f"{stage.service}:latest"
     try:
         assert await stage.docker("images", "--quiet", latest) == ""
+        labels = (await stage.docker("inspect", "--format", "{{json .Config.Labels}}", built["image"])).strip()
+        ours = {"sluice.name": stage.sluice.name, "sluice.service": stage.service, "sluice.built": built["image"]}
+        assert ours.items() <= json.loads(labels).items(), "those of a Dockerfile do not count"
+        assert "FROM debian:trixie-slim" in log and "FROM sha256:" not in log
         await stage.deploy({"service": stage.service, "image": built["image"]})
         (container,) = await stage.containers()
         assert container["Image"] == built["image_id"]

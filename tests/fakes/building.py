@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import posixpath
 import tarfile
 from collections.abc import AsyncGenerator
@@ -10,10 +11,10 @@ from collections.abc import AsyncGenerator
 from services.engine.port import BuildSpec, EngineError
 
 
-async def steps(spec: BuildSpec) -> AsyncGenerator[str]:
+async def steps(spec: BuildSpec, dockerfile: str) -> AsyncGenerator[str]:
     """The log. Of a shell's commands it knows `echo`, `false`, and `sleep`, which never ends; a value of ARG stands for
     $NAME. EngineError `build_failed`."""
-    lines = [line for line in _dockerfile(spec).splitlines() if line and not line.startswith("#")]
+    lines = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
     for number, line in enumerate(lines, 1):
         yield f"Step {number}/{len(lines)} : {line}"
         command = line.removeprefix("RUN ")
@@ -28,8 +29,9 @@ async def steps(spec: BuildSpec) -> AsyncGenerator[str]:
     yield f"Successfully tagged {spec.tag}"
 
 
-def _dockerfile(spec: BuildSpec) -> str:
-    with tarfile.open(spec.context) as tar:
+def dockerfile_of(spec: BuildSpec) -> str:
+    """The text. EngineError `build_failed`."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(spec.context))) as tar:
         for member in tar:
             if posixpath.normpath(member.name) == posixpath.normpath(spec.dockerfile):
                 found = tar.extractfile(member)

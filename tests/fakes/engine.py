@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from services.clock import Clock
 from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
-from tests.fakes.building import steps
+from tests.fakes.building import dockerfile_of, steps
 from tests.fakes.containers import Behaviour, Container, Health, timestamp
 
 __all__ = ["Behaviour", "Container", "FakeEngine"]
@@ -55,6 +55,8 @@ class FakeEngine:
         """Reference → what a pull finds."""
         self.built: set[str] = set()
         """Tags of images that Sluice built: all that `prune` may remove."""
+        self.dockerfiles: dict[str, str] = {}
+        """Tag → the Dockerfile that was sent for it."""
         self.networks: set[str] = {"bridge", "host", "none"}
         self.compose: dict[tuple[str, str], str] = {}
         """(project, service) → a container that Compose runs for it."""
@@ -91,10 +93,11 @@ class FakeEngine:
         healthcheck: tuple[str, ...] | None = None,
         settings: Mapping[str, float] | None = None,
         pulled: bool = True,
+        on_build: tuple[str, ...] = (),
     ) -> ImageInfo:
         """An image that the registry has (`pulled`) or that only the engine has."""
         digest = hashlib.sha256(f"{reference} {next(self._numbers)}".encode()).hexdigest()
-        image = ImageInfo(f"sha256:{digest}", reference, ports, healthcheck, settings or {})
+        image = ImageInfo(f"sha256:{digest}", reference, ports, healthcheck, settings or {}, on_build)
         (self.registry if pulled else self.images)[reference] = image
         return image
 
@@ -324,7 +327,8 @@ class FakeEngine:
 
     async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
         with self._asked("build", spec.tag):
-            async with aclosing(steps(spec)) as lines:
+            self.dockerfiles[spec.tag] = dockerfile_of(spec)
+            async with aclosing(steps(spec, self.dockerfiles[spec.tag])) as lines:
                 async for line in lines:
                     await self._pause()
                     yield line

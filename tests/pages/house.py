@@ -21,16 +21,16 @@ from app.problems import install
 from app.settings import Settings
 from app.sluice import Sluice
 from services.access import Access
-from services.builds.builds import PENDING, BuildAsk, Builds, BuildSettings
+from services.builds.ask import BuildAsk
+from services.builds.builds import PENDING, Builds, BuildSettings
 from services.clock import SystemClock
 from services.discovery.keeping import Keeper
 from services.discovery.registry import Registry
 from services.metrics import Metrics
-from services.rollouts.admission import AdmissionRules
 from services.rollouts.live import Live
 from services.rollouts.previewing import Previews
 from services.rollouts.refusal import Actor
-from services.rollouts.requests import Requests
+from services.rollouts.requests import Policy, Requests
 from services.store.events import Listeners, record
 from services.store.open import open_store
 from services.store.tables import Build, Deployment, Instance, Revision, Service
@@ -66,8 +66,8 @@ class House:
             engine=engine,
             gateway=nobody,
             ground=nobody,
-            requests=Requests(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
-            previews=Previews(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
+            requests=Requests(store, clock, engine, listeners, self.hinted.append, Policy(), live),
+            previews=Previews(store, clock, engine, [FakeGateway(clock)], Policy()),
             loop=nobody,
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),
@@ -152,7 +152,7 @@ class House:
         entry.size = len(dockerfile.encode())
         with tarfile.open(context, "w") as tar:
             tar.addfile(entry, io.BytesIO(dockerfile.encode()))
-        number = await builds.begin(BuildAsk(service, context), Actor("token", "ci"))
+        number = await builds.begin(BuildAsk(service, context, dockerfile), Actor("token", "ci"))
         while True:
             woken = self.sluice.listeners.next()
             row = await self.sluice.store.read(lambda session: session.get_one(Build, number))

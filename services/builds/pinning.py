@@ -1,0 +1,60 @@
+"""Base images: the engine's or pulled, refused for a trigger that fetches, and pinned until the build has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anyio import to_thread
+
+from services.builds.ask import BuildAsk
+from services.builds.bases import bases_of, pin
+from services.builds.dockerfile import DockerfileError, check_adds
+from services.builds.log import Log
+from services.engine.port import Engine, EngineError, ImageInfo
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A Dockerfile that is FROM ids. `names`: id → reference."""
+
+    text: str
+    names: Mapping[str, str]
+
+    def named(self, line: str) -> str:
+        """A line of the builder's log, with references in place of ids."""
+        if " : FROM sha256:" in line:
+            for image, name in self.names.items():
+                line = line.replace(image, name)
+        return line
+
+
+async def pinned_dockerfile(engine: Engine, ask: BuildAsk, log: Log) -> Pinned:
+    """Pulls what the engine does not have. A base image that changes meanwhile changes nothing: the engine is given the ids
+    of the images whose triggers were checked. EngineError `build_failed`."""
+    bases = await to_thread.run_sync(bases_of, ask.text, ask.args, ask.target)
+    ids: dict[str, str] = {}
+    for reference in {base.reference: None for base in bases if base.reference is not None}:
+        image = await _image(engine, reference, log)
+        await to_thread.run_sync(_check_triggers, reference, image.on_build)
+        ids[reference] = image.id
+    text = await to_thread.run_sync(pin, ask.text, bases, ids)
+    return Pinned(text, {image: reference for reference, image in ids.items()})
+
+
+async def _image(engine: Engine, reference: str, log: Log) -> ImageInfo:
+    if (here := await engine.find_image(reference)) is not None:
+        return here
+    log.write(f"Pulling {reference}")
+    try:
+        return await engine.pull(reference)
+    except EngineError as error:
+        raise EngineError(str(error), reason="build_failed") from error
+
+
+def _check_triggers(reference: str, triggers: tuple[str, ...]) -> None:
+    try:
+        for trigger in triggers:
+            check_adds(trigger)
+    except DockerfileError as error:
+        raise EngineError(f"{reference} has an ONBUILD trigger that is refused: {error}", reason="build_failed") from None
