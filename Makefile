@@ -1,5 +1,5 @@
 # What a newcomer runs. Settings come from the environment: SLUICE_NAME, SLUICE_PORT, SLUICE_GATEWAY_PORT, SLUICE_DATA, … (README.md)
-.PHONY: help demo demo-spring up down env images test test-spring check venv soak
+.PHONY: help demo demo-spring up down env images test test-spring check snapshot venv soak
 
 help:    ## what there is
 	@sed -n 's/^\([a-z-]*\): *## /make \1	/p' Makefile | expand -t 20
@@ -22,6 +22,8 @@ test-spring: ## of it, the real Spring Boot applications: redeployed through Spr
 	@scripts/test.sh -m spring
 check:   ## the quick part: lint, format, types, import rules, and the tests that need no engine
 	@scripts/check.sh
+snapshot: ## the files that pin the public contract (tests/contract/snapshot/), written from the code
+	@.venv/bin/python -m tests.contract.surface >/dev/null
 venv:    ## the virtual environment, exactly as locked
 	@scripts/venv.sh
 soak:    ## changes and breakage at random under load, all checked after every act: MINUTES=10 SEED= RATE=40

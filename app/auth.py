@@ -94,14 +94,16 @@ async def identify(connection: HTTPConnection) -> Caller | None:
         kind, _, secret = header.partition(" ")
         bearer = sluice.access.bearer(secret.strip()) if kind.lower() == "bearer" else None
     else:
-        cookie = connection.cookies.get(cookie_name(sluice))
+        cookie = connection.cookies.get(cookie_name(sluice, connection.scope["scheme"]))
         bearer = await sluice.access.session(cookie) if cookie and len(cookie) <= 256 else None
     return Caller(bearer, remote) if bearer is not None else None
 
 
-def cookie_name(sluice: Sluice) -> str:
-    """Cookies of one host are shared by its ports: a second Sluice beside this one needs a name of its own."""
-    return f"sluice_session_{sluice.settings.name}"
+def cookie_name(sluice: Sluice, scheme: str) -> str:
+    """Cookies of one host are shared by its ports: a second Sluice beside this one needs a name of its own. Over HTTPS the
+    browser takes one of this name from this very host alone, and from no page that came by HTTP."""
+    name = f"sluice_session_{sluice.settings.name}"
+    return f"__Host-{name}" if scheme == "https" else name
 
 
 def cookie_settings(secure: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Network
 
 import anyio
 import structlog
@@ -41,6 +42,7 @@ async def stand(sluice: Sluice) -> None:
             facts = await sluice.engine.ping()
             sluice.bridge, sluice.node = footing.bridge_address, facts.get("node")
             sluice.registry.shown.host = footing.bridge_address
+            sluice.registry.ownership.network = IPv4Network(footing.subnet)
             await sluice.store.write(lambda session, at=footing.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
             for part in ("engine", "gateway"):
                 live.not_ready.pop(part, None)

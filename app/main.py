@@ -31,7 +31,7 @@ from services.discovery.router import RegistryRouter
 from services.discovery.theirs import Theirs
 from services.engine.docker import DockerEngine
 from services.engine.docker_ground import DockerGround
-from services.engine.port import Engine
+from services.engine.port import Engine, LogConfig
 from services.figures.exposing import Answers
 from services.figures.figures import Figures
 from services.gateway.haproxy import Gateway as HaproxyGateway
@@ -39,10 +39,11 @@ from services.ground.doctor import Doctor
 from services.ground.ground import Ground as DockerAndHaproxy
 from services.ground.ground import GroundSettings
 from services.metrics import Metrics
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.live import Live
 from services.rollouts.previewing import Previews
-from services.rollouts.requests import Policy, Requests
+from services.rollouts.requests import Requests
 from services.rollouts.runner import Runner
 from services.routing.port import Router
 from services.store.db import Store
@@ -119,16 +120,23 @@ def wire(
 ) -> Sluice:
     """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
     clock, listeners, live = SystemClock(), Listeners(), Live()
-    policy = Policy(settings.default_route, tuple(settings.host_roots), tuple(settings.eureka_aliases))
+    rules = AdmissionRules(
+        settings.default_route,
+        tuple(settings.host_roots),
+        tuple(settings.eureka_aliases),
+        log_drivers={name: LogConfig(each.driver, each.options) for name, each in settings.log_drivers.items()},
+    )
     docker = engine or parts.enter_context(
-        closing(DockerEngine(settings.name, settings.name, base_url=settings.docker_host))
+        closing(
+            DockerEngine(settings.name, settings.name, base_url=settings.docker_host, keep_net_raw=settings.keep_net_raw)
+        )
     )
     haproxy = HaproxyGateway(settings.data / "gateway")
     gateway = router or haproxy
     registry = Registry(clock, Keeper(store))
     theirs = Theirs(clock)
     routers: list[Router] = [gateway, RegistryRouter(clock, Ours(registry), theirs)]
-    runner = Runner(store, clock, docker, routers, listeners, live, policy, crash_points)
+    runner = Runner(store, clock, docker, routers, listeners, live, rules, crash_points)
     metrics, figures = Metrics(), Figures(store, clock, gateway)
     metrics.registry.register(Answers(figures))
     return Sluice(
@@ -140,8 +148,8 @@ def wire(
         engine=docker,
         gateway=gateway,
         ground=ground or _ground(settings, haproxy, docker, store, clock, parts),
-        requests=Requests(store, clock, docker, listeners, runner.hint, policy, live),
-        previews=Previews(store, clock, docker, routers, policy),
+        requests=Requests(store, clock, docker, listeners, runner.hint, rules, live),
+        previews=Previews(store, clock, docker, routers, rules),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),
         metrics=metrics,

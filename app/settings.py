@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -56,12 +57,43 @@ def _root(value: str) -> str:
     return str(path)
 
 
+def _profiles(value: Any) -> Any:
+    """JSON as an environment variable can say it, or a file's own table."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be a JSON object") from None
+
+
+def _profile_name(value: str) -> str:
+    if value in ENGINE_LOG_DRIVERS:
+        raise ValueError(f'"{value}" is a driver of the engine; a profile needs a name of its own')
+    return value
+
+
 def _empty_is_none(value: Any) -> Any:
     return None if value == "" else value
 
 
+ENGINE_LOG_DRIVERS = frozenset({
+    "awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "json-file", "local", "logentries", "none", "splunk",
+    "syslog",
+})  # fmt: skip
+"""Names that mean a driver in every spec, so that none is mistaken for a profile."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 _Address = Annotated[str, AfterValidator(lambda value: str(ipaddress.ip_address(value)))]
+
+
+class LogProfile(BaseModel):
+    """A log driver of the engine with all its options, for specs that name the profile."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    driver: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,255}$")]
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+_ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$"), AfterValidator(_profile_name)]
 
 
 class Settings(BaseSettings):
@@ -96,6 +128,11 @@ class Settings(BaseSettings):
     host_roots: Annotated[list[Annotated[str, AfterValidator(_root)]], NoDecode, BeforeValidator(_listed)] = Field(
         default_factory=list, description="absolute paths, with commas, under which services may mount host directories"
     )
+    log_drivers: Annotated[dict[_ProfileName, LogProfile], NoDecode, BeforeValidator(_profiles)] = Field(
+        default_factory=dict,
+        description="log drivers that services may name, as JSON: name → {driver, options}, none of a driver's own name",
+    )
+    keep_net_raw: bool = Field(default=False, description="true: instances keep the capability NET_RAW (raw sockets)")
     maxconn: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
         default=8000, description="the most connections that the gateway holds, 100 to 1000000"
     )
@@ -185,7 +222,9 @@ def _line(problem: Mapping[str, Any]) -> str:
     if field is None:
         known = ", ".join(sorted(PREFIX + known.upper() for known in Settings.model_fields))
         return f"{variable}: there is no such setting; known are {known}"
-    shown = repr(problem["input"])
+    shown = repr(problem["input"]) if name.lower() != "log_drivers" else "…"  # its options may be credentials
     shown = shown if len(shown) <= 100 else shown[:97] + "..."
     why = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{variable}={shown}: {why[0].lower()}{why[1:]}; give {field.description}"
+    within = ".".join(str(part) for part in problem["loc"][1:]) if name.lower() == "log_drivers" else ""
+    why = f"{within}: {why}" if within else f"{why[0].lower()}{why[1:]}"
+    return f"{variable}={shown}: {why}; give {field.description}"

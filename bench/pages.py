@@ -28,7 +28,7 @@ from services.figures.histogram import BUCKETS
 from services.figures.keeping import ALL, ROUGH
 from services.loadtest.ledger import percentile
 from services.store.open import DATABASE
-from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.browser.network import CHROMIUM, FLAGS
 
 AT_ONCE = 20
 ROUNDS, TOGGLES, READS = 3, 30, 60

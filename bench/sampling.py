@@ -43,7 +43,7 @@ def told(services: int, dice: random.Random) -> Counter[Cell]:
 async def sample(directory: Path, services: int, instances: int, rounds: int) -> dict[str, float]:
     """Milliseconds of a look at the gateway: as Sluice waits for it, its own CPU, and HAProxy's CPU."""
     gateway = Gateway(directory)
-    await gateway.stand_on(GatewaySettings("127.0.0.1", free_port()))
+    await gateway.stand_on(GatewaySettings("127.0.0.1", "127.0.0.0/8", free_port()))
     name = docker("run", "--detach", "--network", "host", "--volume", f"{directory}:/run/gateway", IMAGE).strip()
     try:
         while await gateway.answers() is None:  # noqa: ASYNC110 - it tells nobody

@@ -15,7 +15,8 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
-from tests.browser.conftest import CHROMIUM, FLAGS, sign_in  # noqa: E402
+from tests.browser.conftest import sign_in  # noqa: E402
+from tests.browser.network import CHROMIUM, FLAGS  # noqa: E402
 from tests.pages.house import House  # noqa: E402
 from tests.pages.scene import set_scene  # noqa: E402
 from tests.pages.served import free_port, serving  # noqa: E402

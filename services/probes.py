@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from services.bounded_http import AnswerRefusedError, BoundedClient
 from services.clock import Clock
 from services.spec import Healthcheck
 
@@ -53,12 +54,7 @@ class Prober:
         """Told to end; each still has its connection to close."""
         self._ready: dict[tuple[str, str], float] = {}
         self._last: dict[str, ProbeResult] = {}
-        self._client = httpx.AsyncClient(
-            limits=httpx.Limits(max_keepalive_connections=0),
-            follow_redirects=False,
-            trust_env=False,
-            verify=False,  # noqa: S501 - plain HTTP only
-        )
+        self._client = BoundedClient(MAX_BODY)
 
     def ready_at(self, instance: str, start: str) -> float | None:
         """Since when this start has been ready, or None."""
@@ -105,7 +101,7 @@ class Prober:
             self._end(task)
         self._tasks.clear()
         await asyncio.gather(*self._leaving, return_exceptions=True)
-        await self._client.aclose()
+        await self._client.close()
 
     def _end(self, task: asyncio.Task[None]) -> None:
         task.cancel()
@@ -140,7 +136,7 @@ class Prober:
             return self._result(error=f"no answer within {target.check.timeout:g} s")
         except (ConnectionRefusedError, httpx.ConnectError):
             return self._result(error=f"no connection to port {target.check.port or target.port}")
-        except (OSError, httpx.HTTPError, ValueError, RecursionError) as error:
+        except (OSError, httpx.HTTPError, httpx.InvalidURL, AnswerRefusedError, ValueError, RecursionError) as error:
             return self._result(error=str(error) or type(error).__name__)
 
     async def _connect(self, target: ProbeTarget) -> ProbeResult:
@@ -153,17 +149,12 @@ class Prober:
     async def _get(self, target: ProbeTarget) -> ProbeResult:
         check = target.check
         url = f"http://{target.address}:{check.port or target.port}{check.path or '/'}"
-        async with self._client.stream("GET", url, headers=check.headers, timeout=None) as response:
-            status = response.status_code
-            if check.expect_json is None:
-                ok = status < 500 if check.any_below_500 else 200 <= status < 400
-                return self._result(ok=ok, status=status, error=None if ok else f"answered {status}")
-            body = b""
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    return self._result(status=status, error="its answer is larger than 64 KiB")
-        wrong = _mismatch(httpx.Response(200, content=body).json(), check.expect_json)
+        answer = await self._client.ask("GET", url, check.headers, timeout=check.timeout, body=check.expect_json is not None)
+        status = answer.status
+        if check.expect_json is None:
+            ok = status < 500 if check.any_below_500 else 200 <= status < 400
+            return self._result(ok=ok, status=status, error=None if ok else f"answered {status}")
+        wrong = _mismatch(answer.json(), check.expect_json)
         if not 200 <= status < 400:
             wrong = wrong or f"answered {status}"
         return self._result(ok=wrong is None, status=status, error=wrong)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -182,11 +184,22 @@ class VolumeMount(_Part):
         return self.type != "tmpfs" and not self.read_only and not self.shared
 
 
+LOG_ROTATION: Mapping[str, str] = MappingProxyType({"max-size": "10m", "max-file": "3"})
+ROTATING_DRIVERS = frozenset({"json-file", "local"})
+
+
+def _log_options(fields: dict[str, Any]) -> dict[str, str]:
+    return dict(LOG_ROTATION) if fields.get("driver") in ROTATING_DRIVERS else {}
+
+
 class Logging(_Part):
-    """The engine's log driver; json-file with three files of 10 MB unless said otherwise."""
+    """A log driver, or one of the operator's profiles; json-file and local keep three files of 10 MB by default.
+
+    Any driver is accepted here, so that stored specs can be read; admission decides which ones may come into force.
+    """
 
     driver: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = "json-file"
-    options: dict[_LabelName, _Text] = Field(default_factory=lambda: {"max-size": "10m", "max-file": "3"}, max_length=32)
+    options: dict[_LabelName, _Text] = Field(default_factory=_log_options, max_length=32)
 
 
 class SpecFields(_Part):

@@ -8,18 +8,21 @@ Not a FastAPI app: clients read meaning into empty bodies, exact statuses and mi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import anyio
+import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from app.eureka import answers, operations
 from app.eureka.answers import Answer
 from app.eureka.guard import Guard
+from services.discovery.ownership import Covers, Forbidden
 from services.discovery.registry import Registry
 
+log = structlog.get_logger(__name__)
 MAX_BODY = 65_536
 """Bytes of a registration: real ones have about 1,000."""
 MAX_FIELDS = 200
@@ -37,10 +40,14 @@ class Call:
     """After `/eureka`, decoded, without empty parts."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    local: str
+    """The address of ours that the client called."""
     remote: str
     direct: bool
     """The real instances were asked for, whatever consumers are shown."""
     body: Callable[[], Awaitable[bytes]]
+    covers: Covers | None = None
+    """Of the token that the client showed; None where no credentials are wanted."""
 
     @property
     def identity(self) -> str:
@@ -61,6 +68,7 @@ class Door:
     def __init__(self, registry: Registry, guard: Guard) -> None:
         self._registry = registry
         self._guard = guard
+        self._told_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,10 +82,25 @@ class Door:
         await _send(send, answer, head=scope["method"] == "HEAD")
 
     async def _answer(self, call: Call) -> Answer:
+        if not self._registry.ownership.answers(call.local, call.remote):
+            return Answer(403)
         caller = await self._guard.caller(call.headers)
         if caller is None:
             return answers.UNAUTHORIZED
-        return await operations.perform(self._registry, call, caller)
+        covers = caller.may_change if caller.bearer is not None else None
+        try:
+            return await operations.perform(self._registry, replace(call, covers=covers))
+        except Forbidden as forbidden:
+            self._tell(call, forbidden)
+            # words only where clients do not look for a document in the body
+            return answers.plain(403, str(forbidden)) if call.method == "POST" else Answer(403)
+
+    def _tell(self, call: Call, forbidden: Forbidden) -> None:
+        """Log one refusal a second at most: clients come again, and an instance must not fill the log."""
+        now = self._registry.clock.now()
+        if now >= self._told_at + 1:
+            self._told_at = now
+            log.warning("eureka_forbidden", address=call.remote, method=call.method, error=str(forbidden))
 
 
 def _call(scope: Scope, receive: Receive) -> Call:
@@ -93,16 +116,22 @@ def _call(scope: Scope, receive: Receive) -> Call:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError as error:
         raise TooMany from error
-    client = scope.get("client") or ("", 0)
+    local, remote = (_address(scope.get(end)) for end in ("server", "client"))
     return Call(
         method=scope["method"],
         path=tuple(parts) if known else ("",),
         query=query,
         headers=headers,
-        remote=client[0],
+        local=local,
+        remote=remote,
         direct=direct,
         body=lambda: _body(receive),
     )
+
+
+def _address(end: tuple[str, int] | None) -> str:
+    """An end of the connection; an IPv4 address that came by a socket for IPv6 as what it is."""
+    return end[0].removeprefix("::ffff:") if end else ""
 
 
 async def _body(receive: Receive) -> bytes:

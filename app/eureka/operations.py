@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from app.eureka import answers
 from app.eureka.answers import Answer
-from app.eureka.guard import Caller
 from services.discovery.book import Entry, Key, Listing
 from services.discovery.instance import Refused, Status, read
 from services.discovery.leases import Unknown
+from services.discovery.ownership import Forbidden
 from services.discovery.registry import Registry
 from services.discovery.wire import json_of, parse, xml_of
 
@@ -22,14 +22,17 @@ GZIP_LEVEL = 1
 """Of the list, once per change: small enough, and quick."""
 
 
-async def perform(registry: Registry, call: Call, caller: Caller) -> Answer:
-    """The answer to any request."""
+async def perform(registry: Registry, call: Call) -> Answer:
+    """The answer to any request. Raises Forbidden."""
     found = _operation(call)
     if found is None:
         return answers.NOT_FOUND
-    if call.method not in ("GET", "HEAD") and not caller.may_change(call.path[1] if len(call.path) > 1 else ""):
-        return Answer(403)
     try:
+        if call.method not in ("GET", "HEAD"):
+            if call.covers is not None and not call.covers(call.path[1]):
+                raise Forbidden(f"the token may not change {call.path[1]}")
+            if found is not _register:
+                registry.ownership.check_change(_key(call), call.remote, by_token=call.covers is not None)
         return await found(registry, call)
     except Unknown:
         return answers.NOT_FOUND
@@ -75,7 +78,7 @@ async def _register(registry: Registry, call: Call) -> Answer:
     if kind not in ("application/json", "application/xml", "text/xml"):
         return answers.UNSUPPORTED
     document = parse(await call.body(), xml=kind.endswith("xml"))
-    await registry.register(read(call.path[1], document), call.remote)
+    await registry.register(read(call.path[1], document), call.remote, call.covers)
     return answers.REGISTERED
 
 

@@ -43,6 +43,7 @@ async def serve(door: Door, addresses: Sequence[str], port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # clients are told by their source address, which X-Forwarded-For would replace
         timeout_graceful_shutdown=GRACE,
     )
     server = Server(config)

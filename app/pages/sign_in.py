@@ -50,7 +50,8 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
     if cookie is None:
         return _page(after=after, wrong="This token is not known, is over, or was revoked.", status=401)
     answer = RedirectResponse(after, 303, render.HEADERS)
-    answer.set_cookie(cookie_name(sluice), cookie, **cookie_settings(request.url.scheme == "https"))
+    scheme = request.url.scheme
+    answer.set_cookie(cookie_name(sluice, scheme), cookie, **cookie_settings(scheme == "https"))
     return answer
 
 
@@ -58,13 +59,14 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
 async def sign_out(request: Request, everywhere: Annotated[bool, Form()] = False) -> Response:
     """Ends the session itself, not only the browser's memory of it, or all of its token's; open streams end as well."""
     sluice: Sluice = request.app.state.sluice
-    name = cookie_name(sluice)
+    scheme = request.url.scheme
+    name = cookie_name(sluice, scheme)
     if cookie := request.cookies.get(name):
         caller = request.state.caller
         await sluice.access.sign_out(cookie, everywhere=everywhere, remote=caller.remote if caller else None)
         sluice.listeners.wake()
     answer = RedirectResponse(SIGN_IN, 303, render.HEADERS)
-    answer.delete_cookie(name, path="/")
+    answer.delete_cookie(name, path="/", secure=scheme == "https")
     return answer
 
 

@@ -39,6 +39,8 @@ class Entry:
     up_at: int = 0
     changed_at: int = 0
     action: Action = Action.ADDED
+    address: str = ""
+    """The client's that registered it."""
 
     @property
     def key(self) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,25 +14,26 @@ from services.discovery.instance import Registration, Status, read
 from services.discovery.showing import Owner, Shown
 from services.discovery.wire import json_of
 from services.store.db import Store
-from services.store.tables import Application, Instance, Lease
+from services.store.tables import Application, Instance, Lease, Service
 
 
 @dataclass(frozen=True)
 class Keeper:
     store: Store
 
-    async def whose(self, address: str) -> Owner | None:
-        """The instance of ours, not gone yet, that has this address."""
+    async def look_up(self, address: str, names: Collection[str]) -> tuple[Owner | None, set[str]]:
+        """Find the instance of ours, not gone yet, that has this address; and those of `names` that are services."""
 
-        def find(session: Session) -> Owner | None:
+        def find(session: Session) -> tuple[Owner | None, set[str]]:
             living = select(Instance).where(Instance.address == address, col(Instance.stopped_at).is_(None))
             row = session.exec(living).first()
-            return Owner(row.service, row.id) if row is not None else None
+            services = select(Service.name).where(col(Service.name).in_(names), col(Service.removed).is_(False))
+            return Owner(row.service, row.id) if row is not None else None, set(session.exec(services))
 
         return await self.store.read(find)
 
-    async def keep(self, key: Key, entry: Entry | None, owner: Owner | None) -> None:
-        """Write what is known of a lease now; None when it is over."""
+    async def keep(self, key: Key, entry: Entry | None, owner: Owner | None, *, describes: bool = False) -> None:
+        """Write what is known of a lease now; None when it is over. `describes`: its application is its owner's service."""
 
         def write(session: Session) -> None:
             if entry is None:
@@ -45,6 +47,7 @@ class Keeper:
                     app=key[0],
                     id=key[1],
                     instance=owner.instance if owner is not None else None,
+                    address=entry.address,
                     registration=said,
                     status=entry.status,
                     override=entry.override,
@@ -52,7 +55,7 @@ class Keeper:
                     up_at=entry.up_at,
                 )
             )
-            if owner is not None:
+            if owner is not None and describes:
                 session.merge(Application(name=key[0], service=owner.service, registration=said))
 
         await self.store.write(write)
@@ -60,25 +63,27 @@ class Keeper:
     async def restore(self, shown: Shown) -> list[Entry]:
         """What was registered when Sluice stopped; `shown` learns whose each was, and which service an application is."""
 
-        def load(session: Session) -> tuple[list[tuple[Lease, str | None]], list[Application]]:
-            owned = select(Lease, Instance.service).join(Instance, col(Instance.id) == Lease.instance, isouter=True)
-            return [(lease, service) for lease, service in session.exec(owned)], list(session.exec(select(Application)))
+        def load(session: Session) -> tuple[list[tuple[Lease, Instance | None]], list[Application]]:
+            owned = select(Lease, Instance).join(Instance, col(Instance.id) == Lease.instance, isouter=True)
+            return [(lease, instance) for lease, instance in session.exec(owned)], list(session.exec(select(Application)))
 
         leases, applications = await self.store.read(load)
         for application in applications:
             shown.stable[application.name] = (application.service, _registration(application.name, application.registration))
         entries = []
-        for lease, service in leases:
+        for lease, instance in leases:
+            registration = _registration(lease.app, lease.registration)
             entry = Entry(
-                _registration(lease.app, lease.registration),
+                registration,
                 Status(lease.status),
                 Status(lease.override),
                 registered_at=lease.registered_at,
                 up_at=lease.up_at,
+                address=lease.address or (instance.address if instance is not None else registration.ip),
             )
             entries.append(entry)
-            if service is not None and lease.instance is not None:
-                shown.owners[entry.key] = Owner(service, lease.instance)
+            if instance is not None:
+                shown.owners[entry.key] = Owner(instance.service, instance.id)
         return entries
 
 

@@ -33,8 +33,9 @@ class Leases:
     _graves: dict[Key, float] = field(default_factory=dict)
     _swept_at: float | None = None
 
-    def register(self, registration: Registration) -> bool:
-        """Take a registration, first or again; False when it is one that was buried, which is ignored. Raises Refused."""
+    def register(self, registration: Registration, address: str = "") -> bool:
+        """Take a registration from `address`, first or again; False when it is one that was buried, which is ignored. Raises
+        Refused."""
         now, key = self.clock.now(), (registration.app, registration.id)
         if self._graves.get(key, 0) > now:
             return False
@@ -48,7 +49,7 @@ class Leases:
         override = old.override if old is not None else Status.UNKNOWN
         status = _effective(registration.status, override, old.status if old is not None else None)
         up = old.up_at if old is not None and old.up_at else (ms if status is Status.UP else 0)
-        self._put(Entry(registration, status, override, registered_at=ms, renewed_at=ms, up_at=up))
+        self._put(Entry(registration, status, override, registered_at=ms, renewed_at=ms, up_at=up, address=address))
         return True
 
     def renew(self, key: Key, dirty: int | None = None) -> None:

@@ -32,15 +32,18 @@ class Ours:
         registry.visible |= registry.leaving
         for app in {*shown.stable, *(entry.registration.app for entry in shown.direct.entries())}:
             shown.refresh(app, registry.clock.now())
+        await registry.reclaim(shown.services)
         registry.restored.set()
         return leaving
 
     async def publish(self, service: RoutedService) -> None:
         self.registry.shown.services[service.name] = service
         self._refresh(service.name)
+        await self.registry.reclaim({service.name})
 
     async def unpublish(self, service: str) -> None:
         self.registry.shown.services.pop(service, None)
+        self.registry.released(service)
         self._refresh(service)
 
     async def show(self, service: RoutedService, member: Member) -> None:
@@ -52,6 +55,7 @@ class Ours:
             if self._is_out(key):
                 await self.registry.remove_override(key, Status.UP)
         self._refresh(member.service)
+        await self.registry.reclaim({member.service})
 
     async def hide(self, service: RoutedService, instance: str) -> None:
         self.registry.leaving.add(instance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import structlog
 
@@ -12,7 +13,8 @@ from services.discovery.consumers import Consumer, Consumers
 from services.discovery.instance import Registration, Status
 from services.discovery.keeping import Keeper
 from services.discovery.leases import Leases
-from services.discovery.showing import Shown
+from services.discovery.ownership import Covers, Ownership
+from services.discovery.showing import Shown, names_of
 
 log = structlog.get_logger(__name__)
 
@@ -30,24 +32,51 @@ class Registry:
         self.onlookers = Consumers()
         self.restored = asyncio.Event()
         """Set when the loop has said what serves: before, the list would be less than what consumers have."""
+        self._reclaimed: set[str] = set()
+        """Services that consumers find under their own names, where there is nothing of others."""
         self._keeper = keeper
         self.leases = Leases(clock, changed=self._changed)
         self.shown = Shown(self.leases.book, lambda owner: owner.instance in self.visible)
+        self.ownership = Ownership(self.leases.book, self.shown)
 
-    async def register(self, registration: Registration, remote: str) -> bool:
+    async def register(self, registration: Registration, remote: str, covers: Covers | None = None) -> bool:
         """Take a registration that came from the address `remote`; False when it is of one that has gone, and is ignored.
-        Raises Refused."""
-        owner = await self._keeper.whose(registration.ip) or await self._keeper.whose(remote)
-        known = self.leases.book.get((registration.app, registration.id)) is not None
-        self.shown.registered(registration, owner)
-        taken = self.leases.register(registration)
+        `covers` is of the token that the client showed. Raises Refused, Forbidden."""
+        key = (registration.app, registration.id)
+        owner, services = await self._keeper.look_up(remote, self.ownership.names(registration))
+        claim = self.ownership.check(registration, remote, owner, services, covers)
+        known = self.leases.book.get(key) is not None
+        self.shown.registered(registration, owner, claim=claim)
+        taken = self.leases.register(registration, remote)
         if taken and not known and owner is not None:
             log.info("registered", app=registration.app, instance=owner.instance, lease=registration.id)
         if taken and owner is not None and owner.instance in self.leaving:
-            self.leases.override((registration.app, registration.id), Status.OUT_OF_SERVICE)
+            self.leases.override(key, Status.OUT_OF_SERVICE)
         if taken:
-            await self._keep((registration.app, registration.id))
+            await self._keep(key)
+        if owner is not None and owner.service in names_of(registration):
+            await self.reclaim({owner.service})
         return taken
+
+    async def reclaim(self, services: Collection[str]) -> None:
+        """Remove the leases of other services' instances under these services' own names; where consumers already find the
+        service itself there, all other leases."""
+        wanted = {service: self.shown.shows(service) for service in set(services) - self._reclaimed}
+        if not wanted:
+            return
+        self._reclaimed |= {service for service, shows in wanted.items() if shows}
+        for app in self.shown.release(wanted):
+            self._changed((app, ""))
+        for entry in list(self.leases.book.entries()):
+            owner = self.shown.owners.get(entry.key)
+            lost = wanted.keys() & names_of(entry.registration) - {owner.service if owner is not None else ""}
+            if any(owner is not None or wanted[service] for service in lost):
+                log.warning("lease_reclaimed", app=entry.key[0], lease=entry.key[1], address=entry.address)
+                await self.cancel(entry.key)
+
+    def released(self, service: str) -> None:
+        """Sluice does not run it any more: its name is free."""
+        self._reclaimed.discard(service)
 
     async def open(self) -> None:
         """Take up what was registered before."""
@@ -103,7 +132,8 @@ class Registry:
         return gone
 
     async def _keep(self, key: Key) -> None:
-        await self._keeper.keep(key, self.leases.book.get(key), self.shown.owners.get(key))
+        owner = self.shown.owners.get(key)
+        await self._keeper.keep(key, self.leases.book.get(key), owner, describes=self.shown.describes(key))
 
     def _changed(self, key: Key) -> None:
         self.shown.refresh(key[0], self.clock.now())

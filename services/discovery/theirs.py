@@ -16,12 +16,17 @@ from urllib.parse import quote, urlsplit
 import httpx
 import structlog
 
+from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
 from services.clock import Clock
 from services.routing.port import Member, RoutedService, RoutingError
 from services.spec import Eureka
 
 log = structlog.get_logger(__name__)
 TIMEOUT = 5.0
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of an answer: a list of some two thousand instances."""
+MAX_WORD = 512
+"""Characters of a name or status in an answer."""
 GONE_FOR = 120.0
 """Seconds in which a deleted lease must not come back: longer than a server keeps a heartbeat that it has yet to replay."""
 ASK_EVERY = 5.0
@@ -50,7 +55,7 @@ class Alike:
 @dataclass
 class Theirs:
     clock: Clock
-    client: httpx.AsyncClient | None = None
+    client: BoundedClient | None = None
     """Made when somebody's server is asked first: most have none, and it reads all certificates."""
     _hidden_at: dict[str, float] = field(default_factory=dict)
     _graves: dict[str, Grave] = field(default_factory=dict)
@@ -137,7 +142,7 @@ class Theirs:
 
     async def close(self) -> None:
         if self.client is not None:
-            await self.client.aclose()
+            await self.client.close()
 
     async def _set(self, service: RoutedService, instance: str, status: str) -> None:
         """Set its status there and read it back. One that is not registered is known to nobody."""
@@ -172,16 +177,16 @@ class Theirs:
             return {}
         answer = await self._ask("GET", server, f"apps/{quote(app, safe='')}") if app is not None else None
         try:
-            if answer is not None and answer.status_code != 404:
+            if answer is not None and answer.status != 404:
                 applications: list[dict[str, Any]] = [answer.json()["application"]]
             else:
                 applications = (await self._ask("GET", server, "apps/")).json()["applications"]["application"]
             return {
-                str(one.get("instanceId") or one["hostName"]): (str(app["name"]), str(one["status"]))
+                _word(one.get("instanceId") or one["hostName"]): (_word(app["name"]), _word(one["status"]))
                 for app in applications
                 for one in app["instance"]
             }
-        except (ValueError, KeyError, TypeError) as error:
+        except (AnswerRefusedError, LookupError, TypeError, AttributeError) as error:
             raise _no_eureka(server) from error
 
     async def _lease(self, server: Eureka | None, instance: str) -> Lease | None:
@@ -196,31 +201,40 @@ class Theirs:
         if server is None:
             return None
         answer = await self._ask("GET", server, f"instances/{quote(instance, safe=':')}")
-        if answer.status_code == 404:
+        if answer.status == 404:
             return None
         try:
             found = answer.json()["instance"]
-            return str(found["app"]), str(found["status"])
-        except (ValueError, KeyError, TypeError) as error:
+            return _word(found["app"]), _word(found["status"])
+        except (AnswerRefusedError, LookupError, TypeError, AttributeError) as error:
             raise _no_eureka(server) from error
 
-    async def _ask(self, method: str, server: Eureka, path: str) -> httpx.Response:
-        where = urlsplit(server.url).hostname
-        self.client = self.client or httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+    async def _ask(self, method: str, server: Eureka, path: str) -> Answer:
+        where, url = urlsplit(server.url).hostname, f"{server.url.rstrip('/')}/{path}"
+        self.client = self.client or BoundedClient(MAX_BODY, tls=httpx.create_ssl_context(trust_env=False))
         try:
-            answer = await self.client.request(
-                method, f"{server.url.rstrip('/')}/{path}", headers={"Accept": "application/json"}
-            )
-        except httpx.HTTPError as error:
+            answer = await self.client.ask(method, url, {"Accept": "application/json"}, timeout=TIMEOUT)
+        except TimeoutError as error:
+            raise RoutingError(f"the Eureka server at {where} did not answer within {TIMEOUT:g} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RoutingError(f"the Eureka server at {where} does not answer: {error or type(error).__name__}") from error
-        missing = answer.status_code == 404 and (method == "DELETE" or (method == "GET" and path != "apps/"))
-        if answer.status_code >= 300 and not missing:
-            raise RoutingError(f"the Eureka server at {where} answers {answer.status_code} to {method} {path}")
+        except AnswerRefusedError as error:
+            raise RoutingError(f"the Eureka server at {where} is not understood: {error}") from error
+        missing = answer.status == 404 and (method == "DELETE" or (method == "GET" and path != "apps/"))
+        if answer.status >= 300 and not missing:
+            raise RoutingError(f"the Eureka server at {where} answers {answer.status} to {method} {path}")
         return answer
 
 
 def _no_eureka(server: Eureka) -> RoutingError:
     return RoutingError(f"the server at {urlsplit(server.url).hostname} does not answer as a Eureka server")
+
+
+def _word(value: Any) -> str:
+    """A name or status as a Eureka server gives it. Raises TypeError for anything but a short text."""
+    if not isinstance(value, str) or len(value) > MAX_WORD:
+        raise TypeError
+    return value
 
 
 def _path(lease: Lease) -> str:

@@ -27,6 +27,7 @@ from services.engine.docker_spec import (
     NOT_KEPT,
     SERVICE,
     creation,
+    image_labels,
     instance_of,
     labels_of,
     view_of,
@@ -49,11 +50,13 @@ class DockerEngine:
 
     `name`: which Sluice this is; containers of others, and what only looks like ours, are neither seen nor touched.
     `network`: the bridge network that ground made, where each instance gets the address that its spec says.
+    `keep_net_raw`: instances may send raw packets, as Docker's default is.
     """
 
-    def __init__(self, name: str, network: str, *, base_url: str | None = None) -> None:
+    def __init__(self, name: str, network: str, *, base_url: str | None = None, keep_net_raw: bool = False) -> None:
         self.name = name
         self.network = network
+        self._keep_net_raw = keep_net_raw
         self.clients = Clients(base_url)
         self._memory = Memory()
         self._watcher = Watcher(self.clients, self._memory, name, network)
@@ -160,7 +163,8 @@ class DockerEngine:
     def _start(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
         name = f"{self.name}-{spec.id}"
         try:
-            body = creation(spec, self.name, self.network)
+            labels = image_labels(client, spec.image_id)
+            body = creation(spec, self.name, self.network, image_labels=labels, keep_net_raw=self._keep_net_raw)
             create: Any = client.create_container_from_config
             container_id: str = create(body, name)["Id"]
         except APIError as error:

@@ -15,7 +15,7 @@ from docker.types import IPAMConfig, IPAMPool
 from services.engine import docker_handover as handover
 from services.engine.docker_client import Clients
 from services.engine.docker_handover import GATEWAY_ROLE, Names
-from services.engine.docker_spec import HASH, KEPT, NAME, ROLE
+from services.engine.docker_spec import HASH, KEPT, NAME, ROLE, restrictions
 from services.engine.port import EngineError, Footing, Gateways, GatewaySpec, GatewayView
 from services.engine.subnets import automatic_part, free_subnets, host_routes
 
@@ -163,8 +163,7 @@ class DockerGround:
             client.remove_container(there["Id"], v=True, force=True)
             there = None
         if there is None:
-            create: Any = client.create_container_from_config
-            create(body, self.gateway)
+            handover.create(client, body, self.gateway)
         client.start(self.gateway)
         return _view(client.inspect_container(self.gateway), body)
 
@@ -186,6 +185,7 @@ class DockerGround:
                 "Mounts": [{"Type": "bind", "Source": spec.directory, "Target": GATEWAY_DIRECTORY}],
                 "Ulimits": [{"Name": "nofile", "Soft": spec.open_files, "Hard": spec.open_files}],
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+                **restrictions(),
             },
         }
         body["Labels"][HASH] = sha256(dumps([body, image_id], sort_keys=True).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from services.engine.docker_spec import KEPT, NAME, NOT_KEPT, ROLE
+from services.engine.docker_spec import KEPT, NAME, NOT_KEPT, ROLE, image_labels, over_image, restrictions
 from services.engine.port import EngineError
 
 GATEWAY_ROLE, FEELER_ROLE = "gateway", "feeler"
@@ -61,11 +61,17 @@ def leaving(client: docker.APIClient, names: Names) -> list[Found]:
     return found
 
 
+def create(client: docker.APIClient, body: Found, name: str | None = None) -> str:
+    """Create a container of Sluice's own, whose image cannot add labels of Sluice's. Returns its id."""
+    labels = over_image(body["Labels"], image_labels(client, body["Image"]))
+    make: Any = client.create_container_from_config
+    return str(make({**body, "Labels": labels}, name)["Id"])
+
+
 def start_next(client: docker.APIClient, names: Names, body: Mapping[str, Any], sockets: str) -> Found:
     remove_next(client, names)
     host = {**body["HostConfig"], "RestartPolicy": NOT_KEPT}
-    create: Any = client.create_container_from_config
-    create({**body, "Cmd": ["-x", sockets], "HostConfig": host}, names.next)
+    create(client, {**body, "Cmd": ["-x", sockets], "HostConfig": host}, names.next)
     client.start(names.next)
     found: Found = client.inspect_container(names.next)
     return found
@@ -116,16 +122,20 @@ def reaches(client: docker.APIClient, names: Names, image: str, address: str, po
         labels = client.inspect_container(names.feeler)["Config"].get("Labels") or {}
         if labels.get(NAME) == names.owner and labels.get(ROLE) == FEELER_ROLE:
             client.remove_container(names.feeler, v=True, force=True)
-    create: Any = client.create_container_from_config
     made = create(
+        client,
         {
             "Image": image,
             "Entrypoint": ["sh", "-c", script, address, str(port)],
             "Labels": {NAME: names.owner, ROLE: FEELER_ROLE},
-            "HostConfig": {"NetworkMode": names.owner, "LogConfig": {"Type": "json-file", "Config": {}}},
+            "HostConfig": {
+                "NetworkMode": names.owner,
+                "LogConfig": {"Type": "json-file", "Config": {}},
+                **restrictions(),
+            },
         },
         names.feeler,
-    )["Id"]
+    )
     try:
         client.start(made)
         code = client.wait(made, timeout=20)["StatusCode"]

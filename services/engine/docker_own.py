@@ -13,8 +13,8 @@ import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from services.engine.docker_client import Clients
-from services.engine.docker_handover import FEELER_ROLE, GATEWAY_ROLE, Names
-from services.engine.docker_spec import HASH, INSTANCE, KEPT, NAME, ROLE
+from services.engine.docker_handover import FEELER_ROLE, GATEWAY_ROLE, Names, create
+from services.engine.docker_spec import HASH, INSTANCE, KEPT, NAME, ROLE, restrictions
 from services.engine.port import EngineError
 
 OWN_ROLE = "sluice"
@@ -95,8 +95,7 @@ class DockerOwn:
             client.remove_container(self.name, v=True, force=True)
             view = None
         if view is None:
-            create: Any = client.create_container_from_config
-            create(body, self.name)
+            create(client, body, self.name)
         if view is None or not view.running:
             client.start(self.name)
 
@@ -121,6 +120,7 @@ class DockerOwn:
                 "RestartPolicy": KEPT,
                 "Binds": [f"{path}:{rest}" for path, rest in binds.items()],
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+                **restrictions(),
             },
         }
         body["Labels"][HASH] = sha256(dumps([body, image_id], sort_keys=True).encode()).hexdigest()[:16]
@@ -188,16 +188,16 @@ class DockerOwn:
         """By a container, because they are root's. True when there were some."""
         parent, _, directory = data.rpartition("/")
         script = 'cd "/parent/$0" 2>/dev/null || exit 3; rm -rf -- "$@"; cd /; rmdir "/parent/$0" 2>/dev/null || true'
-        create: Any = client.create_container_from_config
         made = create(
+            client,
             {
                 "Image": image,
                 "Entrypoint": ["sh", "-c", script, directory],
                 "Cmd": list(files),
-                "Labels": {ROLE: "broom"},
-                "HostConfig": {"Binds": [f"{parent or '/'}:/parent"], "NetworkMode": "none"},
-            }
-        )["Id"]
+                "Labels": {NAME: self.name, ROLE: "broom"},
+                "HostConfig": {"Binds": [f"{parent or '/'}:/parent"], "NetworkMode": "none", **restrictions()},
+            },
+        )
         try:
             client.start(made)
             code = client.wait(made)["StatusCode"]

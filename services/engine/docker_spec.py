@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from services.engine.port import ContainerState, ContainerView, ImageInfo, InstanceSpec
@@ -26,7 +27,14 @@ _STATES: dict[str, ContainerState] = {
 }
 
 
-def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
+def creation(
+    spec: InstanceSpec,
+    name: str,
+    network: str,
+    *,
+    image_labels: Mapping[str, str] = MappingProxyType({}),
+    keep_net_raw: bool = False,
+) -> dict[str, Any]:
     """The body of `POST /containers/create`. Extra networks are joined afterwards: old engines take one only."""
     environment = {
         **spec.environment,
@@ -48,6 +56,7 @@ def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
         "NanoCpus": round(limits.cpus * _NANO) if limits and limits.cpus else None,
         "Memory": limits.memory if limits else None,
         "PidsLimit": limits.pids if limits else None,
+        **restrictions(keep_net_raw=keep_net_raw),
     }
     body: dict[str, Any] = {
         "Image": spec.image_id,
@@ -60,7 +69,7 @@ def creation(spec: InstanceSpec, name: str, network: str) -> dict[str, Any]:
         "StopSignal": spec.stop_signal,
         "Healthcheck": _healthcheck(spec.healthcheck) if spec.healthcheck else None,
         "ExposedPorts": {port: {} for port in published} if published else None,
-        "Labels": {**spec.labels, **labels_of(spec, name)},
+        "Labels": {**spec.labels, **over_image(labels_of(spec, name), image_labels)},
         "HostConfig": _given(host),
         "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": spec.address}}}},
     }
@@ -77,6 +86,24 @@ def labels_of(spec: InstanceSpec, name: str) -> dict[str, str]:
         HASH: spec.hash,
         INSTANCE: spec.id,
     }
+
+
+def over_image(labels: Mapping[str, str], image_labels: Mapping[str, str] | None) -> dict[str, str]:
+    """`labels`, and an empty value for every other label of Sluice's that the container would inherit from its image."""
+    inherited = [label for label in image_labels or {} if label.startswith("sluice.")]
+    return {**dict.fromkeys(inherited, ""), **labels}
+
+
+def restrictions(*, keep_net_raw: bool = False) -> dict[str, Any]:
+    """What every container is denied: privileges by setuid files, and raw packets, which could forge a neighbour's."""
+    denied: dict[str, Any] = {"SecurityOpt": ["no-new-privileges:true"]}
+    return denied if keep_net_raw else {**denied, "CapDrop": ["NET_RAW"]}
+
+
+def image_labels(client: Any, image: str) -> Mapping[str, str]:
+    """The labels that a container would inherit from an image. APIError when there is no such image."""
+    labels: Mapping[str, str] = (client.inspect_image(image)["Config"] or {}).get("Labels") or {}
+    return labels
 
 
 def view_of(found: Mapping[str, Any], name: str, network: str) -> ContainerView | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from services.spec import Healthcheck, Logging, Resources, VolumeMount
+from services.spec import LOG_ROTATION, Healthcheck, Resources, VolumeMount
 
 ContainerState = Literal["created", "running", "exited"]
 """Docker's other words are folded: paused and restarting are `running`, dead and removing are `exited`."""
@@ -39,6 +39,14 @@ class ImageInfo:
 
 
 @dataclass(frozen=True)
+class LogConfig:
+    """The engine's log driver and its options, as a container is made with them."""
+
+    driver: str = "json-file"
+    options: Mapping[str, str] = field(default_factory=lambda: dict(LOG_ROTATION))
+
+
+@dataclass(frozen=True)
 class InstanceSpec:
     """All that the engine needs to make one container. Sizes in bytes, times in seconds.
 
@@ -67,7 +75,7 @@ class InstanceSpec:
     volumes: tuple[VolumeMount, ...] = ()
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    logging: Logging = field(default_factory=Logging)
+    logging: LogConfig = field(default_factory=LogConfig)
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Name → address, for `links`."""
     stop_signal: str | None = None

@@ -10,11 +10,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from services.gateway.headers import SCRIPT, STRIP_COOKIES
 from services.gateway.model import GatewaySettings, Wanted
 from services.gateway.render import MAPS, Rendered
 from services.routing.port import Member, RoutedService, RoutingError
 
 _NOTE = "#: "
+_ANY = "0.0.0.0/0"
+"""For files of a version that knew no subnet. The present settings differ from it, so that such files are written again."""
 _SETTINGS = TypeAdapter(GatewaySettings)
 _SERVICE = TypeAdapter(RoutedService)
 _MEMBER = TypeAdapter(Member)
@@ -33,7 +36,7 @@ class Files:
         return self.directory / "haproxy.cfg"
 
     def write(self, rendered: Rendered, settings: GatewaySettings, services: Iterable[Wanted]) -> None:
-        """The maps, then the file that names them. What has not changed is not written. RoutingError when it cannot be."""
+        """Write the maps and the script, then the file that names them: what has changed. RoutingError when it cannot be."""
         notes = [_note({"settings": _SETTINGS.dump_python(settings, mode="json")}), *map(self._note_of, services)]
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -41,6 +44,7 @@ class Files:
             self.directory.chmod(0o711)
             for name, entries in rendered.maps.items():
                 self._put(f"{name}.map", "".join(f"{key} {value}\n" for key, value in entries.items()))
+            self._put(SCRIPT, STRIP_COOKIES)
             self._put(self.config.name, "\n".join([*notes, rendered.config]))
         except OSError as error:
             raise RoutingError(f"The gateway's files cannot be written: {error}") from error
@@ -50,13 +54,13 @@ class Files:
         try:
             lines = self.config.read_text().splitlines()
             first, *rest = [json.loads(line.removeprefix(_NOTE)) for line in lines if line.startswith(_NOTE)]
-            return _SETTINGS.validate_python(first["settings"]), [_wanted(note) for note in rest]
+            return _SETTINGS.validate_python({"subnet": _ANY, **first["settings"]}), [_wanted(note) for note in rest]
         except (OSError, ValueError, LookupError, TypeError, ValidationError):
             return None
 
     def written(self) -> dict[str, str]:
         """All files as they are now, to be put back."""
-        names = [self.config.name, *(f"{name}.map" for name in MAPS)]
+        names = [self.config.name, SCRIPT, *(f"{name}.map" for name in MAPS)]
         return {name: (self.directory / name).read_text() for name in names if (self.directory / name).exists()}
 
     def put_back(self, files: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from services.gateway.buckets import counting_rules, counting_table, refusal_rules
+from services.gateway.headers import header_rules, script_lines
 from services.gateway.model import HELD_PER_SERVICE, HOLD, INSIDE, KEEP_ALIVE, GatewaySettings
 
 _TEXT = "content-type text/plain"
@@ -29,6 +30,7 @@ def limits(settings: GatewaySettings, shape: str) -> list[str]:
         "    noreuseport",
         f"    stats socket {INSIDE}/admin.sock mode 600 level admin expose-fd listeners",
         f"    lua-load /usr/local/lib/sluice/hold.lua {HELD_PER_SERVICE} {maxconn // 4}",
+        *script_lines(),
         f"    set-var proc.shape str({shape})",
         "",
     ]
@@ -57,6 +59,7 @@ def defaults(settings: GatewaySettings) -> list[str]:
         "defaults doors from base",
         "    option httplog",
         f'    http-request return status 413 {_TEXT} string "The body is too large.\\n" {too_large}',
+        *header_rules(),
         # X-Forwarded-*, and Forwarded as well, in one search.
         f"    http-request del-header forwarded -m sub{stranger}",
         "    option forwardfor",
@@ -89,20 +92,26 @@ def doors(
 ) -> list[str]:
     """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host (the
     public one sees to its own port on the bridge as well)."""
-    bridge = ip_address(settings.bridge_address)
+    bridge, subnet = ip_address(settings.bridge_address), ip_network(settings.subnet, strict=False)
+    # Other networks of the host, and whatever the LAN routes here, reach the bridge's address as well.
+    instances_only = f"    tcp-request connection reject unless {{ src {subnet} }}"
     public = int(settings.public_port)
     internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
     ports = set(linked_ports)
     linked = [f"    bind {bridge}:{int(port)}" for port in sorted(ports - {public})]
     by_host = f"req.hdr(host),host_only,lower,concat(:,txn.port),map({INSIDE}/links.map)"
     named = ["    http-request set-var(txn.port) dst_port"]
-    here = [*named, f"    http-request set-var(txn.route) {by_host} if {{ dst {bridge} }}"] if public in ports else []
+    here = (
+        [*named, f"    http-request set-var(txn.route) {by_host} if {{ dst {bridge} }} {{ src {subnet} }}"]
+        if public in ports
+        else []
+    )
     lines = ["frontend public from doors", f"    bind *:{public}", *_routes(features, here), _ELSE, ""]
     if internal:
         by_port = f"dst_port,map({INSIDE}/ports.map),map({INSIDE}/live.map)"
-        lines += ["frontend internal from doors", *internal, f"    use_backend %[{by_port}]", _ELSE, ""]
+        lines += ["frontend internal from doors", *internal, instances_only, f"    use_backend %[{by_port}]", _ELSE, ""]
     if linked:
-        lines += ["frontend links from doors", *linked, *named]
+        lines += ["frontend links from doors", *linked, instances_only, *named]
         lines += [f"    http-request set-var(txn.service) {by_host}", _LIVE, _ELSE, ""]
     return lines
 

@@ -18,9 +18,11 @@ HOLD = "hold"
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What the operator says of the gateway. Sizes in bytes; trusted proxies are addresses or networks."""
+    """What the operator says of the gateway. Sizes in bytes; trusted proxies are addresses or networks. `subnet` is that of
+    the instances' network: only its addresses may use the ports on the bridge."""
 
     bridge_address: str
+    subnet: str
     public_port: int = 8080
     maxconn: int = 8000
     max_body: int = 100 * 1024**2

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from services.gateway.buckets import BUCKETS
 from services.gateway.checks import CheckStyle, check_lines, check_map, header_map, style_of, unfair
 from services.gateway.head import Features, defaults, doors, hold_server, limits, nowhere_and_held
+from services.gateway.headers import STRIP_COOKIES
 from services.gateway.model import GatewaySettings, Wanted, backend_of
 from services.routing.port import Member, RoutedService
 from services.spec import SERVICE_NAME
@@ -91,7 +92,7 @@ def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
     features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
     fixed = [*defaults(settings), *doors(settings, features, internal, linked), *nowhere_and_held()]
     structures = [f"{block.structure} {block.style}" for block in services.values()]
-    shape = _digest([*limits(settings, ""), *fixed, *structures])
+    shape = _digest([*limits(settings, ""), *fixed, *structures, STRIP_COOKIES])
     lines = [*limits(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
     bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
     binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104

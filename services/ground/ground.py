@@ -156,6 +156,7 @@ class Ground:
         return GatewaySettings(
             public_port=settings.gateway_port,
             bridge_address=footing.bridge_address,
+            subnet=footing.subnet,
             maxconn=most,
             max_body=settings.max_body,
             trusted_proxies=settings.trusted_proxies,

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
 from services.engine.docker_own import DockerOwn, OwnSpec
 from services.engine.port import EngineError
 
@@ -29,6 +30,8 @@ FILES = (
 )
 """What Sluice keeps in its data directory. Nothing else in there is ever removed."""
 _LOOK = 0.1
+_ANSWER_TIMEOUT = 5.0
+_MAX_ANSWER = 256 * 1024
 _GIVE_UP_AFTER = 2
 """Exits of Sluice's process while it is waited for."""
 
@@ -55,6 +58,7 @@ class Own:
         self._spec = spec
         self._doors = doors
         self._told = told
+        self._http = BoundedClient(_MAX_ANSWER)
 
     async def up(self, patience: float = PATIENCE) -> None:
         """Started, or replaced when image or settings differ, and ready. Raises EngineError that says why it is not."""
@@ -81,9 +85,9 @@ class Own:
         said = "nothing yet"
         before = await self._engine.see(self._spec)
         try:
-            async with asyncio.timeout(patience), httpx.AsyncClient(timeout=5) as http:
+            async with asyncio.timeout(patience):
                 while True:
-                    ready, said = await self._ask(http, said)
+                    ready, said = await self._ask(said)
                     view = await self._engine.see(self._spec)
                     if view is None:
                         raise EngineError(f'The container "{self._engine.name}" went away while it was started')
@@ -96,27 +100,29 @@ class Own:
             sentence = f"{self._doors.url}/readyz is not well after {patience:g} s; it says: {said}"
             raise EngineError(await self._words(sentence)) from None
 
-    async def _ask(self, http: httpx.AsyncClient, before: str) -> tuple[bool, str]:
+    async def _ask(self, before: str) -> tuple[bool, str]:
         """Whether all is well, and what /readyz says; what it said before while it does not answer."""
         try:
-            answer = await http.get(f"{self._doors.url}/readyz")
-        except httpx.TransportError:
+            answer = await self._http.ask("GET", f"{self._doors.url}/readyz", timeout=_ANSWER_TIMEOUT)
+        except (TimeoutError, httpx.TransportError):
             return False, before
-        return answer.status_code == 200, _reason(answer)
+        except AnswerRefusedError as error:
+            return False, str(error)
+        return answer.status == 200, _reason(answer)
 
     async def _words(self, sentence: str) -> str:
         written = (await self._engine.log()).strip()
         return f"{sentence}\nThe end of its log:\n{written}" if written else sentence
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(answer: Answer) -> str:
     """The parts that are not well, or the whole text when it is not the document that we know."""
     try:
         document: Any = answer.json()
-    except ValueError:
-        return f"HTTP {answer.status_code}"
+    except AnswerRefusedError:
+        return f"HTTP {answer.status}"
     detail = document.get("detail") if isinstance(document, dict) else None
-    return str(detail or answer.text)
+    return str(detail or answer.body.decode(errors="replace"))
 
 
 def _taken(host: str, port: int) -> bool:

@@ -12,8 +12,9 @@ from sqlmodel import Session, col, func, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
+from services.rollouts.admission import AdmissionRules, admission_errors
 from services.rollouts.catching_up import HIGHEST_LABEL, first_revision
-from services.rollouts.checking import Policy, check, present_revision, size_of, writes_alone
+from services.rollouts.checking import check, present_revision, size_of, writes_alone
 from services.rollouts.ledger import Ledger
 from services.rollouts.phases import TERMINAL, Kind, NotInThatState, Status, check_action
 from services.rollouts.refusal import Actor, Claim, FieldError, Refusal
@@ -64,11 +65,11 @@ class Call:
 class Asking(ABC, Generic[T]):
     """All that makes a deployment, one method a kind. Each raises Refusal, or returns what `_make` makes of it."""
 
-    def __init__(self, store: Store, clock: Clock, engine: Engine, policy: Policy) -> None:
+    def __init__(self, store: Store, clock: Clock, engine: Engine, rules: AdmissionRules) -> None:
         self._store = store
         self._clock = clock
         self._engine = engine
-        self._policy = policy
+        self._rules = rules
 
     @abstractmethod
     async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> T:
@@ -87,6 +88,8 @@ class Asking(ABC, Generic[T]):
             present = _deployed(session, service)
             if why := writes_alone(spec_of(present), replicas):
                 raise invalid([FieldError("replicas", why)])
+            if replicas > session.get_one(Service, service).replicas:
+                self._refuse_disallowed(present)
             row = self._of(session, present, Kind.SCALE)
             row.replicas = replicas
             return self._insert(session, row, call)
@@ -97,9 +100,9 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
 
         def make(session: Session) -> int:
-            present = _deployed(session, service)
-            row = self._of(session, _rollback_target(session, present, to_revision), Kind.ROLLBACK)
-            return self._insert(session, row, call)
+            target = _rollback_target(session, _deployed(session, service), to_revision)
+            self._refuse_disallowed(target)
+            return self._insert(session, self._of(session, target, Kind.ROLLBACK), call)
 
         return await self._make(make, service, call)
 
@@ -107,7 +110,9 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`."""
 
         def make(session: Session) -> int:
-            return self._insert(session, self._of(session, _deployed(session, service), Kind.RESTART), call)
+            present = _deployed(session, service)
+            self._refuse_disallowed(present)
+            return self._insert(session, self._of(session, present, Kind.RESTART), call)
 
         return await self._make(make, service, call)
 
@@ -148,13 +153,21 @@ class Asking(ABC, Generic[T]):
             row.note, row.retry_of = before.note, before.id
             if before.kind != Kind.DEPLOY:
                 row.revision, row.image_id, row.failure_action = before.revision, before.image_id, before.failure_action
+                if before.kind != Kind.REMOVE:
+                    self._refuse_disallowed(session.get_one(Revision, (before.service, before.revision)))
             else:
                 service = session.get(Service, before.service)
-                check(session, self._policy, present_revision(session, service), row)
+                check(session, self._rules, present_revision(session, service), row)
             return self._insert(session, row, call)
 
         service = await self._store.read(lambda session: deployment_of(session, deployment).service)
         return await self._make(make, service, call)
+
+    def _refuse_disallowed(self, revision: Revision) -> None:
+        """422 `invalid_spec` for a stored spec that the operator's rules do not allow today."""
+        errors = admission_errors(self._rules, spec_of(revision))
+        if errors:
+            raise invalid(errors)
 
     def _accept(self, session: Session, ask: Ask, call: Call) -> int:
         """The new deployment's id."""
@@ -174,7 +187,7 @@ class Asking(ABC, Generic[T]):
             note=ask.note,
             created_at=self._clock.now(),
         )
-        wish = check(session, self._policy, present, row)
+        wish = check(session, self._rules, present, row)
         row.on_conflict = str(wish.spec.on_conflict)
         row.image = wish.spec.image
         row.strategy = "recreate" if wish.spec.recreates else "rolling"

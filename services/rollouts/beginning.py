@@ -8,13 +8,15 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError, ImageInfo
-from services.rollouts.checking import Policy, Wish, check, merge, present_revision, size_of
+from services.rollouts.admission import AdmissionRules, admission_errors
+from services.rollouts.checking import Wish, check, merge, present_revision, size_of
 from services.rollouts.depending import failed_dependency
 from services.rollouts.hashing import instance_hash
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
 from services.rollouts.phases import Kind, Status
 from services.rollouts.refusal import Refusal
+from services.rollouts.spec_errors import invalid
 from services.rollouts.steps import Failed
 from services.rollouts.world import ACTIVE, spec_of
 from services.spec import Healthcheck, ServiceSpec
@@ -79,12 +81,14 @@ def resolve(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> Resolved:
 class Beginner:
     """Takes a pending deployment to progressing, or to its end when it cannot begin."""
 
-    def __init__(self, store: Store, clock: Clock, engine: Engine, ledger: Ledger, policy: Policy, live: Live) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, engine: Engine, ledger: Ledger, rules: AdmissionRules, live: Live
+    ) -> None:
         self._store = store
         self._clock = clock
         self._engine = engine
         self._ledger = ledger
-        self._policy = policy
+        self._rules = rules
         self._live = live
 
     async def begin(self, id: int) -> None:
@@ -120,7 +124,7 @@ class Beginner:
             return deployment.kind, None
         present = present_revision(session, session.get_one(Service, deployment.service))
         try:
-            return deployment.kind, merge(self._policy, present, deployment).spec.image
+            return deployment.kind, merge(self._rules, present, deployment).spec.image
         except Refusal:
             return deployment.kind, deployment.image  # told as such when it begins
 
@@ -137,7 +141,7 @@ class Beginner:
             return None
         if image is not None:
             try:
-                wish = check(session, self._policy, present, deployment)
+                wish = check(session, self._rules, present, deployment)
             except Refusal as refusal:
                 self._refuse(session, id, Failed("invalid_spec", refusal.detail))
                 return None
@@ -145,6 +149,9 @@ class Beginner:
                 return wish.spec.image
             self._make_revision(session, service, present, deployment, wish, image)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
+            if disallowed := self._disallowed(session, deployment):
+                self._refuse(session, id, disallowed)
+                return None
             deployment.replicas = size_of(session, service.name, id)
         deployment.from_revision = service.revision
         deployment.from_replicas = service.replicas if service.revision is not None else 0
@@ -164,6 +171,12 @@ class Beginner:
         deployment.deadline_at = now + (spec_of(policy).progress_deadline_seconds if policy else 300.0)
         self._ledger.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
         return None
+
+    def _disallowed(self, session: Session, deployment: Deployment) -> Failed | None:
+        """Check the stored spec that comes into force again against the operator's rules of today."""
+        revision = session.get_one(Revision, (deployment.service, deployment.revision))
+        errors = admission_errors(self._rules, spec_of(revision))
+        return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
     def _refuse(self, session: Session, id: int, failed: Failed) -> None:
         deployment = session.get_one(Deployment, id)

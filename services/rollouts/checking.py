@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 from sqlmodel import Session, col, or_, select
 
+from services.rollouts.admission import AdmissionRules, admission_errors
 from services.rollouts.merging import Layers, lay
 from services.rollouts.publishing import in_force
 from services.rollouts.redaction import HIDDEN, placeholders
@@ -16,16 +16,6 @@ from services.rollouts.refusal import FieldError, Refusal
 from services.rollouts.spec_errors import field_errors, invalid
 from services.spec import Route, ServiceSpec, SpecFields
 from services.store.tables import Deployment, Revision, Service
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the operator allows: `default_route` (such as "/{name}") for services that name no routes, the host paths under
-    which services may mount, and the names by which every instance finds the host (`aliases`)."""
-
-    default_route: str | None = None
-    host_roots: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,12 +39,12 @@ def present_revision(session: Session, service: Service | None) -> Revision | No
     return session.get(Revision, (service.name, service.revision))
 
 
-def check(session: Session, policy: Policy, present: Revision | None, deployment: Deployment) -> Wish:
+def check(session: Session, rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:
     """As `merge`, and it goes together with what else there is. Refusal 422 `invalid_spec`, `redacted_value`."""
-    wish, name = merge(policy, present, deployment), deployment.service
+    wish, name = merge(rules, present, deployment), deployment.service
     errors = [
         *_alone(wish.spec, wish.replicas if wish.replicas is not None else size_of(session, name, deployment.id)),
-        *_foreign_paths(policy, wish.spec),
+        *admission_errors(rules, wish.spec),
         *_taken_routes(session, name, wish.spec.routes),
     ]
     if errors:
@@ -62,7 +52,7 @@ def check(session: Session, policy: Policy, present: Revision | None, deployment
     return wish
 
 
-def merge(policy: Policy, present: Revision | None, deployment: Deployment) -> Wish:
+def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:
     """Merge a deployment's body over the present spec: a wish that is right by itself. Refusals as of `check`."""
     _refuse_placeholders(deployment.body)
     replicas_errors = _check_replicas(deployment.body)
@@ -80,8 +70,8 @@ def merge(policy: Policy, present: Revision | None, deployment: Deployment) -> W
     spec = _validated(effective)
     if spec.image is None:
         raise invalid([FieldError("image", "is required: the service has none yet")])
-    if "routes" not in effective and policy.default_route and effective.get("port", 0) is not None:
-        route = policy.default_route.format(name=deployment.service)
+    if "routes" not in effective and rules.default_route and effective.get("port", 0) is not None:
+        route = rules.default_route.format(name=deployment.service)
         effective["routes"] = [{"path_prefix": route, "strip_prefix": True}]
         spec = _validated(effective)
     return Wish(layers, spec, replicas, effective)
@@ -138,18 +128,6 @@ def writes_alone(spec: ServiceSpec, replicas: int) -> str | None:
     if volume is None or replicas <= 1:
         return None
     return f"must be 0 or 1: {volume.target} is a writable volume; say shared: true there if several may write it at once"
-
-
-def _foreign_paths(policy: Policy, spec: ServiceSpec) -> list[FieldError]:
-    allowed: Callable[[str], bool] = lambda path: any(  # noqa: E731
-        path == root or path.startswith(root.rstrip("/") + "/") for root in policy.host_roots
-    )
-    roots = ", ".join(policy.host_roots) or "none"
-    return [
-        FieldError(f"volumes.{number}.source", f"host paths are allowed only under SLUICE_HOST_ROOTS ({roots})")
-        for number, volume in enumerate(spec.volumes)
-        if volume.type == "bind" and not allowed(volume.source or "")
-    ]
 
 
 def _taken_routes(session: Session, name: str, routes: list[Route]) -> list[FieldError]:

@@ -75,7 +75,7 @@ class Decision:
     full: str | None = None
     """Why no more instances can be made."""
     over: bool = False
-    """The service is removed, and nothing of it is left to look after."""
+    """The service is removed or not known, and nothing of it is left to look after."""
     again: bool = False
     """What was written changes what comes next: time for another turn at once."""
 
@@ -85,6 +85,7 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     snapshot = load(session, name)
     decision, writes = Decision(), ledger.writes
     if snapshot is None:
+        decision.over = True
         return decision
     next_up = due(session, name)
     decision.held = next_up is not None and waits(session, next_up)

@@ -9,11 +9,14 @@ from sqlmodel import Session
 
 from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
 from services.probes import Prober
+from services.rollouts.admission import AdmissionRules, admission_errors
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.host_ports import TRIES, draw
 from services.rollouts.ledger import Ledger
+from services.rollouts.log_drivers import log_config
 from services.rollouts.publishing import member
 from services.rollouts.redaction import mask_of
+from services.rollouts.spec_errors import invalid
 from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.world import healthcheck_of, spec_of
 from services.routing.port import Router
@@ -51,7 +54,7 @@ class Executor:
         ledger: Ledger,
         prober: Prober,
         link_address: str,
-        aliases: Sequence[str],
+        rules: AdmissionRules,
         points: CrashPoints,
     ) -> None:
         self._store = store
@@ -60,7 +63,7 @@ class Executor:
         self._ledger = ledger
         self._prober = prober
         self._link_address = link_address
-        self._aliases = aliases
+        self._rules = rules
         self._points = points
 
     async def execute(self, order: Order) -> None:
@@ -89,6 +92,15 @@ class Executor:
         self._points.step(when, order.step, order.row.service)
 
     async def _start(self, order: Order, tries: int = TRIES) -> None:
+        if errors := admission_errors(self._rules, spec_of(order.revision)):
+            why = f"{order.row.id} cannot be started: {invalid(errors).detail}"
+            failure: dict[str, object] = {
+                "failure_reason": "invalid_spec",
+                "failure": why,
+                "failed_deployment": order.deployment,
+            }
+            await self._told(order, "failed", why, failure)
+            return
         try:
             view = await self._engine.start(self._instance_spec(order))
         except EngineError as error:
@@ -228,8 +240,8 @@ class Executor:
             volumes=tuple(spec.volumes),
             networks=tuple(spec.networks),
             labels=spec.labels,
-            logging=spec.logging,
-            hosts=dict.fromkeys([*self._aliases, *spec.links], self._link_address),
+            logging=log_config(self._rules.log_drivers, spec.logging),
+            hosts=dict.fromkeys([*self._rules.aliases, *spec.links], self._link_address),
             stop_signal=spec.stop_signal,
         )
 

@@ -11,9 +11,10 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import ContainerView, Engine, EngineError, ImageInfo
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.asking import Asking, Call
 from services.rollouts.beginning import Beginner, takes_over
-from services.rollouts.checking import Policy, present_revision
+from services.rollouts.checking import present_revision
 from services.rollouts.diffing import comparable, differences
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
@@ -31,10 +32,10 @@ Found = tuple[Preview, Outset | None]
 class Previews(Asking[Preview]):
     """Each method raises what the real request would, and writes nothing. An Idempotency-Key is not looked at."""
 
-    def __init__(self, store: Store, clock: Clock, engine: Engine, routers: Sequence[Router], policy: Policy) -> None:
-        super().__init__(store, clock, engine, policy)
+    def __init__(self, store: Store, clock: Clock, engine: Engine, routers: Sequence[Router], rules: AdmissionRules) -> None:
+        super().__init__(store, clock, engine, rules)
         self._routers = routers
-        self._beginner = Beginner(store, clock, engine, Ledger(clock, 0), policy, Live())
+        self._beginner = Beginner(store, clock, engine, Ledger(clock, 0), rules, Live())
 
     async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> Preview:
         """Refusal 503 when the present world cannot be seen."""

@@ -11,8 +11,8 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.asking import Ask, Asking, Call, Member, check_allowed, deployment_of
-from services.rollouts.checking import Policy
 from services.rollouts.depending import group_of, next_group
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
@@ -25,7 +25,7 @@ from services.store.db import Store
 from services.store.events import Listeners
 from services.store.tables import Deployment, IdempotencyKey, Revision
 
-__all__ = ["Action", "Ask", "Call", "Policy", "Requests"]
+__all__ = ["Action", "Ask", "Call", "Requests"]
 
 Action = Literal["pause", "resume", "abort"]
 
@@ -40,11 +40,11 @@ class Requests(Asking[int]):
         engine: Engine,
         listeners: Listeners,
         hint: Callable[[str], None],
-        policy: Policy,
+        rules: AdmissionRules,
         live: Live,
     ) -> None:
         """`hint(service)` wakes the loop."""
-        super().__init__(store, clock, engine, policy)
+        super().__init__(store, clock, engine, rules)
         self._listeners = listeners
         self._hint = hint
         self._live = live

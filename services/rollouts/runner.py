@@ -13,8 +13,8 @@ from sqlmodel import Session
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
 from services.probes import Prober
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.beginning import Beginner
-from services.rollouts.checking import Policy
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.deciding import Decision, Sight, decide
 from services.rollouts.dying import deaths_since
@@ -50,7 +50,7 @@ class Runner:
         routers: Sequence[Router],
         listeners: Listeners,
         live: Live,
-        policy: Policy,
+        rules: AdmissionRules,
         crash_points: CrashPoints | None = None,
     ) -> None:
         self._store = store
@@ -59,7 +59,7 @@ class Runner:
         self._routers = routers
         self._listeners = listeners
         self._live = live
-        self._policy = policy
+        self._rules = rules
         self._points = crash_points or CrashPoints()
         self._prober = Prober(clock, self._probed)
         self._rooms: dict[str, Room] = {}
@@ -101,11 +101,10 @@ class Runner:
         number = await self._store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
         self._ledger = ledger = Ledger(self._clock, int(number.value) if number else 1)
-        aliases = self._policy.aliases
         self._executor = Executor(
-            self._store, self._engine, self._routers, ledger, self._prober, link_address, aliases, self._points
+            self._store, self._engine, self._routers, ledger, self._prober, link_address, self._rules, self._points
         )
-        self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._policy, self._live)
+        self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._rules, self._live)
         published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live, self._points)
         self._points.reached("start:restored")
         self._linked = await self._store.read(linked_services)

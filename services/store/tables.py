@@ -256,6 +256,8 @@ class Lease(SQLModel, table=True):
     id: str = Field(primary_key=True)
     instance: str | None = None
     """The instance of ours that it came from."""
+    address: str | None = None
+    """The source address that registered it, which alone may change it. None: not known, since it is older than this."""
     registration: dict[str, Any] = _json(dict)
     """As services/discovery/wire.py writes it for clients."""
     status: str

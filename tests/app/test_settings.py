@@ -54,6 +54,14 @@ def test_the_environment_says_lists_with_commas_and_sizes_as_people_do(monkeypat
         ("TRUSTED_PROXIES", "10.0.0.0/8,nowhere", "'nowhere'"),
         ("HOST_ROOTS", "srv", "must be absolute"),
         ("HOST_ROOTS", "/srv/../etc", 'without ".."'),
+        ("LOG_DRIVERS", "{", "must be a JSON object"),
+        ("LOG_DRIVERS", "[]", "name → {driver, options}"),
+        ("LOG_DRIVERS", '{"syslog": {"driver": "syslog"}}', '"syslog" is a driver of the engine'),
+        ("LOG_DRIVERS", '{"A b": {"driver": "syslog"}}', "A b"),
+        ("LOG_DRIVERS", '{"central": {}}', "central.driver: Field required"),
+        ("LOG_DRIVERS", '{"central": {"driver": "a b"}}', "central.driver: "),
+        ("LOG_DRIVERS", '{"central": {"driver": "gelf", "options": {"a": 1}}}', "central.options.a: "),
+        ("LOG_DRIVERS", '{"central": {"driver": "gelf", "option": {}}}', "central.option: "),
         ("MAXCONN", "5", "100 to 1000000"),
         ("MAX_BODY_SIZE", "big", "such as 100m"),
         ("LOG_FORMAT", "xml", "give json or console"),
@@ -72,6 +80,27 @@ def test_a_bad_value_is_one_line_that_names_the_variable_and_the_mend(
     assert str(refused.value).startswith(f"SLUICE_{name}=")
     assert told in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_log_profiles_are_json_in_the_environment_and_a_table_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLUICE_LOG_DRIVERS", '{"central": {"driver": "gelf", "options": {"gelf-address": "udp://a:1"}}}')
+    by_environment = load_settings().log_drivers
+    monkeypatch.delenv("SLUICE_LOG_DRIVERS")
+    (tmp_path / "sluice.toml").write_text('[log_drivers.central]\ndriver = "gelf"\noptions = {gelf-address = "udp://a:1"}\n')
+    monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "sluice.toml"))
+    assert load_settings().log_drivers == by_environment
+    assert by_environment["central"].options == {"gelf-address": "udp://a:1"}
+
+
+def test_a_bad_log_profile_is_told_without_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "SLUICE_LOG_DRIVERS", '{"central": {"driver": "sp lunk", "options": {"splunk-token": "s3cr3t-t0ken"}}}'
+    )
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert "s3cr3t" not in str(refused.value)
 
 
 def test_a_data_directory_in_which_no_socket_could_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,23 +8,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.browser.network import isolated
 from tests.pages.house import House
 from tests.pages.served import free_port, serving
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """For one module: while it stands, an event loop runs in this thread, and other tests' `asyncio.run` would fail."""
-    if not Path(CHROMIUM).exists():
-        pytest.fail("the browser's tests need chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with isolated() as arguments, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**arguments)
         yield browser
         browser.close()
 

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from sqlmodel import col, select
 
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.crash_points import POINTS, CrashPoints
 from services.rollouts.live import Live
 from services.rollouts.phases import TERMINAL
 from services.rollouts.refusal import Refusal
-from services.rollouts.requests import Policy, Requests
+from services.rollouts.requests import Requests
 from services.rollouts.runner import Runner
 from services.store.events import Listeners
 from services.store.tables import Deployment, Event, Instance, Meta
@@ -79,8 +80,12 @@ class Mortal(Life):
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
             live, listeners, engine = Live(), Listeners(), Outliving(self.engine)
-            self.runner = Runner(self.store, self.clock, engine, [self.gateway], listeners, live, Policy(), Places(self))
-            self.requests = Requests(self.store, self.clock, self.engine, listeners, self.runner.hint, Policy(), live)
+            self.runner = Runner(
+                self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
+            )
+            self.requests = Requests(
+                self.store, self.clock, self.engine, listeners, self.runner.hint, AdmissionRules(), live
+            )
             running = asyncio.create_task(self._keep_running(self.runner))
             try:
                 await self._crashed.wait()

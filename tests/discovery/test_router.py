@@ -206,22 +206,9 @@ async def test_one_that_died_is_out_at_once_and_one_that_went_stays_away(house: 
 
 async def test_what_sluice_does_not_run_is_shown_as_it_registered(house: House) -> None:
     await house.open(advertise="stable")
-    await house.registry.register(registration("x", "THEIRS", ipAddr="192.168.0.7", status="DOWN"), "192.168.0.7")
+    foreign = registration("x", "THEIRS", ipAddr="192.168.0.7", status="DOWN", vipAddress="theirs")
+    await house.registry.register(foreign, "192.168.0.7")
     assert house.shown() == [("DOWN", "192.168.0.7", 8080)]
-
-
-async def test_containers_of_somebody_else_stand_beside_the_service_of_the_same_name_until_they_are_taken_out(
-    house: House,
-) -> None:
-    theirs = ("WEB", "theirs:web:8080")
-    await house.registry.register(registration(theirs[1], ipAddr="172.18.0.4"), "172.18.0.4")
-    await house.open(member(1), advertise="stable")
-    await house.register(1)
-    assert set(house.shown()) == {GATEWAY, ("UP", "172.18.0.4", 8080)}
-    await house.registry.override(theirs, Status.OUT_OF_SERVICE)
-    assert set(house.shown()) == {GATEWAY, ("OUT_OF_SERVICE", "172.18.0.4", 8080)}
-    await house.registry.cancel(theirs)
-    assert house.shown() == [GATEWAY]
 
 
 @pytest.mark.parametrize(("advertise", "shown"), [("stable", [GATEWAY]), ("instances", [("UP", "10.9.0.12", 8080)])])

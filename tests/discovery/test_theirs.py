@@ -3,7 +3,10 @@ does there."""
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,17 +14,19 @@ import pytest
 
 from app.eureka.door import Door
 from app.eureka.guard import Guard
+from services.bounded_http import BoundedClient
 from services.discovery.instance import Status
 from services.discovery.keeping import Keeper
 from services.discovery.ours import Ours
 from services.discovery.registry import Registry
 from services.discovery.router import RegistryRouter
-from services.discovery.theirs import ASK_EVERY, GONE_FOR, Theirs
+from services.discovery.theirs import ASK_EVERY, GONE_FOR, MAX_BODY, Theirs
 from services.routing.port import Member, RoutedService, RoutingError
 from services.spec import Eureka
 from services.store.open import open_store
 from tests.discovery.words import registration
 from tests.fakes.clock import FakeClock
+from tests.support.raw_http import server
 
 pytestmark = pytest.mark.anyio
 WEB = RoutedService("web", 8080, 18001, eureka=Eureka(url="http://theirs:8761/eureka/", consumer_staleness=40))
@@ -44,7 +49,8 @@ class House:
 
     def start(self) -> RegistryRouter:
         """Sluice, again."""
-        self.theirs = Theirs(self.clock, httpx.AsyncClient(transport=httpx.ASGITransport(Door(self.server, Guard(None)))))
+        self.transport: httpx.AsyncBaseTransport = httpx.ASGITransport(Door(self.server, Guard(None)))
+        self.theirs = Theirs(self.clock, client(self.transport))
         return RegistryRouter(self.clock, Ours(self.server), self.theirs)
 
     def list_is(self, text: str) -> None:
@@ -57,27 +63,39 @@ class House:
                     return httpx.Response(200, text=text)
                 return await real.handle_async_request(request)
 
-        self.theirs.client = httpx.AsyncClient(transport=Behind())
+        self.theirs.client = client(Behind())
 
     def listen(self) -> list[str]:
         """The paths that are asked for from now on."""
         asked: list[str] = []
+        real = self.transport
 
-        async def note(request: httpx.Request) -> None:
-            asked.append(request.url.path)
+        class Noting(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                asked.append(request.url.path)
+                return await real.handle_async_request(request)
 
-        assert self.theirs.client is not None
-        self.theirs.client.event_hooks["request"].append(note)
+        self.theirs.client = client(Noting())
         return asked
+
+    async def listed(self) -> str:
+        answer = await client(self.transport).ask(
+            "GET", "http://theirs:8761/eureka/apps/", {"Accept": "application/json"}, timeout=5
+        )
+        return answer.body.decode()
 
     async def open(self, *serving: int) -> None:
         await self.router.restore([WEB], [member(n) for n in serving])
 
     async def register(self, n: int, **fields: str) -> None:
-        await self.server.register(registration(f"web-r1-{n}", **fields), "192.168.0.1")
+        await self.server.register(registration(f"web-r1-{n}", **fields), "127.0.0.1")
 
     def there(self) -> dict[str, Status]:
         return {entry.registration.id: entry.status for entry in self.server.leases.book.entries()}
+
+
+def client(transport: httpx.AsyncBaseTransport) -> BoundedClient:
+    return BoundedClient(MAX_BODY, transport=transport)
 
 
 def member(n: int) -> Member:
@@ -109,23 +127,22 @@ async def test_a_list_that_is_30_s_behind_as_the_stock_servers_is_misleads_nobod
     await house.open(1, 2)
     for n in (1, 2):
         await house.register(n)
-    assert house.theirs.client is not None
-    listed = await house.theirs.client.get("http://theirs:8761/eureka/apps/", headers={"Accept": "application/json"})
-    house.list_is(listed.text)
+    listed = await house.listed()
+    house.list_is(listed)
     await house.router.withdraw("web", "web-r1-1")
     assert house.there()["web-r1-1"] is Status.OUT_OF_SERVICE
     await house.register(3)
     await house.router.admit(member(3))
     assert "web-r1-3" in await house.router.observe("web"), "it is UP, whatever the list says"
     house.router = house.start()
-    house.list_is(listed.text)
+    house.list_is(listed)
     await house.open(2, 3)
     assert (await house.router.observe("web"))["web-r1-1"].state == "draining"
 
 
 async def test_a_404_of_somebody_who_is_no_eureka_server_is_no_answer(house: House) -> None:
     await house.open(1)
-    house.theirs.client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: httpx.Response(404)))
+    house.theirs.client = client(httpx.MockTransport(lambda request: httpx.Response(404)))
     with pytest.raises(RoutingError, match="answers 404 to GET apps/"):
         await house.router.withdraw("web", "web-r1-1")
 
@@ -208,7 +225,27 @@ async def test_nobody_is_stopped_while_their_server_does_not_answer(house: House
     def dead(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    house.theirs.client = httpx.AsyncClient(transport=httpx.MockTransport(dead))
+    house.theirs.client = client(httpx.MockTransport(dead))
     with pytest.raises(RoutingError, match="the Eureka server at theirs does not answer: refused"):
         await house.router.withdraw("web", "web-r1-1")
     assert (await house.router.observe("web"))["web-r1-1"].state == "admitted"
+
+
+async def test_a_hostile_eureka_server_is_refused_before_its_answer_is_decoded_or_parsed(house: House) -> None:
+    await house.open(1)
+    await house.register(1)
+    zipped = gzip.compress(gzip.compress(bytes(50 * 1024 * 1024)))
+    words = json.dumps({"instance": {"app": "WEB", "status": "UP" * 1000}}).encode()
+    for answer, why in (
+        (b"content-encoding: gzip, gzip\r\n\r\n" + zipped, "is not understood: its answer has a Content-Encoding"),
+        (b"\r\n" + b" " * (MAX_BODY + 1), "is not understood: its answer is larger than 4096 KiB"),
+        (b"\r\n" + b"[" * 100_000, "does not answer as a Eureka server"),
+        (b"\r\n[" + b"[]," * 150_000 + b"[]]", "does not answer as a Eureka server"),
+        (b"\r\n" + words, "does not answer as a Eureka server"),
+    ):
+        async with server(lambda answer=answer: [b"HTTP/1.1 200 x\r\n" + answer]) as url:  # type: ignore[misc]
+            theirs = Theirs(house.clock)
+            service = replace(WEB, eureka=Eureka(url=f"{url}/eureka/", consumer_staleness=40))
+            with pytest.raises(RoutingError, match=why):
+                await theirs.hide(service, "web-r1-1")
+            await theirs.close()

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.browser.network import isolated
 from tests.e2e.stage import Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.browser, pytest.mark.anyio]
 
 
-async def test_a_deployment_is_watched_from_the_click_to_its_end_and_a_failing_one_shows_its_log(stage: Stage) -> None:
+@pytest.fixture
+def chromium() -> Iterator[dict[str, Any]]:
+    with isolated() as arguments:
+        yield arguments
+
+
+async def test_a_deployment_is_watched_from_the_click_to_its_end_and_a_failing_one_shows_its_log(
+    stage: Stage, chromium: dict[str, Any]
+) -> None:
     await stage.deploy(stage.spec())
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = await playwright.chromium.launch(**chromium)
         page = await browser.new_page()
         page.set_default_timeout(30_000)
         await page.goto((await stage.http.post("/sign-in-links")).json()["url"])

@@ -16,8 +16,8 @@ from docker.errors import APIError, NotFound
 from services.engine import docker as docker_engine
 from services.engine.docker import DockerEngine
 from services.engine.docker_spec import BUILT, NAME, creation
-from services.engine.port import EngineError, EngineEvent
-from services.spec import Logging, Resources, VolumeMount
+from services.engine.port import EngineError, EngineEvent, LogConfig
+from services.spec import Resources, VolumeMount
 from tests.engine.proxy import Door
 from tests.engine.real import IMAGE, RealYard, build, real_yard
 
@@ -108,7 +108,7 @@ async def test_an_instance_is_made_as_its_spec_says(engine: DockerEngine, yard: 
             resources=Resources(cpus=0.5, memory=64 * 1024**2, pids=50),
             hosts={"api": "10.203.255.1"},
             labels={"team": "locks"},
-            logging=Logging(driver="json-file", options={"max-size": "1m"}),
+            logging=LogConfig("json-file", {"max-size": "1m"}),
             working_dir="/srv",
             user="www-data",
             stop_signal="SIGINT",

@@ -81,6 +81,12 @@ def test_users_labels_cannot_pass_for_ours() -> None:
     assert "SLUICE_INSTANCE=web-r2-3" in creation(spec, "sluice", "sluice")["Env"]
 
 
+def test_labels_of_an_image_cannot_pass_for_ours() -> None:
+    image = {"sluice.role": "gateway", "sluice.name": "other", "sluicelike": "1", "team": "x"}
+    labels = creation(SPEC, "sluice", "sluice", image_labels=image)["Labels"]
+    assert labels == {**labels_of(SPEC, "sluice"), "sluice.role": ""}
+
+
 def test_only_what_is_wanted_is_sent() -> None:
     body = creation(SPEC, "sluice", "sluice")
     assert not {"Cmd", "Entrypoint", "WorkingDir", "User", "StopSignal", "Healthcheck"} & set(body)

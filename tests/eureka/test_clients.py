@@ -1,4 +1,5 @@
-"""Real clients, unchanged: py-eureka-client (XML) and eureka-js-client (JSON, deltas), against the running registry."""
+"""Real clients, unchanged: py-eureka-client (XML) and eureka-js-client (JSON, deltas), against the running registry: in an
+instance of a service, and elsewhere."""
 
 from __future__ import annotations
 
@@ -137,14 +138,14 @@ def test_one_that_is_killed_is_out_when_its_lease_is_over(both: tuple[Running, J
 
 
 def test_they_keep_what_they_have_over_a_restart_and_register_again_when_they_must(
-    tmp_path: Path, node_modules: None, unused: int
+    tmp_path: Path, node_modules: None, unused: int, place: str
 ) -> None:
-    with running(tmp_path, unused) as first, js_client(first, "js") as js:
+    with running(tmp_path, unused, place) as first, js_client(first, "js") as js:
         js.sees({"js": "UP"})
         with js_client(first, "other"):
             js.sees({"js": "UP", "other": "UP"})
             first.stop()
-            with running(tmp_path, unused) as second:
+            with running(tmp_path, unused, place) as second:
                 js.sees({"js": "UP", "other": "UP"})
                 call("DELETE", second, "apps/WEB/js")
                 eventually(lambda: httpx.get(f"{second.url}/apps/WEB/js").is_success, "it has registered again")

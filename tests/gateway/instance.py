@@ -48,6 +48,8 @@ class Instance:
         self.id = id
         self.healthcheck = healthcheck
         self.health = 200
+        self.more_headers: list[bytes] = []
+        """Lines that its plain answers have beside their own."""
         self.asked: list[Asked] = []
         self.open = 0
         self.release = asyncio.Event()
@@ -156,8 +158,8 @@ class Instance:
             return False
         elif name == "ws":
             accept = b64encode(sha1((asked.headers["sec-websocket-key"] + _GUID).encode()).digest()).decode()  # noqa: S324
-            head = f"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-            writer.write(head.encode())
+            head = f"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n"
+            writer.write(b"".join([head.encode(), *self.more_headers, b"\r\n"]))
             while data := await reader.read(1024):
                 writer.write(data)
                 await writer.drain()
@@ -168,8 +170,8 @@ class Instance:
 
     async def _send(self, writer: asyncio.StreamWriter, status: int, content: object) -> None:
         body = json.dumps(content).encode()
-        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nX-Instance: {self.id}\r\n\r\n"
-        writer.write(head.encode() + body)
+        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nX-Instance: {self.id}\r\n"
+        writer.write(b"".join([head.encode(), *self.more_headers, b"\r\n", body]))
         await writer.drain()
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:

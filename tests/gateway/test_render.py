@@ -17,7 +17,7 @@ from services.gateway.render import MAPS, Rendered, render, render_service, serv
 from services.routing.port import Member, RoutedService
 from services.spec import Healthcheck, Route
 
-SETTINGS = GatewaySettings("10.203.0.1")
+SETTINGS = GatewaySettings("10.203.0.1", "10.203.0.0/22")
 TEXT = st.text(max_size=20) | st.sampled_from(
     ["web", "a b", "a\nbind *:1", "x # y", "%[src]", "a;b", "a'b", 'a"b', "\\", "\x00"]
 )
@@ -93,7 +93,8 @@ def test_every_line_is_one_that_was_meant(wanted: list[Wanted]) -> None:
     known = re.compile(
         r"|(global|defaults \w+( from \w+)?|(frontend|backend) [a-z0-9.]+ from \w+"
         r"|    (log|maxconn|user|group|hard-stop-after|noreuseport|stats|lua-load|set-var|mode|no log|option|timeout|retries"
-        r"|retry-on|balance|http-error|http-request|http-response|http-check|bind|use_backend|default_backend|server|stick-table)\b.*)"
+        r"|retry-on|balance|http-error|http-request|http-response|http-check|tcp-request|bind|use_backend|default_backend"
+        r"|server|stick-table)\b.*)"
     )
     for line in made.config.split("\n"):
         assert known.fullmatch(line), line

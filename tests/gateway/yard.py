@@ -120,7 +120,7 @@ async def until(look: Callable[[], Coroutine[Any, Any, T]], within: float = 15) 
 
 
 @asynccontextmanager
-async def real_gateway(*, start: str | None = None, **settings: Any) -> AsyncIterator[Yard]:
+async def real_gateway(*, start: str | None = None, subnet: str = "127.0.0.0/8", **settings: Any) -> AsyncIterator[Yard]:
     """Answering, and knowing no service. `start`: the words of a shell instead of its own start.sh."""
     with tempfile.TemporaryDirectory(prefix="sluice-gateway-") as place:
         directory = Path(place) / "gateway"
@@ -128,7 +128,7 @@ async def real_gateway(*, start: str | None = None, **settings: Any) -> AsyncIte
             directory,
             Gateway(directory),
             f"sluice-test-gateway-{os.getpid()}-{next(_names)}",
-            GatewaySettings(BRIDGE, PUBLIC, **settings),
+            GatewaySettings(BRIDGE, subnet, PUBLIC, **settings),
         )
         await yard.gateway.stand_on(yard.settings)
         yard.docker(

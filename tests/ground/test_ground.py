@@ -39,6 +39,7 @@ async def test_each_part_stands_on_the_one_before(engine: FakeGroundEngine, gate
     assert gateway.stood_on == [
         GatewaySettings(
             bridge_address="10.203.0.1",
+            subnet="10.9.0.0/22",
             public_port=8888,
             maxconn=500,
             max_body=1000,

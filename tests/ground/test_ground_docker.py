@@ -72,6 +72,8 @@ async def test_the_ground_stands_and_is_adopted_by_the_next(
     assert await status(settings.gateway_port) == b"404"
     first = await gateway.answers()
     container = await engine.see_gateway()
+    host = (await engine.clients.call(lambda client: client.inspect_container(engine.gateway)))["HostConfig"]
+    assert (host["SecurityOpt"], host["CapDrop"]) == (["no-new-privileges:true"], ["NET_RAW"])
     next_gateway = Gateway(tmp_path / "gateway")
     try:
         assert await Ground(engine, next_gateway, settings).prepare() == footing

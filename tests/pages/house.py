@@ -27,10 +27,11 @@ from services.clock import SystemClock
 from services.discovery.keeping import Keeper
 from services.discovery.registry import Registry
 from services.metrics import Metrics
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.live import Live
 from services.rollouts.previewing import Previews
 from services.rollouts.refusal import Actor
-from services.rollouts.requests import Policy, Requests
+from services.rollouts.requests import Requests
 from services.store.events import Listeners, record
 from services.store.open import open_store
 from services.store.tables import Build, Deployment, Instance, Revision, Service
@@ -66,8 +67,8 @@ class House:
             engine=engine,
             gateway=nobody,
             ground=nobody,
-            requests=Requests(store, clock, engine, listeners, self.hinted.append, Policy(), live),
-            previews=Previews(store, clock, engine, [FakeGateway(clock)], Policy()),
+            requests=Requests(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
+            previews=Previews(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
             loop=nobody,
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),

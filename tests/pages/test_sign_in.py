@@ -81,11 +81,24 @@ def test_who_guesses_is_made_to_wait_and_nobody_else(house: House, stranger: Tes
         assert other.post("/ui/sign-in", data={"token": house.token}).status_code == 303
 
 
-def test_the_cookie_is_for_https_alone_where_the_page_came_by_it(house: House) -> None:
-    for scheme, secure in (("https", True), ("http", False)):
+def test_the_cookie_is_for_https_and_this_host_alone_where_the_page_came_by_it(house: House) -> None:
+    for scheme, secure, name in (("https", True, f"__Host-{COOKIE}"), ("http", False, COOKIE)):
         with TestClient(house.app, base_url=f"{scheme}://sluice.test", follow_redirects=False, headers=SAME_SITE) as client:
-            cookie = client.post("/ui/sign-in", data={"token": house.token}).headers["set-cookie"]
-        assert ("secure" in cookie.lower()) == secure
+            made = client.post("/ui/sign-in", data={"token": house.token}).headers["set-cookie"]
+            assert made.startswith(f"{name}=")
+            assert ("secure" in made.lower()) == secure
+            assert "path=/;" in made.lower() and "domain" not in made.lower(), "no browser takes it otherwise"
+            assert client.get("/ui/").status_code == 200
+            gone = client.post("/ui/sign-out").headers["set-cookie"]
+            assert gone.startswith(f"{name}=") and ("secure" in gone.lower()) == secure
+            assert client.get("/ui/").status_code == 303
+
+
+def test_a_cookie_that_http_could_have_set_opens_nothing_over_https(house: House, visitor: TestClient) -> None:
+    cookie = visitor.cookies[COOKIE]
+    for name, status in ((COOKIE, 303), (f"__Host-{COOKIE}", 200)):
+        with TestClient(house.app, base_url="https://sluice.test", follow_redirects=False, cookies={name: cookie}) as client:
+            assert client.get("/ui/").status_code == status
 
 
 def test_another_site_cannot_sign_a_browser_in(house: House, stranger: TestClient) -> None:

@@ -15,10 +15,11 @@ from sqlalchemy import event
 from sqlmodel import Session, col, select
 
 from services.engine.port import ContainerView, EngineError, ImageInfo, InstanceSpec
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.live import Live
 from services.rollouts.phases import TERMINAL, TRANSITIONS, Status
 from services.rollouts.refusal import Actor, Refusal
-from services.rollouts.requests import Ask, Call, Policy, Requests
+from services.rollouts.requests import Ask, Call, Requests
 from services.rollouts.runner import Runner
 from services.routing.port import RoutingError
 from services.store.db import Store
@@ -143,9 +144,15 @@ class Life:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
             self.live, listeners = Live(), Listeners()
-            self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, self.live, Policy())
+            self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules())
             self.requests = Requests(
-                self.store, self.clock, self.engine, listeners, lambda name: self.runner.hint(name), Policy(), self.live
+                self.store,
+                self.clock,
+                self.engine,
+                listeners,
+                lambda name: self.runner.hint(name),
+                AdmissionRules(),
+                self.live,
             )
             running = asyncio.create_task(self._keep_running(self.runner))
             try:

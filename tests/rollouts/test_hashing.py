@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import Field
 
-from services.rollouts.hashing import instance_hash
-from services.spec import Healthcheck, ServiceSpec
+from services.rollouts import hashing
+from services.rollouts.hashing import ALWAYS, RUNS, instance_hash
+from services.spec import Healthcheck, Resources, ServiceSpec, VolumeMount
 
 
 def hash_of(*, image: str = "sha256:1", port: int | None = 8000, check: Healthcheck | None = None, **fields: Any) -> str:
@@ -16,6 +18,90 @@ def hash_of(*, image: str = "sha256:1", port: int | None = 8000, check: Healthch
 
 
 BEFORE = hash_of()
+EVERYTHING: dict[str, Any] = {
+    "environment": {"A": "1"},
+    "command": ["serve"],
+    "entrypoint": ["/bin/serve"],
+    "working_dir": "/srv",
+    "user": "1000",
+    "resources": {"cpus": 0.5, "memory": "64m", "pids": 10},
+    "volumes": ["data:/data", {"type": "tmpfs", "target": "/tmp"}],
+    "networks": ["backend"],
+    "labels": {"team": "shop"},
+    "logging": {"driver": "local", "options": {}},
+    "links": ["api"],
+    "host_port": {"auto": True, "exclude": [8080]},
+    "stop_signal": "SIGINT",
+}
+"""Each field that is hashed, away from its default."""
+CHECK = Healthcheck(path="/up", port=81, headers={"Host": "web"}, expect_json={"status": "UP"}, interval=5)
+
+
+class NewerSpec(ServiceSpec):
+    """As a later Sluice may have it."""
+
+    init: bool = False
+
+
+class NewerResources(Resources):
+    shm_size: int | None = None
+
+
+class NewerVolume(VolumeMount):
+    options: list[str] = Field(default_factory=list)
+
+
+def test_hashes_are_those_of_the_containers_that_run_already() -> None:
+    """Golden: another hash here replaces every instance at the next deployment after an upgrade of Sluice."""
+    assert BEFORE == "9eef6fc7fb739468"
+    assert hash_of(check=CHECK, **EVERYTHING) == "c0a456323764fb22"
+
+
+@pytest.mark.parametrize(
+    ("logging", "before"),
+    [
+        ({"driver": "none"}, "4a90b499a81ea294"),
+        ({"driver": "none", "options": {}}, "19ca1b9dd1c7a548"),
+        ({"driver": "local"}, "28856ed1eab972a5"),
+        ({"options": {"max-size": "5m"}}, "99f8fe435dd8f8fe"),
+    ],
+    ids=str,
+)
+def test_hashes_of_log_drivers_are_those_of_the_containers_that_run_already(logging: dict[str, Any], before: str) -> None:
+    assert hash_of(logging=logging) == before
+
+
+def test_a_field_that_is_added_to_the_spec_changes_the_hash_only_away_from_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hashing, "RUNS", RUNS | {"init"})
+
+    def newer(**fields: Any) -> str:
+        return instance_hash("sha256:1", 8000, CHECK, NewerSpec.model_validate({"image": "web:1", **EVERYTHING, **fields}))
+
+    before = hash_of(check=CHECK, **EVERYTHING)
+    assert newer() == newer(init=False) == before
+    assert newer(init=True) != before
+
+
+def test_a_field_that_is_added_to_a_part_of_the_spec_changes_the_hash_only_away_from_its_default() -> None:
+    spec = ServiceSpec.model_validate({"image": "web:1", **EVERYTHING})
+    assert spec.resources is not None
+    memory = spec.resources.model_dump()
+
+    def newer(resources: dict[str, Any], options: list[str]) -> str:
+        volumes = [NewerVolume(**volume.model_dump(), options=options) for volume in spec.volumes]
+        later = spec.model_copy(update={"resources": NewerResources(**memory, **resources), "volumes": volumes})
+        return instance_hash("sha256:1", 8000, CHECK, later)
+
+    before = instance_hash("sha256:1", 8000, CHECK, spec)
+    assert newer({}, []) == before
+    assert len({before, newer({"shm_size": 1}, []), newer({}, ["noexec"])}) == 3
+
+
+def test_fields_that_are_always_hashed_are_fields_of_their_parts() -> None:
+    for part, names in ALWAYS.items():
+        assert names <= set(part.model_fields), part
 
 
 def test_it_is_sixteen_hexadecimal_digits_and_always_the_same() -> None:
@@ -92,7 +178,5 @@ def test_every_field_of_the_spec_is_in_one_of_the_two_lists() -> None:
         "queue_timeout", "upstream_keepalive", "retry_with_idempotency_key", "revision_history_limit", "profiles",
         "advertise", "consumer_cache", "eureka",
     }  # fmt: skip
-    from services.rollouts.hashing import RUNS
-
     assert set(ServiceSpec.model_fields) == policy | RUNS
     assert not policy & RUNS

@@ -94,7 +94,7 @@ async def test_probes_groups_components_and_blanks_make_no_difference(body: byte
         (200, document(components={"status": "UP"}), "status is None, not 'UP'"),
         (200, b'["UP"]', "its answer is not a JSON object"),
         (200, b"<html>UP</html>", "Expecting value"),
-        (200, b"[" * 20_000, "recursion"),
+        (200, b"[" * 20_000, "nested too deeply"),
         (200, b" " * 70_000, "its answer is larger than 64 KiB"),
     ],
 )

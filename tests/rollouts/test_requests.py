@@ -12,10 +12,11 @@ import pytest
 from sqlmodel import col, select
 
 from services.engine.port import EngineError
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.live import Live
 from services.rollouts.merging import Layers
 from services.rollouts.refusal import Actor, Claim, Refusal
-from services.rollouts.requests import Ask, Call, Policy, Requests
+from services.rollouts.requests import Ask, Call, Requests
 from services.store.events import Listeners
 from services.store.open import open_store
 from services.store.tables import Deployment, Event, Meta, Revision, Service
@@ -30,7 +31,7 @@ class Desk:
     """Requests on a real store; deployments are taken on by `carry_out`, as the loop would."""
 
     path: Path
-    policy: Policy = field(default_factory=Policy)
+    rules: AdmissionRules = field(default_factory=AdmissionRules)
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
@@ -38,7 +39,7 @@ class Desk:
         self.store = open_store(self.path)
         self.hints: list[str] = []
         self.live = Live()
-        self.requests = Requests(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.policy, self.live)
+        self.requests = Requests(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.rules, self.live)
 
     async def deploy(self, service: str = "web", call: Call = CI, **fields: Any) -> int:
         return await self.requests.deploy(Ask(service, fields), call)

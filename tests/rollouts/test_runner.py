@@ -11,7 +11,7 @@ import pytest
 
 from services.clock import SystemClock
 from services.probes import ProbeTarget
-from services.rollouts.checking import Policy
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.live import Live
 from services.rollouts.runner import Runner
 from services.spec import Healthcheck
@@ -25,7 +25,7 @@ from tests.fakes.gateway import FakeGateway
 async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_probes(tmp_path: Path) -> None:
     clock, store, live = SystemClock(), open_store(tmp_path), Live(not_ready={"loop": "not begun"})
     engine = FakeEngine(clock)
-    runner = Runner(store, clock, engine, [FakeGateway(clock)], Listeners(), live, Policy())
+    runner = Runner(store, clock, engine, [FakeGateway(clock)], Listeners(), live, AdmissionRules())
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         async with anyio.create_task_group() as tasks:

@@ -179,3 +179,16 @@ def test_whom_the_engine_starts_again_and_again_is_known_after_a_restart_of_slui
         assert (life.crashes, _warnings(life)) == (1, ["crash_looping"])
 
     tell(story)
+
+
+def test_a_worker_for_a_service_that_the_store_does_not_know_ends(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        life.runner.hint("ghost")
+        assert life.runner.services() == ["ghost"]
+        await asyncio.sleep(1)
+        assert life.runner.services() == []
+        id = await life.deploy("web:1")
+        await until(life, id, "succeeded")  # the loop goes on for those that it knows
+        assert life.runner.services() == [SERVICE]
+
+    tell(story)

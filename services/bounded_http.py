@@ -1,0 +1,160 @@
+"""One bounded HTTP request: the only way in which Sluice reads an answer from a server that it does not control.
+
+Cookies, redirects, proxies and content encodings are not followed, so that an answer costs what it weighs on the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore
+import httpx
+
+KIB = 1024
+MAX_HEAD = 128 * KIB
+"""Bytes on the wire beside the body: status line, headers, interim answers, chunk framing, trailers."""
+MAX_VALUES = 200_000
+"""Values in a JSON text: an empty list is two bytes on the wire and sixty in memory."""
+
+
+class AnswerRefusedError(Exception):
+    """The answer breaks a bound, or is not what was asked for. The text is a sentence about "its answer"."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status, and the body as it was on the wire; b"" when the body was not asked for."""
+
+    status: int
+    body: bytes = b""
+
+    def json(self) -> Any:
+        """The body as JSON. Raises AnswerRefusedError for any other text, and for too many values or levels."""
+        if sum(map(self.body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+            raise AnswerRefusedError(f"its answer has more than {MAX_VALUES} JSON values")
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise AnswerRefusedError("its answer is not JSON: it is nested too deeply") from None
+        except ValueError as error:
+            raise AnswerRefusedError(f"its answer is not JSON: {error}") from None
+
+
+class BoundedClient:
+    """Sends requests, each on a connection of its own.
+
+    `max_body` is in bytes; `tls` is needed for https; `transport` replaces the network in tests.
+    """
+
+    def __init__(
+        self, max_body: int, *, tls: ssl.SSLContext | None = None, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._max_body = max_body
+        self._transport = transport or _Transport(2 * max_body + MAX_HEAD, tls)
+
+    async def ask(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, *, timeout: float, body: bool = True
+    ) -> Answer:
+        """The whole answer within `timeout` seconds, or its status alone without `body`.
+
+        Raises TimeoutError, AnswerRefusedError for an answer that breaks a bound, httpx.HTTPError for none at all.
+        """
+        request = _request(method, url, headers or {})
+        async with asyncio.timeout(timeout), self._response(request) as response:
+            if not body:
+                return Answer(response.status_code)
+            encoding = response.headers.get("content-encoding", "").strip().lower()
+            if encoding not in ("", "identity"):
+                raise AnswerRefusedError("its answer has a Content-Encoding, although identity was asked for")
+            read = bytearray()
+            assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
+            async for part in response.stream:
+                read += part
+                if len(read) > self._max_body:
+                    raise AnswerRefusedError(f"its answer is larger than {self._max_body // KIB} KiB")
+            return Answer(response.status_code, bytes(read))
+
+    async def close(self) -> None:
+        await self._transport.aclose()
+
+    @asynccontextmanager
+    async def _response(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+        """Without httpx.AsyncClient, which keeps the cookies of every server and decodes what it reads."""
+        response = await self._transport.handle_async_request(request)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+
+def _request(method: str, url: str, headers: Mapping[str, str]) -> httpx.Request:
+    request = httpx.Request(method, url, headers=headers)
+    request.headers["Accept-Encoding"] = "identity"
+    request.headers["Connection"] = "close"
+    request.headers.setdefault("User-Agent", "Sluice")
+    if request.url.userinfo:
+        request = next(httpx.BasicAuth(request.url.username, request.url.password).auth_flow(request))
+    return request
+
+
+class _Transport(httpx.AsyncHTTPTransport):
+    """httpx's own, on connections that count what they read: h11 bounds each header block, but not their number."""
+
+    def __init__(self, limit: int, tls: ssl.SSLContext | None) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls, network_backend=_Network(limit), max_connections=None, max_keepalive_connections=0
+        )
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._real = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _Counted(await self._real.connect_tcp(host, port, timeout, local_address, socket_options), self._limit)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._real.sleep(seconds)
+
+
+class _Counted(httpcore.AsyncNetworkStream):
+    """A connection of which `left` more bytes may be read."""
+
+    def __init__(self, real: httpcore.AsyncNetworkStream, left: int) -> None:
+        self._real = real
+        self._left = left
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._real.read(max_bytes, timeout)
+        self._left -= len(data)
+        if self._left < 0:
+            raise AnswerRefusedError("its answer is too large: headers and framing are counted as well")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._real.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._real.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Counted(await self._real.start_tls(ssl_context, server_hostname, timeout), self._left)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._real.get_extra_info(info)

@@ -1,0 +1,47 @@
+"""Admission of specs by the operator's rules, at every point where a spec comes into force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.engine.port import LogConfig
+from services.rollouts.log_drivers import log_errors
+from services.rollouts.refusal import FieldError
+from services.spec import ServiceSpec
+
+
+@dataclass(frozen=True)
+class AdmissionRules:
+    """The operator's rules for all specs, from the settings.
+
+    `default_route` (such as "/{name}") is for services that name no routes; `host_roots` are the host paths under which
+    services may mount; `aliases` are the names by which every instance finds the host; `log_drivers` are the operator's
+    log profiles.
+    """
+
+    default_route: str | None = None
+    host_roots: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    log_drivers: Mapping[str, LogConfig] = field(default_factory=dict)
+
+
+def admission_errors(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
+    """Check a whole spec against the rules; a stored spec is checked again, because the rules may have changed since.
+
+    Called for a deployment's effective spec, for the revision of a rollback, restart, scale-out or retry, when a pending
+    deployment is activated, and before an instance starts.
+    """
+    return [*_disallowed_mounts(rules, spec), *log_errors(rules.log_drivers, spec.logging)]
+
+
+def _disallowed_mounts(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
+    def is_allowed(path: str) -> bool:
+        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in rules.host_roots)
+
+    roots = ", ".join(rules.host_roots) or "none"
+    return [
+        FieldError(f"volumes.{number}.source", f"host paths are allowed only under SLUICE_HOST_ROOTS ({roots})")
+        for number, volume in enumerate(spec.volumes)
+        if volume.type == "bind" and not is_allowed(volume.source or "")
+    ]
