@@ -84,7 +84,7 @@ def create_app(
                 tasks.start_soon(
                     supervise,
                     "latest",
-                    lambda: follow_latest(sluice.store, sluice.engine, sluice.listeners),
+                    lambda: follow_latest(sluice.store, sluice.engine, sluice.clock, sluice.listeners),
                     sluice.live,
                     on_fatal,
                 )

@@ -7,36 +7,50 @@ import asyncio
 import structlog
 from sqlmodel import Session, col, select
 
+from services.clock import Clock
 from services.engine.port import Engine, EngineError
 from services.rollouts.phases import TERMINAL
 from services.rollouts.world import spec_of
 from services.store.db import Store
-from services.store.events import Listeners
-from services.store.tables import Build, Deployment, Revision, Service
+from services.store.events import Listeners, record
+from services.store.tables import Build, Deployment, Event, Revision, Service
 
 log = structlog.get_logger(__name__)
 PACE, AGAIN = 0.1, 5.0
+LATEST_LEFT_ALONE = "latest_left_alone"
 KEPT = 10
 """Builds whose images are kept of a service that was never deployed."""
 
 
-async def follow_latest(store: Store, engine: Engine, listeners: Listeners) -> None:
+async def follow_latest(store: Store, engine: Engine, clock: Clock, listeners: Listeners) -> None:
     """For ever: a service's present revision is the last one whose deployment succeeded. Where its image was built for this
-    service, `<service>:latest` names it, after a restart as well."""
-    named: dict[str, str] = {}
+    service, `<service>:latest` names it, after a restart as well; a `latest` of somebody else is left alone."""
+    done: dict[str, str] = {}
     while True:
         woken = listeners.next()
         try:
             for service, image in (await store.read(_present)).items():
-                if named.get(service) != image:
-                    await engine.tag(image, f"{service}:latest")
-                    named[service] = image
+                if done.get(service) != image:
+                    await _move(store, engine, clock, listeners, service, image)
+                    done[service] = image
         except EngineError as error:
             log.warning("latest could not be moved", error=str(error), again_in=AGAIN)
             await asyncio.sleep(AGAIN)
             continue
         await asyncio.sleep(PACE)
         await woken.wait()
+
+
+async def _move(store: Store, engine: Engine, clock: Clock, listeners: Listeners, service: str, image: str) -> None:
+    latest = f"{service}:latest"
+    found = await engine.find_image(latest)
+    if found is not None and found.id == image:
+        return
+    if found is None or await store.read(lambda session: _built(session, service, found.id)):
+        await engine.tag(image, latest)
+    else:
+        await store.write(lambda session: _report(session, clock.now(), service, found.id))
+        listeners.wake()
 
 
 async def prune(store: Store, engine: Engine) -> None:
@@ -56,6 +70,24 @@ def _present(session: Session) -> dict[str, str]:
         .where(col(Service.removed).is_(False))
     )
     return dict(rows.all())
+
+
+def _built(session: Session, service: str, image: str) -> bool:
+    """By the store alone: anybody can put Sluice's labels on an image."""
+    query = select(Build.id).where(Build.service == service, col(Build.image_id) == image)
+    return session.exec(query).first() is not None
+
+
+def _report(session: Session, now: float, service: str, image: str) -> None:
+    """An event, once for each image that is found there."""
+    earlier = select(Event).where(Event.service == service, Event.type == LATEST_LEFT_ALONE).order_by(col(Event.id).desc())
+    last = session.exec(earlier).first()
+    if last is None or last.data.get("image_id") != image:
+        message = (
+            f"{service}:latest is left alone: it names an image that Sluice did not build for {service}; remove that tag"
+        )
+        log.warning(LATEST_LEFT_ALONE, service=service, image_id=image)
+        record(session, now, LATEST_LEFT_ALONE, message, service=service, data={"image_id": image})
 
 
 def _kept(session: Session) -> frozenset[str] | None:

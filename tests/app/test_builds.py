@@ -267,6 +267,29 @@ def test_latest_moves_only_when_a_deployment_of_the_image_has_succeeded(house: H
     eventually(lambda: latest() == one["image_id"], "latest goes back with it")
 
 
+def test_a_latest_that_sluice_did_not_set_for_the_service_is_left_alone_and_reported_once(tmp_path: Path) -> None:
+    def reports(house: House) -> list[str]:
+        events = house.client.get("/events?service=web").json()["items"]
+        return [event["data"]["image_id"] for event in events if event["type"] == "latest_left_alone"]
+
+    with living(build(tmp_path)) as house:
+        theirs = house.engine.add_image("web:latest", pulled=False).id
+        assert house.deploy("web", send(house).json()["image"]).status_code == 200
+        eventually(lambda: reports(house) == [theirs], "it is reported")
+        second = send(house).json()
+        assert house.deploy("web", second["image"]).status_code == 200
+        other = send(house, query="service=other&wait=20").json()
+        house.engine.images["web:latest"] = house.engine.images[other["image"]]
+        assert house.client.post("/services/web/rollback?wait=20", json={"to_revision": 1}).status_code == 200
+        eventually(lambda: reports(house) == [other["image_id"], theirs], "an image of another service is no latest of it")
+        assert house.engine.images["web:latest"].id == other["image_id"]
+        assert [about for call, about in house.engine.calls if call == "tag"] == []
+        del house.engine.images["web:latest"]
+        assert house.deploy("web", second["image"]).status_code == 200
+        eventually(lambda: "web:latest" in house.engine.images, "the name is free")
+        assert house.engine.images["web:latest"].id == second["image_id"]
+
+
 def test_images_beyond_the_history_limit_go_and_those_of_others_stay(house: House) -> None:
     house.image("web:theirs")
     assert house.deploy("web", "web:theirs", revision_history_limit=2).status_code == 200

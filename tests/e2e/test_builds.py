@@ -119,3 +119,28 @@ async def test_what_was_built_is_deployed_and_becomes_the_latest(stage: Stage) -
         await stage.remove()
     finally:
         await stage.docker("rmi", "--force", built["image"], latest)
+
+
+async def test_a_latest_that_forges_sluices_labels_is_left_alone(stage: Stage) -> None:
+    latest, container = f"{stage.service}:latest", f"{stage.service}-forged"
+    await stage.docker("create", "--name", container, "debian:trixie-slim")
+    built = ""
+    try:
+        forged = f"LABEL sluice.name={stage.sluice.name} sluice.service={stage.service} sluice.built={latest}"
+        await stage.docker("commit", "--change", forged, container, latest)
+        theirs = await stage.docker("inspect", "--format", "{{.Id}}", latest)
+        dockerfile = f'{BASE}STOPSIGNAL SIGKILL\nCMD ["sleep", "infinity"]\n'
+        asked = {"service": stage.service, "wait": "60"}
+        built = (await stage.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)).json()["image"]
+        await stage.deploy({"service": stage.service, "image": built})
+
+        async def reported() -> bool:
+            events = await stage.get("/events", service=stage.service)
+            return "latest_left_alone" in {event["type"] for event in events["items"]}
+
+        await stage.until(reported)
+        assert await stage.docker("inspect", "--format", "{{.Id}}", latest) == theirs
+        await stage.remove()
+    finally:
+        await stage.docker("rm", container)
+        await stage.docker("rmi", "--force", latest, *[built][: bool(built)])
