@@ -39,6 +39,7 @@ from services.ground.doctor import Doctor
 from services.ground.ground import Ground as DockerAndHaproxy
 from services.ground.ground import GroundSettings
 from services.metrics import Metrics
+from services.outbound import OutboundPolicy, Server
 from services.rollouts.admission import AdmissionRules
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.live import Live
@@ -120,11 +121,13 @@ def wire(
 ) -> Sluice:
     """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
     clock, listeners, live = SystemClock(), Listeners(), Live()
+    outbound = OutboundPolicy(tuple(Server.parse(text) for text in settings.eureka_servers))
     rules = AdmissionRules(
         settings.default_route,
         tuple(settings.host_roots),
         tuple(settings.eureka_aliases),
         log_drivers={name: LogConfig(each.driver, each.options) for name, each in settings.log_drivers.items()},
+        outbound=outbound,
     )
     docker = engine or parts.enter_context(
         closing(
@@ -134,7 +137,7 @@ def wire(
     haproxy = HaproxyGateway(settings.data / "gateway")
     gateway = router or haproxy
     registry = Registry(clock, Keeper(store))
-    theirs = Theirs(clock)
+    theirs = Theirs(clock, outbound=outbound)
     routers: list[Router] = [gateway, RegistryRouter(clock, Ours(registry), theirs)]
     runner = Runner(store, clock, docker, routers, listeners, live, rules, crash_points)
     metrics, figures = Metrics(), Figures(store, clock, gateway)

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from app.version import VERSION
 from services.gateway.succession import LONGEST_SOCKET
+from services.outbound import Server
 from services.units import duration, size
 
 PREFIX = "SLUICE_"
@@ -68,6 +69,11 @@ def _profiles(value: Any) -> Any:
 def _profile_name(value: str) -> str:
     if value in ENGINE_LOG_DRIVERS:
         raise ValueError(f'"{value}" is a driver of the engine; a profile needs a name of its own')
+    return value
+
+
+def _server(value: str) -> str:
+    Server.parse(value)
     return value
 
 
@@ -150,6 +156,10 @@ class Settings(BaseSettings):
         NoDecode,
         BeforeValidator(_listed),
     ] = Field(default_factory=list, description="host names, with commas, under which instances find the Eureka registry")
+    eureka_servers: Annotated[list[Annotated[str, AfterValidator(_server)]], NoDecode, BeforeValidator(_listed)] = Field(
+        default_factory=list,
+        description="URL prefixes or host[:port], with commas, of the Eureka servers that specs may name in eureka.url",
+    )
     eureka_auth: bool = Field(default=False, description="true: the Eureka registry wants a token as its password")
     build_timeout: Annotated[float, BeforeValidator(lambda value: duration(_number(value))), Field(ge=1, le=86_400)] = Field(
         default=1800.0, description="how long a build may take, in seconds or such as 30m"

@@ -9,16 +9,20 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpcore
 import httpx
 
+from services.outbound import OutboundPolicy
+
 KIB = 1024
 MAX_HEAD = 128 * KIB
 """Bytes on the wire beside the body: status line, headers, interim answers, chunk framing, trailers."""
+CONNECT_WITHIN = 1.0
+"""Seconds for a connection to an address of a name that has more of them."""
 MAX_VALUES = 200_000
 """Values in a JSON text: an empty list is two bytes on the wire and sixty in memory."""
 
@@ -49,22 +53,32 @@ class Answer:
 class BoundedClient:
     """Sends requests, each on a connection of its own.
 
-    `max_body` is in bytes; `tls` is needed for https; `transport` replaces the network in tests.
+    `max_body` is in bytes; `tls` is needed for https; `outbound` is for URLs that a spec gives; `transport` replaces the
+    network in tests.
     """
 
     def __init__(
-        self, max_body: int, *, tls: ssl.SSLContext | None = None, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        max_body: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        outbound: OutboundPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._max_body = max_body
-        self._transport = transport or _Transport(2 * max_body + MAX_HEAD, tls)
+        self._outbound = outbound
+        self._transport = transport or _Transport(2 * max_body + MAX_HEAD, tls, outbound)
 
     async def ask(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, *, timeout: float, body: bool = True
     ) -> Answer:
         """The whole answer within `timeout` seconds, or its status alone without `body`.
 
-        Raises TimeoutError, AnswerRefusedError for an answer that breaks a bound, httpx.HTTPError for none at all.
+        Raises TimeoutError, AnswerRefusedError for an answer that breaks a bound, httpx.HTTPError for none at all,
+        OutboundRefusedError for a server that may not be called.
         """
+        if self._outbound is not None:
+            self._outbound.check(url)
         request = _request(method, url, headers or {})
         async with asyncio.timeout(timeout), self._response(request) as response:
             if not body:
@@ -106,15 +120,18 @@ def _request(method: str, url: str, headers: Mapping[str, str]) -> httpx.Request
 class _Transport(httpx.AsyncHTTPTransport):
     """httpx's own, on connections that count what they read: h11 bounds each header block, but not their number."""
 
-    def __init__(self, limit: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, limit: int, tls: ssl.SSLContext | None, outbound: OutboundPolicy | None) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls, network_backend=_Network(limit), max_connections=None, max_keepalive_connections=0
+            ssl_context=tls, network_backend=_Network(limit, outbound), max_connections=None, max_keepalive_connections=0
         )
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    def __init__(self, limit: int) -> None:
+    """Connects to the very address that was checked: a name could lead elsewhere when it is resolved again."""
+
+    def __init__(self, limit: int, outbound: OutboundPolicy | None) -> None:
         self._limit = limit
+        self._outbound = outbound
         self._real = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -125,7 +142,18 @@ class _Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return _Counted(await self._real.connect_tcp(host, port, timeout, local_address, socket_options), self._limit)
+        if self._outbound is None:
+            return _Counted(await self._real.connect_tcp(host, port, timeout, local_address, socket_options), self._limit)
+        try:
+            addresses = await self._outbound.addresses(host, port)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        for address in addresses[:-1]:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                stream = await self._real.connect_tcp(address, port, CONNECT_WITHIN, local_address, socket_options)
+                return _Counted(stream, self._limit)
+        stream = await self._real.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+        return _Counted(stream, self._limit)
 
     async def sleep(self, seconds: float) -> None:
         await self._real.sleep(seconds)

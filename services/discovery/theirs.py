@@ -18,6 +18,7 @@ import structlog
 
 from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
 from services.clock import Clock
+from services.outbound import OutboundPolicy, OutboundRefusedError
 from services.routing.port import Member, RoutedService, RoutingError
 from services.spec import Eureka
 
@@ -57,6 +58,8 @@ class Theirs:
     clock: Clock
     client: BoundedClient | None = None
     """Made when somebody's server is asked first: most have none, and it reads all certificates."""
+    outbound: OutboundPolicy = field(default_factory=OutboundPolicy)
+    """The servers that may be called: a stored spec may be older than the operator's list."""
     _hidden_at: dict[str, float] = field(default_factory=dict)
     _graves: dict[str, Grave] = field(default_factory=dict)
     _alike: dict[str, Alike] = field(default_factory=dict)
@@ -211,9 +214,12 @@ class Theirs:
 
     async def _ask(self, method: str, server: Eureka, path: str) -> Answer:
         where, url = urlsplit(server.url).hostname, f"{server.url.rstrip('/')}/{path}"
-        self.client = self.client or BoundedClient(MAX_BODY, tls=httpx.create_ssl_context(trust_env=False))
+        if self.client is None:
+            self.client = BoundedClient(MAX_BODY, tls=httpx.create_ssl_context(trust_env=False), outbound=self.outbound)
         try:
             answer = await self.client.ask(method, url, {"Accept": "application/json"}, timeout=TIMEOUT)
+        except OutboundRefusedError as error:
+            raise RoutingError(f"the Eureka server at {where} is not called: its URL {error}") from error
         except TimeoutError as error:
             raise RoutingError(f"the Eureka server at {where} did not answer within {TIMEOUT:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:

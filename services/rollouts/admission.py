@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.engine.port import LogConfig
+from services.outbound import OutboundPolicy, OutboundRefusedError
 from services.rollouts.log_drivers import log_errors
 from services.rollouts.refusal import FieldError
 from services.spec import ServiceSpec
@@ -17,13 +18,14 @@ class AdmissionRules:
 
     `default_route` (such as "/{name}") is for services that name no routes; `host_roots` are the host paths under which
     services may mount; `aliases` are the names by which every instance finds the host; `log_drivers` are the operator's
-    log profiles.
+    log profiles; `outbound` are the servers that Sluice may call for a spec.
     """
 
     default_route: str | None = None
     host_roots: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     log_drivers: Mapping[str, LogConfig] = field(default_factory=dict)
+    outbound: OutboundPolicy = field(default_factory=OutboundPolicy)
 
 
 def admission_errors(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
@@ -32,7 +34,16 @@ def admission_errors(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldErro
     Called for a deployment's effective spec, for the revision of a rollback, restart, scale-out or retry, when a pending
     deployment is activated, and before an instance starts.
     """
-    return [*_disallowed_mounts(rules, spec), *log_errors(rules.log_drivers, spec.logging)]
+    return [*_disallowed_mounts(rules, spec), *log_errors(rules.log_drivers, spec.logging), *_disallowed_urls(rules, spec)]
+
+
+def _disallowed_urls(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
+    try:
+        if spec.eureka is not None:
+            rules.outbound.check(spec.eureka.url)
+    except OutboundRefusedError as error:
+        return [FieldError("eureka.url", str(error))]
+    return []
 
 
 def _disallowed_mounts(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:

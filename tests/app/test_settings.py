@@ -54,6 +54,8 @@ def test_the_environment_says_lists_with_commas_and_sizes_as_people_do(monkeypat
         ("TRUSTED_PROXIES", "10.0.0.0/8,nowhere", "'nowhere'"),
         ("HOST_ROOTS", "srv", "must be absolute"),
         ("HOST_ROOTS", "/srv/../etc", 'without ".."'),
+        ("EUREKA_SERVERS", "10.0.0.5,ftp://x/", "ftp://x/: must be an http or https URL"),
+        ("EUREKA_SERVERS", "http://any:secret@h/", "without credentials"),
         ("LOG_DRIVERS", "{", "must be a JSON object"),
         ("LOG_DRIVERS", "[]", "name → {driver, options}"),
         ("LOG_DRIVERS", '{"syslog": {"driver": "syslog"}}', '"syslog" is a driver of the engine'),

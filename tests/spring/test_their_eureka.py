@@ -27,7 +27,9 @@ class Theirs:
 
 @pytest.fixture(scope="module")
 def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sluice]:
-    with Sluice(tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=gateway()) as made:
+    with Sluice(
+        tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=gateway(), SLUICE_EUREKA_SERVERS="127.0.0.1"
+    ) as made:
         yield made
 
 

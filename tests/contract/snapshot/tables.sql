@@ -135,6 +135,7 @@ CREATE TABLE lease ( app VARCHAR NOT NULL,
   override VARCHAR NOT NULL,
   registered_at INTEGER NOT NULL,
   up_at INTEGER NOT NULL,
+  address VARCHAR,
   CONSTRAINT pk_lease PRIMARY KEY (app, id) )
 CREATE TABLE meta ( "key" VARCHAR NOT NULL,
   value VARCHAR NOT NULL,
