@@ -21,6 +21,7 @@ from services.discovery.ours import Ours
 from services.discovery.registry import Registry
 from services.discovery.router import RegistryRouter
 from services.discovery.theirs import ASK_EVERY, GONE_FOR, MAX_BODY, Theirs
+from services.outbound import OutboundPolicy, Server
 from services.routing.port import Member, RoutedService, RoutingError
 from services.spec import Eureka
 from services.store.open import open_store
@@ -244,7 +245,7 @@ async def test_a_hostile_eureka_server_is_refused_before_its_answer_is_decoded_o
         (b"\r\n" + words, "does not answer as a Eureka server"),
     ):
         async with server(lambda answer=answer: [b"HTTP/1.1 200 x\r\n" + answer]) as url:  # type: ignore[misc]
-            theirs = Theirs(house.clock)
+            theirs = Theirs(house.clock, outbound=OutboundPolicy((Server.parse("127.0.0.1"),)))
             service = replace(WEB, eureka=Eureka(url=f"{url}/eureka/", consumer_staleness=40))
             with pytest.raises(RoutingError, match=why):
                 await theirs.hide(service, "web-r1-1")
