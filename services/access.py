@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from sqlmodel import Session, col, delete, func, select, update
 
 from services.attempts import Attempts
 from services.clock import Clock
+from services.grant import Grant
 from services.rollouts.refusal import Actor, Refusal
 from services.store.db import Store
 from services.store.events import record
@@ -27,22 +27,26 @@ FIRST = "admin"
 
 @dataclass(frozen=True)
 class Bearer:
-    """Somebody who has shown a token, or the session that it opened. `services`: the only ones that it may change, by name
-    or with `*` in it; None is all."""
+    """The holder of a token, or of a session that a token opened. `grant` is None unless the token is bound to services."""
 
     token: int
     name: str
     scope: str
-    services: tuple[str, ...] | None = None
+    grant: Grant | None = None
     kind: Literal["token", "session"] = "token"
 
     def covers(self, service: str) -> bool:
-        """Is it bound to no services, or to this one as well?"""
-        return self.services is None or any(fnmatchcase(service, pattern) for pattern in self.services)
+        """Return whether the token may change the service."""
+        return self.grant is None or self.grant.covers(service)
+
+    @property
+    def services(self) -> tuple[str, ...] | None:
+        """The patterns of the services that the token may change; None is all."""
+        return self.grant.services if self.grant is not None else None
 
     def actor(self, remote: str | None) -> Actor:
         """As history and audit name it."""
-        return Actor(self.kind, self.name, remote, self.token)
+        return Actor(self.kind, self.name, remote, self.token, self.grant)
 
 
 class Access:
@@ -85,12 +89,10 @@ class Access:
         return self._bearer(self._by_digest.get(self._key.digest(secret)), "token")
 
     async def create(
-        self, name: str, scope: str, services: Sequence[str] | None, expires_at: float | None, by: Actor
+        self, name: str, scope: str, grant: Grant | None, expires_at: float | None, by: Actor
     ) -> tuple[Token, str]:
-        """The new token's row, and the token itself, which nobody can read again."""
-        row, secret = await self._store.write(
-            lambda session: self._new(session, name, scope, list(services) if services else None, expires_at, by)
-        )
+        """Make a token; return its row, and the secret, which cannot be read again."""
+        row, secret = await self._store.write(lambda session: self._new(session, name, scope, grant, expires_at, by))
         self._keep(row)
         return row, secret
 
@@ -213,7 +215,7 @@ class Access:
         if token is None or token.id is None or (token.expires_at is not None and token.expires_at <= now):
             return None
         self._used[token.id] = now
-        return Bearer(token.id, token.name, token.scope, tuple(token.services) if token.services else None, kind)
+        return Bearer(token.id, token.name, token.scope, grant_of(token), kind)
 
     def _keep(self, token: Token) -> None:
         if token.id is not None:
@@ -221,18 +223,26 @@ class Access:
             self._by_digest[token.digest] = token.id
 
     def _new(
-        self, session: Session, name: str, scope: str, services: list[str] | None, expires_at: float | None, by: Actor
+        self, session: Session, name: str, scope: str, grant: Grant | None, expires_at: float | None, by: Actor
     ) -> tuple[Token, str]:
         secret, now = new_token(), self._clock.now()
-        row = Token(
-            name=name, digest=self._key.digest(secret), scope=scope, services=services, created_at=now, expires_at=expires_at
-        )
+        row = Token(name=name, digest=self._key.digest(secret), scope=scope, created_at=now, expires_at=expires_at)
+        bounds = grant.to_json() if grant is not None else {}
+        for field, values in bounds.items():
+            setattr(row, field, values or None)
         session.add(row)
         session.flush()
-        data = {"token": row.id, "scope": scope, "services": services}
+        data = {"token": row.id, "scope": scope, "services": None, **bounds}
         record(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **by.columns())
         return row, secret
 
     def _open(self, session: Session, kind: str, secret: str, token: int, expires: float) -> None:
         now = self._clock.now()
         session.add(Opened(digest=self._key.digest(secret), kind=kind, token=token, created_at=now, expires_at=expires))
+
+
+def grant_of(token: Token) -> Grant | None:
+    """The limits of a token; None when it is not bound to services."""
+    if not token.services:
+        return None
+    return Grant(tuple(token.services), tuple(token.hosts or ()), tuple(token.path_prefixes or ()))

@@ -24,7 +24,7 @@ _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`
 _HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=1024)]
 _LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$", max_length=256)]
 _NetworkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
-_Path = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*$", max_length=512)]
+Path = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*$", max_length=512)]
 _CheckPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*$", max_length=512)]
 _Host = Annotated[
     str,
@@ -81,7 +81,7 @@ class Route(_Part):
     """Requests to `host` (any, when null) under `path_prefix` go to the service, without the prefix when it is stripped."""
 
     host: _Host | None = None
-    path_prefix: _Path = "/"
+    path_prefix: Path = "/"
     strip_prefix: Flag = False
 
     @property

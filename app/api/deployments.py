@@ -23,7 +23,7 @@ from app.sluice import Sluice
 from services.rollouts.phases import Kind, Status
 from services.rollouts.requests import Action, Ask
 from services.rollouts.views import DEPLOYMENTS, deployment_views
-from services.store.tables import Deployment, Service
+from services.store.tables import Deployment, Revision, Service
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 OF_DEPLOY = frozenset({"image", "build"})
@@ -211,12 +211,22 @@ async def allow(sluice: Sluice, caller: Caller, ask: Ask) -> None:
 
 
 async def may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
-    """The scope `deploy` is for what exists: neither a removal nor a creation is to be had by trying one again."""
-    before = await sluice.store.read(lambda session: find(session, id))
+    """Hold a retry to the scope that the deployment's own request would need today; a body that served is no new one."""
+    before, served = await sluice.store.read(lambda session: _with_service_record(session, id))
     if before.kind == Kind.REMOVE and not caller.may("write"):
         raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
     if before.kind == Kind.DEPLOY:
-        await allow(sluice, caller, Ask(before.service, {}))
+        ask = Ask(before.service, {})
+        if not served:
+            ask = Ask(before.service, before.body, "replace" if before.mode == "replace" else "merge")
+        await allow(sluice, caller, ask)
+
+
+def _with_service_record(session: Session, id: int) -> tuple[Deployment, bool]:
+    """Return the deployment, and whether the revision that it made has served."""
+    row = find(session, id)
+    revision = session.get(Revision, (row.service, row.revision)) if row.revision is not None else None
+    return row, revision is not None and revision.served
 
 
 async def _bound(request: Request, sluice: Sluice, caller: Caller, id: int) -> None:

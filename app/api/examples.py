@@ -158,6 +158,8 @@ TOKEN: dict[str, Any] = {
     "name": "ci",
     "scope": "deploy",
     "services": ["web"],
+    "hosts": None,
+    "path_prefixes": None,
     "created_at": "2026-11-24T20:00:00.000Z",
     "expires_at": None,
     "last_used_at": None,

@@ -240,6 +240,8 @@ class Token(BaseModel):
     name: str
     scope: Scope
     services: list[str] | None
+    hosts: list[str] | None
+    path_prefixes: list[str] | None
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 from sqlmodel import Session, col, select
 
 from app.api import shapes
@@ -21,6 +21,8 @@ from app.auth import Admin, Reader
 from app.problems import declared, invalid
 from app.sluice import Sluice
 from services.clock import rfc3339
+from services.grant import Grant
+from services.spec import Path
 from services.store.tables import Token
 from services.units import duration
 
@@ -29,6 +31,7 @@ router = APIRouter(tags=["tokens"])
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$"
 _SERVICE = r"^[a-z*][a-z0-9*-]{0,39}$"
+_HOST = r"^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
 _LONGEST = 10 * 366 * 24 * 3600.0
 """Seconds: ten years."""
 
@@ -46,8 +49,8 @@ def _service(value: str) -> str:
 
 
 class TokenBody(Body):
-    """`services`: the only ones that it may change, by name or as `pay-*`; null is all. `expires_at`, or `expires_in`
-    seconds; neither is never."""
+    """`services`: the only ones that the token may change, by name or as `pay-*`; null is all. `hosts` and `path_prefixes`
+    bound the routes of a bound token. `expires_at`, or `expires_in` seconds; neither is never."""
 
     name: Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME})]
     scope: Literal["read", "deploy", "write", "admin"]
@@ -58,6 +61,10 @@ class TokenBody(Body):
         ]
         | None
     ) = None
+    hosts: list[Annotated[str, StringConstraints(pattern=_HOST, max_length=253)]] = Field(
+        default_factory=list, max_length=100
+    )
+    path_prefixes: list[Path] = Field(default_factory=list, max_length=100)
     expires_at: AwareDatetime | None = None
     expires_in: Annotated[float, BeforeValidator(duration), Field(gt=0, le=_LONGEST, allow_inf_nan=False)] | None = None
 
@@ -67,9 +74,18 @@ class TokenBody(Body):
             raise ValueError("give one of expires_at and expires_in")
         if self.services is not None and self.scope == "admin":
             raise ValueError("an admin token cannot be bound to services")
+        if self.services is None and (self.hosts or self.path_prefixes):
+            raise ValueError("hosts and path_prefixes need services: they bound the routes of a bound token")
         if self.expires_at is not None and not 1970 < self.expires_at.year < 9999:
             raise ValueError("expires_at is out of range")
         return self
+
+    @property
+    def grant(self) -> Grant | None:
+        """The limits of the token; None when it is not bound."""
+        if self.services is None:
+            return None
+        return Grant(tuple(self.services), tuple(self.hosts), tuple(self.path_prefixes))
 
 
 class NoBody(Body):
@@ -111,7 +127,7 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
     before = await answered(sluice, claimed)
     if before is not None:
         return JSONResponse({**before, "token": None}, 201)
-    row, secret = await sluice.access.create(body.name, body.scope, body.services, end_of(sluice, body), admin.actor)
+    row, secret = await sluice.access.create(body.name, body.scope, body.grant, end_of(sluice, body), admin.actor)
     sluice.listeners.wake()
     view = token_view(sluice, row)
     await keep(sluice, claimed, view)
@@ -165,6 +181,8 @@ def token_view(sluice: Sluice, row: Token) -> dict[str, object]:
         "name": row.name,
         "scope": row.scope,
         "services": row.services,
+        "hosts": row.hosts,
+        "path_prefixes": row.path_prefixes,
         "created_at": rfc3339(row.created_at),
         "expires_at": rfc3339(row.expires_at) if row.expires_at is not None else None,
         "last_used_at": rfc3339(used) if used is not None else None,

@@ -30,12 +30,18 @@ async def create(
     service: Annotated[
         list[str] | None, typer.Option(help="The only one that it may change, or pay-*; again for more.")
     ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A host that its routes may have, or *.example.org; again for more.")
+    ] = None,
+    path_prefix: Annotated[
+        list[str] | None, typer.Option(help="A path prefix that its routes must lie below; again for more.")
+    ] = None,
     expires_in: Annotated[str | None, typer.Option(metavar="SPAN", help="Such as 12h or 90d.", show_default=False)] = None,
 ) -> None:
     """Make a token. It is shown this once."""
     body: dict[str, object] = {"name": name, "scope": scope.value}
-    if service:
-        body["services"] = service
+    bounds = {"services": service, "hosts": host, "path_prefixes": path_prefix}
+    body |= {field: values for field, values in bounds.items() if values}
     if expires_in:
         days = expires_in.removesuffix("d")
         body["expires_in"] = int(days) * 86400 if days.isdecimal() and days != expires_in else expires_in

@@ -42,7 +42,7 @@ async def create(request: Request, viewer: FormViewer) -> HTMLResponse:
     try:
         viewer.require("admin")
         body = check(TokenBody, _fields(answers))
-        row, secret = await sluice.access.create(body.name, body.scope, body.services, end_of(sluice, body), viewer.actor)
+        row, secret = await sluice.access.create(body.name, body.scope, body.grant, end_of(sluice, body), viewer.actor)
     except Problem as problem:
         return await _refused(request, viewer, problem, answers)
     sluice.listeners.wake()

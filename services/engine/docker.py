@@ -91,6 +91,11 @@ class DockerEngine:
         there = {network[key] for network in found for key in ("Name", "Id")}
         return tuple(name for name in names if name not in there)
 
+    async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = await self.clients.call(lambda client: client.volumes()) if names else {}
+        there = {volume["Name"] for volume in found.get("Volumes") or ()}
+        return tuple(name for name in names if name in there)
+
     async def start(self, spec: InstanceSpec) -> ContainerView:
         return await self.clients.call(lambda client: self._start(client, spec))
 

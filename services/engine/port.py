@@ -168,6 +168,9 @@ class Engine(Protocol):
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the named networks that do not exist."""
 
+    async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the named volumes that the engine has."""
+
     async def start(self, spec: InstanceSpec) -> ContainerView:
         """Make and start its container, restart policy `no`. One that is already there with the same owner and hash is it.
 

@@ -14,8 +14,9 @@ from services.clock import Clock
 from services.engine.port import Engine, EngineError
 from services.rollouts.admission import AdmissionRules, admission_errors
 from services.rollouts.catching_up import HIGHEST_LABEL, first_revision
-from services.rollouts.checking import check, present_revision, size_of, writes_alone
+from services.rollouts.checking import check, foreign_claims, present_revision, size_of, writes_alone
 from services.rollouts.ledger import Ledger
+from services.rollouts.ownership import UNBOUND, unmanaged_volumes, volumes_named
 from services.rollouts.phases import TERMINAL, Kind, NotInThatState, Status, check_action
 from services.rollouts.refusal import Actor, Claim, FieldError, Refusal
 from services.rollouts.spec_errors import invalid
@@ -78,7 +79,7 @@ class Asking(ABC, Generic[T]):
 
     async def deploy(self, ask: Ask, call: Call) -> T:
         """422 `invalid_spec` (errors name the fields), 409 `revision_conflict`, 409 `deployment_in_progress`."""
-        await self._refuse_unknown_networks(ask.fields)
+        await self._refuse_by_engine(ask.fields, call)
         return await self._make(lambda session: self._accept(session, ask, call), ask.service, call)
 
     async def scale(self, service: str, replicas: int, call: Call) -> T:
@@ -89,7 +90,7 @@ class Asking(ABC, Generic[T]):
             if why := writes_alone(spec_of(present), replicas):
                 raise invalid([FieldError("replicas", why)])
             if replicas > session.get_one(Service, service).replicas:
-                self._refuse_disallowed(present)
+                self._refuse_disallowed(session, present, present, call)
             row = self._of(session, present, Kind.SCALE)
             row.replicas = replicas
             return self._insert(session, row, call)
@@ -100,8 +101,9 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
 
         def make(session: Session) -> int:
-            target = _rollback_target(session, _deployed(session, service), to_revision)
-            self._refuse_disallowed(target)
+            present = _deployed(session, service)
+            target = _rollback_target(session, present, to_revision)
+            self._refuse_disallowed(session, target, present, call)
             return self._insert(session, self._of(session, target, Kind.ROLLBACK), call)
 
         return await self._make(make, service, call)
@@ -111,7 +113,7 @@ class Asking(ABC, Generic[T]):
 
         def make(session: Session) -> int:
             present = _deployed(session, service)
-            self._refuse_disallowed(present)
+            self._refuse_disallowed(session, present, present, call)
             return self._insert(session, self._of(session, present, Kind.RESTART), call)
 
         return await self._make(make, service, call)
@@ -154,18 +156,23 @@ class Asking(ABC, Generic[T]):
             if before.kind != Kind.DEPLOY:
                 row.revision, row.image_id, row.failure_action = before.revision, before.image_id, before.failure_action
                 if before.kind != Kind.REMOVE:
-                    self._refuse_disallowed(session.get_one(Revision, (before.service, before.revision)))
+                    revision = session.get_one(Revision, (before.service, before.revision))
+                    self._refuse_disallowed(session, revision, _deployed(session, before.service), call)
             else:
                 service = session.get(Service, before.service)
+                row.bound_to = _bounds(call)
                 check(session, self._rules, present_revision(session, service), row)
             return self._insert(session, row, call)
 
-        service = await self._store.read(lambda session: deployment_of(session, deployment).service)
-        return await self._make(make, service, call)
+        before = await self._store.read(lambda session: deployment_of(session, deployment))
+        if before.kind == Kind.DEPLOY:
+            await self._refuse_by_engine(before.body, call)
+        return await self._make(make, before.service, call)
 
-    def _refuse_disallowed(self, revision: Revision) -> None:
-        """422 `invalid_spec` for a stored spec that the operator's rules do not allow today."""
-        errors = admission_errors(self._rules, spec_of(revision))
+    def _refuse_disallowed(self, session: Session, revision: Revision, present: Revision, call: Call) -> None:
+        """422 `invalid_spec` for a stored spec that the operator's rules or the caller's token do not allow today."""
+        claims = foreign_claims(session, self._rules, call.by.grant, revision.service, present, revision.effective)
+        errors = [*admission_errors(self._rules, spec_of(revision)), *claims]
         if errors:
             raise invalid(errors)
 
@@ -185,6 +192,7 @@ class Asking(ABC, Generic[T]):
             profile_named=ask.profile_named,
             profile=ask.profile,
             note=ask.note,
+            bound_to=_bounds(call),
             created_at=self._clock.now(),
         )
         wish = check(session, self._rules, present, row)
@@ -208,7 +216,7 @@ class Asking(ABC, Generic[T]):
             detail = f"deployment {others[0].id} of {row.service} is {others[0].status}, and on_conflict is reject"
             raise Refusal(409, "deployment_in_progress", detail)
         row.id = _next_id(session)
-        row.created_by_kind, row.created_by_name = call.by.kind, call.by.name
+        row.created_by_kind, row.created_by_name, row.bound_to = call.by.kind, call.by.name, _bounds(call)
         row.message = "waits for its turn" if others else "accepted"
         session.add(row)
         session.flush()
@@ -251,6 +259,25 @@ class Asking(ABC, Generic[T]):
         record(session, now, "service_created", f"{name} is known from now on", service=name)
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
 
+    async def _refuse_by_engine(self, fields: dict[str, Any], call: Call) -> None:
+        """422 for networks that the engine does not have, and for volumes that it has and Sluice does not know."""
+        await self._refuse_unknown_networks(fields)
+        if call.by.grant is not None:
+            await self._refuse_unmanaged_volumes(fields)
+
+    async def _refuse_unmanaged_volumes(self, fields: dict[str, Any]) -> None:
+        named = volumes_named(fields)
+        unmanaged = await self._store.read(lambda session: unmanaged_volumes(session, named)) if named else set()
+        if not unmanaged:
+            return
+        try:
+            there = await self._engine.existing_volumes(tuple(sorted(unmanaged)))
+        except EngineError as error:
+            raise Refusal(503, "engine_unavailable", f"the volumes cannot be checked now: {error}") from error
+        if there:
+            why = f'volume "{there[0]}" exists and no service has it, so it may hold foreign data; {UNBOUND}'
+            raise invalid([FieldError("volumes", why)])
+
     async def _refuse_unknown_networks(self, fields: dict[str, Any]) -> None:
         profiles = fields.get("profiles")
         layers = [fields, *(profiles.values() if isinstance(profiles, dict) else ())]
@@ -264,6 +291,10 @@ class Asking(ABC, Generic[T]):
             raise Refusal(503, "engine_unavailable", f"the networks cannot be checked now: {error}") from error
         if missing:
             raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}"')])
+
+
+def _bounds(call: Call) -> dict[str, list[str]] | None:
+    return call.by.grant.to_json() if call.by.grant is not None else None
 
 
 def _next_id(session: Session) -> int:

@@ -8,8 +8,9 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError, ImageInfo
+from services.grant import Grant
 from services.rollouts.admission import AdmissionRules, admission_errors
-from services.rollouts.checking import Wish, check, merge, present_revision, size_of
+from services.rollouts.checking import Wish, check, foreign_claims, merge, present_revision, size_of
 from services.rollouts.depending import failed_dependency
 from services.rollouts.hashing import instance_hash
 from services.rollouts.ledger import Ledger
@@ -173,9 +174,12 @@ class Beginner:
         return None
 
     def _disallowed(self, session: Session, deployment: Deployment) -> Failed | None:
-        """Check the stored spec that comes into force again against the operator's rules of today."""
+        """Check the stored spec that comes into force again: the operator's rules, and the author's bounds."""
         revision = session.get_one(Revision, (deployment.service, deployment.revision))
-        errors = admission_errors(self._rules, spec_of(revision))
+        present = present_revision(session, session.get_one(Service, deployment.service))
+        grant = Grant.from_json(deployment.bound_to)
+        claims = foreign_claims(session, self._rules, grant, deployment.service, present, revision.effective)
+        errors = [*admission_errors(self._rules, spec_of(revision)), *claims]
         return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
     def _refuse(self, session: Session, id: int, failed: Failed) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session, col, or_, select
 
+from services.grant import Grant
 from services.rollouts.admission import AdmissionRules, admission_errors
 from services.rollouts.merging import Layers, lay
+from services.rollouts.ownership import claims_of, ownership_errors
 from services.rollouts.publishing import in_force
 from services.rollouts.redaction import HIDDEN, placeholders
 from services.rollouts.refusal import FieldError, Refusal
@@ -42,14 +44,31 @@ def present_revision(session: Session, service: Service | None) -> Revision | No
 def check(session: Session, rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:
     """As `merge`, and it goes together with what else there is. Refusal 422 `invalid_spec`, `redacted_value`."""
     wish, name = merge(rules, present, deployment), deployment.service
+    grant = Grant.from_json(deployment.bound_to)
     errors = [
         *_alone(wish.spec, wish.replicas if wish.replicas is not None else size_of(session, name, deployment.id)),
         *admission_errors(rules, wish.spec),
         *_taken_routes(session, name, wish.spec.routes),
+        *foreign_claims(session, rules, grant, name, present, wish.effective, deployment.body),
     ]
     if errors:
         raise invalid(errors)
     return wish
+
+
+def foreign_claims(
+    session: Session,
+    rules: AdmissionRules,
+    grant: Grant | None,
+    name: str,
+    present: Revision | None,
+    *layers: dict[str, Any],
+) -> list[FieldError]:
+    """Check layers of a spec for what belongs to services that the author's token does not cover."""
+    if grant is None:
+        return []
+    default_route = rules.default_route.format(name=name) if rules.default_route else None
+    return ownership_errors(session, grant, name, present, claims_of(*layers), default_route)
 
 
 def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:

@@ -7,16 +7,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.grant import Grant
+
 
 @dataclass(frozen=True)
 class Actor:
-    """Who did it, for history and audit: `kind` is token, session, system or anonymous; `remote` the client's address,
-    `token` the number of the token that they showed or signed in with."""
+    """The author of a request, for history and audit, and the limits of the author's token.
+
+    `kind` is token, session, system or anonymous; `remote` the client's address; `token` the number of the token that was
+    shown or signed in with; `grant` is None unless that token is bound to services.
+    """
 
     kind: str
     name: str
     remote: str | None = None
     token: int | None = None
+    grant: Grant | None = None
 
     def columns(self) -> dict[str, Any]:
         """As an event keeps it."""

@@ -62,7 +62,7 @@ class Requests(Asking[int]):
         before = await self._claimed(call)
         for member in members if before is None else ():
             with below(member.ask.service):
-                await self._refuse_unknown_networks(member.ask.fields)
+                await self._refuse_by_engine(member.ask.fields, call)
         first = await self._make(lambda session: self._accept_together(session, members, call), members[0].ask.service, call)
         group = await self._store.read(lambda session: [row.id or 0 for row in group_of(session, first)])
         for member in members:

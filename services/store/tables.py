@@ -104,6 +104,8 @@ class Deployment(SQLModel, table=True):
     note: str | None = None
     created_by_kind: str = "token"
     created_by_name: str = ""
+    bound_to: dict[str, list[str]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    """The limits of the author's token (services/grant.py), checked again when the deployment begins; null is none."""
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
@@ -199,6 +201,9 @@ class Token(SQLModel, table=True):
     scope: str
     services: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     """The only services that it may change; null is all."""
+    hosts: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    path_prefixes: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    """Bounds of the routes that a bound token may give its services; null is none."""
     created_at: float
     expires_at: float | None = None
     last_used_at: float | None = None

@@ -233,7 +233,11 @@ def test_a_token_must_be_bound_to_every_service_of_the_file(house: House) -> Non
     problem(apply(house, **web), 403, "insufficient_scope")
     problem(apply(house, **house.as_scope("deploy")), 403, "insufficient_scope")
     assert nothing_was_written(house)
-    assert apply(house, query="?only=web", **web).status_code == 202
+    told = problem(apply(house, **both), 422, "invalid_compose")
+    assert "not yet one of a service that this token covers" in told["errors"][0]["message"], "the project's network"
+    assert nothing_was_written(house)
+    assert apply(house).status_code == 200
+    assert apply(house, query="?only=web&wait=20", **web).status_code == 200
     assert apply(house, **both).status_code == 200
 
 

@@ -20,7 +20,7 @@ import pytest
 from services.clock import SystemClock
 from services.engine.docker import DockerEngine
 from services.engine.port import BuildSpec, ContainerView, Engine, EngineError, EngineEvent, InstanceSpec
-from services.spec import Healthcheck, Resources
+from services.spec import Healthcheck, Resources, VolumeMount
 from tests.engine.real import IMAGE, RealYard, real_yard
 from tests.fakes.engine import Behaviour, FakeEngine
 
@@ -259,6 +259,14 @@ async def test_a_network_that_is_not_there_is_an_engine_error_and_leaves_nothing
     with pytest.raises(EngineError, match="not found"):
         await yard.engine.start(yard.spec("web-r1-1", networks=("sluice-test-nowhere",)))
     assert await yard.engine.observe() == []
+
+
+async def test_existing_volumes_names_those_of_an_instance_that_was_started(yard: Yard) -> None:
+    name = f"sluice-test-{uuid4().hex[:8]}"
+    assert await yard.engine.existing_volumes((name,)) == ()
+    mount = VolumeMount(source=name, target="/data")
+    await yard.engine.start(yard.spec("web-r1-1", volumes=(mount,)))
+    assert await yard.engine.existing_volumes((name, "sluice-test-nowhere")) == (name,)
 
 
 async def test_networks_exist_names_those_that_do_not(yard: Yard) -> None:

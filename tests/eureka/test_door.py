@@ -19,6 +19,7 @@ from app.eureka.guard import Guard
 from services.access import Access
 from services.discovery.keeping import Keeper
 from services.discovery.registry import Registry
+from services.grant import Grant
 from services.rollouts.refusal import Actor
 from services.store.db import Store
 from services.store.open import open_store
@@ -225,8 +226,8 @@ async def test_with_credentials_wanted_a_token_names_what_one_may_register_as(st
     access = Access(store, FakeClock(), Key.of(store.path.parent))
     await access.open(lambda _: None)
     by = Actor("system", "test")
-    _, bound = await access.create("shop", "deploy", ["shop-*"], None, by)
-    _, web = await access.create("web", "deploy", ["web"], None, by)
+    _, bound = await access.create("shop", "deploy", Grant(("shop-*",)), None, by)
+    _, web = await access.create("web", "deploy", Grant(("web",)), None, by)
     _, reader = await access.create("reader", "read", None, None, by)
 
     async def status(method: str, path: str, secret: str | None) -> int:

@@ -25,6 +25,7 @@ Call = Literal[
     "find_image",
     "composed",
     "networks_exist",
+    "existing_volumes",
     "start",
     "keep",
     "observe",
@@ -58,6 +59,7 @@ class FakeEngine:
         self.dockerfiles: dict[str, str] = {}
         """Tag → the Dockerfile that was sent for it."""
         self.networks: set[str] = {"bridge", "host", "none"}
+        self.volumes: set[str] = set()
         self.compose: dict[tuple[str, str], str] = {}
         """(project, service) → a container that Compose runs for it."""
         self.calls: list[tuple[str, str]] = []
@@ -218,9 +220,14 @@ class FakeEngine:
         with self._asked("networks_exist", ",".join(names)):
             return tuple(name for name in names if name not in self.networks)
 
+    async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        with self._asked("existing_volumes", ",".join(names)):
+            return tuple(name for name in names if name in self.volumes)
+
     async def start(self, spec: InstanceSpec) -> ContainerView:
         await self._pause()
         with self._asked("start", spec.id):
+            self.volumes |= {volume.source or "" for volume in spec.volumes if volume.type == "volume"}
             if spec.id in self._occupied:
                 raise EngineError(
                     f'A container called "{spec.id}" is there already and is not this instance; it is left alone'

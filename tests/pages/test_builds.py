@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
+from services.grant import Grant
 from services.rollouts.refusal import SYSTEM
 from services.store.tables import Build, Deployment, Event, Revision
 from tests.pages.house import House, apart
@@ -80,11 +81,11 @@ def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(house: House, visi
     assert f"build {number} of web has succeeded: nothing is left to cancel" in answer.text
 
 
-@pytest.mark.parametrize(("scope", "services"), [("read", None), ("write", ["api"])])
+@pytest.mark.parametrize(("scope", "grant"), [("read", None), ("write", Grant(("api",)))])
 def test_who_may_not_is_shown_no_button_and_refused(
-    house: House, stranger: TestClient, scope: str, services: list[str] | None
+    house: House, stranger: TestClient, scope: str, grant: Grant | None
 ) -> None:
-    _, token = apart(house.sluice.access.create("eyes", scope, services, None, SYSTEM))
+    _, token = apart(house.sluice.access.create("eyes", scope, grant, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     house.service()
     number = begin(house, stranger)

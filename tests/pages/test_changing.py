@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
+from services.grant import Grant
 from services.rollouts.refusal import SYSTEM
 from services.store.tables import Deployment, Revision
 from tests.pages.house import House, apart
@@ -162,13 +163,13 @@ def test_who_may_only_read_is_refused(house: House, stranger: TestClient) -> Non
 
 @pytest.mark.parametrize("kind", ["deploy", "scale", "remove"])
 def test_nobody_fills_in_a_form_that_is_refused_afterwards(house: House, stranger: TestClient, kind: str) -> None:
-    _, token = apart(house.sluice.access.create("pay", "write", ["pay-*"], None, SYSTEM))
+    _, token = apart(house.sluice.access.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.get(f"/ui/services/web/{kind}").status_code == 403
 
 
 def test_the_scope_deploy_changes_the_image_alone(house: House, stranger: TestClient) -> None:
-    _, token = apart(house.sluice.access.create("ci", "deploy", ["web"], None, SYSTEM))
+    _, token = apart(house.sluice.access.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post("/ui/services/web/deploy", data={"step": "do", "image": "web:3"}).status_code == 303
     answer = stranger.post("/ui/services/web/deploy", data={"step": "do", "fields": "port: 81"})

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
+from services.grant import Grant
 from services.rollouts.refusal import SYSTEM
 from services.store.tables import Deployment, Event, Service
 from tests.pages.house import House, apart
@@ -30,8 +31,8 @@ def wrong(text: str) -> dict[str, str]:
     return {field: html.unescape(message) for field, message in found}
 
 
-def sign_in(house: House, browser: TestClient, scope: str, services: list[str] | None = None) -> TestClient:
-    _, token = apart(house.sluice.access.create("ada", scope, services, None, SYSTEM))
+def sign_in(house: House, browser: TestClient, scope: str, grant: Grant | None = None) -> TestClient:
+    _, token = apart(house.sluice.access.create("ada", scope, grant, None, SYSTEM))
     assert browser.post("/ui/sign-in", data={"token": token}).status_code == 303
     return browser
 
@@ -130,7 +131,7 @@ def test_who_may_create_nothing_is_not_led_there_and_refused(house: House, stran
 
 
 def test_a_token_that_is_bound_creates_only_what_its_patterns_name(house: House, stranger: TestClient) -> None:
-    sign_in(house, stranger, "write", ["pay-*"])
+    sign_in(house, stranger, "write", Grant(("pay-*",)))
     assert "Your token may create pay-*." in stranger.get("/ui/new").text
     refused = stranger.post("/ui/new", data={"step": "do", **ANSWERS})
     assert (refused.status_code, wrong(refused.text)) == (403, {"name": "your token may only create pay-*"})

@@ -13,6 +13,7 @@ import pytest
 
 from app.pages import live
 from services.engine.load import Load
+from services.grant import Grant
 from services.rollouts.refusal import SYSTEM
 from services.store.tables import Deployment, Instance
 from tests.pages.house import House, apart
@@ -158,7 +159,7 @@ def test_an_open_page_of_a_service_shows_what_its_instances_use(
 @pytest.mark.parametrize("path", ["/ui/services/web/stream", "/ui/deployments/1/stream"])
 def test_a_bound_tokens_stream_never_carries_what_only_another_may_do(house: House, client: httpx.Client, path: str) -> None:
     """It reads all and changes its own alone (docs/api.md), though both have the same page open and share what is drawn."""
-    _, token = apart(house.sluice.access.create("pay", "deploy", ["pay-*"], None, SYSTEM))
+    _, token = apart(house.sluice.access.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
     bound = httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
     with bound, client.stream("GET", path) as admins, bound.stream("GET", path) as theirs:
         for stream, offered in ((messages(admins), True), (messages(theirs), False)):

@@ -1,0 +1,48 @@
+"""The limits of a token that is bound to services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The services that a bound token may change, by name or pattern, and the routes that it may give them.
+
+    `hosts` (names, or `*.example.org` for one label and more) and `path_prefixes` bound the token's routes when they are
+    given. They also allow what a bound token may not do otherwise: a route within a broader route of a foreign service.
+    """
+
+    services: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
+    path_prefixes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any] | None) -> Grant | None:
+        """Read a grant as `to_json` writes it; None for a caller that is not bound."""
+        return cls(**{name: tuple(value) for name, value in row.items()}) if row is not None else None
+
+    def to_json(self) -> dict[str, list[str]]:
+        return {"services": [*self.services], "hosts": [*self.hosts], "path_prefixes": [*self.path_prefixes]}
+
+    def covers(self, service: str) -> bool:
+        """Return whether the token may change the service."""
+        return any(fnmatchcase(service, pattern) for pattern in self.services)
+
+    @property
+    def bounds_routes(self) -> bool:
+        return bool(self.hosts or self.path_prefixes)
+
+    def allows_route(self, host: str | None, path: str) -> bool:
+        """Return whether a route lies within the hosts and path prefixes that the token carries, if it carries any."""
+        in_hosts = not self.hosts or (host is not None and any(fnmatchcase(host, pattern) for pattern in self.hosts))
+        in_paths = not self.path_prefixes or any(is_below(path, prefix) for prefix in self.path_prefixes)
+        return in_hosts and in_paths
+
+
+def is_below(path: str, prefix: str) -> bool:
+    """Return whether `path` is `prefix` or lies below it, by whole segments. `/a` and `/a/` are one."""
+    return (path.rstrip("/") + "/").startswith(prefix.rstrip("/") + "/")

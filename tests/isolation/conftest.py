@@ -1,0 +1,7 @@
+"""A whole Sluice on fakes for each test, as tests/app has it."""
+
+from __future__ import annotations
+
+from tests.app.conftest import _logs, house
+
+__all__ = ["_logs", "house"]
