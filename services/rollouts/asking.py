@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Generic, Literal, TypeVar
 
 from sqlmodel import Session, col, func, select
@@ -254,7 +255,8 @@ class Asking(ABC, Generic[T]):
 
     def _new_service(self, session: Session, name: str) -> Service:
         highest = session.exec(select(func.max(Service.internal_port))).one()
-        port = max(FIRST_INTERNAL_PORT, (highest or 0) + 1)
+        taken = set(session.exec(select(Revision.port).where(col(Revision.port) > (highest or FIRST_INTERNAL_PORT - 1))))
+        port = next(port for port in count(max(FIRST_INTERNAL_PORT, (highest or 0) + 1)) if port not in taken)
         now = self._clock.now()
         record(session, now, "service_created", f"{name} is known from now on", service=name)
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))

@@ -60,6 +60,7 @@ CREATE TABLE deployment ( id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   superseded_by INTEGER,
   "group" INTEGER,
   depends_on JSON DEFAULT '[]' NOT NULL,
+  bound_to JSON,
   CONSTRAINT fk_deployment_service_service FOREIGN KEY(service) REFERENCES service (name) )
 CREATE INDEX ix_deployment_group ON deployment ("group")
 CREATE INDEX ix_deployment_service_id ON deployment (service, id)
@@ -182,4 +183,6 @@ CREATE TABLE token ( id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   expires_at FLOAT,
   last_used_at FLOAT,
   revoked_at FLOAT,
+  hosts JSON,
+  path_prefixes JSON,
   CONSTRAINT uq_token_digest UNIQUE (digest) )

@@ -1,0 +1,147 @@
+"""Two tokens bound to disjoint services send random valid requests; neither changes what the other's services have.
+
+What a service has is taken from the routers and the engine, not from what Sluice's rules say: which service answers each of
+many addresses, what is published of it, and what its containers mount and join.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from services.rollouts.publishing import linked_services
+from tests.app.house import READY, House
+
+ACTS = int(os.environ.get("SLUICE_ISOLATION_ACTS", "60"))
+SEEDS = int(os.environ.get("SLUICE_ISOLATION_SEEDS", "4"))
+HOSTS = (None, "a.example.org", "b.example.org", "common.example.org")
+PATHS = ("/", "/x", "/x/y", "/x/y/z", "/z", "/a-one", "/b-one/deep")
+VOLUMES = ("one", "two", "three", "unmanaged", "operators")
+NETWORKS = ("backend", "frontend")
+TEAMS = {"a": ("a-one", "a-two"), "b": ("b-one", "b-two")}
+OPERATORS = ("db", "portal")
+ADDRESSES = [(host or "other.example.org", path + rest) for host, path, rest in product(HOSTS, PATHS, ("", "/below"))]
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_act_of_one_bound_token_changes_what_foreign_services_have(house: House, seed: int) -> None:
+    chance = random.Random(seed)
+    house.engine.networks |= set(NETWORKS)
+    house.engine.volumes |= {"unmanaged"}
+    house.image("app:1", "app:2", "app:3")
+    prepare(house)
+    tokens = {team: house.as_scope("write", services=[f"{team}-*"]) for team in TEAMS}
+    outcomes: Counter[str] = Counter()
+    for act in range(ACTS):
+        team = chance.choice(sorted(TEAMS))
+        before = foreign(house, team)
+        method, path, body = chosen(chance, house, team)
+        answer = house.client.request(method, path, json=body, headers=tokens[team])
+        outcomes[str(answer.status_code)] += 1
+        assert answer.status_code < 500, f"seed {seed}, act {act}: {method} {path} {body}: {answer.text}"
+        after, said = foreign(house, team), f"seed {seed}, act {act}: {method} {path} {body}: {answer.text}"
+        assert (after["published"], after["runs"]) == (before["published"], before["runs"]), said
+        assert after["linked"] <= before["linked"], said
+        assert after["answers"].items() >= before["answers"].items(), said  # a removed route may leave them more
+        assert not shared_volumes(house), f"seed {seed}, act {act}: {method} {path} {body}"
+    assert outcomes["200"] > ACTS // 5 and outcomes["422"] > ACTS // 10, f"most acts come to nothing: {outcomes}"
+
+
+def prepare(house: House) -> None:
+    """What the operator runs beside the two teams."""
+    assert house.deploy("db", "app:1", port=80, volumes=["operators:/data"], networks=["backend"]).status_code == 200
+    routes = [{"host": "common.example.org"}, {"path_prefix": "/z"}]
+    assert house.deploy("portal", "app:1", port=80, routes=routes, links=["db"]).status_code == 200
+
+
+def chosen(chance: random.Random, house: House, team: str) -> tuple[str, str, dict[str, Any] | None]:
+    """A request by one team about one of its services, valid by itself."""
+    service = chance.choice(TEAMS[team])
+    kind = chance.choice(["deploy"] * 6 + ["rollback", "restart", "scale", "retry", "remove", "profile", "dry run"])
+    known = {each["name"] for each in house.client.get("/services?limit=200").json()["items"]}
+    if kind in ("deploy", "dry run", "profile") or service not in known:
+        body = {"service": service, "image": f"app:{chance.randint(1, 3)}", "port": 80, "healthcheck": READY}
+        body |= fields(chance) | {"mode": chance.choice(["merge", "merge", "replace"])}
+        if kind == "profile":
+            body |= {"profiles": {"p": fields(chance)}, "profile": chance.choice(["p", None])}
+        return "POST", "/deployments?dry_run=true" if kind == "dry run" else "/deployments?wait=20", body
+    if kind == "remove":
+        return "DELETE", f"/services/{service}?wait=20", None
+    if kind == "retry":
+        ids = [each["id"] for each in house.client.get(f"/deployments?service={service}&limit=200").json()["items"]]
+        return "POST", f"/deployments/{chance.choice(ids)}/retry?wait=20", {}
+    bodies = {"rollback": {}, "restart": {}, "scale": {"replicas": chance.randint(0, 2)}}
+    return "POST", f"/services/{service}/{kind}?wait=20", bodies[kind]
+
+
+def fields(chance: random.Random) -> dict[str, Any]:
+    """Some of the fields that reach beyond a service."""
+    every: dict[str, Callable[[], Any]] = {
+        "routes": lambda: [
+            {"host": host, "path_prefix": path, "strip_prefix": chance.random() < 0.3}
+            for host, path in chance.sample(list(product(HOSTS, PATHS)), chance.randint(0, 2))
+        ],
+        "volumes": lambda: [
+            {"source": name, "target": f"/{name}", "shared": True} for name in chance.sample(VOLUMES, chance.randint(0, 2))
+        ],
+        "networks": lambda: chance.sample(NETWORKS, chance.randint(0, 1)),
+        "links": lambda: chance.sample([*TEAMS["a"], *TEAMS["b"], *OPERATORS], chance.randint(0, 2)),
+        "environment": lambda: {"N": str(chance.randint(0, 9))},
+    }
+    return {name: every[name]() for name in chance.sample(sorted(every), chance.randint(1, 2))}
+
+
+def foreign(house: House, team: str) -> dict[str, Any]:
+    """What the services have that the team's token does not cover."""
+    mine = set(TEAMS[team])
+    # `linked` follows the store a moment later, so it is taken from there.
+    published = {
+        name: replace(service, linked=False) for name, service in house.gateway.services.items() if name not in mine
+    }
+    linked: set[str] = house.call(house.sluice.store.read, linked_services)
+    answering = {address: winner(house, *address) for address in ADDRESSES}
+    running = {
+        container.spec.id: (container.id, container.spec.volumes, container.spec.networks, dict(container.spec.hosts))
+        for container in house.engine.containers.values()
+        if container.spec.service not in mine
+    }
+    return {
+        "published": published,
+        "answers": {address: name for address, name in answering.items() if name is not None and name not in mine},
+        "runs": running,
+        "linked": linked - mine,
+    }
+
+
+def winner(house: House, host: str, path: str) -> str | None:
+    """The service that answers: the longest prefix of whole segments, the routes of the host before those of any."""
+    found = [
+        (route.host is not None, len(route.path_prefix.rstrip("/")), name)
+        for name, service in house.gateway.services.items()
+        for route in service.routes
+        if route.host in (None, host) and (path.rstrip("/") + "/").startswith(route.path_prefix.rstrip("/") + "/")
+    ]
+    return max(found)[2] if found else None
+
+
+def shared_volumes(house: House) -> list[str]:
+    """Volumes that containers of two owners mount."""
+    owners: dict[str, set[str]] = {}
+    for service, volume in mounts(house):
+        owners.setdefault(volume, set()).add(next((team for team in TEAMS if service in TEAMS[team]), "operator"))
+    return [volume for volume, names in owners.items() if len(names) > 1]
+
+
+def mounts(house: House) -> Iterator[tuple[str, str]]:
+    containers: Mapping[str, Any] = house.engine.containers
+    for container in containers.values():
+        for volume in container.spec.volumes:
+            if volume.type == "volume":
+                yield container.spec.service, volume.source

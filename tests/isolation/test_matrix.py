@@ -1,0 +1,70 @@
+"""Scope × binding × every field of the spec that reaches beyond its service. A new field needs its line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.rollouts.ownership import CLAIMING
+from services.spec import ServiceSpec
+from services.tokens import SCOPES, includes
+from tests.app.house import READY, House
+
+BY_THE_OPERATOR = {"logging", "eureka", "volumes"}
+"""Fields that the operator's rules bound for every token (services/rollouts/admission.py)."""
+HOLDS_OTHERS = {"profiles"}
+HARMLESS = {
+    # of the service's own container
+    "image", "command", "entrypoint", "working_dir", "user", "environment", "healthcheck", "resources", "labels", "port",
+    "stop_signal", "host_port",
+    # of the service's own traffic
+    "drain_timeout", "request_timeout", "tunnel_timeout", "upstream_keepalive", "queue_timeout",
+    "retry_with_idempotency_key", "advertise", "consumer_cache",
+    # of the service's own deployments
+    "replicas", "stop_grace_period", "strategy", "max_surge", "max_unavailable", "min_ready_seconds",
+    "progress_deadline_seconds", "failure_action", "on_conflict", "revision_history_limit",
+}  # fmt: skip
+CLAIMS: dict[str, tuple[Any, Any]] = {
+    "routes": ([{"path_prefix": "/shop"}], [{"path_prefix": "/shop/pay"}]),
+    "volumes": (["data:/var/lib/data"], ["data:/loot"]),
+    "networks": (["backend"], ["backend"]),
+    "links": (None, ["victim"]),
+}
+"""Field → what the victim has, and what the thief asks for."""
+BINDINGS: tuple[tuple[str, ...], ...] = ((), ("thief",), ("thief", "victim"))
+WAYS = ("deploy", "replace", "dry run", "profile")
+
+
+def test_every_field_of_the_spec_is_classified() -> None:
+    assert set(ServiceSpec.model_fields) == HARMLESS | BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIMING)
+    assert set(CLAIMS) == set(CLAIMING)
+    assert not HARMLESS & (BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIMING))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("field", CLAIMING)
+def test_a_claim_is_admitted_by_scope_and_binding(house: House, field: str, way: str) -> None:
+    theirs, mine = CLAIMS[field]
+    house.engine.networks |= {"backend"}
+    assert house.deploy("victim", port=80, **({field: theirs} if theirs else {})).status_code == 200
+    house.image("thief:1")
+    outcomes = {}
+    for scope in SCOPES:
+        for binding in BINDINGS if scope != "admin" else BINDINGS[:1]:
+            token = house.as_scope(scope, **({"services": list(binding)} if binding else {}))
+            outcomes[scope, binding] = ask(house, token, field, mine, way)
+    for (scope, binding), status in outcomes.items():
+        expected = 403 if not includes(scope, "write") else 422 if binding == ("thief",) else 200
+        assert status == expected, f"{scope} bound to {binding or 'nothing'}: {outcomes}"
+
+
+def ask(house: House, token: dict[str, str], field: str, value: Any, way: str) -> int:
+    """Ask for the claim by a dry run of the way: nothing that one caller gets is there for the next."""
+    claim = {"profiles": {"p": {field: value}}} if way == "profile" else {field: value}
+    body = {"service": "thief", "image": "thief:1", "port": 80, "healthcheck": READY, **claim}
+    body |= {"mode": "replace"} if way == "replace" else {}
+    answer = house.client.post("/deployments?dry_run=true", json=body, headers=token)
+    if way == "deploy" and answer.status_code != 200:
+        assert house.client.post("/deployments", json=body, headers=token).status_code == answer.status_code
+    return answer.status_code
