@@ -18,6 +18,7 @@ from app.eureka.port import serve
 from services.access import Access
 from services.discovery.keeping import Keeper
 from services.discovery.registry import Registry
+from services.grant import Grant
 from services.rollouts.refusal import Actor
 from services.store.db import Store
 from services.store.open import open_store
@@ -127,8 +128,8 @@ async def test_a_token_from_elsewhere_registers_what_it_covers_and_changes_it_fr
     access = Access(store, FakeClock(), Key.of(store.path.parent))
     await access.open(lambda _: None)
     by = Actor("system", "test")
-    _, bound = await access.create("legacy", "deploy", ["legacy", "web"], None, by)
-    _, other = await access.create("other", "deploy", ["other"], None, by)
+    _, bound = await access.create("legacy", "deploy", Grant(("legacy", "web")), None, by)
+    _, other = await access.create("other", "deploy", Grant(("other",)), None, by)
     port = Port(registry, access)
     assert await port.registers(FOREIGN, OPENED, other) == 403
     assert await port.registers(FOREIGN, OPENED, bound) == 204

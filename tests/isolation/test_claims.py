@@ -226,6 +226,14 @@ def test_a_pending_deployment_is_checked_again_when_it_begins(house: House) -> N
     assert "victim" in ended["message"]
 
 
+def test_a_services_own_port_never_becomes_the_internal_port_of_a_later_one(house: House) -> None:
+    """The gateway listens on both at the bridge's address when the service is linked."""
+    assert send(house, {}, port=20002).status_code == 200
+    victim(house)
+    ports = [service.internal_port for service in house.gateway.services.values()]
+    assert ports == [20001, 20003]
+
+
 def test_bounds_of_routes_without_services_are_refused(house: House) -> None:
     answer = house.client.post("/tokens", json={"name": "x", "scope": "write", "hosts": ["a.example.org"]})
     assert answer.status_code == 422 and "need services" in answer.text
