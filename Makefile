@@ -20,7 +20,7 @@ test:    ## everything, with a real engine, gateway and browser, all set up by i
 	@scripts/test.sh
 test-spring: ## of it, the real Spring Boot applications: redeployed through Spring Cloud Gateway, by each registry
 	@scripts/test.sh -m spring
-check:   ## the quick part: lint, format, types, import rules, and the tests that need no engine
+check:   ## the quick part: lint, format, types, import rules, known vulnerabilities, and the tests that need no engine
 	@scripts/check.sh
 snapshot: ## the files that pin the public contract (tests/contract/snapshot/), written from the code
 	@.venv/bin/python -m tests.contract.surface >/dev/null

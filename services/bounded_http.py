@@ -87,7 +87,7 @@ class BoundedClient:
             if encoding not in ("", "identity"):
                 raise AnswerRefusedError("its answer has a Content-Encoding, although identity was asked for")
             read = bytearray()
-            assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
+            assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for mypy
             async for part in response.stream:
                 read += part
                 if len(read) > self._max_body:

@@ -50,7 +50,7 @@ class Feed:
 
     async def next(self, timeout: float) -> list[Event]:
         """What has come since, at least one unless `timeout` seconds went by without. Raises Trouble."""
-        assert self._reading is not None, "use it as a context"  # noqa: S101
+        assert self._reading is not None, "use it as a context"  # noqa: S101 - for mypy
         waiting = asyncio.ensure_future(self._heard.get())
         await asyncio.wait({waiting, self._reading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():

@@ -79,7 +79,7 @@ class Keeper:
                 self.write()
 
     def _move(self, before: int, now: int) -> None:
-        busy = taken({("0.0.0.0", now)})  # noqa: S104
+        busy = taken({("0.0.0.0", now)})  # noqa: S104 - the public port
         if busy:
             raise RoutingError(f"{'; '.join(busy.values())}; a gateway goes on at {before}, if it runs")
         log.warning("gateway_port_changes", before=before, now=now)

@@ -95,7 +95,7 @@ def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
     shape = _digest([*limits(settings, ""), *fixed, *structures, STRIP_COOKIES])
     lines = [*limits(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
     bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
-    binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104
+    binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104 - the public port
     return Rendered("\n".join(lines), maps, shape, services, features, frozenset(binds))
 
 

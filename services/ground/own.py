@@ -46,7 +46,7 @@ class Doors:
 
     @property
     def url(self) -> str:
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compares
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
@@ -78,7 +78,7 @@ class Own:
         doors = self._doors
         if _taken(doors.host, doors.port):
             raise EngineError(f"Port {doors.port} of {doors.host} is taken; SLUICE_PORT chooses another one")
-        if not await self._engine.gateway_runs() and _taken("0.0.0.0", doors.gateway_port):  # noqa: S104
+        if not await self._engine.gateway_runs() and _taken("0.0.0.0", doors.gateway_port):  # noqa: S104 - the public port
             raise EngineError(f"Port {doors.gateway_port} is taken; SLUICE_GATEWAY_PORT chooses another one")
 
     async def _wait_until_ready(self, patience: float) -> None:

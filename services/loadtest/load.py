@@ -78,7 +78,7 @@ class Load:
         self._prefix = parts.path.rstrip("/")
         self._host = host or parts.netloc.rpartition("@")[2]
         self._version_header = version_header.lower()
-        self._random = random.Random(seed)  # noqa: S311 (a mix, not a secret)
+        self._random = random.Random(seed)  # noqa: S311 - a mix, not a secret
         self._executions = executions or self.look_at_ledger
         self._idle: deque[Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
