@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
+import anyio.to_thread
 from sqlmodel import Session
 
 from services.engine.port import Engine, EngineError
-from services.rollouts.redaction import mask_of
+from services.rollouts.masking import Mask, mask_of
 from services.store.events import Listeners
 from services.store.tables import Instance, Revision
 
 GONE = "instance_gone"
 AHEAD = 1000
 """Lines that wait for their reader at most; then the engine's stream waits as well."""
+LONG_LINE = 2048
+"""Characters from which on masking a line is not done on the event loop."""
 CATCH_UP = 1000
 """Lines of one instance at most that are read again after its stream ended."""
 
@@ -36,23 +38,29 @@ class Line:
 
 @dataclass(frozen=True)
 class Source:
-    """An instance that writes, and the spec whose secrets must not be shown."""
+    """An instance that writes, and the mask of its revision's secrets."""
 
     instance: str
-    spec: Mapping[str, Any]
+    mask: Mask
 
-    @cached_property
-    def _mask(self) -> Callable[[str], str]:
-        return mask_of(self.spec)
+    def reader(self) -> Callable[[str], Line]:
+        """Makes a Line of each line of the engine's, which must come in order."""
+        masked = self.mask.lines()
 
-    def line(self, stamped: str) -> Line:
-        at, _, text = stamped.partition(" ")
-        return Line(self.instance, at, self._mask(text))
+        def line(stamped: str) -> Line:
+            at, _, text = stamped.partition(" ")
+            return Line(self.instance, at, masked(text))
+
+        return line
 
 
-def source_of(session: Session, row: Instance) -> Source:
-    revision = session.get(Revision, (row.service, row.revision))
-    return Source(row.id, revision.effective if revision is not None else {})
+def source_of(session: Session, row: Instance, masks: dict[int, Mask] | None = None) -> Source:
+    """`masks`: by revision, those of the service's instances before."""
+    known = masks if masks is not None else {}
+    if row.revision not in known:
+        revision = session.get(Revision, (row.service, row.revision))
+        known[row.revision] = mask_of(revision.effective if revision is not None else {})
+    return Source(row.id, known[row.revision])
 
 
 async def read(engine: Engine, sources: Sequence[Source], *, tail: int, since: float | None) -> list[Line]:
@@ -68,7 +76,7 @@ async def _read(engine: Engine, source: Source, tail: int, since: float | None) 
         if error.reason != GONE:
             raise
         return []
-    return [source.line(line) for line in text.split("\n") if line]
+    return await anyio.to_thread.run_sync(lambda: [*map(source.reader(), filter(None, text.split("\n")))])
 
 
 class Following:
@@ -147,10 +155,12 @@ class Following:
         since = seconds_of(last) if last is not None else self._since
         tail = 0 if last is None and source.instance in self._unread else CATCH_UP
         stamped = self._engine.follow_logs(source.instance, tail=tail, since=since, timestamps=True)
+        read_line = source.reader()
         try:
             async with aclosing(_closeable(stamped)) as lines:
                 async for line in lines:
-                    await self._pass_on(source.line(line))
+                    quick = len(line) <= LONG_LINE
+                    await self._pass_on(read_line(line) if quick else await anyio.to_thread.run_sync(read_line, line))
         except EngineError:
             if self._to_the_end:
                 raise

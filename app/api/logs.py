@@ -21,6 +21,7 @@ from app.auth import Reader, identify
 from app.problems import Problem, declared, invalid
 from services.engine.port import EngineError
 from services.instance_logs import GONE, Following, Line, Source, read, seconds_of, source_of
+from services.rollouts.masking import Mask
 from services.store.tables import Instance, Service
 
 router = APIRouter(tags=["instances"])
@@ -111,7 +112,8 @@ def sources_of(session: Session, service: str) -> list[Source]:
     """The instances of a service that have a container."""
     there = (Instance.service == service, col(Instance.stopped_at).is_(None), Instance.status != "creating")
     rows = session.exec(select(Instance).where(*there).order_by(col(Instance.created_at), Instance.id))
-    return [source_of(session, row) for row in rows]
+    masks: dict[int, Mask] = {}
+    return [source_of(session, row, masks) for row in rows]
 
 
 def _plain(lines: Sequence[Line], text: Callable[[Line], str]) -> Response:

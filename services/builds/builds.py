@@ -17,10 +17,11 @@ from sqlmodel import Session, col, select
 
 from services.builds.ask import BuildAsk
 from services.builds.context import packed
-from services.builds.log import Log
+from services.builds.log import LONGEST_LINE, Log
 from services.builds.pinning import pinned_dockerfile
 from services.clock import Clock
 from services.engine.port import BuildSpec, Engine, EngineError
+from services.rollouts.masking import mask_of
 from services.rollouts.refusal import Actor, Refusal
 from services.store.db import Store
 from services.store.events import Listeners, record
@@ -163,6 +164,7 @@ class Builds:
     async def _build(self, id: int, ask: BuildAsk, tag: str, written: Log) -> tuple[str, str | None, str, str | None]:
         """Status, reason, message and the image's id."""
         kept = self._clock.now()
+        masked = mask_of({"args": dict(ask.args)}).lines()
         try:
             async with asyncio.timeout(self.settings.timeout):
                 pinned = await pinned_dockerfile(self._engine, ask, written)
@@ -172,7 +174,7 @@ class Builds:
                 )  # fmt: skip
                 async with aclosing(self._engine.build(spec)) as lines:  # type: ignore[type-var]
                     async for line in lines:
-                        written.write(pinned.named(line))
+                        written.write(masked(pinned.named(line[:LONGEST_LINE])))
                         if self._clock.now() - kept > KEEP_LOG:
                             kept = self._clock.now()
                             await self._update(id, log=str(written), log_first=written.first)
@@ -181,7 +183,7 @@ class Builds:
             why = f"took longer than {self.settings.timeout:g} s; make it quicker, or raise SLUICE_BUILD_TIMEOUT"
             return FAILED, "timeout", why, None
         except EngineError as error:
-            return FAILED, error.reason, str(error)[:2000], None
+            return FAILED, error.reason, masked(str(error)[:2000]), None
         if image is None:
             return FAILED, "build_failed", "the engine broke off, and said no more", None
         return SUCCEEDED, None, f"built as {tag}", image.id

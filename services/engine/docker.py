@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import closing, suppress
 from functools import partial
@@ -39,6 +40,8 @@ from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEv
 MOST_INSTANCES = 900
 """A bridge takes about 1,000 ports (the kernel's limit); the rest is for its other guests."""
 LONGEST_LINE = 65_536
+MAX_LOG = 8 * 1024 * 1024
+"""Bytes of a log that are read at once: the last ones."""
 """Bytes after which a log line that does not end is passed on in parts."""
 _SIDE_BY_SIDE = 8
 _COMPOSE = "com.docker.compose"
@@ -285,8 +288,15 @@ class DockerEngine:
 
     def _logs(self, client: docker.APIClient, instance: str, asked: Mapping[str, Any]) -> str:
         container_id = self._must_find(client, instance)
-        text: bytes = client.logs(container_id, stdout=True, stderr=True, **asked)
-        return text.decode(errors="replace")
+        parts, size, cut = deque[bytes](), 0, False
+        for part in client.logs(container_id, stdout=True, stderr=True, **asked, stream=True, follow=False):
+            parts.append(part)
+            size += len(part)
+            while size > MAX_LOG:
+                size -= len(parts.popleft())
+                cut = True
+        text = b"".join(parts)
+        return (text.partition(b"\n")[2] if cut else text).decode(errors="replace")
 
     def _follow(self, stop: Stop, instance: str, asked: Mapping[str, Any]) -> Generator[str]:
         with reported(), closing(self.clients.new()) as client:

@@ -10,11 +10,13 @@ from sqlmodel import Session, col, or_, select
 
 from services.grant import Grant
 from services.rollouts.admission import AdmissionRules, admission_errors
+from services.rollouts.masking import too_many_secrets
 from services.rollouts.merging import Layers, lay
 from services.rollouts.ownership import claims_of, ownership_errors
 from services.rollouts.publishing import in_force
-from services.rollouts.redaction import HIDDEN, placeholders
+from services.rollouts.redaction import placeholders
 from services.rollouts.refusal import FieldError, Refusal
+from services.rollouts.secret_shapes import HIDDEN
 from services.rollouts.spec_errors import field_errors, invalid
 from services.spec import Route, ServiceSpec, SpecFields
 from services.store.tables import Deployment, Revision, Service
@@ -93,6 +95,8 @@ def merge(rules: AdmissionRules, present: Revision | None, deployment: Deploymen
         route = rules.default_route.format(name=deployment.service)
         effective["routes"] = [{"path_prefix": route, "strip_prefix": True}]
         spec = _validated(effective)
+    if too_many := too_many_secrets(effective):
+        raise invalid([FieldError("environment", too_many)])
     return Wish(layers, spec, replicas, effective)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import anyio.to_thread
 from sqlmodel import Session
 
 from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
@@ -14,8 +15,8 @@ from services.rollouts.crash_points import CrashPoints
 from services.rollouts.host_ports import TRIES, draw
 from services.rollouts.ledger import Ledger
 from services.rollouts.log_drivers import log_config
+from services.rollouts.masking import mask_of
 from services.rollouts.publishing import member
-from services.rollouts.redaction import mask_of
 from services.rollouts.spec_errors import invalid
 from services.rollouts.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.world import healthcheck_of, spec_of
@@ -200,7 +201,8 @@ class Executor:
             if error.transient:
                 raise
             return None
-        return mask_of(revision.effective)(text).encode()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        masked = await anyio.to_thread.run_sync(lambda: mask_of(revision.effective).text(text))
+        return masked.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _told(
         self, order: Order, status: str, text: str, changes: dict[str, object], *, warning: str | None = None

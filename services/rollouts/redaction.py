@@ -1,15 +1,17 @@
-"""Secrets kept out of what is shown: a spec's values whose names look secret, the passwords in its URLs, and both of them
-in what an instance writes."""
+"""Secrets of a spec: values whose names look secret, and what has a secret's form (services/rollouts/secret_shapes.py)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-HIDDEN = "***"
+from services.rollouts.secret_shapes import HIDDEN, has_hidden, hide, key_lines, passwords
+
 SHORTEST = 8
 """Characters of a value that is looked for in logs: shorter ones are words as well. GitLab masks from this length on."""
+_KEY_EDGES = ("-----BEGIN ", "-----END ")
+"""They are no secret, and tell that a key's lines follow."""
 _NAMED = frozenset({"environment", "labels", "headers", "options", "args"})
 """The parts of a spec that map names which people chose to values."""
 _SECRET_NAME = re.compile(
@@ -17,8 +19,6 @@ _SECRET_NAME = re.compile(
     r"|connection[_.-]?string|(^|[_.-])(key|pwd|pass)$",
     re.I,
 )
-_IN_URL = re.compile(r"([a-z][a-z0-9+.-]{0,15}://[^/\s:@]*:)([^/\s@]+)@", re.I)
-"""With a bound, so that a long word costs no more than its length; of a longer scheme the end matches."""
 
 
 def redacted(part: Any, *, named: bool = False) -> Any:
@@ -30,27 +30,29 @@ def redacted(part: Any, *, named: bool = False) -> Any:
         }
     if isinstance(part, list):
         return [redacted(value) for value in part]
-    return _IN_URL.sub(rf"\1{HIDDEN}@", part) if isinstance(part, str) else part
+    return hide(part) if isinstance(part, str) else part
 
 
 def placeholders(spec: Mapping[str, Any]) -> Iterator[str]:
     """The dotted names of the fields that hold what `redacted` leaves: no values that anybody can have meant."""
     for name, value, secret in _values(spec):
-        if (secret and value == HIDDEN) or any(password == HIDDEN for _, password in _IN_URL.findall(value)):
+        if value == HIDDEN if secret else has_hidden(value):
             yield name
 
 
-def mask_of(spec: Mapping[str, Any]) -> Callable[[str], str]:
-    """Takes the spec's secrets of SHORTEST characters and more out of what its instances write. One of several lines, such
-    as a private key, is looked for line by line."""
+def secrets_in(spec: Mapping[str, Any]) -> list[str]:
+    """What must not stand in the logs of the spec's instances, longest first; only what has SHORTEST characters or more.
+
+    A value of several lines, such as a private key, is looked for line by line; so is one whose line ends are written "\\n".
+    """
     found: set[str] = set()
     for _, value, secret in _values(spec):
-        found.update(value.splitlines() if secret else (password for _, password in _IN_URL.findall(value)))
-    longest_first = sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True)
-    if not longest_first:
-        return lambda text: text
-    pattern = re.compile("|".join(map(re.escape, longest_first)))
-    return lambda text: pattern.sub(HIDDEN, text)
+        for text in [value] if secret else [*passwords(value), *key_lines(value)]:
+            found.update(text.splitlines())
+            if "\\n" in text:
+                found.update(text.split("\\n"))
+    kept = [text for text in found if len(text) >= SHORTEST and not text.startswith(_KEY_EDGES)]
+    return sorted(kept, key=lambda text: (-len(text), text))
 
 
 def _values(part: Any, field: str = "", named: bool = False) -> Iterator[tuple[str, str, bool]]:
