@@ -31,7 +31,7 @@ async def instances(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first, without log tails. `?status=stopped` and `?status=failed` also show those that are gone."""
-    frame, after = sluice_of(request).frame, place(cursor, (int, float), str)
+    frame, after = sluice_of(request).frame, place(cursor, float, str)
     query = INSTANCES.order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
     query = query.where(Instance.status == status if status is not None else col(Instance.stopped_at).is_(None))
     if service is not None:

@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from app.api.answers import ALWAYS
 from app.api.calls import sluice_of
-from app.api.parameters import Name, Since
+from app.api.parameters import MAX_INSTANT, Name, Since
 from app.api.streams import BEAT, streaming, until_stopping, wants_stream
 from app.auth import Reader, identify
 from app.problems import Problem, declared, invalid
@@ -170,9 +170,12 @@ def _resumed(request: Request) -> float | None:
     if not given:
         return None
     try:
-        return seconds_of(given)
-    except ValueError:
-        raise invalid("Last-Event-ID", "must be the id of a line") from None
+        seconds = seconds_of(given)
+    except (ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 <= seconds < MAX_INSTANT:
+        raise invalid("Last-Event-ID", "must be the id of a line")
+    return seconds
 
 
 def _must_be(session: Session, service: str) -> None:

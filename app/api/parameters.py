@@ -24,6 +24,8 @@ from services.rollouts.refusal import Claim
 from services.units import MAX_SECONDS, duration
 
 MAX_AUTH = 16 * 1024
+MAX_INSTANT = 1e11
+"""Seconds since 1970."""
 
 
 def _seconds(value: Any) -> Any:
@@ -48,7 +50,7 @@ def _instant(value: Any) -> Any:
             seconds = float(text)
     except (ValueError, OverflowError):
         raise wrong from None
-    if not 0 <= seconds < 1e11:
+    if not 0 <= seconds < MAX_INSTANT:
         raise wrong
     return seconds
 
@@ -121,17 +123,24 @@ def cursor_of(*values: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
-def place(cursor: str | None, *kinds: type | tuple[type, ...]) -> list[Any] | None:
-    """What `cursor_of` was given. Problem 422 for anything else."""
+def place(cursor: str | None, *kinds: type) -> list[Any] | None:
+    """Reads a cursor that `cursor_of` made of values of these kinds: int, float or str. Problem 422 for anything else."""
     if cursor is None:
         return None
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         values = None
     right = isinstance(values, list) and len(values) == len(kinds)
-    if not right or not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
-        raise invalid("cursor", "must be `next` of the page before")
-    if any(isinstance(value, int) and not -(2**53) < value < 2**53 for value in values):
+    if not right or not all(_is_of_kind(value, kind) for value, kind in zip(values, kinds, strict=True)):
         raise invalid("cursor", "must be `next` of the page before")
     return list(values)
+
+
+def _is_of_kind(value: Any, kind: type) -> bool:
+    """Whether the store takes the value: JSON also knows true, NaN, half a surrogate pair, and numbers of any length."""
+    if kind is str:
+        return isinstance(value, str) and value.isprintable()
+    if kind is float and type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int and abs(value) < 2**53

@@ -53,7 +53,7 @@ async def services(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first."""
-    frame, after = sluice_of(request).frame, place(cursor, (int, float), str)
+    frame, after = sluice_of(request).frame, place(cursor, float, str)
     query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
         query = query.where(col(Service.removed).is_(False))
