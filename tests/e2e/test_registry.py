@@ -1,0 +1,105 @@
+"""The Eureka registry on real networks: from instances, from their network, from another network, and from the host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.stage import Sluice, free_port
+from tests.discovery.words import said
+from tests.e2e.stage import Images, Json, Stage
+
+pytestmark = [pytest.mark.docker, pytest.mark.anyio]
+ASK = """
+import sys, urllib.request, urllib.error
+method, url, body = sys.argv[1:]
+request = urllib.request.Request(url, body.encode() or None, {"Content-Type": "application/json"}, method=method)
+try:
+    print(urllib.request.urlopen(request, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
+@pytest.fixture
+def opened(images: Images, tmp_path: Path) -> Iterator[Sluice]:
+    settings = {"SLUICE_EUREKA_PORT": str(free_port()), "SLUICE_EUREKA_HOST": "127.0.0.1"}
+    with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, **settings) as sluice:
+        yield sluice
+
+
+@pytest.fixture
+async def own(opened: Sluice, images: Images) -> AsyncIterator[Stage]:
+    async with opened.client() as http:
+        yield Stage(opened, http, images)
+
+
+class Places:
+    """The clients: a command that runs Python there, and the registry as it is reached from there."""
+
+    def __init__(self, stage: Stage, bridge: str) -> None:
+        self.stage = stage
+        port = stage.sluice.settings["SLUICE_EUREKA_PORT"]
+        self.bridge, self.loopback = f"http://{bridge}:{port}/eureka/", f"http://127.0.0.1:{port}/eureka/"
+        self.commands: dict[str, list[str]] = {}
+
+    async def from_container(self, where: str, method: str, path: str, body: Json | None = None) -> int:
+        words = [method, self.bridge + path, json.dumps(body) if body else ""]
+        return int(await self.stage.docker(*self.commands[where], "python", "-c", ASK, *words))
+
+    async def from_host(self, url: str, method: str, path: str, body: Json | None = None) -> int:
+        async with httpx.AsyncClient() as http:
+            return (await http.request(method, url + path, json=body)).status_code
+
+
+def registration(app: str, id: str) -> Json:
+    return said(id, app.upper(), vipAddress=app)
+
+
+async def test_no_other_client_registers_a_service_or_changes_its_leases(own: Stage) -> None:
+    web, thief = own.service, f"{own.service}-thief"
+    for service in (web, thief):
+        await own.deploy(own.spec(service=service, replicas=1))
+    config = "{{(index .IPAM.Config 0).Gateway}}"
+    places = Places(own, await own.docker("network", "inspect", own.sluice.name, "--format", config))
+    other = f"{own.sluice.name}-other"
+    await own.docker("network", "create", other)
+    try:
+        for where, network in (("neighbour", own.sluice.name), ("other", other)):
+            name = f"{own.sluice.name}-{where}"
+            await own.docker("run", "--detach", "--rm", "--name", name, "--network", network, "--entrypoint", "sleep",
+                             own.images.one, "600")  # fmt: skip
+            places.commands[where] = ["exec", name]
+        for service in (web, thief):
+            [container] = await own.containers(service)
+            places.commands[service] = ["exec", container["Id"]]
+
+        assert await places.from_container(web, "POST", f"apps/{web}", registration(web, "a")) == 204
+        assert await places.from_container(web, "PUT", f"apps/{web}/a") == 200
+        for where in (thief, "neighbour", "other"):
+            assert await places.from_container(where, "POST", f"apps/{web}", registration(web, "b")) == 403
+            for change in (f"apps/{web}/a", f"apps/{web}/a/status?value=OUT_OF_SERVICE"):
+                assert await places.from_container(where, "PUT", change) == 403
+            assert await places.from_container(where, "DELETE", f"apps/{web}/a") == 403
+        for url in (places.bridge, places.loopback):
+            assert await places.from_host(url, "POST", f"apps/{web}", registration(web, "c")) == 403
+            assert await places.from_host(url, "DELETE", f"apps/{web}/a") == 403
+
+        reads = {where: await places.from_container(where, "GET", "apps/") for where in places.commands}
+        assert reads == {web: 200, thief: 200, "neighbour": 200, "other": 403}
+        for where in ("neighbour", thief):
+            app = f"legacy-{where}"
+            assert await places.from_container(where, "POST", f"apps/{app}", registration(app, "x")) == 204
+            assert await places.from_host(places.loopback, "PUT", f"apps/{app}/x") == 403
+            assert await places.from_container(where, "DELETE", f"apps/{app}/x") == 200
+        assert await places.from_host(places.loopback, "POST", "apps/legacy", registration("legacy", "y")) == 204
+        assert await places.from_host(places.loopback, "DELETE", "apps/legacy/y") == 200
+        assert await places.from_container(web, "DELETE", f"apps/{web}/a") == 200
+    finally:
+        for where in ("neighbour", "other"):
+            await own.docker("rm", "--force", f"{own.sluice.name}-{where}")
+        await own.docker("network", "rm", other)
