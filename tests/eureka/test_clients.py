@@ -1,5 +1,7 @@
-"""Real clients, unchanged: py-eureka-client (XML) and eureka-js-client (JSON, deltas), against the running registry: in an
-instance of a service, and elsewhere."""
+"""Real clients, unchanged, against the running registry: in an instance of a service, and elsewhere.
+
+They are py-eureka-client (XML), eureka-js-client (JSON, deltas) and hudl/fargo for Go (JSON).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -21,9 +23,13 @@ from tests.app.house import eventually
 from tests.discovery.words import said
 from tests.eureka.conftest import Running, running
 
-JS = Path(__file__).parent / "js"
+JS, GO = Path(__file__).parent / "js", Path(__file__).parent / "go"
 PATIENCE = 30.0
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # py-eureka-client's threads log with it, where a heartbeat comes after the lease's end
+    pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +39,17 @@ def node_modules() -> None:
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=JS, check=True)
 
 
-class JsClient:
+@pytest.fixture(scope="session")
+def go_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client as locked by go.sum."""
+    binary = tmp_path_factory.mktemp("go") / "client"
+    subprocess.run(["go", "build", "-o", str(binary), "."], cwd=GO, check=True, stderr=subprocess.DEVNULL)
+    return binary
+
+
+class LineClient:
+    """A client in a process of its own that prints what it sees, one JSON line after every fetch."""
+
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self._lines: Queue[dict[str, Any]] = Queue()
@@ -62,13 +78,16 @@ class JsClient:
 
 
 @contextmanager
-def js_client(eureka: Running, id: str) -> Iterator[JsClient]:
-    command = ["node", "client.js", str(eureka.port), id]
+def line_client(*command: str) -> Iterator[LineClient]:
     with subprocess.Popen(command, cwd=JS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
-            yield JsClient(process)
+            yield LineClient(process)
         finally:
             process.kill()
+
+
+def js_client(eureka: Running, id: str) -> AbstractContextManager[LineClient]:
+    return line_client("node", "client.js", str(eureka.port), id)
 
 
 def py_client(eureka: Running, id: str) -> EurekaClient:
@@ -79,7 +98,7 @@ def py_client(eureka: Running, id: str) -> EurekaClient:
 
 
 @pytest.fixture
-def both(eureka: Running, node_modules: None) -> Iterator[tuple[Running, JsClient]]:
+def both(eureka: Running, node_modules: None) -> Iterator[tuple[Running, LineClient]]:
     with js_client(eureka, "js") as js:
         js.sees({"js": "UP"})
         yield eureka, js
@@ -98,7 +117,7 @@ async def seen_by(client: EurekaClient) -> dict[str, str]:
 
 
 @pytest.mark.anyio
-async def test_they_see_each_other_and_what_happens_to_each_other(both: tuple[Running, JsClient]) -> None:
+async def test_they_see_each_other_and_what_happens_to_each_other(both: tuple[Running, LineClient]) -> None:
     eureka, js = both
     client = py_client(eureka, "py")
     await client.start()
@@ -116,8 +135,22 @@ async def test_they_see_each_other_and_what_happens_to_each_other(both: tuple[Ru
     js.sees({"js": "UP"})
 
 
+def test_a_client_in_go_registers_stays_sees_the_others_and_leaves(
+    both: tuple[Running, LineClient], go_binary: Path
+) -> None:
+    eureka, js = both
+    with line_client(str(go_binary), str(eureka.port), "go") as go:
+        js.sees({"go": "UP", "js": "UP"})
+        go.sees({"go": "UP", "js": "UP"})
+        call("PUT", eureka, "apps/WEB/js/status?value=OUT_OF_SERVICE")
+        go.sees({"go": "UP", "js": "OUT_OF_SERVICE"})
+        go.process.terminate()
+        assert go.process.wait(PATIENCE) == 0
+        js.sees({"js": "OUT_OF_SERVICE"})
+
+
 @pytest.mark.anyio
-async def test_one_swapped_for_another_is_seen_though_the_hash_is_the_same(both: tuple[Running, JsClient]) -> None:
+async def test_one_swapped_for_another_is_seen_though_the_hash_is_the_same(both: tuple[Running, LineClient]) -> None:
     eureka, js = both
     old, new = py_client(eureka, "old"), py_client(eureka, "new")
     await old.start()
@@ -129,7 +162,7 @@ async def test_one_swapped_for_another_is_seen_though_the_hash_is_the_same(both:
     await new.stop()
 
 
-def test_one_that_is_killed_is_out_when_its_lease_is_over(both: tuple[Running, JsClient]) -> None:
+def test_one_that_is_killed_is_out_when_its_lease_is_over(both: tuple[Running, LineClient]) -> None:
     eureka, js = both
     body = said("dead", hostName="host-dead", leaseInfo={"durationInSecs": 2})
     assert httpx.post(f"{eureka.url}/apps/WEB", json=body).status_code == 204
