@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import posixpath
 import tarfile
@@ -33,7 +32,7 @@ def check_context(path: Path, dockerfile: str, limit: int) -> str:
             for entry in _entries(tar):
                 _check(entry, links)
                 _check_place(entry, wanted, found is not None)
-                _header(entry, entry.size)
+                _header(entry)
                 size += entry.size
                 if max(size, tar.offset) > limit:  # a tar may be all headers, or all holes
                     raise Refusal(413, "too_large", f"the context unpacks to more than {limit} bytes")
@@ -63,19 +62,24 @@ def packed(path: Path, dockerfile: str, text: str) -> Iterator[bytes]:
     with _opened(path) as tar:
         for entry in _entries(tar):
             written = text.encode(errors="surrogateescape") if entry.name == wanted else None
-            size = len(written) if written is not None else entry.size
-            yield _header(entry, size)
+            if written is not None:
+                entry.size = len(written)
+            yield _header(entry)
             yield from [written] if written is not None else _content(tar, entry)
-            yield bytes(-size % tarfile.BLOCKSIZE)
+            yield bytes(-entry.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """With normal names. A size of anything but a file is none."""
+    """Plain files, directories, links and whatever is refused, without anything that a reader may skip or not know."""
     while (entry := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # else all of them stay in memory
         entry.name = posixpath.normpath(entry.name)
-        entry.size = entry.size if entry.isfile() else 0
+        entry.pax_headers = {}
+        if entry.isfile():
+            entry.type = tarfile.REGTYPE
+        else:
+            entry.size = 0
         yield entry
 
 
@@ -85,12 +89,8 @@ def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:
         yield chunk
 
 
-def _header(entry: tarfile.TarInfo, size: int) -> bytes:
-    """Of a plain file, a directory or a link, without anything that a reader may skip or not know."""
-    plain = copy.copy(entry)
-    plain.size, plain.pax_headers = size, {}
-    plain.type = tarfile.REGTYPE if entry.isfile() else entry.type
-    return plain.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+def _header(entry: tarfile.TarInfo) -> bytes:
+    return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
 @contextmanager
