@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +18,7 @@ from starlette.routing import Match
 
 from app.audit import note_refusal
 from services.engine.port import EngineError
+from services.nearest import suggestion
 from services.rollouts.phases import NotInThatState
 from services.rollouts.refusal import FieldError, Refusal
 from services.rollouts.spec_errors import sentence
@@ -152,8 +152,7 @@ def invalid(field: str, message: str) -> Problem:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """The sentence for a name that is not known, with the nearest one that is."""
-    near = get_close_matches(name[:100], known, n=1, cutoff=0.6)
-    return "is not a field that Sluice knows" + (f'; did you mean "{near[0]}"?' if near else "")
+    return "is not a field that Sluice knows" + suggestion(name, known)
 
 
 def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.problems import Problem, invalid, nearest
 from services.rollouts.refusal import FieldError
-from services.rollouts.spec_errors import sentence
+from services.rollouts.spec_errors import described, sentence
 
 M = TypeVar("M", bound=BaseModel)
 MAX_BODY = 1024 * 1024
@@ -71,8 +72,8 @@ def check(model: type[M], value: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(dict(value))
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        errors = [_field_error(dict(one), list(model.model_fields)) for one in found]
+        known = list(model.model_fields)
+        errors = described(error, lambda found, suggest: _field_error(found, known if suggest else []))
         raise Problem("invalid", "; ".join(f"{one.field}: {one.message}" for one in errors)[:1000], errors) from None
 
 
@@ -94,8 +95,7 @@ def _field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise invalid(twice[:100].encode(errors="replace").decode(), "is there twice")
     return made
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from services.compose.document import Finding, Node
 from services.compose.keys import Key
+from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.units import duration, size
 
 T = TypeVar("T")
@@ -24,6 +24,12 @@ class Findings:
         self.refusals: list[Finding] = []
         self.warnings: list[Finding] = []
         self.counted: Counter[str] = Counter()
+        self._unknown = 0
+
+    def unknown(self, node: Node, message: str, name: str, known: Iterable[str]) -> None:
+        """Refuse a name that is not among those `known`, with the nearest of them, unless there were many already."""
+        self._unknown += 1
+        self.refuse(node, message + (suggestion(name, known) if self._unknown <= MAX_SUGGESTIONS else ""))
 
     def refuse(self, node: Node, message: str) -> None:
         self.refusals.append(Finding(node.path[:300], node.line, message))
@@ -42,8 +48,10 @@ class Findings:
             if key.standing == "taken":
                 if value.value is not None:
                     taken[name] = value
+            elif key.standing == "refused" and value.value not in _NOTHING and key is _UNKNOWN:
+                self.unknown(value, key.why, name, known)
             elif key.standing == "refused" and value.value not in _NOTHING:
-                self.refuse(value, key.why + (_nearest(name, known) if key is _UNKNOWN else ""))
+                self.refuse(value, key.why)
             elif key.standing == "implied" and key.why:
                 self.warn(value, key.why)
         return taken
@@ -116,11 +124,6 @@ class Findings:
         except ValueError as error:
             self.refuse(node, str(error))
             return None
-
-
-def _nearest(name: str, known: Mapping[str, Key]) -> str:
-    near = get_close_matches(name[:100], list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def _flag(text: str) -> bool:

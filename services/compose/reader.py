@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from services.compose.document import Finding, Node, NotCompose, parse
 from services.compose.findings import Findings
@@ -112,8 +111,7 @@ def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Se
     """The names of those that are to be deployed."""
     for name in given.only:
         if name not in services:
-            near = get_close_matches(name[:100], list(services), n=1)
-            findings.refuse(place, f'there is no service "{name[:100]}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+            findings.unknown(place, f'there is no service "{name[:100]}"', name, services)
     taken = []
     for name, node in services.items():
         keys = findings.mapping(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from services.rollouts.publishing import in_force
 from services.rollouts.redaction import placeholders
 from services.rollouts.refusal import FieldError, Refusal
 from services.rollouts.secret_shapes import HIDDEN
-from services.rollouts.spec_errors import field_errors, invalid
+from services.rollouts.spec_errors import MAX_ERRORS, field_errors, invalid
 from services.spec import Route, ServiceSpec, SpecFields
 from services.store.tables import Deployment, Revision, Service
 
@@ -103,7 +104,7 @@ def merge(rules: AdmissionRules, present: Revision | None, deployment: Deploymen
 def _refuse_placeholders(body: dict[str, Any]) -> None:
     """What Sluice showed in place of a secret must not become the secret."""
     why = f'is "{HIDDEN}", which Sluice shows in place of a secret: leave it out to keep the value, or give the value itself'
-    errors = [FieldError(field, why) for field in placeholders(body)]
+    errors = [FieldError(field, why) for field in islice(placeholders(body), MAX_ERRORS)]
     if errors:
         raise Refusal(422, "redacted_value", f"{errors[0].field}: {why}", errors)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
+from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.rollouts.refusal import FieldError, Refusal
 from services.spec import Healthcheck, Logging, Resources, Route, ServiceSpec, SpecFields, VolumeMount
 
@@ -34,12 +34,28 @@ _FORMS: Mapping[str, str] = {
     "networks": "must be names of networks that the engine has",
 }
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value) should ")
+MAX_ERRORS = 200
+"""Wrong fields of one request that are named."""
 BODY_FIELDS = ("service", "profile", "mode", "note", "expected_revision")
 
 
 def field_errors(error: ValidationError, under: str = "") -> list[FieldError]:
     """Pydantic's findings as (dotted field, sentence); `under` is put before every field."""
-    return [_field_error(found, under) for found in error.errors(include_url=False, include_input=False)]
+    return described(error, lambda found, suggest: _field_error(found, under, suggest=suggest))
+
+
+def described(error: ValidationError, describe: Callable[[Mapping[str, Any], bool], FieldError]) -> list[FieldError]:
+    """Each finding as `describe` puts it, which suggests a name for an unknown one only where its second argument is true.
+
+    More than MAX_ERRORS are one: Pydantic itself needs half a second to list forty thousand.
+    """
+    if error.error_count() > MAX_ERRORS:
+        return [FieldError("body", f"has {error.error_count()} errors; no more than {MAX_ERRORS} are named")]
+    errors, unknown = [], 0
+    for found in error.errors(include_url=False, include_input=False):
+        unknown += found["type"] == "extra_forbidden"
+        errors.append(describe(found, unknown <= MAX_SUGGESTIONS))
+    return errors
 
 
 def invalid(errors: Sequence[FieldError]) -> Refusal:
@@ -50,11 +66,10 @@ def invalid(errors: Sequence[FieldError]) -> Refusal:
 
 
 def unknown_field(name: str, known: Iterable[str]) -> str:
-    """The sentence for a field that does not exist, with the nearest one that does."""
+    """The sentence for a field that does not exist, with the nearest of those that are `known`."""
     if name == "build":
         return "is not built here: POST /builds takes the context, and gives the image to deploy (`sluice deploy` does both)"
-    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return "is not a field that Sluice knows" + (f'; did you mean "{near[0]}"?' if near else "")
+    return "is not a field that Sluice knows" + suggestion(name, known)
 
 
 def sentence(found: Mapping[str, Any]) -> str:
@@ -64,11 +79,11 @@ def sentence(found: Mapping[str, Any]) -> str:
     return _SHOULD.sub("must ", str(found["msg"]).removeprefix("Value error, ")[:500])
 
 
-def _field_error(found: Mapping[str, Any], under: str) -> FieldError:
+def _field_error(found: Mapping[str, Any], under: str, *, suggest: bool) -> FieldError:
     path = [str(part)[:100] for part in found["loc"]]
     field = ".".join([under, *path] if under else path) or "body"
     if found["type"] == "extra_forbidden":
-        return FieldError(field, unknown_field(path[-1], _known_at(path[:-1])))
+        return FieldError(field, unknown_field(path[-1], _known_at(path[:-1]) if suggest else ()))
     if found["type"] == "string_pattern_mismatch":
         named = next((part for part in reversed(path) if part in _FORMS), "")
         return FieldError(field, _FORMS.get(named, "has characters that are not allowed here"))

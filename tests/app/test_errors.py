@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 from app.main import create_app
 from app.problems import CODES
 from app.settings import Settings
+from services import nearest
+from services.nearest import MAX_SUGGESTIONS
 from tests.app.house import House, build, living
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +179,50 @@ def test_a_field_that_is_not_known_is_named_with_the_nearest_that_is(house: Hous
     ]:
         told = is_problem(house.client.post(path, json=body), 422)
         assert any(near in wrong["message"] for wrong in told["errors"]), told
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names for which the nearest known one was looked for."""
+    names: list[str] = []
+
+    def noting(name: str, known: list[str], **options: Any) -> list[str]:
+        assert len(name) <= 100
+        assert len(known) <= 200
+        names.append(name)
+        return difflib.get_close_matches(name, known, **options)
+
+    monkeypatch.setattr(nearest, "get_close_matches", noting)
+    return names
+
+
+@pytest.mark.parametrize(("count", "told"), [(100, 100), (40_000, 1)])
+@pytest.mark.parametrize(("path", "more"), [("/deployments", {"service": "web"}), ("/services/web/scale", {"replicas": 1})])
+def test_many_unknown_fields_cost_few_searches_for_the_nearest_name(
+    house: House, searches: list[str], path: str, more: dict[str, Any], count: int, told: int
+) -> None:
+    body = {**more, **{f"replicaz{number:05}": 1 for number in range(count)}}
+    answer = is_problem(house.client.post(path, json=body), 422)
+    assert len(answer["errors"]) == told
+    assert len(searches) <= MAX_SUGGESTIONS
+    if told == 1:
+        assert answer["errors"] == [{"field": "body", "message": "has 40000 errors; no more than 200 are named"}]
+
+
+def test_many_unknown_keys_and_services_of_a_compose_file_cost_few_searches(house: House, searches: list[str]) -> None:
+    services = "".join(f"  s{number}: {{imagee: x}}\n" for number in range(2_000))
+    options: Any = {"content": f"name: shop\nservices:\n{services}", "headers": {"Content-Type": "application/yaml"}}
+    for query in ("", "?only=" + ",".join(f"z{number}" for number in range(500))):
+        searches.clear()
+        told = is_problem(house.client.post(f"/apply{query}", **options), 422)
+        assert len(told["errors"]) == 100
+        assert 0 < len(searches) <= MAX_SUGGESTIONS
+
+
+def test_a_name_that_is_twice_among_a_hundred_thousand_is_found_in_one_pass(house: House) -> None:
+    names = ",".join(f'"n{number}":1' for number in range(70_000))
+    told = is_problem(house.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
+    assert told["errors"] == [{"field": "n69999", "message": "is there twice"}]
 
 
 def test_a_refused_change_leaves_an_audit_event_and_nothing_else(house: House) -> None:

@@ -1,0 +1,19 @@
+"""The known name that a mistyped one is nearest to. The search is slow, so it is bounded in every direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
+
+MAX_SUGGESTIONS = 10
+"""Unknown names of one request for which the nearest known one is looked for."""
+_MAX_KNOWN = 200
+_MAX_LENGTH = 100
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name; empty when no known name is near."""
+    searched = list(islice(known, _MAX_KNOWN))
+    near = get_close_matches(name[:_MAX_LENGTH], searched, n=1, cutoff=0.6) if searched else []
+    return f'; did you mean "{near[0]}"?' if near else ""
