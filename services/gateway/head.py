@@ -93,19 +93,17 @@ def doors(
     """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host (the
     public one sees to its own port on the bridge as well)."""
     bridge, subnet = ip_address(settings.bridge_address), ip_network(settings.subnet, strict=False)
-    # Other networks of the host, and whatever the LAN routes here, reach the bridge's address as well.
-    instances_only = f"    tcp-request connection reject unless {{ src {subnet} }}"
+    # Other networks of the host, and whatever the LAN routes here, reach the bridge's address as well. The host's own calls
+    # come from any of its addresses: Docker masquerades what goes from the bridge's address to itself over lo.
+    instances_only = f"    tcp-request connection reject unless {{ src {subnet} }} || {{ src_is_local }}"
     public = int(settings.public_port)
     internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
     ports = set(linked_ports)
     linked = [f"    bind {bridge}:{int(port)}" for port in sorted(ports - {public})]
     by_host = f"req.hdr(host),host_only,lower,concat(:,txn.port),map({INSIDE}/links.map)"
     named = ["    http-request set-var(txn.port) dst_port"]
-    here = (
-        [*named, f"    http-request set-var(txn.route) {by_host} if {{ dst {bridge} }} {{ src {subnet} }}"]
-        if public in ports
-        else []
-    )
+    inside = f"if {{ dst {bridge} }} {{ src {subnet} }} || {{ dst {bridge} }} {{ src_is_local }}"
+    here = [*named, f"    http-request set-var(txn.route) {by_host} {inside}"] if public in ports else []
     lines = ["frontend public from doors", f"    bind *:{public}", *_routes(features, here), _ELSE, ""]
     if internal:
         by_port = f"dst_port,map({INSIDE}/ports.map),map({INSIDE}/live.map)"

@@ -49,8 +49,10 @@ class Http2:
             (":path", path),
         ]
         self._begin([*pseudo, ("sec-websocket-version", "13"), *fields], 0)
-        self._writer.write(_frame(DATA, 0, self._stream, message))
         async with asyncio.timeout(10):
+            while (await self._frame())[0] != HEADERS:
+                pass
+            self._writer.write(_frame(DATA, 0, self._stream, message))
             while True:
                 data, ended = await self._data()
                 if data or ended:
@@ -63,15 +65,19 @@ class Http2:
 
     async def _data(self) -> tuple[bytes, bool]:
         """Return the next DATA of the stream, empty for another frame, and whether the stream has ended."""
+        kind, flags, payload = await self._frame()
+        return (payload if kind == DATA else b""), kind in (DATA, HEADERS) and bool(flags & END_STREAM)
+
+    async def _frame(self) -> tuple[int, int, bytes]:
+        """Return the next frame's kind, flags and payload; there is one stream at a time. ConnectionError for a reset."""
         head = await self._reader.readexactly(9)
-        kind, flags, stream = head[3], head[4], int.from_bytes(head[5:])
+        kind, flags = head[3], head[4]
         payload = await self._reader.readexactly(int.from_bytes(head[:3]))
         if kind in (RST_STREAM, GOAWAY):
             raise ConnectionError(f"HTTP/2 frame {kind}: {payload.hex()}")
         if kind == SETTINGS and not flags & ACK:
             self._writer.write(_frame(SETTINGS, ACK, 0, b""))
-        ours = stream == self._stream
-        return (payload if ours and kind == DATA else b""), ours and kind in (DATA, HEADERS) and bool(flags & END_STREAM)
+        return kind, flags, payload
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

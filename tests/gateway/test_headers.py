@@ -121,7 +121,8 @@ async def test_a_session_passes_neither_with_a_websocket_nor_over_http2(shared_y
         crumbs = [("cookie", "a=1"), ("cookie", SESSION), ("cookie", "b=2"), ("cookie", HOST_SESSION)]
         got = json.loads(await client.get("/web/x", crumbs))["headers"]
         assert got["cookie"] == "a=1; b=2"
-        assert await client.echo("/web/ws", [("cookie", SESSION)], b"hello") == b"hello"
+        echoed = await client.echo("/web/ws", [("cookie", SESSION)], b"hello")
+        assert echoed == b"hello", echoed
     assert "cookie" not in instance.asked[-1].headers
 
 

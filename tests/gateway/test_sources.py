@@ -1,71 +1,95 @@
-"""The ports on the bridge answer the instances' network alone, whatever else reaches its address."""
+"""The ports on the bridge answer the instances' network and the host itself, whatever else reaches the bridge's address.
+
+The bridge here is docker0: a container on it is an instance where the gateway's subnet is docker0's, else a stranger.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import subprocess
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
 from services.gateway.files import Files
 from services.gateway.haproxy import Gateway
-from tests.gateway.yard import BRIDGE, INTERNAL, NET, PORT, PUBLIC, Yard, real_gateway, service
+from tests.gateway.yard import IMAGE, PUBLIC, Yard, real_gateway, service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
-INSIDE, OUTSIDE = f"{NET}.250", "127.0.0.1"
-SUBNET = f"{NET}.0/24"
+ELSEWHERE = "10.255.254.0/24"
+INNER, LINK = PUBLIC + 200, PUBLIC + 1
+"""Ports of this process alone: docker0 is everybody's."""
+ASK = """
+trap "" PIPE
+exec 3<>"/dev/tcp/$0/$1" || exit 9
+printf "GET /x HTTP/1.1\\r\\nHost: $2\\r\\nConnection: close\\r\\n\\r\\n" >&3
+read -r line <&3 || exit 9
+echo "$line"
+"""
 
 
-@pytest.fixture
-async def fenced(image: str) -> AsyncIterator[Yard]:
-    """Instances are those of 127.18.n.0/24; the other loopback addresses stand for docker0 and the LAN."""
-    async with real_gateway(subnet=SUBNET) as place:
-        yield place
+def docker0() -> str:
+    """Its subnet."""
+    command = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-async def status(source: str, port: int, host: str, at: str = BRIDGE) -> bytes:
-    """The answer's status to a client at this address; empty when the connection is closed without one."""
-    try:
-        async with asyncio.timeout(10):
-            reader, writer = await asyncio.open_connection(at, port, local_addr=(source, 0))
-            writer.write(f"GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-            answer = await reader.read()
-            writer.close()
-    except ConnectionError:
-        return b""
-    return answer[9:12]
+SUBNET = docker0()
+BRIDGE = str(next(ip_network(SUBNET).hosts()))
 
 
-async def test_internal_ports_and_links_answer_the_instances_network_only(fenced: Yard) -> None:
-    await fenced.serve(service("api", routes=(), linked=True), 1)
-    for port in (INTERNAL, PORT):
-        assert await status(INSIDE, port, f"api:{PORT}") == b"200"
-        assert await status(BRIDGE, port, f"api:{PORT}") == b"200"
-        assert await status(OUTSIDE, port, f"api:{PORT}") == b""
+async def status(port: int, host: str, *, network: str = "bridge") -> str:
+    """Return the status of the bridge's answer to a container there; "" when the connection is closed without one."""
+    words = ["docker", "run", "--rm", "--network", network, "--entrypoint", "timeout", IMAGE, "5", "bash", "-c", ASK]
+    asking = await asyncio.create_subprocess_exec(
+        *words, BRIDGE, str(port), host, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    said, complained = await asking.communicate()
+    assert asking.returncode in (0, 9), complained
+    return said.decode()[9:12]
 
 
-async def test_a_link_on_the_public_port_is_found_from_the_instances_network_only(fenced: Yard) -> None:
-    await fenced.gateway.publish(service("api", routes=(), port=PUBLIC, linked=True))
-    await fenced.gateway.admit((await fenced.instance("api-r1-1")).member())
-    host = f"api:{PUBLIC}"
-    assert await status(INSIDE, PUBLIC, host) == b"200"
-    assert await status(OUTSIDE, PUBLIC, host) == b"404"
-    assert await status(OUTSIDE, PUBLIC, host, at="127.0.0.1") == b"404"
+async def published(yard: Yard, port: int) -> None:
+    """A linked service without a route."""
+    await yard.gateway.publish(service("api", routes=(), port=port, internal_port=INNER, linked=True))
+    await yard.gateway.admit((await yard.instance("api-r1-1")).member())
 
 
-async def test_files_of_a_version_without_a_subnet_are_adopted_and_written_again(fenced: Yard) -> None:
-    await fenced.serve(service("api", routes=()), 1)
-    older = fenced.directory / "haproxy.cfg"
-    older.write_text(older.read_text().replace(f'"subnet": "{SUBNET}", ', "").replace("tcp-request", "#"))
-    assert "subnet" not in older.read_text()
-    wanted = Files(fenced.directory).read()
-    assert wanted is not None and [each.name for each in wanted[1]] == ["api"]
-    next_gateway = Gateway(fenced.directory)
-    try:
-        await next_gateway.stand_on(replace(fenced.settings, subnet=f"{NET}.240/28"))
-        await next_gateway.restore([each.service for each in wanted[1]], list(wanted[1][0].members.values()))
-        assert await status(INSIDE, INTERNAL, "x") == b"200"
-        assert await status(f"{NET}.9", INTERNAL, "x") == b""
-    finally:
-        await next_gateway.close()
+@pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "")])
+async def test_internal_ports_and_links_answer_instances_and_the_host_only(image: str, subnet: str, instance: str) -> None:
+    async with real_gateway(bridge=BRIDGE, subnet=subnet) as yard:
+        await published(yard, LINK)
+        for port in (INNER, LINK):
+            assert await status(port, f"api:{LINK}") == instance
+            assert await status(port, f"api:{LINK}", network="host") == "200"
+
+
+@pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "404")])
+async def test_a_link_on_the_public_port_is_found_by_instances_and_the_host_only(
+    image: str, subnet: str, instance: str
+) -> None:
+    async with real_gateway(bridge=BRIDGE, subnet=subnet) as yard:
+        await published(yard, PUBLIC)
+        assert await status(PUBLIC, f"api:{PUBLIC}") == instance
+        assert await status(PUBLIC, f"api:{PUBLIC}", network="host") == "200"
+        assert (await yard.ask("/x", Host=f"api:{PUBLIC}")).status == 404, "at another address it is no link"
+
+
+async def test_files_of_a_version_without_a_subnet_are_adopted_and_written_again(image: str) -> None:
+    async with real_gateway(bridge=BRIDGE, subnet=SUBNET) as yard:
+        await published(yard, LINK)
+        assert await status(INNER, "x") == "200"
+        older = yard.directory / "haproxy.cfg"
+        older.write_text(older.read_text().replace(f'"subnet": "{SUBNET}", ', "").replace("tcp-request", "#"))
+        assert "subnet" not in older.read_text()
+        found = Files(yard.directory).read()
+        assert found is not None
+        [wanted] = found[1]
+        next_gateway = Gateway(yard.directory)
+        try:
+            await next_gateway.stand_on(replace(yard.settings, subnet=ELSEWHERE))
+            await next_gateway.restore([wanted.service], list(wanted.members.values()))
+            assert await status(INNER, "x") == ""
+        finally:
+            await next_gateway.close()

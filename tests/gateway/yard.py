@@ -120,7 +120,9 @@ async def until(look: Callable[[], Coroutine[Any, Any, T]], within: float = 15) 
 
 
 @asynccontextmanager
-async def real_gateway(*, start: str | None = None, subnet: str = "127.0.0.0/8", **settings: Any) -> AsyncIterator[Yard]:
+async def real_gateway(
+    *, start: str | None = None, bridge: str = BRIDGE, subnet: str = "127.0.0.0/8", **settings: Any
+) -> AsyncIterator[Yard]:
     """Answering, and knowing no service. `start`: the words of a shell instead of its own start.sh."""
     with tempfile.TemporaryDirectory(prefix="sluice-gateway-") as place:
         directory = Path(place) / "gateway"
@@ -128,7 +130,7 @@ async def real_gateway(*, start: str | None = None, subnet: str = "127.0.0.0/8",
             directory,
             Gateway(directory),
             f"sluice-test-gateway-{os.getpid()}-{next(_names)}",
-            GatewaySettings(BRIDGE, subnet, PUBLIC, **settings),
+            GatewaySettings(bridge, subnet, PUBLIC, **settings),
         )
         await yard.gateway.stand_on(yard.settings)
         yard.docker(
