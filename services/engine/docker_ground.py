@@ -78,6 +78,9 @@ class DockerGround:
     async def reaches(self, image: str, address: str, port: int) -> str | None:
         return await self.clients.call(lambda client: self._reaches(client, image, address, port))
 
+    async def answers_outside(self, image: str, address: str, port: int) -> bool:
+        return await self.clients.call(lambda client: self._answers_outside(client, image, address, port))
+
     # What follows runs on a client's thread.
 
     def _make_network(self, client: docker.APIClient, subnet: str | None) -> Footing:
@@ -230,6 +233,10 @@ class DockerGround:
     def _reaches(self, client: docker.APIClient, image: str, address: str, port: int) -> str | None:
         self._image(client, image)
         return handover.reaches(client, self._names, image, address, port)
+
+    def _answers_outside(self, client: docker.APIClient, image: str, address: str, port: int) -> bool:
+        self._image(client, image)
+        return handover.answers_outside(client, self._names, image, address, port)
 
 
 def _view(found: Mapping[str, Any], body: Mapping[str, Any] | None) -> GatewayView:

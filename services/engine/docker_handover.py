@@ -15,6 +15,8 @@ from services.engine.port import EngineError
 
 GATEWAY_ROLE, FEELER_ROLE = "gateway", "feeler"
 Found = Mapping[str, Any]
+_TIMED_OUT = 124
+"""The exit code of `timeout`."""
 
 
 class Names:
@@ -116,8 +118,26 @@ def remove_ended(client: docker.APIClient, names: Names, id: str) -> None:
 
 
 def reaches(client: docker.APIClient, names: Names, image: str, address: str, port: int) -> str | None:
-    """By a container of the gateway's image that opens one connection, and is removed."""
-    script = 'timeout 3 bash -c "exec 3<>/dev/tcp/$0/$1"'
+    """Have a container on the instances' network open one connection. Return why it cannot, None when it does."""
+    code, said = _try_from(client, names, image, names.owner, 'exec 3<>"/dev/tcp/$0/$1"', address, port)
+    if code == 0:
+        return None
+    if code == _TIMED_OUT:
+        return "no answer within 3 s"
+    return said.splitlines()[-1] if said else f"exit code {code}"
+
+
+def answers_outside(client: docker.APIClient, names: Names, image: str, address: str, port: int) -> bool:
+    """Have a container on the engine's default network send one HTTP request. Return whether anything answers it."""
+    request = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && read -r line <&3'
+    code, _ = _try_from(client, names, image, "bridge", request, address, port)
+    return code == 0
+
+
+def _try_from(
+    client: docker.APIClient, names: Names, image: str, network: str, script: str, address: str, port: int
+) -> tuple[int, str]:
+    """Run a script in a container of the gateway's image, and remove it. Return its exit code and the end of its output."""
     with suppress(NotFound):
         labels = client.inspect_container(names.feeler)["Config"].get("Labels") or {}
         if labels.get(NAME) == names.owner and labels.get(ROLE) == FEELER_ROLE:
@@ -126,10 +146,10 @@ def reaches(client: docker.APIClient, names: Names, image: str, address: str, po
         client,
         {
             "Image": image,
-            "Entrypoint": ["sh", "-c", script, address, str(port)],
+            "Entrypoint": ["timeout", "3", "bash", "-c", script, address, str(port)],
             "Labels": {NAME: names.owner, ROLE: FEELER_ROLE},
             "HostConfig": {
-                "NetworkMode": names.owner,
+                "NetworkMode": network,
                 "LogConfig": {"Type": "json-file", "Config": {}},
                 **restrictions(),
             },
@@ -138,13 +158,9 @@ def reaches(client: docker.APIClient, names: Names, image: str, address: str, po
     )
     try:
         client.start(made)
-        code = client.wait(made, timeout=20)["StatusCode"]
+        code = int(client.wait(made, timeout=20)["StatusCode"])
         said: bytes = client.logs(made, stdout=True, stderr=True, tail=3) if code else b""
     finally:
         with suppress(NotFound):
             client.remove_container(made, v=True, force=True)
-    if code == 0:
-        return None
-    if code == 124:
-        return "no answer within 3 s"
-    return said.decode(errors="replace").strip().splitlines()[-1] if said.strip() else f"exit code {code}"
+    return code, said.decode(errors="replace").strip()

@@ -317,5 +317,8 @@ class GroundEngine(Protocol):
     async def reaches(self, image: str, address: str, port: int) -> str | None:
         """Whether a container on the network can open a connection to there: None, or why not. Pulls nothing."""
 
+    async def answers_outside(self, image: str, address: str, port: int) -> bool:
+        """Return whether a container on another network gets an answer to an HTTP request from there. Pulls nothing."""
+
     async def gateway_log(self, tail: int = 50) -> str:
         """The last lines that the gateway wrote; empty when there is no gateway."""

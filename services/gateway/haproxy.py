@@ -118,6 +118,12 @@ class Gateway:
         """Addresses and ports at which nobody is refused while the gateway is away for a moment."""
         return self._kept.binds
 
+    @property
+    def bridge_port(self) -> int | None:
+        """One of the ports on the bridge's address at which the present worker answers; None when it has none."""
+        loaded = self._keeper.loaded
+        return min((service.service.internal_port for service in loaded.blocks.values()), default=None) if loaded else None
+
     async def held(self) -> dict[str, int]:
         """How many requests wait for an instance to serve, by service. Raises RoutingError."""
         return await self._api.held()

@@ -29,10 +29,14 @@ class Engine(Protocol):
     async def see_network(self) -> Footing | None: ...
     async def see_gateway(self) -> GatewayView | None: ...
     async def reaches(self, image: str, address: str, port: int) -> str | None: ...
+    async def answers_outside(self, image: str, address: str, port: int) -> bool: ...
 
 
 class Gateway(Protocol):
     """HAProxy, as far as it is looked at."""
+
+    @property
+    def bridge_port(self) -> int | None: ...
 
     async def answers(self) -> dict[str, Any] | None: ...
     async def differences(self) -> list[str]: ...
@@ -128,14 +132,36 @@ class Doctor:
             port = server.sockets[0].getsockname()[1]
             why = await self._engine.reaches(self._image, footing.bridge_address, port)
         if why is None and reached.is_set():
-            return [ok("firewall", f"a container reaches the bridge at {footing.bridge_address}")]
+            reached_from_inside = ok("firewall", f"a container reaches the bridge at {footing.bridge_address}")
+            return [reached_from_inside, await self._of_bridge(footing)]
         rule = f"from {footing.subnet} to {footing.bridge_address}"
         advice = (
             f"Let the bridge in: `sudo ufw allow {rule}`, or "
             f"`sudo iptables -I INPUT -s {footing.subnet} -d {footing.bridge_address} -j ACCEPT`. "
             "Without it services do not reach each other by `links` and `internal_url`; requests from outside do come in."
         )
-        return [wrong("firewall", f"a container does not reach the bridge at {footing.bridge_address}: {why}", advice)]
+        unreached = wrong("firewall", f"a container does not reach the bridge at {footing.bridge_address}: {why}", advice)
+        return [unreached, await self._of_bridge(footing)]
+
+    async def _of_bridge(self, footing: Footing) -> Finding:
+        """Try one of the gateway's ports on the bridge from another network. It follows the firewall's: each starts the
+        container that tries."""
+        part, port = "bridge's ports", self._gateway.bridge_port
+        if port is None:
+            return ok(part, "no service has one yet")
+        where = f"{footing.bridge_address}:{port}"
+        try:
+            answered = await self._engine.answers_outside(self._image, footing.bridge_address, port)
+        except EngineError as error:
+            advice = "The engine's default network (docker0) is needed for it; without one, look from another machine."
+            return warning(part, f"cannot be tried from another network: {error}", advice)
+        if not answered:
+            return ok(part, f"closed to other networks: {where} does not answer a container on the engine's default one")
+        advice = (
+            f"Something gives connections from elsewhere an address in {footing.subnet}: look for SNAT and MASQUERADE in "
+            "`sudo iptables -t nat -S`. Services without a route are open to all who reach this address until it has gone."
+        )
+        return wrong(part, f"{where} answers a container on another network", advice)
 
     async def _of_gateway(self, outdated: str | None) -> list[Finding]:
         view, facts = await asyncio.gather(self._engine.see_gateway(), self._gateway.answers())

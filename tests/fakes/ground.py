@@ -38,6 +38,7 @@ class FakeGroundEngine:
         self.next_ends_at_once = False
         self.open_files: int | None = None
         self.unreachable: str | None = None
+        self.open_outside = False
         """Why containers do not reach the bridge's address."""
         self.on_start: Callable[[FakeContainer], None] = lambda container: None
         self.present: FakeContainer | None = None
@@ -130,6 +131,10 @@ class FakeGroundEngine:
     async def reaches(self, image: str, address: str, port: int) -> str | None:
         self._asked("reaches")
         return self.unreachable
+
+    async def answers_outside(self, image: str, address: str, port: int) -> bool:
+        self._asked("answers_outside")
+        return self.open_outside
 
     def _container(self) -> FakeContainer:
         self._made += 1

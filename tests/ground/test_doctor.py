@@ -49,6 +49,7 @@ class Gateway:
         self.facts: dict[str, Any] | None = {"version": "3.0.11", "uptime": 7200, "connections": 3, "maxconn": 8000}
         self.different: list[str] = []
         self.fails: RoutingError | None = None
+        self.bridge_port: int | None = 20001
 
     async def answers(self) -> dict[str, Any] | None:
         return self.facts
@@ -107,6 +108,17 @@ async def test_a_firewall_in_the_way_is_told_with_the_command_that_opens_it(prac
     assert (found.part, found.status) == ("firewall", "wrong")
     assert "ufw allow from 127.0.0.0/8 to 127.0.0.1" in found.advice
     assert "iptables -I INPUT -s 127.0.0.0/8 -d 127.0.0.1 -j ACCEPT" in found.advice
+
+
+async def test_a_port_on_the_bridge_that_answers_another_network_is_found(practice: Practice) -> None:
+    practice.engine.open_outside = True
+    (found,) = (await practice.unwell()).values()
+    assert (found.part, found.status) == ("bridge's ports", "wrong")
+    assert "127.0.0.1:20001 answers" in found.detail and "iptables -t nat -S" in found.advice
+    practice.engine.unreachable = "no answer within 3 s"
+    assert set(await practice.unwell()) == {"firewall", "bridge's ports"}
+    practice.gateway.bridge_port = None
+    assert "no service has one yet" in (await practice.findings())["bridge's ports"].detail
 
 
 async def test_an_engine_that_does_not_answer_hides_no_other_part(practice: Practice) -> None:

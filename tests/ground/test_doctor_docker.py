@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from bench.engine import docker, gateway
+from bench.deployments import deployed
+from bench.engine import docker, gateway, hello
 from bench.stage import Sluice
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -59,6 +61,31 @@ async def test_a_firewall_that_refuses_the_bridge_is_found_out_by_trying(http: h
         found = await unwell(http)
     assert list(found) == ["firewall"]
     assert found["firewall"]["status"] == "wrong" and f"ufw allow from {subnet}" in found["firewall"]["advice"]
+
+
+@contextmanager
+def disguised(bridge: str) -> Iterator[None]:
+    """Connections of Docker's default network get the bridge's own address, as a MASQUERADE that is too wide gives them."""
+    outside = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}")
+    rule = ("INPUT", "-s", outside, "-d", bridge, "-j", "SNAT", "--to-source", bridge)
+    subprocess.run(["iptables", "-t", "nat", "-I", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["iptables", "-t", "nat", "-D", *rule], check=True)
+
+
+@pytest.mark.skipif(shutil.which("iptables") is None or os.geteuid() != 0, reason="the firewall is root's")
+async def test_an_internal_port_answers_no_other_network_and_one_that_does_is_found_out(http: httpx.AsyncClient) -> None:
+    await deployed(http, {"service": "hello", "image": hello("1"), "healthcheck": {"path": "/healthz"}, "replicas": 1})
+    url = urlsplit((await http.get("/services/hello")).json()["internal_url"])
+    assert url.hostname is not None
+    assert (await http.get(f"{url.geturl()}/", headers={"Authorization": ""})).status_code == 200, "the host itself may"
+    assert await unwell(http) == {}
+    with disguised(url.hostname):
+        found = await unwell(http)
+    assert list(found) == ["bridge's ports"]
+    assert f"{url.netloc} answers" in found["bridge's ports"]["detail"]
 
 
 async def test_files_that_somebody_has_changed_are_found_and_not_read_by_the_next_gateway(http: httpx.AsyncClient) -> None:
