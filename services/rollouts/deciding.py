@@ -15,9 +15,10 @@ from services.rollouts.depending import waits
 from services.rollouts.executor import Order
 from services.rollouts.host_ports import NoHostPort, draw
 from services.rollouts.ledger import Ledger
+from services.rollouts.linking import UnservedLink, failed_by_routers, unserved_links
 from services.rollouts.noting import note_containers, note_service
 from services.rollouts.plan import plan
-from services.rollouts.publishing import routed_service, settings_of, traffic_of
+from services.rollouts.publishing import is_published, routed_service, settings_of, traffic_of
 from services.rollouts.seen import Seen
 from services.rollouts.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
 from services.rollouts.world import Snapshot, load, probe_targets, see, spec_of, target_of
@@ -41,7 +42,11 @@ class Sight:
     watched_since: float = 0
     create_after: float = 0
     trouble: str | None = None
-    """Why the routers have not done what they were asked for, when that has been so for long."""
+    """Why the routers have not done what they were asked for of an instance, when that has been so for long."""
+    unpublished: str | None = None
+    """The same of the service itself."""
+    unserved_link: Callable[[str], UnservedLink | None] = lambda _: None
+    """What a link to this service waits for; None when nothing."""
     last_words: Mapping[str, str | None] = field(default_factory=dict)
     """The end of the log of those that were unheard."""
 
@@ -76,6 +81,8 @@ class Decision:
     """Why no more instances can be made."""
     over: bool = False
     """The service is removed or not known, and nothing of it is left to look after."""
+    waits_for_links: bool = False
+    """It is not done before the routers answer for services that it newly links to."""
     again: bool = False
     """What was written changes what comes next: time for another turn at once."""
 
@@ -243,15 +250,21 @@ def _deployment(
     patience = spec.progress_deadline_seconds if spec is not None else 300.0
     before = deployment.status
     traffic = traffic_of(snapshot.instances, world, snapshot.present)
+    links = unserved_links(snapshot, sight.unserved_link)
+    decision.waits_for_links = bool(links)
     waits_for = next((seen.waits_for for seen in world if seen.waits_for), "")
+    if links and not waits_for:
+        waits_for = f"the gateway does not answer for {', '.join(links)} yet"
     ledger.progress(session, deployment, made.progress, traffic, patience, waits_for)
+    published = not decision.unpublish and is_published(decision.routed, sight.published)
     verdict = made.verdict
-    if verdict is None and sight.trouble is not None and deployment.status == "progressing":
-        verdict = Failed("gateway_unverified", f"the gateway could not be brought to it: {sight.trouble}")
+    if isinstance(verdict, Done) and (not published or links):
+        verdict = None  # true only when the routers say so as well
+    if verdict is None and deployment.status == "progressing":
+        trouble = sight.trouble or (None if published or decision.unpublish else sight.unpublished)
+        verdict = failed_by_routers(trouble, links)
     if verdict is None and decision.full is not None:
         verdict = Failed("no_capacity", decision.full)
-    if isinstance(verdict, Done) and (decision.unpublish or decision.routed != sight.published):
-        return  # true only when the routers say so as well
     if isinstance(verdict, Done):
         ledger.done(session, snapshot.service, deployment)
     elif isinstance(verdict, Failed) and deployment.status != "paused":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -55,6 +56,14 @@ def settings_of(snapshot: Snapshot, world: Sequence[Seen]) -> Revision | None:
     target = target_of(snapshot)
     arrived = any(is_wanted(target, seen) and (seen.ready_at is not None or seen.serves) for seen in world)
     return wanted if arrived or not deployment.replicas else present
+
+
+def is_published(wanted: RoutedService | None, published: RoutedService | None) -> bool:
+    """Tell whether the routers know the service as its own revision wants it. That others link to it is not its affair: a
+    link that cannot be served fails the deployment that asks for it."""
+    if wanted is None or published is None:
+        return wanted is published
+    return replace(wanted, linked=published.linked) == published
 
 
 def linked_services(session: Session) -> set[str]:

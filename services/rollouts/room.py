@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from services.engine.port import ContainerView
 from services.rollouts.deciding import Decision
+from services.rollouts.linking import UnservedLink
 from services.routing.port import RoutedService, RoutingError, Seat
 
 FALL_BACK = 30.0
@@ -22,6 +23,8 @@ DEATHS_WITHIN = 600.0
 """Seconds for which a death counts towards the delay before the next replacement."""
 CRASH_LOOPING = 3
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+PUBLISH = "publish"
+"""The key of the operation that publishes a service, or unpublishes it."""
 
 
 @dataclass
@@ -43,7 +46,8 @@ class Room:
     """The end of the log of those that fail a deployment, read before that is told."""
     _look: float = FIRST_LOOK
     _retry: float = 0.0
-    _trouble: tuple[float, str] | None = None
+    _troubles: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """By operation: since when a router has not done it, and why."""
     _deaths: defaultdict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=10)))
     """By slot: that all die once, as when the machine restarts, is no loop."""
 
@@ -84,17 +88,32 @@ class Room:
             return 0.0
         return recent[-1] + min(FIRST_DELAY * 2.0 ** (len(recent) - 2), LONGEST_DELAY)
 
-    def troubled(self, now: float, error: RoutingError | None) -> None:
-        """A router failed, or (None) did what it was asked for."""
+    def troubled(self, key: str, now: float, error: RoutingError | None) -> None:
+        """Note that a router failed in this operation, or (None) did it or need not do it any more."""
         if error is None:
-            self._trouble = None
+            self._troubles.pop(key, None)
         else:
-            since = self._trouble[0] if self._trouble else now
-            self._trouble = (now - ROUTER_PATIENCE if error.lasting else since, str(error))
+            since, _ = self._troubles.get(key, (now, ""))
+            self._troubles[key] = (now - ROUTER_PATIENCE if error.lasting else since, str(error))
+
+    def keep_troubles(self, instances: Iterable[str]) -> None:
+        """Forget those of instances that have gone."""
+        kept = {PUBLISH, *instances}
+        self._troubles = {key: trouble for key, trouble in self._troubles.items() if key in kept}
+
+    def unpublished(self, now: float) -> str | None:
+        """Return why the routers do not publish the service, when that has been so for long."""
+        return self._long_trouble([PUBLISH], now)
 
     def long_trouble(self, now: float) -> str | None:
-        """Why the routers have not done what they were asked for, when that has been so for long."""
-        return self._trouble[1] if self._trouble and now >= self._trouble[0] + ROUTER_PATIENCE else None
+        """Return why the routers do not do what was asked of instances, when that has been so for long."""
+        return self._long_trouble(self._troubles.keys() - {PUBLISH}, now)
+
+    def unserved_link(self, now: float) -> UnservedLink | None:
+        """Return what a link to the service waits for; None for one that is served, and where there is nothing to serve."""
+        if self.published is None or self.published.linked:
+            return None
+        return UnservedLink(self.unpublished(now))
 
     def pause(self, decision: Decision, now: float) -> float:
         """Seconds until the next look, if nothing hints before."""
@@ -111,6 +130,10 @@ class Room:
         """Seconds until a failed turn or operation is tried again."""
         self._retry = min(max(self._retry * 2, FIRST_RETRY), LONGEST_RETRY)
         return self._retry
+
+    def _long_trouble(self, keys: Iterable[str], now: float) -> str | None:
+        troubles = [self._troubles[key] for key in keys if key in self._troubles]
+        return next((why for since, why in sorted(troubles) if now >= since + ROUTER_PATIENCE), None)
 
     def _recent(self, now: float) -> list[float]:
         """Deaths of the slot that died most often."""

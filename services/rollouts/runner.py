@@ -21,9 +21,9 @@ from services.rollouts.dying import deaths_since
 from services.rollouts.executor import Executor, Order
 from services.rollouts.ledger import Ledger, Superseded
 from services.rollouts.live import Live
-from services.rollouts.publishing import linked_services
+from services.rollouts.publishing import is_published, linked_services
 from services.rollouts.restoring import known_instances, restore
-from services.rollouts.room import DEATHS_WITHIN, Room
+from services.rollouts.room import DEATHS_WITHIN, PUBLISH, Room
 from services.rollouts.steps import Admit, Remove, Start, Stop
 from services.rollouts.turns import Turns
 from services.rollouts.watching import watch
@@ -69,6 +69,8 @@ class Runner:
         self._linked: set[str] = set()
         self._held: set[str] = set()
         """Services whose next deployment waits for others."""
+        self._awaiting_links: set[str] = set()
+        """Services whose deployment waits until the routers answer for others by name."""
         self._began = 0.0
         self._ledger = Ledger(clock, 0)
         self._starts = Turns(STARTS_AT_ONCE, START_LENT)
@@ -176,14 +178,16 @@ class Runner:
         for id in decision.begin:
             self._do(name, room, f"begin {id}", partial(self._begin, name, id))
         if decision.unpublish:
-            self._do(name, room, "publish", partial(self._unpublish, name, room))
+            self._do(name, room, PUBLISH, partial(self._unpublish, name, room))
         elif decision.routed is not None and decision.routed != room.published:
-            self._do(name, room, "publish", partial(self._publish, decision.routed, room))
+            self._do(name, room, PUBLISH, partial(self._publish, decision.routed, room))
+        elif decision.plan is not None:
+            room.troubled(PUBLISH, self._clock.now(), None)
         for order in decision.orders:
             if not sight.untouched(order.row.id):
                 room.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
-            elif not isinstance(order.step, Admit) or decision.routed == room.published:
-                self._do(name, room, order.row.id, partial(self._execute, room, order))
+            elif not isinstance(order.step, Admit) or is_published(decision.routed, room.published):
+                self._do(name, room, order.row.id, partial(self._execute, order))
         return decision
 
     def _decide(self, session: Session, name: str, sight: Sight) -> Decision:
@@ -245,6 +249,8 @@ class Runner:
             watched_since=self._began,
             create_after=room.create_after(now),
             trouble=room.long_trouble(now),
+            unpublished=room.unpublished(now),
+            unserved_link=lambda other: self._rooms[other].unserved_link(now) if other in self._rooms else None,
             last_words=room.last_words,
         )
 
@@ -256,6 +262,7 @@ class Runner:
         for id in decision.instances:
             if (probe := self._prober.last(id)) is not None:
                 self._live.probes[id] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
+        room.keep_troubles(decision.instances)
         room.ended = {id: room.ended[id] for id in decision.instances if id in room.ended}
         room.last_words = {id: room.last_words[id] for id in decision.instances if id in room.last_words}
         room.died(decision.deaths, now)
@@ -268,6 +275,9 @@ class Runner:
         if decision.again:
             room.wake.set()
             await self._see_links()
+        self._awaiting_links.discard(name)
+        if decision.waits_for_links:
+            self._awaiting_links.add(name)
         self._held.discard(name)
         if decision.held:
             self._held.add(name)
@@ -285,13 +295,12 @@ class Runner:
         delay = 0.0
         try:
             await work()
-            if key == "publish":
-                room.troubled(self._clock.now(), None)
+            room.troubled(key, self._clock.now(), None)
         except (EngineError, RoutingError) as error:
             log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
             delay = room.retry()
             if isinstance(error, RoutingError):
-                room.troubled(self._clock.now(), error)
+                room.troubled(key, self._clock.now(), error)
         except Exception:
             log.exception("an operation failed", service=name, operation=key)
             delay = room.retry()
@@ -300,6 +309,9 @@ class Runner:
         room.ends(key)
         self._listeners.wake()
         self.hint(name)
+        if key == PUBLISH:
+            for waiting in self._awaiting_links:
+                self.hint(waiting)
 
     async def _begin(self, name: str, id: int) -> None:
         self._points.reached("loop:beginning", name)
@@ -313,14 +325,12 @@ class Runner:
         for name in (before ^ self._linked) & set(self._rooms):
             self.hint(name)
 
-    async def _execute(self, room: Room, order: Order) -> None:
+    async def _execute(self, order: Order) -> None:
         if isinstance(order.step, Start):
             async with self._starts.one():
                 await self._executor.execute(order)
         else:
             await self._executor.execute(order)
-        if isinstance(order.step, Admit):
-            room.troubled(self._clock.now(), None)
         if isinstance(order.step, Stop | Remove):
             self._live.in_flight.pop(order.row.id, None)
             self._live.probes.pop(order.row.id, None)
