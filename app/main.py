@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
+from pathlib import Path
 
 import anyio
+import structlog
 from fastapi import FastAPI, Response
 
 from app import problems
@@ -52,7 +54,10 @@ from services.store.events import Listeners
 from services.store.open import open_store
 from services.tokens import Key, write_secret
 
+log = structlog.get_logger(__name__)
 ADMIN_FILE = "admin.token"
+CONTAINER_MARK = Path("/.dockerenv")
+"""Where this is, the engine keeps whatever is printed, on a terminal as well."""
 
 
 def create_app(
@@ -196,8 +201,11 @@ def _page(problem: problems.Problem) -> Response:
 
 
 def _show(settings: Settings, token: str) -> None:
-    """The first token: to its file, and once to whoever watches the start."""
+    """Write the first token to its file, and print it once where only a person sees it: no log may keep it."""
     path = settings.data / ADMIN_FILE
     write_secret(path, f"{token}\n".encode())
-    sys.stderr.write(f"sluice: the admin token, shown this once and kept in {path}: {token}\n")
-    sys.stderr.flush()
+    if sys.stderr.isatty() and not CONTAINER_MARK.exists():
+        sys.stderr.write(f"sluice: the admin token, shown this once and kept in {path}: {token}\n")
+        sys.stderr.flush()
+    else:
+        log.info("admin_token_made", file=str(path))

@@ -31,8 +31,11 @@ def up(out: Output) -> None:
     settings = _settings()
     _run(settings, out, lambda own: own.up())
     url, gateway = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.gateway_port}"
-    document = {"name": settings.name, "url": url, "gateway": gateway, "data": _data(settings)}
-    out.result(document, f"Sluice answers at {url}, its gateway at {gateway}.", url)
+    token_file = f"{_data(settings)}/admin.token"
+    document = {"name": settings.name, "url": url, "gateway": gateway, "data": _data(settings), "token_file": token_file}
+    out.result(
+        document, f"Sluice answers at {url}, its gateway at {gateway}. The first admin token is in {token_file}.", url
+    )
 
 
 @local_verb

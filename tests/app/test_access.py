@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
+from app.logs import configure
+from app.settings import Settings
 from services.store.tables import Token
 from services.tokens import SCOPES, includes, new_token, well_formed
 from tests.app.house import House, build, living
@@ -233,16 +236,37 @@ def test_signing_out_everywhere_ends_the_sessions_of_that_token_alone(house: Hou
     assert [session is not None for session in sessions] == [False, False, True]
 
 
-def test_the_first_start_makes_the_admin_token_and_the_second_does_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_start_makes_the_admin_token_and_the_second_does_not(tmp_path: Path) -> None:
     with living(build(tmp_path)) as house:
         token = house.token
-    first = capsys.readouterr().err
-    assert first.count(token) == 1
     with living(build(tmp_path)) as house:
+        assert house.token == token
         assert house.client.get("/services", headers={"Authorization": f"Bearer {token}"}).status_code == 200
-    assert token not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("terminal", "container", "shown"), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_the_admin_token_is_printed_on_a_terminal_alone_and_else_its_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, container: bool, shown: int
+) -> None:
+    class Stderr(StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    stderr, stdout, mark = Stderr(), StringIO(), tmp_path / "container"
+    if container:
+        mark.touch()
+    with monkeypatch.context() as patched:
+        patched.setattr("app.main.CONTAINER_MARK", mark)
+        patched.setattr("sys.stderr", stderr)
+        patched.setattr("sys.stdout", stdout)
+        configure(Settings(log_level="info"))
+        for _ in range(2):
+            with living(build(tmp_path / "data")) as house:
+                token = house.token
+    configure(Settings(log_level="warning"))
+    said = stdout.getvalue() + stderr.getvalue()
+    assert said.count(token) == shown
+    assert said.count("admin.token") == 1, "the second start makes none"
 
 
 def test_a_restored_database_without_its_key_gets_a_new_admin(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None
     told = shell.environment()
     assert told["SLUICE_URL"] == f"http://127.0.0.1:{shell.port}"
     assert told["SLUICE_GATEWAY"] == f"http://127.0.0.1:{shell.gateway_port}"
+    log = subprocess.run(
+        ["docker", "logs", shell.name], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert told["SLUICE_TOKEN"] not in log.stdout + log.stderr
+    assert f"{shell.data}/admin.token" in log.stderr
     hello = {
         "service": "hello",
         "image": "hello:1",
