@@ -20,8 +20,10 @@ _ADD = re.compile(r"\s*(?:onbuild\s+)?add\s", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|git@", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _JSON_ESCAPE = re.compile(r"\\u[0-9a-f]{4}", re.IGNORECASE)
-_QUOTES = str.maketrans(dict.fromkeys("\"'\\`", ""))
-_JSON = str.maketrans({**dict.fromkeys("[],\"'", " "), **dict.fromkeys("\\`", "")})
+_BOM = "\ufeff"
+"""The engine drops it before the first line, and before each word whose variables it replaces."""
+_QUOTES = str.maketrans(dict.fromkeys(f"\"'\\`{_BOM}", ""))
+_JSON = str.maketrans({**dict.fromkeys("[],\"'", " "), **dict.fromkeys(f"\\`{_BOM}", "")})
 
 
 class DockerfileError(Exception):
@@ -50,7 +52,7 @@ class Instruction:
 
 def instructions(text: str) -> Iterator[Instruction]:
     """Raises DockerfileError for control characters, and for a parser directive `escape` that engines read differently."""
-    lines = text.removeprefix("\ufeff").split("\n")
+    lines = text.removeprefix(_BOM).split("\n")
     escape = _escape_of(lines)
     pieces: list[str] = []
     starts: list[tuple[int, int]] = []

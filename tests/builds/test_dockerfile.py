@@ -51,6 +51,8 @@ REMOTE = {
     "syntax directive": f"# syntax=docker/dockerfile:1\nADD {URL} /",
     "byte order mark": f"\ufeffADD {URL} /",
     "byte order mark and directive": f"\ufeff# escape=`\nADD `\n{URL} /",
+    "byte order mark before a source": f"ADD \ufeff{URL} /",
+    "byte order mark before a variable": "ADD \ufeff${URL} /",
     "here-document before": f"RUN <<EOF\necho\nEOF\nADD {URL} /",
     "here-document whose end looks continued": f"RUN <<'EOF\\'\necho\nEOF\\\nADD {URL} /",
     "here-document beside": f"ADD <<EOF {URL} /\nx\nEOF",
