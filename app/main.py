@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
@@ -33,6 +34,7 @@ from services.discovery.router import RegistryRouter
 from services.discovery.theirs import Theirs
 from services.engine.docker import DockerEngine
 from services.engine.docker_ground import DockerGround
+from services.engine.docker_own import HOST_SOCKET
 from services.engine.port import Engine, LogConfig
 from services.figures.exposing import Answers
 from services.figures.figures import Figures
@@ -133,10 +135,17 @@ def wire(
         tuple(settings.eureka_aliases),
         log_drivers={name: LogConfig(each.driver, each.options) for name, each in settings.log_drivers.items()},
         outbound=outbound,
+        protected=_protected(settings),
     )
     docker = engine or parts.enter_context(
         closing(
-            DockerEngine(settings.name, settings.name, base_url=settings.docker_host, keep_net_raw=settings.keep_net_raw)
+            DockerEngine(
+                settings.name,
+                settings.name,
+                settings.gateway_image,
+                base_url=settings.docker_host,
+                keep_net_raw=settings.keep_net_raw,
+            )
         )
     )
     haproxy = HaproxyGateway(settings.data / "gateway")
@@ -166,6 +175,14 @@ def wire(
         theirs=theirs,
         builds=Builds(store, clock, docker, listeners, _build_settings(settings)),
     )
+
+
+def _protected(settings: Settings) -> tuple[str, ...]:
+    """Host paths of Sluice's data and of the engine's socket, as Sluice and whoever started its container know them."""
+    engine = settings.docker_host or os.environ.get("DOCKER_HOST") or ""
+    sockets = (os.environ.get(HOST_SOCKET), engine.removeprefix("unix://") if engine.startswith("unix://") else None)
+    paths = (os.path.abspath(settings.data), os.path.realpath(settings.data), *sockets)
+    return tuple(dict.fromkeys(os.path.normpath(path) for path in paths if path))
 
 
 def _build_settings(settings: Settings) -> BuildSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -177,6 +178,11 @@ class VolumeMount(_Part):
         if self.type == "volume" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", self.source or ""):
             raise ValueError("a volume's name has letters, digits, '_', '.' and '-' only")
         return self
+
+    @property
+    def host_path(self) -> str:
+        """The source of a bind mount, without "." and doubled slashes."""
+        return "/" + posixpath.normpath(self.source or "").lstrip("/")
 
     @property
     def writable_alone(self) -> bool:

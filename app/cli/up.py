@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from services.ground.own import Own
 
 T = TypeVar("T")
-HOST_SOCKET, HOST_DOCKER_CONFIG = "SLUICE_HOST_SOCKET", "SLUICE_HOST_DOCKER_CONFIG"
-"""Said by scripts/sluice, which runs this in a container: the host's paths of the engine's socket and of the operator's
-Docker credentials (a directory)."""
+HOST_DOCKER_CONFIG = "SLUICE_HOST_DOCKER_CONFIG"
+"""Said by scripts/sluice, which runs this in a container: the host's directory of the operator's Docker credentials."""
 
 
 @local_verb
@@ -112,6 +111,8 @@ def _data(settings: Settings) -> str:
 
 def _socket(settings: Settings) -> str:
     """The engine's socket on the host."""
+    from services.engine.docker_own import HOST_SOCKET
+
     if told := os.environ.get(HOST_SOCKET):
         return told
     where = settings.docker_host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
@@ -127,6 +128,8 @@ def _credentials() -> str | None:
 
     The directory, because `docker login` puts a new file in the place of the old one.
     """
+    from services.engine.docker_own import HOST_SOCKET
+
     if HOST_SOCKET in os.environ:
         return os.environ.get(HOST_DOCKER_CONFIG) or None
     directory = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser().absolute()

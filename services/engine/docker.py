@@ -19,6 +19,7 @@ from services.engine.docker_build import build
 from services.engine.docker_client import Clients, reported
 from services.engine.docker_events import Memory, Watcher
 from services.engine.docker_images import Images
+from services.engine.docker_mounts import refuse_mounts
 from services.engine.docker_prune import prune
 from services.engine.docker_spec import (
     HASH,
@@ -53,12 +54,16 @@ class DockerEngine:
 
     `name`: which Sluice this is; containers of others, and what only looks like ours, are neither seen nor touched.
     `network`: the bridge network that ground made, where each instance gets the address that its spec says.
-    `keep_net_raw`: instances may send raw packets, as Docker's default is.
+    `helper_image`: an image with a shell, for the look at host paths. `keep_net_raw`: instances may send raw packets, as
+    Docker's default is.
     """
 
-    def __init__(self, name: str, network: str, *, base_url: str | None = None, keep_net_raw: bool = False) -> None:
+    def __init__(
+        self, name: str, network: str, helper_image: str, *, base_url: str | None = None, keep_net_raw: bool = False
+    ) -> None:
         self.name = name
         self.network = network
+        self._helper_image = helper_image
         self._keep_net_raw = keep_net_raw
         self.clients = Clients(base_url)
         self._memory = Memory()
@@ -170,6 +175,7 @@ class DockerEngine:
 
     def _start(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
         name = f"{self.name}-{spec.id}"
+        refuse_mounts(client, self.name, self._helper_image, spec)
         try:
             labels = image_labels(client, spec.image_id)
             body = creation(spec, self.name, self.network, image_labels=labels, keep_net_raw=self._keep_net_raw)

@@ -14,10 +14,13 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from services.engine.docker_client import Clients
 from services.engine.docker_handover import FEELER_ROLE, GATEWAY_ROLE, Names, create
+from services.engine.docker_mounts import RESOLVER_ROLE, is_resolver
 from services.engine.docker_spec import HASH, INSTANCE, KEPT, NAME, ROLE, restrictions
 from services.engine.port import EngineError
 
 OWN_ROLE = "sluice"
+HOST_SOCKET = "SLUICE_HOST_SOCKET"
+"""Variable that gives a container of Sluice's image the host's path of the engine's socket."""
 STOP_WITHIN = 30
 """Seconds that a Sluice which is replaced may take to end; no traffic waits for it."""
 _SOCKET = "/var/run/docker.sock"
@@ -112,7 +115,7 @@ class DockerOwn:
         body: dict[str, Any] = {
             "Image": spec.image,
             "Cmd": ["serve"],
-            "Env": [f"{key}={value}" for key, value in sorted(spec.environment.items())],
+            "Env": [f"{key}={value}" for key, value in sorted({**spec.environment, HOST_SOCKET: spec.socket}.items())],
             "Labels": {NAME: self.name, ROLE: OWN_ROLE},
             "HostConfig": {
                 "NetworkMode": "host",
@@ -163,6 +166,7 @@ class DockerOwn:
             names = {self.name: OWN_ROLE, gateways.feeler: FEELER_ROLE}
             names |= dict.fromkeys((gateways.present, gateways.next, gateways.leaving(container["Id"])), GATEWAY_ROLE)
             called = [name.removeprefix("/") for name in container["Names"]]
+            names |= dict.fromkeys((name for name in called if is_resolver(self.name, name)), RESOLVER_ROLE)
             role_fits = any(names.get(name) == labels.get(ROLE, "") for name in called)
             if role_fits or (INSTANCE in labels and f"{self.name}-{labels[INSTANCE]}" in called):
                 yield container

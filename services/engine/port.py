@@ -174,7 +174,8 @@ class Engine(Protocol):
     async def start(self, spec: InstanceSpec) -> ContainerView:
         """Make and start its container, restart policy `no`. One that is already there with the same owner and hash is it.
 
-        EngineError: `no_capacity` (memory, more than 900 instances), `port_taken` (of the host), `engine_error`.
+        EngineError: `no_capacity` (memory, more than 900 instances), `port_taken` (of the host), `mount_refused` (a host
+        path that is missing, or is or lies below a symbolic link; a volume that stands for a host path), `engine_error`.
         """
 
     async def keep(self, instance: str) -> None:

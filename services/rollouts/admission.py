@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sqlmodel import Session
+
 from services.engine.port import LogConfig
 from services.outbound import OutboundPolicy, OutboundRefusedError
+from services.rollouts.host_mounts import mount_errors, overlap_errors
 from services.rollouts.log_drivers import log_errors
 from services.rollouts.refusal import FieldError
 from services.spec import ServiceSpec
@@ -18,7 +21,8 @@ class AdmissionRules:
 
     `default_route` (such as "/{name}") is for services that name no routes; `host_roots` are the host paths under which
     services may mount; `aliases` are the names by which every instance finds the host; `log_drivers` are the operator's
-    log profiles; `outbound` are the servers that Sluice may call for a spec.
+    log profiles; `outbound` are the servers that Sluice may call for a spec; `protected` are host paths of Sluice's and the
+    engine's that no service mounts.
     """
 
     default_route: str | None = None
@@ -26,15 +30,21 @@ class AdmissionRules:
     aliases: tuple[str, ...] = ()
     log_drivers: Mapping[str, LogConfig] = field(default_factory=dict)
     outbound: OutboundPolicy = field(default_factory=OutboundPolicy)
+    protected: tuple[str, ...] = ()
 
 
-def admission_errors(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
+def admission_errors(rules: AdmissionRules, session: Session, service: str, spec: ServiceSpec) -> list[FieldError]:
     """Check a whole spec against the rules; a stored spec is checked again, because the rules may have changed since.
 
     Called for a deployment's effective spec, for the revision of a rollback, restart, scale-out or retry, when a pending
     deployment is activated, and before an instance starts.
     """
-    return [*_disallowed_mounts(rules, spec), *log_errors(rules.log_drivers, spec.logging), *_disallowed_urls(rules, spec)]
+    return [
+        *mount_errors(rules.host_roots, rules.protected, spec),
+        *overlap_errors(session, service, spec),
+        *log_errors(rules.log_drivers, spec.logging),
+        *_disallowed_urls(rules, spec),
+    ]
 
 
 def _disallowed_urls(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
@@ -44,15 +54,3 @@ def _disallowed_urls(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldErro
     except OutboundRefusedError as error:
         return [FieldError("eureka.url", str(error))]
     return []
-
-
-def _disallowed_mounts(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:
-    def is_allowed(path: str) -> bool:
-        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in rules.host_roots)
-
-    roots = ", ".join(rules.host_roots) or "none"
-    return [
-        FieldError(f"volumes.{number}.source", f"host paths are allowed only under SLUICE_HOST_ROOTS ({roots})")
-        for number, volume in enumerate(spec.volumes)
-        if volume.type == "bind" and not is_allowed(volume.source or "")
-    ]

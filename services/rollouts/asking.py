@@ -173,7 +173,7 @@ class Asking(ABC, Generic[T]):
     def _refuse_disallowed(self, session: Session, revision: Revision, present: Revision, call: Call) -> None:
         """422 `invalid_spec` for a stored spec that the operator's rules or the caller's token do not allow today."""
         claims = foreign_claims(session, self._rules, call.by.grant, revision.service, present, revision.effective)
-        errors = [*admission_errors(self._rules, spec_of(revision)), *claims]
+        errors = [*admission_errors(self._rules, session, revision.service, spec_of(revision)), *claims]
         if errors:
             raise invalid(errors)
 

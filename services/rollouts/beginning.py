@@ -179,7 +179,7 @@ class Beginner:
         present = present_revision(session, session.get_one(Service, deployment.service))
         grant = Grant.from_json(deployment.bound_to)
         claims = foreign_claims(session, self._rules, grant, deployment.service, present, revision.effective)
-        errors = [*admission_errors(self._rules, spec_of(revision)), *claims]
+        errors = [*admission_errors(self._rules, session, deployment.service, spec_of(revision)), *claims]
         return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
     def _refuse(self, session: Session, id: int, failed: Failed) -> None:

@@ -50,7 +50,7 @@ def check(session: Session, rules: AdmissionRules, present: Revision | None, dep
     grant = Grant.from_json(deployment.bound_to)
     errors = [
         *_alone(wish.spec, wish.replicas if wish.replicas is not None else size_of(session, name, deployment.id)),
-        *admission_errors(rules, wish.spec),
+        *admission_errors(rules, session, name, wish.spec),
         *_taken_routes(session, name, wish.spec.routes),
         *foreign_claims(session, rules, grant, name, present, wish.effective, deployment.body),
     ]

@@ -93,7 +93,8 @@ class Executor:
         self._points.step(when, order.step, order.row.service)
 
     async def _start(self, order: Order, tries: int = TRIES) -> None:
-        if errors := admission_errors(self._rules, spec_of(order.revision)):
+        service, spec = order.row.service, spec_of(order.revision)
+        if errors := await self._store.read(lambda session: admission_errors(self._rules, session, service, spec)):
             why = f"{order.row.id} cannot be started: {invalid(errors).detail}"
             failure: dict[str, object] = {
                 "failure_reason": "invalid_spec",

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 from uuid import uuid4
 
 import pytest
@@ -38,6 +39,9 @@ class Yard(Protocol):
     def take_name(self, instance: str) -> None: ...
     def forget(self, tag: str) -> None: ...
     def compose(self, project: str, service: str) -> AbstractContextManager[str]: ...
+    def link(self, path: Path, target: str) -> None: ...
+    def lose(self, path: Path) -> None: ...
+    def bound_volume(self, path: Path) -> AbstractContextManager[str]: ...
 
 
 class FakeSide:
@@ -81,11 +85,23 @@ class FakeSide:
         yield name
         del self.engine.compose[project, service]
 
+    def link(self, path: Path, target: str) -> None:
+        self.engine.links[str(path)] = str(path.parent / target)
+
+    def lose(self, path: Path) -> None:
+        self.engine.missing.add(str(path))
+
+    @contextmanager
+    def bound_volume(self, path: Path) -> Iterator[str]:
+        self.engine.bound_volumes["bound"] = str(path)
+        yield "bound"
+        del self.engine.bound_volumes["bound"]
+
 
 class RealSide:
     def __init__(self, yard: RealYard) -> None:
         self.yard = yard
-        self.engine = DockerEngine(yard.name, yard.name)
+        self.engine = DockerEngine(yard.name, yard.name, IMAGE)
 
     def spec(self, id: str, behaviour: Behaviour = Behaviour(), **fields: Any) -> InstanceSpec:  # noqa: B008
         return self.yard.spec(id, script=_script(behaviour), **fields)
@@ -112,6 +128,20 @@ class RealSide:
             yield name
         finally:
             self.yard.client.remove_container(made, v=True, force=True)
+
+    def link(self, path: Path, target: str) -> None:
+        path.symlink_to(target)
+
+    def lose(self, path: Path) -> None:
+        path.rmdir()
+
+    @contextmanager
+    def bound_volume(self, path: Path) -> Iterator[str]:
+        options = {"type": "none", "o": "bind", "device": str(path)}
+        name = f"{self.yard.name}-bound"
+        self.yard.client.create_volume(name, driver="local", driver_opts=options)
+        yield name
+        self.yard.client.remove_volume(name, force=True)
 
 
 def _script(behaviour: Behaviour) -> str:
@@ -267,6 +297,45 @@ async def test_existing_volumes_names_those_of_an_instance_that_was_started(yard
     mount = VolumeMount(source=name, target="/data")
     await yard.engine.start(yard.spec("web-r1-1", volumes=(mount,)))
     assert await yard.engine.existing_volumes((name, "sluice-test-nowhere")) == (name,)
+
+
+def mounted(path: Path | str, kind: Literal["bind", "volume"] = "bind") -> tuple[VolumeMount, ...]:
+    return (VolumeMount(type=kind, source=str(path), target="/data"),)
+
+
+async def test_a_host_path_is_mounted(yard: Yard, tmp_path: Path) -> None:
+    view = await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(tmp_path)))
+    assert view.state == "running"
+
+
+@pytest.mark.parametrize("target", ["/", "/etc", "/nowhere", "../../../../../../etc", "beside", "host/etc"])
+@pytest.mark.parametrize("below", ["", "/inside"])
+async def test_a_host_path_by_a_symbolic_link_is_refused_and_leaves_nothing(
+    yard: Yard, tmp_path: Path, target: str, below: str
+) -> None:
+    (tmp_path / "beside" / "inside").mkdir(parents=True)
+    yard.link(tmp_path / "link", target)
+    with pytest.raises(EngineError, match=re.escape(f"{tmp_path}/link{below}")) as refused:
+        await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(f"{tmp_path}/link{below}")))
+    assert (refused.value.reason, refused.value.transient) == ("mount_refused", False)
+    assert await yard.engine.observe() == []
+
+
+async def test_a_host_path_that_is_missing_is_refused(yard: Yard, tmp_path: Path) -> None:
+    path = tmp_path / "gone"
+    path.mkdir()
+    yard.lose(path)
+    with pytest.raises(EngineError, match="No such file") as refused:
+        await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(path)))
+    assert refused.value.reason == "mount_refused"
+
+
+async def test_a_volume_that_stands_for_a_host_path_is_refused(yard: Yard, tmp_path: Path) -> None:
+    with yard.bound_volume(tmp_path) as name:
+        with pytest.raises(EngineError, match=f"the host path {tmp_path}") as refused:
+            await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(name, "volume")))
+        assert refused.value.reason == "mount_refused"
+        assert await yard.engine.observe() == []
 
 
 async def test_networks_exist_names_those_that_do_not(yard: Yard) -> None:

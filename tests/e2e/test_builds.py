@@ -63,7 +63,7 @@ async def test_a_build_cannot_read_the_hosts_loopback(stage: Stage, loopback: Lo
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_context"), refused.text
     assert "line" in refused.json()["detail"] and loopback.asked == []
     image = f"{stage.service}:direct"
-    engine = DockerEngine(stage.service, "bridge")
+    engine = DockerEngine(stage.service, "bridge", stage.images.gateway)
     try:
         async for _ in engine.build(BuildSpec(stage.service, image, [tar(dockerfile)])):
             pass

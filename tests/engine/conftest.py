@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.engine.docker import DockerEngine
-from tests.engine.real import RealYard, real_yard
+from tests.engine.real import IMAGE, RealYard, real_yard
 
 
 @pytest.fixture
@@ -18,6 +18,6 @@ def yard() -> Iterator[RealYard]:
 
 @pytest.fixture
 def engine(yard: RealYard) -> Iterator[DockerEngine]:
-    engine = DockerEngine(yard.name, yard.name)
+    engine = DockerEngine(yard.name, yard.name, IMAGE)
     yield engine
     engine.close()

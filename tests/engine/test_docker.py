@@ -34,7 +34,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
 
 @pytest.fixture
 async def behind_door(yard: RealYard, door: Door) -> AsyncIterator[DockerEngine]:
-    engine = DockerEngine(yard.name, yard.name, base_url=door.base_url)
+    engine = DockerEngine(yard.name, yard.name, IMAGE, base_url=door.base_url)
     yield engine
     engine.close()
 
@@ -85,7 +85,7 @@ async def test_what_only_looks_like_ours_is_neither_seen_nor_told_nor_touched(en
 
 async def test_two_sluices_on_one_engine_do_not_see_each_other(engine: DockerEngine, yard: RealYard) -> None:
     with real_yard() as other_yard:
-        other = DockerEngine(other_yard.name, other_yard.name)
+        other = DockerEngine(other_yard.name, other_yard.name, IMAGE)
         mine = await engine.start(yard.spec("web-r1-1", script=WAITS))
         async with aclosing(other.events()) as events:
             await anext(events)

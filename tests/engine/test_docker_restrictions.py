@@ -57,7 +57,7 @@ async def test_an_instance_gets_no_privileges_by_setuid_and_sends_no_raw_packets
 
 
 async def test_an_operator_can_keep_raw_packets(yard: RealYard) -> None:
-    engine = DockerEngine(yard.name, yard.name, keep_net_raw=True)
+    engine = DockerEngine(yard.name, yard.name, IMAGE, keep_net_raw=True)
     await engine.start(yard.spec("web-r1-1", script=WAITS))
     no_new_privileges, bounds = capabilities(yard, "web-r1-1")
     assert no_new_privileges and bounds & NET_RAW

@@ -68,6 +68,12 @@ class FakeEngine:
         """(reference, auth) of each pull."""
         self.taken_ports: set[int] = set()
         """Ports of the host that other programs have."""
+        self.links: dict[str, str] = {}
+        """Symbolic links of the host → where they lead."""
+        self.missing: set[str] = set()
+        """Paths that the host does not have."""
+        self.bound_volumes: dict[str, str] = {}
+        """Volumes that stand for a host path."""
         self.capacity: int | None = None
         """How many containers may run; past it a start fails with `no_capacity`."""
         self.forgets_policies = False
@@ -232,6 +238,7 @@ class FakeEngine:
                 raise EngineError(
                     f'A container called "{spec.id}" is there already and is not this instance; it is left alone'
                 )
+            self._refuse_mounts(spec)
             there = self.containers.get(spec.id)
             if there is not None and (there.spec.service, there.spec.hash) != (spec.service, spec.hash):
                 raise EngineError(
@@ -250,6 +257,17 @@ class FakeEngine:
                 raise
             self._run(container)
             return container.view
+
+    def _refuse_mounts(self, spec: InstanceSpec) -> None:
+        for volume in spec.volumes:
+            if volume.type == "volume" and volume.source in self.bound_volumes:
+                path = self.bound_volumes[volume.source]
+                raise EngineError(f'The volume "{volume.source}" stands for the host path {path}', reason="mount_refused")
+            path = volume.host_path
+            link = next((link for link in self.links if f"{path}/".startswith(f"{link}/")), None)
+            if volume.type == "bind" and (link is not None or path in self.missing):
+                why = "No such file or directory" if link is None else f"is really {self.links[link]}{path[len(link) :]}"
+                raise EngineError(f"The host path {path} is not mounted: it {why}", reason="mount_refused")
 
     async def keep(self, instance: str) -> None:
         with self._asked("keep", instance):

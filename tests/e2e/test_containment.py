@@ -1,0 +1,92 @@
+"""What a spec says reaches neither the gateway's sockets nor other places of the host: tried on real parts."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.stage import Sluice
+from tests.e2e.stage import Images, Json, Stage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker]
+
+
+@pytest.fixture
+async def own(images: Images, tmp_path: Path) -> AsyncIterator[Stage]:
+    (tmp_path / "root" / "shared").mkdir(parents=True)
+    (tmp_path / "root" / "shared").chmod(0o777)
+    settings = {"SLUICE_GATEWAY_IMAGE": images.gateway, "SLUICE_HOST_ROOTS": str(tmp_path / "root")}
+    with Sluice(tmp_path, **settings) as sluice:
+        async with sluice.client() as http:
+            yield Stage(sluice, http, images)
+
+
+def mount(path: Path, **more: Any) -> Json:
+    return {"type": "bind", "source": str(path), "target": "/data", **more}
+
+
+async def refusal(own: Stage, service: str, **fields: Any) -> tuple[int, str]:
+    answer = await own.http.post("/deployments", json=own.spec(service=service, replicas=1, **fields))
+    return answer.status_code, answer.json()["errors"][0]["field"] if answer.status_code == 422 else ""
+
+
+def syslog(own: Stage) -> Json:
+    socket = own.sluice.data / "gateway" / "admin.sock"
+    assert socket.is_socket()
+    return {"driver": "syslog", "options": {"syslog-address": f"unix://{socket}"}}
+
+
+async def test_a_link_that_one_service_makes_leads_no_other_to_the_host(own: Stage, tmp_path: Path) -> None:
+    shared = tmp_path / "root" / "shared"
+    await own.deploy(own.spec(service="maker", replicas=1, volumes=[mount(shared)]))
+    [maker] = await own.containers("maker")
+    for name, target in {"etc": "/etc", "up": "../../data"}.items():
+        await own.docker("exec", maker["Id"], "ln", "-s", target, f"/data/{name}")
+        assert (shared / name).is_symlink()
+        assert await refusal(own, "thief", volumes=[mount(shared / name, read_only=True)]) == (422, "volumes.0.source")
+    (await own.http.delete("/services/maker", params={"wait": 60})).raise_for_status()
+    for name in ("etc", "up", "etc/ssl"):
+        body = own.spec(service="thief", replicas=1, volumes=[mount(shared / name)])
+        assert (await own.deploy(body, expect="failed"))["reason"] == "mount_refused"
+    assert await refusal(own, "thief", volumes=[mount(own.sluice.data / "gateway")]) == (422, "volumes.0.source")
+    assert await own.containers("thief") == []
+    left = await own.docker(
+        "ps",
+        "--all",
+        "--quiet",
+        "--filter",
+        f"label=sluice.name={own.sluice.name}",
+        "--filter",
+        "label=sluice.role=resolver",
+    )
+    assert left == ""
+
+
+async def test_no_log_driver_writes_to_the_gateways_socket(own: Stage) -> None:
+    assert await refusal(own, own.service, logging=syslog(own)) == (422, "logging.driver")
+    await own.deploy(own.spec(replicas=1))
+    await own.update(environment={"A": "1"})
+    own.sluice.stop()
+    with sqlite3.connect(own.sluice.data / "sluice.db") as store:
+        for service, number, text in store.execute("SELECT service, number, effective FROM revision").fetchall():
+            effective = json.dumps({**json.loads(text), "logging": syslog(own)})
+            store.execute("UPDATE revision SET effective = ? WHERE (service, number) = (?, ?)", (effective, service, number))
+    store.close()
+    own.sluice.start()
+    for verb, body in (("rollback", {"to_revision": 1}), ("restart", {}), ("scale", {"replicas": 2})):
+        answer = await own.http.post(f"/services/{own.service}/{verb}", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "logging.driver"), verb
+    [present] = await own.containers()
+    await own.docker("rm", "--force", present["Id"])
+
+    async def told() -> str | None:
+        found = await own.get("/events", service=own.service, limit=200)
+        return next((each["message"] for each in found["items"] if "cannot be started" in each["message"]), None)
+
+    assert "logging.driver" in await own.until(told)
+    assert await own.containers() == []
