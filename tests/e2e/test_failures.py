@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from tests.e2e.stage import NEVER_HEALTHY, QUICK_CHECK, Json, Stage, unharmed
@@ -146,6 +147,30 @@ async def test_a_port_that_is_taken_fails_a_first_deployment_and_harms_no_other_
     assert str(taken) in failed["message"]
     assert await stage.containers(other) == []
     await stage.http.delete(f"/services/{other}", params={"wait": 30})
+
+
+async def test_a_link_whose_port_is_taken_on_the_bridge_fails_the_deployment_that_asks_for_it(stage: Stage) -> None:
+    api, port = f"{stage.service}a", 8055
+    at_port: Json = {"port": port, "environment": {"PORT": str(port)}, "routes": [], "replicas": 1}
+    await stage.deploy(stage.spec(service=api, **at_port))
+    await stage.deploy(stage.spec())
+    before = await stage.starts()
+    bridge = urlsplit((await stage.of_service())["internal_url"]).hostname
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind((bridge, port))
+        squatter.listen()
+        async with stage.load():
+            failed = await stage.update(links=[api], expect="rolled_back")
+            await stage.deploy({"service": api, "image": stage.images.two})
+    assert failed["reason"] == "gateway_unverified"
+    assert f"the link to {api}: {bridge}:{port} is in use" in failed["message"]
+    assert await stage.starts() == before
+    await stage.update(links=[api])
+    async with httpx.AsyncClient(base_url=f"http://{bridge}:{port}") as http:
+        assert (await http.get("/", headers={"Host": f"{api}:{port}"})).status_code == 200
+    await stage.update(links=[])
+    await stage.http.delete(f"/services/{api}", params={"wait": 30})
 
 
 async def test_an_address_that_a_stranger_took_is_passed_over(stage: Stage) -> None:
