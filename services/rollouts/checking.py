@@ -65,13 +65,14 @@ def foreign_claims(
     grant: Grant | None,
     name: str,
     present: Revision | None,
-    *layers: dict[str, Any],
+    effective: dict[str, Any],
+    request: dict[str, Any] | None = None,
 ) -> list[FieldError]:
-    """Check layers of a spec for what belongs to services that the author's token does not cover."""
+    """Check a spec, and the request for it, for what belongs to services that the author's token does not cover."""
     if grant is None:
         return []
     default_route = rules.default_route.format(name=name) if rules.default_route else None
-    return ownership_errors(session, grant, name, present, claims_of(*layers), default_route)
+    return ownership_errors(session, grant, name, present, claims_of(effective, request), default_route)
 
 
 def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:

@@ -36,10 +36,13 @@ class Claims:
     links: dict[str, str] = field(default_factory=dict)
 
 
-def claims_of(*layers: dict[str, Any]) -> Claims:
-    """Collect what layers of a spec claim; a layer's profiles count as layers of their own. The layers are valid specs."""
+def claims_of(effective: dict[str, Any], request: dict[str, Any] | None = None) -> Claims:
+    """Collect what a spec in force claims, and what a request for it names, in its profiles and below them too.
+
+    Profiles that are not in force and that the request does not name claim nothing: they are checked when they are used.
+    """
     claims = Claims()
-    for prefix, layer in _flattened(layers):
+    for prefix, layer in [("", effective), *_layers(request or {})]:
         named = {name: layer[name] for name in CLAIMING if layer.get(name) is not None}
         spec = SpecFields.model_validate(named)
         for number, route in enumerate(spec.routes):
@@ -184,12 +187,11 @@ def _volume_sources(kind: str) -> Callable[[list[Any]], Iterator[str]]:
     return sources
 
 
-def _flattened(layers: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for layer in layers:
-        yield "", layer
-        for name, profile in (layer.get("profiles") or {}).items():
-            if profile is not None:
-                yield f"profiles.{name}.", profile
+def _layers(request: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "", request
+    for name, profile in (request.get("profiles") or {}).items():
+        if profile is not None:
+            yield f"profiles.{name}.", profile
 
 
 def _without(claims: dict[str, str], had: dict[str, str]) -> dict[str, str]:

@@ -155,6 +155,17 @@ def test_a_profile_may_not_hold_what_its_author_could_not_deploy(house: House) -
     refused(send(house, token, profiles={"p": {"volumes": ["data:/x"]}}), "profiles.p.volumes.0.source", "victim")
 
 
+def test_a_profile_that_is_not_in_force_gives_no_right_to_what_it_names(house: House) -> None:
+    victim(house)
+    assert house.deploy("friend", links=["victim"]).status_code == 200
+    token = bound(house)
+    assert send(house, token, profiles={"p": {"links": ["victim"]}}).status_code == 200, "it is linked already"
+    assert house.deploy("friend", links=[]).status_code == 200
+    refused(send(house, token, links=["victim"]), "links.0", "victim")
+    refused(send(house, token, profile="p"), "links.0", "victim")
+    assert send(house, token, environment={"A": "1"}).status_code == 200, "the profile is not used"
+
+
 def test_a_base_that_a_profile_hides_may_not_hold_it_either(house: House) -> None:
     victim(house, routes=[ANY])
     answer = send(house, bound(house), routes=[FREE], profiles={"p": {"routes": []}}, profile="p")
