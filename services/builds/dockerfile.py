@@ -17,13 +17,13 @@ REMOTE = ("http://", "https://", "ftp://", "git://", "ssh://", "git@")
 _INSTEAD = "use RUN curl, which runs in SLUICE_BUILD_NETWORK, or COPY a file of the context"
 _ESCAPE = re.compile(r"\s*#\s*escape\s*=\s*(.*?)\s*", re.IGNORECASE)
 _ADD = re.compile(r"\s*(?:onbuild\s+)?add\s", re.IGNORECASE)
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|git@", re.IGNORECASE)
+_SCHEME = re.compile(r"\w://|^\W*git@", re.IGNORECASE)
+_ODD = re.compile(r"^[^\w./*?~+-]+")
+"""Characters that begin no ordinary path: an engine may drop some, as it does with a byte order mark."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _JSON_ESCAPE = re.compile(r"\\u[0-9a-f]{4}", re.IGNORECASE)
-_BOM = "\ufeff"
-"""The engine drops it before the first line, and before each word whose variables it replaces."""
-_QUOTES = str.maketrans(dict.fromkeys(f"\"'\\`{_BOM}", ""))
-_JSON = str.maketrans({**dict.fromkeys("[],\"'", " "), **dict.fromkeys(f"\\`{_BOM}", "")})
+_QUOTES = str.maketrans(dict.fromkeys("\"'\\`\ufeff", ""))
+_JSON = str.maketrans({**dict.fromkeys("[],\"'", " "), **dict.fromkeys("\\`\ufeff", "")})
 
 
 class DockerfileError(Exception):
@@ -52,7 +52,7 @@ class Instruction:
 
 def instructions(text: str) -> Iterator[Instruction]:
     """Raises DockerfileError for control characters, and for a parser directive `escape` that engines read differently."""
-    lines = text.removeprefix(_BOM).split("\n")
+    lines = text.removeprefix("\ufeff").split("\n")
     escape = _escape_of(lines)
     pieces: list[str] = []
     starts: list[tuple[int, int]] = []
@@ -107,10 +107,10 @@ def _check_sources(rest: str, line: int) -> None:
         spellings.append(rest.translate(_JSON).split())
     for words in spellings:
         for word in words:
-            if _SCHEME.match(word):
+            if _SCHEME.search(word):
                 raise DockerfileError(line, f"ADD of a remote source {word[:200]}; {_INSTEAD}")
         for word in words[:-1]:
             known, variable, _ = word.partition("$")
-            if variable and any(scheme.startswith(known.lower()) for scheme in REMOTE):
+            if variable and any(scheme.startswith(_ODD.sub("", known).lower()) for scheme in REMOTE):
                 fix = f"write ./{word[:200]} for a file of the context"
                 raise DockerfileError(line, f"ADD of {word[:200]}, a variable that may hold a URL; {fix}, or {_INSTEAD}")
