@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -44,7 +45,7 @@ from services.ground.ground import Ground as DockerAndHaproxy
 from services.ground.ground import GroundSettings
 from services.metrics import Metrics
 from services.outbound import OutboundPolicy, Server
-from services.rollouts.admission import AdmissionRules
+from services.rollouts.admission import AdmissionRules, refused_services
 from services.rollouts.crash_points import CrashPoints
 from services.rollouts.live import Live
 from services.rollouts.previewing import Previews
@@ -164,7 +165,7 @@ def wire(
         live=live,
         engine=docker,
         gateway=gateway,
-        ground=ground or _ground(settings, haproxy, docker, store, clock, parts),
+        ground=ground or _ground(settings, rules, haproxy, docker, store, clock, parts),
         requests=Requests(store, clock, docker, listeners, runner.hint, rules, live),
         previews=Previews(store, clock, docker, routers, rules),
         loop=runner,
@@ -192,7 +193,13 @@ def _build_settings(settings: Settings) -> BuildSettings:
 
 
 def _ground(
-    settings: Settings, gateway: HaproxyGateway, engine: Engine, store: Store, clock: Clock, parts: ExitStack
+    settings: Settings,
+    rules: AdmissionRules,
+    gateway: HaproxyGateway,
+    engine: Engine,
+    store: Store,
+    clock: Clock,
+    parts: ExitStack,
 ) -> Ground:
     wanted = GroundSettings(
         data=settings.data,
@@ -205,7 +212,11 @@ def _ground(
         log_all=settings.gateway_log_all,
     )
     under = parts.enter_context(closing(DockerGround(settings.name, base_url=settings.docker_host)))
-    doctor = Doctor(under, gateway, store, clock, settings.gateway_image, under.gateway, engine.ping)
+
+    async def refused() -> dict[str, str]:
+        return await store.read(partial(refused_services, rules))
+
+    doctor = Doctor(under, gateway, store, clock, settings.gateway_image, under.gateway, engine.ping, refused)
     return DockerAndHaproxy(under, gateway, wanted, doctor=doctor)
 
 

@@ -24,6 +24,8 @@ RESOLVER_ROLE = "resolver"
 REFUSED = "mount_refused"
 _PATIENCE = 20
 """Seconds that a resolver may take."""
+_LEFT_OVER = 2 * _PATIENCE
+"""Seconds after which a resolver is in nobody's use."""
 _SCRIPT = """
 for path; do
   real=$(realpath -e -- "/host$path" 2>&1; printf .)
@@ -117,7 +119,7 @@ def _resolve(client: docker.APIClient, owner: str, image: str, paths: list[str])
 def _remove_left_over(client: docker.APIClient, labels: Mapping[str, str]) -> None:
     """Remove resolvers of a Sluice that was killed: those that are older than any that is in use."""
     for found in client.containers(all=True, filters={"label": [f"{key}={value}" for key, value in labels.items()]}):
-        old = found["Created"] < time.time() - 2 * _PATIENCE
+        old = found["Created"] < time.time() - _LEFT_OVER
         if old and any(is_resolver(labels[NAME], name.removeprefix("/")) for name in found["Names"]):
             with suppress(NotFound):
                 client.remove_container(found["Id"], v=True, force=True)

@@ -54,7 +54,9 @@ class Doctor:
         gateway_image: str,
         gateway_name: str,
         ping: Callable[[], Awaitable[Mapping[str, Any]]],
+        refused: Callable[[], Awaitable[Mapping[str, str]]],
     ) -> None:
+        """`refused()`: services whose present spec is not allowed today → why."""
         self._engine = engine
         self._gateway = gateway
         self._store = store
@@ -62,6 +64,7 @@ class Doctor:
         self._image = gateway_image
         self._name = gateway_name
         self._ping = ping
+        self._refused = refused
         self._one_at_a_time = asyncio.Lock()
 
     async def examine(
@@ -76,6 +79,7 @@ class Doctor:
                 self._within("gateway", self._of_gateway(outdated)),
                 self._within("gateway's file", self._of_file()),
                 self._within("old workers", self._of_workers()),
+                self._within("specs", self._of_specs()),
                 self._within("store", store_findings(self._store)),
                 self._within("clock", clock_finding(self._store, self._clock)),
             )
@@ -104,6 +108,16 @@ class Doctor:
         if tuple(int(part) for part in api.split(".")) < OLDEST_API:
             return [wrong("engine", text, "Install Docker 20.10 or newer.")]
         return [ok("engine", text)]
+
+    async def _of_specs(self) -> list[Finding]:
+        refused = await self._refused()
+        if not refused:
+            return [ok("specs", "the present spec of every service is allowed")]
+        named = "; ".join(f"{service}: {why}" for service, why in list(refused.items())[:5])
+        text = f"{len(refused)} are not allowed today, and no instance of them is started again: {named}"
+        return [
+            warning("specs", text, "Deploy a spec that is allowed, or change the operator's settings (docs/upgrades.md).")
+        ]
 
     async def _of_network(self) -> list[Finding]:
         footing = await self._engine.see_network()

@@ -167,7 +167,8 @@ class Ground:
         before, self.outdated = self.outdated, None
         if view.outdated:
             wanted = self.spec
-            image = f"{wanted.image} is another image by now" if view.image == wanted.image else f"{wanted.image} is wanted"
+            changed = f"{wanted.image} is another image now, or a gateway's container is made in another way"
+            image = changed if view.image == wanted.image else f"{wanted.image} is wanted"
             fewer = view.open_files is not None and view.open_files != wanted.open_files
             self.outdated = (
                 f"it may open {view.open_files} files, {wanted.open_files} are wanted"

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from services.engine.port import LogConfig
 from services.outbound import OutboundPolicy, OutboundRefusedError
 from services.rollouts.host_mounts import mount_errors, overlap_errors
 from services.rollouts.log_drivers import log_errors
 from services.rollouts.refusal import FieldError
+from services.rollouts.world import spec_of
 from services.spec import ServiceSpec
+from services.store.tables import Revision, Service
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ def admission_errors(rules: AdmissionRules, session: Session, service: str, spec
         *log_errors(rules.log_drivers, spec.logging),
         *_disallowed_urls(rules, spec),
     ]
+
+
+def refused_services(rules: AdmissionRules, session: Session) -> dict[str, str]:
+    """Find the services whose present spec the rules do not allow today, each with the first reason."""
+    present = select(Revision).join(
+        Service, (col(Service.name) == Revision.service) & (col(Service.revision) == Revision.number)
+    )
+    found = {}
+    for revision in session.exec(present.order_by(Revision.service)):
+        if errors := admission_errors(rules, session, revision.service, spec_of(revision)):
+            found[revision.service] = f"{errors[0].field}: {errors[0].message}"
+    return found
 
 
 def _disallowed_urls(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:

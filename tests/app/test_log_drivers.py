@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlmodel import Session
 
+from services.engine.port import LogConfig
+from services.rollouts.admission import AdmissionRules, refused_services
 from services.store.tables import Revision
 from tests.app.house import House, build, eventually, living
 
@@ -101,6 +104,15 @@ def test_an_instance_with_a_stored_driver_that_is_not_allowed_today_is_not_repla
 
     assert "logging.driver" in eventually(failure, "the replacement is refused")
     assert started(house) == before
+
+
+def test_a_service_whose_spec_is_not_allowed_today_is_found(house: House) -> None:
+    rules = AdmissionRules(log_drivers={"central": LogConfig("syslog")})
+    assert house.deploy().status_code == 200
+    assert house.call(house.sluice.store.read, partial(refused_services, rules)) == {}
+    store_logging(house, 1, admin_socket(house))
+    refused = house.call(house.sluice.store.read, partial(refused_services, rules))
+    assert list(refused) == ["web"] and refused["web"].startswith("logging.driver: ")
 
 
 def test_a_profile_gives_the_operators_options_to_the_container_and_to_nobody_else(house: House) -> None:

@@ -71,9 +71,12 @@ class Practice:
         self.outdated: str | None = None
         self.strangers: list[str] = []
         self.not_ready: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
 
     async def findings(self) -> dict[str, Finding]:
-        doctor = Doctor(self.engine, self.gateway, self.store, self.clock, "gateway:1", "sluice-gateway", self._ping)
+        doctor = Doctor(
+            self.engine, self.gateway, self.store, self.clock, "gateway:1", "sluice-gateway", self._ping, self._refusals
+        )
         found = await doctor.examine(outdated=self.outdated, strangers=self.strangers, not_ready=self.not_ready)
         assert all(finding.advice for finding in found if finding.status != "ok")
         return {finding.part: finding for finding in found}
@@ -81,6 +84,9 @@ class Practice:
     async def unwell(self) -> dict[str, Finding]:
         """The clock of this machine aside."""
         return {part: each for part, each in (await self.findings()).items() if each.status != "ok" and part != "clock"}
+
+    async def _refusals(self) -> Mapping[str, str]:
+        return self.refused
 
     async def _ping(self) -> Mapping[str, Any]:
         if self.engine.fails is not None:
@@ -100,6 +106,13 @@ async def test_where_all_is_well_nothing_is_to_be_done(practice: Practice) -> No
     assert {"engine", "network", "firewall", "gateway", "gateway's file", "old workers", "store", "disk", "clock"} <= set(
         await practice.findings()
     )
+
+
+async def test_a_spec_that_is_not_allowed_today_is_told_with_its_field(practice: Practice) -> None:
+    practice.refused = {"web": 'logging.driver: "syslog" is not allowed'}
+    (found,) = (await practice.unwell()).values()
+    assert (found.part, found.status) == ("specs", "warning")
+    assert 'web: logging.driver: "syslog"' in found.detail and "docs/upgrades.md" in found.advice
 
 
 async def test_a_firewall_in_the_way_is_told_with_the_command_that_opens_it(practice: Practice) -> None:
