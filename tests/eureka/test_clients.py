@@ -90,10 +90,10 @@ def js_client(eureka: Running, id: str) -> AbstractContextManager[LineClient]:
     return line_client("node", "client.js", str(eureka.port), id)
 
 
-def py_client(eureka: Running, id: str) -> EurekaClient:
+def py_client(eureka: Running, id: str, *, renewal: int = 1) -> EurekaClient:
     return EurekaClient(
         eureka_server=eureka.url + "/", app_name="web", instance_id=id, instance_host=f"host-{id}", instance_ip="127.0.0.1",
-        instance_port=9001, renewal_interval_in_secs=1, duration_in_secs=10,
+        instance_port=9001, renewal_interval_in_secs=renewal, duration_in_secs=10 * renewal,
     )  # fmt: skip
 
 
@@ -152,7 +152,8 @@ def test_a_client_in_go_registers_stays_sees_the_others_and_leaves(
 @pytest.mark.anyio
 async def test_one_swapped_for_another_is_seen_though_the_hash_is_the_same(both: tuple[Running, LineClient]) -> None:
     eureka, js = both
-    old, new = py_client(eureka, "old"), py_client(eureka, "new")
+    # no heartbeat meanwhile: it would find its lease gone, and register again
+    old, new = py_client(eureka, "old", renewal=30), py_client(eureka, "new", renewal=30)
     await old.start()
     js.sees({"js": "UP", "old": "UP"})
     await new.start()
