@@ -64,6 +64,8 @@ class Kind:
     lossless: bool = True
     loaded: bool = True
     slow_seconds: float = 1.5
+    rate: int = 40
+    """Requests a second. Where nothing serves meanwhile all of them wait, and a service has room for 500."""
     patience: float | None = None
     """Seconds after which it must have turned back, by its deadline, counted from its begin."""
 
@@ -138,7 +140,7 @@ async def abort_in_the_drain(case: Case, deployment: Json) -> None:
 KINDS: dict[str, Kind] = {
     "first": Kind(Case.first, BEGIN | IN | PUBLISHED, again=Case.remove, begins_with=2, loaded=False),
     "deploy": Kind(lambda case: case.deploy(image=case.image), BEGIN | IN | OUT),
-    "recreate": Kind(lambda case: case.deploy(image=case.image), BEGIN | IN | OUT, spec={"strategy": "recreate"}),
+    "recreate": Kind(lambda case: case.deploy(image=case.image), BEGIN | IN | OUT, spec={"strategy": "recreate"}, rate=10),
     "scale out": Kind(lambda case: case.scale(3), BEGIN | IN, replicas=3, again=lambda case: case.scale(2)),
     "scale in": Kind(lambda case: case.scale(1), BEGIN | OUT, replicas=1, again=lambda case: case.scale(2)),
     "rollback": Kind(Case.rollback, BEGIN | IN | OUT),
@@ -311,7 +313,7 @@ async def run(
                 continue
             volume = sluice.volume(f"{case.service}-orders")
             ran = lambda volume=volume: asyncio.to_thread(lambda: Counter(sluice.ledger_of(volume, images[0])))  # noqa: E731
-            mix = Mix(rate=40, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
+            mix = Mix(rate=kind.rate, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
             async with Load(f"{sluice.gateway}/{case.service}", mix, executions=ran) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 10)
                 of_kind = [_told(await die(case, point), report) for point in points]

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.network import isolated
 from tests.pages.house import House
 from tests.pages.served import free_port, serving
+
+PATIENCE = 60.0
+"""Seconds that a page may take: longer than any busy machine needs, for only a failure waits for its end."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,8 @@ def complaints() -> Iterator[Complaints]:
 @pytest.fixture
 def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1200, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE * 1000)
+    expect.set_options(timeout=PATIENCE * 1000)
     yield complaints.of(context.new_page())
     context.close()
 
