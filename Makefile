@@ -1,5 +1,5 @@
 # What a newcomer runs. Settings come from the environment: SLUICE_NAME, SLUICE_PORT, SLUICE_GATEWAY_PORT, SLUICE_DATA, … (README.md)
-.PHONY: help demo demo-spring up down env images test test-spring check snapshot venv soak
+.PHONY: help demo demo-spring up down env images test test-full test-spring check snapshot venv soak
 
 help:    ## what there is
 	@sed -n 's/^\([a-z-]*\): *## /make \1	/p' Makefile | expand -t 20
@@ -16,10 +16,13 @@ env:     ## eval "$(make -s env)" tells this shell where Sluice is
 	@scripts/env.sh
 images:  ## the images of Sluice, the gateway and the sample
 	@scripts/images.sh
-test:    ## everything, with a real engine, gateway and browser, all set up by itself
+test:    ## what CI runs, at most 18 minutes: every story on real parts at least once, all set up by itself (tests/README.md)
 	@scripts/test.sh
+test-full: ## every test, every history, every outage, and ten minutes of soak
+	@SLUICE_TIER=full scripts/test.sh
+	@scripts/soak.sh
 test-spring: ## of it, the real Spring Boot applications: redeployed through Spring Cloud Gateway, by each registry
-	@scripts/test.sh -m spring
+	@SLUICE_TIER=full scripts/test.sh -m spring
 check:   ## the quick part: lint, format, types, import rules, known vulnerabilities, and the tests that need no engine
 	@scripts/check.sh
 snapshot: ## the files that pin the public contract (tests/contract/snapshot/), written from the code

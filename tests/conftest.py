@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.store import db, migrate, open
+from tests.scheduling import ByResource, rank_of
 
 # A shell's background jobs are born deaf to SIGINT, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,26 +20,17 @@ gc.set_threshold(10_000)
 """As the server does (app.serve): looking for garbage was an eighth of the work."""
 
 
-LONGEST = (
-    "test_engine.py", "test_plan_properties.py", "test_on_real_parts.py", "test_upgrades.py", "test_sluices_registry.py",
-    "test_their_eureka.py",
-)  # fmt: skip
-"""Begun first, so that one process is not left with them when the others have nothing more to do."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> ByResource | None:
+    """With `--dist loadgroup`, groups as tests/scheduling.py makes them."""
+    return ByResource(config) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in this order: the longest, those with an engine, those without, the browser's: while containers come and go
-    the machine's networks change, and Chromium gives up what it was loading (ERR_NETWORK_CHANGED)."""
-    marked: dict[Path, set[str]] = {}
-    for item in items:
-        marked.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
+    """The longest first; those on real parts before the others."""
 
     def place(item: pytest.Item) -> int:
-        if item.path.name in LONGEST:
-            return 0
-        if "docker" in marked[item.path]:
-            return 1
-        return 3 if "browser" in marked[item.path] else 2
+        return rank_of(item.nodeid, real=any(item.get_closest_marker(name) for name in ("docker", "browser")))
 
     items.sort(key=place)
 

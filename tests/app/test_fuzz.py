@@ -17,6 +17,7 @@ from app.settings import Settings
 from tests.app.house import NEVER, READY, build
 from tests.app.test_builds import ENDLESS, TAR, tar
 from tests.app.test_serving import Served, serving
+from tests.tiers import examples
 
 pytestmark = pytest.mark.slow
 CHECKS: list[Any] = [
@@ -61,7 +62,7 @@ def test_no_input_is_a_server_error_and_every_answer_is_documented(served: Serve
 
     @given(case=operation.as_strategy(), data=st.data())
     @settings(
-        max_examples=50,
+        max_examples=examples(10, full=50),
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],

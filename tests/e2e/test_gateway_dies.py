@@ -49,7 +49,16 @@ async def stop_it(stage: Stage) -> None:
     await stage.docker("stop", f"{stage.sluice.name}-gateway")
 
 
-@pytest.mark.parametrize("harm", [kill_its_process, kill_its_worker, kill_its_container, remove_it, stop_it])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        kill_its_process,
+        *(
+            pytest.param(harm, marks=pytest.mark.full, id=harm.__name__)
+            for harm in (kill_its_worker, kill_its_container, remove_it, stop_it)
+        ),
+    ],
+)
 async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobody(own: Stage, harm: Harm) -> None:
     other = Stage(own.sluice, own.http, own.images)
     await own.deploy(own.spec())
@@ -74,6 +83,7 @@ async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobod
     assert away < BACK_WITHIN
 
 
+@pytest.mark.full
 async def test_without_sluice_it_comes_back_as_well(own: Stage) -> None:
     await own.deploy(own.spec())
     await own.until(lambda: _is_kept(own))
@@ -84,6 +94,7 @@ async def test_without_sluice_it_comes_back_as_well(own: Stage) -> None:
     await own.until(lambda: _answers(own), within=BACK_WITHIN)
 
 
+@pytest.mark.full
 async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(images: Images, tmp_path: Path) -> None:
     """And the upgrade's container was made to take over from one that has left when it starts again."""
     client = docker.APIClient(version="auto")
@@ -120,6 +131,7 @@ async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(imag
 
 
 @pytest.mark.slow
+@pytest.mark.full
 async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_is_not(own: Stage) -> None:
     await own.deploy(own.spec())
     first = await pids(own)
@@ -140,6 +152,7 @@ async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_i
     await own.until(lambda: _ready(own), within=BACK_WITHIN)
 
 
+@pytest.mark.full
 async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(own: Stage) -> None:
     await own.deploy(own.spec())
     await own.docker("rm", "--force", f"{own.sluice.name}-gateway")

@@ -90,6 +90,7 @@ async def test_upgraded_while_a_deployment_runs_with_long_requests_and_websocket
     print(json.dumps([made["seconds"], *(phase.as_dict() for phase in load.ledger.summaries())]))
 
 
+@pytest.mark.full
 async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_for_it(own: Stage) -> None:
     await own.deploy(own.spec(replicas=1))
     async with own.by_hand(slow_seconds=6) as long:
@@ -104,6 +105,7 @@ async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_fo
     assert not entry.lost and entry.answered_by.rpartition("-")[0].endswith("r1")
 
 
+@pytest.mark.full
 async def test_many_upgrades_one_after_the_other(own: Stage) -> None:
     await own.deploy(own.spec())
     async with own.load(rate=100, slow_seconds=2) as load:
@@ -137,6 +139,7 @@ start makes of it."""
 
 
 @pytest.mark.slow
+@pytest.mark.full
 async def test_sluice_killed_in_the_middle_of_it(own: Stage, tmp_path: Path) -> None:
     """At each kind of request to the engine; the next start undoes it, or ends it once the new one has taken over."""
     await own.deploy(own.spec())
@@ -192,6 +195,7 @@ def tagged(images: Images, tmp_path: Path) -> Iterator[tuple[Sluice, str]]:
         client.close()
 
 
+@pytest.mark.full
 async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade_alone(
     tagged: tuple[Sluice, str], images: Images
 ) -> None:
@@ -213,6 +217,7 @@ async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade
     client.close()
 
 
+@pytest.mark.full
 async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[Sluice, str], images: Images) -> None:
     sluice, tag = tagged
     client = docker.APIClient(version="auto")
@@ -231,6 +236,7 @@ async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[Sluice
     client.close()
 
 
+@pytest.mark.full
 async def test_more_connections_come_with_the_upgrade(images: Images, tmp_path: Path) -> None:
     """There are engines that give no container more files than 8,000 connections need: so from fewer to those."""
     with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, SLUICE_MAXCONN="5000") as sluice:
@@ -248,6 +254,7 @@ async def test_more_connections_come_with_the_upgrade(images: Images, tmp_path: 
                 assert gateway["outdated"] is None and gateway["maxconn"] == 8000
 
 
+@pytest.mark.full
 async def test_an_engine_that_refuses_the_new_one_changes_nothing(own: Stage) -> None:
     await own.deploy(own.spec())
     own.sluice.settings["SLUICE_MAXCONN"] = "1000000"

@@ -11,7 +11,7 @@ import pytest
 from services.store.backup import copy
 from tests.e2e.stage import Stage, unharmed
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
 async def test_yesterdays_backup_removes_nothing_and_there_is_a_way_out(own: Stage, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from bench.stage import Sluice
 from tests.e2e.stage import Images, Stage
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
 @pytest.fixture

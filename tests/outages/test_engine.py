@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 BACK_WITHIN = 40.0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
 async def test_without_sluice_an_engine_that_was_restarted_serves_as_before(
     there: Stage, machine: Machine, sluice_there: SluiceOn, way: signal.Signals
@@ -38,6 +39,7 @@ async def test_without_sluice_an_engine_that_was_restarted_serves_as_before(
     await _all_well(there, others)
 
 
+@pytest.mark.full
 async def test_a_machine_that_lost_its_power_serves_again_before_sluice_is_there(
     there: Stage, machine: Machine, sluice_there: SluiceOn
 ) -> None:
@@ -61,7 +63,7 @@ async def test_a_machine_that_lost_its_power_serves_again_before_sluice_is_there
     await _all_well(there, others)
 
 
-@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("way", [pytest.param(signal.SIGTERM, marks=pytest.mark.full), signal.SIGKILL])
 async def test_an_engine_that_goes_in_the_middle_of_a_deployment(
     there: Stage, machine: Machine, way: signal.Signals
 ) -> None:
@@ -79,6 +81,7 @@ async def test_an_engine_that_goes_in_the_middle_of_a_deployment(
     await _all_well(there, others)
 
 
+@pytest.mark.full
 async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there: Stage, machine: Machine) -> None:
     others = await _three_services(there)
     async with _traffic(there, others) as loads:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.stage import Stage
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 SLOW, IDLE, ALL = 200, 7500, 8000
 """`ALL` is what the gateway holds, `SLUICE_MAXCONN`."""

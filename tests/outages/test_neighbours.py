@@ -10,7 +10,7 @@ import pytest
 from bench.stage import Sluice
 from tests.e2e.stage import Images, Stage
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
 async def test_two_sluices_on_one_engine_do_not_meet(own: Stage, images: Images, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment
 from tests.fakes.jumping import run
 from tests.rollouts.life import CI, IMAGES, SERVICE, Life
+from tests.tiers import examples
 
-HISTORIES = int(os.environ.get("SLUICE_LOOP_HISTORIES", "300"))
+HISTORIES = examples(40, full=300)
 T = TypeVar("T")
 KINDS = [
     *["wait"] * 8, *["crash"] * 4, *["deploy"] * 4, "scale", "rollback", "restart", "remove", "abort", "pause", "resume",

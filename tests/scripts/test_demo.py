@@ -76,6 +76,7 @@ def test_a_sluice_that_is_not_there_fails_the_demo_in_a_sentence() -> None:
 
 @pytest.mark.docker
 @pytest.mark.slow
+@pytest.mark.full
 def test_the_demo_run_twice_works_twice(shell: Shell) -> None:
     for _ in range(2):
         done = shell.make("demo")

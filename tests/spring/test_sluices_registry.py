@@ -84,6 +84,7 @@ async def test_with_stable_a_new_version_serves_and_nothing_is_lost(spring: Spri
     assert answered_by(load.ledger, "after") == {"2"}
 
 
+@pytest.mark.full
 async def test_with_stable_the_death_of_one_loses_no_get(spring: Spring) -> None:
     victim = (await spring.containers())[0]
     async with spring.traffic(posts=0) as load:
@@ -100,6 +101,7 @@ async def test_with_stable_the_death_of_one_loses_no_get(spring: Spring) -> None
     assert instance_of(victim) not in load.ledger.versions("out")
 
 
+@pytest.mark.full
 async def test_spring_cloud_gateway_itself_is_redeployed_under_load(spring: Spring) -> None:
     async with spring.traffic() as load:
         load.mark("deploy")
@@ -108,6 +110,7 @@ async def test_spring_cloud_gateway_itself_is_redeployed_under_load(spring: Spri
         await load.until(lambda ledger: sum(ledger.versions("after").values()) >= 40)
 
 
+@pytest.mark.full
 async def test_with_instances_what_leaves_waits_for_its_consumers_and_nothing_is_lost(spring: Spring) -> None:
     told = {"advertise": "instances", "consumer_cache": 2}
     await spring.deploy_file("service", **SERVICE, profile="local", **told)

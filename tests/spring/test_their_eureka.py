@@ -12,7 +12,7 @@ from bench.engine import docker, gateway
 from bench.stage import Sluice, free_port
 from tests.spring.stack import QUICK, QUICK_CACHES, Spring, ask, leases
 
-pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.spring]
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.spring]
 HEARTBEATS = 5
 """Of one that stays, one a second: a lease that the server brings back comes with what it replicates meanwhile."""
 

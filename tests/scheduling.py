@@ -1,0 +1,42 @@
+"""Which tests one process of pytest-xdist runs together, and in which order groups are begun.
+
+The mark `xdist_group` has no effect with pytest 9.2 and xdist 3.8: it sets a node id that pytest no longer reads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).parents[1]
+
+LONGEST = (
+    "tests/spring/test_sluices_registry.py", "tests/outages/", "tests/rollouts/test_histories.py",
+    "tests/crash/test_on_fakes.py", "tests/rollouts/test_plan_properties.py", "tests/crash/test_on_real_parts.py",
+    "tests/e2e/test_upgrades.py", "tests/e2e/test_gateway_dies.py", "tests/scripts/test_upgrade.py",
+    "tests/spring/test_their_eureka.py", "tests/scripts/test_demo.py", "tests/engine/test_docker.py",
+    "tests/contract/test_engine.py",
+)  # fmt: skip
+"""Begun first, in this order, so that one process is not left with them when the others have nothing more to do."""
+TOGETHER = ("tests/outages/",)
+"""Whole directories: their tests share a Docker engine of their own, which takes long to start."""
+ALONE = ("tests/crash/test_on_real_parts.py", "tests/e2e/", "tests/gateway/")
+"""Each test is a group: it makes its own containers, or shares what each process has once."""
+
+
+def group_of(nodeid: str) -> str:
+    """What one process runs: a directory of TOGETHER, a test of ALONE, else a file, for its fixtures."""
+    shared = next((directory for directory in TOGETHER if nodeid.startswith(directory)), None)
+    return shared or (nodeid if nodeid.startswith(ALONE) else nodeid.partition("::")[0])
+
+
+def rank_of(nodeid: str, *, real: bool) -> int:
+    """The place of its group: the longest, those on real parts, the others."""
+    longest = (place for place, start in enumerate(LONGEST) if nodeid.startswith(start))
+    return next(longest, len(LONGEST) + (0 if real else 1))
+
+
+class ByResource(LoadScopeScheduling):  # type: ignore[misc]
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
