@@ -168,7 +168,8 @@ class Settings(BaseSettings):
         Field(default=1024**3, description="the largest context of a build, packed or unpacked, in bytes or such as 100m")
     )
     build_network: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")] = Field(
-        default="default", description="the network that a build's steps run in: default, none, host, or one of the engine's"
+        default="default",
+        description="the network that the `RUN` steps of a build run in: default, none, host, or one of the engine's",
     )
     log_format: Literal["json", "console"] = Field(default="json", description="json or console")
     log_level: Annotated[
