@@ -97,7 +97,7 @@ class OutboundPolicy:
             return
         for form in _forms(ipaddress.ip_address(address.partition("%")[0])):
             why = next((why for why, network in _NEVER if form in network), None)
-            if why is None and not self.servers and (form.is_loopback or _is_own(form)):
+            if why is None and not self.servers and (form.is_loopback or is_own(form)):
                 why = "an address of this host"
             if why is not None:
                 raise OutboundRefusedError(f"leads to {address}, {why}; the operator allows servers with {self.setting}")
@@ -151,7 +151,7 @@ def _forms(address: Address) -> Iterator[Address]:
             yield embedded
 
 
-def _is_own(address: Address) -> bool:
+def is_own(address: Address) -> bool:
     """Tell whether it is this host's: the kernel then sends from the address itself. Nothing is sent."""
     try:
         with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:

@@ -14,6 +14,7 @@ from services.discovery.book import Book, Key
 from services.discovery.instance import Refused, Registration
 from services.discovery.leases import Unknown
 from services.discovery.showing import Owner, Shown, names_of, normal
+from services.outbound import is_own
 
 MAX_OF_ADDRESS, MAX_APPLICATIONS = 100, 50
 """Registrations from one address of the instances' network; applications of one service."""
@@ -34,8 +35,11 @@ class Ownership:
     network: IPv4Network | None = None
 
     def answers(self, local: str, remote: str) -> bool:
-        """Tell whether a client is answered at our address `local`: at the bridge the instances' network alone."""
-        return self.network is None or local != self.shown.host or self._is_on_network(remote)
+        """Tell whether a client is answered at our address `local`: at the bridge the instances' network and the host alone.
+
+        The engine's NAT rule gives the host's own connections to the bridge the source of any other interface of the host.
+        """
+        return self.network is None or local != self.shown.host or self._is_on_network(remote) or _is_host(remote)
 
     def names(self, registration: Registration) -> set[str]:
         """Return the names that may be services' on which the answer of `check` depends."""
@@ -95,6 +99,14 @@ class Ownership:
             return self.network is not None and ip_address(address) in self.network
         except ValueError:
             return False
+
+
+def _is_host(address: str) -> bool:
+    """Tell whether it is this host: a packet from another machine with such a source is dropped by the kernel."""
+    try:
+        return is_own(ip_address(address))
+    except ValueError:
+        return False
 
 
 def _refuse(names: Iterable[str], cause: str) -> None:

@@ -86,6 +86,7 @@ async def test_no_other_client_registers_a_service_or_changes_its_leases(own: St
                 assert await places.from_container(where, "PUT", change) == 403
             assert await places.from_container(where, "DELETE", f"apps/{web}/a") == 403
         for url in (places.bridge, places.loopback):
+            assert await places.from_host(url, "GET", "apps/") == 200
             assert await places.from_host(url, "POST", f"apps/{web}", registration(web, "c")) == 403
             assert await places.from_host(url, "DELETE", f"apps/{web}/a") == 403
 

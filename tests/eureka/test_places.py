@@ -92,7 +92,7 @@ def port(registry: Registry) -> Port:
 @pytest.mark.parametrize(
     ("source", "at", "heard"),
     [(WEB, BRIDGE, True), (NEIGHBOUR, BRIDGE, True), (BRIDGE, BRIDGE, True), (FOREIGN, BRIDGE, False),
-     ("172.18.0.4", BRIDGE, False), ("127.0.0.1", BRIDGE, False), ("::1", BRIDGE, False), (FOREIGN, OPENED, True),
+     ("172.18.0.4", BRIDGE, False), ("127.0.0.1", BRIDGE, True), ("", BRIDGE, False), (FOREIGN, OPENED, True),
      (WEB, OPENED, True), (f"::ffff:{FOREIGN}", f"[::ffff:{BRIDGE}]", False)],
 )  # fmt: skip
 async def test_at_the_bridge_the_instances_network_is_answered_and_elsewhere_whom_the_operator_let_in(
@@ -158,9 +158,5 @@ async def listening(registry: Registry, address: str) -> AsyncIterator[str]:
 
 
 async def test_a_client_is_told_by_its_connection_and_not_by_what_it_says_of_itself(registry: Registry) -> None:
-    registry.shown.host = "127.0.0.1"
-    async with listening(registry, "127.0.0.1") as url, httpx.AsyncClient(headers={"X-Forwarded-For": WEB}) as client:
-        assert (await client.get(f"{url}apps/")).status_code == 403
-    registry.shown.host = BRIDGE
     async with listening(registry, "127.0.0.1") as url, httpx.AsyncClient(headers={"X-Forwarded-For": WEB}) as client:
         assert (await client.post(f"{url}apps/WEB", json=said())).status_code == 403
