@@ -6,9 +6,10 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from app.settings import Settings
+from services.printable import clean
 
 _QUIET = ("httpx", "httpcore", "urllib3", "docker", "alembic", "uvicorn.access", "uvicorn.error")
 
@@ -23,11 +24,8 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,  # as text: a traceback that shows variables would show secrets
     ]
-    last: list[Processor] = (
-        [structlog.processors.JSONRenderer()]
-        if settings.log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
-    )
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    last: list[Processor] = [structlog.processors.JSONRenderer()] if settings.log_format == "json" else [_printable, console]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -45,3 +43,14 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _printable(_logger: object, _method: str, entry: EventDict) -> EventDict:
+    """Words of instances and clients can neither steer the terminal nor begin a line; JSON escapes them by itself."""
+    return {name: _on_one_line(name, value) for name, value in entry.items()}
+
+
+def _on_one_line(name: str, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return clean(value if name == "exception" else value.replace("\r", "\\r").replace("\n", "\\n"))

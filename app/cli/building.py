@@ -15,7 +15,6 @@ from typing import Any
 from app.cli.client import Client
 from app.cli.events import parse
 from app.cli.narration import Document
-from app.cli.output import clean
 from app.cli.trouble import INTERRUPTED, NOT_SUCCEEDED, Trouble, usage
 from app.cli.verb import Desk
 
@@ -109,7 +108,7 @@ async def _followed(desk: Desk, build: Document) -> Document:
         async with _log(desk.client, number, after) as lines:
             async for event in parse(lines):
                 after = event.id
-                last.append(clean(event.message))
+                last.append(event.message)
                 desk.out.say(last[-1])
 
     try:

@@ -30,10 +30,11 @@ from app.cli.options import (
     Routes,
     Settings,
 )  # fmt: skip
-from app.cli.output import clean
 from app.cli.specfile import is_compose, read_text
+from app.cli.terminal import styled
 from app.cli.trouble import usage
 from app.cli.verb import Desk, verb
+from services.printable import clean
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 _MOST_NAMED = 4
@@ -150,7 +151,7 @@ def preview_sheet(preview: Document) -> str:
     lines = [f"{name}: {where}; {preview['message']}", *changes_sheet(preview["diff"])]
     if preview["steps"]:
         lines += ["", *steps_sheet(preview["steps"])]
-    warnings = [f"warning: {clean(warning['message'])} ({warning['code']})" for warning in preview["warnings"]]
+    warnings = [f"warning: {warning['message']} ({warning['code']})" for warning in preview["warnings"]]
     return "\n".join([*lines, *([""] if warnings else []), *warnings])
 
 
@@ -162,7 +163,7 @@ def changes_sheet(changes: list[Document]) -> list[str]:
         sign, colour = _SIGNS[change["change"]]
         old, new = _value(change["old"]), _value(change["new"])
         value = {"added": new, "removed": old}.get(change["change"], f"{old} → {new}")
-        lines.append(typer.style(f"  {sign} {clean(change['field']).ljust(width)}  {value}", fg=colour))
+        lines.append(styled(f"  {sign} {clean(change['field']).ljust(width)}  {value}", colour))
     return lines
 
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from app.cli.events import Event
 from app.cli.narration import GONE, Document, in_flight, last_words, narrate, still
-from app.cli.output import Output, clean
+from app.cli.output import Output
+from services.printable import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
+    from rich.text import Text
 
 QUIET_FOR = 15.0
 _NOT_TO_BE_MISSED = ("instance_failed", "warning", "paused", "rolling_back")
@@ -110,16 +112,15 @@ class LiveDisplay:
 
     def _drawn(self) -> RenderableType:
         from rich.console import Group
-        from rich.text import Text
 
         deployment = self._deployment
         if deployment is None:
-            return Text("")
+            return _text("")
         status = deployment["status"].replace("_", " ")
         seconds = time.monotonic() - self._begun
         head = f"{deployment['service']}  deployment {deployment['id']}  {status}  {seconds:.1f} s"
-        message = clean(deployment.get("message") or "")
-        return Group(Text(head, style="bold"), Text(message, style="dim"), *map(_instance, ordered(self._seen.values())))
+        message = deployment.get("message") or ""
+        return Group(_text(head, "bold"), _text(message, "dim"), *map(_instance, ordered(self._seen.values())))
 
 
 def ordered(instances: Iterable[Document]) -> list[Document]:
@@ -134,8 +135,6 @@ def _left(instance: Document) -> Document:
 
 
 def _instance(instance: Document) -> RenderableType:
-    from rich.text import Text
-
     status = instance["status"]
     mark = {"serving": "●", "ready": "◐", "failed": "✗", "stopped": "○"}.get(status, "◌")
     probe = instance.get("last_probe") or {}
@@ -145,11 +144,20 @@ def _instance(instance: Document) -> RenderableType:
     elif status == "failed" and instance.get("exit_code") is not None:
         detail = f"exit code {instance['exit_code']}"
     elif status == "starting" and probe and not probe.get("ok"):
-        detail = clean(str(probe.get("error") or f"answered {probe.get('status')}"))
-    return Text(f"  {mark} {instance['id']:<24} {status:<10} {detail}", style=_STYLES.get(status, ""), no_wrap=True)
+        detail = str(probe.get("error") or f"answered {probe.get('status')}")
+    line = _text(f"  {mark} {instance['id']:<24} {status:<10} {detail}", _STYLES.get(status, ""))
+    line.no_wrap = True
+    return line
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Cleaned, since Rich lets escape sequences through."""
+    from rich.text import Text
+
+    return Text(clean(text), style=style)
 
 
 def _away(why: str | None) -> str:
     if why is None:
         return "Sluice answers again."
-    return f"Sluice does not answer ({clean(why)}); the deployment goes on when it is back. Trying again …"
+    return f"Sluice does not answer ({why}); the deployment goes on when it is back. Trying again …"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 
 from app.cli.narration import Document
-from app.cli.output import clean, coloured
+from app.cli.output import coloured
 from app.cli.trouble import NOT_SUCCEEDED
 from app.cli.verb import Desk, verb
+from services.printable import clean
 
 _WORDS = {"ok": "ready", "warning": "paused", "wrong": "failed"}
 """A finding's status → the status whose colour it has."""
@@ -27,7 +28,7 @@ def _sheet(findings: list[Document]) -> str:
     lines = []
     for finding in findings:
         status = coloured(_WORDS[finding["status"]], finding["status"].ljust(7))
-        lines.append(f"{status}  {finding['part'].ljust(width)}  {clean(finding['detail'])}".rstrip())
+        lines.append(f"{status}  {finding['part'].ljust(width)}  {finding['detail']}".rstrip())
         if finding["advice"]:
             indent = " " * (width + 11)
             lines += textwrap.wrap(clean(finding["advice"]), 100, initial_indent=indent, subsequent_indent=indent)

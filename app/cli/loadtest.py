@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from app.cli.output import Output, clean, columns
+from app.cli.output import Output, columns
+from app.cli.terminal import rendered
 from app.cli.trouble import NOT_SUCCEEDED, SUCCEEDED, UNREACHABLE, Trouble, usage
 from app.cli.verb import local_verb
 from services.loadtest.ledger import Ledger
@@ -105,7 +106,11 @@ async def _show(out: Output, tally: Tally) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(stderr=True), get_renderable=lambda: Text.from_ansi(_table(tally)), transient=True):
+    with Live(
+        console=Console(stderr=True),
+        get_renderable=lambda: Text.from_ansi(rendered(_table(tally), colours=True)),
+        transient=True,
+    ):
         await asyncio.Event().wait()
 
 
@@ -114,7 +119,7 @@ async def _tell(out: Output, tally: Tally) -> None:
     while True:
         await asyncio.sleep(TOLD_EVERY)
         whole = tally.whole
-        answers = ", ".join(f"{row.answered} by {clean(name) or '?'}" for name, row in tally.rows.items() if row.answered)
+        answers = ", ".join(f"{row.answered} by {name or '?'}" for name, row in tally.rows.items() if row.answered)
         out.say(
             f"{time.monotonic() - began:.0f} s: {whole.requests} requests, {whole.lost} lost, {whole.slow} slow, "
             f"{whole.run_twice} run twice; answered: {answers or 'none'}"
@@ -152,11 +157,11 @@ def _conclude(out: Output, url: str, ledger: Ledger, tally: Tally, unknown: str)
         "versions": [{"version": name or None, **asdict(row)} for name, row in tally.rows.items()],
     }
     if whole.lost or whole.run_twice:
-        out.say(clean(ledger.explain()))
+        out.say(ledger.explain())
     if unrecorded:
         out.say(f"{unrecorded} orders were confirmed and are in no ledger: do all instances write into one?", "red")
     if unknown:
-        out.say(f"What ran twice is not known, for the application could not be asked: {clean(unknown)}", "red")
+        out.say(f"What ran twice is not known, for the application could not be asked: {unknown}", "red")
     latency = f"p50 {summary.p50_ms} ms, p99 {summary.p99_ms} ms, worst {summary.worst_ms} ms over a request's own time"
     text = f"{_table(tally)}\n\n{whole.requests} requests in {summary.seconds:.1f} s: {whole.lost} lost; {latency}."
     out.result(document, text, f"{whole.lost} lost, {whole.run_twice} run twice")

@@ -14,6 +14,7 @@ from app.cli.client import Away
 from app.cli.events import messages
 from app.cli.narration import GONE, Document
 from app.cli.options import Writing
+from app.cli.terminal import styled
 from app.cli.trouble import USAGE, Trouble, usage
 from app.cli.verb import Desk, verb
 
@@ -63,7 +64,7 @@ class _Writer:
         before = ""
         if self._many:
             colour = self._colours.setdefault(instance, _COLOURS[len(self._colours) % len(_COLOURS)])
-            before = typer.style(f"{instance} | ", fg=colour)
+            before = styled(f"{instance} | ", colour)
         self._desk.out.line({"instance": instance, "line": line}, before + line)
 
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.cli.events import Event
-from app.cli.output import clean
 from app.cli.trouble import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED
 
 Document = dict[str, Any]
@@ -48,7 +47,7 @@ def narrate(event: Event, deployment: Document) -> str | None:
     """The line that tells `event`, if it is worth one. `deployment` is the present state, which knows what is in flight."""
     if event.type in TERMINAL or event.type in _COUNTED:
         return None
-    when, words = _elapsed(deployment.get("created_at"), event.at), clean(event.message)
+    when, words = _elapsed(deployment.get("created_at"), event.at), event.message
     if event.instance is None:
         kind = event.type.replace("_", " ")
         return (
@@ -67,7 +66,7 @@ def last_words(deployment: Document, told: set[str]) -> list[str]:
     """The end of the log of each failed instance that is not among those `told`, which grows by them."""
     lines = []
     for instance in deployment.get("instances") or []:
-        tail = clean(instance.get("log_tail") or "").strip()
+        tail = (instance.get("log_tail") or "").strip()
         if instance["status"] == "failed" and tail and instance["id"] not in told:
             told.add(instance["id"])
             lines += [f"         {instance['id']}  the end of its log:"]
@@ -82,9 +81,7 @@ def still(deployment: Document) -> str:
         for instance in deployment.get("instances") or []
         if instance["status"] == "draining"
     ]
-    return "; ".join(
-        [f"still {deployment['status'].replace('_', ' ')}: {clean(deployment.get('message') or '')}", *draining]
-    )
+    return "; ".join([f"still {deployment['status'].replace('_', ' ')}: {deployment.get('message') or ''}", *draining])
 
 
 def in_flight(instance: Document) -> str:
@@ -96,7 +93,7 @@ def in_flight(instance: Document) -> str:
 def end_of(deployment: Document, url: str | None = None) -> End:
     """The last word. `url`: where the service answers, if it does."""
     number, service, status = deployment["id"], deployment["service"], deployment["status"]
-    message = clean(deployment.get("message") or "").rstrip(".")
+    message = (deployment.get("message") or "").rstrip(".")
     reason = f" ({deployment['reason']})" if deployment.get("reason") else ""
     if status == "succeeded":
         return End(_success(deployment) + (f" {url}" if url else ""), "", SUCCEEDED)

@@ -1,18 +1,19 @@
-"""How a verb speaks: results on stdout, narration and trouble on stderr; one JSON document with --json."""
+"""How a verb speaks: results on stdout, narration and trouble on stderr; one JSON document with --json.
+
+Formatting needs no cleaning but where a width is counted: app/cli/terminal.py cleans whatever is printed.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import typer
-
+from app.cli.terminal import echo, echo_json, styled
 from app.cli.trouble import Trouble
+from services.printable import clean
 
 _COLOURS = {
     "serving": "green", "succeeded": "green", "ready": "cyan", "starting": "cyan", "creating": "cyan", "progressing": "cyan",
@@ -20,7 +21,6 @@ _COLOURS = {
     "failed": "red", "down": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
 }  # fmt: skip
 _NARROWEST = 10
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 
 
 class Output:
@@ -38,29 +38,31 @@ class Output:
     def result(self, document: Any, text: str, short: str | None = None) -> None:
         """What was asked for: `document` for machines, `text` for people, `short` for --quiet."""
         if self.as_json:
-            sys.stdout.write(json.dumps(document, indent=2) + "\n")
-            sys.stdout.flush()
+            echo_json(document, indent=2)
             return
         line = text if short is None or not self.quiet else short
         if line:
-            _echo(line)
+            echo(line)
 
     def line(self, document: Any, text: str) -> None:
         """One of many results that come as time goes by: with --json a document a line."""
-        _echo(json.dumps(document) if self.as_json else text)
+        if self.as_json:
+            echo_json(document)
+        else:
+            echo(text)
 
     def say(self, text: str, colour: str | None = None) -> None:
         """Narration."""
         if not self.quiet:
-            _echo(typer.style(text, fg=colour) if colour else text, err=True)
+            echo(styled(text, colour) if colour else text, err=True)
 
     def trouble(self, trouble: Trouble) -> None:
         """The end of a verb that went wrong."""
-        _echo(typer.style("error: ", fg="red", bold=True) + clean(trouble.message), err=True)
+        echo(styled("error: ", "red", "bold") + trouble.message, err=True)
         if trouble.advice:
-            _echo(trouble.advice, err=True)
+            echo(trouble.advice, err=True)
         if self.as_json and trouble.document:
-            sys.stdout.write(json.dumps(trouble.document, indent=2) + "\n")
+            echo_json(trouble.document, indent=2)
 
 
 def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:
@@ -114,22 +116,13 @@ def pairs(facts: Sequence[tuple[str, Any]]) -> str:
     """`name  value` lines; those without a value are left out."""
     kept = [(name, value) for name, value in facts if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in kept), default=0)
-    return "\n".join(f"{name.ljust(width)}  {coloured(str(value), clean(str(value)))}" for name, value in kept)
+    return "\n".join(f"{name.ljust(width)}  {coloured(str(value), str(value))}" for name, value in kept)
 
 
 def coloured(status: str, text: str) -> str:
     """`text` in the colour of `status`, if that is one."""
-    return typer.style(text, fg=_COLOURS[status]) if status in _COLOURS else text
-
-
-def clean(text: str) -> str:
-    """Without the control characters by which an application's words could steer a terminal."""
-    return "".join(c for c in _ESCAPES.sub("", text) if c in "\n\t" or c.isprintable())
+    return styled(text, _COLOURS[status]) if status in _COLOURS else text
 
 
 def _cell(value: Any) -> str:
     return "-" if value in (None, "") else clean(str(value)).replace("\n", " ")
-
-
-def _echo(text: str, *, err: bool = False) -> None:
-    typer.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)

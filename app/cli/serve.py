@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from app.cli.terminal import echo
 from app.cli.trouble import USAGE
 
 
@@ -19,6 +20,6 @@ def serve() -> None:
     try:
         settings = load_settings()
     except SettingsError as error:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE) from error
     raise typer.Exit(run(settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.cli.narration import Document, ago, in_flight, took
-from app.cli.output import clean, coloured, columns, pairs
+from app.cli.output import coloured, columns, pairs
 
 TAIL_LINES = 50
 
@@ -99,8 +99,8 @@ def _instance(instance: Document) -> str:
     detail = in_flight(instance) if status in ("serving", "draining") else ""
     if status == "failed":
         detail = ", ".join(_symptoms(instance))
-    line = f"  {instance['id']:<24} {coloured(status, status.ljust(9))}  {clean(detail)}".rstrip()
-    tail = clean(instance.get("log_tail") or "").strip("\n").split("\n")[-TAIL_LINES:]
+    line = f"  {instance['id']:<24} {coloured(status, status.ljust(9))}  {detail}".rstrip()
+    tail = (instance.get("log_tail") or "").strip("\n").split("\n")[-TAIL_LINES:]
     return "\n".join([line, *[f"      | {text}" for text in tail if text]])
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.cli.events import Feed
-from app.cli.output import clean
+from app.cli.terminal import rendered, takes_colours, write
 from app.cli.verb import Desk
 
 LOOK_EVERY = 2.0
@@ -37,7 +36,6 @@ async def watch(desk: Desk, look: Look) -> None:
 def _redraw(text: str) -> None:
     """From the top left, over what was there, without a moment in which nothing is; what does not fit is left out."""
     room = shutil.get_terminal_size().lines - 1
-    shown = clean(text) if os.environ.get("NO_COLOR") else text
+    shown = rendered(text, colours=takes_colours(sys.stdout))
     lines = "".join(f"{line}\x1b[K\n" for line in shown.split("\n")[:room])
-    sys.stdout.write(f"\x1b[H{lines}\x1b[J")
-    sys.stdout.flush()
+    write(sys.stdout, f"\x1b[H{lines}\x1b[J")

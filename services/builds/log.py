@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
+from services.printable import clean
 from services.store.events import Listeners
 
 MOST_LOG = 1024 * 1024
@@ -23,8 +24,8 @@ class Log:
         self._size = 0
 
     def write(self, line: str) -> None:
-        """A line; the oldest ones go when it is too much."""
-        self._lines.append(line.rstrip("\r")[:LONGEST_LINE].replace("\r", " "))
+        """Add a line, as it may be printed on a terminal; the oldest ones go when it is too much."""
+        self._lines.append(clean(line.rstrip("\r")[:LONGEST_LINE].replace("\r", " ").replace("\n", " ")))
         self._size += _size(self._lines[-1])
         while self._size > MOST_LOG:
             self._size -= _size(self._lines.popleft())

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from app.cli.output import clean, columns
+from app.cli.output import columns
+from app.cli.terminal import rendered
 from app.cli.watch import _redraw
 from tests.cli.house import DEPLOY, House
 
@@ -47,14 +48,14 @@ def test_on_a_terminal_it_is_drawn_over_what_was_there(
 
 def test_a_table_fits_into_80_columns_and_the_ends_of_its_longest_cells_stay() -> None:
     row = ("shop-frontend", "serving", "3/3", 14, IMAGE, "http://shop.example.org:8080/frontend")
-    table = clean(columns(("SERVICE", "STATUS", "SERVING", "REV", "IMAGE", "URL"), [row], 80))
+    table = rendered(columns(("SERVICE", "STATUS", "SERVING", "REV", "IMAGE", "URL"), [row], 80), colours=False)
     assert max(map(len, table.splitlines())) <= 80
     assert "shop-frontend  serving" in table and ":3f2a9c1" in table and "…" in table
 
 
 def test_on_a_narrow_terminal_the_last_columns_go_and_what_is_typed_again_stays_whole() -> None:
     rows = [(17, "web", "rolled_back", IMAGE, "ci", "a note"), (18, "web", "rollback_failed", IMAGE, "ci", "another")]
-    table = clean(columns(("ID", "SERVICE", "STATUS", "IMAGE", "BY", "NOTE"), rows, 43))
+    table = rendered(columns(("ID", "SERVICE", "STATUS", "IMAGE", "BY", "NOTE"), rows, 43), colours=False)
     assert table.splitlines()[0].split() == ["ID", "SERVICE", "STATUS", "IMAGE"]
     assert "rollback_failed" in table and max(map(len, table.splitlines())) == 43
     name = "a-service-with-a-rather-long-name"
