@@ -209,7 +209,7 @@ async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade
         async with stage.load(rate=60, slow_seconds=0.5):
             await restart(sluice)
             told = (await http.get("/readyz")).json()["gateway"]["outdated"]
-            assert "is another image by now" in told
+            assert "is another image now" in told
             assert (await upgrade(stage))["status"] == "upgraded"
             assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
             await restart(sluice)
