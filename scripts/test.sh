@@ -9,6 +9,7 @@ scripts/venv.sh
 scripts/images.sh sluice gateway hello spring
 command -v chromium >/dev/null || apt_install chromium
 command -v npm >/dev/null || apt_install nodejs npm
+command -v go >/dev/null || apt_install golang-go
 scripts/lint.sh
 tier=(-m "not full")
 [ "${SLUICE_TIER:-}" != full ] || tier=()
