@@ -12,6 +12,7 @@ from typing import Any
 from services.gateway.comparing import CHANGING, differences
 from services.gateway.counters import Counters
 from services.gateway.door import knock
+from services.gateway.fitting import fitting
 from services.gateway.keeper import Keeper
 from services.gateway.kept import Bind, Kept
 from services.gateway.model import GatewaySettings, Wanted
@@ -141,10 +142,11 @@ class Gateway:
     async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
         async with self._keeper.gate.alone():
             alive = [member for member in members if (member.id, member.start) not in self._lost]
-            self._keeper.wanted = {
+            asked = {
                 service.name: Wanted(service, {member.id: member for member in alive if member.service == service.name})
                 for service in services
             }
+            self._keeper.wanted = fitting(asked, self._keeper.wanted, self._keeper.render)
             rendered = self._keeper.render(self._keeper.wanted)
             if await self._keeper.shape() != rendered.shape:
                 await self._keeper.reload_now()

@@ -100,7 +100,7 @@ def doors(
     internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
     ports = set(linked_ports)
     linked = [f"    bind {bridge}:{int(port)}" for port in sorted(ports - {public})]
-    by_host = f"req.hdr(host),host_only,lower,concat(:,txn.port),map({INSIDE}/links.map)"
+    by_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(:,txn.port),map({INSIDE}/links.map)"
     named = ["    http-request set-var(txn.port) dst_port"]
     inside = f"if {{ dst {bridge} }} {{ src {subnet} }} || {{ dst {bridge} }} {{ src_is_local }}"
     here = [*named, f"    http-request set-var(txn.route) {by_host} {inside}"] if public in ports else []
@@ -121,7 +121,7 @@ def _routes(features: Features, here: list[str]) -> list[str]:
         return [f"    use_backend %[{any_host},map({INSIDE}/live.map)]"]
     lines = [f"    http-request set-var(txn.route) {any_host}"]
     if features.hosts:
-        of_host = f"req.hdr(host),host_only,lower,concat(,txn.path,/),map_beg({INSIDE}/hosts.map)"
+        of_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(,txn.path,/),map_beg({INSIDE}/hosts.map)"
         lines += ["    http-request set-var(txn.path) path", f"    http-request set-var(txn.route) {of_host}"]
     lines += here
     if not features.strips:

@@ -13,12 +13,12 @@ from sqlmodel import Session, col, func, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
-from services.rollouts.admission import AdmissionRules, admission_errors
+from services.rollouts.admission import AdmissionRules
 from services.rollouts.catching_up import HIGHEST_LABEL, first_revision
-from services.rollouts.checking import check, foreign_claims, present_revision, size_of, writes_alone
+from services.rollouts.checking import check, present_revision, size_of, stored_errors, writes_alone
 from services.rollouts.ledger import Ledger
 from services.rollouts.ownership import UNBOUND, unmanaged_volumes, volumes_named
-from services.rollouts.phases import TERMINAL, Kind, NotInThatState, Status, check_action
+from services.rollouts.phases import OF_PRESENT, TERMINAL, Kind, NotInThatState, Status, check_action
 from services.rollouts.refusal import Actor, Claim, FieldError, Refusal
 from services.rollouts.spec_errors import invalid
 from services.rollouts.world import spec_of
@@ -91,7 +91,7 @@ class Asking(ABC, Generic[T]):
             if why := writes_alone(spec_of(present), replicas):
                 raise invalid([FieldError("replicas", why)])
             if replicas > session.get_one(Service, service).replicas:
-                self._refuse_disallowed(session, present, present, call)
+                self._refuse_disallowed(session, present, present, call, replicas)
             row = self._of(session, present, Kind.SCALE)
             row.replicas = replicas
             return self._insert(session, row, call)
@@ -157,8 +157,11 @@ class Asking(ABC, Generic[T]):
             if before.kind != Kind.DEPLOY:
                 row.revision, row.image_id, row.failure_action = before.revision, before.image_id, before.failure_action
                 if before.kind != Kind.REMOVE:
+                    present = _deployed(session, before.service)
                     revision = session.get_one(Revision, (before.service, before.revision))
-                    self._refuse_disallowed(session, revision, _deployed(session, before.service), call)
+                    if before.kind in OF_PRESENT:
+                        revision = present
+                    self._refuse_disallowed(session, revision, present, call, before.replicas)
             else:
                 service = session.get(Service, before.service)
                 row.bound_to = _bounds(call)
@@ -170,11 +173,12 @@ class Asking(ABC, Generic[T]):
             await self._refuse_by_engine(before.body, call)
         return await self._make(make, before.service, call)
 
-    def _refuse_disallowed(self, session: Session, revision: Revision, present: Revision, call: Call) -> None:
-        """422 `invalid_spec` for a stored spec that the operator's rules or the caller's token do not allow today."""
-        claims = foreign_claims(session, self._rules, call.by.grant, revision.service, present, revision.effective)
-        errors = [*admission_errors(self._rules, session, revision.service, spec_of(revision)), *claims]
-        if errors:
+    def _refuse_disallowed(
+        self, session: Session, revision: Revision, present: Revision, call: Call, replicas: int | None = None
+    ) -> None:
+        """422 `invalid_spec` for a stored spec that cannot come into force again, at the service's size by default."""
+        size = replicas if replicas is not None else size_of(session, revision.service)
+        if errors := stored_errors(session, self._rules, call.by.grant, revision, present, size):
             raise invalid(errors)
 
     def _accept(self, session: Session, ask: Ask, call: Call) -> int:

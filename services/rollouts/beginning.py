@@ -9,13 +9,13 @@ from sqlmodel import Session, col, select
 from services.clock import Clock
 from services.engine.port import Engine, EngineError, ImageInfo
 from services.grant import Grant
-from services.rollouts.admission import AdmissionRules, admission_errors
-from services.rollouts.checking import Wish, check, foreign_claims, merge, present_revision, size_of
+from services.rollouts.admission import AdmissionRules
+from services.rollouts.checking import Wish, check, merge, present_revision, size_of, stored_errors
 from services.rollouts.depending import failed_dependency
 from services.rollouts.hashing import instance_hash
 from services.rollouts.ledger import Ledger
 from services.rollouts.live import Live
-from services.rollouts.phases import Kind, Status
+from services.rollouts.phases import OF_PRESENT, Kind, Status
 from services.rollouts.refusal import Refusal
 from services.rollouts.spec_errors import invalid
 from services.rollouts.steps import Failed
@@ -149,11 +149,13 @@ class Beginner:
             if wish.spec.image != reference:
                 return wish.spec.image
             self._make_revision(session, service, present, deployment, wish, image)
+        if deployment.kind in OF_PRESENT and present is not None:
+            _turn_to(deployment, present)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
-            if disallowed := self._disallowed(session, deployment):
-                self._refuse(session, id, disallowed)
-                return None
             deployment.replicas = size_of(session, service.name, id)
+        if deployment.kind not in (Kind.DEPLOY, Kind.REMOVE) and (disallowed := self._disallowed(session, deployment)):
+            self._refuse(session, id, disallowed)
+            return None
         deployment.from_revision = service.revision
         deployment.from_replicas = service.replicas if service.revision is not None else 0
         overtaken = session.exec(
@@ -174,12 +176,14 @@ class Beginner:
         return None
 
     def _disallowed(self, session: Session, deployment: Deployment) -> Failed | None:
-        """Check the stored spec that comes into force again: the operator's rules, and the author's bounds."""
+        """Check the stored spec that comes into force again; a scale that takes instances away needs no permission."""
+        service, replicas = session.get_one(Service, deployment.service), deployment.replicas or 0
+        if deployment.kind == Kind.SCALE and replicas <= service.replicas:
+            return None
         revision = session.get_one(Revision, (deployment.service, deployment.revision))
-        present = present_revision(session, session.get_one(Service, deployment.service))
         grant = Grant.from_json(deployment.bound_to)
-        claims = foreign_claims(session, self._rules, grant, deployment.service, present, revision.effective)
-        errors = [*admission_errors(self._rules, session, deployment.service, spec_of(revision)), *claims]
+        present = present_revision(session, service)
+        errors = stored_errors(session, self._rules, grant, revision, present, replicas)
         return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
     def _refuse(self, session: Session, id: int, failed: Failed) -> None:
@@ -257,6 +261,15 @@ def _dependency_failed(session: Session, id: int) -> Failed | None:
         return None
     how = "was removed" if other.kind == Kind.REMOVE else other.status.replace("_", " ")
     return Failed("dependency_failed", f"it depends on {other.service}, whose deployment {other.id} {how}: {other.message}")
+
+
+def _turn_to(deployment: Deployment, present: Revision) -> None:
+    """Make a scale or restart one of the revision that is present when it begins: it may have waited for another one."""
+    spec = spec_of(present)
+    deployment.revision, deployment.profile = present.number, present.profile
+    deployment.image, deployment.image_id = present.image, present.image_id
+    deployment.strategy = "recreate" if spec.recreates else "rolling"
+    deployment.failure_action = spec.failure_action
 
 
 def takes_over(row: Deployment) -> bool:

@@ -19,6 +19,7 @@ from services.rollouts.redaction import placeholders
 from services.rollouts.refusal import FieldError, Refusal
 from services.rollouts.secret_shapes import HIDDEN
 from services.rollouts.spec_errors import MAX_ERRORS, field_errors, invalid
+from services.rollouts.world import spec_of
 from services.spec import Route, ServiceSpec, SpecFields
 from services.store.tables import Deployment, Revision, Service
 
@@ -57,6 +58,24 @@ def check(session: Session, rules: AdmissionRules, present: Revision | None, dep
     if errors:
         raise invalid(errors)
     return wish
+
+
+def stored_errors(
+    session: Session,
+    rules: AdmissionRules,
+    grant: Grant | None,
+    revision: Revision,
+    present: Revision | None,
+    replicas: int,
+) -> list[FieldError]:
+    """Check a stored spec that comes into force again: the rules, others' routes and the author's bounds change."""
+    spec, name = spec_of(revision), revision.service
+    return [
+        *_alone(spec, replicas),
+        *admission_errors(rules, session, name, spec),
+        *_taken_routes(session, name, spec.routes),
+        *foreign_claims(session, rules, grant, name, present, revision.effective),
+    ]
 
 
 def foreign_claims(

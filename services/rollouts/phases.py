@@ -26,6 +26,8 @@ class Kind(StrEnum):
     REMOVE = "remove"
 
 
+OF_PRESENT = frozenset({Kind.SCALE, Kind.RESTART})
+"""Kinds of the revision that is present when they begin."""
 S = Status
 TERMINAL = frozenset({S.SUCCEEDED, S.FAILED, S.ROLLED_BACK, S.ABORTED, S.ROLLBACK_FAILED, S.SUPERSEDED})
 TRANSITIONS: dict[Status, frozenset[Status]] = {

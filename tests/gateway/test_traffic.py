@@ -36,6 +36,8 @@ async def test_the_most_specific_route_leads_and_only_whole_path_segments_match(
         ("x", "/", None),
         ("x", "/A", None),
         ("A.test:8080", "/", "api-r1-1"),
+        ("a.test.", "/", "api-r1-1"),
+        ("a.test.:8080", "/", "api-r1-1"),
         ("a.test", "/a", "api-r1-1"),
         ("a.test", "/deep/er", "deep-r1-1"),
         ("a.test", "/deep/er/still", "deep-r1-1"),

@@ -1,0 +1,32 @@
+"""A store in which two services want one thing must not keep all others from the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.gateway.fitting import fitting
+from services.gateway.model import Wanted
+from services.gateway.render import render, render_service
+from services.routing.port import RoutingError
+from services.spec import Route
+from tests.gateway.test_render import SETTINGS
+from tests.gateway.yard import service
+
+
+def checked(wanted: Mapping[str, Wanted]) -> None:
+    try:
+        render(SETTINGS, [render_service(each) for each in wanted.values()])
+    except ValueError as error:
+        raise RoutingError(str(error)) from error
+
+
+def at(name: str, path: str, port: int) -> Wanted:
+    return Wanted(service(name, routes=(Route(path_prefix=path),), internal_port=port))
+
+
+def test_of_two_services_with_one_route_the_one_that_had_it_keeps_it() -> None:
+    a, b, c = at("a", "/x", 20001), at("b", "/x", 20002), at("c", "/c", 20003)
+    before = {"a": at("a", "/a", 20001), "b": b}
+    assert fitting({"a": a, "b": b, "c": c}, before, checked) == {"a": before["a"], "b": b, "c": c}
+    assert fitting({"a": a, "b": b, "c": c}, {}, checked) == {"a": a, "c": c}
+    assert fitting({"a": a, "c": c}, before, checked) == {"a": a, "c": c}
