@@ -31,6 +31,7 @@ from services.engine.docker_spec import (
     creation,
     image_labels,
     instance_of,
+    is_reserved,
     labels_of,
     view_of,
 )
@@ -96,7 +97,7 @@ class DockerEngine:
         if not names:
             return ()
         found = await self.clients.call(lambda client: client.networks())
-        there = {network[key] for network in found for key in ("Name", "Id")}
+        there = {network[key] for network in found if not is_reserved(network) for key in ("Name", "Id")}
         return tuple(name for name in names if name not in there)
 
     async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -237,6 +238,8 @@ class DockerEngine:
         joined = client.inspect_container(container_id)["NetworkSettings"]["Networks"]
         for network in networks:
             if network not in joined:
+                if is_reserved(client.inspect_network(network)):
+                    raise EngineError(f'the network "{network}" is not one that services may join', reason="invalid_spec")
                 client.connect_container_to_network(container_id, network)
 
     def _keep(self, client: docker.APIClient, instance: str) -> None:

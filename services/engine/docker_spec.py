@@ -100,6 +100,14 @@ def restrictions(*, keep_net_raw: bool = False) -> dict[str, Any]:
     return denied if keep_net_raw else {**denied, "CapDrop": ["NET_RAW"]}
 
 
+def is_reserved(network: Mapping[str, Any]) -> bool:
+    """Tell whether no service may join a network: the host's own, none, or the instances' of a Sluice, this or another one.
+
+    A gateway and a registry answer whatever has an address on their network.
+    """
+    return network["Driver"] in ("host", "null") or (network.get("Labels") or {}).get(NAME) == network["Name"]
+
+
 def image_labels(client: Any, image: str) -> Mapping[str, str]:
     """The labels that a container would inherit from an image. APIError when there is no such image."""
     labels: Mapping[str, str] = (client.inspect_image(image)["Config"] or {}).get("Labels") or {}

@@ -166,7 +166,7 @@ class Engine(Protocol):
         """What runs of a Compose project under Compose itself: service → the name of one of its containers."""
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of the named networks that do not exist."""
+        """Those of the named networks that do not exist, or that no service may join: a Sluice's own, `host` and `none`."""
 
     async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of the named volumes that the engine has."""

@@ -266,7 +266,7 @@ class Asking(ABC, Generic[T]):
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
 
     async def _refuse_by_engine(self, fields: dict[str, Any], call: Call) -> None:
-        """422 for networks that the engine does not have, and for volumes that it has and Sluice does not know."""
+        """422 for networks that the engine does not have or keeps, and for volumes that it has and Sluice does not know."""
         await self._refuse_unknown_networks(fields)
         if call.by.grant is not None:
             await self._refuse_unmanaged_volumes(fields)
@@ -296,7 +296,8 @@ class Asking(ABC, Generic[T]):
         except EngineError as error:
             raise Refusal(503, "engine_unavailable", f"the networks cannot be checked now: {error}") from error
         if missing:
-            raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}"')])
+            why = "of those that services may join (not host, none, or the instances' network of a Sluice)"
+            raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}" {why}')])
 
 
 def _bounds(call: Call) -> dict[str, list[str]] | None:

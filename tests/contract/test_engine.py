@@ -343,6 +343,10 @@ async def test_networks_exist_names_those_that_do_not(yard: Yard) -> None:
     assert await yard.engine.networks_exist(("bridge", "sluice-test-nowhere")) == ("sluice-test-nowhere",)
 
 
+async def test_the_hosts_network_is_none_that_services_may_join(yard: Yard) -> None:
+    assert await yard.engine.networks_exist(("host", "none")) == ("host", "none")
+
+
 async def test_composed_names_what_runs_of_a_project_under_compose(yard: Yard) -> None:
     project = "sluice-test-shop"
     assert await yard.engine.composed(project) == {}

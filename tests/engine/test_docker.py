@@ -138,6 +138,20 @@ async def test_an_instance_joins_the_networks_that_it_names(engine: DockerEngine
     await engine.remove("web-r1-1")
 
 
+async def test_no_instance_joins_the_network_of_a_sluice(engine: DockerEngine, yard: RealYard) -> None:
+    """Its gateway, its registry and its instances trust whatever has an address there."""
+    other = f"{yard.name}-other"
+    created = yard.client.create_network(other, driver="bridge", labels={NAME: other})
+    try:
+        for named in (other, created["Id"], yard.name):
+            assert await engine.networks_exist((named,)) == (named,)
+        for named in (other, created["Id"]):
+            with pytest.raises(EngineError, match="not one that services may join"):
+                await engine.start(yard.spec("web-r1-1", script=WAITS, networks=(named,)))
+    finally:
+        yard.client.remove_network(other)
+
+
 async def test_too_little_memory_is_told(engine: DockerEngine, yard: RealYard) -> None:
     limit = Resources(memory=16 * 1024**2)
     async with aclosing(engine.events()) as events:

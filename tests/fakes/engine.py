@@ -58,7 +58,7 @@ class FakeEngine:
         """Tags of images that Sluice built: all that `prune` may remove."""
         self.dockerfiles: dict[str, str] = {}
         """Tag → the Dockerfile that was sent for it."""
-        self.networks: set[str] = {"bridge", "host", "none"}
+        self.networks: set[str] = {"bridge"}
         self.volumes: set[str] = set()
         self.compose: dict[tuple[str, str], str] = {}
         """(project, service) → a container that Compose runs for it."""
