@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
+from anyio import to_thread
 
 from services.bounded_http import AnswerRefusedError, BoundedClient
 from services.clock import Clock
+from services.rollouts.masking import Mask, mask_of
 from services.spec import Healthcheck
 
 FIRST_INTERVAL = 0.05
@@ -33,13 +35,15 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """Whom to ask; `start` names the start of its container, so that an answer never counts for another start."""
+    """Whom to ask; `start` names the start of its container, so that an answer never counts for another start. The secrets
+    of `spec` are masked in what is said of its answers."""
 
     instance: str
     start: str
     address: str
     port: int
     check: Healthcheck
+    spec: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Prober:
@@ -54,6 +58,8 @@ class Prober:
         """Told to end; each still has its connection to close."""
         self._ready: dict[tuple[str, str], float] = {}
         self._last: dict[str, ProbeResult] = {}
+        self._masks: dict[str, Mask] = {}
+        """Instance → the mask of its spec, once something was wrong with it."""
         self._client = BoundedClient(MAX_BODY)
 
     def ready_at(self, instance: str, start: str) -> float | None:
@@ -92,6 +98,7 @@ class Prober:
     def forget(self, instance: str) -> None:
         self.watch([instance], [])
         self._last.pop(instance, None)
+        self._masks.pop(instance, None)
         for key in [key for key in self._ready if key[0] == instance]:
             del self._ready[key]
 
@@ -127,6 +134,14 @@ class Prober:
             interval = min(interval * GROWTH, target.check.interval)
 
     async def _ask(self, target: ProbeTarget) -> ProbeResult:
+        result = await self._answer_of(target)
+        if not result.error:
+            return result
+        if (mask := self._masks.get(target.instance)) is None:
+            mask = self._masks[target.instance] = await to_thread.run_sync(mask_of, target.spec)
+        return replace(result, error=mask.text(result.error)[:MAX_ERROR])
+
+    async def _answer_of(self, target: ProbeTarget) -> ProbeResult:
         try:
             async with asyncio.timeout(target.check.timeout):
                 if target.check.tcp:
@@ -160,7 +175,7 @@ class Prober:
         return self._result(ok=wrong is None, status=status, error=wrong)
 
     def _result(self, *, ok: bool = False, status: int | None = None, error: str | None = None) -> ProbeResult:
-        return ProbeResult(ok, self._clock.now(), status, error[:MAX_ERROR] if error else None)
+        return ProbeResult(ok, self._clock.now(), status, error)
 
 
 def _mismatch(answer: Any, expected: dict[str, Any]) -> str | None:

@@ -68,7 +68,7 @@ class RegistryRouter:
     _standing: dict[str, dict[str, Standing]] = field(default_factory=dict)
     """By service and instance."""
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
+    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, RoutedService | None]:
         self._services = {service.name: service for service in services}
         self._standing = {}
         for member in members:
@@ -78,6 +78,7 @@ class RegistryRouter:
             leaving = await directory.restore(list(own.values()), [member for member in members if member.service in own])
             for instance, service in leaving.items():
                 self._of(service)[instance] = Standing(own[service], admitted=False, counted=True)
+        return {}
 
     async def publish(self, service: RoutedService) -> None:
         self._services[service.name] = service

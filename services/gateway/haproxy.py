@@ -139,7 +139,7 @@ class Gateway:
         await self._workers.close()
         await asyncio.to_thread(self._kept.close)
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
+    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, RoutedService | None]:
         async with self._keeper.gate.alone():
             alive = [member for member in members if (member.id, member.start) not in self._lost]
             asked = {
@@ -157,6 +157,8 @@ class Gateway:
                 await self._servers.set_map(name, rendered.maps[name])
             for wanted in self._keeper.wanted.values():
                 await self._mend(wanted)
+            fit = self._keeper.wanted
+            return {name: fit[name].service if name in fit else None for name in asked if fit.get(name) != asked[name]}
 
     async def publish(self, service: RoutedService) -> None:
         async with self._locks[service.name]:

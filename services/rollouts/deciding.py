@@ -17,6 +17,7 @@ from services.rollouts.host_ports import NoHostPort, draw
 from services.rollouts.ledger import Ledger
 from services.rollouts.linking import UnservedLink, failed_by_routers, unserved_links
 from services.rollouts.noting import note_containers, note_service
+from services.rollouts.phases import Kind, Status
 from services.rollouts.plan import plan
 from services.rollouts.publishing import is_published, routed_service, settings_of, traffic_of
 from services.rollouts.seen import Seen
@@ -137,9 +138,11 @@ def _publication(snapshot: Snapshot, world: Sequence[Seen], sight: Sight, decisi
     revision = settings_of(snapshot, world)
     if revision is not None:
         decision.routed = routed_service(snapshot.service, revision, sight.linked)
-    leaving = snapshot.deployment is not None and snapshot.deployment.kind == "remove"
-    if leaving and not snapshot.instances:
+    removal = snapshot.deployment if snapshot.deployment is not None and snapshot.deployment.kind == Kind.REMOVE else None
+    if removal is not None and not snapshot.instances:
         decision.routed = None
+    elif removal is not None and removal.status != Status.ROLLING_BACK:
+        decision.routed = sight.published  # what leaves needs nothing new of the routers, which may be impossible
     left = any(row.port is not None for row in snapshot.instances)
     decision.unpublish = sight.published is not None and decision.routed is None and not left
 

@@ -112,7 +112,10 @@ class Executor:
             if error.reason == "port_taken" and wanted is not None and tries > 1:
                 await self._start(await self._with_another_port(order, wanted), tries - 1)
                 return
-            await self._told(order, "failed", f"{order.row.id} cannot be started: {error}", _refused(order, error))
+            why = await _masked(str(error), order.revision)
+            reason = "no_capacity" if error.reason == "port_taken" else error.reason
+            failure = {"failure_reason": reason, "failure": why, "failed_deployment": order.deployment}
+            await self._told(order, "failed", f"{order.row.id} cannot be started: {why}", failure)
             return
         row = order.row
         changes = {"container_id": view.container_id, "start": view.start, "started_at": self._ledger.clock.now()}
@@ -202,7 +205,7 @@ class Executor:
             if error.transient:
                 raise
             return None
-        masked = await anyio.to_thread.run_sync(lambda: mask_of(revision.effective).text(text))
+        masked = await _masked(text, revision)
         return masked.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _told(
@@ -249,9 +252,9 @@ class Executor:
         )
 
 
-def _refused(order: Order, error: EngineError) -> dict[str, object]:
-    reason = "no_capacity" if error.reason == "port_taken" else error.reason
-    return {"failure_reason": reason, "failure": str(error), "failed_deployment": order.deployment}
+async def _masked(text: str, revision: Revision) -> str:
+    """What an instance or the engine says, without the secrets of the revision's spec."""
+    return await anyio.to_thread.run_sync(lambda: mask_of(revision.effective).text(text))
 
 
 def _ended(row: Instance, view: ContainerView | None) -> dict[str, object]:

@@ -55,8 +55,9 @@ async def restore(
                 for row in snapshot.instances
                 if row.port is not None and _serves(row, containers.get(row.id))
             ]
+    routed = [service for service in services.values() if service is not None]
     for router in routers:
-        await router.restore([routed for routed in services.values() if routed is not None], members)
+        services |= await router.restore(routed, members)
     return services
 
 
@@ -97,8 +98,9 @@ def _to_be_asked(snapshot: Snapshot, containers: dict[str, ContainerView]) -> li
 
 
 def _target(snapshot: Snapshot, row: Instance, container: ContainerView) -> ProbeTarget:
-    check = healthcheck_of(snapshot.revision_of(row))
-    return ProbeTarget(row.id, container.start, row.address, check.port or row.port or 0, check)
+    revision = snapshot.revision_of(row)
+    check = healthcheck_of(revision)
+    return ProbeTarget(row.id, container.start, row.address, check.port or row.port or 0, check, revision.effective)
 
 
 def _write(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 
 HIDDEN = "***"
-_USER_OF_URL = r"[a-z][a-z0-9+.-]{0,15}://[^/\s:@]*+:"
-_IN_URL = re.compile(rf"({_USER_OF_URL})([^/\s@]++)@", re.I)
-"""The scheme is bounded, so that a long word costs no more than its length; of a longer scheme the end matches."""
+_USER_OF_URL = r"[a-z][a-z0-9+.-]{0,15}://[^/\s:]*+:"
+_MORE = r"""[^/\s@"',]++"""
+_IN_URL = re.compile(rf"({_USER_OF_URL})([^/\s@]++(?:@(?={_MORE}@){_MORE})*+)@", re.I)
+"""The scheme is bounded, so that a long word costs no more than its length; of a longer scheme the end matches. Names and
+passwords may have an "@" that is not escaped."""
 _TOKENS = {
     "gh[opsru]_": "[A-Za-z0-9]{16,}",
     "github_pat_": "[A-Za-z0-9_]{16,}",

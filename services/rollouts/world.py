@@ -136,12 +136,13 @@ def probe_targets(snapshot: Snapshot, world: Sequence[Seen]) -> list[ProbeTarget
     targets = []
     for seen in world:
         row = rows[seen.id]
-        check = healthcheck_of(snapshot.revision_of(row))
+        revision = snapshot.revision_of(row)
+        check = healthcheck_of(revision)
         port = check.port or row.port
         if seen.container != "running" or seen.leaving_at is not None or seen.admitted or row.start is None:
             continue
         if port is not None and not judged_by_engine(check, row.port):
-            targets.append(ProbeTarget(row.id, row.start, row.address, port, check))
+            targets.append(ProbeTarget(row.id, row.start, row.address, port, check, revision.effective))
     return targets
 
 

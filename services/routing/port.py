@@ -5,6 +5,7 @@ The planner's rule for a leaving instance is one: stop it when every Router says
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -92,8 +93,10 @@ class Router(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
-        """At start: make exactly this so, disturbing nothing that already is."""
+    async def restore(self, services: list[RoutedService], members: list[Member]) -> Mapping[str, RoutedService | None]:
+        """At start: make exactly this so, disturbing nothing that already is. Returns the services that cannot be so beside
+        the others, with what they are instead (None: left out)."""
+        ...
 
     async def publish(self, service: RoutedService) -> None:
         """A service exists, or its settings are now these. Must come before its first `admit`."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.engine.port import InstanceSpec
+from services.engine.port import EngineError, InstanceSpec
 from services.instance_logs import Following, Line, Source, read
 from services.rollouts.masking import mask_of
 from services.store.events import Listeners
-from tests.app.house import House
+from tests.app.house import READY, House
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import Behaviour, FakeEngine
 
@@ -134,3 +134,11 @@ def test_a_services_lines_name_their_instances_and_hide_their_secrets(house: Hou
     assert [line.partition("Z ")[2] for line in stamped] == ["web-r1-1 | with ***", "web-r1-2 | here I am"]
     assert house.client.get("/services/nobody/logs").json()["code"] == "unknown_service"
     assert house.client.get("/services/web/logs?tail=10001").status_code == 422
+
+
+def test_a_secret_in_the_engines_words_is_masked_in_the_deployment_and_its_events(house: House) -> None:
+    house.engine.fail_next("start", EngineError('exec: "hunter2-hunter2": executable file not found in $PATH'))
+    answer = house.deploy("web", environment={"DB_PASSWORD": "hunter2-hunter2"}, port=80, healthcheck=READY)
+    assert answer.status_code == 409
+    said = answer.text + house.client.get("/events?service=web").text
+    assert 'exec: \\"***\\"' in said and "hunter2" not in said

@@ -41,8 +41,8 @@ class Worker:
 class FakeGateway:
     """Implements services.routing.port.Router.
 
-    Knobs: `fail_next`, `silent`, `before`, `busy`, `sicken`, `reload`, `restart`. What was asked is in `calls`; what there
-    is in `workers` (the present one first), `services` and `cuts`.
+    Knobs: `fail_next`, `silent`, `unfit`, `before`, `busy`, `sicken`, `reload`, `restart`. What was asked is in `calls`;
+    what there is in `workers` (the present one first), `services` and `cuts`.
     """
 
     def __init__(self, clock: Clock, *, name: str = "gateway") -> None:
@@ -55,6 +55,8 @@ class FakeGateway:
         """(instance, how many requests that cut)."""
         self.silent = False
         """It does not answer: every call raises, and nothing is done."""
+        self.unfit: dict[str, RoutedService] = {}
+        """What services stay at `restore`, since what is asked does not fit beside the others."""
         self.before: Callable[[str, str], Awaitable[None]] | None = None
         """Awaited with (method, instance or service) before a call does anything: for what happens in between."""
         self._name = name
@@ -100,15 +102,16 @@ class FakeGateway:
 
     # The port
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> None:
+    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, RoutedService | None]:
         with await self._called("restore", ""):
-            self.services = {service.name: service for service in services}
+            self.services = {service.name: self.unfit.get(service.name, service) for service in services}
             wanted = {member.id: member for member in members if (member.id, member.start) not in self._lost}
             for member in wanted.values():
                 self._enter(member)
             for id, server in self.present.servers.items():
                 if id not in wanted and server.state == "admitted":
                     server.state = "draining"
+        return dict(self.unfit)
 
     async def publish(self, service: RoutedService) -> None:
         with await self._called("publish", service.name):

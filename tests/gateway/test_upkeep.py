@@ -197,7 +197,7 @@ async def busy(yard: Yard) -> bool:
 async def test_a_gateway_is_restored_although_two_services_want_one_route(yard: Yard) -> None:
     [instance] = await yard.serve(service(), 1)
     thief = service("athief", 9, routes=(Route(path_prefix="/web"),))
-    await yard.gateway.restore([service(), thief], [instance.member()])
+    assert await yard.gateway.restore([service(), thief], [instance.member()]) == {"athief": None}
     assert (await yard.ask("/web")).status == 200
     with pytest.raises(RoutingError, match="both want the route"):
         await yard.gateway.publish(thief)

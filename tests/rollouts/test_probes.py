@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,25 @@ async def test_a_port_where_nothing_listens_is_named(check: Healthcheck) -> None
 async def test_what_an_answer_says_is_cut_short() -> None:
     _, wrong = await asked({"127.0.0.1": (200, document(status="x" * 5000))})
     assert len(str(wrong["127.0.0.1"])) == MAX_ERROR
+
+
+async def test_a_secret_in_an_answer_is_not_shown() -> None:
+    spec = {"environment": {"DB_PASSWORD": "hunter2-hunter2"}}
+    prober = Prober(SystemClock(), lambda _: None)
+    async with instances({"127.0.0.1": (200, document(status="is hunter2-hunter2"))}) as target:
+        await prober.ask_all([replace(target("127.0.0.1"), spec=spec)])
+    await prober.stop()
+    assert prober.complaints(["127.0.0.1"]) == {"127.0.0.1": "status is 'is ***', not 'UP'"}
+
+
+async def test_a_secret_in_a_header_that_cannot_be_sent_is_not_shown() -> None:
+    headers = {"X-Token": "letmein99 "}
+    prober = Prober(SystemClock(), lambda _: None)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        check, spec = Healthcheck(path="/", headers=headers), {"healthcheck": {"headers": headers}}
+        await prober.ask_all([ProbeTarget("web-r1-1", "1", "127.0.0.1", mute.getsockname()[1], check, spec)])
+    await prober.stop()
+    assert prober.complaints(["web-r1-1"]) == {"web-r1-1": "Illegal header value b'***'"}
 
 
 @pytest.mark.parametrize("check", [Healthcheck(path="/healthz", timeout=60), Healthcheck(tcp=True, timeout=60)])

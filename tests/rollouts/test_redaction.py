@@ -96,6 +96,9 @@ TOKENS = [
     ("npm_0123456789abcdefABCDEF0123456789abcd", "npm_***"),
     ("pypi-AgEIcHlwaS5vcmcCJDAxMjM0NTY3LTg5YWItY2Rl", "pypi-***"),
     ("postgres://app:letmein99@db/x", "postgres://app:***@db/x"),
+    ("postgres://app:let@me@in@db/x", "postgres://app:***@db/x"),
+    ("smtp://me@example.org:letmein99@mail", "smtp://me@example.org:***@mail"),
+    ('{"redis://:letmein99@h", "x@y"}', '{"redis://:***@h", "x@y"}'),
     (KEY, "-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY-----"),
 ]
 
@@ -162,7 +165,7 @@ def test_a_line_that_is_too_long_is_cut_after_its_secrets_are_masked() -> None:
 
 
 HOSTILE = [
-    "eyJ", "eyJaaaaaaaaaa.", "eyJ-", "://", "a://a:", "a" * 16 + "://", "xoxb-", "ghp_", "-----BEGIN ",
+    "eyJ", "eyJaaaaaaaaaa.", "eyJ-", "://", "a://a:", "a://a:b@c", "@c", "a" * 16 + "://", "xoxb-", "ghp_", "-----BEGIN ",
     "-----BEGIN PRIVATE KEY-----", "-----END ", "github_pat_", "sl_a", "AKIA", "glpat-.", "a", "-", "=", "@",
 ]  # fmt: skip
 

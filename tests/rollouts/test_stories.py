@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,5 +191,45 @@ def test_a_worker_for_a_service_that_the_store_does_not_know_ends(tell: Tell) ->
         id = await life.deploy("web:1")
         await until(life, id, "succeeded")  # the loop goes on for those that it knows
         assert life.runner.services() == [SERVICE]
+
+    tell(story)
+
+
+def _unfit(life: Life) -> RoutedService:
+    """What the gateway goes on with when Sluice starts, because the service as it is does not fit beside others."""
+    other = replace(life.gateway.services[SERVICE], request_timeout=7)
+    life.gateway.unfit = {SERVICE: other}
+    return other
+
+
+async def _crash(life: Life) -> None:
+    life.crash_after(0)
+    await asyncio.sleep(2)
+    life.gateway.unfit = {}
+
+
+def test_a_service_that_did_not_fit_at_the_start_is_published_as_soon_as_it_can_be(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        await until(life, await life.deploy("web:1", replicas=1))
+        right, other = life.gateway.services[SERVICE], _unfit(life)
+        life.gateway.fail_next("publish", times=100_000)
+        await _crash(life)
+        assert life.gateway.services[SERVICE] == other
+        life.gateway._failures.clear()
+        await asyncio.sleep(30)
+        assert life.gateway.services[SERVICE] == right
+
+    tell(story)
+
+
+def test_a_service_that_cannot_be_published_can_be_removed(tell: Tell) -> None:
+    async def story(life: Life) -> None:
+        await until(life, await life.deploy("web:1", replicas=1))
+        _unfit(life)
+        life.gateway.fail_next("publish", times=100_000)
+        await _crash(life)
+        removal = await life.ask(lambda requests: requests.remove(SERVICE, CI))
+        assert (await until(life, removal)).status == "succeeded"
+        assert life.gateway.services == {}
 
     tell(story)
