@@ -6,7 +6,6 @@ many addresses, what is published of it, and what its containers mount and join.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +17,10 @@ import pytest
 
 from services.rollouts.publishing import linked_services
 from tests.app.house import READY, House
+from tests.tiers import examples
 
-ACTS = int(os.environ.get("SLUICE_ISOLATION_ACTS", "60"))
-SEEDS = int(os.environ.get("SLUICE_ISOLATION_SEEDS", "4"))
+ACTS = examples(60, full=600)
+SEEDS = examples(4, full=8)
 HOSTS = (None, "a.example.org", "b.example.org", "common.example.org")
 PATHS = ("/", "/x", "/x/y", "/x/y/z", "/z", "/a-one", "/b-one/deep")
 VOLUMES = ("one", "two", "three", "unmanaged", "operators")
@@ -30,6 +30,8 @@ OPERATORS = ("db", "portal")
 ADDRESSES = [(host or "other.example.org", path + rest) for host, path, rest in product(HOSTS, PATHS, ("", "/below"))]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_no_act_of_one_bound_token_changes_what_foreign_services_have(house: House, seed: int) -> None:
     chance = random.Random(seed)
