@@ -12,11 +12,11 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.audit import SAFE, note_refusal
+from app.context import Sluice
 from app.problems import Problem
-from app.sluice import Sluice
-from services.access import Bearer
-from services.rollouts.refusal import Actor
-from services.tokens import includes
+from services.auth.access import Bearer
+from services.auth.tokens import includes
+from services.caller import Actor
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/ui/sign-in"})
 OPEN_BELOW = "/ui/static/"

@@ -16,46 +16,46 @@ from fastapi import FastAPI, Response
 from app import problems
 from app.api import api, openapi
 from app.auth import Authentication
-from app.background import discover, housekeep, keep, stand, supervise
-from app.headers import SecurityHeaders
-from app.heads import Heads
+from app.context import Gateway, Ground, Sluice
+from app.http.head_requests import Heads
+from app.http.request_metrics import Watching
+from app.http.security_headers import SecurityHeaders
 from app.pages import pages, render
 from app.settings import Settings
-from app.sluice import Gateway, Ground, Sluice
+from app.tasks import discover, housekeep, keep, stand, supervise
 from app.version import VERSION
-from app.watching import Watching
-from services.access import Access
-from services.builds.builds import Builds, BuildSettings
+from services.auth.access import Access
+from services.auth.tokens import Key, write_secret
 from services.builds.images import follow_latest
+from services.builds.manager import Builds, BuildSettings
 from services.clock import Clock, SystemClock
-from services.discovery.keeping import Keeper
-from services.discovery.ours import Ours
-from services.discovery.registry import Registry
-from services.discovery.router import RegistryRouter
-from services.discovery.theirs import Theirs
-from services.engine.docker import DockerEngine
-from services.engine.docker_ground import DockerGround
-from services.engine.docker_own import HOST_SOCKET
+from services.control_metrics import Metrics
+from services.engine.docker.control_plane import HOST_SOCKET
+from services.engine.docker.engine import DockerEngine
+from services.engine.docker.infrastructure import DockerGround
 from services.engine.port import Engine, LogConfig
-from services.figures.exposing import Answers
-from services.figures.figures import Figures
+from services.eureka.external_server import Theirs
+from services.eureka.local_directory import Ours
+from services.eureka.registry import Registry
+from services.eureka.repository import Keeper
+from services.eureka.router import RegistryRouter
 from services.gateway.haproxy import Gateway as HaproxyGateway
-from services.ground.doctor import Doctor
-from services.ground.ground import Ground as DockerAndHaproxy
-from services.ground.ground import GroundSettings
-from services.metrics import Metrics
+from services.infrastructure.bootstrap import Ground as DockerAndHaproxy
+from services.infrastructure.bootstrap import GroundSettings
+from services.infrastructure.doctor import Doctor
 from services.outbound import OutboundPolicy, Server
-from services.rollouts.admission import AdmissionRules, refused_services
-from services.rollouts.crash_points import CrashPoints
-from services.rollouts.live import Live
-from services.rollouts.previewing import Previews
-from services.rollouts.requests import Requests
-from services.rollouts.runner import Runner
+from services.rollouts.reconciler.controller import Runner
+from services.rollouts.reconciler.crash_points import CrashPoints
+from services.rollouts.requests.admission import AdmissionRules, refused_services
+from services.rollouts.requests.dry_run import Previews
+from services.rollouts.requests.submit import Requests
+from services.rollouts.state.runtime_status import Live
 from services.routing.port import Router
-from services.store.db import Store
+from services.store.database import Store
 from services.store.events import Listeners
 from services.store.open import open_store
-from services.tokens import Key, write_secret
+from services.traffic_metrics.prometheus import Answers
+from services.traffic_metrics.sampler import Figures
 
 log = structlog.get_logger(__name__)
 ADMIN_FILE = "admin.token"

@@ -18,10 +18,10 @@ from starlette.routing import Match
 
 from app.audit import note_refusal
 from services.engine.port import EngineError
+from services.errors import FieldError, Refusal
 from services.nearest import suggestion
-from services.rollouts.phases import NotInThatState
-from services.rollouts.refusal import FieldError, Refusal
-from services.rollouts.spec_errors import sentence
+from services.rollouts.requests.spec_errors import sentence
+from services.rollouts.state.status import NotInThatState
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"

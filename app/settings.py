@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from app.version import VERSION
-from services.gateway.succession import LONGEST_SOCKET
+from services.gateway.runtime.takeover import LONGEST_SOCKET
 from services.outbound import Server
 from services.units import duration, size
 

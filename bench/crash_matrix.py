@@ -22,11 +22,11 @@ from typing import Any
 
 import httpx
 
-from bench.engine import ROOT, build, docker, hello
 from bench.report import save, table
-from bench.stage import Sluice, hello_spec
-from services.loadtest.load import Load, Mix
-from services.rollouts.crash_points import POINTS, START
+from services.loadtest.load_generator import Load, Mix
+from services.rollouts.reconciler.crash_points import POINTS, START
+from tests.support.docker_cli import ROOT, build, docker, hello
+from tests.support.sluice_process import Sluice, hello_spec
 
 Json = dict[str, Any]
 TERMINAL = {"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"}

@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 
 from bench.api import Api, Spoilt
-from bench.telling import Teller, play, verdict
-from services.loadtest.ledger import Ledger
-from services.loadtest.load import Load, Mix
-from services.loadtest.wire import Broken
+from bench.console import Teller, play, verdict
+from services.loadtest.http1_client import Broken
+from services.loadtest.load_generator import Load, Mix
+from services.loadtest.request_log import Ledger
 
 SERVICE = "hello"
 INSTANCES = 3

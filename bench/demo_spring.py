@@ -13,11 +13,11 @@ import os
 from rich.console import Console
 
 from bench.api import Api, Spoilt
+from bench.console import Teller, play, verdict
 from bench.spring_stack import GATEWAY, NEW, OLD, WAYS, Stack, Way, address, answered
-from bench.telling import Teller, play, verdict
-from services.loadtest.ledger import Ledger
-from services.loadtest.load import Load, Mix
-from services.loadtest.wire import Broken
+from services.loadtest.http1_client import Broken
+from services.loadtest.load_generator import Load, Mix
+from services.loadtest.request_log import Ledger
 
 RATE = 40.0
 """Requests a second: JVMs that start side by side take both cores of a small machine."""

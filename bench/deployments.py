@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
-from bench.engine import gateway, hello
-from bench.floor import Floor
+from bench.baseline import Floor
 from bench.report import median, save, spread, table
-from bench.stage import Sluice, hello_spec
-from services.loadtest.load import Load, Mix
+from services.loadtest.load_generator import Load, Mix
+from tests.support.docker_cli import gateway, hello
+from tests.support.sluice_process import Sluice, hello_spec
 
 BAR = 1.25
 SERVICE = "web"

@@ -21,13 +21,13 @@ from typing import Any
 
 import httpx
 
-from bench.engine import docker, gateway, hello
-from bench.gauges import children, container_pid, lives
 from bench.oracle import cut_while_idle
 from bench.report import median, save, table
-from bench.stage import Sluice, hello_spec
-from services.loadtest.ledger import Entry
-from services.loadtest.load import Load, Mix
+from services.loadtest.load_generator import Load, Mix
+from services.loadtest.request_log import Entry
+from tests.support.docker_cli import docker, gateway, hello
+from tests.support.resource_usage import children, container_pid, lives
+from tests.support.sluice_process import Sluice, hello_spec
 
 WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm --force")
 RESTED = 10.5

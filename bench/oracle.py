@@ -16,12 +16,12 @@ from typing import Any
 
 import httpx
 
-from bench.engine import docker
-from bench.stage import Sluice
-from services.gateway.runtime_api import RuntimeApi
-from services.loadtest.ledger import LATE, Entry
-from services.rollouts.phases import TERMINAL, TRANSITIONS, Status
+from services.gateway.runtime.runtime_api import RuntimeApi
+from services.loadtest.request_log import LATE, Entry
+from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
+from tests.support.docker_cli import docker
+from tests.support.sluice_process import Sluice
 
 Json = dict[str, Any]
 INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")

@@ -22,12 +22,12 @@ from typing import Any
 import httpx
 from playwright.async_api import async_playwright
 
-from bench.crowd import Fake, processor
+from bench.concurrent_deploys import Fake, processor
 from bench.report import median, save, table
-from services.figures.histogram import BUCKETS
-from services.figures.keeping import ALL, ROUGH
-from services.loadtest.ledger import percentile
+from services.loadtest.request_log import percentile
 from services.store.open import DATABASE
+from services.traffic_metrics.histogram import BUCKETS
+from services.traffic_metrics.repository import ALL, ROUGH
 from tests.browser.network import CHROMIUM, FLAGS
 
 AT_ONCE = 20

@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 
 from bench.deployments import deployed
-from bench.engine import ROOT, build, docker, gateway, hello
 from bench.report import median, save, spread, table
-from bench.stage import Sluice, free_port, hello_spec
+from tests.support.docker_cli import ROOT, build, docker, gateway, hello
+from tests.support.sluice_process import Sluice, free_port, hello_spec
 
 INSTANCES, APPLICATIONS = 1_000, 50
 """As heartbeats.lua names them."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.engine import docker
+from tests.support.docker_cli import docker
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from bench.acts import SERVICES, SOLO, SWAP, TRIO, Acts
-from bench.engine import ROOT, build, docker, hello
-from bench.gauges import Gauges, container_pid
+from bench.chaos_actions import SERVICES, SOLO, SWAP, TRIO, Acts
 from bench.oracle import Creations, Oracle, Traffic
 from bench.report import RESULTS, machine, table
-from bench.stage import Sluice
-from services.loadtest.ledger import Entry
-from services.loadtest.load import Load, Mix
+from services.loadtest.load_generator import Load, Mix
+from services.loadtest.request_log import Entry
+from tests.support.docker_cli import ROOT, build, docker, hello
+from tests.support.resource_usage import Gauges, container_pid
+from tests.support.sluice_process import Sluice
 
 GATEWAY = "sluice-soak/gateway"
 PATIENT = 120.0

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.api import Api, Spoilt
-from bench.engine import ROOT, docker, gateway
-from bench.floor import Floor
+from bench.baseline import Floor
 from bench.report import median, save, table
 from bench.spring_stack import GATEWAY, SERVICE, Stack, Way, address
-from bench.stage import Sluice
-from services.loadtest.load import Load, Mix
+from services.loadtest.load_generator import Load, Mix
+from tests.support.docker_cli import ROOT, docker, gateway
+from tests.support.sluice_process import Sluice
 
 STABLE_BAR = 1.25
 """Deployment ÷ floor."""

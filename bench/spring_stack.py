@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import yaml
 
 from bench.api import Api, Spoilt
-from bench.engine import ROOT
-from services.loadtest.ledger import Ledger
+from services.loadtest.request_log import Ledger
+
+ROOT = Path(__file__).parent.parent
 
 Way = Literal["their server", "stable", "instances"]
 WAYS: tuple[Way, ...] = ("their server", "stable", "instances")

@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.deployments import deployed
-from bench.engine import ROOT, build, docker, gateway
 from bench.report import median, save, spread, table
-from bench.stage import Sluice, free_port
+from tests.support.docker_cli import ROOT, build, docker, gateway
+from tests.support.sluice_process import Sluice, free_port
 
 BAR = 0.95
 PROXY_CORE, OTHER_CORE = "0", "1"

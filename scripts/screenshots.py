@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/screenshots: the dashboard on the ordinary afternoon of tests/pages/scene.py, light, dark and on a phone.
+"""docs/screenshots: the dashboard on the ordinary afternoon of tests/support/seed_data.py, light, dark and on a phone.
 
 Run it with `.venv/bin/python scripts/screenshots.py`, and look at every one before it is committed.
 """
@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 from tests.browser.conftest import sign_in  # noqa: E402
 from tests.browser.network import CHROMIUM, FLAGS  # noqa: E402
-from tests.pages.house import House  # noqa: E402
-from tests.pages.scene import set_scene  # noqa: E402
-from tests.pages.served import free_port, serving  # noqa: E402
+from tests.support.dashboard_fixture import House  # noqa: E402
+from tests.support.dashboard_server import free_port, serving  # noqa: E402
+from tests.support.seed_data import set_scene  # noqa: E402
 
 TO = ROOT / "docs" / "screenshots"
 PAGES = {

@@ -14,7 +14,7 @@ import anyio.to_thread
 from sqlmodel import Session
 
 from services.engine.port import Engine, EngineError
-from services.rollouts.masking import Mask, mask_of
+from services.masking import Mask, mask_of
 from services.store.events import Listeners
 from services.store.tables import Instance, Revision
 

@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from services.bounded_http import AnswerRefusedError, BoundedClient
 from services.clock import Clock
-from services.rollouts.masking import Mask, mask_of
+from services.masking import Mask, mask_of
 from services.spec import Healthcheck
 
 FIRST_INTERVAL = 0.05

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from services.store import db, migrate, open
+from services.store import database, migrate, open
 from tests.scheduling import ByResource, rank_of
 
 # A shell's background jobs are born deaf to SIGINT, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 gc.set_threshold(10_000)
-"""As the server does (app.serve): looking for garbage was an eighth of the work."""
+"""As the server does (app.server): looking for garbage was an eighth of the work."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -53,8 +53,10 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             path.write_bytes(made.read_bytes())
         migrate.migrate(path, backups)
 
-    pragmas = tuple("synchronous=OFF" if pragma.startswith("synchronous") else pragma for pragma in db._PRAGMAS)
+    pragmas = tuple("synchronous=OFF" if pragma.startswith("synchronous") else pragma for pragma in database._PRAGMAS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(db, "_PRAGMAS", pragmas)  # what a killed process wrote is kept all the same: no test cuts the power
+        patch.setattr(
+            database, "_PRAGMAS", pragmas
+        )  # what a killed process wrote is kept all the same: no test cuts the power
         patch.setattr(open, "migrate", copied)
         yield

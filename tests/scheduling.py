@@ -12,10 +12,10 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 ROOT = Path(__file__).parents[1]
 
 LONGEST = (
-    "tests/spring/test_sluices_registry.py", "tests/outages/", "tests/rollouts/test_histories.py",
-    "tests/crash/test_on_fakes.py", "tests/rollouts/test_plan_properties.py", "tests/crash/test_on_real_parts.py",
+    "tests/spring/test_sluices_registry.py", "tests/outages/", "tests/rollouts/reconciler/test_histories.py",
+    "tests/crash/test_on_fakes.py", "tests/rollouts/planner/test_planner_properties.py", "tests/crash/test_on_real_parts.py",
     "tests/e2e/test_upgrades.py", "tests/e2e/test_gateway_dies.py", "tests/scripts/test_upgrade.py",
-    "tests/spring/test_their_eureka.py", "tests/scripts/test_demo.py", "tests/engine/test_docker.py",
+    "tests/spring/test_their_eureka.py", "tests/scripts/test_demo.py", "tests/engine/docker/test_engine.py",
     "tests/contract/test_engine.py",
 )  # fmt: skip
 """Begun first, in this order, so that one process is not left with them when the others have nothing more to do."""

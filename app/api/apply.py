@@ -14,22 +14,22 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field, StringConstraints
 from sqlmodel import Session, col, select
 
-from app.api import shapes
-from app.api.answers import CHANGE, WAITED, shows
-from app.api.bodies import Body, check, read_bytes, read_object
-from app.api.calls import sluice_of
+from app.api import schemas
+from app.api.context import sluice_of
 from app.api.examples import APPLIED, COMPOSE, PREVIEW
-from app.api.parameters import DryRun, IdempotencyKey, Wait, claim
-from app.api.waiting import AGAIN, hold, shown, unsuccessful
+from app.api.params import DryRun, IdempotencyKey, Wait, claim
+from app.api.request_body import Body, check, read_bytes, read_object
+from app.api.responses import CHANGE, WAITED, shows
+from app.api.wait import AGAIN, hold, shown, unsuccessful
 from app.auth import Writer
+from app.context import Sluice
 from app.problems import Problem
-from app.sluice import Sluice
 from services.compose.document import Finding, NotCompose
 from services.compose.reader import Given, Reading, read
 from services.compose.service import PROJECT_LABEL
-from services.rollouts.asking import Ask, Call, Member
-from services.rollouts.phases import Status
-from services.rollouts.refusal import FieldError, Refusal, below
+from services.errors import FieldError, Refusal, below
+from services.rollouts.requests.commands import Ask, Call, Member
+from services.rollouts.state.status import Status
 from services.store.tables import Deployment, Revision, Service
 
 router = APIRouter(tags=["deployments"])
@@ -56,7 +56,7 @@ _BODY = {
 }
 _ANSWERS = {
     **shows(
-        202, shapes.Applied, APPLIED, *CHANGE, *WAITED, "invalid_compose", "idempotency_key_reused",
+        202, schemas.Applied, APPLIED, *CHANGE, *WAITED, "invalid_compose", "idempotency_key_reused",
         "deployment_in_progress", "engine_unavailable", description="accepted",
         headers={"Location": {"description": "its deployments", "schema": {"type": "string"}}},
     ),

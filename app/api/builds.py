@@ -21,26 +21,26 @@ from pydantic import StringConstraints
 from sqlmodel import Session, col
 from starlette.requests import ClientDisconnect
 
-from app.api import shapes
-from app.api.answers import ALWAYS, CHANGE, shows
-from app.api.bodies import documented, read
-from app.api.calls import show, sluice_of
+from app.api import schemas
+from app.api.context import show, sluice_of
 from app.api.deployments import Empty, ServiceFilter, allow
 from app.api.examples import BUILD, page_of
 from app.api.idempotency import answered, keep
-from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, Wait, cursor_of, place
-from app.api.streams import BEAT, LIFE, resume_after, streaming, wants_stream
-from app.api.waiting import AGAIN, first_of
+from app.api.params import Cursor, IdempotencyKey, Limit, Number, Wait, cursor_of, place
+from app.api.request_body import documented, read
+from app.api.responses import ALWAYS, CHANGE, shows
+from app.api.sse import BEAT, LIFE, resume_after, streaming, wants_stream
+from app.api.wait import AGAIN, first_of
 from app.auth import Caller, Deployer, Reader, identify
+from app.context import Sluice
+from app.presenters.builds import BUILDS, build_view
 from app.problems import Problem, declared, invalid
-from app.sluice import Sluice
 from services.builds.ask import BuildAsk
-from services.builds.builds import MOST, SUCCEEDED, BuildSettings, find_build
 from services.builds.context import check_context, check_dockerfile, climbs
 from services.builds.log import numbered
-from services.builds.views import BUILDS, build_view
-from services.rollouts.asking import Ask
-from services.rollouts.refusal import Claim
+from services.builds.manager import MOST, SUCCEEDED, BuildSettings, find_build
+from services.caller import Claim
+from services.rollouts.requests.commands import Ask
 from services.spec import SERVICE_NAME
 from services.store.tables import Build
 
@@ -53,10 +53,10 @@ _BODY = {"required": True, "content": dict.fromkeys(("application/x-tar", "appli
 _LOCATION = {"Location": {"description": "the build", "schema": {"type": "string"}}}
 _MAKES = {
     **shows(
-        202, shapes.Build, BUILD, *CHANGE, "build_failed", "invalid_context", "unsupported_media_type", "upload_timeout",
+        202, schemas.Build, BUILD, *CHANGE, "build_failed", "invalid_context", "unsupported_media_type", "upload_timeout",
         "too_many_builds", "idempotency_key_reused", "stopping", "wait_timeout", description="accepted", headers=_LOCATION,
     ),
-    200: shows(200, shapes.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
+    200: shows(200, schemas.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
 }  # fmt: skip
 _EVENT = 'event: line\ndata: {"text": "Step 1/3 : FROM debian:trixie-slim"}\nid: 1\n\n'
 _LOG: dict[str, Any] = {
@@ -109,7 +109,7 @@ async def build(
     return await _accepted(request, sluice, id, wait)
 
 
-@router.get("", responses=shows(200, shapes.Builds, page_of(BUILD), *ALWAYS))
+@router.get("", responses=shows(200, schemas.Builds, page_of(BUILD), *ALWAYS))
 async def builds(
     request: Request, _reader: Reader, service: ServiceFilter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
@@ -129,7 +129,7 @@ async def builds(
     return await show(request, page)
 
 
-@router.get("/{id}", responses=shows(200, shapes.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))
+@router.get("/{id}", responses=shows(200, schemas.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))
 async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
     """With `?wait=` when it has ended, or the wait ran out."""
     sluice = sluice_of(request)
@@ -150,7 +150,7 @@ async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
 
 @router.post(
     "/{id}/cancel",
-    responses=shows(200, shapes.Build, BUILD, *CHANGE, "unknown_build", "not_in_that_state"),
+    responses=shows(200, schemas.Build, BUILD, *CHANGE, "unknown_build", "not_in_that_state"),
     openapi_extra=documented("Empty", required=False, empty={}),
 )
 async def cancel(request: Request, caller: Deployer, id: Number) -> Response:

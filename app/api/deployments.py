@@ -9,20 +9,20 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict, Field, StringConstraints
 from sqlmodel import Session, col
 
-from app.api import shapes
-from app.api.answers import ALWAYS, CHANGE, makes, shows
-from app.api.bodies import Body, check, documented, read, read_object
-from app.api.calls import call_of, show, sluice_of
+from app.api import schemas
+from app.api.context import call_of, show, sluice_of
 from app.api.examples import DEPLOYMENT, page_of
 from app.api.idempotency import answered, keep
-from app.api.parameters import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
-from app.api.waiting import find, hold, made, shown
+from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
+from app.api.request_body import Body, check, documented, read, read_object
+from app.api.responses import ALWAYS, CHANGE, makes, shows
+from app.api.wait import find, hold, made, shown
 from app.auth import Caller, Deployer, Reader
+from app.context import Sluice
+from app.presenters.rollouts import DEPLOYMENTS, deployment_views
 from app.problems import Problem
-from app.sluice import Sluice
-from services.rollouts.phases import Kind, Status
-from services.rollouts.requests import Action, Ask
-from services.rollouts.views import DEPLOYMENTS, deployment_views
+from services.rollouts.requests.submit import Action, Ask
+from services.rollouts.state.status import Kind, Status
 from services.store.tables import Deployment, Revision, Service
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
@@ -78,7 +78,7 @@ async def deploy(
     return await made(request, lambda asking: asking.deploy(ask, call), wait, dry_run)
 
 
-@router.get("", responses=shows(200, shapes.Deployments, page_of(DEPLOYMENT), *ALWAYS))
+@router.get("", responses=shows(200, schemas.Deployments, page_of(DEPLOYMENT), *ALWAYS))
 async def deployments(
     request: Request,
     _reader: Reader,
@@ -111,7 +111,7 @@ async def deployments(
     return await show(request, page)
 
 
-@router.get("/{id}", responses=shows(200, shapes.Deployment, DEPLOYMENT, *ALWAYS, "unknown_deployment", "stopping"))
+@router.get("/{id}", responses=shows(200, schemas.Deployment, DEPLOYMENT, *ALWAYS, "unknown_deployment", "stopping"))
 async def deployment(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
     """With the log tails of what failed in it; with `?wait=` when it has ended, or the wait ran out."""
     sluice = sluice_of(request)
@@ -148,7 +148,7 @@ async def retry(
 
 
 _ACTS = shows(
-    200, shapes.Deployment, DEPLOYMENT, *CHANGE, "unknown_deployment", "not_in_that_state", "idempotency_key_reused"
+    200, schemas.Deployment, DEPLOYMENT, *CHANGE, "unknown_deployment", "not_in_that_state", "idempotency_key_reused"
 )
 
 

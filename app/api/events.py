@@ -8,16 +8,16 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlmodel import Session, col
 
-from app.api import shapes
-from app.api.answers import ALWAYS, shows
-from app.api.calls import show, sluice_of
+from app.api import schemas
+from app.api.context import show, sluice_of
 from app.api.examples import AUDIT, EVENT, page_of
-from app.api.parameters import Cursor, Limit, Number, Since, cursor_of, place
-from app.api.streams import resume_after, sse, wants_stream
-from app.api.waiting import find
+from app.api.params import Cursor, Limit, Number, Since, cursor_of, place
+from app.api.responses import ALWAYS, shows
+from app.api.sse import resume_after, sse, wants_stream
+from app.api.wait import find
 from app.auth import Reader
-from app.feed import newest
-from services.rollouts.views import event_view
+from app.live.event_feed import newest
+from app.presenters.rollouts import event_view
 from services.store.events import EVENTS
 from services.store.tables import Event
 
@@ -42,7 +42,7 @@ _RESUME = {
 
 
 def _events(*codes: str) -> dict[int | str, dict[str, Any]]:
-    answers = shows(200, shapes.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream by Accept")
+    answers = shows(200, schemas.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream by Accept")
     answers[200]["content"].update(_STREAM)
     return answers
 
@@ -79,7 +79,7 @@ async def events(
     return await sse(request, sluice, None, last if after is None else min(after, last))
 
 
-@router.get("/audit", responses=shows(200, shapes.Audit, page_of(AUDIT), *ALWAYS), tags=["audit"])
+@router.get("/audit", responses=shows(200, schemas.Audit, page_of(AUDIT), *ALWAYS), tags=["audit"])
 async def audit(
     request: Request,
     _reader: Reader,

@@ -8,17 +8,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import StrictBool
 
-from app.api import shapes
-from app.api.answers import ALWAYS, CHANGE, shows
-from app.api.bodies import Body, documented, read
-from app.api.calls import sluice_of
+from app.api import schemas
+from app.api.context import sluice_of
 from app.api.examples import EXAMINATION, GATEWAY, UPGRADED
 from app.api.idempotency import answered, keep
-from app.api.parameters import IdempotencyKey, claim
+from app.api.params import IdempotencyKey, claim
+from app.api.request_body import Body, documented, read
+from app.api.responses import ALWAYS, CHANGE, shows
 from app.auth import Admin, Caller, Reader
+from app.context import Sluice
 from app.problems import Problem
-from app.sluice import Sluice
-from services.ground.succession import GatewayUnanswering, Replaced
+from services.infrastructure.gateway_upgrade import GatewayUnanswering, Replaced
 from services.routing.port import RoutingError
 from services.store.events import record
 
@@ -33,7 +33,7 @@ class UpgradeBody(Body):
     force: StrictBool = False
 
 
-@router.get("/gateway", responses=shows(200, shapes.GatewayState, GATEWAY, *ALWAYS))
+@router.get("/gateway", responses=shows(200, schemas.GatewayState, GATEWAY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
     """Whether it answers, whether it is up to date, and the old workers that finish what they have."""
     sluice = sluice_of(request)
@@ -52,7 +52,7 @@ async def state(request: Request, _reader: Reader) -> Response:
     )
 
 
-@router.get("/doctor", responses=shows(200, shapes.Examination, EXAMINATION, *ALWAYS))
+@router.get("/doctor", responses=shows(200, schemas.Examination, EXAMINATION, *ALWAYS))
 async def doctor(request: Request, _reader: Reader) -> Response:
     """Engine, network, firewall, gateway, store, disk and clock looked at, each with what to do about it. It takes a second:
     a container is started for a moment, to see whether it reaches the bridge."""
@@ -65,7 +65,7 @@ async def doctor(request: Request, _reader: Reader) -> Response:
 @router.post(
     "/gateway/upgrade",
     responses=shows(
-        200, shapes.GatewayUpgrade, UPGRADED, *CHANGE, "idempotency_key_reused", "upgrade_in_progress",
+        200, schemas.GatewayUpgrade, UPGRADED, *CHANGE, "idempotency_key_reused", "upgrade_in_progress",
         "gateway_upgrade_failed", "engine_error", "engine_unavailable", "not_ready", "store_unavailable",
     ),
     openapi_extra=documented(UpgradeBody, required=False, when_outdated={}, always={"force": True}),

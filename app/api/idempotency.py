@@ -1,4 +1,5 @@
-"""Idempotency-Key for the calls that make no deployment; those that do take theirs in services/rollouts/requests.py."""
+"""Idempotency-Key for the calls that make no deployment; those that do take theirs in
+services/rollouts/requests/submit.py."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ from typing import Any
 
 from sqlmodel import Session, col, delete
 
+from app.context import Sluice
 from app.problems import Problem
-from app.sluice import Sluice
-from services.rollouts.refusal import Claim, FieldError
+from services.caller import Claim
+from services.errors import FieldError
 from services.store.tables import IdempotencyKey
 
 KEPT = 24 * 3600.0

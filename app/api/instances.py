@@ -8,25 +8,25 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlmodel import Session, col, or_
 
-from app.api import shapes
-from app.api.answers import ALWAYS, shows
-from app.api.calls import show, sluice_of
+from app.api import schemas
+from app.api.context import show, sluice_of
 from app.api.examples import INSTANCE, page_of
-from app.api.parameters import Cursor, Limit, Name, cursor_of, place
+from app.api.params import Cursor, Limit, Name, cursor_of, place
+from app.api.responses import ALWAYS, shows
 from app.auth import Reader
+from app.presenters.rollouts import INSTANCES, instance_view, instance_views
 from app.problems import Problem
-from services.rollouts.views import INSTANCES, instance_view, instance_views
 from services.store.tables import Instance
 
 router = APIRouter(prefix="/instances", tags=["instances"])
 
 
-@router.get("", responses=shows(200, shapes.Instances, page_of(INSTANCE), *ALWAYS))
+@router.get("", responses=shows(200, schemas.Instances, page_of(INSTANCE), *ALWAYS))
 async def instances(
     request: Request,
     _reader: Reader,
     service: Annotated[str | None, Query(max_length=200, description="of this service alone")] = None,
-    status: Annotated[shapes.InstanceStatus | None, Query(description="without it, those that exist")] = None,
+    status: Annotated[schemas.InstanceStatus | None, Query(description="without it, those that exist")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -48,7 +48,7 @@ async def instances(
     return await show(request, page)
 
 
-@router.get("/{name}", responses=shows(200, shapes.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
+@router.get("/{name}", responses=shows(200, schemas.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
 async def instance(request: Request, _reader: Reader, name: Name) -> Response:
     """With its log tail, when it failed."""
     frame = sluice_of(request).frame

@@ -13,15 +13,15 @@ from fastapi.responses import PlainTextResponse, Response
 from fastapi.sse import format_sse_event
 from sqlmodel import Session, col, select
 
-from app.api.answers import ALWAYS
-from app.api.calls import sluice_of
-from app.api.parameters import MAX_INSTANT, Name, Since
-from app.api.streams import BEAT, streaming, until_stopping, wants_stream
+from app.api.context import sluice_of
+from app.api.params import MAX_INSTANT, Name, Since
+from app.api.responses import ALWAYS
+from app.api.sse import BEAT, streaming, until_stopping, wants_stream
 from app.auth import Reader, identify
 from app.problems import Problem, declared, invalid
 from services.engine.port import EngineError
 from services.instance_logs import GONE, Following, Line, Source, read, seconds_of, source_of
-from services.rollouts.masking import Mask
+from services.masking import Mask
 from services.store.tables import Instance, Service
 
 router = APIRouter(tags=["instances"])

@@ -11,13 +11,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlmodel import select
 
-from app.api import shapes
-from app.api.answers import ALWAYS, shows
-from app.api.calls import sluice_of
+from app.api import schemas
+from app.api.context import sluice_of
 from app.api.examples import READY, VERSION
+from app.api.responses import ALWAYS, shows
 from app.auth import Reader
+from app.context import Sluice
 from app.problems import Problem, declared
-from app.sluice import Sluice
 from app.version import VERSION as SLUICE_VERSION
 
 router = APIRouter(tags=["meta"])
@@ -30,13 +30,13 @@ async def root() -> Response:
     return RedirectResponse("/ui/", 303)
 
 
-@router.get("/healthz", responses=shows(200, shapes.Health, {"status": "alive"}, "invalid"))
+@router.get("/healthz", responses=shows(200, schemas.Health, {"status": "alive"}, "invalid"))
 async def healthz() -> Response:
     """This process answers."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", responses=shows(200, shapes.Readiness, READY, "not_ready", "invalid"))
+@router.get("/readyz", responses=shows(200, schemas.Readiness, READY, "not_ready", "invalid"))
 async def readyz(request: Request) -> Response:
     """Engine, gateway and store answer; 503 names what does not. `store_behind_engine`: instances that the engine runs and
     the store does not know, as after a backup was restored; they are left alone."""
@@ -74,7 +74,7 @@ async def metrics(request: Request, _reader: Reader) -> Response:
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/version", responses=shows(200, shapes.Version, VERSION, *ALWAYS))
+@router.get("/version", responses=shows(200, schemas.Version, VERSION, *ALWAYS))
 async def version(request: Request, _reader: Reader) -> Response:
     """Of Sluice, and of the engine where it answers."""
     sluice = sluice_of(request)

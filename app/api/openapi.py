@@ -9,14 +9,15 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import apply, deployments, figures_shapes, gateway, registry_shapes, services, shapes, tokens
+from app.api import apply, deployments, gateway, registry_schemas, services, tokens, traffic_metrics_schemas
+from app.api import schemas as shapes
 from app.problems import ProblemShape
 from services.spec import ServiceSpec
 
 _REF = "#/components/schemas/{model}"
 _ANSWERS: list[type[BaseModel]] = [
     value
-    for room in (shapes, figures_shapes, registry_shapes)
+    for room in (shapes, traffic_metrics_schemas, registry_schemas)
     for value in vars(room).values()
     if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
 ]

@@ -7,20 +7,20 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.api import registry_shapes as shapes
-from app.api.answers import ALWAYS, shows
-from app.api.calls import sluice_of
+from app.api import registry_schemas as schemas
+from app.api.context import sluice_of
 from app.api.examples import REGISTRY
+from app.api.responses import ALWAYS, shows
 from app.auth import Reader
 from services.clock import rfc3339
-from services.discovery.book import Entry
-from services.discovery.consumers import Consumer
-from services.discovery.registry import Registry
+from services.eureka.applications import Entry
+from services.eureka.consumers import Consumer
+from services.eureka.registry import Registry
 
 router = APIRouter(tags=["registry"])
 
 
-@router.get("/registry", responses=shows(200, shapes.Registry, REGISTRY, *ALWAYS))
+@router.get("/registry", responses=shows(200, schemas.Registry, REGISTRY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
     """What applications registered at the Eureka port, what consumers are answered, and who they are."""
     return JSONResponse(view(sluice_of(request).registry))

@@ -10,17 +10,17 @@ from fastapi.responses import Response
 from pydantic import Field
 from sqlmodel import Session, col, or_
 
-from app.api import shapes
-from app.api.answers import ALWAYS, makes, shows
-from app.api.bodies import Body, documented, read
-from app.api.calls import call_of, show, sluice_of
+from app.api import schemas
+from app.api.context import call_of, show, sluice_of
 from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
-from app.api.parameters import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
-from app.api.waiting import made
+from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
+from app.api.request_body import Body, documented, read
+from app.api.responses import ALWAYS, makes, shows
+from app.api.wait import made
 from app.auth import Deployer, Reader, Writer
+from app.presenters.rollouts import REVISIONS, SERVICES, revision_view, service_view, service_views
 from app.problems import Problem
-from services.rollouts.diffing import comparable, differences
-from services.rollouts.views import REVISIONS, SERVICES, revision_view, service_view, service_views
+from services.rollouts.requests.spec_diff import comparable, differences
 from services.store.tables import Revision, Service
 
 router = APIRouter(prefix="/services", tags=["services"])
@@ -44,7 +44,7 @@ class Restart(Body):
     """Nothing, or `{}`."""
 
 
-@router.get("", responses=shows(200, shapes.Services, page_of(SERVICE), *ALWAYS))
+@router.get("", responses=shows(200, schemas.Services, page_of(SERVICE), *ALWAYS))
 async def services(
     request: Request,
     _reader: Reader,
@@ -70,14 +70,14 @@ async def services(
     return await show(request, page)
 
 
-@router.get("/{name}", responses=shows(200, shapes.Service, SERVICE, *ALWAYS, "unknown_service"))
+@router.get("/{name}", responses=shows(200, schemas.Service, SERVICE, *ALWAYS, "unknown_service"))
 async def service(request: Request, _reader: Reader, name: Name) -> Response:
     """Also one that was removed. Values that look secret are `***`."""
     frame = sluice_of(request).frame
     return await show(request, lambda session: service_view(session, _find(session, name), frame))
 
 
-@router.get("/{name}/revisions", responses=shows(200, shapes.Revisions, page_of(REVISION), *ALWAYS, "unknown_service"))
+@router.get("/{name}/revisions", responses=shows(200, schemas.Revisions, page_of(REVISION), *ALWAYS, "unknown_service"))
 async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Newest first."""
     after = place(cursor, int)
@@ -96,7 +96,7 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
 
 @router.get(
     "/{name}/revisions/{n}",
-    responses=shows(200, shapes.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
+    responses=shows(200, schemas.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
 )
 async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNumber) -> Response:
     def look(session: Session) -> dict[str, object]:
@@ -108,7 +108,7 @@ async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNum
 
 @router.get(
     "/{name}/revisions/{n}/diff",
-    responses=shows(200, shapes.RevisionDiff, REVISION_DIFF, *ALWAYS, "unknown_service", "revision_not_found"),
+    responses=shows(200, schemas.RevisionDiff, REVISION_DIFF, *ALWAYS, "unknown_service", "revision_not_found"),
 )
 async def revision_diff(
     request: Request,

@@ -10,16 +10,16 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 from sqlmodel import Session, col, select
 
-from app.api import shapes
-from app.api.answers import ALWAYS, CHANGE, shows
-from app.api.bodies import Body, documented, read
-from app.api.calls import show, sluice_of
+from app.api import schemas
+from app.api.context import show, sluice_of
 from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
 from app.api.idempotency import answered, keep
-from app.api.parameters import Cursor, IdempotencyKey, Limit, Number, claim, cursor_of, place
+from app.api.params import Cursor, IdempotencyKey, Limit, Number, claim, cursor_of, place
+from app.api.request_body import Body, documented, read
+from app.api.responses import ALWAYS, CHANGE, shows
 from app.auth import Admin, Reader
+from app.context import Sluice
 from app.problems import declared, invalid
-from app.sluice import Sluice
 from services.clock import rfc3339
 from services.grant import Grant
 from services.spec import Path
@@ -92,7 +92,7 @@ class NoBody(Body):
     """Nothing, or `{}`."""
 
 
-@router.get("/tokens", responses=shows(200, shapes.Tokens, page_of(TOKEN), *ALWAYS))
+@router.get("/tokens", responses=shows(200, schemas.Tokens, page_of(TOKEN), *ALWAYS))
 async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Those that are not revoked, newest first; never the tokens themselves."""
     sluice = sluice_of(request)
@@ -112,7 +112,7 @@ async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cur
 @router.post(
     "/tokens",
     status_code=201,
-    responses=shows(201, shapes.NewToken, NEW_TOKEN, *CHANGE, "idempotency_key_reused"),
+    responses=shows(201, schemas.NewToken, NEW_TOKEN, *CHANGE, "idempotency_key_reused"),
     openapi_extra=documented(
         TokenBody,
         ci={"name": "ci", "scope": "deploy", "services": ["web"]},
@@ -152,7 +152,7 @@ async def revoke(request: Request, admin: Admin, id: Number) -> Response:
 @router.post(
     "/sign-in-links",
     status_code=201,
-    responses=shows(201, shapes.SignInLink, LINK, *CHANGE),
+    responses=shows(201, schemas.SignInLink, LINK, *CHANGE),
     openapi_extra=documented(NoBody, required=False, empty={}),
 )
 async def sign_in_link(request: Request, reader: Reader) -> Response:

@@ -6,21 +6,21 @@ from typing import Annotated
 
 import typer
 
-from app.cli import act, change, gateway, token
-from app.cli.backup import backup
-from app.cli.build import build
-from app.cli.deploy import deploy
-from app.cli.diff import diff
-from app.cli.doctor import doctor
-from app.cli.init import init
-from app.cli.loadtest import loadtest
-from app.cli.logs import logs
-from app.cli.look import history, ps, status
-from app.cli.open import open_page
-from app.cli.serve import serve
-from app.cli.sign_in import sign_in
-from app.cli.up import down, up
-from app.cli.version import version
+from app.cli.commands import deployment_actions, gateway, service_changes, token
+from app.cli.commands.backup import backup
+from app.cli.commands.build import build
+from app.cli.commands.deploy import deploy
+from app.cli.commands.diff import diff
+from app.cli.commands.doctor import doctor
+from app.cli.commands.init import init
+from app.cli.commands.loadtest import loadtest
+from app.cli.commands.logs import logs
+from app.cli.commands.open import open_page
+from app.cli.commands.serve import serve
+from app.cli.commands.sign_in import sign_in
+from app.cli.commands.status import history, ps, status
+from app.cli.commands.up import down, up
+from app.cli.commands.version import version
 from app.version import VERSION
 
 
@@ -46,14 +46,14 @@ for panel, verbs in (
         (
             deploy,
             build,
-            change.scale,
-            change.rollback,
-            change.restart,
-            change.rm,
-            act.pause,
-            act.resume,
-            act.abort,
-            act.retry,
+            service_changes.scale,
+            service_changes.rollback,
+            service_changes.restart,
+            service_changes.rm,
+            deployment_actions.pause,
+            deployment_actions.resume,
+            deployment_actions.abort,
+            deployment_actions.retry,
         ),
     ),
     (_LOOKING, (diff, ps, status, logs, history, open_page, loadtest, doctor, version)),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from app.cli.display import display_for
-from app.cli.events import Event, Feed
-from app.cli.narration import Document, end_of, is_over
-from app.cli.trouble import INTERRUPTED, UNREACHABLE, Trouble
-from app.cli.verb import Desk
+from app.cli.client.events import Event, Feed
+from app.cli.command import Desk
+from app.cli.errors import INTERRUPTED, UNREACHABLE, Trouble
+from app.cli.output.live_display import display_for
+from app.cli.output.messages import Document, end_of, is_over
 
 _LOOK_EVERY, _DRAIN_LOOK_EVERY = 5.0, 1.0
 """Seconds between two looks when no event comes: in-flight counts are no events, and the last event might be missed."""

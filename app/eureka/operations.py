@@ -6,17 +6,17 @@ import gzip
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from app.eureka import answers
-from app.eureka.answers import Answer
-from services.discovery.book import Entry, Key, Listing
-from services.discovery.instance import Refused, Status, read
-from services.discovery.leases import Unknown
-from services.discovery.ownership import Forbidden
-from services.discovery.registry import Registry
-from services.discovery.wire import json_of, parse, xml_of
+from app.eureka import responses
+from app.eureka.responses import Answer
+from services.eureka.applications import Entry, Key, Listing
+from services.eureka.codec import json_of, parse, xml_of
+from services.eureka.instance_info import Refused, Status, read
+from services.eureka.leases import Unknown
+from services.eureka.ownership import Forbidden
+from services.eureka.registry import Registry
 
 if TYPE_CHECKING:
-    from app.eureka.door import Call
+    from app.eureka.request import Call
 
 GZIP_LEVEL = 1
 """Of the list, once per change: small enough, and quick."""
@@ -26,7 +26,7 @@ async def perform(registry: Registry, call: Call) -> Answer:
     """The answer to any request. Raises Forbidden."""
     found = _operation(call)
     if found is None:
-        return answers.NOT_FOUND
+        return responses.NOT_FOUND
     try:
         if call.method not in ("GET", "HEAD"):
             if call.covers is not None and not call.covers(call.path[1]):
@@ -35,9 +35,9 @@ async def perform(registry: Registry, call: Call) -> Answer:
                 registry.ownership.check_change(_key(call), call.remote, by_token=call.covers is not None)
         return await found(registry, call)
     except Unknown:
-        return answers.NOT_FOUND
+        return responses.NOT_FOUND
     except Refused as refused:
-        return answers.plain(400, str(refused))
+        return responses.plain(400, str(refused))
 
 
 Operation = Callable[[Registry, "Call"], Awaitable[Answer]]
@@ -76,39 +76,39 @@ def _operation(call: Call) -> Operation | None:
 async def _register(registry: Registry, call: Call) -> Answer:
     kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/xml", "text/xml"):
-        return answers.UNSUPPORTED
+        return responses.UNSUPPORTED
     document = parse(await call.body(), xml=kind.endswith("xml"))
     await registry.register(read(call.path[1], document), call.remote, call.covers)
-    return answers.REGISTERED
+    return responses.REGISTERED
 
 
 async def _renew(registry: Registry, call: Call) -> Answer:
     dirty = call.query.get("lastDirtyTimestamp", "")
     registry.leases.renew(_key(call), int(dirty) if dirty.isdecimal() and len(dirty) < 20 else None)
-    return answers.OK
+    return responses.OK
 
 
 async def _cancel(registry: Registry, call: Call) -> Answer:
     await registry.cancel(_key(call))
-    return answers.OK
+    return responses.OK
 
 
 async def _override(registry: Registry, call: Call) -> Answer:
     status = _named_status(call)
     if status is None:
-        return answers.BAD_VALUE
+        return responses.BAD_VALUE
     await registry.override(_key(call), status)
-    return answers.OK
+    return responses.OK
 
 
 async def _remove_override(registry: Registry, call: Call) -> Answer:
     await registry.remove_override(_key(call), _named_status(call) or Status.UNKNOWN)
-    return answers.OK
+    return responses.OK
 
 
 async def _metadata(registry: Registry, call: Call) -> Answer:
     await registry.add_metadata(_key(call), dict(call.query))
-    return answers.OK
+    return responses.OK
 
 
 async def _all(registry: Registry, call: Call) -> Answer:
@@ -127,7 +127,7 @@ async def _delta(registry: Registry, call: Call) -> Answer:
 async def _application(registry: Registry, call: Call) -> Answer:
     name = call.path[1].upper()
     entries = tuple(entry for entry in registry.book(direct=call.direct).entries() if entry.registration.app == name)
-    return _written(call, (name, entries)) if entries else answers.NOT_FOUND
+    return _written(call, (name, entries)) if entries else responses.NOT_FOUND
 
 
 async def _instance(registry: Registry, call: Call) -> Answer:
@@ -136,7 +136,7 @@ async def _instance(registry: Registry, call: Call) -> Answer:
         entry = book.get(_key(call))
     else:
         entry = next((entry for entry in book.entries() if entry.registration.id == call.path[1]), None)
-    return _written(call, entry) if entry is not None else answers.NOT_FOUND
+    return _written(call, entry) if entry is not None else responses.NOT_FOUND
 
 
 async def _vip(registry: Registry, call: Call) -> Answer:
@@ -154,7 +154,7 @@ async def _vip(registry: Registry, call: Call) -> Answer:
 async def _status(registry: Registry, call: Call) -> Answer:
     count = len(registry.leases.book)
     body = f"<com.netflix.eureka.util.StatusInfo><generalStats><registered-instances>{count}</registered-instances>"
-    return answers.document(f"{body}</generalStats></com.netflix.eureka.util.StatusInfo>".encode(), answers.XML)
+    return responses.document(f"{body}</generalStats></com.netflix.eureka.util.StatusInfo>".encode(), responses.XML)
 
 
 def _key(call: Call) -> Key:
@@ -173,8 +173,8 @@ def _wants_json(call: Call) -> bool:
 
 def _written(call: Call, what: Listing | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
     if _wants_json(call):
-        return answers.document(json_of(what), answers.JSON)
-    return answers.document(xml_of(what), answers.XML)
+        return responses.document(json_of(what), responses.JSON)
+    return responses.document(xml_of(what), responses.XML)
 
 
 def _listing(registry: Registry, call: Call, name: str, listing: Callable[[], Listing]) -> Answer:
@@ -184,4 +184,4 @@ def _listing(registry: Registry, call: Call, name: str, listing: Callable[[], Li
     plain = book.built(f"{name}-{as_json}", lambda: write(listing()))
     if gzipped:
         plain = book.built(f"{name}-{as_json}-gzip", lambda: gzip.compress(plain, GZIP_LEVEL))
-    return answers.document(plain, answers.JSON if as_json else answers.XML, gzipped=gzipped)
+    return responses.document(plain, responses.JSON if as_json else responses.XML, gzipped=gzipped)

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session, col, select
 
+from app.context import Sluice
 from app.pages import render
-from app.pages.listing import address, newest
-from app.pages.viewer import PageViewer
-from app.sluice import Sluice
-from services.rollouts.views import event_view
+from app.pages.dependencies import PageViewer
+from app.pages.pagination import address, newest
+from app.presenters.rollouts import event_view
 from services.store.tables import Event
 
 router = APIRouter()

@@ -10,15 +10,15 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from app.audit import note_refusal
-from app.pages.live import LivePage, Sight, missing, show, stream
-from app.pages.reading import number_of
-from app.pages.viewer import FormViewer, PageViewer, StreamViewer
+from app.context import Sluice
+from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
+from app.pages.live_page import LivePage, Sight, missing, show, stream
+from app.pages.queries import number_of
+from app.presenters.builds import BUILDS, build_view
 from app.problems import CODES, Problem, as_problem
-from app.sluice import Sluice
-from services.builds.builds import UNDER_WAY
 from services.builds.log import numbered
-from services.builds.views import BUILDS, build_view
-from services.rollouts.refusal import Refusal
+from services.builds.manager import UNDER_WAY
+from services.errors import Refusal
 from services.store.tables import Build, Service
 
 router = APIRouter(prefix="/ui/builds")

@@ -11,16 +11,16 @@ from sqlmodel import Session, col, or_, select
 
 from app.api.deployments import may_retry
 from app.audit import note_refusal
-from app.pages.live import LivePage, Sight, missing, show, stream
-from app.pages.reading import number_of
+from app.context import Sluice
+from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
+from app.pages.live_page import LivePage, Sight, missing, show, stream
+from app.pages.queries import number_of
 from app.pages.timeline import timeline
-from app.pages.viewer import FormViewer, PageViewer, StreamViewer
+from app.presenters.rollouts import INSTANCES, deployment_view, event_view
 from app.problems import CODES, Problem, as_problem
-from app.sluice import Sluice
-from services.rollouts.phases import NotInThatState
-from services.rollouts.refusal import Refusal
-from services.rollouts.requests import Call
-from services.rollouts.views import INSTANCES, deployment_view, event_view
+from services.errors import Refusal
+from services.rollouts.requests.submit import Call
+from services.rollouts.state.status import NotInThatState
 from services.store.tables import Deployment, Event, Instance
 
 router = APIRouter(prefix="/ui/deployments")

@@ -12,11 +12,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from app.audit import note_refusal
 from app.auth import Caller
 from app.pages import render
-from app.pages.wishes import Wish
+from app.pages.form_commands import Wish
 from app.problems import CODES, Problem, as_problem
 from services.engine.port import EngineError
-from services.rollouts.asking import Call
-from services.rollouts.refusal import Refusal
+from services.errors import Refusal
+from services.rollouts.requests.commands import Call
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session, col, select
 
+from app.context import Sluice
 from app.pages import render
-from app.pages.listing import address, choices, newest, one_of
-from app.pages.reading import DEPLOYMENTS, listed
-from app.pages.viewer import PageViewer
-from app.sluice import Sluice
-from services.rollouts.phases import Kind, Status
+from app.pages.dependencies import PageViewer
+from app.pages.pagination import address, choices, newest, one_of
+from app.pages.queries import DEPLOYMENTS, listed
+from services.rollouts.state.status import Kind, Status
 from services.store.tables import Deployment, Service
 
 router = APIRouter()

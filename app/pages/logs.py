@@ -12,10 +12,10 @@ from fastapi.responses import HTMLResponse
 from sqlmodel import Session
 
 from app.api.logs import sources_of
+from app.context import Sluice
 from app.pages import render
-from app.pages.live import missing
-from app.pages.viewer import PageViewer
-from app.sluice import Sluice
+from app.pages.dependencies import PageViewer
+from app.pages.live_page import missing
 from services.engine.port import EngineError
 from services.instance_logs import Line, Source, read, seconds_of, source_of
 from services.store.tables import Instance, Service

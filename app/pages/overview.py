@@ -9,16 +9,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from sqlmodel import Session, col, func, select
 
-from app.pages.figures import newest, spark
-from app.pages.live import LivePage, Sight, show, stream
-from app.pages.reading import DEPLOYMENTS, NEWEST, listed, shown
-from app.pages.viewer import PageViewer, StreamViewer
-from app.sluice import Sluice
-from services.figures.keeping import ROUGH
-from services.figures.reading import sparklines
-from services.rollouts.phases import Status
-from services.rollouts.views import service_status, serving_counts
+from app.context import Sluice
+from app.pages.charts import newest, spark
+from app.pages.dependencies import PageViewer, StreamViewer
+from app.pages.live_page import LivePage, Sight, show, stream
+from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
+from app.presenters.rollouts import service_status, serving_counts
+from services.rollouts.state.status import Status
 from services.store.tables import Deployment, Revision, Service
+from services.traffic_metrics.queries import sparklines
+from services.traffic_metrics.repository import ROUGH
 
 router = APIRouter()
 PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")

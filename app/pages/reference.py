@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from app.auth import REFERENCE
 from app.pages import render
-from app.pages.viewer import PageViewer
+from app.pages.dependencies import PageViewer
 
 router = APIRouter()
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.api.registry import view
+from app.context import Sluice
 from app.pages import render
-from app.pages.viewer import PageViewer
-from app.sluice import Sluice
+from app.pages.dependencies import PageViewer
 
 router = APIRouter()
 MOST = 200

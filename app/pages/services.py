@@ -9,19 +9,19 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from sqlmodel import Session, col, func, select
 
+from app.context import Sluice
 from app.pages.builds import newest_builds
-from app.pages.figures import newest
-from app.pages.live import LivePage, Sight, show, stream
-from app.pages.reading import DEPLOYMENTS, NEWEST, listed, shown
-from app.pages.viewer import PageViewer, StreamViewer
-from app.sluice import Sluice
-from services.engine.load import Load
-from services.figures.keeping import FINE
-from services.figures.reading import service_figures
-from services.rollouts.depending import last_applied
-from services.rollouts.publishing import in_force
-from services.rollouts.views import instance_views, revision_view, service_view
+from app.pages.charts import newest
+from app.pages.dependencies import PageViewer, StreamViewer
+from app.pages.live_page import LivePage, Sight, show, stream
+from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
+from app.presenters.rollouts import instance_views, revision_view, service_view
+from services.engine.usage_sampler import Load
+from services.rollouts.state.dependencies import last_applied
+from services.rollouts.state.routing_config import in_force
 from services.store.tables import Deployment, Instance, Revision, Service
+from services.traffic_metrics.queries import service_figures
+from services.traffic_metrics.repository import FINE
 
 router = APIRouter(prefix="/ui/services")
 PAGE = LivePage("service.html", ("service", "instances", "figures", "deployments", "builds", "revisions"))

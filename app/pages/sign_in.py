@@ -11,10 +11,10 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.auth import cookie_name, cookie_settings, refuse_cross_site
+from app.context import Sluice
 from app.pages import render
-from app.pages.viewer import HOME, SIGN_IN, within
+from app.pages.dependencies import HOME, SIGN_IN, within
 from app.problems import Problem
-from app.sluice import Sluice
 
 router = APIRouter()
 Text = Annotated[str, Form(max_length=1000)]

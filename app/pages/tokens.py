@@ -9,18 +9,18 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlmodel import Session, col, select
 
-from app.api.bodies import check
+from app.api.request_body import check
 from app.api.tokens import TokenBody, end_of, token_view
 from app.audit import note_refusal
 from app.auth import Caller
+from app.context import Sluice
 from app.pages import render
-from app.pages.live import missing
-from app.pages.viewer import FormViewer, PageViewer
+from app.pages.dependencies import FormViewer, PageViewer
+from app.pages.live_page import missing
 from app.problems import CODES, Problem, as_problem
-from app.sluice import Sluice
-from services.rollouts.refusal import Refusal
+from services.auth.tokens import SCOPES
+from services.errors import Refusal
 from services.store.tables import Token
-from services.tokens import SCOPES
 
 router = APIRouter(prefix="/ui/tokens")
 LIFETIMES = [("", "never"), ("24h", "in 1 day"), ("168h", "in 7 days"), ("720h", "in 30 days"), ("2160h", "in 90 days"),

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from services.builds.bases import bases_of
 from services.builds.dockerfile import MOST_DOCKERFILE, DockerfileError, check_adds
-from services.rollouts.refusal import FieldError, Refusal
+from services.errors import FieldError, Refusal
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 128 * 1024

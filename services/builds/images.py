@@ -9,9 +9,9 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
-from services.rollouts.phases import TERMINAL
-from services.rollouts.world import spec_of
-from services.store.db import Store
+from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.status import TERMINAL
+from services.store.database import Store
 from services.store.events import Listeners, record
 from services.store.tables import Build, Deployment, Event, Revision, Service
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.compose.deploy_options import JOB, Fields, deploy, healthcheck, limits, logging, restart
 from services.compose.document import Finding, Node
 from services.compose.findings import Findings
 from services.compose.keys import DEPENDENCY, ENV_FILE, SERVICE
-from services.compose.policy import JOB, Fields, deploy, healthcheck, limits, logging, restart
 from services.compose.ports import port_of
 from services.compose.volumes import Volumes
 

@@ -9,20 +9,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from services.gateway.comparing import CHANGING, differences
-from services.gateway.counters import Counters
-from services.gateway.door import knock
-from services.gateway.fitting import fitting
-from services.gateway.keeper import Keeper
-from services.gateway.kept import Bind, Kept
-from services.gateway.model import GatewaySettings, Wanted
-from services.gateway.render import MAPS, Block
-from services.gateway.runtime_api import RuntimeApi
-from services.gateway.servers import Servers
-from services.gateway.succession import Heir, Succession
-from services.gateway.workers import Workers, seats_of
-from services.routing.counting import Cell
+from services.gateway.config.model import GatewaySettings, Wanted
+from services.gateway.config.render import MAPS, Block
+from services.gateway.lifecycle.config_state import Keeper
+from services.gateway.lifecycle.drift import CHANGING, differences
+from services.gateway.lifecycle.fitting import fitting
+from services.gateway.lifecycle.listener_retention import Bind, Kept
+from services.gateway.lifecycle.liveness import knock
+from services.gateway.runtime.counters import Counters
+from services.gateway.runtime.runtime_api import RuntimeApi
+from services.gateway.runtime.servers import Servers
+from services.gateway.runtime.takeover import Heir, Succession
+from services.gateway.runtime.workers import Workers, seats_of
 from services.routing.port import Member, RoutedService, RoutingError, Seat
+from services.routing.traffic_counts import Cell
 
 
 class Gateway:
@@ -130,7 +130,7 @@ class Gateway:
         return await self._api.held()
 
     async def answered(self) -> Counter[Cell] | None:
-        """What was answered since this was asked last (services.routing.counting.Counting). Raises RoutingError."""
+        """What was answered since this was asked last (services.routing.traffic_counts.Counting). Raises RoutingError."""
         async with self._keeper.gate.shared():
             return await self._counters.answered()
 

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from services.store.refusal import StoreError
+from services.store.errors import StoreError
 
 
 def copy(database: Path, to: Path, *, keep: bool = False) -> Path:

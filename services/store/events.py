@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session, col
 
-from services.store.rows import looking
+from services.store.readonly import looking
 from services.store.tables import Event
 
 EVENTS = looking(Event)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import migrations
 from services.store.backup import copy
-from services.store.refusal import StoreError
+from services.store.errors import StoreError
 
 MIGRATIONS = Path(migrations.__file__).parent
 

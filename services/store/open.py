@@ -10,9 +10,9 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
-from services.store.db import Store
+from services.store.database import Store
+from services.store.errors import StoreError
 from services.store.migrate import migrate
-from services.store.refusal import StoreError
 from services.store.tables import Meta
 
 DATABASE = "sluice.db"

@@ -234,7 +234,8 @@ class IdempotencyKey(SQLModel, table=True):
 class Figure(SQLModel, table=True):
     """What one service's revision answered in `step` seconds from `at` on. Where nothing was asked there is no row.
 
-    Rows of 10 s are kept for an hour, of 60 s for a day (services/figures/keeping.py). The key begins with the time: what is
+    Rows of 10 s are kept for an hour, of 60 s for a day (services/traffic_metrics/repository.py). The key begins with
+    the time: what is
     written together lies together, and so does what is forgotten.
     """
 
@@ -250,7 +251,8 @@ class Figure(SQLModel, table=True):
     status_4xx: int
     status_5xx: int
     histogram: list[int] = _json(list)
-    """Answers of instances by the time until they began: one number for each of BOUNDS (services/routing/counting.py), the
+    """Answers of instances by the time until they began: one number for each of BOUNDS
+    (services/routing/traffic_counts.py), the
     last for what was slower than all of them."""
 
 
@@ -264,7 +266,7 @@ class Lease(SQLModel, table=True):
     address: str | None = None
     """The source address that registered it, which alone may change it. None: not known, since it is older than this."""
     registration: dict[str, Any] = _json(dict)
-    """As services/discovery/wire.py writes it for clients."""
+    """As services/eureka/codec.py writes it for clients."""
     status: str
     override: str
     registered_at: int

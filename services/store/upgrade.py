@@ -10,7 +10,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from services.store.refusal import StoreError
+from services.store.errors import StoreError
 
 
 def config(migrations: Path) -> Config:

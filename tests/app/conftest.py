@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.logs import configure
+from app.log_config import configure
 from app.settings import Settings
-from tests.app.house import House, build, living
+from tests.support.app_fixture import House, build, living
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from sqlmodel import Session
 
 from services.store.tables import Revision
-from tests.app.house import House, build, eventually, living
+from tests.support.app_fixture import House, build, eventually, living
 
 
 @pytest.fixture

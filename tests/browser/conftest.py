@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.network import isolated
-from tests.pages.house import House
-from tests.pages.served import free_port, serving
+from tests.support.dashboard_fixture import House
+from tests.support.dashboard_server import free_port, serving
 
 PATIENCE = 60.0
 """Seconds that a page may take: longer than any busy machine needs, for only a failure waits for its end."""

@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from services.store.tables import Service
 from tests.browser.conftest import Complaints, sign_in
-from tests.pages.house import House
-from tests.pages.scene import set_scene
-from tests.pages.served import free_port, serving
+from tests.support.dashboard_fixture import House
+from tests.support.dashboard_server import free_port, serving
+from tests.support.seed_data import set_scene
 
 pytestmark = pytest.mark.browser
 AXE = (Path(__file__).parent / "vendor" / "axe-core-4.14.1.min.js").read_text()

@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 
 from services.engine.port import BuildSpec
 from tests.browser.conftest import sign_in
-from tests.fakes.engine import FakeEngine
-from tests.pages.house import House
+from tests.support.dashboard_fixture import House
+from tests.support.fakes.engine import FakeEngine
 
 pytestmark = pytest.mark.browser
 

@@ -12,9 +12,9 @@ from sqlmodel import Session, select
 from services.store.tables import Deployment, Instance
 from services.store.tables import Session as Opened
 from tests.browser.conftest import Complaints, sign_in
-from tests.pages.house import House
-from tests.pages.scene import set_scene
-from tests.pages.served import free_port, serving
+from tests.support.dashboard_fixture import House
+from tests.support.dashboard_server import free_port, serving
+from tests.support.seed_data import set_scene
 
 pytestmark = pytest.mark.browser
 

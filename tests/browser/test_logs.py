@@ -13,9 +13,9 @@ from app.api import api
 from services.engine.port import InstanceSpec
 from services.store.tables import Session as Opened
 from tests.browser.conftest import Complaints, sign_in
-from tests.fakes.engine import FakeEngine
-from tests.pages.house import House, apart
-from tests.pages.served import free_port, serving
+from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_server import free_port, serving
+from tests.support.fakes.engine import FakeEngine
 
 pytestmark = pytest.mark.browser
 HERE = "/ui/services/web/logs"

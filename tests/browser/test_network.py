@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints
-from tests.pages.served import free_port
+from tests.support.dashboard_server import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.docker]
 PAGE = b'<link rel="icon" href="data:,"><h1>there</h1>'

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.app.house import build
-from tests.app.test_serving import serving
+from tests.app.test_server import serving
+from tests.support.app_fixture import build
 
 pytestmark = pytest.mark.browser
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.serve import server_of
-from tests.app.house import READY, build, eventually
-from tests.fakes.containers import Behaviour
+from app.server import server_of
+from tests.support.app_fixture import READY, build, eventually
+from tests.support.fakes.containers import Behaviour
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.builds.context import check_context, check_dockerfile, packed
-from services.rollouts.refusal import Refusal
+from services.errors import Refusal
 
 LIMIT = 100_000
 DOCKERFILE = b"FROM scratch\n"

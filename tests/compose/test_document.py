@@ -9,12 +9,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.compose.client_inputs import needs_of
 from services.compose.document import MAX_BYTES, NotCompose, parse
 from services.compose.interpolation import fill, names
 from services.compose.keys import SERVICE, TOP
-from services.compose.needs import needs_of
 from services.compose.reader import Given, survey
-from tests.compose.reading import reading, refused
+from tests.support.compose_reading import reading, refused
 
 HERE = {"TAG": "2", "EMPTY": "", "OTHER": "o"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.compose.reading import reading, refused, said
+from tests.support.compose_reading import reading, refused, said
 
 FILE = """
     services:

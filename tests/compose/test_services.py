@@ -8,7 +8,7 @@ import pytest
 
 from services.compose.service import PROJECT_LABEL
 from services.spec import ServiceSpec
-from tests.compose.reading import complaint, reading, refused, said, service
+from tests.support.compose_reading import complaint, reading, refused, said, service
 
 TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("command: serve --name 'a b'", {"command": ["serve", "--name", "a b"]}),

@@ -9,7 +9,7 @@ import yaml
 
 from services.compose.keys import DEPLOY, SERVICE, TOP
 from services.compose.reader import Given, survey
-from tests.compose.ten_files import TEN, Known, document
+from tests.support.compose_files import TEN, Known, document
 
 FOUND: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
     # taken, implied, refused, and every place that would have to be mended before all of it could be deployed

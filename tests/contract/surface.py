@@ -24,10 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.cli import cli
 from app.settings import PREFIX, Settings
 from app.version import VERSION
-from services.routing.counting import Cell
+from services.routing.traffic_counts import Cell
 from services.store import migrate
-from tests.app.house import build, eventually, living
 from tests.contract.event_types import event_types
+from tests.support.app_fixture import build, eventually, living
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = Path(__file__).parent / "snapshot"

@@ -19,11 +19,11 @@ from uuid import uuid4
 import pytest
 
 from services.clock import SystemClock
-from services.engine.docker import DockerEngine
+from services.engine.docker.engine import DockerEngine
 from services.engine.port import BuildSpec, ContainerView, Engine, EngineError, EngineEvent, InstanceSpec
 from services.spec import Healthcheck, Resources, VolumeMount
-from tests.engine.real import IMAGE, RealYard, real_yard
-from tests.fakes.engine import Behaviour, FakeEngine
+from tests.support.docker_fixture import IMAGE, RealYard, real_yard
+from tests.support.fakes.engine import Behaviour, FakeEngine
 
 pytestmark = pytest.mark.anyio
 

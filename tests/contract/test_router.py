@@ -9,12 +9,12 @@ from typing import Protocol
 
 import pytest
 
-from bench.engine import ROOT, build
 from services.clock import SystemClock
 from services.routing.port import Member, RoutedService, Router, RoutingError, Seat
-from tests.fakes.gateway import FakeGateway
-from tests.gateway.instance import HEALTHY
-from tests.gateway.yard import IMAGE, PORT, Yard, real_gateway, service, until
+from tests.support.docker_cli import ROOT, build
+from tests.support.fakes.gateway import FakeGateway
+from tests.support.gateway_fixture import IMAGE, PORT, Yard, real_gateway, service, until
+from tests.support.http_instance import HEALTHY
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.rollouts.room import DEATHS_WITHIN, Room
+from services.rollouts.reconciler.service_state import DEATHS_WITHIN, Room
 
 
 def test_three_deaths_in_one_slot_are_a_loop_and_the_delays_grow() -> None:

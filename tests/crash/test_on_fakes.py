@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from services.rollouts.crash_points import POINTS, START
+from services.rollouts.reconciler.crash_points import POINTS, START
 from services.store.open import DATABASE, open_store
-from tests.crash.kinds import KINDS, Kind
-from tests.crash.mortal import AWAY, Mortal
-from tests.fakes.jumping import run
+from tests.support.crashing_simulation import AWAY, Mortal
+from tests.support.scenarios import KINDS, Kind
+from tests.support.virtual_time import run
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from bench.crash_matrix import COVERING, KINDS, run
-from bench.engine import gateway, hello
-from bench.stage import Sluice
-from services.rollouts.crash_points import POINTS
+from services.rollouts.reconciler.crash_points import POINTS
+from tests.support.docker_cli import gateway, hello
+from tests.support.sluice_process import Sluice
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 USUAL = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.engine import gateway, hello
-from bench.stage import Sluice
-from tests.e2e.stage import Images, Stage
+from tests.support.docker_cli import gateway, hello
+from tests.support.service_fixture import Images, Stage
+from tests.support.sluice_process import Sluice
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from services.engine.docker import DockerEngine
+from services.engine.docker.engine import DockerEngine
 from services.engine.port import BuildSpec
-from tests.app.test_builds import TAR, tar
-from tests.e2e.stage import Stage
+from tests.app.api.test_builds import TAR, tar
+from tests.support.service_fixture import Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.e2e.stage import Stage, versions
+from tests.support.service_fixture import Stage, versions
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

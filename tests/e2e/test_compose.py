@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.stage import Stage
+from tests.support.service_fixture import Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

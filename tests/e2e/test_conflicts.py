@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.e2e.stage import Json, Stage, versions
+from tests.support.service_fixture import Json, Stage, versions
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 SLOWLY = {"HELLO_SLOW_START": "2"}

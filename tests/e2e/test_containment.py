@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.stage import Sluice
-from tests.e2e.stage import Images, Json, Stage
+from tests.support.service_fixture import Images, Json, Stage
+from tests.support.sluice_process import Sluice
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 

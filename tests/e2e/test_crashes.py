@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.stage import free_port
-from tests.e2e.stage import NEVER_HEALTHY, Json, Stage
+from tests.support.service_fixture import NEVER_HEALTHY, Json, Stage
+from tests.support.sluice_process import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import async_playwright, expect
 
 from tests.browser.network import isolated
-from tests.e2e.stage import Stage
+from tests.support.service_fixture import Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.browser, pytest.mark.anyio]
 

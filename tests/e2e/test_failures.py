@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.e2e.stage import NEVER_HEALTHY, QUICK_CHECK, Json, Stage, unharmed
+from tests.support.service_fixture import NEVER_HEALTHY, QUICK_CHECK, Json, Stage, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

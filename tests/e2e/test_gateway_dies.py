@@ -17,11 +17,11 @@ import httpx
 import pytest
 
 from bench.gateway_dies import was_in_its_hands
-from bench.stage import Sluice
-from services.loadtest.ledger import Entry
-from services.loadtest.load import Load, Mix
-from tests.e2e.stage import Images, Stage
-from tests.engine.real import build
+from services.loadtest.load_generator import Load, Mix
+from services.loadtest.request_log import Entry
+from tests.support.docker_fixture import build
+from tests.support.service_fixture import Images, Stage
+from tests.support.sluice_process import Sluice
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 Harm = Callable[[Stage], Coroutine[None, None, None]]

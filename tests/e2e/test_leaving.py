@@ -9,7 +9,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import connect
 
-from tests.e2e.stage import Json, Stage, unharmed
+from tests.support.service_fixture import Json, Stage, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

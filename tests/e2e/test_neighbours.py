@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.stage import Json, Stage
+from tests.support.service_fixture import Json, Stage
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

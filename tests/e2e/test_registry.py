@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.stage import Sluice, free_port
-from tests.discovery.words import said
-from tests.e2e.stage import Images, Json, Stage
+from tests.support.eureka_payloads import said
+from tests.support.service_fixture import Images, Json, Stage
+from tests.support.sluice_process import Sluice, free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 ASK = """

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from tests.e2e.stage import Json, Stage, unharmed
+from tests.support.service_fixture import Json, Stage, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

@@ -14,11 +14,11 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from bench.engine import EngineFault
-from bench.stage import Sluice
-from tests.e2e.stage import Images, Json, Stage, unharmed
-from tests.engine.proxy import Door
-from tests.engine.real import build
+from tests.support.docker_cli import EngineFault
+from tests.support.docker_fixture import build
+from tests.support.engine_proxy import Door
+from tests.support.service_fixture import Images, Json, Stage, unharmed
+from tests.support.sluice_process import Sluice
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.engine.docker import DockerEngine
-from tests.engine.real import IMAGE, RealYard, real_yard
+from services.engine.docker.engine import DockerEngine
+from tests.support.docker_fixture import IMAGE, RealYard, real_yard
 
 
 @pytest.fixture

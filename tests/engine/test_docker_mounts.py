@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from services.engine import docker_mounts
-from services.engine.docker import DockerEngine
-from services.engine.docker_mounts import RESOLVER_ROLE
-from services.engine.docker_own import DockerOwn
-from services.engine.docker_spec import NAME, ROLE
+from services.engine.docker import mounts
+from services.engine.docker.codec import NAME, ROLE
+from services.engine.docker.control_plane import DockerOwn
+from services.engine.docker.engine import DockerEngine
+from services.engine.docker.mounts import RESOLVER_ROLE
 from services.engine.port import EngineError
 from services.spec import VolumeMount
-from tests.engine.real import IMAGE, RealYard
+from tests.support.docker_fixture import IMAGE, RealYard
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -82,7 +82,7 @@ async def test_a_resolver_of_a_sluice_that_was_killed_is_removed_by_the_next_one
     stray = left_over(yard)
     await engine.start(yard.spec("web-r1-1", script=WAITS, volumes=mounted(tmp_path)))
     assert resolvers(yard) == [stray], "another start may use it"
-    monkeypatch.setattr(docker_mounts, "_LEFT_OVER", -60)
+    monkeypatch.setattr(mounts, "_LEFT_OVER", -60)
     await engine.start(yard.spec("web-r1-2", script=WAITS, volumes=mounted(tmp_path)))
     assert resolvers(yard) == []
 

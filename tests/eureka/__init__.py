@@ -1,1 +1,1 @@
-"""The Eureka port, asked as clients ask."""
+"""The registry, without its port."""

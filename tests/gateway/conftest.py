@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bench.engine import ROOT, build
-from tests.gateway.yard import IMAGE, Yard, real_gateway
+from tests.support.docker_cli import ROOT, build
+from tests.support.gateway_fixture import IMAGE, Yard, real_gateway
 
 
 @pytest.fixture(scope="session")

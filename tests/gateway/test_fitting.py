@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.gateway.fitting import fitting
-from services.gateway.model import Wanted
-from services.gateway.render import render, render_service
+from services.gateway.config.model import Wanted
+from services.gateway.config.render import render, render_service
+from services.gateway.lifecycle.fitting import fitting
 from services.routing.port import RoutingError
 from services.spec import Route
-from tests.gateway.test_render import SETTINGS
-from tests.gateway.yard import service
+from tests.gateway.config.test_render import SETTINGS
+from tests.support.gateway_fixture import service
 
 
 def checked(wanted: Mapping[str, Wanted]) -> None:

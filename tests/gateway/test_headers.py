@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.http2 import Http2
-from tests.gateway.yard import BRIDGE, INTERNAL, PORT, PUBLIC, Yard, real_gateway, service
+from tests.support.gateway_fixture import BRIDGE, INTERNAL, PORT, PUBLIC, Yard, real_gateway, service
+from tests.support.http2_client import Http2
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 SECRET = "s3cr3t"

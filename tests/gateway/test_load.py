@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.loadtest.ledger import Ledger as Counted
-from services.loadtest.load import Load, Mix
-from tests.gateway.instance import Instance
-from tests.gateway.yard import PUBLIC, Yard, service, until
+from services.loadtest.load_generator import Load, Mix
+from services.loadtest.request_log import Ledger as Counted
+from tests.support.gateway_fixture import PUBLIC, Yard, service, until
+from tests.support.http_instance import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 MIX = Mix(rate=150, slow=0.04, slow_seconds=0.7)

@@ -12,9 +12,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from services.gateway.files import Files
 from services.gateway.haproxy import Gateway
-from tests.gateway.yard import IMAGE, PUBLIC, Yard, real_gateway, service
+from services.gateway.lifecycle.files import Files
+from tests.support.gateway_fixture import IMAGE, PUBLIC, Yard, real_gateway, service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 ELSEWHERE = "10.255.254.0/24"

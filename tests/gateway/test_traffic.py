@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from services.loadtest.wire import request
+from services.loadtest.http1_client import request
 from services.spec import Healthcheck, Route
-from tests.gateway.instance import Instance
-from tests.gateway.yard import BRIDGE, INTERNAL, NET, PORT, PUBLIC, Yard, real_gateway, service, until
+from tests.support.gateway_fixture import BRIDGE, INTERNAL, NET, PORT, PUBLIC, Yard, real_gateway, service, until
+from tests.support.http_instance import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.engine.port import EngineError
-from tests.app.house import READY, House
+from tests.support.app_fixture import READY, House
 
 ANY, FREE = {"path_prefix": "/"}, {"path_prefix": "/thief"}
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from services.rollouts.publishing import linked_services
-from tests.app.house import READY, House
+from services.rollouts.state.routing_config import linked_services
+from tests.support.app_fixture import READY, House
 from tests.tiers import examples
 
 ACTS = examples(60, full=600)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from services.rollouts.ownership import CLAIMING
+from services.auth.tokens import SCOPES, includes
+from services.rollouts.requests.ownership import CLAIMING
 from services.spec import ServiceSpec
-from services.tokens import SCOPES, includes
-from tests.app.house import READY, House
+from tests.support.app_fixture import READY, House
 
 BY_THE_OPERATOR = {"logging", "eureka", "volumes"}
-"""Fields that the operator's rules bound for every token (services/rollouts/admission.py)."""
+"""Fields that the operator's rules bound for every token (services/rollouts/requests/admission.py)."""
 HOLDS_OTHERS = {"profiles"}
 HARMLESS = {
     # of the service's own container

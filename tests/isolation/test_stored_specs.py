@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.app.house import House
 from tests.isolation.test_claims import bound, refused, send
+from tests.support.app_fixture import House
 
 MINE, NEXT = {"path_prefix": "/mine"}, {"path_prefix": "/next"}
 NEVER: dict[str, Any] = {"test": ["CMD", "false"], "disable": None}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.stage import Sluice
 from tests.e2e.conftest import images, own_sluice, shared_sluice
-from tests.e2e.stage import Images, Stage
-from tests.outages.machine import Machine, SluiceOn
+from tests.support.machine import Machine, SluiceOn
+from tests.support.service_fixture import Images, Stage
+from tests.support.sluice_process import Sluice
 
 __all__ = ["images", "own_sluice", "shared_sluice"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.store.backup import copy
-from tests.e2e.stage import Stage, unharmed
+from tests.support.service_fixture import Stage, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 

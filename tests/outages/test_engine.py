@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from services.loadtest.load import Load, Mix
-from tests.e2e.stage import Json, Stage, unharmed
-from tests.outages.machine import Machine, SluiceOn
+from services.loadtest.load_generator import Load, Mix
+from tests.support.machine import Machine, SluiceOn
+from tests.support.service_fixture import Json, Stage, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 

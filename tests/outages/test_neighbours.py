@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.stage import Sluice
-from tests.e2e.stage import Images, Stage
+from tests.support.service_fixture import Images, Stage
+from tests.support.sluice_process import Sluice
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 

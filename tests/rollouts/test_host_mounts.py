@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.rollouts.host_mounts import HOST_OWN, mount_errors
+from services.rollouts.requests.host_mounts import HOST_OWN, mount_errors
 from services.spec import ServiceSpec
 
 ROOTS = ("/srv", "/root/app", "/home")

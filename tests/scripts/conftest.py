@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts.machine import Shell
+from tests.support.shell import Shell
 
 
 @pytest.fixture

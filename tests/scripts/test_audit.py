@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.engine import ROOT
+from tests.support.docker_cli import ROOT
 
 GOOD = {"name": "anyio", "version": "1", "vulns": []}
 BAD = {"name": "jinja2", "version": "3.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3.1"], "aliases": ["CVE-1"]}]}

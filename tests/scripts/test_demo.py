@@ -12,8 +12,8 @@ from rich.console import Console
 
 from bench.api import Api, Spoilt
 from bench.demo import Show, conclude
-from services.loadtest.ledger import Entry, Ledger
-from tests.scripts.machine import Shell
+from services.loadtest.request_log import Entry, Ledger
+from tests.support.shell import Shell
 
 
 @pytest.fixture

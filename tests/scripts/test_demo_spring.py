@@ -9,11 +9,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from bench.engine import ROOT
+from bench.console import table
 from bench.spring_stack import Stack, Way, answered
-from bench.telling import table
-from services.loadtest.ledger import Entry, Ledger
+from services.loadtest.request_log import Entry, Ledger
 from services.spec import ServiceSpec
+from tests.support.docker_cli import ROOT
 
 STACK = Stack("orders", "http://10.0.0.5:8761/eureka/")
 

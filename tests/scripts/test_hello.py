@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from bench.engine import ROOT
-from bench.stage import free_port
+from tests.support.docker_cli import ROOT
+from tests.support.sluice_process import free_port
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.engine import EngineFault, docker
-from tests.scripts.machine import Shell
+from tests.support.docker_cli import EngineFault, docker
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.docker
 

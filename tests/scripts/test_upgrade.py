@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from app.version import VERSION
-from bench.engine import docker
-from services.loadtest.load import Load, Mix
-from tests.engine.real import build
-from tests.scripts.machine import Shell
+from services.loadtest.load_generator import Load, Mix
+from tests.support.docker_cli import docker
+from tests.support.docker_fixture import build
+from tests.support.shell import Shell
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 

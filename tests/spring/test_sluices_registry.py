@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from bench.engine import gateway
-from bench.stage import Sluice
-from services.loadtest.ledger import Ledger
-from tests.e2e.stage import Json
-from tests.spring.stack import QUICK, QUICK_CACHES, REST_CLIENT, TALKATIVE, Spring, ask, leases
+from services.loadtest.request_log import Ledger
+from tests.support.docker_cli import gateway
+from tests.support.service_fixture import Json
+from tests.support.sluice_process import Sluice
+from tests.support.spring_stack import QUICK, QUICK_CACHES, REST_CLIENT, TALKATIVE, Spring, ask, leases
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.spring]
 SERVICE = {"replicas": 2, "environment": {**REST_CLIENT, **QUICK, **TALKATIVE}}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from bench.engine import docker, gateway
-from bench.stage import Sluice, free_port
-from tests.spring.stack import QUICK, QUICK_CACHES, Spring, ask, leases
+from tests.support.docker_cli import docker, gateway
+from tests.support.sluice_process import Sluice, free_port
+from tests.support.spring_stack import QUICK, QUICK_CACHES, Spring, ask, leases
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.spring]
 HEARTBEATS = 5

@@ -17,9 +17,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 
 from services.store.backup import copy
+from services.store.errors import StoreError
 from services.store.migrate import MIGRATIONS, migrate, schemas
 from services.store.open import DATABASE, open_store
-from services.store.refusal import StoreError
 from services.store.tables import Meta, metadata
 from services.store.upgrade import config
 
@@ -98,7 +98,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(opened: Path) -> None
     second = (
         "import sys, pathlib\n"
         "from services.store.open import open_store\n"
-        "from services.store.refusal import StoreError\n"
+        "from services.store.errors import StoreError\n"
         "try: open_store(pathlib.Path(sys.argv[1]))\n"
         "except StoreError as error: print(error)\n"
     )

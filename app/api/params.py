@@ -1,0 +1,146 @@
+"""Query parameters and headers that many routes share, and the dependency that refuses those that none knows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import time
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Query, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query as QueryParameter
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator, StringConstraints
+
+from app.api.request_body import read_bytes
+from app.auth import Caller
+from app.problems import invalid, nearest
+from services.caller import Claim
+from services.units import MAX_SECONDS, duration
+
+MAX_AUTH = 16 * 1024
+MAX_INSTANT = 1e11
+"""Seconds since 1970."""
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        value = float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else duration(value)
+    if not (isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= MAX_SECONDS):
+        raise ValueError('must be a number of seconds or a duration such as "1m30s"')
+    return float(value)
+
+
+def _instant(value: Any) -> Any:
+    """RFC 3339 with its zone, seconds since the epoch, or a duration (so long ago) → seconds since the epoch."""
+    wrong = ValueError("must be a time such as 2026-11-24T20:15:00Z (with its zone), seconds since 1970, or a duration")
+    text = str(value)
+    try:
+        if "T" in text.upper():
+            at = datetime.fromisoformat(text)
+            seconds = at.timestamp() if at.tzinfo is not None else math.nan
+        elif text[-1:].isalpha():
+            seconds = time.time() - duration(text)
+        else:
+            seconds = float(text)
+    except (ValueError, OverflowError):
+        raise wrong from None
+    if not 0 <= seconds < MAX_INSTANT:
+        raise wrong
+    return seconds
+
+
+SECONDS = {"type": "string", "pattern": r"^\d{1,5}$", "examples": ["600"]}
+INSTANT = {"type": "string", "format": "date-time"}
+Wait = Annotated[
+    Annotated[float, BeforeValidator(_seconds)] | None,
+    Query(
+        description='hold the answer for so many seconds at most (or "1m30s"), until the deployment has come to an end',
+        json_schema_extra=SECONDS,
+    ),
+]
+DryRun = Annotated[bool, Query(description="answer 200 with what it would change and do, and do nothing")]
+Since = Annotated[
+    Annotated[float, BeforeValidator(_instant)] | None,
+    Query(
+        description="only what is not older: RFC 3339, seconds since 1970, or a duration (so long ago)",
+        json_schema_extra=INSTANT,
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="how many at most")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
+Number = Annotated[int, Path(ge=1, le=2**53)]
+Name = Annotated[str, Path(max_length=200)]
+IdempotencyKey = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=255)] | None,
+    Header(alias="Idempotency-Key", description="the same key and body answer for the same deployment, for 24 hours"),
+]
+RegistryAuth = Annotated[
+    Annotated[str, StringConstraints(max_length=MAX_AUTH)] | None,
+    Header(alias="X-Registry-Auth", description="Docker's own header, for this pull alone; never stored, never logged"),
+]
+
+
+async def strict_query(request: Request) -> None:
+    """422 for a query parameter that the route does not know: a mistyped `wait` must not be silently ignored."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not request.query_params:
+        return
+    known = [field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, QueryParameter)]
+    for name in request.query_params:
+        if name not in known:
+            raise invalid(name[:100], nearest(name, known).replace("a field", "a parameter"))
+
+
+async def claim(request: Request, caller: Caller, key: str | None, *, also: str = "") -> Claim | None:
+    """The Idempotency-Key of a call, with what it was said of: method, path, body, and `also` what the query asks for."""
+    if key is None:
+        return None
+    said = f"{request.method} {request.url.path}{also}\n".encode(errors="replace") + await read_bytes(request)
+    return Claim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
+
+
+def registry_auth(header: str | None) -> str | None:
+    """Checked to be what Docker sends: base64 of a JSON object. The value never stands in an error."""
+    if not header:
+        return None
+    try:
+        decoded = json.loads(base64.b64decode(header.replace("-", "+").replace("_", "/") + "===", validate=False))
+    except (ValueError, binascii.Error, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise invalid("X-Registry-Auth", 'must be base64 of a JSON object such as {"username": …, "password": …}')
+    return base64.urlsafe_b64encode(json.dumps(decoded).encode()).decode()  # the only alphabet that every engine reads
+
+
+def cursor_of(*values: Any) -> str:
+    """An opaque place in a list."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def place(cursor: str | None, *kinds: type) -> list[Any] | None:
+    """Reads a cursor that `cursor_of` made of values of these kinds: int, float or str. Problem 422 for anything else."""
+    if cursor is None:
+        return None
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        values = None
+    right = isinstance(values, list) and len(values) == len(kinds)
+    if not right or not all(_is_of_kind(value, kind) for value, kind in zip(values, kinds, strict=True)):
+        raise invalid("cursor", "must be `next` of the page before")
+    return list(values)
+
+
+def _is_of_kind(value: Any, kind: type) -> bool:
+    """Whether the store takes the value: JSON also knows true, NaN, half a surrogate pair, and numbers of any length."""
+    if kind is str:
+        return isinstance(value, str) and value.isprintable()
+    if kind is float and type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int and abs(value) < 2**53

@@ -1,0 +1,123 @@
+"""Bodies: JSON whatever their Content-Type says, bounded in size and depth, checked against a model, and documented."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.problems import Problem, invalid, nearest
+from services.errors import FieldError
+from services.rollouts.requests.spec_errors import described, sentence
+
+M = TypeVar("M", bound=BaseModel)
+MAX_BODY = 1024 * 1024
+DEPTH = 32
+
+
+class Body(BaseModel):
+    """Unknown fields are refused: a typo never deploys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The body as it came, kept for whoever asks again. Problem 413 when it is larger than MAX_BODY."""
+    kept: bytes | None = getattr(request.state, "body", None)
+    if kept is not None:
+        return kept
+    too_large = Problem("too_large", f"the body is larger than {MAX_BODY} bytes")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > MAX_BODY:
+        raise too_large
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY:
+            raise too_large
+    request.state.body = raw
+    return raw
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The body as a JSON object; an empty one is {}. Problem 400 or 422 otherwise."""
+    raw = await read_bytes(request)
+    if not raw.strip():
+        return {}
+    try:
+        value = json.loads(raw, object_pairs_hook=_no_twice, parse_constant=_no_constant)
+    except RecursionError:
+        raise invalid("body", f"is nested more than {DEPTH} levels deep") from None
+    except UnicodeDecodeError:
+        raise Problem("bad_request", "the body is not UTF-8") from None
+    except ValueError as error:
+        raise Problem("bad_request", f"the body is not JSON: {error}"[:500]) from None
+    bounded(value)
+    if not isinstance(value, dict):
+        raise invalid("body", "must be a JSON object")
+    return value
+
+
+async def read(request: Request, model: type[M]) -> M:
+    """The body as `model`. Problem 422 names each field that is wrong, and the nearest known one for those that are not."""
+    return check(model, await read_object(request))
+
+
+def check(model: type[M], value: Mapping[str, Any]) -> M:
+    """`value` as `model`; Problem 422 otherwise."""
+    try:
+        return model.model_validate(dict(value))
+    except ValidationError as error:
+        known = list(model.model_fields)
+        errors = described(error, lambda found, suggest: _field_error(found, known if suggest else []))
+        raise Problem("invalid", "; ".join(f"{one.field}: {one.message}" for one in errors)[:1000], errors) from None
+
+
+def documented(schema: type[BaseModel] | str, *, required: bool = True, **examples: Any) -> dict[str, Any]:
+    """`openapi_extra` of a route with a body: a model, or the name of a schema that app/api/openapi.py knows."""
+    name = schema if isinstance(schema, str) else schema.__name__
+    shown = {key: {"value": value} for key, value in examples.items()}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}, "examples": shown}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def _field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
+    field = ".".join(str(part)[:100] for part in found["loc"]) or "body"
+    if found["type"] == "extra_forbidden":
+        return FieldError(field, nearest(field, known))
+    return FieldError(field, sentence(found))
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise invalid(twice[:100].encode(errors="replace").decode(), "is there twice")
+    return made
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def bounded(value: Any, field: str = "body", depth: int = DEPTH) -> None:
+    """No deeper than `depth`, and no text that cannot be written as UTF-8 (half a surrogate pair). Problem `invalid` of
+    `field`."""
+    if depth == 0:
+        raise invalid(field, f"is nested more than {DEPTH} levels deep")
+    if isinstance(value, dict):
+        for name, part in value.items():
+            bounded(name, field, depth)
+            bounded(part, field, depth - 1)
+    elif isinstance(value, list):
+        for part in value:
+            bounded(part, field, depth - 1)
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise invalid(field, "has text that is not Unicode (half a surrogate pair)") from None

@@ -1,0 +1,56 @@
+"""What every route declares: its answers by shape and example, and the errors that it may end in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.api.examples import PREVIEW
+from app.api.schemas import Deployment, Preview
+from app.problems import declared
+
+ALWAYS = ("unauthenticated", "insufficient_scope", "invalid")
+CHANGE = (*ALWAYS, "bad_request", "too_large", "store_unavailable")
+WAITED = (
+    "deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused", "stopping", "wait_timeout",
+)  # fmt: skip
+LOCATION = {"Location": {"description": "the deployment", "schema": {"type": "string"}}}
+
+
+def shows(
+    status: int,
+    shape: type[BaseModel],
+    example: Any,
+    *codes: str,
+    description: str = "",
+    headers: Mapping[str, Any] | None = None,
+) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers `status` with `shape`, and otherwise with one of `codes`."""
+    answer = _answer(shape, example, description or (shape.__doc__ or shape.__name__).splitlines()[0], headers)
+    return declared(*codes, also={status: answer})
+
+
+def makes(example: Any, *codes: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that makes a deployment: 202; 200 once it has succeeded with `?wait=`, or for a dry run."""
+    shapes = [{"$ref": f"#/components/schemas/{shape.__name__}"} for shape in (Deployment, Preview)]
+    examples = {"succeeded": {"value": example}, "dry_run": {"value": PREVIEW}}
+    told: dict[int | str, Any] = {
+        202: _answer(Deployment, example, "accepted: the deployment as it stands", LOCATION),
+        200: {
+            "description": "with ?wait=: it has succeeded; with ?dry_run=true: what it would change and do",
+            "headers": dict(LOCATION),
+            "content": {"application/json": {"schema": {"anyOf": shapes}, "examples": examples}},
+        },
+    }
+    return declared(*CHANGE, *WAITED, "engine_unavailable", *codes, also=told)
+
+
+def _answer(shape: type[BaseModel], example: Any, description: str, headers: Mapping[str, Any] | None) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{shape.__name__}"}
+    answer: dict[str, Any] = {
+        "description": description,
+        "content": {"application/json": {"schema": schema, "example": example}},
+    }
+    return {**answer, "headers": dict(headers)} if headers else answer

@@ -1,0 +1,139 @@
+"""Events as they come (SSE): resumable by Last-Event-ID, without a session held, and over when Sluice stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from fastapi.sse import format_sse_event
+from sqlmodel import Session, col, select
+
+from app.auth import identify
+from app.context import Sluice
+from app.live.event_feed import BATCH, Told, told, until
+from app.problems import invalid
+from services.rollouts.state.status import TERMINAL
+from services.store.events import since
+from services.store.tables import Deployment
+
+BEAT = 15.0
+"""Seconds of quiet after which a stream says that it is alive."""
+LIFE = 600.0
+"""Seconds that a stream lasts at most; the client comes back with Last-Event-ID."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events in the order of their ids; `ended`: the deployment has come to its end and nothing more will follow."""
+
+    events: list[Told]
+    ended: bool = False
+
+
+def wants_stream(request: Request) -> bool:
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+def resume_after(request: Request) -> int | None:
+    """Last-Event-ID; None when the client begins. Problem 422 when it is none of ours."""
+    given = request.headers.get("last-event-id")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) <= 15):
+        raise invalid("Last-Event-ID", "must be the id of an event")
+    return int(given)
+
+
+async def follow(sluice: Sluice, deployment: int | None, after: int) -> AsyncIterator[Batch]:
+    """What happens after event `after`, batch by batch; an empty one after each quiet BEAT. Ends with the deployment,
+    after LIFE, or when Sluice stops."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + LIFE
+    async with sluice.feed.follow(deployment) as news:
+        while not sluice.stopping.is_set() and loop.time() < end:
+            news.clear()
+            batch = await _batch(sluice, deployment, after)
+            if batch.events or batch.ended:
+                after = batch.events[-1].id if batch.events else after
+                yield batch
+            if batch.ended:
+                return
+            if len(batch.events) == BATCH:
+                continue
+            waited = loop.time()
+            await until(news, min(BEAT, max(end - waited, 0)))
+            if loop.time() - waited >= BEAT:
+                yield Batch([])
+
+
+async def _batch(sluice: Sluice, deployment: int | None, after: int) -> Batch:
+    if deployment is None:
+        return Batch(await sluice.feed.since(after))
+    return await sluice.store.read(lambda session: _look(session, deployment, after))
+
+
+async def sse(request: Request, sluice: Sluice, deployment: int | None, after: int) -> Response:
+    """The stream's answer. Its last event is `bye` when Sluice stops or the stream has lasted long enough (come back), `end`
+    when the deployment has ended; then one who comes back for more is told 204, which ends an EventSource."""
+    first = await _batch(sluice, deployment, after)
+    if first.ended and not first.events and after:
+        return Response(status_code=204)
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield format_sse_event(comment="Sluice", retry=1000)
+        ended = False
+        async for batch in follow(sluice, deployment, after):
+            if await identify(request) is None:
+                break  # come back, and be told 401
+            if batch.events:
+                yield b"".join(event.line for event in batch.events)  # each chunk costs its way through all of ASGI
+            elif not batch.ended:
+                yield format_sse_event(comment="alive")
+            ended = batch.ended
+        yield format_sse_event(event="end" if ended else "bye", data_str="{}")
+
+    return streaming(sluice, lines, "text/event-stream")
+
+
+def streaming(sluice: Sluice, lines: Callable[[], AsyncIterator[bytes]], media_type: str) -> StreamingResponse:
+    """A stream that is counted while it is open and that no proxy keeps back."""
+
+    async def counted() -> AsyncIterator[bytes]:
+        with sluice.metrics.streams.track_inprogress():
+            async for line in lines():
+                yield line
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(counted(), media_type=media_type, headers=headers)
+
+
+async def until_stopping(sluice: Sluice, read: Callable[[], Awaitable[bytes | None]]) -> AsyncIterator[bytes]:
+    """What `read` gives, until it gives None or Sluice stops."""
+    stop = asyncio.ensure_future(sluice.stopping.wait())
+    next_one: asyncio.Future[bytes | None] | None = None
+    try:
+        while not sluice.stopping.is_set():
+            next_one = asyncio.ensure_future(read())
+            await asyncio.wait({stop, next_one}, return_when=asyncio.FIRST_COMPLETED)
+            if not next_one.done():
+                return
+            line = next_one.result()
+            if line is None:
+                return
+            yield line
+    finally:
+        stop.cancel()
+        if next_one is not None and not next_one.done():
+            next_one.cancel()
+            await asyncio.gather(next_one, return_exceptions=True)
+
+
+def _look(session: Session, deployment: int, after: int) -> Batch:
+    events = [told(event) for event in since(session, after, deployment=deployment, limit=BATCH)]
+    if len(events) == BATCH:
+        return Batch(events)
+    status = session.exec(select(Deployment.status).where(col(Deployment.id) == deployment)).first()
+    return Batch(events, ended=status is None or status in TERMINAL)

@@ -1,0 +1,76 @@
+"""What a service's callers got: requests, errors and latency over time, for each revision."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from sqlmodel import Session
+
+from app.api import traffic_metrics_schemas as schemas
+from app.api.context import sluice_of
+from app.api.examples import FIGURES
+from app.api.params import Name
+from app.api.responses import ALWAYS, shows
+from app.auth import Reader
+from app.problems import Problem
+from services.clock import rfc3339
+from services.store.tables import Service
+from services.traffic_metrics.queries import RevisionFigures, ServiceFigures, Totals, service_figures
+from services.traffic_metrics.repository import ROUGH_KEPT
+
+router = APIRouter(prefix="/services", tags=["services"])
+Window = Annotated[int, Query(ge=60, le=ROUGH_KEPT, description="so many seconds back: a minute to a day")]
+
+
+@router.get("/{name}/figures", responses=shows(200, schemas.Figures, FIGURES, *ALWAYS, "unknown_service"))
+async def figures(request: Request, _reader: Reader, name: Name, window: Window = 3600) -> Response:
+    """Up to an hour in steps of ten seconds, up to a day in steps of minutes, 360 at most."""
+    sluice = sluice_of(request)
+    now = sluice.clock.now()
+
+    def look(session: Session) -> ServiceFigures:
+        if session.get(Service, name) is None:
+            raise Problem("unknown_service", f'there is no service "{name[:64]}"')
+        return service_figures(session, name, now, window)
+
+    return JSONResponse(_view(await sluice.store.read(look)))
+
+
+def _view(found: ServiceFigures) -> dict[str, Any]:
+    return {
+        "service": found.service,
+        "step": found.step,
+        "times": [rfc3339(at) for at in found.times],
+        "totals": _totals(found.totals),
+        "revisions": [_revision(each) for each in found.revisions],
+    }
+
+
+def _revision(found: RevisionFigures) -> dict[str, Any]:
+    points = found.points
+    latencies = {share: [_rounded(getattr(point.latency, share)) for point in points] for share in ("p50", "p95", "p99")}
+    return {
+        "revision": found.revision,
+        "totals": _totals(found.totals),
+        "requests_per_second": [_rounded(point.requests_per_second) for point in points],
+        "error_rate": [_rounded(point.error_rate) for point in points],
+        **latencies,
+    }
+
+
+def _totals(found: Totals) -> dict[str, Any]:
+    return {
+        "requests": found.requests,
+        "status_4xx": found.status_4xx,
+        "errors": found.errors,
+        "error_rate": _rounded(found.error_rate),
+        "p50": _rounded(found.latency.p50),
+        "p95": _rounded(found.latency.p95),
+        "p99": _rounded(found.latency.p99),
+    }
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 5)

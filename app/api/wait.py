@@ -1,0 +1,114 @@
+"""Held answers: until a deployment has come to an end, the wait ran out, or Sluice stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from sqlmodel import Session
+
+from app.context import Sluice
+from app.live.event_feed import until
+from app.presenters.rollouts import deployment_view
+from app.problems import Problem
+from services.rollouts.requests.commands import Asking
+from services.rollouts.state.status import TERMINAL, Status
+from services.store.tables import Deployment
+
+AGAIN = {"Retry-After": "1"}
+_CODE = {
+    Status.ABORTED: "deployment_aborted",
+    Status.SUPERSEDED: "deployment_superseded",
+    Status.PAUSED: "deployment_paused",
+}
+_ENDS = frozenset({*TERMINAL, Status.PAUSED})
+"""Only these events can have ended it: what else happens in it wakes nobody."""
+_LOOK_FOR_CLIENT = 5.0
+"""Seconds between two looks whether the client is still there, while nothing happens."""
+
+
+async def made(
+    request: Request, ask: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
+) -> Response:
+    """The answer to what makes a deployment, or with `dry_run` to what would."""
+    sluice: Sluice = request.app.state.sluice
+    if dry_run:
+        return JSONResponse(asdict(await ask(sluice.previews)))
+    return await accepted(request, sluice, await ask(sluice.requests), wait)
+
+
+async def accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:
+    """The answer to what made deployment `id`: 202 at once, or what api.md says of `?wait=`."""
+    headers = {"Location": f"/deployments/{id}"}
+    if not wait:
+        return JSONResponse(await shown(sluice, id), 202, headers=headers)
+    ended = await hold(request, sluice, id, wait)
+    view = await shown(sluice, id)
+    if not ended:
+        detail = f"deployment {id} of {view['service']} is still {view['status']} after {wait:g} s"
+        raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"deployment": view})
+    if view["status"] == Status.SUCCEEDED:
+        return JSONResponse(view, 200, headers=headers)
+    raise unsuccessful(view, headers)
+
+
+def unsuccessful(view: dict[str, Any], headers: Mapping[str, str], **more: Any) -> Problem:
+    """The 409 for a deployment that has ended, or was paused, otherwise than well."""
+    status = Status(view["status"])
+    because = f" ({view['reason']})" if view["reason"] else ""
+    detail = f"deployment {view['id']} of {view['service']} {status}{because}: {view['message']}"
+    return Problem(_CODE.get(status, "deployment_failed"), detail, headers=headers, more={"deployment": view, **more})
+
+
+async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bool:
+    """Has the deployment ended within so many seconds? Problem 404 when there is none, 503 when Sluice stops."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    async with sluice.feed.follow(id, _ENDS) as news:
+        news.set()
+        while True:
+            if news.is_set():  # a hundred that are held would else all read once more whenever each looks for its client
+                news.clear()
+                if has_ended(await sluice.store.read(lambda session: find(session, id))):
+                    return True
+            if sluice.stopping.is_set():
+                headers = {"Location": f"/deployments/{id}", **AGAIN}
+                detail = "Sluice is stopping; ask again, with the same key if there is one"
+                raise Problem("stopping", detail, headers=headers)
+            left = end - loop.time()
+            if left <= 0 or await request.is_disconnected():
+                return False
+            await until(news, min(left, _LOOK_FOR_CLIENT))
+
+
+def has_ended(row: Deployment) -> bool:
+    """Terminal, or paused by its `failure_action`; a pause that somebody asked for is no end."""
+    return row.status in TERMINAL or (row.status == Status.PAUSED and row.reason not in (None, "user"))
+
+
+def find(session: Session, id: int) -> Deployment:
+    """Problem 404 when there is none."""
+    row = session.get(Deployment, id)
+    if row is None:
+        raise Problem("unknown_deployment", f"there is no deployment {id}")
+    return row
+
+
+async def shown(sluice: Sluice, id: int) -> dict[str, Any]:
+    """The deployment as it is now."""
+    frame = sluice.frame
+    return await sluice.store.read(lambda session: deployment_view(session, find(session, id), frame))
+
+
+async def first_of(*events: asyncio.Event, timeout: float) -> None:
+    """Wait until one of them is set, at most `timeout` seconds."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,252 @@
+"""Sluice by HTTP: JSON in and out, problems as Trouble, and patience while Sluice is being restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from app.cli.client.server_address import Place
+from app.cli.errors import Trouble, refused, unreachable, usage
+
+T = TypeVar("T")
+PATIENCE = 120.0
+"""For so many seconds a Sluice that has answered before may be away; SLUICE_PATIENCE says otherwise."""
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+_HERE = ("127.0.0.1", "::1", "localhost")
+"""No proxy of the environment leads to these."""
+_CONNECT_TIMEOUT = 5.0
+_READ_TIMEOUT = 45.0
+"""An open stream says something (a comment at least) every 15 s; silence for thrice as long is a dead connection."""
+
+
+class Away(Exception):
+    """No answer this time: not reached, cut off, or being restarted. `sent`: what we asked may have been heard."""
+
+    def __init__(self, why: str, *, sent: bool, after: float | None = None) -> None:
+        super().__init__(why)
+        self.sent = sent
+        self.after = after
+
+
+class Client:
+    """`on_away(why)` is told when Sluice stops answering, `on_away(None)` when it answers again."""
+
+    def __init__(self, place: Place, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.place = place
+        self.on_away: Callable[[str | None], None] = lambda _why: None
+        self._patience = _patience()
+        self._answered = False
+        self._away_since: float | None = None
+        headers = {"User-Agent": "sluice-cli", "Accept": "application/json"}
+        if place.token:
+            headers["Authorization"] = f"Bearer {place.token}"
+        address = httpx.URL(place.url)
+        here = address.host in _HERE
+        self._http = httpx.AsyncClient(
+            base_url=place.url,
+            headers=headers,
+            transport=transport,
+            timeout=httpx.Timeout(_READ_TIMEOUT, connect=_CONNECT_TIMEOUT),
+            trust_env=not here,
+            verify=not (here and address.scheme == "http"),  # certificates take a while to load, and none is shown here
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def get(self, path: str, *, welcome: int = 200, **params: Any) -> Any:
+        """The document at `path`; parameters that are None are left out. `welcome`: a status that is an answer as well.
+        Raises Trouble."""
+        return await self.patiently(lambda: self._answer("GET", path, welcome, params=_present(params)))
+
+    async def get_all(self, path: str, *, most: int | None = None, **params: Any) -> list[Any]:
+        """The items of a list, page after page, at most `most`."""
+        items: list[Any] = []
+        cursor: str | None = None
+        while most is None or len(items) < most:
+            limit = 200 if most is None else min(200, most - len(items))
+            page = await self.get(path, limit=limit, cursor=cursor, **params)
+            items += page["items"]
+            cursor = page.get("next")
+            if not cursor:
+                break
+        return items
+
+    async def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """Ask once, whatever happens on the way: the Idempotency-Key makes a lost answer's repetition harmless."""
+        sent = {**_own_key(), **(headers or {})}
+        return await self.patiently(lambda: self._answer("POST", path, json={} if body is None else body, headers=sent))
+
+    async def send(self, path: str, file: Path, media_type: str, **params: Any) -> Any:
+        """As `post`, with a file for a body."""
+        sent = {**_own_key(), **_announced(file, media_type)}
+        asked = _present(params)
+        return await self.patiently(lambda: self._answer("POST", path, params=asked, content=_chunks(file), headers=sent))
+
+    async def delete(self, path: str) -> Any:
+        """Likewise; the answer's document, None when it has none."""
+        sent = _own_key()
+        return await self.patiently(lambda: self._answer("DELETE", path, headers=sent))
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, accept: str, headers: Mapping[str, str] | None = None, **params: Any
+    ) -> AsyncIterator[AsyncIterator[str]]:
+        """The lines of a long answer. Raises Away when it breaks off, Trouble when it is refused."""
+        try:
+            async with self._http.stream(
+                "GET", path, params=_present(params), headers={"Accept": accept, **(headers or {})}
+            ) as response:
+                await self._checked(response)
+                yield _lines(response.aiter_text())
+        except httpx.TransportError as error:
+            raise _away(error) from error
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """`call` until it is answered. A Sluice that never answered is given up at once, unless it may have heard us."""
+        attempt = 0
+        while True:
+            try:
+                answer = await call()
+            except Away as away:
+                await self._bear(away, attempt)
+                attempt += 1
+            else:
+                self.answered()
+                return answer
+
+    def answered(self) -> None:
+        """It is there (again)."""
+        self._answered = True
+        if self._away_since is not None:
+            self._away_since = None
+            self.on_away(None)
+
+    async def _bear(self, away: Away, attempt: int) -> None:
+        if not self._answered and not away.sent:
+            raise unreachable(self.place.url, str(away)) from away
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self.on_away(str(away))
+        if time.monotonic() - self._away_since > self._patience:
+            advice = f"What it was asked to do goes on when it is back: `sluice status`. Waited {self._patience:.0f} s."
+            raise unreachable(self.place.url, str(away), advice) from away
+        await asyncio.sleep(away.after or _PAUSES[min(attempt, len(_PAUSES) - 1)])
+
+    async def _answer(self, method: str, path: str, welcome: int = 200, **request: Any) -> Any:
+        try:
+            response = await self._http.request(method, path, **request)
+        except httpx.TransportError as error:
+            raise _away(error) from error
+        if response.status_code != welcome:
+            await self._checked(response)
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise _stranger(self.place.url, response) from None
+
+    async def _checked(self, response: httpx.Response) -> None:
+        """Trouble, or Away, for an answer that is not a success."""
+        if response.is_success:
+            self.answered()
+            return
+        await response.aread()
+        problem = _problem(response)
+        restarting = problem.get("code") == "stopping" or (not problem and response.status_code in (502, 503, 504))
+        if restarting:
+            why = str(problem.get("detail") or f"HTTP {response.status_code}")
+            raise Away(why, sent=True, after=_seconds(response.headers.get("Retry-After")))
+        if not problem:
+            raise _stranger(self.place.url, response)
+        raise refused(response.status_code, problem)
+
+
+def _patience() -> float:
+    given = os.environ.get("SLUICE_PATIENCE") or PATIENCE
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        raise usage(f"SLUICE_PATIENCE={given!r} is not a number of seconds") from None
+
+
+def _announced(file: Path, media_type: str) -> dict[str, str]:
+    return {"Content-Type": media_type, "Content-Length": str(file.stat().st_size)}
+
+
+async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as source:
+        while chunk := source.read(256 * 1024):
+            yield chunk
+
+
+def _own_key() -> dict[str, str]:
+    return {"Idempotency-Key": f"cli-{uuid.uuid4()}"}
+
+
+def _away(error: httpx.TransportError) -> Away:
+    sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol | httpx.ProxyError)
+    return Away(_why(error), sent=sent)
+
+
+def _why(error: httpx.TransportError) -> str:
+    match error:
+        case httpx.ConnectTimeout():
+            return f"no connection within {_CONNECT_TIMEOUT:g} s"
+        case httpx.ReadTimeout():
+            return f"no answer within {_READ_TIMEOUT:g} s"
+        case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
+            return "the connection broke off"
+        case httpx.ConnectError() if str(error) == "All connection attempts failed":
+            return "no connection"
+    return str(error) or type(error).__name__
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    try:
+        problem = response.json()
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) and ("code" in problem or "detail" in problem) else {}
+
+
+def _stranger(url: str, response: httpx.Response) -> Trouble:
+    return unreachable(
+        url, f"HTTP {response.status_code}, and not in Sluice's words", "Is this the address of Sluice's API?"
+    )
+
+
+async def _lines(text: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Each without its end, which is a newline and nothing else: httpx's own ends one at U+2028 as well, in mid-event."""
+    begun = ""
+    async for part in text:
+        *whole, begun = f"{begun}{part}".split("\n")
+        for line in whole:
+            yield line.removesuffix("\r")
+    if begun:
+        yield begun
+
+
+def _present(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items() if value is not None
+    }
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header and header.isdigit() else None

@@ -1,0 +1,57 @@
+"""Where Sluice is and who we are there: options, else the environment, else ~/.config/sluice/config.toml."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from app.cli.errors import usage
+
+DEFAULT_URL = "http://127.0.0.1:7080"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Sluice by `url` (no slash at its end); `token` is None when nobody gave one."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+
+def find_place(url: str | None, token: str | None) -> Place:
+    """The options as given (the environment is already in them); the file fills in what is missing. Raises Trouble."""
+    if url and token:
+        return Place(_checked(url), token)
+    kept = _read(config_file())
+    # a token belongs to the address that it was kept with: another Sluice must not be told it
+    same_place = url is None or _checked(url) == _checked(kept.get("url", DEFAULT_URL))
+    return Place(_checked(url or kept.get("url", DEFAULT_URL)), token or (kept.get("token") if same_place else None))
+
+
+def config_file() -> Path:
+    """The file of the person who calls, whether it exists or not."""
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    return Path(home) / "sluice" / "config.toml"
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise usage(f"{path} cannot be read: {error}", 'It holds two lines: url = "…" and token = "…".') from error
+    for name, value in values.items():
+        if name not in ("url", "token") or not isinstance(value, str):
+            raise usage(f"{path}: {name} is not something it may hold", 'It holds two lines: url = "…" and token = "…".')
+    return values
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise usage(f"{url!r} is not the address of a Sluice", f"An address looks like {DEFAULT_URL}.")
+    return url.rstrip("/")

@@ -1,0 +1,89 @@
+"""What every verb has: --url, --token, --json and --quiet, a client and an output, and one way to end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from app.cli.client.http import Client
+from app.cli.client.server_address import find_place
+from app.cli.errors import INTERRUPTED, Trouble
+from app.cli.output.console import Output
+
+P = ParamSpec("P")
+
+Url = Annotated[str | None, typer.Option("--url", envvar="SLUICE_URL", help="Sluice's address.", rich_help_panel="Sluice")]
+Token = Annotated[str | None, typer.Option("--token", envvar="SLUICE_TOKEN", help="Your token.", rich_help_panel="Sluice")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, nothing else there.", rich_help_panel="Output")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The bare result, no narration.", rich_help_panel="Output")]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a verb works at: Sluice behind `client`, and `out` to speak by."""
+
+    client: Client
+    out: Output
+
+
+def verb(work: Callable[Concatenate[Desk, P], Awaitable[int | None]]) -> Callable[..., None]:
+    """A command of `work`, whose first parameter is the desk; it returns the exit code (None is 0)."""
+
+    async def at_desk(out: Output, url: str | None, token: str | None, arguments: dict[str, Any]) -> int | None:
+        task = asyncio.current_task()
+        if task is not None and threading.current_thread() is threading.main_thread():
+            # a CI job that is cancelled is to hear the same last words as a person who presses Ctrl-C
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with Client(find_place(url, token)) as client:
+            return await work(Desk(client, out), **arguments)  # type: ignore[call-arg]
+
+    def command(*, url: str | None, token: str | None, as_json: bool, quiet: bool, **arguments: Any) -> None:
+        out = Output(as_json=as_json, quiet=quiet)
+        _end(out, lambda: asyncio.run(at_desk(out, url, token, arguments)))
+
+    return _dressed(command, work, url=Url, token=Token, as_json=Json, quiet=Quiet)
+
+
+def local_verb(work: Callable[Concatenate[Output, P], int | None]) -> Callable[..., None]:
+    """A command that works on this machine and asks no Sluice."""
+
+    def command(*, as_json: bool, quiet: bool, **arguments: Any) -> None:
+        out = Output(as_json=as_json, quiet=quiet)
+        _end(out, lambda: work(out, **arguments))  # type: ignore[call-arg]
+
+    return _dressed(command, work, as_json=Json, quiet=Quiet)
+
+
+def _end(out: Output, work: Callable[[], int | None]) -> None:
+    """Run it; leave by its exit code."""
+    try:
+        code = work()
+    except Trouble as trouble:
+        out.trouble(trouble)
+        code = trouble.exit_code
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code = INTERRUPTED
+    raise typer.Exit(code or 0)
+
+
+def _dressed(command: Callable[..., None], work: Callable[..., Any], **common: Any) -> Callable[..., None]:
+    """`command` with the name and the parameters of `work`, but its first, and the common ones."""
+    _, *own = inspect.signature(work, eval_str=True).parameters.values()
+    defaults = {bool: False}
+    extra = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=defaults.get(kind.__origin__))
+        for name, kind in common.items()
+    ]
+    functools.update_wrapper(command, work)
+    del command.__wrapped__  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *extra]}
+    return command

@@ -1,0 +1,41 @@
+"""sluice build: make an image of a directory, without deploying it; or give up a build that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.command import Desk, verb
+from app.cli.errors import usage
+from app.cli.input.image_build import Typed, build_image, cancel_build, source_of
+from app.cli.input.options import BuildArgs, Built, Dockerfile, Stage
+
+
+@verb
+async def build(
+    desk: Desk,
+    service: Built = None,
+    directory: Annotated[Path, typer.Argument(help="The context; what .dockerignore names stays here.")] = Path(),
+    dockerfile: Dockerfile = None,
+    target: Stage = None,
+    build_arg: BuildArgs = None,
+    cancel: Annotated[int | None, typer.Option(min=1, help="Give up this build, by its number.", show_default=False)] = None,
+) -> None:
+    """Build an image for a service from a directory; nothing is deployed.
+
+    It gets a tag that no other build ever gets, which is the result.
+    """
+    if cancel is not None:
+        if service is not None:
+            raise usage("--cancel takes the number of a build and nothing else")
+        given_up = await cancel_build(desk, cancel)
+        desk.out.result(given_up, f"{given_up['service']}: build {cancel} is cancelled.", str(cancel))
+        return
+    if service is None:
+        raise usage("whose image is it?", "`sluice build SERVICE [DIRECTORY]`, or `sluice build --cancel NUMBER`.")
+    source = source_of({}, None, None, Typed(directory, dockerfile, target, build_arg or ()))
+    if source is not None:
+        made = await build_image(desk, service, source)
+        desk.out.result(made, f"{service}: built {made['image']}.", made["image"])

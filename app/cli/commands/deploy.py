@@ -1,0 +1,137 @@
+"""sluice deploy: bring a service to a new version, and follow it to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.command import Desk, verb
+from app.cli.errors import usage
+from app.cli.follow import settle
+from app.cli.input.image_build import Typed, build_image, source_of
+from app.cli.input.options import (  # fmt: skip
+    Build,
+    BuildArgs,
+    Deployed,
+    Detach,
+    Dockerfile,
+    Env,
+    EnvFile,
+    File,
+    Image,
+    Mode,
+    NoProfile,
+    Only,
+    Port,
+    Profile,
+    ProfileFile,
+    Project,
+    Replicas,
+    Routes,
+    Settings,
+    Stage,
+)
+from app.cli.input.request_body import Arguments, body_of, registry_header
+from app.cli.input.specfile import DEFAULT_FILE, is_compose, read_text
+
+
+@verb
+async def deploy(
+    desk: Desk,
+    service: Deployed = None,
+    file: File = None,
+    image: Image = None,
+    build: Build = None,
+    dockerfile: Dockerfile = None,
+    target: Stage = None,
+    build_arg: BuildArgs = None,
+    port: Port = None,
+    replicas: Replicas = None,
+    env: Env = None,
+    env_file: EnvFile = None,
+    route: Routes = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    profile_file: ProfileFile = None,
+    no_profile: NoProfile = False,
+    mode: Mode = None,
+    note: Annotated[str | None, typer.Option(help="Free text for the history, such as a commit.")] = None,
+    expected_revision: Annotated[int | None, typer.Option(help="Refuse when it is another; 0: when there is one.")] = None,
+    registry_auth: Annotated[
+        str | None, typer.Option(envvar="SLUICE_REGISTRY_AUTH", help="user:password, or Docker's base64, for this pull.")
+    ] = None,
+    only: Only = None,
+    project: Project = None,
+    detach: Detach = False,
+) -> int:
+    """Bring a service to a new version without losing a request.
+
+    New instances come, prove themselves and take over; then the old ones leave. Followed to the end.
+
+    sluice deploy web --image web:1.5 --replicas 3 --route /web
+
+    sluice deploy web --build .
+
+    sluice deploy -f sluice.yaml --note "$COMMIT"
+
+    sluice deploy -f compose.yaml --only web,api
+
+    sluice deploy --profile-file prod.env --image web:1.5
+    """
+    file = file_of(desk, service, file)
+    if file is not None and is_compose(file):
+        others = {
+            "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
+            "--set": settings, "--profile-file": profile_file,
+            "--no-profile": no_profile or None, "--mode": mode, "--expected-revision": expected_revision,
+            "--registry-auth": registry_auth,
+            "--build": build, "--dockerfile": dockerfile, "--target": target, "--build-arg": build_arg,
+        }  # fmt: skip
+        refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        from app.cli.input.compose import ComposeFile, deploy_together  # pydantic comes with it, and takes a while to load
+
+        env_files = tuple(env_file or ())
+        compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
+        return await deploy_together(desk, compose, detach=detach)
+    refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
+    given = Arguments(
+        service=service,
+        file=file,
+        image=image,
+        port=port,
+        replicas=replicas,
+        env=env or (),
+        env_file=env_file or (),
+        route=route or (),
+        settings=settings or (),
+        profile=profile,
+        profile_file=profile_file,
+        no_profile=no_profile,
+        note=note,
+        expected_revision=expected_revision,
+        mode=mode.value if mode else None,
+    )
+    body = body_of(given)
+    source = source_of(body, file, image, Typed(build, dockerfile, target, build_arg or ()))
+    if source is not None:
+        body["image"] = (await build_image(desk, body["service"], source))["image"]
+    deployment = await desk.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))
+    return await settle(desk, deployment, detach=detach)
+
+
+def refuse(given: Mapping[str, object], why: str, advice: str) -> None:
+    """For those that were given and mean nothing here."""
+    for option, value in given.items():
+        if value is not None:
+            raise usage(f"{option} does not go with it: {why}", advice)
+
+
+def file_of(desk: Desk, service: str | None, file: str | None) -> str | None:
+    """The file that is meant: where nothing is named, the one that lies here."""
+    if service is not None or file is not None or not Path(DEFAULT_FILE).exists():
+        return file
+    desk.out.say(f"As {DEFAULT_FILE} says.")
+    return DEFAULT_FILE

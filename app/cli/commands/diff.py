@@ -1,0 +1,190 @@
+"""sluice diff: what a deployment would change and do, or what changed between two revisions."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.command import Desk, verb
+from app.cli.commands.deploy import file_of, refuse
+from app.cli.errors import usage
+from app.cli.input.image_build import Typed, source_of
+from app.cli.input.options import (  # fmt: skip
+    Deployed,
+    Env,
+    EnvFile,
+    File,
+    Image,
+    Mode,
+    NoProfile,
+    Only,
+    Port,
+    Profile,
+    ProfileFile,
+    Project,
+    Replicas,
+    Routes,
+    Settings,
+)
+from app.cli.input.request_body import Arguments, body_of
+from app.cli.input.specfile import is_compose, read_text
+from app.cli.output.messages import Document
+from app.cli.terminal import styled
+from services.printable import clean
+
+_SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+_MOST_NAMED = 4
+_DIGEST = len("sha256:") + 12
+_REVISIONS = "Between two revisions"
+
+
+@verb
+async def diff(
+    desk: Desk,
+    service: Deployed = None,
+    file: File = None,
+    image: Image = None,
+    port: Port = None,
+    replicas: Replicas = None,
+    env: Env = None,
+    env_file: EnvFile = None,
+    route: Routes = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    profile_file: ProfileFile = None,
+    no_profile: NoProfile = False,
+    mode: Mode = None,
+    only: Only = None,
+    project: Project = None,
+    from_revision: Annotated[
+        int | None, typer.Option("--from", min=1, help="Default: the present one.", rich_help_panel=_REVISIONS)
+    ] = None,
+    to_revision: Annotated[
+        int | None, typer.Option("--to", min=1, help="Default: the present one.", rich_help_panel=_REVISIONS)
+    ] = None,
+) -> None:
+    """Show what a deployment would change, and its steps; nothing is deployed.
+
+    Takes what `sluice deploy` takes. With --from or --to: what differs between two revisions.
+
+    sluice diff web --image web:1.6
+
+    sluice diff -f sluice.yaml
+
+    sluice diff -f compose.yaml --only web
+
+    sluice diff web --to 3
+    """
+    if from_revision is not None or to_revision is not None:
+        if service is None:
+            raise usage("which service?", "`sluice diff NAME --from 3 --to 4`.")
+        await _between(desk, service, from_revision, to_revision)
+        return
+    file = file_of(desk, service, file)
+    if file is not None and is_compose(file):
+        fields = {
+            "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
+            "--set": settings, "--profile-file": profile_file,
+            "--no-profile": no_profile or None, "--mode": mode,
+        }  # fmt: skip
+        refuse(fields, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        from app.cli.input.compose import ComposeFile, request_of  # pydantic comes with it, and takes a while to load
+
+        compose = ComposeFile(Path(file), read_text(file), only, project, profile, tuple(env_file or ()))
+        await _together(desk, *request_of(desk, compose))
+        return
+    refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
+    given = Arguments(
+        service=service,
+        file=file,
+        image=image,
+        port=port,
+        replicas=replicas,
+        env=env or (),
+        env_file=env_file or (),
+        route=route or (),
+        settings=settings or (),
+        profile=profile,
+        profile_file=profile_file,
+        no_profile=no_profile,
+        mode=mode.value if mode else None,
+    )
+    body = body_of(given)
+    if source_of(body, file, image, Typed()) is not None:
+        raise usage(f"{file}: what is to be built has no image yet", "Build it (`sluice build`), and name it by --image.")
+    if set(body) <= {"service", "mode"}:
+        advice = f"`sluice diff {body['service']} --image IMAGE`, `sluice diff -f FILE`, or `--to N` for a revision."
+        raise usage("what is to be compared?", advice)
+    preview = await desk.client.post("/deployments?dry_run=true", body)
+    desk.out.result(preview, preview_sheet(preview), "\n".join(change["field"] for change in preview["diff"]))
+
+
+async def _together(desk: Desk, path: str, body: Document) -> None:
+    """What each of a Compose file's services would come to."""
+    answer = await desk.client.post(f"{path}&dry_run=true", body)
+    previews = answer["previews"]
+    changed = "\n".join(preview["service"] for preview in previews if not preview["unchanged"])
+    desk.out.result(answer, "\n\n".join(map(preview_sheet, previews)), changed)
+
+
+async def _between(desk: Desk, service: str, old: int | None, new: int | None) -> None:
+    if old is None or new is None:
+        present = (await desk.client.get(f"/services/{service}"))["revision"]
+        if present is None:
+            raise usage(f"{service} has no present revision to compare with", "Name both: --from and --to.")
+        old, new = old or present, new or present
+    answer = await desk.client.get(f"/services/{service}/revisions/{old}/diff", to=new)
+    head = f"{service}: revision {old} → {new}"
+    head += "; instances are replaced" if answer["replaces_instances"] else ""
+    text = "\n".join([head, *(changes_sheet(answer["diff"]) or ["  no difference"])])
+    desk.out.result(answer, text, "\n".join(change["field"] for change in answer["diff"]))
+
+
+def preview_sheet(preview: Document) -> str:
+    """The answer to a dry run: what would change, then what would be done."""
+    name, old, new = preview["service"], preview["from_revision"], preview["revision"]
+    where = f"revision {new}" if old in (None, new) else f"revision {old} → {new}"
+    lines = [f"{name}: {where}; {preview['message']}", *changes_sheet(preview["diff"])]
+    if preview["steps"]:
+        lines += ["", *steps_sheet(preview["steps"])]
+    warnings = [f"warning: {warning['message']} ({warning['code']})" for warning in preview["warnings"]]
+    return "\n".join([*lines, *([""] if warnings else []), *warnings])
+
+
+def changes_sheet(changes: list[Document]) -> list[str]:
+    """A line a field."""
+    width = max((len(change["field"]) for change in changes), default=0)
+    lines = []
+    for change in changes:
+        sign, colour = _SIGNS[change["change"]]
+        old, new = _value(change["old"]), _value(change["new"])
+        value = {"added": new, "removed": old}.get(change["change"], f"{old} → {new}")
+        lines.append(styled(f"  {sign} {clean(change['field']).ljust(width)}  {value}", colour))
+    return lines
+
+
+def steps_sheet(steps: list[Document]) -> list[str]:
+    """A line for what is done side by side: `1  start web-r4-1, web-r4-2`."""
+    lines = []
+    for turn, together in groupby(steps, key=lambda step: step["turn"]):
+        by_action: dict[str, list[str]] = {}
+        for step in together:
+            by_action.setdefault(step["action"], []).append(step["instance"])
+        for number, (action, instances) in enumerate(by_action.items()):
+            lines.append(f"{'' if number else turn:>3}  {action:<8}  {_listed(instances)}")
+    return lines
+
+
+def _listed(instances: list[str]) -> str:
+    if len(instances) <= _MOST_NAMED:
+        return ", ".join(instances)
+    return f"{instances[0]}, {instances[1]} … {instances[-1]} ({len(instances)} instances)"
+
+
+def _value(value: Any) -> str:
+    text = clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text[:_DIGEST] if text.startswith("sha256:") else text

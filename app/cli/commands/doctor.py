@@ -1,0 +1,35 @@
+"""sluice doctor: what Sluice stands on, and what to do about what is not well."""
+
+from __future__ import annotations
+
+import textwrap
+
+from app.cli.command import Desk, verb
+from app.cli.errors import NOT_SUCCEEDED
+from app.cli.output.console import coloured
+from app.cli.output.messages import Document
+from services.printable import clean
+
+_WORDS = {"ok": "ready", "warning": "paused", "wrong": "failed"}
+"""A finding's status → the status whose colour it has."""
+
+
+@verb
+async def doctor(desk: Desk) -> int:
+    """Look at engine, network, firewall, gateway, store, disk and clock. Exit code 1 when something is wrong."""
+    desk.out.say("Looking; a container is started for a moment, to see whether it reaches the bridge.")
+    found = await desk.client.get("/doctor")
+    desk.out.result(found, _sheet(found["findings"]), found["status"])
+    return 0 if found["status"] == "well" else NOT_SUCCEEDED
+
+
+def _sheet(findings: list[Document]) -> str:
+    width = max((len(finding["part"]) for finding in findings), default=0)
+    lines = []
+    for finding in findings:
+        status = coloured(_WORDS[finding["status"]], finding["status"].ljust(7))
+        lines.append(f"{status}  {finding['part'].ljust(width)}  {finding['detail']}".rstrip())
+        if finding["advice"]:
+            indent = " " * (width + 11)
+            lines += textwrap.wrap(clean(finding["advice"]), 100, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""sluice gateway status, upgrade."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.cli.command import Desk, verb
+from app.cli.errors import NOT_SUCCEEDED
+from app.cli.output.console import pairs
+from app.cli.output.messages import Document
+
+app = typer.Typer(help="The gateway: how it fares, and its upgrade without a loss.", no_args_is_help=True)
+
+
+@app.command()
+@verb
+async def status(desk: Desk) -> int:
+    """Show whether it answers, whether it is up to date, and its old workers."""
+    state = await desk.client.get("/gateway")
+    desk.out.result(state, _sheet(state), "up to date" if not state["outdated"] else "outdated")
+    return 0 if state["answers"] else NOT_SUCCEEDED
+
+
+@app.command()
+@verb
+async def upgrade(
+    desk: Desk,
+    force: Annotated[bool, typer.Option("--force", help="Also when it is up to date.")] = False,
+) -> None:
+    """Have a new gateway take over from the one that runs, while requests go on."""
+    made = await desk.client.post("/gateway/upgrade", {"force": force})
+    if made["status"] == "unchanged":
+        desk.out.result(made, "The gateway is up to date; --force replaces it all the same.", "unchanged")
+        return
+    new, old = made["container_id"][:12], made["previous_id"][:12]
+    text = f"The gateway {new} took over in {made['seconds']:.1f} s; {old} finishes what it has, and goes."
+    desk.out.result(made, text, new)
+
+
+def _sheet(state: Document) -> str:
+    old = [f"pid {each['pid']}, for {each['replaced_for']:.0f} s" for each in state["old_workers"]]
+    return pairs(
+        [
+            ("gateway", "answers" if state["answers"] else "does not answer"),
+            ("version", state["version"]),
+            ("uptime", f"{state['uptime']:.0f} s" if state["uptime"] is not None else None),
+            ("image", state["image"]),
+            ("outdated", f"{state['outdated']}: sluice gateway upgrade" if state["outdated"] else "no"),
+            ("upgrading", "yes" if state["upgrading"] else None),
+            ("old workers", "; ".join(old)),
+        ]
+    )

@@ -1,0 +1,179 @@
+"""sluice loadtest: requests to any service until Ctrl-C or for a time, each one counted, by the version that answered it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from app.cli.command import local_verb
+from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, UNREACHABLE, Trouble, usage
+from app.cli.output.console import Output, columns
+from app.cli.terminal import rendered
+from services.loadtest.http1_client import Broken
+from services.loadtest.live_stats import Tally
+from services.loadtest.load_generator import Load, Mix
+from services.loadtest.request_log import Ledger
+
+TOLD_EVERY = 5.0
+"""Seconds between two lines where no terminal shows a table that changes."""
+LEDGER_EVERY = 2.0
+"""Seconds between two looks at which orders ran, at least; else twenty times what a look takes, lest it be a load itself."""
+
+
+@local_verb
+def loadtest(
+    out: Output,
+    url: Annotated[str, typer.Argument(help="What to ask for, such as http://127.0.0.1:8080/hello.", show_default=False)],
+    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests a second.")] = 100,
+    seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")] = None,
+    posts: Annotated[float, typer.Option(min=0, max=1, help="Share of POSTs, each with an id of its own.")] = Mix.posts,
+    slow: Annotated[float, typer.Option(min=0, max=1, help="Share of requests that take 2 s.")] = Mix.slow,
+    fresh: Annotated[float, typer.Option(min=0, max=1, help="Share on fresh connections; the rest keep them.")] = Mix.fresh,
+    gets_only: Annotated[bool, typer.Option("--gets-only", help="Plain GETs, whatever it understands.")] = False,
+    slow_after: Annotated[float, typer.Option(min=0, help="Seconds over its own time after which one is slow.")] = 1.0,
+    version_header: Annotated[str, typer.Option(help="The answer's header that names the version.")] = "X-Version",
+) -> int:
+    """Send requests to URL and count what each version answered, lost, answered slowly and ran twice. Ctrl-C ends it.
+
+    POSTs and slow requests are sent only to what answers as samples/hello does (docs/cli.md); all else gets GETs alone.
+    """
+    if posts + slow > 1:
+        raise usage("--posts and --slow are shares of all requests: together at most 1.")
+    mix = Mix(rate=rate, posts=posts, slow=slow, fresh=fresh, seconds=seconds or math.inf, requests=sys.maxsize)
+    if gets_only:
+        mix = replace(mix, posts=0, slow=0)
+    return asyncio.run(_run(out, _checked(url), mix, Tally(slow_after), version_header))
+
+
+async def _run(out: Output, url: str, mix: Mix, tally: Tally, version_header: str) -> int:
+    mix = await _fitting(out, url, mix)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    load = Load(url, mix, phase="load", on_entry=tally.add, version_header=version_header)
+    out.say("Ctrl-C ends it." if mix.seconds == math.inf else f"For {mix.seconds:g} s, or until Ctrl-C.")
+    unknown = ""
+    try:
+        async with load:
+            beside = [asyncio.create_task(work) for work in _beside(out, load, tally)]
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), None if mix.seconds == math.inf else mix.seconds)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+    except (Broken, OSError) as error:
+        unknown = str(error) or type(error).__name__
+    return _conclude(out, url, load.ledger, tally, unknown)
+
+
+async def _fitting(out: Output, url: str, mix: Mix) -> Mix:
+    """The mix, without what this address does not understand. Raises Trouble when nobody answers there."""
+    asked = Load(url)
+    try:
+        await asked.look()
+    except (Broken, OSError) as error:
+        message = f"Nobody answers at {url}: {error or type(error).__name__}"
+        raise Trouble(message, "", UNREACHABLE, {"code": "unreachable", "detail": message}) from error
+    if not (mix.posts or mix.slow):
+        return mix
+    try:
+        await asked.look_at_ledger()
+    except (Broken, OSError):
+        out.say("Plain GETs only: it does not count orders as samples/hello does.")
+        return replace(mix, posts=0, slow=0)
+    return mix
+
+
+def _beside(out: Output, load: Load, tally: Tally) -> list[Coroutine[Any, Any, None]]:
+    """What goes on beside the load: it is shown, and the application is asked what ran."""
+    work = [_show(out, tally) if out.lively else _tell(out, tally)]
+    return [*work, _ask(load, tally)] if load.mix.posts else work
+
+
+async def _show(out: Output, tally: Tally) -> None:
+    # a terminal alone needs them, and they take a tenth of a second to load
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(
+        console=Console(stderr=True),
+        get_renderable=lambda: Text.from_ansi(rendered(_table(tally), colours=True)),
+        transient=True,
+    ):
+        await asyncio.Event().wait()
+
+
+async def _tell(out: Output, tally: Tally) -> None:
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(TOLD_EVERY)
+        whole = tally.whole
+        answers = ", ".join(f"{row.answered} by {name or '?'}" for name, row in tally.rows.items() if row.answered)
+        out.say(
+            f"{time.monotonic() - began:.0f} s: {whole.requests} requests, {whole.lost} lost, {whole.slow} slow, "
+            f"{whole.run_twice} run twice; answered: {answers or 'none'}"
+        )
+
+
+async def _ask(load: Load, tally: Tally) -> None:
+    while True:
+        began = time.monotonic()
+        with suppress(Broken, OSError):  # what could not be asked now is asked again, and at the end
+            tally.ran(await load.look_at_ledger())
+        await asyncio.sleep(max(LEDGER_EVERY, 20 * (time.monotonic() - began)))
+
+
+def _table(tally: Tally) -> str:
+    titles = ("VERSION", "ANSWERED", "LOST", "SLOW", "RUN TWICE", "WORST MS")
+    rows = [("all", tally.whole)] if len(tally.rows) != 1 else []
+    rows = [(name or "?", row) for name, row in tally.rows.items()] + rows
+    return columns(titles, [(name, row.answered, row.lost, row.slow, row.run_twice, row.worst_ms) for name, row in rows])
+
+
+def _conclude(out: Output, url: str, ledger: Ledger, tally: Tally, unknown: str) -> int:
+    """Says what came of it. Returns the exit code. `unknown`: why it is not known what ran, when it is not."""
+    tally.ran(ledger.executions)
+    summary, whole = ledger.summary(), tally.whole
+    unrecorded = 0 if unknown else len(ledger.unrecorded)
+    document = {
+        "url": url,
+        "seconds": summary.seconds,
+        **asdict(whole),
+        "run_twice": None if unknown else whole.run_twice,
+        "unrecorded": None if unknown else unrecorded,
+        "p50_ms": summary.p50_ms,
+        "p99_ms": summary.p99_ms,
+        "versions": [{"version": name or None, **asdict(row)} for name, row in tally.rows.items()],
+    }
+    if whole.lost or whole.run_twice:
+        out.say(ledger.explain())
+    if unrecorded:
+        out.say(f"{unrecorded} orders were confirmed and are in no ledger: do all instances write into one?", "red")
+    if unknown:
+        out.say(f"What ran twice is not known, for the application could not be asked: {unknown}", "red")
+    latency = f"p50 {summary.p50_ms} ms, p99 {summary.p99_ms} ms, worst {summary.worst_ms} ms over a request's own time"
+    text = f"{_table(tally)}\n\n{whole.requests} requests in {summary.seconds:.1f} s: {whole.lost} lost; {latency}."
+    out.result(document, text, f"{whole.lost} lost, {whole.run_twice} run twice")
+    return NOT_SUCCEEDED if whole.lost or whole.run_twice or unrecorded or unknown else SUCCEEDED
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not url.isascii() or any(c.isspace() for c in url):
+        raise usage(f"{url!r} is no address to ask.", "Give a whole one, such as http://127.0.0.1:8080/hello.")
+    return url

@@ -1,0 +1,37 @@
+"""sluice open: the dashboard's page of a service or a deployment."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli.command import Desk, verb
+from app.cli.completion import numbers_and_services
+
+
+@verb
+async def open_page(
+    desk: Desk,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            help="A service, or a deployment's number. Without: the overview.",
+            show_default=False,
+            autocompletion=numbers_and_services,
+        ),
+    ] = None,
+    only_print: Annotated[bool, typer.Option("--print", "-p", help="Open nothing.")] = False,
+) -> None:
+    """Open the dashboard's page of a service or a deployment, and print its address."""
+    page = "/ui/"
+    if target is not None and target.isdigit():
+        page = (await desk.client.get(f"/deployments/{target}"))["links"]["page"]
+    elif target is not None:
+        page = f"/ui/services/{(await desk.client.get(f'/services/{target}'))['name']}"
+    url = f"{desk.client.place.url}{page}"
+    desk.out.result({"url": url}, url)
+    if sys.stdout.isatty() and not only_print and not desk.out.as_json:
+        typer.launch(url)
+        desk.out.say("Not signed in there? `sluice sign-in` prints a link that does it once.")

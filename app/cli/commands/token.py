@@ -1,0 +1,82 @@
+"""sluice token create, list, revoke."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from app.cli.command import Desk, verb
+from app.cli.output.console import columns
+from app.cli.output.messages import Document, ago
+
+app = typer.Typer(help="Who may do what: make, list and revoke tokens.", no_args_is_help=True)
+
+
+class Scope(StrEnum):
+    READ = "read"
+    DEPLOY = "deploy"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+@app.command()
+@verb
+async def create(
+    desk: Desk,
+    name: Annotated[str, typer.Argument(help="Whose it is, such as ci; shown in the history.", show_default=False)],
+    scope: Annotated[Scope, typer.Option(help="What it may do; each includes those before it.")] = Scope.DEPLOY,
+    service: Annotated[
+        list[str] | None, typer.Option(help="The only one that it may change, or pay-*; again for more.")
+    ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A host that its routes may have, or *.example.org; again for more.")
+    ] = None,
+    path_prefix: Annotated[
+        list[str] | None, typer.Option(help="A path prefix that its routes must lie below; again for more.")
+    ] = None,
+    expires_in: Annotated[str | None, typer.Option(metavar="SPAN", help="Such as 12h or 90d.", show_default=False)] = None,
+) -> None:
+    """Make a token. It is shown this once."""
+    body: dict[str, object] = {"name": name, "scope": scope.value}
+    bounds = {"services": service, "hosts": host, "path_prefixes": path_prefix}
+    body |= {field: values for field, values in bounds.items() if values}
+    if expires_in:
+        days = expires_in.removesuffix("d")
+        body["expires_in"] = int(days) * 86400 if days.isdecimal() and days != expires_in else expires_in
+    made = await desk.client.post("/tokens", body)
+    desk.out.say(f"Token {made['id']}, {name}, may {scope.value}. It is not shown again:")
+    desk.out.result(made, made["token"])
+
+
+@app.command("list")
+@verb
+async def list_tokens(desk: Desk) -> None:
+    """List the tokens, without their secrets."""
+    tokens = await desk.client.get_all("/tokens")
+    titles = ("ID", "NAME", "SCOPE", "SERVICES", "AGE", "LAST USED", "EXPIRES")
+    text = columns(titles, [_row(token) for token in tokens])
+    desk.out.result(tokens, text, "\n".join(str(t["id"]) for t in tokens))
+
+
+@app.command()
+@verb
+async def revoke(desk: Desk, number: Annotated[int, typer.Argument(metavar="ID", show_default=False)]) -> None:
+    """Make a token worthless at once."""
+    answer = await desk.client.delete(f"/tokens/{number}")
+    desk.out.result(answer or {"id": number, "revoked": True}, f"Token {number} is revoked.", str(number))
+
+
+def _row(token: Document) -> list[object]:
+    services = ", ".join(token.get("services") or []) or "all"
+    used = ago(token.get("last_used_at"))
+    return [
+        token["id"],
+        token["name"],
+        token["scope"],
+        services,
+        ago(token.get("created_at")),
+        f"{used} ago" if used else "never",
+        token.get("expires_at") or "never",
+    ]

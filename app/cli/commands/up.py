@@ -1,0 +1,136 @@
+"""sluice up and sluice down: Sluice as a container of this machine's Docker engine, and all of it gone again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from app.cli.command import local_verb
+from app.cli.errors import NOT_SUCCEEDED, Trouble, usage
+from app.cli.output.console import Output
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from services.engine.docker.control_plane import OwnSpec
+    from services.infrastructure.control_plane import Own
+
+T = TypeVar("T")
+HOST_DOCKER_CONFIG = "SLUICE_HOST_DOCKER_CONFIG"
+"""Said by scripts/sluice, which runs this in a container: the host's directory of the operator's Docker credentials."""
+
+
+@local_verb
+def up(out: Output) -> None:
+    """Start Sluice and its gateway as containers that outlive this command, or bring them up to date. Settings: SLUICE_…"""
+    settings = _settings()
+    _run(settings, out, lambda own: own.up())
+    url, gateway = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.gateway_port}"
+    token_file = f"{_data(settings)}/admin.token"
+    document = {"name": settings.name, "url": url, "gateway": gateway, "data": _data(settings), "token_file": token_file}
+    out.result(
+        document, f"Sluice answers at {url}, its gateway at {gateway}. The first admin token is in {token_file}.", url
+    )
+
+
+@local_verb
+def down(out: Output, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Remove this Sluice: its containers, its services, the volumes and the network that it made, its data. Nothing else."""
+    settings = _settings()
+    if not yes:
+        typer.confirm(f'Remove the Sluice "{settings.name}", all its services and all its data?', abort=True, err=True)
+    gone = _run(settings, out, lambda own: own.down())
+    out.result({"removed": gone}, "\n".join(f"removed {line}" for line in gone) or "There was nothing to remove.", "")
+
+
+def _settings() -> Settings:
+    from app.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        raise usage(str(error)) from error
+    if ":" in str(settings.data) or settings.data.absolute() == Path("/"):
+        raise usage(f"SLUICE_DATA={settings.data} cannot be a container's directory", "Choose another one, without ':'.")
+    return settings
+
+
+def _run(settings: Settings, out: Output, work: Callable[[Own], Awaitable[T]]) -> T:
+    """`work` on this machine's engine. Raises Trouble."""
+    from services.engine.docker.control_plane import DockerOwn
+    from services.engine.port import EngineError
+    from services.infrastructure.control_plane import Doors, Own
+
+    async def done() -> T:
+        engine = DockerOwn(settings.name, base_url=settings.docker_host)
+        doors = Doors(settings.host, settings.port, settings.gateway_port)
+        try:
+            return await work(Own(engine, _spec(settings), doors, out.say))
+        finally:
+            engine.close()
+
+    try:
+        return asyncio.run(done())
+    except EngineError as error:
+        raise Trouble(str(error), exit_code=NOT_SUCCEEDED, document={"code": error.reason, "detail": str(error)}) from error
+
+
+def _spec(settings: Settings) -> OwnSpec:
+    from app.settings import Settings as Known
+    from app.version import VERSION
+    from services.engine.docker.control_plane import OwnSpec
+
+    data = _data(settings)
+    given = {f"SLUICE_{name.upper()}" for name in Known.model_fields} - {"SLUICE_DOCKER_HOST"}
+    environment = {name: value for name, value in os.environ.items() if name in given and value}
+    environment |= {
+        "SLUICE_NAME": settings.name,
+        "SLUICE_DATA": data,
+        "SLUICE_HOST": settings.host,
+        "SLUICE_PORT": str(settings.port),
+        "SLUICE_GATEWAY_PORT": str(settings.gateway_port),
+    }
+    files = {}
+    if config := os.environ.get("SLUICE_CONFIG"):
+        path = str(Path(config).absolute())
+        files[path] = environment["SLUICE_CONFIG"] = path
+    if credentials := _credentials():
+        files[credentials] = "/root/.docker"
+    image = os.environ.get("SLUICE_IMAGE") or f"sluice:{VERSION}"
+    return OwnSpec(image, data, _socket(settings), files, environment)
+
+
+def _data(settings: Settings) -> str:
+    """As given; else by the name, so that two Sluices beside each other do not share one."""
+    return str(settings.data.absolute()) if "data" in settings.model_fields_set else f"/var/lib/{settings.name}"
+
+
+def _socket(settings: Settings) -> str:
+    """The engine's socket on the host."""
+    from services.engine.docker.control_plane import HOST_SOCKET
+
+    if told := os.environ.get(HOST_SOCKET):
+        return told
+    where = settings.docker_host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if not where.startswith("unix://"):
+        raise usage(
+            f"The engine at {where} is not this machine's own", "Sluice stands beside its engine: run this command there."
+        )
+    return where.removeprefix("unix://")
+
+
+def _credentials() -> str | None:
+    """The operator's ~/.docker on the host, when there are credentials in it.
+
+    The directory, because `docker login` puts a new file in the place of the old one.
+    """
+    from services.engine.docker.control_plane import HOST_SOCKET
+
+    if HOST_SOCKET in os.environ:
+        return os.environ.get(HOST_DOCKER_CONFIG) or None
+    directory = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser().absolute()
+    return str(directory) if (directory / "config.json").is_file() else None

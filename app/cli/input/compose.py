@@ -1,0 +1,102 @@
+"""A Compose file from the client's side: its variables and env_files lie here, and its services are followed together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from app.cli.command import Desk
+from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED, Trouble, usage
+from app.cli.follow import follow, url_of
+from app.cli.input.envfile import read_env_file
+from app.cli.output.messages import end_of
+from services.compose.client_inputs import Needs, needs_of
+from services.compose.document import NotCompose
+
+
+@dataclass(frozen=True)
+class ComposeFile:
+    """What was typed of one. `env_file` stands in for the .env beside it."""
+
+    path: Path
+    text: str
+    only: str | None = None
+    project: str | None = None
+    profiles: str | None = None
+    env_file: tuple[Path, ...] = ()
+    note: str | None = None
+
+
+async def deploy_together(desk: Desk, file: ComposeFile, *, detach: bool) -> int:
+    """Apply it, follow every deployment to its end, and say how each ended; the exit code is that of the worst."""
+    group = await desk.client.post(*request_of(desk, file))
+    ids = group["deployments"]
+    if detach:
+        numbers = ", ".join(map(str, ids))
+        desk.out.result(group, f"Accepted as group {group['group']}: deployments {numbers}.", str(group["group"]))
+        desk.out.say(f"Follow one with `sluice status {ids[-1]} --follow`.")
+        return SUCCEEDED
+    ended = [await follow(desk, await desk.client.get(f"/deployments/{id}")) for id in ids]
+    ends = [end_of(deployment, await url_of(desk, deployment)) for deployment in ended]
+    told = "\n".join(end.sentence for end in ends)
+    desk.out.result({**group, "deployments": ended}, told, "\n".join(map(str, ids)))
+    for end in ends:
+        if end.advice and end.exit_code:
+            desk.out.say(end.advice)
+    codes = {end.exit_code for end in ends}
+    return next((code for code in (NOT_SUCCEEDED, SUPERSEDED) if code in codes), SUCCEEDED)
+
+
+def request_of(desk: Desk, file: ComposeFile) -> tuple[str, dict[str, Any]]:
+    """Path and body of POST /apply. Raises Trouble for what cannot be read here."""
+    directory = file.path.resolve().parent
+    beside = directory / ".env"
+    found: dict[str, str] = {}
+    for path in file.env_file or ((beside,) if beside.exists() else ()):
+        found |= read_env_file(path)
+    variables = {**found, **os.environ}
+    try:
+        needs = needs_of(file.text, variables)
+    except NotCompose as refusal:
+        raise _not_compose(file.path, refusal) from None
+    files = {name: read_env_file(directory / name) for name in _readable(desk, directory, needs)}
+    asked = {
+        "project": _project(file, needs, variables, directory),
+        "directory": str(directory),
+        "only": file.only,
+        "profiles": file.profiles or variables.get("COMPOSE_PROFILES"),
+        "note": file.note,
+    }
+    body = {
+        "compose": file.text,
+        "variables": {name: variables[name] for name in sorted(needs.variables) if name in variables},
+        "env_files": files,
+    }
+    return f"/apply?{urlencode({name: value for name, value in asked.items() if value})}", body
+
+
+def _readable(desk: Desk, directory: Path, needs: Needs) -> list[str]:
+    """The env_files that are there. Whether one that is not is missed depends on which services are deployed."""
+    there = [name for name in needs.files if (directory / name).is_file()]
+    for name, required in needs.files.items():
+        if required and name not in there:
+            desk.out.say(f"{directory / name} is not there.")
+    return there
+
+
+def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], directory: Path) -> str | None:
+    """None: the file says it itself."""
+    given = file.project or variables.get("COMPOSE_PROJECT_NAME")
+    if given or needs.name:
+        return given
+    return re.sub(r"[^a-z0-9_-]", "", directory.name.lower()).lstrip("_-")
+
+
+def _not_compose(path: Path, refusal: NotCompose) -> Trouble:
+    first = refusal.findings[0]
+    return usage(f"{path}, line {first.line}: {first.message}")

@@ -1,0 +1,168 @@
+"""From a directory to an image: packed here, sent to Sluice, built there, its log shown as it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.cli.client.events import parse
+from app.cli.client.http import Client
+from app.cli.command import Desk
+from app.cli.errors import INTERRUPTED, NOT_SUCCEEDED, Trouble, usage
+from app.cli.output.messages import Document
+
+_KEYS = ("context", "dockerfile", "args", "target")
+_SHOWN = 20
+"""Lines of a failed build's log that --quiet shows."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an image is made of. `dockerfile` is told from `context`."""
+
+    context: Path
+    dockerfile: str = "Dockerfile"
+    target: str | None = None
+    args: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """--build and its companions."""
+
+    build: Path | None = None
+    dockerfile: str | None = None
+    target: str | None = None
+    build_arg: Sequence[str] = ()
+
+    @property
+    def given(self) -> bool:
+        return any((self.build, self.dockerfile, self.target, self.build_arg))
+
+
+def source_of(body: dict[str, Any], file: str | None, image: str | None, typed: Typed) -> Source | None:
+    """Takes `build` out of the body: what is to be built, None when an image is deployed as it is. What was typed goes
+    before the file. Raises Trouble."""
+    said = _said(body.pop("build", None), file)
+    if image is not None:
+        if typed.given:
+            raise usage("--image and --build exclude each other")
+        return None
+    if said is None and typed.build is None:
+        if typed.given:
+            raise usage("there is nothing to build", "Name the directory: --build .")
+        return None
+    if said is not None and "image" in body:
+        raise usage(f"{file}: image and build exclude each other", "A build gives the image its name; take one of them out.")
+    return _source(said or {}, typed)
+
+
+async def build_image(desk: Desk, service: str, source: Source) -> Document:
+    """The build, when it has succeeded. Raises Trouble."""
+    from services.engine.docker.build_context import pack  # Docker's SDK comes with it, and takes a while to load
+
+    with tempfile.NamedTemporaryFile(prefix="sluice-context-", suffix=".tar.gz") as packed:
+        try:
+            await asyncio.to_thread(pack, source.context, source.dockerfile, packed)
+            size = packed.seek(0, os.SEEK_END)
+            packed.flush()
+        except (OSError, ValueError) as error:
+            raise usage(f"{source.context} cannot be packed: {error}") from error
+        desk.out.say(f"Sends {source.context} ({size / 1024**2:.1f} MB) to be built.")
+        params = {
+            "service": service,
+            "dockerfile": source.dockerfile,
+            "target": source.target,
+            "arg": [f"{name}={value}" for name, value in source.args.items()],
+        }
+        build: Document = await desk.client.send("/builds", Path(packed.name), "application/gzip", **params)
+    return await _followed(desk, build)
+
+
+async def cancel_build(desk: Desk, number: int) -> Document:
+    """The build, given up. Raises Trouble; so it does when it has ended before."""
+    try:
+        build: Document = await desk.client.post(f"/builds/{number}/cancel")
+    except Trouble as trouble:
+        if trouble.document.get("code") == "not_in_that_state":
+            trouble.advice = f"Its log: {desk.client.place.url}/ui/builds/{number}"
+        raise
+    return build
+
+
+async def _followed(desk: Desk, build: Document) -> Document:
+    """To its end, through restarts of Sluice. Raises Trouble when it fails, and when interrupted: then it goes on."""
+    number, after, last = build["id"], 0, deque[str](maxlen=_SHOWN)
+    page = f"{desk.client.place.url}/ui/builds/{number}"
+    desk.out.say(f"Build {number}: {page}")
+
+    async def read() -> None:
+        nonlocal after
+        async with _log(desk.client, number, after) as lines:
+            async for event in parse(lines):
+                after = event.id
+                last.append(event.message)
+                desk.out.say(last[-1])
+
+    try:
+        while build["status"] not in ("succeeded", "failed"):
+            await desk.client.patiently(read)
+            build = await desk.client.get(f"/builds/{number}")
+    except asyncio.CancelledError:
+        message = f"interrupted; build {number} of {build['service']} goes on, and nothing is deployed"
+        back = f"Give it up with `sluice build --cancel {number}`, or see {page}"
+        raise Trouble(message, back, INTERRUPTED, {"code": "interrupted", "build": build}) from None
+    if build["status"] == "failed":
+        message = f"build {number} of {build['service']} failed ({build['reason']}): {build['message']}"
+        shown = "\n".join([*last, ""]) if desk.out.quiet else ""
+        raise Trouble(message, f"{shown}Nothing was deployed.", NOT_SUCCEEDED, {"code": "build_failed", "build": build})
+    return build
+
+
+def _log(client: Client, number: int, after: int) -> Any:
+    headers = {"Last-Event-ID": str(after)}
+    return client.stream(f"/builds/{number}/log", accept="text/event-stream", headers=headers)
+
+
+def _said(build: Any, file: str | None) -> dict[str, Any] | None:
+    """The file's `build`, its context told from here."""
+    if build is None:
+        return None
+    said = {"context": build} if isinstance(build, str) else build
+    if not isinstance(said, dict) or not isinstance(said.get("context", "."), str):
+        raise usage(f"{file}: build is a directory, or {{{', '.join(_KEYS)}}}")
+    unknown = [name for name in said if name not in _KEYS]
+    if unknown:
+        raise usage(f"{file}: build.{unknown[0]} is not known", f"build has {', '.join(_KEYS)}.")
+    if not isinstance(said.get("args") or {}, dict):
+        raise usage(f"{file}: build.args is a mapping of names to values")
+    beside = Path(file).parent if file not in (None, "-") else Path()
+    return {**said, "context": beside / str(said.get("context", "."))}
+
+
+def _source(said: dict[str, Any], typed: Typed) -> Source:
+    context = typed.build or said["context"]
+    if not context.is_dir():
+        raise usage(f"{context} is not a directory", "What is built is a directory with a Dockerfile in it: --build .")
+    dockerfile = posixpath.normpath(str(typed.dockerfile or said.get("dockerfile") or "Dockerfile"))
+    if not (context / dockerfile).is_file():
+        raise usage(f"{context / dockerfile} is not there", "--dockerfile PATH is told from the directory that is built.")
+    args = {name: _text(value) for name, value in (said.get("args") or {}).items() if value is not None}
+    for text in typed.build_arg:
+        name, given, value = text.partition("=")
+        if given:
+            args[name] = value
+        elif name in os.environ:
+            args[name] = os.environ[name]
+    return Source(context, dockerfile, typed.target or said.get("target"), args)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

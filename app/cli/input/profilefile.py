@@ -1,0 +1,51 @@
+"""A profile that is a file: the `local.env` and `prod.env` of the shell scripts that Sluice began as (docs/spring.md)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.cli.errors import usage
+from app.cli.input.envfile import read_env_file
+
+_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+SERVICE, COUNT, EXCLUDED = "APP_NAME", "INSTANCE_NUM", "EXCLUDED_PORTS"
+PROFILE = "SPRING_PROFILE"
+"""How the scripts tell a container its profile. Spring's own SPRING_PROFILES_ACTIVE is left to the file: it would go before
+whatever `spring.profiles.active` an application makes of it."""
+
+
+@dataclass(frozen=True)
+class ProfileFile:
+    """`name`: the file's stem. `service` and `replicas`: None where the file does not say. `layer`: fields of the spec."""
+
+    name: str
+    service: str | None
+    replicas: int | None
+    layer: dict[str, Any]
+
+
+def read_profile_file(path: Path) -> ProfileFile:
+    """Raises Trouble naming the line or the variable."""
+    name = path.name.removeprefix(".env.").removesuffix(".env")
+    if not _NAME.fullmatch(name):
+        raise usage(f"{path} names no profile", "Its name is the profile's: prod.env is prod.")
+    environment = read_env_file(path)
+    service = environment.pop(SERVICE, None)
+    count, excluded = environment.pop(COUNT, None), environment.pop(EXCLUDED, None)
+    layer: dict[str, Any] = {"environment": {PROFILE: name, **environment}}
+    replicas = None if count is None else _number(path, COUNT, count)
+    if replicas is not None:
+        layer["replicas"] = replicas
+    if excluded is not None:
+        ports = [_number(path, EXCLUDED, port) for port in re.split(r"[\s,]+", excluded) if port]
+        layer["host_port"] = {"auto": True, "exclude": ports}
+    return ProfileFile(name, service, replicas, layer)
+
+
+def _number(path: Path, variable: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text.strip()):
+        raise usage(f"{path}: {variable} is not made of numbers", "Such as INSTANCE_NUM=3, EXCLUDED_PORTS=8080,3000.")
+    return int(text)

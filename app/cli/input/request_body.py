@@ -1,0 +1,149 @@
+"""The body of POST /deployments, from arguments over a file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from app.cli.errors import usage
+from app.cli.input.envfile import read_env_file
+from app.cli.input.profilefile import ProfileFile, read_profile_file
+from app.cli.input.specfile import plain, read_spec, variable
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What was typed. None: not given."""
+
+    service: str | None = None
+    file: str | None = None
+    image: str | None = None
+    port: int | None = None
+    replicas: int | None = None
+    env: Sequence[str] = ()
+    env_file: Sequence[Path] = ()
+    route: Sequence[str] = ()
+    settings: Sequence[str] = ()
+    profile: str | None = None
+    profile_file: Path | None = None
+    no_profile: bool = False
+    note: str | None = None
+    expected_revision: int | None = None
+    mode: str | None = None
+
+
+def body_of(given: Arguments) -> dict[str, Any]:
+    """Arguments win over the file. A file is the whole spec (`replace`), arguments alone change what is there (`merge`)."""
+    body = read_spec(given.file) if given.file else {}
+    if given.profile_file is not None:
+        _lay(read_profile_file(given.profile_file), given, body)
+    for name in ("service", "image", "port", "replicas", "note", "expected_revision", "mode"):
+        value = getattr(given, name)
+        if value is not None:
+            body[name] = value
+    environment: dict[str, str] = {}
+    for path in given.env_file:
+        environment |= read_env_file(path)
+    for text in given.env:
+        environment |= variable(text)
+    # a profile lies over the spec: what is typed goes before it only inside
+    within = ["profiles", body["profile"]] if given.profile_file is not None else []
+    for name, text in environment.items():
+        _put(body, [*within, "environment", name], text)
+    if given.route:
+        body["routes"] = [route(text) for text in given.route]
+    for text in given.settings:
+        _put(body, *setting(text))
+    if given.no_profile or given.profile is not None:
+        body["profile"] = None if given.no_profile else given.profile
+    if not body.get("service"):
+        where = f"{given.file}: service is missing" if given.file else "which service?"
+        raise usage(
+            where, "`sluice deploy NAME --image IMAGE`, or `sluice deploy -f sluice.yaml` with `service: NAME` in it."
+        )
+    if given.file:
+        body.setdefault("mode", "replace")
+    if given.replicas is None and _profile_has_replicas(body):
+        body.pop("replicas", None)  # those of the spec beneath; in a body they would go before the profile's
+    return body
+
+
+def _profile_has_replicas(body: dict[str, Any]) -> bool:
+    profiles = body.get("profiles")
+    layer = profiles.get(body.get("profile")) if isinstance(profiles, dict) else None
+    return isinstance(layer, dict) and layer.get("replicas") is not None
+
+
+def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
+    """The file as a profile of the body, over what the body has of it, and as the one that is deployed. Raises Trouble."""
+    if given.profile is not None or given.no_profile:
+        raise usage("--profile-file is a profile already", "Leave --profile and --no-profile out.")
+    if given.service is None and file.service and body.get("service", file.service) != file.service:
+        raise usage(
+            f"{given.profile_file} is of {file.service}, {given.file} of {body['service']}",
+            "Name the service that is meant.",
+        )
+    body |= {"profile": file.name, **({"service": file.service} if file.service else {})}
+    for name, value in file.layer.items():
+        if name != "environment":
+            _put(body, ["profiles", file.name, name], value)
+    for name, text in file.layer["environment"].items():
+        _put(body, ["profiles", file.name, "environment", name], text)
+
+
+def route(text: str) -> dict[str, Any]:
+    """`/path`, `host` or `host/path`, with `,strip` behind it to take the path off. Raises Trouble."""
+    place, *words = text.split(",")
+    host, slash, path = place.partition("/")
+    if not place or any(word != "strip" for word in words):
+        raise usage(
+            f"--route {text!r} is not a route", "Such as --route /web, --route example.org, --route example.org/api,strip."
+        )
+    made: dict[str, Any] = {"host": host} if host else {}
+    if slash:
+        made["path_prefix"] = "/" + path
+    return {**made, "strip_prefix": True} if words else made
+
+
+def setting(text: str) -> tuple[list[str], Any]:
+    """`field.of.field=value`, the value as YAML has it (`null`, `5`, `[a, b]`). A dot in a name is written `\\.`."""
+    path, given, value = text.partition("=")
+    names = [name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", path)]
+    if not given or not all(names):
+        raise usage(
+            f"--set {text!r} is not field=value", "Such as --set healthcheck.path=/healthz or --set environment.DEBUG=null."
+        )
+    try:
+        return names, plain(yaml.safe_load(value), f"--set {path}")
+    except yaml.YAMLError:
+        return names, value
+
+
+def registry_header(auth: str | None, image: str | None) -> dict[str, str]:
+    """`X-Registry-Auth` for `user:password` at the image's registry, or for Docker's own base64 as it is. {} without."""
+    if not auth:
+        return {}
+    user, colon, password = auth.partition(":")
+    if not colon:
+        return {"X-Registry-Auth": auth}
+    first, slash, _ = (image or "").partition("/")
+    server = first if slash and ("." in first or ":" in first or first == "localhost") else "https://index.docker.io/v1/"
+    credentials = json.dumps({"username": user, "password": password, "serveraddress": server})
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(credentials.encode()).decode()}
+
+
+def _put(body: dict[str, Any], names: list[str], value: Any) -> None:
+    """Set a field of a field; what is in the way and is no mapping is replaced."""
+    *outer, last = names
+    for name in outer:
+        inner = body.get(name)
+        body[name] = dict(inner) if isinstance(inner, dict) else {}
+        body = body[name]
+    body[last] = value

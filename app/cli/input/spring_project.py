@@ -1,0 +1,137 @@
+"""The sluice.yaml of a Spring Boot service, from what lies beside it: its build file and the scripts' `*.env`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import ParseError
+
+import yaml
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from app.cli.input.profilefile import ProfileFile, read_profile_file
+
+PORT = 8080
+"""Spring Boot's own."""
+_GRADLE_NAME = re.compile(r"""rootProject\.name\s*=\s*['"]([^'"]+)['"]""")
+_BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts")
+
+
+@dataclass(frozen=True)
+class SpringService:
+    """`name`: as it is called there, None where nothing says. `lacks_actuator`: the build file that does not name it."""
+
+    name: str | None
+    profiles: list[ProfileFile]
+    lacks_actuator: str | None
+
+
+def look_at(directory: Path) -> SpringService:
+    """What is known of the service. Raises Trouble for a profile file that cannot be read."""
+    files = [read_profile_file(path) for path in sorted(directory.glob("*.env")) if path.stem not in ("", ".env")]
+    profiles = [file for file in files if file.service or file.replicas is not None]
+    named = [file.service for file in profiles if file.service]
+    texts = {name: text for name in _BUILD_FILES if (text := _read(directory / name)) is not None}
+    lacking = next((name for name in texts if not any("actuator" in text for text in texts.values())), None)
+    return SpringService(named[0] if named else _built_as(directory, texts), profiles, lacking)
+
+
+def spring_spec(name: str, image: str, port: int, profiles: list[ProfileFile]) -> str:
+    """The file's text. Environment of the profiles is named and not copied: it may be secret, and this file is not."""
+    values = {
+        "NAME": name,
+        "IMAGE": image,
+        "PORT": str(port),
+        "HOST_PORT": _host_port(profiles),
+        "PROFILES": _layers(profiles),
+    }
+    return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], _SPEC)
+
+
+def _built_as(directory: Path, texts: dict[str, str]) -> str | None:
+    for settings in ("settings.gradle", "settings.gradle.kts"):
+        if found := _GRADLE_NAME.search(_read(directory / settings) or ""):
+            return found[1]
+    try:
+        project = fromstring(texts.get("pom.xml", "<project/>"))
+    except (ParseError, DefusedXmlException):
+        return None
+    return next((child.text for child in project if child.tag.rpartition("}")[2] == "artifactId"), None)
+
+
+def _host_port(profiles: list[ProfileFile]) -> str:
+    drawn = [file.layer["host_port"]["exclude"] for file in profiles if "host_port" in file.layer]
+    if not drawn:
+        return _NO_HOST_PORT
+    return f"{_HOST_PORT}host_port: {{auto: true, exclude: {sorted({port for ports in drawn for port in ports})}}}\n"
+
+
+def _layers(profiles: list[ProfileFile]) -> str:
+    if not profiles:
+        return _NO_PROFILES
+    lines = ["profiles:"]
+    for file in profiles:
+        environment = file.layer["environment"]
+        layer = {"environment": {"SPRING_PROFILE": environment.pop("SPRING_PROFILE")}}
+        said = {"replicas": file.replicas, **layer} if file.replicas is not None else layer
+        more = f"    # and from the file: {', '.join(environment)}" if environment else ""
+        text = yaml.safe_dump({file.name: said}, default_flow_style=None, sort_keys=False, width=1000)
+        lines += [f"  {line}" for line in text.splitlines()] + ([more] if more else [])
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+_NO_PROFILES = """\
+replicas: 2            # with two or more, the death of one loses no GET
+
+# profiles:
+#   prod: {replicas: 3, environment: {SPRING_PROFILE: prod}}
+"""
+
+_HOST_PORT = """\
+# Each instance on a free port of the host, told to it as SERVER_PORT, none of these: as the scripts drew them. Nothing needs
+# it, for the gateway and other services reach every instance without; take it out unless somebody calls those ports.
+"""
+
+_NO_HOST_PORT = """\
+# host_port: {auto: true, exclude: [8080, 3000]}   # each instance also on a free port of the host, told as SERVER_PORT
+"""
+
+_SPEC = """\
+# What Sluice runs for a Spring Boot service; docs/spring.md has the why of each line. Deploy it with:
+#   sluice deploy --build .                              from source
+#   sluice deploy --profile-file prod.env --build .      what `deploy.sh prod` did
+# The file is the whole truth: a field that is taken out of it goes back to its default.
+
+service: @NAME@
+image: "@IMAGE@"        # without --build: any reference that the engine can pull or has
+port: @PORT@             # server.port
+
+routes:                # the way in through Sluice's gateway; without any, only other services and Eureka's consumers come in
+  - path_prefix: /@NAME@
+    strip_prefix: true # what RewritePath did: the application sees / instead of /@NAME@
+
+healthcheck:           # of every instance, by spring-boot-starter-actuator
+  path: /actuator/health
+  expect_json: {status: UP}  # of the parsed answer: probes, groups and components may stand beside it
+  timeout: 5
+  start_period: 180    # a JVM on a busy machine may take that long; one that is up earlier serves at once
+
+# After SIGTERM Boot finishes what it has, for spring.lifecycle.timeout-per-shutdown-phase (30 s); killed only after this.
+# It needs server.shutdown=graceful, the default since Boot 3.4.
+stop_grace_period: 40
+
+@HOST_PORT@
+# advertise: instances # what consumers of Sluice's Eureka registry are told. Left out: one address that is never stale
+# eureka: {url: "http://10.0.0.5:8761/eureka/"}   # your own Eureka server, kept
+
+# Profiles are layers over the above: sluice deploy --profile prod, or --profile-file prod.env with all that the file says.
+@PROFILES@"""

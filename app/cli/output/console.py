@@ -1,0 +1,128 @@
+"""How a verb speaks: results on stdout, narration and trouble on stderr; one JSON document with --json.
+
+Formatting needs no cleaning but where a width is counted: app/cli/terminal.py cleans whatever is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from app.cli.errors import Trouble
+from app.cli.terminal import echo, echo_json, styled
+from services.printable import clean
+
+_COLOURS = {
+    "serving": "green", "succeeded": "green", "ready": "cyan", "starting": "cyan", "creating": "cyan", "progressing": "cyan",
+    "draining": "yellow", "stopping": "yellow", "paused": "yellow", "degraded": "yellow", "rolling_back": "yellow",
+    "failed": "red", "down": "red", "rolled_back": "red", "rollback_failed": "red", "aborted": "red",
+}  # fmt: skip
+_NARROWEST = 10
+
+
+class Output:
+    """`as_json`: stdout is JSON and nothing else. `quiet`: results in their shortest form, no narration."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    @property
+    def lively(self) -> bool:
+        """Narration may move the cursor: a person is looking."""
+        return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
+
+    def result(self, document: Any, text: str, short: str | None = None) -> None:
+        """What was asked for: `document` for machines, `text` for people, `short` for --quiet."""
+        if self.as_json:
+            echo_json(document, indent=2)
+            return
+        line = text if short is None or not self.quiet else short
+        if line:
+            echo(line)
+
+    def line(self, document: Any, text: str) -> None:
+        """One of many results that come as time goes by: with --json a document a line."""
+        if self.as_json:
+            echo_json(document)
+        else:
+            echo(text)
+
+    def say(self, text: str, colour: str | None = None) -> None:
+        """Narration."""
+        if not self.quiet:
+            echo(styled(text, colour) if colour else text, err=True)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """The end of a verb that went wrong."""
+        echo(styled("error: ", "red", "bold") + trouble.message, err=True)
+        if trouble.advice:
+            echo(trouble.advice, err=True)
+        if self.as_json and trouble.document:
+            echo_json(trouble.document, indent=2)
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:
+    """Rows under titles, aligned; a cell that is a status has its colour. A column that has nothing to say is left out,
+    else None is a dash. On a terminal (or within `width`) the longest cells are shortened in the middle, and if that is not
+    enough the last columns are left out."""
+    telling = [n for n in range(len(titles)) if not rows or any(row[n] not in (None, "") for row in rows)]
+    cells = [[titles[n] for n in telling], *([_cell(row[n]) for n in telling] for row in rows)]
+    widths = _fitting(list(zip(*cells, strict=True)), width or _terminal_width())
+    cells = [[_shortened(cell, width) for cell, width in zip(row, widths, strict=False)] for row in cells]
+    lines = []
+    for number, row in enumerate(cells):
+        padded = [
+            coloured(cell, cell.ljust(width)) if number else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        padded[-1] = coloured(row[-1], row[-1]) if number else row[-1]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _fitting(stacks: Sequence[Sequence[str]], most: int | None) -> list[int]:
+    """A width for each of the first columns, as many as fit into `most` with two spaces between them; the widest is narrowed
+    first. What people type again, the first column, stays whole, and so does what has a colour."""
+    widths = [max(map(len, stack)) for stack in stacks]
+    if most is None:
+        return widths
+    kept = [max([_NARROWEST, *(len(cell) for cell in stack if cell in _COLOURS)]) for stack in stacks]
+    least = [widths[0], *(min(width, floor) for width, floor in zip(widths[1:], kept[1:], strict=True))]
+    while len(widths) > 1 and sum(least[: len(widths)]) + 2 * (len(widths) - 1) > most:
+        widths.pop()
+    while sum(widths) + 2 * (len(widths) - 1) > most and widths != least[: len(widths)]:
+        widest = max(range(len(widths)), key=lambda n: (widths[n] > least[n], widths[n]))
+        widths[widest] -= 1
+    return widths
+
+
+def _shortened(text: str, width: int) -> str:
+    """Its begin and its end: the end of an image's reference tells it from others."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) * 2 // 3
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+
+
+def _terminal_width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def pairs(facts: Sequence[tuple[str, Any]]) -> str:
+    """`name  value` lines; those without a value are left out."""
+    kept = [(name, value) for name, value in facts if value not in (None, "", [], {})]
+    width = max((len(name) for name, _ in kept), default=0)
+    return "\n".join(f"{name.ljust(width)}  {coloured(str(value), str(value))}" for name, value in kept)
+
+
+def coloured(status: str, text: str) -> str:
+    """`text` in the colour of `status`, if that is one."""
+    return styled(text, _COLOURS[status]) if status in _COLOURS else text
+
+
+def _cell(value: Any) -> str:
+    return "-" if value in (None, "") else clean(str(value)).replace("\n", " ")

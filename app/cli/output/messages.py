@@ -1,0 +1,172 @@
+"""What happens to a deployment, in words. Pure: documents of the API in, lines out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from app.cli.client.events import Event
+from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED
+
+Document = dict[str, Any]
+TERMINAL = frozenset({"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"})
+GONE = ("stopped", "failed")
+"""An instance's statuses in which nothing runs any more."""
+TAIL_LINES = 20
+_COUNTED = frozenset({"created", "pending", "progressing", "progress", "instance_creating"})
+"""Events that tell what the answer to the request, or the instances' own events, have told."""
+_ENDINGS = {
+    "rolled_back": "failed and was rolled back",
+    "failed": "failed",
+    "rollback_failed": "failed, and going back failed too",
+    "aborted": "was aborted",
+}
+
+
+@dataclass(frozen=True)
+class End:
+    """How it ended: a sentence, what to do next, and the exit code of api.md's table."""
+
+    sentence: str
+    advice: str
+    exit_code: int
+
+
+def is_over(deployment: Document) -> bool:
+    """Nothing more happens by itself: it has ended, or its failure_action has paused it."""
+    return deployment["status"] in TERMINAL or paused_by_failure(deployment)
+
+
+def paused_by_failure(deployment: Document) -> bool:
+    """A person's pause is not the end of it; that of failure_action is."""
+    return deployment["status"] == "paused" and deployment.get("reason") not in (None, "user")
+
+
+def narrate(event: Event, deployment: Document) -> str | None:
+    """The line that tells `event`, if it is worth one. `deployment` is the present state, which knows what is in flight."""
+    if event.type in TERMINAL or event.type in _COUNTED:
+        return None
+    when, words = _elapsed(deployment.get("created_at"), event.at), event.message
+    if event.instance is None:
+        kind = event.type.replace("_", " ")
+        return (
+            f"{when}  {kind}: {words}" if event.type in ("warning", "paused", "rolling_back") else f"{when}  {words or kind}"
+        )
+    status = event.type.removeprefix("instance_")
+    words = words.removeprefix(event.instance).lstrip(": ") or status
+    if status == "failed" and words != status:
+        words = f"failed: {words}"
+    if status == "draining":
+        words += "".join(f", {in_flight(i)}" for i in deployment.get("instances") or [] if i["id"] == event.instance)
+    return f"{when}  {event.instance}  {words}"
+
+
+def last_words(deployment: Document, told: set[str]) -> list[str]:
+    """The end of the log of each failed instance that is not among those `told`, which grows by them."""
+    lines = []
+    for instance in deployment.get("instances") or []:
+        tail = (instance.get("log_tail") or "").strip()
+        if instance["status"] == "failed" and tail and instance["id"] not in told:
+            told.add(instance["id"])
+            lines += [f"         {instance['id']}  the end of its log:"]
+            lines += [f"         | {line}" for line in tail.split("\n")[-TAIL_LINES:]]
+    return lines
+
+
+def still(deployment: Document) -> str:
+    """A sign of life for a log in which nothing else has happened for a while."""
+    draining = [
+        f"{instance['id']} drains, {in_flight(instance)}"
+        for instance in deployment.get("instances") or []
+        if instance["status"] == "draining"
+    ]
+    return "; ".join([f"still {deployment['status'].replace('_', ' ')}: {deployment.get('message') or ''}", *draining])
+
+
+def in_flight(instance: Document) -> str:
+    """Such as `2 requests in flight`."""
+    count = instance.get("in_flight") or 0
+    return f"{count} request{'' if count == 1 else 's'} in flight"
+
+
+def end_of(deployment: Document, url: str | None = None) -> End:
+    """The last word. `url`: where the service answers, if it does."""
+    number, service, status = deployment["id"], deployment["service"], deployment["status"]
+    message = (deployment.get("message") or "").rstrip(".")
+    reason = f" ({deployment['reason']})" if deployment.get("reason") else ""
+    if status == "succeeded":
+        return End(_success(deployment) + (f" {url}" if url else ""), "", SUCCEEDED)
+    if status == "superseded":
+        newer = deployment.get("superseded_by")
+        sentence = f"{service}: deployment {number} was superseded" + (
+            f" by deployment {newer}." if newer else " by a newer one."
+        )
+        return End(sentence, f"Follow the newer one: `sluice status {newer or service} --follow`.", SUPERSEDED)
+    if status == "paused":
+        sentence = f"{service}: deployment {number} is paused{reason}: {message}."
+        return End(
+            sentence, f"Try on with `sluice resume {number}`, or go back with `sluice abort {number}`.", NOT_SUCCEEDED
+        )
+    how = _ENDINGS.get(status, f"is {status}")
+    return End(f"{service}: deployment {number} {how}{reason}: {message}.", _after_failure(deployment), NOT_SUCCEEDED)
+
+
+def took(deployment: Document) -> str:
+    """Seconds from being accepted to its end, for people; empty while it runs."""
+    begun, ended = _time(deployment.get("created_at")), _time(deployment.get("finished_at"))
+    if begun is None or ended is None:
+        return ""
+    seconds = (ended - begun).total_seconds()
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def ago(at: str | None, now: datetime | None = None) -> str:
+    """How long since, in one unit."""
+    begun = _time(at)
+    if begun is None:
+        return ""
+    seconds = max(0.0, ((now or datetime.now(UTC)) - begun).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def _success(deployment: Document) -> str:
+    service, revision, kind = deployment["service"], deployment.get("revision"), deployment["kind"]
+    counts = deployment.get("progress") or {}
+    serving, time = counts.get("serving"), took(deployment)
+    after = f" in {time}" if time else ""
+    serve = f"{serving} instance{' serves' if serving == 1 else 's serve'}"
+    if deployment.get("reason") == "unchanged":
+        return f"{service}: nothing to change, revision {revision} stays."
+    if kind == "remove":
+        return f"{service}: removed{after}; `sluice history {service}` still shows what was."
+    if kind == "scale":
+        return f"{service}: scaled{after}, {serve}."
+    if kind == "restart":
+        return f"{service}: restarted{after}, {serve}."
+    image = f" ({deployment['image']})" if deployment.get("image") else ""
+    verb = "is back at" if kind == "rollback" else "is at"
+    return f"{service} {verb} revision {revision}{image}{after}, {serve}."
+
+
+def _after_failure(deployment: Document) -> str:
+    number = deployment["id"]
+    if deployment["status"] == "aborted":
+        return f"Do it again with `sluice retry {number}`."
+    look = f"`sluice status {number}` shows each instance with the end of its log"
+    return f"{look}; when it is mended, deploy again or `sluice retry {number}`."
+
+
+def _elapsed(begun: str | None, at: str | None) -> str:
+    first, then = _time(begun), _time(at)
+    return f"{max(0.0, (then - first).total_seconds()):5.1f} s" if first and then else "       "
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None

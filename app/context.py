@@ -1,0 +1,117 @@
+"""Everything that one running Sluice is made of, as `app.state.sluice`: what the doors work with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.live.event_feed import Feed
+from app.live.live_views import Drawings
+from app.presenters.rollouts import Frame
+from app.settings import Settings
+from services.auth.access import Access
+from services.builds.manager import Builds
+from services.clock import Clock
+from services.control_metrics import Metrics
+from services.engine.infrastructure_port import Footing
+from services.engine.port import Engine
+from services.engine.usage_sampler import Loads
+from services.eureka.external_server import Theirs
+from services.eureka.registry import Registry
+from services.gateway.config.render import GatewaySettings
+from services.infrastructure.doctor_findings import Finding
+from services.infrastructure.gateway_upgrade import Replaced
+from services.rollouts.requests.dry_run import Previews
+from services.rollouts.requests.submit import Requests
+from services.rollouts.state.runtime_status import Live
+from services.routing.port import Router
+from services.routing.traffic_counts import Counting
+from services.store.database import Store
+from services.store.events import Listeners
+from services.traffic_metrics.sampler import Figures
+
+
+class Ground(Protocol):
+    """What makes network and gateway stand."""
+
+    outdated: str | None
+    """Why the gateway is not as it would be made today."""
+
+    @property
+    def upgrading(self) -> bool: ...
+
+    async def prepare(self) -> Footing: ...
+
+    async def disturbed(self) -> None:
+        """Returns when `prepare` has something to do."""
+
+    async def upgrade(self, *, force: bool = False) -> Replaced | None: ...
+
+    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]: ...
+
+
+class Gateway(Router, Counting, Protocol):
+    """The router that carries traffic: it counts, has settings, can be asked whether it answers, and left."""
+
+    async def stand_on(self, settings: GatewaySettings) -> None: ...
+
+    async def answers(self) -> dict[str, Any] | None: ...
+
+    async def close(self) -> None: ...
+
+
+class Loop(Protocol):
+    """What the doors need of the rollout loop."""
+
+    turns: int
+
+    def hint(self, service: str) -> None: ...
+
+    async def run(self, subnet: str, link_address: str) -> None: ...
+
+
+@dataclass
+class Sluice:
+    """Made once at start (app.main), then handed to every door."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    listeners: Listeners
+    live: Live
+    engine: Engine
+    gateway: Gateway
+    ground: Ground
+    requests: Requests
+    previews: Previews
+    loop: Loop
+    access: Access
+    metrics: Metrics
+    figures: Figures
+    registry: Registry
+    theirs: Theirs
+    builds: Builds
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this process begins to stop: streams and held answers end."""
+    stands: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the ground stood for the first time."""
+    bridge: str | None = None
+    node: str | None = None
+    drawings: Drawings = field(init=False)
+    """What open pages show."""
+    loads: Loads = field(init=False)
+    """CPU and memory of the instances on open pages."""
+    feed: Feed = field(init=False)
+    """What open streams and held answers wait for."""
+
+    def __post_init__(self) -> None:
+        self.drawings = Drawings(self.store, self.listeners, self.live)
+        self.loads = Loads(self.engine, self.clock)
+        self.feed = Feed(self.store, self.listeners, self.stopping)
+
+    @property
+    def frame(self) -> Frame:
+        """What views need, as it is now."""
+        return Frame(self.live, f"{self.settings.public_host}:{self.settings.gateway_port}", self.bridge, self.node)

@@ -1,0 +1,124 @@
+"""The ASGI application on the Eureka port: from requests to the registry and back, byte for byte as Netflix's clients want
+it.
+
+Not a FastAPI app: clients read meaning into empty bodies, exact statuses and missing redirects (../shared/facts/eureka.md
+§2.3), and a heartbeat is to cost as little as can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import anyio
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from app.eureka import operations, responses
+from app.eureka.auth import Guard
+from app.eureka.request import Call, TooLarge, TooMany
+from app.eureka.responses import Answer
+from services.eureka.ownership import Forbidden
+from services.eureka.registry import Registry
+
+log = structlog.get_logger(__name__)
+MAX_BODY = 65_536
+"""Bytes of a registration: real ones have about 1,000."""
+MAX_FIELDS = 200
+"""Parameters of a query, which are the metadata of one operation: twice what is kept of it."""
+BODY_WITHIN = 10.0
+"""Seconds for a whole body."""
+
+
+class Door:
+    def __init__(self, registry: Registry, guard: Guard) -> None:
+        self._registry = registry
+        self._guard = guard
+        self._told_at = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            answer = await self._answer(_call(scope, receive))
+        except TooLarge:
+            answer = responses.plain(413, f"A registration has at most {MAX_BODY} bytes")
+        except TooMany:
+            answer = responses.plain(400, f"A query has at most {MAX_FIELDS} parameters")
+        await _send(send, answer, head=scope["method"] == "HEAD")
+
+    async def _answer(self, call: Call) -> Answer:
+        if not self._registry.ownership.answers(call.local, call.remote):
+            return Answer(403)
+        caller = await self._guard.caller(call.headers)
+        if caller is None:
+            return responses.UNAUTHORIZED
+        covers = caller.may_change if caller.bearer is not None else None
+        try:
+            return await operations.perform(self._registry, replace(call, covers=covers))
+        except Forbidden as forbidden:
+            self._tell(call, forbidden)
+            # words only where clients do not look for a document in the body
+            return responses.plain(403, str(forbidden)) if call.method == "POST" else Answer(403)
+
+    def _tell(self, call: Call, forbidden: Forbidden) -> None:
+        """Log one refusal a second at most: clients come again, and an instance must not fill the log."""
+        now = self._registry.clock.now()
+        if now >= self._told_at + 1:
+            self._told_at = now
+            log.warning("eureka_forbidden", address=call.remote, method=call.method, error=str(forbidden))
+
+
+def _call(scope: Scope, receive: Receive) -> Call:
+    raw = scope.get("raw_path") or scope["path"].encode()
+    # decoded once, after the parts are told apart: an id may hold an encoded slash
+    parts = [unquote(part) for part in raw.decode("latin-1").split("?")[0].split("/") if part]
+    direct = parts[:1] == ["direct"]
+    parts = parts[1:] if direct else parts
+    known = parts[:1] == ["eureka"]
+    parts = parts[2:] if parts[1:2] == ["v2"] else parts[1:]
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    try:
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError as error:
+        raise TooMany from error
+    local, remote = (_address(scope.get(end)) for end in ("server", "client"))
+    return Call(
+        method=scope["method"],
+        path=tuple(parts) if known else ("",),
+        query=query,
+        headers=headers,
+        local=local,
+        remote=remote,
+        direct=direct,
+        body=lambda: _body(receive),
+    )
+
+
+def _address(end: tuple[str, int] | None) -> str:
+    """An end of the connection; an IPv4 address that came by a socket for IPv6 as what it is."""
+    return end[0].removeprefix("::ffff:") if end else ""
+
+
+async def _body(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    with anyio.move_on_after(BODY_WITHIN):
+        while True:
+            message: Message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > MAX_BODY or message["type"] == "http.disconnect":
+                raise TooLarge
+            if not message.get("more_body"):
+                return b"".join(parts)
+    raise TooLarge
+
+
+async def _send(send: Send, answer: Answer, *, head: bool) -> None:
+    headers: list[tuple[bytes, bytes]] = [*answer.headers]
+    if answer.status != 204:
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    start: dict[str, Any] = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if head else answer.body})

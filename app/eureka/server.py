@@ -1,0 +1,72 @@
+"""The Eureka port's server: beside the API in the same process, on addresses of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+
+import anyio
+import structlog
+import uvicorn
+
+from app.eureka.asgi import Door
+from app.http.h11_protocol import Connection
+from app.http.sockets import bound
+
+log = structlog.get_logger(__name__)
+PAUSE = 1.0
+"""Seconds between two attempts to listen."""
+BACKLOG = 2048
+GRACE = 2
+"""Seconds that answers on their way have when Sluice ends."""
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to the API's server; it is told to end by `should_exit`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(door: Door, addresses: Sequence[str], port: int) -> None:
+    """Listen on all `addresses` until cancelled. One that is not there yet, or taken, is tried again and told of once."""
+    listening = [await _listen(address, port) for address in addresses]
+    # By h11: the quicker parser loses the body of a POST that asks for an upgrade (eureka.md §2.3)
+    config = uvicorn.Config(
+        door,
+        lifespan="off",
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # clients are told by their source address, which X-Forwarded-For would replace
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=listening))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        with anyio.CancelScope(shield=True):
+            await serving
+
+
+async def _listen(address: str, port: int) -> socket.socket:
+    told = False
+    while True:
+        try:
+            listening = bound(address, port)
+            listening.listen(BACKLOG)
+        except OSError as error:
+            if not told:
+                why = f"{error.strerror}; set SLUICE_EUREKA_PORT to another, or to 0 for none"
+                log.error("eureka_port", address=address, port=port, error=why)
+            told = True
+            await anyio.sleep(PAUSE)
+        else:
+            return listening

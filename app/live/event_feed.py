@@ -1,0 +1,140 @@
+"""What happens, read once for all who follow it: fifty open streams cost one look at the table, not fifty."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+import structlog
+from fastapi.sse import format_sse_event
+from sqlmodel import Session, col, func, select
+
+from app.presenters.rollouts import event_view
+from services.store.database import Store
+from services.store.events import Listeners, since
+from services.store.tables import Event
+
+log = structlog.get_logger(__name__)
+PACE = 0.05
+"""Seconds between two looks at least: a hundred deployments wake the listeners more often than anybody can read."""
+LOOK = 15.0
+"""Seconds after which it is looked though nobody was woken."""
+BATCH, KEPT = 200, 1000
+AT_ONCE = 8
+"""How many are woken before others get their turn: fifty streams that all write would keep every answer waiting."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event, and the bytes by which every stream tells it."""
+
+    id: int
+    type: str
+    deployment: int | None
+    line: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Follower:
+    """Who waits, and for what: None is everything."""
+
+    deployment: int | None
+    types: Collection[str] | None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def concerns(self, event: Told) -> bool:
+        return self.deployment in (None, event.deployment) and (self.types is None or event.type in self.types)
+
+
+def told(event: Event) -> Told:
+    data = json.dumps(event_view(event), ensure_ascii=False)
+    line = format_sse_event(event=event.type, id=str(event.id), data_str=data)
+    return Told(event.id or 0, event.type, event.deployment, line)
+
+
+def newest(session: Session) -> int:
+    """The id of the last event."""
+    return session.exec(select(func.max(col(Event.id)))).one() or 0
+
+
+class Feed:
+    """Looks at the table while anybody follows, and wakes only whom it concerns."""
+
+    def __init__(self, store: Store, listeners: Listeners, stopping: asyncio.Event) -> None:
+        self._store = store
+        self._listeners = listeners
+        self._stopping = stopping
+        self._followers: list[Follower] = []
+        self._recent: deque[Told] = deque(maxlen=KEPT)
+        self._last: int | None = None
+        """Up to which event it has looked; None while nobody follows."""
+        self._looking: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def follow(
+        self, deployment: int | None = None, types: Collection[str] | None = None
+    ) -> AsyncIterator[asyncio.Event]:
+        """Set whenever something (of those types) has happened in that deployment, or anywhere, and when Sluice stops. Clear
+        it before you look."""
+        mine = Follower(deployment, types)
+        self._followers.append(mine)
+        if not self._looking:
+            self._looking = [asyncio.create_task(self._look()), asyncio.create_task(self._stop())]
+        try:
+            yield mine.news
+        finally:
+            self._followers = [each for each in self._followers if each is not mine]
+            if not self._followers:
+                while self._looking:
+                    self._looking.pop().cancel()
+                self._last = None
+
+    async def since(self, after: int) -> list[Told]:
+        """The next events after that one, at most BATCH."""
+        first = self._recent[0].id if self._recent else None
+        if self._last is not None and (after >= self._last or (first is not None and after >= first - 1)):
+            newer = list(takewhile(lambda each: each.id > after, reversed(self._recent)))
+            return newer[::-1][:BATCH]
+        return [told(event) for event in await self._store.read(lambda session: since(session, after, limit=BATCH))]
+
+    async def _look(self) -> None:
+        self._recent.clear()
+        last = await self._store.read(newest)
+        while True:
+            woken = self._listeners.next()
+            try:
+                found = await self._store.read(lambda session, after=last: since(session, after, limit=BATCH))  # type: ignore[misc]
+            except Exception:
+                log.exception("the events could not be read")
+                found = []
+            news = [told(event) for event in found]
+            self._recent += news
+            first_look, self._last = self._last is None, found[-1].id if found else last
+            last = self._last or last
+            for number, follower in enumerate(self._followers, 1):
+                if first_look or any(map(follower.concerns, news)):
+                    follower.news.set()
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(PACE)
+            if len(found) < BATCH:
+                await until(woken, LOOK)
+
+    async def _stop(self) -> None:
+        await self._stopping.wait()
+        for follower in self._followers:
+            follower.news.set()
+
+
+async def until(event: asyncio.Event, seconds: float) -> None:
+    """Wait until it is set, at most so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,75 @@
+"""Changing a service from its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlmodel import Session
+
+from app.api.deployments import allow
+from app.auth import Caller
+from app.context import Sluice
+from app.pages.dependencies import FormViewer, PageViewer
+from app.pages.form_commands import KINDS, Wish, wish_of
+from app.pages.forms import Form, answered, planned, shown
+from app.pages.live_page import missing
+from app.presenters.rollouts import service_view
+from services.store.tables import Service
+
+router = APIRouter(prefix="/ui/services/{name}")
+ASKS = {"deploy": ("image", "replicas", "note", "fields"), "scale": ("replicas",), "rollback": ("to_revision",)}
+"""What each kind's form asks for; the others have nothing to ask."""
+
+
+@router.get("/{kind}")
+async def form(request: Request, viewer: PageViewer, name: str, kind: str) -> Response:
+    """An empty form; the plan at once where there is nothing to ask, or the address says it (`?to_revision=3`). 403 for who
+    may not do it: nobody is to fill in what is refused afterwards."""
+    service = await _service(request, name)
+    if service is None or kind not in KINDS:
+        return missing()
+    viewer.require("write" if kind == "remove" else "deploy")
+    viewer.require_service(service["name"])
+    form = _form(request, viewer, service, kind)
+    answers = {field: request.query_params.get(field, "") for field in form.asks}
+    if kind in ("deploy", "scale"):
+        answers["replicas"] = answers["replicas"] or (str(service["replicas"]) if kind == "scale" else "")
+        return shown(form, answers)
+    return await planned(request, viewer, form, answers)
+
+
+@router.post("/{kind}")
+async def change(request: Request, viewer: FormViewer, name: str, kind: str) -> Response:
+    service = await _service(request, name)
+    if service is None or kind not in KINDS:
+        return missing()
+    return await answered(request, viewer, _form(request, viewer, service, kind))
+
+
+def _form(request: Request, viewer: Caller, service: Mapping[str, Any], kind: str) -> Form:
+    back = f"/ui/services/{service['name']}"
+    wish = partial(_wish, request.app.state.sluice, viewer, service["name"], kind)
+    return Form(kind, ASKS.get(kind, ()), f"{back}/{kind}", back, wish, {"service": service})
+
+
+async def _wish(sluice: Sluice, viewer: Caller, name: str, kind: str, answers: Mapping[str, str]) -> Wish:
+    wish = wish_of(kind, name, answers)
+    viewer.require(wish.scope)
+    viewer.require_service(name)
+    if wish.deploy is not None:
+        await allow(sluice, viewer, wish.deploy)
+    return wish
+
+
+async def _service(request: Request, name: str) -> dict[str, Any] | None:
+    sluice: Sluice = request.app.state.sluice
+
+    def look(session: Session) -> dict[str, Any] | None:
+        row = session.get(Service, name)
+        return service_view(session, row, sluice.frame) if row is not None and not row.removed else None
+
+    return await sluice.store.read(look)

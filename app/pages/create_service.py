@@ -1,0 +1,59 @@
+"""A new service, from the overview."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.auth import Caller
+from app.context import Sluice
+from app.pages.dependencies import HOME, FormViewer, PageViewer
+from app.pages.form_commands import Wish, wish_to_create
+from app.pages.forms import Form, answered, shown
+from app.problems import Problem
+from services.errors import FieldError
+from services.spec import SERVICE_NAME
+from services.store.tables import Service
+
+router = APIRouter(prefix="/ui/new")
+ASKS = ("name", "image", "port", "replicas", "note", "fields")
+
+
+@router.get("")
+async def form(request: Request, viewer: PageViewer) -> Response:
+    """A form with what the address says already (`?name=web&image=web:1`). 403 for who may create nothing."""
+    viewer.require("write")
+    return shown(_form(request, viewer), {field: request.query_params.get(field, "") for field in ASKS})
+
+
+@router.post("")
+async def create(request: Request, viewer: FormViewer) -> Response:
+    return await answered(request, viewer, _form(request, viewer))
+
+
+def _form(request: Request, viewer: Caller) -> Form:
+    sluice: Sluice = request.app.state.sluice
+    words = {"bound": viewer.bearer.services, "default_route": sluice.settings.default_route}
+    return Form("create", ASKS, "/ui/new", HOME, partial(_wish, sluice, viewer), words)
+
+
+async def _wish(sluice: Sluice, viewer: Caller, answers: Mapping[str, str]) -> Wish:
+    """Problem beside the name: one that cannot be, that the token may not have, or that a service has."""
+    viewer.require("write")
+    name = answers["name"].strip()
+    if not re.fullmatch(SERVICE_NAME, name):
+        raise _refused("invalid", "must be at most 40 of a-z, 0-9 and -, and begin with a letter")
+    if not viewer.bearer.covers(name):
+        raise _refused("insufficient_scope", f"your token may only create {', '.join(viewer.bearer.services or ())}")
+    service = await sluice.store.read(lambda session: session.get(Service, name))
+    if service is not None and not service.removed:
+        raise _refused("invalid", "there is a service of this name", exists=name)
+    return wish_to_create(name, answers)
+
+
+def _refused(code: str, why: str, **more: str) -> Problem:
+    return Problem(code, f"name: {why}", [FieldError("name", why)], more=more)

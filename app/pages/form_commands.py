@@ -1,0 +1,158 @@
+"""A form's answers as what the rollouts are asked, and the lines by which the same is asked from a terminal."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from app.api.request_body import bounded
+from app.problems import Problem
+from services.errors import FieldError
+from services.redaction import redacted
+from services.rollouts.requests.commands import Ask, Asking, Call
+
+MOST = 100
+"""Instances that a service may have (api.md)."""
+_ANY = 2**53
+_OPTIONS = ("image", "port", "replicas")
+"""Fields that the command has an option for."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks for. `scope`: what it needs at least; `deploy`: the Ask whose fields may need more.
+
+    `command` and `body` are for showing: secrets are hidden in them.
+    """
+
+    ask: Callable[[Asking[Any], Call], Awaitable[Any]]
+    scope: str
+    command: str
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    deploy: Ask | None = None
+
+    def curl(self, base: str) -> str:
+        """`base`: where Sluice is reached, as the reader's browser does."""
+        parts = ["curl", "--fail-with-body"]
+        if self.method != "POST":
+            parts += ["-X", self.method]
+        line = f'{shlex.join(parts)} -H "Authorization: Bearer $SLUICE_TOKEN"'
+        if self.body is not None:
+            line += f" \\\n  -d {shlex.quote(json.dumps(self.body, ensure_ascii=False))}"
+        address = shlex.quote(f"{base.rstrip('/')}{self.path}?wait=600")
+        return f"{line} \\\n  {address}"
+
+
+def wish_of(kind: str, service: str, answers: Mapping[str, str]) -> Wish:
+    """`answers`: the form's fields as typed. Problem `invalid`, naming the field, for what cannot be meant."""
+    return KINDS[kind](service, answers)
+
+
+def wish_to_create(service: str, answers: Mapping[str, str]) -> Wish:
+    """Of a service that there is not; likewise."""
+    return _deployment(service, _named(answers), answers, "write", new=True)
+
+
+def _deploy(service: str, answers: Mapping[str, str]) -> Wish:
+    fields = _named(answers)
+    if not fields:
+        raise _invalid("image", "say what is to change: the image, the number of instances, or another field")
+    return _deployment(service, fields, answers, "deploy")
+
+
+def _named(answers: Mapping[str, str]) -> dict[str, Any]:
+    """The spec's fields: those with a place of their own go before what the YAML says."""
+    fields = _fields(answers.get("fields", ""))
+    if image := answers.get("image", "").strip():
+        fields["image"] = image
+    for name, least, most in (("port", 1, 65535), ("replicas", 0, MOST)):
+        if answers.get(name, "").strip():
+            fields[name] = _number(name, answers[name], least, most)
+    return fields
+
+
+def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str], scope: str, *, new: bool = False) -> Wish:
+    """`new`: nobody else's service of that name becomes this one, however late it came."""
+    note = answers.get("note", "").strip()
+    shown, command = redacted(fields), ["sluice", "deploy", service]
+    options = {name: ["--" + name, str(fields[name])] for name in _OPTIONS if answers.get(name, "").strip()}
+    for name, value in shown.items():
+        command += options[name] if name in options else ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    if note:
+        command += ["--note", note]
+    if new:
+        command += ["--expected-revision", "0"]
+    ask = Ask(service, fields, note=note or None, expected_revision=0 if new else None)
+    body = {"service": service, **shown, **({"note": note} if note else {}), **({"expected_revision": 0} if new else {})}
+    return Wish(lambda asking, call: asking.deploy(ask, call), scope, shlex.join(command), "POST", "/deployments", body, ask)
+
+
+def _scale(service: str, answers: Mapping[str, str]) -> Wish:
+    replicas = _number("replicas", answers.get("replicas", ""))
+    return Wish(
+        lambda asking, call: asking.scale(service, replicas, call), "deploy", f"sluice scale {service} {replicas}",
+        "POST", f"/services/{service}/scale", {"replicas": replicas},
+    )  # fmt: skip
+
+
+def _rollback(service: str, answers: Mapping[str, str]) -> Wish:
+    given = answers.get("to_revision", "").strip()
+    number = _number("to_revision", given, 1, _ANY) if given else None
+    return Wish(
+        lambda asking, call: asking.rollback(service, number, call), "deploy",
+        f"sluice rollback {service}" + (f" --to {number}" if number else ""),
+        "POST", f"/services/{service}/rollback", {"to_revision": number} if number else {},
+    )  # fmt: skip
+
+
+def _restart(service: str, answers: Mapping[str, str]) -> Wish:
+    return Wish(
+        lambda asking, call: asking.restart(service, call), "deploy", f"sluice restart {service}",
+        "POST", f"/services/{service}/restart", {},
+    )  # fmt: skip
+
+
+def _remove(service: str, answers: Mapping[str, str]) -> Wish:
+    return Wish(
+        lambda asking, call: asking.remove(service, call), "write", f"sluice rm {service}", "DELETE", f"/services/{service}"
+    )
+
+
+KINDS: dict[str, Callable[[str, Mapping[str, str]], Wish]] = {
+    "deploy": _deploy, "scale": _scale, "rollback": _rollback, "restart": _restart, "remove": _remove,
+}  # fmt: skip
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """Further fields of the spec, as YAML (and so as JSON)."""
+    try:
+        value = yaml.safe_load(text) if text.strip() else {}
+        json.dumps(value, allow_nan=False)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        raise _invalid("fields", f"{where}{getattr(error, 'problem', None) or 'this is not YAML'}") from None
+    except (TypeError, ValueError, RecursionError):
+        raise _invalid("fields", "has a value that JSON does not know: a date, say, which wants quotes") from None
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise _invalid("fields", "must be names and values, such as  port: 8080")
+    bounded(value, "fields")
+    return value
+
+
+def _number(field: str, text: str, least: int = 0, most: int = MOST) -> int:
+    text = text.strip()
+    if not (text.isascii() and text.isdecimal() and len(text) < 18 and least <= int(text) <= most):
+        raise _invalid(field, f"must be a whole number from {least}" + (f" to {most}" if most < _ANY else " on"))
+    return int(text)
+
+
+def _invalid(field: str, message: str) -> Problem:
+    return Problem("invalid", f"{field}: {message}", [FieldError(field, message)])

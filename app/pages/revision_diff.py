@@ -1,0 +1,49 @@
+"""What changed between two revisions of a service: spec and image."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+from sqlmodel import Session, col, select
+
+from app.context import Sluice
+from app.pages import render
+from app.pages.dependencies import PageViewer
+from app.pages.live_page import missing
+from app.presenters.rollouts import revision_view
+from services.rollouts.requests.spec_diff import comparable, differences
+from services.store.tables import Revision, Service
+
+router = APIRouter(prefix="/ui/services/{name}")
+Number = Annotated[str, Query(max_length=20)]
+
+
+@router.get("/changes")
+async def changes(
+    request: Request, _viewer: PageViewer, name: str, old: Annotated[Number, Query(alias="from")] = "", to: Number = ""
+) -> HTMLResponse:
+    """`from` and `to` are revisions; without them the present one against the one before it."""
+    sluice: Sluice = request.app.state.sluice
+
+    def draw(session: Session) -> HTMLResponse:
+        service = session.get(Service, name)
+        made = select(Revision).where(Revision.service == name).order_by(col(Revision.number).desc())
+        revisions = {str(row.number): row for row in session.exec(made)}
+        if service is None or not revisions:
+            return missing()
+        after = revisions.get(to) or revisions.get(str(service.revision)) or next(iter(revisions.values()))
+        earlier = [row for row in revisions.values() if row.number < after.number]
+        before = revisions.get(old) or next(iter(earlier), after)
+        words = {
+            "name": name,
+            "before": revision_view(before, present=service.revision),
+            "after": revision_view(after, present=service.revision),
+            "numbers": [(str(row.number), f"r{row.number}  {row.image}") for row in revisions.values()],
+            "diff": differences(comparable(before), comparable(after)),
+            "replaces": before.hash != after.hash,
+        }
+        return render.page("changes.html", {**words, "stream": None})
+
+    return await sluice.store.read(draw)

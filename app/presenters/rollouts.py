@@ -1,0 +1,293 @@
+"""What the API shows: rows, and what is live, as the dicts of api.md. Lists ask the store a fixed number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BindParameter, bindparam
+from sqlmodel import Session, col, func, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from services.clock import rfc3339
+from services.redaction import redacted
+from services.rollouts.state.routing_config import shown_revision
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.status import ACTIONS, TERMINAL, Status
+from services.store.readonly import looking
+from services.store.tables import Deployment, Event, Instance, Revision, Service
+
+DEPLOYMENTS = looking(Deployment, without=("body",))
+INSTANCES = looking(Instance, without=("log_tail",))
+SERVICES, REVISIONS = looking(Service), looking(Revision)
+"""What lists are asked with. Queries stand here because making one takes as long as asking it."""
+_SERVICES: BindParameter[Any] = bindparam("services", expanding=True)
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_RUNNING: BindParameter[Any] = bindparam("running", expanding=True)
+_IS_PRESENT = (col(Service.name) == Revision.service) & (col(Service.revision) == Revision.number)
+_PRESENT, _PRESENT_HASH = (
+    query.join(Service, _IS_PRESENT).where(col(Service.name).in_(_SERVICES))
+    for query in (looking(Revision, without=("overrides",)), looking(Revision, "service", "number", "hash"))
+)
+_NEWEST = select(func.max(Deployment.id)).where(col(Deployment.service).in_(_SERVICES)).group_by(Deployment.service)
+_LAST = looking(Deployment, "id", "service", "kind", "status", "reason", "message").where(col(Deployment.id).in_(_NEWEST))
+_SERVING = (
+    select(Instance.service, func.count())
+    .where(col(Instance.service).in_(_SERVICES), Instance.status == "serving", col(Instance.leaving_at).is_(None))
+    .group_by(Instance.service)
+)
+_IS_SHOWN = or_(
+    col(Instance.deployment).in_(_IDS),
+    col(Instance.failed_deployment).in_(_IDS),
+    col(Instance.service).in_(_RUNNING) & col(Instance.stopped_at).is_(None),
+)
+_SHOWN, _SHOWN_WITH_TAILS = (
+    query.where(_IS_SHOWN).order_by(col(Instance.created_at), col(Instance.id)) for query in (INSTANCES, looking(Instance))
+)
+_NO_PROGRESS = {"desired": 0, "ready": 0, "serving": 0, "old_serving": 0, "draining": 0, "failed": 0}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What views need beside the rows. `public`: the gateway's `host:port` for people; `bridge`: that for services."""
+
+    live: Live
+    public: str
+    bridge: str | None = None
+    node: str | None = None
+
+
+def deployment_view(session: Session, row: Deployment, frame: Frame) -> dict[str, Any]:
+    """One deployment, with the log tails of what failed in it."""
+    return _deployments(session, [row], frame, tails=True)[0]
+
+
+def deployment_views(session: Session, rows: Sequence[Deployment], frame: Frame) -> list[dict[str, Any]]:
+    """A list of them; without log tails, which may be 64 KiB each."""
+    return _deployments(session, rows, frame, tails=False)
+
+
+def instance_view(session: Session, row: Instance, frame: Frame) -> dict[str, Any]:
+    return _instance(row, _present(session, _PRESENT_HASH, [row.service]).get(row.service), frame, tail=True)
+
+
+def instance_views(session: Session, rows: Sequence[Instance], frame: Frame) -> list[dict[str, Any]]:
+    """A list of them, without log tails."""
+    present = _present(session, _PRESENT_HASH, {row.service for row in rows})
+    return [_instance(row, present.get(row.service), frame, tail=False) for row in rows]
+
+
+def service_view(session: Session, row: Service, frame: Frame) -> dict[str, Any]:
+    return service_views(session, [row], frame)[0]
+
+
+def service_views(session: Session, rows: Sequence[Service], frame: Frame) -> list[dict[str, Any]]:
+    names = [row.name for row in rows]
+    present, serving = _present(session, _PRESENT, names), serving_counts(session, names)
+    last = {row.service: row for row in session.exec(_LAST, params={"services": names})}
+    return [_service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), frame) for row in rows]
+
+
+def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
+    """Service → how many of its instances serve; none where none does."""
+    return dict(session.exec(_SERVING, params={"services": services}).all())
+
+
+def revision_view(row: Revision, *, present: int | None) -> dict[str, Any]:
+    """`present`: the service's present revision."""
+    return {
+        "service": row.service,
+        "number": row.number,
+        "present": row.number == present,
+        "served": row.served,
+        "image": row.image,
+        "image_id": row.image_id,
+        "port": row.port,
+        "profile": row.profile,
+        "hash": row.hash,
+        "spec": redacted(row.spec),
+        "overrides": redacted(row.overrides),
+        "effective": redacted(row.effective),
+        "healthcheck": redacted({"healthcheck": row.healthcheck})["healthcheck"],
+        "deployment": row.deployment,
+        "created_at": rfc3339(row.created_at),
+    }
+
+
+def event_view(row: Event, *, audit: bool = False) -> dict[str, Any]:
+    """`audit`: with the address from which it was asked for, and the number of the token."""
+    actor = {"kind": row.actor_kind, "name": row.actor_name} if row.actor_kind else None
+    view = {
+        "id": row.id,
+        "at": rfc3339(row.at),
+        "type": row.type,
+        "message": row.message,
+        "deployment": row.deployment,
+        "service": row.service,
+        "instance": row.instance,
+        "actor": actor,
+        "data": row.data,
+    }
+    return {**view, "remote": row.remote, "token": row.actor_token} if audit else view
+
+
+def _deployments(session: Session, rows: Sequence[Deployment], frame: Frame, *, tails: bool) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    running = _running(rows)
+    params = {"ids": [row.id for row in rows], "running": list(running)}
+    instances = session.exec(_SHOWN_WITH_TAILS if tails else _SHOWN, params=params).all()
+    present = _present(session, _PRESENT_HASH, {row.service for row in rows})
+    by_deployment = _by_deployment(rows, instances, running)
+    return [_deployment(row, by_deployment[row.id], present.get(row.service), frame, tails) for row in rows]
+
+
+def _running(rows: Sequence[Deployment]) -> dict[str, int | None]:
+    """Service → its deployment among them that is under way."""
+    return {row.service: row.id for row in rows if row.status not in TERMINAL and row.status != Status.PENDING}
+
+
+def _by_deployment(
+    rows: Sequence[Deployment], instances: Iterable[Instance], running: Mapping[str, int | None]
+) -> dict[int | None, list[Instance]]:
+    """Those born in it, those that failed in it, and while it is under way all that its service has."""
+    shown: dict[int | None, list[Instance]] = {row.id: [] for row in rows}
+    for instance in instances:
+        ids = {instance.deployment, instance.failed_deployment}
+        if instance.stopped_at is None:
+            ids.add(running.get(instance.service))
+        for id in ids & shown.keys():
+            shown[id].append(instance)
+    return shown
+
+
+def _deployment(
+    row: Deployment, instances: Sequence[Instance], present: Revision | None, frame: Frame, tails: bool
+) -> dict[str, Any]:
+    self = f"/deployments/{row.id}"
+    return {
+        "id": row.id,
+        "service": row.service,
+        "kind": row.kind,
+        "status": row.status,
+        "reason": row.reason,
+        "message": row.message,
+        "revision": row.revision,
+        "from_revision": row.from_revision,
+        "strategy": row.strategy,
+        "profile": row.profile,
+        "image": row.image,
+        "image_id": row.image_id,
+        "note": row.note,
+        "created_by": {"kind": row.created_by_kind, "name": row.created_by_name},
+        "created_at": rfc3339(row.created_at),
+        "started_at": _time(row.started_at),
+        "finished_at": _time(row.finished_at),
+        "deadline_at": _time(row.deadline_at),
+        "progress": {**_NO_PROGRESS, **row.progress},
+        "traffic": row.traffic,
+        "warnings": row.warnings,
+        "retry_of": row.retry_of,
+        "superseded_by": row.superseded_by,
+        "group": row.group,
+        "depends_on": row.depends_on,
+        "instances": [
+            _instance(instance, present, frame, tail=tails and instance.failed_deployment == row.id)
+            for instance in instances
+        ],
+        "actions": list(ACTIONS[Status(row.status)]),
+        "links": {"self": self, "events": f"{self}/events", "page": f"/ui{self}"},
+    }
+
+
+def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bool) -> dict[str, Any]:
+    probe = frame.live.probes.get(row.id) or row.last_probe
+    return {
+        "id": row.id,
+        "service": row.service,
+        "revision": shown_revision(row, present),
+        "slot": row.slot,
+        "status": row.status,
+        "address": row.address if row.port is None else f"{row.address}:{row.port}",
+        "host_port": row.host_port,
+        "container_id": row.container_id,
+        "node": frame.node,
+        "in_flight": frame.live.in_flight.get(row.id, 0),
+        "restarts": row.restarts,
+        "created_at": rfc3339(row.created_at),
+        "ready_at": _time(row.ready_at),
+        "exit_code": row.exit_code,
+        "oom_killed": row.oom_killed,
+        "last_probe": _probe(probe) if probe else None,
+        "log_tail": row.log_tail if tail else None,
+    }
+
+
+def _service(row: Service, revision: Revision | None, serving: int, last: Deployment | None, frame: Frame) -> dict[str, Any]:
+    spec = revision.spec if revision is not None else {}
+    routed = revision is not None and revision.port is not None and not row.removed
+    return {
+        "name": row.name,
+        "status": "removed" if row.removed else service_status(row.replicas if revision is not None else 0, serving),
+        "url": _url(revision.effective, frame) if revision is not None and routed else None,
+        "internal_url": f"http://{frame.bridge}:{row.internal_port}" if frame.bridge and routed else None,
+        "image": revision.image if revision is not None else None,
+        "revision": row.revision,
+        "profile": revision.profile if revision is not None else None,
+        "replicas": row.replicas,
+        "serving": serving,
+        "deployment": _last(last) if last is not None else None,
+        "warnings": [*frame.live.warnings.get(row.name, []), *_standing(revision)],
+        "spec": redacted(spec),
+        "created_at": rfc3339(row.created_at),
+    }
+
+
+def _standing(revision: Revision | None) -> list[dict[str, str]]:
+    """Warnings that hold as long as the present revision does."""
+    if revision is None or not revision.healthcheck.get("any_below_500"):
+        return []
+    text = "no healthcheck is given: any answer below 500 on / counts as healthy"
+    return [{"code": "no_healthcheck", "message": text}]
+
+
+def service_status(wanted: int, serving: int) -> str:
+    """Of one that was not removed: `stopped` where none are wanted, because it was scaled to 0 or nothing of it was ever
+    deployed."""
+    if serving >= wanted:
+        return "serving" if wanted or serving else "stopped"
+    return "degraded" if serving else "down"
+
+
+def _last(row: Deployment) -> dict[str, Any]:
+    return {"id": row.id, "kind": row.kind, "status": row.status, "reason": row.reason, "message": row.message}
+
+
+def _url(effective: Mapping[str, Any], frame: Frame) -> str | None:
+    """Where people reach it: by its first route."""
+    routes = effective.get("routes") or []
+    if not routes:
+        return None
+    host = routes[0].get("host")
+    port = frame.public.rpartition(":")[2]
+    return f"http://{f'{host}:{port}' if host else frame.public}{routes[0].get('path_prefix') or '/'}"
+
+
+def _present(session: Session, query: SelectOfScalar[Revision], services: Iterable[str]) -> dict[str, Revision]:
+    """Service → what `query` looks at of its present revision."""
+    return {row.service: row for row in session.exec(query, params={"services": list(services)})}
+
+
+def _probe(probe: Mapping[str, Any]) -> dict[str, Any]:
+    at = probe.get("at")
+    return {
+        "ok": bool(probe.get("ok")),
+        "status": probe.get("status"),
+        "error": probe.get("error"),
+        "at": rfc3339(at) if isinstance(at, int | float) else at,
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return rfc3339(seconds) if seconds is not None else None

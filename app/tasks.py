@@ -1,0 +1,132 @@
+"""What runs beside the doors: the ground and the loop, and a little housekeeping; each supervised."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Network
+
+import anyio
+import structlog
+from sqlmodel import Session
+
+from app.api.idempotency import forget_old
+from app.context import Sluice
+from app.eureka.asgi import Door
+from app.eureka.auth import Guard
+from app.eureka.server import serve
+from services.builds.images import prune
+from services.engine.port import EngineError
+from services.rollouts.state.runtime_status import Live
+from services.routing.port import RoutingError
+from services.store.tables import Meta
+
+log = structlog.get_logger(__name__)
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+HOUSEKEEPING = 60.0
+TICK = 1.0
+MOST_CRASHES, WITHIN = 3, 60.0
+BRIDGE = "bridge_address"
+"""Meta: where the gateway answered for services last, so that `internal_url` is known before the ground stands."""
+
+
+async def stand(sluice: Sluice) -> None:
+    """Make the ground, then run the loop on it; again, with growing pauses, when engine or gateway do not answer."""
+    live = sluice.live
+    sluice.bridge = await sluice.store.read(_bridge)
+    pause = FIRST_PAUSE
+    while True:
+        live.not_ready["loop"] = "is starting"
+        try:
+            footing = await sluice.ground.prepare()
+            facts = await sluice.engine.ping()
+            sluice.bridge, sluice.node = footing.bridge_address, facts.get("node")
+            sluice.registry.shown.host = footing.bridge_address
+            sluice.registry.ownership.network = IPv4Network(footing.subnet)
+            await sluice.store.write(lambda session, at=footing.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
+            for part in ("engine", "gateway"):
+                live.not_ready.pop(part, None)
+            pause = FIRST_PAUSE
+            sluice.stands.set()
+            await sluice.loop.run(footing.subnet, footing.bridge_address)
+        except (EngineError, RoutingError) as error:
+            part = "engine" if isinstance(error, EngineError) else "gateway"
+            live.not_ready[part] = str(error)
+            log.warning("not_ready", part=part, error=str(error), again_in=pause)
+            await anyio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def keep(sluice: Sluice) -> None:
+    """The gateway is started, or made anew, as soon as it does not answer: once the ground has stood, it stands again."""
+    live = sluice.live
+    await sluice.stands.wait()
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            await sluice.ground.disturbed()
+            live.not_ready["gateway"] = "does not answer; it is being started"
+            await sluice.ground.prepare()
+            live.not_ready.pop("gateway", None)
+            pause = FIRST_PAUSE
+        except (EngineError, RoutingError) as error:
+            live.not_ready["gateway"] = str(error)
+            log.warning("ground_not_kept", error=str(error), again_in=pause)
+            await anyio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def discover(sluice: Sluice) -> None:
+    """The Eureka port, from when the registry knows what serves: with less it would empty consumers' lists. And what has
+    to be done in it, and in the servers of others, as time passes."""
+    settings, registry = sluice.settings, sluice.registry
+    await registry.restored.wait()
+    door = Door(registry, Guard(sluice.access if settings.eureka_auth else None))
+    async with anyio.create_task_group() as tasks:
+        if settings.eureka_port:
+            tasks.start_soon(serve, door, [registry.shown.host, *settings.eureka_host], settings.eureka_port)
+        while True:
+            await registry.tick()
+            await sluice.theirs.tend()
+            await anyio.sleep(TICK)
+
+
+async def housekeep(sluice: Sluice) -> None:
+    """Once a minute: when tokens were last used, sessions and keys that are over, images that nobody needs."""
+    while True:
+        await anyio.sleep(HOUSEKEEPING)
+        await sluice.access.tidy()
+        await sluice.store.write(lambda session: forget_old(session, sluice.clock.now()))
+        try:
+            await prune(sluice.store, sluice.engine)
+        except EngineError as error:
+            log.warning("images_not_pruned", error=str(error))
+
+
+async def supervise(name: str, run: Callable[[], Awaitable[None]], live: Live, on_fatal: Callable[[], None]) -> None:
+    """Run it for ever; a crash is logged, makes Sluice not ready, and is tried again. After three within a minute
+    `on_fatal` ends the process, for whoever supervises that."""
+    crashes: list[float] = []
+    while True:
+        try:
+            await run()
+            return
+        except Exception as error:
+            live.not_ready[name] = f"crashed: {error}"
+            now = time.monotonic()
+            crashes = [*(at for at in crashes if now - at < WITHIN), now]
+            log.exception("task_crashed", task=name, crashes=len(crashes))
+            if len(crashes) >= MOST_CRASHES:
+                on_fatal()
+                return
+            await anyio.sleep(0.2 * 2 ** len(crashes))
+            live.not_ready.pop(name, None)
+
+
+def _bridge(session: Session) -> str | None:
+    row = session.get(Meta, BRIDGE)
+    return row.value if row is not None else None
+
+
+def _keep_bridge(session: Session, address: str) -> None:
+    session.merge(Meta(key=BRIDGE, value=address))

@@ -1,0 +1,93 @@
+"""Sluice is away while instances die and come back: what was lost meanwhile, and how soon all is right on its return.
+
+    python -m bench.control_plane_down [--minutes 10]
+
+The engine brings back who is killed; one that is killed by hand stays down, and another is removed: nobody puts them back
+until Sluice returns, and HAProxy's own checks must keep requests from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from bench.instance_kill import Yard
+from bench.report import save, table
+from tests.support.docker_cli import docker, gateway, hello
+from tests.support.sluice_process import Sluice
+
+SERVICES = {"trio": 3, "pair": 2}
+PAUSE = 12.0
+"""Seconds between two deaths: the engine is slower to bring back one that lived for less than ten."""
+
+
+async def die(sluice: Sluice, instance: str) -> None:
+    pid = int(await asyncio.to_thread(docker, "inspect", "--format", "{{.State.Pid}}", f"{sluice.name}-{instance}"))
+    if pid:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def away(yard: Yard, seconds: float) -> Counter[str]:
+    """What was done to the instances until the time was over."""
+    dice, done = random.Random(1), Counter[str]()
+    ids = [each["id"] for service in SERVICES for each in await yard.serving(service)]
+    await asyncio.to_thread(yard.sluice.kill)
+    ends = time.monotonic() + seconds
+    down, gone = ids[0], ids[-1]
+    await asyncio.to_thread(docker, "kill", f"{yard.sluice.name}-{down}")
+    await asyncio.to_thread(docker, "rm", "--force", f"{yard.sluice.name}-{gone}")
+    done.update({"killed by hand, stays down": 1, "removed by hand": 1})
+    dying = [id for id in ids if id not in (down, gone)]
+    while time.monotonic() + PAUSE < ends:
+        await asyncio.sleep(PAUSE)
+        await die(yard.sluice, dice.choice(dying))
+        done["SIGKILLed, comes back"] += 1
+    await asyncio.sleep(max(ends - time.monotonic(), 0))
+    return done
+
+
+async def run(given: argparse.Namespace) -> dict[str, Any]:
+    image, rows = hello("1"), []
+    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
+        async with sluice.client() as http:
+            yard = Yard(sluice, http, image)
+            for service, count in SERVICES.items():
+                await yard.deploy(service, replicas=count)
+            async with yard.load("trio", rate=given.rate) as trio, yard.load("pair", rate=given.rate) as pair:
+                done = await away(yard, given.minutes * 60)
+                began = time.monotonic()
+                await asyncio.to_thread(sluice.start)
+                for service, count in SERVICES.items():
+                    await yard.until_serving(service, count)
+                back = time.monotonic() - began
+            for name, load in (("trio", trio), ("pair", pair)):
+                summary = load.ledger.summary()
+                print(name, load.ledger.explain() if load.ledger.failures else "0 lost")
+                reads = [entry for entry in load.ledger.failures if entry.kind != "POST"]
+                rows.append(
+                    [name, summary.requests, len(reads), len(load.ledger.failures) - len(reads), len(load.ledger.twice)]
+                )
+    print(json.dumps(done))
+    print(table(["service", "requests", "GET lost", "POST lost", "run twice"], rows))
+    print(f"all serving {back:.1f} s after Sluice's start")
+    return {"minutes": given.minutes, "done": dict(done), "rows": rows, "back_seconds": round(back, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--rate", type=float, default=10, help="requests a second, at each of the two services")
+    print("saved to", save("away", asyncio.run(run(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Who may come in: the tokens, the one-time links, and the sessions that links open."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sqlmodel import Session, col, delete, func, select, update
+
+from services.auth.login_throttle import Attempts
+from services.auth.tokens import Key, new_token, well_formed
+from services.caller import Actor
+from services.clock import Clock
+from services.errors import Refusal
+from services.grant import Grant
+from services.store.database import Store
+from services.store.events import record
+from services.store.tables import Session as Opened
+from services.store.tables import Token
+
+LINK_SECONDS = 30 * 60.0
+SESSION_SECONDS = 24 * 3600.0
+FIRST = "admin"
+"""The name of the token that the first start makes."""
+
+
+@dataclass(frozen=True)
+class Bearer:
+    """The holder of a token, or of a session that a token opened. `grant` is None unless the token is bound to services."""
+
+    token: int
+    name: str
+    scope: str
+    grant: Grant | None = None
+    kind: Literal["token", "session"] = "token"
+
+    def covers(self, service: str) -> bool:
+        """Return whether the token may change the service."""
+        return self.grant is None or self.grant.covers(service)
+
+    @property
+    def services(self) -> tuple[str, ...] | None:
+        """The patterns of the services that the token may change; None is all."""
+        return self.grant.services if self.grant is not None else None
+
+    def actor(self, remote: str | None) -> Actor:
+        """As history and audit name it."""
+        return Actor(self.kind, self.name, remote, self.token, self.grant)
+
+
+class Access:
+    """Tokens are few and asked for at every request: they are kept in memory beside the table, which this alone writes."""
+
+    def __init__(self, store: Store, clock: Clock, key: Key) -> None:
+        self._store = store
+        self._clock = clock
+        self._key = key
+        self._tokens: dict[int, Token] = {}
+        self._by_digest: dict[str, int] = {}
+        self._used: dict[int, float] = {}
+        self.attempts = Attempts(clock)
+
+    async def open(self, show: Callable[[str], None]) -> None:
+        """Read the tokens. Where no admin token is left (the first start), make one and `show` it, once; when that raises,
+        there is none.
+
+        Digests by a key that has been lost are worth nothing: those tokens are revoked.
+        """
+
+        def start(session: Session) -> list[Token]:
+            now = self._clock.now()
+            if self._key.is_new:
+                session.exec(update(Token).where(col(Token.revoked_at).is_(None)).values(revoked_at=now))
+            tokens = list(session.exec(select(Token).where(col(Token.revoked_at).is_(None))))
+            if any(token.scope == "admin" and (token.expires_at or now + 1) > now for token in tokens):
+                return tokens
+            made, secret = self._new(session, FIRST, "admin", None, None, Actor("system", "sluice"))
+            show(secret)
+            return [*tokens, made]
+
+        for token in await self._store.write(start):
+            self._keep(token)
+
+    def bearer(self, secret: str) -> Bearer | None:
+        """Of a token that is known, neither revoked nor expired."""
+        if not well_formed(secret):
+            return None
+        return self._bearer(self._by_digest.get(self._key.digest(secret)), "token")
+
+    async def create(
+        self, name: str, scope: str, grant: Grant | None, expires_at: float | None, by: Actor
+    ) -> tuple[Token, str]:
+        """Make a token; return its row, and the secret, which cannot be read again."""
+        row, secret = await self._store.write(lambda session: self._new(session, name, scope, grant, expires_at, by))
+        self._keep(row)
+        return row, secret
+
+    async def revoke(self, id: int, by: Actor) -> None:
+        """At once, with its sessions. 404 `unknown_token`; 409 `last_admin_token`: nobody could make another one."""
+
+        def end(session: Session) -> None:
+            row = session.get(Token, id)
+            if row is None or row.revoked_at is not None:
+                raise Refusal(404, "unknown_token", f"there is no token {id}")
+            now = self._clock.now()
+            admins = select(Token.expires_at).where(Token.id != id, Token.scope == "admin", col(Token.revoked_at).is_(None))
+            if row.scope == "admin" and not any((expires or now + 1) > now for expires in session.exec(admins)):
+                raise Refusal(409, "last_admin_token", f'"{row.name}" is the last admin token: make another one first')
+            row.revoked_at = now
+            session.add(row)
+            session.exec(delete(Opened).where(col(Opened.token) == id))
+            record(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **by.columns())
+
+        await self._store.write(end)
+        gone = self._tokens.pop(id, None)
+        if gone is not None:
+            self._by_digest.pop(gone.digest, None)
+
+    async def make_link(self, bearer: Bearer, remote: str | None = None) -> tuple[str, float]:
+        """A code that opens one session for the token's owner, once; and until when."""
+        code, now = secrets.token_urlsafe(24), self._clock.now()
+        expires = now + LINK_SECONDS
+
+        def make(session: Session) -> None:
+            self._open(session, "link", code, bearer.token, expires)
+            by = bearer.actor(remote)
+            record(session, now, "sign_in_link_made", f"a one-time link for {bearer.name}", **by.columns())
+
+        await self._store.write(make)
+        return code, expires
+
+    async def sign_in(self, *, code: str = "", token: str = "", remote: str | None = None) -> str | None:
+        """A link's code, or a token → the value of a session's cookie; None for what is unknown, used or too old. Both
+        outcomes are in the audit."""
+        cookie = secrets.token_urlsafe(32)
+
+        def enter(session: Session) -> str | None:
+            now = self._clock.now()
+            bearer = self._by_link(session, code) if code else self.bearer(token)
+            if bearer is None:
+                how = "a link that is used or too old" if code else "a token that is not known"
+                stranger = Actor("anonymous", "anonymous", remote)
+                record(session, now, "sign_in_refused", f"tried to sign in with {how}", **stranger.columns())
+                return None
+            self._open(session, "session", cookie, bearer.token, now + SESSION_SECONDS)
+            by = replace(bearer, kind="session").actor(remote)
+            record(session, now, "signed_in", f"{bearer.name} signed in to the dashboard", **by.columns())
+            return cookie
+
+        made = await self._store.write(enter)
+        if made is None:
+            self.attempts.failed(remote)
+        return made
+
+    async def session(self, cookie: str) -> Bearer | None:
+        """Whose session the cookie is."""
+        return await self._store.read(lambda session: self.session_in(session, cookie))
+
+    def session_in(self, session: Session, cookie: str) -> Bearer | None:
+        """The same inside a transaction of the caller's."""
+        row = session.get(Opened, self._key.digest(cookie))
+        if row is None or row.kind != "session" or row.expires_at <= self._clock.now():
+            return None
+        return self._bearer(row.token, "session")
+
+    async def sign_out(self, cookie: str, *, everywhere: bool = False, remote: str | None = None) -> None:
+        """End the cookie's session, or all that its token has opened."""
+        digest = self._key.digest(cookie)
+
+        def end(session: Session) -> None:
+            bearer = self.session_in(session, cookie)
+            if bearer is None:
+                return
+            mine = col(Opened.token) == bearer.token if everywhere else col(Opened.digest) == digest
+            session.exec(delete(Opened).where(mine))
+            where = " everywhere" if everywhere else ""
+            by = bearer.actor(remote)
+            record(session, self._clock.now(), "signed_out", f"{bearer.name} signed out{where}", **by.columns())
+
+        await self._store.write(end)
+
+    def sessions_in(self, session: Session) -> dict[int, int]:
+        """Token → how many sessions are open."""
+        now = self._clock.now()
+        opened = select(Opened.token, func.count()).where(Opened.kind == "session", Opened.expires_at > now)
+        return dict(session.exec(opened.group_by(col(Opened.token))).all())
+
+    async def tidy(self) -> None:
+        """Write when tokens were last used, and forget links and sessions that are over: now and then, not at every call."""
+        used, self._used = self._used, {}
+
+        def write(session: Session) -> None:
+            for id, at in used.items():
+                session.exec(update(Token).where(col(Token.id) == id).values(last_used_at=at))
+            session.exec(delete(Opened).where(col(Opened.expires_at) <= self._clock.now()))
+
+        await self._store.write(write)
+
+    def last_used(self, token: Token) -> float | None:
+        """More recent than the row says, perhaps."""
+        return self._used.get(token.id or 0, token.last_used_at)
+
+    def _by_link(self, session: Session, code: str) -> Bearer | None:
+        """Whose the link is; it is used up by this."""
+        link = session.get(Opened, self._key.digest(code))
+        if link is None or link.kind != "link":
+            return None
+        session.delete(link)
+        return self._bearer(link.token, "session") if link.expires_at > self._clock.now() else None
+
+    def _bearer(self, id: int | None, kind: Literal["token", "session"]) -> Bearer | None:
+        token = self._tokens.get(id) if id is not None else None
+        now = self._clock.now()
+        if token is None or token.id is None or (token.expires_at is not None and token.expires_at <= now):
+            return None
+        self._used[token.id] = now
+        return Bearer(token.id, token.name, token.scope, grant_of(token), kind)
+
+    def _keep(self, token: Token) -> None:
+        if token.id is not None:
+            self._tokens[token.id] = token
+            self._by_digest[token.digest] = token.id
+
+    def _new(
+        self, session: Session, name: str, scope: str, grant: Grant | None, expires_at: float | None, by: Actor
+    ) -> tuple[Token, str]:
+        secret, now = new_token(), self._clock.now()
+        row = Token(name=name, digest=self._key.digest(secret), scope=scope, created_at=now, expires_at=expires_at)
+        bounds = grant.to_json() if grant is not None else {}
+        for field, values in bounds.items():
+            setattr(row, field, values or None)
+        session.add(row)
+        session.flush()
+        data = {"token": row.id, "scope": scope, "services": None, **bounds}
+        record(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **by.columns())
+        return row, secret
+
+    def _open(self, session: Session, kind: str, secret: str, token: int, expires: float) -> None:
+        now = self._clock.now()
+        session.add(Opened(digest=self._key.digest(secret), kind=kind, token=token, created_at=now, expires_at=expires))
+
+
+def grant_of(token: Token) -> Grant | None:
+    """The limits of a token; None when it is not bound to services."""
+    if not token.services:
+        return None
+    return Grant(tuple(token.services), tuple(token.hosts or ()), tuple(token.path_prefixes or ()))

@@ -1,0 +1,249 @@
+"""Builds: each from an uploaded context to an image with a tag of its own, or to a reason why not."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import secrets
+import shutil
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import structlog
+from sqlmodel import Session, col, select
+
+from services.builds.ask import BuildAsk
+from services.builds.context import packed
+from services.builds.log import LONGEST_LINE, Log
+from services.builds.pinning import pinned_dockerfile
+from services.caller import Actor
+from services.clock import Clock
+from services.engine.port import BuildSpec, Engine, EngineError
+from services.errors import Refusal
+from services.masking import mask_of
+from services.store.database import Store
+from services.store.events import Listeners, record
+from services.store.tables import Build
+
+log = structlog.get_logger(__name__)
+PENDING, BUILDING, SUCCEEDED, FAILED = "pending", "building", "succeeded", "failed"
+UNDER_WAY = (PENDING, BUILDING)
+AT_ONCE = 2
+"""Builds at a time; the others wait for their turn."""
+MOST = 20
+"""Builds that may be under way, those included that wait or are being sent: what they take of the disk is bounded."""
+KEEP_LOG = 5.0
+"""Seconds between two times that the log of a build that runs is written to the store."""
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """`directory`: where uploads lie until they are built; `context_size` in bytes; `timeout` in seconds; `network`: what
+    the steps of a build run in, as Docker names it."""
+
+    directory: Path
+    context_size: int
+    timeout: float
+    network: str
+
+
+@dataclass
+class Running:
+    """A build that has not ended."""
+
+    log: Log = field(default_factory=Log)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """Of all but the writing of its end."""
+    cancelled_by: Actor | None = None
+
+
+class Builds:
+    """What is under way is known here; what has ended is in the store."""
+
+    def __init__(self, store: Store, clock: Clock, engine: Engine, listeners: Listeners, settings: BuildSettings) -> None:
+        self.settings = settings
+        self._store = store
+        self._clock = clock
+        self._engine = engine
+        self._listeners = listeners
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._running: dict[int, Running] = {}
+        self.sending = 0
+        """Contexts that are on their way."""
+
+    @property
+    def full(self) -> bool:
+        return len(self._running) + self.sending >= MOST
+
+    async def open(self) -> None:
+        """At the start: what was under way when Sluice ended has failed, and its upload goes."""
+
+        def fail(session: Session) -> None:
+            for row in session.exec(select(Build).where(col(Build.status).in_(UNDER_WAY))):
+                self._finish(session, row, FAILED, "interrupted", "Sluice ended while it was built; build it again")
+
+        await self._store.write(fail)
+        shutil.rmtree(self.settings.directory, ignore_errors=True)
+        self.settings.directory.mkdir(mode=0o700, exist_ok=True)
+
+    async def close(self) -> None:
+        """Give up what runs; the next start says so."""
+        tasks = [running.task for running in self._running.values() if running.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def running(self, id: int) -> Running | None:
+        """None when it has ended, or there is none."""
+        return self._running.get(id)
+
+    async def begin(self, ask: BuildAsk, by: Actor) -> int:
+        """Its number. It goes on by itself; its context is the build's from now on."""
+
+        def make(session: Session) -> Build:
+            now = self._clock.now()
+            row = Build(
+                service=ask.service,
+                status=PENDING,
+                message="waits for its turn",
+                image=_new_tag(session, ask.service, now),
+                dockerfile=ask.dockerfile,
+                target=ask.target,
+                created_by_kind=by.kind,
+                created_by_name=by.name,
+                created_at=now,
+            )
+            session.add(row)
+            session.flush()
+            self._tell(session, row, "build_requested", f"build {row.id} of {row.service} asked for", by)
+            return row
+
+        row = await self._store.write(make)
+        id = row.id or 0
+        running = self._running[id] = Running()
+        ask = replace(ask, context=ask.context.rename(self.settings.directory / f"{id}.tar"))
+        running.task = asyncio.create_task(self._run(id, ask, row.image, running), name=f"build {id}")
+        self._listeners.wake()
+        return id
+
+    async def cancel(self, id: int, by: Actor) -> None:
+        """Returns when it has ended. Raises Refusal: 404 `unknown_build`, 409 when it had ended before."""
+        running = self._running.get(id)
+        if running is None:
+            row = await self._store.read(lambda session: find_build(session, id))
+            raise Refusal(
+                409, "not_in_that_state", f"build {id} of {row.service} has {row.status}: nothing is left to cancel"
+            )
+        running.cancelled_by = running.cancelled_by or by
+        running.scope.cancel()
+        await running.ended.wait()
+
+    async def _run(self, id: int, ask: BuildAsk, tag: str, running: Running) -> None:
+        end: tuple[str, str | None, str, str | None] = FAILED, "cancelled", "was cancelled", None
+        try:
+            with running.scope:
+                async with self._turns:
+                    await self._store.write(lambda session: self._begun(session, id))
+                    self._listeners.wake()
+                    end = await self._build(id, ask, tag, running.log)
+            by = running.cancelled_by if end[1] == "cancelled" else None
+            await self._store.write(lambda session: self._end(session, id, running.log, *end, by=by))
+        except Exception:
+            log.exception("the end of a build could not be written", build=id)
+        finally:
+            ask.context.unlink(missing_ok=True)
+            del self._running[id]
+            running.ended.set()
+            running.log.news.wake()
+            self._listeners.wake()
+
+    async def _build(self, id: int, ask: BuildAsk, tag: str, written: Log) -> tuple[str, str | None, str, str | None]:
+        """Status, reason, message and the image's id."""
+        kept = self._clock.now()
+        masked = mask_of({"args": dict(ask.args)}).lines()
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                pinned = await pinned_dockerfile(self._engine, ask, written)
+                spec = BuildSpec(
+                    ask.service, tag, packed(ask.context, ask.dockerfile, pinned.text), posixpath.normpath(ask.dockerfile),
+                    ask.target, ask.args, network=self.settings.network,
+                )  # fmt: skip
+                async with aclosing(self._engine.build(spec)) as lines:  # type: ignore[type-var]
+                    async for line in lines:
+                        written.write(masked(pinned.named(line[:LONGEST_LINE])))
+                        if self._clock.now() - kept > KEEP_LOG:
+                            kept = self._clock.now()
+                            await self._update(id, log=str(written), log_first=written.first)
+            image = await self._engine.find_image(tag)
+        except TimeoutError:
+            why = f"took longer than {self.settings.timeout:g} s; make it quicker, or raise SLUICE_BUILD_TIMEOUT"
+            return FAILED, "timeout", why, None
+        except EngineError as error:
+            return FAILED, error.reason, masked(str(error)[:2000]), None
+        if image is None:
+            return FAILED, "build_failed", "the engine broke off, and said no more", None
+        return SUCCEEDED, None, f"built as {tag}", image.id
+
+    def _begun(self, session: Session, id: int) -> None:
+        row = session.get_one(Build, id)
+        row.status, row.message, row.started_at = BUILDING, "is being built", self._clock.now()
+        session.add(row)
+        self._tell(session, row, "build_started", f"build {id} of {row.service}: {row.message}")
+
+    def _end(
+        self,
+        session: Session,
+        id: int,
+        written: Log,
+        status: str,
+        reason: str | None,
+        message: str,
+        image: str | None,
+        by: Actor | None,
+    ) -> None:
+        row = session.get_one(Build, id)
+        row.log, row.log_first, row.image_id = str(written), written.first, image
+        self._finish(session, row, status, reason, message, by)
+
+    def _finish(
+        self, session: Session, row: Build, status: str, reason: str | None, message: str, by: Actor | None = None
+    ) -> None:
+        row.status, row.reason, row.message, row.finished_at = status, reason, message, self._clock.now()
+        session.add(row)
+        self._tell(session, row, f"build_{status}", f"build {row.id} of {row.service}: {message}", by)
+
+    def _tell(self, session: Session, row: Build, type: str, message: str, by: Actor | None = None) -> None:
+        data = {"build": row.id, "image": row.image, "status": row.status, "reason": row.reason}
+        who = by.columns() if by is not None else {}
+        record(session, self._clock.now(), type, message, service=row.service, data=data, **who)
+
+    async def _update(self, id: int, **columns: object) -> None:
+        def write(session: Session) -> None:
+            row = session.get_one(Build, id)
+            for name, value in columns.items():
+                setattr(row, name, value)
+            session.add(row)
+
+        await self._store.write(write)
+
+
+def find_build(session: Session, id: int) -> Build:
+    """404 `unknown_build`."""
+    row = session.get(Build, id)
+    if row is None:
+        raise Refusal(404, "unknown_build", f"there is no build {id}")
+    return row
+
+
+def _new_tag(session: Session, service: str, now: float) -> str:
+    """`<service>:<UTC time to the second>-<short id>`, which nothing has had yet."""
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+    while True:
+        tag = f"{service}:{moment}-{secrets.token_hex(2)}"
+        if session.exec(select(Build.id).where(Build.image == tag)).first() is None:
+            return tag

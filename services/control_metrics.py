@@ -1,0 +1,90 @@
+"""What Prometheus reads: requests by route, deployments, instances, requests in flight, turns of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from sqlmodel import Session, col, func, select
+
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.status import Kind, Status
+from services.store.tables import Deployment, Instance, Service
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+INSTANCE_STATES = ("creating", "starting", "ready", "serving", "draining", "stopping")
+"""Those that still exist: stopped and failed ones are history."""
+
+
+class Metrics:
+    """One registry for each Sluice. Every label value that is known beforehand is there from the start, at 0."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "sluice_http_requests", "Requests to the API by route.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "sluice_http_request_seconds",
+            "Seconds until the API's answer began.",
+            ("route",),
+            buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600),
+            registry=self.registry,
+        )
+        self.streams = Gauge("sluice_open_streams", "Event and log streams that are open.", registry=self.registry)
+        self._deployments = self._gauge("sluice_deployments", "Deployments by kind and status.", "kind", "status")
+        self._instances = self._gauge("sluice_instances", "Instances that exist by service and status.", "service", "status")
+        self._in_flight = self._gauge("sluice_requests_in_flight", "Requests in the hands of an instance.", "service")
+        self._services = self._gauge("sluice_services", "Services that are not removed.")
+        self._turns = self._gauge("sluice_loop_turns", "Turns that the rollout loop has made since the start.")
+        self._ready = self._gauge("sluice_part_ready", "Whether a part answers.", "part")
+        self._run = self._gauge("sluice_run", "The number of this run of Sluice.")
+
+    def render(self, session: Session, live: Live, turns: int, run: int) -> bytes:
+        """The text of /metrics, as it is now."""
+        self._count_deployments(session)
+        services = self._count_instances(session)
+        self._count_in_flight(session, live, services)
+        self._services.set(len(services))
+        self._turns.set(turns)
+        self._run.set(run)
+        for part in ("engine", "gateway", "store"):
+            self._ready.labels(part).set(0 if part in live.not_ready else 1)
+        return generate_latest(self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _count_deployments(self, session: Session) -> None:
+        counted = select(Deployment.kind, Deployment.status, func.count()).group_by(Deployment.kind, Deployment.status)
+        counts = {(kind, status): number for kind, status, number in session.exec(counted)}
+        for kind in Kind:
+            for status in Status:
+                self._deployments.labels(kind, status).set(counts.get((kind, status), 0))
+
+    def _count_instances(self, session: Session) -> list[str]:
+        services = list(session.exec(select(Service.name).where(col(Service.removed).is_(False))))
+        counted = (
+            select(Instance.service, Instance.status, func.count())
+            .where(col(Instance.status).in_(INSTANCE_STATES))
+            .group_by(Instance.service, Instance.status)
+        )
+        counts = {(service, status): number for service, status, number in session.exec(counted)}
+        self._instances.clear()
+        for service in services:
+            for status in INSTANCE_STATES:
+                self._instances.labels(service, status).set(counts.get((service, status), 0))
+        return services
+
+    def _count_in_flight(self, session: Session, live: Live, services: list[str]) -> None:
+        whose: Mapping[str, str] = dict(
+            session.exec(select(Instance.id, Instance.service).where(col(Instance.id).in_(list(live.in_flight)))).all()
+        )
+        totals = dict.fromkeys(services, 0)
+        for instance, number in live.in_flight.items():
+            service = whose.get(instance)
+            if service is not None:
+                totals[service] = totals.get(service, 0) + number
+        self._in_flight.clear()
+        for service, number in totals.items():
+            self._in_flight.labels(service).set(number)

@@ -1,0 +1,93 @@
+"""Images made from a context, by the engine's classic builder: what every engine from 20.10 on has behind its API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+import docker
+from docker.errors import DockerException
+from docker.types.daemon import CancellableStream
+from docker.utils.json_stream import json_stream
+
+from services.engine.docker.client import reported
+from services.engine.docker.codec import BUILT, NAME, SERVICE
+from services.engine.docker.streams import Stop
+from services.engine.port import BuildSpec, EngineError
+
+BUILD_FAILED = "build_failed"
+
+
+def build(stop: Stop, new: Callable[[], docker.APIClient], name: str, spec: BuildSpec) -> Generator[str]:
+    """Blocks. Lines of the log; the engine gives the build up when its reader leaves. EngineError `build_failed`."""
+    with reported(), closing(new()) as client:
+        answer = client.post(
+            f"{client.base_url}/v{client.api_version}/build",
+            params=_parameters(client, name, spec),
+            headers={"Content-Type": "application/x-tar", **_credentials(client)},
+            data=(part for part in spec.context if part),  # an empty one would end the body
+            stream=True,
+            timeout=None,  # a step may be silent for as long as the whole build may take
+        )
+        with closing(answer):
+            if answer.status_code >= 400:
+                raise EngineError(_words(answer), reason=BUILD_FAILED)
+            told = CancellableStream(json_stream(answer.iter_content(chunk_size=None)), answer)
+            stop.reading(told)
+            yield from _lines(told)
+
+
+def _parameters(client: Any, name: str, spec: BuildSpec) -> dict[str, Any]:
+    given = {
+        "t": spec.tag,
+        "dockerfile": spec.dockerfile,
+        "target": spec.target,
+        "buildargs": json.dumps({**client._proxy_configs.get_environment(), **spec.args}),
+        "labels": json.dumps({NAME: name, SERVICE: spec.service, BUILT: spec.tag}),
+        "networkmode": spec.network,
+        "rm": "1",
+        "forcerm": "1",
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _credentials(client: Any) -> dict[str, str]:
+    """The operator's, for whatever the Dockerfile is FROM; without them when they cannot be read."""
+    headers: dict[str, str] = {}
+    try:
+        client._set_auth_headers(headers)
+    except (DockerException, OSError, ValueError):
+        return {}
+    return headers
+
+
+def _lines(told: Iterator[Any]) -> Iterator[str]:
+    """What the builder says, without the progress of pulls. EngineError where it says that it failed."""
+    rest = ""
+    for message in told:
+        if "error" in message:
+            if rest:
+                yield rest
+            raise EngineError(str(message["error"]).strip(), reason=BUILD_FAILED)
+        *lines, rest = (rest + _text(message)).split("\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def _text(message: dict[str, Any]) -> str:
+    if "stream" in message:
+        return str(message["stream"])
+    if "status" in message and not message.get("progressDetail"):
+        part = f"{message['id']}: " if "id" in message else ""
+        return f"{part}{message['status']}\n"
+    return ""
+
+
+def _words(answer: Any) -> str:
+    try:
+        return str(answer.json()["message"]).strip()
+    except (ValueError, KeyError):
+        return answer.text.strip() or f"HTTP {answer.status_code}"

@@ -1,0 +1,214 @@
+"""Sluice's own container on one Docker engine, and the removal of all that one Sluice made there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from json import dumps
+from typing import Any
+
+import docker
+from docker.errors import APIError, ImageNotFound, NotFound
+
+from services.engine.docker.client import Clients
+from services.engine.docker.codec import HASH, INSTANCE, KEPT, NAME, ROLE, restrictions
+from services.engine.docker.handover import FEELER_ROLE, GATEWAY_ROLE, Names, create
+from services.engine.docker.mounts import RESOLVER_ROLE, is_resolver
+from services.engine.port import EngineError
+
+OWN_ROLE = "sluice"
+HOST_SOCKET = "SLUICE_HOST_SOCKET"
+"""Variable that gives a container of Sluice's image the host's path of the engine's socket."""
+STOP_WITHIN = 30
+"""Seconds that a Sluice which is replaced may take to end; no traffic waits for it."""
+_SOCKET = "/var/run/docker.sock"
+
+
+@dataclass(frozen=True)
+class OwnSpec:
+    """Sluice's container. Paths are the host's; `data` is the same inside. `files`: shown read-only, host → inside."""
+
+    image: str
+    data: str
+    socket: str = _SOCKET
+    files: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OwnView:
+    """How it fares. `as_wanted`: it runs the image and the settings that it would be made with today."""
+
+    running: bool
+    restarts: int
+    as_wanted: bool
+
+
+class DockerOwn:
+    """The container of the Sluice called `name`, which is called so as well."""
+
+    def __init__(self, name: str, *, base_url: str | None = None) -> None:
+        self.name = name
+        self._clients = Clients(base_url)
+
+    def close(self) -> None:
+        self._clients.close()
+
+    async def see(self, spec: OwnSpec) -> OwnView | None:
+        """None when there is none. EngineError for one that has its name and is not ours, or when the image is missing."""
+        return await self._clients.call(lambda client: self._see(client, spec))
+
+    async def gateway_runs(self) -> bool:
+        return await self._clients.call(lambda client: any(self._running(client, GATEWAY_ROLE)))
+
+    async def run(self, spec: OwnSpec) -> None:
+        """Start it, or replace one that runs otherwise. The gateway and the instances are not touched."""
+        await self._clients.call_long(lambda client: self._run(client, spec))
+
+    async def log(self, tail: int = 10) -> str:
+        return await self._clients.call(lambda client: self._log(client, tail))
+
+    async def remove_all(self, data: str, files: tuple[str, ...], image: str) -> list[str]:
+        """Remove containers, network, volumes and `files` of the data directory, which goes too when it is empty then: the
+        directory that Sluice's container says, else `data`.
+
+        Only what carries this Sluice's label, and the name that goes with it. Returns what went, a line each.
+        """
+        return await self._clients.call_long(lambda client: list(self._remove_all(client, data, files, image)))
+
+    # What follows runs on a client's thread.
+
+    def _see(self, client: docker.APIClient, spec: OwnSpec) -> OwnView | None:
+        body = self._body(client, spec)
+        there = self._container(client)
+        if there is None:
+            return None
+        state = there["State"]
+        running = bool(state["Running"]) and not state.get("Restarting")
+        made_as = (there["Config"].get("Labels") or {}).get(HASH)
+        return OwnView(running, int(there.get("RestartCount") or 0), made_as == body["Labels"][HASH])
+
+    def _run(self, client: docker.APIClient, spec: OwnSpec) -> None:
+        body = self._body(client, spec)
+        view = self._see(client, spec)
+        if view is not None and not view.as_wanted:
+            client.stop(self.name, timeout=STOP_WITHIN)
+            client.remove_container(self.name, v=True, force=True)
+            view = None
+        if view is None:
+            create(client, body, self.name)
+        if view is None or not view.running:
+            client.start(self.name)
+
+    def _body(self, client: docker.APIClient, spec: OwnSpec) -> dict[str, Any]:
+        inspect: Any = client.inspect_image
+        try:
+            image_id = inspect(spec.image)["Id"]
+        except ImageNotFound:
+            raise EngineError(
+                f'Sluice\'s image "{spec.image}" is not there; "make images" builds it, SLUICE_IMAGE names another'
+            ) from None
+        binds = {spec.data: f"{spec.data}:rw", spec.socket: f"{_SOCKET}:rw"}
+        binds |= {path: f"{inside}:ro" for path, inside in spec.files.items()}
+        body: dict[str, Any] = {
+            "Image": spec.image,
+            "Cmd": ["serve"],
+            "Env": [f"{key}={value}" for key, value in sorted({**spec.environment, HOST_SOCKET: spec.socket}.items())],
+            "Labels": {NAME: self.name, ROLE: OWN_ROLE},
+            "HostConfig": {
+                "NetworkMode": "host",
+                # Not `unless-stopped`: after an engine that was killed, that one stays down.
+                "RestartPolicy": KEPT,
+                "Binds": [f"{path}:{rest}" for path, rest in binds.items()],
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+                **restrictions(),
+            },
+        }
+        body["Labels"][HASH] = sha256(dumps([body, image_id], sort_keys=True).encode()).hexdigest()[:16]
+        return body
+
+    def _container(self, client: docker.APIClient) -> Mapping[str, Any] | None:
+        try:
+            found: Mapping[str, Any] = client.inspect_container(self.name)
+        except NotFound:
+            return None
+        labels = found["Config"].get("Labels") or {}
+        if found["Name"] != f"/{self.name}" or labels.get(NAME) != self.name or labels.get(ROLE) != OWN_ROLE:
+            raise EngineError(
+                f'A container called "{self.name}" is there already and Sluice did not make it; it is left alone. '
+                "Remove it, or choose another SLUICE_NAME"
+            )
+        return found
+
+    def _data(self, client: docker.APIClient) -> str | None:
+        there = self._container(client)
+        variables = there["Config"].get("Env") or [] if there else []
+        return next((value for key, _, value in (line.partition("=") for line in variables) if key == "SLUICE_DATA"), None)
+
+    def _log(self, client: docker.APIClient, tail: int) -> str:
+        if self._container(client) is None:
+            return ""
+        text: bytes = client.logs(self.name, stdout=True, stderr=True, tail=tail)
+        return text.decode(errors="replace")
+
+    def _running(self, client: docker.APIClient, role: str) -> Iterator[str]:
+        for container in self._ours(client):
+            if container["Labels"].get(ROLE) == role and container["State"] == "running":
+                yield container["Id"]
+
+    def _ours(self, client: docker.APIClient) -> Iterator[dict[str, Any]]:
+        """Labels and name must agree: `docker commit` copies labels into images, and so into strangers' containers."""
+        for container in client.containers(all=True, filters={"label": f"{NAME}={self.name}"}):
+            labels = container["Labels"]
+            gateways = Names(self.name)
+            names = {self.name: OWN_ROLE, gateways.feeler: FEELER_ROLE}
+            names |= dict.fromkeys((gateways.present, gateways.next, gateways.leaving(container["Id"])), GATEWAY_ROLE)
+            called = [name.removeprefix("/") for name in container["Names"]]
+            names |= dict.fromkeys((name for name in called if is_resolver(self.name, name)), RESOLVER_ROLE)
+            role_fits = any(names.get(name) == labels.get(ROLE, "") for name in called)
+            if role_fits or (INSTANCE in labels and f"{self.name}-{labels[INSTANCE]}" in called):
+                yield container
+
+    def _remove_all(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> Iterator[str]:
+        data = self._data(client) or data
+        # Sluice first: what it misses it would bring back.
+        for container in sorted(self._ours(client), key=lambda found: found["Labels"].get(ROLE) != OWN_ROLE):
+            with suppress(NotFound):
+                client.remove_container(container["Id"], v=True, force=True)
+            yield f"container {container['Names'][0].removeprefix('/')}"
+        for network in client.networks(filters={"label": f"{NAME}={self.name}"}):
+            if network["Name"] == self.name:
+                client.remove_network(network["Id"])
+                yield f"network {self.name}"
+        for volume in client.volumes(filters={"label": f"{NAME}={self.name}"})["Volumes"] or []:
+            client.remove_volume(volume["Name"])
+            yield f"volume {volume['Name']}"
+        if self._remove_files(client, data, files, image):
+            yield f"data in {data}"
+
+    def _remove_files(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> bool:
+        """By a container, because they are root's. True when there were some."""
+        parent, _, directory = data.rpartition("/")
+        script = 'cd "/parent/$0" 2>/dev/null || exit 3; rm -rf -- "$@"; cd /; rmdir "/parent/$0" 2>/dev/null || true'
+        made = create(
+            client,
+            {
+                "Image": image,
+                "Entrypoint": ["sh", "-c", script, directory],
+                "Cmd": list(files),
+                "Labels": {NAME: self.name, ROLE: "broom"},
+                "HostConfig": {"Binds": [f"{parent or '/'}:/parent"], "NetworkMode": "none", **restrictions()},
+            },
+        )
+        try:
+            client.start(made)
+            code = client.wait(made)["StatusCode"]
+        except APIError as error:
+            raise EngineError(f"The data in {data} could not be removed: {error.explanation}") from error
+        finally:
+            client.remove_container(made, v=True, force=True)
+        if code not in (0, 3):
+            raise EngineError(f"The data in {data} could not be removed")
+        return bool(code == 0)

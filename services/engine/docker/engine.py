@@ -1,0 +1,356 @@
+"""The engine port on one Docker engine, 20.10 or newer, whose API version is negotiated."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.utils import parse_repository_tag
+
+from services.engine.docker.build import build
+from services.engine.docker.client import Clients, reported
+from services.engine.docker.codec import (
+    HASH,
+    INSTANCE,
+    KEPT,
+    NAME,
+    NOT_KEPT,
+    SERVICE,
+    creation,
+    image_labels,
+    instance_of,
+    is_reserved,
+    labels_of,
+    view_of,
+)
+from services.engine.docker.events import Memory, Watcher
+from services.engine.docker.images import Images
+from services.engine.docker.mounts import refuse_mounts
+from services.engine.docker.prune import prune
+from services.engine.docker.stats import usage_of
+from services.engine.docker.streams import Stop, pump
+from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
+
+MOST_INSTANCES = 900
+"""A bridge takes about 1,000 ports (the kernel's limit); the rest is for its other guests."""
+LONGEST_LINE = 65_536
+MAX_LOG = 8 * 1024 * 1024
+"""Bytes of a log that are read at once: the last ones."""
+"""Bytes after which a log line that does not end is passed on in parts."""
+_SIDE_BY_SIDE = 8
+_COMPOSE = "com.docker.compose"
+"""Compose's own labels begin with it."""
+
+
+class DockerEngine:
+    """Instances as containers of the Docker engine at `base_url` (the environment's own when it is None).
+
+    `name`: which Sluice this is; containers of others, and what only looks like ours, are neither seen nor touched.
+    `network`: the bridge network that ground made, where each instance gets the address that its spec says.
+    `helper_image`: an image with a shell, for the look at host paths. `keep_net_raw`: instances may send raw packets, as
+    Docker's default is.
+    """
+
+    def __init__(
+        self, name: str, network: str, helper_image: str, *, base_url: str | None = None, keep_net_raw: bool = False
+    ) -> None:
+        self.name = name
+        self.network = network
+        self._helper_image = helper_image
+        self._keep_net_raw = keep_net_raw
+        self.clients = Clients(base_url)
+        self._memory = Memory()
+        self._watcher = Watcher(self.clients, self._memory, name, network)
+        self._images = Images()
+        self._node = ""
+
+    def close(self) -> None:
+        """Give back the idle connections. Streams end with their readers."""
+        self.clients.close()
+
+    async def ping(self) -> Mapping[str, Any]:
+        return await self.clients.call(self._ping)
+
+    async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
+        return await self.clients.call_long(lambda client: self._images.pull(client, reference, auth))
+
+    async def find_image(self, reference: str) -> ImageInfo | None:
+        return await self.clients.call(lambda client: self._images.find(client, reference))
+
+    async def composed(self, project: str) -> Mapping[str, str]:
+        label = f"{_COMPOSE}.project={project}"
+        found = await self.clients.call(lambda client: client.containers(filters={"label": label}))
+        theirs = (
+            each for each in found if NAME not in each["Labels"] and each["Labels"].get(f"{_COMPOSE}.oneoff") != "True"
+        )
+        return {each["Labels"].get(f"{_COMPOSE}.service", ""): each["Names"][0].removeprefix("/") for each in theirs}
+
+    async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            return ()
+        found = await self.clients.call(lambda client: client.networks())
+        there = {network[key] for network in found if not is_reserved(network) for key in ("Name", "Id")}
+        return tuple(name for name in names if name not in there)
+
+    async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = await self.clients.call(lambda client: client.volumes()) if names else {}
+        there = {volume["Name"] for volume in found.get("Volumes") or ()}
+        return tuple(name for name in names if name in there)
+
+    async def start(self, spec: InstanceSpec) -> ContainerView:
+        return await self.clients.call(lambda client: self._start(client, spec))
+
+    async def keep(self, instance: str) -> None:
+        await self.clients.call(lambda client: self._keep(client, instance))
+
+    async def observe(self, service: str | None = None) -> list[ContainerView]:
+        listed = await self.clients.call(lambda client: self._list(client, service))
+        views = {container_id: self._memory.recall(container_id, sign) for container_id, sign in listed.items()}
+        unknown = [container_id for container_id, view in views.items() if view is None]
+        shares = [unknown[start::_SIDE_BY_SIDE] for start in range(min(_SIDE_BY_SIDE, len(unknown)))]
+        looks = [self.clients.call(partial(self._look_at, {share: listed[share] for share in part})) for part in shares]
+        for seen in await asyncio.gather(*looks):
+            views.update(seen)
+        return [view for view in views.values() if view is not None]
+
+    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+        return await self.clients.call_long(lambda client: self._stop(client, instance, grace))
+
+    async def remove(self, instance: str) -> None:
+        await self.clients.call(lambda client: self._remove(client, instance))
+
+    async def usage(self, instance: str) -> Usage | None:
+        return await self.clients.call(lambda client: usage_of(client, f"{self.name}-{instance}"))
+
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
+        asked = {"tail": tail, "since": since or None, "timestamps": timestamps}
+        return await self.clients.call(lambda client: self._logs(client, instance, asked))
+
+    async def follow_logs(
+        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+    ) -> AsyncGenerator[str]:
+        asked = {"tail": tail, "since": since or None, "timestamps": timestamps}
+        lines = pump(lambda stop: self._follow(stop, instance, asked), f"logs of {instance}")
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            await lines.aclose()
+
+    async def events(self) -> AsyncGenerator[EngineEvent]:
+        told = pump(self._watcher.watch, "engine events")
+        try:
+            async for event in told:
+                yield event
+        finally:
+            await told.aclose()
+
+    async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
+        lines = pump(lambda stop: build(stop, self.clients.new, self.name, spec), f"build of {spec.tag}")
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            await lines.aclose()
+
+    async def tag(self, image: str, tag: str) -> None:
+        repository, version = parse_repository_tag(tag)
+        await self.clients.call(lambda client: client.tag(image, repository, version))
+
+    async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
+        return await self.clients.call_long(lambda client: prune(client, self.name, keep))
+
+    # What follows runs on a client's thread.
+
+    def _ping(self, client: docker.APIClient) -> Mapping[str, Any]:
+        self._node = self._node or client.info()["Name"]
+        return {"version": client.version()["Version"], "api_version": client.api_version, "node": self._node}
+
+    def _start(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
+        name = f"{self.name}-{spec.id}"
+        refuse_mounts(client, self.name, self._helper_image, spec)
+        try:
+            labels = image_labels(client, spec.image_id)
+            body = creation(spec, self.name, self.network, image_labels=labels, keep_net_raw=self._keep_net_raw)
+            create: Any = client.create_container_from_config
+            container_id: str = create(body, name)["Id"]
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            try:
+                there = self._same(client, spec)
+            except NotFound:
+                raise EngineError(f"The container of {spec.id} went away while it was started", transient=True) from None
+            if there.state != "created":
+                return there
+            container_id = there.container_id
+        try:
+            self._refuse_when_full(client)
+            self._join(client, container_id, spec.networks)
+            client.start(container_id)
+        except (APIError, EngineError):
+            with suppress(APIError):
+                client.remove_container(container_id, v=True, force=True)
+            raise
+        stamp = self._memory.stamp(container_id)
+        view = self._inspect(client, container_id)
+        if view is None:
+            raise EngineError(f"The container of {spec.id} went away while it was started")
+        self._memory.saw(view, stamp)
+        return view
+
+    def _same(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
+        """The container that has this instance's name already, if it is this instance."""
+        name = f"{self.name}-{spec.id}"
+        found = client.inspect_container(name)
+        labels = found["Config"].get("Labels") or {}
+        ours = labels_of(spec, self.name)
+        differ = [label for label in (NAME, INSTANCE, HASH) if labels.get(label) != ours[label]]
+        view = view_of(found, self.name, self.network)
+        differ += ["address"] if view is not None and view.address not in (None, spec.address) else []
+        if differ or view is None:
+            raise EngineError(
+                f'A container called "{name}" is there already and is not this instance '
+                f"({', '.join(differ) or 'labels'} differ); it is left alone"
+            )
+        return view
+
+    def _refuse_when_full(self, client: docker.APIClient) -> None:
+        guests = len(client.inspect_network(self.network)["Containers"] or {})
+        if guests >= MOST_INSTANCES:
+            raise EngineError(
+                f'The network "{self.network}" has {guests} containers; Sluice starts no more than {MOST_INSTANCES}, '
+                "because a bridge takes about 1,000",
+                reason="no_capacity",
+            )
+
+    def _join(self, client: docker.APIClient, container_id: str, networks: tuple[str, ...]) -> None:
+        if not networks:
+            return
+        joined = client.inspect_container(container_id)["NetworkSettings"]["Networks"]
+        for network in networks:
+            if network not in joined:
+                if is_reserved(client.inspect_network(network)):
+                    raise EngineError(f'the network "{network}" is not one that services may join', reason="invalid_spec")
+                client.connect_container_to_network(container_id, network)
+
+    def _keep(self, client: docker.APIClient, instance: str) -> None:
+        view = self._find(client, instance)
+        if view is None:
+            raise EngineError(f"{instance} has gone", reason="instance_gone")
+        if not view.kept:
+            try:
+                client.update_container(view.container_id, restart_policy=KEPT)
+            except NotFound:
+                raise EngineError(f"{instance} has gone", reason="instance_gone") from None
+            self._memory.changed(view.container_id)
+
+    def _list(self, client: docker.APIClient, service: str | None) -> dict[str, str]:
+        """Ids of our containers, and of each what the list shows of its state."""
+        which = f"{SERVICE}={service}" if service else SERVICE
+        found = client.containers(all=True, filters={"label": [f"{NAME}={self.name}", which]})
+        return {
+            container["Id"]: container["State"] + _sign(container["Status"])
+            for container in found
+            if (instance := instance_of(container["Labels"], self.name)) and f"/{self.name}-{instance}" in container["Names"]
+        }
+
+    def _look_at(self, signs: Mapping[str, str], client: docker.APIClient) -> dict[str, ContainerView | None]:
+        seen = {}
+        for container_id, sign in signs.items():
+            stamp = self._memory.stamp(container_id)
+            seen[container_id] = view = self._inspect(client, container_id)
+            if view is not None:
+                self._memory.keep(view, sign, stamp)
+        return seen
+
+    def _stop(self, client: docker.APIClient, instance: str, grace: float) -> ContainerView | None:
+        view = self._find(client, instance)
+        if view is None or view.state != "running":
+            return view
+        with suppress(NotFound):
+            if view.kept:
+                # An engine that restarts between this and its removal must not bring it back.
+                client.update_container(view.container_id, restart_policy=NOT_KEPT)
+            client.stop(view.container_id, timeout=math.ceil(grace))
+        return self._inspect(client, view.container_id)
+
+    def _remove(self, client: docker.APIClient, instance: str) -> None:
+        view = self._find(client, instance)
+        if view is None:
+            return
+        try:
+            client.remove_container(view.container_id, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if "already in progress" not in str(error.explanation):
+                raise
+
+    def _logs(self, client: docker.APIClient, instance: str, asked: Mapping[str, Any]) -> str:
+        container_id = self._must_find(client, instance)
+        parts, size, cut = deque[bytes](), 0, False
+        for part in client.logs(container_id, stdout=True, stderr=True, **asked, stream=True, follow=False):
+            parts.append(part)
+            size += len(part)
+            while size > MAX_LOG:
+                size -= len(parts.popleft())
+                cut = True
+        text = b"".join(parts)
+        return (text.partition(b"\n")[2] if cut else text).decode(errors="replace")
+
+    def _follow(self, stop: Stop, instance: str, asked: Mapping[str, Any]) -> Generator[str]:
+        with reported(), closing(self.clients.new()) as client:
+            container_id = self._must_find(client, instance)
+            begun = _running_start(client, container_id)
+            stream = client.logs(container_id, stdout=True, stderr=True, **asked, stream=True, follow=True)
+            stop.reading(stream)
+            rest = b""
+            for chunk in stream:
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > LONGEST_LINE:
+                    lines, rest = [*lines, rest], b""
+                yield from (line.decode(errors="replace") for line in lines)
+            if rest:
+                yield rest.decode(errors="replace")
+            # A log that ends and a connection that ends look alike.
+            if begun and begun == _running_start(client, container_id):
+                raise EngineError(f"The log of {instance} broke off", transient=True)
+
+    def _must_find(self, client: docker.APIClient, instance: str) -> str:
+        view = self._find(client, instance)
+        if view is None:
+            raise EngineError(f"{instance} has gone", reason="instance_gone")
+        return view.container_id
+
+    def _find(self, client: docker.APIClient, instance: str) -> ContainerView | None:
+        return self._inspect(client, f"{self.name}-{instance}")
+
+    def _inspect(self, client: docker.APIClient, container: str) -> ContainerView | None:
+        try:
+            return view_of(client.inspect_container(container), self.name, self.network)
+        except NotFound:
+            return None
+
+
+def _sign(status: str) -> str:
+    """The exit code or the health in the engine's own "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)"."""
+    found = re.search(r"\(.*?\)", status)
+    return found[0] if found else ""
+
+
+def _running_start(client: docker.APIClient, container_id: str) -> str | None:
+    """Which start of the container runs; None when none does."""
+    try:
+        state = client.inspect_container(container_id)["State"]
+    except NotFound:
+        return None
+    return str(state["StartedAt"]) if state["Running"] and not state.get("Restarting") else None

@@ -1,0 +1,166 @@
+"""One gateway's container taking over from another, step by step, on a Docker engine. Each function runs on a client's
+thread, and can be called again whichever of its calls to the engine was its last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from services.engine.docker.codec import KEPT, NAME, NOT_KEPT, ROLE, image_labels, over_image, restrictions
+from services.engine.port import EngineError
+
+GATEWAY_ROLE, FEELER_ROLE = "gateway", "feeler"
+Found = Mapping[str, Any]
+_TIMED_OUT = 124
+"""The exit code of `timeout`."""
+
+
+class Names:
+    """What the gateway's containers of the Sluice called `name` are called."""
+
+    def __init__(self, name: str) -> None:
+        self.owner = name
+        self.present = f"{name}-gateway"
+        self.next = f"{name}-gateway-next"
+        self.feeler = f"{name}-feeler"
+
+    def leaving(self, id: str) -> str:
+        """Of the one with this container id."""
+        return f"{self.present}-{id[:12]}"
+
+    def ours(self, found: Found, name: str) -> bool:
+        """It has exactly this name, and our labels."""
+        labels = found["Config"].get("Labels") or {}
+        return found["Name"] == f"/{name}" and labels.get(NAME) == self.owner and labels.get(ROLE) == GATEWAY_ROLE
+
+
+def inspect(client: docker.APIClient, names: Names, name: str) -> Found | None:
+    """EngineError for one that has the name and is not ours."""
+    try:
+        found: Found = client.inspect_container(name)
+    except NotFound:
+        return None
+    if not names.ours(found, name):
+        raise EngineError(
+            f'A container called "{name}" is there already and Sluice did not make it; it is left alone. '
+            "Remove it, or choose another SLUICE_NAME"
+        )
+    return found
+
+
+def leaving(client: docker.APIClient, names: Names) -> list[Found]:
+    """Those that were taken over from."""
+    ours = client.containers(all=True, filters={"label": [f"{NAME}={names.owner}", f"{ROLE}={GATEWAY_ROLE}"]})
+    found = []
+    for each in ours:
+        if f"/{names.leaving(each['Id'])}" in each["Names"]:
+            with suppress(NotFound):
+                found.append(client.inspect_container(each["Id"]))
+    return found
+
+
+def create(client: docker.APIClient, body: Found, name: str | None = None) -> str:
+    """Create a container of Sluice's own, whose image cannot add labels of Sluice's. Returns its id."""
+    labels = over_image(body["Labels"], image_labels(client, body["Image"]))
+    make: Any = client.create_container_from_config
+    return str(make({**body, "Labels": labels}, name)["Id"])
+
+
+def start_next(client: docker.APIClient, names: Names, body: Mapping[str, Any], sockets: str) -> Found:
+    remove_next(client, names)
+    host = {**body["HostConfig"], "RestartPolicy": NOT_KEPT}
+    create(client, {**body, "Cmd": ["-x", sockets], "HostConfig": host}, names.next)
+    client.start(names.next)
+    found: Found = client.inspect_container(names.next)
+    return found
+
+
+def remove_next(client: docker.APIClient, names: Names) -> None:
+    there = inspect(client, names, names.next)
+    if there is not None:
+        with suppress(NotFound):
+            client.remove_container(there["Id"], v=True, force=True)
+
+
+def promote(client: docker.APIClient, names: Names) -> None:
+    next, present = inspect(client, names, names.next), inspect(client, names, names.present)
+    if next is None:
+        return
+    client.update_container(next["Id"], restart_policy=KEPT)
+    if present is not None:
+        client.update_container(present["Id"], restart_policy=NOT_KEPT)
+        client.rename(present["Id"], names.leaving(present["Id"]))
+    client.rename(next["Id"], names.present)
+
+
+def dismiss(client: docker.APIClient, names: Names, id: str) -> None:
+    found = inspect(client, names, names.leaving(id))
+    if found is None:
+        return
+    client.update_container(found["Id"], restart_policy=NOT_KEPT)
+    if found["State"]["Running"]:
+        try:
+            client.kill(found["Id"], "SIGUSR1")
+        except APIError as error:
+            if error.status_code != 409:  # it has ended by itself
+                raise
+
+
+def remove_ended(client: docker.APIClient, names: Names, id: str) -> None:
+    found = inspect(client, names, names.leaving(id))
+    if found is not None and not found["State"]["Running"]:
+        with suppress(NotFound):
+            client.remove_container(found["Id"], v=True)
+
+
+def reaches(client: docker.APIClient, names: Names, image: str, address: str, port: int) -> str | None:
+    """Have a container on the instances' network open one connection. Return why it cannot, None when it does."""
+    code, said = _try_from(client, names, image, names.owner, 'exec 3<>"/dev/tcp/$0/$1"', address, port)
+    if code == 0:
+        return None
+    if code == _TIMED_OUT:
+        return "no answer within 3 s"
+    return said.splitlines()[-1] if said else f"exit code {code}"
+
+
+def answers_outside(client: docker.APIClient, names: Names, image: str, address: str, port: int) -> bool:
+    """Have a container on the engine's default network send one HTTP request. Return whether anything answers it."""
+    request = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && read -r line <&3'
+    code, _ = _try_from(client, names, image, "bridge", request, address, port)
+    return code == 0
+
+
+def _try_from(
+    client: docker.APIClient, names: Names, image: str, network: str, script: str, address: str, port: int
+) -> tuple[int, str]:
+    """Run a script in a container of the gateway's image, and remove it. Return its exit code and the end of its output."""
+    with suppress(NotFound):
+        labels = client.inspect_container(names.feeler)["Config"].get("Labels") or {}
+        if labels.get(NAME) == names.owner and labels.get(ROLE) == FEELER_ROLE:
+            client.remove_container(names.feeler, v=True, force=True)
+    made = create(
+        client,
+        {
+            "Image": image,
+            "Entrypoint": ["timeout", "3", "bash", "-c", script, address, str(port)],
+            "Labels": {NAME: names.owner, ROLE: FEELER_ROLE},
+            "HostConfig": {
+                "NetworkMode": network,
+                "LogConfig": {"Type": "json-file", "Config": {}},
+                **restrictions(),
+            },
+        },
+        names.feeler,
+    )
+    try:
+        client.start(made)
+        code = int(client.wait(made, timeout=20)["StatusCode"])
+        said: bytes = client.logs(made, stdout=True, stderr=True, tail=3) if code else b""
+    finally:
+        with suppress(NotFound):
+            client.remove_container(made, v=True, force=True)
+    return code, said.decode(errors="replace").strip()

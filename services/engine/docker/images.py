@@ -1,0 +1,150 @@
+"""Images: pulled with the operator's or the call's credentials, or used as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import docker
+from docker.auth import get_config_header, resolve_repository_name
+from docker.errors import APIError, DockerException, NotFound
+from docker.utils import parse_repository_tag
+from docker.utils.json_stream import json_stream
+from requests.exceptions import ReadTimeout
+
+from services.engine.docker.client import FAILURES
+from services.engine.docker.codec import image_of
+from services.engine.port import EngineError, ImageInfo
+
+_FIRST_ANSWER = 60.0
+"""Seconds that a registry may take to begin to answer."""
+_FIRST_ANSWER_WHEN_HERE = 15.0
+"""The same, when the image is here already and can be used as it is."""
+_NEXT_ANSWER = 600.0
+"""Seconds without any progress after which a pull is given up."""
+_SILENCE = 60.0
+"""Seconds for which a registry that did not answer is not asked for an image that is here already."""
+_UNREACHED = (
+    "dial tcp",
+    "no such host",
+    "connection refused",
+    "i/o timeout",
+    "tls handshake timeout",
+    "client.timeout",
+    "context deadline exceeded",
+    "did not begin to answer",
+)
+
+
+class Images:
+    """Decides whether a pull can tell anything new, and pulls."""
+
+    def __init__(self) -> None:
+        self._silent_until: dict[str, float] = {}
+
+    def pull(self, client: docker.APIClient, reference: str, auth: str | None) -> ImageInfo:
+        """Blocks. An image that is here and cannot be pulled is used as it is. Else EngineError `image_pull_failed`."""
+        here = _inspect(client, reference)
+        if here is not None and not self._worth_asking(here, reference, auth):
+            return image_of(here, reference)
+        refused = self._refusal(client, reference, auth, _FIRST_ANSWER if here is None else _FIRST_ANSWER_WHEN_HERE)
+        found = here if refused else _inspect(client, reference)
+        if found is None:
+            raise EngineError(refused or f"{reference} was pulled but is not there", reason="image_pull_failed")
+        return image_of(found, reference)
+
+    def find(self, client: docker.APIClient, reference: str) -> ImageInfo | None:
+        """As the engine has it; no registry is asked. A reference that is none has no image."""
+        try:
+            here = _inspect(client, reference)
+        except EngineError:
+            return None
+        return image_of(here, reference) if here is not None else None
+
+    def _worth_asking(self, here: Mapping[str, Any], reference: str, auth: str | None) -> bool:
+        """A digest never changes. An image that was never in its repository was built here, as CI on this machine does."""
+        by_id = here["Id"].removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
+        if "@" in reference or by_id:
+            return False
+        if auth is not None:
+            return True
+        repository, _ = parse_repository_tag(reference)
+        published = any(digest.startswith(f"{_familiar(repository)}@") for digest in here.get("RepoDigests") or ())
+        return published and time.monotonic() >= self._silent_until.get(_registry(reference), 0)
+
+    def _refusal(self, client: docker.APIClient, reference: str, auth: str | None, patience: float) -> str | None:
+        """Pull. Why it failed, in the engine's words; None when it did not. The SDK's own pull knows no time limit."""
+        registry = _registry(reference)
+        header, unread = (auth, "") if auth is not None else _operators(client, registry)
+        repository, tag = parse_repository_tag(reference)
+        try:
+            answer = client.post(
+                f"{client.base_url}/v{client.api_version}/images/create",
+                params={"fromImage": repository, "tag": tag or "latest"},
+                headers={"X-Registry-Auth": header} if header else {},
+                stream=True,
+                timeout=(5, patience),
+            )
+        except ReadTimeout:
+            refused: str | None = f"The registry {registry} did not begin to answer within {patience:.0f} s"
+        else:
+            with closing(answer):
+                refused = _words(answer)
+        if refused and any(sign in refused.lower() for sign in _UNREACHED):
+            self._silent_until[registry] = time.monotonic() + _SILENCE
+        return f"{refused}{unread}" if refused else None
+
+
+def _operators(client: docker.APIClient, registry: str) -> tuple[str | None, str]:
+    """The header made of the operator's credentials, and what to add to a refusal when they could not be read."""
+    try:
+        client.reload_config()
+        header = get_config_header(client, registry)
+    except (DockerException, OSError, ValueError) as error:
+        return None, f" (asked without credentials, because Docker's own could not be read: {error})"
+    return (header.decode() if isinstance(header, bytes) else header), ""
+
+
+def _words(answer: Any) -> str | None:
+    """Reads the progress to its end. The error that it ends with, if it does."""
+    if answer.status_code >= 400:
+        try:
+            return str(answer.json()["message"])
+        except (ValueError, KeyError):
+            return answer.text.strip() or f"HTTP {answer.status_code}"
+    if answer.raw.connection is not None and answer.raw.connection.sock is not None:
+        answer.raw.connection.sock.settimeout(_NEXT_ANSWER)
+    try:
+        line: Any
+        for line in json_stream(answer.iter_content(chunk_size=None)):
+            if "error" in line:
+                return str(line["error"])
+    except FAILURES as error:
+        return f"The pull broke off: {error}"
+    return None
+
+
+def _inspect(client: docker.APIClient, reference: str) -> dict[str, Any] | None:
+    inspect: Any = client.inspect_image
+    try:
+        return dict(inspect(reference))
+    except NotFound:
+        return None
+    except APIError as error:
+        if error.status_code == 400:
+            raise EngineError(str(error.explanation), reason="image_pull_failed") from error
+        raise
+
+
+def _registry(reference: str) -> str:
+    try:
+        return str(resolve_repository_name(parse_repository_tag(reference)[0])[0])
+    except DockerException as error:
+        raise EngineError(str(error), reason="image_pull_failed") from error
+
+
+def _familiar(repository: str) -> str:
+    """As the engine lists it: without Docker Hub's own names."""
+    return repository.removeprefix("index.").removeprefix("docker.io/").removeprefix("library/")

@@ -1,0 +1,282 @@
+"""The ground on one Docker engine: a bridge network with a subnet of its own, and the gateway's container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from ipaddress import IPv4Network, ip_network
+from json import dumps
+from typing import Any
+
+import docker
+from docker.errors import APIError, ImageNotFound
+from docker.types import IPAMConfig, IPAMPool
+
+from services.engine.docker import handover
+from services.engine.docker.client import Clients
+from services.engine.docker.codec import HASH, KEPT, NAME, ROLE, restrictions
+from services.engine.docker.handover import GATEWAY_ROLE, Names
+from services.engine.docker.subnets import automatic_part, free_subnets, host_routes
+from services.engine.infrastructure_port import Footing, Gateways, GatewaySpec, GatewayView
+from services.engine.port import EngineError
+
+GATEWAY_DIRECTORY = "/run/gateway"
+_OVERLAPS = ("overlaps", "already in use", "conflicts with")
+_TRIES = 8
+
+
+class DockerGround:
+    """The ground of the Sluice called `name`, whose network has that name and whose gateway is `<name>-gateway`."""
+
+    def __init__(self, name: str, *, base_url: str | None = None, clients: Clients | None = None) -> None:
+        self.name = name
+        self._names = Names(name)
+        self.gateway = self._names.present
+        self.clients = clients or Clients(base_url)
+
+    def close(self) -> None:
+        self.clients.close()
+
+    async def make_network(self, subnet: str | None) -> Footing:
+        return await self.clients.call(lambda client: self._make_network(client, subnet))
+
+    async def see_network(self) -> Footing | None:
+        return await self.clients.call(self._see_network)
+
+    async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
+        return await self.clients.call(lambda client: self._make_gateway(client, spec))
+
+    async def restart_gateway(self) -> None:
+        await self.clients.call(self._restart_gateway)
+
+    async def see_gateway(self) -> GatewayView | None:
+        return await self.clients.call(self._see_gateway)
+
+    async def gateway_log(self, tail: int = 50) -> str:
+        return await self.clients.call(lambda client: self._gateway_log(client, tail))
+
+    async def see_gateways(self, spec: GatewaySpec) -> Gateways:
+        return await self.clients.call(lambda client: self._see_gateways(client, spec))
+
+    async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
+        return await self.clients.call(lambda client: self._start_next(client, spec, sockets))
+
+    async def next_gateway_log(self, tail: int = 50) -> str:
+        return await self.clients.call(lambda client: self._log_of(client, self._names.next, tail))
+
+    async def remove_next_gateway(self) -> None:
+        await self.clients.call(lambda client: handover.remove_next(client, self._names))
+
+    async def promote_next_gateway(self) -> None:
+        await self.clients.call(lambda client: handover.promote(client, self._names))
+
+    async def dismiss_gateway(self, id: str) -> None:
+        await self.clients.call(lambda client: handover.dismiss(client, self._names, id))
+
+    async def remove_gateway(self, id: str) -> None:
+        await self.clients.call(lambda client: handover.remove_ended(client, self._names, id))
+
+    async def reaches(self, image: str, address: str, port: int) -> str | None:
+        return await self.clients.call(lambda client: self._reaches(client, image, address, port))
+
+    async def answers_outside(self, image: str, address: str, port: int) -> bool:
+        return await self.clients.call(lambda client: self._answers_outside(client, image, address, port))
+
+    # What follows runs on a client's thread.
+
+    def _make_network(self, client: docker.APIClient, subnet: str | None) -> Footing:
+        wanted = _parse(subnet) if subnet else None
+        there = self._network(client)
+        if there is not None:
+            return self._adopt_network(there, wanted)
+        taken = _subnets(client.networks())
+        candidates = [wanted] if wanted else free_subnets([*taken, *host_routes()], _TRIES)
+        words = "no free subnet was found"
+        for candidate in candidates:
+            try:
+                made = self._create_network(client, candidate)
+            except APIError as error:
+                words = str(error.explanation)
+                if error.status_code == 409 and (there := self._network(client)):
+                    return self._adopt_network(there, wanted)  # made by another at this moment
+                if not any(sign in words.lower() for sign in _OVERLAPS):
+                    raise
+            else:
+                return self._settle_network(client, made, wanted)
+        raise EngineError(f'The network "{self.name}" cannot be made: {words}. SLUICE_SUBNET says which subnet to use')
+
+    def _network(self, client: docker.APIClient) -> Mapping[str, Any] | None:
+        """The network of this very name, the oldest; the engine's own filter finds parts of names as well."""
+        found = [network for network in client.networks(names=[self.name]) if network["Name"] == self.name]
+        return min(found, key=lambda network: (network["Created"], network["Id"]), default=None)
+
+    def _see_network(self, client: docker.APIClient) -> Footing | None:
+        there = self._network(client)
+        return self._adopt_network(there, None) if there is not None else None
+
+    def _settle_network(self, client: docker.APIClient, made: str, wanted: IPv4Network | None) -> Footing:
+        """Old engines let two that ask at the same moment make a network each: the older one stays."""
+        oldest = self._network(client)
+        if oldest is None:
+            raise EngineError(f'The network "{self.name}" went away while it was made', transient=True)
+        if oldest["Id"] != made:
+            client.remove_network(made)
+        return self._adopt_network(oldest, wanted)
+
+    def _adopt_network(self, there: Mapping[str, Any], wanted: IPv4Network | None) -> Footing:
+        called = f'A network called "{self.name}"'
+        if (there.get("Labels") or {}).get(NAME) != self.name:
+            raise EngineError(
+                f"{called} is there already and Sluice did not make it; it is left alone. "
+                "Remove it, or choose another SLUICE_NAME"
+            )
+        pools = [pool for pool in (there.get("IPAM") or {}).get("Config") or [] if "." in pool.get("Subnet", "")]
+        if there.get("Driver") != "bridge" or len(pools) != 1 or not pools[0].get("Gateway"):
+            raise EngineError(f"{called} is there, but it is no bridge with one IPv4 subnet and an address of its own")
+        if wanted is not None and _parse(pools[0]["Subnet"]) != wanted:
+            raise EngineError(
+                f"{called} is there with the subnet {pools[0]['Subnet']}, and SLUICE_SUBNET asks for {wanted}. "
+                "Remove the network, or the setting"
+            )
+        return Footing(pools[0]["Subnet"], pools[0]["Gateway"].partition("/")[0])
+
+    def _create_network(self, client: docker.APIClient, subnet: IPv4Network) -> str:
+        pool = IPAMPool(subnet=str(subnet), gateway=str(next(subnet.hosts())), iprange=str(automatic_part(subnet)))
+        created = client.create_network(
+            self.name,
+            driver="bridge",
+            ipam=IPAMConfig(pool_configs=[pool]),
+            check_duplicate=True,
+            labels={NAME: self.name},
+        )
+        return str(created["Id"])
+
+    def _make_gateway(self, client: docker.APIClient, spec: GatewaySpec) -> GatewayView:
+        image = self._image(client, spec.image)
+        body = self._body(spec, image)
+        there = self._container(client)
+        if there is not None and _view(there, body).running:
+            if _mounted(there) != spec.directory:
+                raise EngineError(
+                    f'The gateway "{self.gateway}" runs with the directory {_mounted(there)} instead of {spec.directory}. '
+                    "Stop it, put SLUICE_DATA right, or choose another SLUICE_NAME"
+                )
+            return _view(there, body)
+        if there is not None and (_view(there, body).outdated or there["State"].get("Restarting")):
+            # One that keeps failing would be started again after ever longer pauses only.
+            client.remove_container(there["Id"], v=True, force=True)
+            there = None
+        if there is None:
+            handover.create(client, body, self.gateway)
+        client.start(self.gateway)
+        return _view(client.inspect_container(self.gateway), body)
+
+    def _restart_gateway(self, client: docker.APIClient) -> None:
+        there = self._container(client)
+        if there is None:
+            return
+        if there["State"].get("Paused"):
+            client.unpause(there["Id"])
+        client.restart(there["Id"], timeout=0)
+
+    def _body(self, spec: GatewaySpec, image_id: str) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "Image": spec.image,
+            "Labels": {NAME: self.name, ROLE: GATEWAY_ROLE},
+            "HostConfig": {
+                "NetworkMode": "host",
+                "RestartPolicy": KEPT,
+                "Mounts": [{"Type": "bind", "Source": spec.directory, "Target": GATEWAY_DIRECTORY}],
+                "Ulimits": [{"Name": "nofile", "Soft": spec.open_files, "Hard": spec.open_files}],
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+                **restrictions(),
+            },
+        }
+        body["Labels"][HASH] = sha256(dumps([body, image_id], sort_keys=True).encode()).hexdigest()[:16]
+        return body
+
+    def _image(self, client: docker.APIClient, reference: str) -> str:
+        inspect: Any = client.inspect_image
+        try:
+            return str(inspect(reference)["Id"])
+        except ImageNotFound:
+            raise EngineError(f'The gateway\'s image "{reference}" is not there; "make images" builds it') from None
+
+    def _container(self, client: docker.APIClient) -> Mapping[str, Any] | None:
+        """The gateway's container. EngineError for one that has its name and is not ours."""
+        return handover.inspect(client, self._names, self.gateway)
+
+    def _see_gateway(self, client: docker.APIClient) -> GatewayView | None:
+        there = self._container(client)
+        return _view(there, None) if there else None
+
+    def _see_gateways(self, client: docker.APIClient, spec: GatewaySpec) -> Gateways:
+        there, next = self._container(client), handover.inspect(client, self._names, self._names.next)
+        return Gateways(
+            present=_view(there, self._body(spec, self._image(client, spec.image))) if there else None,
+            next=_view(next, None) if next else None,
+            leaving=tuple(_view(found, None) for found in handover.leaving(client, self._names)),
+        )
+
+    def _start_next(self, client: docker.APIClient, spec: GatewaySpec, sockets: str) -> GatewayView:
+        body = self._body(spec, self._image(client, spec.image))
+        return _view(handover.start_next(client, self._names, body, sockets), body)
+
+    def _gateway_log(self, client: docker.APIClient, tail: int) -> str:
+        return self._log_of(client, self.gateway, tail)
+
+    def _log_of(self, client: docker.APIClient, name: str, tail: int) -> str:
+        if handover.inspect(client, self._names, name) is None:
+            return ""
+        text: bytes = client.logs(name, stdout=True, stderr=True, tail=tail)
+        return text.decode(errors="replace")
+
+    def _reaches(self, client: docker.APIClient, image: str, address: str, port: int) -> str | None:
+        self._image(client, image)
+        return handover.reaches(client, self._names, image, address, port)
+
+    def _answers_outside(self, client: docker.APIClient, image: str, address: str, port: int) -> bool:
+        self._image(client, image)
+        return handover.answers_outside(client, self._names, image, address, port)
+
+
+def _view(found: Mapping[str, Any], body: Mapping[str, Any] | None) -> GatewayView:
+    state = found["State"]
+    running = bool(state["Running"]) and not state.get("Restarting")
+    made_as = (found["Config"].get("Labels") or {}).get(HASH)
+    return GatewayView(
+        container_id=found["Id"],
+        running=running,
+        restarts=int(found.get("RestartCount") or 0),
+        exit_code=None if running else state["ExitCode"],
+        outdated=body is not None and made_as != body["Labels"][HASH],
+        restarting=bool(state.get("Restarting")),
+        image=str(found["Config"]["Image"]),
+        open_files=_open_files(found),
+    )
+
+
+def _open_files(found: Mapping[str, Any]) -> int | None:
+    limits = (found.get("HostConfig") or {}).get("Ulimits") or []
+    return next((int(limit["Hard"]) for limit in limits if limit["Name"] == "nofile"), None)
+
+
+def _mounted(found: Mapping[str, Any]) -> str | None:
+    """The host's directory that the container sees as /run/gateway."""
+    mounts = (mount for mount in found.get("Mounts") or [] if mount["Destination"] == GATEWAY_DIRECTORY)
+    return next((str(mount["Source"]) for mount in mounts), None)
+
+
+def _subnets(networks: list[dict[str, Any]]) -> list[IPv4Network]:
+    pools = (pool for network in networks for pool in (network.get("IPAM") or {}).get("Config") or [])
+    return [_parse(pool["Subnet"]) for pool in pools if "." in pool.get("Subnet", "")]
+
+
+def _parse(subnet: str) -> IPv4Network:
+    try:
+        network = ip_network(subnet, strict=False)
+    except ValueError:
+        network = None
+    if not isinstance(network, IPv4Network) or network.prefixlen > 28:
+        raise EngineError(f'"{subnet}" is no IPv4 subnet with room for instances, such as 10.203.0.0/22')
+    return network

@@ -1,0 +1,125 @@
+"""Refusal of mounts that would give an instance another place of the host than the one that its spec names.
+
+Sluice may run in a container and see none of the host's files, so a short-lived container looks at the paths. What it
+finds still holds when the engine mounts them: no service mounts a path that another one can change.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from services.engine.docker.codec import NAME, ROLE, restrictions
+from services.engine.docker.handover import create
+from services.engine.port import EngineError, InstanceSpec
+
+RESOLVER_ROLE = "resolver"
+REFUSED = "mount_refused"
+_PATIENCE = 20
+"""Seconds that a resolver may take."""
+_LEFT_OVER = 2 * _PATIENCE
+"""Seconds after which a resolver is in nobody's use."""
+_SCRIPT = """
+for path; do
+  real=$(realpath -e -- "/host$path" 2>&1; printf .)
+  [ "$real" = "/host$path
+." ] || { printf '%s\\n%s' "$path" "${real%.}"; exit 4; }
+done
+"""
+"""A path is its own real path exactly when no part of it is a symbolic link: all of them lead out of /host, or within it."""
+
+
+def refuse_mounts(client: docker.APIClient, owner: str, image: str, spec: InstanceSpec) -> None:
+    """EngineError `mount_refused` for volumes that stand for host paths, and host paths that lead elsewhere."""
+    for volume in spec.volumes:
+        if volume.type == "volume":
+            _refuse_bound_volume(client, volume.source or "")
+    paths = sorted({volume.host_path for volume in spec.volumes if volume.type == "bind"})
+    if paths:
+        _refuse_engine_data(client, paths)
+        _refuse_links(client, owner, image, paths)
+
+
+def is_resolver(owner: str, container: str) -> bool:
+    """Whether a container has the name of a resolver of the Sluice called `owner`."""
+    return re.fullmatch(re.escape(f"{owner}-{RESOLVER_ROLE}-") + "[0-9a-f]{8}", container) is not None
+
+
+def _refuse_bound_volume(client: docker.APIClient, name: str) -> None:
+    try:
+        options: Mapping[str, str] = client.inspect_volume(name).get("Options") or {}
+    except NotFound:
+        return
+    if {"bind", "rbind"} & set(options.get("o", "").split(",")):
+        raise EngineError(
+            f'The volume "{name}" is not mounted: it stands for the host path {options.get("device")}; '
+            "mount the path itself (type: bind), which SLUICE_HOST_ROOTS has to allow",
+            reason=REFUSED,
+        )
+
+
+def _refuse_engine_data(client: docker.APIClient, paths: list[str]) -> None:
+    root = str(client.info()["DockerRootDir"])
+    for path in paths:
+        if f"{path}/".startswith(f"{root}/") or f"{root}/".startswith(f"{path}/"):
+            raise EngineError(
+                f"The host path {path} is not mounted: the engine keeps its own data in {root}; mount another directory",
+                reason=REFUSED,
+            )
+
+
+def _refuse_links(client: docker.APIClient, owner: str, image: str, paths: list[str]) -> None:
+    try:
+        code, said = _resolve(client, owner, image, paths)
+    except APIError as error:
+        words = f"The host paths {', '.join(paths)} cannot be looked at: {error.explanation}"
+        raise EngineError(words, reason=REFUSED) from error
+    if code == 0:
+        return
+    path, _, found = said.partition("\n")
+    words = "".join(char for char in found.strip() if char.isprintable())[:300]
+    link = words.startswith("/")
+    real = words.removeprefix("realpath: ").removeprefix("/host")
+    why = f"it is, or lies below, a symbolic link and is really {real}; mount that path instead" if link else real
+    raise EngineError(f"The host path {path} is not mounted: {why}", reason=REFUSED)
+
+
+def _resolve(client: docker.APIClient, owner: str, image: str, paths: list[str]) -> tuple[int, str]:
+    """Run the script with the directories at the host's top in which the paths lie, which the operator alone changes."""
+    labels = {NAME: owner, ROLE: RESOLVER_ROLE}
+    _remove_left_over(client, labels)
+    tops = sorted({f"/{path.split('/')[1]}" for path in paths})
+    host: dict[str, Any] = {
+        "NetworkMode": "none",
+        "Mounts": [{"Type": "bind", "Source": top, "Target": f"/host{top}", "ReadOnly": True} for top in tops],
+        "LogConfig": {"Type": "json-file", "Config": {}},
+        **restrictions(),
+        "CapDrop": ["ALL"],
+        "CapAdd": ["DAC_READ_SEARCH"],
+    }
+    body = {"Image": image, "Entrypoint": ["sh", "-c", _SCRIPT, "sh", *paths], "Labels": labels, "HostConfig": host}
+    made = create(client, body, f"{owner}-{RESOLVER_ROLE}-{secrets.token_hex(4)}")
+    try:
+        client.start(made)
+        code = int(client.wait(made, timeout=_PATIENCE)["StatusCode"])
+        said: bytes = client.logs(made, stdout=True, stderr=True) if code else b""
+    finally:
+        with suppress(NotFound):
+            client.remove_container(made, v=True, force=True)
+    return code, said.decode(errors="replace")
+
+
+def _remove_left_over(client: docker.APIClient, labels: Mapping[str, str]) -> None:
+    """Remove resolvers of a Sluice that was killed: those that are older than any that is in use."""
+    for found in client.containers(all=True, filters={"label": [f"{key}={value}" for key, value in labels.items()]}):
+        old = found["Created"] < time.time() - _LEFT_OVER
+        if old and any(is_resolver(labels[NAME], name.removeprefix("/")) for name in found["Names"]):
+            with suppress(NotFound):
+                client.remove_container(found["Id"], v=True, force=True)

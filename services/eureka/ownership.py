@@ -1,0 +1,116 @@
+"""Ownership in the registry: which service a name belongs to, and what each client may register and change.
+
+A client is told by its source address. An application that Sluice runs is registered by its own instances alone; a lease
+is changed from the address that registered it alone (docs/eureka.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_address
+
+from services.eureka.applications import Book, Key
+from services.eureka.consumer_view import Owner, Shown, names_of, normal
+from services.eureka.instance_info import Refused, Registration
+from services.eureka.leases import Unknown
+from services.outbound import is_own
+
+MAX_OF_ADDRESS, MAX_APPLICATIONS = 100, 50
+"""Registrations from one address of the instances' network; applications of one service."""
+Covers = Callable[[str], bool]
+"""Whether the token that a client showed covers a name."""
+
+
+class Forbidden(Exception):
+    """The client may not register this application or change this lease; the message is the cause for a person."""
+
+
+@dataclass
+class Ownership:
+    """`book` has the leases. `network` is the instances', None until it is there."""
+
+    book: Book
+    shown: Shown
+    network: IPv4Network | None = None
+
+    def answers(self, local: str, remote: str) -> bool:
+        """Tell whether a client is answered at our address `local`: at the bridge the instances' network and the host alone.
+
+        The engine's NAT rule gives the host's own connections to the bridge the source of any other interface of the host.
+        """
+        return self.network is None or local != self.shown.host or self._is_on_network(remote) or _is_host(remote)
+
+    def names(self, registration: Registration) -> set[str]:
+        """Return the names that may be services' on which the answer of `check` depends."""
+        names = names_of(registration)
+        return {*names, *(service for service, _ in self.shown.claims(names).values())}
+
+    def check(
+        self, registration: Registration, remote: str, owner: Owner | None, services: Collection[str], covers: Covers | None
+    ) -> bool:
+        """Check a registration from the address `remote`, which is of the instance `owner`; `services` are those of `names`
+        that Sluice runs, `covers` is of the token that the client showed. Returns whether the application is from now on the
+        owner's service. Raises Refused, Forbidden."""
+        key, names, app = (registration.app, registration.id), names_of(registration), normal(registration.app)
+        claims = self.shown.claims(names)
+        claimed = {name: service for name, (service, shared) in claims.items() if service in services and not shared}
+        belongs = {name: name if name in services else claimed.get(name) for name in names}
+        if owner is None and covers is not None:
+            _refuse((name for name in names if not covers(name)), "the token does not cover it")
+        others = (name for name, service in belongs.items() if service and (owner is None or service != owner.service))
+        _refuse(others, "Sluice runs it, and only its own instances may register it")
+        self._check_lease(key, remote, owner, own_name=belongs[app] is not None, by_token=covers is not None)
+        before, _ = claims.get(app, (None, False))
+        claim = owner is not None and (before not in services or before == owner.service or app in services)
+        self._check_room(key, remote, owner if claim else None)
+        return claim
+
+    def check_change(self, key: Key, remote: str, *, by_token: bool) -> None:
+        """Check that a client may renew, change or cancel a lease: the address that registered it may; elsewhere, a client
+        with a token that covers the application may, unless the lease is of an instance. Raises Unknown, Forbidden."""
+        entry = self.book.get(key)
+        if entry is None:
+            raise Unknown
+        stranger = by_token and key not in self.shown.owners and not self._is_on_network(remote)
+        if entry.address != remote and not stranger:
+            raise Forbidden(f"the lease {key[1]} of {key[0]} was registered from another address")
+
+    def _check_lease(self, key: Key, remote: str, owner: Owner | None, *, own_name: bool, by_token: bool) -> None:
+        """Check that a registration may replace the lease that there is. As with any Eureka server the last one wins among
+        the instances of one service (clients with a fixed id), and theirs wins under a name that is the service's own."""
+        mine = self.shown.owners.get(key)
+        same_service = owner is not None and (own_name or (mine is not None and mine.service == owner.service))
+        if not same_service and self.book.get(key) is not None:
+            self.check_change(key, remote, by_token=by_token)
+
+    def _check_room(self, key: Key, remote: str, owner: Owner | None) -> None:
+        """Keep one instance, or one service, from filling the registry."""
+        on_network = self._is_on_network(remote) and remote != self.shown.host
+        of_address = sum(entry.address == remote for entry in self.book.entries()) if on_network else 0
+        if self.book.get(key) is None and of_address >= MAX_OF_ADDRESS:
+            raise Refused(f"There are {MAX_OF_ADDRESS} registrations from {remote} already")
+        new_of = owner.service if owner is not None and key[0] not in self.shown.stable else None
+        if new_of is not None and len(self.shown.apps_of(new_of)) >= MAX_APPLICATIONS:
+            raise Refused(f"The service {new_of} has {MAX_APPLICATIONS} applications already")
+
+    def _is_on_network(self, address: str) -> bool:
+        try:
+            return self.network is not None and ip_address(address) in self.network
+        except ValueError:
+            return False
+
+
+def _is_host(address: str) -> bool:
+    """Tell whether it is this host: a packet from another machine with such a source is dropped by the kernel."""
+    try:
+        return is_own(ip_address(address))
+    except ValueError:
+        return False
+
+
+def _refuse(names: Iterable[str], cause: str) -> None:
+    """Raise Forbidden for the first of these names, if there is any."""
+    name = min(names, default=None)
+    if name is not None:
+        raise Forbidden(f"the name {name} cannot be registered from here: {cause}")

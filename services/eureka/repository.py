@@ -1,0 +1,96 @@
+"""The registry on disk: what registered survives a restart, so that no consumer is ever told of an empty house."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from services.eureka.applications import Entry, Key
+from services.eureka.codec import json_of
+from services.eureka.consumer_view import Owner, Shown
+from services.eureka.instance_info import Registration, Status, read
+from services.store.database import Store
+from services.store.tables import Application, Instance, Lease, Service
+
+
+@dataclass(frozen=True)
+class Keeper:
+    store: Store
+
+    async def look_up(self, address: str, names: Collection[str]) -> tuple[Owner | None, set[str]]:
+        """Find the instance of ours, not gone yet, that has this address; and those of `names` that are services."""
+
+        def find(session: Session) -> tuple[Owner | None, set[str]]:
+            living = select(Instance).where(Instance.address == address, col(Instance.stopped_at).is_(None))
+            row = session.exec(living).first()
+            services = select(Service.name).where(col(Service.name).in_(names), col(Service.removed).is_(False))
+            return Owner(row.service, row.id) if row is not None else None, set(session.exec(services))
+
+        return await self.store.read(find)
+
+    async def keep(self, key: Key, entry: Entry | None, owner: Owner | None, *, describes: bool = False) -> None:
+        """Write what is known of a lease now; None when it is over. `describes`: its application is its owner's service."""
+
+        def write(session: Session) -> None:
+            if entry is None:
+                row = session.get(Lease, key)
+                if row is not None:
+                    session.delete(row)
+                return
+            said = _document(entry)
+            session.merge(
+                Lease(
+                    app=key[0],
+                    id=key[1],
+                    instance=owner.instance if owner is not None else None,
+                    address=entry.address,
+                    registration=said,
+                    status=entry.status,
+                    override=entry.override,
+                    registered_at=entry.registered_at,
+                    up_at=entry.up_at,
+                )
+            )
+            if owner is not None and describes:
+                session.merge(Application(name=key[0], service=owner.service, registration=said))
+
+        await self.store.write(write)
+
+    async def restore(self, shown: Shown) -> list[Entry]:
+        """What was registered when Sluice stopped; `shown` learns whose each was, and which service an application is."""
+
+        def load(session: Session) -> tuple[list[tuple[Lease, Instance | None]], list[Application]]:
+            owned = select(Lease, Instance).join(Instance, col(Instance.id) == Lease.instance, isouter=True)
+            return [(lease, instance) for lease, instance in session.exec(owned)], list(session.exec(select(Application)))
+
+        leases, applications = await self.store.read(load)
+        for application in applications:
+            shown.stable[application.name] = (application.service, _registration(application.name, application.registration))
+        entries = []
+        for lease, instance in leases:
+            registration = _registration(lease.app, lease.registration)
+            entry = Entry(
+                registration,
+                Status(lease.status),
+                Status(lease.override),
+                registered_at=lease.registered_at,
+                up_at=lease.up_at,
+                address=lease.address or (instance.address if instance is not None else registration.ip),
+            )
+            entries.append(entry)
+            if instance is not None:
+                shown.owners[entry.key] = Owner(instance.service, instance.id)
+        return entries
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    written: dict[str, Any] = json.loads(json_of(entry))["instance"]
+    return {**written, "status": entry.registration.status}
+
+
+def _registration(app: str, said: dict[str, Any]) -> Registration:
+    return read(app, {"instance": said})

@@ -1,0 +1,170 @@
+"""The parts of HAProxy's file that stand above the services: limits, doors, and where requests wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from services.gateway.config.headers import header_rules, script_lines
+from services.gateway.config.latency_buckets import counting_rules, counting_table, refusal_rules
+from services.gateway.config.model import HELD_PER_SERVICE, HOLD, INSIDE, KEEP_ALIVE, GatewaySettings
+
+_TEXT = "content-type text/plain"
+_DOOR = f"unix@{INSIDE}/hold.sock"
+_ELSE = "    default_backend nowhere"
+_LIVE = f"    use_backend %[var(txn.service),map({INSIDE}/live.map)]"
+
+
+def limits(settings: GatewaySettings, shape: str) -> list[str]:
+    """`shape` can be asked of a worker: it tells which file it has read."""
+    maxconn = int(settings.maxconn)
+    return [
+        "global",
+        "    log stdout format raw local0 info",
+        f"    maxconn {maxconn}",
+        "    user haproxy",
+        "    group haproxy",
+        "    hard-stop-after 1h",
+        # Another process that has the port must be an error, not a partner that takes half of the connections.
+        "    noreuseport",
+        f"    stats socket {INSIDE}/admin.sock mode 600 level admin expose-fd listeners",
+        f"    lua-load /usr/local/lib/sluice/hold.lua {HELD_PER_SERVICE} {maxconn // 4}",
+        *script_lines(),
+        f"    set-var proc.shape str({shape})",
+        "",
+    ]
+
+
+def defaults(settings: GatewaySettings) -> list[str]:
+    """What all proxies, all doors and all services have in common."""
+    trusted = [str(ip_network(network, strict=False)) for network in settings.trusted_proxies]
+    stranger = f" unless {{ src {' '.join(trusted)} }}" if trusted else ""
+    too_large = f"if {{ req.body_size gt {int(settings.max_body)} }}"
+    return [
+        "defaults base",
+        "    mode http",
+        "    log global",
+        "    option dontlognull",
+        *([] if settings.log_all else ["    option dontlog-normal"]),
+        "    timeout connect 250ms",
+        "    timeout client 60s",
+        "    timeout server 60s",
+        "    timeout queue 10s",
+        "    timeout http-request 10s",
+        f"    timeout http-keep-alive {KEEP_ALIVE}s",
+        "    option idle-close-on-response",
+        f'    http-error status 503 {_TEXT} string "No instance of this service answers at present.\\n" hdr Retry-After 1',
+        "",
+        "defaults doors from base",
+        "    option httplog",
+        f'    http-request return status 413 {_TEXT} string "The body is too large.\\n" {too_large}',
+        *header_rules(),
+        # X-Forwarded-*, and Forwarded as well, in one search.
+        f"    http-request del-header forwarded -m sub{stranger}",
+        "    option forwardfor",
+        f"    http-request add-header X-Forwarded-Proto http{stranger}",
+        f"    http-request add-header X-Forwarded-Host %[req.hdr(host)]{stranger}",
+        "",
+        "defaults serving from base",
+        "    balance leastconn",
+        "    retries 3",
+        "    option redispatch 1",
+        "    retry-on conn-failure empty-response",
+        *counting_rules(),
+        "",
+    ]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the public door must be able to do. Each has a price for every request, so it is there when a route needs it."""
+
+    hosts: bool = False
+    strips: bool = False
+
+    def covers(self, other: Features) -> bool:
+        return (self.hosts or not other.hosts) and (self.strips or not other.strips)
+
+
+def doors(
+    settings: GatewaySettings, features: Features, internal_ports: Iterable[int], linked_ports: Iterable[int]
+) -> list[str]:
+    """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host (the
+    public one sees to its own port on the bridge as well)."""
+    bridge, subnet = ip_address(settings.bridge_address), ip_network(settings.subnet, strict=False)
+    # Other networks of the host, and whatever the LAN routes here, reach the bridge's address as well. The host's own calls
+    # come from any of its addresses: Docker masquerades what goes from the bridge's address to itself over lo.
+    instances_only = f"    tcp-request connection reject unless {{ src {subnet} }} || {{ src_is_local }}"
+    public = int(settings.public_port)
+    internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
+    ports = set(linked_ports)
+    linked = [f"    bind {bridge}:{int(port)}" for port in sorted(ports - {public})]
+    by_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(:,txn.port),map({INSIDE}/links.map)"
+    named = ["    http-request set-var(txn.port) dst_port"]
+    inside = f"if {{ dst {bridge} }} {{ src {subnet} }} || {{ dst {bridge} }} {{ src_is_local }}"
+    here = [*named, f"    http-request set-var(txn.route) {by_host} {inside}"] if public in ports else []
+    lines = ["frontend public from doors", f"    bind *:{public}", *_routes(features, here), _ELSE, ""]
+    if internal:
+        by_port = f"dst_port,map({INSIDE}/ports.map),map({INSIDE}/live.map)"
+        lines += ["frontend internal from doors", *internal, instances_only, f"    use_backend %[{by_port}]", _ELSE, ""]
+    if linked:
+        lines += ["frontend links from doors", *linked, instances_only, *named]
+        lines += [f"    http-request set-var(txn.service) {by_host}", _LIVE, _ELSE, ""]
+    return lines
+
+
+def _routes(features: Features, here: list[str]) -> list[str]:
+    """From host and path to a service: the longest prefix of whole segments, those of the host itself first."""
+    any_host = f"path,concat(/),map_beg({INSIDE}/routes.map)"
+    if not (features.hosts or features.strips or here):
+        return [f"    use_backend %[{any_host},map({INSIDE}/live.map)]"]
+    lines = [f"    http-request set-var(txn.route) {any_host}"]
+    if features.hosts:
+        of_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(,txn.path,/),map_beg({INSIDE}/hosts.map)"
+        lines += ["    http-request set-var(txn.path) path", f"    http-request set-var(txn.route) {of_host}"]
+    lines += here
+    if not features.strips:
+        return [*lines, f"    use_backend %[var(txn.route),map({INSIDE}/live.map)]"]
+    stripped = "if { var(txn.strip) -m found }"
+    return [
+        *lines,
+        "    http-request set-var(txn.strip) var(txn.route),field(2,:),add(0) if { var(txn.route) -m sub : }",
+        f"    http-request add-header X-Forwarded-Prefix %[path,bytes(0,txn.strip)] {stripped}",
+        f'    http-request set-path "/%[path,bytes(txn.strip),ltrim(/)]" {stripped}',
+        f"    use_backend %[var(txn.route),field(1,:),map({INSIDE}/live.map)]",
+    ]
+
+
+def nowhere_and_held() -> list[str]:
+    """A plain 404; the frontend to which every backend's backup server leads: it holds requests (hold.lua); and the table
+    in which answers are counted."""
+    again = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
+    return [
+        "backend nowhere from base",
+        f'    http-request return status 404 {_TEXT} string "No service answers under this address.\\n"',
+        "",
+        "frontend held from base",
+        f"    bind {_DOOR} accept-proxy user haproxy mode 600",
+        "    no log",
+        "    option httpclose",
+        "    http-request set-var(txn.service) fc_pp_tlv(0xE1)",
+        "    http-request lua.hold",
+        *refusal_rules("if { var(txn.held) -m str full late }"),
+        f'    {again} "Too many requests wait for an instance of this service.\\n" if {{ var(txn.held) -m str full }}',
+        f'    {again} "No instance of this service came to serve in time.\\n" if {{ var(txn.held) -m str late }}',
+        "    use_backend moved if { var(txn.held) -m str moved }",
+        _LIVE,
+        _ELSE,
+        "",
+        "backend moved from base",
+        "    timeout server 7d",
+        f"    server {hold_server('%[var(txn.service)]')}",
+        "",
+        *counting_table(),
+    ]
+
+
+def hold_server(service: str) -> str:
+    """A server that leads to the holding frontend and says for which service."""
+    return f"{HOLD} {_DOOR} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"

@@ -1,0 +1,74 @@
+"""Headers that no client and no instance may send through the gateway, on every frontend: session cookies of the dashboard,
+and a Connection header that names others for the instance to drop."""
+
+from __future__ import annotations
+
+from services.gateway.config.model import INSIDE
+
+SCRIPT = "cookies.lua"
+"""Lies beside haproxy.cfg, not in the image: a gateway that is not upgraded yet reads it as well."""
+
+STRIP_COOKIES = r"""-- Removes the session cookies of Sluice's dashboard: a browser sends them to every port of a host, and
+-- takes them from every port. Called only where the name occurs in the header (services/gateway/config/headers.py).
+local NAME = "sluice_session_"
+
+-- Parsers differ in what they skip before a name: blanks, quotes, "=" of a cookie without a name, bytes above ASCII.
+local function is_session(cookie)
+  local name = cookie:gsub("^[^%w_]+", ""):gsub("^__Host%-", "")
+  return name:find(NAME, 1, true) == 1
+end
+
+local function without_sessions(header)
+  local kept, removed = {}, false
+  for cookie in (header .. ";"):gmatch("([^;]*);") do
+    if is_session(cookie) then
+      removed = true
+    else
+      kept[#kept + 1] = cookie
+    end
+  end
+  if not removed then
+    return header
+  end
+  return (table.concat(kept, ";"):gsub("^%s+", ""))
+end
+
+core.register_action("strip_session_cookies", { "http-req" }, function(txn)
+  local headers = txn.http:req_get_headers()["cookie"]
+  txn.http:req_del_header("cookie")
+  for n = 0, #headers do
+    local left = without_sessions(headers[n])
+    if left ~= "" then
+      txn.http:req_add_header("cookie", left)
+    end
+  end
+end)
+
+core.register_action("drop_session_cookies", { "http-res" }, function(txn)
+  local headers = txn.http:res_get_headers()["set-cookie"]
+  txn.http:res_del_header("set-cookie")
+  for n = 0, #headers do
+    if not is_session(headers[n]) then
+      txn.http:res_add_header("set-cookie", headers[n])
+    end
+  end
+end)
+"""
+
+
+def script_lines() -> list[str]:
+    """For the global section."""
+    return [f"    lua-load {INSIDE}/{SCRIPT}"]
+
+
+def header_rules() -> list[str]:
+    """For every frontend. Requests without such a header pay one search for it; Lua runs for the others alone."""
+    asked = "{ req.hdr(connection) -m str -i upgrade }"
+    return [
+        # HAProxy has taken close, keep-alive and upgrades to HTTP/2 out for itself. Of the rest only an upgrade concerns an
+        # instance: another name would make it drop that header, the gateway's own X-Forwarded-For for instance.
+        f"    http-request del-header Connection unless {asked} {{ req.hdr(upgrade) -m found }}",
+        "    http-request set-header Connection upgrade if { req.hdr(connection) -m found }",
+        "    http-request lua.strip_session_cookies if { req.fhdr(cookie) -m sub sluice_session_ }",
+        "    http-response lua.drop_session_cookies if { res.fhdr(set-cookie) -m sub sluice_session_ }",
+    ]

@@ -1,0 +1,92 @@
+"""HAProxy's own checks of what serves: what it asks comes from maps, how it judges is one style a backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from services.gateway.config.model import INSIDE
+from services.routing.port import Member
+from services.spec import Healthcheck
+
+Judgement = Literal["connects", "below_500", "succeeds"]
+_MILDEST_FIRST: Final[tuple[Judgement, ...]] = ("connects", "below_500", "succeeds")
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*")
+_HEADER = re.compile(r"[A-Za-z0-9_-]+")
+"""Other names are allowed in HTTP, but have a meaning of their own in HAProxy's file: such a check only connects."""
+_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+@dataclass(frozen=True)
+class CheckStyle:
+    """How a backend judges all its instances. Time in seconds."""
+
+    judgement: Judgement
+    timeout: float
+    headers: tuple[str, ...] = ()
+
+
+def style_of(checks: Iterable[Healthcheck | None]) -> CheckStyle:
+    """The mildest that any of them asks for: none may be judged by a stricter rule than its own."""
+    asked = [check for check in checks if check is not None and not check.disable]
+    judgements = {_judgement(check) for check in asked}
+    judgement: Judgement = next((each for each in _MILDEST_FIRST if each in judgements), "succeeds")
+    headers = sorted({name for check in asked for name in check.headers}) if judgement != "connects" else []
+    return CheckStyle(judgement, max((check.timeout for check in asked), default=2), tuple(headers))
+
+
+def unfair(present: CheckStyle, wanted: CheckStyle) -> bool:
+    """Judged by `present`, an instance that is well by `wanted` could be taken for unhealthy."""
+    return (
+        _MILDEST_FIRST.index(present.judgement) > _MILDEST_FIRST.index(wanted.judgement)
+        or present.timeout < wanted.timeout
+        or (present.judgement != "connects" and not set(wanted.headers) <= set(present.headers))
+    )
+
+
+def check_lines(style: CheckStyle) -> list[str]:
+    """The lines of a backend that say how its instances are checked."""
+    lines = [f"    timeout check {int(style.timeout * 1000)}ms"]
+    if style.judgement == "connects":
+        return lines
+    asked = f"srv_name,map({INSIDE}/checks.map)"
+    send = f"    http-check send meth GET uri-lf %[{asked},field(2,|)] ver HTTP/1.1"
+    given = {name.lower() for name in style.headers}
+    if "host" not in given:
+        send += f" hdr Host %[{asked},field(1,|)]"
+    if "connection" not in given:
+        send += " hdr Connection close"
+    for name in style.headers:
+        send += f" hdr {name} %[srv_name,concat(/{name}),map({INSIDE}/headers.map)]"
+    expect = "200-399" if style.judgement == "succeeds" else "100-499"
+    return [*lines, "    option httpchk", send, f"    http-check expect status {expect}"]
+
+
+def check_map(member: Member) -> dict[str, str]:
+    """`instance` → `host|path`: what its checks ask."""
+    check = member.healthcheck
+    if check.disable or _judgement(check) == "connects":
+        return {}
+    path = check.path or "/"
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"not a path: {path!r}")
+    return {member.id: f"{member.address}:{check.port or member.port}|{path}"}
+
+
+def header_map(member: Member) -> dict[str, str]:
+    """`instance/name` → value of each header that its checks send."""
+    if _judgement(member.healthcheck) == "connects":
+        return {}
+    return {f"{member.id}/{name}": value for name, value in member.healthcheck.headers.items() if value.strip()}
+
+
+def _judgement(check: Healthcheck) -> Judgement:
+    if check.any_below_500:
+        return "below_500"
+    if check.path is None or not all(
+        _HEADER.fullmatch(name) and _VALUE.fullmatch(value) for name, value in check.headers.items()
+    ):
+        return "connects"
+    return "succeeds"

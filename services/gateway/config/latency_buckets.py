@@ -1,0 +1,93 @@
+"""How HAProxy itself counts answers: statuses in its statistics, times in a stick table with an entry for each bucket.
+
+The bucket is found by one look into a map of ranges: a rule for each bucket costs a request 8 % more (bench/README.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from services.gateway.config.model import HOLD, INSIDE
+from services.routing.traffic_counts import BOUNDS, NOBODY
+
+TABLE = "answers"
+_EDGES = [0, *(round(bound * 1000) for bound in BOUNDS)]
+BUCKETS = {f"{low}:{high - 1}": str(number) for number, (low, high) in enumerate(pairwise(_EDGES))}
+"""The map: milliseconds, both ends included → bucket."""
+_ENTRY = re.compile(r"key=([a-z0-9-]+)-r(\d+)/(\d+) .*gpc0=(\d+)")
+_INSTANCE = re.compile(r"([a-z0-9-]+)-r(\d+)-\d+")
+_ECON, _ERESP, _STATUSES = 13, 14, slice(39, 44)
+"""Columns of `show stat`."""
+
+
+class Count(NamedTuple):
+    """One of HAProxy's counters. `bucket`: answers by time. `status`: an instance's answers by their first digit. `failed`:
+    attempts that it did not answer, tried again or not. `refused`: requests for which no instance came. `whole`: every 5xx
+    of the service, the gateway's own too. `passed`: those of them that came by the backup server and count twice."""
+
+    service: str
+    revision: int
+    kind: Literal["bucket", "status", "failed", "refused", "whole", "passed"]
+    number: int = 0
+
+
+def counting_rules() -> list[str]:
+    """For every backend: the time until an instance began to answer. The backup server's answers get a key that nobody
+    reads: an instance gave them, and is counted, or nobody came (`refusal_rules`)."""
+    return [
+        f"    http-response set-var(txn.took) res.timer.hdr,map_int({INSIDE}/buckets.map,{len(BOUNDS)})",
+        f"    http-response track-sc0 srv_name,field(-2,-,0),concat(/,txn.took) table {TABLE}",
+        "    http-response sc-inc-gpc(0,0)",
+    ]
+
+
+def refusal_rules(condition: str) -> list[str]:
+    """For the frontend that holds requests: that no instance came to answer."""
+    return [
+        f"    http-request track-sc0 var(txn.service),concat(-r{NOBODY}/0) table {TABLE} {condition}",
+        f"    http-request sc-inc-gpc(0,0) {condition}",
+    ]
+
+
+def counting_table() -> list[str]:
+    """An entry that nothing is added to for half an hour goes."""
+    return [
+        f"backend {TABLE} from base",
+        "    stick-table type string len 64 size 100k expire 30m store gpc(1)",
+        "",
+    ]
+
+
+def parse_table(answer: str) -> Counter[Count]:
+    """Of `show table`."""
+    found: Counter[Count] = Counter()
+    for service, revision, bucket, number in _ENTRY.findall(answer):
+        if int(revision) == NOBODY:
+            found[Count(service, NOBODY, "refused")] += int(number)
+        else:
+            found[Count(service, int(revision), "bucket", int(bucket))] += int(number)
+    return found
+
+
+def parse_stat(answer: str) -> dict[str, Counter[Count]]:
+    """Of `show stat` of backends and servers: instance → its counts; service → those of the whole."""
+    found: dict[str, Counter[Count]] = {}
+    for line in answer.splitlines():
+        fields = line.split(",", _STATUSES.stop)
+        if len(fields) <= _STATUSES.stop:
+            continue
+        service, _, which = fields[0].rpartition(".")
+        statuses = {digit: int(number) for digit, number in enumerate(fields[_STATUSES], start=1) if number.isdigit()}
+        if match := _INSTANCE.fullmatch(fields[1]):
+            revision = int(match[2])
+            failed = {Count(service, revision, "failed"): int(fields[_ECON]) + int(fields[_ERESP])}
+            by_status = {Count(service, revision, "status", digit): number for digit, number in statuses.items()}
+            found[fields[1]] = Counter(by_status | failed)
+        elif which == "a" and fields[1] == HOLD:
+            found.setdefault(service, Counter())[Count(service, NOBODY, "passed")] = statuses.get(5, 0)
+        elif which == "a" and fields[1] == "BACKEND":
+            found.setdefault(service, Counter())[Count(service, NOBODY, "whole")] = statuses.get(5, 0)
+    return {name: +counts for name, counts in found.items() if any(counts.values())}

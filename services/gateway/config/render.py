@@ -1,0 +1,205 @@
+"""From services and admitted instances to HAProxy's file and maps: pure, and from typed values only."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from services.gateway.config.frontends import Features, defaults, doors, hold_server, limits, nowhere_and_held
+from services.gateway.config.headers import STRIP_COOKIES
+from services.gateway.config.health_checks import CheckStyle, check_lines, check_map, header_map, style_of, unfair
+from services.gateway.config.latency_buckets import BUCKETS
+from services.gateway.config.model import GatewaySettings, Wanted, backend_of
+from services.routing.port import Member, RoutedService
+from services.spec import SERVICE_NAME
+
+__all__ = ["Block", "GatewaySettings", "Rendered", "render", "render_service", "server_words"]
+
+MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
+SECOND_LOOK = 250
+"""Milliseconds, at most, until one that is down is checked again."""
+_SERVICE = re.compile(SERVICE_NAME)
+_INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
+_ROUTE = re.compile(r"(\*|[a-z0-9.-]+)/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One service's part of the file and of the maps. `structure` and `style` are what only a reload can change."""
+
+    service: RoutedService
+    lines: tuple[str, ...]
+    maps: Mapping[str, Mapping[str, str]]
+    structure: str
+    style: CheckStyle
+
+    @property
+    def features(self) -> Features:
+        strips = any(":" in value for name in ("routes", "hosts") for value in self.maps[name].values())
+        return Features(hosts=bool(self.maps["hosts"]), strips=strips)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What HAProxy reads. `shape` is the digest of all that only a reload can change."""
+
+    config: str
+    maps: Mapping[str, Mapping[str, str]]
+    shape: str
+    blocks: Mapping[str, Block]
+    features: Features
+    binds: frozenset[tuple[str, int]]
+
+    @property
+    def doors(self) -> set[int]:
+        """Its ports on the bridge's address."""
+        services = [block.service for block in self.blocks.values()]
+        return {service.internal_port for service in services} | {service.port for service in services if service.linked}
+
+    def carries(self, block: Block) -> bool:
+        """A worker that has read this can be brought to serve `block` without a reload, judging it by no stricter rule."""
+        mine = self.blocks.get(block.service.name)
+        return (
+            mine is not None
+            and mine.structure == block.structure
+            and not unfair(mine.style, block.style)
+            and self.features.covers(block.features)
+            and block.service.internal_port in self.doors
+            and (not block.service.linked or block.service.port in self.doors)
+        )
+
+
+def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
+    """ValueError for a value that has no place in HAProxy's file, or a port or route that two want."""
+    services = {block.service.name: block for block in sorted(blocks, key=lambda block: block.service.name)}
+    maps: dict[str, dict[str, str]] = {name: {} for name in MAPS} | {"buckets": dict(BUCKETS)}
+    for block in services.values():
+        for name, entries in block.maps.items():
+            for key, value in entries.items():
+                if key in maps[name]:
+                    raise ValueError(
+                        f"{block.service.name} and {value_owner(maps[name][key])} both want {_what(name)} {key}"
+                    )
+                maps[name][key] = value
+    internal = sorted(block.service.internal_port for block in services.values())
+    linked = sorted({block.service.port for block in services.values() if block.service.linked})
+    for port in set(internal) & {*linked, settings.public_port}:
+        raise ValueError(f"the internal port {port} is a linked service's own or the public one")
+    needed = [block.features for block in services.values()]
+    features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
+    fixed = [*defaults(settings), *doors(settings, features, internal, linked), *nowhere_and_held()]
+    structures = [f"{block.structure} {block.style}" for block in services.values()]
+    shape = _digest([*limits(settings, ""), *fixed, *structures, STRIP_COOKIES])
+    lines = [*limits(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
+    bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
+    binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104 - the public port
+    return Rendered("\n".join(lines), maps, shape, services, features, frozenset(binds))
+
+
+def render_service(wanted: Wanted) -> Block:
+    """ValueError as `render`."""
+    service = wanted.service
+    _check(wanted)
+    members = sorted(wanted.members.values(), key=lambda member: member.id)
+    style = style_of([service.healthcheck, *(member.healthcheck for member in members)])
+    common = _common(service)
+    structure = [f"backend {backend_of(service.name)} from serving", *common]
+    hold = f"    server {hold_server(service.name)} backup"
+    lines = [*structure, *check_lines(style), hold, *(f"    server {server_words(member)}" for member in members), ""]
+    lines += [f"backend {service.name}.b from serving", *common, hold, ""]
+    return Block(service, tuple(lines), _maps(service, members), _digest(structure), style)
+
+
+def server_words(member: Member) -> str:
+    """`name address:port settings`, as the file and `add server` both take it: a dynamic server inherits nothing."""
+    check = member.healthcheck
+    words = [f"{member.id} {member.address}:{member.port} pool-purge-delay 1s"]
+    if not check.disable:
+        interval = max(int(check.interval * 1000), 100)
+        words.append(f"check inter {interval} downinter {min(interval, SECOND_LOOK)} fall {int(check.retries)} rise 1")
+        # One that cannot be connected to is down at once, until a check says otherwise: a retry then goes elsewhere, or
+        # waits, instead of meeting the same dead one until there are no retries left.
+        words.append("observe layer4 error-limit 1 on-error mark-down")
+        words += [f"port {int(check.port)}"] if check.port else []
+    return " ".join(words)
+
+
+def value_owner(value: str) -> str:
+    """The service that a map's value names."""
+    return value.split(":")[0]
+
+
+def _common(service: RoutedService) -> list[str]:
+    """The settings that both of a service's backends have."""
+    unsafe, keyed = "!{ method GET HEAD OPTIONS }", "{ req.hdr(idempotency-key) -m found }"
+    tunnel = int(service.tunnel_timeout * 1000)
+    streams = "{ res.hdr(content-type) -m beg text/event-stream }"
+    lines = [
+        f"    timeout server {int(service.request_timeout * 1000)}ms",
+        f"    timeout tunnel {tunnel}ms",
+        f"    http-response set-timeout server {tunnel} if {streams}",
+    ]
+    if not service.upstream_keepalive:
+        lines.append("    option http-server-close")
+    if service.retry_with_idempotency_key:
+        # Only a request that is here as a whole can be sent again.
+        lines.append(f"    http-request wait-for-body time {int(service.request_timeout * 1000)}ms if {unsafe} {keyed}")
+        return [*lines, f"    http-request disable-l7-retry if {unsafe} !{keyed}"]
+    return [*lines, f"    http-request disable-l7-retry if {unsafe}"]
+
+
+def _maps(service: RoutedService, members: Iterable[Member]) -> dict[str, dict[str, str]]:
+    routes: dict[str, str] = {}
+    hosts: dict[str, str] = {}
+    for route in service.routes:
+        host, prefix = route.key
+        value = f"{service.name}:{len(prefix) - 1}" if route.strip_prefix and prefix != "/" else service.name
+        if route.host is None:
+            routes[prefix] = value
+        else:
+            hosts[host + prefix] = value
+    # An answer must come within request_timeout, waiting included: what is held longer would end as 504.
+    patience = min(service.queue_timeout, service.request_timeout * 0.9)
+    checks: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    for member in members:
+        checks |= check_map(member)
+        headers |= header_map(member)
+    return {
+        "routes": routes,
+        "hosts": hosts,
+        "live": {service.name: backend_of(service.name)},
+        "ports": {str(service.internal_port): service.name},
+        "links": {f"{service.name}:{service.port}": service.name} if service.linked else {},
+        "patience": {service.name: str(int(patience * 1000))},
+        "checks": checks,
+        "headers": headers,
+        "buckets": {},
+    }
+
+
+def _check(wanted: Wanted) -> None:
+    service = wanted.service
+    if not _SERVICE.fullmatch(service.name):
+        raise ValueError(f"not a service's name: {service.name!r}")
+    for port in (service.port, service.internal_port, *(member.port for member in wanted.members.values())):
+        if not isinstance(port, int) or not 0 < port < 65536:
+            raise ValueError(f"not a port: {port!r}")
+    for route in service.routes:
+        if not _ROUTE.fullmatch("".join(route.key)):
+            raise ValueError(f"not a route: {''.join(route.key)!r}")
+    for member in wanted.members.values():
+        if not _INSTANCE.fullmatch(member.id):
+            raise ValueError(f"not an instance's id: {member.id!r}")
+        ip_address(member.address)
+
+
+def _what(name: str) -> str:
+    return {"routes": "the route", "hosts": "the route", "ports": "the internal port"}.get(name, name)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

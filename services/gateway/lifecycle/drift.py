@@ -1,0 +1,51 @@
+"""Is the gateway's worker, and are its files, as they were told to be? Told in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.gateway.config.model import Wanted
+from services.gateway.config.render import MAPS
+from services.gateway.lifecycle.config_state import Keeper
+from services.gateway.runtime.servers import Servers
+from services.gateway.runtime.workers import Server
+
+CHANGING = 0.5
+"""Seconds within which a change that is under way has come to its end."""
+
+OUTLIVE = frozenset({"checks", "headers"})
+"""Maps that keep what an instance was asked by, while it leaves and until the next reload: nothing is routed by them."""
+
+
+async def differences(keeper: Keeper, servers: Servers) -> list[str]:
+    """Empty when all is the same. Raises RoutingError."""
+    found = [f"{name} was changed or removed by somebody else" for name in keeper.changed_files()]
+    rendered = keeper.render(keeper.wanted)
+    if await keeper.shape() != rendered.shape:
+        found.append("the worker has not read the present haproxy.cfg")
+    listed = await servers.all()
+    for service, wanted in keeper.wanted.items():
+        found += _of_service(wanted, listed.get(service, {}))
+    for name in MAPS:
+        there, entries = await servers.entries(name), rendered.maps[name]
+        asked = there.keys() & entries.keys() if name in OUTLIVE else there.keys()
+        keys = sorted(key for key in {*asked, *entries} if there.get(key) != entries.get(key))
+        if keys:
+            found.append(f"the worker's map of {name} is not the file's: {', '.join(keys[:5])}")
+    return found
+
+
+def _of_service(wanted: Wanted, listed: Mapping[str, Server]) -> list[str]:
+    found = []
+    for member in wanted.members.values():
+        here = listed.get(member.id)
+        if here is None:
+            found.append(f"the worker does not know {member.id}")
+        elif (here.address, here.port) != (member.address, member.port):
+            found.append(f"the worker has {member.id} at {here.address}:{here.port}, not at {member.address}:{member.port}")
+        elif here.state != "admitted":
+            found.append(f"the worker sends nothing to {member.id}, which is {here.state}")
+    for id, here in listed.items():
+        if id not in wanted.members and here.state == "admitted":
+            found.append(f"the worker sends requests to {id}, which is not in the file")
+    return found

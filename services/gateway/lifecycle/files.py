@@ -1,0 +1,123 @@
+"""The gateway's directory: written whole and at once, so that HAProxy finds either the old files or the new ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.gateway.config.headers import SCRIPT, STRIP_COOKIES
+from services.gateway.config.model import GatewaySettings, Wanted
+from services.gateway.config.render import MAPS, Rendered
+from services.routing.port import Member, RoutedService, RoutingError
+
+_NOTE = "#: "
+_ANY = "0.0.0.0/0"
+"""For files of a version that knew no subnet. The present settings differ from it, so that such files are written again."""
+_SETTINGS = TypeAdapter(GatewaySettings)
+_SERVICE = TypeAdapter(RoutedService)
+_MEMBER = TypeAdapter(Member)
+
+
+class Files:
+    """haproxy.cfg and the maps. The first lines of haproxy.cfg are comments that tell what it was made from."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._written: dict[str, str] = {}
+        self._notes: dict[str, tuple[Wanted, str]] = {}
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "haproxy.cfg"
+
+    def write(self, rendered: Rendered, settings: GatewaySettings, services: Iterable[Wanted]) -> None:
+        """Write the maps and the script, then the file that names them: what has changed. RoutingError when it cannot be."""
+        notes = [_note({"settings": _SETTINGS.dump_python(settings, mode="json")}), *map(self._note_of, services)]
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            # HAProxy's workers are not root: they must be able to reach the socket for held requests.
+            self.directory.chmod(0o711)
+            for name, entries in rendered.maps.items():
+                self._put(f"{name}.map", "".join(f"{key} {value}\n" for key, value in entries.items()))
+            self._put(SCRIPT, STRIP_COOKIES)
+            self._put(self.config.name, "\n".join([*notes, rendered.config]))
+        except OSError as error:
+            raise RoutingError(f"The gateway's files cannot be written: {error}") from error
+
+    def read(self) -> tuple[GatewaySettings, list[Wanted]] | None:
+        """What the present file was made from; None when there is none, or it is not one of ours."""
+        try:
+            lines = self.config.read_text().splitlines()
+            first, *rest = [json.loads(line.removeprefix(_NOTE)) for line in lines if line.startswith(_NOTE)]
+            return _SETTINGS.validate_python({"subnet": _ANY, **first["settings"]}), [_wanted(note) for note in rest]
+        except (OSError, ValueError, LookupError, TypeError, ValidationError):
+            return None
+
+    def written(self) -> dict[str, str]:
+        """All files as they are now, to be put back."""
+        names = [self.config.name, SCRIPT, *(f"{name}.map" for name in MAPS)]
+        return {name: (self.directory / name).read_text() for name in names if (self.directory / name).exists()}
+
+    def put_back(self, files: dict[str, str]) -> None:
+        for name, text in files.items():
+            self._put(name, text)
+
+    def changed(self) -> list[str]:
+        """Those that are not as they were written last: somebody else's hand."""
+        return [name for name, text in self._written.items() if _text(self.directory / name) != text]
+
+    def distrust(self) -> None:
+        """Others may have removed or changed them: the next write writes them all."""
+        self._written.clear()
+
+    def _note_of(self, wanted: Wanted) -> str:
+        known, note = self._notes.get(wanted.name, (None, ""))
+        if known is not wanted:
+            members = [_split(_MEMBER, member) for member in wanted.members.values()]
+            note = _note({"service": _split(_SERVICE, wanted.service), "members": members})
+            self._notes[wanted.name] = wanted, note
+        return note
+
+    def _put(self, name: str, text: str) -> None:
+        if self._written.get(name) == text:
+            return
+        new = self.directory / f".{name}.new"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        new.replace(self.directory / name)
+        self._written[name] = text
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def _note(content: dict[str, Any]) -> str:
+    return _NOTE + json.dumps(content, ensure_ascii=True)
+
+
+def _wanted(note: dict[str, Any]) -> Wanted:
+    members = [_join(_MEMBER, member) for member in note["members"]]
+    return Wanted(_join(_SERVICE, note["service"]), {member.id: member for member in members})
+
+
+def _split(adapter: TypeAdapter[Any], value: RoutedService | Member) -> dict[str, Any]:
+    """As JSON takes it, with the one field of a health check that is not part of the spec."""
+    below = value.healthcheck is not None and value.healthcheck.any_below_500
+    return {"is": adapter.dump_python(value, mode="json"), "any_below_500": below}
+
+
+def _join(adapter: TypeAdapter[Any], note: dict[str, Any]) -> Any:
+    check = note["is"].get("healthcheck")
+    if check is not None:
+        check["any_below_500"] = note["any_below_500"]
+    return adapter.validate_python(note["is"])

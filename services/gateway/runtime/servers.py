@@ -1,0 +1,162 @@
+"""Changes to one worker's servers and maps, each read back before it counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+
+from services.gateway.config.model import INSIDE, backend_of
+from services.gateway.config.render import server_words
+from services.gateway.runtime.counters import Counters
+from services.gateway.runtime.runtime_api import CURRENT, Gone, Refused, RuntimeApi
+from services.gateway.runtime.workers import Server, Worker, parse_servers
+from services.routing.port import Member, RoutingError
+
+REMOVABLE = 2.0
+"""Seconds that a server in maintenance may take to let go of its connections."""
+BATCH = 8000
+"""Bytes of one command; HAProxy's buffer has 16 KiB."""
+_ABSENT = "No such server."
+_SPECIAL = re.compile(r"([\\; ])")
+
+
+class Servers:
+    """The servers of the present worker. All methods are idempotent and raise RoutingError."""
+
+    def __init__(self, api: RuntimeApi, counters: Counters) -> None:
+        self._api = api
+        self._counters = counters
+
+    async def of(self, service: str) -> dict[str, Server]:
+        """Instance → server; empty for a service that the worker does not know."""
+        answer = await self._api.ask(f"show servers state {backend_of(service)}")
+        return parse_servers(answer).get(service, {})
+
+    async def all(self) -> dict[str, dict[str, Server]]:
+        """Service → instance → server, of every service that the worker knows."""
+        return parse_servers(await self._api.ask("show servers state"))
+
+    async def entries(self, name: str) -> dict[str, str]:
+        """Of the map `name`; empty when the worker never read it."""
+        return await self._map(f"{INSIDE}/{name}.map", CURRENT) or {}
+
+    async def enter(self, member: Member) -> None:
+        """It gets new requests from now on."""
+        path = f"{backend_of(member.service)}/{member.id}"
+        here = (await self.of(member.service)).get(member.id)
+        if here is not None and (here.address, here.port) != (member.address, member.port):
+            await self.remove(member.service, member.id)
+            here = None
+        if here is None:
+            words = server_words(member).removeprefix(f"{member.id} ")
+            await self._api.do(f"add server {path} {words}")
+            if not member.healthcheck.disable:
+                await self._api.do(f"enable health {path}")
+            await self._api.do(f"enable server {path}")
+        elif here.state != "admitted":
+            await self._api.do(f"set server {path} state ready")
+        here = (await self.of(member.service)).get(member.id)
+        if here is None or here.state != "admitted":
+            raise RoutingError(f"The gateway does not list {member.id} as ready although it was told to")
+
+    async def drain(self, service: str, instance: str) -> None:
+        """No new requests; one that is already out altogether stays so."""
+        here = (await self.of(service)).get(instance)
+        if here is None or here.state != "admitted":
+            return
+        await self._set(service, instance, "drain")
+        here = (await self.of(service)).get(instance)
+        if here is not None and here.state == "admitted":
+            raise RoutingError(f"The gateway still lists {instance} as ready although it was told to drain it")
+
+    async def out(self, service: str, instance: str, *, urgent: bool = False) -> None:
+        """Nothing goes to it any more, retries and idle connections included. `urgent`: at once, and not read back."""
+        await self._set(service, instance, "maint", urgent=urgent)
+        here = None if urgent else (await self.of(service)).get(instance)
+        if here is not None and here.state != "cut":
+            raise RoutingError(f"The gateway does not list {instance} as out although it was told to")
+
+    async def cut(self, service: str, instance: str) -> None:
+        """What it has in its hands ends now."""
+        await self._unless_absent(f"shutdown sessions server {backend_of(service)}/{instance}")
+
+    async def cut_in(self, worker: Worker, service: str, instance: str) -> None:
+        """The same in a worker that was replaced: its servers take no commands any more, its sessions do."""
+        here = f"be={backend_of(service)} srv={instance} "
+        with suppress(Gone):
+            for line in (await self._api.ask("show sess", worker.address)).splitlines():
+                if here in line:
+                    await self._api.ask(f"shutdown session {line.split(':')[0]}", worker.address)
+
+    async def remove(self, service: str, instance: str) -> None:
+        """Off the list."""
+        path = f"{backend_of(service)}/{instance}"
+        if instance not in await self.of(service):
+            return
+        await self._set(service, instance, "maint")
+        await self._counters.before_removal(service, instance)
+        try:
+            await self._unless_absent(f"del server {path}")
+        except Refused:
+            await self._api.do(f"wait {REMOVABLE:g}s srv-removable {path}", timeout=REMOVABLE + 5)
+            await self._unless_absent(f"del server {path}")
+        if instance in await self.of(service):
+            raise RoutingError(f"The gateway still lists {instance} although it was told to forget it")
+
+    async def set_map(
+        self, name: str, wanted: Mapping[str, str], gone: Collection[str] | None = None, worker: str = CURRENT
+    ) -> None:
+        """These entries are there, those of `gone` (None: all others) are not. A map that it never read is let be."""
+        file = f"{INSIDE}/{name}.map"
+        present = await self._map(file, worker)
+        if present is None:
+            return
+        new = {key: value for key, value in wanted.items() if key not in present}
+        for lines in _batches(new):
+            await self._api.do(f"add map {file} <<\n{lines}", worker)
+        other = [key for key, value in wanted.items() if present.get(key, value) != value]
+        for key in other:
+            await self._api.do(f"set map {file} {_escaped(key)} {_escaped(wanted[key])}", worker)
+        surplus = [key for key in present if key not in wanted and (gone is None or key in gone)]
+        for key in surplus:
+            await self._api.do(f"del map {file} {_escaped(key)}", worker)
+        if new or other or surplus:
+            present = await self._map(file, worker) or {}
+        if any(present.get(key) != value for key, value in wanted.items()) or any(key in present for key in surplus):
+            raise RoutingError(f"The gateway's map of {name} is not what it was told to be")
+
+    async def _map(self, file: str, worker: str) -> dict[str, str] | None:
+        answer = await self._api.ask(f"show map {file}", worker)
+        lines = [line.split(" ", 2) for line in answer.splitlines() if line.startswith("0x")]
+        if not lines and answer.strip():
+            return None
+        return {key: value for _, key, value in lines}
+
+    async def _set(self, service: str, instance: str, state: str, *, urgent: bool = False) -> None:
+        await self._unless_absent(f"set server {backend_of(service)}/{instance} state {state}", urgent=urgent)
+
+    async def _unless_absent(self, command: str, *, urgent: bool = False) -> None:
+        try:
+            await self._api.do(command, urgent=urgent)
+        except Refused as refusal:
+            if refusal.words not in (_ABSENT, "No such backend."):
+                raise
+
+
+def _batches(entries: Mapping[str, str]) -> Iterator[str]:
+    """As lines, no more at once than HAProxy takes in one command."""
+    batch = ""
+    for key, value in entries.items():
+        line = f"{key} {value}\n"
+        if batch and len(batch) + len(line) > BATCH:
+            yield batch
+            batch = ""
+        batch += line
+    if batch:
+        yield batch
+
+
+def _escaped(word: str) -> str:
+    """A word of a command: HAProxy's command line gives a meaning to blanks, `;` and the backslash."""
+    return _SPECIAL.sub(r"\\\1", word)

@@ -1,0 +1,190 @@
+"""What HAProxy's workers say of themselves and their servers, read in one pass over all of them for whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from services.concurrency import Gate
+from services.gateway.config.model import HOLD, KEEP_ALIVE, backend_of
+from services.gateway.runtime.runtime_api import Gone, RuntimeApi
+from services.gateway.runtime.takeover import Elder, Succession
+from services.routing.port import RoutingError, Seat, SeatState
+
+FEW = 4
+"""Up to so many services are asked for one by one; beyond it, one answer with all of them is cheaper."""
+GRACE = 2.0
+"""Seconds over KEEP_ALIVE until a replaced worker is trusted to start nothing new: its age is told in whole seconds."""
+_MAINT, _DRAIN = 0x01 | 0x02 | 0x04 | 0x20, 0x08 | 0x10
+_PROC = re.compile(r"(\d+)\s+(master|worker)\s+(\d+)\s.*?(\d+)d(\d+)h(\d+)m(\d+)s\s+(\S+)")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """`replaced_for`: seconds since a newer one took over; None for the present one. `uptime` in seconds."""
+
+    pid: int
+    uptime: float
+    replaced_for: float | None = None
+    master: str = ""
+    """The socket of its master, when that is another than the present one."""
+
+    @property
+    def address(self) -> str:
+        return f"{self.master}@!{self.pid}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One instance in one worker's list."""
+
+    address: str
+    port: int
+    admin: int
+    up: bool
+    in_flight: int = 0
+
+    @property
+    def state(self) -> SeatState:
+        if self.admin & _MAINT:
+            return "cut"
+        return "draining" if self.admin & _DRAIN else "admitted"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A worker with its servers: service → instance → server."""
+
+    worker: Worker
+    servers: Mapping[str, Mapping[str, Server]] = field(default_factory=dict)
+
+
+class Workers:
+    """Reads them. Callers who come while a pass is under way share the next one: each sees what is true after it asked."""
+
+    def __init__(self, api: RuntimeApi, gate: Gate, succession: Succession) -> None:
+        """While a reload has the gate alone nothing is read: the master forgets what it was asked just before."""
+        self._api = api
+        self._succession = succession
+        self._gate = gate
+        self._wanted: set[str] = set()
+        self._next: asyncio.Task[list[Listing]] | None = None
+        self._running: asyncio.Task[list[Listing]] | None = None
+
+    async def all(self) -> list[Worker]:
+        """The present one first; those of gateways that were taken over from as well."""
+        workers = parse_proc(await self._api.ask("show proc", ""))
+        for elder in self._succession.elders():
+            with suppress(Gone):
+                workers += workers_of(elder, await self._api.ask("show proc", elder.socket))
+        return workers
+
+    async def look(self, service: str) -> list[Listing]:
+        """Every worker's list, the present worker's first. Not to be called by who has the gate. Raises RoutingError."""
+        self._wanted.add(service)
+        if self._next is None:
+            self._next = asyncio.create_task(self._pass(self._running))
+        return await asyncio.shield(self._next)
+
+    async def close(self) -> None:
+        for task in (self._running, self._next):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _pass(self, before: asyncio.Task[list[Listing]] | None) -> list[Listing]:
+        if before is not None:
+            await asyncio.wait([before])
+        services, self._wanted = self._wanted, set()
+        self._running, self._next = self._next, None
+        async with self._gate.shared():
+            workers = await self.all()
+            listings = await asyncio.gather(*(self._read(worker, services) for worker in workers))
+        return [listing for listing in listings if listing is not None]
+
+    async def _read(self, worker: Worker, services: set[str]) -> Listing | None:
+        """None when the worker has gone meanwhile."""
+        backends = [f" {backend_of(name)}" for name in sorted(services)] if len(services) <= FEW else [""]
+        commands = [f"@!{worker.pid} show servers {what}{backend}" for backend in backends for what in ("state", "conn")]
+        try:
+            answer = await self._api.ask("; ".join(commands), worker.master)
+        except Gone:
+            return None
+        if "# be_id" not in answer and "backend" not in answer:
+            if worker.replaced_for is None:
+                raise RoutingError("The gateway's worker went away while it was asked")
+            return None
+        return Listing(worker, parse_servers(answer))
+
+
+def parse_proc(answer: str) -> list[Worker]:
+    """RoutingError when there is no worker."""
+    found = _found(answer)
+    if not found:
+        raise RoutingError("The gateway has no worker")
+    return [
+        Worker(pid, uptime, replaced_for=found[position - 1][1] if position else None)
+        for position, (pid, uptime) in enumerate(found)
+    ]
+
+
+def workers_of(elder: Elder, answer: str) -> list[Worker]:
+    """None of them is the present one; while the elder has not been told to leave, they may take requests yet."""
+    workers = []
+    leaving_for = elder.leaving_for or 0.0
+    for position, (pid, uptime) in enumerate(found := _found(answer)):
+        workers.append(Worker(pid, uptime, max(leaving_for, found[position - 1][1] if position else 0.0), elder.socket))
+    return workers
+
+
+def parse_servers(answer: str) -> dict[str, dict[str, Server]]:
+    """Of `show servers state` and `show servers conn`, one after the other, for any backends."""
+    states: dict[tuple[str, str], list[str]] = {}
+    in_flight: dict[tuple[str, str], int] = {}
+    for line in answer.splitlines():
+        words = line.split()
+        if len(words) >= 20 and words[0].isdigit():
+            states[words[1], words[3]] = words
+        elif len(words) >= 8 and "/" in words[0] and "/" in words[1] and not line.startswith("#"):
+            backend, _, name = words[0].partition("/")
+            in_flight[backend, name] = int(words[6])
+    services: dict[str, dict[str, Server]] = {}
+    for (backend, name), words in states.items():
+        service, _, which = backend.rpartition(".")
+        if which != "a" or name == HOLD:
+            continue
+        server = Server(words[4], int(words[18]), int(words[6]), words[5] != "0", in_flight.get((backend, name), 0))
+        services.setdefault(service, {})[name] = server
+    return services
+
+
+def seats_of(service: str, listings: Iterable[Listing]) -> dict[str, Seat]:
+    """What the workers say together: in-flight is summed, and a replaced one that could still start a request unsettles."""
+    present, *replaced = listings
+    seats: dict[str, Seat] = {}
+    ids = {instance for listing in (present, *replaced) for instance in listing.servers.get(service, {})}
+    for instance in ids:
+        here = present.servers.get(service, {}).get(instance)
+        there = [(old.worker, server) for old in replaced if (server := old.servers.get(service, {}).get(instance))]
+        in_flight = (here.in_flight if here else 0) + sum(server.in_flight for _, server in there)
+        state: SeatState = here.state if here else "draining"
+        quiet = all(
+            server.state != "admitted" or (worker.replaced_for or 0) > KEEP_ALIVE + GRACE for worker, server in there
+        )
+        settled = state != "admitted" and in_flight == 0 and quiet
+        seats[instance] = Seat(state, in_flight, settled, healthy=here.up if here else True)
+    return seats
+
+
+def _found(answer: str) -> list[tuple[int, float]]:
+    """Workers by pid and uptime, the youngest first."""
+    rows = _PROC.findall(answer)
+    found = [(int(reloads), int(pid), _seconds(*age)) for pid, kind, reloads, *age, _ in rows if kind == "worker"]
+    return [(pid, uptime) for _, pid, uptime in sorted(found)]
+
+
+def _seconds(days: str, hours: str, minutes: str, seconds: str) -> float:
+    return int(days) * 86400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)

@@ -1,0 +1,49 @@
+"""The gateway as the ground needs it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from services.gateway.config.render import GatewaySettings
+from services.gateway.runtime.takeover import Elder
+
+
+class Elders(Protocol):
+    """The sockets of gateways that another container takes over from, by the container's id."""
+
+    def begin(self, id: str) -> str: ...
+    def undo(self, id: str) -> None: ...
+    def has_successor(self, id: str) -> bool: ...
+    def told(self, id: str) -> None: ...
+    def over(self, id: str) -> None: ...
+    def elders(self) -> list[Elder]: ...
+
+
+class Heir(Protocol):
+    """Another one that is to take over."""
+
+    async def answers(self) -> bool:
+        """True, for good, once it has."""
+
+
+class StandingGateway(Protocol):
+    """HAProxy behind its files and sockets."""
+
+    @property
+    def elders(self) -> Elders: ...
+
+    async def stand_on(self, settings: GatewaySettings) -> None:
+        """Write its first file and maps, unless those that are there will do."""
+
+    async def answers(self) -> dict[str, Any] | None:
+        """Facts about the process that runs; None when it does not answer."""
+
+    async def hangs(self, patience: float) -> bool:
+        """True when it has taken connections for so many seconds and has answered nobody."""
+
+    async def until_gone(self, within: float) -> bool:
+        """True when its process ends or begins anew, or is not there; False after so many seconds."""
+
+    def succession(self, id: str, settings: GatewaySettings) -> AbstractAsyncContextManager[Heir]:
+        """Nothing else is changed while another HAProxy takes over from the one in the container `id`."""

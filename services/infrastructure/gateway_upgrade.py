@@ -1,0 +1,141 @@
+"""The gateway's upgrade: another container takes over the listening sockets, the old one finishes what it has and ends.
+
+Whatever the last step was before Sluice died, `settle` sees from the containers where things stand, and ends or undoes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayView, GroundEngine
+from services.engine.port import EngineError
+from services.gateway.config.render import GatewaySettings
+from services.infrastructure.gateway_port import Heir, StandingGateway
+from services.routing.port import RoutingError
+
+log = structlog.get_logger(__name__)
+_LOOK = 0.02
+_SETTLES_WITHIN = 5.0
+"""Seconds that one which was found half-way may take to answer."""
+
+
+class GatewayUnanswering(RoutingError):
+    """The new gateway did not come to answer; it has been removed, and the old one serves."""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Containers' ids, and how long nothing could be changed in the gateway, in seconds."""
+
+    container_id: str
+    previous_id: str
+    seconds: float
+
+
+class Succession:
+    """Not to be called twice at once."""
+
+    def __init__(self, engine: GroundEngine, gateway: StandingGateway, patience: float) -> None:
+        self._engine = engine
+        self._gateway = gateway
+        self._patience = patience
+        self.under_way = False
+
+    async def replace(self, present: GatewayView, spec: GatewaySpec, settings: GatewaySettings) -> Replaced:
+        """As `Ground.upgrade`."""
+        self.under_way = True
+        try:
+            async with self._gateway.succession(present.short_id, settings) as heir:
+                began = time.monotonic()
+                sockets = self._gateway.elders.begin(present.short_id)
+                next = await self._until_it_answers(present, spec, sockets, heir)
+                await self._engine.promote_next_gateway()
+                await self._dismiss(present)
+                seconds = time.monotonic() - began
+        finally:
+            self.under_way = False
+        log.info("gateway_replaced", container=next.short_id, previous=present.short_id, seconds=round(seconds, 3))
+        return Replaced(next.container_id, present.container_id, seconds)
+
+    async def settle(self, spec: GatewaySpec) -> GatewayView | None:
+        """End, or undo, what an earlier call had begun, and remove what has ended. Returns the present gateway."""
+        there = await self._engine.see_gateways(spec)
+        if there.next is not None:
+            await self._settle_next(there, there.next)
+            there = await self._engine.see_gateways(spec)
+        told = {kept.id for kept in self._gateway.elders.elders() if kept.leaving_for is not None}
+        for elder in there.leaving:
+            if elder.running:
+                if elder.short_id not in told:
+                    await self._dismiss(elder)
+            else:
+                await self._engine.remove_gateway(elder.container_id)
+                self._gateway.elders.over(elder.short_id)
+                log.info("gateway_left", container=elder.short_id, exit_code=elder.exit_code)
+        there_yet = {elder.short_id for elder in there.leaving}
+        for kept in self._gateway.elders.elders():
+            if kept.id not in there_yet:
+                self._gateway.elders.over(kept.id)
+        return there.present
+
+    async def _until_it_answers(self, present: GatewayView, spec: GatewaySpec, sockets: str, heir: Heir) -> GatewayView:
+        """The new one, when it has taken over. Otherwise it is removed, and all is as before."""
+        try:
+            next = await self._engine.start_next_gateway(spec, sockets)
+            async with asyncio.timeout(self._patience):
+                while not await heir.answers():
+                    seen = (await self._engine.see_gateways(spec)).next
+                    if seen is None or not seen.running:
+                        raise GatewayUnanswering(await self._told("The new gateway ended at its start"))
+                    await asyncio.sleep(_LOOK)
+        except TimeoutError:
+            words = await self._told(f"The new gateway does not answer within {self._patience:g} s")
+            await self._undo(present.short_id)
+            raise GatewayUnanswering(words) from None
+        except EngineError as error:
+            if not error.transient:  # an engine that does not answer could not undo it either
+                await self._undo(present.short_id)
+            raise
+        except GatewayUnanswering:
+            await self._undo(present.short_id)
+            raise
+        return next
+
+    async def _settle_next(self, there: Gateways, next: GatewayView) -> None:
+        """One that serves is promoted: it has taken connections by now. Any other never did, or has them no more."""
+        heir_to = there.present.short_id if there.present is not None else None
+        serves = False
+        if next.running:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SETTLES_WITHIN):
+                    while not (serves := await self._took_over(heir_to)):  # noqa: ASYNC110 - it tells nobody
+                        await asyncio.sleep(_LOOK)
+        if serves:
+            log.warning("gateway_upgrade_resumed", container=next.short_id)
+            await self._engine.promote_next_gateway()
+        else:
+            log.warning("gateway_upgrade_undone", container=next.short_id)
+            await self._undo(heir_to)
+
+    async def _took_over(self, heir_to: str | None) -> bool:
+        if heir_to is not None and not self._gateway.elders.has_successor(heir_to):
+            return False
+        return await self._gateway.answers() is not None
+
+    async def _undo(self, present: str | None) -> None:
+        await self._engine.remove_next_gateway()
+        if present is not None:
+            self._gateway.elders.undo(present)
+
+    async def _dismiss(self, elder: GatewayView) -> None:
+        await self._engine.dismiss_gateway(elder.container_id)
+        self._gateway.elders.told(elder.short_id)
+
+    async def _told(self, sentence: str) -> str:
+        written = (await self._engine.next_gateway_log()).strip()
+        return f"{sentence}. Its last words:\n{written}" if written else f"{sentence}, and has written nothing"

@@ -1,0 +1,91 @@
+"""The store's file, the disk that it is on, and the clock."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from contextlib import suppress
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session, col, select
+
+from services.clock import Clock
+from services.infrastructure.doctor_findings import Finding, ok, warning, wrong
+from services.store.database import Store
+from services.store.tables import Event
+
+MB = 1024**2
+LITTLE, TOO_LITTLE = 512 * MB, 64 * MB
+"""Free bytes."""
+LARGE_WAL = 64 * MB
+AHEAD = 5.0
+"""Seconds that the newest event may seem to lie in the future."""
+_UNSYNCHRONISED = 5
+"""What adjtimex answers then (TIME_ERROR)."""
+_TIMEX = 512
+"""Bytes that are more than enough for its answer."""
+
+
+async def store_findings(store: Store) -> list[Finding]:
+    """Whether SQLite finds its file whole, how long its log is, and whether there is room to write."""
+    found = []
+    path = store.path
+    try:
+        problems = await store.read(_quick_check)
+    except DBAPIError as error:
+        problems = [str(error.orig)]
+    size = path.stat().st_size / MB
+    if problems:
+        advice = (
+            "Stop Sluice, keep the file, and put a backup in its place (`sluice backup` made it, or <data>/backups has it)."
+        )
+        found.append(wrong("store", f"SQLite finds it damaged: {'; '.join(problems[:3])}", advice))
+    else:
+        found.append(ok("store", f"{size:.1f} MB, whole"))
+    log = path.with_name(f"{path.name}-wal")
+    length = 0
+    with suppress(FileNotFoundError):
+        length = log.stat().st_size
+    if length > LARGE_WAL:
+        advice = "Something reads for very long; a restart of Sluice folds it into the database."
+        found.append(warning("write-ahead log", f"{length / MB:.0f} MB", advice))
+    else:
+        found.append(ok("write-ahead log", f"{length / MB:.1f} MB"))
+    found.append(disk_finding(str(path.parent), shutil.disk_usage(path.parent).free))
+    return found
+
+
+def disk_finding(directory: str, free: int) -> Finding:
+    """Of the disk that `directory` is on."""
+    told = f"{free / MB:.0f} MB free in {directory}"
+    advice = "Make room: `docker image prune`, old files in <data>/backups. A full disk stops deployments, not requests."
+    if free < TOO_LITTLE:
+        return wrong("disk", told, advice)
+    return warning("disk", told, advice) if free < LITTLE else ok("disk", told)
+
+
+async def clock_finding(store: Store, clock: Clock) -> list[Finding]:
+    """Whether it was set back since something happened, and whether anything keeps it right."""
+    newest = await store.read(lambda session: session.exec(select(Event.at).order_by(col(Event.id).desc()).limit(1)).first())
+    ahead = (newest or 0.0) - clock.now()
+    if ahead > AHEAD:
+        advice = "Put it right (`timedatectl set-ntp true`). Deployments go on; the times in the history are out of order."
+        return [wrong("clock", f"it was set back: the last event lies {ahead:.0f} s in the future", advice)]
+    if not _synchronised():
+        return [warning("clock", "nothing keeps it right", "Switch on time synchronisation: `timedatectl set-ntp true`.")]
+    return [ok("clock", "kept right by the system")]
+
+
+def _quick_check(session: Session) -> list[str]:
+    told = [str(row[0]) for row in session.connection().execute(text("PRAGMA quick_check(3)"))]
+    return [] if told == ["ok"] else told
+
+
+def _synchronised() -> bool:
+    """True where the kernel does not tell."""
+    try:
+        answer: int = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX))
+    except (OSError, AttributeError):
+        return True
+    return answer != _UNSYNCHRONISED

@@ -1,0 +1,63 @@
+"""The same entries counted as they come, by the version that answered: what a person watches while a load runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from services.loadtest.request_log import Entry
+
+
+@dataclass
+class Row:
+    """What became of the requests that one version answered. `worst_ms`: over a request's own time."""
+
+    requests: int = 0
+    answered: int = 0
+    lost: int = 0
+    slow: int = 0
+    run_twice: int = 0
+    worst_ms: float = 0.0
+
+
+@dataclass
+class Tally:
+    """A row a version, in the order in which they first answered; "" is for requests without an answer that names one.
+
+    An answer is slow when it came more than `slow_after` seconds over its request's own time.
+    """
+
+    slow_after: float = 1.0
+    rows: dict[str, Row] = field(default_factory=dict)
+    _versions: dict[str, str] = field(default_factory=dict)
+    """POST id → the version that answered it."""
+
+    def add(self, entry: Entry) -> None:
+        row = self.rows.setdefault(entry.version, Row())
+        row.requests += 1
+        row.answered += not entry.lost
+        row.lost += entry.lost
+        row.slow += not entry.lost and entry.added > self.slow_after
+        row.worst_ms = max(row.worst_ms, round(entry.added * 1000, 1))
+        if entry.id:
+            self._versions[entry.id] = entry.version
+
+    def ran(self, executions: Counter[str]) -> None:
+        """What the application says of all ids so far, others' included; it takes the place of what it said before."""
+        for row in self.rows.values():
+            row.run_twice = 0
+        for id, times in executions.items():
+            if times > 1 and id in self._versions:
+                self.rows[self._versions[id]].run_twice += 1
+
+    @property
+    def whole(self) -> Row:
+        rows = self.rows.values()
+        return Row(
+            requests=sum(row.requests for row in rows),
+            answered=sum(row.answered for row in rows),
+            lost=sum(row.lost for row in rows),
+            slow=sum(row.slow for row in rows),
+            run_twice=sum(row.run_twice for row in rows),
+            worst_ms=max((row.worst_ms for row in rows), default=0.0),
+        )

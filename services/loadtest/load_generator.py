@@ -1,0 +1,240 @@
+"""A mixed load that keeps count of every request: `async with Load(url) as load: … load.mark("deploy")`.
+
+The rate is held by a clock, not by the answers: a stall makes requests late and so shows, where clients that wait for
+one answer before they ask again would go quiet and hide it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from services.loadtest.http1_client import Answer, Broken, Connection, request
+from services.loadtest.request_log import LATE, Entry, Kind, Ledger
+
+TICK = 0.01
+"""Seconds between two bursts."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is asked for. Shares are of all requests; the rest are plain GETs. Times in seconds."""
+
+    rate: float = 300
+    posts: float = 0.30
+    slow: float = 0.04
+    slow_seconds: float = 2.0
+    fresh: float = 0.25
+    """The share that is sent on a connection of its own, closed afterwards."""
+    keep_alive: int = 64
+    """Idle connections kept at most."""
+    idle_seconds: float = 4
+    """An idle connection is not used again after so long: a gateway may be closing it in that instant, and what is lost
+    then is no loss of the gateway's (every client of keep-alive connections does this)."""
+    patience: float = LATE
+    """Seconds over a request's own time (and one more) after which nobody waits for it any longer."""
+    in_flight: int = 1000
+    """Requests on their way at most; beyond it the load waits."""
+    requests: int = 1_000_000
+    seconds: float = 3600
+
+
+class Load:
+    """Sends requests to `url` in the background until it is left or `mix` is over.
+
+    Plain GETs ask for `url` itself. POSTs and slow requests ask for what samples/hello answers below it (`orders/{id}`,
+    `slow`); a mix without them can be sent to anything. `executions` tells, at the end, how often each POST id was run;
+    without it `ledger` below `url` is asked, as soon as a POST was sent. `version_header` names who answers, where the
+    answer does not name an instance.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        mix: Mix | None = None,
+        *,
+        phase: str = "before",
+        host: str | None = None,
+        seed: int = 1,
+        version_header: str = "X-Version",
+        executions: Callable[[], Awaitable[Counter[str]]] | None = None,
+        on_entry: Callable[[Entry], None] | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        self.mix = mix or Mix()
+        self.ledger = Ledger(on_entry=on_entry)
+        self._tls = parts.scheme == "https"
+        self._address = (parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80))
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._prefix = parts.path.rstrip("/")
+        self._host = host or parts.netloc.rpartition("@")[2]
+        self._version_header = version_header.lower()
+        self._random = random.Random(seed)  # noqa: S311 - a mix, not a secret
+        self._executions = executions or self.look_at_ledger
+        self._idle: deque[Connection] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._phase = phase
+        self._phase_began = 0.0
+        self._began = 0.0
+        self._run = uuid4().hex[:8]
+        self._sent = 0
+        self._news = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._began = self._phase_began = time.monotonic()
+        self._pump = asyncio.create_task(self._send_all())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops asking, lets what is on its way end, then counts what ran."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._close_phase()
+        await asyncio.gather(*self._tasks)
+        if error is None and any(entry.id for entry in self.ledger.entries):
+            self.ledger.executions = await self._executions()
+        for connection in self._idle:
+            connection.close()
+
+    def mark(self, phase: str) -> None:
+        """Requests that start from now on belong to this phase. A name may come again: its figures are summed."""
+        self._close_phase()
+        self._phase = phase
+
+    @property
+    def phase(self) -> str:
+        return self._phase
+
+    async def ask(self, kind: Kind) -> Entry:
+        """One request, now; its entry is in the ledger as well."""
+        self._sent += 1
+        entry = await self._once(kind, f"{self._run}-{self._sent}" if kind == "POST" else "")
+        self.ledger.add(entry)
+        self._news.set()
+        return entry
+
+    async def until(self, condition: Callable[[Ledger], bool], within: float = 30) -> None:
+        """Waits until what has come back so far satisfies it. Raises TimeoutError."""
+        async with asyncio.timeout(within):
+            while not condition(self.ledger):
+                self._news.clear()
+                await self._news.wait()
+
+    def _close_phase(self) -> None:
+        now = time.monotonic()
+        self.ledger.phases[self._phase] = self.ledger.phases.get(self._phase, 0.0) + now - self._phase_began
+        self._phase_began = now
+
+    async def _send_all(self) -> None:
+        began = time.monotonic()
+        started = 0
+        while started < self.mix.requests and (passed := time.monotonic() - began) < self.mix.seconds:
+            due = min(int(passed * self.mix.rate) + 1, self.mix.requests)
+            while started < due and len(self._tasks) < self.mix.in_flight:
+                task = asyncio.create_task(self._count(self._kind()))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                started += 1
+            await asyncio.sleep(TICK)
+
+    async def _count(self, kind: Kind) -> None:
+        await self.ask(kind)
+
+    def _kind(self) -> Kind:
+        dice = self._random.random()
+        if dice < self.mix.slow:
+            return "SLOW"
+        return "POST" if dice < self.mix.slow + self.mix.posts else "GET"
+
+    async def _once(self, kind: Kind, id: str) -> Entry:
+        phase, began = self._phase, time.monotonic()
+        own = self.mix.slow_seconds if kind == "SLOW" else 0.0
+        fresh = self._random.random() < self.mix.fresh
+        answer, error = None, ""
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(own + self.mix.patience + 1):
+                connection = await self._connection(fresh)
+                answer = await connection.ask(self._request(kind, id, close=fresh))
+        except TimeoutError:
+            error = "no answer in time"
+        except Exception as problem:  # whatever it was, it is one request that came to nothing
+            error = str(problem) or type(problem).__name__
+        if connection is not None:
+            self._put_back(connection, None if fresh else answer)
+        status = answer.status if answer else None
+        if answer and not 200 <= answer.status < 300:
+            error = answer.body[:200].decode("utf-8", "replace")
+        elif answer and id and b'"id"' in answer.body and id.encode() not in answer.body:
+            status, error = None, f"the answer to another request: {answer.body[:200]!r}"
+        return Entry(
+            at=began - self._began,
+            phase=phase,
+            kind=kind,
+            fresh=fresh,
+            own=own,
+            latency=time.monotonic() - began,
+            status=status,
+            answered_by=answer.headers.get("x-instance", "") if answer else "",
+            version=answer.headers.get(self._version_header, "") if answer else "",
+            id=id,
+            error=error,
+        )
+
+    def _request(self, kind: Kind, id: str, *, close: bool) -> bytes:
+        if kind == "POST":
+            return request("POST", self._host, f"{self._prefix}/orders/{id}", close=close)
+        path = f"{self._prefix}/slow?seconds={self.mix.slow_seconds:g}" if kind == "SLOW" else self._path
+        return request("GET", self._host, path, close=close)
+
+    async def _connection(self, fresh: bool) -> Connection:
+        while not fresh and self._idle:
+            connection = self._idle.pop()
+            if connection.alive and time.monotonic() - connection.idle_since < self.mix.idle_seconds:
+                return connection
+            connection.close()
+        return await Connection.open(*self._address, tls=self._tls)
+
+    def _put_back(self, connection: Connection, answer: Answer | None) -> None:
+        if answer is not None and answer.reusable and connection.alive and len(self._idle) < self.mix.keep_alive:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    async def look(self, below: str = "") -> Answer:
+        """One plain GET of the URL, or of what is `below` it, on a connection of its own; not counted.
+
+        Raises Broken, OSError or TimeoutError (30 s).
+        """
+        path = f"{self._prefix}/{below}" if below else self._path
+        async with asyncio.timeout(30):
+            connection = await Connection.open(*self._address, tls=self._tls)
+            try:
+                return await connection.ask(request("GET", self._host, path, close=True))
+            finally:
+                connection.close()
+
+    async def look_at_ledger(self) -> Counter[str]:
+        """How often the application says that it ran each id. Raises what `look` does, and Broken for any other answer."""
+        answer = await self.look("ledger")
+        try:
+            ids = json.loads(answer.body)
+        except ValueError:
+            ids = None
+        if answer.status != 200 or not isinstance(ids, list):
+            raise Broken(f"/ledger answered {answer.status}, and no list of ids")
+        return Counter(ids)

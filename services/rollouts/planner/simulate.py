@@ -1,0 +1,94 @@
+"""A plan run forward: the steps that the planner would take, one turn after another, if all of them go well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from services.rollouts.planner.desired import Target
+from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.planner import plan
+from services.rollouts.planner.steps import Admit, Create, Cut, Recall, Remove, Retire, Start, Step, Stop, Withdraw
+
+Action = Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
+MOST_TURNS = 2000
+"""More than a deployment of the largest service takes, one instance at a time."""
+
+_DONE_BY: dict[type[Step], Action] = {
+    Create: "start", Start: "start", Admit: "admit", Recall: "recall", Withdraw: "withdraw", Cut: "cut", Stop: "stop",
+    Remove: "remove",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """One step. Those of one `turn` are taken side by side, before those of the next."""
+
+    turn: int
+    action: Action
+    instance: str
+    slot: int
+
+
+def foresee(target: Target, world: Iterable[Seen], now: float, names: Iterator[str], routed: bool) -> list[Foreseen]:
+    """Pure. What is started is ready at once, and what leaves has nothing in its hands.
+
+    `names`: the ids that new instances would get; `routed`: they have a port. A Retire is not told: its Withdraw is.
+    """
+    goal = replace(target, deadline=None)
+    there = {seen.id: seen for seen in world}
+    told: list[Foreseen] = []
+    gone: set[str] = set()
+    turn = 1
+    for _ in range(MOST_TURNS):
+        made = plan(goal, list(there.values()), now)
+        before = dict(there)
+        if made.verdict is not None:
+            break
+        for step in made.steps:
+            seen = _new(next(names), step.slot, goal, now, routed) if isinstance(step, Create) else there[step.instance]
+            there[seen.id] = _outcome(step, seen, now)
+            gone |= {seen.id} if isinstance(step, Remove) else set()
+            if (action := _DONE_BY.get(type(step))) is not None:
+                told.append(Foreseen(turn, action, seen.id, seen.slot))
+        there = {id: _well(seen, now) for id, seen in there.items() if id not in gone}
+        turn += bool(told) and told[-1].turn == turn
+        if there == before:
+            if made.wake_at is None:
+                break
+            now = made.wake_at
+    return told
+
+
+def _new(id: str, slot: int, target: Target, now: float, routed: bool) -> Seen:
+    deployment = target.deployment or 0
+    return Seen(id, slot, target.hash, deployment, "none", routed=routed, created_at=now, kept=False)
+
+
+def _outcome(step: Step, seen: Seen, now: float) -> Seen:
+    """The instance after the step."""
+    match step:
+        case Create() | Start():
+            return replace(seen, container="running", died=False, started_at=now, ready_at=now)
+        case Admit():
+            return replace(seen, admitted=seen.routed, seated=seen.routed, settled=not seen.routed, kept=True)
+        case Recall():
+            return replace(seen, leaving_at=None, cut_at=None)
+        case Retire():
+            return replace(seen, leaving_at=now)
+        case Withdraw() | Cut():
+            return replace(seen, admitted=False)
+        case Stop():
+            return replace(seen, container="exited")
+        case Remove():
+            return seen
+
+
+def _well(seen: Seen, now: float) -> Seen:
+    """What runs gets healthy; what leaves has finished."""
+    if seen.leaving_at is not None:
+        return seen if seen.admitted else replace(seen, settled=True, in_flight=0)
+    if seen.container != "running":
+        return seen
+    return replace(seen, healthy=True, unhealthy_since=None, ready_at=now if seen.ready_at is None else seen.ready_at)

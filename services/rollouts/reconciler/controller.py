@@ -1,0 +1,361 @@
+"""The loop (design.md §4): look, decide, do; one worker a service, woken by hints, and looking now and then as fall-back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import structlog
+from anyio import CancelScope
+from sqlmodel import Session
+
+from services.clock import Clock
+from services.concurrency import Turns
+from services.engine.port import Engine, EngineError
+from services.probes import Prober
+from services.rollouts.planner.steps import Admit, Remove, Start, Stop
+from services.rollouts.reconciler.crash_points import CrashPoints
+from services.rollouts.reconciler.executor import Executor, Order
+from services.rollouts.reconciler.reconcile import decide
+from services.rollouts.reconciler.recovery import known_instances, restore
+from services.rollouts.reconciler.result import Decision, Sight
+from services.rollouts.reconciler.service_state import DEATHS_WITHIN, PUBLISH, Room
+from services.rollouts.reconciler.watcher import watch
+from services.rollouts.requests.activation import Beginner
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.state.crash_history import deaths_since
+from services.rollouts.state.routing_config import is_published, linked_services
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.transitions import Ledger, Superseded
+from services.routing.port import RoutedService, Router, RoutingError
+from services.store.database import Store
+from services.store.events import Listeners
+from services.store.tables import Meta
+
+log = structlog.get_logger()
+STARTS_AT_ONCE, START_LENT = 4, 10.0
+TURNS_AT_ONCE, TURN_LENT = 2, 1.0
+"""All turns wait for the one writer in the end; what they look at is fresher when they wait before they look, and whoever
+asks something meanwhile finds few before them (docs/why-sqlite-in-threads.md)."""
+
+
+class Runner:
+    """Brings every service to where it is to be, and keeps it there."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        engine: Engine,
+        routers: Sequence[Router],
+        listeners: Listeners,
+        live: Live,
+        rules: AdmissionRules,
+        crash_points: CrashPoints | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._engine = engine
+        self._routers = routers
+        self._listeners = listeners
+        self._live = live
+        self._rules = rules
+        self._points = crash_points or CrashPoints()
+        self._prober = Prober(clock, self._probed)
+        self._rooms: dict[str, Room] = {}
+        self._hinted: set[str] = set()
+        self._running = False
+        self._subnet = ""
+        self._linked: set[str] = set()
+        self._held: set[str] = set()
+        """Services whose next deployment waits for others."""
+        self._awaiting_links: set[str] = set()
+        """Services whose deployment waits until the routers answer for others by name."""
+        self._began = 0.0
+        self._ledger = Ledger(clock, 0)
+        self._starts = Turns(STARTS_AT_ONCE, START_LENT)
+        self._turning = Turns(TURNS_AT_ONCE, TURN_LENT)
+        self.turns = 0
+        """How many turns the loop has made, for the metrics."""
+
+    def hint(self, service: str) -> None:
+        """Something about this service may have changed. Cheap; from the event loop's thread; before `run` it is kept."""
+        if not self._running:
+            self._hinted.add(service)
+            return
+        room = self._rooms.setdefault(service, Room())
+        room.wake.set()
+        if room.worker is None or room.worker.done():
+            room.worker = asyncio.create_task(self._work(service, room), name=f"service {service}")
+
+    async def run(self, subnet: str, link_address: str) -> None:
+        """Until cancelled. `subnet`: where instances get their addresses ("10.203.0.0/22"); `link_address`: the bridge's
+        own, where the gateway answers for `links` and `internal_url`. EngineError and RoutingError when it cannot begin."""
+        try:
+            await self.begin(subnet, link_address)
+            await watch(self._engine, self._routers, self)
+        finally:
+            with CancelScope(shield=True):  # a cancelled scope would cut this short at its first wait
+                await self.close()
+
+    async def begin(self, subnet: str, link_address: str) -> None:
+        """Make the routers equal to what runs, then take up every service where it stands. From then on it is ready."""
+        number = await self._store.read(lambda session: session.get(Meta, "run"))
+        self._subnet = subnet
+        self._ledger = ledger = Ledger(self._clock, int(number.value) if number else 1)
+        self._executor = Executor(
+            self._store, self._engine, self._routers, ledger, self._prober, link_address, self._rules, self._points
+        )
+        self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._rules, self._live)
+        published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live, self._points)
+        self._points.reached("start:restored")
+        self._linked = await self._store.read(linked_services)
+        self._began = now = self._clock.now()
+        deaths = await self._store.read(lambda session: deaths_since(session, now - DEATHS_WITHIN))
+        self._running = True
+        for name, routed in published.items():
+            self._rooms.setdefault(name, Room()).published = routed
+        for name, slot, at in deaths:
+            self._rooms.setdefault(name, Room()).died([slot], min(at, now))  # the clock may have been set back since
+        for name in {*published, *self._hinted}:
+            self.hint(name)
+        self._hinted.clear()
+        self._live.not_ready.pop("loop", None)
+
+    async def close(self) -> None:
+        """Stop looking. What runs goes on running."""
+        self._running = False
+        tasks = [task for room in self._rooms.values() for task in (room.worker, *room.busy.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._hinted |= set(self._rooms)
+        self._rooms.clear()
+        await self._prober.stop()
+        self._prober = Prober(self._clock, self._probed)
+
+    def services(self) -> list[str]:
+        """Those that the loop looks after."""
+        return list(self._rooms)
+
+    async def lost(self, service: str, instance: str, start: str) -> None:
+        """Its container died: no router may send it anything more. Before anything else is thought about."""
+        for router in self._routers:
+            try:
+                await router.lost(service, instance, start)
+            except RoutingError as error:
+                log.warning("could not withdraw a dead instance", instance=instance, error=str(error))
+        self.hint(service)
+
+    def shown(self, in_flight: dict[str, int]) -> None:
+        """What the routers show of requests in flight, for whoever looks."""
+        if any(self._live.in_flight.get(id, 0) != count for id, count in in_flight.items()):
+            self._live.in_flight.update(in_flight)
+            self._listeners.wake()
+
+    def strangers(self, instances: list[str]) -> None:
+        """Containers with our labels that the store does not know."""
+        self._live.strangers = instances
+
+    async def known(self) -> set[str]:
+        """Ids of all instances that the store knows and that have not gone."""
+        return await self._store.read(known_instances)
+
+    async def turn(self, name: str) -> Decision:
+        """Look at a service, decide, and set going what the decision asks for."""
+        room = self._rooms.setdefault(name, Room())
+        async with self._turning.one():
+            self.turns += 1
+            room.wake.clear()  # whatever woke it is seen by this look
+            sight = await self._look(name, room)
+            decision = await self._store.write(lambda session: self._decide(session, name, sight))
+        self._decided(name, decision)
+        await self._remember(name, room, decision)
+        if decision.unheard is not None:
+            row, revision = decision.unheard
+            room.last_words[row.id] = await self._executor.last_words(row, revision)
+            room.wake.set()
+        for id in decision.begin:
+            self._do(name, room, f"begin {id}", partial(self._begin, name, id))
+        if decision.unpublish:
+            self._do(name, room, PUBLISH, partial(self._unpublish, name, room))
+        elif decision.routed is not None and decision.routed != room.published:
+            self._do(name, room, PUBLISH, partial(self._publish, decision.routed, room))
+        elif decision.plan is not None:
+            room.troubled(PUBLISH, self._clock.now(), None)
+        for order in decision.orders:
+            if not sight.untouched(order.row.id):
+                room.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
+            elif not isinstance(order.step, Admit) or is_published(decision.routed, room.published):
+                self._do(name, room, order.row.id, partial(self._execute, order))
+        return decision
+
+    def _decide(self, session: Session, name: str, sight: Sight) -> Decision:
+        decision = decide(session, name, sight, self._ledger, self._prober)
+        self._points.written("before", decision.plan.steps if decision.plan else (), name)
+        return decision
+
+    def _decided(self, name: str, decision: Decision) -> None:
+        """It is committed, and nothing else has been done."""
+        if decision.plan is None:
+            return
+        self._points.written("after", decision.plan.steps, name)
+        if decision.plan.steps:
+            self._points.reached("loop:decided", name)
+        if decision.plan.verdict is not None and decision.again:
+            self._points.reached("loop:concluded", name)
+
+    async def _work(self, name: str, room: Room) -> None:
+        """Turn after turn, as long as the loop runs."""
+        while True:
+            try:
+                decision = await self.turn(name)
+                pause = room.pause(decision, self._clock.now())
+                self._live.not_ready.pop("engine", None)
+                if decision.over and room.idle:
+                    del self._rooms[name]
+                    return
+            except Superseded:
+                log.error("a newer run of Sluice holds this data; this one stops", service=name)
+                return
+            except (EngineError, RoutingError) as error:
+                self._live.not_ready["engine" if isinstance(error, EngineError) else "gateway"] = str(error)
+                pause = room.retry()
+            except Exception:
+                log.exception("a turn failed", service=name)
+                pause = room.retry()
+            if not room.wake.is_set():
+                await _wait(room.wake, pause)
+
+    async def _look(self, name: str, room: Room) -> Sight:
+        """Observe until none of the loop's own operations ended in the middle of it."""
+        for _ in range(10):
+            done = room.done
+            containers = await self._engine.observe(name)
+            seats = [await router.observe(name) for router in self._routers]
+            if room.done == done:
+                break
+        now = self._clock.now()
+        room.judge(containers, seats, now)
+        self._live.not_ready.pop("gateway", None)
+        return Sight(
+            containers=containers,
+            seats=seats,
+            unhealthy_since=room.unhealthy_since,
+            published=room.published,
+            subnet=self._subnet,
+            linked=name in self._linked,
+            untouched=lambda instance: room.untouched(instance, done),
+            watched_since=self._began,
+            create_after=room.create_after(now),
+            trouble=room.long_trouble(now),
+            unpublished=room.unpublished(now),
+            unserved_link=lambda other: self._rooms[other].unserved_link(now) if other in self._rooms else None,
+            last_words=room.last_words,
+        )
+
+    async def _remember(self, name: str, room: Room, decision: Decision) -> None:
+        """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
+        now = self._clock.now()
+        self._prober.watch(decision.instances, decision.probes)
+        self._live.in_flight.update(decision.in_flight)
+        for id in decision.instances:
+            if (probe := self._prober.last(id)) is not None:
+                self._live.probes[id] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
+        room.keep_troubles(decision.instances)
+        room.ended = {id: room.ended[id] for id in decision.instances if id in room.ended}
+        room.last_words = {id: room.last_words[id] for id in decision.instances if id in room.last_words}
+        room.died(decision.deaths, now)
+        self._live.warnings.pop(name, None)
+        if room.crash_looping(now):
+            text = "its instances keep dying; they are started again or replaced with growing delays"
+            self._live.warnings[name] = [{"code": "crash_looping", "message": text}]
+        if decision.changed:
+            self._listeners.wake()
+        if decision.again:
+            room.wake.set()
+            await self._see_links()
+        self._awaiting_links.discard(name)
+        if decision.waits_for_links:
+            self._awaiting_links.add(name)
+        self._held.discard(name)
+        if decision.held:
+            self._held.add(name)
+        elif decision.at_rest:
+            for waiting in self._held:
+                self.hint(waiting)
+
+    def _do(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Set an operation going, unless one with the same key is under way."""
+        if key not in room.busy:
+            room.busy[key] = asyncio.create_task(self._done(name, room, key, work), name=f"{name}: {key}")
+
+    async def _done(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever comes of it, the service is looked at again: at once, or after a pause when it failed."""
+        delay = 0.0
+        try:
+            await work()
+            room.troubled(key, self._clock.now(), None)
+        except (EngineError, RoutingError) as error:
+            log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
+            delay = room.retry()
+            if isinstance(error, RoutingError):
+                room.troubled(key, self._clock.now(), error)
+        except Exception:
+            log.exception("an operation failed", service=name, operation=key)
+            delay = room.retry()
+        if delay:
+            await asyncio.sleep(delay)
+        room.ends(key)
+        self._listeners.wake()
+        self.hint(name)
+        if key == PUBLISH:
+            for waiting in self._awaiting_links:
+                self.hint(waiting)
+
+    async def _begin(self, name: str, id: int) -> None:
+        self._points.reached("loop:beginning", name)
+        await self._beginner.begin(id)
+        self._points.reached("loop:begun", name)
+        await self._see_links()
+
+    async def _see_links(self) -> None:
+        """Whom others name in their links may have changed: the gateway answers for those by name."""
+        before, self._linked = self._linked, await self._store.read(linked_services)
+        for name in (before ^ self._linked) & set(self._rooms):
+            self.hint(name)
+
+    async def _execute(self, order: Order) -> None:
+        if isinstance(order.step, Start):
+            async with self._starts.one():
+                await self._executor.execute(order)
+        else:
+            await self._executor.execute(order)
+        if isinstance(order.step, Stop | Remove):
+            self._live.in_flight.pop(order.row.id, None)
+            self._live.probes.pop(order.row.id, None)
+
+    async def _publish(self, routed: RoutedService, room: Room) -> None:
+        for router in self._routers:
+            await router.publish(routed)
+        self._points.reached("loop:published", routed.name)
+        room.published = routed
+
+    async def _unpublish(self, name: str, room: Room) -> None:
+        for router in self._routers:
+            await router.unpublish(name)
+        self._points.reached("loop:unpublished", name)
+        room.published = None
+
+    def _probed(self, instance: str) -> None:
+        """An instance's readiness changed; its id tells whose it is."""
+        self.hint(instance.rsplit("-r", 1)[0])
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,267 @@
+"""How each step is done: the engine and the routers are asked, then what came of it is written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import anyio.to_thread
+from sqlmodel import Session
+
+from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
+from services.masking import mask_of
+from services.probes import Prober
+from services.rollouts.planner.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
+from services.rollouts.reconciler.crash_points import CrashPoints
+from services.rollouts.requests.admission import AdmissionRules, admission_errors
+from services.rollouts.requests.log_drivers import log_config
+from services.rollouts.requests.spec_errors import invalid
+from services.rollouts.state.host_ports import TRIES, draw
+from services.rollouts.state.revision_spec import healthcheck_of, spec_of
+from services.rollouts.state.routing_config import member
+from services.rollouts.state.transitions import Ledger
+from services.routing.port import Router
+from services.spec import HostPort
+from services.store.database import Store
+from services.store.tables import Deployment, Instance, Revision
+
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
+KILLED = 137
+LEASE = "EUREKA_INSTANCE_INSTANCE_ID"
+"""By this, Spring's client registers under a name that says which instance it is."""
+NEVER_SERVED_GRACE = 10.0
+"""Seconds, at most, for what no request ever went to: `docker stop`'s own default. A process that handles no signals yet
+would otherwise hold up the way back for the whole of stop_grace_period. Workers are not meant: they may be at work."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A step with the rows that it needs, read in the transaction that decided it."""
+
+    step: Step
+    row: Instance
+    revision: Revision
+    deployment: int | None
+
+
+class Executor:
+    """Every method is idempotent: it may be called again after a crash at any point."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        routers: Sequence[Router],
+        ledger: Ledger,
+        prober: Prober,
+        link_address: str,
+        rules: AdmissionRules,
+        points: CrashPoints,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._routers = routers
+        self._ledger = ledger
+        self._prober = prober
+        self._link_address = link_address
+        self._rules = rules
+        self._points = points
+
+    async def execute(self, order: Order) -> None:
+        """EngineError and RoutingError when it could not be done; the loop decides what that means."""
+        self._reached("before", order)
+        match order.step:
+            case Start():
+                await self._start(order)
+            case Admit():
+                await self._admit(order)
+            case Withdraw():
+                await self._withdraw(order)
+            case Cut():
+                await self._cut(order)
+            case Stop():
+                await self._stop(order)
+            case Remove():
+                await self._remove(order)
+            case _:
+                raise ValueError(f"{order.step} is written by the loop itself")
+        self._reached("after", order)
+        if isinstance(order.step, Stop):
+            await self.execute(replace(order, step=Remove(order.row.id)))
+
+    def _reached(self, when: str, order: Order) -> None:
+        self._points.step(when, order.step, order.row.service)
+
+    async def _start(self, order: Order, tries: int = TRIES) -> None:
+        service, spec = order.row.service, spec_of(order.revision)
+        if errors := await self._store.read(lambda session: admission_errors(self._rules, session, service, spec)):
+            why = f"{order.row.id} cannot be started: {invalid(errors).detail}"
+            failure: dict[str, object] = {
+                "failure_reason": "invalid_spec",
+                "failure": why,
+                "failed_deployment": order.deployment,
+            }
+            await self._told(order, "failed", why, failure)
+            return
+        try:
+            view = await self._engine.start(self._instance_spec(order))
+        except EngineError as error:
+            if error.transient:
+                raise
+            wanted = spec_of(order.revision).host_port
+            if error.reason == "port_taken" and wanted is not None and tries > 1:
+                await self._start(await self._with_another_port(order, wanted), tries - 1)
+                return
+            why = await _masked(str(error), order.revision)
+            reason = "no_capacity" if error.reason == "port_taken" else error.reason
+            failure = {"failure_reason": reason, "failure": why, "failed_deployment": order.deployment}
+            await self._told(order, "failed", f"{order.row.id} cannot be started: {why}", failure)
+            return
+        row = order.row
+        changes = {"container_id": view.container_id, "start": view.start, "started_at": self._ledger.clock.now()}
+
+        def apply(session: Session) -> None:
+            current = session.get_one(Instance, row.id)
+            if current.start != view.start and current.stopped_at is None:
+                text = f"{row.id} started at {row.address}"
+                self._ledger.instance(session, current, "starting", text, order.deployment, changes)
+
+        self._reached("done", order)
+        await self._store.write(apply)
+
+    async def _with_another_port(self, order: Order, wanted: HostPort) -> Order:
+        """Another program has the host port that was drawn."""
+
+        def redraw(session: Session) -> Instance:
+            row = session.get_one(Instance, order.row.id)
+            lost, row.host_port = row.host_port, draw(session, wanted)
+            row.port = row.port if row.port is None else row.host_port
+            text = f"the host's port {lost} is taken: {row.id} tries {row.host_port}"
+            self._ledger.instance(session, row, "creating", text, order.deployment)
+            return row
+
+        return replace(order, row=await self._store.write(redraw))
+
+    async def _admit(self, order: Order) -> None:
+        row = order.row
+        for router in self._routers:
+            if row.port is not None:
+                await router.admit(member(row, order.revision, row.start or ""))
+        self._reached("half", order)
+        await self._engine.keep(row.id)
+
+    async def _withdraw(self, order: Order) -> None:
+        for router in self._routers:
+            await router.withdraw(order.row.service, order.row.id)
+
+    async def _cut(self, order: Order) -> None:
+        row = order.row
+        cut = 0
+        for router in self._routers:
+            cut += await router.cut(row.service, row.id)
+        timeout = spec_of(order.revision).drain_timeout
+        text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
+        changes: dict[str, object] = {"cut_at": self._ledger.clock.now()}
+        await self._told(order, "draining", text, changes, warning="drain_timeout" if cut else None)
+
+    async def _stop(self, order: Order) -> None:
+        """Settled, so nothing is lost, however it ends."""
+        row, grace = order.row, spec_of(order.revision).stop_grace_period
+        which = "stop_grace_period"
+        if row.port is not None and row.admitted_at is None and grace > NEVER_SERVED_GRACE:
+            grace, which = NEVER_SERVED_GRACE, "the grace of one that never served"
+        began = self._ledger.clock.now()
+        view = await self._engine.stop(row.id, grace)
+        took = self._ledger.clock.now() - began
+        killed = view is not None and view.exit_code == KILLED and took >= grace
+        code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
+        text = f"{row.id} ended{code}"
+        if killed:
+            text = f"{row.id} did not end within {which} ({grace:g} s) and was killed"
+        await self._told(order, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
+
+    async def _remove(self, order: Order) -> None:
+        row = order.row
+        # what it said at last is worth keeping when it failed, and is gone with its container
+        unheard = row.failure_reason and row.log_tail is None
+        tail = await self.last_words(row, order.revision) if unheard else row.log_tail
+        for router in self._routers:
+            if row.port is not None:
+                await router.forget(row.service, row.id)
+        self._reached("half", order)
+        await self._engine.remove(row.id)
+        probe = self._prober.last(row.id)
+        self._prober.forget(row.id)
+        changes: dict[str, object] = {"stopped_at": self._ledger.clock.now(), "log_tail": tail}
+        if probe is not None:
+            changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
+        await self._told(order, "stopped", f"{row.id} is removed", changes)
+
+    async def last_words(self, row: Instance, revision: Revision) -> str | None:
+        """The end of its log, secrets masked; None when there is none to be had. EngineError when the engine is away."""
+        try:
+            text = await self._engine.logs(row.id, tail=LOG_TAIL_LINES)
+        except EngineError as error:
+            if error.transient:
+                raise
+            return None
+        masked = await _masked(text, revision)
+        return masked.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="replace")
+
+    async def _told(
+        self, order: Order, status: str, text: str, changes: dict[str, object], *, warning: str | None = None
+    ) -> None:
+        def apply(session: Session) -> None:
+            row = session.get_one(Instance, order.row.id)
+            if row.stopped_at is not None:
+                return  # told already: this order was decided before that was known
+            self._ledger.instance(session, row, status, text, order.deployment, changes)
+            if warning is not None and order.deployment is not None:
+                self._ledger.warn(session, session.get_one(Deployment, order.deployment), warning, text)
+
+        self._reached("done", order)
+        await self._store.write(apply)
+
+    def _instance_spec(self, order: Order) -> InstanceSpec:
+        row, revision = order.row, order.revision
+        spec = spec_of(revision)
+        return InstanceSpec(
+            id=row.id,
+            service=row.service,
+            revision=row.revision,
+            deployment=row.deployment,
+            slot=row.slot,
+            hash=row.hash,
+            image_id=revision.image_id,
+            address=row.address,
+            port=row.port,
+            host_port=row.host_port,
+            environment={**({LEASE: row.id} if spec.eureka is not None else {}), **spec.environment},
+            command=_tuple(spec.command),
+            entrypoint=_tuple(spec.entrypoint),
+            working_dir=spec.working_dir,
+            user=spec.user,
+            healthcheck=healthcheck_of(revision),
+            resources=spec.resources,
+            volumes=tuple(spec.volumes),
+            networks=tuple(spec.networks),
+            labels=spec.labels,
+            logging=log_config(self._rules.log_drivers, spec.logging),
+            hosts=dict.fromkeys([*self._rules.aliases, *spec.links], self._link_address),
+            stop_signal=spec.stop_signal,
+        )
+
+
+async def _masked(text: str, revision: Revision) -> str:
+    """What an instance or the engine says, without the secrets of the revision's spec."""
+    return await anyio.to_thread.run_sync(lambda: mask_of(revision.effective).text(text))
+
+
+def _ended(row: Instance, view: ContainerView | None) -> dict[str, object]:
+    if view is None or row.exit_code is not None:
+        return {}
+    return {"exit_code": view.exit_code, "oom_killed": view.oom_killed}
+
+
+def _tuple(words: list[str] | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(words)

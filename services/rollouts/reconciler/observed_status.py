@@ -1,0 +1,101 @@
+"""What the engine and the routers show, written into the rows of the instances: facts, before anything is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlmodel import Session
+
+from services.engine.port import ContainerView
+from services.probes import Prober
+from services.rollouts.planner.observed import Seen
+from services.rollouts.state.planner_inputs import is_ready
+from services.rollouts.state.repository import Snapshot
+from services.rollouts.state.transitions import Ledger
+from services.store.tables import Instance
+
+
+def note_containers(
+    session: Session, ledger: Ledger, snapshot: Snapshot, containers: Mapping[str, ContainerView], prober: Prober
+) -> list[int]:
+    """Starts, restarts, deaths and readiness. The slots of those that died and that the engine started again."""
+    again = []
+    deployment = snapshot.deployment.id if snapshot.deployment else None
+    for row in snapshot.instances:
+        container = containers.get(row.id)
+        if container is None or container.state == "created":
+            continue
+        if container.state == "running":
+            if _note_start(session, ledger, row, container, deployment):
+                again.append(row.slot)
+            _note_readiness(session, ledger, snapshot, row, container, prober, deployment)
+        elif row.exit_code is None and row.status != "stopping":
+            _note_death(session, ledger, row, container, deployment)
+    return again
+
+
+def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Sequence[Seen]) -> None:
+    """Who serves: admitted by every router, or, without a port, ready."""
+    deployment = snapshot.deployment.id if snapshot.deployment else None
+    rows = {row.id: row for row in snapshot.instances}
+    for seen in world:
+        row = rows[seen.id]
+        if seen.serves and row.status in ("creating", "starting", "ready", "draining"):
+            at = row.admitted_at
+            if at is None or at < (row.ready_at or 0):  # started again since
+                at = ledger.clock.now()
+            ledger.instance(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": at})
+
+
+def _note_start(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> bool:
+    """True when it had been started before."""
+    if row.start == container.start:
+        return False
+    again = row.start is not None
+    changes = {
+        "container_id": container.container_id,
+        "start": container.start,
+        "started_at": ledger.clock.now(),
+        "ready_at": None,
+        "exit_code": None,
+        "restarts": row.restarts + 1 if again else row.restarts,
+    }
+    text = f"{row.id} started at {row.address}"
+    if again:
+        text = f"{row.id} was started again by the engine (restart {row.restarts + 1}); it is proved anew"
+    status = row.status if row.leaving_at is not None else "starting"
+    ledger.instance(session, row, status, text, deployment, changes, died=again)
+    return again
+
+
+def _note_readiness(
+    session: Session,
+    ledger: Ledger,
+    snapshot: Snapshot,
+    row: Instance,
+    container: ContainerView,
+    prober: Prober,
+    deployment: int | None,
+) -> None:
+    ready_at = is_ready(snapshot, row, container, prober, ledger.clock.now())
+    if (ready_at is None) == (row.ready_at is None):
+        return
+    if row.leaving_at is not None:
+        row.ready_at = ready_at
+        session.add(row)
+    elif ready_at is not None:
+        ledger.instance(session, row, "ready", f"{row.id} is ready", deployment, {"ready_at": ready_at})
+    else:
+        ledger.instance(session, row, "starting", f"{row.id} is no longer ready", deployment, {"ready_at": None})
+
+
+def _note_death(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> None:
+    how = " (out of memory)" if container.oom_killed else ""
+    text = f"{row.id} exited with code {container.exit_code}{how}"
+    changes = {
+        "container_id": container.container_id,
+        "exit_code": container.exit_code,
+        "oom_killed": container.oom_killed,
+        "ready_at": None,
+    }
+    ledger.instance(session, row, row.status, text, deployment, changes, event="instance_exited")

@@ -1,0 +1,121 @@
+"""At start: what the store says and what runs, made one; the routers get exactly those that have proved themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from services.engine.port import ContainerView, Engine
+from services.probes import Prober, ProbeTarget
+from services.rollouts.reconciler.crash_points import CrashPoints
+from services.rollouts.state.id_floors import catch_up
+from services.rollouts.state.planner_inputs import see
+from services.rollouts.state.repository import Snapshot, load
+from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine
+from services.rollouts.state.routing_config import linked_services, member, routed_service, settings_of
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.transitions import Ledger
+from services.routing.port import Member, RoutedService, Router
+from services.store.database import Store
+from services.store.tables import Instance, Service
+
+
+async def restore(
+    store: Store,
+    engine: Engine,
+    routers: Sequence[Router],
+    ledger: Ledger,
+    prober: Prober,
+    live: Live,
+    points: CrashPoints,
+) -> dict[str, RoutedService | None]:
+    """Every known service with what the routers now know of it (None: nothing is routed)."""
+    containers = {view.instance: view for view in await engine.observe()}
+    snapshots = await store.read(_snapshots)
+    live.strangers = unknown_to(containers, await store.read(known_instances))
+    asked = [pair for snapshot in snapshots for pair in _to_be_asked(snapshot, containers)]
+    proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in asked])
+    again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start}
+    strangers = [containers[id] for id in live.strangers]
+    await store.write(lambda session: _write(session, ledger, containers, strangers, again))
+    points.reached("start:restoring")
+    snapshots = await store.read(_snapshots)
+    linked = await store.read(linked_services)
+    services: dict[str, RoutedService | None] = {}
+    members: list[Member] = []
+    for snapshot in snapshots:
+        name = snapshot.service.name
+        world = see(snapshot, list(containers.values()), [], {})
+        revision = settings_of(snapshot, world)
+        services[name] = (
+            routed_service(snapshot.service, revision, name in linked) if revision and snapshot.instances else None
+        )
+        if services[name] is not None:
+            members += [
+                member(row, snapshot.revision_of(row), row.start or "")
+                for row in snapshot.instances
+                if row.port is not None and _serves(row, containers.get(row.id))
+            ]
+    routed = [service for service in services.values() if service is not None]
+    for router in routers:
+        services |= await router.restore(routed, members)
+    return services
+
+
+def known_instances(session: Session) -> set[str]:
+    """Ids of all instances that have not gone."""
+    return set(session.exec(select(Instance.id).where(col(Instance.stopped_at).is_(None))))
+
+
+def unknown_to(containers: dict[str, ContainerView], known: set[str]) -> list[str]:
+    return sorted(set(containers) - known)
+
+
+def _snapshots(session: Session) -> list[Snapshot]:
+    names = session.exec(select(Service.name).order_by(Service.name)).all()
+    found = [load(session, name) for name in names]
+    return [snapshot for snapshot in found if snapshot is not None]
+
+
+def _serves(row: Instance, container: ContainerView | None) -> bool:
+    running = container is not None and container.state == "running" and container.start == row.start
+    return running and row.admitted_at is not None and row.leaving_at is None and row.status == "serving"
+
+
+def _to_be_asked(snapshot: Snapshot, containers: dict[str, ContainerView]) -> list[tuple[Snapshot, Instance]]:
+    """Those that the engine started again while Sluice was away, so that what serves goes on serving; and those that were
+    ready and had yet to serve, so that what still is ready is not said to be so no longer."""
+    return [
+        (snapshot, row)
+        for row in snapshot.instances
+        if row.leaving_at is None
+        and row.port is not None
+        and (container := containers.get(row.id)) is not None
+        and container.state == "running"
+        and (row.admitted_at is not None if container.start != row.start else row.ready_at is not None)
+        and not _serves(row, container)
+        and not judged_by_engine(healthcheck_of(snapshot.revision_of(row)), row.port)
+    ]
+
+
+def _target(snapshot: Snapshot, row: Instance, container: ContainerView) -> ProbeTarget:
+    revision = snapshot.revision_of(row)
+    check = healthcheck_of(revision)
+    return ProbeTarget(row.id, container.start, row.address, check.port or row.port or 0, check, revision.effective)
+
+
+def _write(
+    session: Session,
+    ledger: Ledger,
+    containers: dict[str, ContainerView],
+    strangers: Sequence[ContainerView],
+    again: set[str],
+) -> None:
+    catch_up(session, containers.values(), strangers)
+    now = ledger.clock.now()
+    for id in sorted(again):
+        row, view = session.get_one(Instance, id), containers[id]
+        changes = {"start": view.start, "container_id": view.container_id, "started_at": now, "ready_at": now}
+        text = f"{id} was started again by the engine while Sluice was away (restart {row.restarts + 1}), and answers"
+        ledger.instance(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1}, died=True)

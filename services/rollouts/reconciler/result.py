@@ -1,0 +1,75 @@
+"""The input and the result of one reconciliation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.engine.port import ContainerView
+from services.probes import ProbeTarget
+from services.rollouts.planner.steps import Plan
+from services.rollouts.reconciler.executor import Order
+from services.rollouts.reconciler.linking import UnservedLink
+from services.routing.port import RoutedService, Seat
+from services.store.tables import Instance, Revision
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was observed of one service, and what the loop remembers of it."""
+
+    containers: Sequence[ContainerView]
+    seats: Sequence[Mapping[str, Seat]]
+    unhealthy_since: Mapping[str, float]
+    published: RoutedService | None
+    subnet: str
+    linked: bool = False
+    """Some other service names it in its `links`."""
+    untouched: Callable[[str], bool] = lambda _: True
+    """Whether what was seen of an instance still holds: nothing was done to it since."""
+    watched_since: float = 0
+    create_after: float = 0
+    trouble: str | None = None
+    """Why the routers have not done what they were asked for of an instance, when that has been so for long."""
+    unpublished: str | None = None
+    """The same of the service itself."""
+    unserved_link: Callable[[str], UnservedLink | None] = lambda _: None
+    """What a link to this service waits for; None when nothing."""
+    last_words: Mapping[str, str | None] = field(default_factory=dict)
+    """The end of the log of those that were unheard."""
+
+
+@dataclass
+class Decision:
+    """What is to be done outside of the transaction."""
+
+    plan: Plan | None = None
+    unheard: tuple[Instance, Revision] | None = None
+    """One that fails the deployment: nothing more is decided until the end of its log has been read, to be told with it."""
+    orders: list[Order] = field(default_factory=list)
+    begin: list[int] = field(default_factory=list)
+    held: bool = False
+    """What would begin waits for deployments of other services."""
+    at_rest: bool = False
+    """No deployment is under way: what others waited for has come to its end."""
+    routed: RoutedService | None = None
+    """What the routers must know of the service before anything is admitted."""
+    unpublish: bool = False
+    probes: list[ProbeTarget] = field(default_factory=list)
+    instances: list[str] = field(default_factory=list)
+    """Those that have not gone."""
+    in_flight: dict[str, int] = field(default_factory=dict)
+    unsettled: bool = False
+    """Something is being drained: time to look again soon."""
+    deaths: list[int] = field(default_factory=list)
+    """Slots whose instance died by itself, whether the engine started it again or it is replaced."""
+    changed: bool = False
+    """Something was written."""
+    full: str | None = None
+    """Why no more instances can be made."""
+    over: bool = False
+    """The service is removed or not known, and nothing of it is left to look after."""
+    waits_for_links: bool = False
+    """It is not done before the routers answer for services that it newly links to."""
+    again: bool = False
+    """What was written changes what comes next: time for another turn at once."""

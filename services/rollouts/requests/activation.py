@@ -1,0 +1,265 @@
+"""Activate a pending deployment: pull the image, create the revision, supersede the running deployment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from services.clock import Clock
+from services.engine.port import Engine, EngineError, ImageInfo
+from services.errors import Refusal
+from services.grant import Grant
+from services.rollouts.planner.steps import Failed
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.spec_errors import invalid
+from services.rollouts.requests.validation import Wish, check, merge, present_revision, size_of, stored_errors
+from services.rollouts.state.dependencies import failed_dependency
+from services.rollouts.state.repository import ACTIVE
+from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.spec_hash import instance_hash
+from services.rollouts.state.status import OF_PRESENT, Kind, Status
+from services.rollouts.state.transitions import Ledger
+from services.spec import Healthcheck, ServiceSpec
+from services.store.database import Store
+from services.store.tables import Deployment, Revision, Service
+
+DRAWN = 8080
+"""The port by which `links` reach a service whose instances listen on host ports that are drawn for them."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What only the image can tell: the port and the health check of a spec."""
+
+    image: ImageInfo
+    port: int | None
+    healthcheck: Healthcheck
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+def resolve(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> Resolved:
+    """Pure: api.md's defaults for `port` and `healthcheck`."""
+    warnings = []
+    port = spec.port
+    if not port_named:
+        port = image.exposed_ports[0] if len(image.exposed_ports) == 1 else None
+        if port is None and spec.host_port is not None:
+            port = DRAWN
+        elif len(image.exposed_ports) > 1:
+            exposed = ", ".join(map(str, image.exposed_ports))
+            text = (
+                f"the image exposes several ports ({exposed}) and port is not given: it runs as a worker, nothing is routed"
+            )
+            warnings.append(("port_ambiguous", text))
+    check = spec.healthcheck
+    if check is None and image.healthcheck is not None:
+        check = Healthcheck.model_validate({"test": list(image.healthcheck), **image.healthcheck_settings})
+    elif check is None and port is None:
+        check = Healthcheck(disable=True)
+    elif check is None:
+        check = Healthcheck().model_copy(update={"any_below_500": True})
+        warnings.append(("no_healthcheck", "no healthcheck is given: any answer below 500 on / counts as healthy"))
+    return Resolved(image, port, check, tuple(warnings))
+
+
+class Beginner:
+    """Takes a pending deployment to progressing, or to its end when it cannot begin."""
+
+    def __init__(
+        self, store: Store, clock: Clock, engine: Engine, ledger: Ledger, rules: AdmissionRules, live: Live
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._engine = engine
+        self._ledger = ledger
+        self._rules = rules
+        self._live = live
+
+    async def begin(self, id: int) -> None:
+        """Raises EngineError when the engine does not answer: to be tried again."""
+        failed = await self._store.read(lambda session: _dependency_failed(session, id))
+        if failed is not None:
+            await self._store.write(lambda session: self._refuse(session, id, failed))
+            return
+        kind, reference = await self._store.read(lambda session: self._what(session, id))
+        if kind != Kind.DEPLOY or reference is None:
+            await self._store.write(lambda session: self.go(session, id))
+            return
+        while reference is not None:
+            reference = await self._pull_and_go(id, reference)
+        self._live.registry_auth.pop(id, None)
+
+    async def _pull_and_go(self, id: int, reference: str) -> str | None:
+        """As `go`."""
+        try:
+            image = await self._engine.pull(reference, self._live.registry_auth.get(id))
+        except EngineError as error:
+            if error.transient:
+                raise
+            failed = Failed(error.reason, f"{reference}: {error}")
+            await self._store.write(lambda session: self._refuse(session, id, failed))
+            return None
+        return await self._store.write(lambda session: self.go(session, id, image, reference))
+
+    def _what(self, session: Session, id: int) -> tuple[str, str | None]:
+        """Its kind, and the image that it comes to over the spec that is the present one by now."""
+        deployment = session.get_one(Deployment, id)
+        if deployment.kind != Kind.DEPLOY:
+            return deployment.kind, None
+        present = present_revision(session, session.get_one(Service, deployment.service))
+        try:
+            return deployment.kind, merge(self._rules, present, deployment).spec.image
+        except Refusal:
+            return deployment.kind, deployment.image  # told as such when it begins
+
+    def go(self, session: Session, id: int, image: ImageInfo | None = None, reference: str | None = None) -> str | None:
+        """Take it to progressing in the caller's transaction, with the image found for `reference` when it is a deploy.
+        Returns the image that is wanted instead, when the present spec became another meanwhile."""
+        deployment = session.get_one(Deployment, id)
+        if deployment.status != Status.PENDING:
+            return None
+        service = session.get_one(Service, deployment.service)
+        present = present_revision(session, service)
+        if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and present is None:
+            self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed meanwhile"))
+            return None
+        if image is not None:
+            try:
+                wish = check(session, self._rules, present, deployment)
+            except Refusal as refusal:
+                self._refuse(session, id, Failed("invalid_spec", refusal.detail))
+                return None
+            if wish.spec.image != reference:
+                return wish.spec.image
+            self._make_revision(session, service, present, deployment, wish, image)
+        if deployment.kind in OF_PRESENT and present is not None:
+            _turn_to(deployment, present)
+        if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
+            deployment.replicas = size_of(session, service.name, id)
+        if deployment.kind not in (Kind.DEPLOY, Kind.REMOVE) and (disallowed := self._disallowed(session, deployment)):
+            self._refuse(session, id, disallowed)
+            return None
+        deployment.from_revision = service.revision
+        deployment.from_replicas = service.replicas if service.revision is not None else 0
+        overtaken = session.exec(
+            select(Deployment).where(Deployment.service == service.name, col(Deployment.status).in_(ACTIVE))
+        ).all()
+        self._ledger.lease(deployment)
+        if not overtaken and self._is_unchanged(deployment, service):
+            self._ledger.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
+            return None
+        for other in overtaken:
+            self._ledger.supersede(session, other, id)
+        session.flush()
+        now = self._clock.now()
+        deployment.started_at = now
+        policy = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
+        deployment.deadline_at = now + (spec_of(policy).progress_deadline_seconds if policy else 300.0)
+        self._ledger.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
+        return None
+
+    def _disallowed(self, session: Session, deployment: Deployment) -> Failed | None:
+        """Check the stored spec that comes into force again; a scale that takes instances away needs no permission."""
+        service, replicas = session.get_one(Service, deployment.service), deployment.replicas or 0
+        if deployment.kind == Kind.SCALE and replicas <= service.replicas:
+            return None
+        revision = session.get_one(Revision, (deployment.service, deployment.revision))
+        grant = Grant.from_json(deployment.bound_to)
+        present = present_revision(session, service)
+        errors = stored_errors(session, self._rules, grant, revision, present, replicas)
+        return Failed("invalid_spec", invalid(errors).detail) if errors else None
+
+    def _refuse(self, session: Session, id: int, failed: Failed) -> None:
+        deployment = session.get_one(Deployment, id)
+        if deployment.status != Status.PENDING:
+            return
+        service = session.get_one(Service, deployment.service)
+        deployment.from_revision, deployment.from_replicas = service.revision, service.replicas
+        self._ledger.lease(deployment)
+        first = service.revision is None
+        after = "nothing was started" if first else f"nothing was started; revision {service.revision} serves on"
+        status = Status.FAILED if first else Status.ROLLED_BACK
+        self._ledger.transition(session, deployment, status, f"{failed.message}; {after}", reason=failed.reason)
+
+    def _make_revision(
+        self,
+        session: Session,
+        service: Service,
+        present: Revision | None,
+        deployment: Deployment,
+        wish: Wish,
+        image: ImageInfo,
+    ) -> None:
+        """The present revision when nothing but the size changes, else a new one."""
+        found = resolve(wish.spec, "port" in wish.effective, image)
+        deployment.image, deployment.image_id = wish.spec.image, image.id
+        deployment.profile, deployment.failure_action = wish.layers.profile, wish.spec.failure_action
+        deployment.strategy = "recreate" if wish.spec.recreates else "rolling"
+        deployment.replicas = wish.replicas
+        if deployment.replicas is None:
+            deployment.replicas = size_of(session, service.name, deployment.id)
+        for code, text in found.warnings:
+            self._ledger.warn(session, deployment, code, text)
+        same = (
+            present is not None
+            and present.spec == wish.layers.base
+            and (present.profile, present.overrides) == (wish.layers.profile, wish.layers.overrides)
+            and present.effective == wish.effective
+            and present.image_id == image.id
+        )
+        if present is not None and same:
+            deployment.revision = present.number
+            return
+        revision = Revision(
+            service=service.name,
+            number=service.next_revision,
+            spec=wish.layers.base,
+            profile=wish.layers.profile,
+            overrides=wish.layers.overrides,
+            effective=wish.effective,
+            image=wish.spec.image or "",
+            image_id=image.id,
+            port=found.port,
+            hash=instance_hash(image.id, found.port, found.healthcheck, wish.spec),
+            healthcheck={**found.healthcheck.model_dump(mode="json"), "any_below_500": found.healthcheck.any_below_500},
+            deployment=deployment.id or 0,
+            created_at=self._clock.now(),
+        )
+        service.next_revision += 1
+        service.removed = False
+        session.add(service)
+        session.add(revision)
+        session.flush()
+        deployment.revision = revision.number
+
+    def _is_unchanged(self, deployment: Deployment, service: Service) -> bool:
+        if deployment.kind in (Kind.RESTART, Kind.REMOVE) or service.revision is None:
+            return False
+        return deployment.revision == service.revision and deployment.replicas == service.replicas
+
+
+def _dependency_failed(session: Session, id: int) -> Failed | None:
+    other = failed_dependency(session, session.get_one(Deployment, id))
+    if other is None:
+        return None
+    how = "was removed" if other.kind == Kind.REMOVE else other.status.replace("_", " ")
+    return Failed("dependency_failed", f"it depends on {other.service}, whose deployment {other.id} {how}: {other.message}")
+
+
+def _turn_to(deployment: Deployment, present: Revision) -> None:
+    """Make a scale or restart one of the revision that is present when it begins: it may have waited for another one."""
+    spec = spec_of(present)
+    deployment.revision, deployment.profile = present.number, present.profile
+    deployment.image, deployment.image_id = present.image, present.image_id
+    deployment.strategy = "recreate" if spec.recreates else "rolling"
+    deployment.failure_action = spec.failure_action
+
+
+def _beginning(deployment: Deployment) -> str:
+    if deployment.kind == Kind.REMOVE:
+        return "its instances are being drained and removed"
+    if deployment.kind == Kind.SCALE:
+        return f"from {deployment.from_replicas} to {deployment.replicas} instances"
+    return f"0 of {deployment.replicas} new instances serve"

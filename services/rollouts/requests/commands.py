@@ -1,0 +1,377 @@
+"""What people ask for: every request is checked whole before anything comes of it."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Generic, Literal, TypeVar
+
+from sqlmodel import Session, col, func, select
+
+from services.caller import Actor, Claim
+from services.clock import Clock
+from services.engine.port import Engine, EngineError
+from services.errors import FieldError, Refusal
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.ownership import UNBOUND, unmanaged_volumes, volumes_named
+from services.rollouts.requests.spec_errors import invalid
+from services.rollouts.requests.validation import check, present_revision, size_of, stored_errors, writes_alone
+from services.rollouts.state.id_floors import HIGHEST_LABEL, first_revision
+from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.status import OF_PRESENT, TERMINAL, Kind, NotInThatState, Status, check_action
+from services.rollouts.state.transitions import Ledger
+from services.spec import SERVICE_NAME
+from services.store.database import Store
+from services.store.events import record
+from services.store.tables import Deployment, Meta, Revision, Service
+
+T = TypeVar("T")
+FIRST_INTERNAL_PORT = 20001
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A POST /deployments, already parsed as JSON. `fields`: the spec fields as given, not yet checked."""
+
+    service: str
+    fields: dict[str, Any]
+    mode: Literal["merge", "replace"] = "merge"
+    profile_named: bool = False
+    profile: str | None = None
+    note: str | None = None
+    expected_revision: int | None = None
+    """0: there is to be no such service yet."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of several that are asked for together. `depends_on`: services of members before it → whether each is required;
+    `warnings` stay with its deployment."""
+
+    ask: Ask
+    depends_on: Mapping[str, bool] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """Who asks, under which Idempotency-Key, and with which credentials for the pull (kept in memory only)."""
+
+    by: Actor
+    claim: Claim | None = None
+    registry_auth: str | None = field(default=None, repr=False)
+
+
+class Asking(ABC, Generic[T]):
+    """All that makes a deployment, one method a kind. Each raises Refusal, or returns what `_make` makes of it."""
+
+    def __init__(self, store: Store, clock: Clock, engine: Engine, rules: AdmissionRules) -> None:
+        self._store = store
+        self._clock = clock
+        self._engine = engine
+        self._rules = rules
+
+    @abstractmethod
+    async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> T:
+        """`make` checks the request and inserts its deployment, in the transaction that it is given, and returns its id.
+        It may be called again, in another transaction."""
+
+    async def deploy(self, ask: Ask, call: Call) -> T:
+        """422 `invalid_spec` (errors name the fields), 409 `revision_conflict`, 409 `deployment_in_progress`."""
+        await self._refuse_by_engine(ask.fields, call)
+        return await self._make(lambda session: self._accept(session, ask, call), ask.service, call)
+
+    async def scale(self, service: str, replicas: int, call: Call) -> T:
+        """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
+
+        def make(session: Session) -> int:
+            present = _deployed(session, service)
+            if why := writes_alone(spec_of(present), replicas):
+                raise invalid([FieldError("replicas", why)])
+            if replicas > session.get_one(Service, service).replicas:
+                self._refuse_disallowed(session, present, present, call, replicas)
+            row = self._of(session, present, Kind.SCALE)
+            row.replicas = replicas
+            return self._insert(session, row, call)
+
+        return await self._make(make, service, call)
+
+    async def rollback(self, service: str, to_revision: int | None, call: Call) -> T:
+        """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
+
+        def make(session: Session) -> int:
+            present = _deployed(session, service)
+            target = _rollback_target(session, present, to_revision)
+            self._refuse_disallowed(session, target, present, call)
+            return self._insert(session, self._of(session, target, Kind.ROLLBACK), call)
+
+        return await self._make(make, service, call)
+
+    async def restart(self, service: str, call: Call) -> T:
+        """404 `unknown_service`."""
+
+        def make(session: Session) -> int:
+            present = _deployed(session, service)
+            self._refuse_disallowed(session, present, present, call)
+            return self._insert(session, self._of(session, present, Kind.RESTART), call)
+
+        return await self._make(make, service, call)
+
+    async def remove(self, service: str, call: Call) -> T:
+        """404 `unknown_service`. A service whose first deployment never succeeded can be removed as well."""
+
+        def make(session: Session) -> int:
+            known = _known(session, service)
+            row = Deployment(service=service, kind=Kind.REMOVE, created_at=self._clock.now(), replicas=0)
+            row.revision = known.revision
+            return self._insert(session, row, call)
+
+        return await self._make(make, service, call)
+
+    async def retry(self, deployment: int, call: Call) -> T:
+        """404 `unknown_deployment`, 409 `not_in_that_state`."""
+
+        def make(session: Session) -> int:
+            before = deployment_of(session, deployment)
+            check_allowed(before, "retry")
+            if before.kind == Kind.REMOVE:
+                _known(session, before.service)
+            elif before.kind != Kind.DEPLOY:
+                _deployed(session, before.service)
+            names = (
+                "service",
+                "kind",
+                "body",
+                "mode",
+                "profile_named",
+                "profile",
+                "on_conflict",
+                "replicas",
+                "strategy",
+                "image",
+            )
+            row = Deployment(**{name: getattr(before, name) for name in names}, created_at=self._clock.now())
+            row.note, row.retry_of = before.note, before.id
+            if before.kind != Kind.DEPLOY:
+                row.revision, row.image_id, row.failure_action = before.revision, before.image_id, before.failure_action
+                if before.kind != Kind.REMOVE:
+                    present = _deployed(session, before.service)
+                    revision = session.get_one(Revision, (before.service, before.revision))
+                    if before.kind in OF_PRESENT:
+                        revision = present
+                    self._refuse_disallowed(session, revision, present, call, before.replicas)
+            else:
+                service = session.get(Service, before.service)
+                row.bound_to = _bounds(call)
+                check(session, self._rules, present_revision(session, service), row)
+            return self._insert(session, row, call)
+
+        before = await self._store.read(lambda session: deployment_of(session, deployment))
+        if before.kind == Kind.DEPLOY:
+            await self._refuse_by_engine(before.body, call)
+        return await self._make(make, before.service, call)
+
+    def _refuse_disallowed(
+        self, session: Session, revision: Revision, present: Revision, call: Call, replicas: int | None = None
+    ) -> None:
+        """422 `invalid_spec` for a stored spec that cannot come into force again, at the service's size by default."""
+        size = replicas if replicas is not None else size_of(session, revision.service)
+        if errors := stored_errors(session, self._rules, call.by.grant, revision, present, size):
+            raise invalid(errors)
+
+    def _accept(self, session: Session, ask: Ask, call: Call) -> int:
+        """The new deployment's id."""
+        if not re.fullmatch(SERVICE_NAME, ask.service):
+            why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
+            raise invalid([FieldError("service", why)])
+        service = session.get(Service, ask.service)
+        present = present_revision(session, service)
+        _expect(ask, service, present)
+        row = Deployment(
+            service=ask.service,
+            kind=Kind.DEPLOY,
+            body=ask.fields,
+            mode=ask.mode,
+            profile_named=ask.profile_named,
+            profile=ask.profile,
+            note=ask.note,
+            bound_to=_bounds(call),
+            created_at=self._clock.now(),
+        )
+        wish = check(session, self._rules, present, row)
+        row.on_conflict = str(wish.spec.on_conflict)
+        row.image = wish.spec.image
+        row.strategy = "recreate" if wish.spec.recreates else "rolling"
+        row.replicas = wish.replicas if wish.replicas is not None else size_of(session, ask.service)
+        if service is None:
+            session.add(self._new_service(session, ask.service))
+            session.flush()
+        return self._insert(session, row, call)
+
+    def _insert(self, session: Session, row: Deployment, call: Call) -> int:
+        """Write the new deployment; what only waits gives way to it, or it to what runs, by on_conflict."""
+        others = session.exec(
+            select(Deployment).where(
+                Deployment.service == row.service, col(Deployment.status).not_in([str(status) for status in TERMINAL])
+            )
+        ).all()
+        if others and row.on_conflict == "reject" and row.kind != Kind.REMOVE:
+            detail = f"deployment {others[0].id} of {row.service} is {others[0].status}, and on_conflict is reject"
+            raise Refusal(409, "deployment_in_progress", detail)
+        row.id = _next_id(session)
+        row.created_by_kind, row.created_by_name, row.bound_to = call.by.kind, call.by.name, _bounds(call)
+        row.message = "waits for its turn" if others else "accepted"
+        session.add(row)
+        session.flush()
+        ledger = Ledger(self._clock, 0)
+        ledger.tell(
+            session,
+            "created",
+            f"{row.kind} asked for by {call.by.name}",
+            deployment=row,
+            data={"kind": row.kind},
+            actor=call.by,
+        )
+        if row.on_conflict == "supersede" or row.kind == Kind.REMOVE:
+            for other in others:
+                if other.status == Status.PENDING:
+                    ledger.supersede(session, other, row.id)
+        return row.id
+
+    def _of(self, session: Session, revision: Revision, kind: Kind) -> Deployment:
+        """A deployment of a revision as it is, at the service's size."""
+        spec = spec_of(revision)
+        return Deployment(
+            service=revision.service,
+            kind=kind,
+            revision=revision.number,
+            replicas=size_of(session, revision.service),
+            profile=revision.profile,
+            on_conflict=spec.on_conflict,
+            strategy="recreate" if spec.recreates else "rolling",
+            failure_action=spec.failure_action,
+            image=revision.image,
+            image_id=revision.image_id,
+            created_at=self._clock.now(),
+        )
+
+    def _new_service(self, session: Session, name: str) -> Service:
+        highest = session.exec(select(func.max(Service.internal_port))).one()
+        taken = set(session.exec(select(Revision.port).where(col(Revision.port) > (highest or FIRST_INTERNAL_PORT - 1))))
+        port = next(port for port in count(max(FIRST_INTERNAL_PORT, (highest or 0) + 1)) if port not in taken)
+        now = self._clock.now()
+        record(session, now, "service_created", f"{name} is known from now on", service=name)
+        return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
+
+    async def _refuse_by_engine(self, fields: dict[str, Any], call: Call) -> None:
+        """422 for networks that the engine does not have or keeps, and for volumes that it has and Sluice does not know."""
+        await self._refuse_unknown_networks(fields)
+        if call.by.grant is not None:
+            await self._refuse_unmanaged_volumes(fields)
+
+    async def _refuse_unmanaged_volumes(self, fields: dict[str, Any]) -> None:
+        named = volumes_named(fields)
+        unmanaged = await self._store.read(lambda session: unmanaged_volumes(session, named)) if named else set()
+        if not unmanaged:
+            return
+        try:
+            there = await self._engine.existing_volumes(tuple(sorted(unmanaged)))
+        except EngineError as error:
+            raise Refusal(503, "engine_unavailable", f"the volumes cannot be checked now: {error}") from error
+        if there:
+            why = f'volume "{there[0]}" exists and no service has it, so it may hold foreign data; {UNBOUND}'
+            raise invalid([FieldError("volumes", why)])
+
+    async def _refuse_unknown_networks(self, fields: dict[str, Any]) -> None:
+        profiles = fields.get("profiles")
+        layers = [fields, *(profiles.values() if isinstance(profiles, dict) else ())]
+        lists = [layer.get("networks") for layer in layers if isinstance(layer, dict)]
+        names = tuple({name for named in lists if isinstance(named, list) for name in named if isinstance(name, str)})
+        if not names:
+            return
+        try:
+            missing = await self._engine.networks_exist(names)
+        except EngineError as error:
+            raise Refusal(503, "engine_unavailable", f"the networks cannot be checked now: {error}") from error
+        if missing:
+            why = "of those that services may join (not host, none, or the instances' network of a Sluice)"
+            raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}" {why}')])
+
+
+def _bounds(call: Call) -> dict[str, list[str]] | None:
+    return call.by.grant.to_json() if call.by.grant is not None else None
+
+
+def _next_id(session: Session) -> int:
+    """Goes on above the highest that the store or a container's label shows (a restored backup must not use one again)."""
+    floor = session.get(Meta, HIGHEST_LABEL)
+    highest = session.exec(select(func.max(Deployment.id))).one()
+    return max(int(floor.value) if floor else 0, highest or 0) + 1
+
+
+def _known(session: Session, name: str) -> Service:
+    service = session.get(Service, name)
+    if service is None or service.removed:
+        raise Refusal(404, "unknown_service", f'there is no service "{name[:64]}"')
+    return service
+
+
+def _expect(ask: Ask, service: Service | None, present: Revision | None) -> None:
+    """409 `revision_conflict` when the service is not where whoever asks believes it to be."""
+    if ask.expected_revision is None:
+        return
+    there = service is not None and not service.removed
+    if ask.expected_revision == 0 and there:
+        raise Refusal(409, "revision_conflict", f'expected no service "{ask.service}", but there is one')
+    if ask.expected_revision and ask.expected_revision != (present.number if present else None):
+        now = f"at revision {present.number}" if present else "not deployed"
+        raise Refusal(409, "revision_conflict", f"expected revision {ask.expected_revision}, but {ask.service} is {now}")
+
+
+def _deployed(session: Session, name: str) -> Revision:
+    """Its present revision."""
+    service = _known(session, name)
+    present = present_revision(session, service)
+    if present is None:
+        raise Refusal(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
+    return present
+
+
+def deployment_of(session: Session, id: int) -> Deployment:
+    row = session.get(Deployment, id)
+    if row is None:
+        raise Refusal(404, "unknown_deployment", f"there is no deployment {id}")
+    return row
+
+
+def check_allowed(row: Deployment, action: str) -> None:
+    try:
+        check_action(row.status, action)
+    except NotInThatState as error:
+        raise Refusal(409, "not_in_that_state", str(error)) from error
+
+
+def _rollback_target(session: Session, present: Revision, number: int | None) -> Revision:
+    """The revision asked for, or the newest earlier one that served. Only those within the history limit are kept."""
+    limit = spec_of(present).revision_history_limit
+    served = session.exec(
+        select(Revision)
+        .where(Revision.service == present.service, col(Revision.served).is_(True))
+        .order_by(col(Revision.number).desc())
+        .limit(limit)
+    ).all()
+    if number is None:
+        same = (present.effective, present.image_id)  # going back to what runs already would change nothing
+        earlier = next((r for r in served if r.number < present.number and (r.effective, r.image_id) != same), None)
+        if earlier is None:
+            raise Refusal(409, "no_rollback_target", f"no earlier revision of {present.service} that differs has served")
+        return earlier
+    found = next((revision for revision in served if revision.number == number), None)
+    if found is None:
+        known = ", ".join(str(revision.number) for revision in served)
+        detail = f"revision {number} of {present.service} cannot be gone back to; those that served and are kept: {known}"
+        raise Refusal(422, "unknown_revision", detail, [FieldError("to_revision", f"must be one of {known}")])
+    return found

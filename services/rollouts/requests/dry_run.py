@@ -1,0 +1,143 @@
+"""What a request would do: everything up to the commit is the real thing, and then it is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import anyio.to_thread
+from sqlmodel import Session, col, select
+
+from services.clock import Clock
+from services.engine.port import ContainerView, Engine, EngineError, ImageInfo
+from services.errors import Refusal
+from services.rollouts.requests.activation import Beginner
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.commands import Asking, Call
+from services.rollouts.requests.preview import Outset, Preview
+from services.rollouts.requests.spec_diff import comparable, differences
+from services.rollouts.requests.validation import present_revision
+from services.rollouts.state.planner_inputs import see, target_of
+from services.rollouts.state.queue import takes_over
+from services.rollouts.state.repository import ACTIVE, load
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.status import Kind, Status
+from services.rollouts.state.transitions import Ledger
+from services.routing.port import Router, RoutingError, Seat
+from services.store.database import Store
+from services.store.tables import Deployment, Revision, Service
+
+Found = tuple[Preview, Outset | None]
+
+
+class Previews(Asking[Preview]):
+    """Each method raises what the real request would, and writes nothing. An Idempotency-Key is not looked at."""
+
+    def __init__(self, store: Store, clock: Clock, engine: Engine, routers: Sequence[Router], rules: AdmissionRules) -> None:
+        super().__init__(store, clock, engine, rules)
+        self._routers = routers
+        self._beginner = Beginner(store, clock, engine, Ledger(clock, 0), rules, Live())
+
+    async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> Preview:
+        """Refusal 503 when the present world cannot be seen."""
+        try:
+            containers = await self._engine.observe(service)
+            seats = [await router.observe(service) for router in self._routers]
+            preview, outset = await self._rehearse(partial(_outset, containers, seats), make)
+        except (EngineError, RoutingError) as error:
+            raise Refusal(503, "engine_unavailable", f"what is there now cannot be seen: {error}") from error
+        if outset is None:
+            return preview
+        return await anyio.to_thread.run_sync(outset.complete, preview, self._clock.now())
+
+    async def _rehearse(
+        self, outset: Callable[[Session, Deployment], Outset | None], make: Callable[[Session], int]
+    ) -> Found:
+        """Make the deployment and begin it, once the image that it comes to is known."""
+        reference: str | None = None
+        image: ImageInfo | None = None
+
+        def rehearsal(session: Session) -> Found | str:
+            row = session.get_one(Deployment, make(session))
+            present = present_revision(session, session.get(Service, row.service))
+            warnings = _encounters(session, row)
+            used = image
+            if row.kind == Kind.DEPLOY and reference is None:
+                return row.image or ""
+            if reference is not None and used is None:
+                text = f"the engine has no {reference} yet: it is pulled first, and is taken here to be another image"
+                warnings.append({"code": "image_not_here", "message": text})
+                used = _taken_for(reference, present)
+            another = self._beginner.go(session, row.id or 0, used, reference)
+            if another is not None:
+                return another
+            session.flush()
+            preview = _preview(session, row, present)
+            return replace(preview, warnings=[*warnings, *preview.warnings]), outset(session, row)
+
+        while isinstance(found := await self._store.rehearse(rehearsal), str):
+            reference, image = found, await self._engine.find_image(found)
+        return found
+
+
+def _encounters(session: Session, row: Deployment) -> list[dict[str, str]]:
+    """What becomes of it, or of the deployment that is under way now."""
+    running = session.exec(
+        select(Deployment).where(Deployment.service == row.service, col(Deployment.status).in_(ACTIVE))
+    ).first()
+    if running is None:
+        return []
+    other = f"deployment {running.id}, which is {running.status}"
+    if takes_over(row):
+        return [{"code": "supersedes", "message": f"{other}, is superseded"}]
+    return [{"code": "waits", "message": f"it waits for the end of {other}; the steps are told as if it began now"}]
+
+
+def _taken_for(reference: str, present: Revision | None) -> ImageInfo:
+    """An image that nobody has seen: another one than the present, that exposes what the present one does."""
+    return ImageInfo("", reference, (present.port,) if present is not None and present.port is not None else ())
+
+
+def _preview(session: Session, row: Deployment, present: Revision | None) -> Preview:
+    """Without the steps."""
+    unchanged = row.status == Status.SUCCEEDED
+    wanted = session.get(Revision, (row.service, row.revision)) if row.revision is not None else None
+    from_replicas, replicas = row.from_replicas or 0, row.replicas or 0
+    old = {**comparable(present), "replicas": from_replicas} if present is not None else {}
+    new = {**(old if row.kind == Kind.REMOVE else comparable(wanted)), "replicas": replicas}
+    return Preview(
+        service=row.service,
+        kind=row.kind,
+        message="nothing to change",
+        revision=row.revision,
+        from_revision=row.from_revision,
+        replicas=replicas,
+        from_replicas=from_replicas,
+        strategy=row.strategy,
+        profile=row.profile,
+        image=row.image,
+        image_id=row.image_id or None,
+        diff=differences(old, new),
+        warnings=list(row.warnings),
+        unchanged=unchanged,
+    )
+
+
+def _outset(
+    containers: Sequence[ContainerView], seats: Sequence[Mapping[str, Seat]], session: Session, row: Deployment
+) -> Outset | None:
+    """None when there is nothing to do."""
+    snapshot = load(session, row.service)
+    if snapshot is None or snapshot.deployment is None:
+        return None
+    wanted = snapshot.wanted
+    return Outset(
+        target=target_of(snapshot),
+        world=see(snapshot, containers, seats, {}),
+        born={instance.id: instance.revision for instance in snapshot.instances},
+        service=row.service,
+        revision=wanted.number if wanted is not None else 0,
+        next_instance=wanted.next_instance if wanted is not None else 1,
+        routed=wanted is not None and wanted.port is not None,
+    )

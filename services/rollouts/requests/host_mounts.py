@@ -1,0 +1,111 @@
+"""Host paths that services may mount: below the operator's roots, apart from what rules the host, and at fixed places.
+
+A service that can write a directory can replace any path in it by a symbolic link. So no service mounts a path below a
+directory that a service mounts writable: then nobody but the operator can change the way to a mounted path, and what was
+found out about it before an instance starts still holds when the engine mounts it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from sqlmodel import Session, col, func, select, tuple_, union
+from sqlmodel.sql.expression import Select
+
+from services.errors import FieldError
+from services.rollouts.state.repository import ACTIVE
+from services.spec import ServiceSpec, VolumeMount
+from services.store.tables import Deployment, Instance, Revision, Service
+
+HOST_OWN = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr/bin",
+    "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/local/bin", "/usr/local/lib",
+    "/usr/local/sbin", "/usr/sbin", "/var/lib/containerd", "/var/lib/docker", "/var/run", "/var/spool/cron",
+)  # fmt: skip
+"""Directories by which the host and its engine are ruled, whatever the operator's roots are."""
+_HOMES = re.compile(r"/home|(?:/root|/home/[^/]+)(?:/\.[^/].*)?")
+"""Home directories, and what in them begins with a dot: keys, credentials and what a shell reads."""
+
+
+def mount_errors(roots: Sequence[str], protected: Sequence[str], spec: ServiceSpec) -> list[FieldError]:
+    """Check a spec's host paths by themselves. `protected`: Sluice's data, and the engine's socket."""
+    return [
+        FieldError(f"volumes.{number}.source", why)
+        for number, volume in enumerate(spec.volumes)
+        if volume.type == "bind" and (why := _disallowed(volume.host_path, roots, (*HOST_OWN, *protected)))
+    ]
+
+
+def overlap_errors(session: Session, service: str, spec: ServiceSpec) -> list[FieldError]:
+    """Check a spec's host paths against those of all specs in force: of every service, and of the spec itself."""
+    mine = [(number, volume) for number, volume in enumerate(spec.volumes) if volume.type == "bind"]
+    if not mine:
+        return []
+    others = [(service, volume) for _, volume in mine] + _mounts_in_force(session)
+    return [
+        FieldError(f"volumes.{number}.source", why)
+        for number, volume in mine
+        if (why := next(_overlaps(volume, service, others), None))
+    ]
+
+
+def lies_in(path: str, directory: str) -> bool:
+    """Whether a path is a directory or lies in it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _disallowed(path: str, roots: Sequence[str], protected: Sequence[str]) -> str | None:
+    if not any(lies_in(path, root) for root in roots):
+        return f"host paths are allowed only under SLUICE_HOST_ROOTS ({', '.join(roots) or 'none'})"
+    met = next((each for each in protected if lies_in(path, each) or lies_in(each, path)), None)
+    if met is not None:
+        return f"{path} is not allowed: it meets {met}, by which the host is ruled; mount a directory apart from it"
+    if _HOMES.fullmatch(path):
+        return f"{path} is not allowed: home directories hold keys and what shells read; mount a directory within one"
+    return None
+
+
+def _overlaps(volume: VolumeMount, service: str, others: Sequence[tuple[str, VolumeMount]]) -> Iterator[str]:
+    path = volume.host_path
+    for whose, other in others:
+        there = other.host_path
+        owner = "this service" if whose == service else f'service "{whose}"'
+        if path == there:
+            continue
+        if not other.read_only and lies_in(path, there):
+            yield (
+                f"{path} lies in {there}, which {owner} mounts writable and could replace by a symbolic link; "
+                f"mount {there} itself, or have it mounted read-only there"
+            )
+        if not volume.read_only and lies_in(there, path):
+            yield (
+                f"{path} contains {there}, which {owner} mounts and this service could replace by a symbolic link; "
+                "mount it read-only, or mount another directory"
+            )
+
+
+def _mounts_in_force(session: Session) -> list[tuple[str, VolumeMount]]:
+    """Service → bind mount, of every revision that is present, on its way, or has an instance that has not gone."""
+    found: list[tuple[str, list[Any]]] = list(session.exec(_volumes_in_force()))
+    return [
+        (service, volume)
+        for service, volumes in found
+        for volume in map(VolumeMount.model_validate, volumes)
+        if volume.type == "bind"
+    ]
+
+
+@cache
+def _volumes_in_force() -> Select[str, Any]:
+    present = select(Service.name, Service.revision)
+    coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
+    living = select(Instance.service, Instance.revision).where(col(Instance.stopped_at).is_(None))
+    effective = col(Revision.effective)
+    return (
+        select(Revision.service, effective["volumes"])
+        .where(tuple_(Revision.service, Revision.number).in_(union(present, coming, living)))
+        .where(func.json_array_length(effective, "$.volumes") > 0)
+    )

@@ -1,0 +1,95 @@
+"""What a deployment would be, change and do, as people are shown it before they ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from services.rollouts.planner.classify import is_wanted
+from services.rollouts.planner.desired import Target
+from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.simulate import Action, Foreseen, foresee
+from services.rollouts.requests.spec_diff import FieldChange
+
+_SAID: dict[Action, str] = {
+    "start": "start {} and wait until it is ready",
+    "admit": "let requests go to {}",
+    "recall": "keep {}, which was leaving",
+    "withdraw": "send nothing new to {} and wait until it has finished what it has",
+    "cut": "end what {} still has",
+    "stop": "stop {}",
+    "remove": "remove {}",
+}
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """Those of one `turn` are taken side by side. `revision`: where the instance was, or would be, born."""
+
+    turn: int
+    action: Action
+    instance: str
+    slot: int
+    revision: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """docs/api.md tells it field by field. Secrets are redacted."""
+
+    service: str
+    kind: str
+    message: str
+    revision: int | None
+    from_revision: int | None
+    replicas: int
+    from_replicas: int
+    strategy: str
+    profile: str | None
+    image: str | None
+    image_id: str | None
+    diff: list[FieldChange]
+    warnings: list[dict[str, str]]
+    unchanged: bool = False
+    replaces_instances: bool = False
+    """Some that run now make room for others."""
+    steps: list[PlannedStep] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outset:
+    """What the planner would be told when the deployment sets out, and what an instance made by it would be."""
+
+    target: Target
+    world: Sequence[Seen]
+    born: Mapping[str, int]
+    """Instance → the revision in which it was born."""
+    service: str
+    revision: int
+    next_instance: int
+    routed: bool
+
+    def complete(self, preview: Preview, now: float) -> Preview:
+        """With the steps and what they come to. Pure; seconds of work for a hundred instances one at a time."""
+        names = (f"{self.service}-r{self.revision}-{n}" for n in count(self.next_instance))
+        steps = [self._planned(step) for step in foresee(self.target, self.world, now, names, self.routed)]
+        others = [seen for seen in self.world if not seen.dead and not is_wanted(self.target, seen)]
+        replaces = bool(others) and self.target.replicas > 0
+        return replace(preview, steps=steps, message=_in_short(steps), replaces_instances=replaces)
+
+    def _planned(self, step: Foreseen) -> PlannedStep:
+        revision = self.born.get(step.instance, self.revision)
+        return PlannedStep(
+            step.turn, step.action, step.instance, step.slot, revision, _SAID[step.action].format(step.instance)
+        )
+
+
+def _in_short(steps: Sequence[PlannedStep]) -> str:
+    """How many come and go, in a sentence."""
+    coming = sum(step.action == "start" for step in steps)
+    going = sum(step.action == "remove" for step in steps)
+    told = ((coming, "started"), (going, "drained and removed"))
+    parts = [f"{number} instance{'s' * (number != 1)} {verb}" for number, verb in told if number]
+    return ", ".join(parts) or "no instance is started or stopped"

@@ -1,0 +1,198 @@
+"""What people ask for becomes a deployment or an action, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Literal
+
+from pydantic import ValidationError
+from sqlmodel import Session, col, select
+
+from services.caller import Actor, Claim
+from services.clock import Clock
+from services.engine.port import Engine
+from services.errors import FieldError, Refusal, below
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.commands import Ask, Asking, Call, Member, check_allowed, deployment_of
+from services.rollouts.requests.spec_errors import invalid
+from services.rollouts.state.dependencies import group_of, next_group
+from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.status import Status
+from services.rollouts.state.transitions import Ledger
+from services.spec import Route
+from services.store.database import Store
+from services.store.events import Listeners
+from services.store.tables import Deployment, IdempotencyKey, Revision
+
+__all__ = ["Action", "Ask", "Call", "Requests"]
+
+Action = Literal["pause", "resume", "abort"]
+
+
+class Requests(Asking[int]):
+    """Each method returns the id of the deployment, new or (same Idempotency-Key) the one made before. Raises Refusal."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        engine: Engine,
+        listeners: Listeners,
+        hint: Callable[[str], None],
+        rules: AdmissionRules,
+        live: Live,
+    ) -> None:
+        """`hint(service)` wakes the loop."""
+        super().__init__(store, clock, engine, rules)
+        self._listeners = listeners
+        self._hint = hint
+        self._live = live
+
+    async def deploy(self, ask: Ask, call: Call) -> int:
+        """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
+        before = await self._claimed(call)
+        return before if before is not None else await super().deploy(ask, call)
+
+    async def deploy_together(self, members: Sequence[Member], call: Call) -> list[int]:
+        """All of them or none; each after those that it depends on. The deployments, which have one `group`.
+
+        422 `invalid_spec` with all that is wrong, each field below its service's name; 409 as for one.
+        """
+        before = await self._claimed(call)
+        for member in members if before is None else ():
+            with below(member.ask.service):
+                await self._refuse_by_engine(member.ask.fields, call)
+        first = await self._make(lambda session: self._accept_together(session, members, call), members[0].ask.service, call)
+        group = await self._store.read(lambda session: [row.id or 0 for row in group_of(session, first)])
+        for member in members:
+            self._wake(member.ask.service)
+        return group
+
+    def _accept_together(self, session: Session, members: Sequence[Member], call: Call) -> int:
+        made: dict[str, Deployment] = {}
+        errors: list[FieldError] = []
+        group, ledger = next_group(session), Ledger(self._clock, 0)
+        for member in members:
+            try:
+                with below(member.ask.service):
+                    row = session.get_one(Deployment, self._accept(session, member.ask, call))
+            except Refusal as refusal:
+                if refusal.status != 422:
+                    raise
+                errors += refusal.errors
+                continue
+            known = {name: required for name, required in member.depends_on.items() if name in made}
+            row.group = group
+            row.depends_on = [{"deployment": made[name].id, "required": required} for name, required in known.items()]
+            if known:
+                row.message = f"waits for {', '.join(known)}"
+            for warning in member.warnings:
+                ledger.warn(session, row, "compose", warning)
+            made[member.ask.service] = row
+        errors += _shared_routes(members)
+        if errors:
+            raise invalid(errors)
+        return next(iter(made.values())).id or 0
+
+    async def act(self, deployment: int, action: Action, by: Actor) -> None:
+        """404 `unknown_deployment`, 409 `not_in_that_state`."""
+
+        def apply(session: Session) -> str:
+            row = deployment_of(session, deployment)
+            check_allowed(row, action)
+            ledger = Ledger(self._clock, row.run)
+            deadline = _progress_deadline(session, row)
+            if action == "pause":
+                ledger.transition(session, row, Status.PAUSED, "paused; resume or abort", reason="user", actor=by)
+                row.deadline_at = None
+            elif action == "resume":
+                row.reason = None
+                ledger.transition(session, row, Status.PROGRESSING, "resumed", actor=by)
+                row.deadline_at = self._clock.now() + deadline
+            elif row.status == Status.PENDING:
+                message = "aborted before anything was started"
+                ledger.transition(session, row, Status.ABORTED, message, reason="user", actor=by)
+            else:
+                ledger.go_back(session, row, "aborted", "user", deadline, actor=by)
+            session.add(row)
+            return row.service
+
+        service = await self._store.write(apply)
+        await self._forget_credentials()
+        self._wake(service)
+
+    async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> int:
+        """One transaction: answer for the Idempotency-Key, or make the deployment and take the key."""
+
+        def transaction(session: Session) -> int:
+            before = _claimed(session, call.claim)
+            if before is not None:
+                return before
+            made = make(session)
+            if call.claim is not None:
+                key, token = call.claim.key, call.claim.token
+                now = self._clock.now()
+                session.merge(
+                    IdempotencyKey(key=key, token=token, fingerprint=call.claim.fingerprint, deployment=made, created_at=now)
+                )
+            if call.registry_auth is not None:
+                self._live.registry_auth[made] = call.registry_auth
+            return made
+
+        try:
+            made = await self._store.write(transaction)
+        finally:
+            await self._forget_credentials()
+        self._wake(service)
+        return made
+
+    async def _claimed(self, call: Call) -> int | None:
+        """As below; who claims nothing waits for nothing."""
+        return await self._store.read(lambda session: _claimed(session, call.claim)) if call.claim is not None else None
+
+    async def _forget_credentials(self) -> None:
+        """Of deployments that will not pull any more: aborted or superseded before they began, or never written."""
+        kept = self._live.registry_auth
+        if kept:
+            pending = select(Deployment.id).where(col(Deployment.id).in_(kept), Deployment.status == Status.PENDING)
+            still = await self._store.read(lambda session: set(session.exec(pending).all()))
+            for id in kept.keys() - still:
+                kept.pop(id, None)
+
+    def _wake(self, service: str) -> None:
+        self._hint(service)
+        self._listeners.wake()
+
+
+def _shared_routes(members: Sequence[Member]) -> list[FieldError]:
+    """Two that are deployed together cannot have one route. What is no route is refused with the rest of its spec."""
+    taken: dict[tuple[str, str], str] = {}
+    errors: list[FieldError] = []
+    for member in members:
+        name, routes = member.ask.service, member.ask.fields.get("routes")
+        for number, route in enumerate(routes if isinstance(routes, list) else ()):
+            with suppress(ValidationError):
+                key = Route.model_validate(route).key
+                if taken.setdefault(key, name) != name:
+                    errors.append(FieldError(f"{name}.routes.{number}", f'service "{taken[key]}" has this route already'))
+    return errors
+
+
+def _claimed(session: Session, claim: Claim | None) -> int | None:
+    if claim is None:
+        return None
+    row = session.get(IdempotencyKey, (claim.key, claim.token))
+    if row is None:
+        return None
+    if row.fingerprint != claim.fingerprint:
+        detail = "this Idempotency-Key was used for another request; take a new key, or send the same request"
+        raise Refusal(422, "idempotency_key_reused", detail, [FieldError("Idempotency-Key", "was used for another request")])
+    return row.deployment
+
+
+def _progress_deadline(session: Session, row: Deployment) -> float:
+    number = row.revision or row.from_revision
+    revision = session.get(Revision, (row.service, number)) if number is not None else None
+    return spec_of(revision).progress_deadline_seconds if revision is not None else 300.0

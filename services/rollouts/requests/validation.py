@@ -1,0 +1,187 @@
+"""A request against the present spec: what it comes to, and everything that can be refused before anything is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session, col, or_, select
+
+from services.errors import FieldError, Refusal
+from services.grant import Grant
+from services.masking import too_many_secrets
+from services.redaction import placeholders
+from services.rollouts.requests.admission import AdmissionRules, admission_errors
+from services.rollouts.requests.ownership import claims_of, ownership_errors
+from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid
+from services.rollouts.requests.spec_merge import Layers, lay
+from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.routing_config import in_force
+from services.secret_shapes import HIDDEN
+from services.spec import Route, ServiceSpec, SpecFields
+from services.store.tables import Deployment, Revision, Service
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A checked request: the layers to keep, the spec that they come to, and the replicas that it names."""
+
+    layers: Layers
+    spec: ServiceSpec
+    replicas: int | None
+    effective: dict[str, Any] = field(default_factory=dict)
+
+
+def present_layers(revision: Revision | None) -> Layers | None:
+    return Layers(revision.spec, revision.profile, revision.overrides) if revision is not None else None
+
+
+def present_revision(session: Session, service: Service | None) -> Revision | None:
+    """That of the last deployment that succeeded."""
+    if service is None or service.revision is None:
+        return None
+    return session.get(Revision, (service.name, service.revision))
+
+
+def check(session: Session, rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:
+    """As `merge`, and it goes together with what else there is. Refusal 422 `invalid_spec`, `redacted_value`."""
+    wish, name = merge(rules, present, deployment), deployment.service
+    grant = Grant.from_json(deployment.bound_to)
+    errors = [
+        *_alone(wish.spec, wish.replicas if wish.replicas is not None else size_of(session, name, deployment.id)),
+        *admission_errors(rules, session, name, wish.spec),
+        *_taken_routes(session, name, wish.spec.routes),
+        *foreign_claims(session, rules, grant, name, present, wish.effective, deployment.body),
+    ]
+    if errors:
+        raise invalid(errors)
+    return wish
+
+
+def stored_errors(
+    session: Session,
+    rules: AdmissionRules,
+    grant: Grant | None,
+    revision: Revision,
+    present: Revision | None,
+    replicas: int,
+) -> list[FieldError]:
+    """Check a stored spec that comes into force again: the rules, others' routes and the author's bounds change."""
+    spec, name = spec_of(revision), revision.service
+    return [
+        *_alone(spec, replicas),
+        *admission_errors(rules, session, name, spec),
+        *_taken_routes(session, name, spec.routes),
+        *foreign_claims(session, rules, grant, name, present, revision.effective),
+    ]
+
+
+def foreign_claims(
+    session: Session,
+    rules: AdmissionRules,
+    grant: Grant | None,
+    name: str,
+    present: Revision | None,
+    effective: dict[str, Any],
+    request: dict[str, Any] | None = None,
+) -> list[FieldError]:
+    """Check a spec, and the request for it, for what belongs to services that the author's token does not cover."""
+    if grant is None:
+        return []
+    default_route = rules.default_route.format(name=name) if rules.default_route else None
+    return ownership_errors(session, grant, name, present, claims_of(effective, request), default_route)
+
+
+def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:
+    """Merge a deployment's body over the present spec: a wish that is right by itself. Refusals as of `check`."""
+    _refuse_placeholders(deployment.body)
+    replicas_errors = _check_replicas(deployment.body)
+    if replicas_errors:
+        raise invalid(replicas_errors)
+    layers, replicas = lay(
+        present_layers(present), deployment.body, deployment.mode, deployment.profile_named, deployment.profile
+    )
+    profiles = layers.base.get("profiles")
+    _validated(layers.base)
+    if layers.profile is not None and layers.profile not in (profiles or {}):
+        known = ", ".join(sorted(profiles or {})) or "none"
+        raise invalid([FieldError("profile", f'"{layers.profile}" is not one of the service\'s profiles ({known})'[:500])])
+    effective = layers.effective()
+    spec = _validated(effective)
+    if spec.image is None:
+        raise invalid([FieldError("image", "is required: the service has none yet")])
+    if "routes" not in effective and rules.default_route and effective.get("port", 0) is not None:
+        route = rules.default_route.format(name=deployment.service)
+        effective["routes"] = [{"path_prefix": route, "strip_prefix": True}]
+        spec = _validated(effective)
+    if too_many := too_many_secrets(effective):
+        raise invalid([FieldError("environment", too_many)])
+    return Wish(layers, spec, replicas, effective)
+
+
+def _refuse_placeholders(body: dict[str, Any]) -> None:
+    """What Sluice showed in place of a secret must not become the secret."""
+    why = f'is "{HIDDEN}", which Sluice shows in place of a secret: leave it out to keep the value, or give the value itself'
+    errors = [FieldError(field, why) for field in islice(placeholders(body), MAX_ERRORS)]
+    if errors:
+        raise Refusal(422, "redacted_value", f"{errors[0].field}: {why}", errors)
+
+
+def _check_replicas(body: dict[str, Any]) -> list[FieldError]:
+    """`replicas` is no part of what is kept, so it is checked by itself."""
+    try:
+        SpecFields.model_validate({"replicas": body.get("replicas")})
+    except ValidationError as error:
+        return field_errors(error)
+    return []
+
+
+def _validated(fields: dict[str, Any]) -> ServiceSpec:
+    try:
+        return ServiceSpec.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(field_errors(error)) from None
+
+
+def size_of(session: Session, name: str, deployment: int | None = None) -> int:
+    """How many instances there are to be when a deployment (None: one that is being asked for) names no number: what was
+    asked for last by one that it takes over from, else what the service has; one, until a deployment has succeeded."""
+    on_the_way = col(Deployment.status).in_(("pending", "progressing", "paused"))
+    before = select(Deployment.replicas).where(Deployment.service == name, Deployment.kind != "remove")
+    if deployment is None:
+        before = before.where(on_the_way)
+    else:
+        taken_over = or_(on_the_way, col(Deployment.superseded_by) == deployment)
+        before = before.where(taken_over, col(Deployment.id) < deployment)
+    asked = session.exec(before.order_by(col(Deployment.id).desc()).limit(1)).first()
+    service = session.get(Service, name)
+    has = service.replicas if service is not None and service.revision is not None else 1
+    return asked if asked is not None else has
+
+
+def _alone(spec: ServiceSpec, replicas: int) -> list[FieldError]:
+    why = writes_alone(spec, replicas)
+    return [FieldError("replicas", why)] if why else []
+
+
+def writes_alone(spec: ServiceSpec, replicas: int) -> str | None:
+    """Why there cannot be so many: two instances must not write one volume at once."""
+    volume = next((volume for volume in spec.volumes if volume.writable_alone), None)
+    if volume is None or replicas <= 1:
+        return None
+    return f"must be 0 or 1: {volume.target} is a writable volume; say shared: true there if several may write it at once"
+
+
+def _taken_routes(session: Session, name: str, routes: list[Route]) -> list[FieldError]:
+    """A route is unique in the gateway: none that another service has, or is on its way to."""
+    if not routes:
+        return []
+    others = [(service, routes) for service, routes in in_force(session, "routes") if service != name]
+    taken = {Route.model_validate(route).key: service for service, routes in others for route in routes}
+    return [
+        FieldError(f"routes.{number}", f'service "{taken[route.key]}" has this route already')
+        for number, route in enumerate(routes)
+        if route.key in taken
+    ]

@@ -1,0 +1,57 @@
+"""A store that is behind the engine (a backup was restored): what its containers already have is never given out again.
+
+They themselves are left alone (docs/outages.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from sqlmodel import Session
+
+from services.engine.port import ContainerView
+from services.rollouts.state.addresses import LAST
+from services.store.tables import Meta, Revision, Service
+
+HIGHEST_LABEL = "deployment_floor"
+"""Meta: the highest deployment id that a container's label shows."""
+_HIGHEST_REVISION = "revision_floor:"
+"""Meta, with a service's name: the highest revision that a container of it shows, when the store does not know it."""
+
+
+def catch_up(session: Session, containers: Iterable[ContainerView], strangers: Iterable[ContainerView]) -> None:
+    """Deployments', revisions', instances' numbers and addresses go on above those of what the store does not know."""
+    highest = max((view.deployment for view in containers), default=0)
+    session.merge(Meta(key=HIGHEST_LABEL, value=str(highest)))
+    for view in strangers:
+        _go_on_after(session, view.address)
+        service = session.get(Service, view.service)
+        if service is None:
+            _raise(session, _HIGHEST_REVISION + view.service, view.revision)
+        elif service.next_revision <= view.revision:
+            service.next_revision = view.revision + 1
+            session.add(service)
+        revision = session.get(Revision, (view.service, view.revision))
+        number = int(view.instance.rpartition("-")[2])
+        if revision is not None and revision.next_instance <= number:
+            revision.next_instance = number + 1
+            session.add(revision)
+
+
+def first_revision(session: Session, service: str) -> int:
+    """The number of the first revision of a service that the store does not know yet."""
+    row = session.get(Meta, _HIGHEST_REVISION + service)
+    return int(row.value) + 1 if row is not None else 1
+
+
+def _go_on_after(session: Session, address: str | None) -> None:
+    last = session.get(Meta, LAST)
+    if address is not None and (last is None or IPv4Address(last.value) < IPv4Address(address)):
+        session.merge(Meta(key=LAST, value=address))
+
+
+def _raise(session: Session, key: str, number: int) -> None:
+    row = session.get(Meta, key)
+    if row is None or int(row.value) < number:
+        session.merge(Meta(key=key, value=str(number)))

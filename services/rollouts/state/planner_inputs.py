@@ -1,0 +1,178 @@
+"""Build what the planner takes, desired state and observed instances, from store, engine, routers and probes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from services.engine.port import ContainerView
+from services.probes import Prober, ProbeTarget
+from services.rollouts.planner.desired import Target
+from services.rollouts.planner.observed import Seen
+from services.rollouts.state.repository import Snapshot
+from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine, spec_of
+from services.routing.port import Seat
+from services.store.tables import Instance, Revision
+
+
+def target_of(snapshot: Snapshot, create_after: float = 0) -> Target:
+    """Where the service is to go: forward, back, or to stay as it is."""
+    service, deployment = snapshot.service, snapshot.deployment
+    revision = snapshot.wanted
+    if revision is None:
+        policy = snapshot.revisions.get(deployment.revision or 0) if deployment else None
+        return _target(policy, hash="", replicas=0, deployment=deployment.id if deployment else None)
+    if deployment is None:
+        return _target(revision, hash=revision.hash, replicas=service.replicas, create_after=create_after)
+    if deployment.status == "rolling_back":
+        return _target(
+            revision,
+            hash=revision.hash,
+            replicas=deployment.from_replicas or 0,
+            deployment=deployment.id,
+            deadline=deployment.deadline_at,
+            milestone=deployment.milestone,
+            since=deployment.turned_at or 0,
+            surplus_first=deployment.id,
+        )
+    return _target(
+        revision,
+        hash=revision.hash,
+        replicas=0 if deployment.kind == "remove" else deployment.replicas or 0,
+        deployment=deployment.id,
+        deadline=deployment.deadline_at,
+        milestone=deployment.milestone,
+        since=deployment.turned_at or 0,
+        paused=deployment.status == "paused",
+        only_born_in=deployment.id if deployment.kind == "restart" else None,
+    )
+
+
+def see(
+    snapshot: Snapshot,
+    containers: Sequence[ContainerView],
+    seats: Sequence[Mapping[str, Seat]],
+    unhealthy_since: Mapping[str, float],
+    watched_since: float = 0,
+    complaints: Mapping[str, str] = MappingProxyType({}),
+) -> list[Seen]:
+    """One Seen for every instance that the store knows; containers that it does not know are not touched.
+
+    `watched_since`: when this run of Sluice began. Time in which nobody asked an instance does not count against it.
+    `complaints`: instance → what was wrong when it was probed last.
+    """
+    by_instance = {container.instance: container for container in containers}
+    return [
+        _see(snapshot, row, by_instance.get(row.id), seats, unhealthy_since, watched_since, complaints.get(row.id, ""))
+        for row in snapshot.instances
+    ]
+
+
+def probe_targets(snapshot: Snapshot, world: Sequence[Seen]) -> list[ProbeTarget]:
+    """Those that run and have yet to prove themselves by an answer."""
+    rows = {row.id: row for row in snapshot.instances}
+    targets = []
+    for seen in world:
+        row = rows[seen.id]
+        revision = snapshot.revision_of(row)
+        check = healthcheck_of(revision)
+        port = check.port or row.port
+        if seen.container != "running" or seen.leaving_at is not None or seen.admitted or row.start is None:
+            continue
+        if port is not None and not judged_by_engine(check, row.port):
+            targets.append(ProbeTarget(row.id, row.start, row.address, port, check, revision.effective))
+    return targets
+
+
+def is_ready(snapshot: Snapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float) -> float | None:
+    """Since when the present start of an instance has been ready; None while it is not."""
+    if container is None or container.state != "running":
+        return None
+    check = healthcheck_of(snapshot.revision_of(row))
+    if judged_by_engine(check, row.port):
+        ready = container.health == "healthy" if check.test is not None else True
+        return (row.ready_at or now) if ready else None
+    if row.admitted_at is not None and (row.status in ("serving", "draining") or _is_recalled(row)):
+        return row.ready_at
+    return prober.ready_at(row.id, container.start)
+
+
+def _is_recalled(row: Instance) -> bool:
+    """It has served since it was proved. It is not asked again before it is taken back: Spring's health repeats what the
+    registry says, and so says OUT_OF_SERVICE for as long as Sluice does."""
+    proved, served = row.ready_at, row.admitted_at
+    return row.status == "ready" and proved is not None and served is not None and proved <= served
+
+
+def _target(revision: Revision | None, **fields: object) -> Target:
+    if revision is None:
+        return Target(**fields)  # type: ignore[arg-type]
+    spec = spec_of(revision)
+    return Target(
+        recreate=spec.recreates,
+        max_surge=spec.max_surge,
+        max_unavailable=spec.max_unavailable,
+        min_ready=spec.min_ready_seconds,
+        start_period=healthcheck_of(revision).start_period,
+        drain_timeout=spec.drain_timeout,
+        stop_grace=spec.stop_grace_period,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _see(
+    snapshot: Snapshot,
+    row: Instance,
+    container: ContainerView | None,
+    seats: Sequence[Mapping[str, Seat]],
+    unhealthy_since: Mapping[str, float],
+    watched_since: float,
+    complaint: str,
+) -> Seen:
+    routed = row.port is not None
+    mine = [seat for seat in (seats_of.get(row.id) for seats_of in seats) if seat is not None and routed]
+    admitted = bool(mine) and len(mine) == len(seats) and all(seat.state == "admitted" for seat in mine)
+    partly = any(seat.state == "admitted" for seat in mine)
+    return Seen(
+        id=row.id,
+        slot=row.slot,
+        hash=row.hash,
+        deployment=row.deployment,
+        container=container.state if container else "none",
+        routed=routed,
+        created_at=row.created_at,
+        started_at=max(row.started_at, watched_since) if row.started_at is not None else None,
+        ready_at=row.ready_at,
+        admitted=partly if row.leaving_at is not None else admitted,
+        healthy=all(seat.healthy for seat in mine),
+        unhealthy_since=unhealthy_since.get(row.id),
+        seated=bool(mine),
+        settled=all(seat.settled for seat in mine),
+        kept=container is None or container.kept,
+        in_flight=sum(seat.in_flight for seat in mine),
+        waits_for="; ".join(seat.waits_for for seat in mine if seat.waits_for),
+        closes_at=max((seat.closes_at for seat in mine), default=0),
+        leaving_at=row.leaving_at,
+        stopping=row.status in ("stopping", "failed"),
+        cut_at=row.cut_at,
+        died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
+        failure=(row.failure_reason or "", row.failure or "") if _never_started(row) else None,
+        died_because=_how_it_died(row, container),
+        complaint=complaint,
+    )
+
+
+def _never_started(row: Instance) -> bool:
+    """The engine refused to start it; if a container is there all the same, it goes."""
+    refused = row.status == "failed" and row.leaving_at is None
+    return row.failure_reason is not None and (row.container_id is None or refused)
+
+
+def _how_it_died(row: Instance, container: ContainerView | None) -> str:
+    code = container.exit_code if container and container.state == "exited" else row.exit_code
+    oom = row.oom_killed or (container is not None and container.oom_killed)
+    again = container is not None and container.state == "running"
+    gone = "exited and was started again by the engine" if again else "is gone"
+    how = f"exited with code {code}" if code is not None else gone
+    how += " (out of memory)" if oom else ""
+    return how + (" after it had served" if row.admitted_at is not None else " before it was ready")

@@ -1,0 +1,29 @@
+"""The pending deployments of a service, and which of them is next."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from services.rollouts.state.repository import ACTIVE
+from services.rollouts.state.status import Kind
+from services.store.tables import Deployment
+
+
+def due(session: Session, service: str) -> Deployment | None:
+    """The one that is next: the newest that supersedes, or the oldest that waits when nothing runs."""
+    waiting = session.exec(
+        select(Deployment).where(Deployment.service == service, Deployment.status == "pending").order_by(col(Deployment.id))
+    ).all()
+    if not waiting:
+        return None
+    taking_over = [row for row in waiting if takes_over(row)]
+    if taking_over:
+        return taking_over[-1]
+    running = session.exec(
+        select(Deployment.id).where(Deployment.service == service, col(Deployment.status).in_(ACTIVE))
+    ).first()
+    return waiting[0] if running is None else None
+
+
+def takes_over(row: Deployment) -> bool:
+    return row.on_conflict == "supersede" or row.kind == Kind.REMOVE

@@ -1,0 +1,59 @@
+"""Read a service as the store has it: present revision, running deployment, instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import BindParameter, bindparam
+from sqlmodel import Session, col, select
+
+from services.store.tables import Deployment, Instance, Revision, Service
+
+ACTIVE = ("progressing", "paused", "rolling_back")
+_NAME: BindParameter[str] = bindparam("name")
+_UNDER_WAY = select(Deployment).where(Deployment.service == _NAME, col(Deployment.status).in_(ACTIVE))
+_NOT_GONE = select(Instance).where(Instance.service == _NAME, col(Instance.stopped_at).is_(None)).order_by(col(Instance.id))
+_OF_NUMBERS = select(Revision).where(
+    Revision.service == _NAME, col(Revision.number).in_(bindparam("numbers", expanding=True))
+)
+"""Made once: this is asked at every turn, and making a query takes as long as asking it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A service as the store has it: present revision, running deployment, and the instances that have not gone."""
+
+    service: Service
+    deployment: Deployment | None
+    revisions: Mapping[int, Revision]
+    instances: Sequence[Instance]
+
+    @property
+    def present(self) -> Revision | None:
+        return self.revisions.get(self.service.revision) if self.service.revision is not None else None
+
+    @property
+    def wanted(self) -> Revision | None:
+        """The revision that the service is on its way to, or has."""
+        deployment = self.deployment
+        if deployment is None or deployment.kind == "remove" or deployment.revision is None:
+            return self.present
+        return self.present if deployment.status == "rolling_back" else self.revisions[deployment.revision]
+
+    def revision_of(self, instance: Instance) -> Revision:
+        return self.revisions[instance.revision]
+
+
+def load(session: Session, name: str) -> Snapshot | None:
+    """None for a service that is not known."""
+    service = session.get(Service, name)
+    if service is None:
+        return None
+    deployment = session.exec(_UNDER_WAY, params={"name": name}).first()
+    instances = session.exec(_NOT_GONE, params={"name": name}).all()
+    numbers = {row.revision for row in instances} | {service.revision}
+    if deployment is not None:
+        numbers |= {deployment.revision, deployment.from_revision}
+    known = session.exec(_OF_NUMBERS, params={"name": name, "numbers": [each for each in numbers if each is not None]})
+    return Snapshot(service, deployment, {row.number: row for row in known}, instances)

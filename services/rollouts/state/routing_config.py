@@ -1,0 +1,113 @@
+"""What the routers are told of a service and of an instance, made from their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from sqlmodel import Session, col, func, select, tuple_, union
+from sqlmodel.sql.expression import Select
+
+from services.rollouts.planner.classify import is_wanted
+from services.rollouts.planner.observed import Seen
+from services.rollouts.state.planner_inputs import target_of
+from services.rollouts.state.repository import ACTIVE, Snapshot
+from services.rollouts.state.revision_spec import healthcheck_of, spec_of
+from services.routing.port import Member, RoutedService
+from services.store.tables import Deployment, Instance, Revision, Service
+
+
+def routed_service(service: Service, revision: Revision, linked: bool) -> RoutedService | None:
+    """None for a worker: nothing is routed to it."""
+    if revision.port is None:
+        return None
+    spec = spec_of(revision)
+    return RoutedService(
+        name=service.name,
+        port=revision.port,
+        internal_port=service.internal_port,
+        routes=tuple(spec.routes),
+        linked=linked,
+        request_timeout=spec.request_timeout,
+        tunnel_timeout=spec.tunnel_timeout,
+        queue_timeout=spec.queue_timeout,
+        upstream_keepalive=spec.upstream_keepalive,
+        retry_with_idempotency_key=spec.retry_with_idempotency_key,
+        advertise=spec.advertise,
+        consumer_cache=spec.consumer_cache,
+        eureka=spec.eureka,
+        healthcheck=healthcheck_of(revision),
+    )
+
+
+def member(row: Instance, revision: Revision, start: str) -> Member:
+    """`start`: that in which it proved itself."""
+    if row.port is None:
+        raise ValueError(f"{row.id} has no port: nothing is routed to it")
+    return Member(row.id, row.service, row.address, row.port, start, healthcheck_of(revision))
+
+
+def settings_of(snapshot: Snapshot, world: Sequence[Seen]) -> Revision | None:
+    """The revision whose routes and timeouts hold now: the new one's as soon as the first of its instances is ready."""
+    deployment, present = snapshot.deployment, snapshot.present
+    wanted = snapshot.wanted
+    if deployment is None or present is None or wanted is None or wanted.number == present.number:
+        return wanted
+    target = target_of(snapshot)
+    arrived = any(is_wanted(target, seen) and (seen.ready_at is not None or seen.serves) for seen in world)
+    return wanted if arrived or not deployment.replicas else present
+
+
+def is_published(wanted: RoutedService | None, published: RoutedService | None) -> bool:
+    """Tell whether the routers know the service as its own revision wants it. That others link to it is not its affair: a
+    link that cannot be served fails the deployment that asks for it."""
+    if wanted is None or published is None:
+        return wanted is published
+    return replace(wanted, linked=published.linked) == published
+
+
+def linked_services(session: Session) -> set[str]:
+    """Services that some other one names in its `links`, or is on its way to."""
+    return {name for _, links in in_force(session, "links") for name in links}
+
+
+def in_force(session: Session, field: str) -> list[tuple[str, list[Any]]]:
+    """Service → that list of its present revision's effective spec, and of the one that it is on its way to; where it is
+    not empty. One question to the store for all services: it is asked at every deployment's begin and end."""
+    return list(session.exec(_in_force(field)))
+
+
+@cache
+def _in_force(field: str) -> Select[str, Any]:
+    """Making the query takes half as long as asking it."""
+    present = select(Service.name, Service.revision)
+    coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
+    effective = col(Revision.effective)
+    return (
+        select(Revision.service, effective[field])
+        .where(tuple_(Revision.service, Revision.number).in_(union(present, coming)))
+        .where(func.json_array_length(effective, f"$.{field}") > 0)
+    )
+
+
+def traffic_of(rows: Iterable[Instance], world: Sequence[Seen], present: Revision | None) -> list[dict[str, int]]:
+    """The share of new requests that each revision gets: instances are equals, so it is their share of those admitted."""
+    revisions = {row.id: shown_revision(row, present) for row in rows}
+    counts: dict[int, int] = {}
+    for seen in world:
+        if seen.serves and seen.routed:
+            counts[revisions[seen.id]] = counts.get(revisions[seen.id], 0) + 1
+    total = sum(counts.values())
+    shares = [
+        {"revision": number, "percent": count * 100 // total} for number, count in sorted(counts.items(), reverse=True)
+    ]
+    if shares:
+        shares[0]["percent"] += 100 - sum(share["percent"] for share in shares)
+    return shares
+
+
+def shown_revision(row: Instance, present: Revision | None) -> int:
+    """The present revision where the instance belongs to it, else the one that it was born in."""
+    return present.number if present is not None and present.hash == row.hash else row.revision

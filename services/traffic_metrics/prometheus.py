@@ -1,0 +1,46 @@
+"""The figures as Prometheus reads them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from services.routing.traffic_counts import BOUNDS
+from services.traffic_metrics.histogram import BUCKETS
+from services.traffic_metrics.sampler import Figures
+
+_EDGES = [*map(str, BOUNDS), "+Inf"]
+
+
+class Answers(Collector):
+    """Counters and a histogram for each service and revision; `none` is the revision of what the gateway answered itself.
+
+    The histogram has no sum, because the gateway keeps none: `histogram_quantile` needs none either."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("service", "revision")
+        requests = CounterMetricFamily("sluice_requests", "Answers to a service's callers.", labels=(*labels, "code"))
+        seconds = HistogramMetricFamily("sluice_request_seconds", "Until an instance's answer began.", labels=labels)
+        for (service, number), cells in self._figures.totals.items():
+            revision = str(number) if number else "none"
+            codes: Counter[str] = Counter()
+            histogram = [0] * BUCKETS
+            for cell, count in cells.items():
+                if cell.bucket is not None:
+                    histogram[cell.bucket] += count
+                else:
+                    codes[f"{cell.status}xx"] += count
+            for code, count in sorted(codes.items()):
+                requests.add_metric((service, revision, code), count)
+            edges = list(zip(_EDGES, accumulate(histogram), strict=True))
+            seconds.add_metric((service, revision), edges, sum_value=None)
+        yield requests
+        yield seconds

@@ -1,0 +1,151 @@
+"""What the store knows of requests, errors and latency, for pages and for whoever judges a deployment.
+
+An error is an answer of 500 or above, the gateway's own included. Where a figure is None there was nothing to tell it from:
+Sluice was away, or (for shares and percentiles) nothing was asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlmodel import Session, col, select
+
+from services.store.tables import Figure
+from services.traffic_metrics.histogram import percentile, total
+from services.traffic_metrics.repository import ALL, FINE, FINE_KEPT, ROUGH
+
+POINTS = 360
+"""The most that a series has."""
+_PACKED = text(
+    'SELECT service, json_group_array(json_array("at", requests, status_5xx)) FROM figure'
+    ' WHERE step = :rough AND "at" >= :start AND "at" < :end AND service != :all GROUP BY service'
+)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds until the answer began: the median, and what 95 % and 99 % of the answers kept to."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """`step` seconds of one revision. `error_rate` is a share of the requests, from 0 to 1."""
+
+    requests_per_second: float | None
+    error_rate: float | None
+    latency: Latency
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of the whole window."""
+
+    requests: int
+    status_4xx: int
+    errors: int
+    error_rate: float | None
+    latency: Latency
+
+
+@dataclass(frozen=True)
+class RevisionFigures:
+    """`revision` None: what the gateway itself answered. Points are in step with ServiceFigures.times."""
+
+    revision: int | None
+    totals: Totals
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class ServiceFigures:
+    """`step` in seconds; `times`: when each point begins, in seconds since the epoch, oldest first. The newest
+    revision first."""
+
+    service: str
+    step: int
+    times: tuple[int, ...]
+    totals: Totals
+    revisions: tuple[RevisionFigures, ...]
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """The last hour of one service, a number for each full minute, oldest first: requests and errors a second."""
+
+    requests: tuple[float, ...]
+    errors: tuple[float, ...]
+
+
+def service_figures(session: Session, service: str, now: float, window: int = 3600) -> ServiceFigures:
+    """`window` in seconds, up to a day. One of up to an hour has points of 10 s, a longer one of whole minutes."""
+    fine = window <= FINE_KEPT
+    kept = FINE if fine else ROUGH
+    step = -(-window // POINTS // kept) * kept if window > POINTS * kept else kept
+    end = int(now) // kept * kept
+    times = range(end - -(-window // step) * step, end, step)
+    asked = range(times.start, times.stop, kept)
+    # As plain rows, and not as objects of the mapper: of those there would be thousands.
+    columns = (Figure.at, Figure.service, Figure.revision, Figure.requests, Figure.status_4xx, Figure.status_5xx)
+    wanted = (Figure.step == kept, col(Figure.at).in_(asked), col(Figure.service).in_((service, ALL)))
+    rows = session.execute(select(*columns, Figure.histogram).where(*wanted)).all()  # type: ignore[call-overload]
+    known: set[int] = set()
+    by_revision: defaultdict[int, defaultdict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        at = row.at - (row.at - times.start) % step
+        if row.service == ALL:
+            known.add(at)
+        else:
+            by_revision[row.revision][at].append(row)
+    revisions = tuple(
+        RevisionFigures(
+            revision or None,
+            _totals([row for there in by_revision[revision].values() for row in there]),
+            tuple(_point(by_revision[revision].get(at, ()), step, at in known) for at in times),
+        )
+        for revision in sorted(by_revision, reverse=True)
+    )
+    return ServiceFigures(service, step, tuple(times), _totals([row for row in rows if row.service == service]), revisions)
+
+
+def sparklines(session: Session, now: float, minutes: int = 60) -> dict[str, Sparkline]:
+    """Service → its last hour, in one query for all; services of which nothing was asked are not there."""
+    end = int(now) // ROUGH * ROUGH
+    start = end - minutes * ROUGH
+    # SQLite adds up and packs: a row of SQLAlchemy's for each minute of each service would cost three times as much.
+    rows = session.execute(_PACKED, {"rough": ROUGH, "all": ALL, "start": start, "end": end})
+    found = {}
+    for service, packed in rows:
+        requests, errors = [0.0] * minutes, [0.0] * minutes
+        for at, asked, failed in json.loads(packed):
+            requests[(at - start) // ROUGH] += asked / ROUGH
+            errors[(at - start) // ROUGH] += failed / ROUGH
+        found[service] = Sparkline(tuple(requests), tuple(errors))
+    return found
+
+
+def _totals(rows: Sequence[Any]) -> Totals:
+    requests, errors = sum(row.requests for row in rows), sum(row.status_5xx for row in rows)
+    return Totals(requests, sum(row.status_4xx for row in rows), errors, _share(errors, requests), _latency(rows))
+
+
+def _point(rows: Sequence[Any], step: int, known: bool) -> Point:
+    requests, errors = sum(row.requests for row in rows), sum(row.status_5xx for row in rows)
+    return Point(requests / step if known else None, _share(errors, requests), _latency(rows))
+
+
+def _latency(rows: Sequence[Any]) -> Latency:
+    histogram = total(row.histogram for row in rows)
+    return Latency(percentile(histogram, 0.5), percentile(histogram, 0.95), percentile(histogram, 0.99))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

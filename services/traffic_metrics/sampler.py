@@ -1,0 +1,86 @@
+"""Samples what the gateway has counted, every 10 s, into the store, and counts on for Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import anyio
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from services.clock import Clock
+from services.routing.port import RoutingError
+from services.routing.traffic_counts import Cell, Counting
+from services.store.database import Store
+from services.traffic_metrics.repository import FINE, keep, present_revisions
+
+log = structlog.get_logger(__name__)
+FORGOTTEN = 3600.0
+"""Seconds after which a revision that nobody asks any more is no longer told to Prometheus."""
+
+
+class Figures:
+    """One for each Sluice. `run` for ever; `totals` at any time."""
+
+    def __init__(self, store: Store, clock: Clock, router: Counting) -> None:
+        self._store = store
+        self._clock = clock
+        self._router = router
+        self._unwritten: Counter[Cell] = Counter()
+        self._totals: dict[tuple[str, int], tuple[float, Counter[Cell]]] = {}
+
+    @property
+    def totals(self) -> dict[tuple[str, int], Counter[Cell]]:
+        """By service and revision (the present one where the instance belongs to it), since this Sluice began to count."""
+        return {key: counts for key, (_, counts) in self._totals.items()}
+
+    async def run(self) -> None:
+        """The first look is at once, those that follow whenever the clock comes to whole ten seconds."""
+        while True:
+            await self.sample()
+            now = self._clock.now()
+            await anyio.sleep(_turn(now) + FINE - now)
+
+    async def sample(self) -> None:
+        """What the gateway or the store cannot take now is made good for by the next sample."""
+        now = self._clock.now()
+        try:
+            news = await self._router.answered()
+        except RoutingError as error:
+            log.debug("figures_not_read", error=str(error))
+            return
+        if news is None:
+            return
+        self._unwritten.update(news)
+        at = _turn(now) - FINE
+        try:
+            written = await self._store.write(lambda session: _write(session, at, self._unwritten))
+        except SQLAlchemyError as error:
+            log.warning("figures_not_written", error=str(error))
+            return
+        self._unwritten = Counter()
+        self._count(written, now)
+
+    def _count(self, news: Counter[Cell], now: float) -> None:
+        for cell, number in news.items():
+            key = cell.service, cell.revision
+            _, counts = self._totals.get(key, (now, Counter[Cell]()))
+            counts[cell] += number
+            self._totals[key] = now, counts
+        self._totals = {key: (at, counts) for key, (at, counts) in self._totals.items() if at > now - FORGOTTEN}
+
+
+def _turn(now: float) -> int:
+    """The whole ten seconds to which a sample belongs: a timer may wake somebody a moment too early."""
+    return int((now + 1) // FINE) * FINE
+
+
+def _write(session: Session, at: int, news: Counter[Cell]) -> Counter[Cell]:
+    """Returns what was written: under the revisions that are shown."""
+    shown: Counter[Cell] = Counter()
+    present = present_revisions(session) if news else {}
+    for cell, number in news.items():
+        shown[cell._replace(revision=present.get((cell.service, cell.revision), cell.revision))] += number
+    keep(session, at, shown)
+    return shown

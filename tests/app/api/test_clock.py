@@ -1,0 +1,66 @@
+"""Somebody sets the host's clock by an hour in the middle of a deployment: nothing is stuck, nothing fails by it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.support.app_fixture import House, eventually
+from tests.support.fakes.engine import Behaviour
+
+pytestmark = pytest.mark.slow
+
+HOUR = 3600.0
+SETTINGS: dict[str, Any] = {"progress_deadline_seconds": 60, "drain_timeout": 5}
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """The wall clock of this process, so many seconds from the true one; the monotonic one goes on."""
+    true = time.time
+
+    def set_to(offset: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: true() + offset)
+
+    return set_to
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
+def test_a_deployment_goes_on_when_the_clock_jumps(house: House, set_clock: Callable[[float], None], jump: float) -> None:
+    began = time.time()
+    house.image("web:1", "web:2")
+    assert house.deploy(replicas=2, **SETTINGS).json()["status"] == "succeeded"
+    house.engine.behave("web:2", Behaviour(start_takes=0.4))
+    made = house.deploy(image="web:2", wait="").json()
+    eventually(lambda: ("start", "web-r2-1") in house.engine.calls, "its first instance is being started")
+    set_clock(jump)
+    answer = house.client.get(f"/deployments/{made['id']}", params={"wait": "20"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["status"] == "succeeded"
+    # what is asked for afterwards as well
+    assert house.deploy(image="web:1").json()["status"] == "succeeded"
+    set_clock(0)
+    events = sorted(house.client.get("/events", params={"limit": "200"}).json()["items"], key=lambda event: int(event["id"]))
+    times = [datetime.fromisoformat(event["at"]).timestamp() for event in events]
+    assert times == sorted(times)
+    assert began - 1 <= times[0] and times[-1] <= time.time() + 1
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
+def test_a_deadline_is_as_long_as_it_was(house: House, set_clock: Callable[[float], None], jump: float) -> None:
+    """What never becomes ready fails when its own time is over: neither at once nor an hour late."""
+    house.image("web:1", "web:2")
+    assert house.deploy(**SETTINGS).json()["status"] == "succeeded"
+    never = {"test": ["CMD", "false"], "disable": None, "start_period": 2}
+    made = house.deploy(image="web:2", wait="", healthcheck=never).json()
+    eventually(lambda: ("start", "web-r2-1") in house.engine.calls, "its first instance is being started")
+    began = time.monotonic()
+    set_clock(jump)
+    ended = house.client.get(f"/deployments/{made['id']}", params={"wait": "25"}).json()
+    assert ended["status"] == "rolled_back", ended
+    assert time.monotonic() - began > 1
+    assert house.client.get("/services/web").json()["status"] == "serving"

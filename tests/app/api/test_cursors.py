@@ -1,0 +1,94 @@
+"""A cursor is `next` of a page, or it is refused: whatever JSON it holds, no list ends in a server error."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app.api.params import cursor_of, place
+from app.main import create_app
+from app.problems import Problem
+from app.settings import Settings
+from tests.support.app_fixture import House, build, eventually, living
+
+PAGES = ("/ui/history", "/ui/audit")
+LISTS = [
+    path.format(id=1, name="web")
+    for path, methods in create_app(Settings()).openapi()["paths"].items()
+    if any(parameter["name"] == "cursor" for parameter in methods.get("get", {}).get("parameters", []))
+]
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["\ud800", "\x00"])
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with living(build(tmp_path_factory.mktemp("data"))) as made:
+        made.image("web:1")
+        eventually(lambda: made.client.get("/readyz").status_code == 200, "the loop has begun")
+        assert made.client.post("/deployments?wait=20", json={"service": "web", "image": "web:1"}).status_code == 200
+        yield made
+
+
+def encoded(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def test_every_list_is_found() -> None:
+    assert len(LISTS) >= 8
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [True], [False], [1.5], [[1]], [{"a": 1}], [None], ["1"], [2**53], [-(2**63)], [10**60], 1, True, {"0": 1}, [],
+        [1, 2], [1, "a", 2], [True, "a"], [1, True], [float("nan"), "a"], [float("inf"), "a"], [[1], "a"], [1, ["a"]],
+        [1, "\ud800"], [1, "a\x00"], [10**60, "a"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_cursor_of_another_type_is_refused_by_every_list(house: House, value: Any) -> None:
+    for path in LISTS:
+        answer = house.client.get(path, params={"cursor": encoded(value)})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), path
+    for path in PAGES:
+        assert house.client.get(path, params={"cursor": encoded(value)}).status_code == 422, path
+
+
+@pytest.mark.parametrize("cursor", ["", "=", "é", "*", "W10", "A" * 200, "W1tb" * 3000])
+def test_a_cursor_that_is_no_json_is_refused(house: House, cursor: str) -> None:
+    for path in (*LISTS, *PAGES):
+        assert house.client.get(path, params={"cursor": cursor}).status_code == 422, path
+
+
+@pytest.mark.parametrize("id", ["x", "0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1e9"])
+def test_a_stream_of_logs_begins_after_a_line_that_there_can_be(house: House, id: str) -> None:
+    answer = house.client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": id})
+    assert answer.status_code == 422
+
+
+@given(value=VALUES, more=st.lists(SCALARS, max_size=2))
+@example(value=1, more=[])
+@example(value=1.5, more=["web"])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_cursor_is_a_server_error(house: House, value: Any, more: list[Any]) -> None:
+    for cursor in (encoded(value), encoded([value, *more])):
+        if len(cursor) <= 200:
+            for path in (*LISTS, *PAGES):
+                assert house.client.get(path, params={"cursor": cursor}).status_code in (200, 422), path
+
+
+@given(kinds=st.lists(st.sampled_from([int, float, str]), min_size=1, max_size=3), data=st.data())
+def test_a_cursor_leads_back_to_its_values(kinds: list[type], data: st.DataObject) -> None:
+    number = st.integers(1 - 2**53, 2**53 - 1)
+    made = {int: number, float: number | st.floats(allow_nan=False, allow_infinity=False), str: st.text("abc-123")}
+    values = [data.draw(made[kind]) for kind in kinds]
+    assert place(cursor_of(*values), *kinds) == values
+    with pytest.raises(Problem):
+        place(cursor_of(*values, 1), *kinds)

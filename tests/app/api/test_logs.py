@@ -1,0 +1,144 @@
+"""What instances write: of a service together, in the order of its times, masked, and followed as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.engine.port import EngineError, InstanceSpec
+from services.instance_logs import Following, Line, Source, read
+from services.masking import mask_of
+from services.store.events import Listeners
+from tests.support.app_fixture import READY, House
+from tests.support.fakes.clock import FakeClock
+from tests.support.fakes.engine import Behaviour, FakeEngine
+
+
+class Yard:
+    """Instances that write when the test says so."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.engine = FakeEngine(self.clock, sleep=self.clock.sleep)
+        self.listeners = Listeners()
+        self.sources: list[Source] = []
+
+    async def start(self, instance: str, **environment: str) -> None:
+        self.engine.add_image(f"{instance}:1")
+        image = await self.engine.pull(f"{instance}:1")
+        number = len(self.sources) + 1
+        await self.engine.start(
+            InstanceSpec(
+                id=instance, service="web", revision=1, deployment=1, slot=number, hash="h", image_id=image.id,
+                address=f"10.99.0.{number}", port=None,
+            )
+        )  # fmt: skip
+        self.sources.append(Source(instance, mask_of({"environment": environment})))
+        self.listeners.wake()
+
+    def write(self, instance: str, text: str) -> None:
+        self.clock.jump(1)
+        self.engine.write(instance, text)
+
+    async def look(self) -> Sequence[Source]:
+        return list(self.sources)
+
+    def following(self, tail: int = 200, *, to_the_end: bool = False) -> Following:
+        return Following(self.engine, self.listeners, self.look, tail=tail, since=None, to_the_end=to_the_end)
+
+
+async def next_ones(following: Following, count: int) -> list[str]:
+    """So many lines, as `instance text`."""
+    lines: list[Line] = []
+    async with asyncio.timeout(10):
+        while len(lines) < count:
+            lines += await following.next() or []
+    return [f"{line.instance} {line.text}" for line in lines]
+
+
+@pytest.fixture
+def yard() -> Yard:
+    return Yard()
+
+
+@pytest.mark.anyio
+async def test_the_lines_of_all_are_in_the_order_of_their_times(yard: Yard) -> None:
+    await yard.start("a")
+    await yard.start("b")
+    for instance, text in (("a", "one"), ("b", "two"), ("a", "three")):
+        yard.write(instance, text)
+    lines = await read(yard.engine, [*yard.sources, Source("gone", mask_of({}))], tail=200, since=None)
+    assert [(line.instance, line.text) for line in lines] == [("a", "one"), ("b", "two"), ("a", "three")]
+    assert [line.text for line in await read(yard.engine, yard.sources, tail=1, since=None)] == ["two", "three"]
+
+
+@pytest.mark.anyio
+async def test_whatever_instance_comes_is_followed_as_well(yard: Yard) -> None:
+    await yard.start("a")
+    yard.write("a", "before")
+    async with yard.following() as following:
+        assert await next_ones(following, 1) == ["a before"]
+        yard.write("a", "live")
+        assert await next_ones(following, 1) == ["a live"]
+        await yard.start("b")
+        yard.write("b", "hello")
+        assert await next_ones(following, 1) == ["b hello"]
+        assert await following.next(timeout=0.01) == []
+
+
+@pytest.mark.anyio
+async def test_one_that_was_started_again_goes_on_without_a_line_twice(yard: Yard) -> None:
+    await yard.start("a")
+    async with yard.following() as following:
+        yard.write("a", "first life")
+        assert await next_ones(following, 1) == ["a first life"]
+        yard.engine.behave("a:1", Behaviour(log="second life"))
+        await yard.engine.keep("a")
+        yard.engine.kill("a")
+        yard.listeners.wake()
+        await yard.clock.advance(60)
+        yard.listeners.wake()
+        assert await next_ones(following, 1) == ["a second life"]
+
+
+@pytest.mark.anyio
+async def test_nothing_of_before_is_told_to_who_asks_for_none_of_it(yard: Yard) -> None:
+    await yard.start("a")
+    yard.write("a", "before")
+    async with yard.following(tail=0) as following:
+        assert await following.next(timeout=0.05) == []
+        yard.write("a", "after")
+        assert await next_ones(following, 1) == ["a after"]
+
+
+@pytest.mark.anyio
+async def test_of_one_it_ends_with_it(yard: Yard) -> None:
+    await yard.start("a", DB_PASSWORD="hunter2-hunter2")
+    yard.write("a", "using hunter2-hunter2")
+    async with yard.following(to_the_end=True) as following:
+        assert await next_ones(following, 1) == ["a using ***"]
+        await yard.engine.stop("a", 0)
+        async with asyncio.timeout(10):
+            assert await following.next() is None
+
+
+def test_a_services_lines_name_their_instances_and_hide_their_secrets(house: House) -> None:
+    house.deploy(replicas=2, environment={"API_TOKEN": "hunter2-hunter2"})
+    house.engine.write("web-r1-1", "with hunter2-hunter2")
+    house.engine.write("web-r1-2", "here I am")
+    assert house.client.get("/services/web/logs").text == "web-r1-1 | with ***\nweb-r1-2 | here I am\n"
+    assert house.client.get("/instances/web-r1-1/logs").text == "with ***\n"
+    stamped = house.client.get("/services/web/logs?timestamps=true&tail=1").text.splitlines()
+    assert [line.partition("Z ")[2] for line in stamped] == ["web-r1-1 | with ***", "web-r1-2 | here I am"]
+    assert house.client.get("/services/nobody/logs").json()["code"] == "unknown_service"
+    assert house.client.get("/services/web/logs?tail=10001").status_code == 422
+
+
+def test_a_secret_in_the_engines_words_is_masked_in_the_deployment_and_its_events(house: House) -> None:
+    house.engine.fail_next("start", EngineError('exec: "hunter2-hunter2": executable file not found in $PATH'))
+    answer = house.deploy("web", environment={"DB_PASSWORD": "hunter2-hunter2"}, port=80, healthcheck=READY)
+    assert answer.status_code == 409
+    said = answer.text + house.client.get("/events?service=web").text
+    assert 'exec: \\"***\\"' in said and "hunter2" not in said

@@ -1,0 +1,126 @@
+"""What callers of a service got, as the API and Prometheus tell it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from services.clock import Clock
+from services.routing.port import RoutingError
+from services.routing.traffic_counts import NOBODY, Cell
+from services.traffic_metrics.sampler import Figures
+from tests.support.app_fixture import READY, Gateway, House, build, living
+
+NEWS = Counter(
+    {
+        Cell("web", 1, 2, None): 90,
+        Cell("web", 1, 5, None): 10,
+        Cell("web", 1, None, 4): 100,
+        Cell("web", NOBODY, 5, None): 2,
+    }
+)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = build(tmp_path)
+    made.image("web:1")
+    with living(made):
+        body = {"service": "web", "image": "web:1", "healthcheck": READY}
+        assert made.client.post("/deployments?wait=20", json=body).status_code == 200
+        yield made
+
+
+@dataclass
+class AtTheTurn:
+    """When the last ten seconds were over: just before the next turn a sample would be of seconds that are not."""
+
+    clock: Clock
+
+    def now(self) -> float:
+        return self.clock.now() // 10 * 10
+
+
+def sample(house: House, news: Counter[Cell]) -> Figures:
+    """As if the ten seconds were over; apart from the one that the house samples by itself."""
+    gateway = Gateway(house.sluice.clock)
+    gateway.news = news
+    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
+    take(house, figures)
+    return figures
+
+
+def take(house: House, figures: Figures) -> None:
+    """A sample, in the server's own loop."""
+    portal = house.client.portal
+    assert portal is not None
+    portal.call(figures.sample)
+
+
+def test_the_last_hour_of_a_service(house: House) -> None:
+    sample(house, NEWS)
+    told = house.client.get("/services/web/figures").json()
+    assert (told["service"], told["step"], len(told["times"])) == ("web", 10, 360)
+    assert (told["totals"]["requests"], told["totals"]["errors"]) == (102, 12)
+    first, gateway = told["revisions"]
+    assert (first["revision"], gateway["revision"]) == (1, None)
+    assert first["totals"]["error_rate"] == 0.1
+    assert 0.006 < first["totals"]["p95"] < 0.009
+    assert {len(first[series]) for series in ("requests_per_second", "error_rate", "p50", "p95", "p99")} == {360}
+    assert max(filter(None, first["requests_per_second"])) == 10
+
+
+@pytest.mark.parametrize("window", ["59", "86401", "1h", "-1", ""])
+def test_a_window_that_is_none_is_refused(house: House, window: str) -> None:
+    answer = house.client.get("/services/web/figures", params={"window": window})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "window")
+
+
+def test_of_a_service_that_is_not_there_nothing_is_told(house: House) -> None:
+    answer = house.client.get("/services/nobody/figures")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_service")
+
+
+def test_prometheus_is_told_counters_and_a_histogram(house: House) -> None:
+    house.sluice.figures._router.news = NEWS
+    take(house, house.sluice.figures)
+    lines = house.client.get("/metrics").text.splitlines()
+    assert 'sluice_requests_total{code="2xx",revision="1",service="web"} 90.0' in lines
+    assert 'sluice_requests_total{code="5xx",revision="none",service="web"} 2.0' in lines
+    assert 'sluice_request_seconds_bucket{le="0.006",revision="1",service="web"} 0.0' in lines
+    assert 'sluice_request_seconds_bucket{le="0.009",revision="1",service="web"} 100.0' in lines
+    assert 'sluice_request_seconds_bucket{le="+Inf",revision="1",service="web"} 100.0' in lines
+
+
+def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(house: House, monkeypatch: Any) -> None:
+    gateway = Gateway(house.sluice.clock)
+    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
+    gateway.news = NEWS
+    with monkeypatch.context() as broken:
+        broken.setattr("services.traffic_metrics.sampler.keep", _full)
+        take(house, figures)
+    gateway.news = Counter({Cell("web", 1, 2, None): 1})
+    take(house, figures)
+    assert house.client.get("/services/web/figures").json()["totals"]["requests"] == 103
+
+
+def test_a_gateway_that_does_not_answer_ends_nothing(house: House, monkeypatch: Any) -> None:
+    gateway = Gateway(house.sluice.clock)
+    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
+
+    async def silent() -> None:
+        raise RoutingError("The gateway does not answer")
+
+    monkeypatch.setattr(gateway, "answered", silent)
+    take(house, figures)
+    assert figures.totals == {}
+
+
+def _full(*_: object) -> None:
+    raise OperationalError("INSERT", {}, Exception("database or disk is full"))

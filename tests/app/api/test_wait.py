@@ -1,0 +1,69 @@
+"""Held answers: they look at their deployment when something happened in it, and otherwise at their client alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlmodel import Session
+
+from app.api import wait
+from app.live.event_feed import Feed
+from services.store.database import Store
+from services.store.events import Listeners
+from services.store.open import open_store
+from services.store.tables import Deployment, Service
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+
+
+class Counted:
+    """As much of a Sluice as a held answer needs, with its looks at the store counted."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.store = self
+        self.stopping = asyncio.Event()
+        self.feed = Feed(store, Listeners(), self.stopping)
+        self.reads = 0
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        self.reads += 1
+        return await self._store.read(work)
+
+
+class Client:
+    """Goes away when it has been looked for so many times."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    async def is_disconnected(self) -> bool:
+        self.patience -= 1
+        return self.patience < 0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_a_held_answer_asks_the_store_for_nothing_while_nothing_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "_LOOK_FOR_CLIENT", 0.001)
+    store = open_store(tmp_path)
+    with store.writing() as session:
+        session.add(Service(name="web", internal_port=30000, created_at=1.0))
+        session.flush()
+        session.add(Deployment(id=1, service="web", kind="deploy", status="progressing", created_at=1.0))
+    sluice: Any = Counted(store)
+    client: Any = Client(patience=50)
+    assert await wait.hold(client, sluice, 1, 60) is False
+    store.close()
+    assert client.patience == -1
+    assert sluice.reads <= 2, "one at first, and one when the feed has begun"

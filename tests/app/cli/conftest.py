@@ -1,0 +1,51 @@
+"""A stub of Sluice, and `sluice` called in this process with the environment of a person who has set it up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import cli
+from tests.support.api_stub import TOKEN, Stub, running_stub
+from tests.support.cli_fixture import House, living
+
+Sluice = Callable[..., Result]
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with running_stub() as stub:
+        yield stub
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home and working directory; no SLUICE_ variable of ours reaches the command."""
+    for name in [name for name in os.environ if name.startswith("SLUICE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+@pytest.fixture
+def sluice(stub: Stub, home: Path) -> Sluice:
+    """Call it: `sluice("deploy", "web", ...)`. A result has exit_code, stdout and stderr."""
+    environment = {"SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN}
+
+    def call(*arguments: str, env: dict[str, str | None] | None = None, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(cli, arguments, input=stdin, env={**environment, **(env or {})}, catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture
+def house(tmp_path: Path, home: Path) -> Iterator[House]:
+    """Sluice itself in place of the stub."""
+    with living(House(tmp_path / "data")) as house:
+        yield house

@@ -1,0 +1,170 @@
+"""Sluice that is not there, comes late, is restarted, or loses an answer; and where the CLI looks for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.app.cli.conftest import Sluice
+from tests.support.api_stub import TOKEN, Stub
+
+DEPLOY = ("deploy", "web", "--image", "web:1.5")
+
+
+def test_nobody_there_is_3_at_once_and_says_where_it_looked(sluice: Sluice) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        result = sluice(*DEPLOY, "--json", env={"SLUICE_URL": url})
+    assert result.exit_code == 3
+    assert f"Sluice does not answer at {url}" in result.stderr
+    assert "--url" in result.stderr
+    assert json.loads(result.stdout)["code"] == "unreachable"
+
+
+def test_without_a_token_it_says_how_to_give_one(sluice: Sluice) -> None:
+    result = sluice("ps", env={"SLUICE_TOKEN": None})
+    assert result.exit_code == 2
+    assert "SLUICE_TOKEN" in result.stderr
+
+
+def test_a_lost_answer_is_asked_for_again_and_is_not_a_second_deployment(stub: Stub, sluice: Sluice) -> None:
+    stub.faults = ["lose answer"]
+    result = sluice(*DEPLOY)
+    assert result.exit_code == 0
+    first, second = stub.asked("POST", "/deployments")
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert list(stub.deployments) == [17]
+
+
+def test_two_calls_are_two_deployments(stub: Stub, sluice: Sluice) -> None:
+    sluice(*DEPLOY)
+    sluice(*DEPLOY)
+    first, second = stub.asked("POST", "/deployments")
+    assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
+
+
+def test_a_sluice_that_is_stopping_is_asked_again(stub: Stub, sluice: Sluice) -> None:
+    stub.faults = ["503", "503"]
+    assert sluice(*DEPLOY).exit_code == 0
+    assert len(stub.asked("POST", "/deployments")) == 3
+
+
+def test_a_stream_that_breaks_off_goes_on_where_it_was_and_tells_nothing_twice(stub: Stub, sluice: Sluice) -> None:
+    stub.faults = ["", "cut"]
+    result = sluice(*DEPLOY)
+    assert result.exit_code == 0
+    assert [request.headers["last-event-id"] for request in stub.asked("GET", "/deployments/17/events")] == ["0", "3"]
+    told = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines() if " s  " in line]
+    assert len(told) == len(set(told)) == 9
+
+
+def test_a_restart_of_sluice_while_following_is_survived(stub: Stub, sluice: Sluice) -> None:
+    stub.hold = threading.Event()
+
+    def restart() -> None:
+        assert stub.streams_open.wait(10)
+        stub.stop()
+        stub.start()
+        assert stub.hold is not None
+        stub.hold.set()
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    result = sluice(*DEPLOY)
+    restarting.join()
+    assert result.exit_code == 0
+    assert result.stdout.startswith("web is at revision 4")
+
+
+def test_a_sluice_that_stays_away_is_3_and_says_how_to_come_back(stub: Stub, sluice: Sluice) -> None:
+    stub.hold = threading.Event()
+
+    def stop() -> None:
+        assert stub.streams_open.wait(10)
+        stub.stop()
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    result = sluice(*DEPLOY, env={"SLUICE_PATIENCE": "0.5"})
+    stopping.join()
+    assert result.exit_code == 3
+    assert "Sluice does not answer" in result.stderr
+    assert "sluice status 17 --follow" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_the_deployment_running_and_says_how_to_come_back(
+    stub: Stub, home: Path, number: signal.Signals
+) -> None:
+    stub.hold = threading.Event()
+    environment = {**os.environ, "SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN}
+    command = [sys.executable, "-c", "from app.cli import main; main()", *DEPLOY]
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        command, env={**environment, "PYTHONPATH": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert stub.streams_open.wait(20)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert "deployment 17 of web goes on" in stderr
+    assert "sluice status 17 --follow" in stderr
+    assert "sluice abort 17" in stderr
+    assert "Traceback" not in stderr
+    assert stub.asked("POST", "/deployments/17/abort") == []
+
+
+def test_the_configuration_file_says_where(stub: Stub, sluice: Sluice, home: Path) -> None:
+    keep(home, f'url = "{stub.url}"\ntoken = "{TOKEN}"\n')
+    assert sluice("ps", env={"SLUICE_URL": None, "SLUICE_TOKEN": None}).exit_code == 0
+
+
+def test_a_token_that_was_kept_is_not_told_to_another_address(stub: Stub, sluice: Sluice, home: Path) -> None:
+    keep(home, f'url = "http://127.0.0.1:1"\ntoken = "{TOKEN}"\n')
+    assert sluice("ps", env={"SLUICE_TOKEN": None}).exit_code == 2
+    assert "authorization" not in stub.requests[0].headers
+
+
+@pytest.mark.parametrize("text", ["url = ", "port = 7080\n", "url = 5\n"])
+def test_a_configuration_file_that_cannot_be_read_is_named(sluice: Sluice, home: Path, text: str) -> None:
+    keep(home, text)
+    result = sluice("ps", env={"SLUICE_URL": None})
+    assert result.exit_code == 2
+    assert "config.toml" in result.stderr
+
+
+def test_an_address_that_is_none_is_wrong_use(sluice: Sluice) -> None:
+    result = sluice("ps", "--url", "localhost:7080")
+    assert result.exit_code == 2
+    assert "http://127.0.0.1:7080" in result.stderr
+
+
+def test_a_patience_that_is_no_number_is_wrong_use(sluice: Sluice) -> None:
+    result = sluice("ps", env={"SLUICE_PATIENCE": "long"})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "SLUICE_PATIENCE" in result.stderr
+
+
+def test_the_command_begins_quickly() -> None:
+    heavy = ["fastapi", "sqlmodel", "sqlalchemy", "pydantic", "docker", "uvicorn", "structlog"]
+    code = f"import sys, app.cli; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
+    )
+    assert found.stdout == "[]\n"
+
+
+def keep(home: Path, text: str) -> None:
+    path = home / "config" / "sluice" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)

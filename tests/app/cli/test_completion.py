@@ -1,0 +1,60 @@
+"""Tab completes verbs, options and what Sluice knows by name, in bash, zsh and fish; without it, nothing."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import cli
+from tests.app.cli.conftest import Sluice
+from tests.support.api_stub import Stub
+from tests.support.cli_fixture import DEPLOY, House
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def tab(house: House, shell: str, line: str, **others: str) -> str:
+    """What the shell is offered after `line`, whose last word is being typed."""
+    words = line.split(" ")
+    environment = {
+        **house.environment,
+        "_SLUICE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": words[-1],
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        **others,
+    }
+    return CliRunner().invoke(cli, [], env=environment).stdout
+
+
+def test_verbs_and_the_names_that_sluice_knows_are_offered(house: House) -> None:
+    house.sluice(*DEPLOY)
+    for shell in SHELLS:
+        assert "web" in tab(house, shell, "sluice scale w")
+        assert "web" not in tab(house, shell, "sluice scale x")
+        assert "1" in tab(house, shell, "sluice retry 1")
+        assert "web-r1-2" in tab(house, shell, "sluice logs web-")
+        offered = tab(house, shell, "sluice ro")
+        assert "rollback" in offered and "restart" not in offered
+
+
+@pytest.mark.parametrize("verb", ["deploy", "ps", "history", "status", "open", "diff", "logs", "abort", "rm"])
+def test_every_verb_that_takes_a_service_offers_them(stub: Stub, sluice: Sluice, verb: str) -> None:
+    stub.services["web"] = stub.service("web")
+    asked = {"_SLUICE_COMPLETE": "complete_bash", "COMP_WORDS": f"sluice {verb} w", "COMP_CWORD": "2"}
+    assert sluice(env=dict(asked)).stdout == "web\n"
+
+
+def test_without_sluice_nothing_is_offered_and_nothing_is_said(house: House) -> None:
+    assert tab(house, "bash", "sluice scale w", SLUICE_URL="http://127.0.0.1:1").strip() == ""
+    assert tab(house, "bash", "sluice scale w", SLUICE_TOKEN="sl_no").strip() == ""
+    assert tab(house, "bash", "sluice scale w", SLUICE_URL="nonsense").strip() == ""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_each_shell_has_a_script_that_asks_the_command(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setattr("shellingham.detect_shell", lambda: (shell, f"/bin/{shell}"))
+    result = CliRunner().invoke(cli, ["--show-completion"])
+    assert result.exit_code == 0 and f"_SLUICE_COMPLETE=complete_{shell}" in result.stdout

@@ -1,0 +1,200 @@
+"""A deployment followed to its end: what is said, and the exit code of each ending."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.app.cli.conftest import Sluice
+from tests.support.api_stub import Stub
+from tests.support.cli_scripts import problem
+
+DEPLOY = ("deploy", "web", "--image", "web:1.5")
+
+
+def test_a_deployment_that_succeeds_is_told_line_by_line_and_ends_in_one_sentence(sluice: Sluice) -> None:
+    result = sluice(*DEPLOY, "--note", "3f2a9c1")
+    assert result.exit_code == 0
+    sentence = "web is at revision 4 (web:1.5) in 4.2 s, 2 instances serve. http://127.0.0.1:8080/web\n"
+    assert result.stdout == sentence
+    told = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines()]
+    new = [f"web-r4-{n}  {words}" for words in ("started at 10.203.0.15", "is ready", "serves") for n in (1, 2)]
+    assert told[:6] == new
+    assert told[6].startswith("web-r3-1  gets no new requests, 2 requests in flight")
+    assert told[7:] == ["web-r3-1  has nothing in flight and is told to stop", "web-r3-1  is removed"]
+
+
+def test_where_no_terminal_is_nothing_moves_the_cursor_or_has_a_colour(sluice: Sluice) -> None:
+    assert "\x1b" not in sluice(*DEPLOY).output
+
+
+def test_json_is_the_only_thing_on_stdout(sluice: Sluice) -> None:
+    result = sluice(*DEPLOY, "--json")
+    document = json.loads(result.stdout)
+    assert (document["id"], document["status"]) == (17, "succeeded")
+
+
+def test_quiet_prints_the_number_and_nothing_else(sluice: Sluice) -> None:
+    result = sluice(*DEPLOY, "--quiet")
+    assert (result.stdout, result.stderr) == ("17\n", "")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "words"),
+    [
+        ("unchanged", 0, "web: nothing to change, revision 4 stays."),
+        ("rolled_back", 1, "failed and was rolled back (unhealthy_instance): web-r4-1 exited with 1."),
+        ("failed", 1, "web: deployment 17 failed (unhealthy_instance): web-r4-1 exited with 1."),
+        ("rollback_failed", 1, "going back failed too"),
+        ("aborted", 1, "was aborted (user): aborted by ci."),
+        ("paused", 1, "is paused (unhealthy_instance)"),
+        ("superseded", 4, "superseded by deployment 18."),
+    ],
+)
+def test_every_ending_has_its_exit_code_and_its_sentence(
+    stub: Stub, sluice: Sluice, outcome: str, code: int, words: str
+) -> None:
+    stub.outcome = outcome
+    result = sluice(*DEPLOY)
+    assert result.exit_code == code
+    assert words in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_a_failed_instance_shows_the_end_of_its_log_without_its_control_characters(stub: Stub, sluice: Sluice) -> None:
+    stub.outcome = "rolled_back"
+    stderr = sluice(*DEPLOY).stderr
+    assert "web-r4-1  failed: exited with code 1\n" in stderr
+    assert "web-r4-1  the end of its log:\n         | starting up\n" in stderr
+    assert "| KeyError: 'DATABASE_URL'" in stderr
+    assert "\x1b" not in stderr
+    assert "sluice retry 17" in stderr
+
+
+def test_a_pause_by_failure_action_says_resume_or_abort(stub: Stub, sluice: Sluice) -> None:
+    stub.outcome = "paused"
+    stderr = sluice(*DEPLOY).stderr
+    assert "sluice resume 17" in stderr
+    assert "sluice abort 17" in stderr
+
+
+def test_detached_it_says_how_to_come_back(stub: Stub, sluice: Sluice) -> None:
+    result = sluice(*DEPLOY, "--detach")
+    assert result.exit_code == 0
+    assert result.stdout == "web: deployment 17 is accepted.\n"
+    assert "sluice status 17 --follow" in result.stderr
+    assert stub.deployments[17]["status"] == "progressing"
+    assert sluice("status", "17", "--follow").exit_code == 0
+
+
+def test_what_is_typed_becomes_the_body(stub: Stub, sluice: Sluice) -> None:
+    Path("vars.env").write_text("# a comment\nA=1\nB=with = sign\nFROM_HERE\n")
+    result = sluice(
+        "deploy", "web", "--image", "web:1.5", "--port", "8000", "--replicas", "3", "--env-file", "vars.env", "--env", "A=2",
+        "--route", "example.org/api,strip", "--set", "healthcheck.path=/healthz", "--set", "stop_signal=null",
+        "--profile", "prod", "--note", "abc", "--expected-revision", "3", env={"FROM_HERE": "yes"},
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert stub.asked("POST", "/deployments")[0].body == {
+        "service": "web", "image": "web:1.5", "port": 8000, "replicas": 3, "note": "abc", "expected_revision": 3,
+        "profile": "prod", "environment": {"A": "2", "B": "with = sign", "FROM_HERE": "yes"}, "stop_signal": None,
+        "routes": [{"host": "example.org", "path_prefix": "/api", "strip_prefix": True}],
+        "healthcheck": {"path": "/healthz"},
+    }  # fmt: skip
+
+
+def test_a_file_is_the_whole_spec_and_arguments_win_over_it(stub: Stub, sluice: Sluice) -> None:
+    Path("sluice.yaml").write_text("service: web\nimage: web:1.4\nport: 8000\nenvironment: {A: 1}\n")
+    assert sluice("deploy", "--image", "web:1.5", "-e", "B=2").exit_code == 0
+    assert sluice("deploy", "-f", "sluice.yaml", "--mode", "merge").exit_code == 0
+    assert sluice("deploy", "other", "-f", "-", stdin="service: web\nimage: web:1.6\n").exit_code == 0
+    first, second, third = [request.body for request in stub.asked("POST", "/deployments")]
+    environment = {"A": 1, "B": "2"}
+    assert first == {"service": "web", "image": "web:1.5", "port": 8000, "environment": environment, "mode": "replace"}
+    assert second["mode"] == "merge"
+    assert third == {"service": "other", "image": "web:1.6", "mode": "replace"}
+
+
+def test_a_profile_of_the_file_goes_before_its_own_replicas_and_what_is_typed_before_both(
+    stub: Stub, sluice: Sluice
+) -> None:
+    Path("sluice.yaml").write_text("service: web\nimage: web:1\nreplicas: 3\nprofiles: {prod: {replicas: 6}, local: {}}\n")
+    for given in (("--profile", "prod"), ("--profile", "local"), ("--profile", "prod", "--replicas", "2")):
+        assert sluice("deploy", *given).exit_code == 0
+    assert [request.body.get("replicas") for request in stub.asked("POST", "/deployments")] == [None, 3, 2]
+
+
+def test_a_spec_that_sluice_refuses_is_told_field_by_field(stub: Stub, sluice: Sluice) -> None:
+    result = sluice(*DEPLOY, "--set", "replica=2", "--set", "healthcheck.retries=0")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "\n  replica: Extra inputs are not permitted\n" in result.stderr
+    assert "\n  healthcheck.retries: Input should be greater than or equal to 1\n" in result.stderr
+    assert stub.deployments == {}
+
+
+def test_with_json_a_refusal_is_the_problem_itself(sluice: Sluice) -> None:
+    result = sluice(*DEPLOY, "--set", "replica=2", "--json")
+    assert json.loads(result.stdout)["errors"][0]["field"] == "replica"
+
+
+def test_a_conflict_is_no_wrong_use(stub: Stub, sluice: Sluice) -> None:
+    stub.problem = (409, problem(409, "revision_conflict", "the present revision is 4, not 3"))
+    result = sluice(*DEPLOY, "--expected-revision", "3")
+    assert result.exit_code == 1
+    assert "the present revision is 4, not 3" in result.stderr
+    assert "sluice status" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("deploy",), "which service?"),
+        (("deploy", "-f", "missing.yaml"), "missing.yaml cannot be read"),
+        (("deploy", "web", "--env", "1=2"), "--env: '1' is not a variable's name"),
+        (("deploy", "web", "--set", "port"), "--set 'port' is not field=value"),
+        (("deploy", "web", "--route", "/a,b"), "--route '/a,b' is not a route"),
+        (("deploy", "web", "--replicas", "many"), "replicas"),
+        (("deploy", "web", "--imag", "x"), "--imag"),
+        (("launch",), "launch"),
+        (("scale", "web"), "replicas"),
+        (("scale", "web", "101"), "100"),
+        (("logs", "web", "--since", "yesterday"), "neither a time nor a span"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_2_and_says_what_is_wrong(stub: Stub, sluice: Sluice, arguments: tuple[str, ...], words: str) -> None:
+    result = sluice(*arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr.lower() or words in result.stderr
+    assert result.stdout == ""
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("service: web\nport: [1\n", "is not YAML: "),
+        ("- web\n", "is not a mapping of fields"),
+        ("image: web:1\n", "service is missing"),
+        ("service: web\nenvironment:\n  DAY: 2026-01-01\n", "environment.DAY: YAML reads '2026-01-01' as a date"),
+        ("service: web\nenvironment:\n  1: x\n", "environment: the name 1 is not text"),
+        ("service: web\ndrain_timeout: .inf\n", "drain_timeout: inf is not a number"),
+        ("service: web\ncommand: &a [*a]\n", "is nested too deeply"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused_by_field_or_line(stub: Stub, sluice: Sluice, text: str, words: str) -> None:
+    Path("sluice.yaml").write_text(text)
+    result = sluice("deploy", "-f", "sluice.yaml")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert stub.requests == []
+
+
+def test_credentials_for_the_registry_come_from_the_environment(stub: Stub, sluice: Sluice) -> None:
+    sluice("deploy", "web", "--image", "registry.example.org/web:1", env={"SLUICE_REGISTRY_AUTH": "ci:s3cret"})
+    header = stub.asked("POST", "/deployments")[0].headers["x-registry-auth"]
+    expected = {"username": "ci", "password": "s3cret", "serveraddress": "registry.example.org"}
+    assert json.loads(base64.urlsafe_b64decode(header)) == expected

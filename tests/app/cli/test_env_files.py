@@ -1,0 +1,187 @@
+"""A `.env` as people write them, and the scripts' own as profiles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli.errors import Trouble
+from app.cli.input.envfile import read_env_file
+from tests.app.cli.conftest import Sluice
+from tests.support.api_stub import Stub
+from tests.support.cli_fixture import House
+
+PROD = "APP_NAME=sample-service\nEXCLUDED_PORTS=8080,3000\nINSTANCE_NUM=3\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=plain", "plain"),
+        ("  A = spaced words  ", "spaced words"),
+        ('A="in quotes # no comment"', "in quotes # no comment"),
+        ("A='single $HOME ${B}'", "single $HOME ${B}"),
+        ('A="two\nlines"', "two\nlines"),
+        ('A="said \\"so\\"\\n"', 'said "so"\n'),
+        ("export A=exported # a comment", "exported"),
+        ("A=with#hash", "with#hash"),
+        ("A=", ""),
+        ("A=x=y==", "x=y=="),
+        ("B=b\nA=${B}/${MISSING:-c}", "b/c"),
+        ("A=first\nA=last", "last"),
+        ("\ufeffA=by Notepad", "by Notepad"),
+        ("FROM_HERE\nA=${FROM_HERE}", "here"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_file_is_read_as_people_expect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, value: str, ending: str
+) -> None:
+    monkeypatch.delenv("MISSING", raising=False)
+    monkeypatch.setenv("FROM_HERE", "here")
+    path = tmp_path / "x.env"
+    path.write_bytes(f"{line}\n\n# of ours\n".replace("\n", ending).encode())
+    assert read_env_file(path)["A"] == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["hunter2 is no assignment", "1A=hunter2", "=hunter2", 'A="hunter2', "A='hunter2' x", "A B=hunter2", "A:B=hunter2"],
+)
+def test_a_line_that_is_no_assignment_is_named_and_what_it_says_is_not(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "x.env"
+    path.write_text(f"FINE=1\n\n\n{line}\nB=2\n")
+    with pytest.raises(Trouble, match=r"x\.env, line 4: is not NAME=value") as refused:
+        read_env_file(path)
+    assert "hunter2" not in f"{refused.value} {refused.value.advice} {refused.value.document}"
+
+
+def test_what_is_no_text_and_what_is_not_there_is_wrong_use(sluice: Sluice, stub: Stub) -> None:
+    Path("binary.env").write_bytes(b"A=\xff\xfe")
+    for path in ("binary.env", "missing.env", "."):
+        result = sluice("deploy", "web", "--env-file", path)
+        assert (result.exit_code, f"{path} cannot be read" in result.stderr) == (2, True)
+    assert stub.requests == []
+
+
+def sent(stub: Stub) -> dict[str, Any]:
+    body: dict[str, Any] = stub.asked("POST", "/deployments")[-1].body
+    return body
+
+
+def test_the_scripts_own_file_is_a_profile(stub: Stub, sluice: Sluice) -> None:
+    Path("prod.env").write_text(PROD + "export DB_URL='jdbc:x?a=b' # theirs\n")
+    result = sluice("deploy", "--profile-file", "prod.env", "--image", "sample-service:1")
+    assert result.exit_code == 0, result.stderr
+    assert sent(stub) == {
+        "service": "sample-service", "image": "sample-service:1", "profile": "prod",
+        "profiles": {
+            "prod": {
+                "replicas": 3, "host_port": {"auto": True, "exclude": [8080, 3000]},
+                "environment": {"SPRING_PROFILE": "prod", "DB_URL": "jdbc:x?a=b"},
+            },
+        },
+    }  # fmt: skip
+
+
+def test_it_lies_over_the_sluice_yaml_and_what_is_typed_over_it(stub: Stub, sluice: Sluice) -> None:
+    Path("sluice.yaml").write_text(
+        "service: sample-service\nimage: x:1\nreplicas: 2\nprofiles: {prod: {drain_timeout: 9, environment: {A: 1, B: 1}}}\n"
+    )
+    Path("prod.env").write_text(PROD + "A=2\nC=2\n")
+    Path("more.env").write_text("C=3\nINSTANCE_NUM=7\n")
+    assert sluice("deploy", "--profile-file", "prod.env", "--env-file", "more.env", "-e", "D=4").exit_code == 0
+    body = sent(stub)
+    assert (body["mode"], body["profile"], "environment" in body, "replicas" in body) == ("replace", "prod", False, False)
+    assert body["profiles"]["prod"]["replicas"] == 3
+    assert body["profiles"]["prod"]["drain_timeout"] == 9
+    assert body["profiles"]["prod"]["environment"] == {
+        "SPRING_PROFILE": "prod", "A": "2", "B": 1, "C": "3", "D": "4", "INSTANCE_NUM": "7",
+    }  # fmt: skip
+    assert sluice("deploy", "other", "-f", "sluice.yaml", "--profile-file", "prod.env", "--replicas", "5").exit_code == 0
+    assert (sent(stub)["service"], sent(stub)["replicas"]) == ("other", 5)
+
+
+def test_a_plain_env_file_is_only_ever_environment(stub: Stub, sluice: Sluice) -> None:
+    Path("prod.env").write_text(PROD)
+    assert sluice("deploy", "web", "--env-file", "prod.env").exit_code == 0
+    environment = {"APP_NAME": "sample-service", "EXCLUDED_PORTS": "8080,3000", "INSTANCE_NUM": "3"}
+    assert sent(stub) == {"service": "web", "environment": environment}
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"), [("local.env", "local"), (".env.prod", "prod"), ("eu-1.prod.env", "eu-1.prod")]
+)
+def test_the_profile_is_called_as_the_file_is(stub: Stub, sluice: Sluice, name: str, profile: str) -> None:
+    Path(name).write_text("SPRING_PROFILE=its-own\n")
+    assert sluice("deploy", "web", "--profile-file", name).exit_code == 0
+    assert sent(stub) == {
+        "service": "web", "profile": profile, "profiles": {profile: {"environment": {"SPRING_PROFILE": "its-own"}}}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "words"),
+    [
+        (".env", PROD, (), ".env names no profile"),
+        ("a b.env", PROD, (), "a b.env names no profile"),
+        ("prod.env", "INSTANCE_NUM=three", ("web",), "prod.env: INSTANCE_NUM is not made of numbers"),
+        ("prod.env", "INSTANCE_NUM=", ("web",), "INSTANCE_NUM is not made of numbers"),
+        ("prod.env", "EXCLUDED_PORTS=8080-8090", ("web",), "EXCLUDED_PORTS is not made of numbers"),
+        ("prod.env", "A=1", (), "which service?"),
+        ("prod.env", PROD, ("--profile", "local"), "--profile-file is a profile already"),
+        ("prod.env", PROD, ("--no-profile",), "--profile-file is a profile already"),
+        ("prod.env", PROD, ("-f", "sluice.yaml"), "prod.env is of sample-service, sluice.yaml of web"),
+        ("prod.env", PROD, ("-f", "compose.yaml"), "compose.yaml is a Compose file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    stub: Stub, sluice: Sluice, name: str, text: str, arguments: tuple[str, ...], words: str
+) -> None:
+    Path(name).write_text(text)
+    if "-f" in arguments:
+        Path("sluice.yaml").write_text("service: web\n")
+        Path("compose.yaml").write_text("services: {web: {image: x}}\n")
+    result = sluice("deploy", "--profile-file", name, *arguments)
+    assert (result.exit_code, result.stdout, stub.requests) == (2, "", [])
+    assert words in result.stderr
+
+
+def test_from_prod_to_local_and_back_by_the_files_alone(house: House) -> None:
+    Path("prod.env").write_text("APP_NAME=web\nINSTANCE_NUM=2\nONLY_PROD=hunter2\n")
+    Path("local.env").write_text("APP_NAME=web\nINSTANCE_NUM=1\n")
+    deploy = ("deploy", "--image", "web:1", "--set", "healthcheck.disable=true", "--profile-file")
+
+    def told() -> tuple[int, Mapping[str, str]]:
+        service = json.loads(house.sluice("status", "web", "--json").stdout)
+        started = list(house.engine.containers.values())
+        return service["replicas"], started[-1].spec.environment
+
+    for file, count, profile in (("prod.env", 2, "prod"), ("local.env", 1, "local"), ("prod.env", 2, "prod")):
+        result = house.sluice(*deploy, file)
+        assert result.exit_code == 0, result.output
+        assert "hunter2" not in result.output
+        replicas, environment = told()
+        assert (replicas, environment["SPRING_PROFILE"]) == (count, profile)
+        assert ("ONLY_PROD" in environment) is (profile == "prod")
+
+
+def test_all_of_deploy_sh_is_one_command(house: House) -> None:
+    Path("pom.xml").write_text("<project><artifactId>sample-service</artifactId></project>")
+    Path("Dockerfile").write_text("FROM scratch\n")
+    Path("prod.env").write_text(PROD)
+    assert house.sluice("init", "--spring", "--no-ci").exit_code == 0
+    result = house.sluice("deploy", "--profile-file", "prod.env", "--build", ".", "--set", "healthcheck={disable: true}")
+    assert result.exit_code == 0, result.output
+    built = [tag for tag in house.engine.images if tag.startswith("sample-service:2")]
+    started = [container.spec for container in house.engine.containers.values()]
+    assert [spec.image_id for spec in started] == [house.engine.images[built[0]].id] * 3
+    for spec in started:
+        assert spec.environment["SPRING_PROFILE"] == "prod"
+        assert spec.host_port == spec.port
+        assert spec.host_port not in (None, 8080, 3000)
+    assert len({spec.host_port for spec in started}) == 3

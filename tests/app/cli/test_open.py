@@ -1,0 +1,26 @@
+"""`sluice open` prints the dashboard's page, and opens it where a person is looking."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.cli_fixture import DEPLOY, House
+
+
+def test_the_page_of_a_service_a_deployment_and_the_overview(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    house.sluice(*DEPLOY)
+    assert house.sluice("open").stdout == f"{house.url}/ui/\n"
+    assert house.sluice("open", "web").stdout == f"{house.url}/ui/services/web\n"
+    assert json.loads(house.sluice("open", "1", "--json").stdout) == {"url": f"{house.url}/ui/deployments/1"}
+    assert opened == [], "nobody is looking: stdout is no terminal"
+
+
+def test_what_is_not_there_has_no_page(house: House) -> None:
+    for target in ("nothing", "99"):
+        result = house.sluice("open", target)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "sluice " in result.stderr, "it says where to look"

@@ -1,0 +1,1 @@
+"""The Eureka port, asked as clients ask."""

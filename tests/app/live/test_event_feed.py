@@ -1,0 +1,125 @@
+"""The feed: whoever follows misses nothing, is told of nothing twice, and costs no look at the table of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlmodel import Session
+
+from app.live.event_feed import Feed
+from services.store.events import Listeners, record
+from services.store.open import open_store
+from services.store.tables import Event
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+FOLLOWERS, DEPLOYMENTS, EACH = 50, 100, 4
+
+
+class Table:
+    """The store's events, with its looks counted."""
+
+    def __init__(self, data: Path) -> None:
+        self.store = open_store(data)
+        self.listeners = Listeners()
+        self.stopping = asyncio.Event()
+        self.reads = 0
+        self.feed = Feed(self, self.listeners, self.stopping)  # type: ignore[arg-type]
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        self.reads += 1
+        return await self.store.read(work)
+
+    async def happens(self, deployment: int | None) -> int:
+        event: Event = await self.store.write(lambda session: _recorded(session, deployment))
+        self.listeners.wake()
+        return event.id or 0
+
+
+def _recorded(session: Session, deployment: int | None) -> Event:
+    event = record(session, 1000.0, "progressing", "goes on", deployment=deployment)
+    session.flush()
+    return event
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[Table]:
+    made = Table(tmp_path)
+    yield made
+    made.store.close()
+
+
+async def followed(table: Table, after: int, last: Callable[[int], bool]) -> list[int]:
+    """The ids that a stream of everything tells, until `last` holds of one."""
+    ids: list[int] = []
+    async with table.feed.follow() as news:
+        while not ids or not last(ids[-1]):
+            news.clear()
+            found = await table.feed.since(ids[-1] if ids else after)
+            ids += [each.id for each in found]
+            if not found:
+                await asyncio.wait_for(news.wait(), 20)
+    return ids
+
+
+async def test_many_streams_tell_everything_in_order_and_share_their_looks(table: Table) -> None:
+    wanted = DEPLOYMENTS * EACH
+    streams = [asyncio.create_task(followed(table, 0, lambda id: id >= wanted)) for _ in range(FOLLOWERS)]
+    for number in range(wanted):
+        await table.happens(number % DEPLOYMENTS + 1)
+    for ids in await asyncio.gather(*streams):
+        assert ids == list(range(1, wanted + 1))
+    assert table.reads < wanted, "one look for all, however many follow"
+
+
+async def test_who_comes_late_is_told_what_was_before_and_what_comes(table: Table) -> None:
+    for _ in range(3):
+        await table.happens(1)
+    early = asyncio.create_task(followed(table, 0, lambda id: id >= 5))
+    await table.happens(1)
+    late = asyncio.create_task(followed(table, 2, lambda id: id >= 5))
+    await table.happens(2)
+    assert await early == [1, 2, 3, 4, 5]
+    assert await late == [3, 4, 5]
+
+
+async def test_only_whom_it_concerns_is_woken(table: Table) -> None:
+    async with table.feed.follow(1) as mine, table.feed.follow(2) as other, table.feed.follow() as everything:
+        for each in (mine, other, everything):
+            await asyncio.wait_for(each.wait(), 20)  # the first look wakes all: what was before it may concern them
+            each.clear()
+        await table.happens(1)
+        await asyncio.wait_for(mine.wait(), 20)
+        await asyncio.wait_for(everything.wait(), 20)
+        assert not other.is_set()
+
+
+async def test_sluice_stops_and_whoever_waits_is_woken(table: Table) -> None:
+    async with table.feed.follow(1) as mine:
+        await asyncio.wait_for(mine.wait(), 20)
+        mine.clear()
+        table.stopping.set()
+        await asyncio.wait_for(mine.wait(), 20)
+
+
+async def test_nobody_follows_and_nothing_is_looked_at(table: Table) -> None:
+    await followed_once(table)
+    before = table.reads
+    for _ in range(5):
+        await table.happens(1)
+    assert table.reads == before
+    assert await followed(table, 1, lambda id: id >= 6) == [2, 3, 4, 5, 6]
+
+
+async def followed_once(table: Table) -> None:
+    await table.happens(1)
+    assert await followed(table, 0, lambda id: id >= 1) == [1]

@@ -1,0 +1,128 @@
+"""Drawings of open pages: what happens to one service is looked up for its own pages alone, and drawn once for all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+
+from app.live import live_views
+from app.live.live_views import Drawing, Drawings, Parts
+from services.rollouts.state.runtime_status import Live
+from services.store.events import Listeners, record
+from services.store.open import open_store
+
+pytestmark = pytest.mark.anyio
+
+
+class Pages:
+    """Pages about services, whose drawings are counted."""
+
+    def __init__(self, data: Path) -> None:
+        self.store, self.listeners, self.live = open_store(data), Listeners(), Live()
+        self.drawings = Drawings(self.store, self.listeners, self.live)
+        self.drawn: Counter[str] = Counter()
+        self._open = AsyncExitStack()
+
+    async def open(self, service: str) -> Drawing:
+        async def ask() -> None:
+            return None
+
+        def draw(_session: Session, _asked: Any) -> Parts:
+            self.drawn[service] += 1
+            return Parts({"count": str(self.drawn[service])})
+
+        watched = self.drawings.watch(service, 3600, ask, lambda: self.drawings.news.of(service), draw)
+        return await self._open.enter_async_context(watched)
+
+    async def happens(self, service: str) -> None:
+        await self.store.write(lambda session: record(session, 1000.0, "progressing", service=service))
+        self.listeners.wake()
+
+    async def close(self) -> None:
+        await self._open.aclose()
+        self.store.close()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pages]:
+    monkeypatch.setattr(live_views, "PACE", 0.0)
+    made = Pages(tmp_path)
+    yield made
+    await made.close()
+
+
+async def heard(pages: Pages, service: str) -> None:
+    """Until a page of its own has been drawn for news of it."""
+    page = await pages.open(service)
+    await page.parts()
+    changed = page.next()
+    await pages.happens(service)
+    await asyncio.wait_for(changed.wait(), 20)
+
+
+async def test_what_happens_to_a_service_is_drawn_on_its_own_page_alone(pages: Pages) -> None:
+    await heard(pages, "first")
+    web, other = await pages.open("web"), await pages.open("other")
+    await web.parts(), await other.parts()
+    before, changed = pages.drawn.copy(), web.next()
+    await pages.happens("web")
+    await asyncio.wait_for(changed.wait(), 20)
+    await heard(pages, "last")
+    assert pages.drawn["web"] == before["web"] + 1
+    assert pages.drawn["other"] == before["other"]
+    assert await other.parts() == Parts({"count": str(before["other"])})
+
+
+async def test_requests_in_flight_are_news_though_nothing_was_written(pages: Pages) -> None:
+    await heard(pages, "first")
+    web = await pages.open("web")
+    await web.parts()
+    before, changed = pages.drawn["web"], web.next()
+    pages.live.in_flight["web-r1-1"] = 3
+    pages.listeners.wake()
+    await asyncio.wait_for(changed.wait(), 20)
+    assert pages.drawn["web"] == before + 1
+
+
+async def test_what_happens_before_the_first_look_at_the_news_is_not_missed(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, gate = pages.drawings.news.read, asyncio.Event()
+
+    async def late() -> None:
+        await gate.wait()
+        await read()
+
+    monkeypatch.setattr(pages.drawings.news, "read", late)
+    web = await pages.open("web")
+    await web.parts()
+    changed = web.next()
+    await pages.happens("web")
+    gate.set()
+    await asyncio.wait_for(changed.wait(), 20)
+
+
+async def test_all_who_look_at_a_page_share_its_drawing(pages: Pages) -> None:
+    first, second = await pages.open("web"), await pages.open("web")
+    assert first is second
+
+
+async def test_an_instance_belongs_to_the_service_whose_name_its_id_begins_with(pages: Pages) -> None:
+    pages.live.in_flight.update({"web-r1-1": 2, "web-r-r4-1": 1, "idle-r1-1": 0})
+    pages.live.probes["web-r1-2"] = {"ok": False, "error": "refused", "at": 1.0}
+    told = pages.live.by_service()
+    assert told["web"] == [("web-r1-1", 2), ("web-r1-2", False, "refused")]
+    assert told["web-r"] == [("web-r-r4-1", 1)]
+    assert "idle" not in told

@@ -1,0 +1,204 @@
+"""Changing a service from its page: the form, the plan, the deed; and nonsense answered beside its field."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import col, select
+
+from services.caller import SYSTEM
+from services.grant import Grant
+from services.store.tables import Deployment, Revision
+from tests.support.dashboard_fixture import House, apart
+
+
+@pytest.fixture(autouse=True)
+def serving(house: House) -> None:
+    """web serves its revision 1 with three instances; revision 2 was made and never served."""
+    house.service()
+    house.deployment(status="failed", finished_at=house.sluice.clock.now())
+
+
+def newest(house: House) -> dict[str, Any]:
+    with house.sluice.store.reading() as session:
+        row = session.exec(select(Deployment).order_by(col(Deployment.id).desc())).first()
+        assert row is not None
+        return {"id": row.id, "kind": row.kind, "body": row.body, "replicas": row.replicas, "note": row.note}
+
+
+def wrong(text: str) -> dict[str, str]:
+    """Field → what is said beside it."""
+    found = re.findall(r'<p class="error" id="error-(\w+)">(.*?)</p>', text, re.S)
+    return {field: html.unescape(message) for field, message in found}
+
+
+def test_a_plan_is_shown_and_nothing_done(house: House, visitor: TestClient) -> None:
+    before = newest(house)
+    answer = visitor.post("/ui/services/web/scale", data={"step": "plan", "replicas": "5"})
+    assert answer.status_code == 200
+    for shown in ("3 → 5", "sluice scale web 5", "start web-r1-1", "/services/web/scale?wait=600"):
+        assert shown in html.unescape(answer.text), shown
+    assert newest(house) == before
+
+
+def test_what_was_confirmed_is_done_and_watched(house: House, visitor: TestClient) -> None:
+    answer = visitor.post("/ui/services/web/scale", data={"step": "do", "replicas": "5"})
+    made = newest(house)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{made['id']}")
+    assert (made["kind"], made["replicas"]) == ("scale", 5)
+    assert house.hinted == ["web"]
+
+
+def test_a_deployment_is_asked_for_with_fields_of_every_kind(house: House, visitor: TestClient) -> None:
+    answers = {"image": " web:3 ", "replicas": "4", "note": "a ticket", "fields": "environment:\n  LOG_LEVEL: debug\n"}
+    plan = html.unescape(visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text)
+    for shown in (
+        "environment.LOG_LEVEL",
+        "web:3",
+        "sluice deploy web --set",
+        "--image web:3 --replicas 4 --note 'a ticket'",
+    ):
+        assert shown in plan, shown
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', plan))
+    assert visitor.post("/ui/services/web/deploy", data={"step": "do", **hidden}).status_code == 303
+    made = newest(house)
+    assert made["body"] == {"image": "web:3", "replicas": 4, "environment": {"LOG_LEVEL": "debug"}}
+    assert made["note"] == "a ticket"
+
+
+def test_a_secret_is_not_shown_in_the_plan_but_is_deployed(house: House, visitor: TestClient) -> None:
+    answers = {"image": "web:3", "replicas": "", "note": "", "fields": "environment: {API_PASSWORD: hunter2}"}
+    text = visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text
+    hidden = '<input type="hidden" name="fields" value="environment: {API_PASSWORD: hunter2}">'
+    assert hidden in text
+    assert "hunter2" not in text.replace(hidden, "")
+    assert "put it in where it says" in text
+    visitor.post("/ui/services/web/deploy", data={"step": "do", **answers})
+    assert newest(house)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
+
+
+def test_the_plan_leads_back_to_the_form_with_its_answers(visitor: TestClient) -> None:
+    text = visitor.post("/ui/services/web/deploy", data={"step": "change", "image": "web:9", "fields": "port: 81"}).text
+    assert 'value="web:9"' in text
+    assert "port: 81</textarea>" in text
+
+
+def test_what_has_nothing_to_ask_shows_its_plan_at_once(house: House, visitor: TestClient) -> None:
+    assert "sluice restart web" in visitor.get("/ui/services/web/restart").text
+    assert "sluice rm web" in visitor.get("/ui/services/web/remove").text
+    visitor.post("/ui/services/web/remove", data={"step": "do"})
+    assert newest(house)["kind"] == "remove"
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "field", "said"),
+    [
+        ("scale", {"replicas": ""}, "replicas", "a whole number from 0 to 100"),
+        ("scale", {"replicas": "many"}, "replicas", "a whole number"),
+        ("scale", {"replicas": "-1"}, "replicas", "a whole number"),
+        ("scale", {"replicas": "101"}, "replicas", "a whole number"),
+        ("scale", {"replicas": "9" * 400}, "replicas", "a whole number"),
+        ("scale", {"replicas": "²"}, "replicas", "a whole number"),
+        ("rollback", {"to_revision": "first"}, "to_revision", "a whole number"),
+        ("rollback", {"to_revision": "77"}, "to_revision", "must be one of"),
+        ("deploy", {}, "image", "say what is to change"),
+        ("deploy", {"image": "web one"}, "image", ""),
+        ("deploy", {"image": "x" * 5000}, "image", ""),
+        ("deploy", {"replicas": "1.5"}, "replicas", "a whole number"),
+        ("deploy", {"fields": "imgae: web:3"}, "fields", 'did you mean "image"'),
+        ("deploy", {"fields": "port: many"}, "fields", "port"),
+        ("deploy", {"fields": "environment: {A: [1]}"}, "fields", "environment.A: must be"),
+        ("deploy", {"fields": "replicas: 500"}, "replicas", "must be less than or equal to 100"),
+        ("deploy", {"fields": "- a list"}, "fields", "names and values"),
+        ("deploy", {"fields": "{unfinished"}, "fields", "line 1"),
+        ("deploy", {"fields": "a: &a [*a, *a]"}, "fields", ""),
+        ("deploy", {"fields": "note: 2026-11-25"}, "fields", "a date"),
+        ("deploy", {"fields": "1: 2"}, "fields", "names and values"),
+        ("deploy", {"fields": f"environment: {'[' * 40}{']' * 40}"}, "fields", "nested more than 32 levels deep"),
+        ("deploy", {"fields": 'labels: {a: "\\ud800"}'}, "fields", "not Unicode"),
+        ("deploy", {"fields": "!!python/object/apply:os.system ['id']"}, "fields", ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("step", ["plan", "do"])
+def test_nonsense_is_answered_beside_its_field(
+    house: House, visitor: TestClient, kind: str, answers: dict[str, str], field: str, said: str, step: str
+) -> None:
+    before = newest(house)
+    answer = visitor.post(f"/ui/services/web/{kind}", data={"step": step, **answers})
+    assert answer.status_code == 422
+    assert said in wrong(answer.text)[field]
+    assert f'aria-describedby="hint-{field} error-{field}" aria-invalid="true"' in answer.text
+    for value in answers.values():
+        assert html.escape(value, quote=False)[:200] in answer.text.replace("&#34;", '"').replace("&#39;", "'")
+    assert newest(house) == before
+
+
+def test_what_concerns_no_field_is_said_above(house: House, visitor: TestClient) -> None:
+    house.service("idle", 1)
+    answer = visitor.get("/ui/services/idle/rollback")
+    assert answer.status_code == 409
+    assert "no earlier revision of idle that differs has served" in answer.text
+
+
+@pytest.mark.parametrize("path", ["nobody/scale", "web/nothing", "web/scale/x", "<b>/deploy"])
+def test_there_is_nothing_of_that_name(visitor: TestClient, path: str) -> None:
+    assert visitor.get(f"/ui/services/{path}").status_code == 404
+    assert visitor.post(f"/ui/services/{path}").status_code in (404, 405)
+
+
+def test_who_may_only_read_is_refused(house: House, stranger: TestClient) -> None:
+    _, token = apart(house.sluice.access.create("eyes", "read", None, None, SYSTEM))
+    stranger.post("/ui/sign-in", data={"token": token})
+    assert "/ui/services/web/scale" not in stranger.get("/ui/services/web").text
+    for step in ("plan", "do"):
+        answer = stranger.post("/ui/services/web/scale", data={"step": step, "replicas": "5"})
+        assert answer.status_code == 403
+        assert 'needs the scope "deploy"' in html.unescape(answer.text)
+    assert newest(house)["kind"] == "deploy"
+
+
+@pytest.mark.parametrize("kind", ["deploy", "scale", "remove"])
+def test_nobody_fills_in_a_form_that_is_refused_afterwards(house: House, stranger: TestClient, kind: str) -> None:
+    _, token = apart(house.sluice.access.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
+    stranger.post("/ui/sign-in", data={"token": token})
+    assert stranger.get(f"/ui/services/web/{kind}").status_code == 403
+
+
+def test_the_scope_deploy_changes_the_image_alone(house: House, stranger: TestClient) -> None:
+    _, token = apart(house.sluice.access.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
+    stranger.post("/ui/sign-in", data={"token": token})
+    assert stranger.post("/ui/services/web/deploy", data={"step": "do", "image": "web:3"}).status_code == 303
+    answer = stranger.post("/ui/services/web/deploy", data={"step": "do", "fields": "port: 81"})
+    assert answer.status_code == 403
+    assert stranger.post("/ui/services/web/remove", data={"step": "do"}).status_code == 403
+    house.service("api")
+    assert stranger.post("/ui/services/api/scale", data={"step": "do", "replicas": "1"}).status_code == 403
+
+
+def test_another_site_changes_nothing(house: House, visitor: TestClient) -> None:
+    before = newest(house)
+    answer = visitor.post(
+        "/ui/services/web/scale", data={"step": "do", "replicas": "0"}, headers={"Sec-Fetch-Site": "cross-site"}
+    )
+    assert answer.status_code == 403
+    assert newest(house) == before
+
+
+def test_a_digest_is_shortened_in_a_diff_and_whole_on_hover(house: House, visitor: TestClient) -> None:
+    whole = f"sha256:{'0123456789abcdef' * 4}"
+    house.change(Revision, ("web", 1), image_id=whole)
+    text = visitor.get("/ui/services/web/changes?from=1&to=2").text
+    assert f'title="{whole}">sha256:0123456789ab…</del>' in text
+
+
+def test_two_revisions_are_compared(visitor: TestClient) -> None:
+    text = visitor.get("/ui/services/web/changes", params={"from": "1", "to": "2"}).text
+    assert '<del class="mono">web:1</del>' in text
+    assert '<ins class="mono">web:2</ins>' in text
+    for nonsense in ({}, {"from": "x", "to": "-3"}, {"from": "99"}):
+        assert visitor.get("/ui/services/web/changes", params=nonsense).status_code == 200
+    assert visitor.get("/ui/services/nobody/changes").status_code == 404

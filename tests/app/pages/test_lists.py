@@ -1,0 +1,93 @@
+"""History and audit: newest first, filtered, page by page; nonsense is answered beside its field."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.pages import pagination
+from services.caller import Actor
+from services.store.events import record
+from services.store.tables import Deployment
+from tests.support.dashboard_fixture import House
+
+
+@pytest.fixture
+def busy(house: House) -> House:
+    """Two services with a deployment each, by two people."""
+    for service, by, status, group in (("web", "ci", "succeeded", None), ("api", "ada", "rolled_back", 5)):
+        house.service(service)
+        id = house.deployment(service, created_by_name=by, group=group)
+        house.change(Deployment, id, status=status, message=f"{service} {status}")
+    return house
+
+
+def rows(text: str) -> list[str]:
+    return re.findall(r'<tr id="deployment-(\d+)"', text)
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", ["2", "1"]),
+        ("?service=web", ["1"]),
+        ("?by=ada", ["2"]),
+        ("?status=succeeded&kind=deploy", ["1"]),
+        ("?kind=scale", []),
+        ("?group=5", ["2"]),
+        ("?group=99", []),
+        ("?service=&kind=&status=&by=", ["2", "1"]),
+    ],
+)
+def test_the_history_is_filtered_by_its_address(busy: House, visitor: TestClient, query: str, shown: list[str]) -> None:
+    answer = visitor.get(f"/ui/history{query}")
+    assert answer.status_code == 200
+    assert rows(answer.text) == shown
+    assert 'aria-current="page">History' in answer.text
+
+
+def test_a_filter_that_is_none_says_so_beside_its_field_and_keeps_the_others(busy: House, visitor: TestClient) -> None:
+    answer = visitor.get("/ui/history?status=sucessful&by=ada")
+    assert answer.status_code == 422
+    assert 'id="error-status">&#34;sucessful&#34; is none of these' in answer.text
+    assert 'name="by" type="text" value="ada"' in answer.text
+    assert 'id="error-group">must be the number' in visitor.get("/ui/history?group=five").text
+    wrong = visitor.get("/ui/audit?token=ci")
+    assert (wrong.status_code, "must be a token&#39;s number" in wrong.text) == (422, True)
+    assert visitor.get("/ui/history?cursor=nonsense").status_code == 422
+
+
+def test_what_is_older_is_a_page_away_with_the_same_filters(
+    busy: House, visitor: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pagination, "AT_ONCE", 1)
+    first = visitor.get("/ui/history?kind=deploy").text
+    assert rows(first) == ["2"]
+    older = re.search(r'href="(/ui/history\?[^"]*)" rel="next"', first)
+    assert older is not None
+    second = visitor.get(older[1].replace("&amp;", "&")).text
+    assert rows(second) == ["1"]
+    assert 'rel="next"' not in second
+    assert '<option value="deploy" selected>' in second
+
+
+def test_the_audit_tells_who_did_what_from_where_with_which_token(house: House, visitor: TestClient) -> None:
+    actor = Actor("token", "ci", "192.0.2.7", 17)
+    refused = {"method": "DELETE", "path": "/services/web", "status": 403, "code": "insufficient_scope"}
+    house.write(
+        lambda session: record(session, 1e9, "refused", "no", service="web", data=refused, **actor.columns()) and None
+    )
+    text = visitor.get("/ui/audit").text
+    for shown in ("signed in to the dashboard", "192.0.2.7", "DELETE /services/web → 403", "/ui/audit?token=17"):
+        assert shown in text, shown
+    assert "signed in" not in visitor.get("/ui/audit?token=17").text
+    assert "192.0.2.7" in visitor.get("/ui/audit?actor=ci&type=refused&service=web&token=17").text
+    assert "Nothing of that kind" in visitor.get("/ui/audit?actor=nobody").text
+
+
+def test_who_has_to_sign_in_comes_back_to_the_filters(stranger: TestClient) -> None:
+    answer = stranger.get("/ui/history?service=web&kind=deploy")
+    assert answer.headers["location"] == "/ui/sign-in?next=%2Fui%2Fhistory%3Fservice%3Dweb%26kind%3Ddeploy"
+    assert 'value="/ui/history?service=web&amp;kind=deploy"' in stranger.get(answer.headers["location"]).text

@@ -1,0 +1,84 @@
+"""Logs on a page, without a script: all that was written, searched, by instance, secrets masked."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from services.engine.port import InstanceSpec
+from services.store.tables import Instance
+from tests.support.dashboard_fixture import House, apart
+from tests.support.fakes.engine import FakeEngine
+
+SECRET = {"environment": {"API_TOKEN": "hunter2-hunter2"}}
+
+
+def engine(house: House) -> FakeEngine:
+    assert isinstance(house.sluice.engine, FakeEngine)
+    return house.sluice.engine
+
+
+@pytest.fixture
+def writing(house: House) -> House:
+    """Two instances of web that have written."""
+    house.service("web", 2, effective=SECRET)
+    engine(house).add_image("web:1")
+    for slot, text in ((1, "GET /a <script>alert(1)</script>"), (2, "with hunter2-hunter2")):
+        apart(_start(house, slot))
+        engine(house).write(f"web-r1-{slot}", text)
+    return house
+
+
+async def _start(house: House, slot: int) -> None:
+    image = await house.sluice.engine.pull("web:1")
+    await house.sluice.engine.start(
+        InstanceSpec(
+            id=f"web-r1-{slot}", service="web", revision=1, deployment=1, slot=slot, hash="h", image_id=image.id,
+            address=f"10.99.0.{slot}", port=None,
+        )
+    )  # fmt: skip
+
+
+def test_the_lines_of_a_service_are_told_apart_by_instance(writing: House, visitor: TestClient) -> None:
+    text = visitor.get("/ui/services/web/logs").text
+    assert 'class="who c0">web-r1-1' in text
+    assert 'class="who c1">web-r1-2' in text
+    assert "GET /a &lt;script&gt;" in text
+    assert "with ***" in text
+    assert "hunter2" not in text
+    assert 'data-stream="/services/web/logs?tail=10000&amp;follow=true&amp;since=' in text
+    assert 'href="/services/web/logs?tail=10000&amp;timestamps=true" download="web.log"' in text
+
+
+def test_a_search_works_without_a_script(writing: House, visitor: TestClient) -> None:
+    text = visitor.get("/ui/services/web/logs?q=get+%2FA").text
+    assert "GET /a" in text
+    assert "with ***" not in text
+    assert "No line has “zebra” in it" in visitor.get("/ui/services/web/logs?q=zebra").text
+    wrong = visitor.get("/ui/services/web/logs?tail=lots&q=GET")
+    assert wrong.status_code == 422
+    assert 'id="error-tail"' in wrong.text
+    assert 'value="GET"' in wrong.text
+
+
+def test_one_instances_log_and_what_is_left_of_one_that_failed(writing: House, visitor: TestClient) -> None:
+    text = visitor.get("/ui/instances/web-r1-2/logs").text
+    assert "with ***" in text
+    assert "GET /a" not in text
+    writing.change(Instance, "web-r1-2", status="failed", stopped_at=1.0, log_tail="last words\nand a </ol>\n")
+    gone = visitor.get("/ui/instances/web-r1-2/logs").text
+    for shown in ("It has gone", "last words", "&lt;/ol&gt;"):
+        assert shown in gone
+    assert "data-stream" not in gone
+
+
+def test_an_engine_that_does_not_answer_is_said_on_the_page(writing: House, visitor: TestClient) -> None:
+    engine(writing).become_unreachable()
+    answer = visitor.get("/ui/services/web/logs")
+    assert answer.status_code == 200
+    assert 'role="alert"' in answer.text
+
+
+@pytest.mark.parametrize("path", ["/ui/services/nobody/logs", "/ui/instances/web-r9-9/logs", "/ui/instances/%00/logs"])
+def test_there_is_no_such_log(visitor: TestClient, path: str) -> None:
+    assert visitor.get(path).status_code == 404

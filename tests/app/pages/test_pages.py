@@ -1,0 +1,160 @@
+"""Every page: there, safe from what strangers wrote into names and logs, and true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.pages.render import STATIC, TEMPLATES
+from services.store.tables import Deployment, Instance, Service
+from tests.support.dashboard_fixture import House
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' hx-get='/x' {{ 7777*7777 }}"
+PAGES = ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in", "/ui/sign-in?code=abc", "/ui/services/nobody")
+
+
+@pytest.fixture
+def deploying(house: House) -> int:
+    house.service()
+    return house.deployment()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_runs_on_a_page_but_its_own_files(deploying: int, visitor: TestClient, path: str) -> None:
+    answer = visitor.get(path)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|hx-on|hx-vals=.js", answer.text)
+    for source in re.findall(r'(?:src|href)="([^"#][^"]*)', answer.text):
+        assert source.startswith("/ui/") or source == "http://gateway.test:8080/web"
+
+
+def test_the_files_of_a_page_are_there_without_signing_in(stranger: TestClient) -> None:
+    for address in re.findall(r'(?:src|href)="(/ui/static/[^"]*)"', stranger.get("/ui/sign-in").text):
+        answer = stranger.get(address)
+        assert answer.status_code == 200, address
+        assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    "path", ["../main.py", "%2e%2e/settings.py", "vendor/../../main.py", "nothing.js", "vendor/README.md"]
+)
+def test_no_other_file_can_be_had(stranger: TestClient, path: str) -> None:
+    assert stranger.get(f"/ui/static/{path}").status_code in (303, 404)
+
+
+def test_the_overview_shows_services_and_what_runs(deploying: int, visitor: TestClient) -> None:
+    text = visitor.get("/ui/").text
+    assert '<a href="/ui/services/web">web</a>' in text
+    assert "3 of 3" in text
+    assert f"/ui/deployments/{deploying}" in text
+    assert "0 of 3 new instances serve" in text
+
+
+def test_the_overview_says_what_does_not_answer(house: House, visitor: TestClient) -> None:
+    assert "No service yet" in visitor.get("/ui/").text
+    house.sluice.live.not_ready["engine"] = "connection refused"
+    assert "The engine does not answer" in visitor.get("/ui/").text
+
+
+def test_a_service_shows_instances_revisions_deployments_and_warnings(
+    house: House, deploying: int, visitor: TestClient
+) -> None:
+    house.sluice.live.warnings["web"] = [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
+    house.sluice.live.in_flight["web-r1-2"] = 41
+    text = visitor.get("/ui/services/web").text
+    for shown in ("web-r1-1", "web-r2-3", "web:1", "any answer below 500 counts", "http://gateway.test:8080/web", ">41<"):
+        assert shown in text, shown
+
+
+def test_a_deployment_shows_how_far_it_is_and_what_may_be_done(house: House, deploying: int, visitor: TestClient) -> None:
+    house.change(Deployment, deploying, traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}])
+    text = visitor.get(f"/ui/deployments/{deploying}").text
+    for shown in ("r1 → r2", "40 %", "60 %", "deploy asked for by ci", "web-r2-3", "3f2a9c1"):
+        assert shown in text, shown
+    assert re.findall(r'action="/ui/deployments/1/(\w+)"', text) == ["pause", "abort"]
+
+
+def test_a_deployment_names_its_group_and_what_it_waits_for(house: House, deploying: int, visitor: TestClient) -> None:
+    house.service("api")
+    waits = [{"deployment": deploying, "required": True}]
+    text = visitor.get(f"/ui/deployments/{house.deployment('api', group=5, depends_on=waits)}").text
+    assert '<a href="/ui/history?group=5">group 5</a>' in text
+    assert f'<a href="/ui/deployments/{deploying}">#{deploying}</a>' in text
+    assert "Applied together" not in visitor.get(f"/ui/deployments/{deploying}").text
+
+
+def test_a_service_that_never_succeeded_does_not_look_stopped(house: House, visitor: TestClient) -> None:
+    house.service(replicas=1)
+    house.change(Service, "web", revision=None)
+    house.change(Instance, "web-r1-1", status="starting")
+    for path in ("/ui/", "/ui/services/web"):
+        text = visitor.get(path).text
+        assert ("never deployed" in text, ">stopped<" in text) == (True, False)
+
+
+def test_a_failed_instance_keeps_its_log_and_reason_on_the_page(house: House, deploying: int, visitor: TestClient) -> None:
+    house.change(
+        Instance, "web-r2-1", status="failed", failed_deployment=deploying, exit_code=3, failure="exited too early",
+        log_tail="no DATABASE_URL",
+    )  # fmt: skip
+    text = visitor.get(f"/ui/deployments/{deploying}").text
+    for shown in ("exit code 3", "exited too early", "no DATABASE_URL"):
+        assert shown in text, shown
+
+
+def test_hostile_words_stay_words(house: House, visitor: TestClient) -> None:
+    house.service(image=HOSTILE, profile=HOSTILE)
+    id = house.deployment(
+        message=HOSTILE, note=HOSTILE, image=HOSTILE, reason=HOSTILE, created_by_name=HOSTILE, profile=HOSTILE,
+        strategy=HOSTILE, warnings=[{"code": HOSTILE, "message": HOSTILE}],
+    )  # fmt: skip
+    house.tell(id, "probe", HOSTILE)
+    house.change(
+        Instance, "web-r2-1", status="failed", failed_deployment=id, failure=HOSTILE, log_tail=f"</pre>{HOSTILE}",
+        last_probe={"ok": False, "status": 500, "error": HOSTILE, "at": None},
+    )  # fmt: skip
+    house.sluice.live.not_ready["engine"] = HOSTILE
+    house.sluice.live.warnings["web"] = [{"code": HOSTILE, "message": HOSTILE}]
+    house.sluice.live.strangers.append(HOSTILE)
+    for path in ("/ui/", "/ui/services/web", f"/ui/deployments/{id}"):
+        text = visitor.get(path).text
+        assert "alert(1)" in text
+        assert "<script>" not in text
+        assert "<img" not in text
+        assert "</pre>&lt;" not in text
+        assert "60481729" not in text
+    for name in (HOSTILE, "..%2f..", "web%0d%0a", "x" * 5000):
+        answer = visitor.get("/ui/services/" + name.replace("/", "%2f").replace("?", "%3f").replace("#", "%23"))
+        assert answer.status_code == 404
+        assert "<script>" not in answer.text
+
+
+@pytest.mark.parametrize("id", ["0", "2", "-1", "abc", "9" * 30, "1.5", "²", "%00"])
+def test_what_is_not_there_is_a_page_that_says_so(deploying: int, visitor: TestClient, id: str) -> None:
+    answer = visitor.get(f"/ui/deployments/{id}")
+    assert answer.status_code == 404
+    assert "There is nothing here" in answer.text
+
+
+def test_pages_escape_by_default() -> None:
+    for template in TEMPLATES.rglob("*.html"):
+        assert "|safe" not in template.read_text().replace(" ", ""), template
+        assert "autoescape" not in template.read_text(), template
+
+
+def test_vendored_files_name_their_version_and_licence() -> None:
+    vendored = STATIC / "vendor"
+    told = (vendored / "README.md").read_text()
+    for file in [*vendored.glob("*.js"), *vendored.glob("*.css")]:
+        assert re.search(r"-\d+\.\d+\.\d+(\.min)?\.(js|css)$", file.name)
+        assert f"`{file.name}`" in told
+    assert "Zero-Clause BSD" in Path(vendored / "htmx-LICENSE").read_text()
+    assert "Apache License" in Path(vendored / "swagger-ui-LICENSE").read_text()

@@ -1,0 +1,144 @@
+"""Coming in and going out."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.pages.dependencies import within
+from services.auth.login_throttle import MOST, WITHIN
+from services.store.tables import Session as Opened
+from tests.app.pages.conftest import SAME_SITE
+from tests.support.dashboard_fixture import House
+
+COOKIE = "sluice_session_sluice"
+
+
+def test_a_page_leads_a_stranger_to_the_sign_in_page_and_back(stranger: TestClient) -> None:
+    answer = stranger.get("/ui/deployments/17")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/ui/sign-in?next=%2Fui%2Fdeployments%2F17"
+    assert 'value="/ui/deployments/17"' in stranger.get(answer.headers["location"]).text
+
+
+def test_the_reference_leads_a_browser_to_the_sign_in_page_and_back(house: House, stranger: TestClient) -> None:
+    answer = stranger.get("/docs", headers={"Accept": "text/html,application/xhtml+xml"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in?next=%2Fdocs")
+    assert stranger.get("/docs", headers={"Accept": "application/json"}).status_code == 401
+    signed_in = stranger.post("/ui/sign-in", data={"token": house.token, "next": "/docs"})
+    assert signed_in.headers["location"] == "/docs"
+    assert stranger.get("/docs").status_code == 200
+
+
+def test_a_link_signs_in_once(house: House, stranger: TestClient) -> None:
+    code = house.link()
+    looked_at = stranger.get("/ui/sign-in", params={"code": code})
+    assert looked_at.status_code == 200
+    assert "set-cookie" not in looked_at.headers, "to look at a link must not use it up"
+
+    answer = stranger.post("/ui/sign-in", data={"code": code, "next": "/ui/services/web"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/services/web")
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith(COOKIE)
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert stranger.get("/ui/").status_code == 200
+
+    again = stranger.post("/ui/sign-in", data={"code": code})
+    assert again.status_code == 401
+    assert "used before" in again.text
+    assert "set-cookie" not in again.headers
+
+
+def test_a_token_signs_in(house: House, stranger: TestClient) -> None:
+    assert stranger.post("/ui/sign-in", data={"token": "sl_wrong"}).status_code == 401
+    assert stranger.get("/ui/").status_code == 303
+    assert stranger.post("/ui/sign-in", data={"token": f" {house.token}\n"}).status_code == 303
+    assert stranger.get("/ui/").status_code == 200
+
+
+def test_a_stranger_cannot_make_it_read_a_large_form(stranger: TestClient) -> None:
+    assert stranger.post("/ui/sign-in", data={"token": "x" * 100_000}).status_code == 413
+
+
+def test_what_is_wrong_with_a_token_is_said_beside_its_field(stranger: TestClient) -> None:
+    text = stranger.post("/ui/sign-in", data={"token": "sl_wrong", "next": "/ui/services/web"}).text
+    assert 'aria-describedby="error-token"' in text
+    assert "not known" in text
+    assert "sl_wrong" not in text, "a token that was nearly right must not stay on the screen"
+    assert 'value="/ui/services/web"' in text
+
+
+def test_who_guesses_is_made_to_wait_and_nobody_else(house: House, stranger: TestClient) -> None:
+    for _ in range(MOST):
+        assert stranger.post("/ui/sign-in", data={"token": "sl_guess"}).status_code == 401
+    late = stranger.post("/ui/sign-in", data={"token": house.token})
+    assert late.status_code == 429
+    assert 0 < int(late.headers["retry-after"]) <= WITHIN
+    assert "try again in 5 min" in late.text
+    with TestClient(house.app, client=("192.0.2.9", 1234), follow_redirects=False, headers=SAME_SITE) as other:
+        assert other.post("/ui/sign-in", data={"token": house.token}).status_code == 303
+
+
+def test_the_cookie_is_for_https_and_this_host_alone_where_the_page_came_by_it(house: House) -> None:
+    for scheme, secure, name in (("https", True, f"__Host-{COOKIE}"), ("http", False, COOKIE)):
+        with TestClient(house.app, base_url=f"{scheme}://sluice.test", follow_redirects=False, headers=SAME_SITE) as client:
+            made = client.post("/ui/sign-in", data={"token": house.token}).headers["set-cookie"]
+            assert made.startswith(f"{name}=")
+            assert ("secure" in made.lower()) == secure
+            assert "path=/;" in made.lower() and "domain" not in made.lower(), "no browser takes it otherwise"
+            assert client.get("/ui/").status_code == 200
+            gone = client.post("/ui/sign-out").headers["set-cookie"]
+            assert gone.startswith(f"{name}=") and ("secure" in gone.lower()) == secure
+            assert client.get("/ui/").status_code == 303
+
+
+def test_a_cookie_that_http_could_have_set_opens_nothing_over_https(house: House, visitor: TestClient) -> None:
+    cookie = visitor.cookies[COOKIE]
+    for name, status in ((COOKIE, 303), (f"__Host-{COOKIE}", 200)):
+        with TestClient(house.app, base_url="https://sluice.test", follow_redirects=False, cookies={name: cookie}) as client:
+            assert client.get("/ui/").status_code == status
+
+
+def test_another_site_cannot_sign_a_browser_in(house: House, stranger: TestClient) -> None:
+    answer = stranger.post("/ui/sign-in", data={"code": house.link()}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_signing_out_ends_the_session_itself(visitor: TestClient) -> None:
+    cookie = visitor.cookies[COOKIE]
+    answer = visitor.post("/ui/sign-out")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in")
+    visitor.cookies.set(COOKIE, cookie)
+    assert visitor.get("/ui/").status_code == 303
+
+
+def test_an_expired_session_leads_to_the_sign_in_page(house: House, visitor: TestClient) -> None:
+    with house.sluice.store.writing() as session:
+        for row in session.exec(select(Opened)):
+            row.expires_at = house.sluice.clock.now() - 1
+    assert visitor.get("/ui/").status_code == 303
+    assert visitor.get("/ui/stream").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://evil.test/ui/",
+        "//evil.test",
+        "/ui/\\evil",
+        "/ui/\r\nSet-Cookie: a=b",
+        "/deployments",
+        "/ui/sign-in?code=x",
+        "",
+    ],
+)
+def test_a_link_never_leads_out_of_the_dashboard(address: str) -> None:
+    assert within(address) == "/ui/"
+
+
+def test_the_first_page_is_where_the_host_leads(visitor: TestClient) -> None:
+    for path in ("/", "/ui"):
+        assert visitor.get(path).headers["location"] == "/ui/"

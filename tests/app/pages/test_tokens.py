@@ -1,0 +1,89 @@
+"""Letting people in from the page: a token is made, shown once, used and revoked."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from services.caller import SYSTEM
+from tests.app.pages.conftest import SAME_SITE
+from tests.support.dashboard_fixture import House, apart
+
+
+def secret_in(text: str) -> str:
+    found = re.search(r'id="made"[^>]*>(sl_\w+)<', text)
+    assert found is not None
+    return found[1]
+
+
+def test_a_token_is_made_shown_once_used_and_revoked(house: House, visitor: TestClient) -> None:
+    answers = {"name": "ci", "scope": "deploy", "services": "web, pay-*", "expires_in": "720h"}
+    made = visitor.post("/ui/tokens", data=answers)
+    assert made.status_code == 201
+    secret = secret_in(made.text)
+    listed = visitor.get("/ui/tokens").text
+    assert secret not in listed
+    assert "web, pay-*" in listed
+    with TestClient(house.app, follow_redirects=False, headers=SAME_SITE) as ci:
+        assert ci.post("/ui/sign-in", data={"token": secret}).status_code == 303
+        own = ci.get("/ui/tokens").text
+        assert "web, pay-*" in own
+        assert "All tokens" not in own, "for admins alone"
+        assert visitor.post("/ui/tokens/2/revoke").headers["location"] == "/ui/tokens"
+        assert ci.get("/ui/tokens").status_code == 303
+    assert 'id="token-2"' not in visitor.get("/ui/tokens").text
+
+
+@pytest.mark.parametrize(
+    ("answers", "field", "message"),
+    [
+        ({"name": ""}, "name", "must be 1 to 64"),
+        ({"name": "<b>"}, "name", "must be 1 to 64"),
+        ({"services": "Pay!"}, "services", "must be a service&#39;s name, or a pattern"),
+        ({"scope": "root"}, "scope", "must be &#39;read&#39;"),
+        ({"expires_in": "soon"}, "expires_in", "duration"),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
+    visitor: TestClient, answers: dict[str, str], field: str, message: str
+) -> None:
+    given = {"name": "ci", "scope": "read", "services": "web", "expires_in": "24h", **answers}
+    answer = visitor.post("/ui/tokens", data=given)
+    assert answer.status_code == 422
+    assert re.search(rf'id="error-{field}">[^<]*{re.escape(message)}', answer.text), answer.text
+    for name in {"name", "services"} - answers.keys():
+        assert f'value="{given[name]}"' in answer.text
+
+
+def test_who_is_no_admin_makes_and_revokes_nothing(house: House, stranger: TestClient) -> None:
+    _, token = apart(house.sluice.access.create("eyes", "write", None, None, SYSTEM))
+    stranger.post("/ui/sign-in", data={"token": token})
+    assert stranger.post("/ui/tokens", data={"name": "x", "scope": "admin"}).status_code == 403
+    refused = stranger.post("/ui/tokens/1/revoke")
+    assert refused.status_code == 403
+    assert "admin" in refused.text
+    assert house.sluice.access.bearer(house.token) is not None
+
+
+def test_the_last_admin_token_stays_and_the_page_says_why(visitor: TestClient) -> None:
+    answer = visitor.post("/ui/tokens/1/revoke")
+    assert answer.status_code == 409
+    assert "last admin token" in answer.text
+    assert visitor.post("/ui/tokens/99/revoke").status_code == 404
+    assert visitor.post("/ui/tokens/x/revoke").status_code == 404
+
+
+def test_another_sites_page_makes_no_token(house: House, visitor: TestClient) -> None:
+    answer = visitor.post("/ui/tokens", data={"name": "x", "scope": "admin"}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+    assert 'name="x"' not in visitor.get("/ui/tokens").text
+
+
+def test_signing_out_everywhere_ends_the_other_browser_too(house: House, visitor: TestClient) -> None:
+    with TestClient(house.app, follow_redirects=False, headers=SAME_SITE) as other:
+        other.post("/ui/sign-in", data={"token": house.token})
+        assert other.get("/ui/tokens").status_code == 200
+        visitor.post("/ui/sign-out", data={"everywhere": "true"})
+        assert other.get("/ui/tokens").status_code == 303

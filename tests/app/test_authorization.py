@@ -1,0 +1,351 @@
+"""Who may come through which door: every route that the app has × every kind of caller. A new route needs its line here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from fastapi import APIRouter
+from sqlmodel import Session
+from starlette.types import Message
+
+from app.api import api
+from app.pages import pages
+from services.auth.tokens import SCOPES, includes, new_token
+from services.store.tables import Build
+from tests.support.app_fixture import House, build, living
+
+Kind = Literal["open", "api", "page", "stream", "form"]
+"""How it answers who is not let in: not at all, 401, by the sign-in page, 401 again, by the sign-in page again."""
+FORM = "application/x-www-form-urlencoded"
+NOBODY = ("nobody", "garbage", "unknown token", "expired token", "revoked token", "ended session")
+
+
+@dataclass(frozen=True)
+class Door:
+    """`scope`: the least that opens it, None is any. `bound`: it changes the service `web`. `at`: the path's parameters."""
+
+    kind: Kind
+    scope: str | None = "read"
+    bound: bool = False
+    body: dict[str, Any] | None = None
+    form: str = ""
+    query: str = ""
+    at: dict[str, str] = field(default_factory=dict)
+
+
+def _api(scope: str | None = "read", **more: Any) -> Door:
+    return Door("api", scope, **more)
+
+
+def _changes(scope: str = "deploy", **more: Any) -> Door:
+    return Door("api", scope, bound=True, **more)
+
+
+WEB, INSTANCE, FIRST = {"name": "web"}, {"name": "web-r1-1"}, {"id": "1"}
+DOORS: dict[tuple[str, str], Door] = {
+    ("GET", "/"): Door("open"),
+    ("GET", "/healthz"): Door("open"),
+    ("GET", "/readyz"): Door("open"),
+    ("GET", "/openapi.json"): _api(None),
+    ("GET", "/docs"): _api(None),
+    ("GET", "/version"): _api(),
+    ("GET", "/registry"): _api(),
+    ("GET", "/metrics"): _api(),
+    ("GET", "/deployments"): _api(),
+    ("POST", "/deployments"): _changes(body={"service": "web", "image": "web:1"}),
+    ("POST", "/apply"): _changes("write", body={"compose": "name: shop\nservices: {web: {image: 'web:1'}}"}),
+    ("GET", "/builds"): _api(),
+    ("POST", "/builds"): _changes(query="service=web"),
+    ("GET", "/builds/{id}"): _api(at=FIRST),
+    ("GET", "/builds/{id}/log"): _api(at=FIRST),
+    ("POST", "/builds/{id}/cancel"): _changes(at=FIRST),
+    ("GET", "/deployments/{id}"): _api(at=FIRST),
+    ("GET", "/deployments/{id}/events"): _api(at=FIRST),
+    ("POST", "/deployments/{id}/retry"): _changes(at=FIRST),
+    ("POST", "/deployments/{id}/pause"): _changes(at=FIRST),
+    ("POST", "/deployments/{id}/resume"): _changes(at=FIRST),
+    ("POST", "/deployments/{id}/abort"): _changes(at=FIRST),
+    ("GET", "/services"): _api(),
+    ("GET", "/services/{name}"): _api(at=WEB),
+    ("GET", "/services/{name}/logs"): _api(at=WEB),
+    ("GET", "/services/{name}/figures"): _api(at=WEB),
+    ("GET", "/services/{name}/revisions"): _api(at=WEB),
+    ("GET", "/services/{name}/revisions/{n}"): _api(at={**WEB, "n": "1"}),
+    ("GET", "/services/{name}/revisions/{n}/diff"): _api(at={**WEB, "n": "1"}),
+    ("POST", "/services/{name}/scale"): _changes(at=WEB, body={"replicas": 1}),
+    ("POST", "/services/{name}/rollback"): _changes(at=WEB),
+    ("POST", "/services/{name}/restart"): _changes(at=WEB),
+    ("DELETE", "/services/{name}"): _changes("write", at=WEB),
+    ("GET", "/instances"): _api(),
+    ("GET", "/instances/{name}"): _api(at=INSTANCE),
+    ("GET", "/instances/{name}/logs"): _api(at=INSTANCE),
+    ("GET", "/events"): _api(),
+    ("GET", "/audit"): _api(),
+    ("GET", "/tokens"): _api("admin"),
+    ("POST", "/tokens"): _api("admin", body={"name": "one more", "scope": "read"}),
+    ("DELETE", "/tokens/{id}"): _api("admin", at={"id": "999"}),
+    ("POST", "/sign-in-links"): _api(),
+    ("GET", "/gateway"): _api(),
+    ("GET", "/doctor"): _api(),
+    ("POST", "/gateway/upgrade"): _api("admin"),
+    ("GET", "/ui/static/{path:path}"): Door("open", at={"path:path": "mark.svg"}),
+    ("GET", "/ui/sign-in"): Door("open"),
+    ("POST", "/ui/sign-in"): Door("open"),
+    ("POST", "/ui/sign-out"): Door("open"),
+    ("GET", "/ui"): Door("open"),
+    ("GET", "/ui/"): Door("page"),
+    ("GET", "/ui/stream"): Door("stream"),
+    ("GET", "/ui/new"): Door("page", "write"),
+    ("POST", "/ui/new"): Door("form", "write", True, form="step=do&name=web&image=web:1"),
+    ("GET", "/ui/services/{name}"): Door("page", at=WEB),
+    ("GET", "/ui/services/{name}/stream"): Door("stream", at=WEB),
+    ("GET", "/ui/services/{name}/changes"): Door("page", at=WEB),
+    ("GET", "/ui/services/{name}/{kind}"): Door("page", "deploy", True, at={**WEB, "kind": "restart"}),
+    ("POST", "/ui/services/{name}/{kind}"): Door("form", "deploy", True, at={**WEB, "kind": "restart"}),
+    ("GET", "/ui/services/{name}/logs"): Door("page", at=WEB),
+    ("GET", "/ui/instances/{id}/logs"): Door("page", at={"id": "web-r1-1"}),
+    ("GET", "/ui/builds/{id}"): Door("page", at=FIRST),
+    ("GET", "/ui/builds/{id}/stream"): Door("stream", at=FIRST),
+    ("POST", "/ui/builds/{id}/cancel"): Door("form", "deploy", True, at=FIRST),
+    ("GET", "/ui/history"): Door("page"),
+    ("GET", "/ui/audit"): Door("page"),
+    ("GET", "/ui/registry"): Door("page"),
+    ("GET", "/ui/tokens"): Door("page"),
+    ("POST", "/ui/tokens"): Door("form", "admin"),
+    ("POST", "/ui/tokens/{id}/revoke"): Door("form", "admin", at={"id": "999"}),
+    ("GET", "/ui/deployments/{id}"): Door("page", at=FIRST),
+    ("GET", "/ui/deployments/{id}/stream"): Door("stream", at=FIRST),
+    ("POST", "/ui/deployments/{id}/{action}"): Door("form", "deploy", True, at={**FIRST, "action": "pause"}),
+}
+
+
+@dataclass
+class Answer:
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def code(self) -> Any:
+        json_like = self.headers.get("content-type", "").startswith("application/problem+json")
+        return json.loads(self.body)["code"] if json_like else None
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A Sluice that serves `web`, and everybody who may come to its doors."""
+
+    house: House
+    callers: dict[str, dict[str, str]]
+
+    def knock(self, method: str, path: str, door: Door, headers: dict[str, str]) -> Answer:
+        for name, value in door.at.items():
+            path = path.replace(f"{{{name}}}", value)
+        if door.kind == "open" and method == "POST" and "origin" not in headers:
+            headers = {"sec-fetch-site": "same-origin", **headers}  # as a browser says it of Sluice's own pages
+        answer: Answer = self.house.call(_ask, self.house.app, method, path, headers, door)
+        return answer
+
+
+async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: Door) -> Answer:
+    """One request, straight to the app. Of a stream the beginning is enough."""
+    answer, enough, asked = Answer(), asyncio.Event(), asyncio.Event()
+
+    async def receive() -> Message:
+        if asked.is_set():
+            await asyncio.Event().wait()
+        asked.set()
+        return {
+            "type": "http.request",
+            "body": json.dumps(door.body).encode() if door.body is not None else door.form.encode(),
+            "more_body": False,
+        }
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answer.status = message["status"]
+            answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                enough.set()
+        else:
+            answer.body += message.get("body", b"")
+
+    sent = {"host": "sluice.test", "content-type": FORM if door.form else "application/json", **headers}
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http", "path": path,
+        "raw_path": path.encode(), "query_string": door.query.encode(), "root_path": "", "client": ("192.0.2.1", 1),
+        "server": ("sluice.test", 80), "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
+        "state": {}, "app": app,
+    }  # fmt: skip
+    whole, begun = asyncio.ensure_future(app(scope, receive, send)), asyncio.ensure_future(enough.wait())
+    await asyncio.wait({whole, begun}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    for task in (whole, begun):
+        task.cancel()
+    await asyncio.gather(whole, begun, return_exceptions=True)
+    return answer
+
+
+def _cookie(value: str) -> dict[str, str]:
+    return {"cookie": f"sluice_session_sluice={value}"}
+
+
+def _build_of_web(session: Session) -> None:
+    made = Build(
+        service="web", status="succeeded", image="web:built", dockerfile="Dockerfile", created_by_kind="system",
+        created_by_name="sluice", created_at=0,
+    )  # fmt: skip
+    session.add(made)
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    data: Path = tmp_path_factory.mktemp("matrix")
+    with living(build(data)) as house:
+        assert house.deploy("web").status_code == 200
+        house.call(house.sluice.store.write, _build_of_web)
+        access = house.sluice.access
+
+        def lower(headers: dict[str, str]) -> dict[str, str]:
+            return {name.lower(): value for name, value in headers.items()}
+
+        def session(token: dict[str, str]) -> str:
+            made: str = house.call(partial(access.sign_in, token=token["authorization"].partition(" ")[2]))
+            return made
+
+        callers = {scope: lower(house.as_scope(scope)) for scope in SCOPES}
+        revoked = lower(house.as_scope("admin", expires_in="1h"))
+        newest = house.client.get("/tokens").json()["items"][0]["id"]
+        ended = session(callers["admin"])
+        of_revoked = session(revoked)
+        house.client.delete(f"/tokens/{newest}")
+        house.call(access.sign_out, ended)
+        same = {"sec-fetch-site": "same-origin"}
+        callers |= {
+            "nobody": {},
+            "garbage": {"authorization": "Basic é:\x7f"},
+            "unknown token": {"authorization": f"Bearer {new_token()}"},
+            "expired token": lower(house.as_scope("admin", expires_in=0.001)),
+            "revoked token": revoked,
+            "ended session": {**_cookie(ended), **same},
+            "session of a revoked token": {**_cookie(of_revoked), **same},
+            "bound to another": lower(house.as_scope("write", services=["api", "webb*"])),
+            "bound to this": lower(house.as_scope("write", services=["we*"])),
+            "session": {**_cookie(session(callers["admin"])), **same},
+            "session of a reader": {**_cookie(session(callers["read"])), **same},
+            "session, another site's page": {**_cookie(session(callers["admin"])), "sec-fetch-site": "cross-site"},
+            "session, another site's page, old browser": {
+                **_cookie(session(callers["admin"])), "origin": "http://evil.test",
+            },
+        }  # fmt: skip
+        yield Stand(house, callers)
+
+
+SCOPE_OF = {
+    **{scope: scope for scope in SCOPES}, "bound to another": "write", "bound to this": "write", "session": "admin",
+    "session of a reader": "read", "session, another site's page": "admin",
+    "session, another site's page, old browser": "admin",
+}  # fmt: skip
+
+
+def _expected(method: str, door: Door, caller: str) -> str:
+    foreign, changes = "another site" in caller, method != "GET"
+    if foreign and changes:
+        return "cross-site"
+    if door.kind == "open":
+        return "in"
+    if caller not in SCOPE_OF:
+        return {"api": "401", "stream": "401", "page": "sign-in", "form": "sign-in"}[door.kind]
+    allowed = door.scope is None or includes(SCOPE_OF[caller], door.scope)
+    return "in" if allowed and not (door.bound and caller == "bound to another") else "403"
+
+
+def _was(answer: Answer) -> str:
+    if answer.status == 403:
+        return "cross-site" if answer.code == "cross_site" or b"another site" in answer.body else "403"
+    if answer.status == 303 and answer.headers["location"].startswith("/ui/sign-in?next=%2Fui%2F"):
+        return "sign-in"
+    return "401" if answer.status == 401 and answer.code != "not_found" else "in"
+
+
+def _routes(router: APIRouter) -> Iterator[tuple[str, str]]:
+    for route in router.routes:
+        if hasattr(route, "original_router"):
+            yield from _routes(route.original_router)
+        else:
+            yield from ((method, route.path) for method in route.methods - {"HEAD"})  # type: ignore[attr-defined]
+
+
+def test_every_route_has_its_line_and_every_line_its_route(stand: Stand) -> None:
+    own = {("GET", str(getattr(route, "path"))) for route in stand.house.app.routes if hasattr(route, "path")}  # noqa: B009
+    assert {*_routes(api), *_routes(pages), *own} == DOORS.keys()
+
+
+def _place(door: tuple[str, str]) -> tuple[bool, str, str]:
+    """What removes comes last."""
+    return door[0] == "DELETE", door[1], door[0]
+
+
+_IN_ORDER = sorted(DOORS, key=_place)
+
+
+@pytest.mark.parametrize(("method", "path"), _IN_ORDER)
+def test_each_caller_comes_in_where_it_may_and_nowhere_else(stand: Stand, method: str, path: str) -> None:
+    door = DOORS[method, path]
+    told = {}
+    for caller, headers in stand.callers.items():
+        if (method, path) == ("POST", "/ui/sign-out") and "session" in caller and "site" not in caller:
+            continue  # it would end the session that the other routes are tried with
+        answer = stand.knock(method, path, door, headers)
+        assert answer.status < 500, f"{caller}: {answer}"
+        if (method, path) == ("POST", "/ui/sign-in") and answer.status in (401, 429):
+            told[caller] = "in"  # it has been read, and holds no token
+        else:
+            told[caller] = _was(answer)
+    assert told == {caller: _expected(method, door, caller) for caller in told}
+
+
+def test_no_page_has_anything_inline_and_each_says_so_to_the_browser(stand: Stand) -> None:
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+    looked_at = 0
+    for (method, path), door in DOORS.items():
+        answer = stand.knock(method, path, door, stand.callers["session"]) if method == "GET" else Answer()
+        assert method != "GET" or answer.headers["x-content-type-options"] == "nosniff", path
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            text = answer.body.decode()
+            assert answer.headers["content-security-policy"] == policy, path
+            assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|hx-on|hx-vals=.js", text), (
+                path
+            )
+            looked_at += 1
+        elif answer.status and not path.startswith("/ui/"):
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'"), path
+    assert looked_at >= 10
+
+
+def test_every_refused_change_of_somebody_known_is_in_the_audit(stand: Stand) -> None:
+    """Who, what, from where and with which token."""
+    client = stand.house.client
+    for (method, path), door in DOORS.items():
+        if method == "GET" or door.kind == "open" or not includes(door.scope or "read", "deploy"):
+            continue
+        stand.knock(method, path, door, stand.callers["read"])
+        event = client.get("/audit?limit=1").json()["items"][0]
+        assert event["type"] == "refused", path
+        assert (event["actor"]["name"], event["remote"], event["data"]["code"]) == (
+            "read 0",
+            "192.0.2.1",
+            "insufficient_scope",
+        )
+        assert event["token"] is not None
+        assert event["data"]["method"] == method

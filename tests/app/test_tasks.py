@@ -1,0 +1,115 @@
+"""What runs beside the doors: tried again while engine or gateway do not answer; the end of the process when it crashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fastapi.testclient import TestClient
+
+from app import tasks
+from app.main import create_app
+from app.server import CRASHED
+from app.settings import Settings
+from services.engine.docker.engine import DockerEngine
+from services.engine.docker.infrastructure import DockerGround
+from services.engine.port import EngineError
+from services.rollouts.state.runtime_status import Live
+from services.routing.port import RoutingError
+from tests.app.test_server import serving
+from tests.support.app_fixture import build, eventually, living
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(tasks, "LONGEST_PAUSE", 0.05)
+
+
+def test_what_it_made_itself_and_holds_connections_is_closed_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: set[type] = set()
+    for part in (DockerEngine, DockerGround):
+        monkeypatch.setattr(part, "close", lambda self: closed.add(type(self)))
+    with TestClient(create_app(Settings(data=tmp_path, docker_host="tcp://127.0.0.1:1"))) as client:
+        assert client.get("/healthz").status_code == 200
+    assert closed == {DockerEngine, DockerGround}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "part"), [(EngineError("no such image", transient=True), "engine"), (RoutingError("no answer"), "gateway")]
+)
+def test_until_the_ground_stands_sluice_is_not_ready_and_says_why(tmp_path: Path, refusal: Exception, part: str) -> None:
+    house = build(tmp_path)
+    house.ground.refuses = refusal
+    with living(house):
+        told = eventually(lambda: house.client.get("/readyz").json().get("detail"), "it says why")
+        assert f"{part}: {refusal}" in told or "loop" in told
+        accepted = house.deploy(wait="")
+        assert accepted.status_code == 202, "what is asked meanwhile waits"
+        house.ground.refuses = None
+        assert house.client.get("/deployments/1?wait=20").json()["status"] == "succeeded"
+        assert house.client.get("/readyz").status_code == 200
+        assert house.client.get("/services/web").json()["internal_url"].startswith("http://10.99.0.1:")
+
+
+def test_sluice_is_ready_only_when_the_loop_has_seen_what_runs_and_the_gateway_knows_it(tmp_path: Path) -> None:
+    house, held = build(tmp_path), [True]
+
+    async def hold(call: str, _: str) -> None:
+        while call == "restore" and held:  # noqa: ASYNC110 - a test in another thread says when
+            await anyio.sleep(0.01)
+
+    house.gateway.before = hold
+    with living(house):
+        eventually(lambda: ("restore", "") in house.gateway.calls, "it is restoring")
+        assert house.client.get("/readyz").json()["loop"] == {"ok": False, "error": "is starting"}
+        held.clear()
+        eventually(lambda: house.client.get("/readyz").status_code == 200, "it is ready")
+
+
+def test_a_ground_that_keeps_crashing_ends_the_process_with_its_own_code(tmp_path: Path) -> None:
+    house = build(tmp_path)
+    house.ground.refuses = RuntimeError("a bug")
+    crashes: list[Any] = []
+    house.app = create_app(
+        house.settings,
+        engine=house.engine,
+        router=house.gateway,
+        ground=house.ground,
+        on_fatal=lambda: crashes[0].crash(),
+    )
+    with serving(house) as served:
+        crashes.append(served.server)
+        served.thread.join(20)
+        assert not served.thread.is_alive()
+        assert served.server.exit_code == CRASHED
+
+
+def test_a_crash_or_two_are_survived() -> None:
+    live, fatal, runs = Live(), [], []
+
+    async def run() -> None:
+        runs.append(dict(live.not_ready))
+        if len(runs) < 3:
+            raise RuntimeError("once more")
+
+    anyio.run(tasks.supervise, "task", run, live, lambda: fatal.append(1))
+    assert (len(runs), fatal, live.not_ready) == (3, [], {})
+
+
+def test_housekeeping_writes_when_tokens_were_used_and_forgets_what_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "HOUSEKEEPING", 0.02)
+    with living(build(tmp_path)) as house:
+        house.client.get("/services")
+
+        def used() -> bool:
+            with house.sluice.store.reading() as session:
+                return bool(session.connection().exec_driver_sql("SELECT last_used_at FROM token").scalar())
+
+        eventually(used, "it is in the table")

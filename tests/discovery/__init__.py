@@ -1,1 +1,0 @@
-"""The registry, without its port."""

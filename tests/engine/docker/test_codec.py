@@ -1,0 +1,139 @@
+"""The engine's words for a container and an image, in Sluice's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.engine.docker.codec import creation, image_of, instance_of, labels_of, nanoseconds, view_of
+from services.engine.port import InstanceSpec
+from services.spec import Healthcheck, VolumeMount
+
+SPEC = InstanceSpec("web-r2-3", "web", 2, 7, 3, "abc", "sha256:1", "10.203.0.5", 8000)
+
+
+def test_all_that_an_instance_finds_is_documented() -> None:
+    body = creation(SPEC, "sluice", "sluice")
+    told = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    names = [*body["Labels"], *(entry.partition("=")[0] for entry in body["Env"])]
+    assert len(names) == 11
+    assert [name for name in names if f"`{name}`" not in told] == []
+
+
+def inspection(**state: Any) -> dict[str, Any]:
+    """As engine 29 tells it: no addresses outside of the networks."""
+    return {
+        "Id": "c1",
+        "Name": "/sluice-web-r2-3",
+        "RestartCount": 1,
+        "Config": {"Labels": labels_of(SPEC, "sluice")},
+        "State": {"Status": "running", "StartedAt": "2026-11-24T10:00:00Z", "ExitCode": 0, "OOMKilled": False, **state},
+        "HostConfig": {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}},
+        "NetworkSettings": {"Networks": {"sluice": {"IPAMConfig": {"IPv4Address": "10.203.0.5"}, "IPAddress": ""}}},
+    }
+
+
+def test_an_inspection_becomes_a_view() -> None:
+    view = view_of(inspection(Health={"Status": "healthy"}), "sluice", "sluice")
+    assert view is not None
+    assert (view.instance, view.service, view.revision, view.deployment, view.slot) == ("web-r2-3", "web", 2, 7, 3)
+    assert (view.address, view.health, view.kept, view.restarts) == ("10.203.0.5", "healthy", True, 1)
+    assert view.start == "c1@2026-11-24T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("created", "created"), ("running", "running"), ("paused", "running"), ("restarting", "running"), ("exited", "exited"),
+     ("dead", "exited"), ("removing", "exited"), ("stopping", "exited")],
+)  # fmt: skip
+def test_the_engines_states_are_folded(status: str, state: str) -> None:
+    view = view_of(inspection(Status=status, ExitCode=3), "sluice", "sluice")
+    assert view is not None and view.state == state
+    assert view.exit_code == (3 if state == "exited" else None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Name": "/sluice-web-r2-3-copy"},
+        {"Config": {"Labels": None}},
+        {"Config": {"Labels": labels_of(SPEC, "other")}},
+        {"Config": {"Labels": {**labels_of(SPEC, "sluice"), "sluice.slot": "³"}}},
+        {"Config": {"Labels": {**labels_of(SPEC, "sluice"), "sluice.revision": "-1"}}},
+        {"Config": {"Labels": {key: text for key, text in labels_of(SPEC, "sluice").items() if key != "sluice.hash"}}},
+    ],
+)
+def test_what_only_looks_like_ours_is_no_instance(change: dict[str, Any]) -> None:
+    assert view_of({**inspection(), **change}, "sluice", "sluice") is None
+
+
+def test_labels_of_another_are_nobodys_instance() -> None:
+    assert instance_of({}, "sluice") is None
+    assert instance_of(labels_of(SPEC, "sluice"), "sluice") == "web-r2-3"
+
+
+def test_users_labels_cannot_pass_for_ours() -> None:
+    spec = InstanceSpec(**{**SPEC.__dict__, "labels": {"sluice.name": "other", "team": "x"}})
+    assert creation(spec, "sluice", "sluice")["Labels"]["sluice.name"] == "sluice"
+    spec = InstanceSpec(**{**SPEC.__dict__, "environment": {"SLUICE_INSTANCE": "other"}})
+    assert "SLUICE_INSTANCE=web-r2-3" in creation(spec, "sluice", "sluice")["Env"]
+
+
+def test_labels_of_an_image_cannot_pass_for_ours() -> None:
+    image = {"sluice.role": "gateway", "sluice.name": "other", "sluicelike": "1", "team": "x"}
+    labels = creation(SPEC, "sluice", "sluice", image_labels=image)["Labels"]
+    assert labels == {**labels_of(SPEC, "sluice"), "sluice.role": ""}
+
+
+def test_only_what_is_wanted_is_sent() -> None:
+    body = creation(SPEC, "sluice", "sluice")
+    assert not {"Cmd", "Entrypoint", "WorkingDir", "User", "StopSignal", "Healthcheck"} & set(body)
+    assert not {"Memory", "NanoCpus", "PidsLimit", "Privileged"} & set(body["HostConfig"])
+    assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+
+
+def test_volumes_and_checks_in_the_engines_units() -> None:
+    volumes = (VolumeMount(source="data", target="/data", read_only=True), VolumeMount(type="tmpfs", target="/tmp"))
+    check = Healthcheck(test=["CMD", "true"], interval=1.5, timeout=2, retries=4, start_period=10)
+    spec = InstanceSpec(**{**SPEC.__dict__, "volumes": volumes, "healthcheck": check})
+    body = creation(spec, "sluice", "sluice")
+    assert body["HostConfig"]["Mounts"] == [
+        {
+            "Type": "volume",
+            "Source": "data",
+            "Target": "/data",
+            "ReadOnly": True,
+            "VolumeOptions": {"Labels": {"sluice.name": "sluice"}},
+        },
+        {"Type": "tmpfs", "Target": "/tmp", "ReadOnly": False},
+    ]
+    assert body["Healthcheck"] == {
+        "Test": ["CMD", "true"],
+        "Interval": 1_500_000_000,
+        "Timeout": 2_000_000_000,
+        "StartPeriod": 10_000_000_000,
+        "Retries": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "ports", "check"),
+    [
+        ({}, (), None),
+        ({"ExposedPorts": {"8080/tcp": {}, "53/udp": {}, "80": {}}}, (80, 8080), None),
+        ({"ExposedPorts": None, "Healthcheck": {"Test": ["NONE"]}}, (), None),
+        ({"Healthcheck": {"Test": ["CMD-SHELL", "true"]}}, (), ("CMD-SHELL", "true")),
+    ],
+)
+def test_an_images_inspection(config: dict[str, Any], ports: tuple[int, ...], check: tuple[str, ...] | None) -> None:
+    image = image_of({"Id": "sha256:1", "Config": config}, "web:1")
+    assert (image.exposed_ports, image.healthcheck) == (ports, check)
+
+
+def test_the_engines_times_are_exact() -> None:
+    assert nanoseconds("1970-01-01T00:00:01.000000002Z") == 1_000_000_002
+    assert nanoseconds("1970-01-01T00:00:01.5Z") == 1_500_000_000
+    assert nanoseconds("1970-01-01T00:00:01Z") == 1_000_000_000
+    assert nanoseconds("0001-01-01T00:00:00Z") < 0

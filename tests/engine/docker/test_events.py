@@ -1,0 +1,115 @@
+"""What may be remembered of a container, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.engine.docker.codec import nanoseconds
+from services.engine.docker.events import Memory
+from services.engine.port import ContainerView
+
+ONE = ContainerView("web-r1-1", "web", 1, 1, 1, "h", "c1", "running", "2026-11-24T10:00:00.5Z")
+SECOND = 1_000_000_000
+STARTED = nanoseconds(ONE.started_at)
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def connected(time: Time | None = None) -> Memory:
+    memory = Memory(time or Time())
+    memory.connected()
+    return memory
+
+
+def test_nothing_is_remembered_while_nobody_would_tell_of_a_change() -> None:
+    memory = Memory(Time())
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.recall("c1", "running") is None
+    memory.connected()
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.recall("c1", "running") == ONE
+    memory.connected()
+    assert memory.recall("c1", "running") is None, "what happened before this stream is not known"
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    memory.disconnected()
+    assert memory.recall("c1", "running") == ONE, "one of two streams is still there"
+    memory.disconnected()
+    assert memory.recall("c1", "running") is None
+
+
+def test_a_change_while_one_looks_makes_the_look_worthless() -> None:
+    memory = connected()
+    stamp = memory.stamp("c1")
+    memory.changed("c1")
+    memory.keep(ONE, "running", stamp)
+    assert memory.recall("c1", "running") is None
+
+
+def test_a_break_while_one_looks_makes_the_look_worthless() -> None:
+    memory = connected()
+    stamp = memory.stamp("c1")
+    memory.disconnected()
+    memory.connected()
+    memory.keep(ONE, "running", stamp)
+    assert memory.recall("c1", "running") is None
+
+
+def test_the_engines_list_has_the_last_word() -> None:
+    memory = connected()
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    assert memory.recall("c1", "exited(0)") is None
+
+
+def test_a_view_is_looked_at_again_now_and_then() -> None:
+    time = Time()
+    memory = connected(time)
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    time.now = 59
+    assert memory.recall("c1", "running") == ONE
+    time.now = 60
+    assert memory.recall("c1", "running") is None
+
+
+def again(seconds: int) -> ContainerView:
+    return replace(ONE, started_at=f"2026-11-24T10:00:{seconds:02}Z")
+
+
+def test_a_death_ends_the_start_that_was_seen_before_it() -> None:
+    memory = connected()
+    memory.saw(ONE, memory.stamp("c1"))
+    assert memory.died("c1", STARTED - 1) == "", "that death is older than this start"
+    assert memory.died("c1", STARTED + 1) == ONE.start
+    assert memory.died("c1", STARTED + 1) == "", "it died once"
+    assert memory.died("c2", STARTED) == ""
+
+
+def test_a_look_at_the_dead_does_not_bring_its_start_back() -> None:
+    memory = connected()
+    memory.saw(ONE, memory.stamp("c1"))
+    memory.died("c1", STARTED + SECOND)
+    memory.saw(ONE, memory.stamp("c1"))
+    assert memory.died("c1", STARTED + 9 * SECOND) == "", "another start, that nobody saw"
+    memory.saw(again(20), memory.stamp("c1"))
+    memory.saw(ONE, memory.stamp("c1"))
+    assert memory.died("c1", STARTED + 30 * SECOND) == again(20).start
+
+
+def test_a_start_that_was_seen_before_the_stream_began_may_be_over() -> None:
+    memory = connected()
+    stamp = memory.stamp("c1")
+    memory.connected()
+    memory.saw(ONE, stamp)
+    assert memory.died("c1", STARTED + 1) == ""
+
+
+def test_what_was_destroyed_is_forgotten() -> None:
+    memory = connected()
+    memory.keep(ONE, "running", memory.stamp("c1"))
+    memory.gone("c1")
+    assert memory.recall("c1", "running") is None and memory.died("c1", STARTED + 1) == ""

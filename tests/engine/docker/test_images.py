@@ -1,0 +1,112 @@
+"""Pulls from a registry that answers, refuses, wants a password, or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from docker.errors import APIError
+
+from services.engine.docker import images
+from services.engine.docker.engine import DockerEngine
+from services.engine.port import EngineError
+from tests.support.docker_fixture import RealYard
+from tests.support.image_registry import Registry, header, registry
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker]
+
+
+@pytest.fixture
+def shop(yard: RealYard) -> Iterator[Registry]:
+    with registry() as it:
+        yield it
+        for image in yard.client.images(filters={"label": "sluice.test=engine"}):
+            for tag in image["RepoTags"] or image["RepoDigests"] or []:
+                if tag.startswith(it.host):
+                    with suppress(APIError):
+                        yard.client.remove_image(tag, force=True)
+
+
+async def test_an_image_is_pulled(engine: DockerEngine, shop: Registry) -> None:
+    image = await engine.pull(shop.push("web:1", "one"))
+    assert image.id.startswith("sha256:") and image.exposed_ports == (8080,)
+
+
+async def test_a_tag_that_moved_is_pulled_again_and_the_old_image_stays(engine: DockerEngine, shop: Registry) -> None:
+    first = await engine.pull(shop.push("web:1", "one"))
+    second = await engine.pull(shop.push("web:1", "two"))
+    assert first.id != second.id
+    assert (await engine.pull(first.id)).id == first.id
+
+
+async def test_a_digest_that_is_here_is_not_asked_for(engine: DockerEngine, yard: RealYard, shop: Registry) -> None:
+    reference = shop.push("web:1", "one")
+    await engine.pull(reference)
+    digest = yard.client.inspect_image(reference)["RepoDigests"][0]
+    shop.asked.clear()
+    assert (await engine.pull(digest)).exposed_ports == (8080,)
+    assert shop.asked == []
+
+
+async def test_what_the_registry_does_not_know_is_refused_in_its_words(engine: DockerEngine, shop: Registry) -> None:
+    with pytest.raises(EngineError, match="manifest unknown") as refused:
+        await engine.pull(f"{shop.host}/web:none")
+    assert refused.value.reason == "image_pull_failed"
+
+
+async def test_credentials_of_the_call_are_used_and_shown_to_nobody(
+    engine: DockerEngine, shop: Registry, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    shop.users["ci"] = "s3cret-word"
+    reference = shop.push("web:1", "one")
+    wrong, right = header("ci", "wr0ng-word", shop.host), header("ci", "s3cret-word", shop.host)
+    for auth in (None, wrong):
+        with pytest.raises(EngineError) as refused:
+            await engine.pull(reference, auth)
+        assert refused.value.reason == "image_pull_failed"
+        assert "wr0ng-word" not in str(refused.value) and wrong not in str(refused.value)
+    assert (await engine.pull(reference, right)).exposed_ports == (8080,)
+    written = caplog.text + "".join(capfd.readouterr())
+    assert not [word for word in ("s3cret-word", "wr0ng-word", wrong, right) if word in written]
+
+
+async def test_a_registry_that_has_gone_leaves_the_image_that_is_here(
+    engine: DockerEngine, shop: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = shop.push("web:1", "one")
+    image = await engine.pull(reference)
+    monkeypatch.setattr(images, "_FIRST_ANSWER_WHEN_HERE", 0.5)
+    monkeypatch.setattr(images, "_FIRST_ANSWER", 0.5)
+    shop.hangs = True
+    async with asyncio.timeout(10):
+        assert await engine.pull(reference) == image
+        asked = len(shop.asked)
+        assert await engine.pull(reference) == image
+        assert len(shop.asked) == asked, "a registry that is silent is left in peace for a while"
+        with pytest.raises(EngineError, match="did not begin to answer") as refused:
+            await engine.pull(f"{shop.host}/web:2")
+    assert refused.value.reason == "image_pull_failed"
+
+
+@pytest.mark.filterwarnings("ignore:docker-credential-of-another-machine")
+async def test_credentials_that_cannot_be_read_do_not_hinder_a_public_pull(
+    engine: DockerEngine, shop: Registry, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path_factory.mktemp("docker")
+    (home / "config.json").write_text('{"credsStore": "of-another-machine"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(home))
+    engine.clients.close()
+    assert (await engine.pull(shop.push("web:1", "one"))).exposed_ports == (8080,)
+    with pytest.raises(EngineError, match="could not be read"):
+        await engine.pull(f"{shop.host}/web:none")
+
+
+async def test_a_reference_that_is_none_is_refused(engine: DockerEngine) -> None:
+    for reference in ("Web:1", "web:", "a//b"):
+        with pytest.raises(EngineError) as refused:
+            await engine.pull(reference)
+        assert refused.value.reason == "image_pull_failed", reference

@@ -1,0 +1,78 @@
+"""What is taken of a registration, and in which words it is refused: the Java server's (spring-measured.md 8, 9, 19)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.eureka.instance_info import MAX_METADATA, MAX_TEXT, UNREADABLE, Port, Refused, Status, read
+from tests.support.eureka_payloads import CENTRE, registration, said
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({}, UNREADABLE),
+        ([], UNREADABLE),
+        ("text", UNREADABLE),
+        ({"instance": []}, UNREADABLE),
+        ({"instance": {}}, UNREADABLE),
+        (said(app=...), UNREADABLE),
+        (said(hostName=..., instanceId=...), "Missing instanceId"),
+        (said(hostName=...), "Missing hostname"),
+        (said(ipAddr=...), "Missing ip address"),
+        (said(ipAddr=""), "Missing ip address"),
+        (said(app=""), "Missing appName"),
+        (said(app="OTHER"), "Mismatched appName, expecting WEB but was OTHER"),
+        (said(dataCenterInfo=...), "Missing dataCenterInfo"),
+        (said(dataCenterInfo={"@class": "x"}), "Missing dataCenterInfo Name"),
+        (said(dataCenterInfo={"name": "MyOwn"}), UNREADABLE),
+        (said(dataCenterInfo=[]), UNREADABLE),
+        (said(surprise={"a": [1]}), UNREADABLE),
+        (said(port={"$": "many"}), UNREADABLE),
+        (said(port={"$": 70_000}), UNREADABLE),
+        (said(leaseInfo=[]), UNREADABLE),
+        (said(leaseInfo={"durationInSecs": "9" * 40}), UNREADABLE),
+        (said(metadata={"a": {"b": 1}}), UNREADABLE),
+        (said(metadata={"a": "bell\x07"}), "A value holds a control character"),
+        (said(instanceId="a\x00b"), "A value holds a control character"),
+        (said(hostName="half a pair \ud800"), "A value holds a control character"),
+        (said(hostName="\ufffe"), "A value holds a control character"),
+        (said(lastDirtyTimestamp=float("nan")), UNREADABLE),
+        (said(hostName="two\nlines"), "A value holds a control character"),
+        (said(hostName="h" * (MAX_TEXT + 1)), f"A value is longer than {MAX_TEXT} characters"),
+        (said(metadata={str(n): "x" for n in range(MAX_METADATA + 1)}), "Metadata is more than"),
+        (said(metadata={"": "x"}), "A key of the metadata is empty"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_in_the_java_servers_words(document: Any, words: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read("web", document)
+    assert str(refused.value).startswith(words)
+
+
+def test_what_the_java_server_takes_is_taken() -> None:
+    assert registration(instanceId=...).id == "host-a"
+    assert read("WEB", said(app="web")).app == "WEB"
+    assert registration(status="WEIRD").status is Status.UNKNOWN
+    assert registration(id="a/b c").id == "a/b c"
+    assert registration(securePort=...).secure_port == Port(7002, False)
+    assert registration(port={"$": "8081", "@enabled": True}).port == Port(8081, True)
+    assert registration(unknown="text", sid="na").id == "a"
+    assert registration(metadata={"@class": "java.util.Collections$EmptyMap"}).metadata == {}
+    assert registration(metadata={"weight": 5, "canary": True, "none": None}).metadata == {
+        "weight": "5", "canary": "true", "none": "",
+    }  # fmt: skip
+    assert registration(dataCenterInfo={**CENTRE, "name": "Amazon"}).data_center == "Amazon"
+
+
+@pytest.mark.parametrize("lease", [..., None, {}, {"durationInSecs": 0}, {"durationInSecs": "-5"}])
+def test_a_client_that_says_nothing_useful_of_its_lease_gets_90_seconds(lease: Any) -> None:
+    taken = registration(leaseInfo=lease)
+    assert (taken.renewal, taken.duration) == (30, 90)
+
+
+def test_a_lease_of_its_own_is_kept() -> None:
+    taken = registration(leaseInfo={"renewalIntervalInSecs": "5", "durationInSecs": 15})
+    assert (taken.renewal, taken.duration) == (5, 15)

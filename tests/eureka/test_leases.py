@@ -1,0 +1,221 @@
+"""Registering, renewing, overriding, leaving: Eureka's rules, and where ours are better on purpose."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.eureka.applications import WINDOW, Action, Book, Entry, Key, Listing
+from services.eureka.instance_info import Refused, Status
+from services.eureka.leases import BURIED_FOR, MOST_BETWEEN_SWEEPS, Leases, Unknown
+from tests.support.eureka_payloads import registration
+from tests.support.fakes.clock import FakeClock
+
+A = ("WEB", "a")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def leases(clock: FakeClock) -> Leases:
+    return Leases(clock)
+
+
+def status(leases: Leases, key: Key = A) -> Status:
+    entry = leases.book.get(key)
+    assert entry is not None
+    return entry.status
+
+
+def test_a_client_that_says_up_again_does_not_undo_a_drain(leases: Leases) -> None:
+    leases.register(registration())
+    leases.override(A, Status.OUT_OF_SERVICE)
+    leases.register(registration())
+    leases.renew(A)
+    assert status(leases) is Status.OUT_OF_SERVICE
+    leases.remove_override(A, Status.UP)
+    assert status(leases) is Status.UP
+
+
+def test_down_is_believed_even_under_an_override(leases: Leases) -> None:
+    leases.register(registration())
+    leases.override(A, Status.OUT_OF_SERVICE)
+    leases.register(registration(status="DOWN"))
+    assert status(leases) is Status.DOWN
+    leases.register(registration())
+    assert status(leases) is Status.OUT_OF_SERVICE
+
+
+def test_an_override_taken_back_without_a_word_makes_the_client_register_again(leases: Leases) -> None:
+    leases.register(registration())
+    leases.override(A, Status.OUT_OF_SERVICE)
+    leases.remove_override(A)
+    with pytest.raises(Unknown):
+        leases.renew(A)
+    leases.register(registration())
+    assert status(leases) is Status.UP
+
+
+def test_a_heartbeat_of_one_that_is_not_known_or_has_changed_since_asks_for_a_registration(leases: Leases) -> None:
+    with pytest.raises(Unknown):
+        leases.renew(A)
+    leases.register(registration(lastDirtyTimestamp="1000"))
+    leases.renew(A, dirty=1000)
+    with pytest.raises(Unknown):
+        leases.renew(A, dirty=1001)
+
+
+def test_an_older_word_that_arrives_late_changes_nothing(leases: Leases) -> None:
+    leases.register(registration(lastDirtyTimestamp=2000, hostName="new"))
+    leases.register(registration(lastDirtyTimestamp=1000, hostName="old"))
+    entry = leases.book.get(A)
+    assert entry is not None and entry.registration.host == "new"
+
+
+def test_who_does_not_renew_is_out_after_its_own_duration(leases: Leases, clock: FakeClock) -> None:
+    leases.register(registration(leaseInfo={"durationInSecs": 15}))
+    leases.sweep()
+    for _ in range(3):
+        clock.jump(5)
+        assert leases.sweep() == []
+    clock.jump(1)
+    assert leases.sweep() == [A]
+    assert leases.book.get(A) is None
+
+
+def test_time_in_which_sluice_itself_stood_still_counts_against_nobody(leases: Leases, clock: FakeClock) -> None:
+    leases.register(registration(leaseInfo={"durationInSecs": 15}))
+    leases.sweep()
+    clock.jump(3600)
+    assert leases.sweep() == []
+    clock.jump(MOST_BETWEEN_SWEEPS)
+    assert leases.sweep() == [A]
+
+
+def test_a_late_registration_of_a_removed_instance_is_ignored(leases: Leases, clock: FakeClock) -> None:
+    leases.register(registration())
+    leases.bury(A)
+    assert leases.register(registration(status="DOWN")) is False
+    assert leases.book.get(A) is None
+    clock.jump(BURIED_FOR)
+    assert leases.register(registration()) is True
+
+
+def test_metadata_is_merged_and_bounded(leases: Leases) -> None:
+    leases.register(registration(metadata={"zone": "z1"}))
+    leases.add_metadata(A, {"weight": "5"})
+    entry = leases.book.get(A)
+    assert entry is not None and entry.registration.metadata == {"zone": "z1", "weight": "5"}
+    with pytest.raises(Refused):
+        leases.add_metadata(A, {"k": "\x00"})
+
+
+def test_the_hash_counts_statuses_in_the_order_of_the_alphabet(leases: Leases) -> None:
+    assert leases.book.hashcode() == ""
+    for id, word in (("a", "UP"), ("b", "UP"), ("c", "OUT_OF_SERVICE"), ("d", "DOWN")):
+        leases.register(registration(id, status=word))
+    assert leases.book.hashcode() == "DOWN_1_OUT_OF_SERVICE_1_UP_2_"
+
+
+def test_a_swap_of_equals_keeps_the_hash_and_is_told_by_the_delta(leases: Leases, clock: FakeClock) -> None:
+    leases.register(registration("a", metadata={"much": "x" * 500}))
+    before = leases.book.delta(clock.now())
+    leases.register(registration("b"))
+    leases.cancel(A)
+    delta = leases.book.delta(clock.now())
+    assert (delta.hashcode, delta.version > before.version) == (before.hashcode, True)
+    assert {entry.registration.id: entry.action for entry in delta.apps["WEB"]} == {"a": Action.DELETED, "b": Action.ADDED}
+    assert delta.apps["WEB"][-1].registration.metadata == {}
+
+
+def test_a_second_registration_is_modified_and_one_that_came_back_as_well(leases: Leases, clock: FakeClock) -> None:
+    for _ in range(2):
+        leases.register(registration())
+    assert leases.book.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
+    leases.cancel(A)
+    leases.register(registration())
+    assert leases.book.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
+
+
+class Client:
+    """One that fetches all once, then applies deltas, and fetches all again when the hash is not what it has (Netflix's
+    DiscoveryClient.getAndUpdateDelta; eureka-js-client's way with ADDED)."""
+
+    def __init__(self) -> None:
+        self.has: dict[Key, Status] | None = None
+        self.full_fetches = 0
+
+    def fetch(self, book: Book, now: float, *, complete: bool) -> None:
+        if self.has is None:
+            self._replace(book.full())
+            return
+        delta = book.delta(now, complete=complete)
+        for entry in (entry for entries in delta.apps.values() for entry in entries):
+            self._apply(self.has, entry)
+        counts = sorted(self.has.values())
+        if "".join(f"{s}_{counts.count(s)}_" for s in sorted(set(counts))) != delta.hashcode:
+            self.full_fetches += 1
+            self._replace(book.full())
+
+    def _apply(self, has: dict[Key, Status], entry: Entry) -> None:
+        if entry.action is Action.DELETED:
+            has.pop(entry.key, None)
+        elif entry.action is Action.MODIFIED or entry.key not in has:
+            has[entry.key] = entry.status
+
+    def _replace(self, full: Listing) -> None:
+        self.has = {entry.key: entry.status for entries in full.apps.values() for entry in entries}
+
+
+ids = st.sampled_from(["a", "b", "c", "d"])
+words = st.sampled_from(["UP", "DOWN", "OUT_OF_SERVICE", "STARTING"])
+operations = st.one_of(
+    st.tuples(st.just("register"), ids, words),
+    st.tuples(st.just("cancel"), ids, st.none()),
+    st.tuples(st.just("override"), ids, words),
+    st.tuples(st.just("restore"), ids, words),
+    st.tuples(st.just("metadata"), ids, st.none()),
+    st.tuples(st.just("wait"), st.sampled_from([1, 30, 100, 400]), st.none()),
+    st.tuples(st.just("fetch"), st.integers(0, 1), st.none()),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(operations, max_size=40))
+def test_after_any_history_a_client_that_follows_deltas_has_what_a_full_fetch_gives(
+    history: list[tuple[str, object, object]],
+) -> None:
+    clock = FakeClock()
+    leases = Leases(clock)
+    clients, fetched = [Client(), Client()], [clock.now(), clock.now()]
+
+    def fetch(n: int) -> None:
+        clients[n].fetch(leases.book, clock.now(), complete=clock.now() - fetched[n] < WINDOW - 60)
+        fetched[n] = clock.now()
+
+    for what, which, word in history:
+        key = ("WEB", str(which))
+        try:
+            if what == "register":
+                leases.register(registration(str(which), status=word))
+            elif what == "cancel":
+                leases.cancel(key)
+            elif what == "override":
+                leases.override(key, Status(str(word)))
+            elif what == "restore":
+                leases.remove_override(key, Status(str(word)))
+            elif what == "metadata":
+                leases.add_metadata(key, {"k": "v"})
+            elif what == "wait":
+                clock.jump(float(str(which)))
+            else:
+                fetch(int(str(which)))
+        except Unknown:
+            continue
+    for n in (0, 1):
+        fetch(n)
+        assert clients[n].has == {entry.key: entry.status for entry in leases.book.entries()}

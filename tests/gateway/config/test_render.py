@@ -1,0 +1,209 @@
+"""The file and the maps are made from typed values: whatever those are, no line is there that was not meant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.gateway.config.health_checks import style_of, unfair
+from services.gateway.config.model import GatewaySettings, Wanted
+from services.gateway.config.render import MAPS, Rendered, render, render_service, server_words
+from services.gateway.lifecycle.files import Files
+from services.routing.port import Member, RoutedService
+from services.spec import Healthcheck, Route
+
+SETTINGS = GatewaySettings("10.203.0.1", "10.203.0.0/22")
+TEXT = st.text(max_size=20) | st.sampled_from(
+    ["web", "a b", "a\nbind *:1", "x # y", "%[src]", "a;b", "a'b", 'a"b', "\\", "\x00"]
+)
+PATHS = st.from_regex(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]{0,20}", fullmatch=True)
+HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?(\.[a-z0-9]{1,5})?", fullmatch=True)
+NAMES = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
+PORTS = st.integers(1, 65535)
+HEADERS = st.dictionaries(
+    st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,12}", fullmatch=True),
+    st.from_regex(r"[\x20-\x7e]{0,20}", fullmatch=True),
+    max_size=4,
+)
+CHECKS = st.one_of(
+    st.builds(Healthcheck, path=PATHS, headers=HEADERS, port=st.none() | PORTS, interval=st.floats(0.01, 60)),
+    st.just(Healthcheck(tcp=True)),
+    st.just(Healthcheck(disable=True)),
+    st.just(Healthcheck().model_copy(update={"any_below_500": True})),
+)
+
+
+@st.composite
+def services(draw: st.DrawFn) -> list[Wanted]:
+    """Some that go together, each field at its widest."""
+    made = []
+    for n, name in enumerate(draw(st.lists(NAMES, unique=True, max_size=3))):
+        routes = draw(
+            st.lists(st.builds(Route, host=st.none() | HOSTS, path_prefix=PATHS, strip_prefix=st.booleans()), max_size=3)
+        )
+        unique = {(route.key[0], f"/{name}{route.key[1]}"): route for route in routes}
+        service = RoutedService(
+            name,
+            draw(st.integers(1, 9000)),
+            20001 + n,
+            routes=tuple(route.model_copy(update={"path_prefix": key[1]}) for key, route in unique.items()),
+            linked=draw(st.booleans()),
+            request_timeout=draw(st.floats(0.1, 1e5)),
+            queue_timeout=draw(st.floats(0, 1e5)),
+            upstream_keepalive=draw(st.booleans()),
+            retry_with_idempotency_key=draw(st.booleans()),
+            healthcheck=draw(st.none() | CHECKS),
+        )
+        members = {
+            f"{name}-r1-{slot}": Member(f"{name}-r1-{slot}", name, f"10.203.1.{slot}", service.port, "c@t", draw(CHECKS))
+            for slot in range(1, draw(st.integers(1, 4)))
+        }
+        made.append(Wanted(service, members))
+    return made
+
+
+def rendered(wanted: list[Wanted]) -> Rendered:
+    return render(SETTINGS, [render_service(each) for each in wanted])
+
+
+@settings(max_examples=40)
+@given(services())
+def test_every_service_has_two_backends_and_one_way_to_the_live_one(wanted: list[Wanted]) -> None:
+    made = rendered(wanted)
+    names = [each.name for each in wanted]
+    sections = re.findall(r"^(?:backend|frontend) (\S+)", made.config, re.MULTILINE)
+    inside = {"public", "nowhere", "held", "moved", "internal", "links", "answers"}
+    assert sorted(section for section in sections if section not in inside) == sorted(
+        f"{n}.{x}" for n in names for x in "ab"
+    )
+    assert made.maps["live"] == {name: f"{name}.a" for name in names}
+    ways = [*made.maps["routes"].values(), *made.maps["hosts"].values(), *made.maps["links"].values()]
+    assert {value.split(":")[0] for value in ways} <= set(names)
+
+
+@settings(max_examples=40)
+@given(services())
+def test_every_line_is_one_that_was_meant(wanted: list[Wanted]) -> None:
+    made = rendered(wanted)
+    known = re.compile(
+        r"|(global|defaults \w+( from \w+)?|(frontend|backend) [a-z0-9.]+ from \w+"
+        r"|    (log|maxconn|user|group|hard-stop-after|noreuseport|stats|lua-load|set-var|mode|no log|option|timeout|retries"
+        r"|retry-on|balance|http-error|http-request|http-response|http-check|tcp-request|bind|use_backend|default_backend"
+        r"|server|stick-table)\b.*)"
+    )
+    for line in made.config.split("\n"):
+        assert known.fullmatch(line), line
+    servers = re.findall(r"^    server (\S+) (\S+)", made.config, re.MULTILINE)
+    expected = [(member.id, f"{member.address}:{member.port}") for each in wanted for member in each.members.values()]
+    assert sorted(server for server in servers if server[0] != "hold") == sorted(expected)
+    binds = re.findall(r"^    bind (\S+)", made.config, re.MULTILINE)
+    assert len(binds) == len(set(binds))
+    for entries in made.maps.values():
+        for key, value in entries.items():
+            assert not re.search(r"[\s\x00]", key)
+            assert "\n" not in value
+            assert not key.startswith("#")
+
+
+@settings(max_examples=40)
+@given(services())
+def test_admitting_and_withdrawing_needs_no_reload(wanted: list[Wanted]) -> None:
+    full = rendered(wanted)
+    for each in wanted:
+        for instance in each.members:
+            assert full.carries(render_service(each.without(instance))) or unfair(
+                full.blocks[each.name].style, render_service(each.without(instance)).style
+            )
+        again = Wanted(replace(each.service, queue_timeout=1, routes=()), each.members)
+        assert full.carries(render_service(again))
+
+
+@settings(max_examples=40)
+@given(services())
+def test_the_file_tells_what_it_was_made_from(tmp_path_factory: pytest.TempPathFactory, wanted: list[Wanted]) -> None:
+    files = Files(tmp_path_factory.mktemp("gateway"))
+    files.write(rendered(wanted), SETTINGS, wanted)
+    assert Files(files.directory).read() == (SETTINGS, wanted)
+
+
+@given(TEXT, TEXT, TEXT)
+def test_what_is_no_name_address_or_id_is_refused(name: str, id: str, address: str) -> None:
+    member = Member(id, name, address, 80, "c@t", Healthcheck(path="/"))
+    try:
+        made = rendered([Wanted(RoutedService(name, 80, 20001), {id: member})])
+    except ValueError:
+        return
+    assert re.fullmatch(r"[a-z][a-z0-9-]*", name)
+    assert made.config.count("\n    server ") == made.config.count("hold unix@") + 1
+
+
+@given(TEXT)
+def test_a_route_that_is_none_is_refused(text: str) -> None:
+    for route in (Route.model_construct(host=None, path_prefix=text), Route.model_construct(host=text, path_prefix="/")):
+        try:
+            made = rendered([Wanted(RoutedService("web", 80, 20001, routes=(route,)))])
+        except ValueError:
+            continue
+        assert all(re.fullmatch(r"\S+", key) for name in MAPS for key in made.maps[name])
+
+
+def test_two_that_want_the_same_are_named() -> None:
+    web = RoutedService("web", 80, 20001, routes=(Route(path_prefix="/a"),))
+    with pytest.raises(ValueError, match="both want the route /a/"):
+        rendered([Wanted(web), Wanted(replace(web, name="api", internal_port=20002))])
+    with pytest.raises(ValueError, match="internal port 20001"):
+        rendered([Wanted(web), Wanted(replace(web, name="api", routes=()))])
+    with pytest.raises(ValueError, match="20002"):
+        rendered([Wanted(replace(web, linked=True, port=20002)), Wanted(RoutedService("api", 80, 20002))])
+
+
+def test_a_reload_is_needed_for_what_a_worker_cannot_be_told() -> None:
+    web = RoutedService("web", 80, 20001, routes=(Route(path_prefix="/a"),), healthcheck=Healthcheck(path="/up"))
+    made = rendered([Wanted(web)])
+    for same in (
+        replace(web, routes=(Route(path_prefix="/b"),)),
+        replace(web, queue_timeout=3),
+        replace(web, healthcheck=Healthcheck(path="/other")),
+    ):
+        assert made.carries(render_service(Wanted(same)))
+    for other in (
+        replace(web, name="new"),
+        replace(web, upstream_keepalive=False),
+        replace(web, request_timeout=5),
+        replace(web, linked=True),
+        replace(web, internal_port=20002),
+        replace(web, routes=(Route(host="a.test"),)),
+        replace(web, healthcheck=Healthcheck(tcp=True)),
+    ):
+        assert not made.carries(render_service(Wanted(other)))
+
+
+def test_the_mildest_check_counts_for_all() -> None:
+    strict = Healthcheck(path="/up", timeout=1)
+    mild = Healthcheck(timeout=5).model_copy(update={"any_below_500": True})
+    assert style_of([strict, mild]).judgement == "below_500"
+    assert style_of([strict, mild]).timeout == 5
+    assert style_of([strict, mild, Healthcheck(tcp=True)]).judgement == "connects"
+    assert style_of([strict, Healthcheck(disable=True)]).judgement == "succeeds"
+    assert unfair(style_of([strict]), style_of([mild]))
+    assert not unfair(style_of([mild]), style_of([strict]))
+
+
+def test_a_server_line_says_all_that_a_dynamic_one_needs() -> None:
+    member = Member("web-r1-1", "web", "10.203.0.9", 80, "c@t", Healthcheck(path="/", port=81, interval=0.001, retries=5))
+    down_at_once = "observe layer4 error-limit 1 on-error mark-down"
+    check = f"check inter 100 downinter 100 fall 5 rise 1 {down_at_once} port 81"
+    assert server_words(member) == f"web-r1-1 10.203.0.9:80 pool-purge-delay 1s {check}"
+
+
+def test_a_file_that_is_not_ours_is_not_believed(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    assert files.read() is None
+    for text in ("", "global\n", "#: {}\n", "#: []\n", '#: {"settings": {}}\n', "#: {\n", "\x00\xff"):
+        files.config.write_text(text)
+        assert files.read() is None

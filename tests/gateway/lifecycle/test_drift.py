@@ -1,0 +1,49 @@
+"""Whether the doctor may call the gateway's worker another than it was told to be."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.gateway.config.render import MAPS
+from services.gateway.lifecycle.config_state import Keeper
+from services.gateway.lifecycle.drift import differences
+from services.gateway.runtime.servers import Servers
+
+pytestmark = pytest.mark.anyio
+TOLD = {"checks": {"web-r2-1": "|/healthz"}, "routes": {"*/web/": "web"}}
+
+
+async def found(worker: dict[str, dict[str, str]]) -> list[str]:
+    """What differs where the files hold TOLD, and the worker's maps are these."""
+
+    async def shape() -> str:
+        return "same"
+
+    async def all_servers() -> dict[str, Any]:
+        return {}
+
+    async def entries(name: str) -> dict[str, str]:
+        return worker.get(name, {})
+
+    rendered = SimpleNamespace(shape="same", maps={name: TOLD.get(name, {}) for name in MAPS})
+    keeper = SimpleNamespace(changed_files=list, render=lambda wanted: rendered, wanted={}, shape=shape)
+    servers = SimpleNamespace(all=all_servers, entries=entries)
+    return await differences(cast(Keeper, keeper), cast(Servers, servers))
+
+
+async def test_what_instances_that_have_left_were_asked_is_no_difference() -> None:
+    gone = {"web-r1-1": "|/healthz"}
+    assert await found({**TOLD, "checks": TOLD["checks"] | gone, "headers": {"web-r1-1/A": "b"}}) == []
+
+
+@pytest.mark.parametrize("checks", [{}, {"web-r2-1": "|/other"}])
+async def test_what_one_that_serves_is_asked_by_must_be_as_told(checks: dict[str, str]) -> None:
+    assert await found({**TOLD, "checks": checks}) == ["the worker's map of checks is not the file's: web-r2-1"]
+
+
+async def test_a_route_too_many_is_a_difference() -> None:
+    (told,) = await found({**TOLD, "routes": TOLD["routes"] | {"*/old/": "old"}})
+    assert "*/old/" in told

@@ -1,0 +1,218 @@
+"""The gateway is away for a moment: who comes meanwhile waits, and nobody is refused. And no port is kept for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from bench.gateway_dies import was_in_its_hands
+from services.gateway.haproxy import Gateway
+from services.gateway.lifecycle import listener_retention
+from services.gateway.runtime.takeover import ADMIN
+from services.loadtest.http1_client import Broken
+from services.loadtest.load_generator import Mix
+from tests.gateway.test_load import answered, load
+from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, Yard, real_gateway, service, until
+
+pytestmark = pytest.mark.anyio
+ANY = "0.0.0.0"
+AS_BEFORE = 'exec haproxy -W -db -S /run/gateway/master.sock,mode,600 -f /run/gateway/haproxy.cfg "$@"'
+"""What start.sh came to in images that know of no kept sockets."""
+
+
+@pytest.mark.parametrize("number", [0, 1, 252, 253, 300])
+def test_what_is_given_is_what_is_fetched_and_all_of_it_is_closed_again(tmp_path: Path, number: int) -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    gc.collect()
+    before = open_files()
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / ADMIN))
+        door.listen()
+
+        def answer() -> None:
+            with door.accept()[0] as line:
+                listener_retention.give(line, sockets)
+
+        giving = threading.Thread(target=answer)
+        giving.start()
+        fetched = listener_retention.fetch(tmp_path / ADMIN)
+        giving.join()
+    assert [each.getsockname() for each in fetched] == [each.getsockname() for each in sockets]
+    assert not any(each.get_inheritable() for each in fetched)
+    for each in fetched:
+        each.close()
+    assert open_files() == before
+    for each in sockets:
+        each.close()
+
+
+async def kill_its_master(yard: Yard) -> None:
+    os.kill(int(yard.docker("inspect", "--format", "{{.State.Pid}}", yard.name)), signal.SIGKILL)
+
+
+async def kill_its_worker(yard: Yard) -> None:
+    os.kill((await pids(yard))[-1], signal.SIGKILL)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("harm", [kill_its_master, kill_its_worker])
+async def test_killed_it_loses_what_it_had_in_hand_and_refuses_nobody(
+    yard: Yard, harm: Callable[[Yard], Awaitable[None]]
+) -> None:
+    await yard.serve(service(), 2)
+    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    async with load(yard, Mix(rate=150, slow_seconds=0.3)) as running:
+        for _ in range(3):
+            running.mark("serving")
+            await answered(running, 100)  # and so all that began before
+            was = await pids(yard)
+            running.mark("dying")
+            await harm(yard)
+            await until(lambda was=was: gone(was))  # type: ignore[misc]
+            running.mark("away")
+            await until(lambda was=was: another(yard, was))  # type: ignore[misc]
+            await answered(running, 50)
+    counted = running.ledger
+    in_hand = [entry for entry in counted.failures if was_in_its_hands(entry)]
+    assert in_hand == counted.failures, counted.explain()
+    assert not [entry for entry in counted.failures if "Connect call failed" in entry.error], counted.explain()
+    assert not counted.twice
+
+
+@pytest.mark.docker
+async def test_a_port_that_is_listened_on_no_more_is_refused_at_once(yard: Yard) -> None:
+    await yard.serve(service(), 1)
+    await yard.gateway.publish(service("other", 1))
+    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
+    before = open_files()
+    for _ in range(3):
+        await yard.gateway.unpublish("other")
+        await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+        await until(lambda: refused(BRIDGE, INTERNAL + 1), within=1)
+        await yard.gateway.publish(service("other", 1))  # nobody has its port: we do not take ourselves for a stranger
+        await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
+    await until(lambda: true(open_files() <= before))
+
+
+@pytest.mark.docker
+async def test_one_that_does_not_come_back_is_let_go(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_retention, "LET_GO", 2.0)
+    await yard.serve(service(), 1)
+    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    yard.docker("kill", yard.name)  # by hand: the engine leaves it down
+    with capture_logs() as said, pytest.raises((Broken, OSError)):
+        await yard.ask("/web")  # waits, and is told in the end
+    assert "gateway_sockets_let_go" in [each["event"] for each in said]
+    assert await refused("127.0.0.1", PUBLIC)
+    yard.docker("start", yard.name)
+    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    assert (await yard.ask("/web")).status == 200
+
+
+@pytest.mark.docker
+async def test_one_that_would_not_take_them_over_is_left_alone(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    able = listener_retention._able
+
+    def listen(master: Path) -> bool:
+        told.append(able(master))
+        return told[-1]
+
+    monkeypatch.setattr(listener_retention, "_able", listen)
+    async with real_gateway(start=AS_BEFORE) as yard:
+        await yard.serve(service(), 1)
+        await until(lambda: true(len(told) > 2))
+        assert not any(told)
+        assert yard.gateway.kept == set()
+        was = await pids(yard)
+        await kill_its_master(yard)
+        await until(lambda: another(yard, was))
+        assert (await yard.ask("/web")).status == 200
+        assert yard.docker("inspect", "--format", "{{.RestartCount}}", yard.name).strip() == "1"
+
+
+@pytest.mark.docker
+async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or_killed(yard: Yard) -> None:
+    await yard.serve(service(), 1)
+    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    before = await pids(yard)
+    await yard.gateway.close()
+    assert (await yard.ask("/web")).status == 200
+    assert await pids(yard) == before
+    assert not (yard.directory / listener_retention.KEPT).exists()
+    with socket.socket(socket.AF_UNIX) as left:  # of one that was killed the file stays
+        left.bind(str(yard.directory / listener_retention.KEPT))
+    await kill_its_master(yard)
+    await until(lambda: another(yard, before))
+    assert (await yard.ask("/web")).status == 200
+    assert yard.docker("inspect", "--format", "{{.RestartCount}}", yard.name).strip() == "1"
+    again = Gateway(yard.directory)
+    await again.stand_on(yard.settings)
+    await again.restore([service()], [instance.member() for instance in yard.instances])
+    await until(lambda: true(again.kept == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    await again.close()
+
+
+@pytest.mark.docker
+async def test_one_with_hundreds_of_ports_takes_them_all_over(yard: Yard) -> None:
+    numbers = range(200, 500)
+    await asyncio.gather(*(yard.gateway.publish(service(f"s{n}", n)) for n in numbers))
+    [instance] = await yard.serve(service(), 1)
+    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL), *((BRIDGE, INTERNAL + n) for n in numbers)}))
+    was = await pids(yard)
+    await kill_its_master(yard)
+    await until(lambda: gone(was))
+    asked = (yard.ask("/", at=BRIDGE, port=INTERNAL), *(yard.ask("/", at=BRIDGE, port=INTERNAL + n) for n in numbers))
+    answers = await asyncio.gather(*asked)
+    assert answers[0].headers["x-instance"] == instance.id
+    assert {answer.status for answer in answers[1:]} == {503}, "they have nobody, and say so"
+    assert yard.docker("inspect", "--format", "{{.RestartCount}}", yard.name).strip() == "1"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def true(value: bool) -> bool:
+    return value
+
+
+async def keeps(yard: Yard, binds: set[listener_retention.Bind]) -> bool:
+    return yard.gateway.kept == binds
+
+
+async def refused(address: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(address, port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
+async def pids(yard: Yard) -> list[int]:
+    """Of its processes, the master first; none while it does not run."""
+    try:
+        told = await asyncio.to_thread(yard.docker, "top", yard.name, "-o", "pid")
+    except subprocess.CalledProcessError:
+        return []
+    return sorted(int(word) for word in told.split() if word.isdigit())
+
+
+async def gone(pids: list[int]) -> bool:
+    return not any(str(pid) in os.listdir("/proc") for pid in pids)
+
+
+async def another(yard: Yard, before: list[int]) -> bool:
+    """One that was started since answers."""
+    return await gone(before) and await yard.gateway.answers() is not None

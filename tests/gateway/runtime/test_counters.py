@@ -1,0 +1,47 @@
+"""What HAProxy's counters say together: whose error it is when nobody answered, and that none is told twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from services.gateway.config.latency_buckets import Count, parse_table
+from services.gateway.runtime.counters import cells
+from services.routing.traffic_counts import NOBODY, Cell
+
+
+def test_an_answer_of_the_gateway_itself_is_the_error_of_the_revision_of_which_most_attempts_failed() -> None:
+    news = {
+        Count("web", NOBODY, "whole"): 5,
+        Count("web", 1, "status", 5): 2,
+        Count("web", 1, "failed"): 1,
+        Count("web", 2, "failed"): 9,
+    }
+    assert cells(news, Counter()) == {Cell("web", 1, 5, None): 2, Cell("web", 2, 5, None): 3}
+
+
+def test_attempts_that_were_made_good_elsewhere_are_no_errors() -> None:
+    assert cells({Count("web", 2, "failed"): 9, Count("web", 1, "status", 2): 9}, Counter()) == {Cell("web", 1, 2, None): 9}
+
+
+def test_what_went_through_the_backup_server_is_counted_once() -> None:
+    held = {Count("web", NOBODY, "whole"): 2, Count("web", NOBODY, "passed"): 1, Count("web", 1, "status", 5): 1}
+    assert cells(held, Counter()) == {Cell("web", 1, 5, None): 1}
+    refused = {Count("web", NOBODY, "whole"): 1, Count("web", NOBODY, "passed"): 1, Count("web", NOBODY, "refused"): 1}
+    assert cells(refused, Counter()) == {Cell("web", NOBODY, 5, None): 1}
+
+
+def test_an_error_of_which_the_part_is_known_before_the_whole_is_told_once() -> None:
+    own: Counter[str] = Counter()
+    assert cells({Count("web", 1, "status", 5): 1}, own) == {Cell("web", 1, 5, None): 1}
+    assert cells({Count("web", NOBODY, "whole"): 1}, own) == {}
+    assert cells({Count("web", NOBODY, "whole"): 1}, own) == {Cell("web", NOBODY, 5, None): 1}
+
+
+def test_entries_of_the_backup_server_are_nobodys() -> None:
+    shown = (
+        "# table: answers, type: string, size:102400, used:3\n"
+        "0x7f2941a5d308: key=web-api-r12/8 use=0 exp=596864 shard=0 gpc0=36\n"
+        "0x7f2941a5d309: key=hold/2 use=0 exp=596864 shard=0 gpc0=5\n"
+        "0x7f2941a5d310: key=web-api-r0/0 use=0 exp=596864 shard=0 gpc0=2\n"
+    )
+    assert parse_table(shown) == {Count("web-api", 12, "bucket", 8): 36, Count("web-api", NOBODY, "refused"): 2}

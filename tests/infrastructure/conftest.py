@@ -1,0 +1,20 @@
+"""A ground whose engine is a fake, and a gateway of which only the sockets are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_gateway_process import Standing
+from tests.support.fakes.infrastructure import FakeGroundEngine
+
+
+@pytest.fixture
+def engine() -> FakeGroundEngine:
+    return FakeGroundEngine()
+
+
+@pytest.fixture
+def gateway(engine: FakeGroundEngine, tmp_path: Path) -> Standing:
+    return Standing(engine, tmp_path)

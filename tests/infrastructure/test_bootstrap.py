@@ -1,0 +1,94 @@
+"""The ground: network first, then the gateway's file, then its container, then its first answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.engine.infrastructure_port import Footing, GatewaySpec
+from services.engine.port import EngineError
+from services.gateway.config.model import GatewaySettings
+from services.infrastructure.bootstrap import Ground, GroundSettings
+from services.routing.port import RoutingError
+from tests.support.fake_gateway_process import Standing
+from tests.support.fakes.infrastructure import FakeGroundEngine
+
+pytestmark = pytest.mark.anyio
+
+
+def deaf(gateway: Standing, times: int) -> Standing:
+    gateway.deaf = times
+    return gateway
+
+
+SETTINGS = GroundSettings(
+    data=Path("/srv/sluice"),
+    gateway_image="sluice-gateway:1",
+    subnet="10.9.0.0/22",
+    gateway_port=8888,
+    maxconn=500,
+    max_body=1000,
+    trusted_proxies=("192.0.2.0/24",),
+    log_all=True,
+)
+
+
+async def test_each_part_stands_on_the_one_before(engine: FakeGroundEngine, gateway: Standing) -> None:
+    assert await Ground(engine, gateway, SETTINGS).prepare() == Footing("10.9.0.0/22", "10.203.0.1")
+    assert engine.calls == ["make_network", "see_gateways", "stand_on", "make_gateway", "answers"]
+    assert gateway.stood_on == [
+        GatewaySettings(
+            bridge_address="10.203.0.1",
+            subnet="10.9.0.0/22",
+            public_port=8888,
+            maxconn=500,
+            max_body=1000,
+            trusted_proxies=("192.0.2.0/24",),
+            log_all=True,
+        )
+    ]
+    assert engine.spec == GatewaySpec("sluice-gateway:1", "/srv/sluice/gateway", open_files=5000)
+
+
+async def test_it_waits_for_the_first_answer(engine: FakeGroundEngine, gateway: Standing) -> None:
+    await Ground(engine, deaf(gateway, 3), SETTINGS).prepare()
+    assert engine.calls.count("answers") == 4
+
+
+async def test_a_gateway_that_never_answers_is_told_with_its_log(engine: FakeGroundEngine, gateway: Standing) -> None:
+    engine.log = "cannot bind socket (Address already in use) [0.0.0.0:8888]\n"
+    with pytest.raises(RoutingError, match=r"does not answer within 0\.1 s(.|\n)*Address already in use"):
+        await Ground(engine, deaf(gateway, 10_000), SETTINGS, patience=0.1).prepare()
+
+
+async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(engine: FakeGroundEngine, gateway: Standing) -> None:
+    engine.failing = True
+    with pytest.raises(RoutingError, match="exits at every start, and has written nothing"):
+        await Ground(engine, deaf(gateway, 10_000), SETTINGS).prepare()
+    assert engine.calls.count("see_gateway") == 3
+
+
+async def test_a_gateway_that_hangs_is_started_anew(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = Ground(engine, gateway, SETTINGS)
+    await ground.prepare()
+    gateway.hung = True
+    assert await ground.prepare()
+    assert engine.calls.count("restart_gateway") == 1
+
+
+async def test_a_gateway_that_is_only_slow_is_left_alone(engine: FakeGroundEngine, gateway: Standing) -> None:
+    await Ground(engine, gateway, SETTINGS).prepare()
+    assert await Ground(engine, deaf(gateway, 5), SETTINGS).prepare()
+    assert "restart_gateway" not in engine.calls
+
+
+async def test_an_outdated_gateway_goes_on_serving(engine: FakeGroundEngine, gateway: Standing) -> None:
+    engine.outdated = True
+    assert await Ground(engine, gateway, SETTINGS).prepare()
+
+
+async def test_an_engine_that_refuses_is_told(engine: FakeGroundEngine, gateway: Standing) -> None:
+    engine.fails = EngineError("a network of that name is there")
+    with pytest.raises(EngineError, match="of that name"):
+        await Ground(engine, gateway, SETTINGS).prepare()

@@ -1,0 +1,130 @@
+"""The whole ground on a real engine, with the real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import APIError
+
+from app.version import VERSION
+from services.engine.docker.infrastructure import DockerGround
+from services.gateway.haproxy import Gateway
+from services.infrastructure.bootstrap import Ground, GroundSettings
+from services.routing.port import RoutingError
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker]
+
+
+@pytest.fixture
+def name() -> str:
+    return f"sluice-test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+async def engine(name: str) -> AsyncIterator[DockerGround]:
+    engine = DockerGround(name)
+    yield engine
+    engine.close()
+    client: Any = docker.APIClient(version="auto")
+    with suppress(APIError):
+        client.remove_container(f"{name}-gateway", v=True, force=True)
+    with suppress(APIError):
+        client.remove_network(name)
+    client.close()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    gateway = Gateway(tmp_path / "gateway")
+    yield gateway
+    await gateway.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> GroundSettings:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return GroundSettings(data=tmp_path, gateway_image=f"sluice-gateway:{VERSION}", gateway_port=port, maxconn=500)
+
+
+async def status(port: int, host: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    return line.split()[1]
+
+
+async def test_the_ground_stands_and_is_adopted_by_the_next(
+    engine: DockerGround, gateway: Gateway, settings: GroundSettings, tmp_path: Path
+) -> None:
+    footing = await Ground(engine, gateway, settings).prepare()
+    assert await status(settings.gateway_port) == b"404"
+    first = await gateway.answers()
+    container = await engine.see_gateway()
+    host = (await engine.clients.call(lambda client: client.inspect_container(engine.gateway)))["HostConfig"]
+    assert (host["SecurityOpt"], host["CapDrop"]) == (["no-new-privileges:true"], ["NET_RAW"])
+    next_gateway = Gateway(tmp_path / "gateway")
+    try:
+        assert await Ground(engine, next_gateway, settings).prepare() == footing
+        second = await next_gateway.answers()
+    finally:
+        await next_gateway.close()
+    assert container == await engine.see_gateway()
+    assert first is not None and second is not None and first["pid"] == second["pid"]
+
+
+async def test_a_gateway_that_died_serves_again(
+    engine: DockerGround, gateway: Gateway, settings: GroundSettings, name: str
+) -> None:
+    await Ground(engine, gateway, settings).prepare()
+    client: Any = docker.APIClient(version="auto")
+    client.kill(f"{name}-gateway")
+    client.close()
+    await Ground(engine, gateway, settings).prepare()
+    assert await status(settings.gateway_port) == b"404"
+
+
+async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_when_it_is_free(
+    engine: DockerGround, gateway: Gateway, settings: GroundSettings
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", settings.gateway_port))
+        taken.listen()
+        with pytest.raises(RoutingError, match=r"(?i)cannot bind socket"):
+            await Ground(engine, gateway, settings).prepare()
+    await Ground(engine, gateway, settings).prepare()
+    assert await status(settings.gateway_port) == b"404"
+
+
+async def test_two_grounds_stand_beside_each_other(
+    engine: DockerGround, gateway: Gateway, settings: GroundSettings, name: str, tmp_path: Path
+) -> None:
+    footing = await Ground(engine, gateway, settings).prepare()
+    client: Any = docker.APIClient(version="auto")
+    other_engine, other_gateway = DockerGround(f"{name}-2"), Gateway(tmp_path / "other" / "gateway")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        other = await Ground(
+            other_engine, other_gateway, replace(settings, data=tmp_path / "other", gateway_port=port)
+        ).prepare()
+        assert other.subnet != footing.subnet
+        assert await status(port) == await status(settings.gateway_port) == b"404"
+    finally:
+        await other_gateway.close()
+        other_engine.close()
+        client.remove_container(f"{name}-2-gateway", v=True, force=True)
+        client.remove_network(f"{name}-2")
+        client.close()

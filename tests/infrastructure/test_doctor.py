@@ -1,0 +1,218 @@
+"""The doctor: what it finds, what it says to do, and that one part that cannot be looked at hides no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.engine.infrastructure_port import Footing
+from services.engine.port import EngineError
+from services.infrastructure.doctor import Doctor
+from services.infrastructure.doctor_findings import Finding
+from services.infrastructure.host_checks import LITTLE, TOO_LITTLE, disk_finding
+from services.routing.port import RoutingError
+from services.store.database import Store
+from services.store.events import record
+from services.store.open import open_store
+from tests.support.fakes.clock import FakeClock
+from tests.support.fakes.infrastructure import FakeContainer, FakeGroundEngine
+
+pytestmark = pytest.mark.anyio
+
+
+class Engine(FakeGroundEngine):
+    """Its bridge is this machine's loopback, so that it can be listened on; its containers do open the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.present = FakeContainer("c" * 64)
+        self.network: Footing | None = Footing("127.0.0.0/8", "127.0.0.1")
+
+    async def see_network(self) -> Footing | None:
+        if self.fails is not None:
+            raise self.fails
+        return self.network
+
+    async def reaches(self, image: str, address: str, port: int) -> str | None:
+        if self.unreachable is None:
+            _, writer = await asyncio.open_connection(address, port)
+            writer.close()
+            await writer.wait_closed()
+        return self.unreachable
+
+
+class Gateway:
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] | None = {"version": "3.0.11", "uptime": 7200, "connections": 3, "maxconn": 8000}
+        self.different: list[str] = []
+        self.fails: RoutingError | None = None
+        self.bridge_port: int | None = 20001
+
+    async def answers(self) -> dict[str, Any] | None:
+        return self.facts
+
+    async def differences(self) -> list[str]:
+        if self.fails is not None:
+            raise self.fails
+        return self.different
+
+
+class Practice:
+    """A doctor with everything that he looks at, each well at first."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.clock = FakeClock()
+        self.engine, self.gateway = Engine(), Gateway()
+        self.version: Mapping[str, Any] = {"version": "27.0", "api_version": "1.46"}
+        self.outdated: str | None = None
+        self.strangers: list[str] = []
+        self.not_ready: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+
+    async def findings(self) -> dict[str, Finding]:
+        doctor = Doctor(
+            self.engine, self.gateway, self.store, self.clock, "gateway:1", "sluice-gateway", self._ping, self._refusals
+        )
+        found = await doctor.examine(outdated=self.outdated, strangers=self.strangers, not_ready=self.not_ready)
+        assert all(finding.advice for finding in found if finding.status != "ok")
+        return {finding.part: finding for finding in found}
+
+    async def unwell(self) -> dict[str, Finding]:
+        """The clock of this machine aside."""
+        return {part: each for part, each in (await self.findings()).items() if each.status != "ok" and part != "clock"}
+
+    async def _refusals(self) -> Mapping[str, str]:
+        return self.refused
+
+    async def _ping(self) -> Mapping[str, Any]:
+        if self.engine.fails is not None:
+            raise self.engine.fails
+        return self.version
+
+
+@pytest.fixture
+async def practice(tmp_path: Path) -> AsyncIterator[Practice]:
+    store = open_store(tmp_path)
+    yield Practice(store)
+    store.close()
+
+
+async def test_where_all_is_well_nothing_is_to_be_done(practice: Practice) -> None:
+    assert await practice.unwell() == {}
+    assert {"engine", "network", "firewall", "gateway", "gateway's file", "old workers", "store", "disk", "clock"} <= set(
+        await practice.findings()
+    )
+
+
+async def test_a_spec_that_is_not_allowed_today_is_told_with_its_field(practice: Practice) -> None:
+    practice.refused = {"web": 'logging.driver: "syslog" is not allowed'}
+    (found,) = (await practice.unwell()).values()
+    assert (found.part, found.status) == ("specs", "warning")
+    assert 'web: logging.driver: "syslog"' in found.detail and "docs/upgrades.md" in found.advice
+
+
+async def test_a_firewall_in_the_way_is_told_with_the_command_that_opens_it(practice: Practice) -> None:
+    practice.engine.unreachable = "no answer within 3 s"
+    (found,) = (await practice.unwell()).values()
+    assert (found.part, found.status) == ("firewall", "wrong")
+    assert "ufw allow from 127.0.0.0/8 to 127.0.0.1" in found.advice
+    assert "iptables -I INPUT -s 127.0.0.0/8 -d 127.0.0.1 -j ACCEPT" in found.advice
+
+
+async def test_a_port_on_the_bridge_that_answers_another_network_is_found(practice: Practice) -> None:
+    practice.engine.open_outside = True
+    (found,) = (await practice.unwell()).values()
+    assert (found.part, found.status) == ("bridge's ports", "wrong")
+    assert "127.0.0.1:20001 answers" in found.detail and "iptables -t nat -S" in found.advice
+    practice.engine.unreachable = "no answer within 3 s"
+    assert set(await practice.unwell()) == {"firewall", "bridge's ports"}
+    practice.gateway.bridge_port = None
+    assert "no service has one yet" in (await practice.findings())["bridge's ports"].detail
+
+
+async def test_an_engine_that_does_not_answer_hides_no_other_part(practice: Practice) -> None:
+    practice.engine.fails = EngineError("The engine does not answer: no such file", transient=True)
+    found = await practice.findings()
+    assert found["engine"].status == found["network"].status == "wrong"
+    assert found["store"].status == found["disk"].status == "ok"
+
+
+async def test_an_engine_that_is_too_old(practice: Practice) -> None:
+    practice.version = {"version": "19.03", "api_version": "1.40"}
+    assert (await practice.unwell())["engine"].status == "wrong"
+
+
+async def test_a_network_that_has_gone(practice: Practice) -> None:
+    practice.engine.network = None
+    found = await practice.unwell()
+    assert (found["network"].status, found["firewall"].status) == ("wrong", "warning")
+
+
+async def test_a_gateway_that_does_not_run_or_does_not_answer(practice: Practice) -> None:
+    practice.gateway.facts = None
+    assert "does not answer" in (await practice.unwell())["gateway"].detail
+    practice.engine.present = None
+    assert "is not there" in (await practice.unwell())["gateway"].detail
+
+
+async def test_a_gateway_that_is_nearly_full_or_outdated_goes_on(practice: Practice) -> None:
+    practice.outdated = "gateway:2 is wanted"
+    found = (await practice.unwell())["gateway"]
+    assert found.status == "warning" and "sluice gateway upgrade" in found.advice
+    practice.gateway.facts = {"version": "3.0.11", "connections": 7_000, "maxconn": 8_000}
+    assert "SLUICE_MAXCONN" in (await practice.unwell())["gateway"].advice
+
+
+async def test_a_worker_that_is_not_as_the_file_says(practice: Practice) -> None:
+    practice.gateway.different = ["the worker does not know web-r1-1"]
+    assert (await practice.unwell())["gateway's file"].status == "wrong"
+    practice.gateway.fails = RoutingError("The gateway does not answer")
+    assert (await practice.unwell())["gateway's file"].detail == "The gateway does not answer"
+
+
+@pytest.mark.parametrize(
+    ("old", "status"), [([5.0], "ok"), ([3000.0] * 11, "warning"), ([4000.0], "wrong"), ([None, 1.0], "ok")]
+)
+async def test_old_workers_by_number_and_age(practice: Practice, old: list[float | None], status: str) -> None:
+    assert practice.gateway.facts is not None
+    practice.gateway.facts["old_workers"] = [{"pid": 9, "replaced_for": age} for age in old]
+    assert (await practice.findings())["old workers"].status == status
+
+
+async def test_a_damaged_database_is_told_of(practice: Practice) -> None:
+    path = practice.store.path
+    with practice.store.writing() as session:
+        for number in range(500):
+            record(session, 1.0, "filler", f"{number} " + "x" * 500)
+    practice.store.close()
+    content = bytearray(path.read_bytes())
+    content[8192 : 8192 + 4096 * 20] = b"\xa5" * 4096 * 20
+    path.write_bytes(content)
+    found = (await practice.findings())["store"]
+    assert found.status == "wrong" and "damaged" in found.detail
+    assert "backup" in found.advice
+
+
+async def test_a_clock_that_was_set_back(practice: Practice) -> None:
+    ahead = practice.clock.now() + 3600
+    await practice.store.write(lambda session: record(session, ahead, "noted"))
+    found = (await practice.findings())["clock"]
+    assert found.status == "wrong" and "3600 s in the future" in found.detail
+
+
+def test_a_disk_that_fills_up() -> None:
+    status = {free: disk_finding("/data", free).status for free in (0, TOO_LITTLE - 1, TOO_LITTLE, LITTLE - 1, LITTLE)}
+    assert list(status.values()) == ["wrong", "wrong", "warning", "warning", "ok"]
+
+
+async def test_what_the_loop_knows_is_told_as_well(practice: Practice) -> None:
+    practice.strangers, practice.not_ready = ["web-r9-1"], {"loop": "crashed: KeyError", "gateway": "no answer"}
+    found = await practice.unwell()
+    assert "web-r9-1" in found["instances"].detail
+    assert found["loop"].detail == "crashed: KeyError"
+    assert set(found) == {"instances", "loop"}

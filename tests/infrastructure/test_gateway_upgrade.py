@@ -1,0 +1,191 @@
+"""The gateway's upgrade, and where it is left when whoever does it is killed: the next start ends or undoes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.engine.port import EngineError
+from services.infrastructure.bootstrap import Ground, GroundSettings
+from services.infrastructure.gateway_upgrade import GatewayUnanswering
+from services.routing.port import RoutingError
+from tests.support.fake_gateway_process import Standing
+from tests.support.fakes.infrastructure import FakeContainer, FakeGroundEngine, KilledHere
+
+pytestmark = pytest.mark.anyio
+STEPS = (
+    "start_next_gateway",
+    "promote_next_gateway",
+    "rename_next",
+    "dismiss_gateway",
+)
+
+
+def ground_of(engine: FakeGroundEngine, gateway: Standing) -> Ground:
+    """A new process's: it remembers nothing."""
+    settings = GroundSettings(data=gateway.directory, gateway_image="sluice-gateway:1", maxconn=500)
+    return Ground(engine, gateway, settings, patience=0.5)
+
+
+def end(container: FakeContainer | None) -> None:
+    assert container is not None
+    container.running = False
+
+
+def running(container: FakeContainer | None) -> str:
+    assert container is not None and container.running
+    return container.id
+
+
+async def standing(engine: FakeGroundEngine, gateway: Standing) -> Ground:
+    ground = ground_of(engine, gateway)
+    await ground.prepare()
+    return ground
+
+
+async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own_time(
+    engine: FakeGroundEngine, gateway: Standing
+) -> None:
+    engine.outdated = True
+    ground = await standing(engine, gateway)
+    old = engine.present
+    assert ground.outdated is not None
+    replaced = await ground.upgrade()
+    assert replaced is not None and old is not None and engine.present is not None
+    assert (replaced.container_id, replaced.previous_id) == (engine.present.id, old.id)
+    assert gateway.listens == engine.present.id and engine.present.kept
+    assert engine.leaving == [old] and old.dismissed and not old.kept
+    assert not ground.outdated
+    assert [elder.id for elder in gateway.elders.elders()] == [old.short_id]
+    await ground.prepare()
+    assert engine.leaving == [old], "it has requests in its hands"
+    old.running = False
+    await ground.prepare()
+    assert engine.leaving == [] and gateway.elders.elders() == []
+    assert sorted(path.name for path in gateway.directory.glob("*.sock")) == ["admin.sock", "master.sock"]
+
+
+async def test_what_is_up_to_date_is_replaced_by_force_only(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    assert await ground.upgrade() is None
+    assert "start_next_gateway" not in engine.calls
+    assert await ground.upgrade(force=True) is not None
+
+
+async def test_several_old_ones_may_leave_at_once(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    for _ in range(3):
+        assert await ground.upgrade(force=True)
+    assert len(engine.leaving) == len(gateway.elders.elders()) == 3
+
+
+async def test_a_new_one_that_ends_at_its_start_changes_nothing(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    engine.next_ends_at_once = True
+    engine.log = "unknown keyword 'bnid'"
+    before = engine.present
+    with pytest.raises(GatewayUnanswering, match=r"ended at its start(.|\n)*bnid"):
+        await ground.upgrade(force=True)
+    assert engine.present is before and engine.next is None and gateway.elders.elders() == []
+    assert before is not None and gateway.listens == before.id and before.kept
+    assert not ground.upgrading
+
+
+async def test_a_new_one_that_never_answers_gives_the_sockets_back(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    before = engine.present
+    gateway.deaf = 1_000_000
+    with pytest.raises(GatewayUnanswering, match="does not answer within"):
+        await ground.upgrade(force=True)
+    assert before is not None and gateway.listens == before.id
+    assert engine.next is None and engine.present is before
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
+    engine: FakeGroundEngine, gateway: Standing, step: str
+) -> None:
+    ground = await standing(engine, gateway)
+    old = engine.present
+    engine.dies_before = step
+    with pytest.raises(KilledHere):
+        await ground.upgrade(force=True)
+    await ground_of(engine, gateway).prepare()
+    assert old is not None and engine.present is not None and engine.next is None
+    assert engine.present.kept and gateway.listens == engine.present.id
+    if step == "start_next_gateway":
+        assert engine.present is old and engine.leaving == [] and gateway.elders.elders() == []
+    else:
+        assert engine.present is not old and engine.leaving == [old]
+        assert old.dismissed and not old.kept
+        assert [elder.leaving_for is not None for elder in gateway.elders.elders()] == [True]
+
+
+async def test_a_new_one_that_died_unnoticed_is_undone(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    old = engine.present
+    engine.dies_before = "promote_next_gateway"
+    with pytest.raises(KilledHere):
+        await ground.upgrade(force=True)
+    end(engine.next)
+    await ground_of(engine, gateway).prepare()
+    assert engine.present is old and engine.next is None
+    assert old is not None and gateway.listens == old.id and old.kept
+
+
+async def test_an_engine_that_refuses_to_promote_is_asked_again(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    promote = engine.promote_next_gateway
+
+    async def refuse() -> None:
+        raise EngineError("hangs", transient=True)
+
+    engine.promote_next_gateway = refuse  # type: ignore[method-assign]
+    with pytest.raises(EngineError):
+        await ground.upgrade(force=True)
+    elder, *_ = gateway.elders.elders()
+    assert elder.leaving_for is None, "it has not been told to take nothing new"
+    engine.promote_next_gateway = promote  # type: ignore[method-assign]
+    await ground.prepare()
+    assert engine.next is None and gateway.listens == running(engine.present)
+
+
+async def test_without_a_gateway_there_is_nothing_to_upgrade(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    engine.present = None
+    with pytest.raises(RoutingError, match="no gateway that runs"):
+        await ground.upgrade(force=True)
+
+
+async def test_connections_are_no_more_than_the_running_container_allows_until_the_upgrade(
+    engine: FakeGroundEngine, gateway: Standing
+) -> None:
+    await standing(engine, gateway)
+    engine.open_files = 4_600
+    ground = ground_of(engine, gateway)
+    await ground.prepare()
+    assert gateway.stood_on[-1].maxconn == 300
+    await ground.upgrade(force=True)
+    assert gateway.stood_on[-1].maxconn == 500
+
+
+async def test_a_gateway_that_is_gone_disturbs_the_ground(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    assert engine.present is not None
+    engine.present.running = False
+    await ground.disturbed()
+    await ground.prepare()
+    assert engine.present.running and gateway.listens == engine.present.id
+
+
+async def test_one_that_has_left_is_put_away_without_being_asked(engine: FakeGroundEngine, gateway: Standing) -> None:
+    ground = await standing(engine, gateway)
+    await ground.upgrade(force=True)
+    engine.leaving[0].running = False
+    answers = gateway.answers
+
+    async def until_put_away() -> dict[str, object] | None:
+        return await answers() if engine.leaving else None
+
+    gateway.answers = until_put_away  # type: ignore[method-assign]
+    await ground.disturbed()
+    assert engine.leaving == [] and gateway.elders.elders() == []

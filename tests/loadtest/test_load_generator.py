@@ -1,0 +1,263 @@
+"""The load generator is the witness: it must see every loss, and invent none."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from services.loadtest.http1_client import Connection
+from services.loadtest.load_generator import Load, Mix
+
+Handle = Callable[[str, str], Awaitable[bytes]]
+QUICK = Mix(rate=200, slow_seconds=0.05)
+
+
+def answer(status: int = 200, body: bytes = b"ok", extra: str = "") -> bytes:
+    return f"HTTP/1.1 {status} X\r\nX-Instance: web-r1-1\r\n{extra}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Server:
+    """Keeps connections open and answers what `handle(method, path)` returns; b"" closes the connection instead."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
+        self.connections = 0
+        self.ran: Counter[str] = Counter()
+        self.greeting = b""
+        """Sent before `handle` is asked."""
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while line := await reader.readline():
+                method, path, _ = line.decode().split(" ")
+                close = False
+                while (header := await reader.readline()) != b"\r\n":
+                    close = close or header.lower() == b"connection: close\r\n"
+                if method == "POST":
+                    self.ran[path.rpartition("/")[2]] += 1
+                writer.write(self.greeting)
+                reply = await self.handle(method, path)
+                writer.write(reply)
+                await writer.drain()
+                if close or not reply:
+                    break
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def executions(self) -> Counter[str]:
+        return self.ran
+
+
+@asynccontextmanager
+async def serving(handle: Handle) -> AsyncIterator[tuple[str, Server]]:
+    server = Server(handle)
+    listener = await asyncio.start_server(server.talk, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}/hello", server
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def serving_raw(reply: bytes, *, reset: bool) -> AsyncIterator[str]:
+    """Sends this to whoever asks, then ends the connection, by a reset or well."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        await writer.drain()
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    listener = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        listener.close()
+
+
+def run(story: Callable[[], Awaitable[Any]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await story()
+
+    asyncio.run(bounded())
+
+
+async def fine(method: str, path: str) -> bytes:
+    if "slow" in path:
+        await asyncio.sleep(0.05)
+    return answer()
+
+
+def test_a_server_without_faults_loses_nothing_and_all_kinds_are_sent() -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            async with Load(url, QUICK, phase="calm", executions=server.executions) as load:
+                await load.until(lambda ledger: len(ledger.entries) >= 200)
+            whole = load.ledger.summary()
+            assert (whole.lost, whole.run_twice, load.ledger.unrecorded) == (0, 0, [])
+            kinds = Counter(entry.kind for entry in load.ledger.entries)
+            assert kinds["GET"] > kinds["POST"] > kinds["SLOW"] > 0
+            assert {entry.fresh for entry in load.ledger.entries} == {True, False}
+            assert server.connections < len(load.ledger.entries)
+            assert load.ledger.versions() == {"web-r1-1": len(load.ledger.entries)}
+
+    run(story)
+
+
+def test_errors_and_broken_connections_are_lost_and_say_why() -> None:
+    async def faulty(method: str, path: str) -> bytes:
+        return answer(503, b"nobody serves") if method == "POST" else b""
+
+    async def story() -> None:
+        async with serving(faulty) as (url, server):
+            async with Load(url, QUICK, executions=server.executions) as load:
+                await load.until(lambda ledger: len(ledger.entries) >= 50)
+        assert load.ledger.summary().lost == len(load.ledger.entries)
+        assert "nobody serves" in load.ledger.explain(100)
+        assert "before any answer" in load.ledger.explain(100)
+
+    run(story)
+
+
+def test_an_answer_cut_short_is_lost() -> None:
+    async def short(method: str, path: str) -> bytes:
+        raise ConnectionResetError
+
+    async def story() -> None:
+        async with serving(short) as (url, server):
+            server.greeting = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
+            entry = await Load(url, executions=server.executions).ask("GET")
+        assert entry.lost
+        assert "bytes of an answer" in entry.error
+
+    run(story)
+
+
+def test_a_body_without_a_length_is_whole_only_when_the_connection_ends_well() -> None:
+    async def story() -> None:
+        for reset in (False, True):
+            async with serving_raw(b"HTTP/1.1 200 OK\r\n\r\nsome of it", reset=reset) as url:
+                entry = await Load(url).ask("GET")
+            assert entry.lost == reset
+
+    run(story)
+
+
+def test_the_answer_to_another_request_is_a_loss() -> None:
+    async def mixed_up(method: str, path: str) -> bytes:
+        return answer(201, b'{"id": "somebody-elses"}')
+
+    async def story() -> None:
+        async with serving(mixed_up) as (url, server):
+            entry = await Load(url, executions=server.executions).ask("POST")
+        assert entry.lost
+        assert "another request" in entry.error
+
+    run(story)
+
+
+def test_what_comes_unasked_behind_an_answer_makes_its_connection_unfit() -> None:
+    async def two_at_once(method: str, path: str) -> bytes:
+        return answer() + answer()
+
+    async def story() -> None:
+        async with serving(two_at_once) as (url, server):
+            load = Load(url, Mix(fresh=0), executions=server.executions)
+            assert not (await load.ask("GET")).lost
+            assert not (await load.ask("GET")).lost
+            assert server.connections == 2
+
+    run(story)
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            load = Load(url, Mix(fresh=0, idle_seconds=0), executions=server.executions)
+            assert not (await load.ask("GET")).lost
+            assert not (await load.ask("GET")).lost
+            assert server.connections == 2
+
+    run(story)
+
+
+def test_a_fault_in_the_load_itself_is_a_loss_and_not_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            load = Load(url, executions=server.executions)
+
+            async def raises(fresh: bool) -> Connection:
+                raise KeyError("a bug")
+
+            monkeypatch.setattr(load, "_connection", raises)
+            assert (await load.ask("GET")).lost
+        assert len(load.ledger.failures) == 1
+
+    run(story)
+
+
+def test_a_post_that_ran_twice_is_found_and_one_that_never_ran_as_well() -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            load = Load(url, QUICK, executions=server.executions)
+            first, second = await load.ask("POST"), await load.ask("POST")
+            load.ledger.executions = Counter({first.id: 2})
+        assert load.ledger.twice == [first.id]
+        assert load.ledger.unrecorded == [second.id]
+        assert load.ledger.summary().run_twice == 1
+
+    run(story)
+
+
+def test_requests_belong_to_the_phase_in_which_they_began() -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            async with Load(url, QUICK, phase="one", executions=server.executions) as load:
+                await load.until(lambda ledger: len(ledger.entries) >= 20)
+                load.mark("two")
+                await load.until(lambda ledger: ledger.summary("two").requests >= 20)
+            one, two = load.ledger.summaries()
+            assert (one.phase, two.phase) == ("one", "two")
+            assert one.requests + two.requests == len(load.ledger.entries)
+            assert one.seconds > 0 and two.seconds > 0
+
+    run(story)
+
+
+def test_a_chunked_answer_is_whole_and_its_connection_is_used_again() -> None:
+    async def chunked(method: str, path: str) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+
+    async def story() -> None:
+        async with serving(chunked) as (url, server):
+            load = Load(url, Mix(fresh=0), executions=server.executions)
+            assert not (await load.ask("GET")).lost
+            assert not (await load.ask("GET")).lost
+            assert server.connections == 1
+
+    run(story)
+
+
+def test_a_load_ends_by_itself_at_its_bound() -> None:
+    async def story() -> None:
+        async with serving(fine) as (url, server):
+            async with Load(url, Mix(rate=500, requests=30, slow_seconds=0.05), executions=server.executions) as load:
+                await load.until(lambda ledger: len(ledger.entries) == 30)
+        assert len(load.ledger.entries) == 30
+
+    run(story)

@@ -1,0 +1,340 @@
+"""Random histories in a small world: whatever happens, no plan may break the promise, and every deployment ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.rollouts.planner.classify import is_wanted
+from services.rollouts.planner.desired import Target
+from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.planner import plan
+from services.rollouts.planner.steps import Done, Failed, Plan
+from tests.support.planner_world import GOOD, Copy, Fate, World, check_plan, in_order
+from tests.tiers import examples
+
+HISTORIES = examples(1_000, full=10_000)
+PROGRESS_DEADLINE = 60.0
+T = TypeVar("T")
+
+FATES = [
+    *[GOOD] * 6,
+    *[Fate(ready=4), Fate(busy=3), Fate(busy=8, ready=15), Fate(busy=2, listed=12)] * 2,
+    Fate(ready=None),
+    Fate(refused=True),
+    Fate(dies=0.5),
+    Fate(dies=2.5),
+    Fate(dies=7, returns=True),
+    Fate(busy=500),
+    Fate(busy=500, listed=500),
+]
+POLICIES: list[dict[str, Any]] = [
+    {},
+    {"max_surge": 1},
+    {"max_surge": 0, "max_unavailable": 1},
+    {"max_surge": 1, "max_unavailable": 1},
+    {"max_surge": "50%", "max_unavailable": "50%"},
+    {"max_surge": 0, "max_unavailable": "25%"},
+    {"recreate": True},
+    {"max_surge": "25%", "min_ready": 3.0},
+    {"max_surge": 1, "drain_timeout": 90.0},
+]
+KINDS = [
+    *["go on"] * 24, *["turn"] * 3, *["turn faultily"] * 6, *["wait"] * 3, "wait long", *["deploy"] * 3, "scale", "scale",
+    "restart", "remove", *["abort"] * 3, "pause", *["resume"] * 2, *["die"] * 2, "die and return", "vanish",
+    *["sicken"] * 4, *["heal"] * 2, "reload",
+]  # fmt: skip
+operations = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**24))
+
+
+class Dice:
+    """One number as many small choices, so that a history stays short and shrinks well."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def pick(self, options: Sequence[T]) -> T:
+        self.number, index = divmod(self.number, len(options))
+        return options[index]
+
+
+@dataclass
+class Course:
+    """What the loop and the ledger do around the planner, in their plainest form."""
+
+    world: World
+    policy: dict[str, Any] = field(default_factory=dict)
+    present: tuple[str, int] = ("", 0)
+    present_policy: dict[str, Any] = field(default_factory=dict)
+    wanted: tuple[str, int] = ("", 0)
+    restart: bool = False
+    status: str = "steady"
+    failure_action: str = "rollback"
+    deployment: int = 0
+    since: float = 0
+    deadline: float = 0
+    milestone: int = 0
+    ended: list[str] = field(default_factory=list)
+
+    @property
+    def target(self) -> Target:
+        if self.status == "steady":
+            return self._to(self.present, self.present_policy)
+        now = {"deployment": self.deployment, "since": self.since, "deadline": self.deadline, "milestone": self.milestone}
+        if self.status == "rolling_back":
+            return self._to(self.present, self.present_policy, **now, surplus_first=self.deployment)
+        born_in = self.deployment if self.restart else None
+        return self._to(self.wanted, self.policy, **now, paused=self.status == "paused", only_born_in=born_in)
+
+    def _to(self, where: tuple[str, int], policy: dict[str, Any], **others: Any) -> Target:
+        timing = {"start_period": 20.0, "drain_timeout": 10.0, "stop_grace": 5.0}
+        return Target(hash=where[0], replicas=where[1], **{**timing, **policy, **others})
+
+    def begin(self, wanted: tuple[str, int], policy: dict[str, Any], dice: Dice, *, restart: bool = False) -> None:
+        if self.status != "steady":
+            self.ended.append("superseded")
+        self.deployment += 1
+        self.wanted, self.policy, self.restart = wanted, policy, restart
+        self.failure_action = dice.pick(["rollback", "rollback", "pause"])
+        self._set_out("progressing")
+
+    def _set_out(self, status: str) -> None:
+        self.world.now += 0.001  # no two things happen at one time
+        self.status, self.since, self.milestone = status, self.world.now, 0
+        self.deadline = self.world.now + PROGRESS_DEADLINE
+        self.world.head_for(self.target)
+
+    def act(self, action: str) -> None:
+        if action == "pause" and self.status == "progressing":
+            self.status = "paused"
+        elif action == "resume" and self.status == "paused":
+            self._set_out("progressing")
+        elif action == "abort" and self.status in ("progressing", "paused"):
+            self._set_out("rolling_back")
+
+    def turn(self, faults: Sequence[str] = (), order: int = 0) -> bool:
+        """Look, plan, run the steps (those without a fault named run whole). False when there was nothing to do."""
+        seen, target, now = self.world.seen(), self.target, self.world.now
+        made = plan(target, seen, now)
+        check_plan(target, seen, now, made)
+        if self.status != "steady" and made.progress.milestone > self.milestone:
+            self.milestone, self.deadline = made.progress.milestone, now + PROGRESS_DEADLINE
+        if not made.steps:
+            self._check_wake_at(target, made)
+        if self._ends(made):
+            return True
+        for number, step in enumerate(in_order(made.steps, order)):
+            self.world.take(step, target, faults[number % len(faults)] if faults else "whole")  # type: ignore[arg-type]
+        return bool(made.steps)
+
+    def _ends(self, made: Plan) -> bool:
+        if self.status == "steady" or made.verdict is None:
+            return False
+        if isinstance(made.verdict, Failed):
+            if self.status == "paused" and self.failure_action == "pause":
+                return False
+            if self.status == "rolling_back":
+                self._finish("rollback_failed")
+            elif self.failure_action == "pause" and self.status == "progressing":
+                self.status = "paused"
+            else:
+                self._set_out("rolling_back")
+            return True
+        self._check_arrival()
+        if self.status == "progressing":
+            self.present, self.present_policy = self.wanted, self.policy
+        self._finish("succeeded" if self.status == "progressing" else "rolled_back")
+        return True
+
+    def _check_wake_at(self, target: Target, made: Plan) -> None:
+        """Until then nothing changes by time alone."""
+        before = self.world.now + 1e6 if made.wake_at is None else made.wake_at - 1e-5
+        later = plan(target, self.world.seen(), before)
+        assert (later.steps, later.verdict) == (made.steps, made.verdict), f"it should have looked again: {later}"
+
+    def go_on(self) -> bool:
+        """A turn, or the next moment at which there is something to look at. False when there is none."""
+        if self.turn():
+            return True
+        made = plan(self.target, self.world.seen(), self.world.now)
+        moments = [moment for moment in (made.wake_at, self.world.next_event()) if moment is not None]
+        if moments:
+            self.world.wait(min(moments) - self.world.now, self.target)
+        return bool(moments)
+
+    def _check_arrival(self) -> None:
+        """Done: exactly what is wanted serves, and there is nothing else."""
+        target, copies = self.target, self.world.seen()
+        assert len(copies) == target.replicas, "done, and there are more or fewer than wanted"
+        assert all(copy.serves and is_wanted(target, copy) for copy in copies), "done, and not all serve"
+
+    def _finish(self, status: str) -> None:
+        self.ended.append(status)
+        self.status = "steady"
+        self.world.head_for(self.target)
+
+    def happen(self, kind: str, dice: Dice) -> None:
+        """One thing of a history."""
+        world = self.world
+        copies = list(world.copies.values())
+        copy: Copy | None = dice.pick(copies) if copies else None
+        if kind == "go on":
+            for _ in range(dice.pick([2, 4, 8, 16])):
+                if not self.go_on():
+                    break
+        elif kind == "turn":
+            self.turn()
+        elif kind == "turn faultily":
+            order = dice.pick(range(24))
+            self.turn([dice.pick(["whole", "half", "not"]) for _ in range(5)], order)
+        elif kind.startswith("wait"):
+            world.wait(dice.pick([0.1, 1, 2, 5]) if kind == "wait" else dice.pick([15, 30, 70]), self.target)
+        elif kind == "deploy":
+            policy = dice.pick(POLICIES)
+            wanted = (dice.pick(["a", "b", "c"]), dice.pick([1, 2, 3, 4, 0]))
+            self.begin(wanted, policy, dice)
+        elif kind == "scale" and self.present[0]:
+            self.begin((self.present[0], dice.pick(range(6))), self.present_policy, dice)
+        elif kind == "restart" and self.present[0]:
+            self.begin(self.present, self.present_policy, dice, restart=True)
+        elif kind == "remove" and self.present[0]:
+            self.begin(("", 0), self.present_policy, dice)
+        elif kind in ("abort", "pause", "resume"):
+            self.act(kind)
+        elif kind == "reload":
+            world.reload(dice.pick([1, 12, 100]))
+        elif copy is not None:
+            if kind in ("die", "die and return", "vanish"):
+                world.die(copy, returns=kind == "die and return", vanishes=kind == "vanish")
+            elif kind == "sicken":
+                world.sicken(copy)
+            elif kind == "heal":
+                world.heal(copy)
+        world.check(self.target)
+
+    def settle(self) -> None:
+        """Faults have stopped: the deployment ends, and then the service is exactly what it is to be."""
+        for copy in self.world.copies.values():
+            self.world.heal(copy)
+        back_before = self.status == "rolling_back"
+        ended = len(self.ended)
+        self._run_until(lambda: self.status == "steady")
+        if not back_before:
+            assert "rollback_failed" not in self.ended[ended:], "going back failed although nothing was wrong any more"
+        self._run_until(self._is_still)
+        self._check_arrival()
+
+    def _is_still(self) -> bool:
+        return self.status == "steady" and isinstance(plan(self.target, self.world.seen(), self.world.now).verdict, Done)
+
+    def _run_until(self, there: Any) -> None:
+        for _ in range(300):
+            if there():
+                return
+            if self.status == "paused":
+                self.act("resume")
+            assert self.go_on(), f"nothing will ever happen again: {self.target} {self.world.seen()}"
+        raise AssertionError(f"it does not end: {self.target} {self.world.seen()}")
+
+
+def live(fates: Sequence[int], routed: bool, history: Sequence[tuple[str, int]]) -> Course:
+    """A history from its first deployment to its end."""
+    rest = [FATES[fate] for fate in fates]
+    over = False
+
+    def next_fate() -> Fate:
+        return rest.pop(0) if rest and not over else GOOD
+
+    course = Course(World(next_fate, routed=routed))
+    course.begin(("a", 3), POLICIES[len(history) % len(POLICIES)], Dice(len(fates)))
+    for kind, number in history:
+        course.happen(kind, Dice(number))
+    over = True
+    course.settle()
+    return course
+
+
+histories = given(
+    fates=st.lists(st.integers(0, len(FATES) - 1), min_size=6, max_size=24),
+    routed=st.sampled_from([True, True, True, False]),
+    history=st.lists(operations, min_size=25, max_size=80),
+)
+quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+
+
+@histories
+@settings(max_examples=50, **quietly)
+def test_no_history_breaks_the_promise(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
+    live(fates, routed, history)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@histories
+@settings(max_examples=HISTORIES, **quietly)
+def test_many_more_histories_do_not_break_it_either(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
+    live(fates, routed, history)
+
+
+times = st.sampled_from([None, 0.0, 1.0, 50.0, 99.0, 100.0, 101.0, 1e12])
+anything = st.builds(
+    Seen,
+    id=st.sampled_from(["w-1", "w-2", "w-3", "w-4", "w-5", "w-6"]),
+    slot=st.integers(0, 5),
+    hash=st.sampled_from(["a", "b", ""]),
+    deployment=st.integers(0, 3),
+    container=st.sampled_from(["none", "created", "running", "exited"]),
+    routed=st.booleans(),
+    created_at=st.sampled_from([0.0, 60.0, 100.0]),
+    started_at=times,
+    ready_at=times,
+    admitted=st.booleans(),
+    healthy=st.booleans(),
+    unhealthy_since=times,
+    seated=st.booleans(),
+    settled=st.booleans(),
+    in_flight=st.integers(0, 3),
+    leaving_at=times,
+    stopping=st.booleans(),
+    cut_at=times,
+    died=st.booleans(),
+    failure=st.sampled_from([None, ("no_capacity", "no memory")]),
+)
+policies = st.sampled_from(POLICIES)
+
+
+@given(
+    world=st.lists(anything, max_size=6, unique_by=lambda seen: seen.id),
+    hash=st.sampled_from(["a", "b", ""]),
+    replicas=st.integers(0, 4),
+    policy=policies,
+    deployment=st.sampled_from([None, 1, 2]),
+    others=st.fixed_dictionaries(
+        {
+            "paused": st.booleans(),
+            "deadline": times,
+            "since": st.sampled_from([0.0, 70.0]),
+            "only_born_in": st.sampled_from([None, 1, 2]),
+            "surplus_first": st.sampled_from([None, 1, 2]),
+            "create_after": st.sampled_from([0.0, 200.0]),
+        }
+    ),
+)
+@settings(max_examples=400, **quietly)
+def test_there_is_a_plan_for_any_world_however_odd(
+    world: list[Seen],
+    hash: str,
+    replicas: int,
+    policy: dict[str, Any],
+    deployment: int | None,
+    others: dict[str, Any],
+) -> None:
+    target = Target(hash, replicas, deployment, **others, **policy)
+    made = plan(target, world, 100.0)
+    check_plan(target, world, 100.0, made)
+    assert plan(target, list(reversed(world)), 100.0).verdict == made.verdict

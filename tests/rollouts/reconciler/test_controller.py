@@ -1,0 +1,43 @@
+"""The loop itself: how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import anyio
+import pytest
+
+from services.clock import SystemClock
+from services.probes import ProbeTarget
+from services.rollouts.reconciler.controller import Runner
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.state.runtime_status import Live
+from services.spec import Healthcheck
+from services.store.events import Listeners
+from services.store.open import open_store
+from tests.support.fakes.engine import FakeEngine
+from tests.support.fakes.gateway import FakeGateway
+
+
+@pytest.mark.anyio
+async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_probes(tmp_path: Path) -> None:
+    clock, store, live = SystemClock(), open_store(tmp_path), Live(not_ready={"loop": "not begun"})
+    engine = FakeEngine(clock)
+    runner = Runner(store, clock, engine, [FakeGateway(clock)], Listeners(), live, AdmissionRules())
+    before = asyncio.all_tasks()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run, "10.203.0.0/24", "10.203.0.1")
+            with anyio.fail_after(10):
+                while "loop" in live.not_ready:  # noqa: ASYNC110 - nobody tells of it
+                    await asyncio.sleep(0)
+            runner.hint("web")
+            port = mute.getsockname()[1]
+            runner._prober.watch(["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, Healthcheck(path="/up"))])
+            await asyncio.sleep(0)
+            tasks.cancel_scope.cancel()
+        assert asyncio.all_tasks() == before
+    engine.close()
+    store.close()

@@ -1,0 +1,160 @@
+"""Whole histories of the loop: crashes between any two steps, an engine and a gateway that fail, and the same end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.engine.port import EngineError
+from services.store.open import DATABASE, open_store
+from services.store.tables import Deployment
+from tests.support.controller_simulation import CI, IMAGES, SERVICE, Life
+from tests.support.virtual_time import run
+from tests.tiers import examples
+
+HISTORIES = examples(40, full=300)
+T = TypeVar("T")
+KINDS = [
+    *["wait"] * 8, *["crash"] * 4, *["deploy"] * 4, "scale", "rollback", "restart", "remove", "abort", "pause", "resume",
+    "retry", *["kill"] * 2, "vanish", "lose events", "break the stream", *["engine fails"] * 3, "engine is away",
+    "engine restarts", *["gateway fails"] * 3, "gateway is silent", "reload", "gateway restarts", *["busy"] * 3, "sicken",
+    "heal",
+]  # fmt: skip
+POLICIES: list[dict[str, Any]] = [
+    {},
+    {"max_surge": 1},
+    {"max_surge": 0, "max_unavailable": 1},
+    {"strategy": "recreate"},
+    {"failure_action": "pause"},
+    {"on_conflict": "queue"},
+    {"min_ready_seconds": 3},
+]
+operations = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**20))
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has just been made."""
+    data = tmp_path_factory.mktemp("empty")
+    open_store(data).close()
+    return data / DATABASE
+
+
+class Dice:
+    """One number as many small choices."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def pick(self, options: Sequence[T]) -> T:
+        self.number, index = divmod(self.number, len(options))
+        return options[index]
+
+
+async def happen(life: Life, kind: str, dice: Dice) -> None:
+    """One thing of a history."""
+    running = sorted(life.engine.containers)
+    one = dice.pick(running) if running else ""
+    ids = [row.id or 0 for row in life.rows(Deployment)]
+    match kind:
+        case "wait":
+            await asyncio.sleep(dice.pick([0.0, 0.05, 0.5, 2, 5, 15, 40]))
+        case "crash":
+            life.crash_after(dice.pick(range(25)))
+            await asyncio.sleep(dice.pick([0.01, 0.3, 2]))
+        case "deploy":
+            image = dice.pick(list(IMAGES))
+            await life.deploy(image, replicas=dice.pick([1, 2, 3, 0]), **dice.pick(POLICIES))
+        case "scale":
+            replicas = dice.pick(range(4))
+            await life.ask(lambda requests: requests.scale(SERVICE, replicas, CI))
+        case "rollback":
+            await life.ask(lambda requests: requests.rollback(SERVICE, None, CI))
+        case "restart":
+            await life.ask(lambda requests: requests.restart(SERVICE, CI))
+        case "remove":
+            await life.ask(lambda requests: requests.remove(SERVICE, CI))
+        case "abort" | "pause" | "resume":
+            if ids:
+                await life.ask(lambda requests: requests.act(max(ids), kind, CI.by))
+        case "retry":
+            if ids:
+                await life.ask(lambda requests: requests.retry(max(ids), CI))
+        case "engine fails":
+            call = dice.pick(["start", "stop", "remove", "observe", "keep", "pull", "logs"])
+            reason = dice.pick([EngineError("busy", transient=True), EngineError("no memory", reason="no_capacity")])
+            life.engine.fail_next(call, reason, done=dice.pick([False, True]))  # type: ignore[arg-type]
+        case "gateway fails":
+            call = dice.pick(["admit", "withdraw", "observe", "publish", "cut", "forget", "lost", "restore"])
+            life.gateway.fail_next(call, done=dice.pick([False, True]))  # type: ignore[arg-type]
+        case "gateway is silent":
+            life.silence(dice.pick([0.5, 5, 40]))
+        case "engine is away":
+            life.lose_engine(dice.pick([0.5, 5, 40]))
+        case "engine restarts":
+            life.engine.restart(cleanly=dice.pick([True, False]))
+        case "lose events":
+            life.engine.lose_events(dice.pick([1, 3]))
+        case "break the stream":
+            life.engine.break_stream()
+        case "reload":
+            life.gateway.reload(idle_clients=dice.pick([False, True]))
+        case "gateway restarts":
+            life.gateway.restart()
+        case "kill" if one:
+            life.engine.kill(one, stays_down=dice.pick([False, True]))
+        case "vanish" if one:
+            life.engine.vanish(one)
+        case "busy" if one:
+            life.busy(one, dice.pick([1, 8, 300]))
+        case "sicken" | "heal" if one in life.gateway.present.servers:
+            life.gateway.sicken(one, healthy=kind == "heal")
+
+
+def live(empty: Path, history: Sequence[tuple[str, int]]) -> None:
+    """A history from the first deployment to rest."""
+    shelf = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=shelf) as data:
+        path = Path(data) / DATABASE
+        shutil.copy(empty, path)
+
+        async def story() -> None:
+            life = Life(path)
+            await life.begin()
+            try:
+                await life.deploy("web:1", replicas=2)
+                for kind, number in history:
+                    await happen(life, kind, Dice(number))
+                await life.settle()
+                life.check()
+            finally:
+                await life.end()
+
+        run(story)
+
+
+histories = st.lists(operations, min_size=12, max_size=40)
+quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+
+
+@given(history=histories)
+@settings(max_examples=5, **quietly)
+def test_whatever_happens_it_comes_to_the_same_rest(empty: Path, history: list[tuple[str, int]]) -> None:
+    live(empty, history)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@given(history=histories)
+@settings(max_examples=HISTORIES, **quietly)
+def test_many_more_histories_do_too(empty: Path, history: list[tuple[str, int]]) -> None:
+    live(empty, history)

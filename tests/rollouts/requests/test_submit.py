@@ -1,0 +1,323 @@
+"""What people ask for is checked whole before anything is written, and the same request twice is one deployment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from services.caller import Actor, Claim
+from services.engine.port import EngineError
+from services.errors import Refusal
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.spec_merge import Layers
+from services.rollouts.requests.submit import Ask, Call, Requests
+from services.rollouts.state.runtime_status import Live
+from services.store.events import Listeners
+from services.store.open import open_store
+from services.store.tables import Deployment, Event, Meta, Revision, Service
+from tests.support.fakes.clock import FakeClock
+from tests.support.fakes.engine import FakeEngine
+
+CI = Call(Actor("token", "ci", "192.0.2.7"))
+
+
+@dataclass
+class Desk:
+    """Requests on a real store; deployments are taken on by `carry_out`, as the loop would."""
+
+    path: Path
+    rules: AdmissionRules = field(default_factory=AdmissionRules)
+
+    def __post_init__(self) -> None:
+        self.clock = FakeClock()
+        self.engine = FakeEngine(self.clock)
+        self.store = open_store(self.path)
+        self.hints: list[str] = []
+        self.live = Live()
+        self.requests = Requests(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.rules, self.live)
+
+    async def deploy(self, service: str = "web", call: Call = CI, **fields: Any) -> int:
+        return await self.requests.deploy(Ask(service, fields), call)
+
+    def row(self, id: int) -> Deployment:
+        with self.store.reading() as session:
+            return session.get_one(Deployment, id)
+
+    def events(self, type: str) -> list[Event]:
+        with self.store.reading() as session:
+            return list(session.exec(select(Event).where(Event.type == type).order_by(col(Event.id))))
+
+    def carry_out(self, id: int, effective: dict[str, Any], number: int = 1) -> None:
+        """The deployment has succeeded with this spec."""
+        with self.store.writing() as session:
+            row = session.get_one(Deployment, id)
+            service = session.get_one(Service, row.service)
+            layers = Layers(effective, None, {})
+            session.add(
+                Revision(
+                    service=row.service, number=number, spec=layers.base, effective=effective, image=effective["image"],
+                    image_id="sha256:1", hash="0", served=True, deployment=id, created_at=0,
+                )
+            )  # fmt: skip
+            row.status, row.revision = "succeeded", number
+            service.revision, service.next_revision, service.replicas = number, number + 1, row.replicas or 0
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def run(story: Callable[[], Awaitable[Any]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await story()
+
+    asyncio.run(bounded())
+
+
+async def refused(work: Awaitable[Any]) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await work
+    return caught.value
+
+
+def test_the_first_deployment_of_a_service_makes_it_known_and_says_who_asked(desk: Desk) -> None:
+    async def story() -> None:
+        id = await desk.deploy(image="web:1", replicas=3)
+        row = desk.row(id)
+        assert (row.kind, row.status, row.replicas, row.image, row.created_by_name) == (
+            "deploy",
+            "pending",
+            3,
+            "web:1",
+            "ci",
+        )
+        assert desk.hints == ["web"]
+        created = desk.events("created")[0]
+        assert (created.actor_name, created.remote, created.deployment) == ("ci", "192.0.2.7", id)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "says"),
+    [
+        ({}, "image", "required"),
+        ({"image": "web:1", "replica": 3}, "replica", 'did you mean "replicas"'),
+        ({"image": "web:1", "replicas": 101}, "replicas", "100"),
+        ({"image": "web:1", "replicas": "many"}, "replicas", "integer"),
+        ({"image": "web 1"}, "image", "image reference"),
+        ({"image": "web:1\n  bind *:1"}, "image", "image reference"),
+        ({"image": "web:1", "healthcheck": {"paht": "/"}}, "healthcheck.paht", 'did you mean "path"'),
+        ({"image": "web:1", "environment": "A=1"}, "environment", "dictionary"),
+        ({"image": "web:1", "routes": [{"path_prefix": "/a\r\nX: y"}]}, "routes.0.path_prefix", 'begin with "/"'),
+        ({"image": "web:1", "volumes": ["/etc:/etc"]}, "volumes.0.source", "SLUICE_HOST_ROOTS"),
+        ({"image": "web:1", "volumes": ["../etc:/etc"]}, "volumes.0.source", "absolute"),
+        ({"image": "web:1", "networks": ["nowhere"]}, "networks", "nowhere"),
+        ({"image": "web:1", "max_surge": 0}, "max_surge", "max_surge"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_named_and_leaves_no_trace(desk: Desk, fields: dict[str, Any], field: str, says: str) -> None:
+    async def story() -> None:
+        refusal = await refused(desk.deploy(**fields))
+        assert (refusal.status, refusal.code) == (422, "invalid_spec")
+        assert refusal.errors[0].field == field
+        assert says in refusal.errors[0].message
+        with desk.store.reading() as session:
+            assert not session.exec(select(Deployment)).all() and not session.exec(select(Service)).all()
+        assert desk.hints == []
+
+    run(story)
+
+
+@pytest.mark.parametrize("name", ["", "Web", "1web", "a/b", "..", "web\n", "a" * 41, "web-", "wéb"])
+def test_a_service_name_that_is_no_dns_label_is_refused(desk: Desk, name: str) -> None:
+    async def story() -> None:
+        refusal = await refused(desk.deploy(service=name, image="web:1"))
+        assert (refusal.status, refusal.errors[0].field) == (422, "service")
+
+    run(story)
+
+
+def test_the_same_key_and_body_are_one_deployment_and_another_body_is_refused(desk: Desk) -> None:
+    def call(fingerprint: str) -> Call:
+        return Call(CI.by, Claim(token=1, key="run-1", fingerprint=fingerprint))
+
+    async def story() -> None:
+        first = await desk.deploy(call=call("a"), image="web:1")
+        assert await desk.deploy(call=call("a"), image="web:1") == first
+        refusal = await refused(desk.deploy(call=call("b"), image="web:2"))
+        assert (refusal.status, refusal.code) == (422, "idempotency_key_reused")
+
+    run(story)
+
+
+def test_a_waiting_deployment_gives_way_to_a_newer_one(desk: Desk) -> None:
+    async def story() -> None:
+        first, second = await desk.deploy(image="web:1"), await desk.deploy(image="web:2")
+        row = desk.row(first)
+        assert (row.status, row.reason, row.superseded_by) == ("superseded", "newer_revision", second)
+
+    run(story)
+
+
+def test_on_conflict_reject_refuses_and_queue_waits(desk: Desk) -> None:
+    async def story() -> None:
+        first = await desk.deploy(image="web:1")
+        refusal = await refused(desk.deploy(image="web:2", on_conflict="reject"))
+        assert (refusal.status, refusal.code) == (409, "deployment_in_progress")
+        second = await desk.deploy(image="web:2", on_conflict="queue")
+        assert (desk.row(first).status, desk.row(second).status) == ("pending", "pending")
+
+    run(story)
+
+
+def test_an_expected_revision_that_is_not_the_present_one_is_a_conflict(desk: Desk) -> None:
+    async def story() -> None:
+        desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"})
+        refusal = await refused(desk.requests.deploy(Ask("web", {"image": "web:2"}, expected_revision=7), CI))
+        assert (refusal.status, refusal.code) == (409, "revision_conflict")
+        await desk.requests.deploy(Ask("web", {"image": "web:2"}, expected_revision=1), CI)
+
+    run(story)
+
+
+def test_who_expects_no_service_yet_does_not_change_one_that_came_meanwhile_nor_one_on_its_way(desk: Desk) -> None:
+    async def story() -> None:
+        new = Ask("web", {"image": "web:1"}, expected_revision=0)
+        first = await desk.requests.deploy(new, CI)
+        refusal = await refused(desk.requests.deploy(new, CI))
+        assert (refusal.status, refusal.code) == (409, "revision_conflict")
+        assert "there is one" in refusal.detail and desk.row(first).status == "pending"
+        desk.carry_out(first, {"image": "web:1"})
+        assert (await refused(desk.requests.deploy(new, CI))).code == "revision_conflict"
+
+    run(story)
+
+
+def test_an_image_alone_keeps_the_size_that_the_service_has(desk: Desk) -> None:
+    async def story() -> None:
+        desk.carry_out(await desk.deploy(image="web:1", replicas=4), {"image": "web:1"})
+        assert desk.row(await desk.deploy(image="web:2")).replicas == 4
+
+    run(story)
+
+
+def test_a_service_with_a_writable_volume_has_one_instance_unless_the_volume_is_shared(desk: Desk) -> None:
+    async def story() -> None:
+        alone, shared = {"source": "db", "target": "/data"}, {"source": "db", "target": "/data", "shared": True}
+        refusal = await refused(desk.deploy(image="web:1", volumes=[alone], replicas=2))
+        assert refusal.errors[0].field == "replicas"
+        assert "shared: true" in refusal.errors[0].message
+        desk.carry_out(await desk.deploy(image="web:1", volumes=[alone]), {"image": "web:1", "volumes": [alone]})
+        assert (await refused(desk.requests.scale("web", 2, CI))).errors[0].field == "replicas"
+        await desk.requests.scale("web", 0, CI)
+        await desk.deploy(service="other", image="web:1", volumes=[shared], replicas=2)
+
+    run(story)
+
+
+def test_a_route_that_another_service_has_is_refused_by_name(desk: Desk) -> None:
+    async def story() -> None:
+        route = {"host": None, "path_prefix": "/shop", "strip_prefix": False}
+        desk.carry_out(await desk.deploy(image="web:1", routes=[route]), {"image": "web:1", "routes": [route]})
+        refusal = await refused(desk.deploy(service="other", image="web:1", routes=[{"path_prefix": "/shop/"}]))
+        assert refusal.errors[0].field == "routes.0"
+        assert '"web"' in refusal.errors[0].message
+
+    run(story)
+
+
+def test_what_needs_a_service_says_when_there_is_none(desk: Desk) -> None:
+    async def story() -> None:
+        for work in (desk.requests.scale("no", 2, CI), desk.requests.restart("no", CI), desk.requests.remove("no", CI)):
+            refusal = await refused(work)
+            assert (refusal.status, refusal.code) == (404, "unknown_service")
+        refusal = await refused(desk.requests.retry(9, CI))
+        assert (refusal.status, refusal.code) == (404, "unknown_deployment")
+
+    run(story)
+
+
+def test_going_back_takes_the_newest_earlier_revision_that_served(desk: Desk) -> None:
+    async def story() -> None:
+        desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"}, 1)
+        assert (await refused(desk.requests.rollback("web", None, CI))).code == "no_rollback_target"
+        desk.carry_out(await desk.deploy(image="web:2"), {"image": "web:2"}, 2)
+        assert desk.row(await desk.requests.rollback("web", None, CI)).revision == 1
+        refusal = await refused(desk.requests.rollback("web", 9, CI))
+        assert (refusal.code, refusal.errors[0].message) == ("unknown_revision", "must be one of 2, 1")
+
+    run(story)
+
+
+def test_an_action_that_the_state_does_not_allow_names_the_state_and_what_is_allowed(desk: Desk) -> None:
+    async def story() -> None:
+        id = await desk.deploy(image="web:1")
+        refusal = await refused(desk.requests.act(id, "pause", CI.by))
+        assert (refusal.status, refusal.code) == (409, "not_in_that_state")
+        assert "pending" in refusal.detail and "abort" in refusal.detail
+        await desk.requests.act(id, "abort", CI.by)
+        assert (desk.row(id).status, desk.row(id).reason) == ("aborted", "user")
+        again = await desk.requests.retry(id, CI)
+        assert (desk.row(again).retry_of, desk.row(again).image) == (id, "web:1")
+
+    run(story)
+
+
+def test_ids_go_on_above_the_highest_that_a_container_shows(desk: Desk) -> None:
+    async def story() -> None:
+        with desk.store.writing() as session:
+            session.add(Meta(key="deployment_floor", value="40"))
+        assert await desk.deploy(image="web:1") == 41
+
+    run(story)
+
+
+def test_credentials_for_the_pull_stay_in_memory(desk: Desk) -> None:
+    async def story() -> None:
+        id = await desk.deploy(call=Call(CI.by, registry_auth="c2VjcmV0"), image="web:1")
+        assert desk.live.registry_auth == {id: "c2VjcmV0"}
+        assert "c2VjcmV0" not in repr(desk.live)
+        assert b"c2VjcmV0" not in b"".join(path.read_bytes() for path in desk.path.iterdir() if path.is_file())
+
+    run(story)
+
+
+def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: Desk) -> None:
+    async def story() -> None:
+        secret = Call(CI.by, registry_auth="c2VjcmV0")
+        await desk.deploy(call=secret, image="web:1")
+        aborted = await desk.deploy("api", secret, image="web:1")
+        superseding = await desk.deploy(call=secret, image="web:2")
+        assert desk.live.registry_auth.keys() == {aborted, superseding}
+        await desk.requests.act(aborted, "abort", CI.by)
+        assert desk.live.registry_auth.keys() == {superseding}
+
+    run(story)
+
+
+def test_the_same_key_answers_whatever_has_become_of_the_networks(desk: Desk) -> None:
+    async def story() -> None:
+        desk.engine.networks.add("db")
+        keyed = Call(CI.by, claim=Claim(1, "run-1", "same"))
+        first = await desk.deploy(call=keyed, image="web:1", networks=["db"])
+        desk.engine.networks.remove("db")
+        assert await desk.deploy(call=keyed, image="web:1", networks=["db"]) == first
+
+    run(story)
+
+
+def test_networks_cannot_be_checked_while_the_engine_does_not_answer(desk: Desk) -> None:
+    async def story() -> None:
+        desk.engine.fail_next("networks_exist", EngineError("no answer", transient=True))
+        assert (await refused(desk.deploy(image="web:1", networks=["db"]))).status == 503
+
+    run(story)

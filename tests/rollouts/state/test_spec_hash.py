@@ -1,0 +1,182 @@
+"""What replaces instances, and what does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from services.rollouts.state import spec_hash
+from services.rollouts.state.spec_hash import ALWAYS, RUNS, instance_hash
+from services.spec import Healthcheck, Resources, ServiceSpec, VolumeMount
+
+
+def hash_of(*, image: str = "sha256:1", port: int | None = 8000, check: Healthcheck | None = None, **fields: Any) -> str:
+    spec = ServiceSpec.model_validate({"image": "web:1", **fields})
+    return instance_hash(image, port, check or Healthcheck(path="/up"), spec)
+
+
+BEFORE = hash_of()
+EVERYTHING: dict[str, Any] = {
+    "environment": {"A": "1"},
+    "command": ["serve"],
+    "entrypoint": ["/bin/serve"],
+    "working_dir": "/srv",
+    "user": "1000",
+    "resources": {"cpus": 0.5, "memory": "64m", "pids": 10},
+    "volumes": ["data:/data", {"type": "tmpfs", "target": "/tmp"}],
+    "networks": ["backend"],
+    "labels": {"team": "shop"},
+    "logging": {"driver": "local", "options": {}},
+    "links": ["api"],
+    "host_port": {"auto": True, "exclude": [8080]},
+    "stop_signal": "SIGINT",
+}
+"""Each field that is hashed, away from its default."""
+CHECK = Healthcheck(path="/up", port=81, headers={"Host": "web"}, expect_json={"status": "UP"}, interval=5)
+
+
+class NewerSpec(ServiceSpec):
+    """As a later Sluice may have it."""
+
+    init: bool = False
+
+
+class NewerResources(Resources):
+    shm_size: int | None = None
+
+
+class NewerVolume(VolumeMount):
+    options: list[str] = Field(default_factory=list)
+
+
+def test_hashes_are_those_of_the_containers_that_run_already() -> None:
+    """Golden: another hash here replaces every instance at the next deployment after an upgrade of Sluice."""
+    assert BEFORE == "9eef6fc7fb739468"
+    assert hash_of(check=CHECK, **EVERYTHING) == "c0a456323764fb22"
+
+
+@pytest.mark.parametrize(
+    ("logging", "before"),
+    [
+        ({"driver": "none"}, "4a90b499a81ea294"),
+        ({"driver": "none", "options": {}}, "19ca1b9dd1c7a548"),
+        ({"driver": "local"}, "28856ed1eab972a5"),
+        ({"options": {"max-size": "5m"}}, "99f8fe435dd8f8fe"),
+    ],
+    ids=str,
+)
+def test_hashes_of_log_drivers_are_those_of_the_containers_that_run_already(logging: dict[str, Any], before: str) -> None:
+    assert hash_of(logging=logging) == before
+
+
+def test_a_field_that_is_added_to_the_spec_changes_the_hash_only_away_from_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spec_hash, "RUNS", RUNS | {"init"})
+
+    def newer(**fields: Any) -> str:
+        return instance_hash("sha256:1", 8000, CHECK, NewerSpec.model_validate({"image": "web:1", **EVERYTHING, **fields}))
+
+    before = hash_of(check=CHECK, **EVERYTHING)
+    assert newer() == newer(init=False) == before
+    assert newer(init=True) != before
+
+
+def test_a_field_that_is_added_to_a_part_of_the_spec_changes_the_hash_only_away_from_its_default() -> None:
+    spec = ServiceSpec.model_validate({"image": "web:1", **EVERYTHING})
+    assert spec.resources is not None
+    memory = spec.resources.model_dump()
+
+    def newer(resources: dict[str, Any], options: list[str]) -> str:
+        volumes = [NewerVolume(**volume.model_dump(), options=options) for volume in spec.volumes]
+        later = spec.model_copy(update={"resources": NewerResources(**memory, **resources), "volumes": volumes})
+        return instance_hash("sha256:1", 8000, CHECK, later)
+
+    before = instance_hash("sha256:1", 8000, CHECK, spec)
+    assert newer({}, []) == before
+    assert len({before, newer({"shm_size": 1}, []), newer({}, ["noexec"])}) == 3
+
+
+def test_fields_that_are_always_hashed_are_fields_of_their_parts() -> None:
+    for part, names in ALWAYS.items():
+        assert names <= set(part.model_fields), part
+
+
+def test_it_is_sixteen_hexadecimal_digits_and_always_the_same() -> None:
+    assert len(BEFORE) == 16 and int(BEFORE, 16) >= 0
+    assert hash_of() == BEFORE
+    assert hash_of(environment={"A": "1", "B": "2"}) == hash_of(environment={"B": "2", "A": "1"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image": "sha256:2"},
+        {"port": 9000},
+        {"port": None},
+        {"check": Healthcheck(path="/health")},
+        {"check": Healthcheck(path="/up", interval=5)},
+        {"check": Healthcheck(path="/up").model_copy(update={"any_below_500": True})},
+        {"environment": {"A": "1"}},
+        {"command": ["serve"]},
+        {"entrypoint": ["/bin/serve"]},
+        {"working_dir": "/srv"},
+        {"user": "1000"},
+        {"resources": {"memory": "64m"}},
+        {"volumes": ["data:/data"]},
+        {"networks": ["backend"]},
+        {"labels": {"team": "shop"}},
+        {"logging": {"driver": "local"}},
+        {"links": ["api"]},
+        {"host_port": "auto"},
+        {"stop_signal": "SIGINT"},
+    ],
+    ids=str,
+)
+def test_what_runs_in_an_instance_changes_it(fields: dict[str, Any]) -> None:
+    assert hash_of(**fields) != BEFORE
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"replicas": 9},
+        {"routes": [{"path_prefix": "/shop"}]},
+        {"strategy": "recreate"},
+        {"max_surge": 1},
+        {"max_unavailable": 1},
+        {"min_ready_seconds": 5},
+        {"progress_deadline_seconds": 60},
+        {"failure_action": "pause"},
+        {"on_conflict": "queue"},
+        {"drain_timeout": 5},
+        {"stop_grace_period": 5},
+        {"request_timeout": 5},
+        {"tunnel_timeout": 5},
+        {"queue_timeout": 5},
+        {"upstream_keepalive": False},
+        {"retry_with_idempotency_key": True},
+        {"advertise": "instances"},
+        {"consumer_cache": 5},
+        {"eureka": {"url": "http://eureka:8761/eureka/"}},
+        {"revision_history_limit": 3},
+        {"profiles": {"prod": {"environment": {"A": "1"}}}},
+    ],
+    ids=str,
+)
+def test_routes_size_and_policy_replace_nothing(fields: dict[str, Any]) -> None:
+    assert hash_of(**fields) == BEFORE
+
+
+def test_every_field_of_the_spec_is_in_one_of_the_two_lists() -> None:
+    policy = {
+        "image", "port", "healthcheck",  # resolved, and handed over as such
+        "replicas", "routes", "strategy", "max_surge", "max_unavailable", "min_ready_seconds", "progress_deadline_seconds",
+        "failure_action", "on_conflict", "drain_timeout", "stop_grace_period", "request_timeout", "tunnel_timeout",
+        "queue_timeout", "upstream_keepalive", "retry_with_idempotency_key", "revision_history_limit", "profiles",
+        "advertise", "consumer_cache", "eureka",
+    }  # fmt: skip
+    assert set(ServiceSpec.model_fields) == policy | RUNS
+    assert not policy & RUNS

@@ -1,0 +1,123 @@
+"""Who goes first at the store: whoever reads, for a while; then one write after another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlmodel import Session
+
+from services.store.database import READERS, READS_FIRST, Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "sluice.db")
+    yield store
+    store.close()
+
+
+class Reading:
+    """A read that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.began = anyio.Event()
+        self._may_end = threading.Event()
+
+    async def run(self, store: Store) -> None:
+        await store.read(self._work)
+
+    def end(self) -> None:
+        self._may_end.set()
+
+    def _work(self, _session: Session) -> None:
+        anyio.from_thread.run_sync(self.began.set)
+        assert self._may_end.wait(20)
+
+
+async def test_a_write_lets_the_reads_that_are_under_way_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.store.database.READS_FIRST", 20)
+    reading, order = Reading(), list[str]()
+
+    async def read() -> None:
+        await reading.run(store)
+        order.append("read")
+
+    async def write() -> None:
+        await store.write(lambda _session: order.append("written"))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            await reading.began.wait()
+            group.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+            assert order == []
+            reading.end()
+    assert order == ["read", "written"]
+
+
+async def test_a_read_that_does_not_end_holds_up_no_queue_of_writes_for_longer_than_one(store: Store) -> None:
+    reading, written = Reading(), list[int]()
+    async with anyio.create_task_group() as group:
+        group.start_soon(reading.run, store)
+        await reading.began.wait()
+        with anyio.fail_after(50 * READS_FIRST):
+            async with anyio.create_task_group() as writing:
+                for number in range(200):
+                    writing.start_soon(store.write, lambda _session, number=number: written.append(number))
+        reading.end()
+    assert written == list(range(200))
+
+
+async def test_two_writes_are_never_under_way_at_once(store: Store) -> None:
+    under_way: list[int] = []
+
+    def work(_session: Session) -> int:
+        under_way.append(1)
+        seen = len(under_way)
+        time.sleep(0.001)  # the other would come in meanwhile
+        under_way.pop()
+        return seen
+
+    seen: list[int] = []
+
+    async def write() -> None:
+        seen.append(await store.write(work))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(write)
+    assert seen == [1] * 20
+
+
+async def test_reads_beyond_the_readers_wait_and_are_all_answered(store: Store) -> None:
+    answers: list[int] = []
+
+    async def read(number: int) -> None:
+        answers.append(await store.read(lambda _session: number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(READERS * 5):
+            group.start_soon(read, number)
+        for _ in range(5):
+            group.start_soon(store.write, lambda _session: None)
+    assert sorted(answers) == list(range(READERS * 5))
+
+
+async def test_a_write_that_is_given_up_while_it_waits_leaves_the_next_its_turn(store: Store) -> None:
+    reading, written = Reading(), list[str]()
+    async with anyio.create_task_group() as group:
+        group.start_soon(reading.run, store)
+        await reading.began.wait()
+        with anyio.move_on_after(READS_FIRST / 10):
+            await store.write(lambda _session: written.append("given up"))
+        reading.end()
+    await store.write(lambda _session: written.append("next"))
+    assert written == ["next"]

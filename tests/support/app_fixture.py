@@ -1,0 +1,154 @@
+"""A whole Sluice with a fake engine and a fake gateway: its doors, its store and its loop are real."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from services.clock import SystemClock
+from services.engine.infrastructure_port import Footing
+from services.gateway.config.render import GatewaySettings
+from services.infrastructure.doctor_findings import Finding, ok, wrong
+from services.infrastructure.gateway_upgrade import Replaced
+from services.routing.traffic_counts import Cell
+from tests.support.fakes.engine import FakeEngine
+from tests.support.fakes.gateway import FakeGateway
+
+READY: dict[str, Any] = {"disable": True, "test": None}
+"""A health check by which an instance is ready as soon as it runs: the fake engine's have no door to knock at."""
+NEVER: dict[str, Any] = {"test": ["CMD", "false"], "disable": None}
+"""One by which it never is: the engine's judgement stays `starting`."""
+
+
+class Gateway(FakeGateway):
+    """The fake, with what the ground and /readyz need."""
+
+    answering = True
+    news: Counter[Cell] | None = None
+    """What was answered since it was asked last."""
+
+    async def stand_on(self, settings: GatewaySettings) -> None:
+        """Nothing to write."""
+
+    async def answers(self) -> dict[str, Any] | None:
+        return {"version": "fake", "old_workers": []} if self.answering else None
+
+    async def answered(self) -> Counter[Cell] | None:
+        """`news` once, then nothing more."""
+        news, self.news = self.news, Counter()
+        return news
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Ground:
+    """Stands at once, unless `refuses` says why not."""
+
+    refuses: Exception | None = None
+    subnet = "10.99.0.0/24"
+    outdated: str | None = None
+    upgrading = False
+    findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
+
+    async def prepare(self) -> Footing:
+        if self.refuses is not None:
+            raise self.refuses
+        return Footing(self.subnet, "10.99.0.1")
+
+    async def disturbed(self) -> None:
+        await asyncio.Event().wait()
+
+    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+        return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]
+
+    async def upgrade(self, *, force: bool = False) -> Replaced | None:
+        if self.refuses is not None:
+            raise self.refuses
+        return Replaced("c" * 64, "b" * 64, 0.5) if force or self.outdated else None
+
+
+@dataclass
+class House:
+    """`client` speaks as the admin. What the engine does is for the test to say."""
+
+    data: Path
+    settings: Settings
+    engine: FakeEngine
+    gateway: Gateway
+    ground: Ground
+    app: FastAPI
+    client: TestClient = field(init=False)
+
+    @property
+    def token(self) -> str:
+        return (self.data / "admin.token").read_text().strip()
+
+    @property
+    def sluice(self) -> Any:
+        return self.app.state.sluice
+
+    def image(self, *references: str) -> None:
+        for reference in references:
+            self.engine.add_image(reference)
+
+    def deploy(self, service: str = "web", image: str = "web:1", *, wait: str = "20", **fields: Any) -> httpx2.Response:
+        """With an image that is there and instances that are ready at once."""
+        if image not in {**self.engine.registry, **self.engine.images}:
+            self.image(image)
+        body = {"service": service, "image": image, "healthcheck": READY, **fields}
+        return self.client.post(f"/deployments{f'?wait={wait}' if wait else ''}", json=body)
+
+    def as_scope(self, scope: str, **fields: Any) -> dict[str, str]:
+        """The headers of a new token's owner."""
+        made = self.client.post("/tokens", json={"name": f"{scope} {len(fields)}", "scope": scope, **fields})
+        assert made.status_code == 201, made.text
+        return {"Authorization": f"Bearer {made.json()['token']}"}
+
+    def call(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Await it in the app's own event loop."""
+        assert self.client.portal is not None
+        return self.client.portal.call(work, *arguments)
+
+    def count(self, path: str, **parameters: str) -> int:
+        return len(self.client.get(path, params={"limit": "200", **parameters}).json()["items"])
+
+
+def build(data: Path, **settings: Any) -> House:
+    """Not yet started."""
+    clock = SystemClock()
+    wanted = Settings(data=data, **{"eureka_port": 0, **settings})
+    engine, gateway, ground = FakeEngine(clock), Gateway(clock), Ground()
+    app = create_app(wanted, engine=engine, router=gateway, ground=ground)
+    return House(data, wanted, engine, gateway, ground, app)
+
+
+@contextmanager
+def living(house: House) -> Iterator[House]:
+    """Started in this process until the end of the block; errors of the app are answered, not raised."""
+    with TestClient(house.app, base_url="http://sluice.test", raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {house.token}"
+        house.client = client
+        yield house
+    house.engine.close()
+
+
+def eventually(condition: Callable[[], Any], what: str, patience: float = 10.0) -> Any:
+    """Ask until the condition holds, and return what it said."""
+    until = time.monotonic() + patience
+    while not (said := condition()):
+        assert time.monotonic() < until, f"not within {patience:g} s: {what}"
+        time.sleep(0.01)
+    return said

@@ -1,0 +1,87 @@
+"""Worlds to plan for, in few words: `serving("old-1")` is the old version's instance in slot 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from services.rollouts.planner.desired import Target
+from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.planner import plan
+from services.rollouts.planner.steps import Plan, Step
+
+NOW = 1000.0
+OLD, NEW = 1, 2
+
+
+def to(replicas: int = 3, hash: str = "new", **fields: Any) -> Target:
+    """A running deployment's target."""
+    return Target(**{"hash": hash, "replicas": replicas, "deployment": NEW, **fields})
+
+
+def steady(replicas: int = 3, **fields: Any) -> Target:
+    return Target(hash="new", replicas=replicas, **fields)
+
+
+def going_back(replicas: int = 3, **fields: Any) -> Target:
+    return to(replicas, "old", surplus_first=NEW, since=NOW - 1, **fields)
+
+
+def instance(id: str, **fields: Any) -> Seen:
+    """`new-2`: the new version's, in slot 2."""
+    hash, slot = id.split("-")
+    born = {"new": NEW, "old": OLD}.get(hash, 0)
+    seen = Seen(id=id, slot=int(slot), hash=hash, deployment=born, container="none", created_at=NOW - 30)
+    return replace(seen, **fields)
+
+
+def starting(id: str, **fields: Any) -> Seen:
+    return instance(id, **{"container": "running", "started_at": NOW - 5, **fields})
+
+
+def ready(id: str, **fields: Any) -> Seen:
+    return starting(id, **{"ready_at": NOW - 1, **fields})
+
+
+def serving(id: str, **fields: Any) -> Seen:
+    return ready(id, **{"admitted": True, "seated": True, "settled": False, **fields})
+
+
+def sick(id: str, since: float = NOW - 5, **fields: Any) -> Seen:
+    return serving(id, healthy=False, unhealthy_since=since, **fields)
+
+
+def dead(id: str, **fields: Any) -> Seen:
+    return instance(id, **{"container": "exited", "died": True, "died_because": "exited with code 1", **fields})
+
+
+def refused(id: str, **fields: Any) -> Seen:
+    return instance(id, failure=("no_capacity", "cannot allocate memory"), **fields)
+
+
+def draining(id: str, **fields: Any) -> Seen:
+    return ready(id, **{"seated": True, "settled": False, "in_flight": 1, "leaving_at": NOW - 2, **fields})
+
+
+def settled(id: str, **fields: Any) -> Seen:
+    return draining(id, **{"settled": True, "in_flight": 0, **fields})
+
+
+def worker(id: str, **fields: Any) -> Seen:
+    return starting(id, routed=False, **fields)
+
+
+def asked(target: Target, *world: Seen) -> tuple[Step, ...]:
+    return plan(target, world, NOW).steps
+
+
+def told(target: Target, *world: Seen) -> Plan:
+    return plan(target, world, NOW)
+
+
+def olds(count: int = 3) -> list[Seen]:
+    return [serving(f"old-{slot}") for slot in range(1, count + 1)]
+
+
+def news(count: int = 3) -> list[Seen]:
+    return [serving(f"new-{slot}") for slot in range(1, count + 1)]

@@ -1,0 +1,74 @@
+"""A Sluice whose engine and gateway are fakes, served on a port of its own, and `sluice` as its admin calls it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from structlog.testing import capture_logs
+from typer.testing import CliRunner, Result
+
+from app.cli import cli
+from app.main import ADMIN_FILE, create_app
+from app.server import server_of
+from app.settings import Settings
+from services.clock import SystemClock
+from tests.support.app_fixture import Gateway, Ground
+from tests.support.fakes.containers import Behaviour
+from tests.support.fakes.engine import FakeEngine
+
+DEPLOY = ("deploy", "web", "--image", "web:1", "--replicas", "2", "--set", "healthcheck.disable=true")
+
+
+class House:
+    """`sluice` speaks to it as the admin; `environment` is what a person, or a job, has set to reach it."""
+
+    def __init__(self, data: Path) -> None:
+        clock = SystemClock()
+        self.engine = FakeEngine(clock)
+        for tag in ("1", "2", "broken"):
+            self.engine.add_image(f"web:{tag}")
+        self.engine.behave("web:broken", Behaviour(exits_at_once=1, log="KeyError"))
+        self.ground = Ground()
+        self.settings = Settings(data=data, default_route="/{name}", eureka_port=0)
+        self.app = create_app(self.settings, engine=self.engine, router=Gateway(clock), ground=self.ground)
+        self.url = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        admin = (self.settings.data / ADMIN_FILE).read_text().strip()
+        return {"SLUICE_URL": self.url, "SLUICE_TOKEN": admin, "SLUICE_PATIENCE": "10"}
+
+    def sluice(self, *arguments: str, token: str | None = None) -> Result:
+        environment = {**self.environment, **({"SLUICE_TOKEN": token} if token else {})}
+        return CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
+
+
+@contextmanager
+def living(house: House) -> Iterator[House]:
+    """Served from a thread until the end of the block."""
+    server = server_of(house.app, house.settings)
+    with capture_logs(), socket.socket() as listening:  # unasked, structlog would write into what the CLI says
+        listening.bind(("127.0.0.1", 0))
+        house.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            until_ready(house)
+            yield house
+        finally:
+            server.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive()
+
+
+def until_ready(house: House) -> None:
+    """The CLI itself waits for nobody who never answered, so ask until it is told."""
+    for _ in range(200):
+        if (house.settings.data / ADMIN_FILE).exists() and house.sluice("status", "--quiet").exit_code == 0:
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(house.sluice("status").output)

@@ -1,0 +1,327 @@
+"""The life of a whole loop in jumping time: its store is real; engine, gateway and all that goes wrong are fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import event
+from sqlmodel import Session, col, select
+
+from services.caller import Actor
+from services.engine.port import ContainerView, EngineError, ImageInfo, InstanceSpec
+from services.errors import Refusal
+from services.rollouts.reconciler.controller import Runner
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.submit import Ask, Call, Requests
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
+from services.routing.port import RoutingError
+from services.store.database import Store
+from services.store.events import Listeners
+from services.store.tables import Deployment, Event, Instance, Meta, Revision, Service
+from tests.support.fakes.engine import Behaviour, FakeEngine
+from tests.support.fakes.gateway import FakeGateway
+from tests.support.virtual_time import LoopClock
+
+T = TypeVar("T")
+CI = Call(Actor("token", "ci"))
+SERVICE = "web"
+CHECK = {"test": ["CMD", "true"], "start_period": 20}
+IMAGES: dict[str, tuple[Behaviour, float | None]] = {
+    "web:1": (Behaviour(), 0.5),
+    "web:2": (Behaviour(stop_takes=2), 2.0),
+    "web:slow": (Behaviour(start_takes=3), 10.0),
+    "web:stubborn": (Behaviour(stop_takes=None), 0.5),
+    "web:dies": (Behaviour(exits_at_once=1, log="no such file"), None),
+    "web:fragile": (Behaviour(exits_after=(3, 2)), 0.5),
+    "web:never": (Behaviour(), None),
+}
+"""What runs in each image, and how long after its start it is healthy."""
+
+
+class InlineStore(Store):
+    """The real store without its threads, and without waiting for the disk. `hook` is awaited around each transaction."""
+
+    hook: Callable[[str, str], Awaitable[None]]
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        for engine in (self._writer, self._reader):
+            event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        await asyncio.sleep(0)
+        with self.writing() as session:
+            result = work(session)
+        await self.hook("written", "")
+        return result
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        await asyncio.sleep(0)
+        with self.reading() as session:
+            return work(session)
+
+
+class Engine(FakeEngine):
+    """`hook` is awaited before each call does anything and after it did, before its answer arrives."""
+
+    hook: Callable[[str, str], Awaitable[None]]
+
+    async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
+        await self.hook("pull", reference)
+        return await super().pull(reference, auth)
+
+    async def start(self, spec: InstanceSpec) -> ContainerView:
+        await self.hook("start", spec.id)
+        view = await super().start(spec)
+        await self.hook("started", spec.id)
+        return view
+
+    async def keep(self, instance: str) -> None:
+        await self.hook("keep", instance)
+        await super().keep(instance)
+
+    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+        await self.hook("stop", instance)
+        view = await super().stop(instance, grace)
+        await self.hook("stopped", instance)
+        return view
+
+    async def remove(self, instance: str) -> None:
+        await self.hook("remove", instance)
+        await super().remove(instance)
+        await self.hook("removed", instance)
+
+
+class Life:
+    """One service, its loop, and what happens to them."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = LoopClock()
+        self.engine = Engine(self.clock)
+        self.gateway = FakeGateway(self.clock)
+        self.store = InlineStore(path)
+        self.wrong: list[str] = []
+        """What must never have happened."""
+        self.crashes = 0
+        self._crash_in = -1
+        self._crashed = asyncio.Event()
+        self._run = 0
+        self._well = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.engine.hook = self.store.hook = self.gateway.before = self._step
+        for reference, (behaviour, _) in IMAGES.items():
+            self.engine.add_image(reference)
+            self.engine.behave(reference, behaviour)
+        structlog.configure(processors=[self._note])
+
+    # Living
+
+    async def begin(self) -> None:
+        self._somebody = asyncio.current_task()
+        self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._applications())]
+        await asyncio.sleep(0.01)
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.engine.close()
+        self.store.close()
+        structlog.reset_defaults()
+
+    async def _supervise(self) -> None:
+        """As the process does: a loop that cannot begin is begun again; one that is killed comes back as the next run."""
+        while True:
+            self._run += 1
+            with self.store.writing() as session:
+                session.merge(Meta(key="run", value=str(self._run)))
+            self._crashed.clear()
+            self.live, listeners = Live(), Listeners()
+            self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules())
+            self.requests = Requests(
+                self.store,
+                self.clock,
+                self.engine,
+                listeners,
+                lambda name: self.runner.hint(name),
+                AdmissionRules(),
+                self.live,
+            )
+            running = asyncio.create_task(self._keep_running(self.runner))
+            try:
+                await self._crashed.wait()
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            self.crashes += 1
+
+    async def _keep_running(self, runner: Runner) -> None:
+        while True:
+            with suppress(EngineError, RoutingError):
+                await runner.run("10.203.0.0/24", "10.203.0.1")
+            await asyncio.sleep(1)
+
+    async def _applications(self) -> None:
+        """Each instance becomes healthy when its image says so."""
+        known = {image.id: reference for reference, image in self.engine.registry.items()}
+        since: dict[tuple[str, int], float] = {}
+        while True:
+            now = asyncio.get_running_loop().time()
+            for id, container in list(self.engine.containers.items()):
+                after = IMAGES[known[container.spec.image_id]][1]
+                after = 0.5 if self._well and after is None else after
+                begun = since.setdefault((id, container.starts), now)
+                if container.state == "running" and after is not None and now >= begun + after:
+                    self.engine.set_health(id, "healthy")
+            await asyncio.sleep(0.25)
+
+    async def _step(self, what: str, about: str) -> None:
+        """Something is about to be done, or was: the place where the process may be killed."""
+        if what == "stop":
+            self._watch_stop(about)
+        if self._crash_in > 0:
+            self._crash_in -= 1
+            if self._crash_in == 0:
+                self._crashed.set()
+                if asyncio.current_task() is not self._somebody:
+                    await asyncio.Event().wait()
+
+    def crash_after(self, steps: int) -> None:
+        """The process is killed at the so manieth step from now; 0 is now."""
+        self._crash_in = steps
+        if steps == 0:
+            self._crashed.set()
+
+    def _watch_stop(self, instance: str) -> None:
+        """Nobody is told to stop who may still get, or still has, a request."""
+        container = self.engine.containers.get(instance)
+        known = any(instance in worker.servers for worker in self.gateway.workers)
+        if container is None or container.state != "running" or not known:
+            return
+        seat = self.gateway._seat(instance)
+        was_cut = any(id == instance for id, _ in self.gateway.cuts)
+        if seat.state == "admitted" or (not seat.settled and not was_cut):
+            self.wrong.append(f"{instance} is stopped: {seat}")
+
+    def _note(self, _logger: Any, _name: str, entry: MutableMapping[str, Any]) -> str:
+        if entry.get("exc_info"):
+            self.wrong.append(f"{entry['event']}: {traceback.format_exc()}")
+        raise structlog.DropEvent
+
+    # What people and fate do
+
+    async def ask(self, what: Callable[[Requests], Awaitable[Any]]) -> int | None:
+        """A request; None when it is refused."""
+        try:
+            result: int | None = await what(self.requests)
+        except Refusal:
+            return None
+        return result
+
+    async def deploy(self, image: str, **fields: Any) -> int | None:
+        body = {"image": image, "healthcheck": CHECK, "progress_deadline_seconds": 60, "drain_timeout": 10, **fields}
+        return await self.ask(lambda requests: requests.deploy(Ask(SERVICE, body), CI))
+
+    def busy(self, instance: str, seconds: float) -> None:
+        """A request is in its hands for so long."""
+        if instance in self.gateway.present.servers and self.gateway.present.servers[instance].state == "admitted":
+            self.gateway.busy(instance, 1)
+            asyncio.get_running_loop().call_later(seconds, self._finish, instance)
+
+    def _finish(self, instance: str) -> None:
+        for worker in self.gateway.workers:
+            if instance in worker.servers:
+                worker.servers[instance].in_flight = 0
+        self.gateway._bury()
+
+    def silence(self, seconds: float) -> None:
+        self.gateway.silent = True
+        asyncio.get_running_loop().call_later(seconds, lambda: setattr(self.gateway, "silent", False))
+
+    def lose_engine(self, seconds: float) -> None:
+        self.engine.become_unreachable()
+        asyncio.get_running_loop().call_later(seconds, self.engine.become_reachable)
+
+    # The end
+
+    async def settle(self) -> None:
+        """Faults stop; then everything comes to rest."""
+        self._well, self._crash_in = True, -1
+        self.gateway.silent = False
+        self.gateway._failures.clear()
+        self.engine._failures.clear()
+        self.engine._lost_events = 0
+        self.engine.become_reachable()
+        for reference in IMAGES:
+            self.engine.behave(reference, Behaviour())
+        for instance in list(self.gateway.present.servers):
+            self.gateway.sicken(instance, healthy=True)
+        for _ in range(400):
+            paused = [row.id for row in self.rows(Deployment) if row.status == "paused"]
+            for id in paused:
+                await self.ask(lambda requests, id=id: requests.act(id, "resume", CI.by))  # type: ignore[misc]
+            if all(row.status in TERMINAL for row in self.rows(Deployment)):
+                break
+            await asyncio.sleep(5)
+        else:
+            raise AssertionError(f"it does not end: {[(row.id, row.status, row.message) for row in self.rows(Deployment)]}")
+        await asyncio.sleep(200)
+
+    def rows(self, table: type[T]) -> list[T]:
+        with self.store.reading() as session:
+            return list(session.exec(select(table)))
+
+    def check(self) -> None:
+        """What must be true at the end of any history."""
+        assert not self.wrong, "\n".join(self.wrong)
+        self._check_history()
+        self._check_rest()
+
+    def _check_history(self) -> None:
+        """One last word each, by the table of transitions; nothing told twice."""
+        with self.store.reading() as session:
+            events = list(session.exec(select(Event).order_by(col(Event.id))))
+        words = [status.value for status in Status]
+        for row in self.rows(Deployment):
+            told = [event.type for event in events if event.deployment == row.id and event.type in words]
+            assert told[-1] == row.status and row.status in TERMINAL, f"{row.id}: {told}, and it is {row.status}"
+            for before, after in zip(["pending", *told], told, strict=False):
+                if (before, after) != ("pending", "pending"):
+                    assert after in TRANSITIONS[Status(before)], f"{row.id}: {told}"
+        for instance in self.rows(Instance):
+            told = [event.type for event in events if event.instance == instance.id]
+            for once in ("instance_creating", "instance_stopped"):
+                assert told.count(once) <= 1, f"{instance.id}: {told}"
+            texts = [(event.type, event.message) for event in events if event.instance == instance.id]
+            twice = [text for text, after in pairwise(texts) if text == after]
+            assert not twice, f"{instance.id}: {twice}"
+
+    def _check_rest(self) -> None:
+        """What runs is exactly what the store says, and that is what the last success asked for."""
+        services = {row.name: row for row in self.rows(Service)}
+        living = {row.id: row for row in self.rows(Instance) if row.stopped_at is None}
+        assert set(self.engine.containers) == set(living), "strays, or instances without a container"
+        admitted = {id for id, server in self.gateway.present.servers.items() if server.state == "admitted"}
+        assert admitted == set(living), f"admitted {admitted}, running {set(living)}"
+        service = services.get(SERVICE)
+        if service is None:
+            return
+        done = [row for row in self.rows(Deployment) if row.status == "succeeded" and row.started_at is not None]
+        last = max(done, key=lambda row: row.finished_at or 0, default=None)
+        if last is None or last.kind == "remove":
+            assert service.revision is None and not living
+            return
+        assert (service.revision, service.replicas) == (last.revision, last.replicas)
+        with self.store.reading() as session:
+            revision = session.get_one(Revision, (SERVICE, service.revision))
+        assert len(living) == service.replicas
+        assert all(row.hash == revision.hash and row.status == "serving" for row in living.values()), living
+        assert all(container.kept for container in self.engine.containers.values())

@@ -1,0 +1,145 @@
+"""A loop in jumping time that dies where it is told to, and comes back as the next run; the engine outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlmodel import col, select
+
+from services.errors import Refusal
+from services.rollouts.reconciler.controller import Runner
+from services.rollouts.reconciler.crash_points import POINTS, CrashPoints
+from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.submit import Requests
+from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.status import TERMINAL
+from services.store.events import Listeners
+from services.store.tables import Deployment, Event, Instance, Meta
+from tests.support.controller_simulation import CI, Life
+
+AWAY = 1.0
+"""Seconds between a death and the next run."""
+
+
+class Died(BaseException):
+    """The process is gone: nobody catches this."""
+
+
+class Outliving:
+    """An engine that goes on with what it was asked to do when whoever asked has died."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._engine, name)
+        if name not in ("start", "keep", "stop", "remove"):
+            return method
+
+        async def outliving(*words: Any) -> Any:
+            return await asyncio.shield(asyncio.ensure_future(method(*words)))
+
+        return outliving
+
+
+class Places(CrashPoints):
+    """Writes down where the loop has been, and dies at one of those."""
+
+    def __init__(self, life: Mortal) -> None:
+        super().__init__()
+        self._life = life
+
+    def reached(self, point: str, service: str = "") -> None:
+        assert point in POINTS, f"{point} has no name"
+        self._life.been.append(point)
+        if self._life.deaths and self._life.deaths[0](self._life.been):
+            self._life.deaths.pop(0)
+            self._life.die()
+            raise Died(point)
+
+
+class Mortal(Life):
+    """`deaths`: when to die, one after the other; each looks at where the loop has been in this run."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.been: list[str] = []
+        self.deaths: list[Callable[[list[str]], bool]] = []
+
+    def die(self) -> None:
+        self._crashed.set()
+
+    async def _supervise(self) -> None:
+        while True:
+            self._run += 1
+            with self.store.writing() as session:
+                session.merge(Meta(key="run", value=str(self._run)))
+            self._crashed.clear()
+            live, listeners, engine = Live(), Listeners(), Outliving(self.engine)
+            self.runner = Runner(
+                self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
+            )
+            self.requests = Requests(
+                self.store, self.clock, self.engine, listeners, self.runner.hint, AdmissionRules(), live
+            )
+            running = asyncio.create_task(self._keep_running(self.runner))
+            try:
+                await self._crashed.wait()
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            self.crashes += 1
+            self.been.clear()
+            await asyncio.sleep(AWAY)
+
+    async def rest(self) -> None:
+        """What may still come, comes."""
+        self.deaths, self._well = [], True
+        await asyncio.sleep(40)
+
+    async def until(self, condition: Callable[[], bool], within: float = 600) -> None:
+        async with asyncio.timeout(within):
+            while not condition():  # noqa: ASYNC110  (time jumps)
+                await asyncio.sleep(0.05)
+
+    async def insist(self, id: int, action: Literal["pause", "resume", "abort"]) -> None:
+        """Pause, resume or abort, unless it has ended by itself."""
+        await self.until(lambda: self.deployment(id).status != "pending")
+        try:
+            await self.requests.act(id, action, CI.by)
+        except Refusal as refusal:
+            raise AssertionError(f"{action}: {refusal.detail}") from refusal
+
+    async def ended(self, id: int | None) -> Deployment:
+        assert id is not None
+        await self.until(lambda: self.deployment(id).status in TERMINAL)
+        return self.deployment(id)
+
+    def deployment(self, id: int) -> Deployment:
+        return next(row for row in self.rows(Deployment) if row.id == id)
+
+    def living(self) -> list[Instance]:
+        return [row for row in self.rows(Instance) if row.stopped_at is None]
+
+    def told(self, deployment: int, *types: str) -> list[Event]:
+        with self.store.reading() as session:
+            query = select(Event).where(Event.deployment == deployment, col(Event.type).in_(types)).order_by(col(Event.id))
+            return list(session.exec(query))
+
+    def check_nothing_twice(self) -> None:
+        """Of one start of an instance nothing is told twice, unless it was recalled; of a deployment only its counts are."""
+        with self.store.reading() as session:
+            events = list(session.exec(select(Event).order_by(col(Event.id))))
+        starts: Counter[str] = Counter()
+        seen: Counter[tuple[Any, ...]] = Counter()
+        for event in events:
+            if event.instance is not None:
+                starts[event.instance] += event.type == "instance_starting" or "wanted again" in event.message
+                seen[(event.instance, starts[event.instance], event.type, event.message)] += 1
+            elif event.type != "progress":
+                seen[(event.deployment, event.type, event.message)] += 1
+        assert not (twice := [what for what, times in seen.items() if times > 1]), twice

@@ -1,0 +1,56 @@
+"""A house behind a real port: the server that the dashboard's streams are tried on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from app.server import Server
+from tests.support.dashboard_fixture import House
+
+PATIENCE = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(house: House, port: int) -> Iterator[str]:
+    """Serve until the end of the block, then stop as Sluice does: streams are told first. Gives the address."""
+    server = _Server(
+        uvicorn.Config(house.app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=10), house
+    )
+    thread = threading.Thread(target=server.run, name="dashboard")
+    thread.start()
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not server.up.wait(0.1):
+            assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+        house.loop = None
+    assert not thread.is_alive(), "the server did not stop"
+
+
+class _Server(Server):
+    def __init__(self, config: uvicorn.Config, house: House) -> None:
+        super().__init__(config)
+        self.house = house
+        self.up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.house.loop = asyncio.get_running_loop()
+        self.up.set()

@@ -1,0 +1,75 @@
+"""The Docker engine as the measurements and the tests on real parts need it, by its own command line."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LABEL = "sluice.name"
+
+
+class EngineFault(Exception):
+    """A docker command failed; the message is what it said."""
+
+
+def docker(*words: str, timeout: float = 300) -> str:
+    """Runs `docker words…` and returns what it printed. Raises EngineFault."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        raise EngineFault(f"docker {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip()
+
+
+def answers() -> bool:
+    try:
+        docker("version", "--format", "{{.Server.Version}}", timeout=20)
+    except (EngineFault, OSError, subprocess.TimeoutExpired):
+        return False
+    return True
+
+
+def build(tag: str, context: Path, **arguments: str) -> str:
+    """The image `tag` from `context`, quick when nothing has changed. Returns its id."""
+    given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    # The classic builder: engines without buildx have no other, and newer ones still have it.
+    command = [
+        "env",
+        "DOCKER_BUILDKIT=0",
+        "docker",
+        "build",
+        "--quiet",
+        "--network",
+        "host",
+        "--tag",
+        tag,
+        *given,
+        str(context),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode != 0:
+        raise EngineFault(f"{tag} could not be built: {done.stderr.strip()}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def hello(version: str) -> str:
+    """The sample's image for this version; the tag is returned."""
+    tag = f"sluice-bench/hello:{version}"
+    build(tag, ROOT / "samples" / "hello", VERSION=version)
+    return tag
+
+
+def gateway() -> str:
+    """The gateway's image; the tag is returned."""
+    tag = "sluice-bench/gateway"
+    build(tag, ROOT / "services" / "gateway")
+    return tag
+
+
+def remove_all(name: str) -> None:
+    """Whatever carries the label of the Sluice called exactly `name`: containers, then its network."""
+    ours = ("--quiet", "--filter", f"label={LABEL}={name}")
+    if containers := docker("ps", "--all", *ours).split():
+        docker("rm", "--force", "--volumes", *containers)
+    for network in docker("network", "ls", *ours).split():
+        docker("network", "rm", network)

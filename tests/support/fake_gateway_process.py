@@ -1,0 +1,73 @@
+"""A gateway of which only the sockets are real: files in a directory, one for each container that has listened there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from services.gateway.config.model import GatewaySettings
+from services.gateway.runtime.takeover import ADMIN, MASTER, Succession
+from tests.support.fakes.infrastructure import FakeContainer, FakeGroundEngine
+
+
+class Standing:
+    """Answers when it has been asked `deaf` times, as long as the container that listens runs."""
+
+    def __init__(self, engine: FakeGroundEngine, directory: Path, deaf: int = 0) -> None:
+        self.engine = engine
+        self.directory = directory
+        self.deaf = deaf
+        self.hung = False
+        """Its process stands still, until it is started anew."""
+        self.stood_on: list[GatewaySettings] = []
+        self.elders = Succession(directory)
+        engine.on_start = self.listen
+
+    def listen(self, container: FakeContainer) -> None:
+        """As HAProxy does: a new socket in the place of the one that is there. The file says whose it is."""
+        self.hung = False
+        for name in (MASTER, ADMIN):
+            new = self.directory / f".{name}.new"
+            new.write_text(container.id)
+            new.replace(self.directory / name)
+
+    @property
+    def listens(self) -> str | None:
+        """The container behind the master's socket."""
+        path = self.directory / MASTER
+        return path.read_text() if path.exists() else None
+
+    async def stand_on(self, settings: GatewaySettings) -> None:
+        self.engine.calls.append("stand_on")
+        self.stood_on.append(settings)
+
+    async def answers(self) -> dict[str, Any] | None:
+        self.engine.calls.append("answers")
+        self.deaf -= 1
+        running = [
+            each.id for each in (self.engine.present, self.engine.next, *self.engine.leaving) if each and each.running
+        ]
+        well = self.deaf < 0 and not self.hung and self.listens in running
+        return {"version": "3.0"} if well else None
+
+    async def hangs(self, patience: float) -> bool:
+        return self.hung
+
+    async def until_gone(self, within: float) -> bool:
+        return False
+
+    @asynccontextmanager
+    async def succession(self, id: str, settings: GatewaySettings) -> AsyncIterator[Heir]:
+        self.stood_on.append(settings)
+        yield Heir(id, self)
+
+
+class Heir:
+    def __init__(self, id: str, gateway: Standing) -> None:
+        self._id = id
+        self._gateway = gateway
+
+    async def answers(self) -> bool:
+        return self._gateway.elders.has_successor(self._id) and await self._gateway.answers() is not None

@@ -1,0 +1,482 @@
+"""The engine port wholly in memory, with all that a real engine does wrong at a test's command."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from itertools import count
+from random import Random
+from typing import Any, Literal
+
+from services.clock import Clock
+from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
+from tests.support.fakes.builder import dockerfile_of, steps
+from tests.support.fakes.containers import Behaviour, Container, Health, timestamp
+
+__all__ = ["Behaviour", "Container", "FakeEngine"]
+
+Call = Literal[
+    "ping",
+    "pull",
+    "find_image",
+    "composed",
+    "networks_exist",
+    "existing_volumes",
+    "start",
+    "keep",
+    "observe",
+    "stop",
+    "remove",
+    "logs",
+    "usage",
+    "build",
+    "tag",
+    "prune",
+]
+_KILLED = 137
+
+
+class FakeEngine:
+    """Implements services.engine.port.Engine. `sleep` must be the clock's own (FakeClock.sleep) when the clock is a fake.
+
+    Knobs: `fail_next`, `unreachable`, `lose_events`, `break_stream`, `forgets_policies`, `capacity`, `behave`, `kill`,
+    `set_health`, `write`, `vanish`, `occupy`, `restart`. What was asked is in `calls`; what there is in `containers`.
+    """
+
+    def __init__(self, clock: Clock, *, seed: int = 0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self.clock = clock
+        self.containers: dict[str, Container] = {}
+        self.images: dict[str, ImageInfo] = {}
+        """Reference → what the engine has."""
+        self.registry: dict[str, ImageInfo] = {}
+        """Reference → what a pull finds."""
+        self.built: set[str] = set()
+        """Tags of images that Sluice built: all that `prune` may remove."""
+        self.dockerfiles: dict[str, str] = {}
+        """Tag → the Dockerfile that was sent for it."""
+        self.networks: set[str] = {"bridge"}
+        self.volumes: set[str] = set()
+        self.compose: dict[tuple[str, str], str] = {}
+        """(project, service) → a container that Compose runs for it."""
+        self.calls: list[tuple[str, str]] = []
+        """(method, instance or reference), in the order of asking."""
+        self.pulls: list[tuple[str, str | None]] = []
+        """(reference, auth) of each pull."""
+        self.taken_ports: set[int] = set()
+        """Ports of the host that other programs have."""
+        self.links: dict[str, str] = {}
+        """Symbolic links of the host → where they lead."""
+        self.missing: set[str] = set()
+        """Paths that the host does not have."""
+        self.bound_volumes: dict[str, str] = {}
+        """Volumes that stand for a host path."""
+        self.capacity: int | None = None
+        """How many containers may run; past it a start fails with `no_capacity`."""
+        self.forgets_policies = False
+        """`keep` answers well and does nothing."""
+        self.busiest = 0
+        """The most containers that ever ran at once."""
+        self._sleep = sleep
+        self._random = Random(seed)
+        self._behaviours: dict[str, Behaviour] = {}
+        self._failures: dict[str, list[tuple[EngineError, bool]]] = defaultdict(list)
+        self._occupied: set[str] = set()
+        self._unreachable = False
+        self._lost_events = 0
+        self._readers: list[asyncio.Queue[EngineEvent]] = []
+        self._numbers = count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Knobs
+
+    def add_image(
+        self,
+        reference: str,
+        *,
+        ports: tuple[int, ...] = (8000,),
+        healthcheck: tuple[str, ...] | None = None,
+        settings: Mapping[str, float] | None = None,
+        pulled: bool = True,
+        on_build: tuple[str, ...] = (),
+    ) -> ImageInfo:
+        """An image that the registry has (`pulled`) or that only the engine has."""
+        digest = hashlib.sha256(f"{reference} {next(self._numbers)}".encode()).hexdigest()
+        image = ImageInfo(f"sha256:{digest}", reference, ports, healthcheck, settings or {}, on_build)
+        (self.registry if pulled else self.images)[reference] = image
+        return image
+
+    def behave(self, whose: str, behaviour: Behaviour) -> None:
+        """`whose`: an instance's id, an image's id or reference, or a service's name; the nearest in this order counts."""
+        self._behaviours[whose] = behaviour
+
+    def fail_next(self, call: Call, error: EngineError, *, times: int = 1, done: bool = False) -> None:
+        """The next `times` calls raise; with `done` the work is done and only its answer is lost."""
+        self._failures[call] += [(error, done)] * times
+
+    def become_unreachable(self) -> None:
+        """Until `become_reachable` every call fails with a transient error, and events are lost."""
+        self._unreachable = True
+
+    def become_reachable(self) -> None:
+        self._unreachable = False
+        self.break_stream()
+
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        self.become_unreachable()
+        try:
+            yield
+        finally:
+            self.become_reachable()
+
+    def lose_events(self, number: int = 1) -> None:
+        """The next so many events reach nobody, and nobody is told."""
+        self._lost_events += number
+
+    def break_stream(self) -> None:
+        """Event streams break, and come back at once."""
+        self._tell(EngineEvent("reconnected"))
+
+    def occupy(self, instance: str) -> None:
+        """A container that is not ours has this instance's name."""
+        self._occupied.add(instance)
+
+    def kill(self, instance: str, code: int = _KILLED, *, oom: bool = False, stays_down: bool = False) -> None:
+        """Its process dies. A kept one comes back by itself, unless it was killed by a command to the engine."""
+        container = self.containers[instance]
+        if container.state == "running":
+            self._exit(container, code, oom=oom, stays_down=stays_down)
+
+    def set_health(self, instance: str, health: Health) -> None:
+        """Its own HEALTHCHECK changes its mind."""
+        container = self.containers[instance]
+        if container.health != health:
+            container.health = health
+            self._tell(container.event("health"))
+
+    def write(self, instance: str, text: str) -> None:
+        """Its process writes to its log."""
+        container = self.containers[instance]
+        container.write(text, self.clock.now())
+        container.wake()
+
+    def vanish(self, instance: str) -> None:
+        """Somebody removes the container by force."""
+        container = self.containers[instance]
+        if container.state == "running":
+            self._exit(container, _KILLED, stays_down=True)
+        container.state = "exited"
+        self._destroy(container)
+
+    def forget_policy(self, instance: str) -> None:
+        """Somebody sets its restart policy to `no`."""
+        self.containers[instance].kept = False
+
+    def restart(self, *, cleanly: bool = True) -> None:
+        """The engine itself restarts: everything dies, what is kept comes back, streams break."""
+        running = [container for container in self.containers.values() if container.state == "running"]
+        self._lost_events += len(running) if not cleanly else 0
+        for container in running:
+            self._exit(container, 0 if cleanly else _KILLED, stays_down=True)
+        for container in running:
+            if container.kept:
+                self._run(container)
+        self.break_stream()
+
+    @property
+    def running(self) -> list[str]:
+        return sorted(name for name, container in self.containers.items() if container.state == "running")
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    # The port
+
+    async def ping(self) -> Mapping[str, Any]:
+        with self._asked("ping", ""):
+            return {"version": "fake", "api_version": "1.41", "node": "here"}
+
+    async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
+        await self._pause()
+        with self._asked("pull", reference):
+            self.pulls.append((reference, auth))
+            known = {image.id: image for image in self.images.values()}
+            found = self.registry.get(reference) or self.images.get(reference) or known.get(reference)
+            if found is None:
+                raise EngineError(f"manifest for {reference} not found: manifest unknown", reason="image_pull_failed")
+            self.images[reference] = found
+            return replace(found, reference=reference)
+
+    async def find_image(self, reference: str) -> ImageInfo | None:
+        with self._asked("find_image", reference):
+            known = {image.id: image for image in self.images.values()}
+            found = self.images.get(reference) or known.get(reference)
+            return replace(found, reference=reference) if found is not None else None
+
+    async def composed(self, project: str) -> Mapping[str, str]:
+        with self._asked("composed", project):
+            return {service: container for (owner, service), container in self.compose.items() if owner == project}
+
+    async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        with self._asked("networks_exist", ",".join(names)):
+            return tuple(name for name in names if name not in self.networks)
+
+    async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        with self._asked("existing_volumes", ",".join(names)):
+            return tuple(name for name in names if name in self.volumes)
+
+    async def start(self, spec: InstanceSpec) -> ContainerView:
+        await self._pause()
+        with self._asked("start", spec.id):
+            self.volumes |= {volume.source or "" for volume in spec.volumes if volume.type == "volume"}
+            if spec.id in self._occupied:
+                raise EngineError(
+                    f'A container called "{spec.id}" is there already and is not this instance; it is left alone'
+                )
+            self._refuse_mounts(spec)
+            there = self.containers.get(spec.id)
+            if there is not None and (there.spec.service, there.spec.hash) != (spec.service, spec.hash):
+                raise EngineError(
+                    f'A container called "{spec.id}" is there already and is not this instance (sluice.hash differ); '
+                    "it is left alone"
+                )
+            if there is not None and there.state != "created":
+                return there.view
+            container = there or Container(spec, hashlib.sha256(f"{next(self._numbers)}".encode()).hexdigest())
+            self.containers[spec.id] = container
+            try:
+                await self._pause(self._behaviour(container).start_takes)
+                self._refuse_start(container)
+            except EngineError:
+                self.containers.pop(spec.id, None)
+                raise
+            self._run(container)
+            return container.view
+
+    def _refuse_mounts(self, spec: InstanceSpec) -> None:
+        for volume in spec.volumes:
+            if volume.type == "volume" and volume.source in self.bound_volumes:
+                path = self.bound_volumes[volume.source]
+                raise EngineError(f'The volume "{volume.source}" stands for the host path {path}', reason="mount_refused")
+            path = volume.host_path
+            link = next((link for link in self.links if f"{path}/".startswith(f"{link}/")), None)
+            if volume.type == "bind" and (link is not None or path in self.missing):
+                why = "No such file or directory" if link is None else f"is really {self.links[link]}{path[len(link) :]}"
+                raise EngineError(f"The host path {path} is not mounted: it {why}", reason="mount_refused")
+
+    async def keep(self, instance: str) -> None:
+        with self._asked("keep", instance):
+            if instance not in self.containers:
+                raise EngineError(f"{instance} has gone", reason="instance_gone")
+            if not self.forgets_policies:
+                self.containers[instance].kept = True
+
+    async def observe(self, service: str | None = None) -> list[ContainerView]:
+        await self._pause()
+        with self._asked("observe", service or ""):
+            views = [container.view for container in self.containers.values() if service in (None, container.spec.service)]
+            self._random.shuffle(views)
+            return views
+
+    async def stop(self, instance: str, grace: float) -> ContainerView | None:
+        await self._pause()
+        with self._asked("stop", instance):
+            container = self.containers.get(instance)
+            if container is None or container.state not in ("running", "restarting"):
+                return container.view if container else None
+            container.kept = False
+            if container.state == "restarting":
+                container.state = "exited"
+                return container.view
+            behaviour = self._behaviour(container)
+            dies_alone = behaviour.stop_takes is not None and behaviour.stop_takes <= grace
+            begun = container.starts
+            await self._pause((behaviour.stop_takes or 0) if dies_alone else grace)
+            if container.state == "running" and container.starts == begun:
+                self._exit(container, behaviour.stop_code if dies_alone else _KILLED, stays_down=True)
+            return container.view if instance in self.containers else None
+
+    async def remove(self, instance: str) -> None:
+        await self._pause()
+        with self._asked("remove", instance):
+            container = self.containers.get(instance)
+            if container is None:
+                return
+            if container.state in ("running", "restarting"):
+                raise EngineError(f"You cannot remove a running container {container.id}. Stop the container first")
+            self._destroy(container)
+
+    async def usage(self, instance: str) -> Usage | None:
+        """16 MiB, and a tenth of a core for as long as the clock runs."""
+        with self._asked("usage", instance):
+            container = self.containers.get(instance)
+            if container is None or container.state != "running":
+                return None
+            limit = container.spec.resources.memory if container.spec.resources else None
+            return Usage(self.clock.now() / 10, 16 * 1024**2, limit)
+
+    async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
+        with self._asked("logs", instance):
+            container = self._must_find(instance)
+            lines = range(container.first(tail, since), len(container.log))
+            return "".join(f"{container.line(number, timestamps)}\n" for number in lines)
+
+    async def follow_logs(
+        self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
+    ) -> AsyncGenerator[str]:
+        container = self._must_find(instance)
+        told = container.first(tail, since)
+        while True:
+            while told < len(container.log):
+                told += 1
+                yield container.line(told - 1, timestamps)
+            if container.state in ("created", "exited"):
+                return
+            await container.changed.wait()
+
+    async def events(self) -> AsyncGenerator[EngineEvent]:
+        queue: asyncio.Queue[EngineEvent] = asyncio.Queue()
+        if not self._unreachable:
+            queue.put_nowait(EngineEvent("reconnected"))
+        self._readers.append(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._readers.remove(queue)
+
+    async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
+        with self._asked("build", spec.tag):
+            self.dockerfiles[spec.tag] = dockerfile_of(spec)
+            async with aclosing(steps(spec, self.dockerfiles[spec.tag])) as lines:
+                async for line in lines:
+                    await self._pause()
+                    yield line
+            self.add_image(spec.tag, pulled=False)
+            self.built.add(spec.tag)
+
+    async def tag(self, image: str, tag: str) -> None:
+        with self._asked("tag", tag):
+            known = {found.id: found for found in self.images.values()}
+            if image not in known:
+                raise EngineError(f"No such image: {image}")
+            self.images[tag] = replace(known[image], reference=tag)
+
+    async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
+        with self._asked("prune", ""):
+            used = {container.spec.image_id for container in self.containers.values()}
+            names = Counter(image.id for image in self.images.values())
+            going = {tag for tag in self.built - keep if names[self.images[tag].id] == 1}
+            gone = {tag for tag in going if self.images[tag].id not in used}
+            for tag in gone:
+                del self.images[tag]
+            self.built -= gone
+            return tuple(sorted(gone))
+
+    # How it works
+
+    @contextmanager
+    def _asked(self, call: Call, about: str) -> Iterator[None]:
+        self.calls.append((call, about))
+        if self._unreachable:
+            raise EngineError("The engine does not answer: it is away", transient=True)
+        failure = self._failures[call].pop(0) if self._failures[call] else None
+        if failure is not None and not failure[1]:
+            raise failure[0]
+        yield
+        if failure is not None:
+            raise failure[0]
+
+    async def _pause(self, seconds: float = 0) -> None:
+        """Every call gives way at least once, as one to a real engine does."""
+        if seconds > 0:
+            await self._sleep(seconds)
+        else:
+            await asyncio.sleep(0)
+
+    def _behaviour(self, container: Container) -> Behaviour:
+        spec = container.spec
+        names = [reference for reference, image in self.images.items() if image.id == spec.image_id]
+        for whose in (spec.id, spec.image_id, *names, spec.service):
+            if whose in self._behaviours:
+                return self._behaviours[whose]
+        return Behaviour()
+
+    def _must_find(self, instance: str) -> Container:
+        if instance not in self.containers:
+            raise EngineError(f"{instance} has gone", reason="instance_gone")
+        return self.containers[instance]
+
+    def _refuse_start(self, container: Container) -> None:
+        spec = container.spec
+        if spec.image_id not in {image.id for image in self.images.values()}:
+            raise EngineError(f"No such image: {spec.image_id}")
+        for network in spec.networks:
+            if network not in self.networks:
+                raise EngineError(f"network {network} not found")
+        others = [other for other in self.containers.values() if other.state == "running"]
+        if any(other.spec.address == spec.address for other in others):
+            raise EngineError("Address already in use", reason="no_capacity")
+        if spec.host_port in {*self.taken_ports, *(other.spec.host_port for other in others)} - {None}:
+            raise EngineError(f"Bind for 0.0.0.0:{spec.host_port} failed: port is already allocated", reason="port_taken")
+        if self.capacity is not None and len(others) >= self.capacity:
+            raise EngineError("cannot allocate memory", reason="no_capacity")
+
+    def _run(self, container: Container) -> None:
+        behaviour = self._behaviour(container)
+        container.state, container.exit_code, container.oom_killed = "running", None, False
+        container.starts += 1
+        container.started_at = timestamp(self.clock.now(), container.starts)
+        container.health = "starting" if container.spec.healthcheck and container.spec.healthcheck.test else "none"
+        container.write(behaviour.log, self.clock.now())
+        self.busiest = max(self.busiest, len(self.running))
+        container.wake()
+        self._tell(container.event("start"))
+        if behaviour.exits_at_once is not None:
+            self._exit(container, behaviour.exits_at_once)
+        elif behaviour.exits_after is not None:
+            self._later(behaviour.exits_after[0], container, behaviour.exits_after[1])
+
+    def _exit(self, container: Container, code: int, *, oom: bool = False, stays_down: bool = False) -> None:
+        returns = container.kept and not stays_down
+        container.state = "restarting" if returns else "exited"
+        container.exit_code, container.oom_killed = code, oom
+        container.wake()
+        self._tell(container.event("die", code))
+        if returns:
+            container.restarts += 1
+            self._later(0.1 * 2 ** min(container.restarts - 1, 9), container, None)
+
+    def _later(self, seconds: float, container: Container, code: int | None) -> None:
+        """Exit with `code`, or start again when it is None, unless it was started or removed in between."""
+        begun = container.starts
+
+        async def wait() -> None:
+            await self._sleep(seconds)
+            if container.starts != begun or self.containers.get(container.spec.id) is not container:
+                return
+            if code is not None and container.state == "running":
+                self._exit(container, code)
+            elif code is None and container.state == "restarting":
+                self._run(container)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _destroy(self, container: Container) -> None:
+        if self.containers.get(container.spec.id) is container:
+            del self.containers[container.spec.id]
+            self._tell(container.event("destroy"))
+
+    def _tell(self, event: EngineEvent) -> None:
+        if event.kind != "reconnected" and (self._unreachable or self._lost_events > 0):
+            self._lost_events = max(0, self._lost_events - 1)
+            return
+        for queue in self._readers:
+            queue.put_nowait(event)

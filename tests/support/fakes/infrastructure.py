@@ -1,0 +1,160 @@
+"""The engine as the ground knows it, wholly in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from services.engine.infrastructure_port import Footing, Gateways, GatewaySpec, GatewayView
+from services.engine.port import EngineError
+
+
+@dataclass
+class FakeContainer:
+    id: str
+    running: bool = True
+    kept: bool = True
+    dismissed: bool = False
+    sockets: str | None = None
+    """Of those it takes over."""
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:12]
+
+
+class FakeGroundEngine:
+    """One network and the gateway's containers; the knobs are its attributes."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.spec: GatewaySpec | None = None
+        self.log = ""
+        self.outdated = False
+        self.failing = False
+        """The gateway exits at every start; the engine starts it again."""
+        self.fails: EngineError | None = None
+        self.dies_before: str | None = None
+        """The call at which whoever asks is killed: nothing of it is done."""
+        self.next_ends_at_once = False
+        self.open_files: int | None = None
+        self.unreachable: str | None = None
+        self.open_outside = False
+        """Why containers do not reach the bridge's address."""
+        self.on_start: Callable[[FakeContainer], None] = lambda container: None
+        self.present: FakeContainer | None = None
+        self.next: FakeContainer | None = None
+        self.leaving: list[FakeContainer] = []
+        self._restarts = 0
+        self._made = 0
+
+    async def make_network(self, subnet: str | None) -> Footing:
+        self._asked("make_network")
+        return Footing(subnet or "10.203.0.0/22", "10.203.0.1")
+
+    async def see_network(self) -> Footing | None:
+        self._asked("see_network")
+        return Footing("10.203.0.0/22", "10.203.0.1")
+
+    async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
+        self._asked("make_gateway")
+        self.spec = spec
+        if self.present is None:
+            self.present = self._container()
+            self.on_start(self.present)
+        elif not self.present.running:
+            self.present.running = True
+            self.on_start(self.present)
+        return self._view(self.present)
+
+    async def restart_gateway(self) -> None:
+        self._asked("restart_gateway")
+        if self.present is not None:
+            self.on_start(self.present)
+
+    async def see_gateway(self) -> GatewayView | None:
+        self._asked("see_gateway")
+        self._restarts += self.failing
+        return self._view(self.present) if self.present else None
+
+    async def see_gateways(self, spec: GatewaySpec) -> Gateways:
+        self._asked("see_gateways")
+        return Gateways(
+            self._view(self.present) if self.present else None,
+            self._view(self.next) if self.next else None,
+            tuple(map(self._view, self.leaving)),
+        )
+
+    async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
+        self._asked("start_next_gateway")
+        self.next = self._container()
+        self.next.kept, self.next.sockets = False, sockets
+        self.next.running = not self.next_ends_at_once
+        if self.next.running:
+            self.on_start(self.next)
+        return self._view(self.next)
+
+    async def remove_next_gateway(self) -> None:
+        self._asked("remove_next_gateway")
+        self.next = None
+
+    async def promote_next_gateway(self) -> None:
+        """As two calls to a real engine: whoever asks may be killed between them."""
+        self._asked("promote_next_gateway")
+        if self.next is None:
+            return
+        self.next.kept = True
+        if self.present is not None:
+            self.present.kept = False
+            self.leaving.append(self.present)
+            self.present = None
+        self._asked("rename_next")
+        self.present, self.next = self.next, None
+
+    async def dismiss_gateway(self, id: str) -> None:
+        self._asked("dismiss_gateway")
+        for container in self.leaving:
+            if container.id == id:
+                container.kept, container.dismissed = False, True
+
+    async def remove_gateway(self, id: str) -> None:
+        self._asked("remove_gateway")
+        self.leaving = [container for container in self.leaving if container.id != id or container.running]
+
+    async def gateway_log(self, tail: int = 50) -> str:
+        self._asked("gateway_log")
+        return self.log
+
+    async def next_gateway_log(self, tail: int = 50) -> str:
+        self._asked("next_gateway_log")
+        return self.log
+
+    async def reaches(self, image: str, address: str, port: int) -> str | None:
+        self._asked("reaches")
+        return self.unreachable
+
+    async def answers_outside(self, image: str, address: str, port: int) -> bool:
+        self._asked("answers_outside")
+        return self.open_outside
+
+    def _container(self) -> FakeContainer:
+        self._made += 1
+        return FakeContainer(f"{self._made:064x}"[::-1])
+
+    def _view(self, container: FakeContainer) -> GatewayView:
+        view = GatewayView(container.id, container.running and not self.failing, self._restarts)
+        newest = container is self.present and self._made > 1 and self.next is None
+        outdated = self.outdated and container is self.present and not newest
+        return replace(view, exit_code=None if view.running else 1, outdated=outdated, open_files=self.open_files)
+
+    def _asked(self, call: str) -> None:
+        if self.dies_before == call:
+            self.dies_before = None
+            raise KilledHere(call)
+        self.calls.append(call)
+        if self.fails is not None:
+            raise self.fails
+
+
+class KilledHere(BaseException):
+    """The process that asked is no more."""

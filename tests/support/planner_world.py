@@ -1,0 +1,359 @@
+"""A small world that a plan's steps change and that fate changes too, with everything that it must never come to checked
+at every instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Literal
+
+from services.rollouts.planner.classify import counts, is_wanted, takes_room
+from services.rollouts.planner.desired import Target
+from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.progress import CUT_PATIENCE
+from services.rollouts.planner.steps import (
+    Admit,
+    Create,
+    Cut,
+    Done,
+    Failed,
+    Plan,
+    Recall,
+    Remove,
+    Retire,
+    Start,
+    Step,
+    Stop,
+    Withdraw,
+)
+
+ROUTERS = 2
+How = Literal["whole", "half", "not"]
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of an instance. Times in seconds after its start; `busy` and `listed` after its withdrawal."""
+
+    refused: bool = False
+    ready: float | None = 1
+    dies: float | None = None
+    returns: bool = False
+    """When it dies, the engine starts it again (once it has been admitted)."""
+    busy: float = 0
+    """For so long it still has requests in its hands."""
+    listed: float = 0
+    """For so long an old worker may still send to it; a cut does not change that."""
+
+
+GOOD = Fate()
+
+
+@dataclass
+class Place:
+    """An instance's seat at one router."""
+
+    admitted: bool = False
+    busy_until: float = 0
+    listed_until: float = 0
+
+    def settled(self, now: float) -> bool:
+        return not self.admitted and now >= self.busy_until and now >= self.listed_until
+
+
+@dataclass
+class Copy:
+    """One instance as it really is."""
+
+    id: str
+    slot: int
+    hash: str
+    deployment: int
+    created_at: float
+    routed: bool
+    fate: Fate
+    container: Literal["none", "created", "running", "exited"] = "none"
+    started_at: float | None = None
+    sick_since: float | None = None
+    was_admitted: bool = False
+    leaving_at: float | None = None
+    stopping: bool = False
+    cut_at: float | None = None
+    died: bool = False
+    failure: tuple[str, str] | None = None
+    ready_at: float | None = None
+    places: dict[int, Place] = field(default_factory=dict)
+
+    def seen(self, now: float) -> Seen:
+        places = list(self.places.values())
+        admitted = [place.admitted for place in places]
+        everywhere = len(places) == ROUTERS and all(admitted)
+        return Seen(
+            id=self.id,
+            slot=self.slot,
+            hash=self.hash,
+            deployment=self.deployment,
+            container=self.container,
+            routed=self.routed,
+            created_at=self.created_at,
+            started_at=self.started_at,
+            ready_at=self.ready_at,
+            admitted=any(admitted) if self.leaving_at is not None else everywhere,
+            healthy=self.sick_since is None,
+            unhealthy_since=self.sick_since if everywhere or not self.routed else None,
+            seated=bool(places),
+            settled=all(place.settled(now) for place in places),
+            in_flight=sum(now < place.busy_until for place in places),
+            leaving_at=self.leaving_at,
+            stopping=self.stopping,
+            cut_at=self.cut_at,
+            died=self.died,
+            failure=self.failure,
+        )
+
+
+class World:
+    """Instances, routers and time. `fates` says what becomes of the next instance that is created."""
+
+    def __init__(self, fates: Callable[[], Fate], *, routed: bool = True) -> None:
+        self.now = 1000.0
+        self.routed = routed
+        self.copies: dict[str, Copy] = {}
+        self._fates = fates
+        self._numbers = count(1)
+        self._ceiling = 0
+        self._mixed = False
+
+    def seen(self) -> list[Seen]:
+        return [copy.seen(self.now) for copy in self.copies.values()]
+
+    # What fate does
+
+    def wait(self, seconds: float, target: Target) -> None:
+        """Time passes: what is to happen in it happens, each at its time."""
+        until = self.now + seconds
+        while (at := self.next_event()) is not None and at <= until:
+            self.now = max(self.now, at)
+            self._happen()
+            self.check(target)
+        self.now = until
+        self._happen()
+        self.check(target)
+
+    def next_event(self) -> float | None:
+        """When something changes by itself."""
+        moments = []
+        for copy in self.copies.values():
+            if copy.container == "running" and copy.started_at is not None:
+                if copy.ready_at is None and copy.fate.ready is not None and copy.sick_since is None:
+                    moments.append(copy.started_at + copy.fate.ready)
+                if copy.fate.dies is not None:
+                    moments.append(copy.started_at + copy.fate.dies)
+            moments += [place.busy_until for place in copy.places.values()]
+            moments += [place.listed_until for place in copy.places.values()]
+        return min((moment for moment in moments if moment > self.now), default=None)
+
+    def die(self, copy: Copy, *, returns: bool = False, vanishes: bool = False) -> None:
+        """Its process ends: the routers are told at once. The engine may start it again, or the container be gone."""
+        if copy.container != "running":
+            return
+        copy.died, copy.ready_at, copy.sick_since = True, None, None
+        for place in copy.places.values():
+            place.admitted, place.busy_until = False, 0
+        if returns and copy.was_admitted and not copy.stopping:
+            copy.started_at = self.now
+        else:
+            copy.container = "none" if vanishes else "exited"
+
+    def sicken(self, copy: Copy) -> None:
+        if copy.container == "running" and copy.ready_at is not None and copy.sick_since is None:
+            copy.sick_since = self.now
+            if not copy.seen(self.now).admitted and copy.routed:
+                copy.ready_at = None
+
+    def heal(self, copy: Copy) -> None:
+        copy.sick_since = None
+
+    def reload(self, seconds: float) -> None:
+        """The gateway's old worker lists for so long whatever it knew."""
+        for copy in self.copies.values():
+            for place in copy.places.values():
+                place.listed_until = max(place.listed_until, self.now + seconds)
+
+    def _happen(self) -> None:
+        for copy in self.copies.values():
+            if copy.container != "running" or copy.started_at is None:
+                continue
+            fate = copy.fate
+            if copy.ready_at is None and copy.sick_since is None and fate.ready is not None:
+                ready_at = copy.started_at + fate.ready
+                copy.ready_at = ready_at if self.now >= ready_at else None
+            if fate.dies is not None and self.now >= copy.started_at + fate.dies:
+                copy.fate = replace(fate, dies=None)
+                self.die(copy, returns=fate.returns)
+
+    # What steps do
+
+    def take(self, step: Step, target: Target, how: How = "whole") -> None:
+        """Run one step: whole, the first half of it, or not at all."""
+        if how == "not":
+            return
+        half = how == "half"
+        if isinstance(step, Create):
+            self._create(step, target, half)
+            return
+        copy = self.copies.get(step.instance)
+        if copy is None:
+            return
+        match step:
+            case Start():
+                self._start(copy, half)
+            case Admit():
+                self._admit(copy, half)
+            case Recall():
+                copy.leaving_at = None
+                self._admit(copy, half)
+            case Retire():
+                copy.leaving_at = self.now
+                self._withdraw(copy, half)
+            case Withdraw():
+                self._withdraw(copy, half)
+            case Cut():
+                self._cut(copy, half)
+            case Stop():
+                self._stop(copy, half)
+            case Remove():
+                copy.places.clear()
+                if not half:
+                    assert copy.container != "running", f"{copy.id} is removed while it runs"
+                    del self.copies[copy.id]
+        self.check(target)
+
+    def _create(self, step: Create, target: Target, half: bool) -> None:
+        number = next(self._numbers)
+        deployment = target.deployment or 0
+        fate = self._fates()
+        copy = Copy(f"{target.hash}-{number}", step.slot, target.hash, deployment, self.now, self.routed, fate)
+        self.copies[copy.id] = copy
+        self.check(target)
+        if not half:
+            self._start(copy, False)
+            self.check(target)
+
+    def _start(self, copy: Copy, half: bool) -> None:
+        if half:
+            copy.container = "created"
+        elif copy.fate.refused:
+            copy.container, copy.failure = "none", ("no_capacity", "no memory")
+        else:
+            copy.container, copy.started_at = "running", self.now
+
+    def _admit(self, copy: Copy, half: bool) -> None:
+        if copy.container != "running" or copy.ready_at is None:
+            return
+        for router in range(ROUTERS - half):
+            copy.places.setdefault(router, Place()).admitted = True
+        copy.was_admitted = True
+
+    def _withdraw(self, copy: Copy, half: bool) -> None:
+        for router, place in copy.places.items():
+            if place.admitted and not (half and router == 0):
+                place.admitted = False
+                place.busy_until = self.now + copy.fate.busy
+                place.listed_until = max(place.listed_until, self.now + copy.fate.listed)
+
+    def _cut(self, copy: Copy, half: bool) -> None:
+        for router, place in copy.places.items():
+            if not (half and router == 0):
+                place.busy_until = 0
+        if not half:
+            copy.cut_at = self.now
+
+    def _stop(self, copy: Copy, half: bool) -> None:
+        copy.stopping = True
+        if not half:
+            seen = copy.seen(self.now)
+            cut = seen.cut and self.now >= (copy.cut_at or 0) + CUT_PATIENCE
+            assert seen.settled or cut, f"{copy.id} is stopped with {seen.in_flight} in its hands"
+            copy.container, copy.ready_at, copy.sick_since = "exited", None, None
+
+    # What must never be
+
+    def head_for(self, target: Target) -> None:
+        """The target changes: what is too much by its rules may not grow."""
+        alive = sum(map(takes_room, self.seen()))
+        self._ceiling = max(alive, target.replicas + target.surge)
+        self._mixed = self._is_mixed()
+
+    def check(self, target: Target) -> None:
+        alive = sum(map(takes_room, self.seen()))
+        assert alive <= self._ceiling, f"{alive} alive, {self._ceiling} allowed"
+        self._ceiling = max(target.replicas + target.surge, alive)
+        mixed = self._is_mixed()
+        assert not (target.recreate and mixed and not self._mixed), "two versions at once although it recreates"
+        self._mixed = mixed
+
+    def _is_mixed(self) -> bool:
+        return len({copy.hash for copy in self.copies.values() if copy.container == "running"}) > 1
+
+
+def check_plan(target: Target, world: Sequence[Seen], now: float, made: Plan) -> None:
+    """What a plan may ask for in the world that it was made for."""
+    by_id = {seen.id: seen for seen in world}
+    named = [step.instance for step in made.steps if not isinstance(step, Create)]
+    assert len(set(named)) == len(named), f"two steps for one instance: {made.steps}"
+    for step in made.steps:
+        if isinstance(step, Create):
+            continue
+        seen = by_id[step.instance]
+        leaves = isinstance(step, Recall | Withdraw | Cut | Stop | Remove)
+        suspended = isinstance(step, Withdraw) and seen.admitted and seen.ready_at is None
+        assert (seen.leaving_at is not None) == leaves or suspended, f"{step} of {seen}"
+        if isinstance(step, Stop):
+            cut = seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE
+            assert (seen.settled or cut) and not seen.admitted, f"{step} of {seen}"
+        if isinstance(step, Admit):
+            assert seen.ready_at is not None and now >= seen.ready_at + target.min_ready, f"{step} of {seen}"
+        if isinstance(step, Cut):
+            assert now >= (seen.leaving_at or 0) + target.drain_timeout, f"{step} before drain_timeout"
+        if isinstance(step, Remove):
+            assert seen.container != "running", f"{step} of {seen}"
+    _check_floor(target, world, now, made)
+    _check_room(target, world, made)
+    assert made.wake_at is None or made.wake_at > now, "it wakes at once, again and again"
+    assert not (isinstance(made.verdict, Done) and made.steps), "done, and yet there is something to do"
+    assert target.deployment is not None or not isinstance(made.verdict, Failed), "nothing runs that could fail"
+
+
+def _check_floor(target: Target, world: Sequence[Seen], now: float, made: Plan) -> None:
+    """Its own doing never brings what serves below replicas − unavailable, nor takes the sick ones all at once."""
+    serving = {seen.id for seen in world if counts(target, seen, now)}
+    gone = {step.instance for step in made.steps if isinstance(step, Retire)}
+    floor = target.replicas - target.unavailable
+    assert not serving & gone or len(serving - gone) >= floor, f"{len(serving - gone)} would serve, {floor} must"
+    staying = [seen for seen in world if seen.leaving_at is None and is_wanted(target, seen) and not seen.dead]
+    sick = [seen for seen in staying if seen.once_served and seen.id not in serving]
+    if len(staying) <= target.replicas and target.surplus_first is None:
+        gone_sick = sum(seen.id in gone for seen in sick)
+        assert not gone_sick or serving, "the sick ones are taken although nothing is healthy"
+        assert gone_sick <= max(target.unavailable, 1), f"{gone_sick} sick ones at once"
+
+
+def _check_room(target: Target, world: Sequence[Seen], made: Plan) -> None:
+    """What is asked for is within the surge though nothing that goes has gone yet; recreate waits until all has."""
+    created = sum(isinstance(step, Create) for step in made.steps)
+    alive = sum(map(takes_room, world))
+    assert not created or alive + created <= target.replicas + target.surge, f"{alive} alive and {created} more"
+    if target.recreate and any(isinstance(step, Create | Start) for step in made.steps):
+        others = [seen for seen in world if takes_room(seen) and not is_wanted(target, seen)]
+        assert not others, f"recreate, and {others[0].id} is still there"
+
+
+def in_order(steps: Iterable[Step], key: int) -> list[Step]:
+    """Steps that run side by side may end in any order: the one that `key` names."""
+    rest, ordered = list(steps), []
+    while rest:
+        key, index = divmod(key, len(rest)) if len(rest) > 1 else (key, 0)
+        ordered.append(rest.pop(index))
+    return ordered

@@ -1,0 +1,88 @@
+"""Every kind of deployment, small, from its request to its end, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.support.controller_simulation import CI, SERVICE
+from tests.support.crashing_simulation import Mortal
+
+Ask = Callable[[Mortal], Awaitable[int | None]]
+LONG = 300.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`ask` returns the deployment; `before`: how many instances of which image served until then; `then`: what is asked
+    in the middle of it; `busy`: those that serve have a request in hand for so long (s)."""
+
+    ask: Ask
+    ends: str = "succeeded"
+    before: tuple[str, ...] = ("web:1",)
+    replicas: int = 2
+    busy: float = 0.3
+    then: Callable[[Mortal, int], Awaitable[None]] | None = None
+    reason: str | None = None
+
+
+def deploy(image: str, **fields: object) -> Ask:
+    return lambda life: life.deploy(image, **fields)
+
+
+def scale(replicas: int) -> Ask:
+    return lambda life: life.ask(lambda requests: requests.scale(SERVICE, replicas, CI))
+
+
+async def rollback(life: Mortal) -> int | None:
+    return await life.ask(lambda requests: requests.rollback(SERVICE, None, CI))
+
+
+async def restart(life: Mortal) -> int | None:
+    return await life.ask(lambda requests: requests.restart(SERVICE, CI))
+
+
+async def remove(life: Mortal) -> int | None:
+    return await life.ask(lambda requests: requests.remove(SERVICE, CI))
+
+
+async def abort_when_they_run(life: Mortal, id: int) -> None:
+    await life.until(lambda: any(row.deployment == id and row.container_id for row in life.living()))
+    await life.insist(id, "abort")
+
+
+async def abort_when_old_ones_drain(life: Mortal, id: int) -> None:
+    await life.until(lambda: sum(row.leaving_at is not None for row in life.living()) == 2)
+    await life.insist(id, "abort")
+
+
+async def deploy_another(life: Mortal, id: int) -> None:
+    await life.until(lambda: life.deployment(id).status != "pending")
+    assert (await life.ended(await life.deploy("web:2"))).status == "succeeded"
+
+
+KINDS: dict[str, Kind] = {
+    "a first deployment": Kind(deploy("web:1", replicas=2), before=()),
+    "a deployment": Kind(deploy("web:2")),
+    "a deployment in batches": Kind(deploy("web:2", max_surge=0, max_unavailable=1), replicas=3),
+    "a deployment that cuts": Kind(deploy("web:2", drain_timeout=5), busy=LONG),
+    "recreate": Kind(deploy("web:2", strategy="recreate")),
+    "scale out": Kind(scale(4)),
+    "scale in": Kind(scale(1), replicas=3),
+    "a rollback": Kind(rollback, before=("web:1", "web:2")),
+    "a restart": Kind(restart),
+    "a removal": Kind(remove),
+    "a deployment that exits at once": Kind(deploy("web:dies"), "rolled_back", reason="unhealthy_instance"),
+    "a deployment that is never healthy": Kind(deploy("web:never"), "rolled_back", reason="unhealthy_instance"),
+    "a first deployment that fails": Kind(deploy("web:dies", replicas=2), "failed", before=()),
+    "a deployment past its deadline": Kind(
+        deploy("web:never", progress_deadline_seconds=15, healthcheck={"test": ["CMD", "true"], "start_period": 200}),
+        "rolled_back",
+        reason="progress_deadline_exceeded",
+    ),
+    "an abort": Kind(deploy("web:never"), "aborted", then=abort_when_they_run, reason="user"),
+    "an abort that recalls": Kind(
+        deploy("web:2", drain_timeout=60), "aborted", busy=20, then=abort_when_old_ones_drain, reason="user"
+    ),
+    "a deployment that another overtakes": Kind(deploy("web:slow"), "superseded", then=deploy_another),
+}

@@ -1,0 +1,32 @@
+"""A whole Sluice on a fake engine and a fake gateway, as a process of its own: `python -m tests.support.serve_with_fakes`.
+
+SLUICE_DATA and SLUICE_PORT as for the real one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from app import log_config
+from app.http.sockets import bound
+from app.server import server_of
+from tests.support.app_fixture import build
+from tests.support.fakes.engine import Behaviour
+
+START_TAKES = 0.4
+"""Seconds, as an engine with something to do takes."""
+
+
+def main() -> None:
+    house = build(Path(os.environ["SLUICE_DATA"]), log_level="warning")
+    house.ground.subnet = "10.99.0.0/16"
+    log_config.configure(house.settings)
+    for version in ("hello:1", "hello:2"):
+        house.image(version)
+        house.engine.behave(version, Behaviour(start_takes=START_TAKES))
+    server_of(house.app, house.settings).run(sockets=[bound("127.0.0.1", int(os.environ["SLUICE_PORT"]))])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What a story on real parts needs in its hands: one service, its traffic, and what the engine says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+
+from services.loadtest.load_generator import Load, Mix
+from tests.support.docker_cli import EngineFault, docker
+from tests.support.sluice_process import Sluice, hello_spec
+
+T = TypeVar("T")
+Json = dict[str, Any]
+QUICK_CHECK = {"path": "/healthz", "interval": 0.5, "retries": 2, "start_period": 30}
+NEVER_HEALTHY: Json = {
+    "environment": {"HELLO_NEVER_HEALTHY": "1"},
+    "healthcheck": {"start_period": 3},
+}
+"""A change after which an instance never comes to serve, found out as soon as a busy machine allows."""
+
+
+@dataclass(frozen=True)
+class Images:
+    one: str
+    two: str
+    gateway: str
+
+
+class Stage:
+    """One service of samples/hello on a running Sluice; every test has its own, so that none meets another's."""
+
+    def __init__(self, sluice: Sluice, http: httpx.AsyncClient, images: Images) -> None:
+        self.sluice = sluice
+        self.http = http
+        self.images = images
+        self.service = f"s{secrets.token_hex(3)}"
+
+    def spec(self, image: str | None = None, *, service: str | None = None, **fields: Any) -> Json:
+        """A whole body for a first deployment."""
+        # One that is told to stop before it listens to signals hears nothing: the grace is how long that costs.
+        body = {"healthcheck": QUICK_CHECK, "replicas": 2, "stop_grace_period": 4, **fields}
+        return hello_spec(self.sluice, service or self.service, image or self.images.one, **body)
+
+    async def deploy(self, body: Json, *, expect: str = "succeeded") -> Json:
+        """Waits for its end. AssertionError, with what happened, when it ended otherwise than `expect`."""
+        return await self.ended(await self.http.post("/deployments", params={"wait": 60}, json=body), expect)
+
+    async def update(self, *, expect: str = "succeeded", **fields: Any) -> Json:
+        return await self.deploy({"service": self.service, **fields}, expect=expect)
+
+    async def begin(self, **fields: Any) -> Json:
+        """Asked for, and not waited for."""
+        answer = await self.http.post("/deployments", json={"service": self.service, **fields})
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    async def change(self, verb: str, body: Json | None = None, *, expect: str = "succeeded") -> Json:
+        """scale, rollback or restart."""
+        answer = await self.http.post(f"/services/{self.service}/{verb}", params={"wait": 60}, json=body or {})
+        return await self.ended(answer, expect)
+
+    async def remove(self) -> Json:
+        return await self.ended(await self.http.delete(f"/services/{self.service}", params={"wait": 60}), "succeeded")
+
+    async def act(self, deployment: Json, action: str) -> Json:
+        answer = await self.http.post(f"/deployments/{deployment['id']}/{action}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def end_of(self, deployment: Json, *, expect: str = "succeeded") -> Json:
+        answer = await self.http.get(f"/deployments/{deployment['id']}", params={"wait": 60})
+        return await self._as_expected(answer.json(), expect)
+
+    async def ended(self, answer: httpx.Response, expect: str) -> Json:
+        """The deployment in an answer to ?wait=."""
+        said = answer.json()
+        deployment = said.get("deployment", said)
+        assert "status" in deployment and "service" in deployment, f"{answer.status_code}: {answer.text}"
+        assert (answer.status_code == 200) == (expect == "succeeded"), await self.story(deployment)
+        return await self._as_expected(deployment, expect)
+
+    async def _as_expected(self, deployment: Json, expect: str) -> Json:
+        assert deployment["status"] == expect, f"{deployment['status']}, not {expect}\n{await self.story(deployment)}"
+        return deployment
+
+    async def story(self, deployment: Json) -> str:
+        """What a person needs to see why."""
+        events = [f"  {event['at']} {event['type']}: {event['message']}" for event in await self.events(deployment)]
+        head = f"{deployment['id']} {deployment['status']} {deployment['reason']}: {deployment['message']}"
+        return "\n".join([head, *events, self.sluice.last_words(15)])
+
+    async def get(self, path: str, **parameters: Any) -> Any:
+        answer = await self.http.get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def events(self, deployment: Json) -> list[Json]:
+        found = await self.get(f"/deployments/{deployment['id']}/events", limit=200)
+        return sorted(found["items"], key=lambda event: int(event["id"]))
+
+    async def of_service(self) -> Json:
+        return dict(await self.get(f"/services/{self.service}"))
+
+    async def containers(self, service: str | None = None) -> list[Json]:
+        """The engine's own word on every container that carries this service's labels."""
+        labels = [f"label=sluice.name={self.sluice.name}", f"label=sluice.service={service or self.service}"]
+        filters = [word for label in labels for word in ("--filter", label)]
+        while ids := (await self.docker("ps", "--all", "--quiet", "--no-trunc", *filters)).split():
+            with contextlib.suppress(EngineFault):  # one of them went in between
+                return list(json.loads(await self.docker("inspect", *ids)))
+        return []
+
+    async def starts(self) -> dict[str, str]:
+        """Container id → when it was started: equal twice means that nobody touched them in between."""
+        return {each["Id"]: each["State"]["StartedAt"] for each in await self.containers() if each["State"]["Running"]}
+
+    async def docker(self, *words: str) -> str:
+        """Off the loop: a load that is held up would show latency that nobody else caused."""
+        return await asyncio.to_thread(docker, *words)
+
+    async def until(self, look: Callable[[], Awaitable[T | None]], within: float = 20) -> T:
+        """The first true thing that `look` finds. TimeoutError."""
+        async with asyncio.timeout(within):
+            while not (found := await look()):  # noqa: ASYNC110  (what it waits for is in other processes)
+                await asyncio.sleep(0.03)
+        return found
+
+    async def reaches(self, deployment: Json, condition: Callable[[Json], bool]) -> Json:
+        """The deployment, as soon as it is so."""
+
+        async def look() -> Json | None:
+            now: Json = await self.get(f"/deployments/{deployment['id']}")
+            return now if condition(now) else None
+
+        return await self.until(look)
+
+    @asynccontextmanager
+    async def load(self, *, service: str | None = None, lossless: bool = True, **mix: Any) -> AsyncIterator[Load]:
+        """Traffic while the block runs; then nothing may be lost, run twice, or told without being true."""
+        service = service or self.service
+        volume = self.sluice.volume(f"{service}-orders")
+
+        async def executions() -> Counter[str]:
+            return Counter(await asyncio.to_thread(self.sluice.ledger_of, volume, self.images.one))
+
+        plan = Mix(**{"rate": 80, "slow_seconds": 1.0, **mix})
+        async with Load(f"{self.sluice.gateway}/{service}", plan, executions=executions) as load:
+            await load.until(lambda ledger: len(ledger.entries) >= min(20, plan.requests))
+            yield load
+        if lossless:
+            unharmed(load)
+
+    @asynccontextmanager
+    async def by_hand(self, **mix: Any) -> AsyncIterator[Load]:
+        """For single requests by `ask`; nothing is sent by itself."""
+
+        async def executions() -> Counter[str]:
+            return Counter()
+
+        plan = Mix(**{**mix, "requests": 0})
+        async with Load(f"{self.sluice.gateway}/{self.service}", plan, executions=executions) as load:
+            yield load
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[Watch]:
+        """The engine's own account of how many ran at once."""
+        watch = Watch(len(await self.starts()))
+        labels = [f"label=sluice.name={self.sluice.name}", f"label=sluice.service={self.service}"]
+        words = ["--filter", "type=container", *(word for label in labels for word in ("--filter", label))]
+        told = await asyncio.create_subprocess_exec(
+            "docker", "events", *words, "--format", "{{.Action}}", stdout=asyncio.subprocess.PIPE
+        )
+        reading = asyncio.create_task(watch.read(told))
+        try:
+            yield watch
+        finally:
+            told.terminate()
+            await told.wait()
+            await reading
+
+
+class Watch:
+    """How many of a service's containers ran at once, at most and at least."""
+
+    def __init__(self, running: int) -> None:
+        self.running = self.most = self.least = running
+
+    async def read(self, told: asyncio.subprocess.Process) -> None:
+        assert told.stdout is not None
+        async for line in told.stdout:
+            self.running += {b"start": 1, b"die": -1}.get(line.strip(), 0)
+            self.most, self.least = max(self.most, self.running), min(self.least, self.running)
+
+
+def unharmed(load: Load, *, but: int = 0) -> None:
+    """0 lost (or exactly `but`), 0 run twice, nothing confirmed that never ran."""
+    assert len(load.ledger.failures) == but, load.ledger.explain()
+    assert load.ledger.twice == [], load.ledger.explain()
+    assert load.ledger.unrecorded == []
+
+
+def versions(load: Load, phase: str) -> set[str]:
+    """The revisions whose instances answered."""
+    return {instance.rpartition("-")[0].rpartition("-")[2] for instance in load.ledger.versions(phase)}

@@ -1,0 +1,78 @@
+"""Few at a time, and nobody is held up by one that hangs."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from services.concurrency import Turns
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_two_have_their_turn_at_a_time_and_the_next_when_one_ends() -> None:
+    turns, began = Turns(2, 600), list[int]()
+    ends = [anyio.Event() for _ in range(3)]
+
+    async def one(number: int) -> None:
+        async with turns.one():
+            began.append(number)
+            await ends[number].wait()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(one, number)
+            await anyio.wait_all_tasks_blocked()
+            assert began == [0, 1]
+            ends[1].set()
+            await anyio.wait_all_tasks_blocked()
+            assert began == [0, 1, 2]
+            ends[0].set()
+            ends[2].set()
+
+
+async def test_one_that_hangs_goes_on_and_the_next_has_its_turn_all_the_same() -> None:
+    turns, hangs, answered = Turns(1, 0.05), anyio.Event(), anyio.Event()
+
+    async def hung() -> None:
+        async with turns.one():
+            hangs.set()
+            await answered.wait()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(hung)
+            await hangs.wait()
+            async with turns.one():
+                answered.set()
+
+
+async def test_a_slot_is_given_back_once_however_late_its_turn_ends() -> None:
+    turns = Turns(1, 0.01)
+    hanging, answered, at_once, most = anyio.Event(), anyio.Event(), 0, 0
+
+    async def late() -> None:
+        async with turns.one():
+            hanging.set()
+            await answered.wait()
+
+    async def short() -> None:
+        nonlocal at_once, most
+        async with turns.one():
+            at_once += 1
+            most = max(most, at_once)
+            await anyio.lowlevel.checkpoint()
+            at_once -= 1
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(late)
+            await hanging.wait()
+            async with turns.one():  # the slot was given back once
+                answered.set()
+        turns._lent = 600
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(short)
+    assert most == 1

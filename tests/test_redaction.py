@@ -1,0 +1,186 @@
+"""What counts as a secret, where it is hidden, and that what is shown in its place cannot come back as the value."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.masking import MAX_CHARACTERS, MAX_LINE, MAX_SECRETS, mask_of, too_many_secrets
+from services.redaction import placeholders, redacted
+from services.rollouts.requests.spec_diff import differences
+
+SPEC = {
+    "image": "web:1",
+    "environment": {
+        "DB_PASSWORD": "hunter2-hunter2",
+        "PIN_PWD": 1234,
+        "LEVEL": "info",
+        "DSN": "postgres://app:letmein99@db/x",
+    },
+    "healthcheck": {"path": "/", "headers": {"Authorization": "Basic aHVudGVyOg=="}},
+    "labels": {"api-key": "label-secret"},
+    "logging": {"driver": "splunk", "options": {"splunk-token": "B5A79AAD"}},
+    "build": {"context": ".", "args": {"NPM_TOKEN": "npm_0123456789"}},
+    "command": ["serve", "--db", "redis://:letmein88@cache"],
+    "retry_with_idempotency_key": True,
+    "profiles": {"prod": {"environment": {"API_KEY": "hunter4-hunter4"}}, "token": {"replicas": 2}},
+}
+HIDDEN_AT = [
+    "environment.DB_PASSWORD", "environment.PIN_PWD", "environment.DSN", "healthcheck.headers.Authorization",
+    "labels.api-key",
+    "logging.options.splunk-token", "build.args.NPM_TOKEN", "command.2", "profiles.prod.environment.API_KEY",
+]  # fmt: skip
+
+
+def test_every_secret_of_a_spec_is_hidden_and_nothing_else() -> None:
+    shown = redacted(SPEC)
+    assert shown["environment"] == {
+        "DB_PASSWORD": "***", "PIN_PWD": "***", "LEVEL": "info", "DSN": "postgres://app:***@db/x",
+    }  # fmt: skip
+    assert shown["command"] == ["serve", "--db", "redis://:***@cache"]
+    assert shown["retry_with_idempotency_key"] is True
+    assert shown["profiles"]["token"] == {"replicas": 2}
+    for secret in ("hunter", "1234", "letmein", "aHVudGVyOg", "label-secret", "B5A79AAD", "npm_"):
+        assert secret not in str(shown), secret
+
+
+def test_what_is_shown_in_a_secrets_place_is_known_when_it_comes_back() -> None:
+    assert sorted(placeholders(redacted(SPEC))) == sorted(HIDDEN_AT)
+    assert list(placeholders(SPEC)) == []
+    assert list(placeholders({"environment": {"MASK": "***"}})) == [], "a name that hides nothing may have any value"
+
+
+@pytest.mark.parametrize("name", ["AUTHOR", "KEYBOARD", "MONKEY", "BYPASS_ROUTES", "PATH", "TZ"])
+def test_a_harmless_name_hides_nothing(name: str) -> None:
+    assert redacted({"environment": {name: "shown"}})["environment"][name] == "shown"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["db_password", "SPRING_DATASOURCE_PASSWORD", "apiKey", "X-API-Key", "AWS_SECRET_ACCESS_KEY", "JWT_SECRET", "GH_TOKEN",
+     "AZURE_CONNECTION_STRING", "SESSION_COOKIE", "SSH_KEY", "HTTP_AUTH", "spring.mail.pass"],
+)  # fmt: skip
+def test_a_secret_name_hides_its_value(name: str) -> None:
+    assert redacted({"environment": {name: "hidden"}})["environment"][name] == "***"
+
+
+def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
+    mask = mask_of({"environment": {"TLS_KEY": "-----BEGIN KEY-----\nMIIEvQIBADAN\nabc\n-----END KEY-----"}})
+    assert mask.text("loaded MIIEvQIBADAN, abc") == "loaded ***, abc"
+    assert mask_of({}).text("nothing to hide") == "nothing to hide"
+    escaped = mask_of({"environment": {"SIGNING_KEY": "first-line-1\\nsecond-line-2"}})
+    assert escaped.text("first-line-1\nsecond-line-2, first-line-1\\nsecond-line-2") == "***\n***, ***"
+
+
+def test_what_an_instance_writes_is_masked() -> None:
+    text = "connecting with hunter2-hunter2 to postgres://app:letmein99@db/x; PIN 1234\n"
+    assert mask_of(SPEC).text(text) == "connecting with *** to postgres://app:***@db/x; PIN 1234\n"
+
+
+KEY = (
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIEowIBAAKCAQEA\nq83vEjRWeJCrze8=\n"
+    "-----END RSA PRIVATE KEY-----"
+)
+TOKENS = [
+    ("ghp_0123456789abcdefABCDEF0123456789abcd", "ghp_***"),
+    ("gho_0123456789abcdefABCDEF0123456789abcd", "gho_***"),
+    ("ghs_0123456789abcdefABCDEF0123456789abcd", "ghs_***"),
+    ("github_pat_11ABCDEFG0123456789_abcdefghijklmnop", "github_pat_***"),
+    ("glpat-ABCDEFGHIJ_1234567890", "glpat-***"),
+    ("xoxb-1234567890-abcdefghij", "xoxb-***"),
+    ("xoxp-1234567890-abcdefghij", "xoxp-***"),
+    ("AKIAIOSFODNN7EXAMPLE", "AKIA***"),
+    ("ASIAIOSFODNN7EXAMPLE", "ASIA***"),
+    ("sl_0123456789abcdefABCDEFghijGHIJkl3P08oo", "sl_***"),
+    ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P", "eyJ***"),
+    ("sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc", "sk_live_***"),
+    ("npm_0123456789abcdefABCDEF0123456789abcd", "npm_***"),
+    ("pypi-AgEIcHlwaS5vcmcCJDAxMjM0NTY3LTg5YWItY2Rl", "pypi-***"),
+    ("postgres://app:letmein99@db/x", "postgres://app:***@db/x"),
+    ("postgres://app:let@me@in@db/x", "postgres://app:***@db/x"),
+    ("smtp://me@example.org:letmein99@mail", "smtp://me@example.org:***@mail"),
+    ('{"redis://:letmein99@h", "x@y"}', '{"redis://:***@h", "x@y"}'),
+    (KEY, "-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY-----"),
+]
+
+
+@pytest.mark.parametrize(("secret", "shown"), TOKENS, ids=[shown for _, shown in TOKENS])
+def test_a_secret_known_by_its_form_is_hidden_under_any_name_and_known_when_it_comes_back(secret: str, shown: str) -> None:
+    spec = {"environment": {"SETTING": f"a={secret} b"}, "command": ["serve", f"--with={secret}"]}
+    hidden = redacted(spec)
+    assert hidden == {"environment": {"SETTING": f"a={shown} b"}, "command": ["serve", f"--with={shown}"]}
+    assert sorted(placeholders(hidden)) == ["command.1", "environment.SETTING"]
+    assert list(placeholders(spec)) == []
+    assert redacted(hidden) == hidden
+    (change,) = differences({"environment": {}}, {"environment": {"SETTING": secret}})
+    assert change.new == shown
+
+
+@pytest.mark.parametrize(("secret", "shown"), [token for token in TOKENS if token[0] != KEY])
+def test_a_secret_known_by_its_form_is_masked_in_logs_although_no_spec_names_it(secret: str, shown: str) -> None:
+    assert mask_of({}).text(f"using '{secret}'\n") == f"using '{shown}'\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["npm_config_cache", "my_sl_table", "sl_short", "AKIA", "AKIAIOSFODNN7EXAMPLEandmore", "eyJust.a.word", "ghp_", "xoxo-",
+     "pypi-simple", "http://host:8080/x@y", "-----BEGIN PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----\nMIIEowIBAAKC",
+     'expected a file with "-----BEGIN PRIVATE KEY-----"'],
+)  # fmt: skip
+def test_a_harmless_text_is_shown_as_it_is(text: str) -> None:
+    assert redacted({"environment": {"A": text}}) == {"environment": {"A": text}}
+    assert mask_of({}).text(text) == text
+
+
+def test_a_private_key_in_a_log_is_masked_until_it_ends() -> None:
+    log = f"before\n{KEY}\nafter\n2026-11-30 INFO -----BEGIN PRIVATE KEY-----\n2026-11-30 INFO {'A' * 64}\nan error\n"
+    assert mask_of({}).text(log) == (
+        "before\n-----BEGIN RSA PRIVATE KEY-----\n***\n***\n***\n***\n-----END RSA PRIVATE KEY-----\nafter\n"
+        "2026-11-30 INFO -----BEGIN PRIVATE KEY-----\n***\nan error\n"
+    )
+
+
+def test_a_private_key_under_a_harmless_name_is_masked_line_by_line() -> None:
+    mask = mask_of({"environment": {"BUNDLE": KEY}})
+    assert mask.text("loaded MIIEowIBAAKCAQEA from the bundle") == "loaded *** from the bundle"
+
+
+def test_the_longest_of_secrets_that_begin_alike_is_masked_and_no_part_of_it_stays() -> None:
+    mask = mask_of({"environment": {"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefgh-longer", "C_TOKEN": "efgh-longer-still"}})
+    assert mask.text("abcdefgh abcdefgh-longer abcdefgh-long efgh-longer-still") == "*** *** ***-long ***"
+
+
+def test_each_secret_of_a_large_spec_is_masked_and_near_misses_are_not() -> None:
+    secrets = [f"{'a' * 1990}{number:010d}" for number in range(200)]
+    spec = {"environment": {f"TOKEN_{number}": secret for number, secret in enumerate(secrets)}}
+    assert too_many_secrets(spec) is None
+    mask, near = mask_of(spec), "a" * 16_000
+    assert mask.text("\n".join([near, *secrets, near])) == "\n".join([near, *["***"] * 200, near])
+    assert mask_of(spec) is mask, "an equal spec needs no second automaton"
+
+
+def test_a_line_that_is_too_long_is_cut_after_its_secrets_are_masked() -> None:
+    mask = mask_of({"environment": {"TOKEN": "hunter2-hunter2"}})
+    line = "x" * (MAX_LINE - 3) + "hunter2-hunter2" + "y" * 10
+    assert mask.text(line) == "x" * (MAX_LINE - 3) + "***" + "…"
+
+
+HOSTILE = [
+    "eyJ", "eyJaaaaaaaaaa.", "eyJ-", "://", "a://a:", "a://a:b@c", "@c", "a" * 16 + "://", "xoxb-", "ghp_", "-----BEGIN ",
+    "-----BEGIN PRIVATE KEY-----", "-----END ", "github_pat_", "sl_a", "AKIA", "glpat-.", "a", "-", "=", "@",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+def test_masking_a_long_line_made_of_the_beginnings_of_secrets_ends(part: str) -> None:
+    """Each takes a fraction of a second; what is quadratic takes an hour, and the timeout of the tests ends it."""
+    line = part * (1_000_000 // len(part))
+    mask_of({"environment": {"TOKEN": "a" * 5000 + "b"}}).text(line)
+    list(placeholders({"environment": {"A": line + "***"}}))
+
+
+def test_more_secrets_than_can_be_kept_in_memory_are_refused() -> None:
+    assert too_many_secrets({"environment": {"KEY": "\n".join(f"line-{n:08d}" for n in range(MAX_SECRETS))}}) is None
+    lines = {"environment": {"KEY": "\n".join(f"line-{n:08d}" for n in range(MAX_SECRETS + 1))}}
+    long = {"environment": {f"TOKEN_{n}": f"{n}" + "x" * 100_000 for n in range(MAX_CHARACTERS // 100_000 + 1)}}
+    for spec in (lines, long):
+        assert "more secrets than can be kept out of logs" in str(too_many_secrets(spec))

@@ -1,0 +1,48 @@
+"""Percentiles told from buckets."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.routing.traffic_counts import BOUNDS
+from services.traffic_metrics.histogram import BUCKETS, percentile, total
+
+
+def test_the_buckets_are_fine_enough_to_judge_by() -> None:
+    assert len(BOUNDS) >= 16
+    assert all(higher / lower <= 1.6 + 1e-9 for lower, higher in pairwise(BOUNDS))
+
+
+def test_of_nothing_there_is_no_percentile() -> None:
+    assert percentile([0] * BUCKETS, 0.5) is None
+
+
+def test_answers_of_a_bucket_count_as_evenly_spread() -> None:
+    histogram = [0] * BUCKETS
+    histogram[BOUNDS.index(0.2)] = 100
+    assert percentile(histogram, 0.5) == pytest.approx((0.13 + 0.2) / 2)
+    assert percentile(histogram, 1) == pytest.approx(0.2)
+
+
+def test_what_was_slower_than_all_buckets_is_told_as_the_last_bound() -> None:
+    assert percentile([1] + [0] * (BUCKETS - 2) + [9], 0.95) == BOUNDS[-1]
+
+
+@given(st.lists(st.floats(0.002, 49), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
+def test_a_percentile_lies_within_the_bucket_of_the_true_one(seconds: list[float], share: float) -> None:
+    histogram = [0] * BUCKETS
+    for each in seconds:
+        histogram[sum(bound <= each for bound in BOUNDS)] += 1
+    true = sorted(seconds)[-(-len(seconds) * round(share * 100) // 100) - 1]
+    told = percentile(histogram, share)
+    assert told is not None
+    assert true / 1.61 <= told <= true * 1.61
+
+
+def test_histograms_are_added_bucket_by_bucket() -> None:
+    assert total([]) == [0] * BUCKETS
+    assert total([list(range(BUCKETS)), [1] * BUCKETS]) == [n + 1 for n in range(BUCKETS)]
