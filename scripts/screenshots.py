@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 from tests.browser.conftest import sign_in  # noqa: E402
 from tests.browser.network import CHROMIUM, FLAGS  # noqa: E402
-from tests.support.dashboard_fixture import House  # noqa: E402
+from tests.support.dashboard_fixture import DashboardFixture  # noqa: E402
 from tests.support.dashboard_server import free_port, serving  # noqa: E402
 from tests.support.seed_data import set_scene  # noqa: E402
 
@@ -32,7 +32,7 @@ WANTED = ("overview-light", "overview-dark", "overview-phone", "service-light", 
 
 def main() -> None:
     TO.mkdir(exist_ok=True)
-    house = House(Path(tempfile.mkdtemp()))
+    house = DashboardFixture(Path(tempfile.mkdtemp()))
     set_scene(house)
     with serving(house, free_port()) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
@@ -42,7 +42,7 @@ def main() -> None:
     house.close()
 
 
-def shoot(browser: Browser, house: House, address: str, look: str) -> None:
+def shoot(browser: Browser, house: DashboardFixture, address: str, look: str) -> None:
     width, height, scheme = LOOKS[look]
     options = {"viewport": {"width": width, "height": height}, "color_scheme": scheme, "reduced_motion": "reduce"}
     context = browser.new_context(**options, timezone_id="Europe/Berlin", locale="en-GB")

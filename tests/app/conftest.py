@@ -9,7 +9,7 @@ import pytest
 
 from app.log_config import configure
 from app.settings import Settings
-from tests.support.app_fixture import House, build, living
+from tests.support.app_fixture import AppFixture, build, living
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +19,6 @@ def _logs() -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def fixture(tmp_path: Path) -> Iterator[AppFixture]:
     with living(build(tmp_path / "data")) as made:
         yield made

@@ -17,7 +17,7 @@ from app.log_config import configure
 from app.settings import Settings
 from services.auth.tokens import SCOPES, includes, new_token, well_formed
 from services.store.tables import Token
-from tests.support.app_fixture import House, build, living
+from tests.support.app_fixture import AppFixture, build, living
 
 NEEDS = [
     ("GET", "/services", None, "read"),
@@ -48,12 +48,12 @@ NEEDS = [
 ]
 
 
-def test_each_route_needs_its_scope_and_no_more(house: House) -> None:
-    house.deploy()
-    tokens = {scope: house.as_scope(scope) for scope in SCOPES}
+def test_each_route_needs_its_scope_and_no_more(fixture: AppFixture) -> None:
+    fixture.deploy()
+    tokens = {scope: fixture.as_scope(scope) for scope in SCOPES}
     for method, path, body, needed in NEEDS:
         for scope in SCOPES:
-            answer = house.client.request(method, path, json=body, headers=tokens[scope])
+            answer = fixture.client.request(method, path, json=body, headers=tokens[scope])
             refused = answer.status_code == 403
             allowed = needed is None or includes(scope, needed)
             assert refused != allowed, f"{scope}: {method} {path} {body} → {answer.status_code} {answer.text[:200]}"
@@ -62,17 +62,17 @@ def test_each_route_needs_its_scope_and_no_more(house: House) -> None:
                 assert "scope" in answer.json()["detail"]
 
 
-def test_deploy_does_not_create_what_does_not_exist(house: House) -> None:
-    answer = house.client.post("/deployments", json={"service": "new", "image": "x:1"}, headers=house.as_scope("deploy"))
+def test_deploy_does_not_create_what_does_not_exist(fixture: AppFixture) -> None:
+    answer = fixture.client.post("/deployments", json={"service": "new", "image": "x:1"}, headers=fixture.as_scope("deploy"))
     assert answer.status_code == 403
-    assert house.count("/services") == 0
+    assert fixture.count("/services") == 0
 
 
-def test_a_bound_token_changes_its_services_alone(house: House) -> None:
-    house.deploy("web")
-    house.deploy("api", "api:1")
-    bound = house.as_scope("write", services=["web"])
-    assert house.client.post("/services/web/restart?wait=20", headers=bound).status_code == 200
+def test_a_bound_token_changes_its_services_alone(fixture: AppFixture) -> None:
+    fixture.deploy("web")
+    fixture.deploy("api", "api:1")
+    bound = fixture.as_scope("write", services=["web"])
+    assert fixture.client.post("/services/web/restart?wait=20", headers=bound).status_code == 200
     for method, path, body in [
         ("POST", "/services/api/restart", {}),
         ("POST", "/services/api/scale", {"replicas": 0}),
@@ -83,9 +83,9 @@ def test_a_bound_token_changes_its_services_alone(house: House) -> None:
         ("POST", "/deployments/2/retry", {}),
         ("POST", "/deployments/2/abort", {}),
     ]:
-        answer = house.client.request(method, path, json=body, headers=bound)
+        answer = fixture.client.request(method, path, json=body, headers=bound)
         assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope"), path
-    assert house.client.get("/services/api", headers=bound).status_code == 200
+    assert fixture.client.get("/services/api", headers=bound).status_code == 200
 
 
 SECRETS: dict[str, Any] = {
@@ -94,12 +94,12 @@ SECRETS: dict[str, Any] = {
 }
 
 
-def test_a_token_may_be_bound_by_pattern(house: House) -> None:
+def test_a_token_may_be_bound_by_pattern(fixture: AppFixture) -> None:
     for name in ("pay-api", "pay-web", "shop"):
-        house.deploy(name)
-    bound = house.as_scope("deploy", services=["pay-*"])
+        fixture.deploy(name)
+    bound = fixture.as_scope("deploy", services=["pay-*"])
     for name, status in (("pay-api", 202), ("pay-web", 202), ("shop", 403)):
-        answer = house.client.post(f"/services/{name}/restart", headers=bound)
+        answer = fixture.client.post(f"/services/{name}/restart", headers=bound)
         assert answer.status_code == status, name
     assert "pay-* only" in answer.json()["detail"]
 
@@ -117,108 +117,110 @@ def test_a_token_may_be_bound_by_pattern(house: House) -> None:
         ({"scope": "root"}, "scope"),
     ],
 )
-def test_a_token_that_cannot_be_is_refused_by_field(house: House, wrong: dict[str, Any], field: str) -> None:
-    answer = house.client.post("/tokens", json={"name": "ci", "scope": "read", **wrong})
+def test_a_token_that_cannot_be_is_refused_by_field(fixture: AppFixture, wrong: dict[str, Any], field: str) -> None:
+    answer = fixture.client.post("/tokens", json={"name": "ci", "scope": "read", **wrong})
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
-    assert house.count("/tokens") == 1
+    assert fixture.count("/tokens") == 1
 
 
-def test_secrets_are_shown_to_nobody(house: House) -> None:
-    house.deploy(**SECRETS)
-    house.deploy(environment={"DB_PASSWORD": "hunter5"}, profile="prod")
-    house.client.post("/deployments", json={"service": "web", "image": "web:2", "environment": {"TOKEN": ["hunter6"]}})
+def test_secrets_are_shown_to_nobody(fixture: AppFixture) -> None:
+    fixture.deploy(**SECRETS)
+    fixture.deploy(environment={"DB_PASSWORD": "hunter5"}, profile="prod")
+    fixture.client.post("/deployments", json={"service": "web", "image": "web:2", "environment": {"TOKEN": ["hunter6"]}})
     for path in (
         "/services", "/services/web", "/services/web/revisions", "/services/web/revisions/1", "/services/web/revisions/2",
         "/deployments", "/deployments/1", "/deployments/2", "/events", "/audit", "/instances", "/metrics",
         "/ui/services/web",
     ):  # fmt: skip
-        answer = house.client.get(path)
+        answer = fixture.client.get(path)
         assert answer.status_code == 200, path
         assert not re.search("hunter[23456]", answer.text), path
-    shown = house.client.get("/services/web").json()["spec"]["environment"]
+    shown = fixture.client.get("/services/web").json()["spec"]["environment"]
     assert shown == {"DB_PASSWORD": "***", "LEVEL": "info", "DATABASE_URL": "postgres://app:***@db/x"}
 
 
-def test_a_spec_that_was_read_is_not_taken_back_with_its_secrets_hidden(house: House) -> None:
-    house.deploy(**SECRETS)
-    spec = house.client.get("/services/web").json()["spec"]
+def test_a_spec_that_was_read_is_not_taken_back_with_its_secrets_hidden(fixture: AppFixture) -> None:
+    fixture.deploy(**SECRETS)
+    spec = fixture.client.get("/services/web").json()["spec"]
     for mode in ("merge", "replace"):
-        answer = house.client.post("/deployments", json={"service": "web", "mode": mode, **spec})
+        answer = fixture.client.post("/deployments", json={"service": "web", "mode": mode, **spec})
         assert (answer.status_code, answer.json()["code"]) == (422, "redacted_value")
         fields = [wrong["field"] for wrong in answer.json()["errors"]]
         assert fields == ["environment.DB_PASSWORD", "environment.DATABASE_URL", "profiles.prod.environment.API_KEY"]
-    assert house.count("/deployments") == 1
+    assert fixture.count("/deployments") == 1
 
 
-def test_an_error_of_the_store_does_not_tell_what_was_to_be_written(house: House) -> None:
+def test_an_error_of_the_store_does_not_tell_what_was_to_be_written(fixture: AppFixture) -> None:
     def twice(session: Session) -> None:
         session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
         session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
 
-    with pytest.raises(IntegrityError) as error, house.sluice.store.writing() as session:
+    with pytest.raises(IntegrityError) as error, fixture.sluice.store.writing() as session:
         twice(session)
     assert "hunter2" not in str(error.value)
 
 
-def test_a_token_is_shown_once_and_only_its_hmac_is_kept(house: House) -> None:
-    made = house.client.post("/tokens", json={"name": "ci", "scope": "deploy", "services": ["web"], "expires_in": "1h"})
+def test_a_token_is_shown_once_and_only_its_hmac_is_kept(fixture: AppFixture) -> None:
+    made = fixture.client.post("/tokens", json={"name": "ci", "scope": "deploy", "services": ["web"], "expires_in": "1h"})
     token = made.json()["token"]
     assert well_formed(token)
     assert made.headers["cache-control"] == "no-store"
-    listed = house.client.get("/tokens").json()["items"][0]
+    listed = fixture.client.get("/tokens").json()["items"][0]
     assert (listed["name"], listed["scope"], listed["services"]) == ("ci", "deploy", ["web"])
     assert listed["expires_at"] > listed["created_at"]
     assert "token" not in listed
-    kept = b"".join(path.read_bytes() for path in house.data.glob("sluice.db*"))
+    kept = b"".join(path.read_bytes() for path in fixture.data.glob("sluice.db*"))
     assert token.encode() not in kept
-    assert house.token.encode() not in kept
-    assert (house.data / "admin.token").stat().st_mode & 0o777 == 0o600
-    assert (house.data / "token.key").stat().st_mode & 0o777 == 0o600
+    assert fixture.token.encode() not in kept
+    assert (fixture.data / "admin.token").stat().st_mode & 0o777 == 0o600
+    assert (fixture.data / "token.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_token_may_be_good_for_a_year(house: House) -> None:
-    made = house.client.post("/tokens", json={"name": "ci", "scope": "read", "expires_in": "8760h"}).json()
+def test_a_token_may_be_good_for_a_year(fixture: AppFixture) -> None:
+    made = fixture.client.post("/tokens", json={"name": "ci", "scope": "read", "expires_in": "8760h"}).json()
     assert int(made["expires_at"][:4]) == int(made["created_at"][:4]) + 1
 
 
-def test_when_a_token_was_used_last_is_known(house: House) -> None:
-    read = house.as_scope("read")
-    assert house.client.get("/tokens").json()["items"][0]["last_used_at"] is None
-    house.client.get("/services", headers=read)
-    assert house.client.get("/tokens").json()["items"][0]["last_used_at"] is not None
+def test_when_a_token_was_used_last_is_known(fixture: AppFixture) -> None:
+    read = fixture.as_scope("read")
+    assert fixture.client.get("/tokens").json()["items"][0]["last_used_at"] is None
+    fixture.client.get("/services", headers=read)
+    assert fixture.client.get("/tokens").json()["items"][0]["last_used_at"] is not None
 
 
-def test_a_revoked_token_is_nobody_at_once(house: House) -> None:
-    read = house.as_scope("read")
-    id = house.client.get("/tokens").json()["items"][0]["id"]
-    assert house.client.delete(f"/tokens/{id}").status_code == 204
-    assert house.client.get("/services", headers=read).status_code == 401
-    assert house.client.delete(f"/tokens/{id}").status_code == 404
-    last = house.client.delete("/tokens/1")
+def test_a_revoked_token_is_nobody_at_once(fixture: AppFixture) -> None:
+    read = fixture.as_scope("read")
+    id = fixture.client.get("/tokens").json()["items"][0]["id"]
+    assert fixture.client.delete(f"/tokens/{id}").status_code == 204
+    assert fixture.client.get("/services", headers=read).status_code == 401
+    assert fixture.client.delete(f"/tokens/{id}").status_code == 404
+    last = fixture.client.delete("/tokens/1")
     assert (last.status_code, last.json()["code"]) == (409, "last_admin_token")
 
 
-def test_an_expired_token_is_nobody(house: House) -> None:
-    soon = house.as_scope("read", expires_in=0.001)
-    assert house.client.get("/services", headers=soon).status_code == 401
+def test_an_expired_token_is_nobody(fixture: AppFixture) -> None:
+    soon = fixture.as_scope("read", expires_in=0.001)
+    assert fixture.client.get("/services", headers=soon).status_code == 401
 
 
-def test_making_and_revoking_are_in_the_audit_with_who_did_it(house: House) -> None:
-    house.as_scope("admin")
-    house.client.delete("/tokens/2")
-    types = [(event["type"], event["actor"]["name"], event["token"]) for event in house.client.get("/audit").json()["items"]]
+def test_making_and_revoking_are_in_the_audit_with_who_did_it(fixture: AppFixture) -> None:
+    fixture.as_scope("admin")
+    fixture.client.delete("/tokens/2")
+    types = [
+        (event["type"], event["actor"]["name"], event["token"]) for event in fixture.client.get("/audit").json()["items"]
+    ]
     assert types == [("token_revoked", "admin", 1), ("token_created", "admin", 1), ("token_created", "sluice", None)]
-    assert house.client.get("/audit?actor=sluice").json()["items"][0]["type"] == "token_created"
-    assert house.client.get("/audit?actor=nobody").json()["items"] == []
+    assert fixture.client.get("/audit?actor=sluice").json()["items"][0]["type"] == "token_created"
+    assert fixture.client.get("/audit?actor=nobody").json()["items"] == []
 
 
-def test_coming_and_going_is_in_the_audit(house: House) -> None:
-    house.client.post("/sign-in-links", json={})
-    cookie = signed_in(house, token=house.token, remote="192.0.2.7")
-    signed_in(house, token="sl_guess", remote="192.0.2.8")
-    house.call(partial(house.sluice.access.sign_out, cookie, remote="192.0.2.7"))
-    told = [(event["type"], event["actor"], event["remote"]) for event in house.client.get("/audit").json()["items"]]
+def test_coming_and_going_is_in_the_audit(fixture: AppFixture) -> None:
+    fixture.client.post("/sign-in-links", json={})
+    cookie = signed_in(fixture, token=fixture.token, remote="192.0.2.7")
+    signed_in(fixture, token="sl_guess", remote="192.0.2.8")
+    fixture.call(partial(fixture.sluice.access.sign_out, cookie, remote="192.0.2.7"))
+    told = [(event["type"], event["actor"], event["remote"]) for event in fixture.client.get("/audit").json()["items"]]
     admin = {"kind": "session", "name": "admin"}
     assert told[:4] == [
         ("signed_out", admin, "192.0.2.7"),
@@ -228,20 +230,20 @@ def test_coming_and_going_is_in_the_audit(house: House) -> None:
     ]
 
 
-def test_signing_out_everywhere_ends_the_sessions_of_that_token_alone(house: House) -> None:
-    other = house.as_scope("read")["Authorization"].partition(" ")[2]
-    mine, elsewhere, theirs = (signed_in(house, token=token) for token in (house.token, house.token, other))
-    house.call(partial(house.sluice.access.sign_out, mine, everywhere=True))
-    sessions = [house.call(house.sluice.access.session, cookie) for cookie in (mine, elsewhere, theirs)]
+def test_signing_out_everywhere_ends_the_sessions_of_that_token_alone(fixture: AppFixture) -> None:
+    other = fixture.as_scope("read")["Authorization"].partition(" ")[2]
+    mine, elsewhere, theirs = (signed_in(fixture, token=token) for token in (fixture.token, fixture.token, other))
+    fixture.call(partial(fixture.sluice.access.sign_out, mine, everywhere=True))
+    sessions = [fixture.call(fixture.sluice.access.session, cookie) for cookie in (mine, elsewhere, theirs)]
     assert [session is not None for session in sessions] == [False, False, True]
 
 
 def test_the_first_start_makes_the_admin_token_and_the_second_does_not(tmp_path: Path) -> None:
-    with living(build(tmp_path)) as house:
-        token = house.token
-    with living(build(tmp_path)) as house:
-        assert house.token == token
-        assert house.client.get("/services", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    with living(build(tmp_path)) as fixture:
+        token = fixture.token
+    with living(build(tmp_path)) as fixture:
+        assert fixture.token == token
+        assert fixture.client.get("/services", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 @pytest.mark.parametrize(("terminal", "container", "shown"), [(True, False, 1), (True, True, 0), (False, False, 0)])
@@ -261,8 +263,8 @@ def test_the_admin_token_is_printed_on_a_terminal_alone_and_else_its_file_is_nam
         patched.setattr("sys.stdout", stdout)
         configure(Settings(log_level="info"))
         for _ in range(2):
-            with living(build(tmp_path / "data")) as house:
-                token = house.token
+            with living(build(tmp_path / "data")) as fixture:
+                token = fixture.token
     configure(Settings(log_level="warning"))
     said = stdout.getvalue() + stderr.getvalue()
     assert said.count(token) == shown
@@ -270,45 +272,45 @@ def test_the_admin_token_is_printed_on_a_terminal_alone_and_else_its_file_is_nam
 
 
 def test_a_restored_database_without_its_key_gets_a_new_admin(tmp_path: Path) -> None:
-    with living(build(tmp_path / "old")) as house:
-        old = house.token
+    with living(build(tmp_path / "old")) as fixture:
+        old = fixture.token
     (tmp_path / "new").mkdir()
     shutil.copy(tmp_path / "old" / "sluice.db", tmp_path / "new" / "sluice.db")
-    with living(build(tmp_path / "new")) as house:
-        assert house.token != old
-        assert house.client.get("/tokens").status_code == 200
-        assert house.client.get("/tokens", headers={"Authorization": f"Bearer {old}"}).status_code == 401
+    with living(build(tmp_path / "new")) as fixture:
+        assert fixture.token != old
+        assert fixture.client.get("/tokens").status_code == 200
+        assert fixture.client.get("/tokens", headers={"Authorization": f"Bearer {old}"}).status_code == 401
 
 
-def signed_in(house: House, **by: str) -> Any:
+def signed_in(fixture: AppFixture, **by: str) -> Any:
     """The cookie's value, or None."""
-    return house.call(partial(house.sluice.access.sign_in, **by))
+    return fixture.call(partial(fixture.sluice.access.sign_in, **by))
 
 
-def test_a_link_opens_one_session_with_its_owners_scope(house: House) -> None:
-    house.deploy()
-    read = house.as_scope("read")
-    link = house.client.post("/sign-in-links", headers=read).json()
+def test_a_link_opens_one_session_with_its_owners_scope(fixture: AppFixture) -> None:
+    fixture.deploy()
+    read = fixture.as_scope("read")
+    link = fixture.client.post("/sign-in-links", headers=read).json()
     code = link["url"].partition("code=")[2]
     assert link["url"].startswith("http://sluice.test/ui/sign-in?code=")
-    house.call(house.sluice.access.tidy)
-    cookie = signed_in(house, code=code)
-    assert signed_in(house, code=code) is None, "once"
-    assert signed_in(house, code="x" * 32) is None
-    del house.client.headers["Authorization"]
-    house.client.cookies.set("sluice_session_sluice", cookie)
-    assert house.client.get("/services").status_code == 200
+    fixture.call(fixture.sluice.access.tidy)
+    cookie = signed_in(fixture, code=code)
+    assert signed_in(fixture, code=code) is None, "once"
+    assert signed_in(fixture, code="x" * 32) is None
+    del fixture.client.headers["Authorization"]
+    fixture.client.cookies.set("sluice_session_sluice", cookie)
+    assert fixture.client.get("/services").status_code == 200
     here = {"Sec-Fetch-Site": "same-origin"}
-    assert house.client.post("/services/web/restart", headers=here).status_code == 403, "its scope is read"
-    house.call(house.sluice.access.sign_out, cookie)
-    assert house.client.get("/services").status_code == 401
+    assert fixture.client.post("/services/web/restart", headers=here).status_code == 403, "its scope is read"
+    fixture.call(fixture.sluice.access.sign_out, cookie)
+    assert fixture.client.get("/services").status_code == 401
 
 
-def test_another_sites_page_cannot_use_the_visitors_cookie(house: House) -> None:
-    house.deploy()
-    cookie = signed_in(house, token=house.token)
-    del house.client.headers["Authorization"]
-    house.client.cookies.set("sluice_session_sluice", cookie)
+def test_another_sites_page_cannot_use_the_visitors_cookie(fixture: AppFixture) -> None:
+    fixture.deploy()
+    cookie = signed_in(fixture, token=fixture.token)
+    del fixture.client.headers["Authorization"]
+    fixture.client.cookies.set("sluice_session_sluice", cookie)
     for headers, allowed in [
         ({"Sec-Fetch-Site": "same-origin"}, True),
         ({"Sec-Fetch-Site": "none"}, True),
@@ -320,21 +322,21 @@ def test_another_sites_page_cannot_use_the_visitors_cookie(house: House) -> None
         ({"Origin": "null"}, False),
         ({}, False),
     ]:
-        answer = house.client.post("/services/web/scale", json={"replicas": 1}, headers=headers)
+        answer = fixture.client.post("/services/web/scale", json={"replicas": 1}, headers=headers)
         assert (answer.status_code == 202) == allowed, headers
         if not allowed:
             assert answer.json()["code"] == "cross_site"
-    assert house.client.get("/audit").json()["items"][0]["type"] == "refused"
-    assert house.client.get("/services", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, (
+    assert fixture.client.get("/audit").json()["items"][0]["type"] == "refused"
+    assert fixture.client.get("/services", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, (
         "reading changes nothing"
     )
 
 
-def test_a_mistyped_token_is_known_without_asking(house: House) -> None:
+def test_a_mistyped_token_is_known_without_asking(fixture: AppFixture) -> None:
     token = new_token()
     assert well_formed(token)
     assert not well_formed(token[:-1])
     assert not well_formed(token[:10] + ("a" if token[10] != "a" else "b") + token[11:])
     assert not well_formed("")
     assert not well_formed("sl_é" + "a" * 37)
-    assert house.client.get("/services", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    assert fixture.client.get("/services", headers={"Authorization": f"Bearer {token}"}).status_code == 401

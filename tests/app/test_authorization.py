@@ -20,7 +20,7 @@ from app.api import api
 from app.pages import pages
 from services.auth.tokens import SCOPES, includes, new_token
 from services.store.tables import Build
-from tests.support.app_fixture import House, build, living
+from tests.support.app_fixture import AppFixture, build, living
 
 Kind = Literal["open", "api", "page", "stream", "form"]
 """How it answers who is not let in: not at all, 401, by the sign-in page, 401 again, by the sign-in page again."""
@@ -143,7 +143,7 @@ class Answer:
 class Stand:
     """A Sluice that serves `web`, and everybody who may come to its doors."""
 
-    house: House
+    fixture: AppFixture
     callers: dict[str, dict[str, str]]
 
     def knock(self, method: str, path: str, door: Door, headers: dict[str, str]) -> Answer:
@@ -151,7 +151,7 @@ class Stand:
             path = path.replace(f"{{{name}}}", value)
         if door.kind == "open" and method == "POST" and "origin" not in headers:
             headers = {"sec-fetch-site": "same-origin", **headers}  # as a browser says it of Sluice's own pages
-        answer: Answer = self.house.call(_ask, self.house.app, method, path, headers, door)
+        answer: Answer = self.fixture.call(_ask, self.fixture.app, method, path, headers, door)
         return answer
 
 
@@ -208,36 +208,36 @@ def _build_of_web(session: Session) -> None:
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     data: Path = tmp_path_factory.mktemp("matrix")
-    with living(build(data)) as house:
-        assert house.deploy("web").status_code == 200
-        house.call(house.sluice.store.write, _build_of_web)
-        access = house.sluice.access
+    with living(build(data)) as fixture:
+        assert fixture.deploy("web").status_code == 200
+        fixture.call(fixture.sluice.store.write, _build_of_web)
+        access = fixture.sluice.access
 
         def lower(headers: dict[str, str]) -> dict[str, str]:
             return {name.lower(): value for name, value in headers.items()}
 
         def session(token: dict[str, str]) -> str:
-            made: str = house.call(partial(access.sign_in, token=token["authorization"].partition(" ")[2]))
+            made: str = fixture.call(partial(access.sign_in, token=token["authorization"].partition(" ")[2]))
             return made
 
-        callers = {scope: lower(house.as_scope(scope)) for scope in SCOPES}
-        revoked = lower(house.as_scope("admin", expires_in="1h"))
-        newest = house.client.get("/tokens").json()["items"][0]["id"]
+        callers = {scope: lower(fixture.as_scope(scope)) for scope in SCOPES}
+        revoked = lower(fixture.as_scope("admin", expires_in="1h"))
+        newest = fixture.client.get("/tokens").json()["items"][0]["id"]
         ended = session(callers["admin"])
         of_revoked = session(revoked)
-        house.client.delete(f"/tokens/{newest}")
-        house.call(access.sign_out, ended)
+        fixture.client.delete(f"/tokens/{newest}")
+        fixture.call(access.sign_out, ended)
         same = {"sec-fetch-site": "same-origin"}
         callers |= {
             "nobody": {},
             "garbage": {"authorization": "Basic é:\x7f"},
             "unknown token": {"authorization": f"Bearer {new_token()}"},
-            "expired token": lower(house.as_scope("admin", expires_in=0.001)),
+            "expired token": lower(fixture.as_scope("admin", expires_in=0.001)),
             "revoked token": revoked,
             "ended session": {**_cookie(ended), **same},
             "session of a revoked token": {**_cookie(of_revoked), **same},
-            "bound to another": lower(house.as_scope("write", services=["api", "webb*"])),
-            "bound to this": lower(house.as_scope("write", services=["we*"])),
+            "bound to another": lower(fixture.as_scope("write", services=["api", "webb*"])),
+            "bound to this": lower(fixture.as_scope("write", services=["we*"])),
             "session": {**_cookie(session(callers["admin"])), **same},
             "session of a reader": {**_cookie(session(callers["read"])), **same},
             "session, another site's page": {**_cookie(session(callers["admin"])), "sec-fetch-site": "cross-site"},
@@ -245,7 +245,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
                 **_cookie(session(callers["admin"])), "origin": "http://evil.test",
             },
         }  # fmt: skip
-        yield Stand(house, callers)
+        yield Stand(fixture, callers)
 
 
 SCOPE_OF = {
@@ -284,7 +284,7 @@ def _routes(router: APIRouter) -> Iterator[tuple[str, str]]:
 
 
 def test_every_route_has_its_line_and_every_line_its_route(stand: Stand) -> None:
-    own = {("GET", str(getattr(route, "path"))) for route in stand.house.app.routes if hasattr(route, "path")}  # noqa: B009
+    own = {("GET", str(getattr(route, "path"))) for route in stand.fixture.app.routes if hasattr(route, "path")}  # noqa: B009
     assert {*_routes(api), *_routes(pages), *own} == DOORS.keys()
 
 
@@ -335,7 +335,7 @@ def test_no_page_has_anything_inline_and_each_says_so_to_the_browser(stand: Stan
 
 def test_every_refused_change_of_somebody_known_is_in_the_audit(stand: Stand) -> None:
     """Who, what, from where and with which token."""
-    client = stand.house.client
+    client = stand.fixture.client
     for (method, path), door in DOORS.items():
         if method == "GET" or door.kind == "open" or not includes(door.scope or "read", "deploy"):
             continue

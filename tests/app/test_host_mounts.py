@@ -10,91 +10,91 @@ import pytest
 from sqlmodel import Session
 
 from services.store.tables import Revision
-from tests.support.app_fixture import House, build, eventually, living
+from tests.support.app_fixture import AppFixture, build, eventually, living
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def fixture(tmp_path: Path) -> Iterator[AppFixture]:
     with living(build(tmp_path / "data", host_roots=["/srv", str(tmp_path)])) as made:
         yield made
 
 
-def errors(house: House, service: str, *volumes: Any) -> dict[str, str]:
-    answer = house.deploy(service, volumes=list(volumes))
+def errors(fixture: AppFixture, service: str, *volumes: Any) -> dict[str, str]:
+    answer = fixture.deploy(service, volumes=list(volumes))
     return {} if answer.status_code == 200 else {each["field"]: each["message"] for each in answer.json()["errors"]}
 
 
-def store_volumes(house: House, service: str, number: int, *volumes: str) -> None:
+def store_volumes(fixture: AppFixture, service: str, number: int, *volumes: str) -> None:
     """The revision has them, as one that was made before the rule."""
 
     def change(session: Session) -> None:
         row = session.get_one(Revision, (service, number))
         row.spec, row.effective = {**row.spec, "volumes": volumes}, {**row.effective, "volumes": volumes}
 
-    house.call(house.sluice.store.write, change)
+    fixture.call(fixture.sluice.store.write, change)
 
 
-def test_a_path_below_a_writable_mount_is_refused(house: House) -> None:
-    assert errors(house, "maker", "/srv/shared:/data") == {}
-    told = errors(house, "thief", "/srv/own:/own", "/srv/shared/link:/data:ro")
+def test_a_path_below_a_writable_mount_is_refused(fixture: AppFixture) -> None:
+    assert errors(fixture, "maker", "/srv/shared:/data") == {}
+    told = errors(fixture, "thief", "/srv/own:/own", "/srv/shared/link:/data:ro")
     assert list(told) == ["volumes.1.source"]
     assert '/srv/shared/link lies in /srv/shared, which service "maker" mounts writable' in told["volumes.1.source"]
 
 
-def test_a_writable_mount_above_a_mounted_path_is_refused(house: House) -> None:
-    assert errors(house, "reader", "/srv/shared/conf:/conf:ro") == {}
-    told = errors(house, "maker", "/srv/shared/:/data")
+def test_a_writable_mount_above_a_mounted_path_is_refused(fixture: AppFixture) -> None:
+    assert errors(fixture, "reader", "/srv/shared/conf:/conf:ro") == {}
+    told = errors(fixture, "maker", "/srv/shared/:/data")
     assert '/srv/shared contains /srv/shared/conf, which service "reader" mounts' in told["volumes.0.source"]
-    assert errors(house, "maker", "/srv/shared/:/data:ro") == {}
+    assert errors(fixture, "maker", "/srv/shared/:/data:ro") == {}
 
 
-def test_one_path_can_be_mounted_by_several_and_neighbours_do_not_meet(house: House) -> None:
-    assert errors(house, "one", "/srv/shared:/data") == {}
-    assert errors(house, "two", "/srv//shared/:/data", "/srv/shared-too:/too", "/srv/share:/three:ro") == {}
+def test_one_path_can_be_mounted_by_several_and_neighbours_do_not_meet(fixture: AppFixture) -> None:
+    assert errors(fixture, "one", "/srv/shared:/data") == {}
+    assert errors(fixture, "two", "/srv//shared/:/data", "/srv/shared-too:/too", "/srv/share:/three:ro") == {}
 
 
-def test_the_mounts_of_one_spec_and_of_its_own_revisions_in_force_are_checked_as_well(house: House) -> None:
-    told = errors(house, "web", "/srv/a:/a", "/srv/a/b:/b:ro")
+def test_the_mounts_of_one_spec_and_of_its_own_revisions_in_force_are_checked_as_well(fixture: AppFixture) -> None:
+    told = errors(fixture, "web", "/srv/a:/a", "/srv/a/b:/b:ro")
     assert set(told) == {"volumes.0.source", "volumes.1.source"} and "this service" in told["volumes.1.source"]
-    assert errors(house, "web", "/srv/a:/a:ro", "/srv/a/b:/b") == {}
-    assert errors(house, "web", "/srv/a:/a") == {"volumes.0.source": told["volumes.0.source"]}
-    assert errors(house, "web", "/srv/a/b:/b") == {}
-    assert errors(house, "web", "/srv/a:/a"), "its instance of before could still change the path"
-    assert errors(house, "web") == {}
-    assert errors(house, "web", "/srv/a:/a") == {}
+    assert errors(fixture, "web", "/srv/a:/a:ro", "/srv/a/b:/b") == {}
+    assert errors(fixture, "web", "/srv/a:/a") == {"volumes.0.source": told["volumes.0.source"]}
+    assert errors(fixture, "web", "/srv/a/b:/b") == {}
+    assert errors(fixture, "web", "/srv/a:/a"), "its instance of before could still change the path"
+    assert errors(fixture, "web") == {}
+    assert errors(fixture, "web", "/srv/a:/a") == {}
 
 
-def test_a_rollback_to_a_path_that_another_service_can_change_now_is_refused(house: House) -> None:
-    assert errors(house, "web", "/srv/a/b:/b:ro") == {}
-    assert errors(house, "web") == {}
-    assert errors(house, "maker", "/srv/a:/a") == {}
-    answer = house.client.post("/services/web/rollback", json={"to_revision": 1})
+def test_a_rollback_to_a_path_that_another_service_can_change_now_is_refused(fixture: AppFixture) -> None:
+    assert errors(fixture, "web", "/srv/a/b:/b:ro") == {}
+    assert errors(fixture, "web") == {}
+    assert errors(fixture, "maker", "/srv/a:/a") == {}
+    answer = fixture.client.post("/services/web/rollback", json={"to_revision": 1})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "volumes.0.source")
 
 
-def test_a_stored_path_that_another_service_can_change_is_not_started(house: House) -> None:
-    assert errors(house, "maker", "/srv/a:/a") == {}
-    assert errors(house, "web", "/srv/b:/b") == {}
-    store_volumes(house, "web", 1, "/srv/a/b:/b")
-    house.engine.vanish("web-r1-1")
+def test_a_stored_path_that_another_service_can_change_is_not_started(fixture: AppFixture) -> None:
+    assert errors(fixture, "maker", "/srv/a:/a") == {}
+    assert errors(fixture, "web", "/srv/b:/b") == {}
+    store_volumes(fixture, "web", 1, "/srv/a/b:/b")
+    fixture.engine.vanish("web-r1-1")
 
     def told() -> str:
-        events = house.client.get("/events?service=web").json()["items"]
+        events = fixture.client.get("/events?service=web").json()["items"]
         return next((event["message"] for event in events if "cannot be started" in event["message"]), "")
 
     assert "volumes.0.source: /srv/a/b lies in /srv/a" in eventually(told, "the replacement is refused")
-    assert "web-r1-2" not in house.engine.containers
+    assert "web-r1-2" not in fixture.engine.containers
 
 
-def test_sluices_own_data_is_refused_within_a_root(house: House) -> None:
-    for path in (house.data, house.data / "gateway", house.data.parent):
-        assert f"meets {house.data}" in errors(house, "web", f"{path}:/data:ro")["volumes.0.source"]
+def test_sluices_own_data_is_refused_within_a_root(fixture: AppFixture) -> None:
+    for path in (fixture.data, fixture.data / "gateway", fixture.data.parent):
+        assert f"meets {fixture.data}" in errors(fixture, "web", f"{path}:/data:ro")["volumes.0.source"]
 
 
-def test_a_path_that_is_a_symbolic_link_ends_the_deployment_with_its_reason(house: House) -> None:
-    house.engine.links["/srv/link"] = "/"
-    answer = house.deploy(volumes=["/srv/link:/host:ro"])
+def test_a_path_that_is_a_symbolic_link_ends_the_deployment_with_its_reason(fixture: AppFixture) -> None:
+    fixture.engine.links["/srv/link"] = "/"
+    answer = fixture.deploy(volumes=["/srv/link:/host:ro"])
     assert answer.status_code == 409
     deployment = answer.json()["deployment"]
     assert deployment["reason"] == "mount_refused" and "/srv/link" in deployment["message"]
-    assert house.engine.containers == {}
+    assert fixture.engine.containers == {}

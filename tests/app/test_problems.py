@@ -16,13 +16,13 @@ from app.problems import CODES
 from app.settings import Settings
 from services import nearest
 from services.nearest import MAX_SUGGESTIONS
-from tests.support.app_fixture import House, build, living
+from tests.support.app_fixture import AppFixture, build, living
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
     """One for all of these: they change nothing."""
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         made.deploy()
@@ -51,45 +51,45 @@ def is_problem(answer: Any, status: int | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_without_a_token_every_route_but_two_says_401(house: House, method: str, path: str) -> None:
+def test_without_a_token_every_route_but_two_says_401(fixture: AppFixture, method: str, path: str) -> None:
     address = path.format(id=1, name="web", n=1)
-    answer = house.client.request(method, address, headers={"Authorization": ""})
+    answer = fixture.client.request(method, address, headers={"Authorization": ""})
     if path in ("/healthz", "/readyz"):
         assert answer.status_code == 200
         return
     assert is_problem(answer, 401)["code"] == "unauthenticated"
     assert answer.headers["www-authenticate"] == "Bearer"
-    for wrong in ("Bearer sl_nothing", "Basic YTpi", "Bearer " + "x" * 5000, f"Bearer {house.token}x"):
-        is_problem(house.client.request(method, address, headers={"Authorization": wrong}), 401)
+    for wrong in ("Bearer sl_nothing", "Basic YTpi", "Bearer " + "x" * 5000, f"Bearer {fixture.token}x"):
+        is_problem(fixture.client.request(method, address, headers={"Authorization": wrong}), 401)
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_an_unknown_parameter_and_a_bad_one_are_named(house: House, method: str, path: str) -> None:
+def test_an_unknown_parameter_and_a_bad_one_are_named(fixture: AppFixture, method: str, path: str) -> None:
     address = path.format(id=1, name="web", n=1)
-    told = is_problem(house.client.request(method, address, params={"wiat": "1"}), 422)
+    told = is_problem(fixture.client.request(method, address, params={"wiat": "1"}), 422)
     assert told["errors"][0]["field"] == "wiat"
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in routes() if "{" in route[1]])
 @pytest.mark.parametrize("value", ["%00", "..%2f..%2fetc", "%0a", "999999999999999999999", "-1", "é", "a" * 5000, "%ff%fe"])
-def test_no_path_is_a_500(house: House, method: str, path: str, value: str) -> None:
-    answer = house.client.request(method, path.format(id=value, name=value, n=value))
+def test_no_path_is_a_500(fixture: AppFixture, method: str, path: str, value: str) -> None:
+    answer = fixture.client.request(method, path.format(id=value, name=value, n=value))
     assert answer.status_code in (404, 422), answer.text
     is_problem(answer)
 
 
-def test_what_is_not_there_and_what_is_not_possible(house: House) -> None:
-    assert is_problem(house.client.get("/nope"), 404)["code"] == "not_found"
+def test_what_is_not_there_and_what_is_not_possible(fixture: AppFixture) -> None:
+    assert is_problem(fixture.client.get("/nope"), 404)["code"] == "not_found"
     for path, allowed in [
         ("/services", "GET, HEAD"),
         ("/deployments", "GET, HEAD, POST"),
         ("/services/web", "GET, HEAD, DELETE"),
         ("/services/web/scale", "POST"),
     ]:
-        answer = house.client.put(path)
+        answer = fixture.client.put(path)
         assert is_problem(answer, 405)["code"] == "method_not_allowed"
         assert answer.headers["allow"] == allowed, "all of the path's, not the first route's alone"
-    assert is_problem(house.client.get("/services/"), 404), "no redirect that drops a token or a body"
+    assert is_problem(fixture.client.get("/services/"), 404), "no redirect that drops a token or a body"
     for path, code in [
         ("/services/nope", "unknown_service"),
         ("/services/nope/revisions", "unknown_service"),
@@ -99,16 +99,16 @@ def test_what_is_not_there_and_what_is_not_possible(house: House) -> None:
         ("/instances/nope", "unknown_instance"),
         ("/instances/nope/logs", "unknown_instance"),
     ]:
-        assert is_problem(house.client.get(path), 404)["code"] == code
+        assert is_problem(fixture.client.get(path), 404)["code"] == code
 
 
-def test_browsers_are_shown_a_page_and_programs_are_not(house: House) -> None:
-    page = house.client.get("/ui/nope", headers={"Accept": "text/html,*/*"})
+def test_browsers_are_shown_a_page_and_programs_are_not(fixture: AppFixture) -> None:
+    page = fixture.client.get("/ui/nope", headers={"Accept": "text/html,*/*"})
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "there is nothing here" in page.text
-    is_problem(house.client.get("/ui/nope"), 404)
-    is_problem(house.client.get("/nope", headers={"Accept": "text/html"}), 404)
-    home = house.client.get("/", follow_redirects=False, headers={"Authorization": ""})
+    is_problem(fixture.client.get("/ui/nope"), 404)
+    is_problem(fixture.client.get("/nope", headers={"Accept": "text/html"}), 404)
+    home = fixture.client.get("/", follow_redirects=False, headers={"Authorization": ""})
     assert (home.status_code, home.headers["location"]) == (303, "/ui/")
 
 
@@ -158,18 +158,18 @@ def nested(depth: int) -> bytes:
     ],
 )
 def test_bad_bodies_are_refused_by_field_and_start_nothing(
-    house: House, body: bytes, status: int, field: str | None
+    fixture: AppFixture, body: bytes, status: int, field: str | None
 ) -> None:
-    before = list(house.engine.calls)
-    answer = house.client.post("/deployments", content=body)
+    before = list(fixture.engine.calls)
+    answer = fixture.client.post("/deployments", content=body)
     told = is_problem(answer, status)
     if field is not None:
         assert told["errors"][0]["field"] == field
     assert len(answer.content) < 4000, "an error does not echo what was sent"
-    assert [call for call in house.engine.calls[len(before) :] if call[0] in ("pull", "start")] == []
+    assert [call for call in fixture.engine.calls[len(before) :] if call[0] in ("pull", "start")] == []
 
 
-def test_a_field_that_is_not_known_is_named_with_the_nearest_that_is(house: House) -> None:
+def test_a_field_that_is_not_known_is_named_with_the_nearest_that_is(fixture: AppFixture) -> None:
     for path, body, near in [
         ("/deployments", {"service": "web", "imge": "web:2"}, '"image"'),
         ("/deployments", {"service": "web", "expected_revison": 3}, '"expected_revision"'),
@@ -177,7 +177,7 @@ def test_a_field_that_is_not_known_is_named_with_the_nearest_that_is(house: Hous
         ("/services/web/rollback", {"revision": 3}, '"to_revision"'),
         ("/tokens", {"name": "ci", "scope": "read", "service": ["web"]}, '"services"'),
     ]:
-        told = is_problem(house.client.post(path, json=body), 422)
+        told = is_problem(fixture.client.post(path, json=body), 422)
         assert any(near in wrong["message"] for wrong in told["errors"]), told
 
 
@@ -199,41 +199,43 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(("count", "told"), [(100, 100), (40_000, 1)])
 @pytest.mark.parametrize(("path", "more"), [("/deployments", {"service": "web"}), ("/services/web/scale", {"replicas": 1})])
 def test_many_unknown_fields_cost_few_searches_for_the_nearest_name(
-    house: House, searches: list[str], path: str, more: dict[str, Any], count: int, told: int
+    fixture: AppFixture, searches: list[str], path: str, more: dict[str, Any], count: int, told: int
 ) -> None:
     body = {**more, **{f"replicaz{number:05}": 1 for number in range(count)}}
-    answer = is_problem(house.client.post(path, json=body), 422)
+    answer = is_problem(fixture.client.post(path, json=body), 422)
     assert len(answer["errors"]) == told
     assert len(searches) <= MAX_SUGGESTIONS
     if told == 1:
         assert answer["errors"] == [{"field": "body", "message": "has 40000 errors; no more than 200 are named"}]
 
 
-def test_many_unknown_keys_and_services_of_a_compose_file_cost_few_searches(house: House, searches: list[str]) -> None:
+def test_many_unknown_keys_and_services_of_a_compose_file_cost_few_searches(
+    fixture: AppFixture, searches: list[str]
+) -> None:
     services = "".join(f"  s{number}: {{imagee: x}}\n" for number in range(2_000))
     options: Any = {"content": f"name: shop\nservices:\n{services}", "headers": {"Content-Type": "application/yaml"}}
     for query in ("", "?only=" + ",".join(f"z{number}" for number in range(500))):
         searches.clear()
-        told = is_problem(house.client.post(f"/apply{query}", **options), 422)
+        told = is_problem(fixture.client.post(f"/apply{query}", **options), 422)
         assert len(told["errors"]) == 100
         assert 0 < len(searches) <= MAX_SUGGESTIONS
 
 
-def test_a_name_that_is_twice_among_a_hundred_thousand_is_found_in_one_pass(house: House) -> None:
+def test_a_name_that_is_twice_among_a_hundred_thousand_is_found_in_one_pass(fixture: AppFixture) -> None:
     names = ",".join(f'"n{number}":1' for number in range(70_000))
-    told = is_problem(house.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
+    told = is_problem(fixture.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
     assert told["errors"] == [{"field": "n69999", "message": "is there twice"}]
 
 
-def test_a_refused_change_leaves_an_audit_event_and_nothing_else(house: House) -> None:
-    deployments, events = house.count("/deployments"), house.count("/audit")
-    house.client.post("/deployments", json={"service": "fresh", "imge": "x"})
-    house.client.post("/services/web/scale", json={"replicas": -1})
-    house.client.delete("/services/nope")
-    assert house.count("/deployments") == deployments
-    assert house.count("/services") == 1
-    assert house.count("/audit") == events + 3
-    newest = house.client.get("/audit?limit=3").json()["items"]
+def test_a_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFixture) -> None:
+    deployments, events = fixture.count("/deployments"), fixture.count("/audit")
+    fixture.client.post("/deployments", json={"service": "fresh", "imge": "x"})
+    fixture.client.post("/services/web/scale", json={"replicas": -1})
+    fixture.client.delete("/services/nope")
+    assert fixture.count("/deployments") == deployments
+    assert fixture.count("/services") == 1
+    assert fixture.count("/audit") == events + 3
+    newest = fixture.client.get("/audit?limit=3").json()["items"]
     assert [event["type"] for event in newest] == ["refused"] * 3
     assert [event["data"]["code"] for event in newest] == ["unknown_service", "invalid", "invalid_spec"]
     assert newest[2]["service"] == "fresh"
@@ -241,13 +243,13 @@ def test_a_refused_change_leaves_an_audit_event_and_nothing_else(house: House) -
 
 
 def test_what_goes_wrong_inside_is_a_500_that_says_nothing_of_it(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fixture: AppFixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("the password is hunter2")
 
-    monkeypatch.setattr(type(house.sluice.store), "read", broken)
-    answer = house.client.get("/services")
+    monkeypatch.setattr(type(fixture.sluice.store), "read", broken)
+    answer = fixture.client.get("/services")
     assert is_problem(answer, 500)["code"] == "internal"
     assert "hunter2" not in answer.text
 
@@ -271,8 +273,8 @@ def test_the_contract_page_names_every_route_and_every_code() -> None:
         assert all(part in page for part in parts), path
 
 
-def test_the_documentation_declares_every_error_with_an_example(house: House) -> None:
-    document = house.client.get("/openapi.json").json()
+def test_the_documentation_declares_every_error_with_an_example(fixture: AppFixture) -> None:
+    document = fixture.client.get("/openapi.json").json()
     text = json.dumps(document)
     for reference in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
         assert reference in document["components"]["schemas"], reference
@@ -296,19 +298,19 @@ def test_the_documentation_declares_every_error_with_an_example(house: House) ->
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/services", "/services/web", "/services/nope", "/deployments/1/events"])
-def test_a_head_is_what_a_get_answers_without_its_body(house: House, path: str) -> None:
-    asked, got = house.client.head(path), house.client.get(path)
+def test_a_head_is_what_a_get_answers_without_its_body(fixture: AppFixture, path: str) -> None:
+    asked, got = fixture.client.head(path), fixture.client.get(path)
     assert (asked.status_code, asked.content) == (got.status_code, b"")
     assert asked.headers["content-type"] == got.headers["content-type"]
     assert asked.headers["content-length"] == str(len(got.content))
 
 
-def test_a_head_of_a_stream_ends_with_its_head(house: House) -> None:
-    answer = house.client.head("/events", headers={"Accept": "text/event-stream"})
+def test_a_head_of_a_stream_ends_with_its_head(fixture: AppFixture) -> None:
+    answer = fixture.client.head("/events", headers={"Accept": "text/event-stream"})
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_a_head_of_what_can_only_be_posted_is_not_possible(house: House) -> None:
-    answer = house.client.head("/services/web/scale")
+def test_a_head_of_what_can_only_be_posted_is_not_possible(fixture: AppFixture) -> None:
+    answer = fixture.client.head("/services/web/scale")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

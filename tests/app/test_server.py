@@ -21,7 +21,7 @@ import pytest
 from app.api import sse
 from app.http import h11_protocol
 from app.server import Server, server_of
-from tests.support.app_fixture import NEVER, House, build, eventually
+from tests.support.app_fixture import NEVER, AppFixture, build, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -31,17 +31,17 @@ PATIENCE = 20.0
 class Served:
     """A house behind a real port."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, fixture: AppFixture) -> None:
+        self.fixture = fixture
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
-        self.server: Server = server_of(house.app, house.settings)
+        self.server: Server = server_of(fixture.app, fixture.settings)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listening]})
 
     @property
     def client(self) -> httpx2.Client:
         return httpx2.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.house.token}"}, timeout=PATIENCE, trust_env=False
+            base_url=self.url, headers={"Authorization": f"Bearer {self.fixture.token}"}, timeout=PATIENCE, trust_env=False
         )
 
     def get(self, path: str) -> httpx2.Response:
@@ -64,8 +64,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def serving(house: House) -> Iterator[Served]:
-    served = Served(house)
+def serving(fixture: AppFixture) -> Iterator[Served]:
+    served = Served(fixture)
     served.thread.start()
     eventually(lambda: served.server.started, "the server has started")
     try:
@@ -73,7 +73,7 @@ def serving(house: House) -> Iterator[Served]:
     finally:
         served.stop()
         served.listening.close()
-        house.engine.close()
+        fixture.engine.close()
 
 
 class Reading:
@@ -113,7 +113,7 @@ class Reading:
 
 
 def deploy(served: Served, image: str = "web:1", **fields: Any) -> int:
-    served.house.image(image)
+    served.fixture.image(image)
     body = {"service": "web", "image": image, "healthcheck": {"disable": True, "test": None}, **fields}
     with served.client as client:
         id: int = client.post("/deployments", json=body).json()["id"]
@@ -194,11 +194,11 @@ def test_logs_are_read_and_followed(served: Served) -> None:
     id = deploy(served)
     with served.client as client:
         name = client.get(f"/deployments/{id}?wait=20").json()["instances"][0]["id"]
-        served.house.engine.write(name, "one\ntwo\nthree\n")
+        served.fixture.engine.write(name, "one\ntwo\nthree\n")
         assert client.get(f"/instances/{name}/logs?tail=2").text.split() == ["two", "three"]
         reading = Reading(served, f"/instances/{name}/logs?follow=true&tail=1", Accept="text/plain")
         eventually(lambda: reading.lines == ["three"], "the tail came")
-        served.house.engine.write(name, "four\n")
+        served.fixture.engine.write(name, "four\n")
         eventually(lambda: reading.lines == ["three", "four"], "the next line came")
         assert client.get(f"/instances/{name}/logs?tail=-1").status_code == 422
         assert client.get(f"/instances/{name}/logs?since=yesterday").status_code == 422
@@ -210,14 +210,14 @@ def test_a_services_log_is_a_stream_that_is_taken_up_where_it_broke_off(served: 
     deploy(served)
     with served.client as client:
         client.get("/deployments/1?wait=20")
-        served.house.engine.write("web-r1-1", "one\ntwo")
+        served.fixture.engine.write("web-r1-1", "one\ntwo")
         reading = Reading(served, "/services/web/logs")
         eventually(lambda: len(reading.events) == 2, "both lines came")
         assert [(type, data["instance"], data["text"]) for type, _, data in reading.events] == [
             ("line", "web-r1-1", "one"),
             ("line", "web-r1-1", "two"),
         ]
-        served.house.engine.write("web-r1-1", "three")
+        served.fixture.engine.write("web-r1-1", "three")
         again = Reading(served, "/services/web/logs", **{"Last-Event-ID": reading.events[1][1]})
         eventually(lambda: again.events and again.events[-1][2]["text"] == "three", "the missing one came")
         wrong = client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": "17"})
@@ -258,19 +258,19 @@ def test_streams_and_held_answers_do_not_hold_up_the_stop(served: Served) -> Non
 
 
 def test_ready_names_what_does_not_answer(served: Served) -> None:
-    house = served.house
+    fixture = served.fixture
     with httpx2.Client(base_url=served.url, trust_env=False) as client:
         eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
         assert client.get("/healthz").json() == {"status": "alive"}
-        house.gateway.answering = False
+        fixture.gateway.answering = False
         answer = client.get("/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
         assert "gateway" in answer.json()["detail"]
         assert answer.json()["engine"]["ok"] is True
-        house.gateway.answering = True
-        with house.engine.unreachable():
+        fixture.gateway.answering = True
+        with fixture.engine.unreachable():
             assert "engine" in client.get("/readyz").json()["detail"]
-        house.sluice.live.strangers.append("web-r9-1")
+        fixture.sluice.live.strangers.append("web-r9-1")
         eventually(lambda: client.get("/readyz").status_code == 200, "it is ready again")
         assert client.get("/readyz").json()["store_behind_engine"] == ["web-r9-1"]
 
@@ -384,7 +384,7 @@ def test_a_connection_on_which_no_head_comes_is_closed(served: Served, monkeypat
 
 def test_an_answer_may_take_longer_than_a_head(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(h11_protocol, "HEAD_WITHIN", 0.1)
-    served.house.image("web:1")
+    served.fixture.image("web:1")
     body = {"service": "web", "image": "web:1", "healthcheck": {"test": ["CMD", "never"]}}
     with served.client as client:
         answer = client.post("/deployments", params={"wait": 1}, json=body)

@@ -43,46 +43,46 @@ def test_what_it_made_itself_and_holds_connections_is_closed_at_the_end(
     ("refusal", "part"), [(EngineError("no such image", transient=True), "engine"), (RoutingError("no answer"), "gateway")]
 )
 def test_until_the_ground_stands_sluice_is_not_ready_and_says_why(tmp_path: Path, refusal: Exception, part: str) -> None:
-    house = build(tmp_path)
-    house.ground.refuses = refusal
-    with living(house):
-        told = eventually(lambda: house.client.get("/readyz").json().get("detail"), "it says why")
+    fixture = build(tmp_path)
+    fixture.ground.refuses = refusal
+    with living(fixture):
+        told = eventually(lambda: fixture.client.get("/readyz").json().get("detail"), "it says why")
         assert f"{part}: {refusal}" in told or "loop" in told
-        accepted = house.deploy(wait="")
+        accepted = fixture.deploy(wait="")
         assert accepted.status_code == 202, "what is asked meanwhile waits"
-        house.ground.refuses = None
-        assert house.client.get("/deployments/1?wait=20").json()["status"] == "succeeded"
-        assert house.client.get("/readyz").status_code == 200
-        assert house.client.get("/services/web").json()["internal_url"].startswith("http://10.99.0.1:")
+        fixture.ground.refuses = None
+        assert fixture.client.get("/deployments/1?wait=20").json()["status"] == "succeeded"
+        assert fixture.client.get("/readyz").status_code == 200
+        assert fixture.client.get("/services/web").json()["internal_url"].startswith("http://10.99.0.1:")
 
 
 def test_sluice_is_ready_only_when_the_loop_has_seen_what_runs_and_the_gateway_knows_it(tmp_path: Path) -> None:
-    house, held = build(tmp_path), [True]
+    fixture, held = build(tmp_path), [True]
 
     async def hold(call: str, _: str) -> None:
         while call == "restore" and held:  # noqa: ASYNC110 - a test in another thread says when
             await anyio.sleep(0.01)
 
-    house.gateway.before = hold
-    with living(house):
-        eventually(lambda: ("restore", "") in house.gateway.calls, "it is restoring")
-        assert house.client.get("/readyz").json()["loop"] == {"ok": False, "error": "is starting"}
+    fixture.gateway.before = hold
+    with living(fixture):
+        eventually(lambda: ("restore", "") in fixture.gateway.calls, "it is restoring")
+        assert fixture.client.get("/readyz").json()["loop"] == {"ok": False, "error": "is starting"}
         held.clear()
-        eventually(lambda: house.client.get("/readyz").status_code == 200, "it is ready")
+        eventually(lambda: fixture.client.get("/readyz").status_code == 200, "it is ready")
 
 
 def test_a_ground_that_keeps_crashing_ends_the_process_with_its_own_code(tmp_path: Path) -> None:
-    house = build(tmp_path)
-    house.ground.refuses = RuntimeError("a bug")
+    fixture = build(tmp_path)
+    fixture.ground.refuses = RuntimeError("a bug")
     crashes: list[Any] = []
-    house.app = create_app(
-        house.settings,
-        engine=house.engine,
-        router=house.gateway,
-        ground=house.ground,
+    fixture.app = create_app(
+        fixture.settings,
+        engine=fixture.engine,
+        router=fixture.gateway,
+        ground=fixture.ground,
         on_fatal=lambda: crashes[0].crash(),
     )
-    with serving(house) as served:
+    with serving(fixture) as served:
         crashes.append(served.server)
         served.thread.join(20)
         assert not served.thread.is_alive()
@@ -105,11 +105,11 @@ def test_housekeeping_writes_when_tokens_were_used_and_forgets_what_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "HOUSEKEEPING", 0.02)
-    with living(build(tmp_path)) as house:
-        house.client.get("/services")
+    with living(build(tmp_path)) as fixture:
+        fixture.client.get("/services")
 
         def used() -> bool:
-            with house.sluice.store.reading() as session:
+            with fixture.sluice.store.reading() as session:
                 return bool(session.connection().exec_driver_sql("SELECT last_used_at FROM token").scalar())
 
         eventually(used, "it is in the table")

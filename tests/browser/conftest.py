@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.network import isolated
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 from tests.support.dashboard_server import free_port, serving
 
 PATIENCE = 60.0
@@ -26,18 +26,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
     """A service that serves, and a deployment of it that has just begun."""
-    house = House(tmp_path / "data")
-    house.service()
-    house.deployment()
-    yield house
-    house.close()
+    fixture = DashboardFixture(tmp_path / "data")
+    fixture.service()
+    fixture.deployment()
+    yield fixture
+    fixture.close()
 
 
 @pytest.fixture
-def address(house: House) -> Iterator[str]:
-    with serving(house, free_port()) as address:
+def address(fixture: DashboardFixture) -> Iterator[str]:
+    with serving(fixture, free_port()) as address:
         yield address
 
 
@@ -67,7 +67,7 @@ def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
     context.close()
 
 
-def sign_in(page: Page, house: House, address: str, after: str) -> None:
+def sign_in(page: Page, fixture: DashboardFixture, address: str, after: str) -> None:
     """By a one-time link, as `sluice sign-in` and `make demo` print it."""
-    page.goto(f"{address}/ui/sign-in?code={house.link()}&next={after}")
+    page.goto(f"{address}/ui/sign-in?code={fixture.link()}&next={after}")
     page.wait_for_url(f"{address}{after}")

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from services.store.tables import Service
 from tests.browser.conftest import Complaints, sign_in
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 from tests.support.dashboard_server import free_port, serving
 from tests.support.seed_data import set_scene
 
@@ -32,15 +32,15 @@ RUN = """async () => (await axe.run(document, {resultTypes: ['violations']})).vi
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("scene"))
-    set_scene(house)
-    yield house
-    house.close()
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardFixture]:
+    fixture = DashboardFixture(tmp_path_factory.mktemp("scene"))
+    set_scene(fixture)
+    yield fixture
+    fixture.close()
 
 
 @pytest.fixture(scope="module")
-def shown(scene: House) -> Iterator[str]:
+def shown(scene: DashboardFixture) -> Iterator[str]:
     with serving(scene, free_port()) as address:
         assert scene.loop is not None
         runs = scene.begin_build("FROM scratch\nRUN echo begun\nRUN sleep 600\n")
@@ -57,7 +57,7 @@ def findings(page: Page) -> list[str]:
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
 def test_axe_finds_nothing_serious_on_any_page(
-    scene: House, shown: str, browser: Browser, complaints: Complaints, scheme: str, width: int
+    scene: DashboardFixture, shown: str, browser: Browser, complaints: Complaints, scheme: str, width: int
 ) -> None:
     look: Any = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "reduced_motion": "reduce"}
     context = browser.new_context(**look)
@@ -92,7 +92,7 @@ def test_axe_finds_nothing_serious_on_any_page(
     context.close()
 
 
-def test_the_keyboard_leads_from_the_first_page_to_a_deed(scene: House, shown: str, page: Page) -> None:
+def test_the_keyboard_leads_from_the_first_page_to_a_deed(scene: DashboardFixture, shown: str, page: Page) -> None:
     sign_in(page, scene, shown, "/ui/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="To the content")).to_be_focused()
@@ -117,9 +117,9 @@ def test_the_keyboard_leads_from_the_first_page_to_a_deed(scene: House, shown: s
     expect(page.get_by_role("heading", name="reports scale #4")).to_be_visible()
 
 
-def test_the_keyboard_makes_the_first_service(house: House, address: str, page: Page) -> None:
-    house.change(Service, "web", removed=True)
-    sign_in(page, house, address, "/ui/")
+def test_the_keyboard_makes_the_first_service(fixture: DashboardFixture, address: str, page: Page) -> None:
+    fixture.change(Service, "web", removed=True)
+    sign_in(page, fixture, address, "/ui/")
     assert findings(page) == []
     page.get_by_role("link", name="Deploy the first one").press("Enter")
     expect(page.get_by_label("Name")).to_be_focused()

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from services.engine.port import BuildSpec
 from tests.browser.conftest import sign_in
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 from tests.support.fakes.engine import FakeEngine
 
 pytestmark = pytest.mark.browser
@@ -19,38 +19,38 @@ pytestmark = pytest.mark.browser
 class Builder:
     """Builds what the test says, line by line; `None` is the end."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, fixture: DashboardFixture) -> None:
+        self.fixture = fixture
         self.said: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
         while (line := await self.said.get()) is not None:
             yield line
-        engine = self.house.sluice.engine
+        engine = self.fixture.sluice.engine
         assert isinstance(engine, FakeEngine)
         engine.add_image(spec.tag, pulled=False)
 
     def say(self, line: str | None) -> None:
-        assert self.house.loop is not None
-        self.house.loop.call_soon_threadsafe(self.said.put_nowait, line)
+        assert self.fixture.loop is not None
+        self.fixture.loop.call_soon_threadsafe(self.said.put_nowait, line)
 
     def begin(self) -> int:
-        assert self.house.loop is not None
-        return asyncio.run_coroutine_threadsafe(self.house.begin_build("FROM scratch\n"), self.house.loop).result(10)
+        assert self.fixture.loop is not None
+        return asyncio.run_coroutine_threadsafe(self.fixture.begin_build("FROM scratch\n"), self.fixture.loop).result(10)
 
 
 @pytest.fixture
-def builder(house: House, monkeypatch: pytest.MonkeyPatch) -> Builder:
-    builder = Builder(house)
-    monkeypatch.setattr(house.sluice.engine, "build", builder.build)
+def builder(fixture: DashboardFixture, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    builder = Builder(fixture)
+    monkeypatch.setattr(fixture.sluice.engine, "build", builder.build)
     return builder
 
 
 def test_a_log_comes_as_it_is_written_and_the_image_is_deployed(
-    house: House, builder: Builder, address: str, page: Page
+    fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
     number = builder.begin()
-    sign_in(page, house, address, f"/ui/builds/{number}")
+    sign_in(page, fixture, address, f"/ui/builds/{number}")
     lines = page.locator("#lines li:visible")
     expect(page.locator("#following")).to_have_text("Live")
     expect(page.get_by_role("heading", name=f"web build #{number}")).to_be_visible()
@@ -77,9 +77,9 @@ def test_a_log_comes_as_it_is_written_and_the_image_is_deployed(
 
 
 def test_a_build_appears_on_its_services_page_and_is_given_up_by_keyboard(
-    house: House, builder: Builder, address: str, page: Page
+    fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
-    sign_in(page, house, address, "/ui/services/web")
+    sign_in(page, fixture, address, "/ui/services/web")
     expect(page.locator("#link")).to_have_text("Live")
     expect(page.get_by_role("heading", name="Builds")).to_have_count(0)
     number = builder.begin()
@@ -90,17 +90,19 @@ def test_a_build_appears_on_its_services_page_and_is_given_up_by_keyboard(
     expect(page.get_by_text("Was cancelled")).to_be_visible()
 
 
-def test_a_log_that_breaks_off_goes_on_where_it_was(house: House, builder: Builder, address: str, page: Page) -> None:
+def test_a_log_that_breaks_off_goes_on_where_it_was(
+    fixture: DashboardFixture, builder: Builder, address: str, page: Page
+) -> None:
     number = builder.begin()
     builder.say("one")
-    sign_in(page, house, address, f"/ui/builds/{number}")
+    sign_in(page, fixture, address, f"/ui/builds/{number}")
     lines = page.locator("#lines li")
     expect(lines).to_have_count(1)
-    assert house.loop is not None
-    house.loop.call_soon_threadsafe(house.sluice.stopping.set)
+    assert fixture.loop is not None
+    fixture.loop.call_soon_threadsafe(fixture.sluice.stopping.set)
     expect(page.locator("#following")).to_have_text("Reconnecting…")
     builder.say("two")
-    house.loop.call_soon_threadsafe(house.sluice.stopping.clear)
+    fixture.loop.call_soon_threadsafe(fixture.sluice.stopping.clear)
     expect(page.locator("#following")).to_have_text("Live")
     expect(lines).to_have_text(["one", "two"])
     builder.say(None)

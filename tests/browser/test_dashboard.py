@@ -12,7 +12,7 @@ from sqlmodel import Session, select
 from services.store.tables import Deployment, Instance
 from services.store.tables import Session as Opened
 from tests.browser.conftest import Complaints, sign_in
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 from tests.support.dashboard_server import free_port, serving
 from tests.support.seed_data import set_scene
 
@@ -28,19 +28,19 @@ def marked(page: Page) -> bool:
     return bool(page.evaluate("window.sameOne === true"))
 
 
-def serve(house: House, count: int) -> None:
+def serve(fixture: DashboardFixture, count: int) -> None:
     """`count` new instances serve, and as many old ones are gone."""
     for slot in range(1, count + 1):
-        house.change(Instance, f"web-r2-{slot}", status="serving", ready_at=house.sluice.clock.now())
-        house.change(Instance, f"web-r1-{slot}", status="stopped", stopped_at=house.sluice.clock.now())
+        fixture.change(Instance, f"web-r2-{slot}", status="serving", ready_at=fixture.sluice.clock.now())
+        fixture.change(Instance, f"web-r1-{slot}", status="stopped", stopped_at=fixture.sluice.clock.now())
     progress = {"desired": 3, "ready": count, "serving": count, "old_serving": 3 - count, "draining": 0, "failed": 0}
     share = round(100 * count / 3)
     traffic = [{"revision": 2, "percent": share}, {"revision": 1, "percent": 100 - share}]
-    house.change(Deployment, 1, message=f"{count} of 3 new instances serve", progress=progress, traffic=traffic)
+    fixture.change(Deployment, 1, message=f"{count} of 3 new instances serve", progress=progress, traffic=traffic)
 
 
-def test_a_link_opens_the_dashboard(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/")
+def test_a_link_opens_the_dashboard(fixture: DashboardFixture, address: str, page: Page) -> None:
+    sign_in(page, fixture, address, "/ui/")
     expect(page.get_by_role("heading", name="Services")).to_be_visible()
     expect(page.locator("#part-service-web")).to_contain_text("3 of 3")
     expect(page.locator("#link")).to_have_text("Live")
@@ -48,43 +48,43 @@ def test_a_link_opens_the_dashboard(house: House, address: str, page: Page) -> N
     expect(page.get_by_role("heading", name="web deploy #1")).to_be_visible()
 
 
-def test_a_deployment_is_watched_to_its_end_without_a_reload(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/deployments/1")
+def test_a_deployment_is_watched_to_its_end_without_a_reload(fixture: DashboardFixture, address: str, page: Page) -> None:
+    sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
     mark(page)
     expect(page.locator("#part-deployment")).to_contain_text("0 of 3 serving")
     for count in (1, 2, 3):
-        serve(house, count)
+        serve(fixture, count)
         expect(page.locator("#part-deployment")).to_contain_text(f"{count} of 3 serving")
         expect(page.locator(f"#instance-web-r2-{count}")).to_contain_text("serving")
-    now = house.sluice.clock.now()
-    house.change(Deployment, 1, status="succeeded", message="all 3 instances serve", finished_at=now)
-    house.tell(1, "succeeded", "deployment 1 succeeded")
+    now = fixture.sluice.clock.now()
+    fixture.change(Deployment, 1, status="succeeded", message="all 3 instances serve", finished_at=now)
+    fixture.tell(1, "succeeded", "deployment 1 succeeded")
     expect(page.locator("#part-deployment .head .pill")).to_have_text("succeeded")
     expect(page.locator("#part-events")).to_contain_text("deployment 1 succeeded")
     expect(page.get_by_role("button", name="Abort")).to_have_count(0)
     assert marked(page)
 
 
-def test_in_flight_counts_move_while_an_instance_drains(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/deployments/1")
-    house.change(Instance, "web-r1-1", status="draining")
+def test_in_flight_counts_move_while_an_instance_drains(fixture: DashboardFixture, address: str, page: Page) -> None:
+    sign_in(page, fixture, address, "/ui/deployments/1")
+    fixture.change(Instance, "web-r1-1", status="draining")
     for count in (7, 3, 0):
-        house.sluice.live.in_flight["web-r1-1"] = count
-        house.wake()
+        fixture.sluice.live.in_flight["web-r1-1"] = count
+        fixture.wake()
         expect(page.locator("#instance-web-r1-1 .number")).to_have_text(str(count))
 
 
-def test_what_somebody_opened_stays_open_and_selected(house: House, address: str, page: Page) -> None:
-    house.change(Instance, "web-r2-1", status="failed", failed_deployment=1, exit_code=1, log_tail="no DATABASE_URL")
-    house.change(Instance, "web-r2-2", status="failed", failed_deployment=1, exit_code=1, log_tail="nor this one")
-    sign_in(page, house, address, "/ui/deployments/1")
+def test_what_somebody_opened_stays_open_and_selected(fixture: DashboardFixture, address: str, page: Page) -> None:
+    fixture.change(Instance, "web-r2-1", status="failed", failed_deployment=1, exit_code=1, log_tail="no DATABASE_URL")
+    fixture.change(Instance, "web-r2-2", status="failed", failed_deployment=1, exit_code=1, log_tail="nor this one")
+    sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
     second = page.locator("#failure-web-r2-2")
     second.locator("summary").click()
     page.get_by_role("button", name="Pause").focus()
-    house.change(Instance, "web-r2-3", status="failed", failed_deployment=1, exit_code=1, log_tail="nor the third")
-    house.change(Deployment, 1, message="3 new instances failed")
+    fixture.change(Instance, "web-r2-3", status="failed", failed_deployment=1, exit_code=1, log_tail="nor the third")
+    fixture.change(Deployment, 1, message="3 new instances failed")
     expect(page.locator("#failure-web-r2-3")).to_be_visible()
     expect(page.locator("#part-deployment")).to_contain_text("3 new instances failed")
     expect(second.locator("pre")).to_be_visible()
@@ -95,7 +95,7 @@ def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
     tmp_path: Path, browser: Browser, page: Page, complaints: Complaints
 ) -> None:
     port = free_port()
-    first = House(tmp_path)
+    first = DashboardFixture(tmp_path)
     first.service()
     first.deployment()
     with serving(first, port) as address:
@@ -108,7 +108,7 @@ def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
     serve(first, 2)
     first.close()
 
-    second = House(tmp_path)
+    second = DashboardFixture(tmp_path)
     try:
         with serving(second, port):
             expect(page.locator("#link")).to_have_text("Live")
@@ -123,7 +123,7 @@ def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
 
 @pytest.mark.parametrize("trouble", ["refused", "503"])
 def test_a_stream_that_cannot_begin_is_tried_again(
-    house: House, address: str, page: Page, complaints: Complaints, trouble: str
+    fixture: DashboardFixture, address: str, page: Page, complaints: Complaints, trouble: str
 ) -> None:
     failed: list[str] = []
 
@@ -138,7 +138,7 @@ def test_a_stream_that_cannot_begin_is_tried_again(
             route.abort("connectionrefused")
 
     page.route("**/ui/stream", fail_once)
-    sign_in(page, house, address, "/ui/")
+    sign_in(page, fixture, address, "/ui/")
     expect(page.locator("#link")).to_have_text("Reconnecting…")
     expect(page.locator("#link")).to_have_text("Live")
     expect(page.locator("#part-service-web")).to_be_visible()
@@ -146,54 +146,56 @@ def test_a_stream_that_cannot_begin_is_tried_again(
     complaints.clear()
 
 
-def test_a_connection_that_has_died_silently_is_given_up(house: House, address: str, page: Page) -> None:
+def test_a_connection_that_has_died_silently_is_given_up(fixture: DashboardFixture, address: str, page: Page) -> None:
     page.clock.install()
-    sign_in(page, house, address, "/ui/")
+    sign_in(page, fixture, address, "/ui/")
     expect(page.locator("#link")).to_have_text("Live")
     with page.expect_request("**/ui/stream"):
         page.clock.fast_forward(60_000)
     expect(page.locator("#link")).to_have_text("Live")
 
 
-def test_a_session_that_ends_leads_to_the_sign_in_page(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/deployments/1")
+def test_a_session_that_ends_leads_to_the_sign_in_page(fixture: DashboardFixture, address: str, page: Page) -> None:
+    sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
 
     def expire(session: Session) -> None:
         for row in session.exec(select(Opened)):
-            row.expires_at = house.sluice.clock.now() - 1
+            row.expires_at = fixture.sluice.clock.now() - 1
             session.add(row)
 
-    house.write(expire)
+    fixture.write(expire)
     page.wait_for_url(f"{address}/ui/sign-in?next=/ui/deployments/1")
-    page.get_by_label("Token").fill(house.token)
+    page.get_by_label("Token").fill(fixture.token)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{address}/ui/deployments/1")
 
 
-def test_a_deployment_is_paused_from_its_page(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/deployments/1")
+def test_a_deployment_is_paused_from_its_page(fixture: DashboardFixture, address: str, page: Page) -> None:
+    sign_in(page, fixture, address, "/ui/deployments/1")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#part-deployment .head .pill")).to_have_text("paused")
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("#part-deployment .head .pill")).to_have_text("progressing")
 
 
-def test_hostile_names_and_logs_do_nothing_when_they_arrive_live(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/deployments/1")
+def test_hostile_names_and_logs_do_nothing_when_they_arrive_live(
+    fixture: DashboardFixture, address: str, page: Page
+) -> None:
+    sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
     words = "</pre><img src=x onerror='window.hurt=1'><hx-partial hx-target='body'>gone</hx-partial><script>hurt=1</script>"
-    house.change(Instance, "web-r2-1", status="failed", failed_deployment=1, exit_code=1, log_tail=words)
-    house.change(Deployment, 1, message=words)
+    fixture.change(Instance, "web-r2-1", status="failed", failed_deployment=1, exit_code=1, log_tail=words)
+    fixture.change(Deployment, 1, message=words)
     expect(page.locator("#failure-web-r2-1 pre")).to_have_text(words)
     expect(page.locator("#part-deployment")).to_contain_text(words)
     assert page.evaluate("window.hurt === undefined")
 
 
-def test_pages_are_readable_without_scripts(house: House, address: str, browser: Browser) -> None:
+def test_pages_are_readable_without_scripts(fixture: DashboardFixture, address: str, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{address}/ui/sign-in?code={house.link()}&next=/ui/deployments/1")
+    page.goto(f"{address}/ui/sign-in?code={fixture.link()}&next=/ui/deployments/1")
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator("#part-timeline")).to_contain_text("web-r2-3")
     context.close()
@@ -202,11 +204,11 @@ def test_pages_are_readable_without_scripts(house: House, address: str, browser:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
 def test_pages_fit_the_screen(
-    house: House, address: str, browser: Browser, complaints: Complaints, scheme: str, width: int
+    fixture: DashboardFixture, address: str, browser: Browser, complaints: Complaints, scheme: str, width: int
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
     page = complaints.of(context.new_page())
-    sign_in(page, house, address, "/ui/")
+    sign_in(page, fixture, address, "/ui/")
     for path in ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in"):
         page.goto(address + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
@@ -216,12 +218,12 @@ def test_pages_fit_the_screen(
 
 
 def test_a_second_tab_that_acts_on_what_has_ended_is_told_so(
-    house: House, address: str, page: Page, complaints: Complaints
+    fixture: DashboardFixture, address: str, page: Page, complaints: Complaints
 ) -> None:
     page.route("**/stream", lambda route: route.abort())  # a tab that the news do not reach
-    sign_in(page, house, address, "/ui/deployments/1")
-    now = house.sluice.clock.now()
-    house.change(Deployment, 1, status="succeeded", message="3 of 3 instances serve", finished_at=now)
+    sign_in(page, fixture, address, "/ui/deployments/1")
+    now = fixture.sluice.clock.now()
+    fixture.change(Deployment, 1, status="succeeded", message="3 of 3 instances serve", finished_at=now)
     page.get_by_role("button", name="Abort").click()
     page.unroute("**/stream")
     expect(page.get_by_role("alert")).to_contain_text("the deployment is succeeded: abort is not possible now")
@@ -231,8 +233,10 @@ def test_a_second_tab_that_acts_on_what_has_ended_is_told_so(
     complaints.clear()  # the stream that was cut, and the 409
 
 
-def test_the_timeline_grows_with_the_clock_and_the_tab_says_how_things_stand(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/deployments/1")
+def test_the_timeline_grows_with_the_clock_and_the_tab_says_how_things_stand(
+    fixture: DashboardFixture, address: str, page: Page
+) -> None:
+    sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
     expect(page).to_have_title("Progressing: web deploy #1")
     bar = page.locator("#instance-web-r2-1 rect").last
@@ -240,12 +244,12 @@ def test_the_timeline_grows_with_the_clock_and_the_tab_says_how_things_stand(hou
     page.wait_for_function(
         "([bar, before]) => Number(bar.getAttribute('width')) > before + 5", arg=[bar.element_handle(), before]
     )
-    house.change(Deployment, 1, status="paused", message="paused; resume or abort")
+    fixture.change(Deployment, 1, status="paused", message="paused; resume or abort")
     expect(page).to_have_title("Paused: web deploy #1")
 
 
-def test_nothing_on_a_page_moves_when_news_arrive(house: House, address: str, page: Page) -> None:
-    sign_in(page, house, address, "/ui/")
+def test_nothing_on_a_page_moves_when_news_arrive(fixture: DashboardFixture, address: str, page: Page) -> None:
+    sign_in(page, fixture, address, "/ui/")
     expect(page.locator("#link")).to_have_text("Live")
     page.evaluate(
         """window.moved = 0;
@@ -253,16 +257,16 @@ def test_nothing_on_a_page_moves_when_news_arrive(house: House, address: str, pa
             .observe({type: 'layout-shift', buffered: true})"""
     )
     for count in (1, 2, 3):
-        serve(house, count)
+        serve(fixture, count)
         expect(page.locator("#part-service-web")).to_contain_text(f"{count} of 3 new instances serve")
     assert page.evaluate("window.moved") < 0.1  # what web.dev calls good
 
 
 def test_a_service_draws_its_last_hour(browser: Browser, tmp_path: Path, page: Page) -> None:
-    house = House(tmp_path / "scene")
-    set_scene(house)
-    with serving(house, free_port()) as address:
-        sign_in(page, house, address, "/ui/services/api")
+    fixture = DashboardFixture(tmp_path / "scene")
+    set_scene(fixture)
+    with serving(fixture, free_port()) as address:
+        sign_in(page, fixture, address, "/ui/services/api")
         for chart in ("requests", "errors", "latency"):
             expect(page.locator(f"#chart-{chart} canvas")).to_be_visible()
         expect(page.locator("#part-figures tbody tr")).to_have_count(2)
@@ -271,23 +275,23 @@ def test_a_service_draws_its_last_hour(browser: Browser, tmp_path: Path, page: P
         page.goto(f"{address}/ui/")
         page.get_by_label("Show services with this in their name or state").fill("sea")
         expect(page.locator("#services > li:visible")).to_have_count(1)
-        house.change(Deployment, 3, message="still filtered")
+        fixture.change(Deployment, 3, message="still filtered")
         expect(page.locator("#services > li:visible")).to_have_count(1)
         page.goto("about:blank")  # before the server goes
-    house.close()
+    fixture.close()
 
 
 def test_a_lone_request_is_seen_in_the_charts(tmp_path: Path, page: Page) -> None:
-    house = House(tmp_path / "scene")
-    set_scene(house)
+    fixture = DashboardFixture(tmp_path / "scene")
+    set_scene(fixture)
     lone = {key: [None, 0.05, None] for key in ("requests_per_second", "error_rate", "p50", "p95", "p99")}
     times = [f"2026-11-25T12:00:{second}0.000Z" for second in (0, 1, 2)]
     page.route(
         "**/services/api/figures*",
         lambda route: route.fulfill(json={"times": times, "revisions": [{"revision": 2, **lone}]}),
     )
-    with serving(house, free_port()) as address:
-        sign_in(page, house, address, "/ui/services/api")
+    with serving(fixture, free_port()) as address:
+        sign_in(page, fixture, address, "/ui/services/api")
         expect(page.locator("#chart-latency canvas")).to_be_visible()
         page.wait_for_function(
             """() => {
@@ -303,14 +307,14 @@ def test_a_lone_request_is_seen_in_the_charts(tmp_path: Path, page: Page) -> Non
             }"""
         )
         page.goto("about:blank")  # before the server goes
-    house.close()
+    fixture.close()
 
 
 def test_a_deployment_is_asked_for_by_form_plan_and_deed(
-    house: House, address: str, page: Page, complaints: Complaints
+    fixture: DashboardFixture, address: str, page: Page, complaints: Complaints
 ) -> None:
-    house.change(Deployment, 1, status="succeeded", finished_at=house.sluice.clock.now())
-    sign_in(page, house, address, "/ui/services/web")
+    fixture.change(Deployment, 1, status="succeeded", finished_at=fixture.sluice.clock.now())
+    sign_in(page, fixture, address, "/ui/services/web")
     page.get_by_role("link", name="Deploy", exact=True).click()
     page.get_by_label("Image").fill("web:3")
     page.get_by_label("Other fields").fill("prot: 80")

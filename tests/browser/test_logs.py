@@ -13,7 +13,7 @@ from app.api import api
 from services.engine.port import InstanceSpec
 from services.store.tables import Session as Opened
 from tests.browser.conftest import Complaints, sign_in
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.dashboard_server import free_port, serving
 from tests.support.fakes.engine import FakeEngine
 
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.browser
 HERE = "/ui/services/web/logs"
 
 
-def engine(house: House) -> FakeEngine:
-    assert isinstance(house.sluice.engine, FakeEngine)
-    return house.sluice.engine
+def engine(fixture: DashboardFixture) -> FakeEngine:
+    assert isinstance(fixture.sluice.engine, FakeEngine)
+    return fixture.sluice.engine
 
 
-async def start(house: House, slot: int) -> None:
-    image = await house.sluice.engine.pull("web:1")
-    await house.sluice.engine.start(
+async def start(fixture: DashboardFixture, slot: int) -> None:
+    image = await fixture.sluice.engine.pull("web:1")
+    await fixture.sluice.engine.start(
         InstanceSpec(
             id=f"web-r1-{slot}", service="web", revision=1, deployment=1, slot=slot, hash="h", image_id=image.id,
             address=f"10.99.0.{slot}", port=None,
@@ -36,44 +36,44 @@ async def start(house: House, slot: int) -> None:
     )  # fmt: skip
 
 
-def write(house: House, instance: str, text: str) -> None:
+def write(fixture: DashboardFixture, instance: str, text: str) -> None:
     """In the server's own loop, where the fake engine lives."""
-    assert house.loop is not None
-    house.loop.call_soon_threadsafe(engine(house).write, instance, text)
+    assert fixture.loop is not None
+    fixture.loop.call_soon_threadsafe(engine(fixture).write, instance, text)
 
 
 @pytest.fixture
-def writing(house: House) -> Iterator[tuple[House, str]]:
+def writing(fixture: DashboardFixture) -> Iterator[tuple[DashboardFixture, str]]:
     """A dashboard with the API beside it; web-r1-1 has written one line."""
-    house.app.include_router(api)
-    engine(house).add_image("web:1")
-    apart(start(house, 1))
-    engine(house).write("web-r1-1", "GET /first")
-    with serving(house, free_port()) as address:
-        yield house, address
+    fixture.app.include_router(api)
+    engine(fixture).add_image("web:1")
+    apart(start(fixture, 1))
+    engine(fixture).write("web-r1-1", "GET /first")
+    with serving(fixture, free_port()) as address:
+        yield fixture, address
 
 
-def test_lines_come_by_themselves_and_are_searched_as_they_come(writing: tuple[House, str], page: Page) -> None:
-    house, address = writing
-    sign_in(page, house, address, HERE)
+def test_lines_come_by_themselves_and_are_searched_as_they_come(writing: tuple[DashboardFixture, str], page: Page) -> None:
+    fixture, address = writing
+    sign_in(page, fixture, address, HERE)
     lines = page.locator("#lines li:visible")
     expect(lines).to_have_count(1)
     expect(page.locator("#following")).to_have_text("Live")
-    write(house, "web-r1-1", "GET /second <b>")
+    write(fixture, "web-r1-1", "GET /second <b>")
     expect(lines).to_have_count(2)
     expect(lines.last).to_contain_text("GET /second <b>")
 
-    assert house.loop is not None
-    asyncio.run_coroutine_threadsafe(start(house, 2), house.loop).result(10)
-    write(house, "web-r1-2", "POST /third")
-    house.wake()
+    assert fixture.loop is not None
+    asyncio.run_coroutine_threadsafe(start(fixture, 2), fixture.loop).result(10)
+    write(fixture, "web-r1-2", "POST /third")
+    fixture.wake()
     expect(lines).to_have_count(3)
     assert lines.first.locator(".who").get_attribute("class") != lines.last.locator(".who").get_attribute("class")
 
     page.get_by_role("searchbox").fill("get")
     expect(lines).to_have_count(2)
-    write(house, "web-r1-1", "POST /fourth")
-    write(house, "web-r1-1", "GET /fifth")
+    write(fixture, "web-r1-1", "POST /fourth")
+    write(fixture, "web-r1-1", "GET /fifth")
     expect(lines).to_have_count(3)
     page.get_by_role("searchbox").fill("")
     expect(lines).to_have_count(5)
@@ -84,25 +84,25 @@ def test_lines_come_by_themselves_and_are_searched_as_they_come(writing: tuple[H
 
 
 def test_a_session_that_ends_leads_to_sign_in_and_back(
-    writing: tuple[House, str], page: Page, complaints: Complaints
+    writing: tuple[DashboardFixture, str], page: Page, complaints: Complaints
 ) -> None:
-    house, address = writing
-    sign_in(page, house, address, HERE)
+    fixture, address = writing
+    sign_in(page, fixture, address, HERE)
     expect(page.locator("#following")).to_have_text("Live")
-    house.write(lambda session: session.exec(delete(Opened)) and None)
-    write(house, "web-r1-1", "for nobody's eyes")
+    fixture.write(lambda session: session.exec(delete(Opened)) and None)
+    write(fixture, "web-r1-1", "for nobody's eyes")
     page.wait_for_url("**/ui/sign-in?next=*")
     assert "for nobody's eyes" not in page.content()
-    page.get_by_label("Token").fill(house.token)
+    page.get_by_label("Token").fill(fixture.token)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**{HERE}")
     expect(page.locator("#lines li")).to_have_count(2)
     complaints[:] = [said for said in complaints if "401" not in said]
 
 
-def test_a_token_is_made_copied_and_revoked_by_keyboard(writing: tuple[House, str], page: Page) -> None:
-    house, address = writing
-    sign_in(page, house, address, "/ui/tokens")
+def test_a_token_is_made_copied_and_revoked_by_keyboard(writing: tuple[DashboardFixture, str], page: Page) -> None:
+    fixture, address = writing
+    sign_in(page, fixture, address, "/ui/tokens")
     page.get_by_label("Name").fill("ci")
     page.get_by_label("Services").fill("web")
     page.get_by_role("button", name="Make the token").press("Enter")

@@ -17,7 +17,7 @@ def test_the_reference_needs_no_other_site(tmp_path: Path, page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     with serving(build(tmp_path)) as served:
-        page.set_extra_http_headers({"Authorization": f"Bearer {served.house.token}"})
+        page.set_extra_http_headers({"Authorization": f"Bearer {served.fixture.token}"})
         page.goto(f"{served.url}/docs")
         deploy = page.locator(".opblock-post").filter(has_text="/deployments").first
         deploy.locator(".opblock-summary-control").click()

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[httpx.Client]:
     """Speaks as the admin to a Sluice that has the images web:1, web:2 (slow to start) and web:broken."""
-    house = build(tmp_path / "data")
-    house.image("web:1", "web:2", "web:broken")
-    house.engine.behave("web:2", Behaviour(start_takes=0.3))
-    house.engine.behave("web:broken", Behaviour(exits_at_once=3, log="no DATABASE_URL\n"))
-    server = server_of(house.app, house.settings)
+    fixture = build(tmp_path / "data")
+    fixture.image("web:1", "web:2", "web:broken")
+    fixture.engine.behave("web:2", Behaviour(start_takes=0.3))
+    fixture.engine.behave("web:broken", Behaviour(exits_at_once=3, log="no DATABASE_URL\n"))
+    server = server_of(fixture.app, fixture.settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -34,7 +34,7 @@ def api(tmp_path: Path) -> Iterator[httpx.Client]:
         try:
             eventually(lambda: server.started or not thread.is_alive(), "the server starts")
             address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {house.token}"}, timeout=30) as client:
+            with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {fixture.token}"}, timeout=30) as client:
                 eventually(lambda: client.get("/readyz").status_code == 200, "everything answers")
                 yield client
         finally:

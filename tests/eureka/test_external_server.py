@@ -104,137 +104,137 @@ def member(n: int) -> Member:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def fixture(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
-async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is_waited_out(house: House) -> None:
-    await house.open(1, 2)
+async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is_waited_out(fixture: House) -> None:
+    await fixture.open(1, 2)
     for n in (1, 2):
-        await house.register(n)
-    await house.router.withdraw("web", "web-r1-1")
-    assert house.there() == {"web-r1-1": Status.OUT_OF_SERVICE, "web-r1-2": Status.UP}
-    seat = (await house.router.observe("web"))["web-r1-1"]
-    assert (seat.settled, seat.closes_at) == (False, house.clock.now() + 40)
+        await fixture.register(n)
+    await fixture.router.withdraw("web", "web-r1-1")
+    assert fixture.there() == {"web-r1-1": Status.OUT_OF_SERVICE, "web-r1-2": Status.UP}
+    seat = (await fixture.router.observe("web"))["web-r1-1"]
+    assert (seat.settled, seat.closes_at) == (False, fixture.clock.now() + 40)
     assert seat.waits_for == (
         "waiting for the Eureka server at theirs: its consumers may be 40 s behind "
         "(shorten it with eureka.consumer_staleness)"
     )
-    house.clock.jump(40)
-    assert (await house.router.observe("web"))["web-r1-1"].settled
+    fixture.clock.jump(40)
+    assert (await fixture.router.observe("web"))["web-r1-1"].settled
 
 
-async def test_a_list_that_is_30_s_behind_as_the_stock_servers_is_misleads_nobody(house: House) -> None:
-    await house.open(1, 2)
+async def test_a_list_that_is_30_s_behind_as_the_stock_servers_is_misleads_nobody(fixture: House) -> None:
+    await fixture.open(1, 2)
     for n in (1, 2):
-        await house.register(n)
-    listed = await house.listed()
-    house.list_is(listed)
-    await house.router.withdraw("web", "web-r1-1")
-    assert house.there()["web-r1-1"] is Status.OUT_OF_SERVICE
-    await house.register(3)
-    await house.router.admit(member(3))
-    assert "web-r1-3" in await house.router.observe("web"), "it is UP, whatever the list says"
-    house.router = house.start()
-    house.list_is(listed)
-    await house.open(2, 3)
-    assert (await house.router.observe("web"))["web-r1-1"].state == "draining"
+        await fixture.register(n)
+    listed = await fixture.listed()
+    fixture.list_is(listed)
+    await fixture.router.withdraw("web", "web-r1-1")
+    assert fixture.there()["web-r1-1"] is Status.OUT_OF_SERVICE
+    await fixture.register(3)
+    await fixture.router.admit(member(3))
+    assert "web-r1-3" in await fixture.router.observe("web"), "it is UP, whatever the list says"
+    fixture.router = fixture.start()
+    fixture.list_is(listed)
+    await fixture.open(2, 3)
+    assert (await fixture.router.observe("web"))["web-r1-1"].state == "draining"
 
 
-async def test_a_404_of_somebody_who_is_no_eureka_server_is_no_answer(house: House) -> None:
-    await house.open(1)
-    house.theirs.client = client(httpx.MockTransport(lambda request: httpx.Response(404)))
+async def test_a_404_of_somebody_who_is_no_eureka_server_is_no_answer(fixture: House) -> None:
+    await fixture.open(1)
+    fixture.theirs.client = client(httpx.MockTransport(lambda request: httpx.Response(404)))
     with pytest.raises(RoutingError, match="answers 404 to GET apps/"):
-        await house.router.withdraw("web", "web-r1-1")
+        await fixture.router.withdraw("web", "web-r1-1")
 
 
-async def test_an_abort_restores_it_there_at_once(house: House) -> None:
-    await house.open(1)
-    await house.register(1)
-    await house.router.withdraw("web", "web-r1-1")
-    await house.router.admit(member(1))
-    assert house.there() == {"web-r1-1": Status.UP}
-    assert (await house.router.observe("web"))["web-r1-1"].state == "admitted"
+async def test_an_abort_restores_it_there_at_once(fixture: House) -> None:
+    await fixture.open(1)
+    await fixture.register(1)
+    await fixture.router.withdraw("web", "web-r1-1")
+    await fixture.router.admit(member(1))
+    assert fixture.there() == {"web-r1-1": Status.UP}
+    assert (await fixture.router.observe("web"))["web-r1-1"].state == "admitted"
 
 
-async def test_what_has_gone_is_deleted_again_until_it_stays_gone(house: House) -> None:
-    await house.open(1)
-    await house.register(1)
-    await house.router.forget("web", "web-r1-1")
-    assert house.there() == {}
-    await house.register(1)  # the stock server replicates to itself
-    house.clock.jump(ASK_EVERY)
-    await house.theirs.tend()
-    assert house.there() == {}
-    house.clock.jump(GONE_FOR + 1)
-    await house.theirs.tend()
-    await house.register(1)
-    await house.theirs.tend()
-    assert house.there() == {"web-r1-1": Status.UP}, "by now it is somebody else's affair"
+async def test_what_has_gone_is_deleted_again_until_it_stays_gone(fixture: House) -> None:
+    await fixture.open(1)
+    await fixture.register(1)
+    await fixture.router.forget("web", "web-r1-1")
+    assert fixture.there() == {}
+    await fixture.register(1)  # the stock server replicates to itself
+    fixture.clock.jump(ASK_EVERY)
+    await fixture.theirs.tend()
+    assert fixture.there() == {}
+    fixture.clock.jump(GONE_FOR + 1)
+    await fixture.theirs.tend()
+    await fixture.register(1)
+    await fixture.theirs.tend()
+    assert fixture.there() == {"web-r1-1": Status.UP}, "by now it is somebody else's affair"
 
 
-async def test_a_new_one_counts_when_it_is_up_there_where_its_like_are(house: House) -> None:
-    await house.open(1)
-    await house.register(1)
-    await house.router.admit(member(2))
-    assert "web-r1-2" not in await house.router.observe("web")
-    await house.register(2)
-    assert "web-r1-2" in await house.router.observe("web")
+async def test_a_new_one_counts_when_it_is_up_there_where_its_like_are(fixture: House) -> None:
+    await fixture.open(1)
+    await fixture.register(1)
+    await fixture.router.admit(member(2))
+    assert "web-r1-2" not in await fixture.router.observe("web")
+    await fixture.register(2)
+    assert "web-r1-2" in await fixture.router.observe("web")
 
 
-async def test_their_server_is_asked_for_one_lease_at_a_time_and_seldom_for_a_list(house: House) -> None:
-    await house.open(1)
-    await house.register(1)
-    await house.router.forget("web", "web-r1-1")
-    asked = house.listen()
+async def test_their_server_is_asked_for_one_lease_at_a_time_and_seldom_for_a_list(fixture: House) -> None:
+    await fixture.open(1)
+    await fixture.register(1)
+    await fixture.router.forget("web", "web-r1-1")
+    asked = fixture.listen()
     for _ in range(11):
-        await house.theirs.tend()
-        house.clock.jump(1)
+        await fixture.theirs.tend()
+        fixture.clock.jump(1)
     assert asked == ["/eureka/instances/web-r1-1"] * 2, "what has gone: every five seconds"
-    await house.register(2)
-    await house.router.admit(member(3))
+    await fixture.register(2)
+    await fixture.router.admit(member(3))
     asked.clear()
     for _ in range(11):
-        assert "web-r1-3" not in await house.router.observe("web")
-        house.clock.jump(1)
+        assert "web-r1-3" not in await fixture.router.observe("web")
+        fixture.clock.jump(1)
     assert asked.count("/eureka/instances/web-r1-3") == 11, "a new one: whenever somebody waits for it"
     lists = [path for path in asked if "instances" not in path]
     assert lists == ["/eureka/apps/", "/eureka/apps/WEB", "/eureka/apps/WEB"], "its like: by their application, when known"
 
 
-async def test_applications_that_do_not_register_at_all_are_not_waited_for(house: House) -> None:
-    await house.open()
-    await house.router.admit(member(1))
-    assert "web-r1-1" in await house.router.observe("web")
+async def test_applications_that_do_not_register_at_all_are_not_waited_for(fixture: House) -> None:
+    await fixture.open()
+    await fixture.router.admit(member(1))
+    assert "web-r1-1" in await fixture.router.observe("web")
 
 
-async def test_a_restart_in_the_middle_waits_the_whole_time_again(house: House) -> None:
-    await house.open(1, 2)
+async def test_a_restart_in_the_middle_waits_the_whole_time_again(fixture: House) -> None:
+    await fixture.open(1, 2)
     for n in (1, 2):
-        await house.register(n)
-    await house.router.withdraw("web", "web-r1-1")
-    house.clock.jump(30)
-    house.router = house.start()
-    await house.open(2)
-    assert (await house.router.observe("web"))["web-r1-1"].closes_at == house.clock.now() + 40
+        await fixture.register(n)
+    await fixture.router.withdraw("web", "web-r1-1")
+    fixture.clock.jump(30)
+    fixture.router = fixture.start()
+    await fixture.open(2)
+    assert (await fixture.router.observe("web"))["web-r1-1"].closes_at == fixture.clock.now() + 40
 
 
-async def test_nobody_is_stopped_while_their_server_does_not_answer(house: House) -> None:
-    await house.open(1)
-    await house.register(1)
+async def test_nobody_is_stopped_while_their_server_does_not_answer(fixture: House) -> None:
+    await fixture.open(1)
+    await fixture.register(1)
 
     def dead(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    house.theirs.client = client(httpx.MockTransport(dead))
+    fixture.theirs.client = client(httpx.MockTransport(dead))
     with pytest.raises(RoutingError, match="the Eureka server at theirs does not answer: refused"):
-        await house.router.withdraw("web", "web-r1-1")
-    assert (await house.router.observe("web"))["web-r1-1"].state == "admitted"
+        await fixture.router.withdraw("web", "web-r1-1")
+    assert (await fixture.router.observe("web"))["web-r1-1"].state == "admitted"
 
 
-async def test_a_hostile_eureka_server_is_refused_before_its_answer_is_decoded_or_parsed(house: House) -> None:
-    await house.open(1)
-    await house.register(1)
+async def test_a_hostile_eureka_server_is_refused_before_its_answer_is_decoded_or_parsed(fixture: House) -> None:
+    await fixture.open(1)
+    await fixture.register(1)
     zipped = gzip.compress(gzip.compress(bytes(50 * 1024 * 1024)))
     words = json.dumps({"instance": {"app": "WEB", "status": "UP" * 1000}}).encode()
     for answer, why in (
@@ -245,7 +245,7 @@ async def test_a_hostile_eureka_server_is_refused_before_its_answer_is_decoded_o
         (b"\r\n" + words, "does not answer as a Eureka server"),
     ):
         async with server(lambda answer=answer: [b"HTTP/1.1 200 x\r\n" + answer]) as url:  # type: ignore[misc]
-            theirs = Theirs(house.clock, outbound=OutboundPolicy((Server.parse("127.0.0.1"),)))
+            theirs = Theirs(fixture.clock, outbound=OutboundPolicy((Server.parse("127.0.0.1"),)))
             service = replace(WEB, eureka=Eureka(url=f"{url}/eureka/", consumer_staleness=40))
             with pytest.raises(RoutingError, match=why):
                 await theirs.hide(service, "web-r1-1")

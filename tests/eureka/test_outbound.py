@@ -171,17 +171,17 @@ async def test_a_server_of_a_stored_spec_that_is_not_allowed_is_not_called(monke
 
 def test_a_spec_that_names_a_server_that_is_not_allowed_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
     inside: dict[str, Any] = {"eureka": {"url": "http://127.0.0.1:7080/api/"}}
-    with living(build(tmp_path / "data")) as house:
+    with living(build(tmp_path / "data")) as fixture:
         for body in (inside, {"profile": "prod", "profiles": {"prod": inside}}):
-            answer = house.deploy(**body)
+            answer = fixture.deploy(**body)
             assert (answer.status_code, answer.json()["code"]) == (422, "invalid_spec")
             assert [error["field"] for error in answer.json()["errors"]] == ["eureka.url"]
-            dry = house.client.post("/deployments?dry_run=true", json={"service": "web", "image": "web:1", **body})
+            dry = fixture.client.post("/deployments?dry_run=true", json={"service": "web", "image": "web:1", **body})
             assert dry.status_code == 422
-        assert not house.engine.containers
-    with living(build(tmp_path / "listed", eureka_servers="http://127.0.0.1:7080/eureka")) as house:
-        assert house.deploy(**inside).status_code == 422
+        assert not fixture.engine.containers
+    with living(build(tmp_path / "listed", eureka_servers="http://127.0.0.1:7080/eureka")) as fixture:
+        assert fixture.deploy(**inside).status_code == 422
         allowed = {"eureka": {"url": "http://127.0.0.1:7080/eureka/"}}
-        assert house.client.post(
+        assert fixture.client.post(
             "/deployments?dry_run=true", json={"service": "web", "image": "web:1", **allowed}
         ).is_success

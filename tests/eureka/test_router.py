@@ -85,154 +85,154 @@ def member(n: int) -> Member:
 
 
 @pytest.fixture
-def house(store: Store) -> House:
+def fixture(store: Store) -> House:
     return House(store)
 
 
-async def test_stable_shows_one_address_that_outlives_every_instance(house: House) -> None:
-    await house.open(advertise="stable")
-    assert house.shown() == []
-    await house.register(1)
-    assert house.shown() == [GATEWAY]
-    version = house.registry.shown.book.version
-    await house.router.admit(member(1))
-    await house.register(2)
-    await house.router.admit(member(2))
-    await house.router.withdraw("web", "web-r1-1")
-    await house.router.lost("web", "web-r1-1", "start-1")
-    await house.router.forget("web", "web-r1-2")
-    assert house.shown() == [GATEWAY]
-    assert house.registry.shown.book.version == version, "no consumer has anything new to fetch"
-    await house.router.unpublish("web")
-    assert house.shown() == []
+async def test_stable_shows_one_address_that_outlives_every_instance(fixture: House) -> None:
+    await fixture.open(advertise="stable")
+    assert fixture.shown() == []
+    await fixture.register(1)
+    assert fixture.shown() == [GATEWAY]
+    version = fixture.registry.shown.book.version
+    await fixture.router.admit(member(1))
+    await fixture.register(2)
+    await fixture.router.admit(member(2))
+    await fixture.router.withdraw("web", "web-r1-1")
+    await fixture.router.lost("web", "web-r1-1", "start-1")
+    await fixture.router.forget("web", "web-r1-2")
+    assert fixture.shown() == [GATEWAY]
+    assert fixture.registry.shown.book.version == version, "no consumer has anything new to fetch"
+    await fixture.router.unpublish("web")
+    assert fixture.shown() == []
 
 
-async def test_stable_has_nobody_to_wait_for(house: House) -> None:
-    await house.open(member(1), advertise="stable")
-    await house.register(1)
-    house.fetch("10.9.0.50")
-    await house.router.withdraw("web", "web-r1-1")
-    assert (await house.seat()).settled
+async def test_stable_has_nobody_to_wait_for(fixture: House) -> None:
+    await fixture.open(member(1), advertise="stable")
+    await fixture.register(1)
+    fixture.fetch("10.9.0.50")
+    await fixture.router.withdraw("web", "web-r1-1")
+    assert (await fixture.seat()).settled
 
 
-async def test_instances_are_shown_when_they_are_admitted_and_not_before(house: House) -> None:
-    await house.open()
-    await house.register(1)
-    assert house.shown() == []
-    await house.router.admit(member(1))
-    assert house.shown() == [("UP", "10.9.0.11", 8080)]
+async def test_instances_are_shown_when_they_are_admitted_and_not_before(fixture: House) -> None:
+    await fixture.open()
+    await fixture.register(1)
+    assert fixture.shown() == []
+    await fixture.router.admit(member(1))
+    assert fixture.shown() == [("UP", "10.9.0.11", 8080)]
 
 
-async def test_one_that_has_yet_to_register_does_not_count_where_its_like_do(house: House) -> None:
-    await house.open(member(1))
-    await house.register(1)
-    await house.router.admit(member(2))
-    assert "web-r1-2" not in await house.router.observe("web")
-    await house.register(2)
-    assert (await house.seat(2)).state == "admitted"
+async def test_one_that_has_yet_to_register_does_not_count_where_its_like_do(fixture: House) -> None:
+    await fixture.open(member(1))
+    await fixture.register(1)
+    await fixture.router.admit(member(2))
+    assert "web-r1-2" not in await fixture.router.observe("web")
+    await fixture.register(2)
+    assert (await fixture.seat(2)).state == "admitted"
 
 
-async def test_one_whose_lease_lapses_goes_on_counting_since_the_gateway_serves_it(house: House) -> None:
-    await house.open(member(1), member(2))
-    await house.register(1)
-    await house.registry.cancel(("WEB", "web-1"))
-    assert (await house.seat()).state == "admitted"
+async def test_one_whose_lease_lapses_goes_on_counting_since_the_gateway_serves_it(fixture: House) -> None:
+    await fixture.open(member(1), member(2))
+    await fixture.register(1)
+    await fixture.registry.cancel(("WEB", "web-1"))
+    assert (await fixture.seat()).state == "admitted"
 
 
-async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its_cache_is_over(house: House) -> None:
-    await house.open(member(1), member(2))
+async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its_cache_is_over(fixture: House) -> None:
+    await fixture.open(member(1), member(2))
     for n in (1, 2):
-        await house.register(n)
+        await fixture.register(n)
     for who in ("10.9.0.50", "10.9.0.51"):
-        house.fetch(who)
-    house.clock.jump(10)
-    await house.router.withdraw("web", "web-r1-1")
-    assert ("OUT_OF_SERVICE", "10.9.0.11", 8080) in house.shown()
-    assert not (await house.seat()).settled
-    house.clock.jump(5)
-    house.fetch("10.9.0.50")
-    assert (await house.seat()).closes_at == float("inf")
-    assert "2 consumers of the registry to fetch (10.9.0.50, 10.9.0.51)" in (await house.seat()).waits_for
-    house.clock.jump(15)
-    house.fetch("10.9.0.51")
-    seat = await house.seat()
-    assert (seat.settled, seat.closes_at) == (False, house.clock.now() + 35)
-    house.clock.jump(35)
-    assert (await house.seat()).settled
+        fixture.fetch(who)
+    fixture.clock.jump(10)
+    await fixture.router.withdraw("web", "web-r1-1")
+    assert ("OUT_OF_SERVICE", "10.9.0.11", 8080) in fixture.shown()
+    assert not (await fixture.seat()).settled
+    fixture.clock.jump(5)
+    fixture.fetch("10.9.0.50")
+    assert (await fixture.seat()).closes_at == float("inf")
+    assert "2 consumers of the registry to fetch (10.9.0.50, 10.9.0.51)" in (await fixture.seat()).waits_for
+    fixture.clock.jump(15)
+    fixture.fetch("10.9.0.51")
+    seat = await fixture.seat()
+    assert (seat.settled, seat.closes_at) == (False, fixture.clock.now() + 35)
+    fixture.clock.jump(35)
+    assert (await fixture.seat()).settled
 
 
-async def test_a_consumer_that_falls_silent_holds_nobody_up(house: House) -> None:
-    await house.open(member(1))
-    await house.register(1)
-    house.fetch("10.9.0.50")
-    await house.router.withdraw("web", "web-r1-1")
-    house.clock.jump(91)
-    assert (await house.seat()).settled
-    assert [consumer.address for consumer in await house.registry.tick()] == ["10.9.0.50"]
+async def test_a_consumer_that_falls_silent_holds_nobody_up(fixture: House) -> None:
+    await fixture.open(member(1))
+    await fixture.register(1)
+    fixture.fetch("10.9.0.50")
+    await fixture.router.withdraw("web", "web-r1-1")
+    fixture.clock.jump(91)
+    assert (await fixture.seat()).settled
+    assert [consumer.address for consumer in await fixture.registry.tick()] == ["10.9.0.50"]
 
 
-async def test_instances_that_have_gone_are_consumers_no_more(house: House) -> None:
-    await house.open(member(1), member(2))
+async def test_instances_that_have_gone_are_consumers_no_more(fixture: House) -> None:
+    await fixture.open(member(1), member(2))
     for n in (1, 2):
-        await house.register(n)
-        house.fetch(f"10.9.0.1{n}")
-    await house.router.forget("web", "web-r1-2")
-    await house.router.withdraw("web", "web-r1-1")
-    assert (await house.seat()).waits_for == "waiting for 1 consumers of the registry to fetch (10.9.0.11)"
-    await house.router.lost("web", "web-r1-1", "start-1")
-    assert house.registry.consumers.present(house.clock.now()) == []
+        await fixture.register(n)
+        fixture.fetch(f"10.9.0.1{n}")
+    await fixture.router.forget("web", "web-r1-2")
+    await fixture.router.withdraw("web", "web-r1-1")
+    assert (await fixture.seat()).waits_for == "waiting for 1 consumers of the registry to fetch (10.9.0.11)"
+    await fixture.router.lost("web", "web-r1-1", "start-1")
+    assert fixture.registry.consumers.present(fixture.clock.now()) == []
 
 
-async def test_one_that_registers_again_while_it_leaves_stays_out(house: House) -> None:
-    await house.open(member(1))
-    await house.register(1)
-    await house.router.withdraw("web", "web-r1-1")
-    await house.register(1)
-    assert house.shown() == [("OUT_OF_SERVICE", "10.9.0.11", 8080)]
-    await house.router.admit(member(1))
-    assert house.shown() == [("UP", "10.9.0.11", 8080)]
+async def test_one_that_registers_again_while_it_leaves_stays_out(fixture: House) -> None:
+    await fixture.open(member(1))
+    await fixture.register(1)
+    await fixture.router.withdraw("web", "web-r1-1")
+    await fixture.register(1)
+    assert fixture.shown() == [("OUT_OF_SERVICE", "10.9.0.11", 8080)]
+    await fixture.router.admit(member(1))
+    assert fixture.shown() == [("UP", "10.9.0.11", 8080)]
 
 
-async def test_one_that_died_is_out_at_once_and_one_that_went_stays_away(house: House) -> None:
-    await house.open(member(1), member(2))
+async def test_one_that_died_is_out_at_once_and_one_that_went_stays_away(fixture: House) -> None:
+    await fixture.open(member(1), member(2))
     for n in (1, 2):
-        await house.register(n)
-    await house.router.lost("web", "web-r1-1", "start-1")
-    assert house.shown() == [("UP", "10.9.0.12", 8080)]
-    await house.router.forget("web", "web-r1-2")
-    assert await house.register(2, status="DOWN") is False
-    assert house.shown() == []
+        await fixture.register(n)
+    await fixture.router.lost("web", "web-r1-1", "start-1")
+    assert fixture.shown() == [("UP", "10.9.0.12", 8080)]
+    await fixture.router.forget("web", "web-r1-2")
+    assert await fixture.register(2, status="DOWN") is False
+    assert fixture.shown() == []
 
 
-async def test_what_sluice_does_not_run_is_shown_as_it_registered(house: House) -> None:
-    await house.open(advertise="stable")
+async def test_what_sluice_does_not_run_is_shown_as_it_registered(fixture: House) -> None:
+    await fixture.open(advertise="stable")
     foreign = registration("x", "THEIRS", ipAddr="192.168.0.7", status="DOWN", vipAddress="theirs")
-    await house.registry.register(foreign, "192.168.0.7")
-    assert house.shown() == [("DOWN", "192.168.0.7", 8080)]
+    await fixture.registry.register(foreign, "192.168.0.7")
+    assert fixture.shown() == [("DOWN", "192.168.0.7", 8080)]
 
 
 @pytest.mark.parametrize(("advertise", "shown"), [("stable", [GATEWAY]), ("instances", [("UP", "10.9.0.12", 8080)])])
 async def test_a_restart_forgets_nothing(
-    house: House, store: Store, advertise: str, shown: list[tuple[str, str, int]]
+    fixture: House, store: Store, advertise: str, shown: list[tuple[str, str, int]]
 ) -> None:
-    await house.open(member(1), member(2), advertise=advertise)
+    await fixture.open(member(1), member(2), advertise=advertise)
     for n in (1, 2):
-        await house.register(n)
-    await house.registry.override(("WEB", "web-2"), Status.OUT_OF_SERVICE)
-    await house.registry.remove_override(("WEB", "web-2"), Status.UP)
-    await house.registry.cancel(("WEB", "web-1"))
+        await fixture.register(n)
+    await fixture.registry.override(("WEB", "web-2"), Status.OUT_OF_SERVICE)
+    await fixture.registry.remove_override(("WEB", "web-2"), Status.UP)
+    await fixture.registry.cancel(("WEB", "web-1"))
     again = House(store)
     await again.open(member(1), member(2), advertise=advertise)
     assert again.shown() == shown
 
 
 async def test_a_restart_in_the_middle_of_a_drain_waits_for_consumers_that_it_does_not_know(
-    house: House, store: Store
+    fixture: House, store: Store
 ) -> None:
-    await house.open(member(1), member(2))
-    await house.register(1)
-    house.fetch("10.9.0.50")
-    await house.router.withdraw("web", "web-r1-1")
+    await fixture.open(member(1), member(2))
+    await fixture.register(1)
+    fixture.fetch("10.9.0.50")
+    await fixture.router.withdraw("web", "web-r1-1")
     again = House(store)
     await again.open(member(2))
     assert not (await again.seat()).settled
@@ -240,22 +240,22 @@ async def test_a_restart_in_the_middle_of_a_drain_waits_for_consumers_that_it_do
     assert (await again.seat()).settled
 
 
-async def test_a_delta_is_enough_only_for_who_fetched_not_long_ago(house: House) -> None:
-    notice: Callable[[], bool] = lambda: house.registry.noticed("10.9.0.50", "me", direct=False)  # noqa: E731
+async def test_a_delta_is_enough_only_for_who_fetched_not_long_ago(fixture: House) -> None:
+    notice: Callable[[], bool] = lambda: fixture.registry.noticed("10.9.0.50", "me", direct=False)  # noqa: E731
     assert not notice()
-    house.clock.jump(30)
+    fixture.clock.jump(30)
     assert notice()
-    house.clock.jump(400)
+    fixture.clock.jump(400)
     assert not notice()
 
 
-async def test_a_change_to_stable_does_not_make_consumers_forget_the_instances_that_they_know(house: House) -> None:
-    await house.open(member(1))
-    await house.register(1)
-    house.fetch("10.9.0.50")
-    await house.router.publish(routed("stable"))
-    await house.router.withdraw("web", "web-r1-1")
-    assert not (await house.seat()).settled
-    house.fetch("10.9.0.50")
-    house.clock.jump(35)
-    assert (await house.seat()).settled
+async def test_a_change_to_stable_does_not_make_consumers_forget_the_instances_that_they_know(fixture: House) -> None:
+    await fixture.open(member(1))
+    await fixture.register(1)
+    fixture.fetch("10.9.0.50")
+    await fixture.router.publish(routed("stable"))
+    await fixture.router.withdraw("web", "web-r1-1")
+    assert not (await fixture.seat()).settled
+    fixture.fetch("10.9.0.50")
+    fixture.clock.jump(35)
+    assert (await fixture.seat()).settled

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.app.conftest import _logs, house
+from tests.app.conftest import _logs, fixture
 
-__all__ = ["_logs", "house"]
+__all__ = ["_logs", "fixture"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from services.rollouts.state.routing_config import linked_services
-from tests.support.app_fixture import READY, House
+from tests.support.app_fixture import READY, AppFixture
 from tests.tiers import examples
 
 ACTS = examples(60, full=600)
@@ -33,41 +33,41 @@ ADDRESSES = [(host or "other.example.org", path + rest) for host, path, rest in 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_no_act_of_one_bound_token_changes_what_foreign_services_have(house: House, seed: int) -> None:
+def test_no_act_of_one_bound_token_changes_what_foreign_services_have(fixture: AppFixture, seed: int) -> None:
     chance = random.Random(seed)
-    house.engine.networks |= set(NETWORKS)
-    house.engine.volumes |= {"unmanaged"}
-    house.image("app:1", "app:2", "app:3")
-    prepare(house)
-    tokens = {team: house.as_scope("write", services=[f"{team}-*"]) for team in TEAMS}
+    fixture.engine.networks |= set(NETWORKS)
+    fixture.engine.volumes |= {"unmanaged"}
+    fixture.image("app:1", "app:2", "app:3")
+    prepare(fixture)
+    tokens = {team: fixture.as_scope("write", services=[f"{team}-*"]) for team in TEAMS}
     outcomes: Counter[str] = Counter()
     for act in range(ACTS):
         team = chance.choice(sorted(TEAMS))
-        before = foreign(house, team)
-        method, path, body = chosen(chance, house, team)
-        answer = house.client.request(method, path, json=body, headers=tokens[team])
+        before = foreign(fixture, team)
+        method, path, body = chosen(chance, fixture, team)
+        answer = fixture.client.request(method, path, json=body, headers=tokens[team])
         outcomes[str(answer.status_code)] += 1
         assert answer.status_code < 500, f"seed {seed}, act {act}: {method} {path} {body}: {answer.text}"
-        after, said = foreign(house, team), f"seed {seed}, act {act}: {method} {path} {body}: {answer.text}"
+        after, said = foreign(fixture, team), f"seed {seed}, act {act}: {method} {path} {body}: {answer.text}"
         assert (after["published"], after["runs"]) == (before["published"], before["runs"]), said
         assert after["linked"] <= before["linked"], said
         assert after["answers"].items() >= before["answers"].items(), said  # a removed route may leave them more
-        assert not shared_volumes(house), f"seed {seed}, act {act}: {method} {path} {body}"
+        assert not shared_volumes(fixture), f"seed {seed}, act {act}: {method} {path} {body}"
     assert outcomes["200"] > ACTS // 5 and outcomes["422"] > ACTS // 10, f"most acts come to nothing: {outcomes}"
 
 
-def prepare(house: House) -> None:
+def prepare(fixture: AppFixture) -> None:
     """What the operator runs beside the two teams."""
-    assert house.deploy("db", "app:1", port=80, volumes=["operators:/data"], networks=["backend"]).status_code == 200
+    assert fixture.deploy("db", "app:1", port=80, volumes=["operators:/data"], networks=["backend"]).status_code == 200
     routes = [{"host": "common.example.org"}, {"path_prefix": "/z"}]
-    assert house.deploy("portal", "app:1", port=80, routes=routes, links=["db"]).status_code == 200
+    assert fixture.deploy("portal", "app:1", port=80, routes=routes, links=["db"]).status_code == 200
 
 
-def chosen(chance: random.Random, house: House, team: str) -> tuple[str, str, dict[str, Any] | None]:
+def chosen(chance: random.Random, fixture: AppFixture, team: str) -> tuple[str, str, dict[str, Any] | None]:
     """A request by one team about one of its services, valid by itself."""
     service = chance.choice(TEAMS[team])
     kind = chance.choice(["deploy"] * 6 + ["rollback", "restart", "scale", "retry", "remove", "profile", "dry run"])
-    known = {each["name"] for each in house.client.get("/services?limit=200").json()["items"]}
+    known = {each["name"] for each in fixture.client.get("/services?limit=200").json()["items"]}
     if kind in ("deploy", "dry run", "profile") or service not in known:
         body = {"service": service, "image": f"app:{chance.randint(1, 3)}", "port": 80, "healthcheck": READY}
         body |= fields(chance) | {"mode": chance.choice(["merge", "merge", "replace"])}
@@ -77,7 +77,7 @@ def chosen(chance: random.Random, house: House, team: str) -> tuple[str, str, di
     if kind == "remove":
         return "DELETE", f"/services/{service}?wait=20", None
     if kind == "retry":
-        ids = [each["id"] for each in house.client.get(f"/deployments?service={service}&limit=200").json()["items"]]
+        ids = [each["id"] for each in fixture.client.get(f"/deployments?service={service}&limit=200").json()["items"]]
         return "POST", f"/deployments/{chance.choice(ids)}/retry?wait=20", {}
     bodies = {"rollback": {}, "restart": {}, "scale": {"replicas": chance.randint(0, 2)}}
     return "POST", f"/services/{service}/{kind}?wait=20", bodies[kind]
@@ -100,18 +100,18 @@ def fields(chance: random.Random) -> dict[str, Any]:
     return {name: every[name]() for name in chance.sample(sorted(every), chance.randint(1, 2))}
 
 
-def foreign(house: House, team: str) -> dict[str, Any]:
+def foreign(fixture: AppFixture, team: str) -> dict[str, Any]:
     """What the services have that the team's token does not cover."""
     mine = set(TEAMS[team])
     # `linked` follows the store a moment later, so it is taken from there.
     published = {
-        name: replace(service, linked=False) for name, service in house.gateway.services.items() if name not in mine
+        name: replace(service, linked=False) for name, service in fixture.gateway.services.items() if name not in mine
     }
-    linked: set[str] = house.call(house.sluice.store.read, linked_services)
-    answering = {address: winner(house, *address) for address in ADDRESSES}
+    linked: set[str] = fixture.call(fixture.sluice.store.read, linked_services)
+    answering = {address: winner(fixture, *address) for address in ADDRESSES}
     running = {
         container.spec.id: (container.id, container.spec.volumes, container.spec.networks, dict(container.spec.hosts))
-        for container in house.engine.containers.values()
+        for container in fixture.engine.containers.values()
         if container.spec.service not in mine
     }
     return {
@@ -122,27 +122,27 @@ def foreign(house: House, team: str) -> dict[str, Any]:
     }
 
 
-def winner(house: House, host: str, path: str) -> str | None:
+def winner(fixture: AppFixture, host: str, path: str) -> str | None:
     """The service that answers: the longest prefix of whole segments, the routes of the host before those of any."""
     found = [
         (route.host is not None, len(route.path_prefix.rstrip("/")), name)
-        for name, service in house.gateway.services.items()
+        for name, service in fixture.gateway.services.items()
         for route in service.routes
         if route.host in (None, host) and (path.rstrip("/") + "/").startswith(route.path_prefix.rstrip("/") + "/")
     ]
     return max(found)[2] if found else None
 
 
-def shared_volumes(house: House) -> list[str]:
+def shared_volumes(fixture: AppFixture) -> list[str]:
     """Volumes that containers of two owners mount."""
     owners: dict[str, set[str]] = {}
-    for service, volume in mounts(house):
+    for service, volume in mounts(fixture):
         owners.setdefault(volume, set()).add(next((team for team in TEAMS if service in TEAMS[team]), "operator"))
     return [volume for volume, names in owners.items() if len(names) > 1]
 
 
-def mounts(house: House) -> Iterator[tuple[str, str]]:
-    containers: Mapping[str, Any] = house.engine.containers
+def mounts(fixture: AppFixture) -> Iterator[tuple[str, str]]:
+    containers: Mapping[str, Any] = fixture.engine.containers
     for container in containers.values():
         for volume in container.spec.volumes:
             if volume.type == "volume":

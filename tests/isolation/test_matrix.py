@@ -9,7 +9,7 @@ import pytest
 from services.auth.tokens import SCOPES, includes
 from services.rollouts.requests.ownership import CLAIMING
 from services.spec import ServiceSpec
-from tests.support.app_fixture import READY, House
+from tests.support.app_fixture import READY, AppFixture
 
 BY_THE_OPERATOR = {"logging", "eureka", "volumes"}
 """Fields that the operator's rules bound for every token (services/rollouts/requests/admission.py)."""
@@ -44,27 +44,27 @@ def test_every_field_of_the_spec_is_classified() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("field", CLAIMING)
-def test_a_claim_is_admitted_by_scope_and_binding(house: House, field: str, way: str) -> None:
+def test_a_claim_is_admitted_by_scope_and_binding(fixture: AppFixture, field: str, way: str) -> None:
     theirs, mine = CLAIMS[field]
-    house.engine.networks |= {"backend"}
-    assert house.deploy("victim", port=80, **({field: theirs} if theirs else {})).status_code == 200
-    house.image("thief:1")
+    fixture.engine.networks |= {"backend"}
+    assert fixture.deploy("victim", port=80, **({field: theirs} if theirs else {})).status_code == 200
+    fixture.image("thief:1")
     outcomes = {}
     for scope in SCOPES:
         for binding in BINDINGS if scope != "admin" else BINDINGS[:1]:
-            token = house.as_scope(scope, **({"services": list(binding)} if binding else {}))
-            outcomes[scope, binding] = ask(house, token, field, mine, way)
+            token = fixture.as_scope(scope, **({"services": list(binding)} if binding else {}))
+            outcomes[scope, binding] = ask(fixture, token, field, mine, way)
     for (scope, binding), status in outcomes.items():
         expected = 403 if not includes(scope, "write") else 422 if binding == ("thief",) else 200
         assert status == expected, f"{scope} bound to {binding or 'nothing'}: {outcomes}"
 
 
-def ask(house: House, token: dict[str, str], field: str, value: Any, way: str) -> int:
+def ask(fixture: AppFixture, token: dict[str, str], field: str, value: Any, way: str) -> int:
     """Ask for the claim by a dry run of the way: nothing that one caller gets is there for the next."""
     claim = {"profiles": {"p": {field: value}}} if way == "profile" else {field: value}
     body = {"service": "thief", "image": "thief:1", "port": 80, "healthcheck": READY, **claim}
     body |= {"mode": "replace"} if way == "replace" else {}
-    answer = house.client.post("/deployments?dry_run=true", json=body, headers=token)
+    answer = fixture.client.post("/deployments?dry_run=true", json=body, headers=token)
     if way == "deploy" and answer.status_code != 200:
-        assert house.client.post("/deployments", json=body, headers=token).status_code == answer.status_code
+        assert fixture.client.post("/deployments", json=body, headers=token).status_code == answer.status_code
     return answer.status_code

@@ -5,59 +5,59 @@ from __future__ import annotations
 from typing import Any
 
 from tests.isolation.test_claims import bound, refused, send
-from tests.support.app_fixture import House
+from tests.support.app_fixture import AppFixture
 
 MINE, NEXT = {"path_prefix": "/mine"}, {"path_prefix": "/next"}
 NEVER: dict[str, Any] = {"test": ["CMD", "false"], "disable": None}
 
 
-def test_a_rollback_cannot_take_a_route_that_another_service_has_now(house: House) -> None:
-    token = bound(house, "thief", "other")
+def test_a_rollback_cannot_take_a_route_that_another_service_has_now(fixture: AppFixture) -> None:
+    token = bound(fixture, "thief", "other")
     for service, route in (("thief", MINE), ("thief", NEXT), ("other", MINE)):
-        assert send(house, token, service, routes=[route]).status_code == 200
-    for headers in (token, bound(house, "thief", scope="deploy"), {}):
-        answer = house.client.post("/services/thief/rollback?wait=20", json={"to_revision": 1}, headers=headers)
+        assert send(fixture, token, service, routes=[route]).status_code == 200
+    for headers in (token, bound(fixture, "thief", scope="deploy"), {}):
+        answer = fixture.client.post("/services/thief/rollback?wait=20", json={"to_revision": 1}, headers=headers)
         refused(answer, "routes.0", "other")
-    assert house.client.post("/services/thief/rollback?dry_run=true", json={}, headers=token).status_code == 422
+    assert fixture.client.post("/services/thief/rollback?dry_run=true", json={}, headers=token).status_code == 422
 
 
-def test_a_waiting_rollback_does_not_begin_when_its_route_was_taken(house: House) -> None:
+def test_a_waiting_rollback_does_not_begin_when_its_route_was_taken(fixture: AppFixture) -> None:
     for route in (MINE, NEXT):
-        assert send(house, {}, routes=[route], on_conflict="queue").status_code == 200
-    running = send(house, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
-    waiting = house.client.post("/services/thief/rollback", json={"to_revision": 1})
+        assert send(fixture, {}, routes=[route], on_conflict="queue").status_code == 200
+    running = send(fixture, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
+    waiting = fixture.client.post("/services/thief/rollback", json={"to_revision": 1})
     assert waiting.status_code == 202, waiting.text
-    assert send(house, {}, "other", routes=[MINE]).status_code == 200
-    house.client.post(f"/deployments/{running.json()['id']}/abort", json={})
-    ended = house.client.get(f"/deployments/{waiting.json()['id']}?wait=20").json()
+    assert send(fixture, {}, "other", routes=[MINE]).status_code == 200
+    fixture.client.post(f"/deployments/{running.json()['id']}/abort", json={})
+    ended = fixture.client.get(f"/deployments/{waiting.json()['id']}?wait=20").json()
     assert (ended["status"], ended["reason"]) == ("rolled_back", "invalid_spec"), ended
 
 
-def test_a_scale_or_restart_that_waits_is_of_the_revision_that_is_present_when_it_begins(house: House) -> None:
-    assert send(house, {}, routes=[MINE], on_conflict="queue").status_code == 200
-    running = send(house, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
-    coming = send(house, {}, routes=[NEXT], query="")
-    scale = house.client.post("/services/thief/scale", json={"replicas": 2})
-    restart = house.client.post("/services/thief/restart", json={})
-    house.client.post(f"/deployments/{running.json()['id']}/abort", json={})
+def test_a_scale_or_restart_that_waits_is_of_the_revision_that_is_present_when_it_begins(fixture: AppFixture) -> None:
+    assert send(fixture, {}, routes=[MINE], on_conflict="queue").status_code == 200
+    running = send(fixture, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
+    coming = send(fixture, {}, routes=[NEXT], query="")
+    scale = fixture.client.post("/services/thief/scale", json={"replicas": 2})
+    restart = fixture.client.post("/services/thief/restart", json={})
+    fixture.client.post(f"/deployments/{running.json()['id']}/abort", json={})
     for waited in (coming, scale, restart):
-        ended = house.client.get(f"/deployments/{waited.json()['id']}?wait=20").json()
+        ended = fixture.client.get(f"/deployments/{waited.json()['id']}?wait=20").json()
         assert ended["status"] == "succeeded", ended
-    service = house.client.get("/services/thief").json()
+    service = fixture.client.get("/services/thief").json()
     assert (service["spec"]["routes"], service["replicas"]) == ([NEXT], 2)
 
 
-def test_a_scale_that_waits_does_not_give_a_volume_two_writers(house: House) -> None:
-    assert send(house, {}, on_conflict="queue").status_code == 200
-    running = send(house, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
-    send(house, {}, volumes=["data:/data"], query="")
-    scale = house.client.post("/services/thief/scale", json={"replicas": 2})
-    house.client.post(f"/deployments/{running.json()['id']}/abort", json={})
-    ended = house.client.get(f"/deployments/{scale.json()['id']}?wait=20").json()
+def test_a_scale_that_waits_does_not_give_a_volume_two_writers(fixture: AppFixture) -> None:
+    assert send(fixture, {}, on_conflict="queue").status_code == 200
+    running = send(fixture, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
+    send(fixture, {}, volumes=["data:/data"], query="")
+    scale = fixture.client.post("/services/thief/scale", json={"replicas": 2})
+    fixture.client.post(f"/deployments/{running.json()['id']}/abort", json={})
+    ended = fixture.client.get(f"/deployments/{scale.json()['id']}?wait=20").json()
     assert (ended["status"], ended["reason"]) == ("rolled_back", "invalid_spec"), ended
 
 
-def test_a_rollback_does_not_give_a_volume_two_writers(house: House) -> None:
-    assert send(house, {}, volumes=["data:/data"]).status_code == 200
-    assert send(house, {}, volumes=None, replicas=2).status_code == 200
-    refused(house.client.post("/services/thief/rollback", json={}), "replicas", "shared")
+def test_a_rollback_does_not_give_a_volume_two_writers(fixture: AppFixture) -> None:
+    assert send(fixture, {}, volumes=["data:/data"]).status_code == 200
+    assert send(fixture, {}, volumes=None, replicas=2).status_code == 200
+    refused(fixture.client.post("/services/thief/rollback", json={}), "replicas", "shared")

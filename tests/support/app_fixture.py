@@ -81,7 +81,7 @@ class Ground:
 
 
 @dataclass
-class House:
+class AppFixture:
     """`client` speaks as the admin. What the engine does is for the test to say."""
 
     data: Path
@@ -126,23 +126,23 @@ class House:
         return len(self.client.get(path, params={"limit": "200", **parameters}).json()["items"])
 
 
-def build(data: Path, **settings: Any) -> House:
+def build(data: Path, **settings: Any) -> AppFixture:
     """Not yet started."""
     clock = SystemClock()
     wanted = Settings(data=data, **{"eureka_port": 0, **settings})
     engine, gateway, ground = FakeEngine(clock), Gateway(clock), Ground()
     app = create_app(wanted, engine=engine, router=gateway, ground=ground)
-    return House(data, wanted, engine, gateway, ground, app)
+    return AppFixture(data, wanted, engine, gateway, ground, app)
 
 
 @contextmanager
-def living(house: House) -> Iterator[House]:
+def living(fixture: AppFixture) -> Iterator[AppFixture]:
     """Started in this process until the end of the block; errors of the app are answered, not raised."""
-    with TestClient(house.app, base_url="http://sluice.test", raise_server_exceptions=False) as client:
-        client.headers["Authorization"] = f"Bearer {house.token}"
-        house.client = client
-        yield house
-    house.engine.close()
+    with TestClient(fixture.app, base_url="http://sluice.test", raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {fixture.token}"
+        fixture.client = client
+        yield fixture
+    fixture.engine.close()
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = 10.0) -> Any:

@@ -23,7 +23,7 @@ from tests.support.fakes.engine import FakeEngine
 DEPLOY = ("deploy", "web", "--image", "web:1", "--replicas", "2", "--set", "healthcheck.disable=true")
 
 
-class House:
+class CliFixture:
     """`sluice` speaks to it as the admin; `environment` is what a person, or a job, has set to reach it."""
 
     def __init__(self, data: Path) -> None:
@@ -48,27 +48,27 @@ class House:
 
 
 @contextmanager
-def living(house: House) -> Iterator[House]:
+def living(fixture: CliFixture) -> Iterator[CliFixture]:
     """Served from a thread until the end of the block."""
-    server = server_of(house.app, house.settings)
+    server = server_of(fixture.app, fixture.settings)
     with capture_logs(), socket.socket() as listening:  # unasked, structlog would write into what the CLI says
         listening.bind(("127.0.0.1", 0))
-        house.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        fixture.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            until_ready(house)
-            yield house
+            until_ready(fixture)
+            yield fixture
         finally:
             server.should_exit = True
             thread.join(20)
     assert not thread.is_alive()
 
 
-def until_ready(house: House) -> None:
+def until_ready(fixture: CliFixture) -> None:
     """The CLI itself waits for nobody who never answered, so ask until it is told."""
     for _ in range(200):
-        if (house.settings.data / ADMIN_FILE).exists() and house.sluice("status", "--quiet").exit_code == 0:
+        if (fixture.settings.data / ADMIN_FILE).exists() and fixture.sluice("status", "--quiet").exit_code == 0:
             return
         threading.Event().wait(0.05)
-    raise AssertionError(house.sluice("status").output)
+    raise AssertionError(fixture.sluice("status").output)

@@ -48,7 +48,7 @@ def apart(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
-class House:
+class DashboardFixture:
     """`app` can be served; `token` is the admin's. After `write` every open page looks again."""
 
     def __init__(self, data: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from app.server import Server
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 
 PATIENCE = 20.0
 
@@ -25,10 +25,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(house: House, port: int) -> Iterator[str]:
+def serving(fixture: DashboardFixture, port: int) -> Iterator[str]:
     """Serve until the end of the block, then stop as Sluice does: streams are told first. Gives the address."""
     server = _Server(
-        uvicorn.Config(house.app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=10), house
+        uvicorn.Config(fixture.app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=10), fixture
     )
     thread = threading.Thread(target=server.run, name="dashboard")
     thread.start()
@@ -40,17 +40,17 @@ def serving(house: House, port: int) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
-        house.loop = None
+        fixture.loop = None
     assert not thread.is_alive(), "the server did not stop"
 
 
 class _Server(Server):
-    def __init__(self, config: uvicorn.Config, house: House) -> None:
+    def __init__(self, config: uvicorn.Config, fixture: DashboardFixture) -> None:
         super().__init__(config)
-        self.house = house
+        self.fixture = fixture
         self.up = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.house.loop = asyncio.get_running_loop()
+        self.fixture.loop = asyncio.get_running_loop()
         self.up.set()

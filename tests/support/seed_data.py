@@ -14,7 +14,7 @@ from services.eureka.registry import Registry
 from services.store.tables import Deployment, Figure, Instance, Revision, Service
 from services.traffic_metrics.histogram import BUCKETS
 from services.traffic_metrics.repository import ALL
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.eureka_payloads import registration
 
 NAMES = ("web", "api", "auth", "billing", "checkout", "images", "ledger", "mail", "reports", "search")
@@ -35,36 +35,36 @@ Step 4/4 : COPY app /app/app
 """
 
 
-def set_scene(house: House) -> None:
+def set_scene(fixture: DashboardFixture) -> None:
     """Deployment 1 is under way, 2 was rolled back, 3 succeeded; all are told by their events."""
-    with _ago(house, 5400):
+    with _ago(fixture, 5400):
         for name in NAMES:
-            house.service(name, 3 if name == "web" else 2)
-    with _ago(house, 700):
-        for id in (house.deployment("billing"), house.deployment("api")):
-            house.change(Deployment, id, traffic=[{"revision": 1, "percent": 100}])
+            fixture.service(name, 3 if name == "web" else 2)
+    with _ago(fixture, 700):
+        for id in (fixture.deployment("billing"), fixture.deployment("api")):
+            fixture.change(Deployment, id, traffic=[{"revision": 1, "percent": 100}])
     for at, status in ((699, "starting"), (696, "ready"), (695.9, "serving")):
-        _turn(house, at, "api", 2, (1, 2, 3), status)
-    _turn(house, 694, "api", 1, (1, 2), "draining")
-    _turn(house, 692, "api", 1, (1, 2), "stopped", stopped_at=_before(house, 692))
-    house.change(Service, "api", revision=2, replicas=3)
-    house.change(Revision, ("api", 2), served=True)
-    _billing_fails(house)
-    with _ago(house, 692):
-        house.change(
-            Deployment, 2, status="succeeded", message="3 of 3 instances serve", finished_at=house.sluice.clock.now(),
+        _turn(fixture, at, "api", 2, (1, 2, 3), status)
+    _turn(fixture, 694, "api", 1, (1, 2), "draining")
+    _turn(fixture, 692, "api", 1, (1, 2), "stopped", stopped_at=_before(fixture, 692))
+    fixture.change(Service, "api", revision=2, replicas=3)
+    fixture.change(Revision, ("api", 2), served=True)
+    _billing_fails(fixture)
+    with _ago(fixture, 692):
+        fixture.change(
+            Deployment, 2, status="succeeded", message="3 of 3 instances serve", finished_at=fixture.sluice.clock.now(),
             progress=_progress(3, 3, 0), traffic=[{"revision": 2, "percent": 100}],
         )  # fmt: skip
-    with _ago(house, 700):
-        house.built("api", image="api:20261128-190211-81c4", log=BUILT, status="failed", reason="build_failed",
+    with _ago(fixture, 700):
+        fixture.built("api", image="api:20261128-190211-81c4", log=BUILT, status="failed", reason="build_failed",
                     message="the command '/bin/sh -c uv sync' returned a non-zero code: 2", image_id=None)  # fmt: skip
-        house.built("api", image="api:2", log=BUILT)
-    house.change(Deployment, 2, group=1, depends_on=[{"deployment": 1, "required": False}])
-    house.change(Deployment, 1, group=1)
-    house.change(Instance, "search-r1-2", status="failed", stopped_at=_before(house, 60))
-    _web_is_deployed(house)
-    house.write(lambda session: _figures(session, int(house.sluice.clock.now())))
-    apart(_somebody_registers(house.sluice.registry))
+        fixture.built("api", image="api:2", log=BUILT)
+    fixture.change(Deployment, 2, group=1, depends_on=[{"deployment": 1, "required": False}])
+    fixture.change(Deployment, 1, group=1)
+    fixture.change(Instance, "search-r1-2", status="failed", stopped_at=_before(fixture, 60))
+    _web_is_deployed(fixture)
+    fixture.write(lambda session: _figures(session, int(fixture.sluice.clock.now())))
+    apart(_somebody_registers(fixture.sluice.registry))
 
 
 async def _somebody_registers(registry: Registry) -> None:
@@ -74,67 +74,69 @@ async def _somebody_registers(registry: Registry) -> None:
     registry.noticed("10.203.0.9", "DefaultClient/2.0.6", direct=False)
 
 
-def _billing_fails(house: House) -> None:
+def _billing_fails(fixture: DashboardFixture) -> None:
     why = "billing-r2-1 exited with code 3 before it was ready"
-    _turn(house, 698, "billing", 2, (1, 2, 3), "starting")
+    _turn(fixture, 698, "billing", 2, (1, 2, 3), "starting")
     _turn(
-        house, 697, "billing", 2, (1,), "failed", failed_deployment=1, exit_code=3, failure=why, log_tail=LOG,
-        stopped_at=_before(house, 697),
+        fixture, 697, "billing", 2, (1,), "failed", failed_deployment=1, exit_code=3, failure=why, log_tail=LOG,
+        stopped_at=_before(fixture, 697),
     )  # fmt: skip
-    _turn(house, 696, "billing", 2, (2, 3), "stopped", stopped_at=_before(house, 696))
-    with _ago(house, 696):
-        house.change(
+    _turn(fixture, 696, "billing", 2, (2, 3), "stopped", stopped_at=_before(fixture, 696))
+    with _ago(fixture, 696):
+        fixture.change(
             Deployment, 1, status="rolled_back", reason="unhealthy_instance", message=f"{why}; revision 1 serves again",
-            finished_at=house.sluice.clock.now(), progress={**_progress(3, 0, 2), "failed": 1},
+            finished_at=fixture.sluice.clock.now(), progress={**_progress(3, 0, 2), "failed": 1},
             traffic=[{"revision": 1, "percent": 100}],
         )  # fmt: skip
-        house.tell(1, "rolled_back", f"{why}; revision 1 serves again")
+        fixture.tell(1, "rolled_back", f"{why}; revision 1 serves again")
 
 
-def _web_is_deployed(house: House) -> None:
-    with _ago(house, 14):
-        id = house.deployment("web", deadline_at=_before(house, -286))
-        house.change(Deployment, id, traffic=[{"revision": 1, "percent": 100}])
-    _turn(house, 13, "web", 2, (1, 2, 3), "starting")
-    _turn(house, 9, "web", 2, (1, 2), "ready")
-    with _ago(house, 8.5):
-        _turn(house, 8.5, "web", 2, (1, 2), "serving", ready_at=_before(house, 9))
-        house.change(
+def _web_is_deployed(fixture: DashboardFixture) -> None:
+    with _ago(fixture, 14):
+        id = fixture.deployment("web", deadline_at=_before(fixture, -286))
+        fixture.change(Deployment, id, traffic=[{"revision": 1, "percent": 100}])
+    _turn(fixture, 13, "web", 2, (1, 2, 3), "starting")
+    _turn(fixture, 9, "web", 2, (1, 2), "ready")
+    with _ago(fixture, 8.5):
+        _turn(fixture, 8.5, "web", 2, (1, 2), "serving", ready_at=_before(fixture, 9))
+        fixture.change(
             Deployment, id, message="2 of 3 new instances serve", progress=_progress(3, 2, 3),
             traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}],
         )  # fmt: skip
-    with _ago(house, 5):
-        _turn(house, 5, "web", 1, (1,), "draining")
-        house.change(
+    with _ago(fixture, 5):
+        _turn(fixture, 5, "web", 1, (1,), "draining")
+        fixture.change(
             Deployment, id, progress={**_progress(3, 2, 2), "draining": 1},
             traffic=[{"revision": 2, "percent": 50}, {"revision": 1, "percent": 50}],
         )  # fmt: skip
-    live = house.sluice.live
+    live = fixture.sluice.live
     live.in_flight.update({"web-r1-1": 4, "web-r1-2": 11, "web-r1-3": 9, "web-r2-1": 8, "web-r2-2": 12})
     live.probes["web-r2-3"] = {"ok": False, "status": 503, "error": "503 from /ready", "at": None}
     effective = {"image": "web:2", "routes": [{"path_prefix": "/web"}], "environment": {"LOG_LEVEL": "info", "CACHE": "64m"}}
     effective["links"] = ["api", "auth"]
-    house.change(Revision, ("web", 2), effective=effective)
+    fixture.change(Revision, ("web", 2), effective=effective)
 
 
-def _turn(house: House, ago: float, service: str, revision: int, slots: tuple[int, ...], status: str, **fields: Any) -> None:
-    with _ago(house, ago):
+def _turn(
+    fixture: DashboardFixture, ago: float, service: str, revision: int, slots: tuple[int, ...], status: str, **fields: Any
+) -> None:
+    with _ago(fixture, ago):
         for slot in slots:
-            house.change(Instance, f"{service}-r{revision}-{slot}", status=status, **fields)
+            fixture.change(Instance, f"{service}-r{revision}-{slot}", status=status, **fields)
 
 
 def _progress(desired: int, serving: int, old: int) -> dict[str, int]:
     return {"desired": desired, "ready": serving, "serving": serving, "old_serving": old, "draining": 0, "failed": 0}
 
 
-def _before(house: House, seconds: float) -> float:
-    return house.sluice.clock.now() - seconds
+def _before(fixture: DashboardFixture, seconds: float) -> float:
+    return fixture.sluice.clock.now() - seconds
 
 
 @contextmanager
-def _ago(house: House, seconds: float) -> Iterator[None]:
+def _ago(fixture: DashboardFixture, seconds: float) -> Iterator[None]:
     """What is written within is written then. Within another one it is no further back."""
-    real = house.sluice.clock.now
+    real = fixture.sluice.clock.now
     if real.__name__ == "then":
         yield
         return
@@ -143,11 +145,11 @@ def _ago(house: House, seconds: float) -> Iterator[None]:
     def then() -> float:
         return at
 
-    house.sluice.clock.now = then  # type: ignore[method-assign]
+    fixture.sluice.clock.now = then  # type: ignore[method-assign]
     try:
         yield
     finally:
-        house.sluice.clock.now = real  # type: ignore[method-assign]
+        fixture.sluice.clock.now = real  # type: ignore[method-assign]
 
 
 def _figures(session: Session, now: int) -> None:

@@ -19,13 +19,13 @@ START_TAKES = 0.4
 
 
 def main() -> None:
-    house = build(Path(os.environ["SLUICE_DATA"]), log_level="warning")
-    house.ground.subnet = "10.99.0.0/16"
-    log_config.configure(house.settings)
+    fixture = build(Path(os.environ["SLUICE_DATA"]), log_level="warning")
+    fixture.ground.subnet = "10.99.0.0/16"
+    log_config.configure(fixture.settings)
     for version in ("hello:1", "hello:2"):
-        house.image(version)
-        house.engine.behave(version, Behaviour(start_takes=START_TAKES))
-    server_of(house.app, house.settings).run(sockets=[bound("127.0.0.1", int(os.environ["SLUICE_PORT"]))])
+        fixture.image(version)
+        fixture.engine.behave(version, Behaviour(start_takes=START_TAKES))
+    server_of(fixture.app, fixture.settings).run(sockets=[bound("127.0.0.1", int(os.environ["SLUICE_PORT"]))])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from services.engine.port import EngineError
 from tests.app.api.test_deployments import problem
-from tests.support.app_fixture import House, build, eventually, living
+from tests.support.app_fixture import AppFixture, build, eventually, living
 from tests.support.fakes.engine import Behaviour
 
 YAML = {"Content-Type": "application/yaml"}
@@ -38,212 +38,212 @@ NETWORKS = {"shop_default"}
 
 
 @pytest.fixture(autouse=True)
-def _there(house: House) -> None:
+def _there(fixture: AppFixture) -> None:
     """The images, and the network of the project whose database stays with Compose."""
-    house.image("web:1", "api:1")
-    house.engine.networks |= NETWORKS
+    fixture.image("web:1", "api:1")
+    fixture.engine.networks |= NETWORKS
 
 
-def apply(house: House, text: str = SHOP, query: str = "?wait=20", **headers: str) -> Any:
-    return house.client.post(f"/apply{query}", content=text, headers={**YAML, **headers})
+def apply(fixture: AppFixture, text: str = SHOP, query: str = "?wait=20", **headers: str) -> Any:
+    return fixture.client.post(f"/apply{query}", content=text, headers={**YAML, **headers})
 
 
-def nothing_was_written(house: House) -> bool:
-    return (house.count("/deployments"), house.count("/services")) == (0, 0)
+def nothing_was_written(fixture: AppFixture) -> bool:
+    return (fixture.count("/deployments"), fixture.count("/services")) == (0, 0)
 
 
-def test_a_file_is_accepted_as_a_group_and_its_services_come_one_after_the_other(house: House) -> None:
-    answer = apply(house, query="?note=3f2a9c1")
+def test_a_file_is_accepted_as_a_group_and_its_services_come_one_after_the_other(fixture: AppFixture) -> None:
+    answer = apply(fixture, query="?note=3f2a9c1")
     assert (answer.status_code, answer.json()) == (202, {"group": 1, "deployments": [1, 2]})
     assert answer.headers["location"] == "/deployments?group=1"
-    house.client.get("/deployments/2?wait=20")
-    web, api = house.client.get("/deployments?group=1").json()["items"]
+    fixture.client.get("/deployments/2?wait=20")
+    web, api = fixture.client.get("/deployments?group=1").json()["items"]
     assert [(one["service"], one["status"], one["group"], one["note"]) for one in (api, web)] == [
         ("api", "succeeded", 1, "3f2a9c1"), ("web", "succeeded", 1, "3f2a9c1"),
     ]  # fmt: skip
     assert web["depends_on"] == [{"deployment": 1, "required": True}]
     assert api["finished_at"] <= web["started_at"]
-    spec = house.client.get("/services/web").json()["spec"]
+    spec = fixture.client.get("/services/web").json()["spec"]
     assert (spec["links"], spec["networks"], spec["environment"]) == (["api"], ["shop_default"], {"TAG": "none"})
-    assert house.count("/services") == 2, "the database is left alone"
+    assert fixture.count("/services") == 2, "the database is left alone"
 
 
-def test_the_next_file_is_the_next_group_and_what_it_does_not_change_stays(house: House) -> None:
-    assert apply(house).json() == {"group": 1, "deployments": [1, 2]}
-    assert apply(house).json() == {"group": 2, "deployments": [3, 4]}
-    assert {one["reason"] for one in house.client.get("/deployments?group=2").json()["items"]} == {"unchanged"}
-    only = apply(house, query="?only=web&wait=20")
+def test_the_next_file_is_the_next_group_and_what_it_does_not_change_stays(fixture: AppFixture) -> None:
+    assert apply(fixture).json() == {"group": 1, "deployments": [1, 2]}
+    assert apply(fixture).json() == {"group": 2, "deployments": [3, 4]}
+    assert {one["reason"] for one in fixture.client.get("/deployments?group=2").json()["items"]} == {"unchanged"}
+    only = apply(fixture, query="?only=web&wait=20")
     assert (only.status_code, only.json()) == (200, {"group": 3, "deployments": [5]})
-    assert house.client.get("/deployments/5").json()["reason"] == "unchanged"
+    assert fixture.client.get("/deployments/5").json()["reason"] == "unchanged"
 
 
-def test_what_depends_on_a_deployment_that_fails_ends_with_it_and_is_never_begun(house: House) -> None:
-    house.engine.behave("api", DIES)
-    told = problem(apply(house), 409, "deployment_failed")
+def test_what_depends_on_a_deployment_that_fails_ends_with_it_and_is_never_begun(fixture: AppFixture) -> None:
+    fixture.engine.behave("api", DIES)
+    told = problem(apply(fixture), 409, "deployment_failed")
     assert (told["group"], told["deployment"]["service"], told["deployment"]["reason"]) == (1, "api", "unhealthy_instance")
-    web = house.client.get("/deployments/2").json()
+    web = fixture.client.get("/deployments/2").json()
     assert (web["status"], web["reason"], web["revision"]) == ("failed", "dependency_failed", None)
     assert web["message"].startswith("it depends on api, whose deployment 1 failed: ")
-    assert not [id for id in house.engine.containers if id.startswith("web-")]
+    assert not [id for id in fixture.engine.containers if id.startswith("web-")]
 
 
-def test_what_served_before_serves_on_when_a_dependency_fails(house: House) -> None:
-    apply(house)
-    house.image("api:2")
-    house.engine.behave("api:2", DIES)
-    problem(apply(house, SHOP.replace("api:1", "api:2").replace(":-none", ":-new")), 409, "deployment_failed")
-    web = house.client.get("/deployments/4").json()
+def test_what_served_before_serves_on_when_a_dependency_fails(fixture: AppFixture) -> None:
+    apply(fixture)
+    fixture.image("api:2")
+    fixture.engine.behave("api:2", DIES)
+    problem(apply(fixture, SHOP.replace("api:1", "api:2").replace(":-none", ":-new")), 409, "deployment_failed")
+    web = fixture.client.get("/deployments/4").json()
     assert (web["status"], web["reason"]) == ("rolled_back", "dependency_failed")
-    assert house.client.get("/services/web").json()["status"] == "serving"
+    assert fixture.client.get("/services/web").json()["status"] == "serving"
 
 
-def test_a_dependency_that_is_not_required_may_fail(house: House) -> None:
-    house.engine.behave("api", DIES)
+def test_a_dependency_that_is_not_required_may_fail(fixture: AppFixture) -> None:
+    fixture.engine.behave("api", DIES)
     told = problem(
-        apply(house, SHOP.replace("service_healthy", "service_started, required: false")), 409, "deployment_failed"
+        apply(fixture, SHOP.replace("service_healthy", "service_started, required: false")), 409, "deployment_failed"
     )
     assert told["deployment"]["service"] == "api"
-    assert house.client.get("/deployments/2").json()["status"] == "succeeded"
+    assert fixture.client.get("/deployments/2").json()["status"] == "succeeded"
 
 
-def test_a_dependency_that_is_superseded_is_whatever_took_over(house: House) -> None:
-    apply(house, NEVER_READY, query="")
-    eventually(lambda: house.client.get("/deployments/1").json()["status"] == "progressing", "api is under way")
-    waiting = house.client.get("/deployments/2").json()
+def test_a_dependency_that_is_superseded_is_whatever_took_over(fixture: AppFixture) -> None:
+    apply(fixture, NEVER_READY, query="")
+    eventually(lambda: fixture.client.get("/deployments/1").json()["status"] == "progressing", "api is under way")
+    waiting = fixture.client.get("/deployments/2").json()
     assert (waiting["status"], waiting["message"], waiting["actions"]) == ("pending", "waits for api", ["abort"])
-    house.deploy("api", "api:1", healthcheck={"disable": True, "test": None})
-    assert house.client.get("/deployments/1").json()["status"] == "superseded"
-    assert house.client.get("/deployments/2?wait=20").json()["status"] == "succeeded"
+    fixture.deploy("api", "api:1", healthcheck={"disable": True, "test": None})
+    assert fixture.client.get("/deployments/1").json()["status"] == "superseded"
+    assert fixture.client.get("/deployments/2?wait=20").json()["status"] == "succeeded"
 
 
-def test_a_dependency_that_is_aborted_takes_those_that_wait_with_it(house: House) -> None:
-    apply(house, NEVER_READY, query="")
-    eventually(lambda: house.client.get("/deployments/1").json()["status"] == "progressing", "api is under way")
-    house.client.post("/deployments/1/abort")
-    ended = house.client.get("/deployments/2?wait=20").json()
+def test_a_dependency_that_is_aborted_takes_those_that_wait_with_it(fixture: AppFixture) -> None:
+    apply(fixture, NEVER_READY, query="")
+    eventually(lambda: fixture.client.get("/deployments/1").json()["status"] == "progressing", "api is under way")
+    fixture.client.post("/deployments/1/abort")
+    ended = fixture.client.get("/deployments/2?wait=20").json()
     assert (ended["status"], ended["reason"]) == ("failed", "dependency_failed")
 
 
-def test_everything_wrong_in_it_is_named_with_its_line_and_nothing_is_deployed(house: House) -> None:
+def test_everything_wrong_in_it_is_named_with_its_line_and_nothing_is_deployed(fixture: AppFixture) -> None:
     text = SHOP.replace("    expose: [8000]", "    expose: [8000]\n    cap_add: [X]\n    privileged: true")
-    told = problem(apply(house, text), 422, "invalid_compose")
+    told = problem(apply(fixture, text), 422, "invalid_compose")
     assert [error["field"] for error in told["errors"]] == ["services.api.cap_add", "services.api.privileged"]
     assert told["errors"][0]["message"].startswith("line 13: is not supported")
-    assert nothing_was_written(house)
+    assert nothing_was_written(fixture)
 
 
-def test_what_is_wrong_with_a_spec_is_found_in_the_file_in_all_services_at_once(house: House) -> None:
+def test_what_is_wrong_with_a_spec_is_found_in_the_file_in_all_services_at_once(fixture: AppFixture) -> None:
     text = SHOP.replace("path_prefix: /web", "path_prefix: web").replace(
         "expose: [8000]", "environment: {'A B': x}\n    user: '!'"
     )
-    told = problem(apply(house, text), 422, "invalid_compose")
+    told = problem(apply(fixture, text), 422, "invalid_compose")
     assert [(error["field"], error["message"].partition(":")[0]) for error in told["errors"]] == [
         ("services.api.user", "line 13"), ("services.api.environment.A B.[key]", "line 12"),
         ("services.web.x-sluice.routes.0.path_prefix", "line 9"),
     ]  # fmt: skip
-    assert nothing_was_written(house)
+    assert nothing_was_written(fixture)
 
 
-def test_two_services_of_a_file_cannot_have_one_route(house: House) -> None:
+def test_two_services_of_a_file_cannot_have_one_route(fixture: AppFixture) -> None:
     text = SHOP.replace("    x-sluice: {healthcheck: {disable: true}}\n", "    x-sluice: {routes: [{path_prefix: /web/}]}\n")
-    told = problem(apply(house, text), 422, "invalid_compose")
+    told = problem(apply(fixture, text), 422, "invalid_compose")
     assert told["errors"] == [
         {"field": "services.web.x-sluice.routes.0", "message": 'line 9: service "api" has this route already'}
     ]
-    assert nothing_was_written(house)
+    assert nothing_was_written(fixture)
 
 
-def test_a_network_that_is_not_there_is_said_of_the_service_that_needs_it(house: House) -> None:
-    house.engine.networks -= NETWORKS
-    told = problem(apply(house), 422, "invalid_compose")
+def test_a_network_that_is_not_there_is_said_of_the_service_that_needs_it(fixture: AppFixture) -> None:
+    fixture.engine.networks -= NETWORKS
+    told = problem(apply(fixture), 422, "invalid_compose")
     assert told["errors"][0]["field"] == "services.api.networks"
     assert "shop_default" in told["errors"][0]["message"]
-    assert nothing_was_written(house)
+    assert nothing_was_written(fixture)
 
 
-def test_what_compose_runs_itself_is_not_taken_over(house: House) -> None:
-    house.engine.compose = {("shop", "api"): "shop-api-1", ("shop", "db"): "shop-db-1", ("blog", "web"): "blog-web-1"}
-    told = problem(apply(house), 422, "invalid_compose")
+def test_what_compose_runs_itself_is_not_taken_over(fixture: AppFixture) -> None:
+    fixture.engine.compose = {("shop", "api"): "shop-api-1", ("shop", "db"): "shop-db-1", ("blog", "web"): "blog-web-1"}
+    told = problem(apply(fixture), 422, "invalid_compose")
     (error,) = told["errors"]
     assert error["field"] == "services.api"
     assert "shop-api-1" in error["message"]
     assert "docker compose stop api" in error["message"]
 
 
-def test_what_another_project_brought_is_not_taken_over(house: House) -> None:
-    house.engine.networks.add("blog_default")
-    apply(house)
-    told = problem(apply(house, query="?project=blog"), 422, "invalid_compose")
+def test_what_another_project_brought_is_not_taken_over(fixture: AppFixture) -> None:
+    fixture.engine.networks.add("blog_default")
+    apply(fixture)
+    told = problem(apply(fixture, query="?project=blog"), 422, "invalid_compose")
     assert [error["field"] for error in told["errors"]] == ["services.api", "services.web"]
     assert '"shop"' in told["errors"][0]["message"]
 
 
-def test_json_brings_variables_and_files_with_it(house: House) -> None:
+def test_json_brings_variables_and_files_with_it(fixture: AppFixture) -> None:
     text = (
         "services: {web: {image: 'web:${TAG}', env_file: web.env, environment: [PASSED], volumes: [./x:/x], " + READY + "}}"
     )
     body = {"compose": text, "variables": {"TAG": "1", "PASSED": "p"}, "env_files": {"web.env": {"A": "a"}}}
-    told = problem(house.client.post("/apply?project=shop&directory=/srv", json=body), 422, "invalid_compose")
+    told = problem(fixture.client.post("/apply?project=shop&directory=/srv", json=body), 422, "invalid_compose")
     assert told["errors"][0]["field"] == "services.web.volumes.0.source", "host paths are for the operator to allow"
     assert "SLUICE_HOST_ROOTS" in told["errors"][0]["message"]
     body["compose"] = text.replace("volumes: [./x:/x], ", "")
-    assert house.client.post("/apply?project=shop&wait=20", json=body).status_code == 200
-    assert house.client.get("/services/web").json()["spec"]["environment"] == {"A": "a", "PASSED": "p"}
+    assert fixture.client.post("/apply?project=shop&wait=20", json=body).status_code == 200
+    assert fixture.client.get("/services/web").json()["spec"]["environment"] == {"A": "a", "PASSED": "p"}
 
 
-def test_yaml_alone_cannot_have_files_of_the_clients(house: House) -> None:
+def test_yaml_alone_cannot_have_files_of_the_clients(fixture: AppFixture) -> None:
     told = problem(
-        apply(house, "services: {web: {image: web:1, env_file: .env}}", query="?project=shop"), 422, "invalid_compose"
+        apply(fixture, "services: {web: {image: web:1, env_file: .env}}", query="?project=shop"), 422, "invalid_compose"
     )
     assert "line 1: is a file of yours" in told["errors"][0]["message"]
 
 
-def test_warnings_stay_with_the_deployment_that_they_are_about(house: House) -> None:
-    apply(house, SHOP.replace("    image: api:1", "    image: api:1\n    container_name: api"))
-    (warning,) = house.client.get("/deployments/1").json()["warnings"]
+def test_warnings_stay_with_the_deployment_that_they_are_about(fixture: AppFixture) -> None:
+    apply(fixture, SHOP.replace("    image: api:1", "    image: api:1\n    container_name: api"))
+    (warning,) = fixture.client.get("/deployments/1").json()["warnings"]
     assert warning["code"] == "compose"
     assert warning["message"].startswith("services.api.container_name (line 12) is not used")
 
 
-def test_the_same_key_answers_for_the_same_group_and_not_for_another_choice(house: House) -> None:
+def test_the_same_key_answers_for_the_same_group_and_not_for_another_choice(fixture: AppFixture) -> None:
     key = {"Idempotency-Key": "run 7"}
-    first, again = apply(house, **key), apply(house, **key)
+    first, again = apply(fixture, **key), apply(fixture, **key)
     assert first.json() == again.json() == {"group": 1, "deployments": [1, 2]}
-    assert house.count("/deployments") == 2
-    problem(apply(house, query="?only=api", **key), 422, "idempotency_key_reused")
+    assert fixture.count("/deployments") == 2
+    problem(apply(fixture, query="?only=api", **key), 422, "idempotency_key_reused")
 
 
-def test_a_wait_that_runs_out_says_where_to_ask_again(house: House) -> None:
-    answer = apply(house, NEVER_READY, query="?wait=0.2")
+def test_a_wait_that_runs_out_says_where_to_ask_again(fixture: AppFixture) -> None:
+    answer = apply(fixture, NEVER_READY, query="?wait=0.2")
     told = problem(answer, 504, "wait_timeout")
     assert (answer.headers["location"], told["group"]) == ("/deployments?group=1", 1)
 
 
-def test_a_dry_run_shows_every_service_and_writes_nothing(house: House) -> None:
-    answer = apply(house, query="?dry_run=true")
+def test_a_dry_run_shows_every_service_and_writes_nothing(fixture: AppFixture) -> None:
+    answer = apply(fixture, query="?dry_run=true")
     assert answer.status_code == 200, answer.text
     previews = answer.json()["previews"]
     assert [(one["service"], one["replicas"]) for one in previews] == [("api", 1), ("web", 1)]
-    assert nothing_was_written(house)
-    problem(apply(house, SHOP.replace("/web", "web"), query="?dry_run=true"), 422, "invalid_compose")
+    assert nothing_was_written(fixture)
+    problem(apply(fixture, SHOP.replace("/web", "web"), query="?dry_run=true"), 422, "invalid_compose")
 
 
-def test_a_token_must_be_bound_to_every_service_of_the_file(house: House) -> None:
-    web, both = (house.as_scope("write", services=services) for services in (["web"], ["web", "api", "more"]))
-    problem(apply(house, **web), 403, "insufficient_scope")
-    problem(apply(house, **house.as_scope("deploy")), 403, "insufficient_scope")
-    assert nothing_was_written(house)
-    told = problem(apply(house, **both), 422, "invalid_compose")
+def test_a_token_must_be_bound_to_every_service_of_the_file(fixture: AppFixture) -> None:
+    web, both = (fixture.as_scope("write", services=services) for services in (["web"], ["web", "api", "more"]))
+    problem(apply(fixture, **web), 403, "insufficient_scope")
+    problem(apply(fixture, **fixture.as_scope("deploy")), 403, "insufficient_scope")
+    assert nothing_was_written(fixture)
+    told = problem(apply(fixture, **both), 422, "invalid_compose")
     assert "not yet one of a service that this token covers" in told["errors"][0]["message"], "the project's network"
-    assert nothing_was_written(house)
-    assert apply(house).status_code == 200
-    assert apply(house, query="?only=web&wait=20", **web).status_code == 200
-    assert apply(house, **both).status_code == 200
+    assert nothing_was_written(fixture)
+    assert apply(fixture).status_code == 200
+    assert apply(fixture, query="?only=web&wait=20", **web).status_code == 200
+    assert apply(fixture, **both).status_code == 200
 
 
-def test_an_engine_that_does_not_answer_is_503(house: House) -> None:
-    house.engine.fail_next("composed", EngineError("no answer", transient=True))
-    problem(apply(house), 503, "engine_unavailable")
+def test_an_engine_that_does_not_answer_is_503(fixture: AppFixture) -> None:
+    fixture.engine.fail_next("composed", EngineError("no answer", transient=True))
+    problem(apply(fixture), 503, "engine_unavailable")
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ def test_an_engine_that_does_not_answer_is_503(house: House) -> None:
         (b"a: [", 422, "invalid_compose"),
     ],
 )
-def test_what_is_no_compose_file_is_a_problem(house: House, body: bytes, status: int, code: str) -> None:
-    problem(house.client.post("/apply", content=body, headers=YAML), status, code)
+def test_what_is_no_compose_file_is_a_problem(fixture: AppFixture, body: bytes, status: int, code: str) -> None:
+    problem(fixture.client.post("/apply", content=body, headers=YAML), status, code)
 
 
 def test_a_group_goes_on_where_it_stood_when_sluice_is_started_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.app_fixture import House, eventually
+from tests.support.app_fixture import AppFixture, eventually
 from tests.support.fakes.engine import Behaviour
 
 pytestmark = pytest.mark.slow
@@ -30,37 +30,41 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
-def test_a_deployment_goes_on_when_the_clock_jumps(house: House, set_clock: Callable[[float], None], jump: float) -> None:
+def test_a_deployment_goes_on_when_the_clock_jumps(
+    fixture: AppFixture, set_clock: Callable[[float], None], jump: float
+) -> None:
     began = time.time()
-    house.image("web:1", "web:2")
-    assert house.deploy(replicas=2, **SETTINGS).json()["status"] == "succeeded"
-    house.engine.behave("web:2", Behaviour(start_takes=0.4))
-    made = house.deploy(image="web:2", wait="").json()
-    eventually(lambda: ("start", "web-r2-1") in house.engine.calls, "its first instance is being started")
+    fixture.image("web:1", "web:2")
+    assert fixture.deploy(replicas=2, **SETTINGS).json()["status"] == "succeeded"
+    fixture.engine.behave("web:2", Behaviour(start_takes=0.4))
+    made = fixture.deploy(image="web:2", wait="").json()
+    eventually(lambda: ("start", "web-r2-1") in fixture.engine.calls, "its first instance is being started")
     set_clock(jump)
-    answer = house.client.get(f"/deployments/{made['id']}", params={"wait": "20"})
+    answer = fixture.client.get(f"/deployments/{made['id']}", params={"wait": "20"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "succeeded"
     # what is asked for afterwards as well
-    assert house.deploy(image="web:1").json()["status"] == "succeeded"
+    assert fixture.deploy(image="web:1").json()["status"] == "succeeded"
     set_clock(0)
-    events = sorted(house.client.get("/events", params={"limit": "200"}).json()["items"], key=lambda event: int(event["id"]))
+    events = sorted(
+        fixture.client.get("/events", params={"limit": "200"}).json()["items"], key=lambda event: int(event["id"])
+    )
     times = [datetime.fromisoformat(event["at"]).timestamp() for event in events]
     assert times == sorted(times)
     assert began - 1 <= times[0] and times[-1] <= time.time() + 1
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
-def test_a_deadline_is_as_long_as_it_was(house: House, set_clock: Callable[[float], None], jump: float) -> None:
+def test_a_deadline_is_as_long_as_it_was(fixture: AppFixture, set_clock: Callable[[float], None], jump: float) -> None:
     """What never becomes ready fails when its own time is over: neither at once nor an hour late."""
-    house.image("web:1", "web:2")
-    assert house.deploy(**SETTINGS).json()["status"] == "succeeded"
+    fixture.image("web:1", "web:2")
+    assert fixture.deploy(**SETTINGS).json()["status"] == "succeeded"
     never = {"test": ["CMD", "false"], "disable": None, "start_period": 2}
-    made = house.deploy(image="web:2", wait="", healthcheck=never).json()
-    eventually(lambda: ("start", "web-r2-1") in house.engine.calls, "its first instance is being started")
+    made = fixture.deploy(image="web:2", wait="", healthcheck=never).json()
+    eventually(lambda: ("start", "web-r2-1") in fixture.engine.calls, "its first instance is being started")
     began = time.monotonic()
     set_clock(jump)
-    ended = house.client.get(f"/deployments/{made['id']}", params={"wait": "25"}).json()
+    ended = fixture.client.get(f"/deployments/{made['id']}", params={"wait": "25"}).json()
     assert ended["status"] == "rolled_back", ended
     assert time.monotonic() - began > 1
-    assert house.client.get("/services/web").json()["status"] == "serving"
+    assert fixture.client.get("/services/web").json()["status"] == "serving"

@@ -15,7 +15,7 @@ from app.api.params import cursor_of, place
 from app.main import create_app
 from app.problems import Problem
 from app.settings import Settings
-from tests.support.app_fixture import House, build, eventually, living
+from tests.support.app_fixture import AppFixture, build, eventually, living
 
 PAGES = ("/ui/history", "/ui/audit")
 LISTS = [
@@ -28,7 +28,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         made.image("web:1")
         eventually(lambda: made.client.get("/readyz").status_code == 200, "the loop has begun")
@@ -53,23 +53,23 @@ def test_every_list_is_found() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_cursor_of_another_type_is_refused_by_every_list(house: House, value: Any) -> None:
+def test_a_cursor_of_another_type_is_refused_by_every_list(fixture: AppFixture, value: Any) -> None:
     for path in LISTS:
-        answer = house.client.get(path, params={"cursor": encoded(value)})
+        answer = fixture.client.get(path, params={"cursor": encoded(value)})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), path
     for path in PAGES:
-        assert house.client.get(path, params={"cursor": encoded(value)}).status_code == 422, path
+        assert fixture.client.get(path, params={"cursor": encoded(value)}).status_code == 422, path
 
 
 @pytest.mark.parametrize("cursor", ["", "=", "é", "*", "W10", "A" * 200, "W1tb" * 3000])
-def test_a_cursor_that_is_no_json_is_refused(house: House, cursor: str) -> None:
+def test_a_cursor_that_is_no_json_is_refused(fixture: AppFixture, cursor: str) -> None:
     for path in (*LISTS, *PAGES):
-        assert house.client.get(path, params={"cursor": cursor}).status_code == 422, path
+        assert fixture.client.get(path, params={"cursor": cursor}).status_code == 422, path
 
 
 @pytest.mark.parametrize("id", ["x", "0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1e9"])
-def test_a_stream_of_logs_begins_after_a_line_that_there_can_be(house: House, id: str) -> None:
-    answer = house.client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": id})
+def test_a_stream_of_logs_begins_after_a_line_that_there_can_be(fixture: AppFixture, id: str) -> None:
+    answer = fixture.client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": id})
     assert answer.status_code == 422
 
 
@@ -77,11 +77,11 @@ def test_a_stream_of_logs_begins_after_a_line_that_there_can_be(house: House, id
 @example(value=1, more=[])
 @example(value=1.5, more=["web"])
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_cursor_is_a_server_error(house: House, value: Any, more: list[Any]) -> None:
+def test_no_cursor_is_a_server_error(fixture: AppFixture, value: Any, more: list[Any]) -> None:
     for cursor in (encoded(value), encoded([value, *more])):
         if len(cursor) <= 200:
             for path in (*LISTS, *PAGES):
-                assert house.client.get(path, params={"cursor": cursor}).status_code in (200, 422), path
+                assert fixture.client.get(path, params={"cursor": cursor}).status_code in (200, 422), path
 
 
 @given(kinds=st.lists(st.sampled_from([int, float, str]), min_size=1, max_size=3), data=st.data())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.engine.port import EngineError
-from tests.support.app_fixture import NEVER, READY, House, eventually
+from tests.support.app_fixture import NEVER, READY, AppFixture, eventually
 from tests.support.fakes.engine import Behaviour
 
 AT_ONCE = Behaviour(exits_at_once=3, log="no configuration\n")
@@ -19,177 +19,181 @@ def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_it_is_accepted_at_once_and_says_where_it_is_to_be_followed(house: House) -> None:
-    answer = house.deploy(wait="", note="3f2a9c1", replicas=2)
+def test_it_is_accepted_at_once_and_says_where_it_is_to_be_followed(fixture: AppFixture) -> None:
+    answer = fixture.deploy(wait="", note="3f2a9c1", replicas=2)
     assert answer.status_code == 202
     made = answer.json()
     assert answer.headers["location"] == made["links"]["self"] == f"/deployments/{made['id']}"
     assert (made["service"], made["kind"], made["note"], made["image"]) == ("web", "deploy", "3f2a9c1", "web:1")
     assert made["created_by"] == {"kind": "token", "name": "admin"}
-    ended = house.client.get(f"/deployments/{made['id']}?wait=20").json()
+    ended = fixture.client.get(f"/deployments/{made['id']}?wait=20").json()
     assert (ended["status"], ended["revision"], ended["actions"]) == ("succeeded", 1, [])
     assert [one["status"] for one in ended["instances"]] == ["serving", "serving"]
     assert ended["progress"]["serving"] == 2
 
 
-def test_a_held_answer_is_200_when_it_succeeded(house: House) -> None:
-    answer = house.deploy(wait="30")
+def test_a_held_answer_is_200_when_it_succeeded(fixture: AppFixture) -> None:
+    answer = fixture.deploy(wait="30")
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
     assert answer.headers["location"] == "/deployments/1"
-    again = house.deploy(wait="1m")
+    again = fixture.deploy(wait="1m")
     assert (again.status_code, again.json()["reason"]) == (200, "unchanged")
 
 
-def test_a_first_deployment_that_fails_is_409_with_the_deployment_in_it(house: House) -> None:
-    house.engine.behave("web", AT_ONCE)
-    told = problem(house.deploy(replicas=1), 409, "deployment_failed")
+def test_a_first_deployment_that_fails_is_409_with_the_deployment_in_it(fixture: AppFixture) -> None:
+    fixture.engine.behave("web", AT_ONCE)
+    told = problem(fixture.deploy(replicas=1), 409, "deployment_failed")
     assert (told["deployment"]["status"], told["deployment"]["reason"]) == ("failed", "unhealthy_instance")
     failed = told["deployment"]["instances"][0]
     assert (failed["status"], failed["exit_code"]) == ("failed", 3)
     assert "no configuration" in failed["log_tail"]
-    listed = house.client.get("/deployments").json()["items"][0]["instances"][0]
+    listed = fixture.client.get("/deployments").json()["items"][0]["instances"][0]
     assert listed["log_tail"] is None, "64 KiB each would make a list too long"
-    service = house.client.get("/services/web").json()
+    service = fixture.client.get("/services/web").json()
     assert (service["status"], service["revision"]) == ("stopped", None), "nothing of it is wanted"
 
 
-def test_a_second_one_that_fails_goes_back(house: House) -> None:
-    house.deploy()
-    house.engine.behave("web:2", AT_ONCE)
-    told = problem(house.deploy(image="web:2"), 409, "deployment_failed")
+def test_a_second_one_that_fails_goes_back(fixture: AppFixture) -> None:
+    fixture.deploy()
+    fixture.engine.behave("web:2", AT_ONCE)
+    told = problem(fixture.deploy(image="web:2"), 409, "deployment_failed")
     assert told["deployment"]["status"] == "rolled_back"
-    assert house.client.get("/services/web").json()["image"] == "web:1"
+    assert fixture.client.get("/services/web").json()["image"] == "web:1"
 
 
-def test_an_image_that_is_not_there_starts_nothing(house: House) -> None:
-    answer = house.client.post("/deployments?wait=20", json={"service": "web", "image": "nowhere:1"})
+def test_an_image_that_is_not_there_starts_nothing(fixture: AppFixture) -> None:
+    answer = fixture.client.post("/deployments?wait=20", json={"service": "web", "image": "nowhere:1"})
     told = problem(answer, 409, "deployment_failed")
     assert told["deployment"]["reason"] == "image_pull_failed"
-    assert house.engine.containers == {}
+    assert fixture.engine.containers == {}
 
 
-def test_one_that_is_told_to_pause_when_it_fails_answers_at_once(house: House) -> None:
-    house.deploy()
-    house.engine.behave("web:2", AT_ONCE)
-    told = problem(house.deploy(image="web:2", failure_action="pause"), 409, "deployment_paused")
+def test_one_that_is_told_to_pause_when_it_fails_answers_at_once(fixture: AppFixture) -> None:
+    fixture.deploy()
+    fixture.engine.behave("web:2", AT_ONCE)
+    told = problem(fixture.deploy(image="web:2", failure_action="pause"), 409, "deployment_paused")
     assert told["deployment"]["actions"] == ["resume", "abort"]
     id = told["deployment"]["id"]
-    assert house.client.post(f"/deployments/{id}/abort").status_code == 200
-    assert house.client.get(f"/deployments/{id}?wait=20").json()["status"] == "aborted"
+    assert fixture.client.post(f"/deployments/{id}/abort").status_code == 200
+    assert fixture.client.get(f"/deployments/{id}?wait=20").json()["status"] == "aborted"
 
 
-def test_a_pause_that_somebody_asked_for_does_not_end_a_wait(house: House) -> None:
-    house.deploy()
-    id = house.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
-    eventually(lambda: "pause" in house.client.get(f"/deployments/{id}").json()["actions"], "it is under way")
-    paused = house.client.post(f"/deployments/{id}/pause")
+def test_a_pause_that_somebody_asked_for_does_not_end_a_wait(fixture: AppFixture) -> None:
+    fixture.deploy()
+    id = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
+    eventually(lambda: "pause" in fixture.client.get(f"/deployments/{id}").json()["actions"], "it is under way")
+    paused = fixture.client.post(f"/deployments/{id}/pause")
     assert (paused.status_code, paused.json()["status"]) == (200, "paused")
-    assert house.client.get(f"/deployments/{id}?wait=0.2").json()["status"] == "paused"
+    assert fixture.client.get(f"/deployments/{id}?wait=0.2").json()["status"] == "paused"
 
 
-def test_the_wait_that_runs_out_is_504_and_says_where_to_ask_again(house: House) -> None:
-    answer = house.deploy(wait="0.2", healthcheck=NEVER)
+def test_the_wait_that_runs_out_is_504_and_says_where_to_ask_again(fixture: AppFixture) -> None:
+    answer = fixture.deploy(wait="0.2", healthcheck=NEVER)
     told = problem(answer, 504, "wait_timeout")
     assert (answer.headers["retry-after"], answer.headers["location"]) == ("1", "/deployments/1")
     assert told["deployment"]["status"] in ("pending", "progressing")
-    assert house.client.get("/deployments/1?wait=0.1").status_code == 200
+    assert fixture.client.get("/deployments/1?wait=0.1").status_code == 200
 
 
-def test_an_aborted_and_a_superseded_one_say_so(house: House) -> None:
-    house.deploy()
-    first = house.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
-    house.deploy(image="web:1", replicas=2)
+def test_an_aborted_and_a_superseded_one_say_so(fixture: AppFixture) -> None:
+    fixture.deploy()
+    first = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
+    fixture.deploy(image="web:1", replicas=2)
     key = {"Idempotency-Key": "abort me"}
-    superseded = house.client.get(f"/deployments/{first}").json()
+    superseded = fixture.client.get(f"/deployments/{first}").json()
     assert (superseded["status"], superseded["reason"]) == ("superseded", "newer_revision")
     assert superseded["superseded_by"] == first + 1
 
-    house.image("web:3")
+    fixture.image("web:3")
     body = {"service": "web", "image": "web:3", "healthcheck": NEVER}
-    second = house.client.post("/deployments", json=body, headers=key).json()["id"]
-    eventually(lambda: house.client.get(f"/deployments/{second}").json()["status"] == "progressing", "it is under way")
-    house.client.post(f"/deployments/{second}/abort")
-    told = problem(house.client.post("/deployments?wait=20", json=body, headers=key), 409, "deployment_aborted")
+    second = fixture.client.post("/deployments", json=body, headers=key).json()["id"]
+    eventually(lambda: fixture.client.get(f"/deployments/{second}").json()["status"] == "progressing", "it is under way")
+    fixture.client.post(f"/deployments/{second}/abort")
+    told = problem(fixture.client.post("/deployments?wait=20", json=body, headers=key), 409, "deployment_aborted")
     assert told["deployment"]["reason"] == "user"
 
 
-def test_scale_restart_rollback_and_remove_are_deployments_too(house: House) -> None:
-    house.deploy()
-    house.deploy(image="web:2")
+def test_scale_restart_rollback_and_remove_are_deployments_too(fixture: AppFixture) -> None:
+    fixture.deploy()
+    fixture.deploy(image="web:2")
     for path, body, kind in [
         ("scale", {"replicas": 2}, "scale"),
         ("restart", {}, "restart"),
         ("rollback", {}, "rollback"),
         ("rollback", {"to_revision": 2}, "rollback"),
     ]:
-        answer = house.client.post(f"/services/web/{path}?wait=20", json=body)
+        answer = fixture.client.post(f"/services/web/{path}?wait=20", json=body)
         assert (answer.status_code, answer.json()["kind"]) == (200, kind), answer.text
-    service = house.client.get("/services/web").json()
+    service = fixture.client.get("/services/web").json()
     assert (service["replicas"], service["serving"], service["image"]) == (2, 2, "web:2")
     assert (service["status"], service["deployment"]["kind"]) == ("serving", "rollback")
-    gone = house.client.delete("/services/web?wait=20")
+    gone = fixture.client.delete("/services/web?wait=20")
     assert (gone.status_code, gone.json()["kind"]) == (200, "remove")
-    assert house.client.get("/services/web").json()["status"] == "removed"
-    assert house.count("/services") == 0
-    assert house.count("/services", removed="true") == 1
-    assert house.count("/deployments", service="web") == 7, "history stays readable"
-    assert house.engine.containers == {}
+    assert fixture.client.get("/services/web").json()["status"] == "removed"
+    assert fixture.count("/services") == 0
+    assert fixture.count("/services", removed="true") == 1
+    assert fixture.count("/deployments", service="web") == 7, "history stays readable"
+    assert fixture.engine.containers == {}
 
 
-def test_retry_makes_a_new_deployment_of_the_same(house: House) -> None:
-    house.deploy()
-    house.engine.behave("web:2", AT_ONCE)
-    failed = house.deploy(image="web:2").json()["deployment"]
+def test_retry_makes_a_new_deployment_of_the_same(fixture: AppFixture) -> None:
+    fixture.deploy()
+    fixture.engine.behave("web:2", AT_ONCE)
+    failed = fixture.deploy(image="web:2").json()["deployment"]
     assert failed["actions"] == ["retry"]
-    house.engine.behave("web:2", Behaviour())
-    again = house.client.post(f"/deployments/{failed['id']}/retry?wait=20")
+    fixture.engine.behave("web:2", Behaviour())
+    again = fixture.client.post(f"/deployments/{failed['id']}/retry?wait=20")
     assert (again.status_code, again.json()["retry_of"]) == (200, failed["id"])
-    problem(house.client.post(f"/deployments/{again.json()['id']}/retry"), 409, "not_in_that_state")
+    problem(fixture.client.post(f"/deployments/{again.json()['id']}/retry"), 409, "not_in_that_state")
 
 
-def test_acting_in_the_wrong_state_names_the_state_and_what_is_allowed(house: House) -> None:
-    id = house.deploy().json()["id"]
+def test_acting_in_the_wrong_state_names_the_state_and_what_is_allowed(fixture: AppFixture) -> None:
+    id = fixture.deploy().json()["id"]
     for action in ("pause", "resume", "abort"):
-        told = problem(house.client.post(f"/deployments/{id}/{action}"), 409, "not_in_that_state")
+        told = problem(fixture.client.post(f"/deployments/{id}/{action}"), 409, "not_in_that_state")
         assert "succeeded" in told["detail"]
-    problem(house.client.post("/deployments/999/pause"), 404, "unknown_deployment")
+    problem(fixture.client.post("/deployments/999/pause"), 404, "unknown_deployment")
 
 
-def test_the_registry_header_reaches_the_pull_and_nothing_else(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_registry_header_reaches_the_pull_and_nothing_else(
+    fixture: AppFixture, caplog: pytest.LogCaptureFixture
+) -> None:
     secret = "eyJ1c2VybmFtZSI6ICJhZGEiLCAicGFzc3dvcmQiOiAiaHVudGVyMiJ9"
-    house.image("web:1")
+    fixture.image("web:1")
     body = {"service": "web", "image": "web:1", "healthcheck": READY}
-    answer = house.client.post("/deployments?wait=20", json=body, headers={"X-Registry-Auth": secret})
+    answer = fixture.client.post("/deployments?wait=20", json=body, headers={"X-Registry-Auth": secret})
     assert answer.status_code == 200, answer.text
-    assert house.engine.pulls == [("web:1", secret)]
-    seen = "".join(house.client.get(path).text for path in ("/deployments", "/events", "/audit", "/services"))
-    database = b"".join(path.read_bytes() for path in house.data.glob("sluice.db*"))
+    assert fixture.engine.pulls == [("web:1", secret)]
+    seen = "".join(fixture.client.get(path).text for path in ("/deployments", "/events", "/audit", "/services"))
+    database = b"".join(path.read_bytes() for path in fixture.data.glob("sluice.db*"))
     assert secret not in seen + caplog.text
     assert secret.encode() not in database
     for bad in ("x" * 20_000, "not base64!", "WzFd"):
-        refused = house.client.post("/deployments", json=body, headers={"X-Registry-Auth": bad})
+        refused = fixture.client.post("/deployments", json=body, headers={"X-Registry-Auth": bad})
         told = problem(refused, 422, "invalid")
         assert told["errors"][0]["field"] == "X-Registry-Auth"
         assert bad not in refused.text
 
 
-def test_a_full_disk_refuses_clearly_and_leaves_nothing(house: House) -> None:
-    house.deploy()
-    store = house.sluice.store
+def test_a_full_disk_refuses_clearly_and_leaves_nothing(fixture: AppFixture) -> None:
+    fixture.deploy()
+    store = fixture.sluice.store
     with store.writing() as session:
         pages = session.connection().exec_driver_sql("PRAGMA page_count").scalar()
         session.connection().exec_driver_sql(f"PRAGMA max_page_count={pages}")
-    answer = house.client.post("/deployments", json={"service": "web", "note": "n" * 900, "environment": {"A": "x" * 9000}})
+    answer = fixture.client.post(
+        "/deployments", json={"service": "web", "note": "n" * 900, "environment": {"A": "x" * 9000}}
+    )
     told = problem(answer, 503, "store_unavailable")
     assert "database or disk is full" in told["detail"]
-    assert house.count("/deployments") == 1
-    refused = house.client.post("/services/web/scale", json={"replicas": "x" * 500})
+    assert fixture.count("/deployments") == 1
+    refused = fixture.client.post("/services/web/scale", json={"replicas": "x" * 500})
     problem(refused, 422, "invalid")
     with store.writing() as session:
         session.connection().exec_driver_sql("PRAGMA max_page_count=1000000")
-    assert house.deploy(image="web:2").status_code == 200
+    assert fixture.deploy(image="web:2").status_code == 200
 
 
-def test_an_engine_that_does_not_answer_delays_and_does_not_fail(house: House) -> None:
-    house.engine.fail_next("pull", EngineError("connection refused", transient=True))
-    assert house.deploy(wait="20").status_code == 200
+def test_an_engine_that_does_not_answer_delays_and_does_not_fail(fixture: AppFixture) -> None:
+    fixture.engine.fail_next("pull", EngineError("connection refused", transient=True))
+    assert fixture.deploy(wait="20").status_code == 200

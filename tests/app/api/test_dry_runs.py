@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.app_fixture import NEVER, READY, House, eventually
+from tests.support.app_fixture import NEVER, READY, AppFixture, eventually
 
 pytestmark = pytest.mark.slow
 
 
-def previewed(house: House, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> dict[str, Any]:
-    answer = house.client.request(method, f"{path}?dry_run=true", json=body if method == "POST" else None)
+def previewed(fixture: AppFixture, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> dict[str, Any]:
+    answer = fixture.client.request(method, f"{path}?dry_run=true", json=body if method == "POST" else None)
     assert answer.status_code == 200, answer.text
     preview: dict[str, Any] = answer.json()
     return preview
@@ -26,23 +26,23 @@ def changes(preview: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     return {change["field"]: (change["old"], change["new"]) for change in preview["diff"]}
 
 
-def rows(house: House) -> list[int]:
-    return [house.count(path) for path in ("/deployments", "/services", "/instances", "/events", "/audit")]
+def rows(fixture: AppFixture) -> list[int]:
+    return [fixture.count(path) for path in ("/deployments", "/services", "/instances", "/events", "/audit")]
 
 
-def test_a_new_version_is_shown_with_its_diff_and_its_steps(house: House) -> None:
-    first = house.deploy(environment={"LEVEL": "info", "API_TOKEN": "one"}, routes=[{"path_prefix": "/web"}]).json()
-    house.image("web:2")
-    house.engine.images["web:2"] = house.engine.registry["web:2"]
+def test_a_new_version_is_shown_with_its_diff_and_its_steps(fixture: AppFixture) -> None:
+    first = fixture.deploy(environment={"LEVEL": "info", "API_TOKEN": "one"}, routes=[{"path_prefix": "/web"}]).json()
+    fixture.image("web:2")
+    fixture.engine.images["web:2"] = fixture.engine.registry["web:2"]
     body = {"service": "web", "image": "web:2", "environment": {"LEVEL": "debug", "API_TOKEN": "two"}}
-    before = rows(house)
-    preview = previewed(house, "/deployments", body)
+    before = rows(fixture)
+    preview = previewed(fixture, "/deployments", body)
     assert (preview["kind"], preview["from_revision"], preview["revision"]) == ("deploy", 1, 2)
     assert changes(preview) == {
         "image": ("web:1", "web:2"),
         "environment.LEVEL": ("info", "debug"),
         "environment.API_TOKEN": ("***", "***"),
-        "image_id": (first["image_id"], house.engine.images["web:2"].id),
+        "image_id": (first["image_id"], fixture.engine.images["web:2"].id),
     }
     assert done(preview) == [
         "1 start web-r2-1", "2 admit web-r2-1", "3 withdraw web-r1-1", "4 stop web-r1-1", "5 remove web-r1-1",
@@ -50,60 +50,60 @@ def test_a_new_version_is_shown_with_its_diff_and_its_steps(house: House) -> Non
     assert [step["revision"] for step in preview["steps"]] == [2, 2, 1, 1, 1]
     assert preview["replaces_instances"] and not preview["unchanged"]
     assert preview["message"] == "1 instance started, 1 instance drained and removed"
-    assert rows(house) == before
-    made = house.client.post("/deployments?wait=20", json=body).json()
+    assert rows(fixture) == before
+    made = fixture.client.post("/deployments?wait=20", json=body).json()
     assert (made["id"], made["revision"]) == (first["id"] + 1, 2), "no number was used up"
     assert {instance["id"] for instance in made["instances"]} == {"web-r2-1"}
 
 
-def test_the_first_deployment_of_a_service_leaves_no_service(house: House) -> None:
-    house.image("web:1")
-    preview = previewed(house, "/deployments", {"service": "web", "image": "web:1", "replicas": 2, "healthcheck": READY})
+def test_the_first_deployment_of_a_service_leaves_no_service(fixture: AppFixture) -> None:
+    fixture.image("web:1")
+    preview = previewed(fixture, "/deployments", {"service": "web", "image": "web:1", "replicas": 2, "healthcheck": READY})
     assert done(preview) == ["1 start web-r1-1", "1 start web-r1-2", "2 admit web-r1-1", "2 admit web-r1-2"]
     assert changes(preview)["replicas"] == (None, 2) and preview["from_revision"] is None
     assert [warning["code"] for warning in preview["warnings"]] == ["image_not_here"]
-    assert house.engine.pulls == [] and house.client.get("/services/web").status_code == 404
+    assert fixture.engine.pulls == [] and fixture.client.get("/services/web").status_code == 404
 
 
-def test_what_replaces_nothing_says_so(house: House) -> None:
-    house.deploy()
-    preview = previewed(house, "/deployments", {"service": "web", "routes": [{"path_prefix": "/shop"}]})
+def test_what_replaces_nothing_says_so(fixture: AppFixture) -> None:
+    fixture.deploy()
+    preview = previewed(fixture, "/deployments", {"service": "web", "routes": [{"path_prefix": "/shop"}]})
     assert list(changes(preview)) == ["routes"]
     assert (preview["steps"], preview["replaces_instances"], preview["unchanged"]) == ([], False, False)
     assert preview["message"] == "no instance is started or stopped"
 
 
-def test_what_changes_nothing_says_so(house: House) -> None:
-    house.deploy()
-    preview = previewed(house, "/deployments", {"service": "web", "image": "web:1"})
+def test_what_changes_nothing_says_so(fixture: AppFixture) -> None:
+    fixture.deploy()
+    preview = previewed(fixture, "/deployments", {"service": "web", "image": "web:1"})
     assert (preview["unchanged"], preview["diff"], preview["steps"]) == (True, [], [])
     assert preview["message"] == "nothing to change"
 
 
-def test_every_kind_of_change_can_be_rehearsed(house: House) -> None:
-    house.deploy(replicas=2)
-    house.deploy(image="web:2")
-    before = rows(house)
-    scaled = previewed(house, "/services/web/scale", {"replicas": 3})
+def test_every_kind_of_change_can_be_rehearsed(fixture: AppFixture) -> None:
+    fixture.deploy(replicas=2)
+    fixture.deploy(image="web:2")
+    before = rows(fixture)
+    scaled = previewed(fixture, "/services/web/scale", {"replicas": 3})
     assert changes(scaled) == {"replicas": (2, 3)} and done(scaled) == ["1 start web-r2-3", "2 admit web-r2-3"]
-    shrunk = previewed(house, "/services/web/scale", {"replicas": 1})
+    shrunk = previewed(fixture, "/services/web/scale", {"replicas": 1})
     assert [step.split(" ", 1)[1] for step in done(shrunk)] == ["withdraw web-r2-2", "stop web-r2-2", "remove web-r2-2"]
     assert not shrunk["replaces_instances"]
-    back = previewed(house, "/services/web/rollback", {})
+    back = previewed(fixture, "/services/web/rollback", {})
     assert back["revision"] == 1 and changes(back)["image"] == ("web:2", "web:1")
     assert "1 start web-r1-3" in done(back)
-    again = previewed(house, "/services/web/restart")
+    again = previewed(fixture, "/services/web/restart")
     assert again["diff"] == [] and again["replaces_instances"] and "1 start web-r2-3" in done(again)
-    gone = previewed(house, "/services/web", method="DELETE")
+    gone = previewed(fixture, "/services/web", method="DELETE")
     assert (gone["kind"], changes(gone)) == ("remove", {"replicas": (2, 0)})
     assert gone["message"] == "2 instances drained and removed" and not gone["replaces_instances"]
-    assert rows(house) == before
+    assert rows(fixture) == before
 
 
-def test_a_retry_can_be_rehearsed(house: House) -> None:
-    house.engine.add_image("web:1")
-    failed = house.client.post("/deployments?wait=20", json={"service": "web", "image": "web:9"}).json()["deployment"]
-    preview = previewed(house, f"/deployments/{failed['id']}/retry")
+def test_a_retry_can_be_rehearsed(fixture: AppFixture) -> None:
+    fixture.engine.add_image("web:1")
+    failed = fixture.client.post("/deployments?wait=20", json={"service": "web", "image": "web:9"}).json()["deployment"]
+    preview = previewed(fixture, f"/deployments/{failed['id']}/retry")
     assert (preview["kind"], preview["image"], preview["image_id"]) == ("deploy", "web:9", None)
 
 
@@ -120,56 +120,56 @@ def test_a_retry_can_be_rehearsed(house: House) -> None:
     ],
 )
 def test_it_is_refused_as_the_call_itself_would_be(
-    house: House, path: str, body: dict[str, Any], status: int, code: str
+    fixture: AppFixture, path: str, body: dict[str, Any], status: int, code: str
 ) -> None:
-    house.deploy()
-    real, rehearsed = (house.client.post(path + query, json=body) for query in ("", "?dry_run=true"))
+    fixture.deploy()
+    real, rehearsed = (fixture.client.post(path + query, json=body) for query in ("", "?dry_run=true"))
     assert (rehearsed.status_code, rehearsed.json()["code"]) == (status, code)
     assert rehearsed.json() == real.json()
 
 
-def test_scopes_hold_for_a_dry_run(house: House) -> None:
-    house.deploy()
-    headers = house.as_scope("deploy", services=["other"])
-    answer = house.client.post("/services/web/scale?dry_run=true", json={"replicas": 2}, headers=headers)
+def test_scopes_hold_for_a_dry_run(fixture: AppFixture) -> None:
+    fixture.deploy()
+    headers = fixture.as_scope("deploy", services=["other"])
+    answer = fixture.client.post("/services/web/scale?dry_run=true", json={"replicas": 2}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope")
 
 
-def test_it_says_what_becomes_of_the_deployment_under_way(house: House) -> None:
-    house.deploy()
-    running = house.deploy(image="web:2", healthcheck=NEVER, wait="").json()["id"]
-    eventually(lambda: house.client.get(f"/deployments/{running}").json()["status"] == "progressing", "it began")
-    preview = previewed(house, "/services/web/scale", {"replicas": 2})
+def test_it_says_what_becomes_of_the_deployment_under_way(fixture: AppFixture) -> None:
+    fixture.deploy()
+    running = fixture.deploy(image="web:2", healthcheck=NEVER, wait="").json()["id"]
+    eventually(lambda: fixture.client.get(f"/deployments/{running}").json()["status"] == "progressing", "it began")
+    preview = previewed(fixture, "/services/web/scale", {"replicas": 2})
     assert [warning["code"] for warning in preview["warnings"]] == ["supersedes"]
     assert f"deployment {running}" in preview["warnings"][0]["message"]
-    waits = previewed(house, "/deployments", {"service": "web", "image": "web:1", "on_conflict": "queue"})
+    waits = previewed(fixture, "/deployments", {"service": "web", "image": "web:1", "on_conflict": "queue"})
     assert "waits" in [warning["code"] for warning in waits["warnings"]]
-    assert house.client.get(f"/deployments/{running}").json()["status"] == "progressing"
+    assert fixture.client.get(f"/deployments/{running}").json()["status"] == "progressing"
 
 
-def test_without_an_engine_there_is_nothing_to_see(house: House) -> None:
-    house.deploy()
-    with house.engine.unreachable():
-        answer = house.client.post("/services/web/restart?dry_run=true")
+def test_without_an_engine_there_is_nothing_to_see(fixture: AppFixture) -> None:
+    fixture.deploy()
+    with fixture.engine.unreachable():
+        answer = fixture.client.post("/services/web/restart?dry_run=true")
     assert (answer.status_code, answer.json()["code"]) == (503, "engine_unavailable")
 
 
-def test_a_key_is_neither_taken_nor_looked_at(house: House) -> None:
-    house.deploy()
+def test_a_key_is_neither_taken_nor_looked_at(fixture: AppFixture) -> None:
+    fixture.deploy()
     key = {"Idempotency-Key": "once"}
-    assert house.client.post("/services/web/scale?dry_run=true", json={"replicas": 2}, headers=key).status_code == 200
-    assert house.client.post("/services/web/scale", json={"replicas": 3}, headers=key).status_code == 202
+    assert fixture.client.post("/services/web/scale?dry_run=true", json={"replicas": 2}, headers=key).status_code == 200
+    assert fixture.client.post("/services/web/scale", json={"replicas": 3}, headers=key).status_code == 202
 
 
-def test_two_revisions_are_compared(house: House) -> None:
-    house.deploy(environment={"LEVEL": "info"})
-    house.deploy(image="web:2", environment={"LEVEL": "debug"}, replicas=2)
-    house.client.post("/deployments?wait=20", json={"service": "web", "max_surge": 1})
-    there = house.client.get("/services/web/revisions/1/diff?to=2").json()
+def test_two_revisions_are_compared(fixture: AppFixture) -> None:
+    fixture.deploy(environment={"LEVEL": "info"})
+    fixture.deploy(image="web:2", environment={"LEVEL": "debug"}, replicas=2)
+    fixture.client.post("/deployments?wait=20", json={"service": "web", "max_surge": 1})
+    there = fixture.client.get("/services/web/revisions/1/diff?to=2").json()
     assert (there["revision"], there["to"], there["replaces_instances"]) == (1, 2, True)
     assert changes(there)["environment.LEVEL"] == ("info", "debug") and "replicas" not in changes(there)
-    assert changes(house.client.get("/services/web/revisions/2/diff?to=1").json())["image"] == ("web:2", "web:1")
-    present = house.client.get("/services/web/revisions/2/diff").json()
+    assert changes(fixture.client.get("/services/web/revisions/2/diff?to=1").json())["image"] == ("web:2", "web:1")
+    present = fixture.client.get("/services/web/revisions/2/diff").json()
     assert (present["to"], present["replaces_instances"], changes(present)) == (3, False, {"max_surge": (None, 1)})
 
 
@@ -181,14 +181,14 @@ def test_two_revisions_are_compared(house: House) -> None:
         ("/services/no/revisions/1/diff", "unknown_service"),
     ],
 )
-def test_what_is_not_there_cannot_be_compared(house: House, path: str, code: str) -> None:
-    house.deploy()
-    answer = house.client.get(path)
+def test_what_is_not_there_cannot_be_compared(fixture: AppFixture, path: str, code: str) -> None:
+    fixture.deploy()
+    answer = fixture.client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, code)
 
 
-def test_a_removed_service_has_no_present_revision_to_compare_with(house: House) -> None:
-    house.deploy()
-    house.client.delete("/services/web?wait=20")
-    assert house.client.get("/services/web/revisions/1/diff").json()["code"] == "revision_not_found"
-    assert house.client.get("/services/web/revisions/1/diff?to=1").json()["diff"] == []
+def test_a_removed_service_has_no_present_revision_to_compare_with(fixture: AppFixture) -> None:
+    fixture.deploy()
+    fixture.client.delete("/services/web?wait=20")
+    assert fixture.client.get("/services/web/revisions/1/diff").json()["code"] == "revision_not_found"
+    assert fixture.client.get("/services/web/revisions/1/diff?to=1").json()["diff"] == []

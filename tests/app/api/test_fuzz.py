@@ -43,9 +43,9 @@ def _as_bytes(_context: schemathesis.SerializationContext, value: Any) -> bytes:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """With services, deployments in several states, and an image that every pull finds."""
-    house = build(tmp_path_factory.mktemp("data"))
-    house.image("web:1", "web:2", "web:1.5")
-    with serving(house) as made:
+    fixture = build(tmp_path_factory.mktemp("data"))
+    fixture.image("web:1", "web:2", "web:1.5")
+    with serving(fixture) as made:
         with made.client as client:
             for service in ("web", "api"):
                 body = {"service": service, "image": "web:1", "healthcheck": READY}
@@ -77,7 +77,7 @@ def test_no_input_is_a_server_error_and_every_answer_is_documented(served: Serve
             case.path_parameters["id"] = 2  # this test's own
         for endless in ("wait", "follow"):
             case.query.pop(endless, None)
-        headers = {"Authorization": f"Bearer {served.house.token}"}
+        headers = {"Authorization": f"Bearer {served.fixture.token}"}
         case.call_and_validate(base_url=served.url, headers=headers, checks=CHECKS, timeout=20)
 
     ask()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from services.rollouts.state.host_ports import FIRST, LAST, TRIES
-from tests.support.app_fixture import House
+from tests.support.app_fixture import AppFixture
 
 
 @pytest.fixture
@@ -22,53 +22,53 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return begin
 
 
-def ports(house: House) -> list[int]:
-    instances = house.client.get("/instances", params={"service": "web", "status": "serving"}).json()["items"]
+def ports(fixture: AppFixture) -> list[int]:
+    instances = fixture.client.get("/instances", params={"service": "web", "status": "serving"}).json()["items"]
     return sorted(one["host_port"] for one in instances)
 
 
-def test_each_has_its_own_and_listens_on_it(house: House, drawn: Callable[[int], None]) -> None:
-    assert house.deploy(host_port="auto", replicas=3).status_code == 200
-    assert ports(house) == [FIRST, FIRST + 1, FIRST + 2]
-    for container in house.engine.containers.values():
+def test_each_has_its_own_and_listens_on_it(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
+    assert fixture.deploy(host_port="auto", replicas=3).status_code == 200
+    assert ports(fixture) == [FIRST, FIRST + 1, FIRST + 2]
+    for container in fixture.engine.containers.values():
         assert container.spec.port == container.spec.host_port
-    addresses = [one["address"] for one in house.client.get("/instances?service=web").json()["items"]]
-    assert sorted(address.rpartition(":")[2] for address in addresses) == [str(port) for port in ports(house)]
+    addresses = [one["address"] for one in fixture.client.get("/instances?service=web").json()["items"]]
+    assert sorted(address.rpartition(":")[2] for address in addresses) == [str(port) for port in ports(fixture)]
 
 
-def test_excluded_ones_are_never_drawn(house: House, drawn: Callable[[int], None]) -> None:
+def test_excluded_ones_are_never_drawn(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
     excluded = [FIRST, FIRST + 2]
-    house.deploy(host_port={"auto": True, "exclude": excluded}, replicas=2)
-    assert ports(house) == [FIRST + 1, FIRST + 3]
+    fixture.deploy(host_port={"auto": True, "exclude": excluded}, replicas=2)
+    assert ports(fixture) == [FIRST + 1, FIRST + 3]
 
 
-def test_one_lost_to_another_program_is_another_try(house: House, drawn: Callable[[int], None]) -> None:
-    house.engine.taken_ports = {FIRST}
+def test_one_lost_to_another_program_is_another_try(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
+    fixture.engine.taken_ports = {FIRST}
     draws = iter([FIRST, FIRST + 7])
     drawn(FIRST)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.rollouts.state.host_ports.random.choice", lambda _: next(draws))
-        assert house.deploy(host_port="auto", replicas=1).status_code == 200
-    assert ports(house) == [FIRST + 7]
-    events = [event["message"] for event in house.client.get("/deployments/1/events").json()["items"]]
+        assert fixture.deploy(host_port="auto", replicas=1).status_code == 200
+    assert ports(fixture) == [FIRST + 7]
+    events = [event["message"] for event in fixture.client.get("/deployments/1/events").json()["items"]]
     assert f"the host's port {FIRST} is taken: web-r1-1 tries {FIRST + 7}" in events
 
 
-def test_when_every_try_is_refused_the_deployment_fails_in_the_engines_words(house: House) -> None:
-    house.engine.taken_ports = set(range(FIRST, LAST + 1))
-    answer = house.deploy(host_port="auto", replicas=1)
+def test_when_every_try_is_refused_the_deployment_fails_in_the_engines_words(fixture: AppFixture) -> None:
+    fixture.engine.taken_ports = set(range(FIRST, LAST + 1))
+    answer = fixture.deploy(host_port="auto", replicas=1)
     assert answer.status_code == 409
     deployment = answer.json()["deployment"]
     assert (deployment["status"], deployment["reason"]) == ("failed", "no_capacity")
     assert "port is already allocated" in deployment["message"]
-    tries = [e for e in house.client.get("/deployments/1/events?limit=200").json()["items"] if " is taken" in e["message"]]
+    tries = [e for e in fixture.client.get("/deployments/1/events?limit=200").json()["items"] if " is taken" in e["message"]]
     assert len(tries) == TRIES - 1
 
 
 @pytest.mark.parametrize(
     "value", ["always", 8080, {}, {"auto": False}, {"auto": True, "exclude": [0]}, {"auto": True, "exclude": "8080"}]
 )
-def test_anything_else_is_refused_by_name(house: House, value: object) -> None:
-    answer = house.deploy(host_port=value)
+def test_anything_else_is_refused_by_name(fixture: AppFixture, value: object) -> None:
+    answer = fixture.deploy(host_port=value)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"].startswith("host_port")

@@ -8,35 +8,35 @@ from sqlmodel import select
 
 from app.api.idempotency import KEPT, forget_old
 from services.store.tables import IdempotencyKey
-from tests.support.app_fixture import NEVER, READY, House, build, eventually, living
+from tests.support.app_fixture import NEVER, READY, AppFixture, build, eventually, living
 
 KEY = {"Idempotency-Key": "run 4711"}
 BODY = {"service": "web", "image": "web:1", "healthcheck": READY}
 
 
-def test_the_same_call_answers_for_the_same_deployment_and_waits_again(house: House) -> None:
-    house.image("web:1")
-    first = house.client.post("/deployments", json=BODY, headers=KEY)
-    again = house.client.post("/deployments?wait=20", json=BODY, headers=KEY)
+def test_the_same_call_answers_for_the_same_deployment_and_waits_again(fixture: AppFixture) -> None:
+    fixture.image("web:1")
+    first = fixture.client.post("/deployments", json=BODY, headers=KEY)
+    again = fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
     assert (first.status_code, again.status_code) == (202, 200)
     assert first.json()["id"] == again.json()["id"] == 1
     assert again.json()["status"] == "succeeded"
-    assert house.count("/deployments") == 1
+    assert fixture.count("/deployments") == 1
 
 
 def test_it_holds_across_a_restart(tmp_path: Path) -> None:
-    with living(build(tmp_path)) as house:
-        house.image("web:1")
-        house.client.post("/deployments?wait=20", json=BODY, headers=KEY)
-    with living(build(tmp_path)) as house:
-        answer = house.client.post("/deployments?wait=20", json=BODY, headers=KEY)
+    with living(build(tmp_path)) as fixture:
+        fixture.image("web:1")
+        fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
+    with living(build(tmp_path)) as fixture:
+        answer = fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
         assert answer.json()["id"] == 1
-        assert house.count("/deployments") == 1
+        assert fixture.count("/deployments") == 1
 
 
-def test_another_body_path_or_method_under_the_same_key_is_refused(house: House) -> None:
-    house.image("web:1")
-    house.client.post("/deployments?wait=20", json=BODY, headers=KEY)
+def test_another_body_path_or_method_under_the_same_key_is_refused(fixture: AppFixture) -> None:
+    fixture.image("web:1")
+    fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
     for path, body in [
         ("/deployments", {**BODY, "replicas": 2}),
         ("/services/web/scale", {"replicas": 2}),
@@ -45,42 +45,42 @@ def test_another_body_path_or_method_under_the_same_key_is_refused(house: House)
         ("/deployments/1/retry", {}),
         ("/tokens", {"name": "ci", "scope": "read"}),
     ]:
-        answer = house.client.post(path, json=body, headers=KEY)
+        answer = fixture.client.post(path, json=body, headers=KEY)
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused"), path
-    assert house.count("/deployments") == 1
-    assert house.count("/tokens") == 1
+    assert fixture.count("/deployments") == 1
+    assert fixture.count("/tokens") == 1
 
 
-def test_keys_of_two_tokens_do_not_meet(house: House) -> None:
-    house.image("web:1")
-    house.client.post("/deployments?wait=20", json=BODY, headers=KEY)
-    other = house.client.post("/deployments?wait=20", json=BODY, headers=KEY | house.as_scope("write"))
+def test_keys_of_two_tokens_do_not_meet(fixture: AppFixture) -> None:
+    fixture.image("web:1")
+    fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
+    other = fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY | fixture.as_scope("write"))
     assert other.json()["id"] == 2
 
 
-def test_a_token_is_made_once_and_shown_once(house: House) -> None:
-    first = house.client.post("/tokens", json={"name": "ci", "scope": "read"}, headers=KEY)
-    again = house.client.post("/tokens", json={"name": "ci", "scope": "read"}, headers=KEY)
+def test_a_token_is_made_once_and_shown_once(fixture: AppFixture) -> None:
+    first = fixture.client.post("/tokens", json={"name": "ci", "scope": "read"}, headers=KEY)
+    again = fixture.client.post("/tokens", json={"name": "ci", "scope": "read"}, headers=KEY)
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.json() == {**first.json(), "token": None}
-    assert house.count("/tokens") == 2
-    assert first.json()["token"].encode() not in b"".join(path.read_bytes() for path in house.data.glob("sluice.db*"))
+    assert fixture.count("/tokens") == 2
+    assert first.json()["token"].encode() not in b"".join(path.read_bytes() for path in fixture.data.glob("sluice.db*"))
 
 
-def test_an_action_is_done_once(house: House) -> None:
-    house.deploy()
-    house.image("web:2")
-    id = house.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
-    eventually(lambda: house.client.get(f"/deployments/{id}").json()["status"] == "progressing", "it is under way")
-    answers = [house.client.post(f"/deployments/{id}/pause", headers=KEY) for _ in range(2)]
+def test_an_action_is_done_once(fixture: AppFixture) -> None:
+    fixture.deploy()
+    fixture.image("web:2")
+    id = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
+    eventually(lambda: fixture.client.get(f"/deployments/{id}").json()["status"] == "progressing", "it is under way")
+    answers = [fixture.client.post(f"/deployments/{id}/pause", headers=KEY) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[1].json()["status"] == "paused"
 
 
-def test_keys_are_forgotten_after_a_day(house: House) -> None:
-    house.image("web:1")
-    house.client.post("/deployments?wait=20", json=BODY, headers=KEY)
-    store, now = house.sluice.store, house.sluice.clock.now()
+def test_keys_are_forgotten_after_a_day(fixture: AppFixture) -> None:
+    fixture.image("web:1")
+    fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
+    store, now = fixture.sluice.store, fixture.sluice.clock.now()
     with store.writing() as session:
         forget_old(session, now + KEPT - 60)
         assert session.exec(select(IdempotencyKey)).one()
@@ -88,8 +88,8 @@ def test_keys_are_forgotten_after_a_day(house: House) -> None:
         assert session.exec(select(IdempotencyKey)).first() is None
 
 
-def test_a_key_that_is_none_is_refused(house: House) -> None:
+def test_a_key_that_is_none_is_refused(fixture: AppFixture) -> None:
     for key in ("", "k" * 256):
-        answer = house.client.post("/deployments", json=BODY, headers={"Idempotency-Key": key})
+        answer = fixture.client.post("/deployments", json=BODY, headers={"Idempotency-Key": key})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == "Idempotency-Key"

@@ -14,13 +14,13 @@ from app.presenters.rollouts import Frame, deployment_views, instance_views, ser
 from services.rollouts.state.runtime_status import Live
 from services.store.database import Store
 from services.store.tables import Deployment, Instance, Revision, Service
-from tests.support.app_fixture import House, build, eventually, living
+from tests.support.app_fixture import AppFixture, build, eventually, living
 
 SERVICES = 200
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
     """With 200 services of three instances, which the loop knows nothing of: it begins before they are there."""
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         eventually(lambda: made.client.get("/readyz").status_code == 200, "the loop has begun")
@@ -59,13 +59,13 @@ def _rows(name: str, number: int) -> list[Any]:
     ]  # fmt: skip
 
 
-def walk(house: House, path: str, key: str, limit: int) -> list[Any]:
+def walk(fixture: AppFixture, path: str, key: str, limit: int) -> list[Any]:
     """A key of every item, page by page."""
     found: list[Any] = []
     cursor = None
     while True:
         parameters = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        page = house.client.get(path, params=parameters).json()
+        page = fixture.client.get(path, params=parameters).json()
         assert len(page["items"]) <= limit
         found += [item[key] for item in page["items"]]
         cursor = page["next"]
@@ -84,39 +84,39 @@ def walk(house: House, path: str, key: str, limit: int) -> list[Any]:
     ],
 )
 @pytest.mark.parametrize("limit", [7, 200])
-def test_pages_together_are_everything_once(house: House, path: str, key: str, number: int, limit: int) -> None:
-    found = walk(house, path, key, limit)
+def test_pages_together_are_everything_once(fixture: AppFixture, path: str, key: str, number: int, limit: int) -> None:
+    found = walk(fixture, path, key, limit)
     assert len(found) == len(set(found)) == number
 
 
-def test_the_newest_come_first(house: House) -> None:
-    assert house.client.get("/services").json()["items"][0]["name"] == "s199"
-    assert house.client.get("/deployments").json()["items"][0]["id"] == 200
-    assert len(house.client.get("/services").json()["items"]) == 50
+def test_the_newest_come_first(fixture: AppFixture) -> None:
+    assert fixture.client.get("/services").json()["items"][0]["name"] == "s199"
+    assert fixture.client.get("/deployments").json()["items"][0]["id"] == 200
+    assert len(fixture.client.get("/services").json()["items"]) == 50
 
 
-def test_filters(house: House) -> None:
-    assert house.count("/deployments", status="failed") == 100
-    assert house.count("/deployments", service="s003") == 1
-    assert house.count("/deployments", kind="remove") == 0
-    assert house.count("/deployments", kind="deploy", status="succeeded", service="s003") == 0
-    assert house.count("/instances", service="s003") == 3
-    assert house.count("/instances", service="s003", status="draining") == 3
-    assert house.count("/instances", service="nope") == 0
+def test_filters(fixture: AppFixture) -> None:
+    assert fixture.count("/deployments", status="failed") == 100
+    assert fixture.count("/deployments", service="s003") == 1
+    assert fixture.count("/deployments", kind="remove") == 0
+    assert fixture.count("/deployments", kind="deploy", status="succeeded", service="s003") == 0
+    assert fixture.count("/instances", service="s003") == 3
+    assert fixture.count("/instances", service="s003", status="draining") == 3
+    assert fixture.count("/instances", service="nope") == 0
 
 
 @pytest.mark.parametrize(
     "parameters", [{"limit": "0"}, {"limit": "201"}, {"limit": "x"}, {"cursor": "zzz"}, {"cursor": "WyJhIl0"}]
 )
-def test_pages_that_are_none_are_refused(house: House, parameters: dict[str, str]) -> None:
+def test_pages_that_are_none_are_refused(fixture: AppFixture, parameters: dict[str, str]) -> None:
     for path in ("/services", "/deployments", "/instances", "/events", "/audit", "/tokens", "/services/s003/revisions"):
-        answer = house.client.get(path, params=parameters)
+        answer = fixture.client.get(path, params=parameters)
         assert answer.status_code == 422, path
         assert answer.json()["errors"][0]["field"] in parameters
 
 
-def test_a_service_says_how_it_is(house: House) -> None:
-    items = {item["name"]: item for item in house.client.get("/services", params={"limit": "200"}).json()["items"]}
+def test_a_service_says_how_it_is(fixture: AppFixture) -> None:
+    items = {item["name"]: item for item in fixture.client.get("/services", params={"limit": "200"}).json()["items"]}
     assert [items[f"s00{n}"]["status"] for n in range(4)] == ["serving", "degraded", "degraded", "down"]
     assert [items[f"s00{n}"]["serving"] for n in range(4)] == [3, 2, 1, 0]
     assert items["s002"]["url"] == "http://127.0.0.1:8080/s002"
@@ -124,26 +124,26 @@ def test_a_service_says_how_it_is(house: House) -> None:
     assert items["s002"]["deployment"]["id"] == 3
 
 
-def test_since_is_a_time_a_number_or_so_long_ago(house: House) -> None:
+def test_since_is_a_time_a_number_or_so_long_ago(fixture: AppFixture) -> None:
     for since in ("1m", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5+02:00", "1700000000.5", "0"):
-        assert house.count("/audit", since=since) == 1, since
-    assert house.count("/audit", since="1ms") == 0
+        assert fixture.count("/audit", since=since) == 1, since
+    assert fixture.count("/audit", since="1ms") == 0
     for since in ("2026-01-01T00:00:00", "yesterday", "-1", "nan", "1e300", "99d", ""):
-        assert house.client.get("/audit", params={"since": since}).status_code == 422, since
+        assert fixture.client.get("/audit", params={"since": since}).status_code == 422, since
 
 
 @pytest.mark.parametrize("path", ["/services", "/deployments", "/instances"])
-def test_a_long_list_is_quick(house: House, path: str) -> None:
+def test_a_long_list_is_quick(fixture: AppFixture, path: str) -> None:
     began = time.perf_counter()
-    assert house.count(path) == 200
+    assert fixture.count(path) == 200
     assert time.perf_counter() - began < 2, "on a machine that is not busy a tenth of that"
 
 
 @pytest.mark.parametrize(
     ("table", "views"), [(Service, service_views), (Deployment, deployment_views), (Instance, instance_views)]
 )
-def test_however_long_a_list_is_the_store_is_asked_a_few_times(house: House, table: type[Any], views: Any) -> None:
-    mine = Store(house.data / "sluice.db")
+def test_however_long_a_list_is_the_store_is_asked_a_few_times(fixture: AppFixture, table: type[Any], views: Any) -> None:
+    mine = Store(fixture.data / "sluice.db")
     asked: list[str] = []
     event.listen(mine._reader, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
     with mine.reading() as session:

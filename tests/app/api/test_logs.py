@@ -11,7 +11,7 @@ from services.engine.port import EngineError, InstanceSpec
 from services.instance_logs import Following, Line, Source, read
 from services.masking import mask_of
 from services.store.events import Listeners
-from tests.support.app_fixture import READY, House
+from tests.support.app_fixture import READY, AppFixture
 from tests.support.fakes.clock import FakeClock
 from tests.support.fakes.engine import Behaviour, FakeEngine
 
@@ -124,21 +124,21 @@ async def test_of_one_it_ends_with_it(yard: Yard) -> None:
             assert await following.next() is None
 
 
-def test_a_services_lines_name_their_instances_and_hide_their_secrets(house: House) -> None:
-    house.deploy(replicas=2, environment={"API_TOKEN": "hunter2-hunter2"})
-    house.engine.write("web-r1-1", "with hunter2-hunter2")
-    house.engine.write("web-r1-2", "here I am")
-    assert house.client.get("/services/web/logs").text == "web-r1-1 | with ***\nweb-r1-2 | here I am\n"
-    assert house.client.get("/instances/web-r1-1/logs").text == "with ***\n"
-    stamped = house.client.get("/services/web/logs?timestamps=true&tail=1").text.splitlines()
+def test_a_services_lines_name_their_instances_and_hide_their_secrets(fixture: AppFixture) -> None:
+    fixture.deploy(replicas=2, environment={"API_TOKEN": "hunter2-hunter2"})
+    fixture.engine.write("web-r1-1", "with hunter2-hunter2")
+    fixture.engine.write("web-r1-2", "here I am")
+    assert fixture.client.get("/services/web/logs").text == "web-r1-1 | with ***\nweb-r1-2 | here I am\n"
+    assert fixture.client.get("/instances/web-r1-1/logs").text == "with ***\n"
+    stamped = fixture.client.get("/services/web/logs?timestamps=true&tail=1").text.splitlines()
     assert [line.partition("Z ")[2] for line in stamped] == ["web-r1-1 | with ***", "web-r1-2 | here I am"]
-    assert house.client.get("/services/nobody/logs").json()["code"] == "unknown_service"
-    assert house.client.get("/services/web/logs?tail=10001").status_code == 422
+    assert fixture.client.get("/services/nobody/logs").json()["code"] == "unknown_service"
+    assert fixture.client.get("/services/web/logs?tail=10001").status_code == 422
 
 
-def test_a_secret_in_the_engines_words_is_masked_in_the_deployment_and_its_events(house: House) -> None:
-    house.engine.fail_next("start", EngineError('exec: "hunter2-hunter2": executable file not found in $PATH'))
-    answer = house.deploy("web", environment={"DB_PASSWORD": "hunter2-hunter2"}, port=80, healthcheck=READY)
+def test_a_secret_in_the_engines_words_is_masked_in_the_deployment_and_its_events(fixture: AppFixture) -> None:
+    fixture.engine.fail_next("start", EngineError('exec: "hunter2-hunter2": executable file not found in $PATH'))
+    answer = fixture.deploy("web", environment={"DB_PASSWORD": "hunter2-hunter2"}, port=80, healthcheck=READY)
     assert answer.status_code == 409
-    said = answer.text + house.client.get("/events?service=web").text
+    said = answer.text + fixture.client.get("/events?service=web").text
     assert 'exec: \\"***\\"' in said and "hunter2" not in said

@@ -9,43 +9,43 @@ from pathlib import Path
 import pytest
 
 from services.rollouts.state.host_ports import FIRST, LAST
-from tests.support.app_fixture import NEVER, House, eventually
+from tests.support.app_fixture import NEVER, AppFixture, eventually
 
 
-def containers(house: House, service: str) -> dict[str, str]:
+def containers(fixture: AppFixture, service: str) -> dict[str, str]:
     """Instance → its container, of those that are there."""
-    return {one.spec.id: one.id for one in house.engine.containers.values() if one.spec.service == service}
+    return {one.spec.id: one.id for one in fixture.engine.containers.values() if one.spec.service == service}
 
 
-def test_a_name_within_another_is_another(house: House) -> None:
+def test_a_name_within_another_is_another(fixture: AppFixture) -> None:
     others = ("web-1", "web-10", "my-web", "web-r1")
     for service in (*others, "web"):
-        assert house.deploy(service, replicas=1).status_code == 200
-    before = {service: containers(house, service) for service in others}
-    assert house.deploy(image="web:2").status_code == 200
-    assert house.client.delete("/services/web?wait=20").status_code == 200
-    assert containers(house, "web") == {}
-    assert {service: containers(house, service) for service in others} == before
+        assert fixture.deploy(service, replicas=1).status_code == 200
+    before = {service: containers(fixture, service) for service in others}
+    assert fixture.deploy(image="web:2").status_code == 200
+    assert fixture.client.delete("/services/web?wait=20").status_code == 200
+    assert containers(fixture, "web") == {}
+    assert {service: containers(fixture, service) for service in others} == before
 
 
-def test_ten_instances_are_not_one(house: House) -> None:
-    house.deploy(replicas=11)
-    assert house.client.post("/services/web/scale?wait=20", json={"replicas": 1}).status_code == 200
-    assert set(containers(house, "web")) == {"web-r1-1"}
+def test_ten_instances_are_not_one(fixture: AppFixture) -> None:
+    fixture.deploy(replicas=11)
+    assert fixture.client.post("/services/web/scale?wait=20", json={"replicas": 1}).status_code == 200
+    assert set(containers(fixture, "web")) == {"web-r1-1"}
 
 
-def test_when_one_of_the_new_ones_fails_all_of_them_go_and_the_old_ones_stay(house: House) -> None:
-    house.deploy(replicas=3)
-    before = containers(house, "web")
-    number = house.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
-    eventually(lambda: len(containers(house, "web")) == 6, "three new ones beside three old ones")
-    house.engine.set_health("web-r2-1", "healthy")
-    house.engine.kill("web-r2-3", 3)
+def test_when_one_of_the_new_ones_fails_all_of_them_go_and_the_old_ones_stay(fixture: AppFixture) -> None:
+    fixture.deploy(replicas=3)
+    before = containers(fixture, "web")
+    number = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
+    eventually(lambda: len(containers(fixture, "web")) == 6, "three new ones beside three old ones")
+    fixture.engine.set_health("web-r2-1", "healthy")
+    fixture.engine.kill("web-r2-3", 3)
     deployment = eventually(
-        lambda: (found := house.client.get(f"/deployments/{number}").json())["finished_at"] and found, "it ends"
+        lambda: (found := fixture.client.get(f"/deployments/{number}").json())["finished_at"] and found, "it ends"
     )
     assert (deployment["status"], deployment["reason"]) == ("rolled_back", "unhealthy_instance")
-    assert containers(house, "web") == before
+    assert containers(fixture, "web") == before
 
 
 @pytest.fixture
@@ -55,17 +55,17 @@ def lowest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("lowest")
-def test_deployments_at_the_same_moment_get_ports_and_names_of_their_own(house: House) -> None:
+def test_deployments_at_the_same_moment_get_ports_and_names_of_their_own(fixture: AppFixture) -> None:
     services = ("api", "web", "auth")
     for service in services:
-        house.image(f"{service}:1")
+        fixture.image(f"{service}:1")
 
     def deploy(service: str) -> int:
-        return house.deploy(service, f"{service}:1", host_port="auto", replicas=3).status_code
+        return fixture.deploy(service, f"{service}:1", host_port="auto", replicas=3).status_code
 
     with ThreadPoolExecutor(len(services)) as together:
         assert list(together.map(deploy, services)) == [200, 200, 200]
-    instances = house.client.get("/instances", params={"limit": "200"}).json()["items"]
+    instances = fixture.client.get("/instances", params={"limit": "200"}).json()["items"]
     ports = [one["host_port"] for one in instances]
     assert sorted(ports) == list(range(FIRST, FIRST + 9))
     assert len({one["id"] for one in instances}) == 9
@@ -75,14 +75,14 @@ def test_the_ports_of_eureka_and_of_spring_are_never_drawn() -> None:
     assert not {8761, 8080, 3000} & set(range(FIRST, LAST + 1))
 
 
-def test_one_service_deployed_twice_at_the_same_moment_ends_as_one_of_them(house: House) -> None:
+def test_one_service_deployed_twice_at_the_same_moment_ends_as_one_of_them(fixture: AppFixture) -> None:
     for tag in (1, 2):
-        house.image(f"web:{tag}")
+        fixture.image(f"web:{tag}")
     with ThreadPoolExecutor(2) as together:
-        answers = list(together.map(lambda tag: house.deploy(image=f"web:{tag}", replicas=2), (1, 2)))
+        answers = list(together.map(lambda tag: fixture.deploy(image=f"web:{tag}", replicas=2), (1, 2)))
     last = max((answer.json() for answer in answers if answer.status_code == 200), key=lambda found: found["id"])
-    assert {one.spec.revision for one in house.engine.containers.values()} == {last["revision"]}
-    assert set(containers(house, "web")) == {f"web-r{last['revision']}-1", f"web-r{last['revision']}-2"}
+    assert {one.spec.revision for one in fixture.engine.containers.values()} == {last["revision"]}
+    assert set(containers(fixture, "web")) == {f"web-r{last['revision']}-1", f"web-r{last['revision']}-2"}
 
 
 def test_every_test_that_the_documentation_names_is_there() -> None:

@@ -15,7 +15,7 @@ from services.clock import Clock
 from services.routing.port import RoutingError
 from services.routing.traffic_counts import NOBODY, Cell
 from services.traffic_metrics.sampler import Figures
-from tests.support.app_fixture import READY, Gateway, House, build, living
+from tests.support.app_fixture import READY, AppFixture, Gateway, build, living
 
 NEWS = Counter(
     {
@@ -28,7 +28,7 @@ NEWS = Counter(
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def fixture(tmp_path: Path) -> Iterator[AppFixture]:
     made = build(tmp_path)
     made.image("web:1")
     with living(made):
@@ -47,25 +47,25 @@ class AtTheTurn:
         return self.clock.now() // 10 * 10
 
 
-def sample(house: House, news: Counter[Cell]) -> Figures:
+def sample(fixture: AppFixture, news: Counter[Cell]) -> Figures:
     """As if the ten seconds were over; apart from the one that the house samples by itself."""
-    gateway = Gateway(house.sluice.clock)
+    gateway = Gateway(fixture.sluice.clock)
     gateway.news = news
-    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
-    take(house, figures)
+    figures = Figures(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
+    take(fixture, figures)
     return figures
 
 
-def take(house: House, figures: Figures) -> None:
+def take(fixture: AppFixture, figures: Figures) -> None:
     """A sample, in the server's own loop."""
-    portal = house.client.portal
+    portal = fixture.client.portal
     assert portal is not None
     portal.call(figures.sample)
 
 
-def test_the_last_hour_of_a_service(house: House) -> None:
-    sample(house, NEWS)
-    told = house.client.get("/services/web/figures").json()
+def test_the_last_hour_of_a_service(fixture: AppFixture) -> None:
+    sample(fixture, NEWS)
+    told = fixture.client.get("/services/web/figures").json()
     assert (told["service"], told["step"], len(told["times"])) == ("web", 10, 360)
     assert (told["totals"]["requests"], told["totals"]["errors"]) == (102, 12)
     first, gateway = told["revisions"]
@@ -77,20 +77,20 @@ def test_the_last_hour_of_a_service(house: House) -> None:
 
 
 @pytest.mark.parametrize("window", ["59", "86401", "1h", "-1", ""])
-def test_a_window_that_is_none_is_refused(house: House, window: str) -> None:
-    answer = house.client.get("/services/web/figures", params={"window": window})
+def test_a_window_that_is_none_is_refused(fixture: AppFixture, window: str) -> None:
+    answer = fixture.client.get("/services/web/figures", params={"window": window})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "window")
 
 
-def test_of_a_service_that_is_not_there_nothing_is_told(house: House) -> None:
-    answer = house.client.get("/services/nobody/figures")
+def test_of_a_service_that_is_not_there_nothing_is_told(fixture: AppFixture) -> None:
+    answer = fixture.client.get("/services/nobody/figures")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_service")
 
 
-def test_prometheus_is_told_counters_and_a_histogram(house: House) -> None:
-    house.sluice.figures._router.news = NEWS
-    take(house, house.sluice.figures)
-    lines = house.client.get("/metrics").text.splitlines()
+def test_prometheus_is_told_counters_and_a_histogram(fixture: AppFixture) -> None:
+    fixture.sluice.figures._router.news = NEWS
+    take(fixture, fixture.sluice.figures)
+    lines = fixture.client.get("/metrics").text.splitlines()
     assert 'sluice_requests_total{code="2xx",revision="1",service="web"} 90.0' in lines
     assert 'sluice_requests_total{code="5xx",revision="none",service="web"} 2.0' in lines
     assert 'sluice_request_seconds_bucket{le="0.006",revision="1",service="web"} 0.0' in lines
@@ -98,27 +98,27 @@ def test_prometheus_is_told_counters_and_a_histogram(house: House) -> None:
     assert 'sluice_request_seconds_bucket{le="+Inf",revision="1",service="web"} 100.0' in lines
 
 
-def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(house: House, monkeypatch: Any) -> None:
-    gateway = Gateway(house.sluice.clock)
-    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
+def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(fixture: AppFixture, monkeypatch: Any) -> None:
+    gateway = Gateway(fixture.sluice.clock)
+    figures = Figures(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
     gateway.news = NEWS
     with monkeypatch.context() as broken:
         broken.setattr("services.traffic_metrics.sampler.keep", _full)
-        take(house, figures)
+        take(fixture, figures)
     gateway.news = Counter({Cell("web", 1, 2, None): 1})
-    take(house, figures)
-    assert house.client.get("/services/web/figures").json()["totals"]["requests"] == 103
+    take(fixture, figures)
+    assert fixture.client.get("/services/web/figures").json()["totals"]["requests"] == 103
 
 
-def test_a_gateway_that_does_not_answer_ends_nothing(house: House, monkeypatch: Any) -> None:
-    gateway = Gateway(house.sluice.clock)
-    figures = Figures(house.sluice.store, AtTheTurn(house.sluice.clock), gateway)
+def test_a_gateway_that_does_not_answer_ends_nothing(fixture: AppFixture, monkeypatch: Any) -> None:
+    gateway = Gateway(fixture.sluice.clock)
+    figures = Figures(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
 
     async def silent() -> None:
         raise RoutingError("The gateway does not answer")
 
     monkeypatch.setattr(gateway, "answered", silent)
-    take(house, figures)
+    take(fixture, figures)
     assert figures.totals == {}
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from tests.support.api_stub import TOKEN, Stub, running_stub
-from tests.support.cli_fixture import House, living
+from tests.support.cli_fixture import CliFixture, living
 
 Sluice = Callable[..., Result]
 
@@ -45,7 +45,7 @@ def sluice(stub: Stub, home: Path) -> Sluice:
 
 
 @pytest.fixture
-def house(tmp_path: Path, home: Path) -> Iterator[House]:
+def fixture(tmp_path: Path, home: Path) -> Iterator[CliFixture]:
     """Sluice itself in place of the stub."""
-    with living(House(tmp_path / "data")) as house:
-        yield house
+    with living(CliFixture(tmp_path / "data")) as fixture:
+        yield fixture

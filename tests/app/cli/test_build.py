@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.engine.docker.build_context import pack
-from tests.support.cli_fixture import House
+from tests.support.cli_fixture import CliFixture
 
 HELLO = "FROM scratch\nARG WORD\nRUN echo $WORD\n"
 NO_CHECK = ("--set", "healthcheck.disable=true")
@@ -30,41 +30,41 @@ def app(home: Path) -> Path:
     return directory
 
 
-def test_one_command_builds_deploys_and_follows(house: House, app: Path) -> None:
-    result = house.sluice("deploy", "web", "--build", str(app), "--build-arg", "WORD=hello there", *NO_CHECK)
+def test_one_command_builds_deploys_and_follows(fixture: CliFixture, app: Path) -> None:
+    result = fixture.sluice("deploy", "web", "--build", str(app), "--build-arg", "WORD=hello there", *NO_CHECK)
     assert result.exit_code == 0, result.output
     assert TAG.search(result.stdout) and "web is at revision 1" in result.stdout
     told = result.stderr.splitlines()
     assert "hello there" in told and told.index("hello there") < next(n for n, line in enumerate(told) if "serves" in line)
-    again = house.sluice("deploy", "web", "--build", str(app))
+    again = fixture.sluice("deploy", "web", "--build", str(app))
     assert again.exit_code == 0 and "web is at revision 2" in again.stdout
 
 
-def test_a_build_alone_says_what_it_made(house: House, app: Path) -> None:
-    made = house.sluice("build", "web", str(app), "--quiet")
+def test_a_build_alone_says_what_it_made(fixture: CliFixture, app: Path) -> None:
+    made = fixture.sluice("build", "web", str(app), "--quiet")
     assert made.exit_code == 0, made.output
-    assert TAG.fullmatch(made.stdout.strip()) and made.stdout.strip() in house.engine.images
+    assert TAG.fullmatch(made.stdout.strip()) and made.stdout.strip() in fixture.engine.images
     (app / "Dockerfile").rename(app / "Other")
-    other = house.sluice("build", "web", str(app), "--dockerfile", "Other", "--target", "run", "--json")
+    other = fixture.sluice("build", "web", str(app), "--dockerfile", "Other", "--target", "run", "--json")
     assert json.loads(other.stdout)["target"] == "run"
-    assert house.engine.containers == {}
+    assert fixture.engine.containers == {}
 
 
-def test_a_build_that_fails_deploys_nothing_and_shows_why(house: House, app: Path) -> None:
+def test_a_build_that_fails_deploys_nothing_and_shows_why(fixture: CliFixture, app: Path) -> None:
     (app / "Dockerfile").write_text("FROM scratch\nRUN echo the last words\nRUN false\n")
-    failed = house.sluice("deploy", "web", "--build", str(app), "--quiet", *NO_CHECK)
+    failed = fixture.sluice("deploy", "web", "--build", str(app), "--quiet", *NO_CHECK)
     assert failed.exit_code == 1
     assert "returned a non-zero code: 1" in failed.stderr and "the last words" in failed.stderr
     assert "Nothing was deployed." in failed.stderr
-    assert house.engine.containers == {}
-    as_json = house.sluice("deploy", "web", "--build", str(app), "--json", *NO_CHECK)
+    assert fixture.engine.containers == {}
+    as_json = fixture.sluice("deploy", "web", "--build", str(app), "--json", *NO_CHECK)
     assert json.loads(as_json.stdout)["build"]["reason"] == "build_failed"
 
 
-def test_a_build_is_left_by_ctrl_c_and_given_up_by_its_number(house: House, app: Path) -> None:
+def test_a_build_is_left_by_ctrl_c_and_given_up_by_its_number(fixture: CliFixture, app: Path) -> None:
     (app / "Dockerfile").write_text("FROM scratch\nRUN echo begun\nRUN sleep 600\n")
     command = [sys.executable, "-c", "from app.cli import main; main()", "deploy", "web", "--build", str(app), *NO_CHECK]
-    environment = {**os.environ, **house.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         told = iter(process.stderr.readline, "")
@@ -75,35 +75,35 @@ def test_a_build_is_left_by_ctrl_c_and_given_up_by_its_number(house: House, app:
         assert process.wait(20) == 130
     assert "interrupted; build 1 of web goes on, and nothing is deployed" in last
     assert "Give it up with `sluice build --cancel 1`, or see" in last
-    given_up = house.sluice("build", "--cancel", "1")
+    given_up = fixture.sluice("build", "--cancel", "1")
     assert (given_up.exit_code, given_up.stdout) == (0, "web: build 1 is cancelled.\n")
-    assert house.engine.containers == {}
-    again = house.sluice("build", "--cancel", "1", "--json")
+    assert fixture.engine.containers == {}
+    again = fixture.sluice("build", "--cancel", "1", "--json")
     assert (again.exit_code, json.loads(again.stdout)["code"]) == (1, "not_in_that_state")
-    assert "/ui/builds/1" in house.sluice("build", "--cancel", "1").stderr
-    assert house.sluice("build", "--cancel", "7").exit_code == 2
+    assert "/ui/builds/1" in fixture.sluice("build", "--cancel", "1").stderr
+    assert fixture.sluice("build", "--cancel", "7").exit_code == 2
     for wrong in ((), ("web", "--cancel", "1"), ("--cancel", "0")):
-        assert house.sluice("build", *wrong).exit_code == 2
+        assert fixture.sluice("build", *wrong).exit_code == 2
 
 
-def test_the_file_says_what_is_built_and_what_is_typed_goes_before_it(house: House, app: Path) -> None:
+def test_the_file_says_what_is_built_and_what_is_typed_goes_before_it(fixture: CliFixture, app: Path) -> None:
     (app / "sub").mkdir()
     (app / "sub" / "Dockerfile").write_text(HELLO)
     file = app / "sluice.yaml"
     spec = "service: web\nhealthcheck: {disable: true}\n"
     file.write_text(spec + "build: {context: sub, args: {WORD: from the file}}\n")
-    result = house.sluice("deploy", "-f", str(file))
+    result = fixture.sluice("deploy", "-f", str(file))
     assert result.exit_code == 0, result.output
     assert "from the file" in result.stderr.splitlines()
-    typed = house.sluice("deploy", "-f", str(file), "--build-arg", "WORD=typed")
+    typed = fixture.sluice("deploy", "-f", str(file), "--build-arg", "WORD=typed")
     assert "typed" in typed.stderr.splitlines()
-    built = len(house.engine.built)
-    image = house.sluice("deploy", "-f", str(file), "--image", "web:1")
-    assert image.exit_code == 0 and "web:1" in image.stdout and len(house.engine.built) == built
-    assert house.sluice("diff", "-f", str(file)).exit_code == 2
-    assert house.sluice("diff", "-f", str(file), "--image", "web:2").exit_code == 0
+    built = len(fixture.engine.built)
+    image = fixture.sluice("deploy", "-f", str(file), "--image", "web:1")
+    assert image.exit_code == 0 and "web:1" in image.stdout and len(fixture.engine.built) == built
+    assert fixture.sluice("diff", "-f", str(file)).exit_code == 2
+    assert fixture.sluice("diff", "-f", str(file), "--image", "web:2").exit_code == 0
     file.write_text(spec + "build: .\n")
-    assert house.sluice("deploy", "-f", str(file)).exit_code == 0
+    assert fixture.sluice("deploy", "-f", str(file)).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -120,20 +120,20 @@ def test_the_file_says_what_is_built_and_what_is_typed_goes_before_it(house: Hou
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
-    house: House, app: Path, yaml: str, arguments: tuple[str, ...], why: str
+    fixture: CliFixture, app: Path, yaml: str, arguments: tuple[str, ...], why: str
 ) -> None:
     Path("sluice.yaml").write_text(f"service: web\n{yaml}")
-    refused = house.sluice("deploy", "-f", "sluice.yaml", *arguments)
+    refused = fixture.sluice("deploy", "-f", "sluice.yaml", *arguments)
     assert (refused.exit_code, why in refused.stderr) == (2, True), refused.output
-    assert house.engine.built == set()
+    assert fixture.engine.built == set()
 
 
-def test_what_climbs_out_is_refused_by_its_name(house: House, app: Path) -> None:
+def test_what_climbs_out_is_refused_by_its_name(fixture: CliFixture, app: Path) -> None:
     (app / "passwords").symlink_to("/etc/passwd")
-    refused = house.sluice("build", "web", str(app))
+    refused = fixture.sluice("build", "web", str(app))
     assert refused.exit_code == 2 and '"passwords" is a link that leads out' in refused.stderr
     (app / ".dockerignore").write_text("# ours\n\npasswords\n")
-    assert house.sluice("build", "web", str(app)).exit_code == 0
+    assert fixture.sluice("build", "web", str(app)).exit_code == 0
 
 
 def test_what_dockerignore_names_stays_here_and_the_dockerfile_goes_along(app: Path, tmp_path: Path) -> None:

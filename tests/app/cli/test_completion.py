@@ -8,16 +8,16 @@ from typer.testing import CliRunner
 from app.cli import cli
 from tests.app.cli.conftest import Sluice
 from tests.support.api_stub import Stub
-from tests.support.cli_fixture import DEPLOY, House
+from tests.support.cli_fixture import DEPLOY, CliFixture
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-def tab(house: House, shell: str, line: str, **others: str) -> str:
+def tab(fixture: CliFixture, shell: str, line: str, **others: str) -> str:
     """What the shell is offered after `line`, whose last word is being typed."""
     words = line.split(" ")
     environment = {
-        **house.environment,
+        **fixture.environment,
         "_SLUICE_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": line,
         "_TYPER_COMPLETE_WORD_TO_COMPLETE": words[-1],
@@ -29,14 +29,14 @@ def tab(house: House, shell: str, line: str, **others: str) -> str:
     return CliRunner().invoke(cli, [], env=environment).stdout
 
 
-def test_verbs_and_the_names_that_sluice_knows_are_offered(house: House) -> None:
-    house.sluice(*DEPLOY)
+def test_verbs_and_the_names_that_sluice_knows_are_offered(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY)
     for shell in SHELLS:
-        assert "web" in tab(house, shell, "sluice scale w")
-        assert "web" not in tab(house, shell, "sluice scale x")
-        assert "1" in tab(house, shell, "sluice retry 1")
-        assert "web-r1-2" in tab(house, shell, "sluice logs web-")
-        offered = tab(house, shell, "sluice ro")
+        assert "web" in tab(fixture, shell, "sluice scale w")
+        assert "web" not in tab(fixture, shell, "sluice scale x")
+        assert "1" in tab(fixture, shell, "sluice retry 1")
+        assert "web-r1-2" in tab(fixture, shell, "sluice logs web-")
+        offered = tab(fixture, shell, "sluice ro")
         assert "rollback" in offered and "restart" not in offered
 
 
@@ -47,10 +47,10 @@ def test_every_verb_that_takes_a_service_offers_them(stub: Stub, sluice: Sluice,
     assert sluice(env=dict(asked)).stdout == "web\n"
 
 
-def test_without_sluice_nothing_is_offered_and_nothing_is_said(house: House) -> None:
-    assert tab(house, "bash", "sluice scale w", SLUICE_URL="http://127.0.0.1:1").strip() == ""
-    assert tab(house, "bash", "sluice scale w", SLUICE_TOKEN="sl_no").strip() == ""
-    assert tab(house, "bash", "sluice scale w", SLUICE_URL="nonsense").strip() == ""
+def test_without_sluice_nothing_is_offered_and_nothing_is_said(fixture: CliFixture) -> None:
+    assert tab(fixture, "bash", "sluice scale w", SLUICE_URL="http://127.0.0.1:1").strip() == ""
+    assert tab(fixture, "bash", "sluice scale w", SLUICE_TOKEN="sl_no").strip() == ""
+    assert tab(fixture, "bash", "sluice scale w", SLUICE_URL="nonsense").strip() == ""
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -12,7 +12,7 @@ from app.cli.client.server_address import Place
 from app.cli.command import Desk
 from app.cli.input.compose import ComposeFile, request_of
 from app.cli.output.console import Output
-from tests.support.cli_fixture import House
+from tests.support.cli_fixture import CliFixture
 
 FILE = """\
 services:
@@ -42,64 +42,64 @@ def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def spec(house: House, service: str) -> dict[str, object]:
-    document = json.loads(house.sluice("status", service, "--json").stdout)
+def spec(fixture: CliFixture, service: str) -> dict[str, object]:
+    document = json.loads(fixture.sluice("status", service, "--json").stdout)
     return dict(document["spec"])
 
 
-def test_all_of_a_file_are_followed_one_after_another_and_told_at_the_end(house: House, shop: Path) -> None:
-    result = house.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
+def test_all_of_a_file_are_followed_one_after_another_and_told_at_the_end(fixture: CliFixture, shop: Path) -> None:
+    result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
     assert first.startswith("api is at revision 1 (web:2)")
     assert second.startswith("web is at revision 1 (web:1)")
     assert "api-r1-1  serves" in result.stderr  # the second may be over by then: its sentence tells it
-    assert spec(house, "web")["environment"] == {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from .env"}
-    assert spec(house, "web")["labels"] == {"compose.project": "work"}
+    assert spec(fixture, "web")["environment"] == {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from .env"}
+    assert spec(fixture, "web")["labels"] == {"compose.project": "work"}
 
 
-def test_only_some_of_it_from_anywhere_in_json(house: House, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_some_of_it_from_anywhere_in_json(fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    result = house.sluice(
+    result = fixture.sluice(
         "deploy", "-f", str(shop / "compose.yaml"), "--only", "web", "-p", "shop", "--note", "3f2a9c1", "--json"
     )
     document = json.loads(result.stdout)
     assert (document["group"], [each["note"] for each in document["deployments"]]) == (1, ["3f2a9c1"])
-    assert spec(house, "web")["labels"] == {"compose.project": "shop"}
+    assert spec(fixture, "web")["labels"] == {"compose.project": "shop"}
 
 
 def test_the_environment_goes_before_a_file_and_another_file_may_stand_in(
-    house: House, shop: Path, monkeypatch: pytest.MonkeyPatch
+    fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shop / "prod.env").write_text("TAG=2\nPASSED=from prod.env\n")
     monkeypatch.setenv("PASSED", "from here")
-    assert house.sluice("deploy", "-f", "compose.yaml", "--only", "web", "--env-file", "prod.env").exit_code == 0
-    assert (spec(house, "web")["image"], spec(house, "web")["environment"]) == (
+    assert fixture.sluice("deploy", "-f", "compose.yaml", "--only", "web", "--env-file", "prod.env").exit_code == 0
+    assert (spec(fixture, "web")["image"], spec(fixture, "web")["environment"]) == (
         "web:2", {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from here"},
     )  # fmt: skip
 
 
-def test_what_waited_for_one_that_failed_is_told_with_it_and_the_exit_code_is_1(house: House, shop: Path) -> None:
+def test_what_waited_for_one_that_failed_is_told_with_it_and_the_exit_code_is_1(fixture: CliFixture, shop: Path) -> None:
     (shop / "compose.yaml").write_text(FILE.replace("image: web:2", "image: web:broken"))
-    result = house.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
+    result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 1
     assert "api: deployment 1 failed (unhealthy_instance)" in result.stdout
     assert "web: deployment 2 failed (dependency_failed): it depends on api" in result.stdout
 
 
-def test_detached_it_says_where_to_look(house: House, shop: Path) -> None:
-    result = house.sluice("deploy", "-f", "compose.yaml", "--detach", "--only", "web")
+def test_detached_it_says_where_to_look(fixture: CliFixture, shop: Path) -> None:
+    result = fixture.sluice("deploy", "-f", "compose.yaml", "--detach", "--only", "web")
     assert (result.exit_code, result.stdout) == (0, "Accepted as group 1: deployments 1.\n")
 
 
-def test_what_is_refused_is_told_line_by_line_and_nothing_is_started(house: House, shop: Path) -> None:
+def test_what_is_refused_is_told_line_by_line_and_nothing_is_started(fixture: CliFixture, shop: Path) -> None:
     (shop / "compose.yaml").write_text(FILE.replace("    depends_on: [api]\n", "    cap_add: [X]\n    init: true\n"))
-    result = house.sluice("deploy", "-f", "compose.yaml")
+    result = fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
     assert "  services.web.cap_add: line 6: is not supported" in result.stderr
     assert "  services.web.init: line 7: is not supported" in result.stderr
     assert "docs/compose.md" in result.stderr
-    assert house.sluice("ps", "--quiet").stdout == ""
+    assert fixture.sluice("ps", "--quiet").stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_is_refused_is_told_line_by_line_and_nothing_is_started(house: Hous
         (".env", ".env, line 1: is not NAME=value"),
     ],
 )
-def test_what_is_missing_on_this_side_is_said(house: House, shop: Path, change: str, words: str) -> None:
+def test_what_is_missing_on_this_side_is_said(fixture: CliFixture, shop: Path, change: str, words: str) -> None:
     match change:
         case "TAG":
             (shop / ".env").unlink()
@@ -121,17 +121,19 @@ def test_what_is_missing_on_this_side_is_said(house: House, shop: Path, change: 
             (shop / "compose.yaml").write_text("services:\n\t- a\n")
         case _:
             (shop / ".env").write_text("'what is this\n")
-    result = house.sluice("deploy", "-f", "compose.yaml")
+    result = fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
     assert words in result.stderr
 
 
-def test_options_of_one_service_do_not_go_with_a_compose_file_nor_the_other_way_round(house: House, shop: Path) -> None:
+def test_options_of_one_service_do_not_go_with_a_compose_file_nor_the_other_way_round(
+    fixture: CliFixture, shop: Path
+) -> None:
     for given in (("--image", "web:2"), ("--replicas", "3"), ("--no-profile",), ("web",)):
-        result = house.sluice("deploy", "-f", "compose.yaml", *given)
+        result = fixture.sluice("deploy", "-f", "compose.yaml", *given)
         assert result.exit_code == 2
         assert "compose.yaml is a Compose file" in result.stderr
-    assert "there is no Compose file" in house.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
+    assert "there is no Compose file" in fixture.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
 
 
 def test_only_variables_that_the_file_asks_for_leave_this_machine(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from tests.app.cli.conftest import Sluice
 from tests.support.api_stub import Stub
-from tests.support.cli_fixture import DEPLOY, House
+from tests.support.cli_fixture import DEPLOY, CliFixture
 
 
-def test_a_new_image_is_shown_with_every_step(house: House) -> None:
-    house.sluice(*DEPLOY, "--env", "OLD=x")
-    result = house.sluice("diff", "web", "--image", "web:2", "--env", "LEVEL=debug", "--set", "environment.OLD=null")
+def test_a_new_image_is_shown_with_every_step(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY, "--env", "OLD=x")
+    result = fixture.sluice("diff", "web", "--image", "web:2", "--env", "LEVEL=debug", "--set", "environment.OLD=null")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "web: revision 1 → 2; 2 instances started, 2 instances drained and removed"
@@ -25,63 +25,63 @@ def test_a_new_image_is_shown_with_every_step(house: House) -> None:
     assert steps[:2] == ["  1  start     web-r2-1, web-r2-2", "  2  admit     web-r2-1, web-r2-2"]
     assert [line.split()[1] for line in steps[2:]] == ["withdraw", "stop", "remove"]
     assert lines[-1].startswith("warning: the engine has no web:2 yet")
-    assert house.sluice("history", "-q").stdout == "1\n"
+    assert fixture.sluice("history", "-q").stdout == "1\n"
 
 
-def test_a_file_is_compared_as_the_whole_truth(house: House) -> None:
-    house.sluice(*DEPLOY, "--set", "max_surge=1")
+def test_a_file_is_compared_as_the_whole_truth(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY, "--set", "max_surge=1")
     Path("sluice.yaml").write_text("service: web\nimage: web:1\nhealthcheck: {disable: true}\nreplicas: 3\n")
-    result = house.sluice("diff")
+    result = fixture.sluice("diff")
     assert result.stdout.splitlines()[0] == "web: revision 1 → 2; 1 instance started"
     assert "  - max_surge  1" in result.stdout and "  ~ replicas   2 → 3" in result.stdout
 
 
-def test_what_changes_nothing_is_told_in_a_line(house: House) -> None:
-    house.sluice(*DEPLOY)
-    assert house.sluice("diff", "web", "--image", "web:1").stdout == "web: revision 1; nothing to change\n"
+def test_what_changes_nothing_is_told_in_a_line(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY)
+    assert fixture.sluice("diff", "web", "--image", "web:1").stdout == "web: revision 1; nothing to change\n"
 
 
-def test_two_revisions_and_one_with_the_present(house: House) -> None:
-    house.sluice(*DEPLOY)
-    house.sluice("deploy", "web", "--image", "web:2")
-    house.sluice("deploy", "web", "--set", "max_surge=1")
-    between = house.sluice("diff", "web", "--from", "1", "--to", "2").stdout.splitlines()
+def test_two_revisions_and_one_with_the_present(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY)
+    fixture.sluice("deploy", "web", "--image", "web:2")
+    fixture.sluice("deploy", "web", "--set", "max_surge=1")
+    between = fixture.sluice("diff", "web", "--from", "1", "--to", "2").stdout.splitlines()
     assert between[0] == "web: revision 1 → 2; instances are replaced"
     assert "  ~ image     web:1 → web:2" in between
-    assert house.sluice("diff", "web", "--from", "2").stdout == "web: revision 2 → 3\n  + max_surge  1\n"
-    assert house.sluice("diff", "web", "--to", "3").stdout == "web: revision 3 → 3\n  no difference\n"
-    missing = house.sluice("diff", "web", "--to", "9")
+    assert fixture.sluice("diff", "web", "--from", "2").stdout == "web: revision 2 → 3\n  + max_surge  1\n"
+    assert fixture.sluice("diff", "web", "--to", "3").stdout == "web: revision 3 → 3\n  no difference\n"
+    missing = fixture.sluice("diff", "web", "--to", "9")
     assert missing.exit_code == 2 and "sluice history" in missing.stderr
 
 
-def test_for_machines_it_is_the_answer_itself(house: House) -> None:
-    house.sluice(*DEPLOY)
-    document = json.loads(house.sluice("diff", "web", "--image", "web:2", "--json").stdout)
+def test_for_machines_it_is_the_answer_itself(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY)
+    document = json.loads(fixture.sluice("diff", "web", "--image", "web:2", "--json").stdout)
     assert document["replaces_instances"] and document["steps"][0]["action"] == "start"
-    assert house.sluice("diff", "web", "--image", "web:2", "-q").stdout == "image\nimage_id\n"
+    assert fixture.sluice("diff", "web", "--image", "web:2", "-q").stdout == "image\nimage_id\n"
 
 
-def test_the_services_of_a_compose_file_are_compared_one_by_one(house: House) -> None:
-    house.sluice(*DEPLOY)
+def test_the_services_of_a_compose_file_are_compared_one_by_one(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY)
     services = "{web: {image: 'web:2'}, api: {image: 'web:1', x-sluice: {healthcheck: {disable: true}}}}"
     Path("compose.yaml").write_text(f"name: shop\nservices: {services}\n")
-    result = house.sluice("diff", "-f", "compose.yaml")
+    result = fixture.sluice("diff", "-f", "compose.yaml")
     assert result.exit_code == 0, result.output
     heads = {line.split(";")[0] for line in result.stdout.splitlines() if "revision" in line}
     assert heads == {"web: revision 1 → 2", "api: revision 1"}
-    assert house.sluice("diff", "-f", "compose.yaml", "--only", "api", "-q").stdout == "api\n"
-    assert len(json.loads(house.sluice("diff", "-f", "compose.yaml", "--json").stdout)["previews"]) == 2
-    assert house.sluice("diff", "-f", "compose.yaml", "--image", "web:1").exit_code == 2
-    assert house.sluice("history", "-q").stdout == "1\n"
+    assert fixture.sluice("diff", "-f", "compose.yaml", "--only", "api", "-q").stdout == "api\n"
+    assert len(json.loads(fixture.sluice("diff", "-f", "compose.yaml", "--json").stdout)["previews"]) == 2
+    assert fixture.sluice("diff", "-f", "compose.yaml", "--image", "web:1").exit_code == 2
+    assert fixture.sluice("history", "-q").stdout == "1\n"
 
 
-def test_many_instances_side_by_side_take_one_line(house: House) -> None:
-    result = house.sluice("diff", "web", "--image", "web:1", "--replicas", "30")
+def test_many_instances_side_by_side_take_one_line(fixture: CliFixture) -> None:
+    result = fixture.sluice("diff", "web", "--image", "web:1", "--replicas", "30")
     assert "  1  start     web-r1-1, web-r1-2 … web-r1-30 (30 instances)" in result.stdout
 
 
-def test_it_is_refused_as_the_deployment_would_be(house: House) -> None:
-    refused = house.sluice("diff", "web", "--image", "web:1", "--set", "replicsa=2")
+def test_it_is_refused_as_the_deployment_would_be(fixture: CliFixture) -> None:
+    refused = fixture.sluice("diff", "web", "--image", "web:1", "--set", "replicsa=2")
     assert refused.exit_code == 2 and 'did you mean "replicas"?' in refused.stderr
 
 

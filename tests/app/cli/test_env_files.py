@@ -13,7 +13,7 @@ from app.cli.errors import Trouble
 from app.cli.input.envfile import read_env_file
 from tests.app.cli.conftest import Sluice
 from tests.support.api_stub import Stub
-from tests.support.cli_fixture import House
+from tests.support.cli_fixture import CliFixture
 
 PROD = "APP_NAME=sample-service\nEXCLUDED_PORTS=8080,3000\nINSTANCE_NUM=3\n"
 
@@ -151,18 +151,18 @@ def test_what_cannot_be_meant_is_refused(
     assert words in result.stderr
 
 
-def test_from_prod_to_local_and_back_by_the_files_alone(house: House) -> None:
+def test_from_prod_to_local_and_back_by_the_files_alone(fixture: CliFixture) -> None:
     Path("prod.env").write_text("APP_NAME=web\nINSTANCE_NUM=2\nONLY_PROD=hunter2\n")
     Path("local.env").write_text("APP_NAME=web\nINSTANCE_NUM=1\n")
     deploy = ("deploy", "--image", "web:1", "--set", "healthcheck.disable=true", "--profile-file")
 
     def told() -> tuple[int, Mapping[str, str]]:
-        service = json.loads(house.sluice("status", "web", "--json").stdout)
-        started = list(house.engine.containers.values())
+        service = json.loads(fixture.sluice("status", "web", "--json").stdout)
+        started = list(fixture.engine.containers.values())
         return service["replicas"], started[-1].spec.environment
 
     for file, count, profile in (("prod.env", 2, "prod"), ("local.env", 1, "local"), ("prod.env", 2, "prod")):
-        result = house.sluice(*deploy, file)
+        result = fixture.sluice(*deploy, file)
         assert result.exit_code == 0, result.output
         assert "hunter2" not in result.output
         replicas, environment = told()
@@ -170,16 +170,16 @@ def test_from_prod_to_local_and_back_by_the_files_alone(house: House) -> None:
         assert ("ONLY_PROD" in environment) is (profile == "prod")
 
 
-def test_all_of_deploy_sh_is_one_command(house: House) -> None:
+def test_all_of_deploy_sh_is_one_command(fixture: CliFixture) -> None:
     Path("pom.xml").write_text("<project><artifactId>sample-service</artifactId></project>")
     Path("Dockerfile").write_text("FROM scratch\n")
     Path("prod.env").write_text(PROD)
-    assert house.sluice("init", "--spring", "--no-ci").exit_code == 0
-    result = house.sluice("deploy", "--profile-file", "prod.env", "--build", ".", "--set", "healthcheck={disable: true}")
+    assert fixture.sluice("init", "--spring", "--no-ci").exit_code == 0
+    result = fixture.sluice("deploy", "--profile-file", "prod.env", "--build", ".", "--set", "healthcheck={disable: true}")
     assert result.exit_code == 0, result.output
-    built = [tag for tag in house.engine.images if tag.startswith("sample-service:2")]
-    started = [container.spec for container in house.engine.containers.values()]
-    assert [spec.image_id for spec in started] == [house.engine.images[built[0]].id] * 3
+    built = [tag for tag in fixture.engine.images if tag.startswith("sample-service:2")]
+    started = [container.spec for container in fixture.engine.containers.values()]
+    assert [spec.image_id for spec in started] == [fixture.engine.images[built[0]].id] * 3
     for spec in started:
         assert spec.environment["SPRING_PROFILE"] == "prod"
         assert spec.host_port == spec.port

@@ -6,21 +6,21 @@ import json
 
 import pytest
 
-from tests.support.cli_fixture import DEPLOY, House
+from tests.support.cli_fixture import DEPLOY, CliFixture
 
 
-def test_the_page_of_a_service_a_deployment_and_the_overview(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_of_a_service_a_deployment_and_the_overview(fixture: CliFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("typer.launch", opened.append)
-    house.sluice(*DEPLOY)
-    assert house.sluice("open").stdout == f"{house.url}/ui/\n"
-    assert house.sluice("open", "web").stdout == f"{house.url}/ui/services/web\n"
-    assert json.loads(house.sluice("open", "1", "--json").stdout) == {"url": f"{house.url}/ui/deployments/1"}
+    fixture.sluice(*DEPLOY)
+    assert fixture.sluice("open").stdout == f"{fixture.url}/ui/\n"
+    assert fixture.sluice("open", "web").stdout == f"{fixture.url}/ui/services/web\n"
+    assert json.loads(fixture.sluice("open", "1", "--json").stdout) == {"url": f"{fixture.url}/ui/deployments/1"}
     assert opened == [], "nobody is looking: stdout is no terminal"
 
 
-def test_what_is_not_there_has_no_page(house: House) -> None:
+def test_what_is_not_there_has_no_page(fixture: CliFixture) -> None:
     for target in ("nothing", "99"):
-        result = house.sluice("open", target)
+        result = fixture.sluice("open", target)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "sluice " in result.stderr, "it says where to look"

@@ -12,114 +12,114 @@ from pathlib import Path
 import pytest
 
 from services.infrastructure.doctor_findings import wrong
-from tests.support.cli_fixture import DEPLOY, House
+from tests.support.cli_fixture import DEPLOY, CliFixture
 from tests.support.fakes.containers import Behaviour
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_whole_life(house: House) -> None:
-    first = house.sluice(*DEPLOY)
+def test_a_whole_life(fixture: CliFixture) -> None:
+    first = fixture.sluice(*DEPLOY)
     assert first.exit_code == 0, first.output
     assert first.stdout.startswith("web is at revision 1 (web:1) in ")
     assert first.stdout.endswith("2 instances serve. http://127.0.0.1:8080/web\n")
     assert "web-r1-1  serves" in first.stderr
-    assert house.sluice("deploy", "web", "--image", "web:1").stdout.startswith("web: nothing to change")
-    second = house.sluice("deploy", "web", "--image", "web:2", "--note", "3f2a9c1")
+    assert fixture.sluice("deploy", "web", "--image", "web:1").stdout.startswith("web: nothing to change")
+    second = fixture.sluice("deploy", "web", "--image", "web:2", "--note", "3f2a9c1")
     assert second.exit_code == 0, second.output
     assert "web-r1-1  gets no new requests" in second.stderr
-    broken = house.sluice("deploy", "web", "--image", "web:broken", "--json")
+    broken = fixture.sluice("deploy", "web", "--image", "web:broken", "--json")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout)["status"] == "rolled_back"
-    missing = house.sluice("deploy", "web", "--image", "nosuch:1")
+    missing = fixture.sluice("deploy", "web", "--image", "nosuch:1")
     assert missing.exit_code == 1
     assert "image_pull_failed" in missing.stdout
-    assert house.sluice("scale", "web", "3").stdout.startswith("web: scaled in ")
-    assert house.sluice("restart", "web").exit_code == 0
-    assert house.sluice("rollback", "web").stdout.startswith("web is back at revision 1 (web:1)")
-    assert len(house.sluice("ps", "-q").stdout.split()) == 3
-    assert "web-r2-1" in house.sluice("ps", "web", "--all").stdout
-    assert house.sluice("status", "web", "-q").stdout == "serving\n"
-    assert "3f2a9c1" in house.sluice("history", "web").stdout
-    assert house.sluice("logs", "web", "--tail", "1").exit_code == 0
-    removed = house.sluice("rm", "web")
+    assert fixture.sluice("scale", "web", "3").stdout.startswith("web: scaled in ")
+    assert fixture.sluice("restart", "web").exit_code == 0
+    assert fixture.sluice("rollback", "web").stdout.startswith("web is back at revision 1 (web:1)")
+    assert len(fixture.sluice("ps", "-q").stdout.split()) == 3
+    assert "web-r2-1" in fixture.sluice("ps", "web", "--all").stdout
+    assert fixture.sluice("status", "web", "-q").stdout == "serving\n"
+    assert "3f2a9c1" in fixture.sluice("history", "web").stdout
+    assert fixture.sluice("logs", "web", "--tail", "1").exit_code == 0
+    removed = fixture.sluice("rm", "web")
     assert removed.exit_code == 0, removed.output
-    assert house.sluice("ps").stdout == ""
-    assert house.engine.running == []
+    assert fixture.sluice("ps").stdout == ""
+    assert fixture.engine.running == []
 
 
-def test_logs_of_a_service_are_followed_through_a_deployment(house: House) -> None:
+def test_logs_of_a_service_are_followed_through_a_deployment(fixture: CliFixture) -> None:
     for tag in ("1", "2"):
-        house.engine.behave(f"web:{tag}", Behaviour(log=f"hello\u2028from\x85{tag}"))
-    assert house.sluice(*DEPLOY, "--replicas", "1").exit_code == 0
+        fixture.engine.behave(f"web:{tag}", Behaviour(log=f"hello\u2028from\x85{tag}"))
+    assert fixture.sluice(*DEPLOY, "--replicas", "1").exit_code == 0
     command = [sys.executable, "-c", "from app.cli import main; main()", "logs", "web", "-f"]
-    environment = {**os.environ, **house.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "web-r1-1 | hello from1\n", "only a newline ends a line"
-        assert house.sluice("deploy", "web", "--image", "web:2").exit_code == 0
+        assert fixture.sluice("deploy", "web", "--image", "web:2").exit_code == 0
         assert process.stdout.readline() == "web-r2-1 | hello from2\n"
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=20)
     assert (process.returncode, stderr) == (130, "")
 
 
-def test_what_is_acted_on_by_hand(house: House) -> None:
-    house.sluice(*DEPLOY)
-    house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
-    assert house.sluice("pause", "web").exit_code == 0
-    assert house.sluice("status", "web", "--json").exit_code == 0
-    aborted = house.sluice("abort", "web")
+def test_what_is_acted_on_by_hand(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY)
+    fixture.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
+    assert fixture.sluice("pause", "web").exit_code == 0
+    assert fixture.sluice("status", "web", "--json").exit_code == 0
+    aborted = fixture.sluice("abort", "web")
     assert aborted.exit_code == 0, aborted.output
     assert "was aborted (user)" in aborted.stdout
     for verb in ("pause", "resume", "abort"):
-        at_rest = house.sluice(verb, "web")
+        at_rest = fixture.sluice(verb, "web")
         assert at_rest.exit_code == 1
         assert "nothing is going on at web: its newest deployment, 2, is aborted" in at_rest.stderr
-    assert json.loads(house.sluice("pause", "web", "--json").stdout)["code"] == "not_in_that_state"
-    assert house.sluice("pause", "2").exit_code == 1
-    house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
-    newer = house.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=0")
+    assert json.loads(fixture.sluice("pause", "web", "--json").stdout)["code"] == "not_in_that_state"
+    assert fixture.sluice("pause", "2").exit_code == 1
+    fixture.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
+    newer = fixture.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=0")
     assert newer.exit_code == 0, newer.output
-    assert house.sluice("status", "3", "--follow").exit_code == 4
+    assert fixture.sluice("status", "3", "--follow").exit_code == 4
 
 
-def test_what_is_refused_names_the_field_and_the_scope(house: House) -> None:
-    typo = house.sluice("deploy", "web", "--image", "web:1", "--set", "replicsa=2")
+def test_what_is_refused_names_the_field_and_the_scope(fixture: CliFixture) -> None:
+    typo = fixture.sluice("deploy", "web", "--image", "web:1", "--set", "replicsa=2")
     assert typo.exit_code == 2
     assert '  replicsa: is not a field that Sluice knows; did you mean "replicas"?\n' in typo.stderr
-    token = house.sluice("token", "create", "looker", "--scope", "read").stdout.strip()
-    refused = house.sluice(*DEPLOY, token=token)
+    token = fixture.sluice("token", "create", "looker", "--scope", "read").stdout.strip()
+    refused = fixture.sluice(*DEPLOY, token=token)
     assert refused.exit_code == 2, refused.output
     assert "sluice token create" in refused.stderr
-    assert house.sluice("status", "web").exit_code == 2
-    stale = house.sluice(*DEPLOY, "--expected-revision", "7")
+    assert fixture.sluice("status", "web").exit_code == 2
+    stale = fixture.sluice(*DEPLOY, "--expected-revision", "7")
     assert stale.exit_code in (1, 2)
-    assert house.sluice("sign-in").stdout.startswith(f"{house.url}/ui/sign-in?code=")
-    assert [row.split()[1] for row in house.sluice("token", "list").stdout.splitlines()[1:]] == ["looker", "admin"]
+    assert fixture.sluice("sign-in").stdout.startswith(f"{fixture.url}/ui/sign-in?code=")
+    assert [row.split()[1] for row in fixture.sluice("token", "list").stdout.splitlines()[1:]] == ["looker", "admin"]
 
 
-def test_what_init_writes_deploys(house: House) -> None:
-    assert house.sluice("init", "web", "--image", "web:1").exit_code == 0
-    result = house.sluice("deploy", "--set", "healthcheck.disable=true")
+def test_what_init_writes_deploys(fixture: CliFixture) -> None:
+    assert fixture.sluice("init", "web", "--image", "web:1").exit_code == 0
+    result = fixture.sluice("deploy", "--set", "healthcheck.disable=true")
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("http://127.0.0.1:8080/web\n")
 
 
-def test_a_backup_can_be_taken_while_it_runs(house: House) -> None:
-    house.sluice(*DEPLOY)
-    result = house.sluice("backup", "copy.db", "--data", str(house.settings.data))
+def test_a_backup_can_be_taken_while_it_runs(fixture: CliFixture) -> None:
+    fixture.sluice(*DEPLOY)
+    result = fixture.sluice("backup", "copy.db", "--data", str(fixture.settings.data))
     assert result.exit_code == 0, result.output
     assert Path("copy.db").stat().st_size > 0
 
 
-def test_the_gateway_and_the_doctor(house: House) -> None:
-    assert house.sluice("gateway", "upgrade").stdout.startswith("The gateway is up to date")
-    assert house.sluice("gateway", "upgrade", "--force", "-q").stdout.strip() == "c" * 12
-    assert "answers" in house.sluice("gateway", "status").stdout
-    well = house.sluice("doctor")
+def test_the_gateway_and_the_doctor(fixture: CliFixture) -> None:
+    assert fixture.sluice("gateway", "upgrade").stdout.startswith("The gateway is up to date")
+    assert fixture.sluice("gateway", "upgrade", "--force", "-q").stdout.strip() == "c" * 12
+    assert "answers" in fixture.sluice("gateway", "status").stdout
+    well = fixture.sluice("doctor")
     assert (well.exit_code, "Docker 27.0" in well.stdout) == (0, True)
-    house.ground.findings = (wrong("firewall", "refuses", "sudo ufw allow"),)
-    unwell = house.sluice("doctor")
+    fixture.ground.findings = (wrong("firewall", "refuses", "sudo ufw allow"),)
+    unwell = fixture.sluice("doctor")
     assert (unwell.exit_code, "sudo ufw allow" in unwell.stdout) == (1, True)
-    assert json.loads(house.sluice("doctor", "--json").stdout)["status"] == "unwell"
+    assert json.loads(fixture.sluice("doctor", "--json").stdout)["status"] == "unwell"

@@ -15,18 +15,18 @@ import pytest
 from app.cli.commands.watch import _redraw
 from app.cli.output.console import columns
 from app.cli.terminal import rendered
-from tests.support.cli_fixture import DEPLOY, House
+from tests.support.cli_fixture import DEPLOY, CliFixture
 
 IMAGE = "registry.example.org/team/shop-frontend:3f2a9c1"
 
 
-def test_what_happens_is_shown_as_it_happens_until_ctrl_c(house: House) -> None:
+def test_what_happens_is_shown_as_it_happens_until_ctrl_c(fixture: CliFixture) -> None:
     command = [sys.executable, "-c", "from app.cli import main; main()", "ps", "--watch", "--json"]
-    environment = {**os.environ, **house.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == {"services": [], "instances": []}
-        house.sluice(*DEPLOY)
+        fixture.sluice(*DEPLOY)
         while serving(json.loads(process.stdout.readline())) != ["web-r1-1", "web-r1-2"]:
             pass
         process.send_signal(signal.SIGINT)

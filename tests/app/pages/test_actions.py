@@ -9,92 +9,96 @@ from sqlmodel import select
 from services.caller import SYSTEM
 from services.grant import Grant
 from services.store.tables import Deployment, Event
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 
 
 @pytest.fixture
-def deploying(house: House) -> int:
-    house.service()
-    return house.deployment()
+def deploying(fixture: DashboardFixture) -> int:
+    fixture.service()
+    return fixture.deployment()
 
 
-def status(house: House, id: int) -> str:
-    with house.sluice.store.reading() as session:
+def status(fixture: DashboardFixture, id: int) -> str:
+    with fixture.sluice.store.reading() as session:
         row = session.get(Deployment, id)
         assert row is not None
         return row.status
 
 
-def test_pause_and_resume(house: House, deploying: int, visitor: TestClient) -> None:
+def test_pause_and_resume(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     answer = visitor.post(f"/ui/deployments/{deploying}/pause")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{deploying}")
-    assert status(house, deploying) == "paused"
-    assert house.hinted == ["web"]
+    assert status(fixture, deploying) == "paused"
+    assert fixture.hinted == ["web"]
     visitor.post(f"/ui/deployments/{deploying}/resume")
-    assert status(house, deploying) == "progressing"
+    assert status(fixture, deploying) == "progressing"
     visitor.post(f"/ui/deployments/{deploying}/abort")
-    assert status(house, deploying) == "rolling_back"
+    assert status(fixture, deploying) == "rolling_back"
 
 
-def test_who_did_it_is_kept(house: House, deploying: int, visitor: TestClient) -> None:
+def test_who_did_it_is_kept(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     visitor.post(f"/ui/deployments/{deploying}/abort")
-    with house.sluice.store.reading() as session:
+    with fixture.sluice.store.reading() as session:
         did = [(row.actor_kind, row.actor_name) for row in session.exec(select(Event)) if row.actor_kind]
     assert ("session", "admin") in did
 
 
-def test_retry_leads_to_the_new_deployment(house: House, deploying: int, visitor: TestClient) -> None:
-    house.change(Deployment, deploying, status="failed", body={"image": "web:2"})
+def test_retry_leads_to_the_new_deployment(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
+    fixture.change(Deployment, deploying, status="failed", body={"image": "web:2"})
     answer = visitor.post(f"/ui/deployments/{deploying}/retry")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{deploying + 1}")
 
 
-def test_what_the_state_does_not_allow_is_said_on_the_page(house: House, deploying: int, visitor: TestClient) -> None:
-    house.change(Deployment, deploying, status="succeeded")
+def test_what_the_state_does_not_allow_is_said_on_the_page(
+    fixture: DashboardFixture, deploying: int, visitor: TestClient
+) -> None:
+    fixture.change(Deployment, deploying, status="succeeded")
     answer = visitor.post(f"/ui/deployments/{deploying}/pause")
     assert answer.status_code == 409
     assert "pause is not possible now" in answer.text
     assert f'hx-sse:connect="/ui/deployments/{deploying}/stream"' in answer.text
 
 
-def test_another_site_can_do_nothing(house: House, deploying: int, visitor: TestClient) -> None:
+def test_another_site_can_do_nothing(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     for headers in (
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "", "Origin": "http://evil.test"},
     ):
         assert visitor.post(f"/ui/deployments/{deploying}/abort", headers=headers).status_code == 403
-    assert status(house, deploying) == "progressing"
+    assert status(fixture, deploying) == "progressing"
 
 
-def test_a_stranger_can_do_nothing(house: House, deploying: int, stranger: TestClient) -> None:
+def test_a_stranger_can_do_nothing(fixture: DashboardFixture, deploying: int, stranger: TestClient) -> None:
     answer = stranger.post(f"/ui/deployments/{deploying}/abort")
     assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in?next=%2Fui%2F")
-    assert status(house, deploying) == "progressing"
+    assert status(fixture, deploying) == "progressing"
 
 
-def test_who_may_only_read_sees_no_buttons_and_is_refused(house: House, deploying: int, stranger: TestClient) -> None:
-    _, token = apart(house.sluice.access.create("eyes", "read", None, None, SYSTEM))
+def test_who_may_only_read_sees_no_buttons_and_is_refused(
+    fixture: DashboardFixture, deploying: int, stranger: TestClient
+) -> None:
+    _, token = apart(fixture.sluice.access.create("eyes", "read", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert "/abort" not in stranger.get(f"/ui/deployments/{deploying}").text
     answer = stranger.post(f"/ui/deployments/{deploying}/abort")
     assert answer.status_code == 403
     assert "deploy" in answer.text
-    assert status(house, deploying) == "progressing"
+    assert status(fixture, deploying) == "progressing"
 
 
-def test_a_token_of_other_services_is_refused(house: House, deploying: int, stranger: TestClient) -> None:
-    _, token = apart(house.sluice.access.create("api-ci", "deploy", Grant(("api",)), None, SYSTEM))
+def test_a_token_of_other_services_is_refused(fixture: DashboardFixture, deploying: int, stranger: TestClient) -> None:
+    _, token = apart(fixture.sluice.access.create("api-ci", "deploy", Grant(("api",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post(f"/ui/deployments/{deploying}/abort").status_code == 403
-    assert status(house, deploying) == "progressing"
+    assert status(fixture, deploying) == "progressing"
 
 
 @pytest.mark.parametrize(("bound", "offered"), [("api", False), ("w*", True)])
 def test_a_token_of_some_services_is_offered_what_it_may_do_to_them(
-    house: House, deploying: int, stranger: TestClient, bound: str, offered: bool
+    fixture: DashboardFixture, deploying: int, stranger: TestClient, bound: str, offered: bool
 ) -> None:
-    _, token = apart(house.sluice.access.create("team", "deploy", Grant((bound,)), None, SYSTEM))
+    _, token = apart(fixture.sluice.access.create("team", "deploy", Grant((bound,)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert ("/abort" in stranger.get(f"/ui/deployments/{deploying}").text) == offered
     assert ("/ui/services/web/scale" in stranger.get("/ui/services/web").text) == offered

@@ -13,27 +13,29 @@ from sqlmodel import col, select
 from services.caller import SYSTEM
 from services.grant import Grant
 from services.store.tables import Build, Deployment, Event, Revision
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 
 ENDLESS = "FROM scratch\nRUN echo begun\nRUN sleep 600\n"
 
 
-def begin(house: House, browser: TestClient) -> int:
+def begin(fixture: DashboardFixture, browser: TestClient) -> int:
     """A build that goes on until it is cancelled, in the browser's own loop."""
     assert browser.portal is not None
-    number: int = browser.portal.call(partial(house.begin_build, ENDLESS))
+    number: int = browser.portal.call(partial(fixture.begin_build, ENDLESS))
     return number
 
 
-def status(house: House, id: int) -> tuple[str, str | None]:
-    with house.sluice.store.reading() as session:
+def status(fixture: DashboardFixture, id: int) -> tuple[str, str | None]:
+    with fixture.sluice.store.reading() as session:
         row = session.get_one(Build, id)
         return row.status, row.reason
 
 
-def test_a_build_that_has_ended_shows_its_log_and_leads_to_its_deployment(house: House, visitor: TestClient) -> None:
-    house.service()
-    number = house.built(image="web:made", log="Step 1/1 : FROM scratch\n<b>done</b>\n", target="run")
+def test_a_build_that_has_ended_shows_its_log_and_leads_to_its_deployment(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
+    fixture.service()
+    number = fixture.built(image="web:made", log="Step 1/1 : FROM scratch\n<b>done</b>\n", target="run")
     text = visitor.get(f"/ui/builds/{number}").text
     for shown in ("succeeded", "web:made", "&lt;b&gt;done&lt;/b&gt;", f'href="/builds/{number}/log"', "40 s", "run"):
         assert shown in text, shown
@@ -45,37 +47,37 @@ def test_a_build_that_has_ended_shows_its_log_and_leads_to_its_deployment(house:
     assert "Step 1/1" in found and "done" not in found
 
 
-def test_a_build_of_what_is_not_there_yet_leads_to_its_creation(house: House, visitor: TestClient) -> None:
-    number = house.built("shop", image="shop:made")
+def test_a_build_of_what_is_not_there_yet_leads_to_its_creation(fixture: DashboardFixture, visitor: TestClient) -> None:
+    number = fixture.built("shop", image="shop:made")
     text = html.unescape(visitor.get(f"/ui/builds/{number}").text)
     assert "/ui/new?name=shop&image=shop%3Amade" in text and 'href="/ui/services/shop"' not in text
     assert 'value="shop:made"' in visitor.get("/ui/new?name=shop&image=shop%3Amade").text
 
 
-def test_of_a_long_log_the_end_is_shown(house: House, visitor: TestClient) -> None:
-    number = house.built(log="".join(f"line {count}\n" for count in range(6000)))
+def test_of_a_long_log_the_end_is_shown(fixture: DashboardFixture, visitor: TestClient) -> None:
+    number = fixture.built(log="".join(f"line {count}\n" for count in range(6000)))
     text = visitor.get(f"/ui/builds/{number}").text
     assert "This is its end." in text
     assert text.count('<span class="said">') == 5000 and "line 5999<" in text and "line 999<" not in text
 
 
-def test_one_that_runs_is_followed_and_given_up_with_who_did_it(house: House, visitor: TestClient) -> None:
-    house.service()
-    number = begin(house, visitor)
+def test_one_that_runs_is_followed_and_given_up_with_who_did_it(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.service()
+    number = begin(fixture, visitor)
     for page in (f"/ui/builds/{number}", "/ui/services/web"):
         assert f'action="/ui/builds/{number}/cancel"' in visitor.get(page).text
     assert f'data-stream="/builds/{number}/log"' in visitor.get(f"/ui/builds/{number}").text
     answer = visitor.post(f"/ui/builds/{number}/cancel")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/builds/{number}")
-    assert status(house, number) == ("failed", "cancelled")
+    assert status(fixture, number) == ("failed", "cancelled")
     assert "Was cancelled" in visitor.get(f"/ui/builds/{number}").text
-    with house.sluice.store.reading() as session:
+    with fixture.sluice.store.reading() as session:
         told = session.exec(select(Event).where(Event.service == "web").order_by(col(Event.id).desc())).first()
         assert told is not None and (told.type, told.actor_kind, told.actor_name) == ("build_failed", "session", "admin")
 
 
-def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(house: House, visitor: TestClient) -> None:
-    number = house.built()
+def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(fixture: DashboardFixture, visitor: TestClient) -> None:
+    number = fixture.built()
     answer = visitor.post(f"/ui/builds/{number}/cancel")
     assert answer.status_code == 409
     assert f"build {number} of web has succeeded: nothing is left to cancel" in answer.text
@@ -83,25 +85,25 @@ def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(house: House, visi
 
 @pytest.mark.parametrize(("scope", "grant"), [("read", None), ("write", Grant(("api",)))])
 def test_who_may_not_is_shown_no_button_and_refused(
-    house: House, stranger: TestClient, scope: str, grant: Grant | None
+    fixture: DashboardFixture, stranger: TestClient, scope: str, grant: Grant | None
 ) -> None:
-    _, token = apart(house.sluice.access.create("eyes", scope, grant, None, SYSTEM))
+    _, token = apart(fixture.sluice.access.create("eyes", scope, grant, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
-    house.service()
-    number = begin(house, stranger)
+    fixture.service()
+    number = begin(fixture, stranger)
     for page in (f"/ui/builds/{number}", "/ui/services/web"):
         assert "/cancel" not in stranger.get(page).text
     answer = stranger.post(f"/ui/builds/{number}/cancel")
     assert answer.status_code == 403
-    assert status(house, number)[1] is None
+    assert status(fixture, number)[1] is None
     assert stranger.portal is not None
-    stranger.portal.call(house.sluice.builds.close)
+    stranger.portal.call(fixture.sluice.builds.close)
 
 
-def test_another_site_gives_up_nothing(house: House, visitor: TestClient) -> None:
-    number = begin(house, visitor)
+def test_another_site_gives_up_nothing(fixture: DashboardFixture, visitor: TestClient) -> None:
+    number = begin(fixture, visitor)
     answer = visitor.post(f"/ui/builds/{number}/cancel", headers={"Sec-Fetch-Site": "cross-site"})
-    assert answer.status_code == 403 and status(house, number)[1] is None
+    assert answer.status_code == 403 and status(fixture, number)[1] is None
     visitor.post(f"/ui/builds/{number}/cancel")
 
 
@@ -111,12 +113,12 @@ def test_there_is_no_such_build(visitor: TestClient, id: str) -> None:
     assert visitor.post(f"/ui/builds/{id}/cancel").status_code == 404
 
 
-def test_a_service_lists_its_newest_builds_and_none_of_others(house: House, visitor: TestClient) -> None:
-    house.service()
+def test_a_service_lists_its_newest_builds_and_none_of_others(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.service()
     assert "<h2>Builds</h2>" not in visitor.get("/ui/services/web").text
     for count in range(6):
-        house.built(image=f"web:{count}", **({"status": "failed", "message": "no such file"} if count == 5 else {}))
-    house.built("api", image="api:0")
+        fixture.built(image=f"web:{count}", **({"status": "failed", "message": "no such file"} if count == 5 else {}))
+    fixture.built("api", image="api:0")
     text = visitor.get("/ui/services/web").text
     rows = re.findall(r'<tr id="build-(\d+)"', text)
     assert rows == ["6", "5", "4", "3", "2"]
@@ -124,25 +126,25 @@ def test_a_service_lists_its_newest_builds_and_none_of_others(house: House, visi
     assert 'href="/ui/services/web/deploy?image=web%3A4"' in text
 
 
-def test_a_service_shows_whom_it_calls_and_who_calls_it(house: House, visitor: TestClient) -> None:
-    house.service("web", effective={"image": "web:1", "links": ["api", "gone"]})
-    house.service("api")
+def test_a_service_shows_whom_it_calls_and_who_calls_it(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.service("web", effective={"image": "web:1", "links": ["api", "gone"]})
+    fixture.service("api")
     web, api = (html.unescape(visitor.get(f"/ui/services/{name}").text) for name in ("web", "api"))
     assert re.search(r'Links to</dt><dd><a href="/ui/services/api">api</a>, gone <span[^>]*>which there is not', web)
     assert "Linked by" not in web
     assert re.search(r'Linked by</dt><dd><a href="/ui/services/web">web</a>', api)
-    house.change(Revision, ("web", 1), effective={"image": "web:1"})
+    fixture.change(Revision, ("web", 1), effective={"image": "web:1"})
     assert "Linked by" not in visitor.get("/ui/services/api").text
 
 
-def test_a_service_shows_what_it_was_applied_after_and_before(house: House, visitor: TestClient) -> None:
+def test_a_service_shows_what_it_was_applied_after_and_before(fixture: DashboardFixture, visitor: TestClient) -> None:
     for name in ("web", "api", "db"):
-        house.service(name)
-    first = house.deployment("db", group=4)
-    second = house.deployment("api", group=4, depends_on=[{"deployment": first, "required": True}])
-    house.deployment("web", group=4, depends_on=[{"deployment": second, "required": False}])
-    house.change(Deployment, second, status="succeeded")
-    house.service("other")
+        fixture.service(name)
+    first = fixture.deployment("db", group=4)
+    second = fixture.deployment("api", group=4, depends_on=[{"deployment": first, "required": True}])
+    fixture.deployment("web", group=4, depends_on=[{"deployment": second, "required": False}])
+    fixture.change(Deployment, second, status="succeeded")
+    fixture.service("other")
     text = html.unescape(visitor.get("/ui/services/api").text)
     assert re.search(
         r'Depends on</dt><dd><a href="/ui/services/db">db</a> <span[^>]*>in <a href="/ui/history\?group=4">', text

@@ -13,18 +13,18 @@ from sqlmodel import col, select
 from services.caller import SYSTEM
 from services.grant import Grant
 from services.store.tables import Deployment, Revision
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 
 
 @pytest.fixture(autouse=True)
-def serving(house: House) -> None:
+def serving(fixture: DashboardFixture) -> None:
     """web serves its revision 1 with three instances; revision 2 was made and never served."""
-    house.service()
-    house.deployment(status="failed", finished_at=house.sluice.clock.now())
+    fixture.service()
+    fixture.deployment(status="failed", finished_at=fixture.sluice.clock.now())
 
 
-def newest(house: House) -> dict[str, Any]:
-    with house.sluice.store.reading() as session:
+def newest(fixture: DashboardFixture) -> dict[str, Any]:
+    with fixture.sluice.store.reading() as session:
         row = session.exec(select(Deployment).order_by(col(Deployment.id).desc())).first()
         assert row is not None
         return {"id": row.id, "kind": row.kind, "body": row.body, "replicas": row.replicas, "note": row.note}
@@ -36,24 +36,24 @@ def wrong(text: str) -> dict[str, str]:
     return {field: html.unescape(message) for field, message in found}
 
 
-def test_a_plan_is_shown_and_nothing_done(house: House, visitor: TestClient) -> None:
-    before = newest(house)
+def test_a_plan_is_shown_and_nothing_done(fixture: DashboardFixture, visitor: TestClient) -> None:
+    before = newest(fixture)
     answer = visitor.post("/ui/services/web/scale", data={"step": "plan", "replicas": "5"})
     assert answer.status_code == 200
     for shown in ("3 → 5", "sluice scale web 5", "start web-r1-1", "/services/web/scale?wait=600"):
         assert shown in html.unescape(answer.text), shown
-    assert newest(house) == before
+    assert newest(fixture) == before
 
 
-def test_what_was_confirmed_is_done_and_watched(house: House, visitor: TestClient) -> None:
+def test_what_was_confirmed_is_done_and_watched(fixture: DashboardFixture, visitor: TestClient) -> None:
     answer = visitor.post("/ui/services/web/scale", data={"step": "do", "replicas": "5"})
-    made = newest(house)
+    made = newest(fixture)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{made['id']}")
     assert (made["kind"], made["replicas"]) == ("scale", 5)
-    assert house.hinted == ["web"]
+    assert fixture.hinted == ["web"]
 
 
-def test_a_deployment_is_asked_for_with_fields_of_every_kind(house: House, visitor: TestClient) -> None:
+def test_a_deployment_is_asked_for_with_fields_of_every_kind(fixture: DashboardFixture, visitor: TestClient) -> None:
     answers = {"image": " web:3 ", "replicas": "4", "note": "a ticket", "fields": "environment:\n  LOG_LEVEL: debug\n"}
     plan = html.unescape(visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text)
     for shown in (
@@ -65,12 +65,12 @@ def test_a_deployment_is_asked_for_with_fields_of_every_kind(house: House, visit
         assert shown in plan, shown
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', plan))
     assert visitor.post("/ui/services/web/deploy", data={"step": "do", **hidden}).status_code == 303
-    made = newest(house)
+    made = newest(fixture)
     assert made["body"] == {"image": "web:3", "replicas": 4, "environment": {"LOG_LEVEL": "debug"}}
     assert made["note"] == "a ticket"
 
 
-def test_a_secret_is_not_shown_in_the_plan_but_is_deployed(house: House, visitor: TestClient) -> None:
+def test_a_secret_is_not_shown_in_the_plan_but_is_deployed(fixture: DashboardFixture, visitor: TestClient) -> None:
     answers = {"image": "web:3", "replicas": "", "note": "", "fields": "environment: {API_PASSWORD: hunter2}"}
     text = visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text
     hidden = '<input type="hidden" name="fields" value="environment: {API_PASSWORD: hunter2}">'
@@ -78,7 +78,7 @@ def test_a_secret_is_not_shown_in_the_plan_but_is_deployed(house: House, visitor
     assert "hunter2" not in text.replace(hidden, "")
     assert "put it in where it says" in text
     visitor.post("/ui/services/web/deploy", data={"step": "do", **answers})
-    assert newest(house)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
+    assert newest(fixture)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
 
 
 def test_the_plan_leads_back_to_the_form_with_its_answers(visitor: TestClient) -> None:
@@ -87,11 +87,11 @@ def test_the_plan_leads_back_to_the_form_with_its_answers(visitor: TestClient) -
     assert "port: 81</textarea>" in text
 
 
-def test_what_has_nothing_to_ask_shows_its_plan_at_once(house: House, visitor: TestClient) -> None:
+def test_what_has_nothing_to_ask_shows_its_plan_at_once(fixture: DashboardFixture, visitor: TestClient) -> None:
     assert "sluice restart web" in visitor.get("/ui/services/web/restart").text
     assert "sluice rm web" in visitor.get("/ui/services/web/remove").text
     visitor.post("/ui/services/web/remove", data={"step": "do"})
-    assert newest(house)["kind"] == "remove"
+    assert newest(fixture)["kind"] == "remove"
 
 
 @pytest.mark.parametrize(
@@ -125,20 +125,20 @@ def test_what_has_nothing_to_ask_shows_its_plan_at_once(house: House, visitor: T
 )  # fmt: skip
 @pytest.mark.parametrize("step", ["plan", "do"])
 def test_nonsense_is_answered_beside_its_field(
-    house: House, visitor: TestClient, kind: str, answers: dict[str, str], field: str, said: str, step: str
+    fixture: DashboardFixture, visitor: TestClient, kind: str, answers: dict[str, str], field: str, said: str, step: str
 ) -> None:
-    before = newest(house)
+    before = newest(fixture)
     answer = visitor.post(f"/ui/services/web/{kind}", data={"step": step, **answers})
     assert answer.status_code == 422
     assert said in wrong(answer.text)[field]
     assert f'aria-describedby="hint-{field} error-{field}" aria-invalid="true"' in answer.text
     for value in answers.values():
         assert html.escape(value, quote=False)[:200] in answer.text.replace("&#34;", '"').replace("&#39;", "'")
-    assert newest(house) == before
+    assert newest(fixture) == before
 
 
-def test_what_concerns_no_field_is_said_above(house: House, visitor: TestClient) -> None:
-    house.service("idle", 1)
+def test_what_concerns_no_field_is_said_above(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.service("idle", 1)
     answer = visitor.get("/ui/services/idle/rollback")
     assert answer.status_code == 409
     assert "no earlier revision of idle that differs has served" in answer.text
@@ -150,47 +150,49 @@ def test_there_is_nothing_of_that_name(visitor: TestClient, path: str) -> None:
     assert visitor.post(f"/ui/services/{path}").status_code in (404, 405)
 
 
-def test_who_may_only_read_is_refused(house: House, stranger: TestClient) -> None:
-    _, token = apart(house.sluice.access.create("eyes", "read", None, None, SYSTEM))
+def test_who_may_only_read_is_refused(fixture: DashboardFixture, stranger: TestClient) -> None:
+    _, token = apart(fixture.sluice.access.create("eyes", "read", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert "/ui/services/web/scale" not in stranger.get("/ui/services/web").text
     for step in ("plan", "do"):
         answer = stranger.post("/ui/services/web/scale", data={"step": step, "replicas": "5"})
         assert answer.status_code == 403
         assert 'needs the scope "deploy"' in html.unescape(answer.text)
-    assert newest(house)["kind"] == "deploy"
+    assert newest(fixture)["kind"] == "deploy"
 
 
 @pytest.mark.parametrize("kind", ["deploy", "scale", "remove"])
-def test_nobody_fills_in_a_form_that_is_refused_afterwards(house: House, stranger: TestClient, kind: str) -> None:
-    _, token = apart(house.sluice.access.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
+def test_nobody_fills_in_a_form_that_is_refused_afterwards(
+    fixture: DashboardFixture, stranger: TestClient, kind: str
+) -> None:
+    _, token = apart(fixture.sluice.access.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.get(f"/ui/services/web/{kind}").status_code == 403
 
 
-def test_the_scope_deploy_changes_the_image_alone(house: House, stranger: TestClient) -> None:
-    _, token = apart(house.sluice.access.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
+def test_the_scope_deploy_changes_the_image_alone(fixture: DashboardFixture, stranger: TestClient) -> None:
+    _, token = apart(fixture.sluice.access.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post("/ui/services/web/deploy", data={"step": "do", "image": "web:3"}).status_code == 303
     answer = stranger.post("/ui/services/web/deploy", data={"step": "do", "fields": "port: 81"})
     assert answer.status_code == 403
     assert stranger.post("/ui/services/web/remove", data={"step": "do"}).status_code == 403
-    house.service("api")
+    fixture.service("api")
     assert stranger.post("/ui/services/api/scale", data={"step": "do", "replicas": "1"}).status_code == 403
 
 
-def test_another_site_changes_nothing(house: House, visitor: TestClient) -> None:
-    before = newest(house)
+def test_another_site_changes_nothing(fixture: DashboardFixture, visitor: TestClient) -> None:
+    before = newest(fixture)
     answer = visitor.post(
         "/ui/services/web/scale", data={"step": "do", "replicas": "0"}, headers={"Sec-Fetch-Site": "cross-site"}
     )
     assert answer.status_code == 403
-    assert newest(house) == before
+    assert newest(fixture) == before
 
 
-def test_a_digest_is_shortened_in_a_diff_and_whole_on_hover(house: House, visitor: TestClient) -> None:
+def test_a_digest_is_shortened_in_a_diff_and_whole_on_hover(fixture: DashboardFixture, visitor: TestClient) -> None:
     whole = f"sha256:{'0123456789abcdef' * 4}"
-    house.change(Revision, ("web", 1), image_id=whole)
+    fixture.change(Revision, ("web", 1), image_id=whole)
     text = visitor.get("/ui/services/web/changes?from=1&to=2").text
     assert f'title="{whole}">sha256:0123456789ab…</del>' in text
 

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from services.caller import SYSTEM
 from services.grant import Grant
 from services.store.tables import Deployment, Event, Service
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 
 ANSWERS = {
     "name": " shop ", "image": "shop:1", "port": "8000", "replicas": "2", "note": "the first one",
@@ -20,8 +20,8 @@ ANSWERS = {
 }  # fmt: skip
 
 
-def made(house: House) -> list[Deployment]:
-    with house.sluice.store.reading() as session:
+def made(fixture: DashboardFixture) -> list[Deployment]:
+    with fixture.sluice.store.reading() as session:
         return list(session.exec(select(Deployment).order_by(col(Deployment.id))))
 
 
@@ -31,23 +31,25 @@ def wrong(text: str) -> dict[str, str]:
     return {field: html.unescape(message) for field, message in found}
 
 
-def sign_in(house: House, browser: TestClient, scope: str, grant: Grant | None = None) -> TestClient:
-    _, token = apart(house.sluice.access.create("ada", scope, grant, None, SYSTEM))
+def sign_in(fixture: DashboardFixture, browser: TestClient, scope: str, grant: Grant | None = None) -> TestClient:
+    _, token = apart(fixture.sluice.access.create("ada", scope, grant, None, SYSTEM))
     assert browser.post("/ui/sign-in", data={"token": token}).status_code == 303
     return browser
 
 
-def test_the_overview_leads_there_the_empty_one_too(house: House, visitor: TestClient) -> None:
+def test_the_overview_leads_there_the_empty_one_too(fixture: DashboardFixture, visitor: TestClient) -> None:
     empty = visitor.get("/ui/").text
     assert "No service yet." in empty and empty.count('href="/ui/new"') == 2
-    house.service()
+    fixture.service()
     assert visitor.get("/ui/").text.count('href="/ui/new"') == 1
     form = visitor.get("/ui/new?name=shop&image=shop%3A1")
     assert form.status_code == 200
     assert 'value="shop"' in form.text and 'value="shop:1"' in form.text
 
 
-def test_the_plan_is_shown_first_with_its_lines_for_a_terminal_and_nothing_done(house: House, visitor: TestClient) -> None:
+def test_the_plan_is_shown_first_with_its_lines_for_a_terminal_and_nothing_done(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
     answer = visitor.post("/ui/new", data={"step": "plan", **ANSWERS})
     assert answer.status_code == 200
     for shown in (
@@ -56,22 +58,22 @@ def test_the_plan_is_shown_first_with_its_lines_for_a_terminal_and_nothing_done(
     ):  # fmt: skip
         assert shown in html.unescape(answer.text), shown
     assert "hunter2" not in answer.text.replace('name="fields" value="' + html.escape(ANSWERS["fields"]), "")
-    assert made(house) == []
+    assert made(fixture) == []
     assert visitor.post("/ui/new", data={"step": "change", **ANSWERS}).text.count("hunter2") == 1
 
 
-def test_what_was_confirmed_is_deployed_and_watched(house: House, visitor: TestClient) -> None:
+def test_what_was_confirmed_is_deployed_and_watched(fixture: DashboardFixture, visitor: TestClient) -> None:
     plan = html.unescape(visitor.post("/ui/new", data={"step": "plan", **ANSWERS}).text)
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', plan))
     answer = visitor.post("/ui/new", data={"step": "do", **hidden})
     assert (answer.status_code, answer.headers["location"]) == (303, "/ui/deployments/1")
-    (row,) = made(house)
+    (row,) = made(fixture)
     assert (row.service, row.kind, row.note) == ("shop", "deploy", "the first one")
     assert row.body == {
         "image": "shop:1", "port": 8000, "replicas": 2, "routes": [{"path_prefix": "/shop"}],
         "environment": {"API_PASSWORD": "hunter2"},
     }  # fmt: skip
-    assert house.hinted == ["shop"]
+    assert fixture.hinted == ["shop"]
 
 
 @pytest.mark.parametrize(
@@ -96,50 +98,52 @@ def test_what_was_confirmed_is_deployed_and_watched(house: House, visitor: TestC
 )  # fmt: skip
 @pytest.mark.parametrize("step", ["plan", "do"])
 def test_what_cannot_be_is_said_beside_its_field(
-    house: House, visitor: TestClient, answers: dict[str, str], field: str, said: str, step: str
+    fixture: DashboardFixture, visitor: TestClient, answers: dict[str, str], field: str, said: str, step: str
 ) -> None:
-    house.service()
+    fixture.service()
     answer = visitor.post("/ui/new", data={"step": step, **answers})
     assert answer.status_code == 422, answer.text
     assert said in wrong(answer.text)[field]
     assert f'aria-describedby="hint-{field} error-{field}" aria-invalid="true"' in answer.text
     for value in answers.values():
         assert html.escape(value, quote=False)[:200] in answer.text.replace("&#34;", '"')
-    assert made(house) == []
+    assert made(fixture) == []
 
 
-def test_a_name_that_is_taken_leads_to_the_form_of_its_service(house: House, visitor: TestClient) -> None:
-    house.service()
+def test_a_name_that_is_taken_leads_to_the_form_of_its_service(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.service()
     assert 'href="/ui/services/web/deploy"' in visitor.post("/ui/new", data={"name": "web", "image": "web:2"}).text
-    house.change(Service, "web", removed=True)
+    fixture.change(Service, "web", removed=True)
     assert visitor.post("/ui/new", data={"step": "do", "name": "web", "image": "web:2"}).status_code == 303
 
 
 @pytest.mark.parametrize("scope", ["read", "deploy"])
-def test_who_may_create_nothing_is_not_led_there_and_refused(house: House, stranger: TestClient, scope: str) -> None:
-    sign_in(house, stranger, scope)
+def test_who_may_create_nothing_is_not_led_there_and_refused(
+    fixture: DashboardFixture, stranger: TestClient, scope: str
+) -> None:
+    sign_in(fixture, stranger, scope)
     assert "/ui/new" not in stranger.get("/ui/").text
     assert stranger.get("/ui/new").status_code == 403
     for step in ("plan", "do"):
         refused = stranger.post("/ui/new", data={"step": step, **ANSWERS})
         assert refused.status_code == 403
         assert 'needs the scope "write"' in html.unescape(refused.text)
-    assert made(house) == []
-    with house.sluice.store.reading() as session:
+    assert made(fixture) == []
+    with fixture.sluice.store.reading() as session:
         last = session.exec(select(Event).order_by(col(Event.id).desc())).first()
         assert last is not None and last.type == "refused"
 
 
-def test_a_token_that_is_bound_creates_only_what_its_patterns_name(house: House, stranger: TestClient) -> None:
-    sign_in(house, stranger, "write", Grant(("pay-*",)))
+def test_a_token_that_is_bound_creates_only_what_its_patterns_name(fixture: DashboardFixture, stranger: TestClient) -> None:
+    sign_in(fixture, stranger, "write", Grant(("pay-*",)))
     assert "Your token may create pay-*." in stranger.get("/ui/new").text
     refused = stranger.post("/ui/new", data={"step": "do", **ANSWERS})
     assert (refused.status_code, wrong(refused.text)) == (403, {"name": "your token may only create pay-*"})
     assert stranger.post("/ui/new", data={"step": "do", **ANSWERS, "name": "pay-shop"}).status_code == 303
-    assert [row.service for row in made(house)] == ["pay-shop"]
+    assert [row.service for row in made(fixture)] == ["pay-shop"]
 
 
-def test_another_site_creates_nothing(house: House, visitor: TestClient) -> None:
+def test_another_site_creates_nothing(fixture: DashboardFixture, visitor: TestClient) -> None:
     answer = visitor.post("/ui/new", data={"step": "do", **ANSWERS}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
-    assert made(house) == []
+    assert made(fixture) == []

@@ -11,17 +11,17 @@ from app.pages import pagination
 from services.caller import Actor
 from services.store.events import record
 from services.store.tables import Deployment
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 
 
 @pytest.fixture
-def busy(house: House) -> House:
+def busy(fixture: DashboardFixture) -> DashboardFixture:
     """Two services with a deployment each, by two people."""
     for service, by, status, group in (("web", "ci", "succeeded", None), ("api", "ada", "rolled_back", 5)):
-        house.service(service)
-        id = house.deployment(service, created_by_name=by, group=group)
-        house.change(Deployment, id, status=status, message=f"{service} {status}")
-    return house
+        fixture.service(service)
+        id = fixture.deployment(service, created_by_name=by, group=group)
+        fixture.change(Deployment, id, status=status, message=f"{service} {status}")
+    return fixture
 
 
 def rows(text: str) -> list[str]:
@@ -41,14 +41,18 @@ def rows(text: str) -> list[str]:
         ("?service=&kind=&status=&by=", ["2", "1"]),
     ],
 )
-def test_the_history_is_filtered_by_its_address(busy: House, visitor: TestClient, query: str, shown: list[str]) -> None:
+def test_the_history_is_filtered_by_its_address(
+    busy: DashboardFixture, visitor: TestClient, query: str, shown: list[str]
+) -> None:
     answer = visitor.get(f"/ui/history{query}")
     assert answer.status_code == 200
     assert rows(answer.text) == shown
     assert 'aria-current="page">History' in answer.text
 
 
-def test_a_filter_that_is_none_says_so_beside_its_field_and_keeps_the_others(busy: House, visitor: TestClient) -> None:
+def test_a_filter_that_is_none_says_so_beside_its_field_and_keeps_the_others(
+    busy: DashboardFixture, visitor: TestClient
+) -> None:
     answer = visitor.get("/ui/history?status=sucessful&by=ada")
     assert answer.status_code == 422
     assert 'id="error-status">&#34;sucessful&#34; is none of these' in answer.text
@@ -60,7 +64,7 @@ def test_a_filter_that_is_none_says_so_beside_its_field_and_keeps_the_others(bus
 
 
 def test_what_is_older_is_a_page_away_with_the_same_filters(
-    busy: House, visitor: TestClient, monkeypatch: pytest.MonkeyPatch
+    busy: DashboardFixture, visitor: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pagination, "AT_ONCE", 1)
     first = visitor.get("/ui/history?kind=deploy").text
@@ -73,10 +77,10 @@ def test_what_is_older_is_a_page_away_with_the_same_filters(
     assert '<option value="deploy" selected>' in second
 
 
-def test_the_audit_tells_who_did_what_from_where_with_which_token(house: House, visitor: TestClient) -> None:
+def test_the_audit_tells_who_did_what_from_where_with_which_token(fixture: DashboardFixture, visitor: TestClient) -> None:
     actor = Actor("token", "ci", "192.0.2.7", 17)
     refused = {"method": "DELETE", "path": "/services/web", "status": 403, "code": "insufficient_scope"}
-    house.write(
+    fixture.write(
         lambda session: record(session, 1e9, "refused", "no", service="web", data=refused, **actor.columns()) and None
     )
     text = visitor.get("/ui/audit").text

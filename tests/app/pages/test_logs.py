@@ -7,31 +7,31 @@ from fastapi.testclient import TestClient
 
 from services.engine.port import InstanceSpec
 from services.store.tables import Instance
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.fakes.engine import FakeEngine
 
 SECRET = {"environment": {"API_TOKEN": "hunter2-hunter2"}}
 
 
-def engine(house: House) -> FakeEngine:
-    assert isinstance(house.sluice.engine, FakeEngine)
-    return house.sluice.engine
+def engine(fixture: DashboardFixture) -> FakeEngine:
+    assert isinstance(fixture.sluice.engine, FakeEngine)
+    return fixture.sluice.engine
 
 
 @pytest.fixture
-def writing(house: House) -> House:
+def writing(fixture: DashboardFixture) -> DashboardFixture:
     """Two instances of web that have written."""
-    house.service("web", 2, effective=SECRET)
-    engine(house).add_image("web:1")
+    fixture.service("web", 2, effective=SECRET)
+    engine(fixture).add_image("web:1")
     for slot, text in ((1, "GET /a <script>alert(1)</script>"), (2, "with hunter2-hunter2")):
-        apart(_start(house, slot))
-        engine(house).write(f"web-r1-{slot}", text)
-    return house
+        apart(_start(fixture, slot))
+        engine(fixture).write(f"web-r1-{slot}", text)
+    return fixture
 
 
-async def _start(house: House, slot: int) -> None:
-    image = await house.sluice.engine.pull("web:1")
-    await house.sluice.engine.start(
+async def _start(fixture: DashboardFixture, slot: int) -> None:
+    image = await fixture.sluice.engine.pull("web:1")
+    await fixture.sluice.engine.start(
         InstanceSpec(
             id=f"web-r1-{slot}", service="web", revision=1, deployment=1, slot=slot, hash="h", image_id=image.id,
             address=f"10.99.0.{slot}", port=None,
@@ -39,7 +39,7 @@ async def _start(house: House, slot: int) -> None:
     )  # fmt: skip
 
 
-def test_the_lines_of_a_service_are_told_apart_by_instance(writing: House, visitor: TestClient) -> None:
+def test_the_lines_of_a_service_are_told_apart_by_instance(writing: DashboardFixture, visitor: TestClient) -> None:
     text = visitor.get("/ui/services/web/logs").text
     assert 'class="who c0">web-r1-1' in text
     assert 'class="who c1">web-r1-2' in text
@@ -50,7 +50,7 @@ def test_the_lines_of_a_service_are_told_apart_by_instance(writing: House, visit
     assert 'href="/services/web/logs?tail=10000&amp;timestamps=true" download="web.log"' in text
 
 
-def test_a_search_works_without_a_script(writing: House, visitor: TestClient) -> None:
+def test_a_search_works_without_a_script(writing: DashboardFixture, visitor: TestClient) -> None:
     text = visitor.get("/ui/services/web/logs?q=get+%2FA").text
     assert "GET /a" in text
     assert "with ***" not in text
@@ -61,7 +61,7 @@ def test_a_search_works_without_a_script(writing: House, visitor: TestClient) ->
     assert 'value="GET"' in wrong.text
 
 
-def test_one_instances_log_and_what_is_left_of_one_that_failed(writing: House, visitor: TestClient) -> None:
+def test_one_instances_log_and_what_is_left_of_one_that_failed(writing: DashboardFixture, visitor: TestClient) -> None:
     text = visitor.get("/ui/instances/web-r1-2/logs").text
     assert "with ***" in text
     assert "GET /a" not in text
@@ -72,7 +72,7 @@ def test_one_instances_log_and_what_is_left_of_one_that_failed(writing: House, v
     assert "data-stream" not in gone
 
 
-def test_an_engine_that_does_not_answer_is_said_on_the_page(writing: House, visitor: TestClient) -> None:
+def test_an_engine_that_does_not_answer_is_said_on_the_page(writing: DashboardFixture, visitor: TestClient) -> None:
     engine(writing).become_unreachable()
     answer = visitor.get("/ui/services/web/logs")
     assert answer.status_code == 200

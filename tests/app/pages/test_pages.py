@@ -10,16 +10,16 @@ from fastapi.testclient import TestClient
 
 from app.pages.render import STATIC, TEMPLATES
 from services.store.tables import Deployment, Instance, Service
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' hx-get='/x' {{ 7777*7777 }}"
 PAGES = ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in", "/ui/sign-in?code=abc", "/ui/services/nobody")
 
 
 @pytest.fixture
-def deploying(house: House) -> int:
-    house.service()
-    return house.deployment()
+def deploying(fixture: DashboardFixture) -> int:
+    fixture.service()
+    return fixture.deployment()
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -58,50 +58,56 @@ def test_the_overview_shows_services_and_what_runs(deploying: int, visitor: Test
     assert "0 of 3 new instances serve" in text
 
 
-def test_the_overview_says_what_does_not_answer(house: House, visitor: TestClient) -> None:
+def test_the_overview_says_what_does_not_answer(fixture: DashboardFixture, visitor: TestClient) -> None:
     assert "No service yet" in visitor.get("/ui/").text
-    house.sluice.live.not_ready["engine"] = "connection refused"
+    fixture.sluice.live.not_ready["engine"] = "connection refused"
     assert "The engine does not answer" in visitor.get("/ui/").text
 
 
 def test_a_service_shows_instances_revisions_deployments_and_warnings(
-    house: House, deploying: int, visitor: TestClient
+    fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
-    house.sluice.live.warnings["web"] = [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
-    house.sluice.live.in_flight["web-r1-2"] = 41
+    fixture.sluice.live.warnings["web"] = [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
+    fixture.sluice.live.in_flight["web-r1-2"] = 41
     text = visitor.get("/ui/services/web").text
     for shown in ("web-r1-1", "web-r2-3", "web:1", "any answer below 500 counts", "http://gateway.test:8080/web", ">41<"):
         assert shown in text, shown
 
 
-def test_a_deployment_shows_how_far_it_is_and_what_may_be_done(house: House, deploying: int, visitor: TestClient) -> None:
-    house.change(Deployment, deploying, traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}])
+def test_a_deployment_shows_how_far_it_is_and_what_may_be_done(
+    fixture: DashboardFixture, deploying: int, visitor: TestClient
+) -> None:
+    fixture.change(Deployment, deploying, traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}])
     text = visitor.get(f"/ui/deployments/{deploying}").text
     for shown in ("r1 → r2", "40 %", "60 %", "deploy asked for by ci", "web-r2-3", "3f2a9c1"):
         assert shown in text, shown
     assert re.findall(r'action="/ui/deployments/1/(\w+)"', text) == ["pause", "abort"]
 
 
-def test_a_deployment_names_its_group_and_what_it_waits_for(house: House, deploying: int, visitor: TestClient) -> None:
-    house.service("api")
+def test_a_deployment_names_its_group_and_what_it_waits_for(
+    fixture: DashboardFixture, deploying: int, visitor: TestClient
+) -> None:
+    fixture.service("api")
     waits = [{"deployment": deploying, "required": True}]
-    text = visitor.get(f"/ui/deployments/{house.deployment('api', group=5, depends_on=waits)}").text
+    text = visitor.get(f"/ui/deployments/{fixture.deployment('api', group=5, depends_on=waits)}").text
     assert '<a href="/ui/history?group=5">group 5</a>' in text
     assert f'<a href="/ui/deployments/{deploying}">#{deploying}</a>' in text
     assert "Applied together" not in visitor.get(f"/ui/deployments/{deploying}").text
 
 
-def test_a_service_that_never_succeeded_does_not_look_stopped(house: House, visitor: TestClient) -> None:
-    house.service(replicas=1)
-    house.change(Service, "web", revision=None)
-    house.change(Instance, "web-r1-1", status="starting")
+def test_a_service_that_never_succeeded_does_not_look_stopped(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.service(replicas=1)
+    fixture.change(Service, "web", revision=None)
+    fixture.change(Instance, "web-r1-1", status="starting")
     for path in ("/ui/", "/ui/services/web"):
         text = visitor.get(path).text
         assert ("never deployed" in text, ">stopped<" in text) == (True, False)
 
 
-def test_a_failed_instance_keeps_its_log_and_reason_on_the_page(house: House, deploying: int, visitor: TestClient) -> None:
-    house.change(
+def test_a_failed_instance_keeps_its_log_and_reason_on_the_page(
+    fixture: DashboardFixture, deploying: int, visitor: TestClient
+) -> None:
+    fixture.change(
         Instance, "web-r2-1", status="failed", failed_deployment=deploying, exit_code=3, failure="exited too early",
         log_tail="no DATABASE_URL",
     )  # fmt: skip
@@ -110,20 +116,20 @@ def test_a_failed_instance_keeps_its_log_and_reason_on_the_page(house: House, de
         assert shown in text, shown
 
 
-def test_hostile_words_stay_words(house: House, visitor: TestClient) -> None:
-    house.service(image=HOSTILE, profile=HOSTILE)
-    id = house.deployment(
+def test_hostile_words_stay_words(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.service(image=HOSTILE, profile=HOSTILE)
+    id = fixture.deployment(
         message=HOSTILE, note=HOSTILE, image=HOSTILE, reason=HOSTILE, created_by_name=HOSTILE, profile=HOSTILE,
         strategy=HOSTILE, warnings=[{"code": HOSTILE, "message": HOSTILE}],
     )  # fmt: skip
-    house.tell(id, "probe", HOSTILE)
-    house.change(
+    fixture.tell(id, "probe", HOSTILE)
+    fixture.change(
         Instance, "web-r2-1", status="failed", failed_deployment=id, failure=HOSTILE, log_tail=f"</pre>{HOSTILE}",
         last_probe={"ok": False, "status": 500, "error": HOSTILE, "at": None},
     )  # fmt: skip
-    house.sluice.live.not_ready["engine"] = HOSTILE
-    house.sluice.live.warnings["web"] = [{"code": HOSTILE, "message": HOSTILE}]
-    house.sluice.live.strangers.append(HOSTILE)
+    fixture.sluice.live.not_ready["engine"] = HOSTILE
+    fixture.sluice.live.warnings["web"] = [{"code": HOSTILE, "message": HOSTILE}]
+    fixture.sluice.live.strangers.append(HOSTILE)
     for path in ("/ui/", "/ui/services/web", f"/ui/deployments/{id}"):
         text = visitor.get(path).text
         assert "alert(1)" in text

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from services.routing.port import RoutedService
 from services.store.tables import Instance
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.eureka_payloads import registration
 
 
@@ -18,13 +18,15 @@ def words_of(visitor: TestClient) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", answer.text.partition("<main")[2]).split())
 
 
-def test_it_shows_what_is_registered_what_consumers_see_and_who_they_are(house: House, visitor: TestClient) -> None:
-    registry = house.sluice.registry
+def test_it_shows_what_is_registered_what_consumers_see_and_who_they_are(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
+    registry = fixture.sluice.registry
     assert "No application has registered at port 8761" in words_of(visitor)
     assert "Nobody has fetched it of late" in words_of(visitor)
     apart(registry.register(registration("<b>odd</b>", "ORDERS"), "10.9.0.7"))
     for number in range(205):
-        registry.consumers.fetched("10.203.0.9", f"client-{number}", 1, house.sluice.clock.now())
+        registry.consumers.fetched("10.203.0.9", f"client-{number}", 1, fixture.sluice.clock.now())
     words = words_of(visitor)
     assert "ORDERS Consumers see 10.9.0.1:8080 UP . Sluice does not run it. " in words
     assert "&lt;b&gt;odd&lt;/b&gt; UP 10.9.0.1:8080" in words
@@ -34,11 +36,13 @@ def test_it_shows_what_is_registered_what_consumers_see_and_who_they_are(house: 
     assert "and 5 more, in GET /registry" in words
 
 
-def test_an_application_of_ours_leads_to_its_service_and_its_instances(house: House, visitor: TestClient) -> None:
-    house.service("web")
-    registry = house.sluice.registry
+def test_an_application_of_ours_leads_to_its_service_and_its_instances(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
+    fixture.service("web")
+    registry = fixture.sluice.registry
     registry.shown.services["web"] = RoutedService("web", 8080, 20001)
-    address = house.write(lambda session: session.get_one(Instance, "web-r1-1").address)
+    address = fixture.write(lambda session: session.get_one(Instance, "web-r1-1").address)
     apart(registry.register(registration(), str(address)))
     page = visitor.get("/ui/registry").text
     assert "127.0.0.1:20001" in page
@@ -46,6 +50,6 @@ def test_an_application_of_ours_leads_to_its_service_and_its_instances(house: Ho
     assert 'href="/ui/instances/web-r1-1/logs"' in page
 
 
-def test_where_it_has_no_port_it_says_so(house: House, visitor: TestClient) -> None:
-    house.sluice.settings = house.sluice.settings.model_copy(update={"eureka_port": 0})
+def test_where_it_has_no_port_it_says_so(fixture: DashboardFixture, visitor: TestClient) -> None:
+    fixture.sluice.settings = fixture.sluice.settings.model_copy(update={"eureka_port": 0})
     assert "SLUICE_EUREKA_PORT=0" in words_of(visitor)

@@ -10,7 +10,7 @@ from app.pages.dependencies import within
 from services.auth.login_throttle import MOST, WITHIN
 from services.store.tables import Session as Opened
 from tests.app.pages.conftest import SAME_SITE
-from tests.support.dashboard_fixture import House
+from tests.support.dashboard_fixture import DashboardFixture
 
 COOKIE = "sluice_session_sluice"
 
@@ -22,17 +22,17 @@ def test_a_page_leads_a_stranger_to_the_sign_in_page_and_back(stranger: TestClie
     assert 'value="/ui/deployments/17"' in stranger.get(answer.headers["location"]).text
 
 
-def test_the_reference_leads_a_browser_to_the_sign_in_page_and_back(house: House, stranger: TestClient) -> None:
+def test_the_reference_leads_a_browser_to_the_sign_in_page_and_back(fixture: DashboardFixture, stranger: TestClient) -> None:
     answer = stranger.get("/docs", headers={"Accept": "text/html,application/xhtml+xml"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in?next=%2Fdocs")
     assert stranger.get("/docs", headers={"Accept": "application/json"}).status_code == 401
-    signed_in = stranger.post("/ui/sign-in", data={"token": house.token, "next": "/docs"})
+    signed_in = stranger.post("/ui/sign-in", data={"token": fixture.token, "next": "/docs"})
     assert signed_in.headers["location"] == "/docs"
     assert stranger.get("/docs").status_code == 200
 
 
-def test_a_link_signs_in_once(house: House, stranger: TestClient) -> None:
-    code = house.link()
+def test_a_link_signs_in_once(fixture: DashboardFixture, stranger: TestClient) -> None:
+    code = fixture.link()
     looked_at = stranger.get("/ui/sign-in", params={"code": code})
     assert looked_at.status_code == 200
     assert "set-cookie" not in looked_at.headers, "to look at a link must not use it up"
@@ -51,10 +51,10 @@ def test_a_link_signs_in_once(house: House, stranger: TestClient) -> None:
     assert "set-cookie" not in again.headers
 
 
-def test_a_token_signs_in(house: House, stranger: TestClient) -> None:
+def test_a_token_signs_in(fixture: DashboardFixture, stranger: TestClient) -> None:
     assert stranger.post("/ui/sign-in", data={"token": "sl_wrong"}).status_code == 401
     assert stranger.get("/ui/").status_code == 303
-    assert stranger.post("/ui/sign-in", data={"token": f" {house.token}\n"}).status_code == 303
+    assert stranger.post("/ui/sign-in", data={"token": f" {fixture.token}\n"}).status_code == 303
     assert stranger.get("/ui/").status_code == 200
 
 
@@ -70,21 +70,23 @@ def test_what_is_wrong_with_a_token_is_said_beside_its_field(stranger: TestClien
     assert 'value="/ui/services/web"' in text
 
 
-def test_who_guesses_is_made_to_wait_and_nobody_else(house: House, stranger: TestClient) -> None:
+def test_who_guesses_is_made_to_wait_and_nobody_else(fixture: DashboardFixture, stranger: TestClient) -> None:
     for _ in range(MOST):
         assert stranger.post("/ui/sign-in", data={"token": "sl_guess"}).status_code == 401
-    late = stranger.post("/ui/sign-in", data={"token": house.token})
+    late = stranger.post("/ui/sign-in", data={"token": fixture.token})
     assert late.status_code == 429
     assert 0 < int(late.headers["retry-after"]) <= WITHIN
     assert "try again in 5 min" in late.text
-    with TestClient(house.app, client=("192.0.2.9", 1234), follow_redirects=False, headers=SAME_SITE) as other:
-        assert other.post("/ui/sign-in", data={"token": house.token}).status_code == 303
+    with TestClient(fixture.app, client=("192.0.2.9", 1234), follow_redirects=False, headers=SAME_SITE) as other:
+        assert other.post("/ui/sign-in", data={"token": fixture.token}).status_code == 303
 
 
-def test_the_cookie_is_for_https_and_this_host_alone_where_the_page_came_by_it(house: House) -> None:
+def test_the_cookie_is_for_https_and_this_host_alone_where_the_page_came_by_it(fixture: DashboardFixture) -> None:
     for scheme, secure, name in (("https", True, f"__Host-{COOKIE}"), ("http", False, COOKIE)):
-        with TestClient(house.app, base_url=f"{scheme}://sluice.test", follow_redirects=False, headers=SAME_SITE) as client:
-            made = client.post("/ui/sign-in", data={"token": house.token}).headers["set-cookie"]
+        with TestClient(
+            fixture.app, base_url=f"{scheme}://sluice.test", follow_redirects=False, headers=SAME_SITE
+        ) as client:
+            made = client.post("/ui/sign-in", data={"token": fixture.token}).headers["set-cookie"]
             assert made.startswith(f"{name}=")
             assert ("secure" in made.lower()) == secure
             assert "path=/;" in made.lower() and "domain" not in made.lower(), "no browser takes it otherwise"
@@ -94,15 +96,17 @@ def test_the_cookie_is_for_https_and_this_host_alone_where_the_page_came_by_it(h
             assert client.get("/ui/").status_code == 303
 
 
-def test_a_cookie_that_http_could_have_set_opens_nothing_over_https(house: House, visitor: TestClient) -> None:
+def test_a_cookie_that_http_could_have_set_opens_nothing_over_https(fixture: DashboardFixture, visitor: TestClient) -> None:
     cookie = visitor.cookies[COOKIE]
     for name, status in ((COOKIE, 303), (f"__Host-{COOKIE}", 200)):
-        with TestClient(house.app, base_url="https://sluice.test", follow_redirects=False, cookies={name: cookie}) as client:
+        with TestClient(
+            fixture.app, base_url="https://sluice.test", follow_redirects=False, cookies={name: cookie}
+        ) as client:
             assert client.get("/ui/").status_code == status
 
 
-def test_another_site_cannot_sign_a_browser_in(house: House, stranger: TestClient) -> None:
-    answer = stranger.post("/ui/sign-in", data={"code": house.link()}, headers={"Sec-Fetch-Site": "cross-site"})
+def test_another_site_cannot_sign_a_browser_in(fixture: DashboardFixture, stranger: TestClient) -> None:
+    answer = stranger.post("/ui/sign-in", data={"code": fixture.link()}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
 
@@ -115,10 +119,10 @@ def test_signing_out_ends_the_session_itself(visitor: TestClient) -> None:
     assert visitor.get("/ui/").status_code == 303
 
 
-def test_an_expired_session_leads_to_the_sign_in_page(house: House, visitor: TestClient) -> None:
-    with house.sluice.store.writing() as session:
+def test_an_expired_session_leads_to_the_sign_in_page(fixture: DashboardFixture, visitor: TestClient) -> None:
+    with fixture.sluice.store.writing() as session:
         for row in session.exec(select(Opened)):
-            row.expires_at = house.sluice.clock.now() - 1
+            row.expires_at = fixture.sluice.clock.now() - 1
     assert visitor.get("/ui/").status_code == 303
     assert visitor.get("/ui/stream").status_code == 401
 

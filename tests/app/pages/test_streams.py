@@ -16,19 +16,19 @@ from services.caller import SYSTEM
 from services.engine.usage_sampler import Load
 from services.grant import Grant
 from services.store.tables import Deployment, Instance
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.dashboard_server import free_port, serving
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def client(house: House) -> Iterator[httpx.Client]:
+def client(fixture: DashboardFixture) -> Iterator[httpx.Client]:
     """A signed-in client of a real server: only one delivers a stream as it comes."""
-    house.service()
-    house.deployment()
-    with serving(house, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
-        answer = client.post("/ui/sign-in", data={"token": house.token}, headers={"Sec-Fetch-Site": "same-origin"})
+    fixture.service()
+    fixture.deployment()
+    with serving(fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
+        answer = client.post("/ui/sign-in", data={"token": fixture.token}, headers={"Sec-Fetch-Site": "same-origin"})
         assert answer.status_code == 303
         yield client
 
@@ -50,31 +50,31 @@ def parts(data: str) -> list[str]:
     return re.findall(r'hx-target="#part-(\w+)"', data)
 
 
-def test_first_the_whole_page_then_only_what_changed(house: House, client: httpx.Client) -> None:
+def test_first_the_whole_page_then_only_what_changed(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         told = messages(stream)
         assert next(told)[0] == "hello"
         assert parts(next(told)[1]) == ["deployment", "failures", "timeline", "events"]
 
-        house.change(Instance, "web-r2-1", status="serving")
+        fixture.change(Instance, "web-r2-1", status="serving")
         event, data = next(told)
         assert (event, parts(data)) == ("", ["timeline", "events"])
 
-        house.sluice.live.in_flight["web-r1-1"] = 97
-        house.wake()
+        fixture.sluice.live.in_flight["web-r1-1"] = 97
+        fixture.wake()
         event, data = next(told)
         assert parts(data) == ["timeline"]
         assert ">97<" in data
 
 
-def test_many_wake_ups_make_few_messages(house: House, client: httpx.Client) -> None:
+def test_many_wake_ups_make_few_messages(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         told = messages(stream)
         next(told), next(told)
         began = time.monotonic()
         for count in range(200):
-            house.change(Deployment, 1, message=f"step {count}")
+            fixture.change(Deployment, 1, message=f"step {count}")
         counted = 0
         for _, data in told:
             counted += 1
@@ -90,24 +90,24 @@ def test_a_quiet_stream_says_that_it_stands(client: httpx.Client, monkeypatch: p
         assert [next(told)[0] for _ in range(4)] == ["hello", "", "beat", "beat"]
 
 
-def test_streams_end_when_sluice_stops(house: House) -> None:
-    house.service()
-    with serving(house, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
-        client.post("/ui/sign-in", data={"token": house.token}, headers={"Sec-Fetch-Site": "same-origin"})
+def test_streams_end_when_sluice_stops(fixture: DashboardFixture) -> None:
+    fixture.service()
+    with serving(fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
+        client.post("/ui/sign-in", data={"token": fixture.token}, headers={"Sec-Fetch-Site": "same-origin"})
         stream = client.send(client.build_request("GET", "/ui/stream"), stream=True)
         told = messages(stream)
         next(told), next(told)
-        assert house.sluice.metrics.streams.collect()  # a gauge of open streams
-        assert _open(house) == 1
+        assert fixture.sluice.metrics.streams.collect()  # a gauge of open streams
+        assert _open(fixture) == 1
         began = time.monotonic()
-        assert house.loop is not None
-        house.loop.call_soon_threadsafe(house.sluice.stopping.set)
+        assert fixture.loop is not None
+        fixture.loop.call_soon_threadsafe(fixture.sluice.stopping.set)
         assert list(told) == []
         assert time.monotonic() - began < 2
-    assert _open(house) == 0
+    assert _open(fixture) == 0
 
 
-def test_signing_out_ends_the_streams_of_that_session(house: House, client: httpx.Client) -> None:
+def test_signing_out_ends_the_streams_of_that_session(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as stream:
         told = messages(stream)
         next(told), next(told)
@@ -115,13 +115,13 @@ def test_signing_out_ends_the_streams_of_that_session(house: House, client: http
         assert [event for event, _ in told] == ["signed-out"]
 
 
-def test_a_stream_holds_no_transaction_open(house: House, client: httpx.Client) -> None:
+def test_a_stream_holds_no_transaction_open(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as one, client.stream("GET", "/ui/services/web/stream") as two:
         for stream in (one, two):
             told = messages(stream)
             next(told), next(told)
-        house.change(Deployment, 1, message="written while they are open")
-        with closing(sqlite3.connect(house.sluice.store.path, timeout=5)) as database:
+        fixture.change(Deployment, 1, message="written while they are open")
+        with closing(sqlite3.connect(fixture.sluice.store.path, timeout=5)) as database:
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert busy == 0, "somebody still reads"
 
@@ -137,17 +137,17 @@ def test_a_stream_of_what_is_not_there_says_so_and_ends(client: httpx.Client) ->
         assert [event for event, _ in messages(stream)] == ["hello", "gone"]
 
 
-def _open(house: House) -> float:
-    return next(iter(house.sluice.metrics.streams.collect())).samples[0].value
+def _open(fixture: DashboardFixture) -> float:
+    return next(iter(fixture.sluice.metrics.streams.collect())).samples[0].value
 
 
 def test_an_open_page_of_a_service_shows_what_its_instances_use(
-    house: House, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    fixture: DashboardFixture, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def loads(instances: Iterable[str]) -> dict[str, Load]:
         return {id: Load(0.25, 64 * 1024**2, None) for id in instances}
 
-    monkeypatch.setattr(house.sluice.loads, "of", loads)
+    monkeypatch.setattr(fixture.sluice.loads, "of", loads)
     assert "64 MiB" not in client.get("/ui/services/web").text, "a page that nobody keeps open asks the engine nothing"
     with client.stream("GET", "/ui/services/web/stream") as stream:
         told = messages(stream)
@@ -157,29 +157,31 @@ def test_an_open_page_of_a_service_shows_what_its_instances_use(
 
 
 @pytest.mark.parametrize("path", ["/ui/services/web/stream", "/ui/deployments/1/stream"])
-def test_a_bound_tokens_stream_never_carries_what_only_another_may_do(house: House, client: httpx.Client, path: str) -> None:
+def test_a_bound_tokens_stream_never_carries_what_only_another_may_do(
+    fixture: DashboardFixture, client: httpx.Client, path: str
+) -> None:
     """It reads all and changes its own alone (docs/api.md), though both have the same page open and share what is drawn."""
-    _, token = apart(house.sluice.access.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
+    _, token = apart(fixture.sluice.access.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
     bound = httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
     with bound, client.stream("GET", path) as admins, bound.stream("GET", path) as theirs:
         for stream, offered in ((messages(admins), True), (messages(theirs), False)):
             next(stream)
             first = next(stream)[1]
-            house.change(Deployment, 1, message="goes on" if offered else "goes on and on")  # never back to what was drawn
+            fixture.change(Deployment, 1, message="goes on" if offered else "goes on and on")  # never back to what was drawn
             for data in (first, next(stream)[1]):
                 assert bool(re.search(r'/(deploy|abort)"', data)) is offered, data
 
 
-def test_a_services_stream_never_carries_anothers_fragment(house: House, client: httpx.Client) -> None:
-    house.service("other")
+def test_a_services_stream_never_carries_anothers_fragment(fixture: DashboardFixture, client: httpx.Client) -> None:
+    fixture.service("other")
     with client.stream("GET", "/ui/stream") as overview, client.stream("GET", "/ui/services/web/stream") as webs:
         told, mine = messages(overview), messages(webs)
         for stream in (told, mine):
             next(stream), next(stream)
-        other = house.deployment("other")
+        other = fixture.deployment("other")
         assert "other" in next(told)[1]
-        house.change(Deployment, other, message="goes on")
-        house.change(Deployment, 1, message="what web says")
+        fixture.change(Deployment, other, message="goes on")
+        fixture.change(Deployment, 1, message="what web says")
         data = next(mine)[1]
         assert "what web says" in data
         assert "other" not in data

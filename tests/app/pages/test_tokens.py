@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from services.caller import SYSTEM
 from tests.app.pages.conftest import SAME_SITE
-from tests.support.dashboard_fixture import House, apart
+from tests.support.dashboard_fixture import DashboardFixture, apart
 
 
 def secret_in(text: str) -> str:
@@ -18,7 +18,7 @@ def secret_in(text: str) -> str:
     return found[1]
 
 
-def test_a_token_is_made_shown_once_used_and_revoked(house: House, visitor: TestClient) -> None:
+def test_a_token_is_made_shown_once_used_and_revoked(fixture: DashboardFixture, visitor: TestClient) -> None:
     answers = {"name": "ci", "scope": "deploy", "services": "web, pay-*", "expires_in": "720h"}
     made = visitor.post("/ui/tokens", data=answers)
     assert made.status_code == 201
@@ -26,7 +26,7 @@ def test_a_token_is_made_shown_once_used_and_revoked(house: House, visitor: Test
     listed = visitor.get("/ui/tokens").text
     assert secret not in listed
     assert "web, pay-*" in listed
-    with TestClient(house.app, follow_redirects=False, headers=SAME_SITE) as ci:
+    with TestClient(fixture.app, follow_redirects=False, headers=SAME_SITE) as ci:
         assert ci.post("/ui/sign-in", data={"token": secret}).status_code == 303
         own = ci.get("/ui/tokens").text
         assert "web, pay-*" in own
@@ -57,14 +57,14 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
         assert f'value="{given[name]}"' in answer.text
 
 
-def test_who_is_no_admin_makes_and_revokes_nothing(house: House, stranger: TestClient) -> None:
-    _, token = apart(house.sluice.access.create("eyes", "write", None, None, SYSTEM))
+def test_who_is_no_admin_makes_and_revokes_nothing(fixture: DashboardFixture, stranger: TestClient) -> None:
+    _, token = apart(fixture.sluice.access.create("eyes", "write", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post("/ui/tokens", data={"name": "x", "scope": "admin"}).status_code == 403
     refused = stranger.post("/ui/tokens/1/revoke")
     assert refused.status_code == 403
     assert "admin" in refused.text
-    assert house.sluice.access.bearer(house.token) is not None
+    assert fixture.sluice.access.bearer(fixture.token) is not None
 
 
 def test_the_last_admin_token_stays_and_the_page_says_why(visitor: TestClient) -> None:
@@ -75,15 +75,15 @@ def test_the_last_admin_token_stays_and_the_page_says_why(visitor: TestClient) -
     assert visitor.post("/ui/tokens/x/revoke").status_code == 404
 
 
-def test_another_sites_page_makes_no_token(house: House, visitor: TestClient) -> None:
+def test_another_sites_page_makes_no_token(fixture: DashboardFixture, visitor: TestClient) -> None:
     answer = visitor.post("/ui/tokens", data={"name": "x", "scope": "admin"}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
     assert 'name="x"' not in visitor.get("/ui/tokens").text
 
 
-def test_signing_out_everywhere_ends_the_other_browser_too(house: House, visitor: TestClient) -> None:
-    with TestClient(house.app, follow_redirects=False, headers=SAME_SITE) as other:
-        other.post("/ui/sign-in", data={"token": house.token})
+def test_signing_out_everywhere_ends_the_other_browser_too(fixture: DashboardFixture, visitor: TestClient) -> None:
+    with TestClient(fixture.app, follow_redirects=False, headers=SAME_SITE) as other:
+        other.post("/ui/sign-in", data={"token": fixture.token})
         assert other.get("/ui/tokens").status_code == 200
         visitor.post("/ui/sign-out", data={"everywhere": "true"})
         assert other.get("/ui/tokens").status_code == 303
