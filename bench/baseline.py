@@ -42,7 +42,7 @@ class Round:
         return self.start + self.stop
 
 
-class Floor:
+class Baseline:
     """`with Floor(image, 3) as floor: floor.round()`: each round replaces the containers of the one before."""
 
     def __init__(
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=3)
     given = parser.parse_args()
     images = [hello("1"), hello("2")]
-    with Floor(images[0], given.instances) as floor:
+    with Baseline(images[0], given.instances) as floor:
         rounds = [floor.round(images[number % 2]) for number in range(given.rounds)]
     columns = {
         "start until ready": [r.start for r in rounds],

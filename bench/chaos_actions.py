@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 
-from bench.oracle import Excuse, Traffic
+from bench.oracle import Allowance, Traffic
 from services.rollouts.state.status import TERMINAL
 from tests.support.docker_cli import EngineFault, docker
 from tests.support.resource_usage import children, container_pid, lives
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 Json = dict[str, Any]
 TRIO, SOLO, SWAP = "trio", "solo", "swap"
@@ -39,10 +39,10 @@ DEATHS_WITHIN, MOST_DEATHS = 600.0, 5
 
 
 @dataclass
-class Acts:
+class ChaosActions:
     """One Sluice in somebody's hands. `told` hears what is done."""
 
-    sluice: Sluice
+    sluice: SluiceProcess
     http: httpx.AsyncClient
     traffic: Traffic
     random: random.Random
@@ -152,7 +152,7 @@ class Acts:
             self.told("too late", why=str(fault))
         kinds = POSTS if gets_survive else EVERYTHING
         why = f"{way} of {'one of ' if several else 'the only '}{name}"
-        self.traffic.excuses.append(Excuse(name, kinds, since, time.monotonic() + AFTERMATH, why))
+        self.traffic.excuses.append(Allowance(name, kinds, since, time.monotonic() + AFTERMATH, why))
         return True
 
     async def kill_sluice(self) -> bool:
@@ -193,7 +193,7 @@ class Acts:
         away = await self._answers_again(since, pid)
         self.told("the gateway is back", seconds=round(away, 2))
         why = f"gateway: {way}"
-        self.traffic.excuses.append(Excuse(None, EVERYTHING, since, until, why, idle_until=time.monotonic()))
+        self.traffic.excuses.append(Allowance(None, EVERYTHING, since, until, why, idle_until=time.monotonic()))
         return True
 
     # --- how ----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from services.loadtest.http1_client import Broken, Connection, request
 from services.loadtest.request_log import percentile
 from services.rollouts.state.status import TERMINAL
 from tests.support.docker_cli import gateway, hello
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 TICK = 0.01
 PATIENT = 900.0
@@ -37,7 +37,7 @@ PACE = 0.01
 """Seconds between two looks of the bench's own clock: how much later it is woken is what the measuring itself adds."""
 
 
-class Fake(Sluice):
+class Fake(SluiceProcess):
     """The same on tests/support/fakes, with nothing on the engine."""
 
     @property
@@ -52,7 +52,7 @@ class Fake(Sluice):
 class Readers:
     """Reads at a rate that a clock holds, not the answers. `seconds` by route; `failed`: what was not 200."""
 
-    def __init__(self, sluice: Sluice, services: list[str], rate: float) -> None:
+    def __init__(self, sluice: SluiceProcess, services: list[str], rate: float) -> None:
         self._sluice = sluice
         self._services = services
         self._rate = rate
@@ -136,7 +136,7 @@ async def end_of(http: httpx.AsyncClient, body: dict[str, Any]) -> tuple[str, fl
             return str(answer.json()["status"]), time.monotonic() - began
 
 
-async def crowd(sluice: Sluice, bodies: list[dict[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
+async def crowd(sluice: SluiceProcess, bodies: list[dict[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=sluice.url, headers=_headers(sluice), limits=limits, timeout=PATIENT) as http:
         listening = [asyncio.create_task(stream(http, len(bodies))) for _ in range(given.streams)]
@@ -171,7 +171,7 @@ async def _until_open(http: httpx.AsyncClient, streams: int) -> None:
         await asyncio.sleep(0.05)
 
 
-def _headers(sluice: Sluice) -> dict[str, str]:
+def _headers(sluice: SluiceProcess) -> dict[str, str]:
     return {"Authorization": f"Bearer {sluice.token}"}
 
 
@@ -193,7 +193,7 @@ def processor(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _phases(sluice: Sluice, given: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _phases(sluice: SluiceProcess, given: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     names = [f"service-{number}" for number in range(1, given.services + 1)]
     if given.fake:
         images = ["hello:1", "hello:2"]
@@ -209,7 +209,7 @@ async def run(given: argparse.Namespace) -> int:
     told: dict[str, Any] = {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        made = Fake(directory) if given.fake else Sluice(directory, SLUICE_GATEWAY_IMAGE=gateway())
+        made = Fake(directory) if given.fake else SluiceProcess(directory, SLUICE_GATEWAY_IMAGE=gateway())
         sluice = stack.enter_context(made)
         for phase, bodies in _phases(sluice, given):
             told[phase] = figures = await crowd(sluice, bodies, given)

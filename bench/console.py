@@ -17,7 +17,7 @@ from bench.api import Api, Spoilt
 from services.loadtest.request_log import Entry, Ledger, Summary
 
 
-class Teller:
+class DemoConsole:
     """`with teller: …` shows the line. `seconds` has how long each thing took that was told."""
 
     def __init__(self, console: Console) -> None:
@@ -27,7 +27,7 @@ class Teller:
         self._sent = self._lost = 0
         self._doing = self._news = ""
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> DemoConsole:
         self._line.start()
         return self
 

@@ -20,23 +20,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench.instance_kill import Yard
+from bench.instance_kill import BenchService
 from bench.report import save, table
 from tests.support.docker_cli import docker, gateway, hello
-from tests.support.sluice_process import Sluice
+from tests.support.sluice_process import SluiceProcess
 
 SERVICES = {"trio": 3, "pair": 2}
 PAUSE = 12.0
 """Seconds between two deaths: the engine is slower to bring back one that lived for less than ten."""
 
 
-async def die(sluice: Sluice, instance: str) -> None:
+async def die(sluice: SluiceProcess, instance: str) -> None:
     pid = int(await asyncio.to_thread(docker, "inspect", "--format", "{{.State.Pid}}", f"{sluice.name}-{instance}"))
     if pid:
         os.kill(pid, signal.SIGKILL)
 
 
-async def away(yard: Yard, seconds: float) -> Counter[str]:
+async def away(yard: BenchService, seconds: float) -> Counter[str]:
     """What was done to the instances until the time was over."""
     dice, done = random.Random(1), Counter[str]()
     ids = [each["id"] for service in SERVICES for each in await yard.serving(service)]
@@ -57,9 +57,12 @@ async def away(yard: Yard, seconds: float) -> Counter[str]:
 
 async def run(given: argparse.Namespace) -> dict[str, Any]:
     image, rows = hello("1"), []
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice,
+    ):
         async with sluice.client() as http:
-            yard = Yard(sluice, http, image)
+            yard = BenchService(sluice, http, image)
             for service, count in SERVICES.items():
                 await yard.deploy(service, replicas=count)
             async with yard.load("trio", rate=given.rate) as trio, yard.load("pair", rate=given.rate) as pair:

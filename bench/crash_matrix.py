@@ -26,7 +26,7 @@ from bench.report import save, table
 from services.loadtest.load_generator import Load, Mix
 from services.rollouts.reconciler.crash_points import POINTS, START
 from tests.support.docker_cli import ROOT, build, docker, hello
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 Json = dict[str, Any]
 TERMINAL = {"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"}
@@ -74,7 +74,7 @@ class Kind:
 class Case:
     """One service of one kind, dying again and again."""
 
-    sluice: Sluice
+    sluice: SluiceProcess
     http: httpx.AsyncClient
     name: str
     kind: Kind
@@ -294,7 +294,7 @@ def _seconds(at: str) -> float:
 
 
 async def run(
-    sluice: Sluice, images: tuple[str, str], cases: Sequence[tuple[str, str]], report: Callable[[Json], None]
+    sluice: SluiceProcess, images: tuple[str, str], cases: Sequence[tuple[str, str]], report: Callable[[Json], None]
 ) -> list[Json]:
     """All deaths, kind by kind, each kind on a service of its own under its own load. The rows."""
     rows: list[Json] = []
@@ -350,7 +350,7 @@ def _main() -> None:
     build("sluice-bench/gateway", ROOT / "services" / "gateway")
     images = hello("1"), hello("2")
     with tempfile.TemporaryDirectory() as directory:
-        with Sluice(Path(directory), SLUICE_GATEWAY_IMAGE="sluice-bench/gateway") as sluice:
+        with SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE="sluice-bench/gateway") as sluice:
             report = lambda row: print(row["kind"], row["point"], row["status"], row["seconds"], row["died"], flush=True)  # noqa: E731
             rows = asyncio.run(run(sluice, images, cases, report))
     kinds = {name: [row for row in rows if row["kind"] == name] for name in dict.fromkeys(row["kind"] for row in rows)}

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.api import Api, Spoilt
-from bench.console import Teller, play, verdict
+from bench.console import DemoConsole, play, verdict
 from services.loadtest.http1_client import Broken
 from services.loadtest.load_generator import Load, Mix
 from services.loadtest.request_log import Ledger
@@ -52,7 +52,7 @@ class Show:
         self._api = api
         self._volume = volume
         self._rate = rate
-        self.teller = Teller(console)
+        self.teller = DemoConsole(console)
 
     async def run(self) -> Ledger:
         """Every step, under load. Raises Spoilt when one does not end as it must."""

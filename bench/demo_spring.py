@@ -13,7 +13,7 @@ import os
 from rich.console import Console
 
 from bench.api import Api, Spoilt
-from bench.console import Teller, play, verdict
+from bench.console import DemoConsole, play, verdict
 from bench.spring_stack import GATEWAY, NEW, OLD, WAYS, Stack, Way, address, answered
 from services.loadtest.http1_client import Broken
 from services.loadtest.load_generator import Load, Mix
@@ -33,7 +33,7 @@ TOLD: dict[Way, str] = {
 class SpringShow:
     """`ledger` has all requests of the three ways, in phases that begin with the way's letter."""
 
-    def __init__(self, api: Api, teller: Teller, stack: Stack, rate: float) -> None:
+    def __init__(self, api: Api, teller: DemoConsole, stack: Stack, rate: float) -> None:
         self._api = api
         self._teller = teller
         self._stack = stack
@@ -82,7 +82,7 @@ async def perform(console: Console, rate: float) -> int:
     """The whole show. Returns the exit code: 1 when a request was lost or run twice, or a step went wrong."""
     name = os.environ.get("SLUICE_NAME", "sluice")
     stack = Stack(f"{name}-sample-orders", os.environ["THEIR_EUREKA"])
-    api, teller = Api(os.environ["SLUICE_URL"], os.environ["SLUICE_TOKEN"]), Teller(console)
+    api, teller = Api(os.environ["SLUICE_URL"], os.environ["SLUICE_TOKEN"]), DemoConsole(console)
     show = SpringShow(api, teller, stack, rate)
     failed = ""
     try:

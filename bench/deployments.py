@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
-from bench.baseline import Floor
+from bench.baseline import Baseline
 from bench.report import median, save, spread, table
 from services.loadtest.load_generator import Load, Mix
 from tests.support.docker_cli import gateway, hello
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 BAR = 1.25
 SERVICE = "web"
@@ -31,11 +31,11 @@ async def deployed(http: httpx.AsyncClient, body: dict[str, Any]) -> float:
     return time.monotonic() - began
 
 
-async def against_the_floor(sluice: Sluice, images: list[str], rounds: int, instances: int) -> dict[str, Any]:
+async def against_the_floor(sluice: SluiceProcess, images: list[str], rounds: int, instances: int) -> dict[str, Any]:
     """The two by turns, so that whatever else the machine does meets both."""
     floors, deployments = [], []
     async with sluice.client() as http:
-        with Floor(images[0], instances) as floor:
+        with Baseline(images[0], instances) as floor:
             for number in range(rounds):
                 image = images[(number + 1) % 2]
                 floors.append((await asyncio.to_thread(floor.round, image)).total)
@@ -61,7 +61,7 @@ async def against_the_floor(sluice: Sluice, images: list[str], rounds: int, inst
     }
 
 
-async def under_load(sluice: Sluice, images: list[str], count: int, rate: float) -> dict[str, Any]:
+async def under_load(sluice: SluiceProcess, images: list[str], count: int, rate: float) -> dict[str, Any]:
     volume = sluice.volume(f"{SERVICE}-orders")
 
     async def executions() -> Counter[str]:
@@ -106,7 +106,10 @@ async def under_load(sluice: Sluice, images: list[str], count: int, rate: float)
 
 async def run(given: argparse.Namespace) -> int:
     images = [hello("1"), hello("2")]
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice,
+    ):
         async with sluice.client() as http:
             await deployed(http, hello_spec(sluice, SERVICE, images[0], replicas=given.instances))
         floor = await against_the_floor(sluice, images, given.rounds, given.instances)

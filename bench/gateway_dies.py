@@ -27,7 +27,7 @@ from services.loadtest.load_generator import Load, Mix
 from services.loadtest.request_log import Entry
 from tests.support.docker_cli import docker, gateway, hello
 from tests.support.resource_usage import children, container_pid, lives
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm --force")
 RESTED = 10.5
@@ -36,7 +36,7 @@ MIX = Mix(rate=150, fresh=0.5, slow_seconds=0.5)
 Row = dict[str, Any]
 
 
-async def killed(sluice: Sluice, load: Load, way: str) -> float:
+async def killed(sluice: SluiceProcess, load: Load, way: str) -> float:
     """Seconds until another process answers."""
     name = f"{sluice.name}-gateway"
     master = await asyncio.to_thread(container_pid, name)
@@ -60,7 +60,7 @@ async def killed(sluice: Sluice, load: Load, way: str) -> float:
     return away
 
 
-async def run(sluice: Sluice, image: str, kills: int, told: Callable[[Row], None]) -> list[Row]:
+async def run(sluice: SluiceProcess, image: str, kills: int, told: Callable[[Row], None]) -> list[Row]:
     rows = []
     async with sluice.client() as http:
         body = hello_spec(sluice, "web", image, replicas=2)
@@ -79,7 +79,7 @@ async def run(sluice: Sluice, image: str, kills: int, told: Callable[[Row], None
     return rows
 
 
-def was_in_its_hands(lost: Entry) -> bool:
+def was_in_flight(lost: Entry) -> bool:
     """A request that had begun before its processes were gone, or a connection that was idle then. `away` is the phase that
     begins when they are gone, `back` when another answers."""
     if lost.phase == "away":
@@ -89,7 +89,7 @@ def was_in_its_hands(lost: Entry) -> bool:
 
 def _row(load: Load, aways: list[float]) -> Row:
     ledger = load.ledger
-    in_hand = [entry for entry in ledger.failures if was_in_its_hands(entry)]
+    in_hand = [entry for entry in ledger.failures if was_in_flight(entry)]
     came = [entry for entry in ledger.entries if entry.phase == "away"]
     return {
         "requests": len(ledger.entries),
@@ -115,7 +115,7 @@ def _main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
-        sluice = stack.enter_context(Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()))
+        sluice = stack.enter_context(SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()))
         rows = asyncio.run(run(sluice, hello("1"), given.kills, lambda row: print(row, flush=True)))
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
     save("gateway_dies", {"rows": rows})

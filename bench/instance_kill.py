@@ -34,7 +34,7 @@ from services.gateway.runtime.runtime_api import RuntimeApi
 from services.loadtest.load_generator import Load, Mix
 from services.loadtest.request_log import Entry, percentile
 from tests.support.docker_cli import ROOT, build, docker, hello
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 CHECK = {"path": "/healthz", "interval": 0.5}
 RESTED = 10.5
@@ -45,10 +45,10 @@ LOOK = 0.002
 Row = dict[str, Any]
 
 
-class Yard:
+class BenchService:
     """A Sluice, its services, and the engine's account of deaths."""
 
-    def __init__(self, sluice: Sluice, http: httpx.AsyncClient, image: str) -> None:
+    def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient, image: str) -> None:
         self.sluice = sluice
         self.http = http
         self.image = image
@@ -127,7 +127,7 @@ class Yard:
         return any(row[3] == instance and row[5] != "0" and row[6] == "0" for row in rows if len(row) > 6)
 
 
-async def one_of_three(yard: Yard, kills: int) -> Row:
+async def one_of_three(yard: BenchService, kills: int) -> Row:
     await yard.deploy("trio", replicas=3)
     delays: list[float] = []
     async with yard.load("trio") as load:
@@ -140,7 +140,7 @@ async def one_of_three(yard: Yard, kills: int) -> Row:
     return {"case": f"one of three, {kills} kills", **_row(load, "kills"), **_delays(delays)}
 
 
-async def the_only_one(yard: Yard, keepalive: bool, kills: int) -> list[Row]:
+async def the_only_one(yard: BenchService, keepalive: bool, kills: int) -> list[Row]:
     """And a second service beside it."""
     service = "solo-kept" if keepalive else "solo-fresh"
     await yard.deploy(service, replicas=1, upstream_keepalive=keepalive)
@@ -159,7 +159,7 @@ async def the_only_one(yard: Yard, keepalive: bool, kills: int) -> list[Row]:
     ]
 
 
-async def recreated(yard: Yard, other: str) -> Row:
+async def recreated(yard: BenchService, other: str) -> Row:
     await yard.deploy("again", replicas=2, strategy="recreate")
     async with yard.load("again") as load:
         await load.until(lambda ledger: len(ledger.entries) >= 100)
@@ -171,7 +171,7 @@ async def recreated(yard: Yard, other: str) -> Row:
     return {"case": "recreate, 3 deployments", **_row(load, "recreate")}
 
 
-async def at_a_dead_service(yard: Yard) -> list[Row]:
+async def at_a_dead_service(yard: BenchService) -> list[Row]:
     """Nobody is there to put it right: Sluice is dead as well."""
     await yard.deploy("dead", replicas=1, queue_timeout=60)
     instance = (await yard.until_serving("dead", 1))[0]["id"]
@@ -231,7 +231,7 @@ def _delays(delays: list[float]) -> Row:
     return {"out median ms": round(percentile(ordered, 0.5), 1), "out worst ms": round(ordered[-1], 1)}
 
 
-async def run(sluice: Sluice, image: str, other: str, kills: int, told: Callable[[Row], None]) -> list[Row]:
+async def run(sluice: SluiceProcess, image: str, other: str, kills: int, told: Callable[[Row], None]) -> list[Row]:
     rows: list[Row] = []
 
     async def keep(work: Awaitable[Row | list[Row]]) -> None:
@@ -241,7 +241,7 @@ async def run(sluice: Sluice, image: str, other: str, kills: int, told: Callable
             told(row)
 
     async with sluice.client() as http:
-        yard = Yard(sluice, http, image)
+        yard = BenchService(sluice, http, image)
         async with yard.watching():
             await keep(one_of_three(yard, kills))
             await keep(the_only_one(yard, False, max(kills // 5, 2)))
@@ -258,7 +258,7 @@ def _main() -> None:
     build("sluice-bench/gateway", ROOT / "services" / "gateway")
     one, two = hello("1"), hello("2")
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
-        sluice = stack.enter_context(Sluice(Path(directory), SLUICE_GATEWAY_IMAGE="sluice-bench/gateway"))
+        sluice = stack.enter_context(SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE="sluice-bench/gateway"))
         rows = asyncio.run(run(sluice, one, two, given.kills, lambda row: print(row, flush=True)))
     head = ["case", "requests", "GET lost", "POST lost", "run twice", "p99 ms", "worst ms", "slow worst ms"]
     head += ["out median ms", "out worst ms"]

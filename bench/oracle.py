@@ -21,7 +21,7 @@ from services.loadtest.request_log import LATE, Entry
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
 from tests.support.docker_cli import docker
-from tests.support.sluice_process import Sluice
+from tests.support.sluice_process import SluiceProcess
 
 Json = dict[str, Any]
 INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
@@ -45,7 +45,7 @@ def cut_while_idle(lost: Entry) -> bool:
 
 
 @dataclass(frozen=True)
-class Excuse:
+class Allowance:
     """What an act may lose: these kinds of request, of this service (None: of all), that were on their way between two
     moments of the monotonic clock; and until a third one those whose connection was cut while it was idle."""
 
@@ -69,7 +69,7 @@ class Traffic:
 
     patient: frozenset[str]
     """Services with one instance: their requests may wait for it, and be late; others' may not."""
-    excuses: list[Excuse] = field(default_factory=list)
+    excuses: list[Allowance] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
     """Why → how many were lost for it."""
@@ -130,7 +130,7 @@ class Traffic:
 class Creations:
     """Names of all containers that the engine made for this Sluice: none may come twice."""
 
-    def __init__(self, sluice: Sluice) -> None:
+    def __init__(self, sluice: SluiceProcess) -> None:
         self._name = sluice.name
         self.made: Counter[str] = Counter()
         self._told: asyncio.subprocess.Process | None = None
@@ -165,7 +165,7 @@ class Creations:
 class Oracle:
     """Looks at everything from outside: the API, the engine and the gateway must say the same."""
 
-    def __init__(self, sluice: Sluice, http: httpx.AsyncClient) -> None:
+    def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient) -> None:
         self._sluice = sluice
         self._http = http
         self._runtime = RuntimeApi(sluice.data / "gateway" / "master.sock")

@@ -14,7 +14,7 @@ import httpx
 from bench.deployments import deployed
 from bench.report import median, save, table
 from tests.support.docker_cli import gateway, hello
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 
 async def at_once(http: httpx.AsyncClient, bodies: list[dict[str, Any]]) -> tuple[float, list[float]]:
@@ -33,7 +33,10 @@ async def in_turn(http: httpx.AsyncClient, bodies: list[dict[str, Any]]) -> tupl
 async def run(given: argparse.Namespace) -> int:
     images = [hello("1"), hello("2")]
     names = [f"service-{number}" for number in range(1, given.services + 1)]
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice,
+    ):
         async with sluice.client() as http:
             first = [hello_spec(sluice, name, images[0], replicas=given.instances) for name in names]
             phases = {"first deployment, at once": await at_once(http, first)}

@@ -20,7 +20,7 @@ import httpx
 from bench.deployments import deployed
 from bench.report import median, save, spread, table
 from tests.support.docker_cli import ROOT, build, docker, gateway, hello
-from tests.support.sluice_process import Sluice, free_port, hello_spec
+from tests.support.sluice_process import SluiceProcess, free_port, hello_spec
 
 INSTANCES, APPLICATIONS = 1_000, 50
 """As heartbeats.lua names them."""
@@ -131,7 +131,7 @@ async def until_listed(server: Server, count: int) -> None:
     raise TimeoutError(f"{server.name} does not list {count} instances")
 
 
-async def beside_deployments(sluice: Sluice, server: Server, rounds: int) -> dict[str, Any]:
+async def beside_deployments(sluice: SluiceProcess, server: Server, rounds: int) -> dict[str, Any]:
     """Deployments and reads by turns with all the heartbeats of so many instances and with none."""
     images = [hello("1"), hello("2")]
     seconds: dict[bool, list[float]] = {True: [], False: []}
@@ -203,7 +203,7 @@ async def run(given: argparse.Namespace) -> int:
     build(WRK, ROOT / "bench" / "images" / "wrk")
     port = free_port()
     settings = {"SLUICE_GATEWAY_IMAGE": gateway(), "SLUICE_EUREKA_PORT": str(port), "SLUICE_EUREKA_HOST": "127.0.0.1"}
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), **settings) as sluice:
+    with tempfile.TemporaryDirectory() as directory, SluiceProcess(Path(directory), **settings) as sluice:
         ours = Server("sluice", sluice.pid, port)
         await until_listed(ours, 0)
         empty = ours.megabytes

@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from bench.chaos_actions import SERVICES, SOLO, SWAP, TRIO, Acts
+from bench.chaos_actions import SERVICES, SOLO, SWAP, TRIO, ChaosActions
 from bench.oracle import Creations, Oracle, Traffic
 from bench.report import RESULTS, machine, table
 from services.loadtest.load_generator import Load, Mix
 from services.loadtest.request_log import Entry
 from tests.support.docker_cli import ROOT, build, docker, hello
-from tests.support.resource_usage import Gauges, container_pid
-from tests.support.sluice_process import Sluice
+from tests.support.resource_usage import ResourceUsage, container_pid
+from tests.support.sluice_process import SluiceProcess
 
 GATEWAY = "sluice-soak/gateway"
 PATIENT = 120.0
@@ -66,7 +66,7 @@ class Log:
 class Soak:
     """One run. `violations`: what was not as it must be, with the act that it followed."""
 
-    def __init__(self, given: argparse.Namespace, sluice: Sluice, log: Log, images: list[str]) -> None:
+    def __init__(self, given: argparse.Namespace, sluice: SluiceProcess, log: Log, images: list[str]) -> None:
         self._given = given
         self._sluice = sluice
         self._log = log
@@ -75,7 +75,7 @@ class Soak:
         self.traffic = Traffic(frozenset({SOLO, SWAP}))
         self.acts: Counter[str] = Counter()
         self.violations: list[str] = []
-        self.gauges = Gauges(lambda: {"Sluice": sluice.pid, "gateway": container_pid(f"{sluice.name}-gateway")})
+        self.gauges = ResourceUsage(lambda: {"Sluice": sluice.pid, "gateway": container_pid(f"{sluice.name}-gateway")})
         self.seconds = 0.0
         self.deployments: Counter[str] = Counter()
         self.events = 0
@@ -84,7 +84,7 @@ class Soak:
         began = time.monotonic()
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(self._sluice.client())
-            acts = Acts(
+            acts = ChaosActions(
                 self._sluice, http, self.traffic, self._random, self._images, self._log.say, frozenset(self._given.leave_out)
             )
             oracle, creations = Oracle(self._sluice, http), Creations(self._sluice)
@@ -117,7 +117,7 @@ class Soak:
             self.deployments, self.events = oracle.deployments, oracle.events
         self._violated("the end", self.traffic.wrong(self._ledgers()))
 
-    def _next(self, acts: Acts, *, gentle: bool) -> tuple[str, Callable[[], Awaitable[None]]]:
+    def _next(self, acts: ChaosActions, *, gentle: bool) -> tuple[str, Callable[[], Awaitable[None]]]:
         """A change, a breakage, or a breakage in the middle of a change."""
         dice = self._random.random()
         change = self._random.choice(CHANGES)
@@ -139,7 +139,7 @@ class Soak:
             return broken, getattr(acts, broken)
         return f"{change} with {broken}", both
 
-    async def _look(self, act: str, acts: Acts, oracle: Oracle, creations: Creations) -> bool:
+    async def _look(self, act: str, acts: ChaosActions, oracle: Oracle, creations: Creations) -> bool:
         """Whether it makes sense to go on."""
         began = time.monotonic()
         astray = await oracle.settled(acts.replicas, PATIENT)
@@ -231,7 +231,7 @@ async def perform(given: argparse.Namespace) -> int:
     place.mkdir(parents=True, exist_ok=True)
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-seed-{given.seed}"
     with (place / f"{name}.jsonl").open("w", encoding="utf-8") as file, tempfile.TemporaryDirectory() as directory:
-        sluice = Sluice(Path(directory), name=given.name, SLUICE_GATEWAY_IMAGE=GATEWAY, SLUICE_LOG_FORMAT="console")
+        sluice = SluiceProcess(Path(directory), name=given.name, SLUICE_GATEWAY_IMAGE=GATEWAY, SLUICE_LOG_FORMAT="console")
         if given.port:
             sluice.port, sluice.gateway_port = given.port, given.port + 1
             sluice.url, sluice.gateway = f"http://127.0.0.1:{given.port}", f"http://127.0.0.1:{given.port + 1}"

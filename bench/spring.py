@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.api import Api, Spoilt
-from bench.baseline import Floor
+from bench.baseline import Baseline
 from bench.report import median, save, table
 from bench.spring_stack import GATEWAY, SERVICE, Stack, Way, address
 from services.loadtest.load_generator import Load, Mix
 from tests.support.docker_cli import ROOT, docker, gateway
-from tests.support.sluice_process import Sluice
+from tests.support.sluice_process import SluiceProcess
 
 STABLE_BAR = 1.25
 """Deployment ÷ floor."""
@@ -39,16 +39,16 @@ CALM = 10.0
 Row = dict[str, Any]
 
 
-class Yard:
+class BenchSpring:
     """A Sluice with a stock Eureka server beside it, and the services of samples/spring."""
 
-    def __init__(self, sluice: Sluice, rate: float) -> None:
+    def __init__(self, sluice: SluiceProcess, rate: float) -> None:
         self.sluice = sluice
         self._rate = rate
         self._theirs = f"{sluice.name}-their-eureka"
         self._volume = sluice.volume("orders")
 
-    async def __aenter__(self) -> Yard:
+    async def __aenter__(self) -> BenchSpring:
         name = self.sluice.name
         network = ("--network", name, "--env", "SERVER_PORT=8761")
         await asyncio.to_thread(
@@ -94,13 +94,13 @@ class Yard:
         async with Load(url, Mix(rate=self._rate), executions=executions) as load:
             yield load
 
-    def floor(self) -> Floor:
+    def floor(self) -> Baseline:
         """The same JVMs, registered like those of Sluice but under another name. They fetch nothing, so
         that nobody waits for them as consumers."""
         where = "{{range .IPAM.Config}}{{.Gateway}}{{end}}"
         registry = f"http://{docker('network', 'inspect', '--format', where, self.sluice.name)}:8761/eureka/"
         told = {"APP_NAME": "floor-service", "EUREKA_URL": registry, "EUREKA_CLIENT_FETCH_REGISTRY": "false"}
-        return Floor(
+        return Baseline(
             "sample-service:1",
             3,
             name=f"{self.sluice.name}-floor",
@@ -133,7 +133,7 @@ class Yard:
             await asyncio.gather(looking, return_exceptions=True)
 
 
-async def redeployments(yard: Yard, way: Way, count: int) -> Row:
+async def redeployments(yard: BenchSpring, way: Way, count: int) -> Row:
     url = await yard.stand(way)
     floors, seconds, beyond, stale = [], [], [], []
     with yard.floor() as floor:
@@ -169,7 +169,7 @@ async def redeployments(yard: Yard, way: Way, count: int) -> Row:
     }
 
 
-async def kills(yard: Yard, count: int) -> Row:
+async def kills(yard: BenchSpring, count: int) -> Row:
     """One of three, `count` times, with `stable`; a POST in the dead one's hands is answered 502, never sent again."""
     url = await yard.stand("stable")
     async with yard.load(url) as load:
@@ -201,8 +201,8 @@ async def kills(yard: Yard, count: int) -> Row:
 
 async def run(given: argparse.Namespace) -> int:
     settings = {"SLUICE_GATEWAY_IMAGE": gateway(), "SLUICE_EUREKA_ALIASES": "sample-eureka"}
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), **settings) as sluice:
-        async with Yard(sluice, given.rate) as yard:
+    with tempfile.TemporaryDirectory() as directory, SluiceProcess(Path(directory), **settings) as sluice:
+        async with BenchSpring(sluice, given.rate) as yard:
             rows = [await redeployments(yard, way, given.deployments) for way in given.ways]
             killed = await kills(yard, given.kills) if given.kills else None
     if rows:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from bench.deployments import deployed
 from bench.report import median, save, spread, table
 from tests.support.docker_cli import ROOT, build, docker, gateway
-from tests.support.sluice_process import Sluice, free_port
+from tests.support.sluice_process import SluiceProcess, free_port
 
 BAR = 0.95
 PROXY_CORE, OTHER_CORE = "0", "1"
@@ -143,7 +143,10 @@ def bare_haproxy(image: str, name: str, bridge: str, addresses: list[str]) -> It
 async def run(given: argparse.Namespace) -> int:
     wrk = "sluice-bench/wrk"
     build(wrk, ROOT / "bench" / "images" / "wrk")
-    with tempfile.TemporaryDirectory() as directory, Sluice(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        SluiceProcess(Path(directory), SLUICE_GATEWAY_IMAGE=gateway()) as sluice,
+    ):
         container = f"{sluice.name}-gateway"
         image = docker("inspect", "--format", "{{.Image}}", container)
         build("sluice-bench/answer", ROOT / "bench" / "images" / "answer", GATEWAY=image)

@@ -22,7 +22,7 @@ from services.clock import SystemClock
 from services.engine.docker.engine import DockerEngine
 from services.engine.port import BuildSpec, ContainerView, Engine, EngineError, EngineEvent, InstanceSpec
 from services.spec import Healthcheck, Resources, VolumeMount
-from tests.support.docker_fixture import IMAGE, RealYard, real_yard
+from tests.support.docker_fixture import IMAGE, DockerFixture, docker_fixture
 from tests.support.fakes.engine import Behaviour, FakeEngine
 
 pytestmark = pytest.mark.anyio
@@ -99,35 +99,35 @@ class FakeSide:
 
 
 class RealSide:
-    def __init__(self, yard: RealYard) -> None:
-        self.yard = yard
-        self.engine = DockerEngine(yard.name, yard.name, IMAGE)
+    def __init__(self, fixture: DockerFixture) -> None:
+        self.fixture = fixture
+        self.engine = DockerEngine(fixture.name, fixture.name, IMAGE)
 
     def spec(self, id: str, behaviour: Behaviour = Behaviour(), **fields: Any) -> InstanceSpec:  # noqa: B008
-        return self.yard.spec(id, script=_script(behaviour), **fields)
+        return self.fixture.spec(id, script=_script(behaviour), **fields)
 
     def become_healthy(self, instance: str) -> None:
-        self.yard.execute(instance, "touch", "/tmp/healthy")
+        self.fixture.execute(instance, "touch", "/tmp/healthy")
 
     def take_name(self, instance: str) -> None:
-        self.yard.client.create_container(
-            self.yard.image_id, name=f"{self.yard.name}-{instance}", labels={"sluice.name": self.yard.name}
+        self.fixture.client.create_container(
+            self.fixture.image_id, name=f"{self.fixture.name}-{instance}", labels={"sluice.name": self.fixture.name}
         )
 
     def forget(self, tag: str) -> None:
-        self.yard.client.remove_image(tag)
+        self.fixture.client.remove_image(tag)
 
     @contextmanager
     def compose(self, project: str, service: str) -> Iterator[str]:
         """As Compose runs it: with its labels, and nothing of ours."""
         labels = {"com.docker.compose.project": project, "com.docker.compose.service": service}
-        name = f"{self.yard.name}-{project}-{service}-1"
-        made = self.yard.client.create_container(self.yard.image_id, ["sleep", "60"], name=name, labels=labels)["Id"]
+        name = f"{self.fixture.name}-{project}-{service}-1"
+        made = self.fixture.client.create_container(self.fixture.image_id, ["sleep", "60"], name=name, labels=labels)["Id"]
         try:
-            self.yard.client.start(made)
+            self.fixture.client.start(made)
             yield name
         finally:
-            self.yard.client.remove_container(made, v=True, force=True)
+            self.fixture.client.remove_container(made, v=True, force=True)
 
     def link(self, path: Path, target: str) -> None:
         path.symlink_to(target)
@@ -138,10 +138,10 @@ class RealSide:
     @contextmanager
     def bound_volume(self, path: Path) -> Iterator[str]:
         options = {"type": "none", "o": "bind", "device": str(path)}
-        name = f"{self.yard.name}-bound"
-        self.yard.client.create_volume(name, driver="local", driver_opts=options)
+        name = f"{self.fixture.name}-bound"
+        self.fixture.client.create_volume(name, driver="local", driver_opts=options)
         yield name
-        self.yard.client.remove_volume(name, force=True)
+        self.fixture.client.remove_volume(name, force=True)
 
 
 def _script(behaviour: Behaviour) -> str:
@@ -158,13 +158,13 @@ def _script(behaviour: Behaviour) -> str:
 
 
 @pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
-async def yard(request: pytest.FixtureRequest) -> AsyncIterator[Yard]:
+async def fixture(request: pytest.FixtureRequest) -> AsyncIterator[Yard]:
     if request.param == "fake":
         fake = FakeSide()
         yield fake
         fake.engine.close()
         return
-    with real_yard() as place:
+    with docker_fixture() as place:
         real = RealSide(place)
         yield real
         real.engine.close()
@@ -194,185 +194,185 @@ class Told:
 
 
 @pytest.fixture
-async def told(yard: Yard) -> AsyncIterator[Told]:
+async def told(fixture: Yard) -> AsyncIterator[Told]:
     ears = Told()
-    task = asyncio.create_task(ears.listen(yard.engine))
+    task = asyncio.create_task(ears.listen(fixture.engine))
     await ears.heard("reconnected")
     yield ears
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def seen(yard: Yard, instance: str) -> ContainerView | None:
-    found = [view for view in await yard.engine.observe() if view.instance == instance]
+async def seen(fixture: Yard, instance: str) -> ContainerView | None:
+    found = [view for view in await fixture.engine.observe() if view.instance == instance]
     assert len(found) < 2
     return found[0] if found else None
 
 
-async def test_a_started_instance_is_what_its_spec_says(yard: Yard) -> None:
-    spec = yard.spec("web-r4-2", deployment=17)
-    started = await yard.engine.start(spec)
-    assert started == await seen(yard, "web-r4-2")
+async def test_a_started_instance_is_what_its_spec_says(fixture: Yard) -> None:
+    spec = fixture.spec("web-r4-2", deployment=17)
+    started = await fixture.engine.start(spec)
+    assert started == await seen(fixture, "web-r4-2")
     assert (started.service, started.revision, started.deployment, started.slot) == ("web", 4, 17, 2)
     assert (started.hash, started.address, started.state) == (spec.hash, spec.address, "running")
     assert (started.kept, started.restarts, started.exit_code, started.oom_killed) == (False, 0, None, False)
 
 
-async def test_starting_again_finds_what_is_there(yard: Yard) -> None:
-    spec = yard.spec("web-r1-1")
-    assert await yard.engine.start(spec) == await yard.engine.start(spec)
-    assert len(await yard.engine.observe()) == 1
+async def test_starting_again_finds_what_is_there(fixture: Yard) -> None:
+    spec = fixture.spec("web-r1-1")
+    assert await fixture.engine.start(spec) == await fixture.engine.start(spec)
+    assert len(await fixture.engine.observe()) == 1
 
 
-async def test_one_that_has_exited_is_not_started_anew(yard: Yard, told: Told) -> None:
-    spec = yard.spec("web-r1-1", Behaviour(exits_at_once=3))
-    first = await yard.engine.start(spec)
+async def test_one_that_has_exited_is_not_started_anew(fixture: Yard, told: Told) -> None:
+    spec = fixture.spec("web-r1-1", Behaviour(exits_at_once=3))
+    first = await fixture.engine.start(spec)
     await told.heard("die", "web-r1-1")
-    again = await yard.engine.start(spec)
+    again = await fixture.engine.start(spec)
     assert (again.state, again.exit_code, again.start) == ("exited", 3, first.start)
 
 
-async def test_an_instance_with_another_hash_is_refused_and_left_alone(yard: Yard) -> None:
-    spec = yard.spec("web-r1-1")
-    before = await yard.engine.start(spec)
+async def test_an_instance_with_another_hash_is_refused_and_left_alone(fixture: Yard) -> None:
+    spec = fixture.spec("web-r1-1")
+    before = await fixture.engine.start(spec)
     with pytest.raises(EngineError, match="left alone"):
-        await yard.engine.start(replace(spec, hash="other"))
-    assert await seen(yard, "web-r1-1") == before
+        await fixture.engine.start(replace(spec, hash="other"))
+    assert await seen(fixture, "web-r1-1") == before
 
 
-async def test_a_container_that_is_not_ours_keeps_its_name(yard: Yard) -> None:
-    yard.take_name("web-r1-1")
+async def test_a_container_that_is_not_ours_keeps_its_name(fixture: Yard) -> None:
+    fixture.take_name("web-r1-1")
     with pytest.raises(EngineError, match="left alone"):
-        await yard.engine.start(yard.spec("web-r1-1"))
-    assert await yard.engine.observe() == []
-    assert await yard.engine.stop("web-r1-1", 1) is None
-    await yard.engine.remove("web-r1-1")
+        await fixture.engine.start(fixture.spec("web-r1-1"))
+    assert await fixture.engine.observe() == []
+    assert await fixture.engine.stop("web-r1-1", 1) is None
+    await fixture.engine.remove("web-r1-1")
     with pytest.raises(EngineError, match="left alone"):
-        await yard.engine.start(yard.spec("web-r1-1"))
+        await fixture.engine.start(fixture.spec("web-r1-1"))
 
 
-async def test_observe_is_of_one_service_or_of_all(yard: Yard) -> None:
+async def test_observe_is_of_one_service_or_of_all(fixture: Yard) -> None:
     for id in ("web-r1-1", "web-r1-2", "api-r1-1"):
-        await yard.engine.start(yard.spec(id))
-    assert {view.instance for view in await yard.engine.observe("web")} == {"web-r1-1", "web-r1-2"}
-    assert len(await yard.engine.observe()) == 3
-    assert await yard.engine.observe("we") == []
+        await fixture.engine.start(fixture.spec(id))
+    assert {view.instance for view in await fixture.engine.observe("web")} == {"web-r1-1", "web-r1-2"}
+    assert len(await fixture.engine.observe()) == 3
+    assert await fixture.engine.observe("we") == []
 
 
-async def test_an_address_that_is_taken_is_no_capacity_and_leaves_nothing(yard: Yard) -> None:
-    first = await yard.engine.start(yard.spec("web-r1-1"))
+async def test_an_address_that_is_taken_is_no_capacity_and_leaves_nothing(fixture: Yard) -> None:
+    first = await fixture.engine.start(fixture.spec("web-r1-1"))
     with pytest.raises(EngineError) as refused:
-        await yard.engine.start(yard.spec("web-r1-2", address=first.address))
+        await fixture.engine.start(fixture.spec("web-r1-2", address=first.address))
     assert refused.value.reason == "no_capacity"
-    assert [view.instance for view in await yard.engine.observe()] == ["web-r1-1"]
+    assert [view.instance for view in await fixture.engine.observe()] == ["web-r1-1"]
 
 
-async def test_a_port_of_the_host_that_another_has_is_told_apart_and_leaves_nothing(yard: Yard) -> None:
+async def test_a_port_of_the_host_that_another_has_is_told_apart_and_leaves_nothing(fixture: Yard) -> None:
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         port = probe.getsockname()[1]
-    await yard.engine.start(yard.spec("web-r1-1", port=port, host_port=port))
+    await fixture.engine.start(fixture.spec("web-r1-1", port=port, host_port=port))
     with pytest.raises(EngineError) as refused:
-        await yard.engine.start(yard.spec("web-r1-2", port=port, host_port=port))
+        await fixture.engine.start(fixture.spec("web-r1-2", port=port, host_port=port))
     assert (refused.value.reason, refused.value.transient) == ("port_taken", False)
-    assert [view.instance for view in await yard.engine.observe()] == ["web-r1-1"]
+    assert [view.instance for view in await fixture.engine.observe()] == ["web-r1-1"]
 
 
-async def test_an_image_that_is_not_there_is_an_engine_error_and_leaves_nothing(yard: Yard) -> None:
+async def test_an_image_that_is_not_there_is_an_engine_error_and_leaves_nothing(fixture: Yard) -> None:
     with pytest.raises(EngineError, match="No such image") as refused:
-        await yard.engine.start(yard.spec("web-r1-1", image_id="sha256:" + 64 * "0"))
+        await fixture.engine.start(fixture.spec("web-r1-1", image_id="sha256:" + 64 * "0"))
     assert (refused.value.reason, refused.value.transient) == ("engine_error", False)
-    assert await yard.engine.observe() == []
+    assert await fixture.engine.observe() == []
 
 
-async def test_a_network_that_is_not_there_is_an_engine_error_and_leaves_nothing(yard: Yard) -> None:
+async def test_a_network_that_is_not_there_is_an_engine_error_and_leaves_nothing(fixture: Yard) -> None:
     with pytest.raises(EngineError, match="not found"):
-        await yard.engine.start(yard.spec("web-r1-1", networks=("sluice-test-nowhere",)))
-    assert await yard.engine.observe() == []
+        await fixture.engine.start(fixture.spec("web-r1-1", networks=("sluice-test-nowhere",)))
+    assert await fixture.engine.observe() == []
 
 
-async def test_existing_volumes_names_those_of_an_instance_that_was_started(yard: Yard) -> None:
+async def test_existing_volumes_names_those_of_an_instance_that_was_started(fixture: Yard) -> None:
     name = f"sluice-test-{uuid4().hex[:8]}"
-    assert await yard.engine.existing_volumes((name,)) == ()
+    assert await fixture.engine.existing_volumes((name,)) == ()
     mount = VolumeMount(source=name, target="/data")
-    await yard.engine.start(yard.spec("web-r1-1", volumes=(mount,)))
-    assert await yard.engine.existing_volumes((name, "sluice-test-nowhere")) == (name,)
+    await fixture.engine.start(fixture.spec("web-r1-1", volumes=(mount,)))
+    assert await fixture.engine.existing_volumes((name, "sluice-test-nowhere")) == (name,)
 
 
 def mounted(path: Path | str, kind: Literal["bind", "volume"] = "bind") -> tuple[VolumeMount, ...]:
     return (VolumeMount(type=kind, source=str(path), target="/data"),)
 
 
-async def test_a_host_path_is_mounted(yard: Yard, tmp_path: Path) -> None:
-    view = await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(tmp_path)))
+async def test_a_host_path_is_mounted(fixture: Yard, tmp_path: Path) -> None:
+    view = await fixture.engine.start(fixture.spec("web-r1-1", volumes=mounted(tmp_path)))
     assert view.state == "running"
 
 
 @pytest.mark.parametrize("target", ["/", "/etc", "/nowhere", "../../../../../../etc", "beside", "host/etc"])
 @pytest.mark.parametrize("below", ["", "/inside"])
 async def test_a_host_path_by_a_symbolic_link_is_refused_and_leaves_nothing(
-    yard: Yard, tmp_path: Path, target: str, below: str
+    fixture: Yard, tmp_path: Path, target: str, below: str
 ) -> None:
     (tmp_path / "beside" / "inside").mkdir(parents=True)
-    yard.link(tmp_path / "link", target)
+    fixture.link(tmp_path / "link", target)
     with pytest.raises(EngineError, match=re.escape(f"{tmp_path}/link{below}")) as refused:
-        await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(f"{tmp_path}/link{below}")))
+        await fixture.engine.start(fixture.spec("web-r1-1", volumes=mounted(f"{tmp_path}/link{below}")))
     assert (refused.value.reason, refused.value.transient) == ("mount_refused", False)
-    assert await yard.engine.observe() == []
+    assert await fixture.engine.observe() == []
 
 
-async def test_a_host_path_that_is_missing_is_refused(yard: Yard, tmp_path: Path) -> None:
+async def test_a_host_path_that_is_missing_is_refused(fixture: Yard, tmp_path: Path) -> None:
     path = tmp_path / "gone"
     path.mkdir()
-    yard.lose(path)
+    fixture.lose(path)
     with pytest.raises(EngineError, match="No such file") as refused:
-        await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(path)))
+        await fixture.engine.start(fixture.spec("web-r1-1", volumes=mounted(path)))
     assert refused.value.reason == "mount_refused"
 
 
-async def test_a_volume_that_stands_for_a_host_path_is_refused(yard: Yard, tmp_path: Path) -> None:
-    with yard.bound_volume(tmp_path) as name:
+async def test_a_volume_that_stands_for_a_host_path_is_refused(fixture: Yard, tmp_path: Path) -> None:
+    with fixture.bound_volume(tmp_path) as name:
         with pytest.raises(EngineError, match=f"the host path {tmp_path}") as refused:
-            await yard.engine.start(yard.spec("web-r1-1", volumes=mounted(name, "volume")))
+            await fixture.engine.start(fixture.spec("web-r1-1", volumes=mounted(name, "volume")))
         assert refused.value.reason == "mount_refused"
-        assert await yard.engine.observe() == []
+        assert await fixture.engine.observe() == []
 
 
-async def test_networks_exist_names_those_that_do_not(yard: Yard) -> None:
-    assert await yard.engine.networks_exist(()) == ()
-    assert await yard.engine.networks_exist(("bridge", "sluice-test-nowhere")) == ("sluice-test-nowhere",)
+async def test_networks_exist_names_those_that_do_not(fixture: Yard) -> None:
+    assert await fixture.engine.networks_exist(()) == ()
+    assert await fixture.engine.networks_exist(("bridge", "sluice-test-nowhere")) == ("sluice-test-nowhere",)
 
 
-async def test_the_hosts_network_is_none_that_services_may_join(yard: Yard) -> None:
-    assert await yard.engine.networks_exist(("host", "none")) == ("host", "none")
+async def test_the_hosts_network_is_none_that_services_may_join(fixture: Yard) -> None:
+    assert await fixture.engine.networks_exist(("host", "none")) == ("host", "none")
 
 
-async def test_composed_names_what_runs_of_a_project_under_compose(yard: Yard) -> None:
+async def test_composed_names_what_runs_of_a_project_under_compose(fixture: Yard) -> None:
     project = "sluice-test-shop"
-    assert await yard.engine.composed(project) == {}
-    with yard.compose(project, "web") as name, yard.compose("sluice-test-blog", "api"):
-        assert await yard.engine.composed(project) == {"web": name}
-    assert await yard.engine.composed(project) == {}
+    assert await fixture.engine.composed(project) == {}
+    with fixture.compose(project, "web") as name, fixture.compose("sluice-test-blog", "api"):
+        assert await fixture.engine.composed(project) == {"web": name}
+    assert await fixture.engine.composed(project) == {}
 
 
-async def test_keep_keeps_it(yard: Yard) -> None:
-    await yard.engine.start(yard.spec("web-r1-1"))
-    await yard.engine.keep("web-r1-1")
-    await yard.engine.keep("web-r1-1")
-    view = await seen(yard, "web-r1-1")
+async def test_keep_keeps_it(fixture: Yard) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1"))
+    await fixture.engine.keep("web-r1-1")
+    await fixture.engine.keep("web-r1-1")
+    view = await seen(fixture, "web-r1-1")
     assert view is not None and view.kept
     with pytest.raises(EngineError) as refused:
-        await yard.engine.keep("web-r1-9")
+        await fixture.engine.keep("web-r1-9")
     assert refused.value.reason == "instance_gone"
 
 
-async def test_a_kept_instance_that_dies_comes_back_in_another_start(yard: Yard, told: Told) -> None:
-    first = await yard.engine.start(yard.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
-    await yard.engine.keep("web-r1-1")
+async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Yard, told: Told) -> None:
+    first = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
+    await fixture.engine.keep("web-r1-1")
     died = await told.heard("die", "web-r1-1")
     assert (died.start, died.exit_code, died.container_id) == (first.start, 7, first.container_id)
     await told.until(lambda event: [other.kind for other in told.events].count("start") == 2)
-    view = await seen(yard, "web-r1-1")
+    view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.kept) == ("running", True)
     assert (view.container_id, view.address) == (first.container_id, first.address)
     assert view.start != first.start and view.restarts >= 1
@@ -380,35 +380,35 @@ async def test_a_kept_instance_that_dies_comes_back_in_another_start(yard: Yard,
     assert again.start == view.start
 
 
-async def test_stop_gives_the_process_its_time(yard: Yard) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", Behaviour(stop_takes=0.2, stop_code=5)))
-    await yard.engine.keep("web-r1-1")
-    stopped = await yard.engine.stop("web-r1-1", 10)
+async def test_stop_gives_the_process_its_time(fixture: Yard) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(stop_takes=0.2, stop_code=5)))
+    await fixture.engine.keep("web-r1-1")
+    stopped = await fixture.engine.stop("web-r1-1", 10)
     assert stopped is not None and (stopped.state, stopped.exit_code, stopped.kept) == ("exited", 5, False)
-    assert stopped == await yard.engine.stop("web-r1-1", 10) == await seen(yard, "web-r1-1")
-    assert await yard.engine.stop("web-r1-9", 10) is None
+    assert stopped == await fixture.engine.stop("web-r1-1", 10) == await seen(fixture, "web-r1-1")
+    assert await fixture.engine.stop("web-r1-9", 10) is None
 
 
-async def test_stop_kills_what_ignores_the_signal(yard: Yard) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", Behaviour(stop_takes=None)))
-    stopped = await yard.engine.stop("web-r1-1", 1)
+async def test_stop_kills_what_ignores_the_signal(fixture: Yard) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(stop_takes=None)))
+    stopped = await fixture.engine.stop("web-r1-1", 1)
     assert stopped is not None and (stopped.state, stopped.exit_code) == ("exited", 137)
 
 
-async def test_remove_is_for_what_has_stopped_and_may_be_asked_again(yard: Yard) -> None:
-    await yard.engine.start(yard.spec("web-r1-1"))
+async def test_remove_is_for_what_has_stopped_and_may_be_asked_again(fixture: Yard) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1"))
     with pytest.raises(EngineError, match="running"):
-        await yard.engine.remove("web-r1-1")
-    await yard.engine.stop("web-r1-1", 5)
-    await yard.engine.remove("web-r1-1")
-    await yard.engine.remove("web-r1-1")
-    assert await yard.engine.observe() == []
+        await fixture.engine.remove("web-r1-1")
+    await fixture.engine.stop("web-r1-1", 5)
+    await fixture.engine.remove("web-r1-1")
+    await fixture.engine.remove("web-r1-1")
+    assert await fixture.engine.observe() == []
 
 
-async def test_events_tell_of_a_whole_life_with_the_start_that_died(yard: Yard, told: Told) -> None:
-    started = await yard.engine.start(yard.spec("web-r1-1"))
-    await yard.engine.stop("web-r1-1", 5)
-    await yard.engine.remove("web-r1-1")
+async def test_events_tell_of_a_whole_life_with_the_start_that_died(fixture: Yard, told: Told) -> None:
+    started = await fixture.engine.start(fixture.spec("web-r1-1"))
+    await fixture.engine.stop("web-r1-1", 5)
+    await fixture.engine.remove("web-r1-1")
     await told.heard("destroy", "web-r1-1")
     mine = [event for event in told.events if event.instance == "web-r1-1"]
     assert [event.kind for event in mine] == ["start", "die", "destroy"]
@@ -417,59 +417,59 @@ async def test_events_tell_of_a_whole_life_with_the_start_that_died(yard: Yard, 
     assert told.events[0].kind == "reconnected" and not told.events[0].instance
 
 
-async def test_an_exit_at_once_is_told_with_its_code(yard: Yard, told: Told) -> None:
-    started = await yard.engine.start(yard.spec("web-r1-1", Behaviour(exits_at_once=42)))
+async def test_an_exit_at_once_is_told_with_its_code(fixture: Yard, told: Told) -> None:
+    started = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_at_once=42)))
     died = await told.heard("die", "web-r1-1")
     assert (died.exit_code, died.start) == (42, started.start)
-    view = await seen(yard, "web-r1-1")
+    view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.exit_code) == ("exited", 42)
 
 
-async def test_an_instances_own_check_is_told(yard: Yard, told: Told) -> None:
+async def test_an_instances_own_check_is_told(fixture: Yard, told: Told) -> None:
     check = Healthcheck(test=["CMD-SHELL", "test -f /tmp/healthy"], interval=0.2, timeout=2, retries=50, start_period=30)
-    started = await yard.engine.start(yard.spec("web-r1-1", healthcheck=check))
+    started = await fixture.engine.start(fixture.spec("web-r1-1", healthcheck=check))
     assert started.health == "starting"
-    yard.become_healthy("web-r1-1")
+    fixture.become_healthy("web-r1-1")
     await told.heard("health", "web-r1-1")
-    view = await seen(yard, "web-r1-1")
+    view = await seen(fixture, "web-r1-1")
     assert view is not None and view.health == "healthy"
 
 
-async def test_a_check_that_is_asked_otherwise_switches_the_images_off(yard: Yard) -> None:
-    started = await yard.engine.start(yard.spec("web-r1-1", healthcheck=Healthcheck(tcp=True)))
+async def test_a_check_that_is_asked_otherwise_switches_the_images_off(fixture: Yard) -> None:
+    started = await fixture.engine.start(fixture.spec("web-r1-1", healthcheck=Healthcheck(tcp=True)))
     assert started.health == "none"
 
 
-async def test_what_a_running_instance_uses(yard: Yard) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", resources=Resources(memory=64 * 1024**2)))
-    await yard.engine.start(yard.spec("web-r1-2"))
-    first = await yard.engine.usage("web-r1-1")
+async def test_what_a_running_instance_uses(fixture: Yard) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", resources=Resources(memory=64 * 1024**2)))
+    await fixture.engine.start(fixture.spec("web-r1-2"))
+    first = await fixture.engine.usage("web-r1-1")
     assert first is not None
     assert first.cpu_seconds > 0
     assert (0 < first.memory < 64 * 1024**2, first.memory_limit) == (True, 64 * 1024**2)
-    other = await yard.engine.usage("web-r1-2")
+    other = await fixture.engine.usage("web-r1-2")
     assert other is not None
     assert other.memory_limit is None
-    await yard.engine.stop("web-r1-1", 0)
-    assert await yard.engine.usage("web-r1-1") is None
-    assert await yard.engine.usage("web-r1-9") is None
+    await fixture.engine.stop("web-r1-1", 0)
+    assert await fixture.engine.usage("web-r1-1") is None
+    assert await fixture.engine.usage("web-r1-9") is None
 
 
-async def test_logs_are_the_last_lines(yard: Yard, told: Told) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
+async def test_logs_are_the_last_lines(fixture: Yard, told: Told) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
     await told.heard("die", "web-r1-1")
-    assert await yard.engine.logs("web-r1-1") == "one\ntwo\nthree\n"
-    assert await yard.engine.logs("web-r1-1", tail=2) == "two\nthree\n"
+    assert await fixture.engine.logs("web-r1-1") == "one\ntwo\nthree\n"
+    assert await fixture.engine.logs("web-r1-1", tail=2) == "two\nthree\n"
     with pytest.raises(EngineError) as refused:
-        await yard.engine.logs("web-r1-9")
+        await fixture.engine.logs("web-r1-9")
     assert refused.value.reason == "instance_gone"
 
 
-async def test_each_line_of_a_log_may_have_its_time(yard: Yard, told: Told) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="one\ntwo", exits_after=(0.5, 1))))
-    followed = [line async for line in yard.engine.follow_logs("web-r1-1", timestamps=True)]
+async def test_each_line_of_a_log_may_have_its_time(fixture: Yard, told: Told) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo", exits_after=(0.5, 1))))
+    followed = [line async for line in fixture.engine.follow_logs("web-r1-1", timestamps=True)]
     await told.heard("die", "web-r1-1")
-    lines = (await yard.engine.logs("web-r1-1", timestamps=True)).splitlines()
+    lines = (await fixture.engine.logs("web-r1-1", timestamps=True)).splitlines()
     assert lines == followed
     times, words = zip(*(line.split(" ", 1) for line in lines), strict=True)
     assert words == ("one", "two")
@@ -477,51 +477,51 @@ async def test_each_line_of_a_log_may_have_its_time(yard: Yard, told: Told) -> N
     assert times[0] < times[1]
 
 
-async def test_a_log_is_read_from_a_moment_on(yard: Yard, told: Told) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
+async def test_a_log_is_read_from_a_moment_on(fixture: Yard, told: Told) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
     await told.heard("die", "web-r1-1")
-    at = [line.split(" ")[0] for line in (await yard.engine.logs("web-r1-1", timestamps=True)).splitlines()]
+    at = [line.split(" ")[0] for line in (await fixture.engine.logs("web-r1-1", timestamps=True)).splitlines()]
     seconds = [datetime.fromisoformat(time).timestamp() for time in at]
-    assert (await yard.engine.logs("web-r1-1", since=seconds[1])).endswith("two\nthree\n")
-    assert await yard.engine.logs("web-r1-1", since=seconds[2] + 1) == ""
-    followed = [line async for line in yard.engine.follow_logs("web-r1-1", since=seconds[1])]
+    assert (await fixture.engine.logs("web-r1-1", since=seconds[1])).endswith("two\nthree\n")
+    assert await fixture.engine.logs("web-r1-1", since=seconds[2] + 1) == ""
+    followed = [line async for line in fixture.engine.follow_logs("web-r1-1", since=seconds[1])]
     assert followed[-2:] == ["two", "three"]
 
 
-async def test_followed_logs_end_with_the_container(yard: Yard) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="hello\nworld", exits_after=(0.5, 0))))
+async def test_followed_logs_end_with_the_container(fixture: Yard) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="hello\nworld", exits_after=(0.5, 0))))
     async with asyncio.timeout(20):
-        lines = [line async for line in yard.engine.follow_logs("web-r1-1")]
+        lines = [line async for line in fixture.engine.follow_logs("web-r1-1")]
     assert lines == ["hello", "world"]
     with pytest.raises(EngineError):
-        await anext(aiter(yard.engine.follow_logs("web-r1-9")))
+        await anext(aiter(fixture.engine.follow_logs("web-r1-9")))
 
 
-async def test_a_reader_of_logs_may_leave(yard: Yard) -> None:
-    await yard.engine.start(yard.spec("web-r1-1", Behaviour(log="hello")))
-    async with asyncio.timeout(20), aclosing(yard.engine.follow_logs("web-r1-1")) as lines:  # type: ignore[type-var]
+async def test_a_reader_of_logs_may_leave(fixture: Yard) -> None:
+    await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="hello")))
+    async with asyncio.timeout(20), aclosing(fixture.engine.follow_logs("web-r1-1")) as lines:  # type: ignore[type-var]
         assert await anext(lines) == "hello"
 
 
-async def test_an_image_that_is_here_needs_no_registry(yard: Yard) -> None:
-    image = await yard.engine.pull(IMAGE)
+async def test_an_image_that_is_here_needs_no_registry(fixture: Yard) -> None:
+    image = await fixture.engine.pull(IMAGE)
     assert image.reference == IMAGE and image.id.startswith("sha256:")
     assert image.exposed_ports == (8000,)
     assert image.healthcheck == ("CMD-SHELL", "test -f /tmp/healthy")
     assert image.healthcheck_settings == {"interval": 3, "timeout": 2, "start_period": 4, "retries": 5}
-    assert (await yard.engine.pull(image.id)).id == image.id
+    assert (await fixture.engine.pull(image.id)).id == image.id
 
 
-async def test_an_image_is_found_as_the_engine_has_it_and_nothing_is_pulled(yard: Yard) -> None:
-    pulled = await yard.engine.pull(IMAGE)
-    assert await yard.engine.find_image(IMAGE) == pulled
-    assert await yard.engine.find_image("127.0.0.1:9/nobody/nothing:1") is None
-    assert await yard.engine.find_image("no:reference:at-all") is None
+async def test_an_image_is_found_as_the_engine_has_it_and_nothing_is_pulled(fixture: Yard) -> None:
+    pulled = await fixture.engine.pull(IMAGE)
+    assert await fixture.engine.find_image(IMAGE) == pulled
+    assert await fixture.engine.find_image("127.0.0.1:9/nobody/nothing:1") is None
+    assert await fixture.engine.find_image("no:reference:at-all") is None
 
 
-async def test_an_image_that_exists_nowhere_cannot_be_pulled(yard: Yard) -> None:
+async def test_an_image_that_exists_nowhere_cannot_be_pulled(fixture: Yard) -> None:
     with pytest.raises(EngineError) as refused:
-        await yard.engine.pull("127.0.0.1:9/nobody/nothing:1")
+        await fixture.engine.pull("127.0.0.1:9/nobody/nothing:1")
     assert refused.value.reason == "image_pull_failed" and not refused.value.transient
 
 
@@ -535,61 +535,61 @@ def context(dockerfile: str) -> BuildSpec:
     return BuildSpec("web", name, [tar.getvalue()], args={"WORD": secrets.token_hex(4)})
 
 
-async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(yard: Yard) -> None:
+async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(fixture: Yard) -> None:
     spec = context(f"FROM {IMAGE}\nARG WORD\nRUN echo $WORD\n")
-    lines = [line async for line in yard.engine.build(spec)]
+    lines = [line async for line in fixture.engine.build(spec)]
     assert spec.args["WORD"] in lines and any(spec.tag in line for line in lines)
-    built = await yard.engine.find_image(spec.tag)
-    assert built is not None and (await yard.engine.pull(spec.tag)).id == built.id
-    assert await yard.engine.prune(frozenset({spec.tag})) == ()
-    used = yard.spec("web-r1-1", image_id=built.id)
-    await yard.engine.start(used)
-    assert await yard.engine.prune(frozenset()) == ()
-    await yard.engine.stop("web-r1-1", 0)
-    await yard.engine.remove("web-r1-1")
-    assert await yard.engine.prune(frozenset()) == (spec.tag,)
-    assert await yard.engine.find_image(spec.tag) is None
+    built = await fixture.engine.find_image(spec.tag)
+    assert built is not None and (await fixture.engine.pull(spec.tag)).id == built.id
+    assert await fixture.engine.prune(frozenset({spec.tag})) == ()
+    used = fixture.spec("web-r1-1", image_id=built.id)
+    await fixture.engine.start(used)
+    assert await fixture.engine.prune(frozenset()) == ()
+    await fixture.engine.stop("web-r1-1", 0)
+    await fixture.engine.remove("web-r1-1")
+    assert await fixture.engine.prune(frozenset()) == (spec.tag,)
+    assert await fixture.engine.find_image(spec.tag) is None
 
 
-async def test_a_tag_moves_from_one_image_to_another(yard: Yard) -> None:
+async def test_a_tag_moves_from_one_image_to_another(fixture: Yard) -> None:
     latest = f"sluice-test-build:latest-{secrets.token_hex(4)}"
     for word in ("one", "two"):
         spec = context(f"FROM {IMAGE}\nRUN echo {word}\n")
-        assert [line async for line in yard.engine.build(spec)]
-        built = await yard.engine.find_image(spec.tag)
+        assert [line async for line in fixture.engine.build(spec)]
+        built = await fixture.engine.find_image(spec.tag)
         assert built is not None
-        await yard.engine.tag(built.id, latest)
-        moved = await yard.engine.find_image(latest)
+        await fixture.engine.tag(built.id, latest)
+        moved = await fixture.engine.find_image(latest)
         assert moved is not None and moved.id == built.id
-    assert len(await yard.engine.prune(frozenset())) == 1, "the one that has another name as well is somebody's"
-    yard.forget(latest)
-    assert len(await yard.engine.prune(frozenset())) == 1
+    assert len(await fixture.engine.prune(frozenset())) == 1, "the one that has another name as well is somebody's"
+    fixture.forget(latest)
+    assert len(await fixture.engine.prune(frozenset())) == 1
 
 
-async def test_a_build_that_fails_says_what_the_builder_said(yard: Yard) -> None:
+async def test_a_build_that_fails_says_what_the_builder_said(fixture: Yard) -> None:
     new = uuid4().hex  # a step that was built before says nothing
     spec = context(f"FROM {IMAGE}\nRUN echo before-{new}\nRUN false\n")
     lines: list[str] = []
 
     async def build() -> None:
-        async for line in yard.engine.build(spec):
+        async for line in fixture.engine.build(spec):
             lines.append(line)
 
     with pytest.raises(EngineError, match="returned a non-zero code: 1") as failed:
         await build()
     assert failed.value.reason == "build_failed" and f"before-{new}" in lines
-    assert await yard.engine.find_image(spec.tag) is None
+    assert await fixture.engine.find_image(spec.tag) is None
 
 
-async def test_a_build_that_nobody_waits_for_any_more_is_given_up(yard: Yard) -> None:
+async def test_a_build_that_nobody_waits_for_any_more_is_given_up(fixture: Yard) -> None:
     spec = context(f"FROM {IMAGE}\nRUN true\nRUN sleep 600\n")
-    async with asyncio.timeout(30), aclosing(yard.engine.build(spec)) as lines:  # type: ignore[type-var]
+    async with asyncio.timeout(30), aclosing(fixture.engine.build(spec)) as lines:  # type: ignore[type-var]
         async for line in lines:
             if line.startswith("Step 3"):
                 break
-    assert await yard.engine.find_image(spec.tag) is None
+    assert await fixture.engine.find_image(spec.tag) is None
 
 
-async def test_ping_says_who_answers(yard: Yard) -> None:
-    facts = await yard.engine.ping()
+async def test_ping_says_who_answers(fixture: Yard) -> None:
+    facts = await fixture.engine.ping()
     assert facts["version"] and facts["api_version"] and facts["node"]

@@ -13,7 +13,7 @@ from services.clock import SystemClock
 from services.routing.port import Member, RoutedService, Router, RoutingError, Seat
 from tests.support.docker_cli import ROOT, build
 from tests.support.fakes.gateway import FakeGateway
-from tests.support.gateway_fixture import IMAGE, PORT, Yard, real_gateway, service, until
+from tests.support.gateway_fixture import IMAGE, PORT, GatewayFixture, real_gateway, service, until
 from tests.support.http_instance import HEALTHY
 
 pytestmark = pytest.mark.anyio
@@ -51,21 +51,21 @@ class FakeSide:
 
 
 class RealSide:
-    def __init__(self, yard: Yard) -> None:
-        self.yard = yard
-        self.router = yard.gateway
+    def __init__(self, fixture: GatewayFixture) -> None:
+        self.fixture = fixture
+        self.router = fixture.gateway
         self.reloads = 0
 
     async def member(self, id: str, start: str = "c1@t1") -> Member:
-        known = next((instance for instance in self.yard.instances if instance.id == id), None)
-        return (known or await self.yard.instance(id)).member(start)
+        known = next((instance for instance in self.fixture.instances if instance.id == id), None)
+        return (known or await self.fixture.instance(id)).member(start)
 
     async def busy(self, instance: str) -> None:
-        self.task = asyncio.create_task(self.yard.ask("/web/wait"))
+        self.task = asyncio.create_task(self.fixture.ask("/web/wait"))
         await until(lambda: self._open(instance))
 
     async def idle(self, instance: str) -> None:
-        next(each for each in self.yard.instances if each.id == instance).release.set()
+        next(each for each in self.fixture.instances if each.id == instance).release.set()
         await self.task
 
     async def reload(self) -> None:
@@ -73,7 +73,7 @@ class RealSide:
         await self.router.publish(service(f"other{self.reloads}", self.reloads))
 
     async def _open(self, instance: str) -> bool:
-        return any(each.open for each in self.yard.instances if each.id == instance)
+        return any(each.open for each in self.fixture.instances if each.id == instance)
 
 
 @pytest.fixture(params=["fake", pytest.param("haproxy", marks=pytest.mark.docker)])
@@ -82,8 +82,8 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
         yield FakeSide()
         return
     build(IMAGE, ROOT / "services" / "gateway")
-    async with real_gateway() as yard:
-        yield RealSide(yard)
+    async with real_gateway() as fixture:
+        yield RealSide(fixture)
 
 
 @pytest.fixture

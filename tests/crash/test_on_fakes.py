@@ -14,7 +14,7 @@ import pytest
 
 from services.rollouts.reconciler.crash_points import POINTS, START
 from services.store.open import DATABASE, open_store
-from tests.support.crashing_simulation import AWAY, Mortal
+from tests.support.crashing_simulation import AWAY, CrashingSimulation
 from tests.support.scenarios import KINDS, Kind
 from tests.support.virtual_time import run
 
@@ -31,7 +31,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data / DATABASE
 
 
-def live(empty: Path, story: Callable[[Mortal], Awaitable[Any]]) -> Any:
+def live(empty: Path, story: Callable[[CrashingSimulation], Awaitable[Any]]) -> Any:
     """A story in a life of its own."""
     shelf = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shelf) as data:
@@ -39,35 +39,35 @@ def live(empty: Path, story: Callable[[Mortal], Awaitable[Any]]) -> Any:
         shutil.copy(empty, path)
 
         async def whole() -> Any:
-            life = Mortal(path)
-            await life.begin()
+            simulation = CrashingSimulation(path)
+            await simulation.begin()
             try:
-                return await story(life)
+                return await story(simulation)
             finally:
-                await life.end()
+                await simulation.end()
 
         return run(whole)
 
 
-async def carry_out(life: Mortal, kind: Kind, *deaths: Death) -> tuple[list[str], float | None]:
+async def carry_out(simulation: CrashingSimulation, kind: Kind, *deaths: Death) -> tuple[list[str], float | None]:
     """From what was before to rest. Where the loop came by, and after how many seconds it turned back."""
     for image in kind.before:
-        await life.ended(await life.deploy(image, replicas=kind.replicas))
-    for row in life.living():
-        life.busy(row.id, kind.busy)
-    life.been.clear()
-    life.deaths = list(deaths)
-    id = await kind.ask(life)
+        await simulation.ended(await simulation.deploy(image, replicas=kind.replicas))
+    for row in simulation.living():
+        simulation.busy(row.id, kind.busy)
+    simulation.been.clear()
+    simulation.deaths = list(deaths)
+    id = await kind.ask(simulation)
     assert id is not None
     if kind.then is not None:
-        await kind.then(life, id)
-    deployment = await life.ended(id)
-    been = list(life.been)
-    turns = life.told(id, "progressing", "rolling_back")
-    assert life.crashes >= min(len(deaths), 2), "it did not come to die there"
-    await life.rest()
-    life.check()
-    life.check_nothing_twice()
+        await kind.then(simulation, id)
+    deployment = await simulation.ended(id)
+    been = list(simulation.been)
+    turns = simulation.told(id, "progressing", "rolling_back")
+    assert simulation.crashes >= min(len(deaths), 2), "it did not come to die there"
+    await simulation.rest()
+    simulation.check()
+    simulation.check_nothing_twice()
     assert deployment.status == kind.ends, f"{deployment.status}: {deployment.message}"
     assert kind.reason in (None, deployment.reason)
     return been, turns[1].at - turns[0].at if len(turns) == 2 else None
@@ -124,7 +124,7 @@ def test_it_dies_again_while_it_comes_back(
 
 def _die(empty: Path, name: str, turned: float | None, where: str, *deaths: Death) -> None:
     try:
-        _, late = live(empty, lambda life: carry_out(life, KINDS[name], *deaths))
+        _, late = live(empty, lambda simulation: carry_out(simulation, KINDS[name], *deaths))
         if "deadline" in name and late is not None and turned is not None:
             assert turned - 1 <= late <= turned + len(deaths) * AWAY + 1, "the deadline did not hold"
     except (AssertionError, TimeoutError) as error:

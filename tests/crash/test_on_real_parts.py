@@ -9,7 +9,7 @@ import pytest
 from bench.crash_matrix import COVERING, KINDS, run
 from services.rollouts.reconciler.crash_points import POINTS
 from tests.support.docker_cli import gateway, hello
-from tests.support.sluice_process import Sluice
+from tests.support.sluice_process import SluiceProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 USUAL = {
@@ -22,8 +22,8 @@ MAY_LIVE = ("cutting", "recalling", "failing")
 
 
 @pytest.fixture(scope="module")
-def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sluice]:
-    with Sluice(tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=gateway()) as made:
+def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
+    with SluiceProcess(tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=gateway()) as made:
         yield made
 
 
@@ -37,7 +37,7 @@ def test_every_boundary_is_among_the_cases() -> None:
     ("kind", "point"),
     [pytest.param(*case, marks=() if case in USUAL else pytest.mark.full, id=" ".join(case)) for case in COVERING],
 )
-async def test_sluice_dies_at_a_boundary_and_nobody_notices(sluice: Sluice, kind: str, point: str) -> None:
+async def test_sluice_dies_at_a_boundary_and_nobody_notices(sluice: SluiceProcess, kind: str, point: str) -> None:
     rows = await run(sluice, (hello("1"), hello("2")), [(kind, point)], lambda row: None)
     assert [row["died"] or kind in MAY_LIVE for row in rows] == [True], rows
     async with sluice.client() as http:  # the next case has the machine to itself

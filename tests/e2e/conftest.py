@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.docker_cli import gateway, hello
-from tests.support.service_fixture import Images, Stage
-from tests.support.sluice_process import Sluice
+from tests.support.service_fixture import Images, ServiceFixture
+from tests.support.sluice_process import SluiceProcess
 
 
 @pytest.fixture(scope="session")
@@ -18,26 +18,26 @@ def images() -> Images:
 
 
 @pytest.fixture(scope="session")
-def shared_sluice(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sluice]:
-    with Sluice(tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
+def shared_sluice(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
+    with SluiceProcess(tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
         yield sluice
 
 
 @pytest.fixture
-def own_sluice(images: Images, tmp_path: Path) -> Iterator[Sluice]:
-    with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
+def own_sluice(images: Images, tmp_path: Path) -> Iterator[SluiceProcess]:
+    with SluiceProcess(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
         yield sluice
 
 
 @pytest.fixture
-async def stage(shared_sluice: Sluice, images: Images) -> AsyncIterator[Stage]:
+async def fixture(shared_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with shared_sluice.client() as http:
-        stage = Stage(shared_sluice, http, images)
-        yield stage
-        await http.delete(f"/services/{stage.service}", params={"wait": 30})
+        fixture = ServiceFixture(shared_sluice, http, images)
+        yield fixture
+        await http.delete(f"/services/{fixture.service}", params={"wait": 30})
 
 
 @pytest.fixture
-async def own(own_sluice: Sluice, images: Images) -> AsyncIterator[Stage]:
+async def own(own_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with own_sluice.client() as http:
-        yield Stage(own_sluice, http, images)
+        yield ServiceFixture(own_sluice, http, images)

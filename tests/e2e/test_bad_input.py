@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.service_fixture import Json, Stage
+from tests.support.service_fixture import Json, ServiceFixture
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
@@ -152,16 +152,16 @@ GET /ui/services/%00
 class Untouched:
     """What must be the same before and after: the engine's containers, the gateway's files, the history."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._files = stage.sluice.data / "gateway"
+    def __init__(self, fixture: ServiceFixture) -> None:
+        self._stage = fixture
+        self._files = fixture.sluice.data / "gateway"
 
     async def look(self) -> tuple[Any, ...]:
-        stage = self._stage
-        listed = await stage.docker("ps", "--all", "--quiet", "--filter", f"label=sluice.name={stage.sluice.name}")
+        fixture = self._stage
+        listed = await fixture.docker("ps", "--all", "--quiet", "--filter", f"label=sluice.name={fixture.sluice.name}")
         files = {path.name: _content(path) for path in sorted(self._files.iterdir()) if path.is_file()}
-        newest = (await stage.get("/deployments", limit=1))["items"]
-        services = (await stage.get("/services", limit=200))["items"]
+        newest = (await fixture.get("/deployments", limit=1))["items"]
+        services = (await fixture.get("/services", limit=200))["items"]
         names = sorted(each["name"] for each in services)
         return sorted(listed.split()), files, newest[0]["id"] if newest else 0, names
 
@@ -170,17 +170,17 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def test_every_bad_value_of_every_field_is_refused_by_its_name(stage: Stage) -> None:
-    await stage.deploy(stage.spec(replicas=1))
-    untouched = Untouched(stage)
+async def test_every_bad_value_of_every_field_is_refused_by_its_name(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(replicas=1))
+    untouched = Untouched(fixture)
     before = await untouched.look()
     wrong = []
-    cases = [("service", {"service": name, "image": stage.images.one}) for name in NAMES]
+    cases = [("service", {"service": name, "image": fixture.images.one}) for name in NAMES]
     for field, values in FIELDS.items():
-        whole = {"service": f"{stage.service}x", "image": stage.images.one}
+        whole = {"service": f"{fixture.service}x", "image": fixture.images.one}
         cases += [(field, {**whole, field: value}) for value in values]
     for field, body in cases:
-        answer = await _post(stage, json.dumps(body).encode())
+        answer = await _post(fixture, json.dumps(body).encode())
         if problem := _why_not(answer, 422, field):
             wrong.append(f"{field}={str(body.get(field))[:60]!r}: {problem}")
     assert not wrong, "\n".join(wrong)
@@ -188,10 +188,10 @@ async def test_every_bad_value_of_every_field_is_refused_by_its_name(stage: Stag
 
 
 @pytest.mark.parametrize("what", BODIES)
-async def test_a_body_that_is_none_is_refused(stage: Stage, what: str) -> None:
-    untouched = Untouched(stage)
+async def test_a_body_that_is_none_is_refused(fixture: ServiceFixture, what: str) -> None:
+    untouched = Untouched(fixture)
     before = await untouched.look()
-    answer = await _post(stage, BODIES[what])
+    answer = await _post(fixture, BODIES[what])
     assert 400 <= answer.status_code < 500, answer.text[:500]
     if what != "30 MB":  # cut off before anything of Sluice's sees it
         assert answer.headers["content-type"].startswith("application/problem+json")
@@ -199,31 +199,31 @@ async def test_a_body_that_is_none_is_refused(stage: Stage, what: str) -> None:
     assert await untouched.look() == before
 
 
-async def test_paths_and_parameters_that_mean_nothing_are_refused(stage: Stage) -> None:
+async def test_paths_and_parameters_that_mean_nothing_are_refused(fixture: ServiceFixture) -> None:
     wrong = []
     for method, _, path in (line.partition(" ") for line in PATHS.strip().splitlines()):
         body = b'{"replicas": 1}' if path.endswith("scale") else b"{}"
-        answer = await stage.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+        answer = await fixture.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
         if not 400 <= answer.status_code < 500:
             wrong.append(f"{method} {path[:60]}: {answer.status_code} {answer.text[:200]}")
     assert not wrong, "\n".join(wrong)
 
 
-async def test_headers_that_mean_nothing_are_refused(stage: Stage) -> None:
-    body = {"service": f"{stage.service}x", "image": stage.images.one}
+async def test_headers_that_mean_nothing_are_refused(fixture: ServiceFixture) -> None:
+    body = {"service": f"{fixture.service}x", "image": fixture.images.one}
     heads = [{"Authorization": "Bearer sl_wrong"}, {"Authorization": "Basic x"}, {"Authorization": "Bearer " + "x" * 5000}]
     for head in heads:
-        answer = await stage.http.post("/deployments", json=body, headers=head)
+        answer = await fixture.http.post("/deployments", json=body, headers=head)
         assert answer.status_code in (401, 431), answer.text
     for head in ({"Idempotency-Key": "x" * 256}, {"X-Registry-Auth": "no base64!"}):
-        answer = await stage.http.post("/deployments", content=json.dumps(body), headers=head)
+        answer = await fixture.http.post("/deployments", content=json.dumps(body), headers=head)
         assert 400 <= answer.status_code < 500, f"{head}: {answer.status_code} {answer.text}"
-    assert stage.service + "x" not in [each["name"] for each in (await stage.get("/services", limit=200))["items"]]
+    assert fixture.service + "x" not in [each["name"] for each in (await fixture.get("/services", limit=200))["items"]]
 
 
-async def test_a_profile_or_a_merge_that_makes_a_bad_whole_is_refused(stage: Stage) -> None:
-    await stage.deploy(stage.spec(replicas=1, profiles={"small": {"min_ready_seconds": 5}}))
-    untouched = Untouched(stage)
+async def test_a_profile_or_a_merge_that_makes_a_bad_whole_is_refused(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(replicas=1, profiles={"small": {"min_ready_seconds": 5}}))
+    untouched = Untouched(fixture)
     before = await untouched.look()
     bad: list[Json] = [
         {"max_surge": 0, "max_unavailable": 0},
@@ -234,14 +234,14 @@ async def test_a_profile_or_a_merge_that_makes_a_bad_whole_is_refused(stage: Sta
         {"healthcheck": {"tcp": True}},
     ]
     for fields in bad:
-        answer = await stage.http.post("/deployments", json={"service": stage.service, **fields})
+        answer = await fixture.http.post("/deployments", json={"service": fixture.service, **fields})
         assert answer.status_code == 422, f"{fields}: {answer.text}"
         assert answer.json()["errors"]
     assert await untouched.look() == before
 
 
-async def _post(stage: Stage, body: bytes) -> Any:
-    return await stage.http.post("/deployments", content=body, headers={"Content-Type": "application/json"})
+async def _post(fixture: ServiceFixture, body: bytes) -> Any:
+    return await fixture.http.post("/deployments", content=body, headers={"Content-Type": "application/json"})
 
 
 def _why_not(answer: Any, status: int, field: str) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 from services.engine.docker.engine import DockerEngine
 from services.engine.port import BuildSpec
 from tests.app.api.test_builds import TAR, tar
-from tests.support.service_fixture import Stage
+from tests.support.service_fixture import ServiceFixture
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
@@ -57,90 +57,90 @@ READS = {
 
 
 @pytest.mark.parametrize("step", READS.values(), ids=READS)
-async def test_a_build_cannot_read_the_hosts_loopback(stage: Stage, loopback: Loopback, step: str) -> None:
+async def test_a_build_cannot_read_the_hosts_loopback(fixture: ServiceFixture, loopback: Loopback, step: str) -> None:
     dockerfile = BASE + step.format(url=loopback.url, rest=loopback.url.removeprefix("http"))
-    refused = await stage.http.post("/builds", params={"service": stage.service}, content=tar(dockerfile), headers=TAR)
+    refused = await fixture.http.post("/builds", params={"service": fixture.service}, content=tar(dockerfile), headers=TAR)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_context"), refused.text
     assert "line" in refused.json()["detail"] and loopback.asked == []
-    image = f"{stage.service}:direct"
-    engine = DockerEngine(stage.service, "bridge", stage.images.gateway)
+    image = f"{fixture.service}:direct"
+    engine = DockerEngine(fixture.service, "bridge", fixture.images.gateway)
     try:
-        async for _ in engine.build(BuildSpec(stage.service, image, [tar(dockerfile)])):
+        async for _ in engine.build(BuildSpec(fixture.service, image, [tar(dockerfile)])):
             pass
         assert loopback.asked == ["/secret"], "the engine itself would have fetched it"
     finally:
         engine.close()
-        await stage.docker("rmi", "--force", image)
+        await fixture.docker("rmi", "--force", image)
 
 
-async def test_a_base_image_cannot_make_a_build_read_the_hosts_loopback(stage: Stage, loopback: Loopback) -> None:
-    base, container = f"{stage.service}-base:1", f"{stage.service}-base"
-    await stage.docker("create", "--name", container, "debian:trixie-slim")
+async def test_a_base_image_cannot_make_a_build_read_the_hosts_loopback(fixture: ServiceFixture, loopback: Loopback) -> None:
+    base, container = f"{fixture.service}-base:1", f"{fixture.service}-base"
+    await fixture.docker("create", "--name", container, "debian:trixie-slim")
     try:
-        await stage.docker("commit", "--change", f"ONBUILD ADD {loopback.url}/secret /secret", container, base)
-        asked = {"service": stage.service, "wait": "60", "arg": f"BASE={base}"}
+        await fixture.docker("commit", "--change", f"ONBUILD ADD {loopback.url}/secret /secret", container, base)
+        asked = {"service": fixture.service, "wait": "60", "arg": f"BASE={base}"}
         dockerfile = "ARG BASE\nFROM $BASE AS one\nFROM one\nRUN true\n"
-        refused = await stage.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)
+        refused = await fixture.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)
         assert (refused.status_code, refused.json()["build"]["reason"]) == (409, "build_failed"), refused.text
         assert base in refused.json()["detail"] and "ONBUILD" in refused.json()["detail"]
         assert loopback.asked == []
     finally:
-        await stage.docker("rm", container)
-        await stage.docker("rmi", "--force", base)
+        await fixture.docker("rm", container)
+        await fixture.docker("rmi", "--force", base)
 
 
-async def test_what_was_built_is_deployed_and_becomes_the_latest(stage: Stage) -> None:
+async def test_what_was_built_is_deployed_and_becomes_the_latest(fixture: ServiceFixture) -> None:
     word = secrets.token_hex(4)
     steps = f"FROM debian:trixie-slim\nARG WORD\nRUN echo $WORD-{word} > /word\nRUN cat /word\n"
     steps += "LABEL sluice.service=victim sluice.built=victim:1\n"
     dockerfile = f'{steps}STOPSIGNAL SIGKILL\nCMD ["sh", "-c", "cat /word; sleep infinity"]\n'
-    asked = {"service": stage.service, "wait": "60", "arg": "WORD=hello"}
-    answer = await stage.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)
+    asked = {"service": fixture.service, "wait": "60", "arg": "WORD=hello"}
+    answer = await fixture.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)
     built = answer.json()
     assert answer.status_code == 200, answer.text
-    log = (await stage.http.get(built["links"]["log"])).text
+    log = (await fixture.http.get(built["links"]["log"])).text
     assert f"hello-{word}" in log.splitlines()
-    latest = f"{stage.service}:latest"
+    latest = f"{fixture.service}:latest"
     try:
-        assert await stage.docker("images", "--quiet", latest) == ""
-        labels = (await stage.docker("inspect", "--format", "{{json .Config.Labels}}", built["image"])).strip()
-        ours = {"sluice.name": stage.sluice.name, "sluice.service": stage.service, "sluice.built": built["image"]}
+        assert await fixture.docker("images", "--quiet", latest) == ""
+        labels = (await fixture.docker("inspect", "--format", "{{json .Config.Labels}}", built["image"])).strip()
+        ours = {"sluice.name": fixture.sluice.name, "sluice.service": fixture.service, "sluice.built": built["image"]}
         assert ours.items() <= json.loads(labels).items(), "those of a Dockerfile do not count"
         assert "FROM debian:trixie-slim" in log and "FROM sha256:" not in log
-        await stage.deploy({"service": stage.service, "image": built["image"]})
-        (container,) = await stage.containers()
+        await fixture.deploy({"service": fixture.service, "image": built["image"]})
+        (container,) = await fixture.containers()
         assert container["Image"] == built["image_id"]
-        assert await stage.docker("logs", container["Id"]) == f"hello-{word}"
-        await stage.until(lambda: stage.docker("images", "--quiet", latest))
-        assert (await stage.docker("inspect", "--format", "{{.Id}}", latest)).strip() == built["image_id"]
-        failed = await stage.http.post("/builds", params=asked, content=tar(f"{steps}RUN exit 7\n"), headers=TAR)
+        assert await fixture.docker("logs", container["Id"]) == f"hello-{word}"
+        await fixture.until(lambda: fixture.docker("images", "--quiet", latest))
+        assert (await fixture.docker("inspect", "--format", "{{.Id}}", latest)).strip() == built["image_id"]
+        failed = await fixture.http.post("/builds", params=asked, content=tar(f"{steps}RUN exit 7\n"), headers=TAR)
         assert (failed.status_code, failed.json()["code"]) == (409, "build_failed")
         assert "returned a non-zero code: 7" in failed.json()["detail"]
-        await stage.remove()
+        await fixture.remove()
     finally:
-        await stage.docker("rmi", "--force", built["image"], latest)
+        await fixture.docker("rmi", "--force", built["image"], latest)
 
 
-async def test_a_latest_that_forges_sluices_labels_is_left_alone(stage: Stage) -> None:
-    latest, container = f"{stage.service}:latest", f"{stage.service}-forged"
-    await stage.docker("create", "--name", container, "debian:trixie-slim")
+async def test_a_latest_that_forges_sluices_labels_is_left_alone(fixture: ServiceFixture) -> None:
+    latest, container = f"{fixture.service}:latest", f"{fixture.service}-forged"
+    await fixture.docker("create", "--name", container, "debian:trixie-slim")
     built = ""
     try:
-        forged = f"LABEL sluice.name={stage.sluice.name} sluice.service={stage.service} sluice.built={latest}"
-        await stage.docker("commit", "--change", forged, container, latest)
-        theirs = await stage.docker("inspect", "--format", "{{.Id}}", latest)
+        forged = f"LABEL sluice.name={fixture.sluice.name} sluice.service={fixture.service} sluice.built={latest}"
+        await fixture.docker("commit", "--change", forged, container, latest)
+        theirs = await fixture.docker("inspect", "--format", "{{.Id}}", latest)
         dockerfile = f'{BASE}STOPSIGNAL SIGKILL\nCMD ["sleep", "infinity"]\n'
-        asked = {"service": stage.service, "wait": "60"}
-        built = (await stage.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)).json()["image"]
-        await stage.deploy({"service": stage.service, "image": built})
+        asked = {"service": fixture.service, "wait": "60"}
+        built = (await fixture.http.post("/builds", params=asked, content=tar(dockerfile), headers=TAR)).json()["image"]
+        await fixture.deploy({"service": fixture.service, "image": built})
 
         async def reported() -> bool:
-            events = await stage.get("/events", service=stage.service)
+            events = await fixture.get("/events", service=fixture.service)
             return "latest_left_alone" in {event["type"] for event in events["items"]}
 
-        await stage.until(reported)
-        assert await stage.docker("inspect", "--format", "{{.Id}}", latest) == theirs
-        await stage.remove()
+        await fixture.until(reported)
+        assert await fixture.docker("inspect", "--format", "{{.Id}}", latest) == theirs
+        await fixture.remove()
     finally:
-        await stage.docker("rm", container)
-        await stage.docker("rmi", "--force", latest, *[built][: bool(built)])
+        await fixture.docker("rm", container)
+        await fixture.docker("rmi", "--force", latest, *[built][: bool(built)])

@@ -7,102 +7,102 @@ import asyncio
 import httpx
 import pytest
 
-from tests.support.service_fixture import Stage, versions
+from tests.support.service_fixture import ServiceFixture, versions
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_a_service_is_updated_scaled_restarted_and_rolled_back_under_load(stage: Stage) -> None:
-    first = await stage.deploy(stage.spec(replicas=3))
+async def test_a_service_is_updated_scaled_restarted_and_rolled_back_under_load(fixture: ServiceFixture) -> None:
+    first = await fixture.deploy(fixture.spec(replicas=3))
     assert first["progress"]["serving"] == 3
-    async with stage.load() as load:
+    async with fixture.load() as load:
         load.mark("update")
-        updated = await stage.update(image=stage.images.two)
+        updated = await fixture.update(image=fixture.images.two)
         load.mark("on two")
         await load.until(lambda ledger: ledger.summary("on two").requests >= 10)
         load.mark("scale out")
-        await stage.change("scale", {"replicas": 5})
+        await fixture.change("scale", {"replicas": 5})
         load.mark("scale in")
-        await stage.change("scale", {"replicas": 2})
+        await fixture.change("scale", {"replicas": 2})
         load.mark("restart")
-        before = await stage.starts()
-        await stage.change("restart")
-        assert not before.keys() & (await stage.starts()).keys()
+        before = await fixture.starts()
+        await fixture.change("restart")
+        assert not before.keys() & (await fixture.starts()).keys()
         load.mark("rollback")
-        rolled = await stage.change("rollback")
+        rolled = await fixture.change("rollback")
         load.mark("on one again")
         await load.until(lambda ledger: ledger.summary("on one again").requests >= 10)
     assert (updated["revision"], updated["from_revision"], rolled["revision"]) == (2, 1, 1)
     assert versions(load, "on two") == {"r2"}
     assert versions(load, "on one again") == {"r1"}
-    service = await stage.of_service()
+    service = await fixture.of_service()
     assert (service["status"], service["revision"], service["replicas"], service["serving"]) == ("serving", 1, 2, 2)
-    kinds = [row["kind"] for row in (await stage.get("/deployments", service=stage.service))["items"]]
+    kinds = [row["kind"] for row in (await fixture.get("/deployments", service=fixture.service))["items"]]
     assert kinds == ["rollback", "restart", "scale", "scale", "deploy", "deploy"]
 
 
-async def test_scaled_to_nothing_and_back_the_requests_wait(stage: Stage) -> None:
-    await stage.deploy(stage.spec(replicas=1))
-    async with stage.load(slow_seconds=0.3, rate=40):
-        await stage.change("scale", {"replicas": 0})
-        assert await stage.starts() == {}
-        assert (await stage.of_service())["status"] == "stopped"
-        await stage.change("scale", {"replicas": 1})
+async def test_scaled_to_nothing_and_back_the_requests_wait(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(replicas=1))
+    async with fixture.load(slow_seconds=0.3, rate=40):
+        await fixture.change("scale", {"replicas": 0})
+        assert await fixture.starts() == {}
+        assert (await fixture.of_service())["status"] == "stopped"
+        await fixture.change("scale", {"replicas": 1})
 
 
-async def test_removed_a_service_finishes_what_it_has_and_leaves_a_history(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    async with stage.by_hand(slow_seconds=1.5) as load:
+async def test_removed_a_service_finishes_what_it_has_and_leaves_a_history(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    async with fixture.by_hand(slow_seconds=1.5) as load:
         slow = [asyncio.create_task(load.ask("SLOW")) for _ in range(6)]
         for _ in range(5):
             assert (await load.ask("GET")).status == 200  # answered later than the slow ones were sent
-        await stage.remove()
+        await fixture.remove()
         entries = await asyncio.gather(*slow)
         assert [entry.status for entry in entries] == [200] * 6, load.ledger.explain()
         assert (await load.ask("GET")).status == 404
-    assert await stage.containers() == []
-    assert (await stage.of_service())["status"] == "removed"
-    kinds = [row["kind"] for row in (await stage.get("/deployments", service=stage.service))["items"]]
+    assert await fixture.containers() == []
+    assert (await fixture.of_service())["status"] == "removed"
+    kinds = [row["kind"] for row in (await fixture.get("/deployments", service=fixture.service))["items"]]
     assert kinds == ["remove", "deploy"]
 
 
-async def test_a_body_that_changes_nothing_starts_nothing(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    before = await stage.starts()
-    again = await stage.update(image=stage.images.one)
+async def test_a_body_that_changes_nothing_starts_nothing(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    before = await fixture.starts()
+    again = await fixture.update(image=fixture.images.one)
     assert again["reason"] == "unchanged"
-    assert await stage.starts() == before
+    assert await fixture.starts() == before
 
 
-async def test_a_route_or_a_policy_alone_replaces_no_instance(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    before = await stage.starts()
-    async with stage.load():
-        routes = [{"path_prefix": f"/{stage.service}", "strip_prefix": True}, {"host": f"{stage.service}.example"}]
-        moved = await stage.update(routes=routes, drain_timeout=7, request_timeout=20)
-    assert await stage.starts() == before
+async def test_a_route_or_a_policy_alone_replaces_no_instance(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    before = await fixture.starts()
+    async with fixture.load():
+        routes = [{"path_prefix": f"/{fixture.service}", "strip_prefix": True}, {"host": f"{fixture.service}.example"}]
+        moved = await fixture.update(routes=routes, drain_timeout=7, request_timeout=20)
+    assert await fixture.starts() == before
     assert {instance["revision"] for instance in moved["instances"]} <= {2}
     async with httpx.AsyncClient() as http:
-        answer = await http.get(stage.sluice.gateway, headers={"Host": f"{stage.service}.example"})
+        answer = await http.get(fixture.sluice.gateway, headers={"Host": f"{fixture.service}.example"})
     assert answer.status_code == 200
 
 
-async def test_no_more_run_at_once_than_max_surge_allows_and_no_fewer_than_max_unavailable(stage: Stage) -> None:
-    await stage.deploy(stage.spec(replicas=3, max_surge=1, max_unavailable=0))
-    async with stage.load(slow_seconds=0.3), stage.watched() as watch:
-        await stage.update(image=stage.images.two)
+async def test_no_more_run_at_once_than_max_surge_allows_and_no_fewer_than_max_unavailable(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(replicas=3, max_surge=1, max_unavailable=0))
+    async with fixture.load(slow_seconds=0.3), fixture.watched() as watch:
+        await fixture.update(image=fixture.images.two)
     assert (watch.least, watch.most) == (3, 4)
 
 
-async def test_with_no_room_to_surge_one_leaves_before_another_comes(stage: Stage) -> None:
-    await stage.deploy(stage.spec(replicas=3, max_surge=0, max_unavailable=1))
-    async with stage.load(slow_seconds=0.3), stage.watched() as watch:
-        await stage.update(image=stage.images.two)
+async def test_with_no_room_to_surge_one_leaves_before_another_comes(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(replicas=3, max_surge=0, max_unavailable=1))
+    async with fixture.load(slow_seconds=0.3), fixture.watched() as watch:
+        await fixture.update(image=fixture.images.two)
     assert (watch.least, watch.most) == (2, 3)
 
 
-async def test_recreate_lets_the_old_go_before_the_new_come_and_the_requests_wait(stage: Stage) -> None:
-    await stage.deploy(stage.spec(strategy="recreate"))
-    async with stage.load(slow_seconds=0.3, rate=40), stage.watched() as watch:
-        await stage.update(image=stage.images.two)
+async def test_recreate_lets_the_old_go_before_the_new_come_and_the_requests_wait(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(strategy="recreate"))
+    async with fixture.load(slow_seconds=0.3, rate=40), fixture.watched() as watch:
+        await fixture.update(image=fixture.images.two)
     assert (watch.least, watch.most) == (0, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.service_fixture import Stage
+from tests.support.service_fixture import ServiceFixture
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
@@ -27,32 +27,32 @@ services:
 """
 
 
-async def test_a_project_moves_in_and_its_store_stays_with_compose(stage: Stage) -> None:
-    project = web = stage.service
+async def test_a_project_moves_in_and_its_store_stays_with_compose(fixture: ServiceFixture) -> None:
+    project = web = fixture.service
     api, network = f"{web}-api", f"{project}_default"
     labels = [f"--label=com.docker.compose.{key}={value}" for key, value in (("project", project), ("service", "store"))]
-    await stage.docker("network", "create", network)
-    store = await stage.docker(
-        "run", "--detach", "--rm", f"--network={network}", "--network-alias=store", *labels, stage.images.one
+    await fixture.docker("network", "create", network)
+    store = await fixture.docker(
+        "run", "--detach", "--rm", f"--network={network}", "--network-alias=store", *labels, fixture.images.one
     )
     try:
-        text = FILE.format(web=web, api=api, image=stage.images.one)
-        answer = await stage.http.post("/apply", params={"project": project, "wait": 60}, content=text)
-        assert answer.status_code == 200, f"{answer.text}\n{stage.sluice.last_words(15)}"
+        text = FILE.format(web=web, api=api, image=fixture.images.one)
+        answer = await fixture.http.post("/apply", params={"project": project, "wait": 60}, content=text)
+        assert answer.status_code == 200, f"{answer.text}\n{fixture.sluice.last_words(15)}"
         first, second = answer.json()["deployments"]
-        begun = {id: await stage.get(f"/deployments/{id}") for id in (first, second)}
+        begun = {id: await fixture.get(f"/deployments/{id}") for id in (first, second)}
         assert (begun[first]["service"], begun[second]["service"]) == (api, web)
         assert begun[first]["finished_at"] <= begun[second]["started_at"]
-        caller, _ = await stage.containers()
+        caller, _ = await fixture.containers()
         for url in (f"http://{api}:8000/", "http://store:8000/"):
             code = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=10).status)"
-            assert await stage.docker("exec", caller["Id"], "python", "-c", code) == "200"
+            assert await fixture.docker("exec", caller["Id"], "python", "-c", code) == "200"
         taken = text.replace("    x-sluice: {manage: false}\n", "")
-        refused = await stage.http.post("/apply", params={"project": project}, content=taken)
+        refused = await fixture.http.post("/apply", params={"project": project}, content=taken)
         assert refused.status_code == 422
         assert [error["field"] for error in refused.json()["errors"]] == ["services.store"]
         for service in (web, api):
-            await stage.http.delete(f"/services/{service}", params={"wait": 30})
+            await fixture.http.delete(f"/services/{service}", params={"wait": 30})
     finally:
-        await stage.docker("rm", "--force", "--volumes", store)
-        await stage.docker("network", "rm", network)
+        await fixture.docker("rm", "--force", "--volumes", store)
+        await fixture.docker("network", "rm", network)

@@ -10,38 +10,38 @@ from typing import Any
 
 import pytest
 
-from tests.support.service_fixture import Images, Json, Stage
-from tests.support.sluice_process import Sluice
+from tests.support.service_fixture import Images, Json, ServiceFixture
+from tests.support.sluice_process import SluiceProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
-async def own(images: Images, tmp_path: Path) -> AsyncIterator[Stage]:
+async def own(images: Images, tmp_path: Path) -> AsyncIterator[ServiceFixture]:
     (tmp_path / "root" / "shared").mkdir(parents=True)
     (tmp_path / "root" / "shared").chmod(0o777)
     settings = {"SLUICE_GATEWAY_IMAGE": images.gateway, "SLUICE_HOST_ROOTS": str(tmp_path / "root")}
-    with Sluice(tmp_path, **settings) as sluice:
+    with SluiceProcess(tmp_path, **settings) as sluice:
         async with sluice.client() as http:
-            yield Stage(sluice, http, images)
+            yield ServiceFixture(sluice, http, images)
 
 
 def mount(path: Path, **more: Any) -> Json:
     return {"type": "bind", "source": str(path), "target": "/data", **more}
 
 
-async def refusal(own: Stage, service: str, **fields: Any) -> tuple[int, str]:
+async def refusal(own: ServiceFixture, service: str, **fields: Any) -> tuple[int, str]:
     answer = await own.http.post("/deployments", json=own.spec(service=service, replicas=1, **fields))
     return answer.status_code, answer.json()["errors"][0]["field"] if answer.status_code == 422 else ""
 
 
-def syslog(own: Stage) -> Json:
+def syslog(own: ServiceFixture) -> Json:
     socket = own.sluice.data / "gateway" / "admin.sock"
     assert socket.is_socket()
     return {"driver": "syslog", "options": {"syslog-address": f"unix://{socket}"}}
 
 
-async def test_a_link_that_one_service_makes_leads_no_other_to_the_host(own: Stage, tmp_path: Path) -> None:
+async def test_a_link_that_one_service_makes_leads_no_other_to_the_host(own: ServiceFixture, tmp_path: Path) -> None:
     shared = tmp_path / "root" / "shared"
     await own.deploy(own.spec(service="maker", replicas=1, volumes=[mount(shared)]))
     [maker] = await own.containers("maker")
@@ -67,7 +67,7 @@ async def test_a_link_that_one_service_makes_leads_no_other_to_the_host(own: Sta
     assert left == ""
 
 
-async def test_no_log_driver_writes_to_the_gateways_socket(own: Stage) -> None:
+async def test_no_log_driver_writes_to_the_gateways_socket(own: ServiceFixture) -> None:
     assert await refusal(own, own.service, logging=syslog(own)) == (422, "logging.driver")
     await own.deploy(own.spec(replicas=1))
     await own.update(environment={"A": "1"})

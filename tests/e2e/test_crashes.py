@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.service_fixture import NEVER_HEALTHY, Json, Stage
+from tests.support.service_fixture import NEVER_HEALTHY, Json, ServiceFixture
 from tests.support.sluice_process import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
@@ -27,7 +27,7 @@ def _count(deployment: Json, *statuses: str) -> int:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_killed_in_mid_deployment_and_started_again_it_carries_on(own: Stage, moment: str) -> None:
+async def test_killed_in_mid_deployment_and_started_again_it_carries_on(own: ServiceFixture, moment: str) -> None:
     await own.deploy(own.spec(replicas=3))
     async with own.load(slow=0.2, slow_seconds=1.5):
         deployment = await own.begin(image=own.images.two)
@@ -43,7 +43,7 @@ async def test_killed_in_mid_deployment_and_started_again_it_carries_on(own: Sta
     assert ends["succeeded"] == 1
 
 
-async def test_stopped_in_mid_deployment_it_ends_soon_and_carries_on_when_it_is_back(own: Stage) -> None:
+async def test_stopped_in_mid_deployment_it_ends_soon_and_carries_on_when_it_is_back(own: ServiceFixture) -> None:
     await own.deploy(own.spec(replicas=3))
     async with own.load():
         body = {"service": own.service, "image": own.images.two, "environment": {"HELLO_SLOW_START": "1"}}
@@ -62,7 +62,7 @@ async def test_stopped_in_mid_deployment_it_ends_soon_and_carries_on_when_it_is_
     await _nothing_stray(own, revision=2, replicas=3)
 
 
-async def test_while_it_is_away_traffic_flows_and_what_died_meanwhile_is_replaced(own: Stage) -> None:
+async def test_while_it_is_away_traffic_flows_and_what_died_meanwhile_is_replaced(own: ServiceFixture) -> None:
     await own.deploy(own.spec(replicas=3))
     async with own.load(posts=0, slow=0):
         await asyncio.to_thread(own.sluice.kill)
@@ -78,7 +78,7 @@ async def test_while_it_is_away_traffic_flows_and_what_died_meanwhile_is_replace
     await _nothing_stray(own, revision=1, replicas=3)
 
 
-async def test_a_rollback_that_is_interrupted_ends_where_it_was_going(own: Stage) -> None:
+async def test_a_rollback_that_is_interrupted_ends_where_it_was_going(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     before = await own.starts()
     async with own.load():
@@ -92,7 +92,7 @@ async def test_a_rollback_that_is_interrupted_ends_where_it_was_going(own: Stage
     await _nothing_stray(own, revision=1, replicas=2)
 
 
-async def test_a_second_process_on_the_same_data_is_refused(own: Stage) -> None:
+async def test_a_second_process_on_the_same_data_is_refused(own: ServiceFixture) -> None:
     process = await asyncio.create_subprocess_exec(
         *own.sluice.command, env={**own.sluice.environment, "SLUICE_PORT": str(free_port())},
         stderr=asyncio.subprocess.PIPE,
@@ -103,7 +103,7 @@ async def test_a_second_process_on_the_same_data_is_refused(own: Stage) -> None:
     assert (await own.get("/readyz"))["status"]
 
 
-async def _second(own: Stage) -> bool:
+async def _second(own: ServiceFixture) -> bool:
     rows = (await own.get("/deployments", service=own.service))["items"]
     return len(rows) == 2 and rows[0]["status"] == "progressing"
 
@@ -116,7 +116,7 @@ async def _read(lines: object) -> int:
     return count
 
 
-async def _nothing_stray(own: Stage, *, revision: int, replicas: int) -> None:
+async def _nothing_stray(own: ServiceFixture, *, revision: int, replicas: int) -> None:
     service = await own.of_service()
     assert (service["revision"], service["serving"]) == (revision, replicas)
     containers = await own.containers()

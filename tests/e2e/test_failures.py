@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.support.service_fixture import NEVER_HEALTHY, QUICK_CHECK, Json, Stage, unharmed
+from tests.support.service_fixture import NEVER_HEALTHY, QUICK_CHECK, Json, ServiceFixture, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
@@ -30,34 +30,34 @@ REFUSED: dict[str, tuple[Json, str]] = {
 }
 
 
-async def test_an_image_that_does_not_exist_starts_nothing(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    before = await stage.starts()
-    async with stage.load(), stage.watched() as watch:
-        failed = await stage.update(image=NOWHERE, expect="rolled_back")
+async def test_an_image_that_does_not_exist_starts_nothing(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    before = await fixture.starts()
+    async with fixture.load(), fixture.watched() as watch:
+        failed = await fixture.update(image=NOWHERE, expect="rolled_back")
     assert failed["reason"] == "image_pull_failed"
     assert NOWHERE in failed["message"]
     assert (watch.least, watch.most) == (2, 2)
-    assert await stage.starts() == before
+    assert await fixture.starts() == before
 
 
-async def test_an_image_that_does_not_exist_fails_a_first_deployment_and_leaves_nothing(stage: Stage) -> None:
-    failed = await stage.deploy(stage.spec(NOWHERE, port=8000), expect="failed")
+async def test_an_image_that_does_not_exist_fails_a_first_deployment_and_leaves_nothing(fixture: ServiceFixture) -> None:
+    failed = await fixture.deploy(fixture.spec(NOWHERE, port=8000), expect="failed")
     assert failed["reason"] == "image_pull_failed"
-    assert await stage.containers() == []
+    assert await fixture.containers() == []
 
 
 @pytest.mark.parametrize("way", BROKEN)
-async def test_a_broken_version_is_rolled_back_and_the_old_one_never_touched(stage: Stage, way: str) -> None:
+async def test_a_broken_version_is_rolled_back_and_the_old_one_never_touched(fixture: ServiceFixture, way: str) -> None:
     environment, says = BROKEN[way]
-    await stage.deploy(stage.spec(replicas=3))
-    before = await stage.starts()
-    async with stage.load():
+    await fixture.deploy(fixture.spec(replicas=3))
+    before = await fixture.starts()
+    async with fixture.load():
         broken = {"environment": environment, "healthcheck": {"start_period": 3}}
-        failed = await stage.update(image=stage.images.two, **broken, expect="rolled_back")
+        failed = await fixture.update(image=fixture.images.two, **broken, expect="rolled_back")
     assert failed["reason"] == "unhealthy_instance"
-    assert await stage.starts() == before
-    assert len(await stage.containers()) == 3
+    assert await fixture.starts() == before
+    assert len(await fixture.containers()) == 3
     told = [instance for instance in failed["instances"] if instance["status"] == "failed"]
     assert told
     assert all(says in instance["log_tail"] for instance in told)
@@ -70,137 +70,139 @@ async def test_a_broken_version_is_rolled_back_and_the_old_one_never_touched(sta
 
 
 @pytest.mark.parametrize("way", BROKEN)
-async def test_a_first_version_that_is_broken_leaves_nothing_running(stage: Stage, way: str) -> None:
+async def test_a_first_version_that_is_broken_leaves_nothing_running(fixture: ServiceFixture, way: str) -> None:
     environment, _ = BROKEN[way]
     check = {**QUICK_CHECK, "start_period": 3}
-    failed = await stage.deploy(stage.spec(replicas=3, environment=environment, healthcheck=check), expect="failed")
+    failed = await fixture.deploy(fixture.spec(replicas=3, environment=environment, healthcheck=check), expect="failed")
     assert failed["reason"] == "unhealthy_instance"
-    assert await stage.containers() == []
+    assert await fixture.containers() == []
 
 
-async def test_without_progress_until_the_deadline_the_old_version_stays(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    before = await stage.starts()
+async def test_without_progress_until_the_deadline_the_old_version_stays(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    before = await fixture.starts()
     late: Json = {"environment": {"HELLO_SLOW_START": "60"}, "progress_deadline_seconds": 2}
     check = {"path": "/healthz", "start_period": 60}
-    async with stage.load():
-        failed = await stage.update(image=stage.images.two, healthcheck=check, **late, expect="rolled_back")
+    async with fixture.load():
+        failed = await fixture.update(image=fixture.images.two, healthcheck=check, **late, expect="rolled_back")
     assert failed["reason"] == "progress_deadline_exceeded"
-    assert await stage.starts() == before
+    assert await fixture.starts() == before
 
 
-async def test_a_new_version_that_dies_while_the_old_ones_drain_gives_way_to_them(stage: Stage) -> None:
-    await stage.deploy(stage.spec(replicas=3))
+async def test_a_new_version_that_dies_while_the_old_ones_drain_gives_way_to_them(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(replicas=3))
     dies = {"HELLO_DIE_AFTER": "2", "HELLO_FAULTY_SLOTS": "1"}
-    async with stage.load(posts=0, slow=0.3, slow_seconds=4) as load:
-        failed = await stage.update(image=stage.images.two, environment=dies, expect="rolled_back")
+    async with fixture.load(posts=0, slow=0.3, slow_seconds=4) as load:
+        failed = await fixture.update(image=fixture.images.two, environment=dies, expect="rolled_back")
         load.mark("afterwards")
         await load.until(lambda ledger: ledger.summary("afterwards").requests >= 20)
     assert failed["reason"] == "unhealthy_instance"
     assert "after it had served" in failed["message"] or "exited" in failed["message"]
-    service = await stage.of_service()
+    service = await fixture.of_service()
     assert (service["status"], service["revision"], service["serving"]) == ("serving", 1, 3)
-    assert len(await stage.containers()) == 3
+    assert len(await fixture.containers()) == 3
 
 
 @pytest.mark.parametrize("way", REFUSED)
-async def test_what_the_engine_refuses_is_told_in_its_words(stage: Stage, way: str) -> None:
+async def test_what_the_engine_refuses_is_told_in_its_words(fixture: ServiceFixture, way: str) -> None:
     fields, words = REFUSED[way]
-    await stage.deploy(stage.spec())
-    before = await stage.starts()
-    async with stage.load():
-        failed = await stage.update(**fields, expect="rolled_back")
+    await fixture.deploy(fixture.spec())
+    before = await fixture.starts()
+    async with fixture.load():
+        failed = await fixture.update(**fields, expect="rolled_back")
     assert words in failed["message"]
-    assert await stage.starts() == before
-    assert len(await stage.containers()) == 2
+    assert await fixture.starts() == before
+    assert len(await fixture.containers()) == 2
 
 
-async def test_what_the_engine_refuses_fails_a_first_deployment_and_leaves_nothing(stage: Stage) -> None:
-    failed = await stage.deploy(stage.spec(command=["/no/such/program"]), expect="failed")
+async def test_what_the_engine_refuses_fails_a_first_deployment_and_leaves_nothing(fixture: ServiceFixture) -> None:
+    failed = await fixture.deploy(fixture.spec(command=["/no/such/program"]), expect="failed")
     assert "/no/such/program" in failed["message"]
-    assert await stage.containers() == []
+    assert await fixture.containers() == []
 
 
-async def test_too_little_memory_is_said_and_the_old_version_stays(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    before = await stage.starts()
-    async with stage.load():
-        failed = await stage.update(resources={"memory": "6m"}, expect="rolled_back")
+async def test_too_little_memory_is_said_and_the_old_version_stays(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    before = await fixture.starts()
+    async with fixture.load():
+        failed = await fixture.update(resources={"memory": "6m"}, expect="rolled_back")
     assert "memory" in failed["message"]
-    assert await stage.starts() == before
-    assert len(await stage.containers()) == 2
+    assert await fixture.starts() == before
+    assert len(await fixture.containers()) == 2
 
 
-async def test_a_port_that_is_taken_fails_a_first_deployment_and_harms_no_other_service(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    address = urlsplit((await stage.of_service())["internal_url"])
-    services = (await stage.get("/services", removed=True, limit=200))["items"]
+async def test_a_port_that_is_taken_fails_a_first_deployment_and_harms_no_other_service(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    address = urlsplit((await fixture.of_service())["internal_url"])
+    services = (await fixture.get("/services", removed=True, limit=200))["items"]
     taken = 1 + max(urlsplit(each["internal_url"]).port or 0 for each in services if each["internal_url"])
-    other = f"{stage.service}b"
+    other = f"{fixture.service}b"
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind((address.hostname, taken))
         squatter.listen()
-        async with stage.load():
-            failed = await stage.deploy(stage.spec(service=other, routes=[]), expect="failed")
+        async with fixture.load():
+            failed = await fixture.deploy(fixture.spec(service=other, routes=[]), expect="failed")
     assert failed["reason"] == "gateway_unverified"
     assert str(taken) in failed["message"]
-    assert await stage.containers(other) == []
-    await stage.http.delete(f"/services/{other}", params={"wait": 30})
+    assert await fixture.containers(other) == []
+    await fixture.http.delete(f"/services/{other}", params={"wait": 30})
 
 
-async def test_a_link_whose_port_is_taken_on_the_bridge_fails_the_deployment_that_asks_for_it(stage: Stage) -> None:
-    api, port = f"{stage.service}a", 8055
+async def test_a_link_whose_port_is_taken_on_the_bridge_fails_the_deployment_that_asks_for_it(
+    fixture: ServiceFixture,
+) -> None:
+    api, port = f"{fixture.service}a", 8055
     at_port: Json = {"port": port, "environment": {"PORT": str(port)}, "routes": [], "replicas": 1}
-    await stage.deploy(stage.spec(service=api, **at_port))
-    await stage.deploy(stage.spec())
-    before = await stage.starts()
-    bridge = urlsplit((await stage.of_service())["internal_url"]).hostname
+    await fixture.deploy(fixture.spec(service=api, **at_port))
+    await fixture.deploy(fixture.spec())
+    before = await fixture.starts()
+    bridge = urlsplit((await fixture.of_service())["internal_url"]).hostname
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind((bridge, port))
         squatter.listen()
-        async with stage.load():
-            failed = await stage.update(links=[api], expect="rolled_back")
-            await stage.deploy({"service": api, "image": stage.images.two})
+        async with fixture.load():
+            failed = await fixture.update(links=[api], expect="rolled_back")
+            await fixture.deploy({"service": api, "image": fixture.images.two})
     assert failed["reason"] == "gateway_unverified"
     assert f"the link to {api}: {bridge}:{port} is in use" in failed["message"]
-    assert await stage.starts() == before
-    await stage.update(links=[api])
+    assert await fixture.starts() == before
+    await fixture.update(links=[api])
     async with httpx.AsyncClient(base_url=f"http://{bridge}:{port}") as http:
         assert (await http.get("/", headers={"Host": f"{api}:{port}"})).status_code == 200
-    await stage.update(links=[])
-    await stage.http.delete(f"/services/{api}", params={"wait": 30})
+    await fixture.update(links=[])
+    await fixture.http.delete(f"/services/{api}", params={"wait": 30})
 
 
-async def test_an_address_that_a_stranger_took_is_passed_over(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
+async def test_an_address_that_a_stranger_took_is_passed_over(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
     strangers = [
-        await stage.docker(
-            "run", "--detach", "--network", stage.sluice.name, "--entrypoint", "sleep", stage.images.one, "600"
+        await fixture.docker(
+            "run", "--detach", "--network", fixture.sluice.name, "--entrypoint", "sleep", fixture.images.one, "600"
         )
         for _ in range(4)
     ]
     try:
-        async with stage.load():
-            await stage.update(image=stage.images.two)
+        async with fixture.load():
+            await fixture.update(image=fixture.images.two)
     finally:
-        await stage.docker("rm", "--force", *strangers)
+        await fixture.docker("rm", "--force", *strangers)
 
 
-async def test_paused_on_failure_it_waits_for_a_person_who_aborts(stage: Stage) -> None:
-    await stage.deploy(stage.spec(failure_action="pause"))
-    before = await stage.starts()
-    async with stage.load() as load:
-        body = {"service": stage.service, **NEVER_HEALTHY}
-        answer = await stage.http.post("/deployments", params={"wait": 60}, json=body)
+async def test_paused_on_failure_it_waits_for_a_person_who_aborts(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec(failure_action="pause"))
+    before = await fixture.starts()
+    async with fixture.load() as load:
+        body = {"service": fixture.service, **NEVER_HEALTHY}
+        answer = await fixture.http.post("/deployments", params={"wait": 60}, json=body)
         assert (answer.status_code, answer.json()["code"]) == (409, "deployment_paused")
         paused = answer.json()["deployment"]
         assert (paused["status"], paused["reason"]) == ("paused", "unhealthy_instance")
         assert set(paused["actions"]) == {"resume", "abort"}
         told = [instance["log_tail"] for instance in paused["instances"] if instance["status"] == "failed"]
         assert told and all("listens on port" in (tail or "") for tail in told), told
-        await stage.act(paused, "abort")
-        await stage.end_of(paused, expect="aborted")
+        await fixture.act(paused, "abort")
+        await fixture.end_of(paused, expect="aborted")
     unharmed(load)
-    assert await stage.starts() == before
+    assert await fixture.starts() == before

@@ -16,37 +16,37 @@ import docker
 import httpx
 import pytest
 
-from bench.gateway_dies import was_in_its_hands
+from bench.gateway_dies import was_in_flight
 from services.loadtest.load_generator import Load, Mix
 from services.loadtest.request_log import Entry
 from tests.support.docker_fixture import build
-from tests.support.service_fixture import Images, Stage
-from tests.support.sluice_process import Sluice
+from tests.support.service_fixture import Images, ServiceFixture
+from tests.support.sluice_process import SluiceProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
-Harm = Callable[[Stage], Coroutine[None, None, None]]
+Harm = Callable[[ServiceFixture], Coroutine[None, None, None]]
 BACK_WITHIN = 10.0
 """Seconds; here, with many others on two cores."""
 
 
-async def kill_its_process(stage: Stage) -> None:
-    os.kill((await pids(stage))[0], signal.SIGKILL)
+async def kill_its_process(fixture: ServiceFixture) -> None:
+    os.kill((await pids(fixture))[0], signal.SIGKILL)
 
 
-async def kill_its_worker(stage: Stage) -> None:
-    os.kill((await pids(stage))[-1], signal.SIGKILL)
+async def kill_its_worker(fixture: ServiceFixture) -> None:
+    os.kill((await pids(fixture))[-1], signal.SIGKILL)
 
 
-async def kill_its_container(stage: Stage) -> None:
-    await stage.docker("kill", f"{stage.sluice.name}-gateway")
+async def kill_its_container(fixture: ServiceFixture) -> None:
+    await fixture.docker("kill", f"{fixture.sluice.name}-gateway")
 
 
-async def remove_it(stage: Stage) -> None:
-    await stage.docker("rm", "--force", f"{stage.sluice.name}-gateway")
+async def remove_it(fixture: ServiceFixture) -> None:
+    await fixture.docker("rm", "--force", f"{fixture.sluice.name}-gateway")
 
 
-async def stop_it(stage: Stage) -> None:
-    await stage.docker("stop", f"{stage.sluice.name}-gateway")
+async def stop_it(fixture: ServiceFixture) -> None:
+    await fixture.docker("stop", f"{fixture.sluice.name}-gateway")
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ async def stop_it(stage: Stage) -> None:
         ),
     ],
 )
-async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobody(own: Stage, harm: Harm) -> None:
-    other = Stage(own.sluice, own.http, own.images)
+async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobody(own: ServiceFixture, harm: Harm) -> None:
+    other = ServiceFixture(own.sluice, own.http, own.images)
     await own.deploy(own.spec())
     await other.deploy(other.spec())
     async with (
@@ -73,18 +73,20 @@ async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobod
         await asyncio.sleep(1)
         assert (await own.update(image=own.images.two))["status"] == "succeeded"
         await own.until(lambda: _ready(own))
-    for each, stage in ((load, own), (another, other)):
+    for each, fixture in ((load, own), (another, other)):
         in_hand = lost_in_hand(each)
         before = [entry for entry in in_hand if entry.phase == "before"]
         assert all(entry.at + entry.latency >= killed_at[each] - 0.5 for entry in before), each.ledger.explain()
         assert each.ledger.twice == [] and each.ledger.unrecorded == []
-        assert {entry.answered_by.rpartition("-r")[0] for entry in each.ledger.entries if not entry.lost} == {stage.service}
+        assert {entry.answered_by.rpartition("-r")[0] for entry in each.ledger.entries if not entry.lost} == {
+            fixture.service
+        }
     print(json.dumps({"harm": harm.__name__, "away": round(away, 2), **figures(load)}))
     assert away < BACK_WITHIN
 
 
 @pytest.mark.full
-async def test_without_sluice_it_comes_back_as_well(own: Stage) -> None:
+async def test_without_sluice_it_comes_back_as_well(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     await own.until(lambda: _is_kept(own))
     was = await pids(own)
@@ -98,7 +100,7 @@ async def test_without_sluice_it_comes_back_as_well(own: Stage) -> None:
 async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(images: Images, tmp_path: Path) -> None:
     """And the upgrade's container was made to take over from one that has left when it starts again."""
     client = docker.APIClient(version="auto")
-    sluice = Sluice(tmp_path)
+    sluice = SluiceProcess(tmp_path)
     older = f"{sluice.name}/gateway:0"
     start = 'exec haproxy -W -db -S /run/gateway/master.sock,mode,600 -f /run/gateway/haproxy.cfg "$@"'
     build(client, f"FROM {images.gateway}\nENTRYPOINT {json.dumps(['sh', '-c', start, 'sh'])}\n", older)
@@ -106,23 +108,23 @@ async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(imag
     try:
         with sluice:
             async with sluice.client() as http:
-                stage = Stage(sluice, http, images)
-                await stage.deploy(stage.spec())
-                was = await pids(stage)
-                await kill_its_process(stage)
-                await stage.until(lambda: _gone(was))
-                await stage.until(lambda: _answers(stage), within=BACK_WITHIN)
-                assert not await _is_kept(stage)
+                fixture = ServiceFixture(sluice, http, images)
+                await fixture.deploy(fixture.spec())
+                was = await pids(fixture)
+                await kill_its_process(fixture)
+                await fixture.until(lambda: _gone(was))
+                await fixture.until(lambda: _answers(fixture), within=BACK_WITHIN)
+                assert not await _is_kept(fixture)
                 sluice.settings["SLUICE_GATEWAY_IMAGE"] = images.gateway
                 await asyncio.to_thread(sluice.stop)
                 await asyncio.to_thread(sluice.start)
-                async with stage.load(rate=60, slow_seconds=0.5, lossless=False) as load:
+                async with fixture.load(rate=60, slow_seconds=0.5, lossless=False) as load:
                     assert (await http.post("/gateway/upgrade", json={})).json()["status"] == "upgraded"
-                    await stage.until(lambda: _is_kept(stage))
+                    await fixture.until(lambda: _is_kept(fixture))
                     for _ in range(2):
                         load.mark("before")
                         await asyncio.sleep(1)
-                        await harmed(stage, kill_its_process, load)
+                        await harmed(fixture, kill_its_process, load)
                         await asyncio.sleep(1)
                 lost_in_hand(load)
     finally:
@@ -132,7 +134,7 @@ async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(imag
 
 @pytest.mark.slow
 @pytest.mark.full
-async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_is_not(own: Stage) -> None:
+async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_is_not(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     first = await pids(own)
     for pid in first:
@@ -153,7 +155,7 @@ async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_i
 
 
 @pytest.mark.full
-async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(own: Stage) -> None:
+async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     await own.docker("rm", "--force", f"{own.sluice.name}-gateway")
     for path in (own.sluice.data / "gateway").iterdir():
@@ -161,17 +163,17 @@ async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(o
     await own.until(lambda: _answers(own), within=BACK_WITHIN)
 
 
-async def harmed(stage: Stage, harm: Harm, *loads: Load) -> float:
+async def harmed(fixture: ServiceFixture, harm: Harm, *loads: Load) -> float:
     """Seconds until it answers again. Requests that begin from when its processes are gone on are `away`, then `back`."""
-    was, began = await pids(stage), time.monotonic()
+    was, began = await pids(fixture), time.monotonic()
     for each in loads:
         each.mark("dying")
-    harming = asyncio.create_task(harm(stage))
-    await stage.until(lambda: _gone(was))
+    harming = asyncio.create_task(harm(fixture))
+    await fixture.until(lambda: _gone(was))
     for each in loads:
         each.mark("away")
     await harming
-    await stage.until(lambda: _answers(stage), within=BACK_WITHIN)
+    await fixture.until(lambda: _answers(fixture), within=BACK_WITHIN)
     for each in loads:
         each.mark("back")
     return time.monotonic() - began
@@ -180,7 +182,7 @@ async def harmed(stage: Stage, harm: Harm, *loads: Load) -> float:
 def lost_in_hand(load: Load) -> list[Entry]:
     """What was lost, and had begun before it was gone: nothing else is, and nobody is refused."""
     failures = load.ledger.failures
-    assert [entry for entry in failures if was_in_its_hands(entry)] == failures, load.ledger.explain()
+    assert [entry for entry in failures if was_in_flight(entry)] == failures, load.ledger.explain()
     assert not [entry for entry in failures if "Connect call failed" in entry.error], load.ledger.explain()
     return failures
 
@@ -191,15 +193,15 @@ def figures(load: Load) -> dict[str, float]:
     return {"in hand": len(load.ledger.failures), "asked while away": len(away), "worst": round(worst, 2)}
 
 
-async def pids(stage: Stage) -> list[int]:
+async def pids(fixture: ServiceFixture) -> list[int]:
     """Of its processes, the master first."""
-    told = await stage.docker("top", f"{stage.sluice.name}-gateway", "-o", "pid")
+    told = await fixture.docker("top", f"{fixture.sluice.name}-gateway", "-o", "pid")
     return sorted(int(word) for word in told.split() if word.isdigit())
 
 
-async def _is_kept(stage: Stage) -> bool:
+async def _is_kept(fixture: ServiceFixture) -> bool:
     """Sluice has the gateway's own listening socket among its files."""
-    return await asyncio.to_thread(_has_socket, stage.sluice.pid, stage.sluice.gateway_port)
+    return await asyncio.to_thread(_has_socket, fixture.sluice.pid, fixture.sluice.gateway_port)
 
 
 def _has_socket(pid: int, port: int) -> bool:
@@ -216,13 +218,13 @@ async def _gone(pids: list[int]) -> bool:
     return not any(str(pid) in os.listdir("/proc") for pid in pids)
 
 
-async def _answers(stage: Stage) -> bool:
-    async with Load(f"{stage.sluice.gateway}/{stage.service}", Mix(requests=0, fresh=1), executions=_none) as one:
+async def _answers(fixture: ServiceFixture) -> bool:
+    async with Load(f"{fixture.sluice.gateway}/{fixture.service}", Mix(requests=0, fresh=1), executions=_none) as one:
         return (await one.ask("GET")).status == 200
 
 
-async def _ready(stage: Stage) -> bool:
-    return (await stage.http.get("/readyz")).status_code == 200
+async def _ready(fixture: ServiceFixture) -> bool:
+    return (await fixture.http.get("/readyz")).status_code == 200
 
 
 async def _none() -> Counter[str]:

@@ -6,15 +6,15 @@ import json
 
 import pytest
 
-from tests.support.service_fixture import Json, Stage
+from tests.support.service_fixture import Json, ServiceFixture
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_strangers_that_look_like_ours_live_through_everything(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    ours, *_ = await stage.containers()
-    name, service = stage.sluice.name, stage.service
+async def test_strangers_that_look_like_ours_live_through_everything(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    ours, *_ = await fixture.containers()
+    name, service = fixture.sluice.name, fixture.service
     copied = [word for key, value in ours["Config"]["Labels"].items() for word in ("--label", f"{key}={value}")]
     strangers = {
         "a name like an instance's": ["--name", f"{name}-{service}-r1-99"],
@@ -28,39 +28,39 @@ async def test_strangers_that_look_like_ours_live_through_everything(stage: Stag
     ids = {}
     try:
         for what, words in strangers.items():
-            run = ["run", "--detach", "--network", "none", *words, "--entrypoint", "sleep", stage.images.one, "600"]
-            ids[what] = await stage.docker(*run)
-        before = await _states(stage, list(ids.values()))
-        await stage.update(image=stage.images.two)
-        await stage.change("scale", {"replicas": 3})
-        await stage.change("rollback")
-        await stage.change("scale", {"replicas": 0})
-        await stage.remove()
-        assert await _states(stage, list(ids.values())) == before
+            run = ["run", "--detach", "--network", "none", *words, "--entrypoint", "sleep", fixture.images.one, "600"]
+            ids[what] = await fixture.docker(*run)
+        before = await _states(fixture, list(ids.values()))
+        await fixture.update(image=fixture.images.two)
+        await fixture.change("scale", {"replicas": 3})
+        await fixture.change("rollback")
+        await fixture.change("scale", {"replicas": 0})
+        await fixture.remove()
+        assert await _states(fixture, list(ids.values())) == before
     finally:
-        await stage.docker("rm", "--force", *ids.values())
+        await fixture.docker("rm", "--force", *ids.values())
 
 
-async def test_a_stranger_who_has_the_name_of_the_next_instance_is_left_alone_and_told_of(stage: Stage) -> None:
-    await stage.deploy(stage.spec())
-    name = f"{stage.sluice.name}-{stage.service}-r2-1"
-    stranger = await stage.docker(
-        "run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep", stage.images.one, "600"
+async def test_a_stranger_who_has_the_name_of_the_next_instance_is_left_alone_and_told_of(fixture: ServiceFixture) -> None:
+    await fixture.deploy(fixture.spec())
+    name = f"{fixture.sluice.name}-{fixture.service}-r2-1"
+    stranger = await fixture.docker(
+        "run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep", fixture.images.one, "600"
     )
     try:
-        before = await _states(stage, [stranger])
-        async with stage.load():
-            failed = await stage.update(image=stage.images.two, expect="rolled_back")
+        before = await _states(fixture, [stranger])
+        async with fixture.load():
+            failed = await fixture.update(image=fixture.images.two, expect="rolled_back")
         assert name in failed["message"]
-        assert await _states(stage, [stranger]) == before
-        await stage.update(image=stage.images.two)
-        assert await _states(stage, [stranger]) == before
+        assert await _states(fixture, [stranger]) == before
+        await fixture.update(image=fixture.images.two)
+        assert await _states(fixture, [stranger]) == before
     finally:
-        await stage.docker("rm", "--force", stranger)
+        await fixture.docker("rm", "--force", stranger)
 
 
-async def _states(stage: Stage, ids: list[str]) -> dict[str, Json]:
-    found = json.loads(await stage.docker("inspect", *ids))
+async def _states(fixture: ServiceFixture, ids: list[str]) -> dict[str, Json]:
+    found = json.loads(await fixture.docker("inspect", *ids))
     return {
         each["Id"]: {**each["State"], "name": each["Name"], "restart": each["HostConfig"]["RestartPolicy"]} for each in found
     }

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.support.eureka_payloads import said
-from tests.support.service_fixture import Images, Json, Stage
-from tests.support.sluice_process import Sluice, free_port
+from tests.support.service_fixture import Images, Json, ServiceFixture
+from tests.support.sluice_process import SluiceProcess, free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 ASK = """
@@ -26,30 +26,30 @@ except urllib.error.HTTPError as error:
 
 
 @pytest.fixture
-def opened(images: Images, tmp_path: Path) -> Iterator[Sluice]:
+def opened(images: Images, tmp_path: Path) -> Iterator[SluiceProcess]:
     settings = {"SLUICE_EUREKA_PORT": str(free_port()), "SLUICE_EUREKA_HOST": "127.0.0.1"}
-    with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, **settings) as sluice:
+    with SluiceProcess(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, **settings) as sluice:
         yield sluice
 
 
 @pytest.fixture
-async def own(opened: Sluice, images: Images) -> AsyncIterator[Stage]:
+async def own(opened: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with opened.client() as http:
-        yield Stage(opened, http, images)
+        yield ServiceFixture(opened, http, images)
 
 
 class Places:
     """The clients: a command that runs Python there, and the registry as it is reached from there."""
 
-    def __init__(self, stage: Stage, bridge: str) -> None:
-        self.stage = stage
-        port = stage.sluice.settings["SLUICE_EUREKA_PORT"]
+    def __init__(self, fixture: ServiceFixture, bridge: str) -> None:
+        self.fixture = fixture
+        port = fixture.sluice.settings["SLUICE_EUREKA_PORT"]
         self.bridge, self.loopback = f"http://{bridge}:{port}/eureka/", f"http://127.0.0.1:{port}/eureka/"
         self.commands: dict[str, list[str]] = {}
 
     async def from_container(self, where: str, method: str, path: str, body: Json | None = None) -> int:
         words = [method, self.bridge + path, json.dumps(body) if body else ""]
-        return int(await self.stage.docker(*self.commands[where], "python", "-c", ASK, *words))
+        return int(await self.fixture.docker(*self.commands[where], "python", "-c", ASK, *words))
 
     async def from_host(self, url: str, method: str, path: str, body: Json | None = None) -> int:
         async with httpx.AsyncClient() as http:
@@ -60,7 +60,7 @@ def registration(app: str, id: str) -> Json:
     return said(id, app.upper(), vipAddress=app)
 
 
-async def test_no_other_client_registers_a_service_or_changes_its_leases(own: Stage) -> None:
+async def test_no_other_client_registers_a_service_or_changes_its_leases(own: ServiceFixture) -> None:
     web, thief = own.service, f"{own.service}-thief"
     for service in (web, thief):
         await own.deploy(own.spec(service=service, replicas=1))

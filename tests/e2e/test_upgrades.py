@@ -16,32 +16,32 @@ from websockets.asyncio.client import connect
 
 from tests.support.docker_cli import EngineFault
 from tests.support.docker_fixture import build
-from tests.support.engine_proxy import Door
-from tests.support.service_fixture import Images, Json, Stage, unharmed
-from tests.support.sluice_process import Sluice
+from tests.support.engine_proxy import EngineProxy
+from tests.support.service_fixture import Images, Json, ServiceFixture, unharmed
+from tests.support.sluice_process import SluiceProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def upgrade(stage: Stage, **body: bool) -> Json:
-    answer = await stage.http.post("/gateway/upgrade", json=body)
-    assert answer.status_code == 200, f"{answer.text}\n{stage.sluice.last_words(20)}"
+async def upgrade(fixture: ServiceFixture, **body: bool) -> Json:
+    answer = await fixture.http.post("/gateway/upgrade", json=body)
+    assert answer.status_code == 200, f"{answer.text}\n{fixture.sluice.last_words(20)}"
     return dict(answer.json())
 
 
-async def restart(sluice: Sluice) -> None:
+async def restart(sluice: SluiceProcess) -> None:
     """Off the loop, on which the load's clock runs."""
     await asyncio.to_thread(sluice.stop)
     await asyncio.to_thread(sluice.start)
 
 
-async def gateways(stage: Stage) -> dict[str, str]:
+async def gateways(fixture: ServiceFixture) -> dict[str, str]:
     """Name → restart policy and state, of all the gateway's containers that there are."""
-    told = await stage.docker(
+    told = await fixture.docker(
         "ps",
         "--all",
         "--filter",
-        f"label=sluice.name={stage.sluice.name}",
+        f"label=sluice.name={fixture.sluice.name}",
         "--filter",
         "label=sluice.role=gateway",
         "--quiet",
@@ -49,19 +49,19 @@ async def gateways(stage: Stage) -> dict[str, str]:
     found = []
     for id in told.split():
         with suppress(EngineFault):  # it has been removed since
-            found += json.loads(await stage.docker("inspect", id))
+            found += json.loads(await fixture.docker("inspect", id))
     return {
         each["Name"].removeprefix("/"): f"{each['HostConfig']['RestartPolicy']['Name']} {each['State']['Status']}"
         for each in found
     }
 
 
-async def alone(stage: Stage) -> bool:
-    return await gateways(stage) == {f"{stage.sluice.name}-gateway": "always running"}
+async def alone(fixture: ServiceFixture) -> bool:
+    return await gateways(fixture) == {f"{fixture.sluice.name}-gateway": "always running"}
 
 
-async def test_upgraded_while_a_deployment_runs_with_long_requests_and_websockets_in_flight(own: Stage) -> None:
-    talker = Stage(own.sluice, own.http, own.images)
+async def test_upgraded_while_a_deployment_runs_with_long_requests_and_websockets_in_flight(own: ServiceFixture) -> None:
+    talker = ServiceFixture(own.sluice, own.http, own.images)
     await own.deploy(own.spec(replicas=3))
     await talker.deploy(talker.spec(replicas=1))
     url = f"{own.sluice.gateway.replace('http', 'ws', 1)}/{talker.service}/ws"
@@ -91,7 +91,7 @@ async def test_upgraded_while_a_deployment_runs_with_long_requests_and_websocket
 
 
 @pytest.mark.full
-async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_for_it(own: Stage) -> None:
+async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_for_it(own: ServiceFixture) -> None:
     await own.deploy(own.spec(replicas=1))
     async with own.by_hand(slow_seconds=6) as long:
         asked = asyncio.create_task(long.ask("SLOW"))
@@ -106,7 +106,7 @@ async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_fo
 
 
 @pytest.mark.full
-async def test_many_upgrades_one_after_the_other(own: Stage) -> None:
+async def test_many_upgrades_one_after_the_other(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     async with own.load(rate=100, slow_seconds=2) as load:
         for _ in range(5):
@@ -140,10 +140,10 @@ start makes of it."""
 
 @pytest.mark.slow
 @pytest.mark.full
-async def test_sluice_killed_in_the_middle_of_it(own: Stage, tmp_path: Path) -> None:
+async def test_sluice_killed_in_the_middle_of_it(own: ServiceFixture, tmp_path: Path) -> None:
     """At each kind of request to the engine; the next start undoes it, or ends it once the new one has taken over."""
     await own.deploy(own.spec())
-    async with Door(tmp_path / "engine.sock") as door, own.load(rate=60, slow_seconds=0.5) as load:
+    async with EngineProxy(tmp_path / "engine.sock") as door, own.load(rate=60, slow_seconds=0.5) as load:
         own.sluice.settings["SLUICE_DOCKER_HOST"] = door.base_url
         await restart(own.sluice)
         for what, moment, outcome in MOMENTS:
@@ -161,7 +161,7 @@ async def test_sluice_killed_in_the_middle_of_it(own: Stage, tmp_path: Path) -> 
     assert sockets == []
 
 
-def _killer(sluice: Sluice, moment: Callable[[list[str]], bool]) -> Callable[[str], Awaitable[None]]:
+def _killer(sluice: SluiceProcess, moment: Callable[[list[str]], bool]) -> Callable[[str], Awaitable[None]]:
     """Of Sluice, at the request that makes it the moment: the engine never hears of that."""
     asked: list[str] = []
 
@@ -174,16 +174,16 @@ def _killer(sluice: Sluice, moment: Callable[[list[str]], bool]) -> Callable[[st
     return look
 
 
-async def _present(stage: Stage) -> str:
+async def _present(fixture: ServiceFixture) -> str:
     """The gateway's container."""
-    return (await stage.docker("inspect", "--format", "{{.Id}}", f"{stage.sluice.name}-gateway")).strip()
+    return (await fixture.docker("inspect", "--format", "{{.Id}}", f"{fixture.sluice.name}-gateway")).strip()
 
 
 @pytest.fixture
-def tagged(images: Images, tmp_path: Path) -> Iterator[tuple[Sluice, str]]:
+def tagged(images: Images, tmp_path: Path) -> Iterator[tuple[SluiceProcess, str]]:
     """A Sluice whose gateway's image has a tag of its own."""
     client = docker.APIClient(version="auto")
-    sluice = Sluice(tmp_path)
+    sluice = SluiceProcess(tmp_path)
     tag = f"{sluice.name}/gateway:1"
     build(client, f"FROM {images.gateway}\nLABEL n=1\n", tag)
     sluice.settings["SLUICE_GATEWAY_IMAGE"] = tag
@@ -197,20 +197,20 @@ def tagged(images: Images, tmp_path: Path) -> Iterator[tuple[Sluice, str]]:
 
 @pytest.mark.full
 async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade_alone(
-    tagged: tuple[Sluice, str], images: Images
+    tagged: tuple[SluiceProcess, str], images: Images
 ) -> None:
     sluice, tag = tagged
     client = docker.APIClient(version="auto")
     async with sluice.client() as http:
-        stage = Stage(sluice, http, images)
-        await stage.deploy(stage.spec())
-        assert await upgrade(stage) == {"status": "unchanged", "container_id": None, "previous_id": None, "seconds": 0.0}
+        fixture = ServiceFixture(sluice, http, images)
+        await fixture.deploy(fixture.spec())
+        assert await upgrade(fixture) == {"status": "unchanged", "container_id": None, "previous_id": None, "seconds": 0.0}
         build(client, f"FROM {images.gateway}\nLABEL n=2\n", tag)
-        async with stage.load(rate=60, slow_seconds=0.5):
+        async with fixture.load(rate=60, slow_seconds=0.5):
             await restart(sluice)
             told = (await http.get("/readyz")).json()["gateway"]["outdated"]
             assert "is another image now" in told
-            assert (await upgrade(stage))["status"] == "upgraded"
+            assert (await upgrade(fixture))["status"] == "upgraded"
             assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
             await restart(sluice)
             assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
@@ -218,20 +218,20 @@ async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade
 
 
 @pytest.mark.full
-async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[Sluice, str], images: Images) -> None:
+async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[SluiceProcess, str], images: Images) -> None:
     sluice, tag = tagged
     client = docker.APIClient(version="auto")
     async with sluice.client() as http:
-        stage = Stage(sluice, http, images)
-        await stage.deploy(stage.spec())
+        fixture = ServiceFixture(sluice, http, images)
+        await fixture.deploy(fixture.spec())
         build(client, f'FROM {images.gateway}\nENTRYPOINT ["sh", "-c", "echo this cannot work; exit 3"]\n', tag)
-        async with stage.load(rate=60, slow_seconds=0.5) as load:
+        async with fixture.load(rate=60, slow_seconds=0.5) as load:
             answer = await http.post("/gateway/upgrade", json={})
             assert answer.status_code == 502
             assert answer.json()["code"] == "gateway_upgrade_failed"
             assert "this cannot work" in answer.json()["detail"]
-            assert await alone(stage)
-            await stage.update(image=images.two)
+            assert await alone(fixture)
+            await fixture.update(image=images.two)
         unharmed(load)
     client.close()
 
@@ -239,23 +239,23 @@ async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[Sluice
 @pytest.mark.full
 async def test_more_connections_come_with_the_upgrade(images: Images, tmp_path: Path) -> None:
     """There are engines that give no container more files than 8,000 connections need: so from fewer to those."""
-    with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, SLUICE_MAXCONN="5000") as sluice:
+    with SluiceProcess(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, SLUICE_MAXCONN="5000") as sluice:
         async with sluice.client() as http:
-            stage = Stage(sluice, http, images)
-            await stage.deploy(stage.spec())
-            async with stage.load(rate=60, slow_seconds=0.5):
+            fixture = ServiceFixture(sluice, http, images)
+            await fixture.deploy(fixture.spec())
+            async with fixture.load(rate=60, slow_seconds=0.5):
                 sluice.settings["SLUICE_MAXCONN"] = "8000"
                 await restart(sluice)
                 gateway = (await http.get("/readyz")).json()["gateway"]
                 assert "14000 files" in gateway["outdated"] and gateway["maxconn"] == 5000
-                await stage.update(image=images.two)
-                await upgrade(stage)
+                await fixture.update(image=images.two)
+                await upgrade(fixture)
                 gateway = (await http.get("/readyz")).json()["gateway"]
                 assert gateway["outdated"] is None and gateway["maxconn"] == 8000
 
 
 @pytest.mark.full
-async def test_an_engine_that_refuses_the_new_one_changes_nothing(own: Stage) -> None:
+async def test_an_engine_that_refuses_the_new_one_changes_nothing(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     own.sluice.settings["SLUICE_MAXCONN"] = "1000000"
     async with own.load(rate=60, slow_seconds=0.5):
@@ -266,13 +266,13 @@ async def test_an_engine_that_refuses_the_new_one_changes_nothing(own: Stage) ->
         await own.update(image=own.images.two)
 
 
-async def _in_flight(stage: Stage) -> bool:
-    items = (await stage.get("/instances", service=stage.service))["items"]
+async def _in_flight(fixture: ServiceFixture) -> bool:
+    items = (await fixture.get("/instances", service=fixture.service))["items"]
     return any(instance["in_flight"] for instance in items)
 
 
-async def _upgrade_or_not(stage: Stage) -> None:
+async def _upgrade_or_not(fixture: ServiceFixture) -> None:
     try:
-        await stage.http.post("/gateway/upgrade", json={"force": True})
+        await fixture.http.post("/gateway/upgrade", json={"force": True})
     except httpx.TransportError:
         return

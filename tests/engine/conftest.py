@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from services.engine.docker.engine import DockerEngine
-from tests.support.docker_fixture import IMAGE, RealYard, real_yard
+from tests.support.docker_fixture import IMAGE, DockerFixture, docker_fixture
 
 
 @pytest.fixture
-def yard() -> Iterator[RealYard]:
-    with real_yard() as place:
+def fixture() -> Iterator[DockerFixture]:
+    with docker_fixture() as place:
         yield place
 
 
 @pytest.fixture
-def engine(yard: RealYard) -> Iterator[DockerEngine]:
-    engine = DockerEngine(yard.name, yard.name, IMAGE)
+def engine(fixture: DockerFixture) -> Iterator[DockerEngine]:
+    engine = DockerEngine(fixture.name, fixture.name, IMAGE)
     yield engine
     engine.close()

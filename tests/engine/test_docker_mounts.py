@@ -13,7 +13,7 @@ from services.engine.docker.engine import DockerEngine
 from services.engine.docker.mounts import RESOLVER_ROLE
 from services.engine.port import EngineError
 from services.spec import VolumeMount
-from tests.support.docker_fixture import IMAGE, RealYard
+from tests.support.docker_fixture import IMAGE, DockerFixture
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -24,72 +24,72 @@ def mounted(path: Path | str) -> tuple[VolumeMount, ...]:
     return (VolumeMount(type="bind", source=str(path), target="/data"),)
 
 
-def resolvers(yard: RealYard) -> list[str]:
-    found = yard.client.containers(all=True, filters={"label": [f"{NAME}={yard.name}", f"{ROLE}={RESOLVER_ROLE}"]})
+def resolvers(fixture: DockerFixture) -> list[str]:
+    found = fixture.client.containers(all=True, filters={"label": [f"{NAME}={fixture.name}", f"{ROLE}={RESOLVER_ROLE}"]})
     return [container["Id"] for container in found]
 
 
-def left_over(yard: RealYard) -> str:
+def left_over(fixture: DockerFixture) -> str:
     """A resolver that was made and never started, as of a Sluice that was killed in between."""
-    name = f"{yard.name}-{RESOLVER_ROLE}-0123abcd"
-    labels = {NAME: yard.name, ROLE: RESOLVER_ROLE}
-    return str(yard.client.create_container(IMAGE, ["true"], name=name, labels=labels)["Id"])
+    name = f"{fixture.name}-{RESOLVER_ROLE}-0123abcd"
+    labels = {NAME: fixture.name, ROLE: RESOLVER_ROLE}
+    return str(fixture.client.create_container(IMAGE, ["true"], name=name, labels=labels)["Id"])
 
 
 async def test_a_link_made_within_an_instance_is_no_way_out_of_its_directory(
-    engine: DockerEngine, yard: RealYard, tmp_path: Path
+    engine: DockerEngine, fixture: DockerFixture, tmp_path: Path
 ) -> None:
-    await engine.start(yard.spec("maker-r1-1", script=WAITS, volumes=mounted(tmp_path)))
-    yard.execute("maker-r1-1", "ln", "-s", "/", "/data/link")
+    await engine.start(fixture.spec("maker-r1-1", script=WAITS, volumes=mounted(tmp_path)))
+    fixture.execute("maker-r1-1", "ln", "-s", "/", "/data/link")
     assert (tmp_path / "link").resolve() == Path("/")
     for path in (tmp_path / "link", tmp_path / "link" / "etc"):
         with pytest.raises(EngineError, match="symbolic link and is really /") as refused:
-            await engine.start(yard.spec("thief-r1-1", script=WAITS, volumes=mounted(path)))
+            await engine.start(fixture.spec("thief-r1-1", script=WAITS, volumes=mounted(path)))
         assert refused.value.reason == "mount_refused"
-    assert [view.instance for view in await engine.observe()] == ["maker-r1-1"] and resolvers(yard) == []
+    assert [view.instance for view in await engine.observe()] == ["maker-r1-1"] and resolvers(fixture) == []
 
 
 async def test_links_in_a_directory_that_only_its_owner_can_enter_are_seen(
-    engine: DockerEngine, yard: RealYard, tmp_path: Path
+    engine: DockerEngine, fixture: DockerFixture, tmp_path: Path
 ) -> None:
     private = tmp_path / "private"
     private.mkdir()
     (private / "link").symlink_to("/etc")
-    owned = yard.client.create_container(
+    owned = fixture.client.create_container(
         IMAGE,
         ["sh", "-c", "chown 1234 /data && chmod 700 /data"],
-        labels={NAME: yard.name},
-        host_config=yard.client.create_host_config(binds=[f"{private}:/data"], network_mode="none"),
+        labels={NAME: fixture.name},
+        host_config=fixture.client.create_host_config(binds=[f"{private}:/data"], network_mode="none"),
     )["Id"]
-    yard.client.start(owned)
-    assert yard.client.wait(owned)["StatusCode"] == 0
+    fixture.client.start(owned)
+    assert fixture.client.wait(owned)["StatusCode"] == 0
     with pytest.raises(EngineError) as refused:
-        await engine.start(yard.spec("web-r1-1", volumes=mounted(private / "link")))
+        await engine.start(fixture.spec("web-r1-1", volumes=mounted(private / "link")))
     assert refused.value.reason == "mount_refused"
 
 
-async def test_the_engines_own_data_is_refused_wherever_it_is(engine: DockerEngine, yard: RealYard) -> None:
-    root = Path(yard.client.info()["DockerRootDir"])
+async def test_the_engines_own_data_is_refused_wherever_it_is(engine: DockerEngine, fixture: DockerFixture) -> None:
+    root = Path(fixture.client.info()["DockerRootDir"])
     for path in (root, root / "volumes", root.parent):
         with pytest.raises(EngineError, match="keeps its own data") as refused:
-            await engine.start(yard.spec("web-r1-1", volumes=mounted(path)))
+            await engine.start(fixture.spec("web-r1-1", volumes=mounted(path)))
         assert refused.value.reason == "mount_refused"
 
 
 async def test_a_resolver_of_a_sluice_that_was_killed_is_removed_by_the_next_one(
-    engine: DockerEngine, yard: RealYard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, fixture: DockerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stray = left_over(yard)
-    await engine.start(yard.spec("web-r1-1", script=WAITS, volumes=mounted(tmp_path)))
-    assert resolvers(yard) == [stray], "another start may use it"
+    stray = left_over(fixture)
+    await engine.start(fixture.spec("web-r1-1", script=WAITS, volumes=mounted(tmp_path)))
+    assert resolvers(fixture) == [stray], "another start may use it"
     monkeypatch.setattr(mounts, "_LEFT_OVER", -60)
-    await engine.start(yard.spec("web-r1-2", script=WAITS, volumes=mounted(tmp_path)))
-    assert resolvers(yard) == []
+    await engine.start(fixture.spec("web-r1-2", script=WAITS, volumes=mounted(tmp_path)))
+    assert resolvers(fixture) == []
 
 
-async def test_a_resolver_that_was_left_goes_with_its_sluice(yard: RealYard, tmp_path: Path) -> None:
-    left_over(yard)
-    own = DockerOwn(yard.name)
+async def test_a_resolver_that_was_left_goes_with_its_sluice(fixture: DockerFixture, tmp_path: Path) -> None:
+    left_over(fixture)
+    own = DockerOwn(fixture.name)
     gone = await own.remove_all(str(tmp_path / "data"), ("sluice.db",), IMAGE)
     own.close()
-    assert f"container {yard.name}-resolver-0123abcd" in gone and resolvers(yard) == []
+    assert f"container {fixture.name}-resolver-0123abcd" in gone and resolvers(fixture) == []

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.docker_cli import ROOT, build
-from tests.support.gateway_fixture import IMAGE, Yard, real_gateway
+from tests.support.gateway_fixture import IMAGE, GatewayFixture, real_gateway
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +17,6 @@ def image() -> str:
 
 
 @pytest.fixture
-async def yard(image: str) -> AsyncIterator[Yard]:
+async def fixture(image: str) -> AsyncIterator[GatewayFixture]:
     async with real_gateway() as place:
         yield place

@@ -9,15 +9,15 @@ import pytest
 
 from services.loadtest.load_generator import Load, Mix
 from services.loadtest.request_log import Ledger as Counted
-from tests.support.gateway_fixture import PUBLIC, Yard, service, until
+from tests.support.gateway_fixture import PUBLIC, GatewayFixture, service, until
 from tests.support.http_instance import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 MIX = Mix(rate=150, slow=0.04, slow_seconds=0.7)
 
 
-def load(yard: Yard, mix: Mix = MIX, **options: Any) -> Load:
-    return Load(f"http://127.0.0.1:{PUBLIC}/web", mix, executions=yard.ledger.executions, **options)
+def load(fixture: GatewayFixture, mix: Mix = MIX, **options: Any) -> Load:
+    return Load(f"http://127.0.0.1:{PUBLIC}/web", mix, executions=fixture.ledger.executions, **options)
 
 
 def assert_nothing_lost(counted: Counted, at_least: int = 50) -> None:
@@ -33,132 +33,132 @@ async def answered(running: Load, more: int) -> None:
     await running.until(lambda counted: len(counted.entries) >= before + more)
 
 
-async def leave(yard: Yard, instance: Instance) -> None:
+async def leave(fixture: GatewayFixture, instance: Instance) -> None:
     """As the planner has it: withdrawn, settled, stopped, forgotten."""
 
     async def settled() -> bool:
-        seat = await yard.seat(instance.id)
+        seat = await fixture.seat(instance.id)
         return seat is None or seat.settled
 
-    await yard.gateway.withdraw("web", instance.id)
+    await fixture.gateway.withdraw("web", instance.id)
     await until(settled, 30)
     assert instance.open == 0
     await instance.stop()
-    await yard.gateway.forget("web", instance.id)
+    await fixture.gateway.forget("web", instance.id)
 
 
-async def test_instances_that_leave_and_come_lose_nothing(yard: Yard) -> None:
-    present = await yard.serve(service(), 3)
-    async with load(yard) as running:
+async def test_instances_that_leave_and_come_lose_nothing(fixture: GatewayFixture) -> None:
+    present = await fixture.serve(service(), 3)
+    async with load(fixture) as running:
         await answered(running, 50)
         for revision in (2, 3):
-            new = [await yard.instance(f"web-r{revision}-{n}") for n in (1, 2, 3)]
-            await asyncio.gather(*(yard.gateway.admit(instance.member()) for instance in new))
-            await asyncio.gather(*(leave(yard, instance) for instance in present))
+            new = [await fixture.instance(f"web-r{revision}-{n}") for n in (1, 2, 3)]
+            await asyncio.gather(*(fixture.gateway.admit(instance.member()) for instance in new))
+            await asyncio.gather(*(leave(fixture, instance) for instance in present))
             present = new
             await answered(running, 50)
     assert_nothing_lost(running.ledger)
     assert set(running.ledger.versions()) == {f"web-r{revision}-{n}" for revision in (1, 2, 3) for n in (1, 2, 3)}
 
 
-async def test_reloads_lose_nothing_and_blind_no_drain(yard: Yard) -> None:
-    first, second, third = await yard.serve(service(), 3)
-    async with load(yard) as running:
+async def test_reloads_lose_nothing_and_blind_no_drain(fixture: GatewayFixture) -> None:
+    first, second, third = await fixture.serve(service(), 3)
+    async with load(fixture) as running:
         await answered(running, 100)
-        withdrawing = asyncio.create_task(leave(yard, first))
-        await yard.gateway.publish(service("other1", 1))
-        leaving_too = asyncio.create_task(leave(yard, second))
-        await yard.gateway.publish(service("other2", 2))
+        withdrawing = asyncio.create_task(leave(fixture, first))
+        await fixture.gateway.publish(service("other1", 1))
+        leaving_too = asyncio.create_task(leave(fixture, second))
+        await fixture.gateway.publish(service("other2", 2))
         await asyncio.gather(withdrawing, leaving_too)
         await answered(running, 100)
     assert_nothing_lost(running.ledger)
     assert running.ledger.entries[-1].answered_by == third.id
 
 
-async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice(yard: Yard) -> None:
-    instances = await yard.serve(service(), 3)
+async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice(fixture: GatewayFixture) -> None:
+    instances = await fixture.serve(service(), 3)
     starts = [0, 0, 0]
-    async with load(yard, Mix(rate=150, slow=0.04, slow_seconds=0.2)) as running:
+    async with load(fixture, Mix(rate=150, slow=0.04, slow_seconds=0.2)) as running:
         for round in range(6):
             await answered(running, 150)  # so that none is hit by two deaths
             victim, dead = instances[round % 3], starts[round % 3]
             victim.kill()
-            await yard.gateway.lost("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
+            await fixture.gateway.lost("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
             starts[round % 3] = round + 1
             await victim.start()
-            await yard.gateway.admit(victim.member(f"c1@{round + 1}"))
+            await fixture.gateway.admit(victim.member(f"c1@{round + 1}"))
     lost = running.ledger.failures
     assert not [entry for entry in lost if entry.kind != "POST"], running.ledger.explain()
     assert len(lost) <= 10, running.ledger.explain()
     assert not running.ledger.twice
 
 
-async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_are_not_kept(yard: Yard) -> None:
-    [only] = await yard.serve(service(upstream_keepalive=False), 1)
-    async with load(yard, Mix(rate=150, posts=0, slow=0.02, slow_seconds=0.2)) as running:
+async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_are_not_kept(fixture: GatewayFixture) -> None:
+    [only] = await fixture.serve(service(upstream_keepalive=False), 1)
+    async with load(fixture, Mix(rate=150, posts=0, slow=0.02, slow_seconds=0.2)) as running:
         for start in (2, 3, 4):
             await answered(running, 150)
             only.kill()
-            await yard.gateway.lost("web", only.id, f"c1@t{start - 1}")
-            await until(lambda: held(yard, 5))
+            await fixture.gateway.lost("web", only.id, f"c1@t{start - 1}")
+            await until(lambda: held(fixture, 5))
             await only.start()
-            await yard.gateway.admit(only.member(f"c1@t{start}"))
+            await fixture.gateway.admit(only.member(f"c1@t{start}"))
         await answered(running, 60)
     assert_nothing_lost(running.ledger)
 
 
-async def test_requests_that_find_nobody_wait_for_the_next_instance(yard: Yard) -> None:
-    [old] = await yard.serve(service(queue_timeout=30), 1)
-    async with load(yard, Mix(rate=30, slow=0.04, slow_seconds=0.3)) as running:
+async def test_requests_that_find_nobody_wait_for_the_next_instance(fixture: GatewayFixture) -> None:
+    [old] = await fixture.serve(service(queue_timeout=30), 1)
+    async with load(fixture, Mix(rate=30, slow=0.04, slow_seconds=0.3)) as running:
         await answered(running, 30)
-        await leave(yard, old)
-        new = await yard.instance("web-r2-1")
-        asking = asyncio.create_task(yard.ask("/web/orders/waits", "POST"))
+        await leave(fixture, old)
+        new = await fixture.instance("web-r2-1")
+        asking = asyncio.create_task(fixture.ask("/web/orders/waits", "POST"))
         await asyncio.wait([asking], timeout=0.5)
         assert not asking.done(), asking.result()
-        await yard.gateway.admit(new.member())
+        await fixture.gateway.admit(new.member())
         assert (await asking).headers["x-instance"] == "web-r2-1"
         await answered(running, 30)
     assert_nothing_lost(running.ledger)
-    assert yard.ledger.orders["waits"] == 1
+    assert fixture.ledger.orders["waits"] == 1
 
 
-async def test_what_is_held_outlives_a_reload(yard: Yard) -> None:
-    await yard.gateway.publish(service(queue_timeout=10))
-    asking = [asyncio.create_task(yard.ask(f"/web/orders/{n}", "POST")) for n in range(20)]
-    await until(lambda: held(yard, 20))
-    await yard.gateway.publish(service("other", 1))
-    await until(lambda: held(yard, 20))
-    await yard.gateway.publish(service("another", 2))
-    instance = await yard.instance("web-r1-1")
-    await yard.gateway.admit(instance.member())
+async def test_what_is_held_outlives_a_reload(fixture: GatewayFixture) -> None:
+    await fixture.gateway.publish(service(queue_timeout=10))
+    asking = [asyncio.create_task(fixture.ask(f"/web/orders/{n}", "POST")) for n in range(20)]
+    await until(lambda: held(fixture, 20))
+    await fixture.gateway.publish(service("other", 1))
+    await until(lambda: held(fixture, 20))
+    await fixture.gateway.publish(service("another", 2))
+    instance = await fixture.instance("web-r1-1")
+    await fixture.gateway.admit(instance.member())
     assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
-    assert set(yard.ledger.orders.values()) == {1}
+    assert set(fixture.ledger.orders.values()) == {1}
 
 
-async def test_a_wait_is_bounded_in_time_and_says_when_to_come_again(yard: Yard) -> None:
-    await yard.gateway.publish(service(queue_timeout=0.5))
+async def test_a_wait_is_bounded_in_time_and_says_when_to_come_again(fixture: GatewayFixture) -> None:
+    await fixture.gateway.publish(service(queue_timeout=0.5))
     began = asyncio.get_running_loop().time()
-    answer = await yard.ask("/web")
+    answer = await fixture.ask("/web")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert 0.4 < asyncio.get_running_loop().time() - began < 2
-    await yard.gateway.publish(service(queue_timeout=0))
-    assert (await yard.ask("/web")).status == 503
+    await fixture.gateway.publish(service(queue_timeout=0))
+    assert (await fixture.ask("/web")).status == 503
 
 
-async def test_no_more_than_500_of_a_service_wait(yard: Yard) -> None:
-    await yard.gateway.publish(service(queue_timeout=20))
-    asking = [asyncio.create_task(yard.ask(f"/web/orders/{n}", "POST")) for n in range(520)]
+async def test_no_more_than_500_of_a_service_wait(fixture: GatewayFixture) -> None:
+    await fixture.gateway.publish(service(queue_timeout=20))
+    asking = [asyncio.create_task(fixture.ask(f"/web/orders/{n}", "POST")) for n in range(520)]
     done, waiting = await asyncio.wait(asking, timeout=3)
     assert {task.result().status for task in done} == {503}
     assert len(waiting) == 500
-    [instance] = await yard.serve(service(queue_timeout=20), 1)
+    [instance] = await fixture.serve(service(queue_timeout=20), 1)
     answers = [task.result().status for task in (await asyncio.wait(waiting, timeout=20))[0]]
     assert answers == [200] * 500
     assert len(instance.asked) == 500
-    assert not await held(yard, 1)
+    assert not await held(fixture, 1)
 
 
-async def held(yard: Yard, at_least: int) -> bool:
-    shown = await yard.gateway.held()
+async def held(fixture: GatewayFixture, at_least: int) -> bool:
+    shown = await fixture.gateway.held()
     return sum(shown.values()) >= at_least

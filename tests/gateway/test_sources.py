@@ -14,7 +14,7 @@ import pytest
 
 from services.gateway.haproxy import Gateway
 from services.gateway.lifecycle.files import Files
-from tests.support.gateway_fixture import IMAGE, PUBLIC, Yard, real_gateway, service
+from tests.support.gateway_fixture import IMAGE, PUBLIC, GatewayFixture, real_gateway, service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 ELSEWHERE = "10.255.254.0/24"
@@ -50,16 +50,16 @@ async def status(port: int, host: str, *, network: str = "bridge") -> str:
     return said.decode()[9:12]
 
 
-async def published(yard: Yard, port: int) -> None:
+async def published(fixture: GatewayFixture, port: int) -> None:
     """A linked service without a route."""
-    await yard.gateway.publish(service("api", routes=(), port=port, internal_port=INNER, linked=True))
-    await yard.gateway.admit((await yard.instance("api-r1-1")).member())
+    await fixture.gateway.publish(service("api", routes=(), port=port, internal_port=INNER, linked=True))
+    await fixture.gateway.admit((await fixture.instance("api-r1-1")).member())
 
 
 @pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "")])
 async def test_internal_ports_and_links_answer_instances_and_the_host_only(image: str, subnet: str, instance: str) -> None:
-    async with real_gateway(bridge=BRIDGE, subnet=subnet) as yard:
-        await published(yard, LINK)
+    async with real_gateway(bridge=BRIDGE, subnet=subnet) as fixture:
+        await published(fixture, LINK)
         for port in (INNER, LINK):
             assert await status(port, f"api:{LINK}") == instance
             assert await status(port, f"api:{LINK}", network="host") == "200"
@@ -69,26 +69,26 @@ async def test_internal_ports_and_links_answer_instances_and_the_host_only(image
 async def test_a_link_on_the_public_port_is_found_by_instances_and_the_host_only(
     image: str, subnet: str, instance: str
 ) -> None:
-    async with real_gateway(bridge=BRIDGE, subnet=subnet) as yard:
-        await published(yard, PUBLIC)
+    async with real_gateway(bridge=BRIDGE, subnet=subnet) as fixture:
+        await published(fixture, PUBLIC)
         assert await status(PUBLIC, f"api:{PUBLIC}") == instance
         assert await status(PUBLIC, f"api:{PUBLIC}", network="host") == "200"
-        assert (await yard.ask("/x", Host=f"api:{PUBLIC}")).status == 404, "at another address it is no link"
+        assert (await fixture.ask("/x", Host=f"api:{PUBLIC}")).status == 404, "at another address it is no link"
 
 
 async def test_files_of_a_version_without_a_subnet_are_adopted_and_written_again(image: str) -> None:
-    async with real_gateway(bridge=BRIDGE, subnet=SUBNET) as yard:
-        await published(yard, LINK)
+    async with real_gateway(bridge=BRIDGE, subnet=SUBNET) as fixture:
+        await published(fixture, LINK)
         assert await status(INNER, "x") == "200"
-        older = yard.directory / "haproxy.cfg"
+        older = fixture.directory / "haproxy.cfg"
         older.write_text(older.read_text().replace(f'"subnet": "{SUBNET}", ', "").replace("tcp-request", "#"))
         assert "subnet" not in older.read_text()
-        found = Files(yard.directory).read()
+        found = Files(fixture.directory).read()
         assert found is not None
         [wanted] = found[1]
-        next_gateway = Gateway(yard.directory)
+        next_gateway = Gateway(fixture.directory)
         try:
-            await next_gateway.stand_on(replace(yard.settings, subnet=ELSEWHERE))
+            await next_gateway.stand_on(replace(fixture.settings, subnet=ELSEWHERE))
             await next_gateway.restore([wanted.service], list(wanted.members.values()))
             assert await status(INNER, "x") == ""
         finally:

@@ -10,7 +10,7 @@ import pytest
 
 from services.loadtest.http1_client import request
 from services.spec import Healthcheck, Route
-from tests.support.gateway_fixture import BRIDGE, INTERNAL, NET, PORT, PUBLIC, Yard, real_gateway, service, until
+from tests.support.gateway_fixture import BRIDGE, INTERNAL, NET, PORT, PUBLIC, GatewayFixture, real_gateway, service, until
 from tests.support.http_instance import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -24,11 +24,11 @@ def seen(answer: Any) -> dict[str, Any]:
     return dict(json.loads(answer.body))
 
 
-async def test_the_most_specific_route_leads_and_only_whole_path_segments_match(yard: Yard) -> None:
+async def test_the_most_specific_route_leads_and_only_whole_path_segments_match(fixture: GatewayFixture) -> None:
     routes = (Route(path_prefix="/a"), Route(host="a.test"), Route(host="a.test", path_prefix="/deep/er"))
-    await yard.serve(service("web", routes=routes[:1]), 1)
-    await yard.serve(service("api", 1, routes=routes[1:2]), 1)
-    await yard.serve(service("deep", 2, routes=routes[2:]), 1)
+    await fixture.serve(service("web", routes=routes[:1]), 1)
+    await fixture.serve(service("api", 1, routes=routes[1:2]), 1)
+    await fixture.serve(service("deep", 2, routes=routes[2:]), 1)
     for host, path, instance in [
         ("x", "/a", "web-r1-1"),
         ("x", "/a/b?c=/d", "web-r1-1"),
@@ -44,35 +44,35 @@ async def test_the_most_specific_route_leads_and_only_whole_path_segments_match(
         ("a.test", "/deep/error", "api-r1-1"),
         ("b.a.test", "/", None),
     ]:
-        answer = await yard.ask(path, Host=host)
+        answer = await fixture.ask(path, Host=host)
         assert (answer.headers.get("x-instance"), answer.status) == (instance, 200 if instance else 404), (host, path)
     assert answer.headers["content-type"] == "text/plain"
 
 
-async def test_routes_change_without_a_reload(yard: Yard) -> None:
-    await yard.serve(service("web"), 1)
-    before = await yard.gateway.answers()
-    await yard.gateway.publish(service("web", routes=(Route(path_prefix="/it's;ok", strip_prefix=False),)))
-    assert (await yard.ask("/web")).status == 404
-    assert seen(await yard.ask("/it's;ok/x"))["path"] == "/it's;ok/x"
-    await yard.gateway.publish(service("web"))
-    assert (await yard.ask("/it's;ok")).status == 404
-    assert seen(await yard.ask("/web"))["path"] == "/"
-    after = await yard.gateway.answers()
+async def test_routes_change_without_a_reload(fixture: GatewayFixture) -> None:
+    await fixture.serve(service("web"), 1)
+    before = await fixture.gateway.answers()
+    await fixture.gateway.publish(service("web", routes=(Route(path_prefix="/it's;ok", strip_prefix=False),)))
+    assert (await fixture.ask("/web")).status == 404
+    assert seen(await fixture.ask("/it's;ok/x"))["path"] == "/it's;ok/x"
+    await fixture.gateway.publish(service("web"))
+    assert (await fixture.ask("/it's;ok")).status == 404
+    assert seen(await fixture.ask("/web"))["path"] == "/"
+    after = await fixture.gateway.answers()
     assert before is not None
     assert after is not None
     assert before["pid"] == after["pid"]
 
 
-async def test_a_prefix_is_stripped_and_named(yard: Yard) -> None:
-    await yard.serve(service("web"), 1)
+async def test_a_prefix_is_stripped_and_named(fixture: GatewayFixture) -> None:
+    await fixture.serve(service("web"), 1)
     for path, inside in [("/web", "/"), ("/web/", "/"), ("/web/x/y?z=1", "/x/y?z=1"), ("/web?z", "/?z")]:
-        answer = seen(await yard.ask(path))
+        answer = seen(await fixture.ask(path))
         assert (answer["path"], answer["headers"]["x-forwarded-prefix"]) == (inside, "/web")
 
 
-async def test_what_a_stranger_forwards_is_replaced(yard: Yard) -> None:
-    await yard.serve(service("web"), 1)
+async def test_what_a_stranger_forwards_is_replaced(fixture: GatewayFixture) -> None:
+    await fixture.serve(service("web"), 1)
     headers: dict[str, Any] = {
         "X-Forwarded-For": "6.6.6.6",
         "X-Forwarded-Proto": "https",
@@ -82,7 +82,7 @@ async def test_what_a_stranger_forwards_is_replaced(yard: Yard) -> None:
         "Forwarded": "for=6.6.6.6",
         "Host": "good.test",
     }
-    got = seen(await yard.ask("/web/x", **headers))["headers"]
+    got = seen(await fixture.ask("/web/x", **headers))["headers"]
     assert {name: value for name, value in got.items() if "forwarded" in name} == {
         "x-forwarded-for": "127.0.0.1",
         "x-forwarded-proto": "http",
@@ -93,135 +93,137 @@ async def test_what_a_stranger_forwards_is_replaced(yard: Yard) -> None:
 
 
 async def test_what_a_trusted_proxy_forwards_is_kept(image: str) -> None:
-    async with real_gateway(trusted_proxies=("127.0.0.0/24",)) as yard:
-        await yard.serve(service("web"), 1)
+    async with real_gateway(trusted_proxies=("127.0.0.0/24",)) as fixture:
+        await fixture.serve(service("web"), 1)
         headers: dict[str, Any] = {
             "X-Forwarded-For": "6.6.6.6",
             "X-Forwarded-Proto": "https",
             "X-Forwarded-Host": "shop.test",
         }
-        got = seen(await yard.ask("/web/x", **headers))["headers"]
+        got = seen(await fixture.ask("/web/x", **headers))["headers"]
         assert (got["x-forwarded-proto"], got["x-forwarded-host"]) == ("https", "shop.test")
         assert got["x-forwarded-for"] == "6.6.6.6, 127.0.0.1"
 
 
 async def test_a_body_that_is_too_large_is_refused_before_anybody_gets_it(image: str) -> None:
-    async with real_gateway(max_body=1000) as yard:
-        [instance] = await yard.serve(service("web"), 1)
-        assert (await yard.ask("/web/x", "POST", body="x" * 1000)).status == 200
-        assert (await yard.ask("/web/x", "POST", body="x" * 1001)).status == 413
+    async with real_gateway(max_body=1000) as fixture:
+        [instance] = await fixture.serve(service("web"), 1)
+        assert (await fixture.ask("/web/x", "POST", body="x" * 1000)).status == 200
+        assert (await fixture.ask("/web/x", "POST", body="x" * 1001)).status == 413
         assert len(instance.asked) == 1
 
 
-async def test_a_service_answers_at_its_internal_address_and_a_linked_one_by_its_name(yard: Yard) -> None:
-    await yard.serve(service("web", routes=()), 1)
-    await yard.serve(service("api", 1, routes=(), linked=True), 1)
-    assert (await yard.ask("/x", port=INTERNAL, at=BRIDGE)).headers["x-instance"] == "web-r1-1"
-    assert (await yard.ask("/x", port=INTERNAL + 1, at=BRIDGE)).headers["x-instance"] == "api-r1-1"
-    assert (await yard.ask("/x", port=PORT, at=BRIDGE, Host=f"api:{PORT}")).headers["x-instance"] == "api-r1-1"
-    assert (await yard.ask("/x", port=PORT, at=BRIDGE, Host=f"web:{PORT}")).status == 404
-    assert (await yard.ask("/x", Host="web")).status == 404
+async def test_a_service_answers_at_its_internal_address_and_a_linked_one_by_its_name(fixture: GatewayFixture) -> None:
+    await fixture.serve(service("web", routes=()), 1)
+    await fixture.serve(service("api", 1, routes=(), linked=True), 1)
+    assert (await fixture.ask("/x", port=INTERNAL, at=BRIDGE)).headers["x-instance"] == "web-r1-1"
+    assert (await fixture.ask("/x", port=INTERNAL + 1, at=BRIDGE)).headers["x-instance"] == "api-r1-1"
+    assert (await fixture.ask("/x", port=PORT, at=BRIDGE, Host=f"api:{PORT}")).headers["x-instance"] == "api-r1-1"
+    assert (await fixture.ask("/x", port=PORT, at=BRIDGE, Host=f"web:{PORT}")).status == 404
+    assert (await fixture.ask("/x", Host="web")).status == 404
 
 
-async def test_a_linked_service_may_listen_on_the_public_port(yard: Yard) -> None:
-    await yard.serve(service("web"), 1)
-    await yard.gateway.publish(service("api", 1, routes=(), port=PUBLIC, linked=True))
-    api = await yard.instance("api-r1-1")
-    await yard.gateway.admit(api.member())
+async def test_a_linked_service_may_listen_on_the_public_port(fixture: GatewayFixture) -> None:
+    await fixture.serve(service("web"), 1)
+    await fixture.gateway.publish(service("api", 1, routes=(), port=PUBLIC, linked=True))
+    api = await fixture.instance("api-r1-1")
+    await fixture.gateway.admit(api.member())
     name = f"api:{PUBLIC}"
-    assert (await yard.ask("/web/x", at=BRIDGE, Host=name)).headers["x-instance"] == "api-r1-1"
-    assert seen(await yard.ask("/web/x", at=BRIDGE, Host=name))["path"] == "/web/x"
-    assert (await yard.ask("/web/x", Host=name)).headers["x-instance"] == "web-r1-1"
-    assert (await yard.ask("/web/x", at=BRIDGE, Host="else")).headers["x-instance"] == "web-r1-1"
+    assert (await fixture.ask("/web/x", at=BRIDGE, Host=name)).headers["x-instance"] == "api-r1-1"
+    assert seen(await fixture.ask("/web/x", at=BRIDGE, Host=name))["path"] == "/web/x"
+    assert (await fixture.ask("/web/x", Host=name)).headers["x-instance"] == "web-r1-1"
+    assert (await fixture.ask("/web/x", at=BRIDGE, Host="else")).headers["x-instance"] == "web-r1-1"
 
 
-async def test_a_get_that_is_not_answered_goes_to_another_and_a_post_does_not(yard: Yard) -> None:
-    first, second = await yard.serve(service("web"), 2)
-    assert (await yard.ask("/web/hang-up")).status == 502
+async def test_a_get_that_is_not_answered_goes_to_another_and_a_post_does_not(fixture: GatewayFixture) -> None:
+    first, second = await fixture.serve(service("web"), 2)
+    assert (await fixture.ask("/web/hang-up")).status == 502
     gets = len(first.asked) + len(second.asked)
     assert gets > 1
-    assert (await yard.ask("/web/hang-up", "POST")).status == 502
+    assert (await fixture.ask("/web/hang-up", "POST")).status == 502
     assert len(first.asked) + len(second.asked) == gets + 1
 
 
-async def test_a_post_with_an_idempotency_key_is_tried_again_where_the_service_allows_it(yard: Yard) -> None:
-    first, second = await yard.serve(service("web", retry_with_idempotency_key=True), 2)
-    assert (await yard.ask("/web/hang-up", "POST", body="x" * 3000)).status == 502
+async def test_a_post_with_an_idempotency_key_is_tried_again_where_the_service_allows_it(fixture: GatewayFixture) -> None:
+    first, second = await fixture.serve(service("web", retry_with_idempotency_key=True), 2)
+    assert (await fixture.ask("/web/hang-up", "POST", body="x" * 3000)).status == 502
     assert len(first.asked) + len(second.asked) == 1
-    assert (await yard.ask("/web/hang-up", "POST", body="x" * 3000, Idempotency_Key="k")).status == 502
+    assert (await fixture.ask("/web/hang-up", "POST", body="x" * 3000, Idempotency_Key="k")).status == 502
     assert len(first.asked) + len(second.asked) > 2
 
 
-async def test_a_post_to_a_port_that_refuses_goes_to_another(yard: Yard) -> None:
-    first, second = await yard.serve(service("web"), 2)
+async def test_a_post_to_a_port_that_refuses_goes_to_another(fixture: GatewayFixture) -> None:
+    first, second = await fixture.serve(service("web"), 2)
     first.kill()
     for n in range(6):
-        assert (await yard.ask(f"/web/orders/{n}", "POST")).headers["x-instance"] == second.id
+        assert (await fixture.ask(f"/web/orders/{n}", "POST")).headers["x-instance"] == second.id
 
 
-async def test_a_websocket_passes_and_is_cut_and_counted(yard: Yard) -> None:
-    [instance] = await yard.serve(service("web"), 1)
+async def test_a_websocket_passes_and_is_cut_and_counted(fixture: GatewayFixture) -> None:
+    [instance] = await fixture.serve(service("web"), 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", PUBLIC)
     writer.write(request("GET", "x", "/web/ws", **WEBSOCKET))  # type: ignore[arg-type]
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
     writer.write(b"hello")
     assert await reader.readexactly(5) == b"hello"
-    await yard.gateway.withdraw("web", instance.id)
+    await fixture.gateway.withdraw("web", instance.id)
     writer.write(b"still")
     assert await reader.readexactly(5) == b"still"
-    seat = await yard.seat(instance.id)
+    seat = await fixture.seat(instance.id)
     assert seat is not None
     assert (seat.in_flight, seat.settled) == (1, False)
-    assert await yard.gateway.cut("web", instance.id) == 1
+    assert await fixture.gateway.cut("web", instance.id) == 1
     assert await reader.read() == b""
     writer.close()
 
 
-async def test_a_stream_of_events_is_not_held_back_and_may_be_silent_for_longer_than_an_answer(yard: Yard) -> None:
-    [instance] = await yard.serve(service("web", request_timeout=1), 1)
+async def test_a_stream_of_events_is_not_held_back_and_may_be_silent_for_longer_than_an_answer(
+    fixture: GatewayFixture,
+) -> None:
+    [instance] = await fixture.serve(service("web", request_timeout=1), 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", PUBLIC)
     writer.write(b"GET /web/events HTTP/1.1\r\nHost: x\r\n\r\n")
     async with asyncio.timeout(5):
         await reader.readuntil(b"data: first\n\n")
     # An answer that takes so long is given up; the silent stream is not.
-    assert (await yard.ask("/web/slow?seconds=5")).status == 504
+    assert (await fixture.ask("/web/slow?seconds=5")).status == 504
     instance.release.set()
     async with asyncio.timeout(5):
         await reader.readuntil(b"data: last\n\n")
     writer.close()
 
 
-async def test_an_instance_that_is_no_longer_well_is_out_and_comes_back(yard: Yard) -> None:
-    first, second = await yard.serve(service("web"), 2)
+async def test_an_instance_that_is_no_longer_well_is_out_and_comes_back(fixture: GatewayFixture) -> None:
+    first, second = await fixture.serve(service("web"), 2)
     first.health = 503
-    await until(lambda: _healthy(yard, first, False))
+    await until(lambda: _healthy(fixture, first, False))
     for _ in range(4):
-        assert (await yard.ask("/web")).headers["x-instance"] == second.id
+        assert (await fixture.ask("/web")).headers["x-instance"] == second.id
     first.health = 204
-    await until(lambda: _healthy(yard, first, True))
+    await until(lambda: _healthy(fixture, first, True))
 
 
-async def test_two_revisions_are_asked_each_its_own_way(yard: Yard) -> None:
+async def test_two_revisions_are_asked_each_its_own_way(fixture: GatewayFixture) -> None:
     """The old one has no path that succeeds: it is not to be judged by the new one's rule."""
     mild = Healthcheck(interval=0.2, retries=1).model_copy(update={"any_below_500": True})
-    await yard.gateway.publish(service("web", healthcheck=mild))
-    old = await yard.instance("web-r1-1", healthcheck=mild)
-    await yard.gateway.admit(old.member())
+    await fixture.gateway.publish(service("web", healthcheck=mild))
+    old = await fixture.instance("web-r1-1", healthcheck=mild)
+    await fixture.gateway.admit(old.member())
     strict = Healthcheck(path="/status/204", interval=0.2, retries=1, headers={"X-Probe": "a b; c"})
-    await yard.gateway.publish(service("web", healthcheck=strict))
-    new = await yard.instance("web-r2-1", healthcheck=strict)
-    await yard.gateway.admit(new.member())
+    await fixture.gateway.publish(service("web", healthcheck=strict))
+    new = await fixture.instance("web-r2-1", healthcheck=strict)
+    await fixture.gateway.admit(new.member())
     await until(lambda: _asked(new, "/status/204"))
     asked = next(each for each in new.asked if each.path == "/status/204")
     assert asked.headers["x-probe"] == "a b; c"
     assert asked.headers["host"] == f"{NET}.3:{PORT}"
     await until(lambda: _asked(old, "/"))
-    seats = await yard.gateway.observe("web")
+    seats = await fixture.gateway.observe("web")
     assert all(seat.healthy for seat in seats.values())
 
 
-async def test_a_client_that_never_finishes_its_request_is_sent_away(yard: Yard) -> None:
-    await yard.serve(service("web"), 1)
+async def test_a_client_that_never_finishes_its_request_is_sent_away(fixture: GatewayFixture) -> None:
+    await fixture.serve(service("web"), 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", PUBLIC)
     writer.write(b"GET /web HTTP/1.1\r\nHost: x\r\n")
     async with asyncio.timeout(15):
@@ -229,23 +231,23 @@ async def test_a_client_that_never_finishes_its_request_is_sent_away(yard: Yard)
     writer.close()
 
 
-async def test_abnormal_ends_are_logged_and_others_when_asked_for(yard: Yard) -> None:
-    await yard.serve(service("web"), 1)
-    await yard.ask("/web/fine")
-    await yard.ask("/web/hang-up")
+async def test_abnormal_ends_are_logged_and_others_when_asked_for(fixture: GatewayFixture) -> None:
+    await fixture.serve(service("web"), 1)
+    await fixture.ask("/web/fine")
+    await fixture.ask("/web/hang-up")
 
     async def logged() -> bool:
-        return "/web/hang-up" in yard.logs()
+        return "/web/hang-up" in fixture.logs()
 
     await until(logged)
-    line = next(line for line in yard.logs().splitlines() if "/web/hang-up" in line)
+    line = next(line for line in fixture.logs().splitlines() if "/web/hang-up" in line)
     assert " 502 " in line
     assert " SH-- " in line
-    assert "/web/fine" not in yard.logs()
+    assert "/web/fine" not in fixture.logs()
 
 
-async def _healthy(yard: Yard, instance: Instance, healthy: bool) -> bool:
-    seat = await yard.seat(instance.id)
+async def _healthy(fixture: GatewayFixture, instance: Instance, healthy: bool) -> bool:
+    seat = await fixture.seat(instance.id)
     return seat is not None and seat.healthy is healthy
 
 

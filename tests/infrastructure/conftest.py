@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_gateway_process import Standing
+from tests.support.fake_gateway_process import FakeGatewayProcess
 from tests.support.fakes.infrastructure import FakeGroundEngine
 
 
@@ -16,5 +16,5 @@ def engine() -> FakeGroundEngine:
 
 
 @pytest.fixture
-def gateway(engine: FakeGroundEngine, tmp_path: Path) -> Standing:
-    return Standing(engine, tmp_path)
+def gateway(engine: FakeGroundEngine, tmp_path: Path) -> FakeGatewayProcess:
+    return FakeGatewayProcess(engine, tmp_path)

@@ -16,14 +16,14 @@ import pytest
 
 from bench.deployments import deployed
 from tests.support.docker_cli import docker, gateway, hello
-from tests.support.sluice_process import Sluice
+from tests.support.sluice_process import SluiceProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
 async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
+    with SluiceProcess(tmp_path, SLUICE_GATEWAY_IMAGE=gateway()) as sluice:
         async with sluice.client() as client:
             client.headers["X-Name"] = sluice.name
             client.headers["X-Data"] = str(sluice.data)

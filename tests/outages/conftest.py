@@ -11,8 +11,8 @@ import pytest
 
 from tests.e2e.conftest import images, own_sluice, shared_sluice
 from tests.support.machine import Machine, SluiceOn
-from tests.support.service_fixture import Images, Stage
-from tests.support.sluice_process import Sluice
+from tests.support.service_fixture import Images, ServiceFixture
+from tests.support.sluice_process import SluiceProcess
 
 __all__ = ["images", "own_sluice", "shared_sluice"]
 
@@ -35,13 +35,13 @@ def sluice_there(machine: Machine, images: Images, tmp_path: Path, monkeypatch: 
 
 
 @pytest.fixture
-async def there(sluice_there: SluiceOn, images: Images) -> AsyncIterator[Stage]:
+async def there(sluice_there: SluiceOn, images: Images) -> AsyncIterator[ServiceFixture]:
     """A service on that machine."""
     async with sluice_there.client() as http:
-        yield Stage(sluice_there, http, images)
+        yield ServiceFixture(sluice_there, http, images)
 
 
 @pytest.fixture
-async def own(own_sluice: Sluice, images: Images) -> AsyncIterator[Stage]:
+async def own(own_sluice: SluiceProcess, images: Images) -> AsyncIterator[ServiceFixture]:
     async with own_sluice.client() as http:
-        yield Stage(own_sluice, http, images)
+        yield ServiceFixture(own_sluice, http, images)

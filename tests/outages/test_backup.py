@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from services.store.backup import copy
-from tests.support.service_fixture import Stage, unharmed
+from tests.support.service_fixture import ServiceFixture, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
-async def test_yesterdays_backup_removes_nothing_and_there_is_a_way_out(own: Stage, tmp_path: Path) -> None:
+async def test_yesterdays_backup_removes_nothing_and_there_is_a_way_out(own: ServiceFixture, tmp_path: Path) -> None:
     """As docs/outages.md says it, step by step."""
     first, late, scaled = own.service, f"{own.service}x", f"{own.service}y"
     await own.deploy(own.spec())
@@ -52,7 +52,9 @@ async def test_yesterdays_backup_removes_nothing_and_there_is_a_way_out(own: Sta
     await own.until(lambda: _nobody_unknown(own))
 
 
-async def test_an_address_of_one_that_the_store_does_not_know_is_not_given_to_another(own: Stage, tmp_path: Path) -> None:
+async def test_an_address_of_one_that_the_store_does_not_know_is_not_given_to_another(
+    own: ServiceFixture, tmp_path: Path
+) -> None:
     """Else a request could reach another service's container."""
     await own.deploy(own.spec(replicas=1))
     backup = copy(own.sluice.data / "sluice.db", tmp_path / "yesterday.db")
@@ -70,7 +72,7 @@ async def test_an_address_of_one_that_the_store_does_not_know_is_not_given_to_an
     assert len(await own.containers(late)) == 3
 
 
-async def _one_more_day(own: Stage, late: str, scaled: str) -> int:
+async def _one_more_day(own: ServiceFixture, late: str, scaled: str) -> int:
     """What the backup does not know. Returns the last deployment's id."""
     await own.update(image=own.images.two)
     await own.deploy(own.spec(service=late, replicas=1))
@@ -78,22 +80,22 @@ async def _one_more_day(own: Stage, late: str, scaled: str) -> int:
     return int((await own.ended(answer, "succeeded"))["id"])
 
 
-def _put_back(own: Stage, backup: Path) -> None:
+def _put_back(own: ServiceFixture, backup: Path) -> None:
     database = own.sluice.data / "sluice.db"
     for file in (database, database.with_name("sluice.db-wal"), database.with_name("sluice.db-shm")):
         file.unlink(missing_ok=True)
     shutil.copy(backup, database)
 
 
-async def _instances(own: Stage) -> set[str]:
+async def _instances(own: ServiceFixture) -> set[str]:
     words = ["--filter", f"label=sluice.name={own.sluice.name}", "--filter", "label=sluice.service"]
     names = (await own.docker("ps", *words, "--format", "{{.Names}}")).split()
     return {name.removeprefix(f"{own.sluice.name}-") for name in names}
 
 
-async def _serves(own: Stage, service: str, count: int) -> bool:
+async def _serves(own: ServiceFixture, service: str, count: int) -> bool:
     return bool((await own.get(f"/services/{service}"))["serving"] == count)
 
 
-async def _nobody_unknown(own: Stage) -> bool:
+async def _nobody_unknown(own: ServiceFixture) -> bool:
     return not (await own.get("/readyz"))["store_behind_engine"]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service_fixture import Images, Stage
-from tests.support.sluice_process import Sluice
+from tests.support.service_fixture import Images, ServiceFixture
+from tests.support.sluice_process import SluiceProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
 @pytest.fixture
-async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[Stage]:
+async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[ServiceFixture]:
     """A Sluice whose data directory has 40 MB."""
     if os.geteuid() != 0:
         pytest.skip("a small disk is mounted by root")
@@ -26,14 +26,14 @@ async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[Stage]:
     mount = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "none", str(data)]
     await asyncio.to_thread(subprocess.run, mount, check=True)
     try:
-        with Sluice(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
+        with SluiceProcess(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway) as sluice:
             async with sluice.client() as http:
-                yield Stage(sluice, http, images)
+                yield ServiceFixture(sluice, http, images)
     finally:
         await asyncio.to_thread(subprocess.run, ["umount", "--lazy", str(data)], check=True)
 
 
-async def test_a_full_disk_holds_up_a_deployment_and_no_request(cramped: Stage) -> None:
+async def test_a_full_disk_holds_up_a_deployment_and_no_request(cramped: ServiceFixture) -> None:
     await cramped.deploy(cramped.spec())
     slow = {"HELLO_SLOW_START": "2"}
     async with cramped.load() as load:
@@ -67,9 +67,9 @@ def _fill(path: Path) -> Path:
     return path
 
 
-async def _end_of(stage: Stage, id: int) -> str:
+async def _end_of(fixture: ServiceFixture, id: int) -> str:
     async def ended() -> str | None:
-        now = await stage.get(f"/deployments/{id}")
+        now = await fixture.get(f"/deployments/{id}")
         return str(now["status"]) if now["finished_at"] else None
 
-    return await stage.until(ended, within=90)
+    return await fixture.until(ended, within=90)

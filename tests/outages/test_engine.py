@@ -13,7 +13,7 @@ import pytest
 
 from services.loadtest.load_generator import Load, Mix
 from tests.support.machine import Machine, SluiceOn
-from tests.support.service_fixture import Json, Stage, unharmed
+from tests.support.service_fixture import Json, ServiceFixture, unharmed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 
@@ -23,7 +23,7 @@ BACK_WITHIN = 40.0
 @pytest.mark.full
 @pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
 async def test_without_sluice_an_engine_that_was_restarted_serves_as_before(
-    there: Stage, machine: Machine, sluice_there: SluiceOn, way: signal.Signals
+    there: ServiceFixture, machine: Machine, sluice_there: SluiceOn, way: signal.Signals
 ) -> None:
     others = await _three_services(there)
     before = await _addresses(there)
@@ -41,7 +41,7 @@ async def test_without_sluice_an_engine_that_was_restarted_serves_as_before(
 
 @pytest.mark.full
 async def test_a_machine_that_lost_its_power_serves_again_before_sluice_is_there(
-    there: Stage, machine: Machine, sluice_there: SluiceOn
+    there: ServiceFixture, machine: Machine, sluice_there: SluiceOn
 ) -> None:
     others = await _three_services(there)
     before = await _addresses(there)
@@ -65,7 +65,7 @@ async def test_a_machine_that_lost_its_power_serves_again_before_sluice_is_there
 
 @pytest.mark.parametrize("way", [pytest.param(signal.SIGTERM, marks=pytest.mark.full), signal.SIGKILL])
 async def test_an_engine_that_goes_in_the_middle_of_a_deployment(
-    there: Stage, machine: Machine, way: signal.Signals
+    there: ServiceFixture, machine: Machine, way: signal.Signals
 ) -> None:
     others = await _three_services(there)
     async with _traffic(there, others) as loads:
@@ -82,7 +82,7 @@ async def test_an_engine_that_goes_in_the_middle_of_a_deployment(
 
 
 @pytest.mark.full
-async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there: Stage, machine: Machine) -> None:
+async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there: ServiceFixture, machine: Machine) -> None:
     others = await _three_services(there)
     async with _traffic(there, others) as loads:
         machine.signal_engine(signal.SIGSTOP)
@@ -105,7 +105,7 @@ async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there
     await _all_well(there, others)
 
 
-async def _three_services(there: Stage) -> list[str]:
+async def _three_services(there: ServiceFixture) -> list[str]:
     """The stage's own with three instances, and two with one, of which one is without keep-alive."""
     others = [f"{there.service}x", f"{there.service}y"]
     await there.deploy(there.spec(replicas=3))
@@ -115,7 +115,7 @@ async def _three_services(there: Stage) -> list[str]:
 
 
 @asynccontextmanager
-async def _traffic(there: Stage, others: list[str]) -> AsyncIterator[dict[str, Load]]:
+async def _traffic(there: ServiceFixture, others: list[str]) -> AsyncIterator[dict[str, Load]]:
     """To all of them, through everything that happens."""
     names = [there.service, *others]
     loads: dict[str, Load] = {}
@@ -136,7 +136,7 @@ def _answered_by_their_own(loads: dict[str, Load]) -> None:
         assert load.ledger.unrecorded == []
 
 
-async def _addresses(there: Stage) -> dict[str, str]:
+async def _addresses(there: ServiceFixture) -> dict[str, str]:
     """Instance → address, of all that run there."""
     names = (await there.docker("ps", "--format", "{{.Names}}", "--filter", "label=sluice.service")).split()
     shown = "{{.Name}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
@@ -144,7 +144,7 @@ async def _addresses(there: Stage) -> dict[str, str]:
     return dict(line.removeprefix("/").split() for line in lines)
 
 
-async def _all_serve_again(there: Stage, others: list[str]) -> float:
+async def _all_serve_again(there: ServiceFixture, others: list[str]) -> float:
     """Seconds until each of them answers ten times running."""
     began = time.monotonic()
     for name in (there.service, *others):
@@ -161,7 +161,7 @@ async def _none() -> Counter[str]:
     return Counter()
 
 
-async def _not_ready(there: Stage, part: str) -> None:
+async def _not_ready(there: ServiceFixture, part: str) -> None:
     async def said() -> bool:
         answer = await there.http.get("/readyz")
         return answer.status_code == 503 and not answer.json()[part]["ok"]
@@ -169,7 +169,7 @@ async def _not_ready(there: Stage, part: str) -> None:
     await there.until(said)
 
 
-async def _end_of(there: Stage, deployment: Json) -> Json:
+async def _end_of(there: ServiceFixture, deployment: Json) -> Json:
     async def ended() -> Json | None:
         now: Json = await there.get(f"/deployments/{deployment['id']}")
         return now if now["finished_at"] else None
@@ -177,7 +177,7 @@ async def _end_of(there: Stage, deployment: Json) -> Json:
     return await there.until(ended, within=120)
 
 
-async def _all_well(there: Stage, others: list[str]) -> None:
+async def _all_well(there: ServiceFixture, others: list[str]) -> None:
     """As many run and serve as are wanted, and nothing else."""
 
     async def well() -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.support.service_fixture import Stage
+from tests.support.service_fixture import ServiceFixture
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
@@ -20,7 +20,7 @@ SLOW, IDLE, ALL = 200, 7500, 8000
 """`ALL` is what the gateway holds, `SLUICE_MAXCONN`."""
 
 
-async def test_slow_clients_idle_ones_and_huge_heads_at_the_gateway(own: Stage) -> None:
+async def test_slow_clients_idle_ones_and_huge_heads_at_the_gateway(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     async with own.load() as load, _idle(own.sluice.gateway, IDLE), _dripping(own.sluice.gateway, SLOW):
         load.mark("besieged")
@@ -33,7 +33,7 @@ async def test_slow_clients_idle_ones_and_huge_heads_at_the_gateway(own: Stage) 
     print(f"every connection taken: {time.monotonic() - began:.1f} s")
 
 
-async def test_slow_clients_idle_ones_and_huge_heads_at_the_api(own: Stage) -> None:
+async def test_slow_clients_idle_ones_and_huge_heads_at_the_api(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     async with _idle(own.sluice.url, ALL), _dripping(own.sluice.url, SLOW):
         assert await _huge(own.sluice.url) in (400, 431)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service_fixture import Images, Stage
-from tests.support.sluice_process import Sluice
+from tests.support.service_fixture import Images, ServiceFixture
+from tests.support.sluice_process import SluiceProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
-async def test_two_sluices_on_one_engine_do_not_meet(own: Stage, images: Images, tmp_path: Path) -> None:
+async def test_two_sluices_on_one_engine_do_not_meet(own: ServiceFixture, images: Images, tmp_path: Path) -> None:
     """One's name begins with the other's, their services are called the same, and one of them goes altogether."""
-    with Sluice(tmp_path / "other", name=f"{own.sluice.name}x", SLUICE_GATEWAY_IMAGE=images.gateway) as second:
+    with SluiceProcess(tmp_path / "other", name=f"{own.sluice.name}x", SLUICE_GATEWAY_IMAGE=images.gateway) as second:
         async with second.client() as http:
-            other = Stage(second, http, images)
+            other = ServiceFixture(second, http, images)
             other.service = own.service
             await asyncio.gather(own.deploy(own.spec()), other.deploy(other.spec(images.two)))
             async with own.load() as load, other.load() as others:
@@ -27,9 +27,9 @@ async def test_two_sluices_on_one_engine_do_not_meet(own: Stage, images: Images,
                 await asyncio.to_thread(second.start)
                 assert len(await own.containers()) == 1
                 assert len(await other.containers()) == 3
-                for stage in (own, other):
-                    assert (await stage.get("/readyz"))["store_behind_engine"] == []
-                    assert len((await stage.get("/services"))["items"]) == 1
+                for fixture in (own, other):
+                    assert (await fixture.get("/readyz"))["store_behind_engine"] == []
+                    assert len((await fixture.get("/services"))["items"]) == 1
             assert load.ledger.entries
             assert others.ledger.entries
             before = await own.starts()

@@ -12,7 +12,7 @@ import pytest
 from services.loadtest.request_log import Ledger
 from tests.support.docker_cli import gateway
 from tests.support.service_fixture import Json
-from tests.support.sluice_process import Sluice
+from tests.support.sluice_process import SluiceProcess
 from tests.support.spring_stack import QUICK, QUICK_CACHES, REST_CLIENT, TALKATIVE, Spring, ask, leases
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.spring]
@@ -20,14 +20,14 @@ SERVICE = {"replicas": 2, "environment": {**REST_CLIENT, **QUICK, **TALKATIVE}}
 
 
 @pytest.fixture(scope="module")
-def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sluice]:
+def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
     settings = {"SLUICE_GATEWAY_IMAGE": gateway(), "SLUICE_EUREKA_ALIASES": "sample-eureka"}
-    with Sluice(tmp_path_factory.mktemp("sluice"), **settings) as made:
+    with SluiceProcess(tmp_path_factory.mktemp("sluice"), **settings) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-async def running(sluice: Sluice) -> None:
+async def running(sluice: SluiceProcess) -> None:
     """Two of the service, which speak to the registry by RestClient; a gateway by RestTemplate, its caches as they come."""
     async with sluice.client() as http:
         spring = Spring(sluice, http, "")
@@ -36,7 +36,7 @@ async def running(sluice: Sluice) -> None:
 
 
 @pytest.fixture
-async def spring(sluice: Sluice, running: None) -> AsyncIterator[Spring]:
+async def spring(sluice: SluiceProcess, running: None) -> AsyncIterator[Spring]:
     async with sluice.client() as http:
         yield Spring(sluice, http, f"{sluice.gateway}/spring")
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.docker_cli import docker, gateway
-from tests.support.sluice_process import Sluice, free_port
+from tests.support.sluice_process import SluiceProcess, free_port
 from tests.support.spring_stack import QUICK, QUICK_CACHES, Spring, ask, leases
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.spring]
@@ -26,15 +26,15 @@ class Theirs:
 
 
 @pytest.fixture(scope="module")
-def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sluice]:
-    with Sluice(
+def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
+    with SluiceProcess(
         tmp_path_factory.mktemp("sluice"), SLUICE_GATEWAY_IMAGE=gateway(), SLUICE_EUREKA_SERVERS="127.0.0.1"
     ) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def theirs(sluice: Sluice) -> Iterator[Theirs]:
+def theirs(sluice: SluiceProcess) -> Iterator[Theirs]:
     """The server goes by a name of its own, so that it is its own peer, as most are; all caches are of one second."""
     network = f"{sluice.name}-theirs"
     docker("network", "create", network)
@@ -63,7 +63,7 @@ def theirs(sluice: Sluice) -> Iterator[Theirs]:
 
 
 @pytest.fixture
-async def spring(sluice: Sluice, theirs: Theirs) -> AsyncIterator[Spring]:
+async def spring(sluice: SluiceProcess, theirs: Theirs) -> AsyncIterator[Spring]:
     async with sluice.client() as http:
         yield Spring(sluice, http, theirs.gateway)
 

@@ -63,7 +63,7 @@ def draining(id: str, **fields: Any) -> Seen:
     return ready(id, **{"seated": True, "settled": False, "in_flight": 1, "leaving_at": NOW - 2, **fields})
 
 
-def settled(id: str, **fields: Any) -> Seen:
+def drained(id: str, **fields: Any) -> Seen:
     return draining(id, **{"settled": True, "in_flight": 0, **fields})
 
 
@@ -71,11 +71,11 @@ def worker(id: str, **fields: Any) -> Seen:
     return starting(id, routed=False, **fields)
 
 
-def asked(target: Target, *world: Seen) -> tuple[Step, ...]:
+def planned_steps(target: Target, *world: Seen) -> tuple[Step, ...]:
     return plan(target, world, NOW).steps
 
 
-def told(target: Target, *world: Seen) -> Plan:
+def plan_for(target: Target, *world: Seen) -> Plan:
     return plan(target, world, NOW)
 
 

@@ -100,7 +100,7 @@ class Engine(FakeEngine):
         await self.hook("removed", instance)
 
 
-class Life:
+class ControllerSimulation:
     """One service, its loop, and what happens to them."""
 
     def __init__(self, path: Path) -> None:

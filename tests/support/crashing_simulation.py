@@ -19,7 +19,7 @@ from services.rollouts.state.runtime_status import Live
 from services.rollouts.state.status import TERMINAL
 from services.store.events import Listeners
 from services.store.tables import Deployment, Event, Instance, Meta
-from tests.support.controller_simulation import CI, Life
+from tests.support.controller_simulation import CI, ControllerSimulation
 
 AWAY = 1.0
 """Seconds between a death and the next run."""
@@ -29,7 +29,7 @@ class Died(BaseException):
     """The process is gone: nobody catches this."""
 
 
-class Outliving:
+class SurvivingEngine:
     """An engine that goes on with what it was asked to do when whoever asked has died."""
 
     def __init__(self, engine: Any) -> None:
@@ -49,7 +49,7 @@ class Outliving:
 class Places(CrashPoints):
     """Writes down where the loop has been, and dies at one of those."""
 
-    def __init__(self, life: Mortal) -> None:
+    def __init__(self, life: CrashingSimulation) -> None:
         super().__init__()
         self._life = life
 
@@ -62,7 +62,7 @@ class Places(CrashPoints):
             raise Died(point)
 
 
-class Mortal(Life):
+class CrashingSimulation(ControllerSimulation):
     """`deaths`: when to die, one after the other; each looks at where the loop has been in this run."""
 
     def __init__(self, path: Path) -> None:
@@ -79,7 +79,7 @@ class Mortal(Life):
             with self.store.writing() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            live, listeners, engine = Live(), Listeners(), Outliving(self.engine)
+            live, listeners, engine = Live(), Listeners(), SurvivingEngine(self.engine)
             self.runner = Runner(
                 self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
             )

@@ -30,7 +30,7 @@ CMD ["sleep", "infinity"]
 """
 
 
-class RealYard:
+class DockerFixture:
     """`name`: the Sluice, and its network. Everything that carries the name as label goes with `clear`."""
 
     def __init__(self) -> None:
@@ -82,8 +82,8 @@ class RealYard:
 
 
 @contextmanager
-def real_yard() -> Iterator[RealYard]:
-    yard = RealYard()
+def docker_fixture() -> Iterator[DockerFixture]:
+    yard = DockerFixture()
     try:
         yield yard
     finally:

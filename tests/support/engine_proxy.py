@@ -11,7 +11,7 @@ from pathlib import Path
 ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
 
 
-class Door:
+class EngineProxy:
     """Listens at `path`, a Unix socket, and passes everything on to the engine as long as it is open."""
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class Door:
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Door:
+    async def __aenter__(self) -> EngineProxy:
         self._server = await asyncio.start_unix_server(self._pass_on, self._path)
         return self
 

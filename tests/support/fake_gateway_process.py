@@ -12,7 +12,7 @@ from services.gateway.runtime.takeover import ADMIN, MASTER, Succession
 from tests.support.fakes.infrastructure import FakeContainer, FakeGroundEngine
 
 
-class Standing:
+class FakeGatewayProcess:
     """Answers when it has been asked `deaf` times, as long as the container that listens runs."""
 
     def __init__(self, engine: FakeGroundEngine, directory: Path, deaf: int = 0) -> None:
@@ -59,13 +59,13 @@ class Standing:
         return False
 
     @asynccontextmanager
-    async def succession(self, id: str, settings: GatewaySettings) -> AsyncIterator[Heir]:
+    async def succession(self, id: str, settings: GatewaySettings) -> AsyncIterator[FakeNewGateway]:
         self.stood_on.append(settings)
-        yield Heir(id, self)
+        yield FakeNewGateway(id, self)
 
 
-class Heir:
-    def __init__(self, id: str, gateway: Standing) -> None:
+class FakeNewGateway:
+    def __init__(self, id: str, gateway: FakeGatewayProcess) -> None:
         self._id = id
         self._gateway = gateway
 

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Yard:
+class GatewayFixture:
     """`gateway` stands on `directory`; instances are made by `instance`, all with one ledger."""
 
     directory: Path
@@ -122,11 +122,11 @@ async def until(look: Callable[[], Coroutine[Any, Any, T]], within: float = 15) 
 @asynccontextmanager
 async def real_gateway(
     *, start: str | None = None, bridge: str = BRIDGE, subnet: str = "127.0.0.0/8", **settings: Any
-) -> AsyncIterator[Yard]:
+) -> AsyncIterator[GatewayFixture]:
     """Answering, and knowing no service. `start`: the words of a shell instead of its own start.sh."""
     with tempfile.TemporaryDirectory(prefix="sluice-gateway-") as place:
         directory = Path(place) / "gateway"
-        yard = Yard(
+        yard = GatewayFixture(
             directory,
             Gateway(directory),
             f"sluice-test-gateway-{os.getpid()}-{next(_names)}",

@@ -18,7 +18,7 @@ from typing import Self
 
 from tests.support.docker_cli import docker
 from tests.support.resource_usage import children
-from tests.support.sluice_process import Sluice
+from tests.support.sluice_process import SluiceProcess
 
 STARTED_WITHIN = 60.0
 BOOT = """
@@ -160,7 +160,7 @@ class Machine:
             raise RuntimeError(loaded.stderr)
 
 
-class SluiceOn(Sluice):
+class SluiceOn(SluiceProcess):
     """A Sluice whose process lives on `machine`, and ends when that does."""
 
     def __init__(self, machine: Machine, directory: Path, **settings: str) -> None:

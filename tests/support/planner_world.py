@@ -33,7 +33,7 @@ How = Literal["whole", "half", "not"]
 
 
 @dataclass(frozen=True)
-class Fate:
+class InstanceBehaviour:
     """What becomes of an instance. Times in seconds after its start; `busy` and `listed` after its withdrawal."""
 
     refused: bool = False
@@ -47,11 +47,11 @@ class Fate:
     """For so long an old worker may still send to it; a cut does not change that."""
 
 
-GOOD = Fate()
+GOOD = InstanceBehaviour()
 
 
 @dataclass
-class Place:
+class SimulatedEndpoint:
     """An instance's seat at one router."""
 
     admitted: bool = False
@@ -63,7 +63,7 @@ class Place:
 
 
 @dataclass
-class Copy:
+class SimulatedInstance:
     """One instance as it really is."""
 
     id: str
@@ -72,7 +72,7 @@ class Copy:
     deployment: int
     created_at: float
     routed: bool
-    fate: Fate
+    fate: InstanceBehaviour
     container: Literal["none", "created", "running", "exited"] = "none"
     started_at: float | None = None
     sick_since: float | None = None
@@ -83,7 +83,7 @@ class Copy:
     died: bool = False
     failure: tuple[str, str] | None = None
     ready_at: float | None = None
-    places: dict[int, Place] = field(default_factory=dict)
+    places: dict[int, SimulatedEndpoint] = field(default_factory=dict)
 
     def seen(self, now: float) -> Seen:
         places = list(self.places.values())
@@ -113,13 +113,13 @@ class Copy:
         )
 
 
-class World:
+class SimulatedCluster:
     """Instances, routers and time. `fates` says what becomes of the next instance that is created."""
 
-    def __init__(self, fates: Callable[[], Fate], *, routed: bool = True) -> None:
+    def __init__(self, fates: Callable[[], InstanceBehaviour], *, routed: bool = True) -> None:
         self.now = 1000.0
         self.routed = routed
-        self.copies: dict[str, Copy] = {}
+        self.copies: dict[str, SimulatedInstance] = {}
         self._fates = fates
         self._numbers = count(1)
         self._ceiling = 0
@@ -154,7 +154,7 @@ class World:
             moments += [place.listed_until for place in copy.places.values()]
         return min((moment for moment in moments if moment > self.now), default=None)
 
-    def die(self, copy: Copy, *, returns: bool = False, vanishes: bool = False) -> None:
+    def die(self, copy: SimulatedInstance, *, returns: bool = False, vanishes: bool = False) -> None:
         """Its process ends: the routers are told at once. The engine may start it again, or the container be gone."""
         if copy.container != "running":
             return
@@ -166,13 +166,13 @@ class World:
         else:
             copy.container = "none" if vanishes else "exited"
 
-    def sicken(self, copy: Copy) -> None:
+    def sicken(self, copy: SimulatedInstance) -> None:
         if copy.container == "running" and copy.ready_at is not None and copy.sick_since is None:
             copy.sick_since = self.now
             if not copy.seen(self.now).admitted and copy.routed:
                 copy.ready_at = None
 
-    def heal(self, copy: Copy) -> None:
+    def heal(self, copy: SimulatedInstance) -> None:
         copy.sick_since = None
 
     def reload(self, seconds: float) -> None:
@@ -234,14 +234,14 @@ class World:
         number = next(self._numbers)
         deployment = target.deployment or 0
         fate = self._fates()
-        copy = Copy(f"{target.hash}-{number}", step.slot, target.hash, deployment, self.now, self.routed, fate)
+        copy = SimulatedInstance(f"{target.hash}-{number}", step.slot, target.hash, deployment, self.now, self.routed, fate)
         self.copies[copy.id] = copy
         self.check(target)
         if not half:
             self._start(copy, False)
             self.check(target)
 
-    def _start(self, copy: Copy, half: bool) -> None:
+    def _start(self, copy: SimulatedInstance, half: bool) -> None:
         if half:
             copy.container = "created"
         elif copy.fate.refused:
@@ -249,28 +249,28 @@ class World:
         else:
             copy.container, copy.started_at = "running", self.now
 
-    def _admit(self, copy: Copy, half: bool) -> None:
+    def _admit(self, copy: SimulatedInstance, half: bool) -> None:
         if copy.container != "running" or copy.ready_at is None:
             return
         for router in range(ROUTERS - half):
-            copy.places.setdefault(router, Place()).admitted = True
+            copy.places.setdefault(router, SimulatedEndpoint()).admitted = True
         copy.was_admitted = True
 
-    def _withdraw(self, copy: Copy, half: bool) -> None:
+    def _withdraw(self, copy: SimulatedInstance, half: bool) -> None:
         for router, place in copy.places.items():
             if place.admitted and not (half and router == 0):
                 place.admitted = False
                 place.busy_until = self.now + copy.fate.busy
                 place.listed_until = max(place.listed_until, self.now + copy.fate.listed)
 
-    def _cut(self, copy: Copy, half: bool) -> None:
+    def _cut(self, copy: SimulatedInstance, half: bool) -> None:
         for router, place in copy.places.items():
             if not (half and router == 0):
                 place.busy_until = 0
         if not half:
             copy.cut_at = self.now
 
-    def _stop(self, copy: Copy, half: bool) -> None:
+    def _stop(self, copy: SimulatedInstance, half: bool) -> None:
         copy.stopping = True
         if not half:
             seen = copy.seen(self.now)

@@ -27,7 +27,7 @@ class Sample:
 
 
 @dataclass
-class Gauges:
+class ResourceUsage:
     """Samples by process: a new process is a new row."""
 
     pids: Callable[[], dict[str, int | None]]

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.support.controller_simulation import CI, SERVICE
-from tests.support.crashing_simulation import Mortal
+from tests.support.crashing_simulation import CrashingSimulation
 
-Ask = Callable[[Mortal], Awaitable[int | None]]
+Ask = Callable[[CrashingSimulation], Awaitable[int | None]]
 LONG = 300.0
 
 
@@ -22,7 +22,7 @@ class Kind:
     before: tuple[str, ...] = ("web:1",)
     replicas: int = 2
     busy: float = 0.3
-    then: Callable[[Mortal, int], Awaitable[None]] | None = None
+    then: Callable[[CrashingSimulation, int], Awaitable[None]] | None = None
     reason: str | None = None
 
 
@@ -34,29 +34,29 @@ def scale(replicas: int) -> Ask:
     return lambda life: life.ask(lambda requests: requests.scale(SERVICE, replicas, CI))
 
 
-async def rollback(life: Mortal) -> int | None:
+async def rollback(life: CrashingSimulation) -> int | None:
     return await life.ask(lambda requests: requests.rollback(SERVICE, None, CI))
 
 
-async def restart(life: Mortal) -> int | None:
+async def restart(life: CrashingSimulation) -> int | None:
     return await life.ask(lambda requests: requests.restart(SERVICE, CI))
 
 
-async def remove(life: Mortal) -> int | None:
+async def remove(life: CrashingSimulation) -> int | None:
     return await life.ask(lambda requests: requests.remove(SERVICE, CI))
 
 
-async def abort_when_they_run(life: Mortal, id: int) -> None:
+async def abort_when_they_run(life: CrashingSimulation, id: int) -> None:
     await life.until(lambda: any(row.deployment == id and row.container_id for row in life.living()))
     await life.insist(id, "abort")
 
 
-async def abort_when_old_ones_drain(life: Mortal, id: int) -> None:
+async def abort_when_old_ones_drain(life: CrashingSimulation, id: int) -> None:
     await life.until(lambda: sum(row.leaving_at is not None for row in life.living()) == 2)
     await life.insist(id, "abort")
 
 
-async def deploy_another(life: Mortal, id: int) -> None:
+async def deploy_another(life: CrashingSimulation, id: int) -> None:
     await life.until(lambda: life.deployment(id).status != "pending")
     assert (await life.ended(await life.deploy("web:2"))).status == "succeeded"
 

@@ -16,7 +16,7 @@ import httpx
 
 from services.loadtest.load_generator import Load, Mix
 from tests.support.docker_cli import EngineFault, docker
-from tests.support.sluice_process import Sluice, hello_spec
+from tests.support.sluice_process import SluiceProcess, hello_spec
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -35,10 +35,10 @@ class Images:
     gateway: str
 
 
-class Stage:
+class ServiceFixture:
     """One service of samples/hello on a running Sluice; every test has its own, so that none meets another's."""
 
-    def __init__(self, sluice: Sluice, http: httpx.AsyncClient, images: Images) -> None:
+    def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient, images: Images) -> None:
         self.sluice = sluice
         self.http = http
         self.images = images

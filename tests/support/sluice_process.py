@@ -21,7 +21,7 @@ READY_WITHIN = 60.0
 ADMIN_FILE = "admin.token"
 
 
-class Sluice:
+class SluiceProcess:
     """`with Sluice(directory) as sluice:` stands when /readyz says so. It can be stopped, killed and started again.
 
     `directory` is made and holds the data and the process's log. Ports are free ones unless they are given.
@@ -172,7 +172,7 @@ class Sluice:
         return self._process.wait(within)
 
 
-def hello_spec(sluice: Sluice, service: str, image: str, **fields: Any) -> dict[str, Any]:
+def hello_spec(sluice: SluiceProcess, service: str, image: str, **fields: Any) -> dict[str, Any]:
     """samples/hello as the load needs it: one ledger for all its instances."""
     orders = {"type": "volume", "source": sluice.volume(f"{service}-orders"), "target": "/data", "shared": True}
     return {

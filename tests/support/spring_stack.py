@@ -11,8 +11,8 @@ import yaml
 
 from services.loadtest.load_generator import Load, Mix
 from tests.support.docker_cli import ROOT
-from tests.support.service_fixture import Images, Json, Stage
-from tests.support.sluice_process import Sluice
+from tests.support.service_fixture import Images, Json, ServiceFixture
+from tests.support.sluice_process import SluiceProcess
 
 IMAGES = Images("sample-service:1", "sample-service:2", "sluice-bench/gateway")
 REST_CLIENT = {"EUREKA_CLIENT_RESTCLIENT_ENABLED": "true"}
@@ -27,10 +27,10 @@ TALKATIVE = {
 """Actuator tells what an application sees of the registry, and what it is made of."""
 
 
-class Spring(Stage):
+class Spring(ServiceFixture):
     """sample-service and Spring Cloud Gateway; `door` is where requests to the latter come in."""
 
-    def __init__(self, sluice: Sluice, http: httpx.AsyncClient, door: str) -> None:
+    def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient, door: str) -> None:
         super().__init__(sluice, http, IMAGES)
         self.service = "sample-service"
         self.door = door

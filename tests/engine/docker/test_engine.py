@@ -18,8 +18,8 @@ from services.engine.docker.codec import BUILT, NAME, creation
 from services.engine.docker.engine import DockerEngine
 from services.engine.port import EngineError, EngineEvent, LogConfig
 from services.spec import Resources, VolumeMount
-from tests.support.docker_fixture import IMAGE, RealYard, build, real_yard
-from tests.support.engine_proxy import Door
+from tests.support.docker_fixture import IMAGE, DockerFixture, build, docker_fixture
+from tests.support.engine_proxy import EngineProxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -27,14 +27,14 @@ WAITS = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with Door(tmp_path / "engine.sock") as it:
+async def door(tmp_path: Path) -> AsyncIterator[EngineProxy]:
+    async with EngineProxy(tmp_path / "engine.sock") as it:
         yield it
 
 
 @pytest.fixture
-async def behind_door(yard: RealYard, door: Door) -> AsyncIterator[DockerEngine]:
-    engine = DockerEngine(yard.name, yard.name, IMAGE, base_url=door.base_url)
+async def behind_door(fixture: DockerFixture, door: EngineProxy) -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine(fixture.name, fixture.name, IMAGE, base_url=door.base_url)
     yield engine
     engine.close()
 
@@ -57,36 +57,40 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_only_looks_like_ours_is_neither_seen_nor_told_nor_touched(engine: DockerEngine, yard: RealYard) -> None:
-    started = await engine.start(yard.spec("web-r1-1", script=WAITS))
-    labels = yard.inspect("web-r1-1")["Config"]["Labels"]
-    image = yard.client.commit(started.container_id)["Id"]
+async def test_what_only_looks_like_ours_is_neither_seen_nor_told_nor_touched(
+    engine: DockerEngine, fixture: DockerFixture
+) -> None:
+    started = await engine.start(fixture.spec("web-r1-1", script=WAITS))
+    labels = fixture.inspect("web-r1-1")["Config"]["Labels"]
+    image = fixture.client.commit(started.container_id)["Id"]
     strangers = []
     async with aclosing(engine.events()) as events:
         await anext(events)
         looks = {"other": labels, "None": {key: labels[key] for key in ("sluice.name", "sluice.service")}, "committed": {}}
         for name, worn in looks.items():
-            called, alone = f"{yard.name}-{name}", yard.client.create_host_config(network_mode="none")
-            made = yard.client.create_container(image, name=called, labels=worn, command=["sleep", "9"], host_config=alone)
-            yard.client.start(made["Id"])
+            called, alone = f"{fixture.name}-{name}", fixture.client.create_host_config(network_mode="none")
+            made = fixture.client.create_container(
+                image, name=called, labels=worn, command=["sleep", "9"], host_config=alone
+            )
+            fixture.client.start(made["Id"])
             strangers.append(made["Id"])
         assert [view.container_id for view in await engine.observe()] == [started.container_id]
         assert await engine.stop("other", 0) is None
         await engine.remove("other")
-        yard.client.kill(started.container_id)
+        fixture.client.kill(started.container_id)
         died = await next_event(events, lambda event: event.instance != "" and event.kind != "start")
         assert (died.kind, died.container_id) == ("die", started.container_id)
-    assert all(yard.client.inspect_container(stranger)["State"]["Running"] for stranger in strangers)
+    assert all(fixture.client.inspect_container(stranger)["State"]["Running"] for stranger in strangers)
     for stranger in strangers:
-        yard.client.remove_container(stranger, v=True, force=True)
+        fixture.client.remove_container(stranger, v=True, force=True)
     await engine.remove("web-r1-1")
-    yard.client.remove_image(image)
+    fixture.client.remove_image(image)
 
 
-async def test_two_sluices_on_one_engine_do_not_see_each_other(engine: DockerEngine, yard: RealYard) -> None:
-    with real_yard() as other_yard:
+async def test_two_sluices_on_one_engine_do_not_see_each_other(engine: DockerEngine, fixture: DockerFixture) -> None:
+    with docker_fixture() as other_yard:
         other = DockerEngine(other_yard.name, other_yard.name, IMAGE)
-        mine = await engine.start(yard.spec("web-r1-1", script=WAITS))
+        mine = await engine.start(fixture.spec("web-r1-1", script=WAITS))
         async with aclosing(other.events()) as events:
             await anext(events)
             assert await other.observe() == []
@@ -99,9 +103,9 @@ async def test_two_sluices_on_one_engine_do_not_see_each_other(engine: DockerEng
         other.close()
 
 
-async def test_an_instance_is_made_as_its_spec_says(engine: DockerEngine, yard: RealYard) -> None:
+async def test_an_instance_is_made_as_its_spec_says(engine: DockerEngine, fixture: DockerFixture) -> None:
     await engine.start(
-        yard.spec(
+        fixture.spec(
             "web-r1-1",
             script=WAITS,
             environment={"GREETING": "a b=c\nd"},
@@ -115,7 +119,7 @@ async def test_an_instance_is_made_as_its_spec_says(engine: DockerEngine, yard: 
             volumes=(VolumeMount(type="tmpfs", target="/fast"),),
         )
     )
-    found = yard.inspect("web-r1-1")
+    found = fixture.inspect("web-r1-1")
     host, config = found["HostConfig"], found["Config"]
     assert (host["NanoCpus"], host["Memory"], host["PidsLimit"]) == (500_000_000, 64 * 1024**2, 50)
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m"}}
@@ -123,96 +127,98 @@ async def test_an_instance_is_made_as_its_spec_says(engine: DockerEngine, yard: 
     assert (config["WorkingDir"], config["User"], config["StopSignal"]) == ("/srv", "www-data", "SIGINT")
     assert config["Labels"]["team"] == "locks" and config["Hostname"] == "web-r1-1"
     assert {"GREETING=a b=c\nd", "SLUICE_INSTANCE=web-r1-1", "SLUICE_SERVICE=web", "SLUICE_REVISION=1"} <= set(config["Env"])
-    assert yard.execute("web-r1-1", "getent", "hosts", "api").split()[:2] == ["10.203.255.1", "api"]
-    assert "/fast" in yard.execute("web-r1-1", "cat", "/proc/mounts")
+    assert fixture.execute("web-r1-1", "getent", "hosts", "api").split()[:2] == ["10.203.255.1", "api"]
+    assert "/fast" in fixture.execute("web-r1-1", "cat", "/proc/mounts")
 
 
-async def test_an_instance_joins_the_networks_that_it_names(engine: DockerEngine, yard: RealYard) -> None:
-    also = f"{yard.name}-also"
-    yard.client.create_network(also, driver="bridge", labels={NAME: yard.name})
-    spec = yard.spec("web-r1-1", script=WAITS, networks=(also,))
+async def test_an_instance_joins_the_networks_that_it_names(engine: DockerEngine, fixture: DockerFixture) -> None:
+    also = f"{fixture.name}-also"
+    fixture.client.create_network(also, driver="bridge", labels={NAME: fixture.name})
+    spec = fixture.spec("web-r1-1", script=WAITS, networks=(also,))
     started = await engine.start(spec)
-    assert set(yard.inspect("web-r1-1")["NetworkSettings"]["Networks"]) == {yard.name, also}
+    assert set(fixture.inspect("web-r1-1")["NetworkSettings"]["Networks"]) == {fixture.name, also}
     assert started.address == spec.address
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
 
 
-async def test_no_instance_joins_the_network_of_a_sluice(engine: DockerEngine, yard: RealYard) -> None:
+async def test_no_instance_joins_the_network_of_a_sluice(engine: DockerEngine, fixture: DockerFixture) -> None:
     """Its gateway, its registry and its instances trust whatever has an address there."""
-    other = f"{yard.name}-other"
-    created = yard.client.create_network(other, driver="bridge", labels={NAME: other})
+    other = f"{fixture.name}-other"
+    created = fixture.client.create_network(other, driver="bridge", labels={NAME: other})
     try:
-        for named in (other, created["Id"], yard.name):
+        for named in (other, created["Id"], fixture.name):
             assert await engine.networks_exist((named,)) == (named,)
         for named in (other, created["Id"]):
             with pytest.raises(EngineError, match="not one that services may join"):
-                await engine.start(yard.spec("web-r1-1", script=WAITS, networks=(named,)))
+                await engine.start(fixture.spec("web-r1-1", script=WAITS, networks=(named,)))
     finally:
-        yard.client.remove_network(other)
+        fixture.client.remove_network(other)
 
 
-async def test_too_little_memory_is_told(engine: DockerEngine, yard: RealYard) -> None:
+async def test_too_little_memory_is_told(engine: DockerEngine, fixture: DockerFixture) -> None:
     limit = Resources(memory=16 * 1024**2)
     async with aclosing(engine.events()) as events:
         await anext(events)
-        await engine.start(yard.spec("web-r1-1", entrypoint=("tail", "/dev/zero"), resources=limit))
+        await engine.start(fixture.spec("web-r1-1", entrypoint=("tail", "/dev/zero"), resources=limit))
         died = await next_event(events, lambda event: event.kind == "die")
     view = next(iter(await engine.observe()))
     assert (died.exit_code, view.exit_code, view.oom_killed) == (137, 137, True)
 
 
-async def test_anonymous_volumes_go_and_named_ones_stay(engine: DockerEngine, yard: RealYard) -> None:
-    named = f"{yard.name}-data"
-    await engine.start(yard.spec("web-r1-1", script=WAITS, volumes=(VolumeMount(source=named, target="/data"),)))
-    volumes = {mount["Destination"]: mount["Name"] for mount in yard.inspect("web-r1-1")["Mounts"]}
+async def test_anonymous_volumes_go_and_named_ones_stay(engine: DockerEngine, fixture: DockerFixture) -> None:
+    named = f"{fixture.name}-data"
+    await engine.start(fixture.spec("web-r1-1", script=WAITS, volumes=(VolumeMount(source=named, target="/data"),)))
+    volumes = {mount["Destination"]: mount["Name"] for mount in fixture.inspect("web-r1-1")["Mounts"]}
     assert set(volumes) == {"/data", "/scratch"} and volumes["/data"] == named
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
     with pytest.raises(NotFound):
-        yard.client.inspect_volume(volumes["/scratch"])
-    yard.client.remove_volume(named)
+        fixture.client.inspect_volume(volumes["/scratch"])
+    fixture.client.remove_volume(named)
 
 
-async def test_a_port_that_a_program_of_the_host_has_is_told_apart(engine: DockerEngine, yard: RealYard) -> None:
+async def test_a_port_that_a_program_of_the_host_has_is_told_apart(engine: DockerEngine, fixture: DockerFixture) -> None:
     with socket.socket() as program:
         program.bind(("0.0.0.0", 0))
         program.listen()
         port = program.getsockname()[1]
         with pytest.raises(EngineError) as refused:
-            await engine.start(yard.spec("web-r1-1", port=port, host_port=port))
+            await engine.start(fixture.spec("web-r1-1", port=port, host_port=port))
     assert refused.value.reason == "port_taken"
-    await engine.start(yard.spec("web-r1-1", port=port, host_port=port))
-    found = yard.inspect("web-r1-1")
+    await engine.start(fixture.spec("web-r1-1", port=port, host_port=port))
+    found = fixture.inspect("web-r1-1")
     assert found["HostConfig"]["PortBindings"] == {f"{port}/tcp": [{"HostIp": "", "HostPort": str(port)}]}
     assert f"SERVER_PORT={port}" in found["Config"]["Env"]
 
 
-async def test_a_full_network_is_no_capacity(engine: DockerEngine, yard: RealYard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_network_is_no_capacity(
+    engine: DockerEngine, fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(docker_engine, "MOST_INSTANCES", 1)
-    await engine.start(yard.spec("web-r1-1", script=WAITS))
+    await engine.start(fixture.spec("web-r1-1", script=WAITS))
     with pytest.raises(EngineError, match="has 1 containers") as refused:
-        await engine.start(yard.spec("web-r1-2", script=WAITS))
+        await engine.start(fixture.spec("web-r1-2", script=WAITS))
     assert refused.value.reason == "no_capacity"
     assert [view.instance for view in await engine.observe()] == ["web-r1-1"]
 
 
-async def test_one_that_was_made_but_never_started_is_started(engine: DockerEngine, yard: RealYard) -> None:
-    spec = yard.spec("web-r1-1", script=WAITS)
+async def test_one_that_was_made_but_never_started_is_started(engine: DockerEngine, fixture: DockerFixture) -> None:
+    spec = fixture.spec("web-r1-1", script=WAITS)
     started = await engine.start(spec)
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
-    body = creation(spec, yard.name, yard.name)
-    made = yard.client.create_container_from_config(body, f"{yard.name}-web-r1-1")["Id"]
+    body = creation(spec, fixture.name, fixture.name)
+    made = fixture.client.create_container_from_config(body, f"{fixture.name}-web-r1-1")["Id"]
     assert [view.state for view in await engine.observe()] == ["created"]
     again = await engine.start(spec)
     assert (again.container_id, again.state, again.address) == (made, "running", started.address)
 
 
-async def test_one_that_keeps_dying_can_be_stopped_between_two_starts(engine: DockerEngine, yard: RealYard) -> None:
-    await engine.start(yard.spec("web-r1-1", script="sleep 0.3; exit 4"))
+async def test_one_that_keeps_dying_can_be_stopped_between_two_starts(engine: DockerEngine, fixture: DockerFixture) -> None:
+    await engine.start(fixture.spec("web-r1-1", script="sleep 0.3; exit 4"))
     await engine.keep("web-r1-1")
-    await until(lambda: bool(yard.inspect("web-r1-1")["RestartCount"] >= 2))
+    await until(lambda: bool(fixture.inspect("web-r1-1")["RestartCount"] >= 2))
     async with asyncio.timeout(15):
         stopped = await engine.stop("web-r1-1", 5)
     assert stopped is not None and (stopped.state, stopped.kept) == ("exited", False)
@@ -220,22 +226,24 @@ async def test_one_that_keeps_dying_can_be_stopped_between_two_starts(engine: Do
     assert await engine.observe() == []
 
 
-async def test_an_unended_line_comes_in_parts(engine: DockerEngine, yard: RealYard) -> None:
+async def test_an_unended_line_comes_in_parts(engine: DockerEngine, fixture: DockerFixture) -> None:
     script = "head -c 200000 /dev/zero | tr '\\0' x; echo; sleep 0.2"
-    await engine.start(yard.spec("web-r1-1", script=script))
+    await engine.start(fixture.spec("web-r1-1", script=script))
     async with asyncio.timeout(20):
         parts = [part async for part in engine.follow_logs("web-r1-1")]
     assert sum(map(len, parts)) == 200_000 and len(parts) >= 2
     assert max(map(len, parts)) <= 2 * docker_engine.LONGEST_LINE
 
 
-async def test_events_outlive_a_break_of_the_engine(yard: RealYard, door: Door, behind_door: DockerEngine) -> None:
-    started = await behind_door.start(yard.spec("web-r1-1", script=WAITS))
+async def test_events_outlive_a_break_of_the_engine(
+    fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
+) -> None:
+    started = await behind_door.start(fixture.spec("web-r1-1", script=WAITS))
     async with aclosing(behind_door.events()) as events:
         assert (await anext(events)).kind == "reconnected"
         assert [view.state for view in await behind_door.observe()] == ["running"]
         door.slam()
-        yard.client.kill(started.container_id)
+        fixture.client.kill(started.container_id)
         for _ in range(3):
             with pytest.raises(EngineError) as refused:
                 await behind_door.observe()
@@ -249,7 +257,7 @@ async def test_events_outlive_a_break_of_the_engine(yard: RealYard, door: Door, 
 
 
 async def test_calls_side_by_side_recover_at_once_from_a_break(
-    yard: RealYard, door: Door, behind_door: DockerEngine
+    fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
 ) -> None:
     await asyncio.gather(*(behind_door.ping() for _ in range(8)))
     door.slam()
@@ -259,8 +267,10 @@ async def test_calls_side_by_side_recover_at_once_from_a_break(
     await asyncio.gather(*(behind_door.ping() for _ in range(8)))
 
 
-async def test_a_log_that_breaks_off_is_a_transient_error(yard: RealYard, door: Door, behind_door: DockerEngine) -> None:
-    await behind_door.start(yard.spec("web-r1-1", script=f"echo hello; {WAITS}"))
+async def test_a_log_that_breaks_off_is_a_transient_error(
+    fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
+) -> None:
+    await behind_door.start(fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
     async with asyncio.timeout(20), aclosing(behind_door.follow_logs("web-r1-1")) as lines:
         assert await anext(lines) == "hello"
         door.slam()
@@ -270,11 +280,11 @@ async def test_a_log_that_breaks_off_is_a_transient_error(yard: RealYard, door: 
 
 
 async def test_a_view_is_remembered_as_long_as_nothing_is_told(
-    engine: DockerEngine, yard: RealYard, monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with aclosing(engine.events()) as events:
         await anext(events)
-        await engine.start(yard.spec("web-r1-1", script=WAITS))
+        await engine.start(fixture.spec("web-r1-1", script=WAITS))
         await next_event(events, lambda event: event.kind == "start")
         first = await engine.observe()
         with monkeypatch.context() as patched:
@@ -284,8 +294,8 @@ async def test_a_view_is_remembered_as_long_as_nothing_is_told(
         assert [view.kept for view in await engine.observe()] == [True]
 
 
-async def test_threads_end_with_their_readers(engine: DockerEngine, yard: RealYard) -> None:
-    await engine.start(yard.spec("web-r1-1", script=f"echo hello; {WAITS}"))
+async def test_threads_end_with_their_readers(engine: DockerEngine, fixture: DockerFixture) -> None:
+    await engine.start(fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
     for _ in range(3):
         async with aclosing(engine.events()) as events, aclosing(engine.follow_logs("web-r1-1")) as lines:
             await anext(events)
@@ -294,8 +304,8 @@ async def test_threads_end_with_their_readers(engine: DockerEngine, yard: RealYa
         await until(lambda: threads("engine events") + threads("logs of web-r1-1") == 0)
 
 
-async def test_a_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, yard: RealYard) -> None:
-    await engine.start(yard.spec("web-r1-1", script="trap '' TERM; while :; do sleep 1 & wait $!; done"))
+async def test_a_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, fixture: DockerFixture) -> None:
+    await engine.start(fixture.spec("web-r1-1", script="trap '' TERM; while :; do sleep 1 & wait $!; done"))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await engine.stop("web-r1-1", 2)
@@ -303,44 +313,46 @@ async def test_a_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, y
     assert stopped is not None and stopped.exit_code == 137
 
 
-async def test_a_container_that_somebody_removed_is_simply_gone(engine: DockerEngine, yard: RealYard) -> None:
-    started = await engine.start(yard.spec("web-r1-1", script=WAITS))
-    yard.client.remove_container(started.container_id, v=True, force=True)
+async def test_a_container_that_somebody_removed_is_simply_gone(engine: DockerEngine, fixture: DockerFixture) -> None:
+    started = await engine.start(fixture.spec("web-r1-1", script=WAITS))
+    fixture.client.remove_container(started.container_id, v=True, force=True)
     assert await engine.observe() == []
     assert await engine.stop("web-r1-1", 1) is None
     await engine.remove("web-r1-1")
 
 
 @pytest.fixture
-def built(yard: RealYard) -> Iterator[list[str]]:
+def built(fixture: DockerFixture) -> Iterator[list[str]]:
     """Tags of images that this Sluice built, one of them with a name besides."""
-    tags = [f"{yard.name}/web:{number}" for number in (1, 2, 3, 4)]
+    tags = [f"{fixture.name}/web:{number}" for number in (1, 2, 3, 4)]
     for tag in tags:
-        build(yard.client, f"FROM {IMAGE}\nLABEL {NAME}={yard.name} {BUILT}={tag}\nENV TAG={tag}\n", tag)
-    build(yard.client, f"FROM {tags[0]}\nENV MINE=1\n", f"{yard.name}/child:1")
-    yard.client.tag(tags[2], f"{yard.name}/web", "precious")
+        build(fixture.client, f"FROM {IMAGE}\nLABEL {NAME}={fixture.name} {BUILT}={tag}\nENV TAG={tag}\n", tag)
+    build(fixture.client, f"FROM {tags[0]}\nENV MINE=1\n", f"{fixture.name}/child:1")
+    fixture.client.tag(tags[2], f"{fixture.name}/web", "precious")
     yield tags
-    for image in yard.client.images(filters={"label": f"{NAME}={yard.name}"}):
+    for image in fixture.client.images(filters={"label": f"{NAME}={fixture.name}"}):
         for tag in image["RepoTags"] or []:
             with suppress(APIError):
-                yard.client.remove_image(tag, force=True)
+                fixture.client.remove_image(tag, force=True)
 
 
 async def test_prune_takes_only_what_this_sluice_built_and_nobody_wants(
-    engine: DockerEngine, yard: RealYard, built: list[str]
+    engine: DockerEngine, fixture: DockerFixture, built: list[str]
 ) -> None:
-    used = yard.spec("web-r1-1", image_id=yard.client.inspect_image(built[3])["Id"], script=WAITS)
+    used = fixture.spec("web-r1-1", image_id=fixture.client.inspect_image(built[3])["Id"], script=WAITS)
     await engine.start(used)
     assert await engine.prune(frozenset({built[1]})) == (built[0],)
-    for tag in (*built[1:], f"{yard.name}/web:precious", f"{yard.name}/child:1", IMAGE):
-        assert yard.client.inspect_image(tag)
+    for tag in (*built[1:], f"{fixture.name}/web:precious", f"{fixture.name}/child:1", IMAGE):
+        assert fixture.client.inspect_image(tag)
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
     assert await engine.prune(frozenset()) == (built[1], built[3])
 
 
-async def test_a_start_beside_itself_makes_one_container(engine: DockerEngine, yard: RealYard) -> None:
-    spec = yard.spec("web-r1-1", script=WAITS)
+async def test_a_start_beside_itself_makes_one_container(engine: DockerEngine, fixture: DockerFixture) -> None:
+    spec = fixture.spec("web-r1-1", script=WAITS)
     views = await asyncio.gather(*(engine.start(replace(spec)) for _ in range(4)), return_exceptions=True)
-    assert {view.container_id for view in views if not isinstance(view, BaseException)} == {yard.inspect("web-r1-1")["Id"]}
+    assert {view.container_id for view in views if not isinstance(view, BaseException)} == {
+        fixture.inspect("web-r1-1")["Id"]
+    }
     assert [view.state for view in await engine.observe()] == ["running"]

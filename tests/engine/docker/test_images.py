@@ -13,21 +13,21 @@ from docker.errors import APIError
 from services.engine.docker import images
 from services.engine.docker.engine import DockerEngine
 from services.engine.port import EngineError
-from tests.support.docker_fixture import RealYard
+from tests.support.docker_fixture import DockerFixture
 from tests.support.image_registry import Registry, header, registry
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
-def shop(yard: RealYard) -> Iterator[Registry]:
+def shop(fixture: DockerFixture) -> Iterator[Registry]:
     with registry() as it:
         yield it
-        for image in yard.client.images(filters={"label": "sluice.test=engine"}):
+        for image in fixture.client.images(filters={"label": "sluice.test=engine"}):
             for tag in image["RepoTags"] or image["RepoDigests"] or []:
                 if tag.startswith(it.host):
                     with suppress(APIError):
-                        yard.client.remove_image(tag, force=True)
+                        fixture.client.remove_image(tag, force=True)
 
 
 async def test_an_image_is_pulled(engine: DockerEngine, shop: Registry) -> None:
@@ -42,10 +42,10 @@ async def test_a_tag_that_moved_is_pulled_again_and_the_old_image_stays(engine: 
     assert (await engine.pull(first.id)).id == first.id
 
 
-async def test_a_digest_that_is_here_is_not_asked_for(engine: DockerEngine, yard: RealYard, shop: Registry) -> None:
+async def test_a_digest_that_is_here_is_not_asked_for(engine: DockerEngine, fixture: DockerFixture, shop: Registry) -> None:
     reference = shop.push("web:1", "one")
     await engine.pull(reference)
-    digest = yard.client.inspect_image(reference)["RepoDigests"][0]
+    digest = fixture.client.inspect_image(reference)["RepoDigests"][0]
     shop.asked.clear()
     assert (await engine.pull(digest)).exposed_ports == (8080,)
     assert shop.asked == []

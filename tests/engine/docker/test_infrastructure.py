@@ -17,21 +17,21 @@ from services.engine.docker.infrastructure import DockerGround
 from services.engine.docker.subnets import free_subnets, host_routes
 from services.engine.infrastructure_port import GatewaySpec
 from services.engine.port import EngineError
-from tests.support.docker_fixture import IMAGE, RealYard, build
-from tests.support.engine_proxy import Door
+from tests.support.docker_fixture import IMAGE, DockerFixture, build
+from tests.support.engine_proxy import EngineProxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 @pytest.fixture
-def client(yard: RealYard) -> Any:
-    return yard.client
+def client(fixture: DockerFixture) -> Any:
+    return fixture.client
 
 
 @pytest.fixture
-def name(yard: RealYard) -> str:
+def name(fixture: DockerFixture) -> str:
     """Another name than the yard's, whose network is there already."""
-    return f"{yard.name}-g"
+    return f"{fixture.name}-g"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def ground(client: Any, name: str) -> Iterator[DockerGround]:
 
 
 @pytest.fixture
-def spec(tmp_path: Path, yard: RealYard) -> GatewaySpec:
+def spec(tmp_path: Path, fixture: DockerFixture) -> GatewaySpec:
     return GatewaySpec(image=IMAGE, directory=str(tmp_path))
 
 
@@ -79,9 +79,9 @@ async def test_the_operators_subnet_is_used_and_a_change_is_refused(ground: Dock
         await ground.make_network("10.1.0.0/24")
 
 
-async def test_a_subnet_that_another_network_has_is_refused(ground: DockerGround, yard: RealYard) -> None:
+async def test_a_subnet_that_another_network_has_is_refused(ground: DockerGround, fixture: DockerFixture) -> None:
     with pytest.raises(EngineError, match="cannot be made"):
-        await ground.make_network(str(yard.subnet))
+        await ground.make_network(str(fixture.subnet))
 
 
 @pytest.mark.parametrize("nonsense", ["10.203.0.0/33", "fd00::/64", "10.0.0.0/30", "lots"])
@@ -197,7 +197,7 @@ async def test_an_image_that_was_not_built_is_told(ground: DockerGround, spec: G
 
 
 async def test_an_engine_that_does_not_answer_is_transient(tmp_path: Path) -> None:
-    async with Door(tmp_path / "engine.sock") as door:
+    async with EngineProxy(tmp_path / "engine.sock") as door:
         door.slam()
         ground = DockerGround("sluice-test", base_url=door.base_url)
         with pytest.raises(EngineError) as refused:

@@ -8,7 +8,7 @@ import pytest
 
 from services.engine.docker.control_plane import DockerOwn
 from services.engine.docker.engine import DockerEngine
-from tests.support.docker_fixture import IMAGE, RealYard, build
+from tests.support.docker_fixture import IMAGE, DockerFixture, build
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -17,48 +17,48 @@ NET_RAW = 1 << 13
 
 
 @pytest.fixture
-def pretender(yard: RealYard) -> Iterator[str]:
+def pretender(fixture: DockerFixture) -> Iterator[str]:
     """An image that calls itself the gateway of this Sluice, and another one's instance."""
-    tag = f"{yard.name}/pretender:1"
-    labels = f"sluice.role=gateway sluice.name={yard.name} sluice.service=other sluice.built=x sluice.invented=y team=z"
-    yield build(yard.client, f"FROM {IMAGE}\nLABEL {labels}\n", tag)
-    yard.client.remove_image(tag, force=True)
+    tag = f"{fixture.name}/pretender:1"
+    labels = f"sluice.role=gateway sluice.name={fixture.name} sluice.service=other sluice.built=x sluice.invented=y team=z"
+    yield build(fixture.client, f"FROM {IMAGE}\nLABEL {labels}\n", tag)
+    fixture.client.remove_image(tag, force=True)
 
 
-def capabilities(yard: RealYard, instance: str) -> tuple[bool, int]:
+def capabilities(fixture: DockerFixture, instance: str) -> tuple[bool, int]:
     """Whether its first process has no-new-privileges, and the set that bounds its capabilities."""
-    lines = yard.execute(instance, "cat", "/proc/1/status").splitlines()
+    lines = fixture.execute(instance, "cat", "/proc/1/status").splitlines()
     status = dict(line.split(":\t", 1) for line in lines)
     return status["NoNewPrivs"] == "1", int(status["CapBnd"], 16)
 
 
 async def test_an_image_cannot_make_its_container_pass_for_the_gateway(
-    engine: DockerEngine, yard: RealYard, pretender: str
+    engine: DockerEngine, fixture: DockerFixture, pretender: str
 ) -> None:
-    view = await engine.start(yard.spec("web-r1-1", image_id=pretender, script=WAITS))
-    labels = yard.inspect("web-r1-1")["Config"]["Labels"]
+    view = await engine.start(fixture.spec("web-r1-1", image_id=pretender, script=WAITS))
+    labels = fixture.inspect("web-r1-1")["Config"]["Labels"]
     assert {key: labels[key] for key in ("sluice.role", "sluice.built", "sluice.invented")} == dict.fromkeys(
         ("sluice.role", "sluice.built", "sluice.invented"), ""
     )
-    assert (labels["sluice.name"], labels["sluice.service"], labels["team"]) == (yard.name, "web", "z")
-    by_role = yard.client.containers(all=True, filters={"label": "sluice.role=gateway"})
+    assert (labels["sluice.name"], labels["sluice.service"], labels["team"]) == (fixture.name, "web", "z")
+    by_role = fixture.client.containers(all=True, filters={"label": "sluice.role=gateway"})
     assert view.container_id not in [found["Id"] for found in by_role]
-    own = DockerOwn(yard.name)
+    own = DockerOwn(fixture.name)
     assert not await own.gateway_runs()
     own.close()
 
 
 async def test_an_instance_gets_no_privileges_by_setuid_and_sends_no_raw_packets(
-    engine: DockerEngine, yard: RealYard
+    engine: DockerEngine, fixture: DockerFixture
 ) -> None:
-    await engine.start(yard.spec("web-r1-1", script=WAITS))
-    no_new_privileges, bounds = capabilities(yard, "web-r1-1")
+    await engine.start(fixture.spec("web-r1-1", script=WAITS))
+    no_new_privileges, bounds = capabilities(fixture, "web-r1-1")
     assert no_new_privileges and bounds and not bounds & NET_RAW
 
 
-async def test_an_operator_can_keep_raw_packets(yard: RealYard) -> None:
-    engine = DockerEngine(yard.name, yard.name, IMAGE, keep_net_raw=True)
-    await engine.start(yard.spec("web-r1-1", script=WAITS))
-    no_new_privileges, bounds = capabilities(yard, "web-r1-1")
+async def test_an_operator_can_keep_raw_packets(fixture: DockerFixture) -> None:
+    engine = DockerEngine(fixture.name, fixture.name, IMAGE, keep_net_raw=True)
+    await engine.start(fixture.spec("web-r1-1", script=WAITS))
+    no_new_privileges, bounds = capabilities(fixture, "web-r1-1")
     assert no_new_privileges and bounds & NET_RAW
     engine.close()

@@ -18,119 +18,119 @@ from services.gateway.runtime.runtime_api import RuntimeApi
 from services.loadtest.http1_client import Connection, request
 from services.routing.port import RoutingError, Seat
 from services.spec import Route
-from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, Yard, service, until
+from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, GatewayFixture, service, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
-async def test_killed_it_comes_back_alone_with_the_right_instances(yard: Yard) -> None:
-    first, second, third = await yard.serve(service(), 3)
-    await yard.gateway.withdraw("web", first.id)
-    await yard.gateway.lost("web", second.id, "c1@t1")
-    started = yard.docker("inspect", "--format", "{{.State.StartedAt}}", yard.name)
+async def test_killed_it_comes_back_alone_with_the_right_instances(fixture: GatewayFixture) -> None:
+    first, second, third = await fixture.serve(service(), 3)
+    await fixture.gateway.withdraw("web", first.id)
+    await fixture.gateway.lost("web", second.id, "c1@t1")
+    started = fixture.docker("inspect", "--format", "{{.State.StartedAt}}", fixture.name)
     # From outside, as the kernel would: the engine starts it again.
-    os.kill(int(yard.docker("inspect", "--format", "{{.State.Pid}}", yard.name)), signal.SIGKILL)
-    await until(lambda: answers_anew(yard, started))
-    assert {(await yard.ask("/web")).headers["x-instance"] for _ in range(4)} == {third.id}
-    assert await yard.gateway.observe("web") == {third.id: Seat("admitted", 0, settled=False, healthy=True)}
-    await yard.gateway.admit(first.member())
-    await yard.gateway.publish(service("other", 1))
-    assert {(await yard.ask("/web")).headers["x-instance"] for _ in range(8)} == {first.id, third.id}
+    os.kill(int(fixture.docker("inspect", "--format", "{{.State.Pid}}", fixture.name)), signal.SIGKILL)
+    await until(lambda: answers_anew(fixture, started))
+    assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(4)} == {third.id}
+    assert await fixture.gateway.observe("web") == {third.id: Seat("admitted", 0, settled=False, healthy=True)}
+    await fixture.gateway.admit(first.member())
+    await fixture.gateway.publish(service("other", 1))
+    assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(8)} == {first.id, third.id}
 
 
-async def test_another_sluice_adopts_it_and_disturbs_nothing(yard: Yard) -> None:
-    kept, leaving = await yard.serve(service(), 2)
-    worker = await pid(yard)
-    asking = asyncio.create_task(yard.ask("/web/wait"))
-    await until(lambda: busy(yard))
-    await yard.gateway.withdraw("web", leaving.id)
-    again = Gateway(yard.directory)
-    await again.stand_on(yard.settings)
+async def test_another_sluice_adopts_it_and_disturbs_nothing(fixture: GatewayFixture) -> None:
+    kept, leaving = await fixture.serve(service(), 2)
+    worker = await pid(fixture)
+    asking = asyncio.create_task(fixture.ask("/web/wait"))
+    await until(lambda: busy(fixture))
+    await fixture.gateway.withdraw("web", leaving.id)
+    again = Gateway(fixture.directory)
+    await again.stand_on(fixture.settings)
     await again.restore([service()], [kept.member()])
     seats = await again.observe("web")
     assert (seats[kept.id].state, seats[leaving.id].state) == ("admitted", "draining")
     assert sum(seat.in_flight for seat in seats.values()) == 1
-    assert await pid(yard) == worker
-    for instance in yard.instances:
+    assert await pid(fixture) == worker
+    for instance in fixture.instances:
         instance.release.set()
     assert (await asking).status == 200
     await again.close()
 
 
-async def test_a_worker_that_has_gone_is_told_of_however_often_it_is_asked_for(yard: Yard) -> None:
-    api = RuntimeApi(yard.directory / "master.sock")
+async def test_a_worker_that_has_gone_is_told_of_however_often_it_is_asked_for(fixture: GatewayFixture) -> None:
+    api = RuntimeApi(fixture.directory / "master.sock")
     told = {await api.ask("show servers conn", "@!99999", timeout=2) for _ in range(50)}
     assert len(told) == 1 and "Can't find the target" in told.pop()
 
 
-async def test_what_differs_from_the_files_is_mended(yard: Yard) -> None:
-    first, second = await yard.serve(service(), 2)
-    before = yard.directory / "haproxy.cfg"
+async def test_what_differs_from_the_files_is_mended(fixture: GatewayFixture) -> None:
+    first, second = await fixture.serve(service(), 2)
+    before = fixture.directory / "haproxy.cfg"
     text = before.read_text()
-    await yard.gateway.withdraw("web", first.id)
+    await fixture.gateway.withdraw("web", first.id)
     stranger = replace(second.member(), address=first.member().address)
-    await yard.gateway.admit(stranger)
-    await yard.gateway.restore([service()], [instance.member() for instance in (first, second)])
-    assert {id: seat.state for id, seat in (await yard.gateway.observe("web")).items()} == {
+    await fixture.gateway.admit(stranger)
+    await fixture.gateway.restore([service()], [instance.member() for instance in (first, second)])
+    assert {id: seat.state for id, seat in (await fixture.gateway.observe("web")).items()} == {
         first.id: "admitted",
         second.id: "admitted",
     }
-    assert {(await yard.ask("/web")).headers["x-instance"] for _ in range(8)} == {first.id, second.id}
+    assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(8)} == {first.id, second.id}
     assert before.read_text() == text
 
 
-async def test_a_reload_that_fails_puts_the_old_file_back_and_serves_on(yard: Yard, monkeypatch: Any) -> None:
-    await yard.serve(service(), 1)
-    text = (yard.directory / "haproxy.cfg").read_text()
-    worker = await pid(yard)
+async def test_a_reload_that_fails_puts_the_old_file_back_and_serves_on(fixture: GatewayFixture, monkeypatch: Any) -> None:
+    await fixture.serve(service(), 1)
+    text = (fixture.directory / "haproxy.cfg").read_text()
+    worker = await pid(fixture)
     right = render._common
     monkeypatch.setattr(render, "_common", lambda service: ["    no-such-word", *right(service)])
     with pytest.raises(RoutingError, match="no-such-word"):
-        await yard.gateway.publish(service("other", 1))
+        await fixture.gateway.publish(service("other", 1))
     monkeypatch.undo()
-    assert (yard.directory / "haproxy.cfg").read_text() == text
-    assert await pid(yard) == worker
-    assert (await yard.ask("/web")).status == 200
-    await yard.gateway.publish(service("third", 2))
-    assert (await yard.ask("/web")).status == 200
+    assert (fixture.directory / "haproxy.cfg").read_text() == text
+    assert await pid(fixture) == worker
+    assert (await fixture.ask("/web")).status == 200
+    await fixture.gateway.publish(service("third", 2))
+    assert (await fixture.ask("/web")).status == 200
 
 
-async def test_a_port_that_somebody_has_is_said_and_closes_no_door(yard: Yard) -> None:
-    await yard.serve(service(), 1)
+async def test_a_port_that_somebody_has_is_said_and_closes_no_door(fixture: GatewayFixture) -> None:
+    await fixture.serve(service(), 1)
     with socket.create_server((BRIDGE, INTERNAL + 1)):
         bad, good = await asyncio.gather(
-            yard.gateway.publish(service("bad", 1)), yard.gateway.publish(service("good", 2)), return_exceptions=True
+            fixture.gateway.publish(service("bad", 1)), fixture.gateway.publish(service("good", 2)), return_exceptions=True
         )
         assert isinstance(bad, RoutingError)
         assert "in use" in str(bad)
         assert good is None
-    await yard.gateway.publish(service("bad", 1))
+    await fixture.gateway.publish(service("bad", 1))
 
 
-async def test_services_published_together_share_a_reload(yard: Yard) -> None:
+async def test_services_published_together_share_a_reload(fixture: GatewayFixture) -> None:
     names = [f"s{n}" for n in range(8)]
-    await asyncio.gather(*(yard.gateway.publish(service(name, n)) for n, name in enumerate(names)))
-    assert yard.logs().count("Reloading HAProxy") == 1
-    await asyncio.gather(*(yard.gateway.publish(service(name, n)) for n, name in enumerate(names)))
-    assert yard.logs().count("Reloading HAProxy") == 1
+    await asyncio.gather(*(fixture.gateway.publish(service(name, n)) for n, name in enumerate(names)))
+    assert fixture.logs().count("Reloading HAProxy") == 1
+    await asyncio.gather(*(fixture.gateway.publish(service(name, n)) for n, name in enumerate(names)))
+    assert fixture.logs().count("Reloading HAProxy") == 1
 
 
-async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_one(yard: Yard) -> None:
-    [instance] = await yard.serve(service(), 1)
+async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_one(fixture: GatewayFixture) -> None:
+    [instance] = await fixture.serve(service(), 1)
     idle = await Connection.open("127.0.0.1", PUBLIC)
     assert (await idle.ask(request("GET", "x", "/web"))).status == 200
-    waiting = asyncio.create_task(yard.ask("/web/wait"))
-    await until(lambda: in_flight(yard, instance.id))
-    await yard.gateway.close()
-    again = Gateway(yard.directory)
+    waiting = asyncio.create_task(fixture.ask("/web/wait"))
+    await until(lambda: in_flight(fixture, instance.id))
+    await fixture.gateway.close()
+    again = Gateway(fixture.directory)
     with capture_logs() as said:
-        await again.stand_on(replace(yard.settings, public_port=PUBLIC + 1))
+        await again.stand_on(replace(fixture.settings, public_port=PUBLIC + 1))
     assert [(each["event"], each["before"], each["now"]) for each in said] == [("gateway_port_changes", PUBLIC, PUBLIC + 1)]
-    assert f"{instance.member().address}:" in (yard.directory / "haproxy.cfg").read_text()
+    assert f"{instance.member().address}:" in (fixture.directory / "haproxy.cfg").read_text()
     await again.restore([service()], [instance.member()])
-    assert (await yard.ask("/web", port=PUBLIC + 1)).status == 200
+    assert (await fixture.ask("/web", port=PUBLIC + 1)).status == 200
     with pytest.raises(ConnectionError):
-        await yard.ask("/web")
+        await fixture.ask("/web")
     assert (await idle.ask(request("GET", "x", "/web"))).status == 200
     instance.release.set()
     assert (await waiting).status == 200
@@ -138,66 +138,66 @@ async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_o
     await again.close()
 
 
-async def test_another_port_that_somebody_has_leaves_all_as_it_was(yard: Yard) -> None:
-    [instance] = await yard.serve(service(), 1)
-    text = (yard.directory / "haproxy.cfg").read_text()
-    again = Gateway(yard.directory)
-    elsewhere = replace(yard.settings, public_port=PUBLIC + 1)
+async def test_another_port_that_somebody_has_leaves_all_as_it_was(fixture: GatewayFixture) -> None:
+    [instance] = await fixture.serve(service(), 1)
+    text = (fixture.directory / "haproxy.cfg").read_text()
+    again = Gateway(fixture.directory)
+    elsewhere = replace(fixture.settings, public_port=PUBLIC + 1)
     with socket.create_server(("127.0.0.1", PUBLIC + 1)), pytest.raises(RoutingError, match="in use on this machine"):
         await again.stand_on(elsewhere)
-    assert (yard.directory / "haproxy.cfg").read_text() == text
-    assert (await yard.ask("/web")).status == 200
+    assert (fixture.directory / "haproxy.cfg").read_text() == text
+    assert (await fixture.ask("/web")).status == 200
     await again.stand_on(elsewhere)
     await again.restore([service()], [instance.member()])
-    assert (await yard.ask("/web", port=PUBLIC + 1)).status == 200
+    assert (await fixture.ask("/web", port=PUBLIC + 1)).status == 200
     await again.close()
 
 
-async def test_a_gateway_that_does_not_answer_is_said_and_its_files_still_change(yard: Yard) -> None:
-    first, _ = await yard.serve(service(), 2)
-    yard.docker("pause", yard.name)
-    assert first.id in (yard.directory / "haproxy.cfg").read_text()
-    lost = asyncio.create_task(yard.gateway.lost("web", first.id, "c1@t1"))
+async def test_a_gateway_that_does_not_answer_is_said_and_its_files_still_change(fixture: GatewayFixture) -> None:
+    first, _ = await fixture.serve(service(), 2)
+    fixture.docker("pause", fixture.name)
+    assert first.id in (fixture.directory / "haproxy.cfg").read_text()
+    lost = asyncio.create_task(fixture.gateway.lost("web", first.id, "c1@t1"))
     with pytest.raises(RoutingError):
         await lost
-    assert f"server {first.id} " not in (yard.directory / "haproxy.cfg").read_text()
-    yard.docker("unpause", yard.name)
-    await yard.gateway.restore([service()], [instance.member() for instance in yard.instances])
-    assert (await yard.gateway.observe("web"))[first.id].state != "admitted"
+    assert f"server {first.id} " not in (fixture.directory / "haproxy.cfg").read_text()
+    fixture.docker("unpause", fixture.name)
+    await fixture.gateway.restore([service()], [instance.member() for instance in fixture.instances])
+    assert (await fixture.gateway.observe("web"))[first.id].state != "admitted"
 
 
-async def test_an_unknown_service_route_or_file_costs_nobody_else_anything(yard: Yard) -> None:
-    await yard.serve(service(), 1)
+async def test_an_unknown_service_route_or_file_costs_nobody_else_anything(fixture: GatewayFixture) -> None:
+    await fixture.serve(service(), 1)
     with pytest.raises(RoutingError):
-        await yard.gateway.publish(replace(service("bad", 1, routes=()), name="bad\n    bind *:1"))
+        await fixture.gateway.publish(replace(service("bad", 1, routes=()), name="bad\n    bind *:1"))
     with pytest.raises(RoutingError):
-        await yard.gateway.publish(service("bad", 1, routes=(Route(path_prefix="/web"),)))
-    assert (await yard.ask("/web")).status == 200
+        await fixture.gateway.publish(service("bad", 1, routes=(Route(path_prefix="/web"),)))
+    assert (await fixture.ask("/web")).status == 200
 
 
-async def in_flight(yard: Yard, instance: str) -> int:
-    seat = await yard.seat(instance)
+async def in_flight(fixture: GatewayFixture, instance: str) -> int:
+    seat = await fixture.seat(instance)
     return seat.in_flight if seat is not None else 0
 
 
-async def pid(yard: Yard) -> int:
-    found = await yard.gateway.answers()
+async def pid(fixture: GatewayFixture) -> int:
+    found = await fixture.gateway.answers()
     return int(found["pid"]) if found else 0
 
 
-async def answers_anew(yard: Yard, started: str) -> bool:
-    again = yard.docker("inspect", "--format", "{{.State.StartedAt}}", yard.name) != started
-    return again and await yard.gateway.answers() is not None
+async def answers_anew(fixture: GatewayFixture, started: str) -> bool:
+    again = fixture.docker("inspect", "--format", "{{.State.StartedAt}}", fixture.name) != started
+    return again and await fixture.gateway.answers() is not None
 
 
-async def busy(yard: Yard) -> bool:
-    return any(instance.open for instance in yard.instances)
+async def busy(fixture: GatewayFixture) -> bool:
+    return any(instance.open for instance in fixture.instances)
 
 
-async def test_a_gateway_is_restored_although_two_services_want_one_route(yard: Yard) -> None:
-    [instance] = await yard.serve(service(), 1)
+async def test_a_gateway_is_restored_although_two_services_want_one_route(fixture: GatewayFixture) -> None:
+    [instance] = await fixture.serve(service(), 1)
     thief = service("athief", 9, routes=(Route(path_prefix="/web"),))
-    assert await yard.gateway.restore([service(), thief], [instance.member()]) == {"athief": None}
-    assert (await yard.ask("/web")).status == 200
+    assert await fixture.gateway.restore([service(), thief], [instance.member()]) == {"athief": None}
+    assert (await fixture.ask("/web")).status == 200
     with pytest.raises(RoutingError, match="both want the route"):
-        await yard.gateway.publish(thief)
+        await fixture.gateway.publish(thief)

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bench.gateway_dies import was_in_its_hands
+from bench.gateway_dies import was_in_flight
 from services.gateway.haproxy import Gateway
 from services.gateway.lifecycle import listener_retention
 from services.gateway.runtime.takeover import ADMIN
 from services.loadtest.http1_client import Broken
 from services.loadtest.load_generator import Mix
 from tests.gateway.test_load import answered, load
-from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, Yard, real_gateway, service, until
+from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, GatewayFixture, real_gateway, service, until
 
 pytestmark = pytest.mark.anyio
 ANY = "0.0.0.0"
@@ -56,67 +56,67 @@ def test_what_is_given_is_what_is_fetched_and_all_of_it_is_closed_again(tmp_path
         each.close()
 
 
-async def kill_its_master(yard: Yard) -> None:
-    os.kill(int(yard.docker("inspect", "--format", "{{.State.Pid}}", yard.name)), signal.SIGKILL)
+async def kill_its_master(fixture: GatewayFixture) -> None:
+    os.kill(int(fixture.docker("inspect", "--format", "{{.State.Pid}}", fixture.name)), signal.SIGKILL)
 
 
-async def kill_its_worker(yard: Yard) -> None:
-    os.kill((await pids(yard))[-1], signal.SIGKILL)
+async def kill_its_worker(fixture: GatewayFixture) -> None:
+    os.kill((await pids(fixture))[-1], signal.SIGKILL)
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("harm", [kill_its_master, kill_its_worker])
 async def test_killed_it_loses_what_it_had_in_hand_and_refuses_nobody(
-    yard: Yard, harm: Callable[[Yard], Awaitable[None]]
+    fixture: GatewayFixture, harm: Callable[[GatewayFixture], Awaitable[None]]
 ) -> None:
-    await yard.serve(service(), 2)
-    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    async with load(yard, Mix(rate=150, slow_seconds=0.3)) as running:
+    await fixture.serve(service(), 2)
+    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    async with load(fixture, Mix(rate=150, slow_seconds=0.3)) as running:
         for _ in range(3):
             running.mark("serving")
             await answered(running, 100)  # and so all that began before
-            was = await pids(yard)
+            was = await pids(fixture)
             running.mark("dying")
-            await harm(yard)
+            await harm(fixture)
             await until(lambda was=was: gone(was))  # type: ignore[misc]
             running.mark("away")
-            await until(lambda was=was: another(yard, was))  # type: ignore[misc]
+            await until(lambda was=was: another(fixture, was))  # type: ignore[misc]
             await answered(running, 50)
     counted = running.ledger
-    in_hand = [entry for entry in counted.failures if was_in_its_hands(entry)]
+    in_hand = [entry for entry in counted.failures if was_in_flight(entry)]
     assert in_hand == counted.failures, counted.explain()
     assert not [entry for entry in counted.failures if "Connect call failed" in entry.error], counted.explain()
     assert not counted.twice
 
 
 @pytest.mark.docker
-async def test_a_port_that_is_listened_on_no_more_is_refused_at_once(yard: Yard) -> None:
-    await yard.serve(service(), 1)
-    await yard.gateway.publish(service("other", 1))
-    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
+async def test_a_port_that_is_listened_on_no_more_is_refused_at_once(fixture: GatewayFixture) -> None:
+    await fixture.serve(service(), 1)
+    await fixture.gateway.publish(service("other", 1))
+    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
     before = open_files()
     for _ in range(3):
-        await yard.gateway.unpublish("other")
-        await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+        await fixture.gateway.unpublish("other")
+        await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
         await until(lambda: refused(BRIDGE, INTERNAL + 1), within=1)
-        await yard.gateway.publish(service("other", 1))  # nobody has its port: we do not take ourselves for a stranger
-        await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
+        await fixture.gateway.publish(service("other", 1))  # nobody has its port: we do not take ourselves for a stranger
+        await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
     await until(lambda: true(open_files() <= before))
 
 
 @pytest.mark.docker
-async def test_one_that_does_not_come_back_is_let_go(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_does_not_come_back_is_let_go(fixture: GatewayFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener_retention, "LET_GO", 2.0)
-    await yard.serve(service(), 1)
-    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    yard.docker("kill", yard.name)  # by hand: the engine leaves it down
+    await fixture.serve(service(), 1)
+    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    fixture.docker("kill", fixture.name)  # by hand: the engine leaves it down
     with capture_logs() as said, pytest.raises((Broken, OSError)):
-        await yard.ask("/web")  # waits, and is told in the end
+        await fixture.ask("/web")  # waits, and is told in the end
     assert "gateway_sockets_let_go" in [each["event"] for each in said]
     assert await refused("127.0.0.1", PUBLIC)
-    yard.docker("start", yard.name)
-    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    assert (await yard.ask("/web")).status == 200
+    fixture.docker("start", fixture.name)
+    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    assert (await fixture.ask("/web")).status == 200
 
 
 @pytest.mark.docker
@@ -129,54 +129,54 @@ async def test_one_that_would_not_take_them_over_is_left_alone(image: str, monke
         return told[-1]
 
     monkeypatch.setattr(listener_retention, "_able", listen)
-    async with real_gateway(start=AS_BEFORE) as yard:
-        await yard.serve(service(), 1)
+    async with real_gateway(start=AS_BEFORE) as fixture:
+        await fixture.serve(service(), 1)
         await until(lambda: true(len(told) > 2))
         assert not any(told)
-        assert yard.gateway.kept == set()
-        was = await pids(yard)
-        await kill_its_master(yard)
-        await until(lambda: another(yard, was))
-        assert (await yard.ask("/web")).status == 200
-        assert yard.docker("inspect", "--format", "{{.RestartCount}}", yard.name).strip() == "1"
+        assert fixture.gateway.kept == set()
+        was = await pids(fixture)
+        await kill_its_master(fixture)
+        await until(lambda: another(fixture, was))
+        assert (await fixture.ask("/web")).status == 200
+        assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
 
 
 @pytest.mark.docker
-async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or_killed(yard: Yard) -> None:
-    await yard.serve(service(), 1)
-    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    before = await pids(yard)
-    await yard.gateway.close()
-    assert (await yard.ask("/web")).status == 200
-    assert await pids(yard) == before
-    assert not (yard.directory / listener_retention.KEPT).exists()
+async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or_killed(fixture: GatewayFixture) -> None:
+    await fixture.serve(service(), 1)
+    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    before = await pids(fixture)
+    await fixture.gateway.close()
+    assert (await fixture.ask("/web")).status == 200
+    assert await pids(fixture) == before
+    assert not (fixture.directory / listener_retention.KEPT).exists()
     with socket.socket(socket.AF_UNIX) as left:  # of one that was killed the file stays
-        left.bind(str(yard.directory / listener_retention.KEPT))
-    await kill_its_master(yard)
-    await until(lambda: another(yard, before))
-    assert (await yard.ask("/web")).status == 200
-    assert yard.docker("inspect", "--format", "{{.RestartCount}}", yard.name).strip() == "1"
-    again = Gateway(yard.directory)
-    await again.stand_on(yard.settings)
-    await again.restore([service()], [instance.member() for instance in yard.instances])
+        left.bind(str(fixture.directory / listener_retention.KEPT))
+    await kill_its_master(fixture)
+    await until(lambda: another(fixture, before))
+    assert (await fixture.ask("/web")).status == 200
+    assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
+    again = Gateway(fixture.directory)
+    await again.stand_on(fixture.settings)
+    await again.restore([service()], [instance.member() for instance in fixture.instances])
     await until(lambda: true(again.kept == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     await again.close()
 
 
 @pytest.mark.docker
-async def test_one_with_hundreds_of_ports_takes_them_all_over(yard: Yard) -> None:
+async def test_one_with_hundreds_of_ports_takes_them_all_over(fixture: GatewayFixture) -> None:
     numbers = range(200, 500)
-    await asyncio.gather(*(yard.gateway.publish(service(f"s{n}", n)) for n in numbers))
-    [instance] = await yard.serve(service(), 1)
-    await until(lambda: keeps(yard, {(ANY, PUBLIC), (BRIDGE, INTERNAL), *((BRIDGE, INTERNAL + n) for n in numbers)}))
-    was = await pids(yard)
-    await kill_its_master(yard)
+    await asyncio.gather(*(fixture.gateway.publish(service(f"s{n}", n)) for n in numbers))
+    [instance] = await fixture.serve(service(), 1)
+    await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), *((BRIDGE, INTERNAL + n) for n in numbers)}))
+    was = await pids(fixture)
+    await kill_its_master(fixture)
     await until(lambda: gone(was))
-    asked = (yard.ask("/", at=BRIDGE, port=INTERNAL), *(yard.ask("/", at=BRIDGE, port=INTERNAL + n) for n in numbers))
+    asked = (fixture.ask("/", at=BRIDGE, port=INTERNAL), *(fixture.ask("/", at=BRIDGE, port=INTERNAL + n) for n in numbers))
     answers = await asyncio.gather(*asked)
     assert answers[0].headers["x-instance"] == instance.id
     assert {answer.status for answer in answers[1:]} == {503}, "they have nobody, and say so"
-    assert yard.docker("inspect", "--format", "{{.RestartCount}}", yard.name).strip() == "1"
+    assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
 
 
 def open_files() -> int:
@@ -187,8 +187,8 @@ async def true(value: bool) -> bool:
     return value
 
 
-async def keeps(yard: Yard, binds: set[listener_retention.Bind]) -> bool:
-    return yard.gateway.kept == binds
+async def keeps(fixture: GatewayFixture, binds: set[listener_retention.Bind]) -> bool:
+    return fixture.gateway.kept == binds
 
 
 async def refused(address: str, port: int) -> bool:
@@ -200,10 +200,10 @@ async def refused(address: str, port: int) -> bool:
     return False
 
 
-async def pids(yard: Yard) -> list[int]:
+async def pids(fixture: GatewayFixture) -> list[int]:
     """Of its processes, the master first; none while it does not run."""
     try:
-        told = await asyncio.to_thread(yard.docker, "top", yard.name, "-o", "pid")
+        told = await asyncio.to_thread(fixture.docker, "top", fixture.name, "-o", "pid")
     except subprocess.CalledProcessError:
         return []
     return sorted(int(word) for word in told.split() if word.isdigit())
@@ -213,6 +213,6 @@ async def gone(pids: list[int]) -> bool:
     return not any(str(pid) in os.listdir("/proc") for pid in pids)
 
 
-async def another(yard: Yard, before: list[int]) -> bool:
+async def another(fixture: GatewayFixture, before: list[int]) -> bool:
     """One that was started since answers."""
-    return await gone(before) and await yard.gateway.answers() is not None
+    return await gone(before) and await fixture.gateway.answers() is not None

@@ -15,7 +15,7 @@ from services.rollouts.planner.desired import Target
 from services.rollouts.planner.observed import Seen
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Done, Failed, Plan
-from tests.support.planner_world import GOOD, Copy, Fate, World, check_plan, in_order
+from tests.support.planner_world import GOOD, InstanceBehaviour, SimulatedCluster, SimulatedInstance, check_plan, in_order
 from tests.tiers import examples
 
 HISTORIES = examples(1_000, full=10_000)
@@ -24,14 +24,20 @@ T = TypeVar("T")
 
 FATES = [
     *[GOOD] * 6,
-    *[Fate(ready=4), Fate(busy=3), Fate(busy=8, ready=15), Fate(busy=2, listed=12)] * 2,
-    Fate(ready=None),
-    Fate(refused=True),
-    Fate(dies=0.5),
-    Fate(dies=2.5),
-    Fate(dies=7, returns=True),
-    Fate(busy=500),
-    Fate(busy=500, listed=500),
+    *[
+        InstanceBehaviour(ready=4),
+        InstanceBehaviour(busy=3),
+        InstanceBehaviour(busy=8, ready=15),
+        InstanceBehaviour(busy=2, listed=12),
+    ]
+    * 2,
+    InstanceBehaviour(ready=None),
+    InstanceBehaviour(refused=True),
+    InstanceBehaviour(dies=0.5),
+    InstanceBehaviour(dies=2.5),
+    InstanceBehaviour(dies=7, returns=True),
+    InstanceBehaviour(busy=500),
+    InstanceBehaviour(busy=500, listed=500),
 ]
 POLICIES: list[dict[str, Any]] = [
     {},
@@ -67,7 +73,7 @@ class Dice:
 class Course:
     """What the loop and the ledger do around the planner, in their plainest form."""
 
-    world: World
+    world: SimulatedCluster
     policy: dict[str, Any] = field(default_factory=dict)
     present: tuple[str, int] = ("", 0)
     present_policy: dict[str, Any] = field(default_factory=dict)
@@ -182,7 +188,7 @@ class Course:
         """One thing of a history."""
         world = self.world
         copies = list(world.copies.values())
-        copy: Copy | None = dice.pick(copies) if copies else None
+        copy: SimulatedInstance | None = dice.pick(copies) if copies else None
         if kind == "go on":
             for _ in range(dice.pick([2, 4, 8, 16])):
                 if not self.go_on():
@@ -247,10 +253,10 @@ def live(fates: Sequence[int], routed: bool, history: Sequence[tuple[str, int]])
     rest = [FATES[fate] for fate in fates]
     over = False
 
-    def next_fate() -> Fate:
+    def next_fate() -> InstanceBehaviour:
         return rest.pop(0) if rest and not over else GOOD
 
-    course = Course(World(next_fate, routed=routed))
+    course = Course(SimulatedCluster(next_fate, routed=routed))
     course.begin(("a", 3), POLICIES[len(history) % len(POLICIES)], Dice(len(fates)))
     for kind, number in history:
         course.happen(kind, Dice(number))

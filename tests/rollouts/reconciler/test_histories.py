@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from services.engine.port import EngineError
 from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment
-from tests.support.controller_simulation import CI, IMAGES, SERVICE, Life
+from tests.support.controller_simulation import CI, IMAGES, SERVICE, ControllerSimulation
 from tests.support.virtual_time import run
 from tests.tiers import examples
 
@@ -60,64 +60,64 @@ class Dice:
         return options[index]
 
 
-async def happen(life: Life, kind: str, dice: Dice) -> None:
+async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> None:
     """One thing of a history."""
-    running = sorted(life.engine.containers)
+    running = sorted(simulation.engine.containers)
     one = dice.pick(running) if running else ""
-    ids = [row.id or 0 for row in life.rows(Deployment)]
+    ids = [row.id or 0 for row in simulation.rows(Deployment)]
     match kind:
         case "wait":
             await asyncio.sleep(dice.pick([0.0, 0.05, 0.5, 2, 5, 15, 40]))
         case "crash":
-            life.crash_after(dice.pick(range(25)))
+            simulation.crash_after(dice.pick(range(25)))
             await asyncio.sleep(dice.pick([0.01, 0.3, 2]))
         case "deploy":
             image = dice.pick(list(IMAGES))
-            await life.deploy(image, replicas=dice.pick([1, 2, 3, 0]), **dice.pick(POLICIES))
+            await simulation.deploy(image, replicas=dice.pick([1, 2, 3, 0]), **dice.pick(POLICIES))
         case "scale":
             replicas = dice.pick(range(4))
-            await life.ask(lambda requests: requests.scale(SERVICE, replicas, CI))
+            await simulation.ask(lambda requests: requests.scale(SERVICE, replicas, CI))
         case "rollback":
-            await life.ask(lambda requests: requests.rollback(SERVICE, None, CI))
+            await simulation.ask(lambda requests: requests.rollback(SERVICE, None, CI))
         case "restart":
-            await life.ask(lambda requests: requests.restart(SERVICE, CI))
+            await simulation.ask(lambda requests: requests.restart(SERVICE, CI))
         case "remove":
-            await life.ask(lambda requests: requests.remove(SERVICE, CI))
+            await simulation.ask(lambda requests: requests.remove(SERVICE, CI))
         case "abort" | "pause" | "resume":
             if ids:
-                await life.ask(lambda requests: requests.act(max(ids), kind, CI.by))
+                await simulation.ask(lambda requests: requests.act(max(ids), kind, CI.by))
         case "retry":
             if ids:
-                await life.ask(lambda requests: requests.retry(max(ids), CI))
+                await simulation.ask(lambda requests: requests.retry(max(ids), CI))
         case "engine fails":
             call = dice.pick(["start", "stop", "remove", "observe", "keep", "pull", "logs"])
             reason = dice.pick([EngineError("busy", transient=True), EngineError("no memory", reason="no_capacity")])
-            life.engine.fail_next(call, reason, done=dice.pick([False, True]))  # type: ignore[arg-type]
+            simulation.engine.fail_next(call, reason, done=dice.pick([False, True]))  # type: ignore[arg-type]
         case "gateway fails":
             call = dice.pick(["admit", "withdraw", "observe", "publish", "cut", "forget", "lost", "restore"])
-            life.gateway.fail_next(call, done=dice.pick([False, True]))  # type: ignore[arg-type]
+            simulation.gateway.fail_next(call, done=dice.pick([False, True]))  # type: ignore[arg-type]
         case "gateway is silent":
-            life.silence(dice.pick([0.5, 5, 40]))
+            simulation.silence(dice.pick([0.5, 5, 40]))
         case "engine is away":
-            life.lose_engine(dice.pick([0.5, 5, 40]))
+            simulation.lose_engine(dice.pick([0.5, 5, 40]))
         case "engine restarts":
-            life.engine.restart(cleanly=dice.pick([True, False]))
+            simulation.engine.restart(cleanly=dice.pick([True, False]))
         case "lose events":
-            life.engine.lose_events(dice.pick([1, 3]))
+            simulation.engine.lose_events(dice.pick([1, 3]))
         case "break the stream":
-            life.engine.break_stream()
+            simulation.engine.break_stream()
         case "reload":
-            life.gateway.reload(idle_clients=dice.pick([False, True]))
+            simulation.gateway.reload(idle_clients=dice.pick([False, True]))
         case "gateway restarts":
-            life.gateway.restart()
+            simulation.gateway.restart()
         case "kill" if one:
-            life.engine.kill(one, stays_down=dice.pick([False, True]))
+            simulation.engine.kill(one, stays_down=dice.pick([False, True]))
         case "vanish" if one:
-            life.engine.vanish(one)
+            simulation.engine.vanish(one)
         case "busy" if one:
-            life.busy(one, dice.pick([1, 8, 300]))
-        case "sicken" | "heal" if one in life.gateway.present.servers:
-            life.gateway.sicken(one, healthy=kind == "heal")
+            simulation.busy(one, dice.pick([1, 8, 300]))
+        case "sicken" | "heal" if one in simulation.gateway.present.servers:
+            simulation.gateway.sicken(one, healthy=kind == "heal")
 
 
 def live(empty: Path, history: Sequence[tuple[str, int]]) -> None:
@@ -128,16 +128,16 @@ def live(empty: Path, history: Sequence[tuple[str, int]]) -> None:
         shutil.copy(empty, path)
 
         async def story() -> None:
-            life = Life(path)
-            await life.begin()
+            simulation = ControllerSimulation(path)
+            await simulation.begin()
             try:
-                await life.deploy("web:1", replicas=2)
+                await simulation.deploy("web:1", replicas=2)
                 for kind, number in history:
-                    await happen(life, kind, Dice(number))
-                await life.settle()
-                life.check()
+                    await happen(simulation, kind, Dice(number))
+                await simulation.settle()
+                simulation.check()
             finally:
-                await life.end()
+                await simulation.end()
 
         run(story)
 

@@ -11,24 +11,31 @@ from services.rollouts.requests.submit import Ask
 from services.routing.port import RoutedService, RoutingError
 from services.store.tables import Deployment
 from tests.rollouts.reconciler.test_stories import Tell, deployment, tell, until
-from tests.support.controller_simulation import CHECK, CI, SERVICE, Life
+from tests.support.controller_simulation import CHECK, CI, SERVICE, ControllerSimulation
 
 __all__ = ["tell"]
 TAKEN = "10.203.0.1:8000 is in use on this machine"
 
 
-async def deploy(life: Life, service: str, image: str = "web:1", **fields: Any) -> int | None:
+async def deploy(simulation: ControllerSimulation, service: str, image: str = "web:1", **fields: Any) -> int | None:
     body = {"image": image, "healthcheck": CHECK, "progress_deadline_seconds": 60, "port": 8000, **fields}
-    return await life.ask(lambda requests: requests.deploy(Ask(service, body), CI))
+    return await simulation.ask(lambda requests: requests.deploy(Ask(service, body), CI))
 
 
 class Refusing:
     """`refused`: services whose publication fails while others link to them, or (`wholly`) in any case."""
 
-    def __init__(self, life: Life, monkeypatch: pytest.MonkeyPatch, *, wholly: bool = False, lasting: bool = True) -> None:
+    def __init__(
+        self,
+        simulation: ControllerSimulation,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        wholly: bool = False,
+        lasting: bool = True,
+    ) -> None:
         self.refused: set[str] = set()
         self.asked = 0
-        publish = life.gateway.publish
+        publish = simulation.gateway.publish
 
         async def refuse(service: RoutedService) -> None:
             if service.name in self.refused and (wholly or service.linked):
@@ -36,37 +43,37 @@ class Refusing:
                 raise RoutingError(TAKEN, lasting=lasting)
             await publish(service)
 
-        monkeypatch.setattr(life.gateway, "publish", refuse)
+        monkeypatch.setattr(simulation.gateway, "publish", refuse)
 
 
 @pytest.mark.parametrize("lasting", [True, False])
 def test_a_link_that_the_gateway_cannot_serve_fails_the_deployment_that_asks_for_it(
     tell: Tell, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
-    async def story(life: Life) -> None:
-        refusing = Refusing(life, monkeypatch, lasting=lasting)
-        await until(life, await deploy(life, "api"))
-        await until(life, await deploy(life, SERVICE))
+    async def story(simulation: ControllerSimulation) -> None:
+        refusing = Refusing(simulation, monkeypatch, lasting=lasting)
+        await until(simulation, await deploy(simulation, "api"))
+        await until(simulation, await deploy(simulation, SERVICE))
         refusing.refused = {"api"}
-        row = await until(life, await deploy(life, SERVICE, links=["api"]), within=10 if lasting else 60)
+        row = await until(simulation, await deploy(simulation, SERVICE, links=["api"]), within=10 if lasting else 60)
         assert (row.status, row.reason) == ("rolled_back", "gateway_unverified")
         assert f"the link to api: {TAKEN}" in row.message
-        assert life.gateway.services["api"].linked is False
-        first = await until(life, await deploy(life, "first", links=["api"]), within=10 if lasting else 60)
+        assert simulation.gateway.services["api"].linked is False
+        first = await until(simulation, await deploy(simulation, "first", links=["api"]), within=10 if lasting else 60)
         assert (first.status, first.reason) == ("failed", "gateway_unverified")
 
     tell(story)
 
 
 def test_a_link_is_asked_for_again_once_it_can_be_served(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(life: Life) -> None:
-        refusing = Refusing(life, monkeypatch)
-        await until(life, await deploy(life, "api"))
+    async def story(simulation: ControllerSimulation) -> None:
+        refusing = Refusing(simulation, monkeypatch)
+        await until(simulation, await deploy(simulation, "api"))
         refusing.refused = {"api"}
-        await until(life, await deploy(life, SERVICE, links=["api"]), "failed")
+        await until(simulation, await deploy(simulation, SERVICE, links=["api"]), "failed")
         refusing.refused = set()
-        await until(life, await deploy(life, SERVICE, links=["api"]), "succeeded")
-        assert life.gateway.services["api"].linked is True
+        await until(simulation, await deploy(simulation, SERVICE, links=["api"]), "succeeded")
+        assert simulation.gateway.services["api"].linked is True
 
     tell(story)
 
@@ -74,36 +81,36 @@ def test_a_link_is_asked_for_again_once_it_can_be_served(tell: Tell, monkeypatch
 def test_a_link_with_no_instance_to_wait_for_is_not_done_before_it_is_served(
     tell: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(life: Life) -> None:
-        refusing = Refusing(life, monkeypatch)
-        await until(life, await deploy(life, "api"))
+    async def story(simulation: ControllerSimulation) -> None:
+        refusing = Refusing(simulation, monkeypatch)
+        await until(simulation, await deploy(simulation, "api"))
         refusing.refused = {"api"}
-        row = await until(life, await deploy(life, SERVICE, links=["api"], replicas=0))
+        row = await until(simulation, await deploy(simulation, SERVICE, links=["api"], replicas=0))
         assert (row.status, row.reason) == ("failed", "gateway_unverified")
 
     tell(story)
 
 
 def test_a_link_that_cannot_be_served_harms_no_deployment_of_its_target(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(life: Life) -> None:
-        refusing = Refusing(life, monkeypatch)
-        await until(life, await deploy(life, "api"))
+    async def story(simulation: ControllerSimulation) -> None:
+        refusing = Refusing(simulation, monkeypatch)
+        await until(simulation, await deploy(simulation, "api"))
         refusing.refused = {"api"}
-        asking = await deploy(life, SERVICE, links=["api"], failure_action="pause")
-        await until(life, asking, "paused")
-        other = await until(life, await deploy(life, "api", "web:2"))
-        assert (other.status, deployment(life, asking).status) == ("succeeded", "paused")
+        asking = await deploy(simulation, SERVICE, links=["api"], failure_action="pause")
+        await until(simulation, asking, "paused")
+        other = await until(simulation, await deploy(simulation, "api", "web:2"))
+        assert (other.status, deployment(simulation, asking).status) == ("succeeded", "paused")
         assert refusing.asked > 1
-        await until(life, await life.ask(lambda requests: requests.scale("api", 3, CI)), "succeeded")
-        assert len([id for id in life.gateway.present.servers if id.startswith("api-")]) == 3
+        await until(simulation, await simulation.ask(lambda requests: requests.scale("api", 3, CI)), "succeeded")
+        assert len([id for id in simulation.gateway.present.servers if id.startswith("api-")]) == 3
 
     tell(story)
 
 
 def test_links_to_what_is_not_there_or_has_no_port_are_not_waited_for(tell: Tell) -> None:
-    async def story(life: Life) -> None:
-        await until(life, await deploy(life, "worker", port=None))
-        await until(life, await deploy(life, SERVICE, links=["worker", "later"]), "succeeded")
+    async def story(simulation: ControllerSimulation) -> None:
+        await until(simulation, await deploy(simulation, "worker", port=None))
+        await until(simulation, await deploy(simulation, SERVICE, links=["worker", "later"]), "succeeded")
 
     tell(story)
 
@@ -114,39 +121,39 @@ def test_a_change_of_routes_that_the_gateway_refuses_fails_and_is_taken_back(
 ) -> None:
     """No instance is replaced for it: the plan alone would be done at once."""
 
-    async def story(life: Life) -> None:
-        refusing = Refusing(life, monkeypatch, wholly=True, lasting=lasting)
-        await until(life, await deploy(life, SERVICE))
+    async def story(simulation: ControllerSimulation) -> None:
+        refusing = Refusing(simulation, monkeypatch, wholly=True, lasting=lasting)
+        await until(simulation, await deploy(simulation, SERVICE))
         refusing.refused = {SERVICE}
-        row = await until(life, await deploy(life, SERVICE, routes=[{"path_prefix": "/new"}]), within=60)
+        row = await until(simulation, await deploy(simulation, SERVICE, routes=[{"path_prefix": "/new"}]), within=60)
         assert (row.status, row.reason) == ("rolled_back", "gateway_unverified")
-        assert life.gateway.services[SERVICE].routes == ()
+        assert simulation.gateway.services[SERVICE].routes == ()
         refusing.refused = set()
-        await until(life, await deploy(life, SERVICE, routes=[{"path_prefix": "/new"}]), "succeeded")
+        await until(simulation, await deploy(simulation, SERVICE, routes=[{"path_prefix": "/new"}]), "succeeded")
 
     tell(story)
 
 
 def test_a_linked_service_whose_own_first_publication_is_refused_fails(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(life: Life) -> None:
-        refusing = Refusing(life, monkeypatch)
-        await until(life, await deploy(life, SERVICE, links=["api"]), "succeeded")
+    async def story(simulation: ControllerSimulation) -> None:
+        refusing = Refusing(simulation, monkeypatch)
+        await until(simulation, await deploy(simulation, SERVICE, links=["api"]), "succeeded")
         refusing.refused = {"api"}
-        row = await until(life, await deploy(life, "api"), within=10)
+        row = await until(simulation, await deploy(simulation, "api"), within=10)
         assert (row.status, row.reason) == ("failed", "gateway_unverified")
-        assert [each.status for each in life.rows(Deployment) if each.service == SERVICE] == ["succeeded"]
+        assert [each.status for each in simulation.rows(Deployment) if each.service == SERVICE] == ["succeeded"]
 
     tell(story)
 
 
 def test_one_refusal_long_ago_does_not_fail_a_deployment_that_drains_for_long(tell: Tell) -> None:
-    async def story(life: Life) -> None:
-        await until(life, await deploy(life, SERVICE, drain_timeout=120))
-        life.gateway.fail_next("withdraw")
-        life.busy(f"{SERVICE}-r1-1", 50)
-        id = await deploy(life, SERVICE, "web:2", drain_timeout=120)
+    async def story(simulation: ControllerSimulation) -> None:
+        await until(simulation, await deploy(simulation, SERVICE, drain_timeout=120))
+        simulation.gateway.fail_next("withdraw")
+        simulation.busy(f"{SERVICE}-r1-1", 50)
+        id = await deploy(simulation, SERVICE, "web:2", drain_timeout=120)
         await asyncio.sleep(40)
-        assert deployment(life, id).status == "progressing"
-        await until(life, id, "succeeded")
+        assert deployment(simulation, id).status == "progressing"
+        await until(simulation, id, "succeeded")
 
     tell(story)
