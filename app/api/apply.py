@@ -28,7 +28,7 @@ from services.compose.document import Finding, NotCompose
 from services.compose.reader import Given, Reading, read
 from services.compose.service import PROJECT_LABEL
 from services.errors import FieldError, Refusal, below
-from services.rollouts.requests.commands import Ask, Call, Member
+from services.rollouts.requests.commands import DeployRequest, GroupMember, RequestContext
 from services.rollouts.state.status import Status
 from services.store.tables import Deployment, Revision, Service
 
@@ -104,11 +104,11 @@ async def apply(
     reading.connect(owners.keys(), running.keys())
     members = _members(reading, note)
     asked = f"?{project or ''}&{directory or ''}&{only}&{profiles}&{note or ''}"
-    call = Call(caller.actor, await claim(request, caller, key, also=asked))
+    context = RequestContext(caller.actor, await claim(request, caller, key, also=asked))
     try:
         if dry_run:
-            return JSONResponse({"previews": [await _preview(sluice, member, call) for member in members]})
-        ids = await sluice.requests.deploy_together(members, call)
+            return JSONResponse({"previews": [await _preview(sluice, member, context) for member in members]})
+        ids = await sluice.requests.deploy_together(members, context)
     except Refusal as refusal:
         raise _located(refusal, reading) from None
     return await _applied(request, sluice, ids, wait)
@@ -162,19 +162,21 @@ def _refuse_owned(reading: Reading, owners: Mapping[str, str | None], running: M
         raise _invalid(findings)
 
 
-def _members(reading: Reading, note: str | None) -> list[Member]:
+def _members(reading: Reading, note: str | None) -> list[GroupMember]:
     """What is said of the file as a whole is said with its first deployment."""
     members = []
     for number, each in enumerate(reading.services):
-        ask = Ask(each.name, each.fields, mode="replace", note=note)
+        deploy_request = DeployRequest(each.name, each.fields, mode="replace", note=note)
         said = [*each.warnings, *(reading.warnings if number == 0 else [])]
-        members.append(Member(ask, each.depends_on, [f"{one.field} (line {one.line}) {one.message}" for one in said]))
+        members.append(
+            GroupMember(deploy_request, each.depends_on, [f"{one.field} (line {one.line}) {one.message}" for one in said])
+        )
     return members
 
 
-async def _preview(sluice: Sluice, member: Member, call: Call) -> dict[str, Any]:
-    with below(member.ask.service):
-        preview = asdict(await sluice.previews.deploy(member.ask, call))
+async def _preview(sluice: Sluice, member: GroupMember, context: RequestContext) -> dict[str, Any]:
+    with below(member.deploy_request.service):
+        preview = asdict(await sluice.previews.deploy(member.deploy_request, context))
     said = [{"code": "compose", "message": warning} for warning in member.warnings]
     return {**preview, "warnings": [*preview["warnings"], *said]}
 

@@ -40,7 +40,7 @@ from services.builds.context import check_context, check_dockerfile, climbs
 from services.builds.log import numbered
 from services.builds.manager import MOST, SUCCEEDED, BuildSettings, find_build
 from services.caller import Claim
-from services.rollouts.requests.commands import Ask
+from services.rollouts.requests.commands import DeployRequest
 from services.spec import SERVICE_NAME
 from services.store.tables import Build
 
@@ -93,7 +93,7 @@ async def build(
     if climbs(dockerfile):
         raise invalid("dockerfile", "must be a path inside the context")
     request.state.service = service
-    await allow(sluice, caller, Ask(service, {}))
+    await allow(sluice, caller, DeployRequest(service, {}))
     args = {name: value for name, _, value in (one.partition("=") for one in arg)}
     async with _upload(request, sluice) as (context, digest):
         claimed = _claim(request, caller, key, digest)
@@ -103,8 +103,8 @@ async def build(
         limit = sluice.builds.settings.context_size
         text = await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
         await anyio.to_thread.run_sync(check_dockerfile, text, args)
-        ask = BuildAsk(service, context, text, dockerfile, target, args)
-        id = await sluice.builds.begin(ask, caller.actor)
+        deploy_request = BuildAsk(service, context, text, dockerfile, target, args)
+        id = await sluice.builds.begin(deploy_request, caller.actor)
         await keep(sluice, claimed, {"build": id})
     return await _accepted(request, sluice, id, wait)
 

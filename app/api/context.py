@@ -13,7 +13,7 @@ from sqlmodel import Session
 from app.api.params import claim, registry_auth
 from app.auth import Caller
 from app.context import Sluice
-from services.rollouts.requests.submit import Call
+from services.rollouts.requests.submit import RequestContext
 
 
 def sluice_of(request: Request) -> Sluice:
@@ -29,6 +29,6 @@ async def show(request: Request, look: Callable[[Session], Any]) -> Response:
     )
 
 
-async def call_of(request: Request, caller: Caller, key: str | None, auth: str | None = None) -> Call:
+async def request_context(request: Request, caller: Caller, key: str | None, auth: str | None = None) -> RequestContext:
     """Problem 422 for an X-Registry-Auth that is none."""
-    return Call(caller.actor, await claim(request, caller, key), registry_auth(auth))
+    return RequestContext(caller.actor, await claim(request, caller, key), registry_auth(auth))

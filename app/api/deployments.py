@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from sqlmodel import Session, col
 
 from app.api import schemas
-from app.api.context import call_of, show, sluice_of
+from app.api.context import request_context, show, sluice_of
 from app.api.examples import DEPLOYMENT, page_of
 from app.api.idempotency import answered, keep
 from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
@@ -21,7 +21,7 @@ from app.auth import Caller, Deployer, Reader
 from app.context import Sluice
 from app.presenters.rollouts import DEPLOYMENTS, deployment_views
 from app.problems import Problem
-from services.rollouts.requests.submit import Action, Ask
+from services.rollouts.requests.submit import Action, DeployRequest
 from services.rollouts.state.status import Kind, Status
 from services.store.tables import Deployment, Revision, Service
 
@@ -71,11 +71,11 @@ async def deploy(
 ) -> Response:
     """Bring a service to a spec: the body's fields merged over the present one, or the body alone (`mode: "replace"`)."""
     body = await read_object(request)
-    ask = _ask(body)
-    request.state.service = ask.service
-    await allow(sluice_of(request), caller, ask)
-    call = await call_of(request, caller, key, auth)
-    return await made(request, lambda asking: asking.deploy(ask, call), wait, dry_run)
+    deploy_request = _ask(body)
+    request.state.service = deploy_request.service
+    await allow(sluice_of(request), caller, deploy_request)
+    context = await request_context(request, caller, key, auth)
+    return await made(request, lambda asking: asking.deploy(deploy_request, context), wait, dry_run)
 
 
 @router.get("", responses=shows(200, schemas.Deployments, page_of(DEPLOYMENT), *ALWAYS))
@@ -143,8 +143,8 @@ async def retry(
     sluice = sluice_of(request)
     await _bound(request, sluice, caller, id)
     await may_retry(sluice, caller, id)
-    call = await call_of(request, caller, key, auth)
-    return await made(request, lambda asking: asking.retry(id, call), wait, dry_run)
+    context = await request_context(request, caller, key, auth)
+    return await made(request, lambda asking: asking.retry(id, context), wait, dry_run)
 
 
 _ACTS = shows(
@@ -181,10 +181,10 @@ async def _act(request: Request, caller: Caller, id: int, action: Action, key: s
     return JSONResponse(await shown(sluice, id))
 
 
-def _ask(body: dict[str, object]) -> Ask:
+def _ask(body: dict[str, object]) -> DeployRequest:
     envelope = check(Envelope, body)
     fields = {name: value for name, value in body.items() if name not in Envelope.model_fields}
-    return Ask(
+    return DeployRequest(
         service=envelope.service,
         fields=fields,
         mode=envelope.mode,
@@ -195,19 +195,21 @@ def _ask(body: dict[str, object]) -> Ask:
     )
 
 
-async def allow(sluice: Sluice, caller: Caller, ask: Ask) -> None:
+async def allow(sluice: Sluice, caller: Caller, deploy_request: DeployRequest) -> None:
     """403 for more than the scope `deploy` may, unless the caller has `write`."""
-    caller.require_service(ask.service)
+    caller.require_service(deploy_request.service)
     if caller.may("write"):
         return
-    more = sorted(set(ask.fields) - OF_DEPLOY)
+    more = sorted(set(deploy_request.fields) - OF_DEPLOY)
     if more:
         raise Problem("insufficient_scope", f'{more[0][:100]} needs the scope "write"; "deploy" may change the image alone')
-    if ask.mode != "merge":
-        raise Problem("insufficient_scope", f'mode "{ask.mode}" needs the scope "write"')
-    service = await sluice.store.read(lambda session: session.get(Service, ask.service))
+    if deploy_request.mode != "merge":
+        raise Problem("insufficient_scope", f'mode "{deploy_request.mode}" needs the scope "write"')
+    service = await sluice.store.read(lambda session: session.get(Service, deploy_request.service))
     if service is None or service.removed:
-        raise Problem("insufficient_scope", f'"{ask.service[:64]}" does not exist: to create it needs the scope "write"')
+        raise Problem(
+            "insufficient_scope", f'"{deploy_request.service[:64]}" does not exist: to create it needs the scope "write"'
+        )
 
 
 async def may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
@@ -216,10 +218,10 @@ async def may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
     if before.kind == Kind.REMOVE and not caller.may("write"):
         raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
     if before.kind == Kind.DEPLOY:
-        ask = Ask(before.service, {})
+        deploy_request = DeployRequest(before.service, {})
         if not served:
-            ask = Ask(before.service, before.body, "replace" if before.mode == "replace" else "merge")
-        await allow(sluice, caller, ask)
+            deploy_request = DeployRequest(before.service, before.body, "replace" if before.mode == "replace" else "merge")
+        await allow(sluice, caller, deploy_request)
 
 
 def _with_service_record(session: Session, id: int) -> tuple[Deployment, bool]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlmodel import Session, col, or_
 
 from app.api import schemas
-from app.api.context import call_of, show, sluice_of
+from app.api.context import request_context, show, sluice_of
 from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
 from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
 from app.api.request_body import Body, documented, read
@@ -142,8 +142,8 @@ async def scale(
     """To so many instances; no new revision."""
     body = await read(request, Scale)
     caller.require_service(name)
-    call = await call_of(request, caller, key)
-    return await made(request, lambda asking: asking.scale(name, body.replicas, call), wait, dry_run)
+    context = await request_context(request, caller, key)
+    return await made(request, lambda asking: asking.scale(name, body.replicas, context), wait, dry_run)
 
 
 @router.post(
@@ -158,8 +158,8 @@ async def rollback(
     """Restore a revision, whole; the service's size stays."""
     body = await read(request, Rollback)
     caller.require_service(name)
-    call = await call_of(request, caller, key)
-    return await made(request, lambda asking: asking.rollback(name, body.to_revision, call), wait, dry_run)
+    context = await request_context(request, caller, key)
+    return await made(request, lambda asking: asking.rollback(name, body.to_revision, context), wait, dry_run)
 
 
 @router.post(
@@ -174,8 +174,8 @@ async def restart(
     """The same revision in new instances, without loss."""
     await read(request, Restart)
     caller.require_service(name)
-    call = await call_of(request, caller, key)
-    return await made(request, lambda asking: asking.restart(name, call), wait, dry_run)
+    context = await request_context(request, caller, key)
+    return await made(request, lambda asking: asking.restart(name, context), wait, dry_run)
 
 
 @router.delete("/{name}", status_code=202, responses=makes(DEPLOYMENT, *_KEYS))
@@ -184,8 +184,8 @@ async def remove(
 ) -> Response:
     """Drain, stop and remove all instances; the history stays readable."""
     caller.require_service(name)
-    call = await call_of(request, caller, key)
-    return await made(request, lambda asking: asking.remove(name, call), wait, dry_run)
+    context = await request_context(request, caller, key)
+    return await made(request, lambda asking: asking.remove(name, context), wait, dry_run)
 
 
 def _find(session: Session, name: str) -> Service:

@@ -32,13 +32,13 @@ _LOOK_FOR_CLIENT = 5.0
 
 
 async def made(
-    request: Request, ask: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
+    request: Request, deploy_request: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
 ) -> Response:
     """The answer to what makes a deployment, or with `dry_run` to what would."""
     sluice: Sluice = request.app.state.sluice
     if dry_run:
-        return JSONResponse(asdict(await ask(sluice.previews)))
-    return await accepted(request, sluice, await ask(sluice.requests), wait)
+        return JSONResponse(asdict(await deploy_request(sluice.previews)))
+    return await accepted(request, sluice, await deploy_request(sluice.requests), wait)
 
 
 async def accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.eureka import operations, responses
 from app.eureka.auth import Guard
-from app.eureka.request import Call, TooLarge, TooMany
+from app.eureka.request import EurekaRequest, TooLarge, TooMany
 from app.eureka.responses import Answer
 from services.eureka.ownership import Forbidden
 from services.eureka.registry import Registry
@@ -40,36 +40,36 @@ class Door:
         if scope["type"] != "http":
             return
         try:
-            answer = await self._answer(_call(scope, receive))
+            answer = await self._answer(_parse_request(scope, receive))
         except TooLarge:
             answer = responses.plain(413, f"A registration has at most {MAX_BODY} bytes")
         except TooMany:
             answer = responses.plain(400, f"A query has at most {MAX_FIELDS} parameters")
-        await _send(send, answer, head=scope["method"] == "HEAD")
+        await _send_response(send, answer, head=scope["method"] == "HEAD")
 
-    async def _answer(self, call: Call) -> Answer:
-        if not self._registry.ownership.answers(call.local, call.remote):
+    async def _answer(self, request: EurekaRequest) -> Answer:
+        if not self._registry.ownership.answers(request.local, request.remote):
             return Answer(403)
-        caller = await self._guard.caller(call.headers)
+        caller = await self._guard.caller(request.headers)
         if caller is None:
             return responses.UNAUTHORIZED
         covers = caller.may_change if caller.bearer is not None else None
         try:
-            return await operations.perform(self._registry, replace(call, covers=covers))
+            return await operations.perform(self._registry, replace(request, covers=covers))
         except Forbidden as forbidden:
-            self._tell(call, forbidden)
+            self._tell(request, forbidden)
             # words only where clients do not look for a document in the body
-            return responses.plain(403, str(forbidden)) if call.method == "POST" else Answer(403)
+            return responses.plain(403, str(forbidden)) if request.method == "POST" else Answer(403)
 
-    def _tell(self, call: Call, forbidden: Forbidden) -> None:
+    def _tell(self, request: EurekaRequest, forbidden: Forbidden) -> None:
         """Log one refusal a second at most: clients come again, and an instance must not fill the log."""
         now = self._registry.clock.now()
         if now >= self._told_at + 1:
             self._told_at = now
-            log.warning("eureka_forbidden", address=call.remote, method=call.method, error=str(forbidden))
+            log.warning("eureka_forbidden", address=request.remote, method=request.method, error=str(forbidden))
 
 
-def _call(scope: Scope, receive: Receive) -> Call:
+def _parse_request(scope: Scope, receive: Receive) -> EurekaRequest:
     raw = scope.get("raw_path") or scope["path"].encode()
     # decoded once, after the parts are told apart: an id may hold an encoded slash
     parts = [unquote(part) for part in raw.decode("latin-1").split("?")[0].split("/") if part]
@@ -83,7 +83,7 @@ def _call(scope: Scope, receive: Receive) -> Call:
     except ValueError as error:
         raise TooMany from error
     local, remote = (_address(scope.get(end)) for end in ("server", "client"))
-    return Call(
+    return EurekaRequest(
         method=scope["method"],
         path=tuple(parts) if known else ("",),
         query=query,
@@ -91,7 +91,7 @@ def _call(scope: Scope, receive: Receive) -> Call:
         local=local,
         remote=remote,
         direct=direct,
-        body=lambda: _body(receive),
+        body=lambda: _read_body(receive),
     )
 
 
@@ -100,7 +100,7 @@ def _address(end: tuple[str, int] | None) -> str:
     return end[0].removeprefix("::ffff:") if end else ""
 
 
-async def _body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> bytes:
     parts: list[bytes] = []
     size = 0
     with anyio.move_on_after(BODY_WITHIN):
@@ -115,7 +115,7 @@ async def _body(receive: Receive) -> bytes:
     raise TooLarge
 
 
-async def _send(send: Send, answer: Answer, *, head: bool) -> None:
+async def _send_response(send: Send, answer: Answer, *, head: bool) -> None:
     headers: list[tuple[bytes, bytes]] = [*answer.headers]
     if answer.status != 204:
         headers.append((b"content-length", str(len(answer.body)).encode()))

@@ -16,36 +16,36 @@ from services.eureka.ownership import Forbidden
 from services.eureka.registry import Registry
 
 if TYPE_CHECKING:
-    from app.eureka.request import Call
+    from app.eureka.request import EurekaRequest
 
 GZIP_LEVEL = 1
 """Of the list, once per change: small enough, and quick."""
 
 
-async def perform(registry: Registry, call: Call) -> Answer:
+async def perform(registry: Registry, request: EurekaRequest) -> Answer:
     """The answer to any request. Raises Forbidden."""
-    found = _operation(call)
+    found = _operation(request)
     if found is None:
         return responses.NOT_FOUND
     try:
-        if call.method not in ("GET", "HEAD"):
-            if call.covers is not None and not call.covers(call.path[1]):
-                raise Forbidden(f"the token may not change {call.path[1]}")
+        if request.method not in ("GET", "HEAD"):
+            if request.covers is not None and not request.covers(request.path[1]):
+                raise Forbidden(f"the token may not change {request.path[1]}")
             if found is not _register:
-                registry.ownership.check_change(_key(call), call.remote, by_token=call.covers is not None)
-        return await found(registry, call)
+                registry.ownership.check_change(_key(request), request.remote, by_token=request.covers is not None)
+        return await found(registry, request)
     except Unknown:
         return responses.NOT_FOUND
     except Refused as refused:
         return responses.plain(400, str(refused))
 
 
-Operation = Callable[[Registry, "Call"], Awaitable[Answer]]
+Operation = Callable[[Registry, "EurekaRequest"], Awaitable[Answer]]
 
 
-def _operation(call: Call) -> Operation | None:
-    method = "GET" if call.method == "HEAD" else call.method
-    match (method, *call.path):
+def _operation(request: EurekaRequest) -> Operation | None:
+    method = "GET" if request.method == "HEAD" else request.method
+    match (method, *request.path):
         case ("GET", "apps"):
             return _all
         case ("GET", "apps", "delta"):
@@ -73,113 +73,113 @@ def _operation(call: Call) -> Operation | None:
     return None
 
 
-async def _register(registry: Registry, call: Call) -> Answer:
-    kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+async def _register(registry: Registry, request: EurekaRequest) -> Answer:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/xml", "text/xml"):
         return responses.UNSUPPORTED
-    document = parse(await call.body(), xml=kind.endswith("xml"))
-    await registry.register(read(call.path[1], document), call.remote, call.covers)
+    document = parse(await request.body(), xml=kind.endswith("xml"))
+    await registry.register(read(request.path[1], document), request.remote, request.covers)
     return responses.REGISTERED
 
 
-async def _renew(registry: Registry, call: Call) -> Answer:
-    dirty = call.query.get("lastDirtyTimestamp", "")
-    registry.leases.renew(_key(call), int(dirty) if dirty.isdecimal() and len(dirty) < 20 else None)
+async def _renew(registry: Registry, request: EurekaRequest) -> Answer:
+    dirty = request.query.get("lastDirtyTimestamp", "")
+    registry.leases.renew(_key(request), int(dirty) if dirty.isdecimal() and len(dirty) < 20 else None)
     return responses.OK
 
 
-async def _cancel(registry: Registry, call: Call) -> Answer:
-    await registry.cancel(_key(call))
+async def _cancel(registry: Registry, request: EurekaRequest) -> Answer:
+    await registry.cancel(_key(request))
     return responses.OK
 
 
-async def _override(registry: Registry, call: Call) -> Answer:
-    status = _named_status(call)
+async def _override(registry: Registry, request: EurekaRequest) -> Answer:
+    status = _named_status(request)
     if status is None:
         return responses.BAD_VALUE
-    await registry.override(_key(call), status)
+    await registry.override(_key(request), status)
     return responses.OK
 
 
-async def _remove_override(registry: Registry, call: Call) -> Answer:
-    await registry.remove_override(_key(call), _named_status(call) or Status.UNKNOWN)
+async def _remove_override(registry: Registry, request: EurekaRequest) -> Answer:
+    await registry.remove_override(_key(request), _named_status(request) or Status.UNKNOWN)
     return responses.OK
 
 
-async def _metadata(registry: Registry, call: Call) -> Answer:
-    await registry.add_metadata(_key(call), dict(call.query))
+async def _metadata(registry: Registry, request: EurekaRequest) -> Answer:
+    await registry.add_metadata(_key(request), dict(request.query))
     return responses.OK
 
 
-async def _all(registry: Registry, call: Call) -> Answer:
-    registry.noticed(call.remote, call.identity, direct=call.direct)
-    book = registry.book(direct=call.direct)
-    return _listing(registry, call, "full", book.full)
+async def _all(registry: Registry, request: EurekaRequest) -> Answer:
+    registry.noticed(request.remote, request.identity, direct=request.direct)
+    book = registry.book(direct=request.direct)
+    return _listing(registry, request, "full", book.full)
 
 
-async def _delta(registry: Registry, call: Call) -> Answer:
-    complete = registry.noticed(call.remote, call.identity, direct=call.direct)
-    book = registry.book(direct=call.direct)
+async def _delta(registry: Registry, request: EurekaRequest) -> Answer:
+    complete = registry.noticed(request.remote, request.identity, direct=request.direct)
+    book = registry.book(direct=request.direct)
     now = registry.clock.now()
-    return _listing(registry, call, f"delta-{complete}", lambda: book.delta(now, complete=complete))
+    return _listing(registry, request, f"delta-{complete}", lambda: book.delta(now, complete=complete))
 
 
-async def _application(registry: Registry, call: Call) -> Answer:
-    name = call.path[1].upper()
-    entries = tuple(entry for entry in registry.book(direct=call.direct).entries() if entry.registration.app == name)
-    return _written(call, (name, entries)) if entries else responses.NOT_FOUND
+async def _application(registry: Registry, request: EurekaRequest) -> Answer:
+    name = request.path[1].upper()
+    entries = tuple(entry for entry in registry.book(direct=request.direct).entries() if entry.registration.app == name)
+    return _written(request, (name, entries)) if entries else responses.NOT_FOUND
 
 
-async def _instance(registry: Registry, call: Call) -> Answer:
-    book = registry.book(direct=call.direct)
-    if call.path[0] == "apps":
-        entry = book.get(_key(call))
+async def _instance(registry: Registry, request: EurekaRequest) -> Answer:
+    book = registry.book(direct=request.direct)
+    if request.path[0] == "apps":
+        entry = book.get(_key(request))
     else:
-        entry = next((entry for entry in book.entries() if entry.registration.id == call.path[1]), None)
-    return _written(call, entry) if entry is not None else responses.NOT_FOUND
+        entry = next((entry for entry in book.entries() if entry.registration.id == request.path[1]), None)
+    return _written(request, entry) if entry is not None else responses.NOT_FOUND
 
 
-async def _vip(registry: Registry, call: Call) -> Answer:
+async def _vip(registry: Registry, request: EurekaRequest) -> Answer:
     """By VIP, exactly as written. Nobody known by it: an empty list of version -1, as the Java server says."""
-    secure, vip = call.path[0] == "svips", call.path[1]
+    secure, vip = request.path[0] == "svips", request.path[1]
 
     def named(entry: Entry) -> bool:
         said = entry.registration.secure_vip if secure else entry.registration.vip
         return vip in (said or "").split(",")
 
-    found = registry.book(direct=call.direct).full(named)
-    return _written(call, found if found.apps else Listing(-1, found.hashcode, {}))
+    found = registry.book(direct=request.direct).full(named)
+    return _written(request, found if found.apps else Listing(-1, found.hashcode, {}))
 
 
-async def _status(registry: Registry, call: Call) -> Answer:
+async def _status(registry: Registry, request: EurekaRequest) -> Answer:
     count = len(registry.leases.book)
     body = f"<com.netflix.eureka.util.StatusInfo><generalStats><registered-instances>{count}</registered-instances>"
     return responses.document(f"{body}</generalStats></com.netflix.eureka.util.StatusInfo>".encode(), responses.XML)
 
 
-def _key(call: Call) -> Key:
-    return call.path[1].upper(), call.path[2]
+def _key(request: EurekaRequest) -> Key:
+    return request.path[1].upper(), request.path[2]
 
 
-def _named_status(call: Call) -> Status | None:
-    value = call.query.get("value", "")
+def _named_status(request: EurekaRequest) -> Status | None:
+    value = request.query.get("value", "")
     return Status(value) if value in Status.__members__ else None
 
 
-def _wants_json(call: Call) -> bool:
+def _wants_json(request: EurekaRequest) -> bool:
     """JSON when `Accept` names it, else XML, so that `curl` and py-eureka-client get XML."""
-    return "json" in call.headers.get("accept", "")
+    return "json" in request.headers.get("accept", "")
 
 
-def _written(call: Call, what: Listing | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
-    if _wants_json(call):
+def _written(request: EurekaRequest, what: Listing | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
+    if _wants_json(request):
         return responses.document(json_of(what), responses.JSON)
     return responses.document(xml_of(what), responses.XML)
 
 
-def _listing(registry: Registry, call: Call, name: str, listing: Callable[[], Listing]) -> Answer:
-    book = registry.book(direct=call.direct)
-    as_json, gzipped = _wants_json(call), "gzip" in call.headers.get("accept-encoding", "")
+def _listing(registry: Registry, request: EurekaRequest, name: str, listing: Callable[[], Listing]) -> Answer:
+    book = registry.book(direct=request.direct)
+    as_json, gzipped = _wants_json(request), "gzip" in request.headers.get("accept-encoding", "")
     write = json_of if as_json else xml_of
     plain = book.built(f"{name}-{as_json}", lambda: write(listing()))
     if gzipped:

@@ -9,7 +9,7 @@ from services.eureka.ownership import Covers
 
 
 @dataclass(frozen=True)
-class Call:
+class EurekaRequest:
     """A request as the operations see it."""
 
     method: str

@@ -19,7 +19,7 @@ from app.pages.timeline import timeline
 from app.presenters.rollouts import INSTANCES, deployment_view, event_view
 from app.problems import CODES, Problem, as_problem
 from services.errors import Refusal
-from services.rollouts.requests.submit import Call
+from services.rollouts.requests.submit import RequestContext
 from services.rollouts.state.status import NotInThatState
 from services.store.tables import Deployment, Event, Instance
 
@@ -55,7 +55,7 @@ async def act(
         viewer.require_service(row.service)
         if action == "retry":
             await may_retry(sluice, viewer, row.id)
-            here = await sluice.requests.retry(row.id, Call(viewer.actor))
+            here = await sluice.requests.retry(row.id, RequestContext(viewer.actor))
         else:
             await sluice.requests.act(row.id, action, viewer.actor)
     except (Problem, Refusal, NotInThatState) as error:

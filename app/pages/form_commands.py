@@ -14,7 +14,7 @@ from app.api.request_body import bounded
 from app.problems import Problem
 from services.errors import FieldError
 from services.redaction import redacted
-from services.rollouts.requests.commands import Ask, Asking, Call
+from services.rollouts.requests.commands import Asking, DeployRequest, RequestContext
 
 MOST = 100
 """Instances that a service may have (api.md)."""
@@ -30,13 +30,13 @@ class Wish:
     `command` and `body` are for showing: secrets are hidden in them.
     """
 
-    ask: Callable[[Asking[Any], Call], Awaitable[Any]]
+    deploy_request: Callable[[Asking[Any], RequestContext], Awaitable[Any]]
     scope: str
     command: str
     method: str
     path: str
     body: Mapping[str, Any] | None = None
-    deploy: Ask | None = None
+    deploy: DeployRequest | None = None
 
     def curl(self, base: str) -> str:
         """`base`: where Sluice is reached, as the reader's browser does."""
@@ -89,15 +89,23 @@ def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str]
         command += ["--note", note]
     if new:
         command += ["--expected-revision", "0"]
-    ask = Ask(service, fields, note=note or None, expected_revision=0 if new else None)
+    deploy_request = DeployRequest(service, fields, note=note or None, expected_revision=0 if new else None)
     body = {"service": service, **shown, **({"note": note} if note else {}), **({"expected_revision": 0} if new else {})}
-    return Wish(lambda asking, call: asking.deploy(ask, call), scope, shlex.join(command), "POST", "/deployments", body, ask)
+    return Wish(
+        lambda asking, context: asking.deploy(deploy_request, context),
+        scope,
+        shlex.join(command),
+        "POST",
+        "/deployments",
+        body,
+        deploy_request,
+    )
 
 
 def _scale(service: str, answers: Mapping[str, str]) -> Wish:
     replicas = _number("replicas", answers.get("replicas", ""))
     return Wish(
-        lambda asking, call: asking.scale(service, replicas, call), "deploy", f"sluice scale {service} {replicas}",
+        lambda asking, context: asking.scale(service, replicas, context), "deploy", f"sluice scale {service} {replicas}",
         "POST", f"/services/{service}/scale", {"replicas": replicas},
     )  # fmt: skip
 
@@ -106,7 +114,7 @@ def _rollback(service: str, answers: Mapping[str, str]) -> Wish:
     given = answers.get("to_revision", "").strip()
     number = _number("to_revision", given, 1, _ANY) if given else None
     return Wish(
-        lambda asking, call: asking.rollback(service, number, call), "deploy",
+        lambda asking, context: asking.rollback(service, number, context), "deploy",
         f"sluice rollback {service}" + (f" --to {number}" if number else ""),
         "POST", f"/services/{service}/rollback", {"to_revision": number} if number else {},
     )  # fmt: skip
@@ -114,14 +122,18 @@ def _rollback(service: str, answers: Mapping[str, str]) -> Wish:
 
 def _restart(service: str, answers: Mapping[str, str]) -> Wish:
     return Wish(
-        lambda asking, call: asking.restart(service, call), "deploy", f"sluice restart {service}",
+        lambda asking, context: asking.restart(service, context), "deploy", f"sluice restart {service}",
         "POST", f"/services/{service}/restart", {},
     )  # fmt: skip
 
 
 def _remove(service: str, answers: Mapping[str, str]) -> Wish:
     return Wish(
-        lambda asking, call: asking.remove(service, call), "write", f"sluice rm {service}", "DELETE", f"/services/{service}"
+        lambda asking, context: asking.remove(service, context),
+        "write",
+        f"sluice rm {service}",
+        "DELETE",
+        f"/services/{service}",
     )
 
 

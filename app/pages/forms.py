@@ -16,7 +16,7 @@ from app.pages.form_commands import Wish
 from app.problems import CODES, Problem, as_problem
 from services.engine.port import EngineError
 from services.errors import Refusal
-from services.rollouts.requests.commands import Call
+from services.rollouts.requests.commands import RequestContext
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ async def planned(request: Request, viewer: Caller, form: Form, answers: Mapping
     """What would be done; the form again where that cannot be."""
     try:
         wish = await form.wish(answers)
-        plan = await wish.ask(request.app.state.sluice.previews, Call(viewer.actor))
+        plan = await wish.deploy_request(request.app.state.sluice.previews, RequestContext(viewer.actor))
     except (Problem, Refusal, EngineError) as error:
         return shown(form, answers, as_problem(error))
     words = {
@@ -73,7 +73,7 @@ async def answered(request: Request, viewer: Caller, form: Form) -> Response:
         return await planned(request, viewer, form, answers)
     try:
         wish = await form.wish(answers)
-        id = await wish.ask(request.app.state.sluice.requests, Call(viewer.actor))
+        id = await wish.deploy_request(request.app.state.sluice.requests, RequestContext(viewer.actor))
     except (Problem, Refusal, EngineError) as error:
         problem = as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)

@@ -19,7 +19,7 @@ from services.engine.port import ContainerView, EngineError, ImageInfo, Instance
 from services.errors import Refusal
 from services.rollouts.reconciler.controller import Runner
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.submit import Ask, Call, Requests
+from services.rollouts.requests.submit import DeployRequest, RequestContext, Requests
 from services.rollouts.state.runtime_status import Live
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
@@ -31,7 +31,7 @@ from tests.support.fakes.gateway import FakeGateway
 from tests.support.virtual_time import LoopClock
 
 T = TypeVar("T")
-CI = Call(Actor("token", "ci"))
+CI = RequestContext(Actor("token", "ci"))
 SERVICE = "web"
 CHECK = {"test": ["CMD", "true"], "start_period": 20}
 IMAGES: dict[str, tuple[Behaviour, float | None]] = {
@@ -228,7 +228,7 @@ class ControllerSimulation:
 
     async def deploy(self, image: str, **fields: Any) -> int | None:
         body = {"image": image, "healthcheck": CHECK, "progress_deadline_seconds": 60, "drain_timeout": 10, **fields}
-        return await self.ask(lambda requests: requests.deploy(Ask(SERVICE, body), CI))
+        return await self.ask(lambda requests: requests.deploy(DeployRequest(SERVICE, body), CI))
 
     def busy(self, instance: str, seconds: float) -> None:
         """A request is in its hands for so long."""

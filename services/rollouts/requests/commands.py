@@ -33,7 +33,7 @@ FIRST_INTERNAL_PORT = 20001
 
 
 @dataclass(frozen=True)
-class Ask:
+class DeployRequest:
     """A POST /deployments, already parsed as JSON. `fields`: the spec fields as given, not yet checked."""
 
     service: str
@@ -47,17 +47,17 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """One of several that are asked for together. `depends_on`: services of members before it → whether each is required;
     `warnings` stay with its deployment."""
 
-    ask: Ask
+    deploy_request: DeployRequest
     depends_on: Mapping[str, bool] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Call:
+class RequestContext:
     """Who asks, under which Idempotency-Key, and with which credentials for the pull (kept in memory only)."""
 
     by: Actor
@@ -75,16 +75,18 @@ class Asking(ABC, Generic[T]):
         self._rules = rules
 
     @abstractmethod
-    async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> T:
+    async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> T:
         """`make` checks the request and inserts its deployment, in the transaction that it is given, and returns its id.
         It may be called again, in another transaction."""
 
-    async def deploy(self, ask: Ask, call: Call) -> T:
+    async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> T:
         """422 `invalid_spec` (errors name the fields), 409 `revision_conflict`, 409 `deployment_in_progress`."""
-        await self._refuse_by_engine(ask.fields, call)
-        return await self._make(lambda session: self._accept(session, ask, call), ask.service, call)
+        await self._refuse_by_engine(deploy_request.fields, context)
+        return await self._make(
+            lambda session: self._accept(session, deploy_request, context), deploy_request.service, context
+        )
 
-    async def scale(self, service: str, replicas: int, call: Call) -> T:
+    async def scale(self, service: str, replicas: int, context: RequestContext) -> T:
         """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
 
         def make(session: Session) -> int:
@@ -92,46 +94,46 @@ class Asking(ABC, Generic[T]):
             if why := writes_alone(spec_of(present), replicas):
                 raise invalid([FieldError("replicas", why)])
             if replicas > session.get_one(Service, service).replicas:
-                self._refuse_disallowed(session, present, present, call, replicas)
+                self._refuse_disallowed(session, present, present, context, replicas)
             row = self._of(session, present, Kind.SCALE)
             row.replicas = replicas
-            return self._insert(session, row, call)
+            return self._insert(session, row, context)
 
-        return await self._make(make, service, call)
+        return await self._make(make, service, context)
 
-    async def rollback(self, service: str, to_revision: int | None, call: Call) -> T:
+    async def rollback(self, service: str, to_revision: int | None, context: RequestContext) -> T:
         """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
 
         def make(session: Session) -> int:
             present = _deployed(session, service)
             target = _rollback_target(session, present, to_revision)
-            self._refuse_disallowed(session, target, present, call)
-            return self._insert(session, self._of(session, target, Kind.ROLLBACK), call)
+            self._refuse_disallowed(session, target, present, context)
+            return self._insert(session, self._of(session, target, Kind.ROLLBACK), context)
 
-        return await self._make(make, service, call)
+        return await self._make(make, service, context)
 
-    async def restart(self, service: str, call: Call) -> T:
+    async def restart(self, service: str, context: RequestContext) -> T:
         """404 `unknown_service`."""
 
         def make(session: Session) -> int:
             present = _deployed(session, service)
-            self._refuse_disallowed(session, present, present, call)
-            return self._insert(session, self._of(session, present, Kind.RESTART), call)
+            self._refuse_disallowed(session, present, present, context)
+            return self._insert(session, self._of(session, present, Kind.RESTART), context)
 
-        return await self._make(make, service, call)
+        return await self._make(make, service, context)
 
-    async def remove(self, service: str, call: Call) -> T:
+    async def remove(self, service: str, context: RequestContext) -> T:
         """404 `unknown_service`. A service whose first deployment never succeeded can be removed as well."""
 
         def make(session: Session) -> int:
             known = _known(session, service)
             row = Deployment(service=service, kind=Kind.REMOVE, created_at=self._clock.now(), replicas=0)
             row.revision = known.revision
-            return self._insert(session, row, call)
+            return self._insert(session, row, context)
 
-        return await self._make(make, service, call)
+        return await self._make(make, service, context)
 
-    async def retry(self, deployment: int, call: Call) -> T:
+    async def retry(self, deployment: int, context: RequestContext) -> T:
         """404 `unknown_deployment`, 409 `not_in_that_state`."""
 
         def make(session: Session) -> int:
@@ -162,56 +164,56 @@ class Asking(ABC, Generic[T]):
                     revision = session.get_one(Revision, (before.service, before.revision))
                     if before.kind in OF_PRESENT:
                         revision = present
-                    self._refuse_disallowed(session, revision, present, call, before.replicas)
+                    self._refuse_disallowed(session, revision, present, context, before.replicas)
             else:
                 service = session.get(Service, before.service)
-                row.bound_to = _bounds(call)
+                row.bound_to = _bounds(context)
                 check(session, self._rules, present_revision(session, service), row)
-            return self._insert(session, row, call)
+            return self._insert(session, row, context)
 
         before = await self._store.read(lambda session: deployment_of(session, deployment))
         if before.kind == Kind.DEPLOY:
-            await self._refuse_by_engine(before.body, call)
-        return await self._make(make, before.service, call)
+            await self._refuse_by_engine(before.body, context)
+        return await self._make(make, before.service, context)
 
     def _refuse_disallowed(
-        self, session: Session, revision: Revision, present: Revision, call: Call, replicas: int | None = None
+        self, session: Session, revision: Revision, present: Revision, context: RequestContext, replicas: int | None = None
     ) -> None:
         """422 `invalid_spec` for a stored spec that cannot come into force again, at the service's size by default."""
         size = replicas if replicas is not None else size_of(session, revision.service)
-        if errors := stored_errors(session, self._rules, call.by.grant, revision, present, size):
+        if errors := stored_errors(session, self._rules, context.by.grant, revision, present, size):
             raise invalid(errors)
 
-    def _accept(self, session: Session, ask: Ask, call: Call) -> int:
+    def _accept(self, session: Session, deploy_request: DeployRequest, context: RequestContext) -> int:
         """The new deployment's id."""
-        if not re.fullmatch(SERVICE_NAME, ask.service):
+        if not re.fullmatch(SERVICE_NAME, deploy_request.service):
             why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
             raise invalid([FieldError("service", why)])
-        service = session.get(Service, ask.service)
+        service = session.get(Service, deploy_request.service)
         present = present_revision(session, service)
-        _expect(ask, service, present)
+        _expect(deploy_request, service, present)
         row = Deployment(
-            service=ask.service,
+            service=deploy_request.service,
             kind=Kind.DEPLOY,
-            body=ask.fields,
-            mode=ask.mode,
-            profile_named=ask.profile_named,
-            profile=ask.profile,
-            note=ask.note,
-            bound_to=_bounds(call),
+            body=deploy_request.fields,
+            mode=deploy_request.mode,
+            profile_named=deploy_request.profile_named,
+            profile=deploy_request.profile,
+            note=deploy_request.note,
+            bound_to=_bounds(context),
             created_at=self._clock.now(),
         )
         wish = check(session, self._rules, present, row)
         row.on_conflict = str(wish.spec.on_conflict)
         row.image = wish.spec.image
         row.strategy = "recreate" if wish.spec.recreates else "rolling"
-        row.replicas = wish.replicas if wish.replicas is not None else size_of(session, ask.service)
+        row.replicas = wish.replicas if wish.replicas is not None else size_of(session, deploy_request.service)
         if service is None:
-            session.add(self._new_service(session, ask.service))
+            session.add(self._new_service(session, deploy_request.service))
             session.flush()
-        return self._insert(session, row, call)
+        return self._insert(session, row, context)
 
-    def _insert(self, session: Session, row: Deployment, call: Call) -> int:
+    def _insert(self, session: Session, row: Deployment, context: RequestContext) -> int:
         """Write the new deployment; what only waits gives way to it, or it to what runs, by on_conflict."""
         others = session.exec(
             select(Deployment).where(
@@ -222,7 +224,7 @@ class Asking(ABC, Generic[T]):
             detail = f"deployment {others[0].id} of {row.service} is {others[0].status}, and on_conflict is reject"
             raise Refusal(409, "deployment_in_progress", detail)
         row.id = _next_id(session)
-        row.created_by_kind, row.created_by_name, row.bound_to = call.by.kind, call.by.name, _bounds(call)
+        row.created_by_kind, row.created_by_name, row.bound_to = context.by.kind, context.by.name, _bounds(context)
         row.message = "waits for its turn" if others else "accepted"
         session.add(row)
         session.flush()
@@ -230,10 +232,10 @@ class Asking(ABC, Generic[T]):
         ledger.tell(
             session,
             "created",
-            f"{row.kind} asked for by {call.by.name}",
+            f"{row.kind} asked for by {context.by.name}",
             deployment=row,
             data={"kind": row.kind},
-            actor=call.by,
+            actor=context.by,
         )
         if row.on_conflict == "supersede" or row.kind == Kind.REMOVE:
             for other in others:
@@ -266,10 +268,10 @@ class Asking(ABC, Generic[T]):
         record(session, now, "service_created", f"{name} is known from now on", service=name)
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
 
-    async def _refuse_by_engine(self, fields: dict[str, Any], call: Call) -> None:
+    async def _refuse_by_engine(self, fields: dict[str, Any], context: RequestContext) -> None:
         """422 for networks that the engine does not have or keeps, and for volumes that it has and Sluice does not know."""
         await self._refuse_unknown_networks(fields)
-        if call.by.grant is not None:
+        if context.by.grant is not None:
             await self._refuse_unmanaged_volumes(fields)
 
     async def _refuse_unmanaged_volumes(self, fields: dict[str, Any]) -> None:
@@ -301,8 +303,8 @@ class Asking(ABC, Generic[T]):
             raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}" {why}')])
 
 
-def _bounds(call: Call) -> dict[str, list[str]] | None:
-    return call.by.grant.to_json() if call.by.grant is not None else None
+def _bounds(context: RequestContext) -> dict[str, list[str]] | None:
+    return context.by.grant.to_json() if context.by.grant is not None else None
 
 
 def _next_id(session: Session) -> int:
@@ -319,16 +321,20 @@ def _known(session: Session, name: str) -> Service:
     return service
 
 
-def _expect(ask: Ask, service: Service | None, present: Revision | None) -> None:
+def _expect(deploy_request: DeployRequest, service: Service | None, present: Revision | None) -> None:
     """409 `revision_conflict` when the service is not where whoever asks believes it to be."""
-    if ask.expected_revision is None:
+    if deploy_request.expected_revision is None:
         return
     there = service is not None and not service.removed
-    if ask.expected_revision == 0 and there:
-        raise Refusal(409, "revision_conflict", f'expected no service "{ask.service}", but there is one')
-    if ask.expected_revision and ask.expected_revision != (present.number if present else None):
+    if deploy_request.expected_revision == 0 and there:
+        raise Refusal(409, "revision_conflict", f'expected no service "{deploy_request.service}", but there is one')
+    if deploy_request.expected_revision and deploy_request.expected_revision != (present.number if present else None):
         now = f"at revision {present.number}" if present else "not deployed"
-        raise Refusal(409, "revision_conflict", f"expected revision {ask.expected_revision}, but {ask.service} is {now}")
+        raise Refusal(
+            409,
+            "revision_conflict",
+            f"expected revision {deploy_request.expected_revision}, but {deploy_request.service} is {now}",
+        )
 
 
 def _deployed(session: Session, name: str) -> Revision:

@@ -14,7 +14,7 @@ from services.engine.port import ContainerView, Engine, EngineError, ImageInfo
 from services.errors import Refusal
 from services.rollouts.requests.activation import Beginner
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.commands import Asking, Call
+from services.rollouts.requests.commands import Asking, RequestContext
 from services.rollouts.requests.preview import Outset, Preview
 from services.rollouts.requests.spec_diff import comparable, differences
 from services.rollouts.requests.validation import present_revision
@@ -39,7 +39,7 @@ class Previews(Asking[Preview]):
         self._routers = routers
         self._beginner = Beginner(store, clock, engine, Ledger(clock, 0), rules, Live())
 
-    async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> Preview:
+    async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> Preview:
         """Refusal 503 when the present world cannot be seen."""
         try:
             containers = await self._engine.observe(service)

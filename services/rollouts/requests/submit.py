@@ -14,7 +14,14 @@ from services.clock import Clock
 from services.engine.port import Engine
 from services.errors import FieldError, Refusal, below
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.commands import Ask, Asking, Call, Member, check_allowed, deployment_of
+from services.rollouts.requests.commands import (
+    Asking,
+    DeployRequest,
+    GroupMember,
+    RequestContext,
+    check_allowed,
+    deployment_of,
+)
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.dependencies import group_of, next_group
 from services.rollouts.state.revision_spec import spec_of
@@ -26,7 +33,7 @@ from services.store.database import Store
 from services.store.events import Listeners
 from services.store.tables import Deployment, IdempotencyKey, Revision
 
-__all__ = ["Action", "Ask", "Call", "Requests"]
+__all__ = ["Action", "DeployRequest", "RequestContext", "Requests"]
 
 Action = Literal["pause", "resume", "abort"]
 
@@ -50,34 +57,36 @@ class Requests(Asking[int]):
         self._hint = hint
         self._live = live
 
-    async def deploy(self, ask: Ask, call: Call) -> int:
+    async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> int:
         """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
-        before = await self._claimed(call)
-        return before if before is not None else await super().deploy(ask, call)
+        before = await self._claimed(context)
+        return before if before is not None else await super().deploy(deploy_request, context)
 
-    async def deploy_together(self, members: Sequence[Member], call: Call) -> list[int]:
+    async def deploy_together(self, members: Sequence[GroupMember], context: RequestContext) -> list[int]:
         """All of them or none; each after those that it depends on. The deployments, which have one `group`.
 
         422 `invalid_spec` with all that is wrong, each field below its service's name; 409 as for one.
         """
-        before = await self._claimed(call)
+        before = await self._claimed(context)
         for member in members if before is None else ():
-            with below(member.ask.service):
-                await self._refuse_by_engine(member.ask.fields, call)
-        first = await self._make(lambda session: self._accept_together(session, members, call), members[0].ask.service, call)
+            with below(member.deploy_request.service):
+                await self._refuse_by_engine(member.deploy_request.fields, context)
+        first = await self._make(
+            lambda session: self._accept_together(session, members, context), members[0].deploy_request.service, context
+        )
         group = await self._store.read(lambda session: [row.id or 0 for row in group_of(session, first)])
         for member in members:
-            self._wake(member.ask.service)
+            self._wake(member.deploy_request.service)
         return group
 
-    def _accept_together(self, session: Session, members: Sequence[Member], call: Call) -> int:
+    def _accept_together(self, session: Session, members: Sequence[GroupMember], context: RequestContext) -> int:
         made: dict[str, Deployment] = {}
         errors: list[FieldError] = []
         group, ledger = next_group(session), Ledger(self._clock, 0)
         for member in members:
             try:
-                with below(member.ask.service):
-                    row = session.get_one(Deployment, self._accept(session, member.ask, call))
+                with below(member.deploy_request.service):
+                    row = session.get_one(Deployment, self._accept(session, member.deploy_request, context))
             except Refusal as refusal:
                 if refusal.status != 422:
                     raise
@@ -90,7 +99,7 @@ class Requests(Asking[int]):
                 row.message = f"waits for {', '.join(known)}"
             for warning in member.warnings:
                 ledger.warn(session, row, "compose", warning)
-            made[member.ask.service] = row
+            made[member.deploy_request.service] = row
         errors += _shared_routes(members)
         if errors:
             raise invalid(errors)
@@ -123,22 +132,24 @@ class Requests(Asking[int]):
         await self._forget_credentials()
         self._wake(service)
 
-    async def _make(self, make: Callable[[Session], int], service: str, call: Call) -> int:
+    async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> int:
         """One transaction: answer for the Idempotency-Key, or make the deployment and take the key."""
 
         def transaction(session: Session) -> int:
-            before = _claimed(session, call.claim)
+            before = _claimed(session, context.claim)
             if before is not None:
                 return before
             made = make(session)
-            if call.claim is not None:
-                key, token = call.claim.key, call.claim.token
+            if context.claim is not None:
+                key, token = context.claim.key, context.claim.token
                 now = self._clock.now()
                 session.merge(
-                    IdempotencyKey(key=key, token=token, fingerprint=call.claim.fingerprint, deployment=made, created_at=now)
+                    IdempotencyKey(
+                        key=key, token=token, fingerprint=context.claim.fingerprint, deployment=made, created_at=now
+                    )
                 )
-            if call.registry_auth is not None:
-                self._live.registry_auth[made] = call.registry_auth
+            if context.registry_auth is not None:
+                self._live.registry_auth[made] = context.registry_auth
             return made
 
         try:
@@ -148,9 +159,11 @@ class Requests(Asking[int]):
         self._wake(service)
         return made
 
-    async def _claimed(self, call: Call) -> int | None:
+    async def _claimed(self, context: RequestContext) -> int | None:
         """As below; who claims nothing waits for nothing."""
-        return await self._store.read(lambda session: _claimed(session, call.claim)) if call.claim is not None else None
+        return (
+            await self._store.read(lambda session: _claimed(session, context.claim)) if context.claim is not None else None
+        )
 
     async def _forget_credentials(self) -> None:
         """Of deployments that will not pull any more: aborted or superseded before they began, or never written."""
@@ -166,12 +179,12 @@ class Requests(Asking[int]):
         self._listeners.wake()
 
 
-def _shared_routes(members: Sequence[Member]) -> list[FieldError]:
+def _shared_routes(members: Sequence[GroupMember]) -> list[FieldError]:
     """Two that are deployed together cannot have one route. What is no route is refused with the rest of its spec."""
     taken: dict[tuple[str, str], str] = {}
     errors: list[FieldError] = []
     for member in members:
-        name, routes = member.ask.service, member.ask.fields.get("routes")
+        name, routes = member.deploy_request.service, member.deploy_request.fields.get("routes")
         for number, route in enumerate(routes if isinstance(routes, list) else ()):
             with suppress(ValidationError):
                 key = Route.model_validate(route).key

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.rollouts.requests.submit import Ask
+from services.rollouts.requests.submit import DeployRequest
 from services.routing.port import RoutedService, RoutingError
 from services.store.tables import Deployment
 from tests.rollouts.reconciler.test_stories import Tell, deployment, tell, until
@@ -19,7 +19,7 @@ TAKEN = "10.203.0.1:8000 is in use on this machine"
 
 async def deploy(simulation: ControllerSimulation, service: str, image: str = "web:1", **fields: Any) -> int | None:
     body = {"image": image, "healthcheck": CHECK, "progress_deadline_seconds": 60, "port": 8000, **fields}
-    return await simulation.ask(lambda requests: requests.deploy(Ask(service, body), CI))
+    return await simulation.ask(lambda requests: requests.deploy(DeployRequest(service, body), CI))
 
 
 class Refusing:

@@ -16,7 +16,7 @@ from services.engine.port import EngineError
 from services.errors import Refusal
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.spec_merge import Layers
-from services.rollouts.requests.submit import Ask, Call, Requests
+from services.rollouts.requests.submit import DeployRequest, RequestContext, Requests
 from services.rollouts.state.runtime_status import Live
 from services.store.events import Listeners
 from services.store.open import open_store
@@ -24,7 +24,7 @@ from services.store.tables import Deployment, Event, Meta, Revision, Service
 from tests.support.fakes.clock import FakeClock
 from tests.support.fakes.engine import FakeEngine
 
-CI = Call(Actor("token", "ci", "192.0.2.7"))
+CI = RequestContext(Actor("token", "ci", "192.0.2.7"))
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Desk:
         self.live = Live()
         self.requests = Requests(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.rules, self.live)
 
-    async def deploy(self, service: str = "web", call: Call = CI, **fields: Any) -> int:
-        return await self.requests.deploy(Ask(service, fields), call)
+    async def deploy(self, service: str = "web", call: RequestContext = CI, **fields: Any) -> int:
+        return await self.requests.deploy(DeployRequest(service, fields), call)
 
     def row(self, id: int) -> Deployment:
         with self.store.reading() as session:
@@ -147,8 +147,8 @@ def test_a_service_name_that_is_no_dns_label_is_refused(desk: Desk, name: str) -
 
 
 def test_the_same_key_and_body_are_one_deployment_and_another_body_is_refused(desk: Desk) -> None:
-    def call(fingerprint: str) -> Call:
-        return Call(CI.by, Claim(token=1, key="run-1", fingerprint=fingerprint))
+    def call(fingerprint: str) -> RequestContext:
+        return RequestContext(CI.by, Claim(token=1, key="run-1", fingerprint=fingerprint))
 
     async def story() -> None:
         first = await desk.deploy(call=call("a"), image="web:1")
@@ -182,16 +182,16 @@ def test_on_conflict_reject_refuses_and_queue_waits(desk: Desk) -> None:
 def test_an_expected_revision_that_is_not_the_present_one_is_a_conflict(desk: Desk) -> None:
     async def story() -> None:
         desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"})
-        refusal = await refused(desk.requests.deploy(Ask("web", {"image": "web:2"}, expected_revision=7), CI))
+        refusal = await refused(desk.requests.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=7), CI))
         assert (refusal.status, refusal.code) == (409, "revision_conflict")
-        await desk.requests.deploy(Ask("web", {"image": "web:2"}, expected_revision=1), CI)
+        await desk.requests.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=1), CI)
 
     run(story)
 
 
 def test_who_expects_no_service_yet_does_not_change_one_that_came_meanwhile_nor_one_on_its_way(desk: Desk) -> None:
     async def story() -> None:
-        new = Ask("web", {"image": "web:1"}, expected_revision=0)
+        new = DeployRequest("web", {"image": "web:1"}, expected_revision=0)
         first = await desk.requests.deploy(new, CI)
         refusal = await refused(desk.requests.deploy(new, CI))
         assert (refusal.status, refusal.code) == (409, "revision_conflict")
@@ -283,7 +283,7 @@ def test_ids_go_on_above_the_highest_that_a_container_shows(desk: Desk) -> None:
 
 def test_credentials_for_the_pull_stay_in_memory(desk: Desk) -> None:
     async def story() -> None:
-        id = await desk.deploy(call=Call(CI.by, registry_auth="c2VjcmV0"), image="web:1")
+        id = await desk.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1")
         assert desk.live.registry_auth == {id: "c2VjcmV0"}
         assert "c2VjcmV0" not in repr(desk.live)
         assert b"c2VjcmV0" not in b"".join(path.read_bytes() for path in desk.path.iterdir() if path.is_file())
@@ -293,7 +293,7 @@ def test_credentials_for_the_pull_stay_in_memory(desk: Desk) -> None:
 
 def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: Desk) -> None:
     async def story() -> None:
-        secret = Call(CI.by, registry_auth="c2VjcmV0")
+        secret = RequestContext(CI.by, registry_auth="c2VjcmV0")
         await desk.deploy(call=secret, image="web:1")
         aborted = await desk.deploy("api", secret, image="web:1")
         superseding = await desk.deploy(call=secret, image="web:2")
@@ -307,7 +307,7 @@ def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: 
 def test_the_same_key_answers_whatever_has_become_of_the_networks(desk: Desk) -> None:
     async def story() -> None:
         desk.engine.networks.add("db")
-        keyed = Call(CI.by, claim=Claim(1, "run-1", "same"))
+        keyed = RequestContext(CI.by, claim=Claim(1, "run-1", "same"))
         first = await desk.deploy(call=keyed, image="web:1", networks=["db"])
         desk.engine.networks.remove("db")
         assert await desk.deploy(call=keyed, image="web:1", networks=["db"]) == first
