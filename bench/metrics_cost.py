@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.report import median, save, table
 from services.gateway.config.model import GatewaySettings
 from services.gateway.haproxy import Gateway
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 from services.routing.traffic_counts import Cell
 from services.spec import Healthcheck, Route
 from services.store.database import Store
@@ -53,7 +53,7 @@ async def sample(directory: Path, services: int, instances: int, rounds: int) ->
             for n in range(services)
         ]
         members = [
-            Member(f"s{n}-r1-{slot}", f"s{n}", f"127.1.{n}.{slot}", 80, "c@t", NEVER)
+            Endpoint(f"s{n}-r1-{slot}", f"s{n}", f"127.1.{n}.{slot}", 80, "c@t", NEVER)
             for n in range(services)
             for slot in range(1, instances + 1)
         ]

@@ -19,7 +19,7 @@ import structlog
 from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
 from services.clock import Clock
 from services.outbound import OutboundPolicy, OutboundRefusedError
-from services.routing.port import Member, RoutedService, RoutingError
+from services.routing.port import Endpoint, RoutedService, RoutingError
 from services.spec import Eureka
 
 log = structlog.get_logger(__name__)
@@ -66,8 +66,8 @@ class Theirs:
     _apps: dict[str, str] = field(default_factory=dict)
     """By service, the application that its instances register as, where one has been seen."""
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, str]:
-        serving = {member.id for member in members}
+    async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
+        serving = {endpoint.id for endpoint in endpoints}
         leaving = {}
         for service in services:
             try:
@@ -90,10 +90,10 @@ class Theirs:
         self._apps.pop(service, None)
         self._alike.pop(service, None)
 
-    async def show(self, service: RoutedService, member: Member) -> None:
-        self._graves.pop(member.id, None)
-        if self._hidden_at.pop(member.id, None) is not None:
-            await self._set(service, member.id, "UP")
+    async def show(self, service: RoutedService, endpoint: Endpoint) -> None:
+        self._graves.pop(endpoint.id, None)
+        if self._hidden_at.pop(endpoint.id, None) is not None:
+            await self._set(service, endpoint.id, "UP")
 
     async def hide(self, service: RoutedService, instance: str) -> None:
         await self._set(service, instance, "OUT_OF_SERVICE")

@@ -9,7 +9,7 @@ from services.eureka.applications import Key
 from services.eureka.consumers import Consumer
 from services.eureka.instance_info import Status
 from services.eureka.registry import Registry
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 
 
 @dataclass
@@ -18,11 +18,11 @@ class Ours:
     _addresses: dict[str, str] = field(default_factory=dict)
     """Of the instances that serve or leave: they are consumers as well, for as long as they live."""
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, str]:
+    async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
         registry, shown = self.registry, self.registry.shown
         shown.services = {service.name: service for service in services}
-        registry.visible = {member.id for member in members}
-        self._addresses = {member.id: member.address for member in members}
+        registry.visible = {endpoint.id for endpoint in endpoints}
+        self._addresses = {endpoint.id: endpoint.address for endpoint in endpoints}
         leaving = {}
         for owner in {owner for owner in shown.owners.values() if owner.instance not in registry.visible}:
             if any(self._is_out(key) for key in shown.keys_of(owner.instance)):
@@ -46,16 +46,16 @@ class Ours:
         self.registry.released(service)
         self._refresh(service)
 
-    async def show(self, service: RoutedService, member: Member) -> None:
-        self.registry.visible.add(member.id)
-        self._addresses[member.id] = member.address
-        self.registry.leaving.discard(member.id)
-        self.registry.consumers.stay(member.id)
-        for key in self.registry.shown.keys_of(member.id):
+    async def show(self, service: RoutedService, endpoint: Endpoint) -> None:
+        self.registry.visible.add(endpoint.id)
+        self._addresses[endpoint.id] = endpoint.address
+        self.registry.leaving.discard(endpoint.id)
+        self.registry.consumers.stay(endpoint.id)
+        for key in self.registry.shown.keys_of(endpoint.id):
             if self._is_out(key):
                 await self.registry.remove_override(key, Status.UP)
-        self._refresh(member.service)
-        await self.registry.reclaim({member.service})
+        self._refresh(endpoint.service)
+        await self.registry.reclaim({endpoint.service})
 
     async def hide(self, service: RoutedService, instance: str) -> None:
         self.registry.leaving.add(instance)

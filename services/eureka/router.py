@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.clock import Clock
-from services.routing.port import Member, RoutedService, Seat
+from services.routing.port import Endpoint, EndpointState, RoutedService
 
 
 class Directory(Protocol):
     """A registry that a service's instances are in. Every call is idempotent."""
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, str]:
+    async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
         """At start, with all that serves. Returns instance → service of those that are leaving."""
 
     async def publish(self, service: RoutedService) -> None: ...
 
     async def unpublish(self, service: str) -> None: ...
 
-    async def show(self, service: RoutedService, member: Member) -> None:
+    async def show(self, service: RoutedService, endpoint: Endpoint) -> None:
         """It serves: consumers may know it. Undoes `hide`."""
 
     async def hide(self, service: RoutedService, instance: str) -> None:
@@ -68,14 +68,16 @@ class RegistryRouter:
     _standing: dict[str, dict[str, Standing]] = field(default_factory=dict)
     """By service and instance."""
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, RoutedService | None]:
+    async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
         self._services = {service.name: service for service in services}
         self._standing = {}
-        for member in members:
-            self._of(member.service)[member.id] = Standing(self._services[member.service], counted=True)
+        for endpoint in endpoints:
+            self._of(endpoint.service)[endpoint.id] = Standing(self._services[endpoint.service], counted=True)
         for directory in (self.ours, self.theirs):
             own = {service.name: service for service in services if self._where(service) is directory}
-            leaving = await directory.restore(list(own.values()), [member for member in members if member.service in own])
+            leaving = await directory.restore(
+                list(own.values()), [endpoint for endpoint in endpoints if endpoint.service in own]
+            )
             for instance, service in leaving.items():
                 self._of(service)[instance] = Standing(own[service], admitted=False, counted=True)
         return {}
@@ -92,10 +94,10 @@ class RegistryRouter:
         self._services.pop(service, None)
         self._standing.pop(service, None)
 
-    async def admit(self, member: Member) -> None:
-        standing = self._of(member.service).setdefault(member.id, Standing(self._services[member.service]))
+    async def admit(self, endpoint: Endpoint) -> None:
+        standing = self._of(endpoint.service).setdefault(endpoint.id, Standing(self._services[endpoint.service]))
         standing.admitted = True
-        await self._where(standing.routed).show(standing.routed, member)
+        await self._where(standing.routed).show(standing.routed, endpoint)
 
     async def withdraw(self, service: str, instance: str) -> None:
         standing = self._of(service).get(instance)
@@ -112,8 +114,8 @@ class RegistryRouter:
     async def forget(self, service: str, instance: str) -> None:
         await self._drop(service, instance, for_good=True)
 
-    async def observe(self, service: str) -> dict[str, Seat]:
-        seats = {}
+    async def observe(self, service: str) -> dict[str, EndpointState]:
+        endpoint_states = {}
         for instance, standing in list(self._of(service).items()):
             directory = self._where(standing.routed)
             if standing.admitted and not standing.counted:
@@ -121,10 +123,12 @@ class RegistryRouter:
             if not standing.admitted:
                 closes, waits_for = directory.closes_at(standing.routed, instance)
                 settled = closes <= self.clock.now()
-                seats[instance] = Seat("draining", settled=settled, closes_at=closes, waits_for="" if settled else waits_for)
+                endpoint_states[instance] = EndpointState(
+                    "draining", settled=settled, closes_at=closes, waits_for="" if settled else waits_for
+                )
             elif standing.counted:
-                seats[instance] = Seat("admitted")
-        return seats
+                endpoint_states[instance] = EndpointState("admitted")
+        return endpoint_states
 
     async def _drop(self, service: str, instance: str, *, for_good: bool) -> None:
         standing = self._of(service).pop(instance, None)

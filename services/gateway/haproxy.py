@@ -20,8 +20,8 @@ from services.gateway.runtime.counters import Counters
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.gateway.runtime.servers import Servers
 from services.gateway.runtime.takeover import Heir, Succession
-from services.gateway.runtime.workers import Workers, seats_of
-from services.routing.port import Member, RoutedService, RoutingError, Seat
+from services.gateway.runtime.workers import Workers, parse_endpoint_states
+from services.routing.port import Endpoint, EndpointState, RoutedService, RoutingError
 from services.routing.traffic_counts import Cell
 
 
@@ -139,11 +139,13 @@ class Gateway:
         await self._workers.close()
         await asyncio.to_thread(self._kept.close)
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, RoutedService | None]:
+    async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
         async with self._keeper.gate.alone():
-            alive = [member for member in members if (member.id, member.start) not in self._lost]
+            alive = [endpoint for endpoint in endpoints if (endpoint.id, endpoint.start) not in self._lost]
             asked = {
-                service.name: Wanted(service, {member.id: member for member in alive if member.service == service.name})
+                service.name: Wanted(
+                    service, {endpoint.id: endpoint for endpoint in alive if endpoint.service == service.name}
+                )
                 for service in services
             }
             self._keeper.wanted = fitting(asked, self._keeper.wanted, self._keeper.render)
@@ -168,7 +170,7 @@ class Gateway:
                 await self._keeper.reload(service)
             async with self._keeper.gate.shared():
                 present = self._keeper.wanted.get(service.name)
-                block = self._keeper.put(Wanted(service, present.members if present else {}))
+                block = self._keeper.put(Wanted(service, present.endpoints if present else {}))
                 await self._set_maps(before, block, wholly=True)
 
     async def unpublish(self, service: str) -> None:
@@ -182,25 +184,25 @@ class Gateway:
         if self._keeper.loaded is not None and service in self._keeper.loaded.blocks:
             self._keeper.reload_soon(service)
 
-    async def admit(self, member: Member) -> None:
-        service = member.service
+    async def admit(self, endpoint: Endpoint) -> None:
+        service = endpoint.service
         async with self._locks[service]:
             async with self._keeper.gate.shared():
                 wanted = self._keeper.wanted.get(service)
                 if wanted is None:
                     raise RoutingError(f"The gateway was not told of the service {service}")
-                self._refuse_lost(member)
+                self._refuse_lost(endpoint)
                 before = self._keeper.block(service)
-                block = self._keeper.put(wanted.with_member(member))
-                self._forgotten[service].discard(member.id)
+                block = self._keeper.put(wanted.with_endpoint(endpoint))
+                self._forgotten[service].discard(endpoint.id)
             if not self._carried(block):
                 await self._keeper.reload(wanted.service)
             async with self._keeper.gate.shared():
                 await self._set_maps(before, block)
-                await self._servers.enter(member)
-                if (member.id, member.start) in self._lost:
-                    await self._take_out(service, member.id, member.start)
-                self._refuse_lost(member)
+                await self._servers.enter(endpoint)
+                if (endpoint.id, endpoint.start) in self._lost:
+                    await self._take_out(service, endpoint.id, endpoint.start)
+                self._refuse_lost(endpoint)
         self._tighten(service)
 
     async def withdraw(self, service: str, instance: str) -> None:
@@ -211,8 +213,8 @@ class Gateway:
     async def lost(self, service: str, instance: str, start: str) -> None:
         self._lost.add((instance, start))
         wanted = self._keeper.wanted.get(service)
-        member = wanted.members.get(instance) if wanted else None
-        if member is not None and member.start != start:
+        endpoint = wanted.endpoints.get(instance) if wanted else None
+        if endpoint is not None and endpoint.start != start:
             return  # it has started again since, and proved itself
         try:
             await self._servers.out(service, instance, urgent=True)
@@ -229,7 +231,7 @@ class Gateway:
                 await self._servers.cut(service, instance)
                 for listing in listings[1:]:
                     await self._servers.cut_in(listing.worker, service, instance)
-            return seats_of(service, listings).get(instance, Seat("cut")).in_flight
+            return parse_endpoint_states(service, listings).get(instance, EndpointState("cut")).in_flight
 
     async def forget(self, service: str, instance: str) -> None:
         async with self._change(service):
@@ -239,9 +241,13 @@ class Gateway:
             self._lost = {(id, start) for id, start in self._lost if id != instance}
         self._tighten(service)
 
-    async def observe(self, service: str) -> dict[str, Seat]:
-        seats = seats_of(service, await self._workers.look(service))
-        return {instance: seat for instance, seat in seats.items() if instance not in self._forgotten[service]}
+    async def observe(self, service: str) -> dict[str, EndpointState]:
+        endpoint_states = parse_endpoint_states(service, await self._workers.look(service))
+        return {
+            instance: endpoint_state
+            for instance, endpoint_state in endpoint_states.items()
+            if instance not in self._forgotten[service]
+        }
 
     @asynccontextmanager
     async def _change(self, service: str) -> AsyncIterator[None]:
@@ -250,20 +256,20 @@ class Gateway:
 
     def _leave_out(self, service: str, instance: str) -> None:
         wanted = self._keeper.wanted.get(service)
-        if wanted is not None and instance in wanted.members:
+        if wanted is not None and instance in wanted.endpoints:
             self._keeper.put(wanted.without(instance))
 
     async def _take_out(self, service: str, instance: str, start: str) -> None:
         """Unless another start of it has been admitted since."""
         wanted = self._keeper.wanted.get(service)
-        member = wanted.members.get(instance) if wanted else None
-        if member is None or member.start == start:
+        endpoint = wanted.endpoints.get(instance) if wanted else None
+        if endpoint is None or endpoint.start == start:
             self._leave_out(service, instance)
             await self._servers.out(service, instance)
 
-    def _refuse_lost(self, member: Member) -> None:
-        if (member.id, member.start) in self._lost:
-            raise RoutingError(f"{member.id} died after it had started at {member.start.rpartition('@')[2]}")
+    def _refuse_lost(self, endpoint: Endpoint) -> None:
+        if (endpoint.id, endpoint.start) in self._lost:
+            raise RoutingError(f"{endpoint.id} died after it had started at {endpoint.start.rpartition('@')[2]}")
 
     def _carried(self, block: Block) -> bool:
         """Whether the present worker can be brought to this without a reload."""
@@ -300,10 +306,10 @@ class Gateway:
     async def _mend(self, wanted: Wanted) -> None:
         """Make the worker's list equal to what is wanted, touching nothing that already is."""
         listed = await self._servers.of(wanted.name)
-        for member in wanted.members.values():
-            here = listed.get(member.id)
-            if here is None or here.state != "admitted" or (here.address, here.port) != (member.address, member.port):
-                await self._servers.enter(member)
+        for endpoint in wanted.endpoints.values():
+            here = listed.get(endpoint.id)
+            if here is None or here.state != "admitted" or (here.address, here.port) != (endpoint.address, endpoint.port):
+                await self._servers.enter(endpoint)
         for instance, here in listed.items():
-            if instance not in wanted.members and here.state == "admitted":
+            if instance not in wanted.endpoints and here.state == "admitted":
                 await self._servers.drain(wanted.name, instance)

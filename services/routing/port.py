@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from services.spec import Eureka, Healthcheck, Route
 
-SeatState = Literal["admitted", "draining", "cut"]
+EndpointStateName = Literal["admitted", "draining", "cut"]
 
 
 class RoutingError(Exception):
@@ -53,7 +53,7 @@ class RoutedService:
 
 
 @dataclass(frozen=True)
-class Member:
+class Endpoint:
     """An instance as a router sees it. `start` names one start of its container (`<container id>@<started at>`)."""
 
     id: str
@@ -66,14 +66,14 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Seat:
+class EndpointState:
     """What a router says of one instance.
 
     `admitted`: gets new requests. `draining`: gets none, finishes what it has. `cut`: what it had was ended.
     No seat at all: the router does not know it, which counts as settled.
     """
 
-    state: SeatState
+    state: EndpointStateName
     in_flight: int = 0
     """Requests in its hands, over all workers, old ones included."""
     settled: bool = False
@@ -93,7 +93,7 @@ class Router(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> Mapping[str, RoutedService | None]:
+    async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> Mapping[str, RoutedService | None]:
         """At start: make exactly this so, disturbing nothing that already is. Returns the services that cannot be so beside
         the others, with what they are instead (None: left out)."""
         ...
@@ -104,7 +104,7 @@ class Router(Protocol):
     async def unpublish(self, service: str) -> None:
         """A service is gone; its members have been forgotten before."""
 
-    async def admit(self, member: Member) -> None:
+    async def admit(self, endpoint: Endpoint) -> None:
         """New requests may go to it when this returns. Refused for a start that was `lost`. Undoes a `withdraw`."""
 
     async def withdraw(self, service: str, instance: str) -> None:
@@ -119,5 +119,5 @@ class Router(Protocol):
     async def forget(self, service: str, instance: str) -> None:
         """It has gone; keep nothing of it."""
 
-    async def observe(self, service: str) -> dict[str, Seat]:
+    async def observe(self, service: str) -> dict[str, EndpointState]:
         """Instance id → seat, read from the router itself, not from memory."""

@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from services.clock import SystemClock
-from services.routing.port import Member, RoutedService, Router, RoutingError, Seat
+from services.routing.port import Endpoint, EndpointState, RoutedService, Router, RoutingError
 from tests.support.docker_cli import ROOT, build
 from tests.support.fakes.gateway import FakeGateway
 from tests.support.gateway_fixture import IMAGE, PORT, GatewayFixture, real_gateway, service, until
@@ -25,7 +25,7 @@ class Side(Protocol):
     @property
     def router(self) -> Router: ...
 
-    async def member(self, id: str, start: str = ...) -> Member: ...
+    async def member(self, id: str, start: str = ...) -> Endpoint: ...
     async def busy(self, instance: str) -> None: ...
     async def idle(self, instance: str) -> None: ...
     async def reload(self) -> None: ...
@@ -35,8 +35,8 @@ class FakeSide:
     def __init__(self) -> None:
         self.router = FakeGateway(SystemClock())
 
-    async def member(self, id: str, start: str = "c1@t1") -> Member:
-        return Member(id, id.rpartition("-r")[0], f"10.0.0.{id.rpartition('-')[2]}", PORT, start, HEALTHY)
+    async def member(self, id: str, start: str = "c1@t1") -> Endpoint:
+        return Endpoint(id, id.rpartition("-r")[0], f"10.0.0.{id.rpartition('-')[2]}", PORT, start, HEALTHY)
 
     async def busy(self, instance: str) -> None:
         self.router.busy(instance, 1)
@@ -56,9 +56,9 @@ class RealSide:
         self.router = fixture.gateway
         self.reloads = 0
 
-    async def member(self, id: str, start: str = "c1@t1") -> Member:
+    async def member(self, id: str, start: str = "c1@t1") -> Endpoint:
         known = next((instance for instance in self.fixture.instances if instance.id == id), None)
-        return (known or await self.fixture.instance(id)).member(start)
+        return (known or await self.fixture.instance(id)).endpoint(start)
 
     async def busy(self, instance: str) -> None:
         self.task = asyncio.create_task(self.fixture.ask("/web/wait"))
@@ -93,7 +93,7 @@ async def web(side: Side) -> RoutedService:
     return service()
 
 
-async def seat(side: Side, instance: str = "web-r1-1") -> Seat | None:
+async def seat(side: Side, instance: str = "web-r1-1") -> EndpointState | None:
     return (await side.router.observe("web")).get(instance)
 
 
@@ -106,21 +106,21 @@ async def test_nobody_is_admitted_before_their_service_is_published(side: Side) 
 async def test_an_admitted_instance_has_a_seat_and_may_be_admitted_again(side: Side, web: RoutedService) -> None:
     for _ in range(2):
         await side.router.admit(await side.member("web-r1-1"))
-        assert await seat(side) == Seat("admitted", 0, settled=False, healthy=True)
+        assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
 
 
 async def test_a_withdrawn_one_that_is_idle_is_settled(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     for _ in range(2):
         await side.router.withdraw("web", "web-r1-1")
-        assert await seat(side) == Seat("draining", 0, settled=True, healthy=True)
+        assert await seat(side) == EndpointState("draining", 0, settled=True, healthy=True)
 
 
 async def test_a_withdrawn_one_keeps_what_it_has_and_is_not_settled_before_that_ends(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
-    assert await seat(side) == Seat("draining", 1, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("draining", 1, settled=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
@@ -130,7 +130,7 @@ async def test_a_reload_does_not_hide_what_an_old_worker_has_in_its_hands(side: 
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
     await side.reload()
-    assert await seat(side) == Seat("draining", 1, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("draining", 1, settled=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
@@ -142,7 +142,7 @@ async def test_one_withdrawn_after_a_reload_is_not_settled_while_an_old_worker_m
     await side.busy("web-r1-1")
     await side.reload()
     await side.router.withdraw("web", "web-r1-1")
-    assert await seat(side) == Seat("draining", 1, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("draining", 1, settled=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
@@ -153,7 +153,7 @@ async def test_a_cut_ends_what_it_has_and_says_how_much(side: Side, web: RoutedS
     await side.router.withdraw("web", "web-r1-1")
     assert await side.router.cut("web", "web-r1-1") == 1
     assert await settled(side)
-    assert (await seat(side) or Seat("admitted")).state == "cut"
+    assert (await seat(side) or EndpointState("admitted")).state == "cut"
 
 
 async def test_a_cut_reaches_an_old_worker(side: Side, web: RoutedService) -> None:
@@ -170,17 +170,17 @@ async def test_admitting_undoes_a_withdrawal(side: Side, web: RoutedService) -> 
     await side.router.admit(member)
     await side.router.withdraw("web", "web-r1-1")
     await side.router.admit(member)
-    assert await seat(side) == Seat("admitted", 0, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
 
 
 async def test_a_lost_start_is_out_and_never_comes_back(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
     await side.router.lost("web", "web-r1-1", member.start)
-    assert (await seat(side) or Seat("cut")).state == "cut"
+    assert (await seat(side) or EndpointState("cut")).state == "cut"
     with pytest.raises(RoutingError, match="died"):
         await side.router.admit(member)
-    assert (await seat(side) or Seat("cut")).state == "cut"
+    assert (await seat(side) or EndpointState("cut")).state == "cut"
 
 
 async def test_one_that_was_lost_before_it_was_admitted_is_refused(side: Side, web: RoutedService) -> None:
@@ -199,7 +199,7 @@ async def test_the_next_start_of_a_lost_one_is_admitted_and_late_news_of_the_fir
     await side.router.lost("web", "web-r1-1", member.start)
     await side.router.admit(replace(member, start="c1@t2"))
     await side.router.lost("web", "web-r1-1", member.start)
-    assert await seat(side) == Seat("admitted", 0, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
 
 
 async def test_a_forgotten_one_has_no_seat(side: Side, web: RoutedService) -> None:
@@ -231,7 +231,7 @@ async def test_an_unpublished_service_gives_its_route_away_and_may_come_back(sid
     await side.router.publish(service("other", 1, routes=web.routes))
     await side.router.publish(replace(web, routes=()))
     await side.router.admit(await side.member("web-r1-1"))
-    assert await seat(side) == Seat("admitted", 0, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
 
 
 async def test_restore_keeps_what_is_right_and_mends_what_is_not(side: Side, web: RoutedService) -> None:
@@ -239,8 +239,8 @@ async def test_restore_keeps_what_is_right_and_mends_what_is_not(side: Side, web
     await side.router.admit(kept)
     await side.router.admit(gone)
     await side.router.restore([web], [kept, missing])
-    seats = await side.router.observe("web")
-    assert {id: seat.state for id, seat in seats.items()} == {
+    endpoint_states = await side.router.observe("web")
+    assert {id: endpoint_state.state for id, endpoint_state in endpoint_states.items()} == {
         "web-r1-1": "admitted",
         "web-r1-2": "draining",
         "web-r1-3": "admitted",

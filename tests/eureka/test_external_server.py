@@ -22,7 +22,7 @@ from services.eureka.registry import Registry
 from services.eureka.repository import Keeper
 from services.eureka.router import RegistryRouter
 from services.outbound import OutboundPolicy, Server
-from services.routing.port import Member, RoutedService, RoutingError
+from services.routing.port import Endpoint, RoutedService, RoutingError
 from services.spec import Eureka
 from services.store.open import open_store
 from tests.support.eureka_payloads import registration
@@ -99,8 +99,8 @@ def client(transport: httpx.AsyncBaseTransport) -> BoundedClient:
     return BoundedClient(MAX_BODY, transport=transport)
 
 
-def member(n: int) -> Member:
-    return Member(f"web-r1-{n}", "web", f"10.9.0.1{n}", 8080, f"start-{n}")
+def member(n: int) -> Endpoint:
+    return Endpoint(f"web-r1-{n}", "web", f"10.9.0.1{n}", 8080, f"start-{n}")
 
 
 @pytest.fixture
@@ -114,9 +114,9 @@ async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is
         await fixture.register(n)
     await fixture.router.withdraw("web", "web-r1-1")
     assert fixture.there() == {"web-r1-1": Status.OUT_OF_SERVICE, "web-r1-2": Status.UP}
-    seat = (await fixture.router.observe("web"))["web-r1-1"]
-    assert (seat.settled, seat.closes_at) == (False, fixture.clock.now() + 40)
-    assert seat.waits_for == (
+    endpoint_state = (await fixture.router.observe("web"))["web-r1-1"]
+    assert (endpoint_state.settled, endpoint_state.closes_at) == (False, fixture.clock.now() + 40)
+    assert endpoint_state.waits_for == (
         "waiting for the Eureka server at theirs: its consumers may be 40 s behind "
         "(shorten it with eureka.consumer_staleness)"
     )

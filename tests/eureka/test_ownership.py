@@ -16,7 +16,7 @@ from services.eureka.ownership import MAX_APPLICATIONS, MAX_OF_ADDRESS, Forbidde
 from services.eureka.registry import Registry
 from services.eureka.repository import Keeper
 from services.eureka.router import RegistryRouter
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 from services.store.database import Store
 from services.store.open import open_store
 from services.store.tables import Deployment, Instance, Service
@@ -190,7 +190,7 @@ async def test_a_new_service_gets_its_name_back_from_other_services_at_once_and_
     assert sluice.shown("API") == {FOREIGN}
     assert sluice.may("API", "old", FOREIGN)
     await sluice.register("API", "10.9.0.31", "new")
-    await sluice.router.admit(Member("api-r1-1", "api", "10.9.0.31", 8080, "start"))
+    await sluice.router.admit(Endpoint("api-r1-1", "api", "10.9.0.31", 8080, "start"))
     assert sluice.registered() == {("API", "new")}
     assert sluice.shown("API") == {BRIDGE if advertise == "stable" else "10.9.0.31"}
     with pytest.raises(Forbidden):

@@ -14,7 +14,7 @@ from services.eureka.local_directory import Ours
 from services.eureka.registry import Registry
 from services.eureka.repository import Keeper
 from services.eureka.router import RegistryRouter
-from services.routing.port import Member, RoutedService, Seat
+from services.routing.port import Endpoint, EndpointState, RoutedService
 from services.store.database import Store
 from services.store.open import open_store
 from services.store.tables import Deployment, Instance, Service
@@ -57,7 +57,7 @@ class House:
         self.registry.shown.host = "10.9.0.1"
         self.router = RegistryRouter(self.clock, Ours(self.registry), Theirs(self.clock))
 
-    async def open(self, *members: Member, advertise: str = "instances") -> None:
+    async def open(self, *members: Endpoint, advertise: str = "instances") -> None:
         await self.registry.open()
         await self.router.restore([routed(advertise)], list(members))
 
@@ -72,7 +72,7 @@ class House:
     def fetch(self, who: str) -> None:
         self.registry.noticed(who, "DefaultClient", direct=False)
 
-    async def seat(self, n: int = 1) -> Seat:
+    async def seat(self, n: int = 1) -> EndpointState:
         return (await self.router.observe("web"))[f"web-r1-{n}"]
 
 
@@ -80,8 +80,8 @@ def routed(advertise: str) -> RoutedService:
     return RoutedService("web", 8080, 18001, advertise=advertise, consumer_cache=35)  # type: ignore[arg-type]
 
 
-def member(n: int) -> Member:
-    return Member(f"web-r1-{n}", "web", f"10.9.0.1{n}", 8080, f"start-{n}")
+def member(n: int) -> Endpoint:
+    return Endpoint(f"web-r1-{n}", "web", f"10.9.0.1{n}", 8080, f"start-{n}")
 
 
 @pytest.fixture
@@ -155,8 +155,8 @@ async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its
     assert "2 consumers of the registry to fetch (10.9.0.50, 10.9.0.51)" in (await fixture.seat()).waits_for
     fixture.clock.jump(15)
     fixture.fetch("10.9.0.51")
-    seat = await fixture.seat()
-    assert (seat.settled, seat.closes_at) == (False, fixture.clock.now() + 35)
+    endpoint_state = await fixture.seat()
+    assert (endpoint_state.settled, endpoint_state.closes_at) == (False, fixture.clock.now() + 35)
     fixture.clock.jump(35)
     assert (await fixture.seat()).settled
 

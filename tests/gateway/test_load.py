@@ -37,8 +37,8 @@ async def leave(fixture: GatewayFixture, instance: Instance) -> None:
     """As the planner has it: withdrawn, settled, stopped, forgotten."""
 
     async def settled() -> bool:
-        seat = await fixture.seat(instance.id)
-        return seat is None or seat.settled
+        endpoint_state = await fixture.endpoint_state(instance.id)
+        return endpoint_state is None or endpoint_state.settled
 
     await fixture.gateway.withdraw("web", instance.id)
     await until(settled, 30)
@@ -53,7 +53,7 @@ async def test_instances_that_leave_and_come_lose_nothing(fixture: GatewayFixtur
         await answered(running, 50)
         for revision in (2, 3):
             new = [await fixture.instance(f"web-r{revision}-{n}") for n in (1, 2, 3)]
-            await asyncio.gather(*(fixture.gateway.admit(instance.member()) for instance in new))
+            await asyncio.gather(*(fixture.gateway.admit(instance.endpoint()) for instance in new))
             await asyncio.gather(*(leave(fixture, instance) for instance in present))
             present = new
             await answered(running, 50)
@@ -86,7 +86,7 @@ async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice
             await fixture.gateway.lost("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
             starts[round % 3] = round + 1
             await victim.start()
-            await fixture.gateway.admit(victim.member(f"c1@{round + 1}"))
+            await fixture.gateway.admit(victim.endpoint(f"c1@{round + 1}"))
     lost = running.ledger.failures
     assert not [entry for entry in lost if entry.kind != "POST"], running.ledger.explain()
     assert len(lost) <= 10, running.ledger.explain()
@@ -102,7 +102,7 @@ async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_ar
             await fixture.gateway.lost("web", only.id, f"c1@t{start - 1}")
             await until(lambda: held(fixture, 5))
             await only.start()
-            await fixture.gateway.admit(only.member(f"c1@t{start}"))
+            await fixture.gateway.admit(only.endpoint(f"c1@t{start}"))
         await answered(running, 60)
     assert_nothing_lost(running.ledger)
 
@@ -116,7 +116,7 @@ async def test_requests_that_find_nobody_wait_for_the_next_instance(fixture: Gat
         asking = asyncio.create_task(fixture.ask("/web/orders/waits", "POST"))
         await asyncio.wait([asking], timeout=0.5)
         assert not asking.done(), asking.result()
-        await fixture.gateway.admit(new.member())
+        await fixture.gateway.admit(new.endpoint())
         assert (await asking).headers["x-instance"] == "web-r2-1"
         await answered(running, 30)
     assert_nothing_lost(running.ledger)
@@ -131,7 +131,7 @@ async def test_what_is_held_outlives_a_reload(fixture: GatewayFixture) -> None:
     await until(lambda: held(fixture, 20))
     await fixture.gateway.publish(service("another", 2))
     instance = await fixture.instance("web-r1-1")
-    await fixture.gateway.admit(instance.member())
+    await fixture.gateway.admit(instance.endpoint())
     assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
     assert set(fixture.ledger.orders.values()) == {1}
 

@@ -53,7 +53,7 @@ async def status(port: int, host: str, *, network: str = "bridge") -> str:
 async def published(fixture: GatewayFixture, port: int) -> None:
     """A linked service without a route."""
     await fixture.gateway.publish(service("api", routes=(), port=port, internal_port=INNER, linked=True))
-    await fixture.gateway.admit((await fixture.instance("api-r1-1")).member())
+    await fixture.gateway.admit((await fixture.instance("api-r1-1")).endpoint())
 
 
 @pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "")])
@@ -89,7 +89,7 @@ async def test_files_of_a_version_without_a_subnet_are_adopted_and_written_again
         next_gateway = Gateway(fixture.directory)
         try:
             await next_gateway.stand_on(replace(fixture.settings, subnet=ELSEWHERE))
-            await next_gateway.restore([wanted.service], list(wanted.members.values()))
+            await next_gateway.restore([wanted.service], list(wanted.endpoints.values()))
             assert await status(INNER, "x") == ""
         finally:
             await next_gateway.close()

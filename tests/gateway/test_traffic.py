@@ -127,7 +127,7 @@ async def test_a_linked_service_may_listen_on_the_public_port(fixture: GatewayFi
     await fixture.serve(service("web"), 1)
     await fixture.gateway.publish(service("api", 1, routes=(), port=PUBLIC, linked=True))
     api = await fixture.instance("api-r1-1")
-    await fixture.gateway.admit(api.member())
+    await fixture.gateway.admit(api.endpoint())
     name = f"api:{PUBLIC}"
     assert (await fixture.ask("/web/x", at=BRIDGE, Host=name)).headers["x-instance"] == "api-r1-1"
     assert seen(await fixture.ask("/web/x", at=BRIDGE, Host=name))["path"] == "/web/x"
@@ -169,9 +169,9 @@ async def test_a_websocket_passes_and_is_cut_and_counted(fixture: GatewayFixture
     await fixture.gateway.withdraw("web", instance.id)
     writer.write(b"still")
     assert await reader.readexactly(5) == b"still"
-    seat = await fixture.seat(instance.id)
-    assert seat is not None
-    assert (seat.in_flight, seat.settled) == (1, False)
+    endpoint_state = await fixture.endpoint_state(instance.id)
+    assert endpoint_state is not None
+    assert (endpoint_state.in_flight, endpoint_state.settled) == (1, False)
     assert await fixture.gateway.cut("web", instance.id) == 1
     assert await reader.read() == b""
     writer.close()
@@ -208,18 +208,18 @@ async def test_two_revisions_are_asked_each_its_own_way(fixture: GatewayFixture)
     mild = Healthcheck(interval=0.2, retries=1).model_copy(update={"any_below_500": True})
     await fixture.gateway.publish(service("web", healthcheck=mild))
     old = await fixture.instance("web-r1-1", healthcheck=mild)
-    await fixture.gateway.admit(old.member())
+    await fixture.gateway.admit(old.endpoint())
     strict = Healthcheck(path="/status/204", interval=0.2, retries=1, headers={"X-Probe": "a b; c"})
     await fixture.gateway.publish(service("web", healthcheck=strict))
     new = await fixture.instance("web-r2-1", healthcheck=strict)
-    await fixture.gateway.admit(new.member())
+    await fixture.gateway.admit(new.endpoint())
     await until(lambda: _asked(new, "/status/204"))
     asked = next(each for each in new.asked if each.path == "/status/204")
     assert asked.headers["x-probe"] == "a b; c"
     assert asked.headers["host"] == f"{NET}.3:{PORT}"
     await until(lambda: _asked(old, "/"))
-    seats = await fixture.gateway.observe("web")
-    assert all(seat.healthy for seat in seats.values())
+    endpoint_states = await fixture.gateway.observe("web")
+    assert all(endpoint_state.healthy for endpoint_state in endpoint_states.values())
 
 
 async def test_a_client_that_never_finishes_its_request_is_sent_away(fixture: GatewayFixture) -> None:
@@ -247,8 +247,8 @@ async def test_abnormal_ends_are_logged_and_others_when_asked_for(fixture: Gatew
 
 
 async def _healthy(fixture: GatewayFixture, instance: Instance, healthy: bool) -> bool:
-    seat = await fixture.seat(instance.id)
-    return seat is not None and seat.healthy is healthy
+    endpoint_state = await fixture.endpoint_state(instance.id)
+    return endpoint_state is not None and endpoint_state.healthy is healthy
 
 
 async def _asked(instance: Instance, path: str) -> bool:

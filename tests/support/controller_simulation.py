@@ -206,10 +206,10 @@ class ControllerSimulation:
         known = any(instance in worker.servers for worker in self.gateway.workers)
         if container is None or container.state != "running" or not known:
             return
-        seat = self.gateway._seat(instance)
+        endpoint_state = self.gateway._endpoint_state(instance)
         was_cut = any(id == instance for id, _ in self.gateway.cuts)
-        if seat.state == "admitted" or (not seat.settled and not was_cut):
-            self.wrong.append(f"{instance} is stopped: {seat}")
+        if endpoint_state.state == "admitted" or (not endpoint_state.settled and not was_cut):
+            self.wrong.append(f"{instance} is stopped: {endpoint_state}")
 
     def _note(self, _logger: Any, _name: str, entry: MutableMapping[str, Any]) -> str:
         if entry.get("exc_info"):

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from services.gateway.config.model import GatewaySettings
 from services.gateway.haproxy import Gateway
 from services.loadtest.http1_client import Answer, Connection, request
-from services.routing.port import RoutedService, Seat
+from services.routing.port import EndpointState, RoutedService
 from services.spec import Healthcheck, Route
 from tests.support.http_instance import HEALTHY, Instance, Ledger
 
@@ -68,7 +68,7 @@ class GatewayFixture:
         await self.gateway.publish(service)
         made = [await self.instance(f"{service.name}-r1-{n + 1}") for n in range(replicas)]
         for instance in made:
-            await self.gateway.admit(instance.member())
+            await self.gateway.admit(instance.endpoint())
         return made
 
     async def ask(
@@ -91,7 +91,7 @@ class GatewayFixture:
         done = subprocess.run(["docker", "logs", self.name], check=True, capture_output=True, text=True)
         return done.stdout + done.stderr
 
-    async def seat(self, instance: str) -> Seat | None:
+    async def endpoint_state(self, instance: str) -> EndpointState | None:
         return (await self.gateway.observe(instance.rpartition("-r")[0])).get(instance)
 
     async def answering(self) -> None:

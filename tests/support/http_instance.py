@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any
 
-from services.routing.port import Member
+from services.routing.port import Endpoint
 from services.spec import Healthcheck
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -61,9 +61,9 @@ class Instance:
         self._raw: set[socket.socket] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    def member(self, start: str = "c1@t1") -> Member:
+    def endpoint(self, start: str = "c1@t1") -> Endpoint:
         service = self.id.rpartition("-r")[0]
-        return Member(self.id, service, self._address, self._port, start, self.healthcheck)
+        return Endpoint(self.id, service, self._address, self._port, start, self.healthcheck)
 
     async def start(self) -> Instance:
         # asyncio's own server leaks what it accepted in the moment in which it is closed.

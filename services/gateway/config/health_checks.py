@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from services.gateway.config.model import INSIDE
-from services.routing.port import Member
+from services.routing.port import Endpoint
 from services.spec import Healthcheck
 
 Judgement = Literal["connects", "below_500", "succeeds"]
@@ -64,22 +64,22 @@ def check_lines(style: CheckStyle) -> list[str]:
     return [*lines, "    option httpchk", send, f"    http-check expect status {expect}"]
 
 
-def check_map(member: Member) -> dict[str, str]:
+def check_map(endpoint: Endpoint) -> dict[str, str]:
     """`instance` → `host|path`: what its checks ask."""
-    check = member.healthcheck
+    check = endpoint.healthcheck
     if check.disable or _judgement(check) == "connects":
         return {}
     path = check.path or "/"
     if not _PATH.fullmatch(path):
         raise ValueError(f"not a path: {path!r}")
-    return {member.id: f"{member.address}:{check.port or member.port}|{path}"}
+    return {endpoint.id: f"{endpoint.address}:{check.port or endpoint.port}|{path}"}
 
 
-def header_map(member: Member) -> dict[str, str]:
+def header_map(endpoint: Endpoint) -> dict[str, str]:
     """`instance/name` → value of each header that its checks send."""
-    if _judgement(member.healthcheck) == "connects":
+    if _judgement(endpoint.healthcheck) == "connects":
         return {}
-    return {f"{member.id}/{name}": value for name, value in member.healthcheck.headers.items() if value.strip()}
+    return {f"{endpoint.id}/{name}": value for name, value in endpoint.healthcheck.headers.items() if value.strip()}
 
 
 def _judgement(check: Healthcheck) -> Judgement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 
 INSIDE = "/run/gateway"
 """Where the gateway's container sees the directory of its files."""
@@ -35,17 +35,17 @@ class Wanted:
     """A service as it is to be, with its admitted instances by id."""
 
     service: RoutedService
-    members: Mapping[str, Member] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.service.name
 
-    def with_member(self, member: Member) -> Wanted:
-        return Wanted(self.service, {**self.members, member.id: member})
+    def with_endpoint(self, endpoint: Endpoint) -> Wanted:
+        return Wanted(self.service, {**self.endpoints, endpoint.id: endpoint})
 
     def without(self, instance: str) -> Wanted:
-        return Wanted(self.service, {id: member for id, member in self.members.items() if id != instance})
+        return Wanted(self.service, {id: endpoint for id, endpoint in self.endpoints.items() if id != instance})
 
 
 def backend_of(service: str) -> str:

@@ -13,7 +13,7 @@ from services.gateway.config.headers import STRIP_COOKIES
 from services.gateway.config.health_checks import CheckStyle, check_lines, check_map, header_map, style_of, unfair
 from services.gateway.config.latency_buckets import BUCKETS
 from services.gateway.config.model import GatewaySettings, Wanted, backend_of
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 from services.spec import SERVICE_NAME
 
 __all__ = ["Block", "GatewaySettings", "Rendered", "render", "render_service", "server_words"]
@@ -103,20 +103,20 @@ def render_service(wanted: Wanted) -> Block:
     """ValueError as `render`."""
     service = wanted.service
     _check(wanted)
-    members = sorted(wanted.members.values(), key=lambda member: member.id)
-    style = style_of([service.healthcheck, *(member.healthcheck for member in members)])
+    endpoints = sorted(wanted.endpoints.values(), key=lambda endpoint: endpoint.id)
+    style = style_of([service.healthcheck, *(endpoint.healthcheck for endpoint in endpoints)])
     common = _common(service)
     structure = [f"backend {backend_of(service.name)} from serving", *common]
     hold = f"    server {hold_server(service.name)} backup"
-    lines = [*structure, *check_lines(style), hold, *(f"    server {server_words(member)}" for member in members), ""]
+    lines = [*structure, *check_lines(style), hold, *(f"    server {server_words(endpoint)}" for endpoint in endpoints), ""]
     lines += [f"backend {service.name}.b from serving", *common, hold, ""]
-    return Block(service, tuple(lines), _maps(service, members), _digest(structure), style)
+    return Block(service, tuple(lines), _maps(service, endpoints), _digest(structure), style)
 
 
-def server_words(member: Member) -> str:
+def server_words(endpoint: Endpoint) -> str:
     """`name address:port settings`, as the file and `add server` both take it: a dynamic server inherits nothing."""
-    check = member.healthcheck
-    words = [f"{member.id} {member.address}:{member.port} pool-purge-delay 1s"]
+    check = endpoint.healthcheck
+    words = [f"{endpoint.id} {endpoint.address}:{endpoint.port} pool-purge-delay 1s"]
     if not check.disable:
         interval = max(int(check.interval * 1000), 100)
         words.append(f"check inter {interval} downinter {min(interval, SECOND_LOOK)} fall {int(check.retries)} rise 1")
@@ -151,7 +151,7 @@ def _common(service: RoutedService) -> list[str]:
     return [*lines, f"    http-request disable-l7-retry if {unsafe}"]
 
 
-def _maps(service: RoutedService, members: Iterable[Member]) -> dict[str, dict[str, str]]:
+def _maps(service: RoutedService, endpoints: Iterable[Endpoint]) -> dict[str, dict[str, str]]:
     routes: dict[str, str] = {}
     hosts: dict[str, str] = {}
     for route in service.routes:
@@ -165,9 +165,9 @@ def _maps(service: RoutedService, members: Iterable[Member]) -> dict[str, dict[s
     patience = min(service.queue_timeout, service.request_timeout * 0.9)
     checks: dict[str, str] = {}
     headers: dict[str, str] = {}
-    for member in members:
-        checks |= check_map(member)
-        headers |= header_map(member)
+    for endpoint in endpoints:
+        checks |= check_map(endpoint)
+        headers |= header_map(endpoint)
     return {
         "routes": routes,
         "hosts": hosts,
@@ -185,16 +185,16 @@ def _check(wanted: Wanted) -> None:
     service = wanted.service
     if not _SERVICE.fullmatch(service.name):
         raise ValueError(f"not a service's name: {service.name!r}")
-    for port in (service.port, service.internal_port, *(member.port for member in wanted.members.values())):
+    for port in (service.port, service.internal_port, *(endpoint.port for endpoint in wanted.endpoints.values())):
         if not isinstance(port, int) or not 0 < port < 65536:
             raise ValueError(f"not a port: {port!r}")
     for route in service.routes:
         if not _ROUTE.fullmatch("".join(route.key)):
             raise ValueError(f"not a route: {''.join(route.key)!r}")
-    for member in wanted.members.values():
-        if not _INSTANCE.fullmatch(member.id):
-            raise ValueError(f"not an instance's id: {member.id!r}")
-        ip_address(member.address)
+    for endpoint in wanted.endpoints.values():
+        if not _INSTANCE.fullmatch(endpoint.id):
+            raise ValueError(f"not an instance's id: {endpoint.id!r}")
+        ip_address(endpoint.address)
 
 
 def _what(name: str) -> str:

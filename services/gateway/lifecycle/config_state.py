@@ -252,7 +252,7 @@ class Keeper:
     def _as(self, service: RoutedService) -> Wanted:
         """With the members that it has."""
         present = self.wanted.get(service.name)
-        return Wanted(service, present.members if present else {})
+        return Wanted(service, present.endpoints if present else {})
 
     def _block(self, wanted: Wanted) -> Block:
         known = self._blocks.get(wanted.name)

@@ -37,15 +37,17 @@ async def differences(keeper: Keeper, servers: Servers) -> list[str]:
 
 def _of_service(wanted: Wanted, listed: Mapping[str, Server]) -> list[str]:
     found = []
-    for member in wanted.members.values():
-        here = listed.get(member.id)
+    for endpoint in wanted.endpoints.values():
+        here = listed.get(endpoint.id)
         if here is None:
-            found.append(f"the worker does not know {member.id}")
-        elif (here.address, here.port) != (member.address, member.port):
-            found.append(f"the worker has {member.id} at {here.address}:{here.port}, not at {member.address}:{member.port}")
+            found.append(f"the worker does not know {endpoint.id}")
+        elif (here.address, here.port) != (endpoint.address, endpoint.port):
+            found.append(
+                f"the worker has {endpoint.id} at {here.address}:{here.port}, not at {endpoint.address}:{endpoint.port}"
+            )
         elif here.state != "admitted":
-            found.append(f"the worker sends nothing to {member.id}, which is {here.state}")
+            found.append(f"the worker sends nothing to {endpoint.id}, which is {here.state}")
     for id, here in listed.items():
-        if id not in wanted.members and here.state == "admitted":
+        if id not in wanted.endpoints and here.state == "admitted":
             found.append(f"the worker sends requests to {id}, which is not in the file")
     return found

@@ -13,14 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from services.gateway.config.headers import SCRIPT, STRIP_COOKIES
 from services.gateway.config.model import GatewaySettings, Wanted
 from services.gateway.config.render import MAPS, Rendered
-from services.routing.port import Member, RoutedService, RoutingError
+from services.routing.port import Endpoint, RoutedService, RoutingError
 
 _NOTE = "#: "
 _ANY = "0.0.0.0/0"
 """For files of a version that knew no subnet. The present settings differ from it, so that such files are written again."""
 _SETTINGS = TypeAdapter(GatewaySettings)
 _SERVICE = TypeAdapter(RoutedService)
-_MEMBER = TypeAdapter(Member)
+_MEMBER = TypeAdapter(Endpoint)
 
 
 class Files:
@@ -78,8 +78,8 @@ class Files:
     def _note_of(self, wanted: Wanted) -> str:
         known, note = self._notes.get(wanted.name, (None, ""))
         if known is not wanted:
-            members = [_split(_MEMBER, member) for member in wanted.members.values()]
-            note = _note({"service": _split(_SERVICE, wanted.service), "members": members})
+            endpoints = [_split(_MEMBER, endpoint) for endpoint in wanted.endpoints.values()]
+            note = _note({"service": _split(_SERVICE, wanted.service), "members": endpoints})
             self._notes[wanted.name] = wanted, note
         return note
 
@@ -106,11 +106,11 @@ def _note(content: dict[str, Any]) -> str:
 
 
 def _wanted(note: dict[str, Any]) -> Wanted:
-    members = [_join(_MEMBER, member) for member in note["members"]]
-    return Wanted(_join(_SERVICE, note["service"]), {member.id: member for member in members})
+    endpoints = [_join(_MEMBER, endpoint) for endpoint in note["members"]]
+    return Wanted(_join(_SERVICE, note["service"]), {endpoint.id: endpoint for endpoint in endpoints})
 
 
-def _split(adapter: TypeAdapter[Any], value: RoutedService | Member) -> dict[str, Any]:
+def _split(adapter: TypeAdapter[Any], value: RoutedService | Endpoint) -> dict[str, Any]:
     """As JSON takes it, with the one field of a health check that is not part of the spec."""
     below = value.healthcheck is not None and value.healthcheck.any_below_500
     return {"is": adapter.dump_python(value, mode="json"), "any_below_500": below}

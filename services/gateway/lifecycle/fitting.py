@@ -23,7 +23,7 @@ def fitting(
         pass
     else:
         return dict(wanted)
-    old = {name: Wanted(before[name].service, each.members) for name, each in wanted.items() if name in before}
+    old = {name: Wanted(before[name].service, each.endpoints) for name, each in wanted.items() if name in before}
     fit: dict[str, Wanted] = {}
     for name in sorted(wanted, key=lambda name: (old.get(name) != wanted[name], name)):
         for each in filter(None, (wanted[name], old.get(name))):

@@ -11,7 +11,7 @@ from services.gateway.config.render import server_words
 from services.gateway.runtime.counters import Counters
 from services.gateway.runtime.runtime_api import CURRENT, Gone, Refused, RuntimeApi
 from services.gateway.runtime.workers import Server, Worker, parse_servers
-from services.routing.port import Member, RoutingError
+from services.routing.port import Endpoint, RoutingError
 
 REMOVABLE = 2.0
 """Seconds that a server in maintenance may take to let go of its connections."""
@@ -41,24 +41,24 @@ class Servers:
         """Of the map `name`; empty when the worker never read it."""
         return await self._map(f"{INSIDE}/{name}.map", CURRENT) or {}
 
-    async def enter(self, member: Member) -> None:
+    async def enter(self, endpoint: Endpoint) -> None:
         """It gets new requests from now on."""
-        path = f"{backend_of(member.service)}/{member.id}"
-        here = (await self.of(member.service)).get(member.id)
-        if here is not None and (here.address, here.port) != (member.address, member.port):
-            await self.remove(member.service, member.id)
+        path = f"{backend_of(endpoint.service)}/{endpoint.id}"
+        here = (await self.of(endpoint.service)).get(endpoint.id)
+        if here is not None and (here.address, here.port) != (endpoint.address, endpoint.port):
+            await self.remove(endpoint.service, endpoint.id)
             here = None
         if here is None:
-            words = server_words(member).removeprefix(f"{member.id} ")
+            words = server_words(endpoint).removeprefix(f"{endpoint.id} ")
             await self._api.do(f"add server {path} {words}")
-            if not member.healthcheck.disable:
+            if not endpoint.healthcheck.disable:
                 await self._api.do(f"enable health {path}")
             await self._api.do(f"enable server {path}")
         elif here.state != "admitted":
             await self._api.do(f"set server {path} state ready")
-        here = (await self.of(member.service)).get(member.id)
+        here = (await self.of(endpoint.service)).get(endpoint.id)
         if here is None or here.state != "admitted":
-            raise RoutingError(f"The gateway does not list {member.id} as ready although it was told to")
+            raise RoutingError(f"The gateway does not list {endpoint.id} as ready although it was told to")
 
     async def drain(self, service: str, instance: str) -> None:
         """No new requests; one that is already out altogether stays so."""

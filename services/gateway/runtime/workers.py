@@ -12,7 +12,7 @@ from services.concurrency import Gate
 from services.gateway.config.model import HOLD, KEEP_ALIVE, backend_of
 from services.gateway.runtime.runtime_api import Gone, RuntimeApi
 from services.gateway.runtime.takeover import Elder, Succession
-from services.routing.port import RoutingError, Seat, SeatState
+from services.routing.port import EndpointState, EndpointStateName, RoutingError
 
 FEW = 4
 """Up to so many services are asked for one by one; beyond it, one answer with all of them is cheaper."""
@@ -48,7 +48,7 @@ class Server:
     in_flight: int = 0
 
     @property
-    def state(self) -> SeatState:
+    def state(self) -> EndpointStateName:
         if self.admin & _MAINT:
             return "cut"
         return "draining" if self.admin & _DRAIN else "admitted"
@@ -161,22 +161,22 @@ def parse_servers(answer: str) -> dict[str, dict[str, Server]]:
     return services
 
 
-def seats_of(service: str, listings: Iterable[Listing]) -> dict[str, Seat]:
+def parse_endpoint_states(service: str, listings: Iterable[Listing]) -> dict[str, EndpointState]:
     """What the workers say together: in-flight is summed, and a replaced one that could still start a request unsettles."""
     present, *replaced = listings
-    seats: dict[str, Seat] = {}
+    endpoint_states: dict[str, EndpointState] = {}
     ids = {instance for listing in (present, *replaced) for instance in listing.servers.get(service, {})}
     for instance in ids:
         here = present.servers.get(service, {}).get(instance)
         there = [(old.worker, server) for old in replaced if (server := old.servers.get(service, {}).get(instance))]
         in_flight = (here.in_flight if here else 0) + sum(server.in_flight for _, server in there)
-        state: SeatState = here.state if here else "draining"
+        state: EndpointStateName = here.state if here else "draining"
         quiet = all(
             server.state != "admitted" or (worker.replaced_for or 0) > KEEP_ALIVE + GRACE for worker, server in there
         )
         settled = state != "admitted" and in_flight == 0 and quiet
-        seats[instance] = Seat(state, in_flight, settled, healthy=here.up if here else True)
-    return seats
+        endpoint_states[instance] = EndpointState(state, in_flight, settled, healthy=here.up if here else True)
+    return endpoint_states
 
 
 def _found(answer: str) -> list[tuple[int, float]]:

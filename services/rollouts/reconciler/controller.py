@@ -233,15 +233,15 @@ class Runner:
         for _ in range(10):
             done = room.done
             containers = await self._engine.observe(name)
-            seats = [await router.observe(name) for router in self._routers]
+            endpoint_states = [await router.observe(name) for router in self._routers]
             if room.done == done:
                 break
         now = self._clock.now()
-        room.judge(containers, seats, now)
+        room.judge(containers, endpoint_states, now)
         self._live.not_ready.pop("gateway", None)
         return Sight(
             containers=containers,
-            seats=seats,
+            endpoint_states=endpoint_states,
             unhealthy_since=room.unhealthy_since,
             published=room.published,
             subnet=self._subnet,

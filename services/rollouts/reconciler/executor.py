@@ -18,7 +18,7 @@ from services.rollouts.requests.log_drivers import log_config
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.host_ports import TRIES, draw
 from services.rollouts.state.revision_spec import healthcheck_of, spec_of
-from services.rollouts.state.routing_config import member
+from services.rollouts.state.routing_config import endpoint_for
 from services.rollouts.state.transitions import Ledger
 from services.routing.port import Router
 from services.spec import HostPort
@@ -146,7 +146,7 @@ class Executor:
         row = order.row
         for router in self._routers:
             if row.port is not None:
-                await router.admit(member(row, order.revision, row.start or ""))
+                await router.admit(endpoint_for(row, order.revision, row.start or ""))
         self._reached("half", order)
         await self._engine.keep(row.id)
 

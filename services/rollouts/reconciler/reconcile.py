@@ -41,7 +41,7 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     by_instance = {container.instance: container for container in sight.containers}
     decision.deaths = note_containers(session, ledger, snapshot, by_instance, prober)
     complaints = prober.complaints(row.id for row in snapshot.instances)
-    world = see(snapshot, sight.containers, sight.seats, sight.unhealthy_since, sight.watched_since, complaints)
+    world = see(snapshot, sight.containers, sight.endpoint_states, sight.unhealthy_since, sight.watched_since, complaints)
     note_service(session, ledger, snapshot, world)
     now = ledger.clock.now()
     made = plan(target_of(snapshot, sight.create_after), world, now)

@@ -13,10 +13,10 @@ from services.rollouts.state.id_floors import catch_up
 from services.rollouts.state.planner_inputs import see
 from services.rollouts.state.repository import Snapshot, load
 from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine
-from services.rollouts.state.routing_config import linked_services, member, routed_service, settings_of
+from services.rollouts.state.routing_config import endpoint_for, linked_services, routed_service, settings_of
 from services.rollouts.state.runtime_status import Live
 from services.rollouts.state.transitions import Ledger
-from services.routing.port import Member, RoutedService, Router
+from services.routing.port import Endpoint, RoutedService, Router
 from services.store.database import Store
 from services.store.tables import Instance, Service
 
@@ -43,7 +43,7 @@ async def restore(
     snapshots = await store.read(_snapshots)
     linked = await store.read(linked_services)
     services: dict[str, RoutedService | None] = {}
-    members: list[Member] = []
+    endpoints: list[Endpoint] = []
     for snapshot in snapshots:
         name = snapshot.service.name
         world = see(snapshot, list(containers.values()), [], {})
@@ -52,14 +52,14 @@ async def restore(
             routed_service(snapshot.service, revision, name in linked) if revision and snapshot.instances else None
         )
         if services[name] is not None:
-            members += [
-                member(row, snapshot.revision_of(row), row.start or "")
+            endpoints += [
+                endpoint_for(row, snapshot.revision_of(row), row.start or "")
                 for row in snapshot.instances
                 if row.port is not None and _serves(row, containers.get(row.id))
             ]
     routed = [service for service in services.values() if service is not None]
     for router in routers:
-        services |= await router.restore(routed, members)
+        services |= await router.restore(routed, endpoints)
     return services
 
 

@@ -10,7 +10,7 @@ from services.probes import ProbeTarget
 from services.rollouts.planner.steps import Plan
 from services.rollouts.reconciler.executor import Order
 from services.rollouts.reconciler.linking import UnservedLink
-from services.routing.port import RoutedService, Seat
+from services.routing.port import EndpointState, RoutedService
 from services.store.tables import Instance, Revision
 
 
@@ -19,7 +19,7 @@ class Sight:
     """What was observed of one service, and what the loop remembers of it."""
 
     containers: Sequence[ContainerView]
-    seats: Sequence[Mapping[str, Seat]]
+    endpoint_states: Sequence[Mapping[str, EndpointState]]
     unhealthy_since: Mapping[str, float]
     published: RoutedService | None
     subnet: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from services.engine.port import ContainerView
 from services.rollouts.reconciler.linking import UnservedLink
 from services.rollouts.reconciler.result import Decision
-from services.routing.port import RoutedService, RoutingError, Seat
+from services.routing.port import EndpointState, RoutedService, RoutingError
 
 FALL_BACK = 30.0
 """Seconds after which a service is looked at though nothing hinted."""
@@ -66,9 +66,16 @@ class Room:
         """No operation on it is under way, and none has ended since the look numbered `since`."""
         return instance not in self.busy and self.ended.get(instance, 0) <= since
 
-    def judge(self, containers: Sequence[ContainerView], seats: Sequence[Mapping[str, Seat]], now: float) -> None:
+    def judge(
+        self, containers: Sequence[ContainerView], endpoint_states: Sequence[Mapping[str, EndpointState]], now: float
+    ) -> None:
         """Since when each instance that has been admitted is unhealthy, by the routers' own checks or the container's."""
-        sick = {id for seats_of in seats for id, seat in seats_of.items() if seat.state == "admitted" and not seat.healthy}
+        sick = {
+            id
+            for seats_of in endpoint_states
+            for id, endpoint_state in seats_of.items()
+            if endpoint_state.state == "admitted" and not endpoint_state.healthy
+        }
         sick |= {
             view.instance for view in containers if view.kept and view.state == "running" and view.health == "unhealthy"
         }

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import structlog
 
 from services.engine.port import ContainerView, Engine, EngineError
-from services.routing.port import Router, RoutingError, Seat
+from services.routing.port import EndpointState, Router, RoutingError
 
 log = structlog.get_logger()
 LOOK_AT_ROUTERS = 2.0
@@ -65,21 +65,21 @@ async def _look_at_engine(engine: Engine, loop: Watched) -> None:
 
 
 async def _look_at_routers(routers: Sequence[Router], loop: Watched) -> None:
-    before: dict[tuple[str, str], Seat] = {}
+    before: dict[tuple[str, str], EndpointState] = {}
     while True:
         await asyncio.sleep(LOOK_AT_ROUTERS)
         services = loop.services()
-        now: dict[tuple[str, str], Seat] = {}
+        now: dict[tuple[str, str], EndpointState] = {}
         in_flight: dict[str, int] = {}
         whose: dict[str, str] = {}
         try:
             for router in routers:
-                for service, seats in zip(
+                for service, endpoint_states in zip(
                     services, await asyncio.gather(*(router.observe(service) for service in services)), strict=True
                 ):
-                    for id, seat in seats.items():
-                        now[router.name, id], whose[id] = replace(seat, in_flight=0), service
-                        in_flight[id] = in_flight.get(id, 0) + seat.in_flight
+                    for id, endpoint_state in endpoint_states.items():
+                        now[router.name, id], whose[id] = replace(endpoint_state, in_flight=0), service
+                        in_flight[id] = in_flight.get(id, 0) + endpoint_state.in_flight
         except RoutingError as error:
             log.warning("a router could not be looked at", error=str(error))
             continue

@@ -24,7 +24,7 @@ from services.rollouts.state.repository import ACTIVE, load
 from services.rollouts.state.runtime_status import Live
 from services.rollouts.state.status import Kind, Status
 from services.rollouts.state.transitions import Ledger
-from services.routing.port import Router, RoutingError, Seat
+from services.routing.port import EndpointState, Router, RoutingError
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
@@ -43,8 +43,8 @@ class Previews(Asking[Preview]):
         """Refusal 503 when the present world cannot be seen."""
         try:
             containers = await self._engine.observe(service)
-            seats = [await router.observe(service) for router in self._routers]
-            preview, outset = await self._rehearse(partial(_outset, containers, seats), make)
+            endpoint_states = [await router.observe(service) for router in self._routers]
+            preview, outset = await self._rehearse(partial(_outset, containers, endpoint_states), make)
         except (EngineError, RoutingError) as error:
             raise Refusal(503, "engine_unavailable", f"what is there now cannot be seen: {error}") from error
         if outset is None:
@@ -125,7 +125,10 @@ def _preview(session: Session, row: Deployment, present: Revision | None) -> Pre
 
 
 def _outset(
-    containers: Sequence[ContainerView], seats: Sequence[Mapping[str, Seat]], session: Session, row: Deployment
+    containers: Sequence[ContainerView],
+    endpoint_states: Sequence[Mapping[str, EndpointState]],
+    session: Session,
+    row: Deployment,
 ) -> Outset | None:
     """None when there is nothing to do."""
     snapshot = load(session, row.service)
@@ -134,7 +137,7 @@ def _outset(
     wanted = snapshot.wanted
     return Outset(
         target=target_of(snapshot),
-        world=see(snapshot, containers, seats, {}),
+        world=see(snapshot, containers, endpoint_states, {}),
         born={instance.id: instance.revision for instance in snapshot.instances},
         service=row.service,
         revision=wanted.number if wanted is not None else 0,

@@ -11,7 +11,7 @@ from services.rollouts.planner.desired import Target
 from services.rollouts.planner.observed import Seen
 from services.rollouts.state.repository import Snapshot
 from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine, spec_of
-from services.routing.port import Seat
+from services.routing.port import EndpointState
 from services.store.tables import Instance, Revision
 
 
@@ -51,7 +51,7 @@ def target_of(snapshot: Snapshot, create_after: float = 0) -> Target:
 def see(
     snapshot: Snapshot,
     containers: Sequence[ContainerView],
-    seats: Sequence[Mapping[str, Seat]],
+    endpoint_states: Sequence[Mapping[str, EndpointState]],
     unhealthy_since: Mapping[str, float],
     watched_since: float = 0,
     complaints: Mapping[str, str] = MappingProxyType({}),
@@ -63,7 +63,15 @@ def see(
     """
     by_instance = {container.instance: container for container in containers}
     return [
-        _see(snapshot, row, by_instance.get(row.id), seats, unhealthy_since, watched_since, complaints.get(row.id, ""))
+        _see(
+            snapshot,
+            row,
+            by_instance.get(row.id),
+            endpoint_states,
+            unhealthy_since,
+            watched_since,
+            complaints.get(row.id, ""),
+        )
         for row in snapshot.instances
     ]
 
@@ -124,15 +132,23 @@ def _see(
     snapshot: Snapshot,
     row: Instance,
     container: ContainerView | None,
-    seats: Sequence[Mapping[str, Seat]],
+    endpoint_states: Sequence[Mapping[str, EndpointState]],
     unhealthy_since: Mapping[str, float],
     watched_since: float,
     complaint: str,
 ) -> Seen:
     routed = row.port is not None
-    mine = [seat for seat in (seats_of.get(row.id) for seats_of in seats) if seat is not None and routed]
-    admitted = bool(mine) and len(mine) == len(seats) and all(seat.state == "admitted" for seat in mine)
-    partly = any(seat.state == "admitted" for seat in mine)
+    mine = [
+        endpoint_state
+        for endpoint_state in (seats_of.get(row.id) for seats_of in endpoint_states)
+        if endpoint_state is not None and routed
+    ]
+    admitted = (
+        bool(mine)
+        and len(mine) == len(endpoint_states)
+        and all(endpoint_state.state == "admitted" for endpoint_state in mine)
+    )
+    partly = any(endpoint_state.state == "admitted" for endpoint_state in mine)
     return Seen(
         id=row.id,
         slot=row.slot,
@@ -144,14 +160,14 @@ def _see(
         started_at=max(row.started_at, watched_since) if row.started_at is not None else None,
         ready_at=row.ready_at,
         admitted=partly if row.leaving_at is not None else admitted,
-        healthy=all(seat.healthy for seat in mine),
+        healthy=all(endpoint_state.healthy for endpoint_state in mine),
         unhealthy_since=unhealthy_since.get(row.id),
         seated=bool(mine),
-        settled=all(seat.settled for seat in mine),
+        settled=all(endpoint_state.settled for endpoint_state in mine),
         kept=container is None or container.kept,
-        in_flight=sum(seat.in_flight for seat in mine),
-        waits_for="; ".join(seat.waits_for for seat in mine if seat.waits_for),
-        closes_at=max((seat.closes_at for seat in mine), default=0),
+        in_flight=sum(endpoint_state.in_flight for endpoint_state in mine),
+        waits_for="; ".join(endpoint_state.waits_for for endpoint_state in mine if endpoint_state.waits_for),
+        closes_at=max((endpoint_state.closes_at for endpoint_state in mine), default=0),
         leaving_at=row.leaving_at,
         stopping=row.status in ("stopping", "failed"),
         cut_at=row.cut_at,

@@ -15,7 +15,7 @@ from services.rollouts.planner.observed import Seen
 from services.rollouts.state.planner_inputs import target_of
 from services.rollouts.state.repository import ACTIVE, Snapshot
 from services.rollouts.state.revision_spec import healthcheck_of, spec_of
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 from services.store.tables import Deployment, Instance, Revision, Service
 
 
@@ -42,11 +42,11 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
     )
 
 
-def member(row: Instance, revision: Revision, start: str) -> Member:
+def endpoint_for(row: Instance, revision: Revision, start: str) -> Endpoint:
     """`start`: that in which it proved itself."""
     if row.port is None:
         raise ValueError(f"{row.id} has no port: nothing is routed to it")
-    return Member(row.id, row.service, row.address, row.port, start, healthcheck_of(revision))
+    return Endpoint(row.id, row.service, row.address, row.port, start, healthcheck_of(revision))
 
 
 def settings_of(snapshot: Snapshot, world: Sequence[Seen]) -> Revision | None:

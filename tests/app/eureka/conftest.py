@@ -22,7 +22,7 @@ from services.clock import SystemClock
 from services.eureka.local_directory import Ours
 from services.eureka.registry import Registry
 from services.eureka.repository import Keeper
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 from services.store.open import open_store
 from services.store.tables import Deployment, Instance, Service
 
@@ -71,7 +71,7 @@ async def _main(data: Path, port: int, place: str, up: threading.Event, ending: 
         registry.ownership.network = IPv4Network("127.0.0.0/8")
         await store.write(_an_instance_of_web)
         web = RoutedService("web", 9000, 18001, advertise="instances")
-        await Ours(registry).restore([web], [Member("web-r1-1", "web", LOOPBACK, 9000, "start")])
+        await Ours(registry).restore([web], [Endpoint("web-r1-1", "web", LOOPBACK, 9000, "start")])
     else:
         registry.shown.host = "10.9.0.1"
         registry.ownership.network = IPv4Network("10.9.0.0/24")

@@ -14,7 +14,7 @@ from services.gateway.config.health_checks import style_of, unfair
 from services.gateway.config.model import GatewaySettings, Wanted
 from services.gateway.config.render import MAPS, Rendered, render, render_service, server_words
 from services.gateway.lifecycle.files import Files
-from services.routing.port import Member, RoutedService
+from services.routing.port import Endpoint, RoutedService
 from services.spec import Healthcheck, Route
 
 SETTINGS = GatewaySettings("10.203.0.1", "10.203.0.0/22")
@@ -60,7 +60,7 @@ def services(draw: st.DrawFn) -> list[Wanted]:
             healthcheck=draw(st.none() | CHECKS),
         )
         members = {
-            f"{name}-r1-{slot}": Member(f"{name}-r1-{slot}", name, f"10.203.1.{slot}", service.port, "c@t", draw(CHECKS))
+            f"{name}-r1-{slot}": Endpoint(f"{name}-r1-{slot}", name, f"10.203.1.{slot}", service.port, "c@t", draw(CHECKS))
             for slot in range(1, draw(st.integers(1, 4)))
         }
         made.append(Wanted(service, members))
@@ -99,7 +99,7 @@ def test_every_line_is_one_that_was_meant(wanted: list[Wanted]) -> None:
     for line in made.config.split("\n"):
         assert known.fullmatch(line), line
     servers = re.findall(r"^    server (\S+) (\S+)", made.config, re.MULTILINE)
-    expected = [(member.id, f"{member.address}:{member.port}") for each in wanted for member in each.members.values()]
+    expected = [(member.id, f"{member.address}:{member.port}") for each in wanted for member in each.endpoints.values()]
     assert sorted(server for server in servers if server[0] != "hold") == sorted(expected)
     binds = re.findall(r"^    bind (\S+)", made.config, re.MULTILINE)
     assert len(binds) == len(set(binds))
@@ -115,11 +115,11 @@ def test_every_line_is_one_that_was_meant(wanted: list[Wanted]) -> None:
 def test_admitting_and_withdrawing_needs_no_reload(wanted: list[Wanted]) -> None:
     full = rendered(wanted)
     for each in wanted:
-        for instance in each.members:
+        for instance in each.endpoints:
             assert full.carries(render_service(each.without(instance))) or unfair(
                 full.blocks[each.name].style, render_service(each.without(instance)).style
             )
-        again = Wanted(replace(each.service, queue_timeout=1, routes=()), each.members)
+        again = Wanted(replace(each.service, queue_timeout=1, routes=()), each.endpoints)
         assert full.carries(render_service(again))
 
 
@@ -133,7 +133,7 @@ def test_the_file_tells_what_it_was_made_from(tmp_path_factory: pytest.TempPathF
 
 @given(TEXT, TEXT, TEXT)
 def test_what_is_no_name_address_or_id_is_refused(name: str, id: str, address: str) -> None:
-    member = Member(id, name, address, 80, "c@t", Healthcheck(path="/"))
+    member = Endpoint(id, name, address, 80, "c@t", Healthcheck(path="/"))
     try:
         made = rendered([Wanted(RoutedService(name, 80, 20001), {id: member})])
     except ValueError:
@@ -195,7 +195,7 @@ def test_the_mildest_check_counts_for_all() -> None:
 
 
 def test_a_server_line_says_all_that_a_dynamic_one_needs() -> None:
-    member = Member("web-r1-1", "web", "10.203.0.9", 80, "c@t", Healthcheck(path="/", port=81, interval=0.001, retries=5))
+    member = Endpoint("web-r1-1", "web", "10.203.0.9", 80, "c@t", Healthcheck(path="/", port=81, interval=0.001, retries=5))
     down_at_once = "observe layer4 error-limit 1 on-error mark-down"
     check = f"check inter 100 downinter 100 fall 5 rise 1 {down_at_once} port 81"
     assert server_words(member) == f"web-r1-1 10.203.0.9:80 pool-purge-delay 1s {check}"

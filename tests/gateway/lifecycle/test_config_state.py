@@ -16,7 +16,7 @@ from services.gateway.config import render
 from services.gateway.haproxy import Gateway
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.loadtest.http1_client import Connection, request
-from services.routing.port import RoutingError, Seat
+from services.routing.port import EndpointState, RoutingError
 from services.spec import Route
 from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, GatewayFixture, service, until
 
@@ -32,8 +32,8 @@ async def test_killed_it_comes_back_alone_with_the_right_instances(fixture: Gate
     os.kill(int(fixture.docker("inspect", "--format", "{{.State.Pid}}", fixture.name)), signal.SIGKILL)
     await until(lambda: answers_anew(fixture, started))
     assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(4)} == {third.id}
-    assert await fixture.gateway.observe("web") == {third.id: Seat("admitted", 0, settled=False, healthy=True)}
-    await fixture.gateway.admit(first.member())
+    assert await fixture.gateway.observe("web") == {third.id: EndpointState("admitted", 0, settled=False, healthy=True)}
+    await fixture.gateway.admit(first.endpoint())
     await fixture.gateway.publish(service("other", 1))
     assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(8)} == {first.id, third.id}
 
@@ -46,10 +46,10 @@ async def test_another_sluice_adopts_it_and_disturbs_nothing(fixture: GatewayFix
     await fixture.gateway.withdraw("web", leaving.id)
     again = Gateway(fixture.directory)
     await again.stand_on(fixture.settings)
-    await again.restore([service()], [kept.member()])
-    seats = await again.observe("web")
-    assert (seats[kept.id].state, seats[leaving.id].state) == ("admitted", "draining")
-    assert sum(seat.in_flight for seat in seats.values()) == 1
+    await again.restore([service()], [kept.endpoint()])
+    endpoint_states = await again.observe("web")
+    assert (endpoint_states[kept.id].state, endpoint_states[leaving.id].state) == ("admitted", "draining")
+    assert sum(endpoint_state.in_flight for endpoint_state in endpoint_states.values()) == 1
     assert await pid(fixture) == worker
     for instance in fixture.instances:
         instance.release.set()
@@ -68,10 +68,10 @@ async def test_what_differs_from_the_files_is_mended(fixture: GatewayFixture) ->
     before = fixture.directory / "haproxy.cfg"
     text = before.read_text()
     await fixture.gateway.withdraw("web", first.id)
-    stranger = replace(second.member(), address=first.member().address)
+    stranger = replace(second.endpoint(), address=first.endpoint().address)
     await fixture.gateway.admit(stranger)
-    await fixture.gateway.restore([service()], [instance.member() for instance in (first, second)])
-    assert {id: seat.state for id, seat in (await fixture.gateway.observe("web")).items()} == {
+    await fixture.gateway.restore([service()], [instance.endpoint() for instance in (first, second)])
+    assert {id: endpoint_state.state for id, endpoint_state in (await fixture.gateway.observe("web")).items()} == {
         first.id: "admitted",
         second.id: "admitted",
     }
@@ -126,8 +126,8 @@ async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_o
     with capture_logs() as said:
         await again.stand_on(replace(fixture.settings, public_port=PUBLIC + 1))
     assert [(each["event"], each["before"], each["now"]) for each in said] == [("gateway_port_changes", PUBLIC, PUBLIC + 1)]
-    assert f"{instance.member().address}:" in (fixture.directory / "haproxy.cfg").read_text()
-    await again.restore([service()], [instance.member()])
+    assert f"{instance.endpoint().address}:" in (fixture.directory / "haproxy.cfg").read_text()
+    await again.restore([service()], [instance.endpoint()])
     assert (await fixture.ask("/web", port=PUBLIC + 1)).status == 200
     with pytest.raises(ConnectionError):
         await fixture.ask("/web")
@@ -148,7 +148,7 @@ async def test_another_port_that_somebody_has_leaves_all_as_it_was(fixture: Gate
     assert (fixture.directory / "haproxy.cfg").read_text() == text
     assert (await fixture.ask("/web")).status == 200
     await again.stand_on(elsewhere)
-    await again.restore([service()], [instance.member()])
+    await again.restore([service()], [instance.endpoint()])
     assert (await fixture.ask("/web", port=PUBLIC + 1)).status == 200
     await again.close()
 
@@ -162,7 +162,7 @@ async def test_a_gateway_that_does_not_answer_is_said_and_its_files_still_change
         await lost
     assert f"server {first.id} " not in (fixture.directory / "haproxy.cfg").read_text()
     fixture.docker("unpause", fixture.name)
-    await fixture.gateway.restore([service()], [instance.member() for instance in fixture.instances])
+    await fixture.gateway.restore([service()], [instance.endpoint() for instance in fixture.instances])
     assert (await fixture.gateway.observe("web"))[first.id].state != "admitted"
 
 
@@ -176,8 +176,8 @@ async def test_an_unknown_service_route_or_file_costs_nobody_else_anything(fixtu
 
 
 async def in_flight(fixture: GatewayFixture, instance: str) -> int:
-    seat = await fixture.seat(instance)
-    return seat.in_flight if seat is not None else 0
+    endpoint_state = await fixture.endpoint_state(instance)
+    return endpoint_state.in_flight if endpoint_state is not None else 0
 
 
 async def pid(fixture: GatewayFixture) -> int:
@@ -197,7 +197,7 @@ async def busy(fixture: GatewayFixture) -> bool:
 async def test_a_gateway_is_restored_although_two_services_want_one_route(fixture: GatewayFixture) -> None:
     [instance] = await fixture.serve(service(), 1)
     thief = service("athief", 9, routes=(Route(path_prefix="/web"),))
-    assert await fixture.gateway.restore([service(), thief], [instance.member()]) == {"athief": None}
+    assert await fixture.gateway.restore([service(), thief], [instance.endpoint()]) == {"athief": None}
     assert (await fixture.ask("/web")).status == 200
     with pytest.raises(RoutingError, match="both want the route"):
         await fixture.gateway.publish(thief)

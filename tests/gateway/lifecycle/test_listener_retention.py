@@ -158,7 +158,7 @@ async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or
     assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
     again = Gateway(fixture.directory)
     await again.stand_on(fixture.settings)
-    await again.restore([service()], [instance.member() for instance in fixture.instances])
+    await again.restore([service()], [instance.endpoint() for instance in fixture.instances])
     await until(lambda: true(again.kept == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     await again.close()
 

@@ -32,9 +32,9 @@ async def steps(spec: BuildSpec, dockerfile: str) -> AsyncGenerator[str]:
 def dockerfile_of(spec: BuildSpec) -> str:
     """The text. EngineError `build_failed`."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(spec.context))) as tar:
-        for member in tar:
-            if posixpath.normpath(member.name) == posixpath.normpath(spec.dockerfile):
-                found = tar.extractfile(member)
+        for endpoint in tar:
+            if posixpath.normpath(endpoint.name) == posixpath.normpath(spec.dockerfile):
+                found = tar.extractfile(endpoint)
                 assert found is not None
                 return found.read().decode()
     raise EngineError(f"Cannot locate specified Dockerfile: {spec.dockerfile}", reason="build_failed")

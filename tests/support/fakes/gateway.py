@@ -10,7 +10,7 @@ from itertools import count
 from typing import Literal
 
 from services.clock import Clock
-from services.routing.port import Member, RoutedService, RoutingError, Seat, SeatState
+from services.routing.port import Endpoint, EndpointState, EndpointStateName, RoutedService, RoutingError
 
 Call = Literal["restore", "publish", "unpublish", "admit", "withdraw", "lost", "cut", "forget", "observe"]
 KEEP_ALIVE = 12.0
@@ -21,8 +21,8 @@ KEEP_ALIVE = 12.0
 class Server:
     """An instance in one worker's list."""
 
-    member: Member
-    state: SeatState = "admitted"
+    endpoint: Endpoint
+    state: EndpointStateName = "admitted"
     in_flight: int = 0
     healthy: bool = True
 
@@ -91,7 +91,7 @@ class FakeGateway:
         """A new worker with what is admitted; the old one keeps its list and its requests, and is deaf."""
         old = self.present
         old.replaced_at, old.idle_clients = self.clock.now(), idle_clients
-        admitted = {id: Server(server.member) for id, server in old.servers.items() if server.state == "admitted"}
+        admitted = {id: Server(server.endpoint) for id, server in old.servers.items() if server.state == "admitted"}
         self.workers.insert(0, Worker(next(self._numbers), admitted))
         self._bury()
 
@@ -102,12 +102,12 @@ class FakeGateway:
 
     # The port
 
-    async def restore(self, services: list[RoutedService], members: list[Member]) -> dict[str, RoutedService | None]:
+    async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
         with await self._called("restore", ""):
             self.services = {service.name: self.unfit.get(service.name, service) for service in services}
-            wanted = {member.id: member for member in members if (member.id, member.start) not in self._lost}
-            for member in wanted.values():
-                self._enter(member)
+            wanted = {endpoint.id: endpoint for endpoint in endpoints if (endpoint.id, endpoint.start) not in self._lost}
+            for endpoint in wanted.values():
+                self._enter(endpoint)
             for id, server in self.present.servers.items():
                 if id not in wanted and server.state == "admitted":
                     server.state = "draining"
@@ -127,13 +127,13 @@ class FakeGateway:
             for id in self._of(self.present, service):
                 del self.present.servers[id]
 
-    async def admit(self, member: Member) -> None:
-        with await self._called("admit", member.id):
-            if member.service not in self.services:
-                raise RoutingError(f"The gateway was not told of the service {member.service}")
-            if (member.id, member.start) in self._lost:
-                raise RoutingError(f"{member.id} died after it had started")
-            self._enter(member)
+    async def admit(self, endpoint: Endpoint) -> None:
+        with await self._called("admit", endpoint.id):
+            if endpoint.service not in self.services:
+                raise RoutingError(f"The gateway was not told of the service {endpoint.service}")
+            if (endpoint.id, endpoint.start) in self._lost:
+                raise RoutingError(f"{endpoint.id} died after it had started")
+            self._enter(endpoint)
 
     async def withdraw(self, service: str, instance: str) -> None:
         with await self._called("withdraw", instance):
@@ -145,7 +145,7 @@ class FakeGateway:
         self._lost.add((instance, start))
         with await self._called("lost", instance):
             server = self._find(service, instance)
-            if server is not None and (server.member.start == start or server.state != "admitted"):
+            if server is not None and (server.endpoint.start == start or server.state != "admitted"):
                 server.state = "cut"
                 for worker in self.workers:
                     if instance in worker.servers:
@@ -157,7 +157,7 @@ class FakeGateway:
             cut = 0
             for worker in self.workers:
                 server = worker.servers.get(instance)
-                if server is not None and server.member.service == service:
+                if server is not None and server.endpoint.service == service:
                     cut, server.in_flight = cut + server.in_flight, 0
             server = self._find(service, instance)
             if server is not None:
@@ -174,26 +174,26 @@ class FakeGateway:
                 worker.servers.pop(instance, None)
             self._lost = {(id, start) for id, start in self._lost if id != instance}
 
-    async def observe(self, service: str) -> dict[str, Seat]:
+    async def observe(self, service: str) -> dict[str, EndpointState]:
         with await self._called("observe", service):
             self._bury()
-            return {id: self._seat(id) for worker in self.workers for id in self._of(worker, service)}
+            return {id: self._endpoint_state(id) for worker in self.workers for id in self._of(worker, service)}
 
-    def _seat(self, instance: str) -> Seat:
+    def _endpoint_state(self, instance: str) -> EndpointState:
         here = self.present.servers.get(instance)
         there = [(worker, worker.servers[instance]) for worker in self.workers[1:] if instance in worker.servers]
         in_flight = (here.in_flight if here else 0) + sum(server.in_flight for _, server in there)
         quiet = all(server.state != "admitted" or self._over(worker) for worker, server in there)
-        state: SeatState = here.state if here else "draining"
+        state: EndpointStateName = here.state if here else "draining"
         settled = state != "admitted" and in_flight == 0 and quiet
-        return Seat(state, in_flight, settled, here.healthy if here else True)
+        return EndpointState(state, in_flight, settled, here.healthy if here else True)
 
-    def _enter(self, member: Member) -> None:
-        present = self.present.servers.get(member.id)
-        if present is None or present.member.address != member.address:
-            self.present.servers[member.id] = Server(member)
+    def _enter(self, endpoint: Endpoint) -> None:
+        present = self.present.servers.get(endpoint.id)
+        if present is None or present.endpoint.address != endpoint.address:
+            self.present.servers[endpoint.id] = Server(endpoint)
         else:
-            present.member = member
+            present.endpoint = endpoint
             if present.state != "admitted":
                 present.state, present.healthy = "admitted", True
 
@@ -211,10 +211,10 @@ class FakeGateway:
 
     def _find(self, service: str, instance: str) -> Server | None:
         server = self.present.servers.get(instance)
-        return server if server is not None and server.member.service == service else None
+        return server if server is not None and server.endpoint.service == service else None
 
     def _of(self, worker: Worker, service: str) -> list[str]:
-        return [id for id, server in worker.servers.items() if server.member.service == service]
+        return [id for id, server in worker.servers.items() if server.endpoint.service == service]
 
     async def _called(self, call: Call, what: str) -> AbstractContextManager[None]:
         self.calls.append((call, what))
