@@ -122,9 +122,9 @@ class RegistryRouter:
                 standing.counted = await directory.counts(standing.routed, instance)
             if not standing.admitted:
                 closes, waits_for = directory.closes_at(standing.routed, instance)
-                settled = closes <= self.clock.now()
+                drained = closes <= self.clock.now()
                 endpoint_states[instance] = EndpointState(
-                    "draining", settled=settled, closes_at=closes, waits_for="" if settled else waits_for
+                    "draining", drained=drained, closes_at=closes, waits_for="" if drained else waits_for
                 )
             elif standing.counted:
                 endpoint_states[instance] = EndpointState("admitted")

@@ -1,6 +1,6 @@
 """The port for everything by which requests find an instance (design.md §3): the gateway, later the registry.
 
-The planner's rule for a leaving instance is one: stop it when every Router says `settled`.
+The planner's rule for a leaving instance is one: stop it when every Router says `drained`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class EndpointState:
     state: EndpointStateName
     in_flight: int = 0
     """Requests in its hands, over all workers, old ones included."""
-    settled: bool = False
+    drained: bool = False
     """Not admitted, nothing in flight on any worker, and no old worker that could still send to it."""
     healthy: bool = True
     """The router's own judgement of an admitted instance."""

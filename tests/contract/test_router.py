@@ -106,21 +106,21 @@ async def test_nobody_is_admitted_before_their_service_is_published(side: Side) 
 async def test_an_admitted_instance_has_a_seat_and_may_be_admitted_again(side: Side, web: RoutedService) -> None:
     for _ in range(2):
         await side.router.admit(await side.member("web-r1-1"))
-        assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
+        assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
 async def test_a_withdrawn_one_that_is_idle_is_settled(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     for _ in range(2):
         await side.router.withdraw("web", "web-r1-1")
-        assert await seat(side) == EndpointState("draining", 0, settled=True, healthy=True)
+        assert await seat(side) == EndpointState("draining", 0, drained=True, healthy=True)
 
 
 async def test_a_withdrawn_one_keeps_what_it_has_and_is_not_settled_before_that_ends(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
-    assert await seat(side) == EndpointState("draining", 1, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("draining", 1, drained=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
@@ -130,7 +130,7 @@ async def test_a_reload_does_not_hide_what_an_old_worker_has_in_its_hands(side: 
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
     await side.reload()
-    assert await seat(side) == EndpointState("draining", 1, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("draining", 1, drained=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
@@ -142,7 +142,7 @@ async def test_one_withdrawn_after_a_reload_is_not_settled_while_an_old_worker_m
     await side.busy("web-r1-1")
     await side.reload()
     await side.router.withdraw("web", "web-r1-1")
-    assert await seat(side) == EndpointState("draining", 1, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("draining", 1, drained=False, healthy=True)
     await side.idle("web-r1-1")
     assert await settled(side)
 
@@ -170,7 +170,7 @@ async def test_admitting_undoes_a_withdrawal(side: Side, web: RoutedService) -> 
     await side.router.admit(member)
     await side.router.withdraw("web", "web-r1-1")
     await side.router.admit(member)
-    assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
 async def test_a_lost_start_is_out_and_never_comes_back(side: Side, web: RoutedService) -> None:
@@ -199,7 +199,7 @@ async def test_the_next_start_of_a_lost_one_is_admitted_and_late_news_of_the_fir
     await side.router.lost("web", "web-r1-1", member.start)
     await side.router.admit(replace(member, start="c1@t2"))
     await side.router.lost("web", "web-r1-1", member.start)
-    assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
 async def test_a_forgotten_one_has_no_seat(side: Side, web: RoutedService) -> None:
@@ -231,7 +231,7 @@ async def test_an_unpublished_service_gives_its_route_away_and_may_come_back(sid
     await side.router.publish(service("other", 1, routes=web.routes))
     await side.router.publish(replace(web, routes=()))
     await side.router.admit(await side.member("web-r1-1"))
-    assert await seat(side) == EndpointState("admitted", 0, settled=False, healthy=True)
+    assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
 async def test_restore_keeps_what_is_right_and_mends_what_is_not(side: Side, web: RoutedService) -> None:
@@ -257,6 +257,6 @@ async def test_restore_leaves_a_lost_start_out(side: Side, web: RoutedService) -
 async def settled(side: Side) -> bool:
     async def look() -> bool:
         found = await seat(side)
-        return found is None or found.settled
+        return found is None or found.drained
 
     return await until(look)

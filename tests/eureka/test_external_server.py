@@ -115,13 +115,13 @@ async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is
     await fixture.router.withdraw("web", "web-r1-1")
     assert fixture.there() == {"web-r1-1": Status.OUT_OF_SERVICE, "web-r1-2": Status.UP}
     endpoint_state = (await fixture.router.observe("web"))["web-r1-1"]
-    assert (endpoint_state.settled, endpoint_state.closes_at) == (False, fixture.clock.now() + 40)
+    assert (endpoint_state.drained, endpoint_state.closes_at) == (False, fixture.clock.now() + 40)
     assert endpoint_state.waits_for == (
         "waiting for the Eureka server at theirs: its consumers may be 40 s behind "
         "(shorten it with eureka.consumer_staleness)"
     )
     fixture.clock.jump(40)
-    assert (await fixture.router.observe("web"))["web-r1-1"].settled
+    assert (await fixture.router.observe("web"))["web-r1-1"].drained
 
 
 async def test_a_list_that_is_30_s_behind_as_the_stock_servers_is_misleads_nobody(fixture: House) -> None:

@@ -112,7 +112,7 @@ async def test_stable_has_nobody_to_wait_for(fixture: House) -> None:
     await fixture.register(1)
     fixture.fetch("10.9.0.50")
     await fixture.router.withdraw("web", "web-r1-1")
-    assert (await fixture.seat()).settled
+    assert (await fixture.seat()).drained
 
 
 async def test_instances_are_shown_when_they_are_admitted_and_not_before(fixture: House) -> None:
@@ -148,7 +148,7 @@ async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its
     fixture.clock.jump(10)
     await fixture.router.withdraw("web", "web-r1-1")
     assert ("OUT_OF_SERVICE", "10.9.0.11", 8080) in fixture.shown()
-    assert not (await fixture.seat()).settled
+    assert not (await fixture.seat()).drained
     fixture.clock.jump(5)
     fixture.fetch("10.9.0.50")
     assert (await fixture.seat()).closes_at == float("inf")
@@ -156,9 +156,9 @@ async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its
     fixture.clock.jump(15)
     fixture.fetch("10.9.0.51")
     endpoint_state = await fixture.seat()
-    assert (endpoint_state.settled, endpoint_state.closes_at) == (False, fixture.clock.now() + 35)
+    assert (endpoint_state.drained, endpoint_state.closes_at) == (False, fixture.clock.now() + 35)
     fixture.clock.jump(35)
-    assert (await fixture.seat()).settled
+    assert (await fixture.seat()).drained
 
 
 async def test_a_consumer_that_falls_silent_holds_nobody_up(fixture: House) -> None:
@@ -167,7 +167,7 @@ async def test_a_consumer_that_falls_silent_holds_nobody_up(fixture: House) -> N
     fixture.fetch("10.9.0.50")
     await fixture.router.withdraw("web", "web-r1-1")
     fixture.clock.jump(91)
-    assert (await fixture.seat()).settled
+    assert (await fixture.seat()).drained
     assert [consumer.address for consumer in await fixture.registry.tick()] == ["10.9.0.50"]
 
 
@@ -235,9 +235,9 @@ async def test_a_restart_in_the_middle_of_a_drain_waits_for_consumers_that_it_do
     await fixture.router.withdraw("web", "web-r1-1")
     again = House(store)
     await again.open(member(2))
-    assert not (await again.seat()).settled
+    assert not (await again.seat()).drained
     again.clock.jump(90 + 35)
-    assert (await again.seat()).settled
+    assert (await again.seat()).drained
 
 
 async def test_a_delta_is_enough_only_for_who_fetched_not_long_ago(fixture: House) -> None:
@@ -255,7 +255,7 @@ async def test_a_change_to_stable_does_not_make_consumers_forget_the_instances_t
     fixture.fetch("10.9.0.50")
     await fixture.router.publish(routed("stable"))
     await fixture.router.withdraw("web", "web-r1-1")
-    assert not (await fixture.seat()).settled
+    assert not (await fixture.seat()).drained
     fixture.fetch("10.9.0.50")
     fixture.clock.jump(35)
-    assert (await fixture.seat()).settled
+    assert (await fixture.seat()).drained

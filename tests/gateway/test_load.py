@@ -38,7 +38,7 @@ async def leave(fixture: GatewayFixture, instance: Instance) -> None:
 
     async def settled() -> bool:
         endpoint_state = await fixture.endpoint_state(instance.id)
-        return endpoint_state is None or endpoint_state.settled
+        return endpoint_state is None or endpoint_state.drained
 
     await fixture.gateway.withdraw("web", instance.id)
     await until(settled, 30)

@@ -44,7 +44,7 @@ def ready(id: str, **fields: Any) -> Seen:
 
 
 def serving(id: str, **fields: Any) -> Seen:
-    return ready(id, **{"admitted": True, "seated": True, "settled": False, **fields})
+    return ready(id, **{"admitted": True, "seated": True, "drained": False, **fields})
 
 
 def sick(id: str, since: float = NOW - 5, **fields: Any) -> Seen:
@@ -60,11 +60,11 @@ def refused(id: str, **fields: Any) -> Seen:
 
 
 def draining(id: str, **fields: Any) -> Seen:
-    return ready(id, **{"seated": True, "settled": False, "in_flight": 1, "leaving_at": NOW - 2, **fields})
+    return ready(id, **{"seated": True, "drained": False, "in_flight": 1, "leaving_at": NOW - 2, **fields})
 
 
 def drained(id: str, **fields: Any) -> Seen:
-    return draining(id, **{"settled": True, "in_flight": 0, **fields})
+    return draining(id, **{"drained": True, "in_flight": 0, **fields})
 
 
 def worker(id: str, **fields: Any) -> Seen:

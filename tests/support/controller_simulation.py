@@ -208,7 +208,7 @@ class ControllerSimulation:
             return
         endpoint_state = self.gateway._endpoint_state(instance)
         was_cut = any(id == instance for id, _ in self.gateway.cuts)
-        if endpoint_state.state == "admitted" or (not endpoint_state.settled and not was_cut):
+        if endpoint_state.state == "admitted" or (not endpoint_state.drained and not was_cut):
             self.wrong.append(f"{instance} is stopped: {endpoint_state}")
 
     def _note(self, _logger: Any, _name: str, entry: MutableMapping[str, Any]) -> str:

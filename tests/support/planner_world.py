@@ -58,7 +58,7 @@ class SimulatedEndpoint:
     busy_until: float = 0
     listed_until: float = 0
 
-    def settled(self, now: float) -> bool:
+    def drained(self, now: float) -> bool:
         return not self.admitted and now >= self.busy_until and now >= self.listed_until
 
 
@@ -103,7 +103,7 @@ class SimulatedInstance:
             healthy=self.sick_since is None,
             unhealthy_since=self.sick_since if everywhere or not self.routed else None,
             seated=bool(places),
-            settled=all(place.settled(now) for place in places),
+            drained=all(place.drained(now) for place in places),
             in_flight=sum(now < place.busy_until for place in places),
             leaving_at=self.leaving_at,
             stopping=self.stopping,
@@ -275,7 +275,7 @@ class SimulatedCluster:
         if not half:
             seen = copy.seen(self.now)
             cut = seen.cut and self.now >= (copy.cut_at or 0) + CUT_PATIENCE
-            assert seen.settled or cut, f"{copy.id} is stopped with {seen.in_flight} in its hands"
+            assert seen.drained or cut, f"{copy.id} is stopped with {seen.in_flight} in its hands"
             copy.container, copy.ready_at, copy.sick_since = "exited", None, None
 
     # What must never be
@@ -312,7 +312,7 @@ def check_plan(target: Target, world: Sequence[Seen], now: float, made: Plan) ->
         assert (seen.leaving_at is not None) == leaves or suspended, f"{step} of {seen}"
         if isinstance(step, Stop):
             cut = seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE
-            assert (seen.settled or cut) and not seen.admitted, f"{step} of {seen}"
+            assert (seen.drained or cut) and not seen.admitted, f"{step} of {seen}"
         if isinstance(step, Admit):
             assert seen.ready_at is not None and now >= seen.ready_at + target.min_ready, f"{step} of {seen}"
         if isinstance(step, Cut):

@@ -174,8 +174,8 @@ def parse_endpoint_states(service: str, listings: Iterable[Listing]) -> dict[str
         quiet = all(
             server.state != "admitted" or (worker.replaced_for or 0) > KEEP_ALIVE + GRACE for worker, server in there
         )
-        settled = state != "admitted" and in_flight == 0 and quiet
-        endpoint_states[instance] = EndpointState(state, in_flight, settled, healthy=here.up if here else True)
+        drained = state != "admitted" and in_flight == 0 and quiet
+        endpoint_states[instance] = EndpointState(state, in_flight, drained, healthy=here.up if here else True)
     return endpoint_states
 
 

@@ -26,7 +26,7 @@ class Seen:
     unhealthy_since: float | None = None
     seated: bool = False
     """Some router knows it."""
-    settled: bool = True
+    drained: bool = True
     kept: bool = True
     """The engine brings it back when it ends: what comes with being admitted."""
     in_flight: int = 0

@@ -71,7 +71,7 @@ def _leave(target: Target, leaving: Iterable[Seen], now: float) -> list[Step]:
             steps.append(Remove(seen.id))
         elif seen.admitted:
             steps.append(Withdraw(seen.id))
-        elif seen.settled or (seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE):
+        elif seen.drained or (seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE):
             steps.append(Stop(seen.id))
         elif not seen.cut and now >= seen.drains_from + target.drain_timeout:
             steps.append(Cut(seen.id))

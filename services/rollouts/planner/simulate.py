@@ -72,7 +72,7 @@ def _outcome(step: Step, seen: Seen, now: float) -> Seen:
         case Create() | Start():
             return replace(seen, container="running", died=False, started_at=now, ready_at=now)
         case Admit():
-            return replace(seen, admitted=seen.routed, seated=seen.routed, settled=not seen.routed, kept=True)
+            return replace(seen, admitted=seen.routed, seated=seen.routed, drained=not seen.routed, kept=True)
         case Recall():
             return replace(seen, leaving_at=None, cut_at=None)
         case Retire():
@@ -88,7 +88,7 @@ def _outcome(step: Step, seen: Seen, now: float) -> Seen:
 def _well(seen: Seen, now: float) -> Seen:
     """What runs gets healthy; what leaves has finished."""
     if seen.leaving_at is not None:
-        return seen if seen.admitted else replace(seen, settled=True, in_flight=0)
+        return seen if seen.admitted else replace(seen, drained=True, in_flight=0)
     if seen.container != "running":
         return seen
     return replace(seen, healthy=True, unhealthy_since=None, ready_at=now if seen.ready_at is None else seen.ready_at)

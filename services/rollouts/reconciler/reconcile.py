@@ -53,7 +53,7 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision.plan = made
     decision.probes = probe_targets(snapshot, world)
     decision.in_flight = {seen.id: seen.in_flight for seen in world}
-    decision.unsettled = any(seen.leaving_at is not None and not seen.settled for seen in world)
+    decision.draining = any(seen.leaving_at is not None and not seen.drained for seen in world)
     _publication(snapshot, world, sight, decision)
     deaths = {seen.id: seen.died_because or "exited" for seen in world if seen.dead}
     _steps(session, snapshot, made, deaths, sight, ledger, decision)

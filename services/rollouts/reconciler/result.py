@@ -59,7 +59,7 @@ class Decision:
     instances: list[str] = field(default_factory=list)
     """Those that have not gone."""
     in_flight: dict[str, int] = field(default_factory=dict)
-    unsettled: bool = False
+    draining: bool = False
     """Something is being drained: time to look again soon."""
     deaths: list[int] = field(default_factory=list)
     """Slots whose instance died by itself, whether the engine started it again or it is replaced."""

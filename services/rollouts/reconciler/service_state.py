@@ -125,7 +125,7 @@ class Room:
     def pause(self, decision: Decision, now: float) -> float:
         """Seconds until the next look, if nothing hints before."""
         self._retry = 0.0
-        if decision.unsettled:
+        if decision.draining:
             pause = self._look
             self._look = min(self._look * 1.3, LONGEST_LOOK)
         else:

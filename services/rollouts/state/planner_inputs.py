@@ -163,7 +163,7 @@ def _see(
         healthy=all(endpoint_state.healthy for endpoint_state in mine),
         unhealthy_since=unhealthy_since.get(row.id),
         seated=bool(mine),
-        settled=all(endpoint_state.settled for endpoint_state in mine),
+        drained=all(endpoint_state.drained for endpoint_state in mine),
         kept=container is None or container.kept,
         in_flight=sum(endpoint_state.in_flight for endpoint_state in mine),
         waits_for="; ".join(endpoint_state.waits_for for endpoint_state in mine if endpoint_state.waits_for),

@@ -32,7 +32,7 @@ async def test_killed_it_comes_back_alone_with_the_right_instances(fixture: Gate
     os.kill(int(fixture.docker("inspect", "--format", "{{.State.Pid}}", fixture.name)), signal.SIGKILL)
     await until(lambda: answers_anew(fixture, started))
     assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(4)} == {third.id}
-    assert await fixture.gateway.observe("web") == {third.id: EndpointState("admitted", 0, settled=False, healthy=True)}
+    assert await fixture.gateway.observe("web") == {third.id: EndpointState("admitted", 0, drained=False, healthy=True)}
     await fixture.gateway.admit(first.endpoint())
     await fixture.gateway.publish(service("other", 1))
     assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(8)} == {first.id, third.id}

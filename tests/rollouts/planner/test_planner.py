@@ -172,7 +172,7 @@ def test_nothing_in_flight_then_stop_then_remove() -> None:
 
 
 def test_nothing_in_flight_is_not_enough_while_an_old_worker_may_still_send() -> None:
-    assert planned_steps(to(1), *news(1), draining("old-1", in_flight=0, settled=False)) == ()
+    assert planned_steps(to(1), *news(1), draining("old-1", in_flight=0, drained=False)) == ()
 
 
 def test_what_was_made_but_never_started_is_just_removed() -> None:
@@ -185,7 +185,7 @@ def test_after_drain_timeout_it_is_cut_and_then_stopped() -> None:
     assert planned_steps(target, *news(1), draining("old-1", leaving_at=NOW - 30)) == (Cut("old-1"),)
     cut = draining("old-1", leaving_at=NOW - 31, cut_at=NOW - 1)
     assert plan_for(target, *news(1), cut).wake_at == NOW - 1 + CUT_PATIENCE
-    assert planned_steps(target, *news(1), replace(cut, settled=True)) == (Stop("old-1"),)
+    assert planned_steps(target, *news(1), replace(cut, drained=True)) == (Stop("old-1"),)
     long_ago = replace(cut, leaving_at=NOW - 60, cut_at=NOW - CUT_PATIENCE)
     assert planned_steps(target, *news(1), long_ago) == (Stop("old-1"),)
 

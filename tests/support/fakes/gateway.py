@@ -185,8 +185,8 @@ class FakeGateway:
         in_flight = (here.in_flight if here else 0) + sum(server.in_flight for _, server in there)
         quiet = all(server.state != "admitted" or self._over(worker) for worker, server in there)
         state: EndpointStateName = here.state if here else "draining"
-        settled = state != "admitted" and in_flight == 0 and quiet
-        return EndpointState(state, in_flight, settled, here.healthy if here else True)
+        drained = state != "admitted" and in_flight == 0 and quiet
+        return EndpointState(state, in_flight, drained, here.healthy if here else True)
 
     def _enter(self, endpoint: Endpoint) -> None:
         present = self.present.servers.get(endpoint.id)
