@@ -51,8 +51,8 @@ def secrets_in(spec: Mapping[str, Any]) -> list[str]:
             found.update(text.splitlines())
             if "\\n" in text:
                 found.update(text.split("\\n"))
-    kept = [text for text in found if len(text) >= SHORTEST and not text.startswith(_KEY_EDGES)]
-    return sorted(kept, key=lambda text: (-len(text), text))
+    retained = [text for text in found if len(text) >= SHORTEST and not text.startswith(_KEY_EDGES)]
+    return sorted(retained, key=lambda text: (-len(text), text))
 
 
 def _values(part: Any, field: str = "", named: bool = False) -> Iterator[tuple[str, str, bool]]:

@@ -61,15 +61,15 @@ async def instance_logs(
             raise Problem("unknown_instance", f'there is no instance "{name[:64]}"')
         return source_of(session, row), row.log_tail
 
-    source, kept = await sluice.store.read(look)
+    source, retained = await sluice.store.read(look)
     try:
         await sluice.engine.logs(name, tail=0)
     except EngineError as error:
         if error.reason != GONE:
             raise
-        if kept is None:
+        if retained is None:
             raise Problem("logs_gone", f"the container of {name} has gone, and its log with it") from error
-        return PlainTextResponse(_last_lines(kept, tail))
+        return PlainTextResponse(_last_lines(retained, tail))
 
     async def sources() -> Sequence[Source]:
         return [source]

@@ -27,9 +27,9 @@ class Body(BaseModel):
 
 async def read_bytes(request: Request) -> bytes:
     """The body as it came, kept for whoever asks again. Problem 413 when it is larger than MAX_BODY."""
-    kept: bytes | None = getattr(request.state, "body", None)
-    if kept is not None:
-        return kept
+    retained: bytes | None = getattr(request.state, "body", None)
+    if retained is not None:
+        return retained
     too_large = Problem("too_large", f"the body is larger than {MAX_BODY} bytes")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > MAX_BODY:

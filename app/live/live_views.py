@@ -98,9 +98,9 @@ class Memo:
 
     def of(self, key: Hashable, version: Any, make: Callable[[], T]) -> T:
         """`make()`, or what it made before of the same version."""
-        kept = self._kept.get(key)
-        if kept is not None and kept[0] == version:
-            made: T = kept[1]
+        retained = self._kept.get(key)
+        if retained is not None and retained[0] == version:
+            made: T = retained[1]
             return made
         if len(self._kept) >= self.MOST:
             self._kept.clear()

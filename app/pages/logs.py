@@ -51,14 +51,14 @@ async def instance_logs(request: Request, _viewer: PageViewer, id: str, q: str =
     found = await request.app.state.sluice.store.read(look)
     if found is None:
         return missing()
-    source, service, kept, gone = found
+    source, service, retained, gone = found
     where = {"service": service, "instance": id, "api": f"/instances/{quote(id)}/logs"}
-    return await _page(request, [source], where, q, tail, gone=gone, kept=kept)
+    return await _page(request, [source], where, q, tail, gone=gone, retained=retained)
 
 
 async def _page(
     request: Request, sources: Sequence[Source], where: dict[str, Any], q: str, tail: str, *, gone: bool = False,
-    kept: str | None = None,
+    retained: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
     """`q`: only lines that contain it. The script begins where the page ends."""
     sluice: Sluice = request.app.state.sluice
@@ -66,7 +66,7 @@ async def _page(
     lines, trouble = [], None
     began = sluice.clock.now()
     if gone:
-        lines = [Line(where["instance"], "", text.rstrip("\r\n")) for text in StringIO(kept or "")]
+        lines = [Line(where["instance"], "", text.rstrip("\r\n")) for text in StringIO(retained or "")]
     elif not errors:
         try:
             lines = await read(sluice.engine, sources, tail=int(tail), since=None)

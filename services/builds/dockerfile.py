@@ -60,11 +60,11 @@ def instructions(text: str) -> Iterator[Instruction]:
     for number, line in enumerate(lines, 1):
         if _CONTROL.search(line):
             raise DockerfileError(number, "has a control character; remove it")
-        kept = line.rstrip()
-        if not kept or kept.lstrip().startswith("#"):
+        retained = line.rstrip()
+        if not retained or retained.lstrip().startswith("#"):
             continue
-        continued = kept.endswith(escape)
-        piece = kept[:-1] if continued else kept
+        continued = retained.endswith(escape)
+        piece = retained[:-1] if continued else retained
         if piece.strip():
             starts.append((number, size))
             pieces.append(piece)

@@ -164,7 +164,7 @@ class Builds:
 
     async def _build(self, id: int, ask: BuildAsk, tag: str, written: Log) -> tuple[str, str | None, str, str | None]:
         """Status, reason, message and the image's id."""
-        kept = self._clock.now()
+        retained = self._clock.now()
         masked = mask_of({"args": dict(ask.args)}).lines()
         try:
             async with asyncio.timeout(self.settings.timeout):
@@ -176,8 +176,8 @@ class Builds:
                 async with aclosing(self._engine.build(spec)) as lines:  # type: ignore[type-var]
                     async for line in lines:
                         written.write(masked(pinned.named(line[:LONGEST_LINE])))
-                        if self._clock.now() - kept > KEEP_LOG:
-                            kept = self._clock.now()
+                        if self._clock.now() - retained > KEEP_LOG:
+                            retained = self._clock.now()
                             await self._update(id, log=str(written), log_first=written.first)
             image = await self._engine.find_image(tag)
         except TimeoutError:

@@ -115,7 +115,7 @@ class ContainerView:
     restarts: int = 0
     health: Literal["none", "starting", "healthy", "unhealthy"] = "none"
     """The engine's judgement by the container's own HEALTHCHECK."""
-    kept: bool = False
+    auto_restart: bool = False
     """Its restart policy is `always`: it has been admitted once."""
 
     @property
@@ -178,7 +178,7 @@ class Engine(Protocol):
         path that is missing, or is or lies below a symbolic link; a volume that stands for a host path), `engine_error`.
         """
 
-    async def keep(self, instance: str) -> None:
+    async def enable_auto_restart(self, instance: str) -> None:
         """Restart policy `always` from now on: it has been admitted."""
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:

@@ -133,12 +133,12 @@ def checked(text: str) -> str:
 
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata within its bounds. Raises Refused."""
-    kept = {checked(key): checked(value) for key, value in metadata.items()}
-    if len(kept) > MAX_METADATA or sum(len(key) + len(value) for key, value in kept.items()) > MAX_METADATA_BYTES:
+    retained = {checked(key): checked(value) for key, value in metadata.items()}
+    if len(retained) > MAX_METADATA or sum(len(key) + len(value) for key, value in retained.items()) > MAX_METADATA_BYTES:
         raise Refused(f"Metadata is more than {MAX_METADATA} entries or {MAX_METADATA_BYTES} characters")
-    if "" in kept:
+    if "" in retained:
         raise Refused("A key of the metadata is empty")
-    return kept
+    return retained
 
 
 _STRUCTURED = ("port", "securePort", "dataCenterInfo", "leaseInfo", "metadata")

@@ -14,7 +14,7 @@ from services.gateway.config.render import MAPS, Block
 from services.gateway.lifecycle.config_state import Keeper
 from services.gateway.lifecycle.drift import CHANGING, differences
 from services.gateway.lifecycle.fitting import fitting
-from services.gateway.lifecycle.listener_retention import Bind, Kept
+from services.gateway.lifecycle.listener_retention import Bind, ListenerRetention
 from services.gateway.lifecycle.liveness import knock
 from services.gateway.runtime.counters import Counters
 from services.gateway.runtime.runtime_api import RuntimeApi
@@ -31,7 +31,7 @@ class Gateway:
     def __init__(self, directory: Path) -> None:
         self._api = RuntimeApi(directory / "master.sock")
         self._counters = Counters(self._api)
-        self._kept = Kept(directory)
+        self._kept = ListenerRetention(directory)
         self._keeper = Keeper(directory, self._api, self._counters, self._kept)
         self._succession = Succession(directory)
         self._workers = Workers(self._api, self._keeper.gate, self._succession)
@@ -47,7 +47,7 @@ class Gateway:
     async def stand_on(self, settings: GatewaySettings) -> None:
         """Before the container starts: its files are there, and are those of these settings. Raises RoutingError."""
         self._keeper.stand_on(settings)
-        self._kept.stand()
+        self._kept.start()
 
     async def answers(self) -> dict[str, Any] | None:
         """Version, pid, uptime in seconds and the workers that were replaced; None when it does not answer."""
@@ -115,7 +115,7 @@ class Gateway:
         return self._succession
 
     @property
-    def kept(self) -> set[Bind]:
+    def listener_retention(self) -> set[Bind]:
         """Addresses and ports at which nobody is refused while the gateway is away for a moment."""
         return self._kept.binds
 

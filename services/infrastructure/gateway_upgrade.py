@@ -68,7 +68,7 @@ class Succession:
         if there.next is not None:
             await self._settle_next(there, there.next)
             there = await self._engine.see_gateways(spec)
-        told = {kept.id for kept in self._gateway.elders.elders() if kept.leaving_for is not None}
+        told = {retained.id for retained in self._gateway.elders.elders() if retained.leaving_for is not None}
         for elder in there.leaving:
             if elder.running:
                 if elder.short_id not in told:
@@ -78,9 +78,9 @@ class Succession:
                 self._gateway.elders.over(elder.short_id)
                 log.info("gateway_left", container=elder.short_id, exit_code=elder.exit_code)
         there_yet = {elder.short_id for elder in there.leaving}
-        for kept in self._gateway.elders.elders():
-            if kept.id not in there_yet:
-                self._gateway.elders.over(kept.id)
+        for retained in self._gateway.elders.elders():
+            if retained.id not in there_yet:
+                self._gateway.elders.over(retained.id)
         return there.present
 
     async def _until_it_answers(self, present: GatewayView, spec: GatewaySpec, sockets: str, heir: Heir) -> GatewayView:

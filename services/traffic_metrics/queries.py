@@ -88,14 +88,14 @@ class Sparkline:
 def service_figures(session: Session, service: str, now: float, window: int = 3600) -> ServiceFigures:
     """`window` in seconds, up to a day. One of up to an hour has points of 10 s, a longer one of whole minutes."""
     fine = window <= FINE_KEPT
-    kept = FINE if fine else ROUGH
-    step = -(-window // POINTS // kept) * kept if window > POINTS * kept else kept
-    end = int(now) // kept * kept
+    retained = FINE if fine else ROUGH
+    step = -(-window // POINTS // retained) * retained if window > POINTS * retained else retained
+    end = int(now) // retained * retained
     times = range(end - -(-window // step) * step, end, step)
-    asked = range(times.start, times.stop, kept)
+    asked = range(times.start, times.stop, retained)
     # As plain rows, and not as objects of the mapper: of those there would be thousands.
     columns = (Figure.at, Figure.service, Figure.revision, Figure.requests, Figure.status_4xx, Figure.status_5xx)
-    wanted = (Figure.step == kept, col(Figure.at).in_(asked), col(Figure.service).in_((service, ALL)))
+    wanted = (Figure.step == retained, col(Figure.at).in_(asked), col(Figure.service).in_((service, ALL)))
     rows = session.execute(select(*columns, Figure.histogram).where(*wanted)).all()  # type: ignore[call-overload]
     known: set[int] = set()
     by_revision: defaultdict[int, defaultdict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))

@@ -50,8 +50,8 @@ def keep(session: Session, at: int, news: Mapping[Cell, int]) -> None:
         sums[ALL, 0].add(cell, number)
     _write(session, FINE, at, sums)
     _sum_up(session, until=(at + FINE) // ROUGH * ROUGH)
-    for step, kept in ((FINE, FINE_KEPT), (ROUGH, ROUGH_KEPT)):
-        session.execute(delete(Figure).where(col(Figure.step) == step, col(Figure.at) < at - kept))
+    for step, retained in ((FINE, FINE_KEPT), (ROUGH, ROUGH_KEPT)):
+        session.execute(delete(Figure).where(col(Figure.step) == step, col(Figure.at) < at - retained))
 
 
 def present_revisions(session: Session) -> dict[tuple[str, int], int]:

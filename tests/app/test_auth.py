@@ -170,9 +170,9 @@ def test_a_token_is_shown_once_and_only_its_hmac_is_kept(fixture: AppFixture) ->
     assert (listed["name"], listed["scope"], listed["services"]) == ("ci", "deploy", ["web"])
     assert listed["expires_at"] > listed["created_at"]
     assert "token" not in listed
-    kept = b"".join(path.read_bytes() for path in fixture.data.glob("sluice.db*"))
-    assert token.encode() not in kept
-    assert fixture.token.encode() not in kept
+    retained = b"".join(path.read_bytes() for path in fixture.data.glob("sluice.db*"))
+    assert token.encode() not in retained
+    assert fixture.token.encode() not in retained
     assert (fixture.data / "admin.token").stat().st_mode & 0o777 == 0o600
     assert (fixture.data / "token.key").stat().st_mode & 0o777 == 0o600
 

@@ -9,12 +9,12 @@ def test_lines_are_numbered_and_the_oldest_go_when_it_is_too_much() -> None:
     log = Log()
     for number in range(1, 101):
         log.write(f"{number} ".ljust(LONGEST_LINE, "x") + " too long")
-    kept = MOST_LOG // (LONGEST_LINE + 1)
-    assert log.first == 101 - kept
+    retained = MOST_LOG // (LONGEST_LINE + 1)
+    assert log.first == 101 - retained
     assert len(str(log).encode()) <= MOST_LOG
     assert [number for number, _ in log.after(98)] == [99, 100]
     assert [line.split()[0] for _, line in log.after(98)] == ["99", "100"]
-    assert len(log.after(0)) == kept and log.after(0)[0][0] == log.first
+    assert len(log.after(0)) == retained and log.after(0)[0][0] == log.first
     assert log.after(100) == []
 
 

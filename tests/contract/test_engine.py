@@ -215,7 +215,7 @@ async def test_a_started_instance_is_what_its_spec_says(fixture: Yard) -> None:
     assert started == await seen(fixture, "web-r4-2")
     assert (started.service, started.revision, started.deployment, started.slot) == ("web", 4, 17, 2)
     assert (started.hash, started.address, started.state) == (spec.hash, spec.address, "running")
-    assert (started.kept, started.restarts, started.exit_code, started.oom_killed) == (False, 0, None, False)
+    assert (started.auto_restart, started.restarts, started.exit_code, started.oom_killed) == (False, 0, None, False)
 
 
 async def test_starting_again_finds_what_is_there(fixture: Yard) -> None:
@@ -357,23 +357,23 @@ async def test_composed_names_what_runs_of_a_project_under_compose(fixture: Yard
 
 async def test_keep_keeps_it(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1"))
-    await fixture.engine.keep("web-r1-1")
-    await fixture.engine.keep("web-r1-1")
+    await fixture.engine.enable_auto_restart("web-r1-1")
+    await fixture.engine.enable_auto_restart("web-r1-1")
     view = await seen(fixture, "web-r1-1")
-    assert view is not None and view.kept
+    assert view is not None and view.auto_restart
     with pytest.raises(EngineError) as refused:
-        await fixture.engine.keep("web-r1-9")
+        await fixture.engine.enable_auto_restart("web-r1-9")
     assert refused.value.reason == "instance_gone"
 
 
 async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Yard, told: Told) -> None:
     first = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
-    await fixture.engine.keep("web-r1-1")
+    await fixture.engine.enable_auto_restart("web-r1-1")
     died = await told.heard("die", "web-r1-1")
     assert (died.start, died.exit_code, died.container_id) == (first.start, 7, first.container_id)
     await told.until(lambda event: [other.kind for other in told.events].count("start") == 2)
     view = await seen(fixture, "web-r1-1")
-    assert view is not None and (view.state, view.kept) == ("running", True)
+    assert view is not None and (view.state, view.auto_restart) == ("running", True)
     assert (view.container_id, view.address) == (first.container_id, first.address)
     assert view.start != first.start and view.restarts >= 1
     again = await told.until(lambda event: event.kind == "die" and event.start != first.start)
@@ -382,9 +382,9 @@ async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Ya
 
 async def test_stop_gives_the_process_its_time(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(stop_takes=0.2, stop_code=5)))
-    await fixture.engine.keep("web-r1-1")
+    await fixture.engine.enable_auto_restart("web-r1-1")
     stopped = await fixture.engine.stop("web-r1-1", 10)
-    assert stopped is not None and (stopped.state, stopped.exit_code, stopped.kept) == ("exited", 5, False)
+    assert stopped is not None and (stopped.state, stopped.exit_code, stopped.auto_restart) == ("exited", 5, False)
     assert stopped == await fixture.engine.stop("web-r1-1", 10) == await seen(fixture, "web-r1-1")
     assert await fixture.engine.stop("web-r1-9", 10) is None
 

@@ -235,10 +235,10 @@ async def test_an_unpublished_service_gives_its_route_away_and_may_come_back(sid
 
 
 async def test_restore_keeps_what_is_right_and_mends_what_is_not(side: Side, web: RoutedService) -> None:
-    kept, gone, missing = [await side.member(f"web-r1-{n}") for n in (1, 2, 3)]
-    await side.router.admit(kept)
+    retained, gone, missing = [await side.member(f"web-r1-{n}") for n in (1, 2, 3)]
+    await side.router.admit(retained)
     await side.router.admit(gone)
-    await side.router.restore([web], [kept, missing])
+    await side.router.restore([web], [retained, missing])
     endpoint_states = await side.router.observe("web")
     assert {id: endpoint_state.state for id, endpoint_state in endpoint_states.items()} == {
         "web-r1-1": "admitted",

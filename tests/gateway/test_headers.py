@@ -87,14 +87,14 @@ async def test_other_cookies_pass_as_they_are(shared_yard: GatewayFixture, sent:
 
 async def test_no_instance_sets_a_session_cookie(shared_yard: GatewayFixture) -> None:
     [instance] = shared_yard.instances
-    kept = [b"a=sluice_session_x; Path=/", b"b=2; HttpOnly", b"my_sluice_session_x=1"]
+    retained = [b"a=sluice_session_x; Path=/", b"b=2; HttpOnly", b"my_sluice_session_x=1"]
     refused = [b"sluice_session_sluice=evil; Path=/", b"__Host-sluice_session_sluice=evil; Secure; Path=/"]
     refused += [b"=sluice_session_sluice=evil", b'"sluice_session_sluice"=evil', b"\xa0sluice_session_sluice=evil"]
-    values = [refused[0], kept[0], *refused[1:], *kept[1:]]
+    values = [refused[0], retained[0], *refused[1:], *retained[1:]]
     instance.more_headers = [b"sEt-cooKie:  " + value + b"\r\n" for value in values]
     try:
-        assert set_cookies(await exchange("")) == kept
-        assert set_cookies(await exchange(UPGRADE, path="/web/ws")) == kept
+        assert set_cookies(await exchange("")) == retained
+        assert set_cookies(await exchange(UPGRADE, path="/web/ws")) == retained
         instance.more_headers = [b"Set-Cookie: " + value + b"\r\n" for value in refused]
         assert b"sluice_session" not in await exchange("")
         assert b"sluice_session" not in await exchange(UPGRADE, path="/web/ws")

@@ -84,9 +84,9 @@ class Engine(FakeEngine):
         await self.hook("started", spec.id)
         return view
 
-    async def keep(self, instance: str) -> None:
+    async def enable_auto_restart(self, instance: str) -> None:
         await self.hook("keep", instance)
-        await super().keep(instance)
+        await super().enable_auto_restart(instance)
 
     async def stop(self, instance: str, grace: float) -> ContainerView | None:
         await self.hook("stop", instance)
@@ -324,4 +324,4 @@ class ControllerSimulation:
             revision = session.get_one(Revision, (SERVICE, service.revision))
         assert len(living) == service.replicas
         assert all(row.hash == revision.hash and row.status == "serving" for row in living.values()), living
-        assert all(container.kept for container in self.engine.containers.values())
+        assert all(container.auto_restart for container in self.engine.containers.values())

@@ -37,7 +37,7 @@ class SurvivingEngine:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
-        if name not in ("start", "keep", "stop", "remove"):
+        if name not in ("start", "enable_auto_restart", "stop", "remove"):
             return method
 
         async def outliving(*words: Any) -> Any:

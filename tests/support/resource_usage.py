@@ -48,18 +48,18 @@ class ResourceUsage:
         for name in sorted({name for name, _ in self.samples}):
             lives = [samples for (whose, _), samples in self.samples.items() if whose == name]
             longest = max(lives, key=lambda samples: samples[-1].at - samples[0].at)
-            kept = [sample for sample in longest if sample.at > longest[0].at + WARM] or longest
-            hours = [(sample.at - kept[0].at) / 3600 for sample in kept]
+            retained = [sample for sample in longest if sample.at > longest[0].at + WARM] or longest
+            hours = [(sample.at - retained[0].at) / 3600 for sample in retained]
             rows.append(
                 {
                     "process": name,
                     "processes": len(lives),
                     "minutes": round(hours[-1] * 60, 1),
-                    "memory_mb": [round(kept[0].memory / 1e6, 1), round(kept[-1].memory / 1e6, 1)],
-                    "memory_mb_per_hour": round(slope(hours, [sample.memory / 1e6 for sample in kept]), 2),
-                    "files": [kept[0].files, kept[-1].files],
-                    "most_files": max(sample.files for sample in kept),
-                    "files_per_hour": round(slope(hours, [float(sample.files) for sample in kept]), 2),
+                    "memory_mb": [round(retained[0].memory / 1e6, 1), round(retained[-1].memory / 1e6, 1)],
+                    "memory_mb_per_hour": round(slope(hours, [sample.memory / 1e6 for sample in retained]), 2),
+                    "files": [retained[0].files, retained[-1].files],
+                    "most_files": max(sample.files for sample in retained),
+                    "files_per_hour": round(slope(hours, [float(sample.files) for sample in retained]), 2),
                 }
             )
         return rows

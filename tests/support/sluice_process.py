@@ -70,8 +70,8 @@ class SluiceProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")}
-        return kept | {
+        retained = {key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")}
+        return retained | {
             "SLUICE_NAME": self.name,
             "SLUICE_DATA": str(self.data),
             "SLUICE_PORT": str(self.port),

@@ -25,10 +25,10 @@ def find_place(url: str | None, token: str | None) -> Place:
     """The options as given (the environment is already in them); the file fills in what is missing. Raises Trouble."""
     if url and token:
         return Place(_checked(url), token)
-    kept = _read(config_file())
+    retained = _read(config_file())
     # a token belongs to the address that it was kept with: another Sluice must not be told it
-    same_place = url is None or _checked(url) == _checked(kept.get("url", DEFAULT_URL))
-    return Place(_checked(url or kept.get("url", DEFAULT_URL)), token or (kept.get("token") if same_place else None))
+    same_place = url is None or _checked(url) == _checked(retained.get("url", DEFAULT_URL))
+    return Place(_checked(url or retained.get("url", DEFAULT_URL)), token or (retained.get("token") if same_place else None))
 
 
 def config_file() -> Path:

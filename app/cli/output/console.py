@@ -90,8 +90,8 @@ def _fitting(stacks: Sequence[Sequence[str]], most: int | None) -> list[int]:
     widths = [max(map(len, stack)) for stack in stacks]
     if most is None:
         return widths
-    kept = [max([_NARROWEST, *(len(cell) for cell in stack if cell in _COLOURS)]) for stack in stacks]
-    least = [widths[0], *(min(width, floor) for width, floor in zip(widths[1:], kept[1:], strict=True))]
+    retained = [max([_NARROWEST, *(len(cell) for cell in stack if cell in _COLOURS)]) for stack in stacks]
+    least = [widths[0], *(min(width, floor) for width, floor in zip(widths[1:], retained[1:], strict=True))]
     while len(widths) > 1 and sum(least[: len(widths)]) + 2 * (len(widths) - 1) > most:
         widths.pop()
     while sum(widths) + 2 * (len(widths) - 1) > most and widths != least[: len(widths)]:
@@ -114,9 +114,9 @@ def _terminal_width() -> int | None:
 
 def pairs(facts: Sequence[tuple[str, Any]]) -> str:
     """`name  value` lines; those without a value are left out."""
-    kept = [(name, value) for name, value in facts if value not in (None, "", [], {})]
-    width = max((len(name) for name, _ in kept), default=0)
-    return "\n".join(f"{name.ljust(width)}  {coloured(str(value), str(value))}" for name, value in kept)
+    retained = [(name, value) for name, value in facts if value not in (None, "", [], {})]
+    width = max((len(name) for name, _ in retained), default=0)
+    return "\n".join(f"{name.ljust(width)}  {coloured(str(value), str(value))}" for name, value in retained)
 
 
 def coloured(status: str, text: str) -> str:

@@ -14,8 +14,8 @@ NAME, SERVICE, REVISION, DEPLOYMENT = "sluice.name", "sluice.service", "sluice.r
 SLOT, HASH, INSTANCE, ROLE = "sluice.slot", "sluice.hash", "sluice.instance", "sluice.role"
 BUILT = "sluice.built"
 """On images that Sluice built: the tag that it gave them."""
-KEPT: Any = {"Name": "always"}
-NOT_KEPT: Any = {"Name": "no"}
+RESTART_ALWAYS: Any = {"Name": "always"}
+RESTART_NEVER: Any = {"Name": "no"}
 
 _NANO = 1_000_000_000
 _NEVER = "0001-01-01T"
@@ -48,7 +48,7 @@ def creation(
     limits = spec.resources
     host = {
         "NetworkMode": network,
-        "RestartPolicy": NOT_KEPT,
+        "RestartPolicy": RESTART_NEVER,
         "PortBindings": published,
         "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},
         "ExtraHosts": [f"{host}:{address}" for host, address in spec.hosts.items()],
@@ -143,7 +143,7 @@ def view_of(found: Mapping[str, Any], name: str, network: str) -> ContainerView 
         oom_killed=bool(state.get("OOMKilled")),
         restarts=int(found.get("RestartCount") or 0),
         health=(state.get("Health") or {}).get("Status") or "none",
-        kept=found["HostConfig"]["RestartPolicy"]["Name"] == KEPT["Name"],
+        auto_restart=found["HostConfig"]["RestartPolicy"]["Name"] == RESTART_ALWAYS["Name"],
     )
 
 

@@ -13,7 +13,7 @@ import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from services.engine.docker.client import Clients
-from services.engine.docker.codec import HASH, INSTANCE, KEPT, NAME, ROLE, restrictions
+from services.engine.docker.codec import HASH, INSTANCE, NAME, RESTART_ALWAYS, ROLE, restrictions
 from services.engine.docker.handover import FEELER_ROLE, GATEWAY_ROLE, Names, create
 from services.engine.docker.mounts import RESOLVER_ROLE, is_resolver
 from services.engine.port import EngineError
@@ -120,7 +120,7 @@ class DockerOwn:
             "HostConfig": {
                 "NetworkMode": "host",
                 # Not `unless-stopped`: after an engine that was killed, that one stays down.
-                "RestartPolicy": KEPT,
+                "RestartPolicy": RESTART_ALWAYS,
                 "Binds": [f"{path}:{rest}" for path, rest in binds.items()],
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
                 **restrictions(),

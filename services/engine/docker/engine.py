@@ -20,9 +20,9 @@ from services.engine.docker.client import Clients, reported
 from services.engine.docker.codec import (
     HASH,
     INSTANCE,
-    KEPT,
     NAME,
-    NOT_KEPT,
+    RESTART_ALWAYS,
+    RESTART_NEVER,
     SERVICE,
     creation,
     image_labels,
@@ -108,8 +108,8 @@ class DockerEngine:
     async def start(self, spec: InstanceSpec) -> ContainerView:
         return await self.clients.call(lambda client: self._start(client, spec))
 
-    async def keep(self, instance: str) -> None:
-        await self.clients.call(lambda client: self._keep(client, instance))
+    async def enable_auto_restart(self, instance: str) -> None:
+        await self.clients.call(lambda client: self._enable_auto_restart(client, instance))
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         listed = await self.clients.call(lambda client: self._list(client, service))
@@ -242,13 +242,13 @@ class DockerEngine:
                     raise EngineError(f'the network "{network}" is not one that services may join', reason="invalid_spec")
                 client.connect_container_to_network(container_id, network)
 
-    def _keep(self, client: docker.APIClient, instance: str) -> None:
+    def _enable_auto_restart(self, client: docker.APIClient, instance: str) -> None:
         view = self._find(client, instance)
         if view is None:
             raise EngineError(f"{instance} has gone", reason="instance_gone")
-        if not view.kept:
+        if not view.auto_restart:
             try:
-                client.update_container(view.container_id, restart_policy=KEPT)
+                client.update_container(view.container_id, restart_policy=RESTART_ALWAYS)
             except NotFound:
                 raise EngineError(f"{instance} has gone", reason="instance_gone") from None
             self._memory.changed(view.container_id)
@@ -277,9 +277,9 @@ class DockerEngine:
         if view is None or view.state != "running":
             return view
         with suppress(NotFound):
-            if view.kept:
+            if view.auto_restart:
                 # An engine that restarts between this and its removal must not bring it back.
-                client.update_container(view.container_id, restart_policy=NOT_KEPT)
+                client.update_container(view.container_id, restart_policy=RESTART_NEVER)
             client.stop(view.container_id, timeout=math.ceil(grace))
         return self._inspect(client, view.container_id)
 

@@ -49,8 +49,8 @@ class Memory:
         with self._lock:
             self._connects += 1
             self._streams += 1
-            for kept in (self._changes, self._views, self._starts, self._deaths):
-                kept.clear()
+            for retained in (self._changes, self._views, self._starts, self._deaths):
+                retained.clear()
 
     def disconnected(self) -> None:
         with self._lock:
@@ -63,8 +63,8 @@ class Memory:
 
     def gone(self, container_id: str) -> None:
         with self._lock:
-            for kept in (self._changes, self._views, self._starts, self._deaths):
-                kept.pop(container_id, None)
+            for retained in (self._changes, self._views, self._starts, self._deaths):
+                retained.pop(container_id, None)
 
     def stamp(self, container_id: str) -> Stamp:
         """Take it before an inspection and hand it to `keep` or `saw`."""

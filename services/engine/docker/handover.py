@@ -10,7 +10,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from services.engine.docker.codec import KEPT, NAME, NOT_KEPT, ROLE, image_labels, over_image, restrictions
+from services.engine.docker.codec import NAME, RESTART_ALWAYS, RESTART_NEVER, ROLE, image_labels, over_image, restrictions
 from services.engine.port import EngineError
 
 GATEWAY_ROLE, FEELER_ROLE = "gateway", "feeler"
@@ -72,7 +72,7 @@ def create(client: docker.APIClient, body: Found, name: str | None = None) -> st
 
 def start_next(client: docker.APIClient, names: Names, body: Mapping[str, Any], sockets: str) -> Found:
     remove_next(client, names)
-    host = {**body["HostConfig"], "RestartPolicy": NOT_KEPT}
+    host = {**body["HostConfig"], "RestartPolicy": RESTART_NEVER}
     create(client, {**body, "Cmd": ["-x", sockets], "HostConfig": host}, names.next)
     client.start(names.next)
     found: Found = client.inspect_container(names.next)
@@ -90,9 +90,9 @@ def promote(client: docker.APIClient, names: Names) -> None:
     next, present = inspect(client, names, names.next), inspect(client, names, names.present)
     if next is None:
         return
-    client.update_container(next["Id"], restart_policy=KEPT)
+    client.update_container(next["Id"], restart_policy=RESTART_ALWAYS)
     if present is not None:
-        client.update_container(present["Id"], restart_policy=NOT_KEPT)
+        client.update_container(present["Id"], restart_policy=RESTART_NEVER)
         client.rename(present["Id"], names.leaving(present["Id"]))
     client.rename(next["Id"], names.present)
 
@@ -101,7 +101,7 @@ def dismiss(client: docker.APIClient, names: Names, id: str) -> None:
     found = inspect(client, names, names.leaving(id))
     if found is None:
         return
-    client.update_container(found["Id"], restart_policy=NOT_KEPT)
+    client.update_container(found["Id"], restart_policy=RESTART_NEVER)
     if found["State"]["Running"]:
         try:
             client.kill(found["Id"], "SIGUSR1")

@@ -14,7 +14,7 @@ from docker.types import IPAMConfig, IPAMPool
 
 from services.engine.docker import handover
 from services.engine.docker.client import Clients
-from services.engine.docker.codec import HASH, KEPT, NAME, ROLE, restrictions
+from services.engine.docker.codec import HASH, NAME, RESTART_ALWAYS, ROLE, restrictions
 from services.engine.docker.handover import GATEWAY_ROLE, Names
 from services.engine.docker.subnets import automatic_part, free_subnets, host_routes
 from services.engine.infrastructure_port import Footing, Gateways, GatewaySpec, GatewayView
@@ -185,7 +185,7 @@ class DockerGround:
             "Labels": {NAME: self.name, ROLE: GATEWAY_ROLE},
             "HostConfig": {
                 "NetworkMode": "host",
-                "RestartPolicy": KEPT,
+                "RestartPolicy": RESTART_ALWAYS,
                 "Mounts": [{"Type": "bind", "Source": spec.directory, "Target": GATEWAY_DIRECTORY}],
                 "Ulimits": [{"Name": "nofile", "Soft": spec.open_files, "Hard": spec.open_files}],
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},

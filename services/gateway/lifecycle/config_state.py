@@ -14,7 +14,7 @@ from services.concurrency import Gate
 from services.gateway.config.model import GatewaySettings, Wanted
 from services.gateway.config.render import Block, Rendered, render, render_service
 from services.gateway.lifecycle.files import Files
-from services.gateway.lifecycle.listener_retention import Kept
+from services.gateway.lifecycle.listener_retention import ListenerRetention
 from services.gateway.lifecycle.port_check import taken
 from services.gateway.runtime.counters import Counters
 from services.gateway.runtime.runtime_api import RuntimeApi
@@ -30,14 +30,14 @@ HELD_AT_MOST = 2.0
 class Keeper:
     """One owner, one source: `wanted` in memory, rendered into the files, read by the worker."""
 
-    def __init__(self, directory: Path, api: RuntimeApi, counters: Counters, kept: Kept) -> None:
+    def __init__(self, directory: Path, api: RuntimeApi, counters: Counters, retained: ListenerRetention) -> None:
         self.wanted: dict[str, Wanted] = {}
         self.gate = Gate()
         self.loaded: Rendered | None = None
         """What the present worker has read, as far as only a reload can change it."""
         self._api = api
         self._counters = counters
-        self._kept = kept
+        self._listener_retention = retained
         self._files = Files(directory)
         self._settings: GatewaySettings | None = None
         self._binds: frozenset[tuple[str, int]] = frozenset()
@@ -221,7 +221,7 @@ class Keeper:
     def has_read(self, rendered: Rendered) -> None:
         """The present worker."""
         self.loaded, self._binds = rendered, rendered.binds
-        self._kept.has_read(rendered.binds)
+        self._listener_retention.has_read(rendered.binds)
 
     async def until_nothing_is_held(self) -> None:
         """Or a moment has passed: what is held by a worker that is replaced has to begin to wait again."""

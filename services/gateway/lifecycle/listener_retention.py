@@ -23,14 +23,14 @@ from services.gateway.runtime.takeover import ADMIN, MASTER
 log = structlog.get_logger(__name__)
 KEPT = "kept.sock"
 """Where a gateway that starts finds them (start.sh)."""
-ABLE = "SLUICE_TAKES_KEPT"
+CAPABLE = "SLUICE_TAKES_KEPT"
 """In the environment of a gateway that looks there. An older one could not listen while they are kept."""
-LET_GO = 8.0
+RELEASE_AFTER = 8.0
 """Seconds for which nobody listens, after which they are closed. Fewer than the ground's HUNG: a port that has been silent
 for so long is then one whose gateway hangs."""
-LOOK = 1.0
+POLL_INTERVAL = 1.0
 """Seconds between two looks whether anybody listens: nothing tells."""
-PATIENCE = 1.0
+TIMEOUT = 1.0
 """Seconds for an answer. HAProxy waits no longer either."""
 Bind = tuple[str, int]
 _ASK = b"_getsocks\n"
@@ -39,7 +39,7 @@ _OF_EACH = bytes(6)
 _NUMBER = struct.Struct("=i")
 
 
-class Kept:
+class ListenerRetention:
     """Has threads of its own: a HAProxy that starts does not wait until a busy loop has time for it."""
 
     def __init__(self, directory: Path) -> None:
@@ -61,7 +61,7 @@ class Kept:
         with self._guard:
             return {_bind(each) for each in self._held}
 
-    def stand(self) -> None:
+    def start(self) -> None:
         """Before a gateway starts: it will find the socket, whoever has removed it. What cannot be given is not kept."""
         path = self._directory / KEPT
         with suppress(FileNotFoundError):
@@ -73,11 +73,11 @@ class Kept:
             self._inode = path.stat().st_ino
         except OSError as error:
             log.warning("gateway_sockets_not_kept", error=str(error))
-            self._let_go()
+            self._release()
             return
         threading.Thread(target=self._answer, args=(door,), name="kept-door", daemon=True).start()
         if self._looking is None:
-            self._looking = threading.Thread(target=self._look_on, name="kept", daemon=True)
+            self._looking = threading.Thread(target=self._watch, name="kept", daemon=True)
             self._looking.start()
 
     def has_read(self, binds: frozenset[Bind]) -> None:
@@ -97,31 +97,31 @@ class Kept:
             (self._directory / KEPT).unlink(missing_ok=True)
         self._shut()
 
-    def _look_on(self) -> None:
+    def _watch(self) -> None:
         listened = time.monotonic()
         try:
             while not self._closed:
-                self._news.wait(LOOK)
+                self._news.wait(POLL_INTERVAL)
                 self._news.clear()
                 try:
-                    self._look()
+                    self._check()
                     listened = time.monotonic()
                 except (BlockingIOError, TimeoutError):
                     listened = time.monotonic()  # by one that does not take us in: it hangs, and has the sockets itself
                 except OSError:
-                    if self._held and time.monotonic() - listened > LET_GO:
-                        log.warning("gateway_sockets_let_go", after=LET_GO)
-                        self._let_go()
+                    if self._held and time.monotonic() - listened > RELEASE_AFTER:
+                        log.warning("gateway_sockets_let_go", after=RELEASE_AFTER)
+                        self._release()
         finally:
-            self._let_go()
+            self._release()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """OSError when nobody listens."""
         if self._fetched == self._told or self._door is None:
             _ask(self._directory / ADMIN, b"").close()
             return
         told = self._told
-        found = fetch(self._directory / ADMIN) if _able(self._directory / MASTER) else []
+        found = receive_listeners(self._directory / ADMIN) if _is_capable(self._directory / MASTER) else []
         with self._guard:
             self._hold([each for each in found if _bind(each) in self._binds])
             for each in set(found) - set(self._held):
@@ -130,7 +130,7 @@ class Kept:
             if {_bind(each) for each in self._held} == self._binds:
                 self._fetched = told
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._guard:
             self._told += 1
             self._hold([])
@@ -148,12 +148,12 @@ class Kept:
                 if self._door is not door:
                     return
                 log.warning("gateway_sockets_not_given", error=str(error))  # no open file is left, say: it may be again
-                time.sleep(LOOK)
+                time.sleep(POLL_INTERVAL)
                 continue
             with line, ExitStack() as copies, suppress(OSError):
                 with self._guard:
                     sockets = [copies.enter_context(each.dup()) for each in self._held]
-                give(line, sockets)
+                send_listeners(line, sockets)
                 log.info("gateway_sockets_given", sockets=len(sockets))
 
     def _shut(self) -> None:
@@ -163,7 +163,7 @@ class Kept:
             door.close()
 
 
-def fetch(admin: Path) -> list[socket.socket]:
+def receive_listeners(admin: Path) -> list[socket.socket]:
     """Copies of all that the HAProxy behind this socket listens on. OSError."""
     with _ask(admin, _ASK) as line, ExitStack() as undone:
         said = line.recv(_NUMBER.size, socket.MSG_WAITALL)
@@ -183,9 +183,9 @@ def fetch(admin: Path) -> list[socket.socket]:
         return found
 
 
-def give(line: socket.socket, sockets: Sequence[socket.socket]) -> None:
+def send_listeners(line: socket.socket, sockets: Sequence[socket.socket]) -> None:
     """To the HAProxy that asks on `line`. OSError."""
-    line.settimeout(PATIENCE)
+    line.settimeout(TIMEOUT)
     if line.recv(len(_ASK)) != _ASK:
         return
     line.sendall(_NUMBER.pack(len(sockets)))
@@ -211,7 +211,7 @@ def _open(path: Path) -> socket.socket:
 def _ask(path: Path, line: bytes) -> socket.socket:
     asking = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        asking.settimeout(PATIENCE)
+        asking.settimeout(TIMEOUT)
         asking.connect(str(path))
         asking.sendall(line)
     except OSError:
@@ -220,11 +220,11 @@ def _ask(path: Path, line: bytes) -> socket.socket:
     return asking
 
 
-def _able(master: Path) -> bool:
+def _is_capable(master: Path) -> bool:
     """Whether the present gateway would take them over. OSError when it does not say."""
-    with _ask(master, f"@1 show env {ABLE}\n".encode()) as line:
+    with _ask(master, f"@1 show env {CAPABLE}\n".encode()) as line:
         said = line.recv(4096)
-    if f"{ABLE}=".encode() in said:
+    if f"{CAPABLE}=".encode() in said:
         return True
     if b"not found" in said:
         return False

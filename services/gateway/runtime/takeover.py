@@ -42,18 +42,18 @@ class Succession:
 
     def begin(self, id: str) -> str:
         """Keep the present sockets. Returns the path, inside a container, at which the listening ones are handed over."""
-        for name, kept in ((MASTER, f"{_BEFORE}{id}.sock"), (ADMIN, f"{_BEFORE}{id}.admin")):
-            (self._directory / kept).unlink(missing_ok=True)
-            os.link(self._directory / name, self._directory / kept)
+        for name, retained in ((MASTER, f"{_BEFORE}{id}.sock"), (ADMIN, f"{_BEFORE}{id}.admin")):
+            (self._directory / retained).unlink(missing_ok=True)
+            os.link(self._directory / name, self._directory / retained)
         return f"{INSIDE}/{_BEFORE}{id}.admin"
 
     def undo(self, id: str) -> None:
         """The successor has gone: what it put its own sockets in the place of is back."""
-        for name, kept in ((MASTER, f"{_BEFORE}{id}.sock"), (ADMIN, f"{_BEFORE}{id}.admin")):
+        for name, retained in ((MASTER, f"{_BEFORE}{id}.sock"), (ADMIN, f"{_BEFORE}{id}.admin")):
             with suppress(FileNotFoundError):
-                (self._directory / kept).replace(self._directory / name)
+                (self._directory / retained).replace(self._directory / name)
                 # A rename over a link to the same socket does nothing, and leaves both.
-                (self._directory / kept).unlink(missing_ok=True)
+                (self._directory / retained).unlink(missing_ok=True)
 
     def has_successor(self, id: str) -> bool:
         """Another one's socket stands where its own was."""
@@ -71,8 +71,8 @@ class Succession:
 
     def over(self, id: str) -> None:
         """It has gone."""
-        for kept in (f"{_BEFORE}{id}.sock", f"{_BEFORE}{id}.admin", f"{_LEAVING}{id}.sock"):
-            (self._directory / kept).unlink(missing_ok=True)
+        for retained in (f"{_BEFORE}{id}.sock", f"{_BEFORE}{id}.admin", f"{_LEAVING}{id}.sock"):
+            (self._directory / retained).unlink(missing_ok=True)
         self._seen.pop(id, None)
 
     def elders(self) -> list[Elder]:

@@ -27,7 +27,7 @@ class Seen:
     seated: bool = False
     """Some router knows it."""
     drained: bool = True
-    kept: bool = True
+    auto_restart: bool = True
     """The engine brings it back when it ends: what comes with being admitted."""
     in_flight: int = 0
     leaving_at: float | None = None

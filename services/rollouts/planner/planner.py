@@ -134,7 +134,7 @@ def _is_suspect(seen: Seen) -> bool:
 
 def _is_in(seen: Seen) -> bool:
     """Admitted wholly. What serves and is not kept, or is a worker, is admitted (again) to be kept."""
-    return (seen.admitted or not seen.routed) and (seen.kept or seen.unhealthy_since is not None)
+    return (seen.admitted or not seen.routed) and (seen.auto_restart or seen.unhealthy_since is not None)
 
 
 def _give_up(target: Target, scene: Scene, now: float) -> list[Seen]:

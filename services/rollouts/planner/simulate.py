@@ -63,7 +63,7 @@ def foresee(target: Target, world: Iterable[Seen], now: float, names: Iterator[s
 
 def _new(id: str, slot: int, target: Target, now: float, routed: bool) -> Seen:
     deployment = target.deployment or 0
-    return Seen(id, slot, target.hash, deployment, "none", routed=routed, created_at=now, kept=False)
+    return Seen(id, slot, target.hash, deployment, "none", routed=routed, created_at=now, auto_restart=False)
 
 
 def _outcome(step: Step, seen: Seen, now: float) -> Seen:
@@ -72,7 +72,7 @@ def _outcome(step: Step, seen: Seen, now: float) -> Seen:
         case Create() | Start():
             return replace(seen, container="running", died=False, started_at=now, ready_at=now)
         case Admit():
-            return replace(seen, admitted=seen.routed, seated=seen.routed, drained=not seen.routed, kept=True)
+            return replace(seen, admitted=seen.routed, seated=seen.routed, drained=not seen.routed, auto_restart=True)
         case Recall():
             return replace(seen, leaving_at=None, cut_at=None)
         case Retire():

@@ -148,7 +148,7 @@ class Executor:
             if row.port is not None:
                 await router.admit(endpoint_for(row, order.revision, row.start or ""))
         self._reached("half", order)
-        await self._engine.keep(row.id)
+        await self._engine.enable_auto_restart(row.id)
 
     async def _withdraw(self, order: Order) -> None:
         for router in self._routers:

@@ -77,7 +77,9 @@ class Room:
             if endpoint_state.state == "admitted" and not endpoint_state.healthy
         }
         sick |= {
-            view.instance for view in containers if view.kept and view.state == "running" and view.health == "unhealthy"
+            view.instance
+            for view in containers
+            if view.auto_restart and view.state == "running" and view.health == "unhealthy"
         }
         self.unhealthy_since = {id: self.unhealthy_since.get(id, now) for id in sick}
 
@@ -105,8 +107,8 @@ class Room:
 
     def keep_troubles(self, instances: Iterable[str]) -> None:
         """Forget those of instances that have gone."""
-        kept = {PUBLISH, *instances}
-        self._troubles = {key: trouble for key, trouble in self._troubles.items() if key in kept}
+        retained = {PUBLISH, *instances}
+        self._troubles = {key: trouble for key, trouble in self._troubles.items() if key in retained}
 
     def unpublished(self, now: float) -> str | None:
         """Return why the routers do not publish the service, when that has been so for long."""

@@ -32,17 +32,17 @@ def lay(
     """The present layers and a request → the new layers, and the replicas that the request names (itself or by profile)."""
     if present is None or mode == "replace":
         base = merge_patch({}, fields)
-        kept = profile if profile_named else (present.profile if present else None)
-        layers = Layers(base, kept, {})
+        retained = profile if profile_named else (present.profile if present else None)
+        layers = Layers(base, retained, {})
     else:
         changed = profile_named and profile != present.profile
-        kept = profile if profile_named else present.profile
+        retained = profile if profile_named else present.profile
         overrides = {} if changed else present.overrides
-        if kept is not None:
+        if retained is not None:
             over = {name: value for name, value in fields.items() if name not in ("profiles", NOT_IN_REVISION)}
             brings_profiles = fields.get("profiles") is not None  # a whole spec, then: its profile lies over its base
             overrides = overrides if brings_profiles else overlay(overrides, over)
-        layers = Layers(merge_patch(present.base, fields), kept, overrides if kept is not None else {})
+        layers = Layers(merge_patch(present.base, fields), retained, overrides if retained is not None else {})
     replicas = fields.get(NOT_IN_REVISION)
     if replicas is None and profile_named and profile is not None:
         named = (layers.base.get("profiles") or {}).get(profile) or {}

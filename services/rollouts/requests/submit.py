@@ -167,12 +167,12 @@ class Requests(Asking[int]):
 
     async def _forget_credentials(self) -> None:
         """Of deployments that will not pull any more: aborted or superseded before they began, or never written."""
-        kept = self._live.registry_auth
-        if kept:
-            pending = select(Deployment.id).where(col(Deployment.id).in_(kept), Deployment.status == Status.PENDING)
+        retained = self._live.registry_auth
+        if retained:
+            pending = select(Deployment.id).where(col(Deployment.id).in_(retained), Deployment.status == Status.PENDING)
             still = await self._store.read(lambda session: set(session.exec(pending).all()))
-            for id in kept.keys() - still:
-                kept.pop(id, None)
+            for id in retained.keys() - still:
+                retained.pop(id, None)
 
     def _wake(self, service: str) -> None:
         self._hint(service)

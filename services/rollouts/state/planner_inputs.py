@@ -164,7 +164,7 @@ def _see(
         unhealthy_since=unhealthy_since.get(row.id),
         seated=bool(mine),
         drained=all(endpoint_state.drained for endpoint_state in mine),
-        kept=container is None or container.kept,
+        auto_restart=container is None or container.auto_restart,
         in_flight=sum(endpoint_state.in_flight for endpoint_state in mine),
         waits_for="; ".join(endpoint_state.waits_for for endpoint_state in mine if endpoint_state.waits_for),
         closes_at=max((endpoint_state.closes_at for endpoint_state in mine), default=0),

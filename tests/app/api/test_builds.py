@@ -304,5 +304,5 @@ def test_images_beyond_the_history_limit_go_and_those_of_others_stay(fixture: Ap
     for image in made[3:]:
         assert fixture.deploy("web", image).status_code == 200
     fixture.call(prune, fixture.sluice.store, fixture.engine)
-    kept = {image for image in fixture.engine.images if re.fullmatch(r"web:\d.*", image)}
-    assert kept == set(made[3:]) and {unwanted, "web:theirs"} <= fixture.engine.images.keys()
+    retained = {image for image in fixture.engine.images if re.fullmatch(r"web:\d.*", image)}
+    assert retained == set(made[3:]) and {unwanted, "web:theirs"} <= fixture.engine.images.keys()

@@ -95,7 +95,7 @@ async def test_one_that_was_started_again_goes_on_without_a_line_twice(yard: Yar
         yard.write("a", "first life")
         assert await next_ones(following, 1) == ["a first life"]
         yard.engine.behave("a:1", Behaviour(log="second life"))
-        await yard.engine.keep("a")
+        await yard.engine.enable_auto_restart("a")
         yard.engine.kill("a")
         yard.listeners.wake()
         await yard.clock.advance(60)

@@ -39,7 +39,7 @@ def test_an_inspection_becomes_a_view() -> None:
     view = view_of(inspection(Health={"Status": "healthy"}), "sluice", "sluice")
     assert view is not None
     assert (view.instance, view.service, view.revision, view.deployment, view.slot) == ("web-r2-3", "web", 2, 7, 3)
-    assert (view.address, view.health, view.kept, view.restarts) == ("10.203.0.5", "healthy", True, 1)
+    assert (view.address, view.health, view.auto_restart, view.restarts) == ("10.203.0.5", "healthy", True, 1)
     assert view.start == "c1@2026-11-24T10:00:00Z"
 
 

@@ -217,11 +217,11 @@ async def test_one_that_was_made_but_never_started_is_started(engine: DockerEngi
 
 async def test_one_that_keeps_dying_can_be_stopped_between_two_starts(engine: DockerEngine, fixture: DockerFixture) -> None:
     await engine.start(fixture.spec("web-r1-1", script="sleep 0.3; exit 4"))
-    await engine.keep("web-r1-1")
+    await engine.enable_auto_restart("web-r1-1")
     await until(lambda: bool(fixture.inspect("web-r1-1")["RestartCount"] >= 2))
     async with asyncio.timeout(15):
         stopped = await engine.stop("web-r1-1", 5)
-    assert stopped is not None and (stopped.state, stopped.kept) == ("exited", False)
+    assert stopped is not None and (stopped.state, stopped.auto_restart) == ("exited", False)
     await engine.remove("web-r1-1")
     assert await engine.observe() == []
 
@@ -290,8 +290,8 @@ async def test_a_view_is_remembered_as_long_as_nothing_is_told(
         with monkeypatch.context() as patched:
             patched.setattr(engine, "_inspect", lambda *_: pytest.fail("it is remembered"))
             assert await engine.observe() == first
-        await engine.keep("web-r1-1")
-        assert [view.kept for view in await engine.observe()] == [True]
+        await engine.enable_auto_restart("web-r1-1")
+        assert [view.auto_restart for view in await engine.observe()] == [True]
 
 
 async def test_threads_end_with_their_readers(engine: DockerEngine, fixture: DockerFixture) -> None:

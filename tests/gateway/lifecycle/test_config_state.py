@@ -39,16 +39,16 @@ async def test_killed_it_comes_back_alone_with_the_right_instances(fixture: Gate
 
 
 async def test_another_sluice_adopts_it_and_disturbs_nothing(fixture: GatewayFixture) -> None:
-    kept, leaving = await fixture.serve(service(), 2)
+    retained, leaving = await fixture.serve(service(), 2)
     worker = await pid(fixture)
     asking = asyncio.create_task(fixture.ask("/web/wait"))
     await until(lambda: busy(fixture))
     await fixture.gateway.withdraw("web", leaving.id)
     again = Gateway(fixture.directory)
     await again.stand_on(fixture.settings)
-    await again.restore([service()], [kept.endpoint()])
+    await again.restore([service()], [retained.endpoint()])
     endpoint_states = await again.observe("web")
-    assert (endpoint_states[kept.id].state, endpoint_states[leaving.id].state) == ("admitted", "draining")
+    assert (endpoint_states[retained.id].state, endpoint_states[leaving.id].state) == ("admitted", "draining")
     assert sum(endpoint_state.in_flight for endpoint_state in endpoint_states.values()) == 1
     assert await pid(fixture) == worker
     for instance in fixture.instances:

@@ -41,11 +41,11 @@ def test_what_is_given_is_what_is_fetched_and_all_of_it_is_closed_again(tmp_path
 
         def answer() -> None:
             with door.accept()[0] as line:
-                listener_retention.give(line, sockets)
+                listener_retention.send_listeners(line, sockets)
 
         giving = threading.Thread(target=answer)
         giving.start()
-        fetched = listener_retention.fetch(tmp_path / ADMIN)
+        fetched = listener_retention.receive_listeners(tmp_path / ADMIN)
         giving.join()
     assert [each.getsockname() for each in fetched] == [each.getsockname() for each in sockets]
     assert not any(each.get_inheritable() for each in fetched)
@@ -106,7 +106,7 @@ async def test_a_port_that_is_listened_on_no_more_is_refused_at_once(fixture: Ga
 
 @pytest.mark.docker
 async def test_one_that_does_not_come_back_is_let_go(fixture: GatewayFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_retention, "LET_GO", 2.0)
+    monkeypatch.setattr(listener_retention, "RELEASE_AFTER", 2.0)
     await fixture.serve(service(), 1)
     await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     fixture.docker("kill", fixture.name)  # by hand: the engine leaves it down
@@ -122,18 +122,18 @@ async def test_one_that_does_not_come_back_is_let_go(fixture: GatewayFixture, mo
 @pytest.mark.docker
 async def test_one_that_would_not_take_them_over_is_left_alone(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[bool] = []
-    able = listener_retention._able
+    able = listener_retention._is_capable
 
     def listen(master: Path) -> bool:
         told.append(able(master))
         return told[-1]
 
-    monkeypatch.setattr(listener_retention, "_able", listen)
+    monkeypatch.setattr(listener_retention, "_is_capable", listen)
     async with real_gateway(start=AS_BEFORE) as fixture:
         await fixture.serve(service(), 1)
         await until(lambda: true(len(told) > 2))
         assert not any(told)
-        assert fixture.gateway.kept == set()
+        assert fixture.gateway.listener_retention == set()
         was = await pids(fixture)
         await kill_its_master(fixture)
         await until(lambda: another(fixture, was))
@@ -159,7 +159,7 @@ async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or
     again = Gateway(fixture.directory)
     await again.stand_on(fixture.settings)
     await again.restore([service()], [instance.endpoint() for instance in fixture.instances])
-    await until(lambda: true(again.kept == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    await until(lambda: true(again.listener_retention == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     await again.close()
 
 
@@ -188,7 +188,7 @@ async def true(value: bool) -> bool:
 
 
 async def keeps(fixture: GatewayFixture, binds: set[listener_retention.Bind]) -> bool:
-    return fixture.gateway.kept == binds
+    return fixture.gateway.listener_retention == binds
 
 
 async def refused(address: str, port: int) -> bool:

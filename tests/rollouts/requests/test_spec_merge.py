@@ -56,10 +56,10 @@ def test_the_vectors_of_rfc_7396(target: Any, patch: Any, result: Any) -> None:
 def test_merging_changes_neither_side_and_the_same_patch_again_changes_nothing(
     target: dict[str, Any], patch: dict[str, Any]
 ) -> None:
-    kept = repr((target, patch))
+    retained = repr((target, patch))
     once = merge_patch(target, patch)
     assert merge_patch(once, patch) == once
-    assert repr((target, patch)) == kept
+    assert repr((target, patch)) == retained
 
 
 patches = st.fixed_dictionaries(

@@ -42,7 +42,7 @@ class Container:
     restarts: int = 0
     starts: int = 0
     health: Health = "none"
-    kept: bool = False
+    auto_restart: bool = False
     log: list[str] = field(default_factory=list)
     log_times: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,7 +65,7 @@ class Container:
             oom_killed=self.oom_killed,
             restarts=self.restarts,
             health=self.health,
-            kept=self.kept,
+            auto_restart=self.auto_restart,
         )
 
     def write(self, text: str, at: float) -> None:

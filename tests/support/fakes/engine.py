@@ -77,7 +77,7 @@ class FakeEngine:
         self.capacity: int | None = None
         """How many containers may run; past it a start fails with `no_capacity`."""
         self.forgets_policies = False
-        """`keep` answers well and does nothing."""
+        """`enable_auto_restart` answers well and does nothing."""
         self.busiest = 0
         """The most containers that ever ran at once."""
         self._sleep = sleep
@@ -174,7 +174,7 @@ class FakeEngine:
 
     def forget_policy(self, instance: str) -> None:
         """Somebody sets its restart policy to `no`."""
-        self.containers[instance].kept = False
+        self.containers[instance].auto_restart = False
 
     def restart(self, *, cleanly: bool = True) -> None:
         """The engine itself restarts: everything dies, what is kept comes back, streams break."""
@@ -183,7 +183,7 @@ class FakeEngine:
         for container in running:
             self._exit(container, 0 if cleanly else _KILLED, stays_down=True)
         for container in running:
-            if container.kept:
+            if container.auto_restart:
                 self._run(container)
         self.break_stream()
 
@@ -269,12 +269,12 @@ class FakeEngine:
                 why = "No such file or directory" if link is None else f"is really {self.links[link]}{path[len(link) :]}"
                 raise EngineError(f"The host path {path} is not mounted: it {why}", reason="mount_refused")
 
-    async def keep(self, instance: str) -> None:
+    async def enable_auto_restart(self, instance: str) -> None:
         with self._asked("keep", instance):
             if instance not in self.containers:
                 raise EngineError(f"{instance} has gone", reason="instance_gone")
             if not self.forgets_policies:
-                self.containers[instance].kept = True
+                self.containers[instance].auto_restart = True
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         await self._pause()
@@ -289,7 +289,7 @@ class FakeEngine:
             container = self.containers.get(instance)
             if container is None or container.state not in ("running", "restarting"):
                 return container.view if container else None
-            container.kept = False
+            container.auto_restart = False
             if container.state == "restarting":
                 container.state = "exited"
                 return container.view
@@ -443,7 +443,7 @@ class FakeEngine:
             self._later(behaviour.exits_after[0], container, behaviour.exits_after[1])
 
     def _exit(self, container: Container, code: int, *, oom: bool = False, stays_down: bool = False) -> None:
-        returns = container.kept and not stays_down
+        returns = container.auto_restart and not stays_down
         container.state = "restarting" if returns else "exited"
         container.exit_code, container.oom_killed = code, oom
         container.wake()

@@ -92,7 +92,7 @@ async def test_time_passes_only_when_the_clock_is_moved(engine: FakeEngine, cloc
 async def test_a_kept_one_comes_back_after_ever_longer_pauses(engine: FakeEngine, clock: FakeClock) -> None:
     engine.behave("web", Behaviour(exits_after=(1, 2)))
     await engine.start(spec(engine, 1))
-    await engine.keep("web-r1-1")
+    await engine.enable_auto_restart("web-r1-1")
     await clock.advance(1.05)
     assert [view.state for view in await engine.observe()] == ["running"], "Docker's restarting counts as running"
     assert engine.running == []
@@ -107,7 +107,7 @@ async def test_a_kept_one_comes_back_after_ever_longer_pauses(engine: FakeEngine
 async def test_a_restart_of_the_engine_brings_back_what_is_kept(engine: FakeEngine) -> None:
     first = await engine.start(spec(engine, 1))
     await engine.start(spec(engine, 2))
-    await engine.keep("web-r1-1")
+    await engine.enable_auto_restart("web-r1-1")
     engine.restart(cleanly=False)
     views = {view.instance: view for view in await engine.observe()}
     assert (views["web-r1-1"].state, views["web-r1-2"].state) == ("running", "exited")
@@ -117,8 +117,8 @@ async def test_a_restart_of_the_engine_brings_back_what_is_kept(engine: FakeEngi
 async def test_a_policy_may_be_forgotten(engine: FakeEngine) -> None:
     await engine.start(spec(engine, 1))
     engine.forgets_policies = True
-    await engine.keep("web-r1-1")
-    assert [view.kept for view in await engine.observe()] == [False]
+    await engine.enable_auto_restart("web-r1-1")
+    assert [view.auto_restart for view in await engine.observe()] == [False]
 
 
 async def test_a_full_engine_has_no_capacity(engine: FakeEngine) -> None:
