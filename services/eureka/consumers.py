@@ -110,7 +110,7 @@ class Consumers:
             return []
         return [known for known in self._among(leaving.waiting, now) if leaving.seen.get(known.name, now) + cache > now]
 
-    def closes_at(self, instance: str, cache: float, now: float) -> float:
+    def drain_not_before(self, instance: str, cache: float, now: float) -> float:
         """Seconds since the epoch from which no consumer sends to a leaving `instance` any more; infinite while that is not
         known, since one has not fetched yet."""
         leaving = self._leaving.get(instance)

@@ -116,7 +116,7 @@ class Theirs:
         except RoutingError:
             return False
 
-    def closes_at(self, service: RoutedService, instance: str) -> tuple[float, str]:
+    def drain_not_before(self, service: RoutedService, instance: str) -> tuple[float, str]:
         server = service.eureka
         if server is None:
             return 0, ""

@@ -80,11 +80,11 @@ class Ours:
         registered = {owner.instance for key, owner in owners if self.registry.leases.book.get(key) is not None}
         return not registered or instance in registered
 
-    def closes_at(self, service: RoutedService, instance: str) -> tuple[float, str]:
+    def drain_not_before(self, service: RoutedService, instance: str) -> tuple[float, str]:
         if service.advertise != "instances":
             return 0, ""
         consumers, now = self.registry.consumers, self.registry.clock.now()
-        closes = consumers.closes_at(instance, service.consumer_cache, now)
+        closes = consumers.drain_not_before(instance, service.consumer_cache, now)
         return closes, _waiting(consumers.unaware(instance, service.consumer_cache, now), closes, now)
 
     def _is_out(self, key: Key) -> bool:

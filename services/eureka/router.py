@@ -35,7 +35,7 @@ class Directory(Protocol):
     async def counts(self, service: RoutedService, instance: str) -> bool:
         """Whether it has registered, where its like do: else consumers would be left with none."""
 
-    def closes_at(self, service: RoutedService, instance: str) -> tuple[float, str]:
+    def drain_not_before(self, service: RoutedService, instance: str) -> tuple[float, str]:
         """When no consumer sends to a hidden one any more (seconds since the epoch, infinite while unknown), and a clause
         that tells people whom it waits for."""
 
@@ -121,10 +121,10 @@ class RegistryRouter:
             if standing.admitted and not standing.counted:
                 standing.counted = await directory.counts(standing.routed, instance)
             if not standing.admitted:
-                closes, waits_for = directory.closes_at(standing.routed, instance)
+                closes, waits_for = directory.drain_not_before(standing.routed, instance)
                 drained = closes <= self.clock.now()
                 endpoint_states[instance] = EndpointState(
-                    "draining", drained=drained, closes_at=closes, waits_for="" if drained else waits_for
+                    "draining", drained=drained, drain_not_before=closes, drain_blocker="" if drained else waits_for
                 )
             elif standing.counted:
                 endpoint_states[instance] = EndpointState("admitted")

@@ -80,10 +80,10 @@ class EndpointState:
     """Not admitted, nothing in flight on any worker, and no old worker that could still send to it."""
     healthy: bool = True
     """The router's own judgement of an admitted instance."""
-    closes_at: float = 0
+    drain_not_before: float = 0
     """Seconds since the epoch until which new requests may still come to one that is withdrawn, by somebody's cache:
     infinite while that is not known. What it has in its hands is cut `drain_timeout` after that, not before."""
-    waits_for: str = ""
+    drain_blocker: str = ""
     """What a withdrawn one waits for beside its requests, as a clause for people: "consumers of … may still send to it"."""
 
 

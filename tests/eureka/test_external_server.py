@@ -115,8 +115,8 @@ async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is
     await fixture.router.withdraw("web", "web-r1-1")
     assert fixture.there() == {"web-r1-1": Status.OUT_OF_SERVICE, "web-r1-2": Status.UP}
     endpoint_state = (await fixture.router.observe("web"))["web-r1-1"]
-    assert (endpoint_state.drained, endpoint_state.closes_at) == (False, fixture.clock.now() + 40)
-    assert endpoint_state.waits_for == (
+    assert (endpoint_state.drained, endpoint_state.drain_not_before) == (False, fixture.clock.now() + 40)
+    assert endpoint_state.drain_blocker == (
         "waiting for the Eureka server at theirs: its consumers may be 40 s behind "
         "(shorten it with eureka.consumer_staleness)"
     )
@@ -216,7 +216,7 @@ async def test_a_restart_in_the_middle_waits_the_whole_time_again(fixture: House
     fixture.clock.jump(30)
     fixture.router = fixture.start()
     await fixture.open(2)
-    assert (await fixture.router.observe("web"))["web-r1-1"].closes_at == fixture.clock.now() + 40
+    assert (await fixture.router.observe("web"))["web-r1-1"].drain_not_before == fixture.clock.now() + 40
 
 
 async def test_nobody_is_stopped_while_their_server_does_not_answer(fixture: House) -> None:

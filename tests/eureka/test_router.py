@@ -151,12 +151,12 @@ async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its
     assert not (await fixture.seat()).drained
     fixture.clock.jump(5)
     fixture.fetch("10.9.0.50")
-    assert (await fixture.seat()).closes_at == float("inf")
-    assert "2 consumers of the registry to fetch (10.9.0.50, 10.9.0.51)" in (await fixture.seat()).waits_for
+    assert (await fixture.seat()).drain_not_before == float("inf")
+    assert "2 consumers of the registry to fetch (10.9.0.50, 10.9.0.51)" in (await fixture.seat()).drain_blocker
     fixture.clock.jump(15)
     fixture.fetch("10.9.0.51")
     endpoint_state = await fixture.seat()
-    assert (endpoint_state.drained, endpoint_state.closes_at) == (False, fixture.clock.now() + 35)
+    assert (endpoint_state.drained, endpoint_state.drain_not_before) == (False, fixture.clock.now() + 35)
     fixture.clock.jump(35)
     assert (await fixture.seat()).drained
 
@@ -178,7 +178,7 @@ async def test_instances_that_have_gone_are_consumers_no_more(fixture: House) ->
         fixture.fetch(f"10.9.0.1{n}")
     await fixture.router.forget("web", "web-r1-2")
     await fixture.router.withdraw("web", "web-r1-1")
-    assert (await fixture.seat()).waits_for == "waiting for 1 consumers of the registry to fetch (10.9.0.11)"
+    assert (await fixture.seat()).drain_blocker == "waiting for 1 consumers of the registry to fetch (10.9.0.11)"
     await fixture.router.lost("web", "web-r1-1", "start-1")
     assert fixture.registry.consumers.present(fixture.clock.now()) == []
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Plan, Step
 
@@ -27,61 +27,61 @@ def going_back(replicas: int = 3, **fields: Any) -> Target:
     return to(replicas, "old", surplus_first=NEW, since=NOW - 1, **fields)
 
 
-def instance(id: str, **fields: Any) -> Seen:
+def instance(id: str, **fields: Any) -> ObservedInstance:
     """`new-2`: the new version's, in slot 2."""
     hash, slot = id.split("-")
     born = {"new": NEW, "old": OLD}.get(hash, 0)
-    seen = Seen(id=id, slot=int(slot), hash=hash, deployment=born, container="none", created_at=NOW - 30)
+    seen = ObservedInstance(id=id, slot=int(slot), hash=hash, deployment=born, container="none", created_at=NOW - 30)
     return replace(seen, **fields)
 
 
-def starting(id: str, **fields: Any) -> Seen:
+def starting(id: str, **fields: Any) -> ObservedInstance:
     return instance(id, **{"container": "running", "started_at": NOW - 5, **fields})
 
 
-def ready(id: str, **fields: Any) -> Seen:
+def ready(id: str, **fields: Any) -> ObservedInstance:
     return starting(id, **{"ready_at": NOW - 1, **fields})
 
 
-def serving(id: str, **fields: Any) -> Seen:
-    return ready(id, **{"admitted": True, "seated": True, "drained": False, **fields})
+def serving(id: str, **fields: Any) -> ObservedInstance:
+    return ready(id, **{"admitted": True, "known_to_router": True, "drained": False, **fields})
 
 
-def sick(id: str, since: float = NOW - 5, **fields: Any) -> Seen:
+def sick(id: str, since: float = NOW - 5, **fields: Any) -> ObservedInstance:
     return serving(id, healthy=False, unhealthy_since=since, **fields)
 
 
-def dead(id: str, **fields: Any) -> Seen:
-    return instance(id, **{"container": "exited", "died": True, "died_because": "exited with code 1", **fields})
+def dead(id: str, **fields: Any) -> ObservedInstance:
+    return instance(id, **{"container": "exited", "died": True, "exit_description": "exited with code 1", **fields})
 
 
-def refused(id: str, **fields: Any) -> Seen:
+def refused(id: str, **fields: Any) -> ObservedInstance:
     return instance(id, failure=("no_capacity", "cannot allocate memory"), **fields)
 
 
-def draining(id: str, **fields: Any) -> Seen:
-    return ready(id, **{"seated": True, "drained": False, "in_flight": 1, "leaving_at": NOW - 2, **fields})
+def draining(id: str, **fields: Any) -> ObservedInstance:
+    return ready(id, **{"known_to_router": True, "drained": False, "in_flight": 1, "draining_since": NOW - 2, **fields})
 
 
-def drained(id: str, **fields: Any) -> Seen:
+def drained(id: str, **fields: Any) -> ObservedInstance:
     return draining(id, **{"drained": True, "in_flight": 0, **fields})
 
 
-def worker(id: str, **fields: Any) -> Seen:
+def worker(id: str, **fields: Any) -> ObservedInstance:
     return starting(id, routed=False, **fields)
 
 
-def planned_steps(target: Target, *world: Seen) -> tuple[Step, ...]:
+def planned_steps(target: Target, *world: ObservedInstance) -> tuple[Step, ...]:
     return plan(target, world, NOW).steps
 
 
-def plan_for(target: Target, *world: Seen) -> Plan:
+def plan_for(target: Target, *world: ObservedInstance) -> Plan:
     return plan(target, world, NOW)
 
 
-def olds(count: int = 3) -> list[Seen]:
+def olds(count: int = 3) -> list[ObservedInstance]:
     return [serving(f"old-{slot}") for slot in range(1, count + 1)]
 
 
-def news(count: int = 3) -> list[Seen]:
+def news(count: int = 3) -> list[ObservedInstance]:
     return [serving(f"new-{slot}") for slot in range(1, count + 1)]

@@ -10,7 +10,7 @@ from typing import Literal
 
 from services.rollouts.planner.classify import counts, is_wanted, takes_room
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import CUT_PATIENCE
 from services.rollouts.planner.steps import (
     Admit,
@@ -85,11 +85,11 @@ class SimulatedInstance:
     ready_at: float | None = None
     places: dict[int, SimulatedEndpoint] = field(default_factory=dict)
 
-    def seen(self, now: float) -> Seen:
+    def observed(self, now: float) -> ObservedInstance:
         places = list(self.places.values())
         admitted = [place.admitted for place in places]
         everywhere = len(places) == ROUTERS and all(admitted)
-        return Seen(
+        return ObservedInstance(
             id=self.id,
             slot=self.slot,
             hash=self.hash,
@@ -102,12 +102,12 @@ class SimulatedInstance:
             admitted=any(admitted) if self.leaving_at is not None else everywhere,
             healthy=self.sick_since is None,
             unhealthy_since=self.sick_since if everywhere or not self.routed else None,
-            seated=bool(places),
+            known_to_router=bool(places),
             drained=all(place.drained(now) for place in places),
             in_flight=sum(now < place.busy_until for place in places),
-            leaving_at=self.leaving_at,
+            draining_since=self.leaving_at,
             stopping=self.stopping,
-            cut_at=self.cut_at,
+            force_closed_at=self.cut_at,
             died=self.died,
             failure=self.failure,
         )
@@ -125,8 +125,8 @@ class SimulatedCluster:
         self._ceiling = 0
         self._mixed = False
 
-    def seen(self) -> list[Seen]:
-        return [copy.seen(self.now) for copy in self.copies.values()]
+    def observed(self) -> list[ObservedInstance]:
+        return [copy.observed(self.now) for copy in self.copies.values()]
 
     # What fate does
 
@@ -169,7 +169,7 @@ class SimulatedCluster:
     def sicken(self, copy: SimulatedInstance) -> None:
         if copy.container == "running" and copy.ready_at is not None and copy.sick_since is None:
             copy.sick_since = self.now
-            if not copy.seen(self.now).admitted and copy.routed:
+            if not copy.observed(self.now).admitted and copy.routed:
                 copy.ready_at = None
 
     def heal(self, copy: SimulatedInstance) -> None:
@@ -273,21 +273,21 @@ class SimulatedCluster:
     def _stop(self, copy: SimulatedInstance, half: bool) -> None:
         copy.stopping = True
         if not half:
-            seen = copy.seen(self.now)
-            cut = seen.cut and self.now >= (copy.cut_at or 0) + CUT_PATIENCE
-            assert seen.drained or cut, f"{copy.id} is stopped with {seen.in_flight} in its hands"
+            observed = copy.observed(self.now)
+            cut = observed.is_force_closed and self.now >= (copy.cut_at or 0) + CUT_PATIENCE
+            assert observed.drained or cut, f"{copy.id} is stopped with {observed.in_flight} in its hands"
             copy.container, copy.ready_at, copy.sick_since = "exited", None, None
 
     # What must never be
 
     def head_for(self, target: Target) -> None:
         """The target changes: what is too much by its rules may not grow."""
-        alive = sum(map(takes_room, self.seen()))
+        alive = sum(map(takes_room, self.observed()))
         self._ceiling = max(alive, target.replicas + target.surge)
         self._mixed = self._is_mixed()
 
     def check(self, target: Target) -> None:
-        alive = sum(map(takes_room, self.seen()))
+        alive = sum(map(takes_room, self.observed()))
         assert alive <= self._ceiling, f"{alive} alive, {self._ceiling} allowed"
         self._ceiling = max(target.replicas + target.surge, alive)
         mixed = self._is_mixed()
@@ -298,27 +298,27 @@ class SimulatedCluster:
         return len({copy.hash for copy in self.copies.values() if copy.container == "running"}) > 1
 
 
-def check_plan(target: Target, world: Sequence[Seen], now: float, made: Plan) -> None:
+def check_plan(target: Target, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
     """What a plan may ask for in the world that it was made for."""
-    by_id = {seen.id: seen for seen in world}
+    by_id = {observed.id: observed for observed in world}
     named = [step.instance for step in made.steps if not isinstance(step, Create)]
     assert len(set(named)) == len(named), f"two steps for one instance: {made.steps}"
     for step in made.steps:
         if isinstance(step, Create):
             continue
-        seen = by_id[step.instance]
+        observed = by_id[step.instance]
         leaves = isinstance(step, Recall | Withdraw | Cut | Stop | Remove)
-        suspended = isinstance(step, Withdraw) and seen.admitted and seen.ready_at is None
-        assert (seen.leaving_at is not None) == leaves or suspended, f"{step} of {seen}"
+        suspended = isinstance(step, Withdraw) and observed.admitted and observed.ready_at is None
+        assert (observed.draining_since is not None) == leaves or suspended, f"{step} of {observed}"
         if isinstance(step, Stop):
-            cut = seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE
-            assert (seen.drained or cut) and not seen.admitted, f"{step} of {seen}"
+            cut = observed.is_force_closed and now >= (observed.force_closed_at or 0) + CUT_PATIENCE
+            assert (observed.drained or cut) and not observed.admitted, f"{step} of {observed}"
         if isinstance(step, Admit):
-            assert seen.ready_at is not None and now >= seen.ready_at + target.min_ready, f"{step} of {seen}"
+            assert observed.ready_at is not None and now >= observed.ready_at + target.min_ready, f"{step} of {observed}"
         if isinstance(step, Cut):
-            assert now >= (seen.leaving_at or 0) + target.drain_timeout, f"{step} before drain_timeout"
+            assert now >= (observed.draining_since or 0) + target.drain_timeout, f"{step} before drain_timeout"
         if isinstance(step, Remove):
-            assert seen.container != "running", f"{step} of {seen}"
+            assert observed.container != "running", f"{step} of {observed}"
     _check_floor(target, world, now, made)
     _check_room(target, world, made)
     assert made.wake_at is None or made.wake_at > now, "it wakes at once, again and again"
@@ -326,27 +326,31 @@ def check_plan(target: Target, world: Sequence[Seen], now: float, made: Plan) ->
     assert target.deployment is not None or not isinstance(made.verdict, Failed), "nothing runs that could fail"
 
 
-def _check_floor(target: Target, world: Sequence[Seen], now: float, made: Plan) -> None:
+def _check_floor(target: Target, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
     """Its own doing never brings what serves below replicas − unavailable, nor takes the sick ones all at once."""
-    serving = {seen.id for seen in world if counts(target, seen, now)}
+    serving = {observed.id for observed in world if counts(target, observed, now)}
     gone = {step.instance for step in made.steps if isinstance(step, Retire)}
     floor = target.replicas - target.unavailable
     assert not serving & gone or len(serving - gone) >= floor, f"{len(serving - gone)} would serve, {floor} must"
-    staying = [seen for seen in world if seen.leaving_at is None and is_wanted(target, seen) and not seen.dead]
-    sick = [seen for seen in staying if seen.once_served and seen.id not in serving]
+    staying = [
+        observed
+        for observed in world
+        if observed.draining_since is None and is_wanted(target, observed) and not observed.dead
+    ]
+    sick = [observed for observed in staying if observed.has_served and observed.id not in serving]
     if len(staying) <= target.replicas and target.surplus_first is None:
-        gone_sick = sum(seen.id in gone for seen in sick)
+        gone_sick = sum(observed.id in gone for observed in sick)
         assert not gone_sick or serving, "the sick ones are taken although nothing is healthy"
         assert gone_sick <= max(target.unavailable, 1), f"{gone_sick} sick ones at once"
 
 
-def _check_room(target: Target, world: Sequence[Seen], made: Plan) -> None:
+def _check_room(target: Target, world: Sequence[ObservedInstance], made: Plan) -> None:
     """What is asked for is within the surge though nothing that goes has gone yet; recreate waits until all has."""
     created = sum(isinstance(step, Create) for step in made.steps)
     alive = sum(map(takes_room, world))
     assert not created or alive + created <= target.replicas + target.surge, f"{alive} alive and {created} more"
     if target.recreate and any(isinstance(step, Create | Start) for step in made.steps):
-        others = [seen for seen in world if takes_room(seen) and not is_wanted(target, seen)]
+        others = [observed for observed in world if takes_room(observed) and not is_wanted(target, observed)]
         assert not others, f"recreate, and {others[0].id} is still there"
 
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 
 
 @dataclass(frozen=True)
 class Scene:
     """The world, sorted by what the target says of it."""
 
-    leaving: list[Seen]
-    wanted: list[Seen]
+    leaving: list[ObservedInstance]
+    wanted: list[ObservedInstance]
     """What is to run, at most `replicas`; dead ones hold no place that a living one could have."""
-    unwanted: list[Seen]
+    unwanted: list[ObservedInstance]
     """Old, or too many."""
     serving: frozenset[str]
     """Ids of all that count for availability now."""
@@ -24,53 +24,63 @@ class Scene:
     """How many more there may be."""
 
     @property
-    def staying(self) -> list[Seen]:
+    def staying(self) -> list[ObservedInstance]:
         return [*self.wanted, *self.unwanted]
 
     @property
     def serving_wanted(self) -> int:
-        return sum(seen.id in self.serving for seen in self.wanted)
+        return sum(instance.id in self.serving for instance in self.wanted)
 
 
-def sort_out(target: Target, world: Sequence[Seen], now: float) -> Scene:
+def sort_out(target: Target, world: Sequence[ObservedInstance], now: float) -> Scene:
     """Going back, what the deployment had begun and does not serve is not wanted, whatever runs in it."""
-    serving = frozenset(seen.id for seen in world if counts(target, seen, now))
-    staying = [seen for seen in world if seen.leaving_at is None]
-    matching = [seen for seen in staying if is_wanted(target, seen) and (seen.id in serving or not is_undone(target, seen))]
+    serving = frozenset(instance.id for instance in world if counts(target, instance, now))
+    staying = [instance for instance in world if instance.draining_since is None]
+    matching = [
+        instance
+        for instance in staying
+        if is_wanted(target, instance) and (instance.id in serving or not is_undone(target, instance))
+    ]
     matching.sort(
-        key=lambda seen: (seen.dead, seen.id not in serving, seen.deployment == target.surplus_first, seen.slot, seen.id)
+        key=lambda instance: (
+            instance.dead,
+            instance.id not in serving,
+            instance.deployment == target.surplus_first,
+            instance.slot,
+            instance.id,
+        )
     )
     wanted = matching[: max(target.replicas, 0)]
-    chosen = {seen.id for seen in wanted}
+    chosen = {instance.id for instance in wanted}
     return Scene(
-        leaving=[seen for seen in world if seen.leaving_at is not None],
+        leaving=[instance for instance in world if instance.draining_since is not None],
         wanted=wanted,
-        unwanted=[seen for seen in staying if seen.id not in chosen],
+        unwanted=[instance for instance in staying if instance.id not in chosen],
         serving=serving,
-        room=target.replicas + target.surge - sum(takes_room(seen) for seen in world),
+        room=target.replicas + target.surge - sum(takes_room(instance) for instance in world),
     )
 
 
-def is_wanted(target: Target, seen: Seen) -> bool:
+def is_wanted(target: Target, instance: ObservedInstance) -> bool:
     """What runs in it is what is to run."""
-    return seen.hash == target.hash and target.only_born_in in (None, seen.deployment)
+    return instance.hash == target.hash and target.only_born_in in (None, instance.deployment)
 
 
-def takes_room(seen: Seen) -> bool:
+def takes_room(instance: ObservedInstance) -> bool:
     """It has a container that is not stopped, or is about to: its start may be under way."""
-    return not seen.dead
+    return not instance.dead
 
 
-def counts(target: Target, seen: Seen, now: float) -> bool:
+def counts(target: Target, instance: ObservedInstance, now: float) -> bool:
     """It serves, and for a worker: has been ready for long enough (what has a port is not admitted before)."""
-    return seen.serves and (seen.routed or now >= (seen.ready_at or 0) + target.min_ready)
+    return instance.serves and (instance.routed or now >= (instance.ready_at or 0) + target.min_ready)
 
 
-def is_undone(target: Target, seen: Seen) -> bool:
+def is_undone(target: Target, instance: ObservedInstance) -> bool:
     """Begun by the deployment that is being undone."""
-    return seen.deployment == target.surplus_first and seen.created_at < target.since
+    return instance.deployment == target.surplus_first and instance.created_at < target.since
 
 
-def different(target: Target, scene: Scene) -> list[Seen]:
+def different(target: Target, scene: Scene) -> list[ObservedInstance]:
     """Living ones in which something else runs than is to run."""
-    return [seen for seen in scene.unwanted if not seen.dead and not is_wanted(target, seen)]
+    return [instance for instance in scene.unwanted if not instance.dead and not is_wanted(target, instance)]

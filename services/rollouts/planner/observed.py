@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedInstance:
     """One instance as the store, the engine, the routers and the probes show it together."""
 
     id: str
@@ -24,30 +24,30 @@ class Seen:
     admitted: bool = False
     healthy: bool = True
     unhealthy_since: float | None = None
-    seated: bool = False
+    known_to_router: bool = False
     """Some router knows it."""
     drained: bool = True
     auto_restart: bool = True
     """The engine brings it back when it ends: what comes with being admitted."""
     in_flight: int = 0
-    leaving_at: float | None = None
-    closes_at: float = 0
+    draining_since: float | None = None
+    drain_not_before: float = 0
     """Until when new requests may still come, though no router sends any (routing.port.Seat)."""
-    waits_for: str = ""
+    drain_blocker: str = ""
     stopping: bool = False
-    cut_at: float | None = None
+    force_closed_at: float | None = None
     died: bool = False
     """It had been started, and that start is over."""
     failure: tuple[str, str] | None = None
     """It cannot be started: reason and the engine's words."""
-    died_because: str = ""
-    complaint: str = ""
+    exit_description: str = ""
+    last_probe_error: str = ""
     """What was wrong with its last answer to a probe, or that there was none."""
 
     @property
-    def drains_from(self) -> float:
+    def drain_started_at(self) -> float:
         """When `drain_timeout` begins."""
-        return max(self.leaving_at or 0, self.closes_at)
+        return max(self.draining_since or 0, self.drain_not_before)
 
     @property
     def dead(self) -> bool:
@@ -56,16 +56,20 @@ class Seen:
     @property
     def serves(self) -> bool:
         """Requests go to it; a worker is ready."""
-        if self.dead or self.leaving_at is not None or self.container != "running" or self.unhealthy_since is not None:
+        if self.dead or self.draining_since is not None or self.container != "running" or self.unhealthy_since is not None:
             return False
         return (self.admitted and self.healthy) if self.routed else self.ready_at is not None
 
     @property
-    def cut(self) -> bool:
+    def is_force_closed(self) -> bool:
         """On this way out, not on one that it was recalled from."""
-        return self.cut_at is not None and self.leaving_at is not None and self.cut_at >= self.leaving_at
+        return (
+            self.force_closed_at is not None
+            and self.draining_since is not None
+            and self.force_closed_at >= self.draining_since
+        )
 
     @property
-    def once_served(self) -> bool:
+    def has_served(self) -> bool:
         """In this start."""
         return self.admitted or self.unhealthy_since is not None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from services.rollouts.planner.classify import Scene, different, is_undone, is_wanted, sort_out, takes_room
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import CUT_PATIENCE, failure_of, is_overdue, next_moment, progress_of
 from services.rollouts.planner.steps import (
     Admit,
@@ -28,7 +28,7 @@ from services.rollouts.planner.steps import (
 )
 
 
-def plan(target: Target, world: Sequence[Seen], now: float) -> Plan:
+def plan(target: Target, world: Sequence[ObservedInstance], now: float) -> Plan:
     """The next steps towards `target` from `world`, at most one an instance, and a verdict once there is one."""
     scene = sort_out(target, world, now)
     verdict: Verdict | None = failure_of(target, scene, now)
@@ -47,123 +47,137 @@ def _advance(target: Target, scene: Scene, now: float) -> list[Step]:
     is not needed any more leaves. The same turn keeps a service as it is: there, what is missing is what died."""
     created = _create(target, scene, now)
     retired = [*_give_up(target, scene, now), *_retire(target, scene, bool(created))]
-    going = {seen.id for seen in retired}
+    going = {instance.id for instance in retired}
     return [
         *_leave(target, scene.leaving, now),
         *created,
-        *_suspend(seen for seen in scene.staying if seen.id not in going),
-        *_admit(target, [seen for seen in scene.staying if seen.id not in going], now),
+        *_suspend(instance for instance in scene.staying if instance.id not in going),
+        *_admit(target, [instance for instance in scene.staying if instance.id not in going], now),
         *(Retire(id) for id in sorted(going)),
     ]
 
 
 def _hold(target: Target, scene: Scene, now: float) -> list[Step]:
     """Paused: what leaves goes on leaving, and what served before may serve again; nothing new comes or goes."""
-    before = [seen for seen in scene.staying if seen.deployment != target.deployment]
+    before = [instance for instance in scene.staying if instance.deployment != target.deployment]
     return [*_leave(target, scene.leaving, now), *_suspend(scene.staying), *_admit(target, before, now)]
 
 
-def _leave(target: Target, leaving: Iterable[Seen], now: float) -> list[Step]:
+def _leave(target: Target, leaving: Iterable[ObservedInstance], now: float) -> list[Step]:
     """The way out, one step at a time: nothing new, nothing in flight, stop, remove."""
     steps: list[Step] = []
-    for seen in leaving:
-        if seen.container != "running":
-            steps.append(Remove(seen.id))
-        elif seen.admitted:
-            steps.append(Withdraw(seen.id))
-        elif seen.drained or (seen.cut and now >= (seen.cut_at or 0) + CUT_PATIENCE):
-            steps.append(Stop(seen.id))
-        elif not seen.cut and now >= seen.drains_from + target.drain_timeout:
-            steps.append(Cut(seen.id))
+    for instance in leaving:
+        if instance.container != "running":
+            steps.append(Remove(instance.id))
+        elif instance.admitted:
+            steps.append(Withdraw(instance.id))
+        elif instance.drained or (instance.is_force_closed and now >= (instance.force_closed_at or 0) + CUT_PATIENCE):
+            steps.append(Stop(instance.id))
+        elif not instance.is_force_closed and now >= instance.drain_started_at + target.drain_timeout:
+            steps.append(Cut(instance.id))
     return steps
 
 
 def _recall(target: Target, scene: Scene, now: float) -> list[Step]:
     """Of those on their way out, take back as many as are missing: they are warm. The rest waits for the next turn."""
-    missing = target.replicas - sum(not seen.dead for seen in scene.wanted)
-    slots = {seen.slot for seen in scene.wanted if not seen.dead}
+    missing = target.replicas - sum(not instance.dead for instance in scene.wanted)
+    slots = {instance.slot for instance in scene.wanted if not instance.dead}
     recalled: dict[int, str] = {}
-    for seen in sorted(scene.leaving, key=lambda seen: (seen.slot, seen.id)):
-        warm = seen.container == "running" and seen.seated and seen.ready_at is not None
+    for instance in sorted(scene.leaving, key=lambda instance: (instance.slot, instance.id)):
+        warm = instance.container == "running" and instance.known_to_router and instance.ready_at is not None
         # one that a registry calls out of service may say so itself (Spring's health does), until it hears otherwise
-        warm = warm and (seen.healthy or seen.closes_at > 0) and seen.unhealthy_since is None
-        over = seen.dead or seen.died or seen.stopping or seen.cut or seen.deployment == target.surplus_first
-        if is_wanted(target, seen) and warm and not over and seen.slot not in slots and len(recalled) < missing:
-            recalled.setdefault(seen.slot, seen.id)
+        warm = warm and (instance.healthy or instance.drain_not_before > 0) and instance.unhealthy_since is None
+        over = (
+            instance.dead
+            or instance.died
+            or instance.stopping
+            or instance.is_force_closed
+            or instance.deployment == target.surplus_first
+        )
+        if is_wanted(target, instance) and warm and not over and instance.slot not in slots and len(recalled) < missing:
+            recalled.setdefault(instance.slot, instance.id)
     if not recalled:
         return []
-    rest = [seen for seen in scene.leaving if seen.id not in recalled.values()]
+    rest = [instance for instance in scene.leaving if instance.id not in recalled.values()]
     return [*(Recall(id) for id in recalled.values()), *_leave(target, rest, now), *_admit(target, scene.wanted, now)]
 
 
 def _create(target: Target, scene: Scene, now: float) -> list[Step]:
     """Reserved instances that do not run yet; new ones for the slots that nobody has, as far as the surge allows."""
-    wanted = [seen for seen in scene.wanted if not seen.dead]
-    if target.recreate and any(takes_room(seen) for seen in [*scene.leaving, *different(target, scene)]):
+    wanted = [instance for instance in scene.wanted if not instance.dead]
+    if target.recreate and any(takes_room(instance) for instance in [*scene.leaving, *different(target, scene)]):
         return []
-    steps: list[Step] = [Start(seen.id) for seen in wanted if seen.container in ("none", "created")]
+    steps: list[Step] = [Start(instance.id) for instance in wanted if instance.container in ("none", "created")]
     if now < target.create_after:
         return steps
-    taken = {seen.slot for seen in wanted}
+    taken = {instance.slot for instance in wanted}
     free = [slot for slot in range(1, target.replicas + len(taken) + 1) if slot not in taken]
     missing = target.replicas - len(wanted)
     return [*steps, *(Create(slot) for slot in free[: max(min(missing, scene.room), 0)])]
 
 
-def _admit(target: Target, candidates: Iterable[Seen], now: float) -> list[Step]:
+def _admit(target: Target, candidates: Iterable[ObservedInstance], now: float) -> list[Step]:
     """What has proved itself for long enough."""
     return [
-        Admit(seen.id)
-        for seen in candidates
-        if not (_is_in(seen) or seen.dead)
-        and seen.container == "running"
-        and seen.ready_at is not None
-        and now >= seen.ready_at + target.min_ready
+        Admit(instance.id)
+        for instance in candidates
+        if not (_is_in(instance) or instance.dead)
+        and instance.container == "running"
+        and instance.ready_at is not None
+        and now >= instance.ready_at + target.min_ready
     ]
 
 
-def _suspend(candidates: Iterable[Seen]) -> list[Step]:
+def _suspend(candidates: Iterable[ObservedInstance]) -> list[Step]:
     """What serves and is not ready any more (by the engine's own check, or started again since) gets no new requests until
     it is."""
-    return [Withdraw(seen.id) for seen in candidates if _is_suspect(seen)]
+    return [Withdraw(instance.id) for instance in candidates if _is_suspect(instance)]
 
 
-def _is_suspect(seen: Seen) -> bool:
-    return seen.routed and seen.admitted and seen.ready_at is None and seen.container == "running" and not seen.dead
+def _is_suspect(instance: ObservedInstance) -> bool:
+    return (
+        instance.routed
+        and instance.admitted
+        and instance.ready_at is None
+        and instance.container == "running"
+        and not instance.dead
+    )
 
 
-def _is_in(seen: Seen) -> bool:
+def _is_in(instance: ObservedInstance) -> bool:
     """Admitted wholly. What serves and is not kept, or is a worker, is admitted (again) to be kept."""
-    return (seen.admitted or not seen.routed) and (seen.auto_restart or seen.unhealthy_since is not None)
+    return (instance.admitted or not instance.routed) and (instance.auto_restart or instance.unhealthy_since is not None)
 
 
-def _give_up(target: Target, scene: Scene, now: float) -> list[Seen]:
+def _give_up(target: Target, scene: Scene, now: float) -> list[ObservedInstance]:
     """What died, or was not ready in time, makes room; of what has been unhealthy for too long as many at a time as may be
     missed (or one), and none while nothing is healthy."""
-    living = [seen for seen in scene.staying if not seen.dead]
-    overdue = [seen for seen in living if is_overdue(target, seen, now)]
-    sick = [seen for seen in scene.wanted if seen in overdue and seen.once_served]
+    living = [instance for instance in scene.staying if not instance.dead]
+    overdue = [instance for instance in living if is_overdue(target, instance, now)]
+    sick = [instance for instance in scene.wanted if instance in overdue and instance.has_served]
     being_replaced = target.replicas - scene.serving_wanted - len(sick)
     at_a_time = max(target.unavailable, 1) - being_replaced if scene.serving else 0
     return [
-        *(seen for seen in scene.staying if seen.dead),
-        *(seen for seen in overdue if not seen.once_served),
+        *(instance for instance in scene.staying if instance.dead),
+        *(instance for instance in overdue if not instance.has_served),
         *sick[: max(at_a_time, 0)],
     ]
 
 
-def _retire(target: Target, scene: Scene, creating: bool) -> list[Seen]:
+def _retire(target: Target, scene: Scene, creating: bool) -> list[ObservedInstance]:
     """Old and surplus instances: all when the new ones serve; before, those that stand in the way, and between batches as
     many as may be missed."""
-    living = [seen for seen in scene.unwanted if not seen.dead]
+    living = [instance for instance in scene.unwanted if not instance.dead]
     others = different(target, scene)
     if scene.serving_wanted == target.replicas or (target.recreate and others):
         return living
-    idle = sorted((seen for seen in living if seen.id not in scene.serving), key=lambda seen: -seen.deployment)
-    busy = sorted((seen for seen in living if seen.id in scene.serving), key=lambda seen: -seen.slot)
-    wanted = sum(not seen.dead for seen in scene.wanted)
+    idle = sorted(
+        (instance for instance in living if instance.id not in scene.serving), key=lambda instance: -instance.deployment
+    )
+    busy = sorted((instance for instance in living if instance.id in scene.serving), key=lambda instance: -instance.slot)
+    wanted = sum(not instance.dead for instance in scene.wanted)
     if creating or wanted > scene.serving_wanted or scene.room > 0:
-        undone = [seen for seen in idle if is_undone(target, seen)]
+        undone = [instance for instance in idle if is_undone(target, instance)]
         in_the_way = max(min(target.replicas - wanted, target.surge) - scene.room, 0)
         return undone or idle[:in_the_way]
     spare = scene.serving_wanted + len(busy) - (target.replicas - target.unavailable)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Admit, Create, Cut, Recall, Remove, Retire, Start, Step, Stop, Withdraw
 
@@ -31,13 +31,15 @@ class Foreseen:
     slot: int
 
 
-def foresee(target: Target, world: Iterable[Seen], now: float, names: Iterator[str], routed: bool) -> list[Foreseen]:
+def foresee(
+    target: Target, world: Iterable[ObservedInstance], now: float, names: Iterator[str], routed: bool
+) -> list[Foreseen]:
     """Pure. What is started is ready at once, and what leaves has nothing in its hands.
 
     `names`: the ids that new instances would get; `routed`: they have a port. A Retire is not told: its Withdraw is.
     """
     goal = replace(target, deadline=None)
-    there = {seen.id: seen for seen in world}
+    there = {instance.id: instance for instance in world}
     told: list[Foreseen] = []
     gone: set[str] = set()
     turn = 1
@@ -47,12 +49,12 @@ def foresee(target: Target, world: Iterable[Seen], now: float, names: Iterator[s
         if made.verdict is not None:
             break
         for step in made.steps:
-            seen = _new(next(names), step.slot, goal, now, routed) if isinstance(step, Create) else there[step.instance]
-            there[seen.id] = _outcome(step, seen, now)
-            gone |= {seen.id} if isinstance(step, Remove) else set()
+            instance = _new(next(names), step.slot, goal, now, routed) if isinstance(step, Create) else there[step.instance]
+            there[instance.id] = _outcome(step, instance, now)
+            gone |= {instance.id} if isinstance(step, Remove) else set()
             if (action := _DONE_BY.get(type(step))) is not None:
-                told.append(Foreseen(turn, action, seen.id, seen.slot))
-        there = {id: _well(seen, now) for id, seen in there.items() if id not in gone}
+                told.append(Foreseen(turn, action, instance.id, instance.slot))
+        there = {id: _well(instance, now) for id, instance in there.items() if id not in gone}
         turn += bool(told) and told[-1].turn == turn
         if there == before:
             if made.wake_at is None:
@@ -61,34 +63,42 @@ def foresee(target: Target, world: Iterable[Seen], now: float, names: Iterator[s
     return told
 
 
-def _new(id: str, slot: int, target: Target, now: float, routed: bool) -> Seen:
+def _new(id: str, slot: int, target: Target, now: float, routed: bool) -> ObservedInstance:
     deployment = target.deployment or 0
-    return Seen(id, slot, target.hash, deployment, "none", routed=routed, created_at=now, auto_restart=False)
+    return ObservedInstance(id, slot, target.hash, deployment, "none", routed=routed, created_at=now, auto_restart=False)
 
 
-def _outcome(step: Step, seen: Seen, now: float) -> Seen:
+def _outcome(step: Step, instance: ObservedInstance, now: float) -> ObservedInstance:
     """The instance after the step."""
     match step:
         case Create() | Start():
-            return replace(seen, container="running", died=False, started_at=now, ready_at=now)
+            return replace(instance, container="running", died=False, started_at=now, ready_at=now)
         case Admit():
-            return replace(seen, admitted=seen.routed, seated=seen.routed, drained=not seen.routed, auto_restart=True)
+            return replace(
+                instance,
+                admitted=instance.routed,
+                known_to_router=instance.routed,
+                drained=not instance.routed,
+                auto_restart=True,
+            )
         case Recall():
-            return replace(seen, leaving_at=None, cut_at=None)
+            return replace(instance, draining_since=None, force_closed_at=None)
         case Retire():
-            return replace(seen, leaving_at=now)
+            return replace(instance, draining_since=now)
         case Withdraw() | Cut():
-            return replace(seen, admitted=False)
+            return replace(instance, admitted=False)
         case Stop():
-            return replace(seen, container="exited")
+            return replace(instance, container="exited")
         case Remove():
-            return seen
+            return instance
 
 
-def _well(seen: Seen, now: float) -> Seen:
+def _well(instance: ObservedInstance, now: float) -> ObservedInstance:
     """What runs gets healthy; what leaves has finished."""
-    if seen.leaving_at is not None:
-        return seen if seen.admitted else replace(seen, drained=True, in_flight=0)
-    if seen.container != "running":
-        return seen
-    return replace(seen, healthy=True, unhealthy_since=None, ready_at=now if seen.ready_at is None else seen.ready_at)
+    if instance.draining_since is not None:
+        return instance if instance.admitted else replace(instance, drained=True, in_flight=0)
+    if instance.container != "running":
+        return instance
+    return replace(
+        instance, healthy=True, unhealthy_since=None, ready_at=now if instance.ready_at is None else instance.ready_at
+    )

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from services.engine.port import ContainerView
 from services.probes import Prober
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.planner_inputs import is_ready
 from services.rollouts.state.repository import Snapshot
 from services.rollouts.state.transitions import Ledger
@@ -34,13 +34,13 @@ def note_containers(
     return again
 
 
-def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Sequence[Seen]) -> None:
+def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Sequence[ObservedInstance]) -> None:
     """Who serves: admitted by every router, or, without a port, ready."""
     deployment = snapshot.deployment.id if snapshot.deployment else None
     rows = {row.id: row for row in snapshot.instances}
-    for seen in world:
-        row = rows[seen.id]
-        if seen.serves and row.status in ("creating", "starting", "ready", "draining"):
+    for instance in world:
+        row = rows[instance.id]
+        if instance.serves and row.status in ("creating", "starting", "ready", "draining"):
             at = row.admitted_at
             if at is None or at < (row.ready_at or 0):  # started again since
                 at = ledger.clock.now()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlmodel import Session
 
 from services.probes import Prober
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
 from services.rollouts.reconciler.executor import Order
@@ -52,10 +52,10 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
         return decision
     decision.plan = made
     decision.probes = probe_targets(snapshot, world)
-    decision.in_flight = {seen.id: seen.in_flight for seen in world}
-    decision.draining = any(seen.leaving_at is not None and not seen.drained for seen in world)
+    decision.in_flight = {instance.id: instance.in_flight for instance in world}
+    decision.draining = any(instance.draining_since is not None and not instance.drained for instance in world)
     _publication(snapshot, world, sight, decision)
-    deaths = {seen.id: seen.died_because or "exited" for seen in world if seen.dead}
+    deaths = {instance.id: instance.exit_description or "exited" for instance in world if instance.dead}
     _steps(session, snapshot, made, deaths, sight, ledger, decision)
     if snapshot.deployment is not None:
         _deployment(session, snapshot, world, made, sight, ledger, decision)
@@ -73,7 +73,7 @@ def _unheard(snapshot: Snapshot, made: Plan, sight: Sight) -> tuple[Instance, Re
     return row, snapshot.revision_of(row)
 
 
-def _publication(snapshot: Snapshot, world: Sequence[Seen], sight: Sight, decision: Decision) -> None:
+def _publication(snapshot: Snapshot, world: Sequence[ObservedInstance], sight: Sight, decision: Decision) -> None:
     revision = settings_of(snapshot, world)
     if revision is not None:
         decision.routed = routed_service(snapshot.service, revision, sight.linked)
@@ -176,7 +176,7 @@ def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, 
 def _deployment(
     session: Session,
     snapshot: Snapshot,
-    world: Sequence[Seen],
+    world: Sequence[ObservedInstance],
     made: Plan,
     sight: Sight,
     ledger: Ledger,
@@ -194,7 +194,7 @@ def _deployment(
     traffic = traffic_of(snapshot.instances, world, snapshot.present)
     links = unserved_links(snapshot, sight.unserved_link)
     decision.waits_for_links = bool(links)
-    waits_for = next((seen.waits_for for seen in world if seen.waits_for), "")
+    waits_for = next((instance.drain_blocker for instance in world if instance.drain_blocker), "")
     if links and not waits_for:
         waits_for = f"the gateway does not answer for {', '.join(links)} yet"
     ledger.progress(session, deployment, made.progress, traffic, patience, waits_for)

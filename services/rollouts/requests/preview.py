@@ -8,7 +8,7 @@ from itertools import count
 
 from services.rollouts.planner.classify import is_wanted
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.simulate import Action, Foreseen, foresee
 from services.rollouts.requests.spec_diff import FieldChange
 
@@ -63,7 +63,7 @@ class Outset:
     """What the planner would be told when the deployment sets out, and what an instance made by it would be."""
 
     target: Target
-    world: Sequence[Seen]
+    world: Sequence[ObservedInstance]
     born: Mapping[str, int]
     """Instance → the revision in which it was born."""
     service: str

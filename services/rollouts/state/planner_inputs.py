@@ -8,7 +8,7 @@ from types import MappingProxyType
 from services.engine.port import ContainerView
 from services.probes import Prober, ProbeTarget
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.repository import Snapshot
 from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine, spec_of
 from services.routing.port import EndpointState
@@ -55,8 +55,8 @@ def see(
     unhealthy_since: Mapping[str, float],
     watched_since: float = 0,
     complaints: Mapping[str, str] = MappingProxyType({}),
-) -> list[Seen]:
-    """One Seen for every instance that the store knows; containers that it does not know are not touched.
+) -> list[ObservedInstance]:
+    """One ObservedInstance for every instance that the store knows; containers that it does not know are not touched.
 
     `watched_since`: when this run of Sluice began. Time in which nobody asked an instance does not count against it.
     `complaints`: instance → what was wrong when it was probed last.
@@ -76,16 +76,16 @@ def see(
     ]
 
 
-def probe_targets(snapshot: Snapshot, world: Sequence[Seen]) -> list[ProbeTarget]:
+def probe_targets(snapshot: Snapshot, world: Sequence[ObservedInstance]) -> list[ProbeTarget]:
     """Those that run and have yet to prove themselves by an answer."""
     rows = {row.id: row for row in snapshot.instances}
     targets = []
-    for seen in world:
-        row = rows[seen.id]
+    for instance in world:
+        row = rows[instance.id]
         revision = snapshot.revision_of(row)
         check = healthcheck_of(revision)
         port = check.port or row.port
-        if seen.container != "running" or seen.leaving_at is not None or seen.admitted or row.start is None:
+        if instance.container != "running" or instance.draining_since is not None or instance.admitted or row.start is None:
             continue
         if port is not None and not judged_by_engine(check, row.port):
             targets.append(ProbeTarget(row.id, row.start, row.address, port, check, revision.effective))
@@ -136,7 +136,7 @@ def _see(
     unhealthy_since: Mapping[str, float],
     watched_since: float,
     complaint: str,
-) -> Seen:
+) -> ObservedInstance:
     routed = row.port is not None
     mine = [
         endpoint_state
@@ -149,7 +149,7 @@ def _see(
         and all(endpoint_state.state == "admitted" for endpoint_state in mine)
     )
     partly = any(endpoint_state.state == "admitted" for endpoint_state in mine)
-    return Seen(
+    return ObservedInstance(
         id=row.id,
         slot=row.slot,
         hash=row.hash,
@@ -162,19 +162,19 @@ def _see(
         admitted=partly if row.leaving_at is not None else admitted,
         healthy=all(endpoint_state.healthy for endpoint_state in mine),
         unhealthy_since=unhealthy_since.get(row.id),
-        seated=bool(mine),
+        known_to_router=bool(mine),
         drained=all(endpoint_state.drained for endpoint_state in mine),
         auto_restart=container is None or container.auto_restart,
         in_flight=sum(endpoint_state.in_flight for endpoint_state in mine),
-        waits_for="; ".join(endpoint_state.waits_for for endpoint_state in mine if endpoint_state.waits_for),
-        closes_at=max((endpoint_state.closes_at for endpoint_state in mine), default=0),
-        leaving_at=row.leaving_at,
+        drain_blocker="; ".join(endpoint_state.drain_blocker for endpoint_state in mine if endpoint_state.drain_blocker),
+        drain_not_before=max((endpoint_state.drain_not_before for endpoint_state in mine), default=0),
+        draining_since=row.leaving_at,
         stopping=row.status in ("stopping", "failed"),
-        cut_at=row.cut_at,
+        force_closed_at=row.cut_at,
         died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
         failure=(row.failure_reason or "", row.failure or "") if _never_started(row) else None,
-        died_because=_how_it_died(row, container),
-        complaint=complaint,
+        exit_description=_how_it_died(row, container),
+        last_probe_error=complaint,
     )
 
 

@@ -47,7 +47,7 @@ def test_all_that_is_wanted_serves_and_nothing_else_is_there() -> None:
 
 
 def test_what_one_router_does_not_know_yet_does_not_serve() -> None:
-    assert plan_for(to(1), ready("new-1", seated=True, admitted=False)).steps == (Admit("new-1"),)
+    assert plan_for(to(1), ready("new-1", known_to_router=True, admitted=False)).steps == (Admit("new-1"),)
 
 
 def test_rolling_starts_all_new_ones_beside_the_old() -> None:
@@ -130,7 +130,7 @@ def test_a_worker_counts_only_after_min_ready_seconds() -> None:
 
 
 def test_a_worker_is_stopped_without_a_drain() -> None:
-    assert planned_steps(to(0), worker("old-1", leaving_at=NOW)) == (Stop("old-1"),)
+    assert planned_steps(to(0), worker("old-1", draining_since=NOW)) == (Stop("old-1"),)
 
 
 def test_scaling_out_adds_in_the_free_slots() -> None:
@@ -176,29 +176,29 @@ def test_nothing_in_flight_is_not_enough_while_an_old_worker_may_still_send() ->
 
 
 def test_what_was_made_but_never_started_is_just_removed() -> None:
-    assert planned_steps(to(0), instance("new-1", container="created", leaving_at=NOW)) == (Remove("new-1"),)
+    assert planned_steps(to(0), instance("new-1", container="created", draining_since=NOW)) == (Remove("new-1"),)
 
 
 def test_after_drain_timeout_it_is_cut_and_then_stopped() -> None:
     target = to(1, drain_timeout=30)
     assert plan_for(target, *news(1), draining("old-1")).wake_at == NOW + 28
-    assert planned_steps(target, *news(1), draining("old-1", leaving_at=NOW - 30)) == (Cut("old-1"),)
-    cut = draining("old-1", leaving_at=NOW - 31, cut_at=NOW - 1)
+    assert planned_steps(target, *news(1), draining("old-1", draining_since=NOW - 30)) == (Cut("old-1"),)
+    cut = draining("old-1", draining_since=NOW - 31, force_closed_at=NOW - 1)
     assert plan_for(target, *news(1), cut).wake_at == NOW - 1 + CUT_PATIENCE
     assert planned_steps(target, *news(1), replace(cut, drained=True)) == (Stop("old-1"),)
-    long_ago = replace(cut, leaving_at=NOW - 60, cut_at=NOW - CUT_PATIENCE)
+    long_ago = replace(cut, draining_since=NOW - 60, force_closed_at=NOW - CUT_PATIENCE)
     assert planned_steps(target, *news(1), long_ago) == (Stop("old-1"),)
 
 
 def test_drain_timeout_begins_when_nobody_can_send_to_it_any_more() -> None:
     target, left = to(1, drain_timeout=30), NOW - 90
-    unheard = draining("old-1", leaving_at=left, closes_at=math.inf)
+    unheard = draining("old-1", draining_since=left, drain_not_before=math.inf)
     assert (planned_steps(target, *news(1), unheard), plan_for(target, *news(1), unheard).wake_at) == ((), None)
-    cached = replace(unheard, closes_at=NOW + 20)
+    cached = replace(unheard, drain_not_before=NOW + 20)
     assert (planned_steps(target, *news(1), cached), plan_for(target, *news(1), cached).wake_at) == ((), NOW + 20)
-    assert planned_steps(target, *news(1), replace(unheard, closes_at=NOW - 29)) == ()
-    assert planned_steps(target, *news(1), replace(unheard, closes_at=NOW - 30)) == (Cut("old-1"),)
+    assert planned_steps(target, *news(1), replace(unheard, drain_not_before=NOW - 29)) == ()
+    assert planned_steps(target, *news(1), replace(unheard, drain_not_before=NOW - 30)) == (Cut("old-1"),)
 
 
 def test_a_cut_on_a_way_out_that_was_taken_back_does_not_count_on_the_next() -> None:
-    assert planned_steps(to(1), *news(1), draining("old-1", cut_at=NOW - 500)) == ()
+    assert planned_steps(to(1), *news(1), draining("old-1", force_closed_at=NOW - 500)) == ()

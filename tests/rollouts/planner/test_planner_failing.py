@@ -44,7 +44,7 @@ def test_the_deadline_is_for_the_new_ones_and_not_for_a_long_drain_after_them() 
 def test_a_long_drain_that_new_ones_wait_for_is_not_held_against_them() -> None:
     target = to(1, recreate=True, deadline=NOW - 1, drain_timeout=600)
     assert plan_for(target, draining("old-1")).verdict is None
-    assert isinstance(plan_for(target, draining("old-1", leaving_at=NOW - 700)).verdict, Failed)
+    assert isinstance(plan_for(target, draining("old-1", draining_since=NOW - 700)).verdict, Failed)
 
 
 def test_progress_that_nobody_noted_yet_counts_before_the_deadline_does() -> None:
@@ -72,7 +72,7 @@ def test_an_exit_before_readiness_fails_it_at_once() -> None:
 
 
 def test_a_new_one_that_dies_after_it_served_fails_it_too() -> None:
-    came_back = serving("new-1", died=True, died_because="exited with code 137 after it had served")
+    came_back = serving("new-1", died=True, exit_description="exited with code 137 after it had served")
     assert isinstance(plan_for(to(2), *olds(1), came_back, serving("new-2")).verdict, Failed)
 
 
@@ -87,7 +87,7 @@ def test_unhealthy_answers_fail_it_only_after_start_period() -> None:
 
 
 def test_one_that_was_probed_in_vain_fails_it_with_what_was_wrong() -> None:
-    made = plan_for(to(1, start_period=5), starting("new-1", complaint="no connection to port 8080"))
+    made = plan_for(to(1, start_period=5), starting("new-1", last_probe_error="no connection to port 8080"))
     assert made.verdict == Failed(
         "unhealthy_instance", "new-1 was not healthy within 5 s: no connection to port 8080", "new-1"
     )
@@ -115,13 +115,20 @@ def test_going_back_takes_back_what_is_still_warm() -> None:
 
 
 def test_what_repeats_of_itself_that_a_registry_calls_it_out_of_service_is_warm_all_the_same() -> None:
-    echoing = draining("old-1", healthy=False, closes_at=NOW + 30)
+    echoing = draining("old-1", healthy=False, drain_not_before=NOW + 30)
     assert planned_steps(going_back(1), echoing, serving("new-1")) == (Recall("old-1"),)
 
 
 @pytest.mark.parametrize(
     "cold",
-    [{"stopping": True}, {"cut_at": NOW}, {"healthy": False}, {"died": True}, {"seated": False}, {"container": "exited"}],
+    [
+        {"stopping": True},
+        {"force_closed_at": NOW},
+        {"healthy": False},
+        {"died": True},
+        {"known_to_router": False},
+        {"container": "exited"},
+    ],
 )
 def test_what_is_not_warm_any_more_is_replaced(cold: dict[str, Any]) -> None:
     steps = planned_steps(going_back(1, max_surge=2), draining("old-1", **cold), serving("new-1"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.rollouts.planner.classify import is_wanted
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Done, Failed, Plan
 from tests.support.planner_world import GOOD, InstanceBehaviour, SimulatedCluster, SimulatedInstance, check_plan, in_order
@@ -125,7 +125,7 @@ class Course:
 
     def turn(self, faults: Sequence[str] = (), order: int = 0) -> bool:
         """Look, plan, run the steps (those without a fault named run whole). False when there was nothing to do."""
-        seen, target, now = self.world.seen(), self.target, self.world.now
+        seen, target, now = self.world.observed(), self.target, self.world.now
         made = plan(target, seen, now)
         check_plan(target, seen, now, made)
         if self.status != "steady" and made.progress.milestone > self.milestone:
@@ -160,14 +160,14 @@ class Course:
     def _check_wake_at(self, target: Target, made: Plan) -> None:
         """Until then nothing changes by time alone."""
         before = self.world.now + 1e6 if made.wake_at is None else made.wake_at - 1e-5
-        later = plan(target, self.world.seen(), before)
+        later = plan(target, self.world.observed(), before)
         assert (later.steps, later.verdict) == (made.steps, made.verdict), f"it should have looked again: {later}"
 
     def go_on(self) -> bool:
         """A turn, or the next moment at which there is something to look at. False when there is none."""
         if self.turn():
             return True
-        made = plan(self.target, self.world.seen(), self.world.now)
+        made = plan(self.target, self.world.observed(), self.world.now)
         moments = [moment for moment in (made.wake_at, self.world.next_event()) if moment is not None]
         if moments:
             self.world.wait(min(moments) - self.world.now, self.target)
@@ -175,7 +175,7 @@ class Course:
 
     def _check_arrival(self) -> None:
         """Done: exactly what is wanted serves, and there is nothing else."""
-        target, copies = self.target, self.world.seen()
+        target, copies = self.target, self.world.observed()
         assert len(copies) == target.replicas, "done, and there are more or fewer than wanted"
         assert all(copy.serves and is_wanted(target, copy) for copy in copies), "done, and not all serve"
 
@@ -236,7 +236,7 @@ class Course:
         self._check_arrival()
 
     def _is_still(self) -> bool:
-        return self.status == "steady" and isinstance(plan(self.target, self.world.seen(), self.world.now).verdict, Done)
+        return self.status == "steady" and isinstance(plan(self.target, self.world.observed(), self.world.now).verdict, Done)
 
     def _run_until(self, there: Any) -> None:
         for _ in range(300):
@@ -244,8 +244,8 @@ class Course:
                 return
             if self.status == "paused":
                 self.act("resume")
-            assert self.go_on(), f"nothing will ever happen again: {self.target} {self.world.seen()}"
-        raise AssertionError(f"it does not end: {self.target} {self.world.seen()}")
+            assert self.go_on(), f"nothing will ever happen again: {self.target} {self.world.observed()}"
+        raise AssertionError(f"it does not end: {self.target} {self.world.observed()}")
 
 
 def live(fates: Sequence[int], routed: bool, history: Sequence[tuple[str, int]]) -> Course:
@@ -289,7 +289,7 @@ def test_many_more_histories_do_not_break_it_either(fates: list[int], routed: bo
 
 times = st.sampled_from([None, 0.0, 1.0, 50.0, 99.0, 100.0, 101.0, 1e12])
 anything = st.builds(
-    Seen,
+    ObservedInstance,
     id=st.sampled_from(["w-1", "w-2", "w-3", "w-4", "w-5", "w-6"]),
     slot=st.integers(0, 5),
     hash=st.sampled_from(["a", "b", ""]),
@@ -302,12 +302,12 @@ anything = st.builds(
     admitted=st.booleans(),
     healthy=st.booleans(),
     unhealthy_since=times,
-    seated=st.booleans(),
+    known_to_router=st.booleans(),
     drained=st.booleans(),
     in_flight=st.integers(0, 3),
-    leaving_at=times,
+    draining_since=times,
     stopping=st.booleans(),
-    cut_at=times,
+    force_closed_at=times,
     died=st.booleans(),
     failure=st.sampled_from([None, ("no_capacity", "no memory")]),
 )
@@ -333,7 +333,7 @@ policies = st.sampled_from(POLICIES)
 )
 @settings(max_examples=400, **quietly)
 def test_there_is_a_plan_for_any_world_however_odd(
-    world: list[Seen],
+    world: list[ObservedInstance],
     hash: str,
     replicas: int,
     policy: dict[str, Any],

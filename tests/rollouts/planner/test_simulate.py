@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.rollouts.planner.desired import Target
-from services.rollouts.planner.observed import Seen
+from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.simulate import foresee
 from tests.support.builders import NOW, dead, instance, ready, serving, sick, starting, steady, to
 
 
-def told(target: Target, *world: Seen, routed: bool = True) -> list[str]:
+def told(target: Target, *world: ObservedInstance, routed: bool = True) -> list[str]:
     """`1 start new-r-1`: the turn, what is done, and to whom."""
     steps = foresee(target, world, NOW, (f"new-r-{n}" for n in count(1)), routed)
     return [f"{step.turn} {step.action} {step.instance}" for step in steps]
@@ -64,7 +64,7 @@ def test_what_stays_ready_for_long_is_admitted_after_that_long() -> None:
 
 
 def test_what_is_leaving_is_taken_back_when_it_is_wanted() -> None:
-    steps = told(to(1), serving("new-1", leaving_at=NOW - 1, admitted=False))
+    steps = told(to(1), serving("new-1", draining_since=NOW - 1, admitted=False))
     assert steps == ["1 recall new-1", "2 admit new-1"]
 
 
@@ -88,7 +88,7 @@ def test_from_any_world_it_comes_to_an_end_at_the_wanted_size(
     world = []
     for number, (kind, hash, leaves) in enumerate(there, start=1):
         seen = kind(f"{hash}-{number}", deployment=1)  # type: ignore[operator]
-        world.append(kind(f"{hash}-{number}", deployment=1, leaving_at=NOW - 1) if leaves else seen)  # type: ignore[operator]
+        world.append(kind(f"{hash}-{number}", deployment=1, draining_since=NOW - 1) if leaves else seen)  # type: ignore[operator]
     target = to(replicas, **policy)
     steps = foresee(target, world, NOW, (f"new-r-{n}" for n in count(1)), routed=True)
     here = {seen.id for seen in world} | {step.instance for step in steps if step.action == "start"}
