@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
-from services.rollouts.planner.classify import counts, is_wanted, takes_room
+from services.rollouts.planner.classify import counts_against_surge, is_available, matches
 from services.rollouts.planner.desired import Target
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import CUT_PATIENCE
@@ -282,12 +282,12 @@ class SimulatedCluster:
 
     def head_for(self, target: Target) -> None:
         """The target changes: what is too much by its rules may not grow."""
-        alive = sum(map(takes_room, self.observed()))
+        alive = sum(map(counts_against_surge, self.observed()))
         self._ceiling = max(alive, target.replicas + target.surge)
         self._mixed = self._is_mixed()
 
     def check(self, target: Target) -> None:
-        alive = sum(map(takes_room, self.observed()))
+        alive = sum(map(counts_against_surge, self.observed()))
         assert alive <= self._ceiling, f"{alive} alive, {self._ceiling} allowed"
         self._ceiling = max(target.replicas + target.surge, alive)
         mixed = self._is_mixed()
@@ -328,14 +328,12 @@ def check_plan(target: Target, world: Sequence[ObservedInstance], now: float, ma
 
 def _check_floor(target: Target, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
     """Its own doing never brings what serves below replicas − unavailable, nor takes the sick ones all at once."""
-    serving = {observed.id for observed in world if counts(target, observed, now)}
+    serving = {observed.id for observed in world if is_available(target, observed, now)}
     gone = {step.instance for step in made.steps if isinstance(step, Retire)}
     floor = target.replicas - target.unavailable
     assert not serving & gone or len(serving - gone) >= floor, f"{len(serving - gone)} would serve, {floor} must"
     staying = [
-        observed
-        for observed in world
-        if observed.draining_since is None and is_wanted(target, observed) and not observed.dead
+        observed for observed in world if observed.draining_since is None and matches(target, observed) and not observed.dead
     ]
     sick = [observed for observed in staying if observed.has_served and observed.id not in serving]
     if len(staying) <= target.replicas and target.surplus_first is None:
@@ -347,10 +345,10 @@ def _check_floor(target: Target, world: Sequence[ObservedInstance], now: float, 
 def _check_room(target: Target, world: Sequence[ObservedInstance], made: Plan) -> None:
     """What is asked for is within the surge though nothing that goes has gone yet; recreate waits until all has."""
     created = sum(isinstance(step, Create) for step in made.steps)
-    alive = sum(map(takes_room, world))
+    alive = sum(map(counts_against_surge, world))
     assert not created or alive + created <= target.replicas + target.surge, f"{alive} alive and {created} more"
     if target.recreate and any(isinstance(step, Create | Start) for step in made.steps):
-        others = [observed for observed in world if takes_room(observed) and not is_wanted(target, observed)]
+        others = [observed for observed in world if counts_against_surge(observed) and not matches(target, observed)]
         assert not others, f"recreate, and {others[0].id} is still there"
 
 

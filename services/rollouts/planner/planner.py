@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from services.rollouts.planner.classify import Scene, different, is_undone, is_wanted, sort_out, takes_room
+from services.rollouts.planner.classify import (
+    Classification,
+    belongs_to_rollback,
+    classify,
+    counts_against_surge,
+    matches,
+    outdated,
+)
 from services.rollouts.planner.desired import Target
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import CUT_PATIENCE, failure_of, is_overdue, next_moment, progress_of
@@ -28,39 +35,43 @@ from services.rollouts.planner.steps import (
 )
 
 
-def plan(target: Target, world: Sequence[ObservedInstance], now: float) -> Plan:
-    """The next steps towards `target` from `world`, at most one an instance, and a verdict once there is one."""
-    scene = sort_out(target, world, now)
-    verdict: Verdict | None = failure_of(target, scene, now)
+def plan(target: Target, observed: Sequence[ObservedInstance], now: float) -> Plan:
+    """The next steps towards `target` from `observed`, at most one an instance, and a verdict once there is one."""
+    classification = classify(target, observed, now)
+    verdict: Verdict | None = failure_of(target, classification, now)
     steps: list[Step] = []
     if target.paused:
-        steps = _hold(target, scene, now)
+        steps = _hold(target, classification, now)
     elif verdict is None:
-        steps = _recall(target, scene, now) or _advance(target, scene, now)
-        if not steps and not scene.leaving and len(scene.staying) == scene.serving_wanted == target.replicas:
+        steps = _recall(target, classification, now) or _advance(target, classification, now)
+        if (
+            not steps
+            and not classification.draining
+            and len(classification.active) == classification.matching_serving == target.replicas
+        ):
             verdict = Done()
-    return Plan(tuple(steps), progress_of(target, scene), verdict, next_moment(target, scene, now))
+    return Plan(tuple(steps), progress_of(target, classification), verdict, next_moment(target, classification, now))
 
 
-def _advance(target: Target, scene: Scene, now: float) -> list[Step]:
+def _advance(target: Target, classification: Classification, now: float) -> list[Step]:
     """One turn of a deployment: what leaves goes on leaving, what is missing comes, what has proved itself serves, and what
     is not needed any more leaves. The same turn keeps a service as it is: there, what is missing is what died."""
-    created = _create(target, scene, now)
-    retired = [*_give_up(target, scene, now), *_retire(target, scene, bool(created))]
+    created = _create(target, classification, now)
+    retired = [*_give_up(target, classification, now), *_retire(target, classification, bool(created))]
     going = {instance.id for instance in retired}
     return [
-        *_leave(target, scene.leaving, now),
+        *_leave(target, classification.draining, now),
         *created,
-        *_suspend(instance for instance in scene.staying if instance.id not in going),
-        *_admit(target, [instance for instance in scene.staying if instance.id not in going], now),
+        *_suspend(instance for instance in classification.active if instance.id not in going),
+        *_admit(target, [instance for instance in classification.active if instance.id not in going], now),
         *(Retire(id) for id in sorted(going)),
     ]
 
 
-def _hold(target: Target, scene: Scene, now: float) -> list[Step]:
+def _hold(target: Target, classification: Classification, now: float) -> list[Step]:
     """Paused: what leaves goes on leaving, and what served before may serve again; nothing new comes or goes."""
-    before = [instance for instance in scene.staying if instance.deployment != target.deployment]
-    return [*_leave(target, scene.leaving, now), *_suspend(scene.staying), *_admit(target, before, now)]
+    before = [instance for instance in classification.active if instance.deployment != target.deployment]
+    return [*_leave(target, classification.draining, now), *_suspend(classification.active), *_admit(target, before, now)]
 
 
 def _leave(target: Target, leaving: Iterable[ObservedInstance], now: float) -> list[Step]:
@@ -78,12 +89,12 @@ def _leave(target: Target, leaving: Iterable[ObservedInstance], now: float) -> l
     return steps
 
 
-def _recall(target: Target, scene: Scene, now: float) -> list[Step]:
+def _recall(target: Target, classification: Classification, now: float) -> list[Step]:
     """Of those on their way out, take back as many as are missing: they are warm. The rest waits for the next turn."""
-    missing = target.replicas - sum(not instance.dead for instance in scene.wanted)
-    slots = {instance.slot for instance in scene.wanted if not instance.dead}
+    missing = target.replicas - sum(not instance.dead for instance in classification.matching)
+    slots = {instance.slot for instance in classification.matching if not instance.dead}
     recalled: dict[int, str] = {}
-    for instance in sorted(scene.leaving, key=lambda instance: (instance.slot, instance.id)):
+    for instance in sorted(classification.draining, key=lambda instance: (instance.slot, instance.id)):
         warm = instance.container == "running" and instance.known_to_router and instance.ready_at is not None
         # one that a registry calls out of service may say so itself (Spring's health does), until it hears otherwise
         warm = warm and (instance.healthy or instance.drain_not_before > 0) and instance.unhealthy_since is None
@@ -94,18 +105,24 @@ def _recall(target: Target, scene: Scene, now: float) -> list[Step]:
             or instance.is_force_closed
             or instance.deployment == target.surplus_first
         )
-        if is_wanted(target, instance) and warm and not over and instance.slot not in slots and len(recalled) < missing:
+        if matches(target, instance) and warm and not over and instance.slot not in slots and len(recalled) < missing:
             recalled.setdefault(instance.slot, instance.id)
     if not recalled:
         return []
-    rest = [instance for instance in scene.leaving if instance.id not in recalled.values()]
-    return [*(Recall(id) for id in recalled.values()), *_leave(target, rest, now), *_admit(target, scene.wanted, now)]
+    rest = [instance for instance in classification.draining if instance.id not in recalled.values()]
+    return [
+        *(Recall(id) for id in recalled.values()),
+        *_leave(target, rest, now),
+        *_admit(target, classification.matching, now),
+    ]
 
 
-def _create(target: Target, scene: Scene, now: float) -> list[Step]:
+def _create(target: Target, classification: Classification, now: float) -> list[Step]:
     """Reserved instances that do not run yet; new ones for the slots that nobody has, as far as the surge allows."""
-    wanted = [instance for instance in scene.wanted if not instance.dead]
-    if target.recreate and any(takes_room(instance) for instance in [*scene.leaving, *different(target, scene)]):
+    wanted = [instance for instance in classification.matching if not instance.dead]
+    if target.recreate and any(
+        counts_against_surge(instance) for instance in [*classification.draining, *outdated(target, classification)]
+    ):
         return []
     steps: list[Step] = [Start(instance.id) for instance in wanted if instance.container in ("none", "created")]
     if now < target.create_after:
@@ -113,7 +130,7 @@ def _create(target: Target, scene: Scene, now: float) -> list[Step]:
     taken = {instance.slot for instance in wanted}
     free = [slot for slot in range(1, target.replicas + len(taken) + 1) if slot not in taken]
     missing = target.replicas - len(wanted)
-    return [*steps, *(Create(slot) for slot in free[: max(min(missing, scene.room), 0)])]
+    return [*steps, *(Create(slot) for slot in free[: max(min(missing, classification.surge_budget), 0)])]
 
 
 def _admit(target: Target, candidates: Iterable[ObservedInstance], now: float) -> list[Step]:
@@ -149,36 +166,39 @@ def _is_in(instance: ObservedInstance) -> bool:
     return (instance.admitted or not instance.routed) and (instance.auto_restart or instance.unhealthy_since is not None)
 
 
-def _give_up(target: Target, scene: Scene, now: float) -> list[ObservedInstance]:
+def _give_up(target: Target, classification: Classification, now: float) -> list[ObservedInstance]:
     """What died, or was not ready in time, makes room; of what has been unhealthy for too long as many at a time as may be
     missed (or one), and none while nothing is healthy."""
-    living = [instance for instance in scene.staying if not instance.dead]
+    living = [instance for instance in classification.active if not instance.dead]
     overdue = [instance for instance in living if is_overdue(target, instance, now)]
-    sick = [instance for instance in scene.wanted if instance in overdue and instance.has_served]
-    being_replaced = target.replicas - scene.serving_wanted - len(sick)
-    at_a_time = max(target.unavailable, 1) - being_replaced if scene.serving else 0
+    sick = [instance for instance in classification.matching if instance in overdue and instance.has_served]
+    being_replaced = target.replicas - classification.matching_serving - len(sick)
+    at_a_time = max(target.unavailable, 1) - being_replaced if classification.serving else 0
     return [
-        *(instance for instance in scene.staying if instance.dead),
+        *(instance for instance in classification.active if instance.dead),
         *(instance for instance in overdue if not instance.has_served),
         *sick[: max(at_a_time, 0)],
     ]
 
 
-def _retire(target: Target, scene: Scene, creating: bool) -> list[ObservedInstance]:
+def _retire(target: Target, classification: Classification, creating: bool) -> list[ObservedInstance]:
     """Old and surplus instances: all when the new ones serve; before, those that stand in the way, and between batches as
     many as may be missed."""
-    living = [instance for instance in scene.unwanted if not instance.dead]
-    others = different(target, scene)
-    if scene.serving_wanted == target.replicas or (target.recreate and others):
+    living = [instance for instance in classification.surplus if not instance.dead]
+    others = outdated(target, classification)
+    if classification.matching_serving == target.replicas or (target.recreate and others):
         return living
     idle = sorted(
-        (instance for instance in living if instance.id not in scene.serving), key=lambda instance: -instance.deployment
+        (instance for instance in living if instance.id not in classification.serving),
+        key=lambda instance: -instance.deployment,
     )
-    busy = sorted((instance for instance in living if instance.id in scene.serving), key=lambda instance: -instance.slot)
-    wanted = sum(not instance.dead for instance in scene.wanted)
-    if creating or wanted > scene.serving_wanted or scene.room > 0:
-        undone = [instance for instance in idle if is_undone(target, instance)]
-        in_the_way = max(min(target.replicas - wanted, target.surge) - scene.room, 0)
+    busy = sorted(
+        (instance for instance in living if instance.id in classification.serving), key=lambda instance: -instance.slot
+    )
+    wanted = sum(not instance.dead for instance in classification.matching)
+    if creating or wanted > classification.matching_serving or classification.surge_budget > 0:
+        undone = [instance for instance in idle if belongs_to_rollback(target, instance)]
+        in_the_way = max(min(target.replicas - wanted, target.surge) - classification.surge_budget, 0)
         return undone or idle[:in_the_way]
-    spare = scene.serving_wanted + len(busy) - (target.replicas - target.unavailable)
+    spare = classification.matching_serving + len(busy) - (target.replicas - target.unavailable)
     return [*idle, *busy[: max(spare, 0)]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from services.rollouts.planner.classify import Scene
+from services.rollouts.planner.classify import Classification
 from services.rollouts.planner.desired import Target
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.steps import Failed, Progress
@@ -13,11 +13,11 @@ CUT_PATIENCE = 20.0
 """Seconds after a cut in which an old worker may still let go by itself; longer than the gateway's keep-alive window."""
 
 
-def failure_of(target: Target, scene: Scene, now: float) -> Failed | None:
+def failure_of(target: Target, classification: Classification, now: float) -> Failed | None:
     """Why the deployment cannot succeed, if it cannot. Only instances that it began since it set out count against it."""
     if target.deployment is None:
         return None
-    for instance in scene.wanted:
+    for instance in classification.matching:
         if instance.deployment != target.deployment or instance.created_at < target.since:
             continue
         if instance.failure:
@@ -28,33 +28,35 @@ def failure_of(target: Target, scene: Scene, now: float) -> Failed | None:
             how = "has been unhealthy for" if instance.has_served else "was not healthy within"
             why = f": {instance.last_probe_error}" if instance.last_probe_error else ""
             return Failed("unhealthy_instance", f"{instance.id} {how} {target.start_period:g} s{why}", instance.id)
-    serving, deadline = scene.serving_wanted, _deadline(target, scene)
+    serving, deadline = classification.matching_serving, _deadline(target, classification)
     if deadline is not None and not target.paused and now >= deadline and serving < target.replicas:
         message = f"no progress before the deadline: {serving} of {target.replicas} instances serve"
         return Failed("progress_deadline_exceeded", message)
     return None
 
 
-def _deadline(target: Target, scene: Scene) -> float | None:
+def _deadline(target: Target, classification: Classification) -> float | None:
     """None, too, when it has come further since it was set. Who leaves has deadlines of his own, which come first."""
-    if target.deadline is None or (target.milestone is not None and progress_of(target, scene).milestone > target.milestone):
+    if target.deadline is None or (
+        target.milestone is not None and progress_of(target, classification).milestone > target.milestone
+    ):
         return None
     way_out = target.drain_timeout + CUT_PATIENCE + target.stop_grace
-    return max([target.deadline, *(instance.drain_started_at + way_out for instance in scene.leaving)])
+    return max([target.deadline, *(instance.drain_started_at + way_out for instance in classification.draining)])
 
 
-def progress_of(target: Target, scene: Scene) -> Progress:
+def progress_of(target: Target, classification: Classification) -> Progress:
     """What people see of it."""
     return Progress(
         desired=target.replicas,
         ready=sum(
-            not instance.dead and (instance.ready_at is not None or instance.id in scene.serving)
-            for instance in scene.wanted
+            not instance.dead and (instance.ready_at is not None or instance.id in classification.serving)
+            for instance in classification.matching
         ),
-        serving=scene.serving_wanted,
-        old_serving=sum(instance.id in scene.serving for instance in scene.unwanted),
-        draining=len(scene.leaving),
-        failed=sum(instance.dead for instance in scene.wanted),
+        serving=classification.matching_serving,
+        old_serving=sum(instance.id in classification.serving for instance in classification.surplus),
+        draining=len(classification.draining),
+        failed=sum(instance.dead for instance in classification.matching),
     )
 
 
@@ -73,14 +75,14 @@ def is_overdue(target: Target, instance: ObservedInstance, now: float) -> bool:
     return since is not None and now >= since + target.start_period
 
 
-def next_moment(target: Target, scene: Scene, now: float) -> float | None:
+def next_moment(target: Target, classification: Classification, now: float) -> float | None:
     """The next moment at which time alone changes the plan."""
-    moments = [target.create_after, _deadline(target, scene) or now]
-    for instance in scene.leaving:
+    moments = [target.create_after, _deadline(target, classification) or now]
+    for instance in classification.draining:
         moments += [instance.drain_not_before, instance.drain_started_at + target.drain_timeout]
         if instance.force_closed_at is not None:
             moments.append(instance.force_closed_at + CUT_PATIENCE)
-    for instance in scene.staying:
+    for instance in classification.active:
         if instance.ready_at is not None and not instance.admitted:
             moments.append(instance.ready_at + target.min_ready)
         sick_since = _sick_since(instance)

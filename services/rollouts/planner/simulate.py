@@ -32,14 +32,14 @@ class Foreseen:
 
 
 def foresee(
-    target: Target, world: Iterable[ObservedInstance], now: float, names: Iterator[str], routed: bool
+    target: Target, observed: Iterable[ObservedInstance], now: float, names: Iterator[str], routed: bool
 ) -> list[Foreseen]:
     """Pure. What is started is ready at once, and what leaves has nothing in its hands.
 
     `names`: the ids that new instances would get; `routed`: they have a port. A Retire is not told: its Withdraw is.
     """
     goal = replace(target, deadline=None)
-    there = {instance.id: instance for instance in world}
+    there = {instance.id: instance for instance in observed}
     told: list[Foreseen] = []
     gone: set[str] = set()
     turn = 1

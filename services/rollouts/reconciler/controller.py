@@ -19,7 +19,7 @@ from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.reconciler.executor import Executor, Order
 from services.rollouts.reconciler.reconcile import decide
 from services.rollouts.reconciler.recovery import known_instances, restore
-from services.rollouts.reconciler.result import Decision, Sight
+from services.rollouts.reconciler.result import Decision, Observation
 from services.rollouts.reconciler.service_state import DEATHS_WITHIN, PUBLISH, Room
 from services.rollouts.reconciler.watcher import watch
 from services.rollouts.requests.activation import Beginner
@@ -168,8 +168,8 @@ class Runner:
         async with self._turning.one():
             self.turns += 1
             room.wake.clear()  # whatever woke it is seen by this look
-            sight = await self._look(name, room)
-            decision = await self._store.write(lambda session: self._decide(session, name, sight))
+            observation = await self._look(name, room)
+            decision = await self._store.write(lambda session: self._decide(session, name, observation))
         self._decided(name, decision)
         await self._remember(name, room, decision)
         if decision.unheard is not None:
@@ -185,14 +185,14 @@ class Runner:
         elif decision.plan is not None:
             room.troubled(PUBLISH, self._clock.now(), None)
         for order in decision.orders:
-            if not sight.untouched(order.row.id):
+            if not observation.is_current(order.row.id):
                 room.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
             elif not isinstance(order.step, Admit) or is_published(decision.routed, room.published):
                 self._do(name, room, order.row.id, partial(self._execute, order))
         return decision
 
-    def _decide(self, session: Session, name: str, sight: Sight) -> Decision:
-        decision = decide(session, name, sight, self._ledger, self._prober)
+    def _decide(self, session: Session, name: str, observation: Observation) -> Decision:
+        decision = decide(session, name, observation, self._ledger, self._prober)
         self._points.written("before", decision.plan.steps if decision.plan else (), name)
         return decision
 
@@ -228,7 +228,7 @@ class Runner:
             if not room.wake.is_set():
                 await _wait(room.wake, pause)
 
-    async def _look(self, name: str, room: Room) -> Sight:
+    async def _look(self, name: str, room: Room) -> Observation:
         """Observe until none of the loop's own operations ended in the middle of it."""
         for _ in range(10):
             done = room.done
@@ -239,20 +239,20 @@ class Runner:
         now = self._clock.now()
         room.judge(containers, endpoint_states, now)
         self._live.not_ready.pop("gateway", None)
-        return Sight(
+        return Observation(
             containers=containers,
             endpoint_states=endpoint_states,
             unhealthy_since=room.unhealthy_since,
             published=room.published,
             subnet=self._subnet,
-            linked=name in self._linked,
-            untouched=lambda instance: room.untouched(instance, done),
+            is_linked=name in self._linked,
+            is_current=lambda instance: room.untouched(instance, done),
             watched_since=self._began,
-            create_after=room.create_after(now),
-            trouble=room.long_trouble(now),
+            backoff_until=room.create_after(now),
+            persistent_router_error=room.long_trouble(now),
             unpublished=room.unpublished(now),
             unserved_link=lambda other: self._rooms[other].unserved_link(now) if other in self._rooms else None,
-            last_words=room.last_words,
+            log_tails=room.last_words,
         )
 
     async def _remember(self, name: str, room: Room, decision: Decision) -> None:

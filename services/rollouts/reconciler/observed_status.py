@@ -34,11 +34,11 @@ def note_containers(
     return again
 
 
-def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, world: Sequence[ObservedInstance]) -> None:
+def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> None:
     """Who serves: admitted by every router, or, without a port, ready."""
     deployment = snapshot.deployment.id if snapshot.deployment else None
     rows = {row.id: row for row in snapshot.instances}
-    for instance in world:
+    for instance in observed:
         row = rows[instance.id]
         if instance.serves and row.status in ("creating", "starting", "ready", "draining"):
             at = row.admitted_at

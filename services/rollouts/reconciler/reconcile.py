@@ -13,7 +13,7 @@ from services.rollouts.planner.steps import Create, Done, Failed, Plan, Recall, 
 from services.rollouts.reconciler.executor import Order
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
 from services.rollouts.reconciler.observed_status import note_containers, note_service
-from services.rollouts.reconciler.result import Decision, Sight
+from services.rollouts.reconciler.result import Decision, Observation
 from services.rollouts.state.addresses import NoAddress, reserve
 from services.rollouts.state.dependencies import waits
 from services.rollouts.state.host_ports import NoHostPort, draw
@@ -27,7 +27,7 @@ from services.rollouts.state.transitions import Ledger
 from services.store.tables import Instance, Revision
 
 
-def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Prober) -> Decision:
+def decide(session: Session, name: str, observation: Observation, ledger: Ledger, prober: Prober) -> Decision:
     """Runs inside a write transaction; no I/O but the database."""
     snapshot = load(session, name)
     decision, writes = Decision(), ledger.writes
@@ -38,52 +38,61 @@ def decide(session: Session, name: str, sight: Sight, ledger: Ledger, prober: Pr
     decision.held = next_up is not None and waits(session, next_up)
     decision.begin = [next_up.id] if next_up is not None and next_up.id is not None and not decision.held else []
     decision.at_rest = snapshot.deployment is None
-    by_instance = {container.instance: container for container in sight.containers}
+    by_instance = {container.instance: container for container in observation.containers}
     decision.deaths = note_containers(session, ledger, snapshot, by_instance, prober)
     complaints = prober.complaints(row.id for row in snapshot.instances)
-    world = see(snapshot, sight.containers, sight.endpoint_states, sight.unhealthy_since, sight.watched_since, complaints)
-    note_service(session, ledger, snapshot, world)
+    observed = see(
+        snapshot,
+        observation.containers,
+        observation.endpoint_states,
+        observation.unhealthy_since,
+        observation.watched_since,
+        complaints,
+    )
+    note_service(session, ledger, snapshot, observed)
     now = ledger.clock.now()
-    made = plan(target_of(snapshot, sight.create_after), world, now)
+    made = plan(target_of(snapshot, observation.backoff_until), observed, now)
     decision.instances = [row.id for row in snapshot.instances]
-    decision.unheard = _unheard(snapshot, made, sight)
+    decision.unheard = _unheard(snapshot, made, observation)
     if decision.unheard is not None:
         decision.changed = ledger.writes > writes
         return decision
     decision.plan = made
-    decision.probes = probe_targets(snapshot, world)
-    decision.in_flight = {instance.id: instance.in_flight for instance in world}
-    decision.draining = any(instance.draining_since is not None and not instance.drained for instance in world)
-    _publication(snapshot, world, sight, decision)
-    deaths = {instance.id: instance.exit_description or "exited" for instance in world if instance.dead}
-    _steps(session, snapshot, made, deaths, sight, ledger, decision)
+    decision.probes = probe_targets(snapshot, observed)
+    decision.in_flight = {instance.id: instance.in_flight for instance in observed}
+    decision.draining = any(instance.draining_since is not None and not instance.drained for instance in observed)
+    _publication(snapshot, observed, observation, decision)
+    deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
+    _steps(session, snapshot, made, deaths, observation, ledger, decision)
     if snapshot.deployment is not None:
-        _deployment(session, snapshot, world, made, sight, ledger, decision)
+        _deployment(session, snapshot, observed, made, observation, ledger, decision)
     decision.again |= any(isinstance(step, Retire | Recall) for step in made.steps)
     decision.over = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or next_up)
     decision.changed = ledger.writes > writes
     return decision
 
 
-def _unheard(snapshot: Snapshot, made: Plan, sight: Sight) -> tuple[Instance, Revision] | None:
+def _unheard(snapshot: Snapshot, made: Plan, observation: Observation) -> tuple[Instance, Revision] | None:
     failed = made.verdict.instance if isinstance(made.verdict, Failed) else None
     row = next((row for row in snapshot.instances if row.id == failed), None)
-    if row is None or row.container_id is None or row.id in sight.last_words:
+    if row is None or row.container_id is None or row.id in observation.log_tails:
         return None
     return row, snapshot.revision_of(row)
 
 
-def _publication(snapshot: Snapshot, world: Sequence[ObservedInstance], sight: Sight, decision: Decision) -> None:
-    revision = settings_of(snapshot, world)
+def _publication(
+    snapshot: Snapshot, observed: Sequence[ObservedInstance], observation: Observation, decision: Decision
+) -> None:
+    revision = settings_of(snapshot, observed)
     if revision is not None:
-        decision.routed = routed_service(snapshot.service, revision, sight.linked)
+        decision.routed = routed_service(snapshot.service, revision, observation.is_linked)
     removal = snapshot.deployment if snapshot.deployment is not None and snapshot.deployment.kind == Kind.REMOVE else None
     if removal is not None and not snapshot.instances:
         decision.routed = None
     elif removal is not None and removal.status != Status.ROLLING_BACK:
-        decision.routed = sight.published  # what leaves needs nothing new of the routers, which may be impossible
+        decision.routed = observation.published  # what leaves needs nothing new of the routers, which may be impossible
     left = any(row.port is not None for row in snapshot.instances)
-    decision.unpublish = sight.published is not None and decision.routed is None and not left
+    decision.unpublish = observation.published is not None and decision.routed is None and not left
 
 
 def _steps(
@@ -91,7 +100,7 @@ def _steps(
     snapshot: Snapshot,
     made: Plan,
     deaths: Mapping[str, str],
-    sight: Sight,
+    observation: Observation,
     ledger: Ledger,
     decision: Decision,
 ) -> None:
@@ -102,7 +111,7 @@ def _steps(
         match step:
             case Create(slot):
                 try:
-                    row = _reserve(session, snapshot, slot, sight.subnet, ledger, deployment)
+                    row = _reserve(session, snapshot, slot, observation.subnet, ledger, deployment)
                 except (NoAddress, NoHostPort) as error:
                     decision.full = str(error)
                     continue
@@ -117,7 +126,7 @@ def _steps(
                 ledger.instance(session, rows[instance], "ready", text, deployment, changes)
             case _:
                 row = rows[step.instance]
-                if not sight.untouched(row.id):
+                if not observation.is_current(row.id):
                     continue  # the end of what is being done to it brings another look
                 if isinstance(step, Stop) and row.status not in ("stopping", "failed"):
                     # said before it is done: from here on it cannot be taken back
@@ -176,9 +185,9 @@ def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, 
 def _deployment(
     session: Session,
     snapshot: Snapshot,
-    world: Sequence[ObservedInstance],
+    observed: Sequence[ObservedInstance],
     made: Plan,
-    sight: Sight,
+    observation: Observation,
     ledger: Ledger,
     decision: Decision,
 ) -> None:
@@ -191,30 +200,34 @@ def _deployment(
     spec = spec_of(policy) if policy is not None else None
     patience = spec.progress_deadline_seconds if spec is not None else 300.0
     before = deployment.status
-    traffic = traffic_of(snapshot.instances, world, snapshot.present)
-    links = unserved_links(snapshot, sight.unserved_link)
+    traffic = traffic_of(snapshot.instances, observed, snapshot.present)
+    links = unserved_links(snapshot, observation.unserved_link)
     decision.waits_for_links = bool(links)
-    waits_for = next((instance.drain_blocker for instance in world if instance.drain_blocker), "")
+    waits_for = next((instance.drain_blocker for instance in observed if instance.drain_blocker), "")
     if links and not waits_for:
         waits_for = f"the gateway does not answer for {', '.join(links)} yet"
     ledger.progress(session, deployment, made.progress, traffic, patience, waits_for)
-    published = not decision.unpublish and is_published(decision.routed, sight.published)
+    published = not decision.unpublish and is_published(decision.routed, observation.published)
     verdict = made.verdict
     if isinstance(verdict, Done) and (not published or links):
         verdict = None  # true only when the routers say so as well
     if verdict is None and deployment.status == "progressing":
-        trouble = sight.trouble or (None if published or decision.unpublish else sight.unpublished)
+        trouble = observation.persistent_router_error or (
+            None if published or decision.unpublish else observation.unpublished
+        )
         verdict = failed_by_routers(trouble, links)
     if verdict is None and decision.full is not None:
         verdict = Failed("no_capacity", decision.full)
     if isinstance(verdict, Done):
         ledger.done(session, snapshot.service, deployment)
     elif isinstance(verdict, Failed) and deployment.status != "paused":
-        _fail(session, snapshot, verdict, sight, ledger, patience)
+        _fail(session, snapshot, verdict, observation, ledger, patience)
     decision.again |= deployment.status != before
 
 
-def _fail(session: Session, snapshot: Snapshot, failed: Failed, sight: Sight, ledger: Ledger, patience: float) -> None:
+def _fail(
+    session: Session, snapshot: Snapshot, failed: Failed, observation: Observation, ledger: Ledger, patience: float
+) -> None:
     deployment = snapshot.deployment
     row = next((row for row in snapshot.instances if row.id == failed.instance), None)
     if row is not None and deployment is not None:
@@ -223,7 +236,7 @@ def _fail(session: Session, snapshot: Snapshot, failed: Failed, sight: Sight, le
             "failure_reason": row.failure_reason or failed.reason,
             "failure": row.failure or failed.message,
             "failed_deployment": deployment.id,
-            "log_tail": row.log_tail or sight.last_words.get(row.id),
+            "log_tail": row.log_tail or observation.log_tails.get(row.id),
         }
         if row.status != "failed":  # what the engine refused to start has been told
             ledger.instance(session, row, "failed", failed.message, deployment.id, changes)

@@ -46,8 +46,8 @@ async def restore(
     endpoints: list[Endpoint] = []
     for snapshot in snapshots:
         name = snapshot.service.name
-        world = see(snapshot, list(containers.values()), [], {})
-        revision = settings_of(snapshot, world)
+        observed = see(snapshot, list(containers.values()), [], {})
+        revision = settings_of(snapshot, observed)
         services[name] = (
             routed_service(snapshot.service, revision, name in linked) if revision and snapshot.instances else None
         )

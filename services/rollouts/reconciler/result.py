@@ -15,7 +15,7 @@ from services.store.tables import Instance, Revision
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """What was observed of one service, and what the loop remembers of it."""
 
     containers: Sequence[ContainerView]
@@ -23,19 +23,19 @@ class Sight:
     unhealthy_since: Mapping[str, float]
     published: RoutedService | None
     subnet: str
-    linked: bool = False
+    is_linked: bool = False
     """Some other service names it in its `links`."""
-    untouched: Callable[[str], bool] = lambda _: True
+    is_current: Callable[[str], bool] = lambda _: True
     """Whether what was seen of an instance still holds: nothing was done to it since."""
     watched_since: float = 0
-    create_after: float = 0
-    trouble: str | None = None
+    backoff_until: float = 0
+    persistent_router_error: str | None = None
     """Why the routers have not done what they were asked for of an instance, when that has been so for long."""
     unpublished: str | None = None
     """The same of the service itself."""
     unserved_link: Callable[[str], UnservedLink | None] = lambda _: None
     """What a link to this service waits for; None when nothing."""
-    last_words: Mapping[str, str | None] = field(default_factory=dict)
+    log_tails: Mapping[str, str | None] = field(default_factory=dict)
     """The end of the log of those that were unheard."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from services.rollouts.planner.classify import is_wanted
+from services.rollouts.planner.classify import matches
 from services.rollouts.planner.desired import Target
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.simulate import Action, Foreseen, foresee
@@ -75,7 +75,7 @@ class Outset:
         """With the steps and what they come to. Pure; seconds of work for a hundred instances one at a time."""
         names = (f"{self.service}-r{self.revision}-{n}" for n in count(self.next_instance))
         steps = [self._planned(step) for step in foresee(self.target, self.world, now, names, self.routed)]
-        others = [seen for seen in self.world if not seen.dead and not is_wanted(self.target, seen)]
+        others = [seen for seen in self.world if not seen.dead and not matches(self.target, seen)]
         replaces = bool(others) and self.target.replicas > 0
         return replace(preview, steps=steps, message=_in_short(steps), replaces_instances=replaces)
 

@@ -76,11 +76,11 @@ def see(
     ]
 
 
-def probe_targets(snapshot: Snapshot, world: Sequence[ObservedInstance]) -> list[ProbeTarget]:
+def probe_targets(snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> list[ProbeTarget]:
     """Those that run and have yet to prove themselves by an answer."""
     rows = {row.id: row for row in snapshot.instances}
     targets = []
-    for instance in world:
+    for instance in observed:
         row = rows[instance.id]
         revision = snapshot.revision_of(row)
         check = healthcheck_of(revision)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session, col, func, select, tuple_, union
 from sqlmodel.sql.expression import Select
 
-from services.rollouts.planner.classify import is_wanted
+from services.rollouts.planner.classify import matches
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.planner_inputs import target_of
 from services.rollouts.state.repository import ACTIVE, Snapshot
@@ -49,14 +49,14 @@ def endpoint_for(row: Instance, revision: Revision, start: str) -> Endpoint:
     return Endpoint(row.id, row.service, row.address, row.port, start, healthcheck_of(revision))
 
 
-def settings_of(snapshot: Snapshot, world: Sequence[ObservedInstance]) -> Revision | None:
+def settings_of(snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> Revision | None:
     """The revision whose routes and timeouts hold now: the new one's as soon as the first of its instances is ready."""
     deployment, present = snapshot.deployment, snapshot.present
     wanted = snapshot.wanted
     if deployment is None or present is None or wanted is None or wanted.number == present.number:
         return wanted
     target = target_of(snapshot)
-    arrived = any(is_wanted(target, instance) and (instance.ready_at is not None or instance.serves) for instance in world)
+    arrived = any(matches(target, instance) and (instance.ready_at is not None or instance.serves) for instance in observed)
     return wanted if arrived or not deployment.replicas else present
 
 
@@ -93,12 +93,12 @@ def _in_force(field: str) -> Select[str, Any]:
 
 
 def traffic_of(
-    rows: Iterable[Instance], world: Sequence[ObservedInstance], present: Revision | None
+    rows: Iterable[Instance], observed: Sequence[ObservedInstance], present: Revision | None
 ) -> list[dict[str, int]]:
     """The share of new requests that each revision gets: instances are equals, so it is their share of those admitted."""
     revisions = {row.id: shown_revision(row, present) for row in rows}
     counts: dict[int, int] = {}
-    for instance in world:
+    for instance in observed:
         if instance.serves and instance.routed:
             counts[revisions[instance.id]] = counts.get(revisions[instance.id], 0) + 1
     total = sum(counts.values())

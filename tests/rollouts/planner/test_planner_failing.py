@@ -49,8 +49,8 @@ def test_a_long_drain_that_new_ones_wait_for_is_not_held_against_them() -> None:
 
 def test_progress_that_nobody_noted_yet_counts_before_the_deadline_does() -> None:
     before = Progress(desired=2, ready=1, serving=1).milestone
-    world = [serving("new-1"), ready("new-2")]
-    assert plan_for(to(2, deadline=NOW - 1, milestone=before), *world).verdict is None
+    observed = [serving("new-1"), ready("new-2")]
+    assert plan_for(to(2, deadline=NOW - 1, milestone=before), *observed).verdict is None
 
 
 def test_every_step_of_the_way_in_and_out_is_progress() -> None:

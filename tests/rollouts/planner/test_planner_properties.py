@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.rollouts.planner.classify import is_wanted
+from services.rollouts.planner.classify import matches
 from services.rollouts.planner.desired import Target
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
@@ -177,7 +177,7 @@ class Course:
         """Done: exactly what is wanted serves, and there is nothing else."""
         target, copies = self.target, self.world.observed()
         assert len(copies) == target.replicas, "done, and there are more or fewer than wanted"
-        assert all(copy.serves and is_wanted(target, copy) for copy in copies), "done, and not all serve"
+        assert all(copy.serves and matches(target, copy) for copy in copies), "done, and not all serve"
 
     def _finish(self, status: str) -> None:
         self.ended.append(status)
@@ -186,8 +186,8 @@ class Course:
 
     def happen(self, kind: str, dice: Dice) -> None:
         """One thing of a history."""
-        world = self.world
-        copies = list(world.copies.values())
+        observed = self.world
+        copies = list(observed.copies.values())
         copy: SimulatedInstance | None = dice.pick(copies) if copies else None
         if kind == "go on":
             for _ in range(dice.pick([2, 4, 8, 16])):
@@ -199,7 +199,7 @@ class Course:
             order = dice.pick(range(24))
             self.turn([dice.pick(["whole", "half", "not"]) for _ in range(5)], order)
         elif kind.startswith("wait"):
-            world.wait(dice.pick([0.1, 1, 2, 5]) if kind == "wait" else dice.pick([15, 30, 70]), self.target)
+            observed.wait(dice.pick([0.1, 1, 2, 5]) if kind == "wait" else dice.pick([15, 30, 70]), self.target)
         elif kind == "deploy":
             policy = dice.pick(POLICIES)
             wanted = (dice.pick(["a", "b", "c"]), dice.pick([1, 2, 3, 4, 0]))
@@ -213,15 +213,15 @@ class Course:
         elif kind in ("abort", "pause", "resume"):
             self.act(kind)
         elif kind == "reload":
-            world.reload(dice.pick([1, 12, 100]))
+            observed.reload(dice.pick([1, 12, 100]))
         elif copy is not None:
             if kind in ("die", "die and return", "vanish"):
-                world.die(copy, returns=kind == "die and return", vanishes=kind == "vanish")
+                observed.die(copy, returns=kind == "die and return", vanishes=kind == "vanish")
             elif kind == "sicken":
-                world.sicken(copy)
+                observed.sicken(copy)
             elif kind == "heal":
-                world.heal(copy)
-        world.check(self.target)
+                observed.heal(copy)
+        observed.check(self.target)
 
     def settle(self) -> None:
         """Faults have stopped: the deployment ends, and then the service is exactly what it is to be."""
@@ -333,7 +333,7 @@ policies = st.sampled_from(POLICIES)
 )
 @settings(max_examples=400, **quietly)
 def test_there_is_a_plan_for_any_world_however_odd(
-    world: list[ObservedInstance],
+    observed: list[ObservedInstance],
     hash: str,
     replicas: int,
     policy: dict[str, Any],
@@ -341,6 +341,6 @@ def test_there_is_a_plan_for_any_world_however_odd(
     others: dict[str, Any],
 ) -> None:
     target = Target(hash, replicas, deployment, **others, **policy)
-    made = plan(target, world, 100.0)
-    check_plan(target, world, 100.0, made)
-    assert plan(target, list(reversed(world)), 100.0).verdict == made.verdict
+    made = plan(target, observed, 100.0)
+    check_plan(target, observed, 100.0, made)
+    assert plan(target, list(reversed(observed)), 100.0).verdict == made.verdict

@@ -58,8 +58,8 @@ def test_a_sick_one_is_replaced_after_start_period() -> None:
 
 
 def test_of_several_sick_ones_one_goes_at_a_time() -> None:
-    target, world = steady(3, start_period=5), [serving("new-1"), sick("new-2")]
-    assert planned_steps(target, *world, sick("new-3")) == (Retire("new-2"),)
+    target, observed = steady(3, start_period=5), [serving("new-1"), sick("new-2")]
+    assert planned_steps(target, *observed, sick("new-3")) == (Retire("new-2"),)
     assert planned_steps(target, serving("new-1"), sick("new-3"), starting("new-4", slot=2, started_at=NOW)) == ()
     assert planned_steps(target, serving("new-1"), sick("new-3"), serving("new-4", slot=2)) == (Retire("new-3"),)
 

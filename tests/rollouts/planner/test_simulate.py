@@ -15,9 +15,9 @@ from services.rollouts.planner.simulate import foresee
 from tests.support.builders import NOW, dead, instance, ready, serving, sick, starting, steady, to
 
 
-def told(target: Target, *world: ObservedInstance, routed: bool = True) -> list[str]:
+def told(target: Target, *observed: ObservedInstance, routed: bool = True) -> list[str]:
     """`1 start new-r-1`: the turn, what is done, and to whom."""
-    steps = foresee(target, world, NOW, (f"new-r-{n}" for n in count(1)), routed)
+    steps = foresee(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed)
     return [f"{step.turn} {step.action} {step.instance}" for step in steps]
 
 
@@ -85,13 +85,13 @@ kinds = st.sampled_from([instance, starting, ready, serving, sick, dead])
 def test_from_any_world_it_comes_to_an_end_at_the_wanted_size(
     replicas: int, there: list[tuple[object, str, bool]], policy: dict[str, Any]
 ) -> None:
-    world = []
+    observed = []
     for number, (kind, hash, leaves) in enumerate(there, start=1):
         seen = kind(f"{hash}-{number}", deployment=1)  # type: ignore[operator]
-        world.append(kind(f"{hash}-{number}", deployment=1, draining_since=NOW - 1) if leaves else seen)  # type: ignore[operator]
+        observed.append(kind(f"{hash}-{number}", deployment=1, draining_since=NOW - 1) if leaves else seen)  # type: ignore[operator]
     target = to(replicas, **policy)
-    steps = foresee(target, world, NOW, (f"new-r-{n}" for n in count(1)), routed=True)
-    here = {seen.id for seen in world} | {step.instance for step in steps if step.action == "start"}
+    steps = foresee(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed=True)
+    here = {seen.id for seen in observed} | {step.instance for step in steps if step.action == "start"}
     assert len(here - {step.instance for step in steps if step.action == "remove"}) == replicas
     assert [step.turn for step in steps] == sorted(step.turn for step in steps)
 
