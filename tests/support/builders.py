@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Plan, Step
@@ -14,17 +14,17 @@ NOW = 1000.0
 OLD, NEW = 1, 2
 
 
-def to(replicas: int = 3, hash: str = "new", **fields: Any) -> Target:
+def to(replicas: int = 3, hash: str = "new", **fields: Any) -> DesiredState:
     """A running deployment's target."""
-    return Target(**{"hash": hash, "replicas": replicas, "deployment": NEW, **fields})
+    return DesiredState(**{"hash": hash, "replicas": replicas, "deployment": NEW, **fields})
 
 
-def steady(replicas: int = 3, **fields: Any) -> Target:
-    return Target(hash="new", replicas=replicas, **fields)
+def steady(replicas: int = 3, **fields: Any) -> DesiredState:
+    return DesiredState(hash="new", replicas=replicas, **fields)
 
 
-def going_back(replicas: int = 3, **fields: Any) -> Target:
-    return to(replicas, "old", surplus_first=NEW, since=NOW - 1, **fields)
+def going_back(replicas: int = 3, **fields: Any) -> DesiredState:
+    return to(replicas, "old", rolled_back_deployment=NEW, started_at=NOW - 1, **fields)
 
 
 def instance(id: str, **fields: Any) -> ObservedInstance:
@@ -71,11 +71,11 @@ def worker(id: str, **fields: Any) -> ObservedInstance:
     return starting(id, routed=False, **fields)
 
 
-def planned_steps(target: Target, *world: ObservedInstance) -> tuple[Step, ...]:
+def planned_steps(target: DesiredState, *world: ObservedInstance) -> tuple[Step, ...]:
     return plan(target, world, NOW).steps
 
 
-def plan_for(target: Target, *world: ObservedInstance) -> Plan:
+def plan_for(target: DesiredState, *world: ObservedInstance) -> Plan:
     return plan(target, world, NOW)
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal
 
 from services.rollouts.planner.classify import counts_against_surge, is_available, matches
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import CUT_PATIENCE
 from services.rollouts.planner.steps import (
@@ -130,7 +130,7 @@ class SimulatedCluster:
 
     # What fate does
 
-    def wait(self, seconds: float, target: Target) -> None:
+    def wait(self, seconds: float, target: DesiredState) -> None:
         """Time passes: what is to happen in it happens, each at its time."""
         until = self.now + seconds
         while (at := self.next_event()) is not None and at <= until:
@@ -195,7 +195,7 @@ class SimulatedCluster:
 
     # What steps do
 
-    def take(self, step: Step, target: Target, how: How = "whole") -> None:
+    def take(self, step: Step, target: DesiredState, how: How = "whole") -> None:
         """Run one step: whole, the first half of it, or not at all."""
         if how == "not":
             return
@@ -230,7 +230,7 @@ class SimulatedCluster:
                     del self.copies[copy.id]
         self.check(target)
 
-    def _create(self, step: Create, target: Target, half: bool) -> None:
+    def _create(self, step: Create, target: DesiredState, half: bool) -> None:
         number = next(self._numbers)
         deployment = target.deployment or 0
         fate = self._fates()
@@ -280,13 +280,13 @@ class SimulatedCluster:
 
     # What must never be
 
-    def head_for(self, target: Target) -> None:
+    def head_for(self, target: DesiredState) -> None:
         """The target changes: what is too much by its rules may not grow."""
         alive = sum(map(counts_against_surge, self.observed()))
         self._ceiling = max(alive, target.replicas + target.surge)
         self._mixed = self._is_mixed()
 
-    def check(self, target: Target) -> None:
+    def check(self, target: DesiredState) -> None:
         alive = sum(map(counts_against_surge, self.observed()))
         assert alive <= self._ceiling, f"{alive} alive, {self._ceiling} allowed"
         self._ceiling = max(target.replicas + target.surge, alive)
@@ -298,7 +298,7 @@ class SimulatedCluster:
         return len({copy.hash for copy in self.copies.values() if copy.container == "running"}) > 1
 
 
-def check_plan(target: Target, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
+def check_plan(target: DesiredState, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
     """What a plan may ask for in the world that it was made for."""
     by_id = {observed.id: observed for observed in world}
     named = [step.instance for step in made.steps if not isinstance(step, Create)]
@@ -326,7 +326,7 @@ def check_plan(target: Target, world: Sequence[ObservedInstance], now: float, ma
     assert target.deployment is not None or not isinstance(made.verdict, Failed), "nothing runs that could fail"
 
 
-def _check_floor(target: Target, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
+def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
     """Its own doing never brings what serves below replicas − unavailable, nor takes the sick ones all at once."""
     serving = {observed.id for observed in world if is_available(target, observed, now)}
     gone = {step.instance for step in made.steps if isinstance(step, Retire)}
@@ -336,13 +336,13 @@ def _check_floor(target: Target, world: Sequence[ObservedInstance], now: float, 
         observed for observed in world if observed.draining_since is None and matches(target, observed) and not observed.dead
     ]
     sick = [observed for observed in staying if observed.has_served and observed.id not in serving]
-    if len(staying) <= target.replicas and target.surplus_first is None:
+    if len(staying) <= target.replicas and target.rolled_back_deployment is None:
         gone_sick = sum(observed.id in gone for observed in sick)
         assert not gone_sick or serving, "the sick ones are taken although nothing is healthy"
         assert gone_sick <= max(target.unavailable, 1), f"{gone_sick} sick ones at once"
 
 
-def _check_room(target: Target, world: Sequence[ObservedInstance], made: Plan) -> None:
+def _check_room(target: DesiredState, world: Sequence[ObservedInstance], made: Plan) -> None:
     """What is asked for is within the surge though nothing that goes has gone yet; recreate waits until all has."""
     created = sum(isinstance(step, Create) for step in made.steps)
     alive = sum(map(counts_against_surge, world))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 
 
@@ -32,38 +32,38 @@ class Classification:
         return sum(instance.id in self.serving for instance in self.matching)
 
 
-def classify(target: Target, observed: Sequence[ObservedInstance], now: float) -> Classification:
+def classify(desired: DesiredState, observed: Sequence[ObservedInstance], now: float) -> Classification:
     """Going back, what the deployment had begun and does not serve is not wanted, whatever runs in it."""
-    serving = frozenset(instance.id for instance in observed if is_available(target, instance, now))
+    serving = frozenset(instance.id for instance in observed if is_available(desired, instance, now))
     staying = [instance for instance in observed if instance.draining_since is None]
     matching = [
         instance
         for instance in staying
-        if matches(target, instance) and (instance.id in serving or not belongs_to_rollback(target, instance))
+        if matches(desired, instance) and (instance.id in serving or not belongs_to_rollback(desired, instance))
     ]
     matching.sort(
         key=lambda instance: (
             instance.dead,
             instance.id not in serving,
-            instance.deployment == target.surplus_first,
+            instance.deployment == desired.rolled_back_deployment,
             instance.slot,
             instance.id,
         )
     )
-    wanted = matching[: max(target.replicas, 0)]
+    wanted = matching[: max(desired.replicas, 0)]
     chosen = {instance.id for instance in wanted}
     return Classification(
         draining=[instance for instance in observed if instance.draining_since is not None],
         matching=wanted,
         surplus=[instance for instance in staying if instance.id not in chosen],
         serving=serving,
-        surge_budget=target.replicas + target.surge - sum(counts_against_surge(instance) for instance in observed),
+        surge_budget=desired.replicas + desired.surge - sum(counts_against_surge(instance) for instance in observed),
     )
 
 
-def matches(target: Target, instance: ObservedInstance) -> bool:
+def matches(desired: DesiredState, instance: ObservedInstance) -> bool:
     """What runs in it is what is to run."""
-    return instance.hash == target.hash and target.only_born_in in (None, instance.deployment)
+    return instance.hash == desired.hash and desired.required_deployment in (None, instance.deployment)
 
 
 def counts_against_surge(instance: ObservedInstance) -> bool:
@@ -71,16 +71,16 @@ def counts_against_surge(instance: ObservedInstance) -> bool:
     return not instance.dead
 
 
-def is_available(target: Target, instance: ObservedInstance, now: float) -> bool:
+def is_available(desired: DesiredState, instance: ObservedInstance, now: float) -> bool:
     """It serves, and for a worker: has been ready for long enough (what has a port is not admitted before)."""
-    return instance.serves and (instance.routed or now >= (instance.ready_at or 0) + target.min_ready)
+    return instance.serves and (instance.routed or now >= (instance.ready_at or 0) + desired.min_ready)
 
 
-def belongs_to_rollback(target: Target, instance: ObservedInstance) -> bool:
+def belongs_to_rollback(desired: DesiredState, instance: ObservedInstance) -> bool:
     """Begun by the deployment that is being undone."""
-    return instance.deployment == target.surplus_first and instance.created_at < target.since
+    return instance.deployment == desired.rolled_back_deployment and instance.created_at < desired.started_at
 
 
-def outdated(target: Target, classification: Classification) -> list[ObservedInstance]:
+def outdated(desired: DesiredState, classification: Classification) -> list[ObservedInstance]:
     """Living ones in which something else runs than is to run."""
-    return [instance for instance in classification.surplus if not instance.dead and not matches(target, instance)]
+    return [instance for instance in classification.surplus if not instance.dead and not matches(desired, instance)]

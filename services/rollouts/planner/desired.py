@@ -8,7 +8,7 @@ from services.spec import count_of
 
 
 @dataclass(frozen=True)
-class Target:
+class DesiredState:
     """Where a service is to go. Times in seconds."""
 
     hash: str
@@ -26,14 +26,14 @@ class Target:
     deadline: float | None = None
     milestone: int | None = None
     """How far it had come at most (Progress.milestone) when the deadline was set."""
-    since: float = 0
+    started_at: float = 0
     """When the deployment last set out: began, went on, or turned back. What was born before and fails is replaced; it does
     not fail the deployment (again)."""
-    only_born_in: int | None = None
+    required_deployment: int | None = None
     """A restart: only instances of this deployment are what is wanted."""
-    surplus_first: int | None = None
+    rolled_back_deployment: int | None = None
     """Going back: instances of this deployment are the first that are too many."""
-    create_after: float = 0
+    backoff_until: float = 0
     """Steady state: no new instance before (back-off after deaths)."""
 
     @property

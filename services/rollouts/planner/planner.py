@@ -15,7 +15,7 @@ from services.rollouts.planner.classify import (
     matches,
     outdated,
 )
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.progress import CUT_PATIENCE, failure_of, is_overdue, next_moment, progress_of
 from services.rollouts.planner.steps import (
@@ -35,46 +35,46 @@ from services.rollouts.planner.steps import (
 )
 
 
-def plan(target: Target, observed: Sequence[ObservedInstance], now: float) -> Plan:
-    """The next steps towards `target` from `observed`, at most one an instance, and a verdict once there is one."""
-    classification = classify(target, observed, now)
-    verdict: Verdict | None = failure_of(target, classification, now)
+def plan(desired: DesiredState, observed: Sequence[ObservedInstance], now: float) -> Plan:
+    """The next steps towards `desired` from `observed`, at most one an instance, and a verdict once there is one."""
+    classification = classify(desired, observed, now)
+    verdict: Verdict | None = failure_of(desired, classification, now)
     steps: list[Step] = []
-    if target.paused:
-        steps = _hold(target, classification, now)
+    if desired.paused:
+        steps = _hold(desired, classification, now)
     elif verdict is None:
-        steps = _recall(target, classification, now) or _advance(target, classification, now)
+        steps = _recall(desired, classification, now) or _advance(desired, classification, now)
         if (
             not steps
             and not classification.draining
-            and len(classification.active) == classification.matching_serving == target.replicas
+            and len(classification.active) == classification.matching_serving == desired.replicas
         ):
             verdict = Done()
-    return Plan(tuple(steps), progress_of(target, classification), verdict, next_moment(target, classification, now))
+    return Plan(tuple(steps), progress_of(desired, classification), verdict, next_moment(desired, classification, now))
 
 
-def _advance(target: Target, classification: Classification, now: float) -> list[Step]:
+def _advance(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
     """One turn of a deployment: what leaves goes on leaving, what is missing comes, what has proved itself serves, and what
     is not needed any more leaves. The same turn keeps a service as it is: there, what is missing is what died."""
-    created = _create(target, classification, now)
-    retired = [*_give_up(target, classification, now), *_retire(target, classification, bool(created))]
+    created = _create(desired, classification, now)
+    retired = [*_give_up(desired, classification, now), *_retire(desired, classification, bool(created))]
     going = {instance.id for instance in retired}
     return [
-        *_leave(target, classification.draining, now),
+        *_leave(desired, classification.draining, now),
         *created,
         *_suspend(instance for instance in classification.active if instance.id not in going),
-        *_admit(target, [instance for instance in classification.active if instance.id not in going], now),
+        *_admit(desired, [instance for instance in classification.active if instance.id not in going], now),
         *(Retire(id) for id in sorted(going)),
     ]
 
 
-def _hold(target: Target, classification: Classification, now: float) -> list[Step]:
+def _hold(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
     """Paused: what leaves goes on leaving, and what served before may serve again; nothing new comes or goes."""
-    before = [instance for instance in classification.active if instance.deployment != target.deployment]
-    return [*_leave(target, classification.draining, now), *_suspend(classification.active), *_admit(target, before, now)]
+    before = [instance for instance in classification.active if instance.deployment != desired.deployment]
+    return [*_leave(desired, classification.draining, now), *_suspend(classification.active), *_admit(desired, before, now)]
 
 
-def _leave(target: Target, leaving: Iterable[ObservedInstance], now: float) -> list[Step]:
+def _leave(desired: DesiredState, leaving: Iterable[ObservedInstance], now: float) -> list[Step]:
     """The way out, one step at a time: nothing new, nothing in flight, stop, remove."""
     steps: list[Step] = []
     for instance in leaving:
@@ -84,14 +84,14 @@ def _leave(target: Target, leaving: Iterable[ObservedInstance], now: float) -> l
             steps.append(Withdraw(instance.id))
         elif instance.drained or (instance.is_force_closed and now >= (instance.force_closed_at or 0) + CUT_PATIENCE):
             steps.append(Stop(instance.id))
-        elif not instance.is_force_closed and now >= instance.drain_started_at + target.drain_timeout:
+        elif not instance.is_force_closed and now >= instance.drain_started_at + desired.drain_timeout:
             steps.append(Cut(instance.id))
     return steps
 
 
-def _recall(target: Target, classification: Classification, now: float) -> list[Step]:
+def _recall(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
     """Of those on their way out, take back as many as are missing: they are warm. The rest waits for the next turn."""
-    missing = target.replicas - sum(not instance.dead for instance in classification.matching)
+    missing = desired.replicas - sum(not instance.dead for instance in classification.matching)
     slots = {instance.slot for instance in classification.matching if not instance.dead}
     recalled: dict[int, str] = {}
     for instance in sorted(classification.draining, key=lambda instance: (instance.slot, instance.id)):
@@ -103,37 +103,37 @@ def _recall(target: Target, classification: Classification, now: float) -> list[
             or instance.died
             or instance.stopping
             or instance.is_force_closed
-            or instance.deployment == target.surplus_first
+            or instance.deployment == desired.rolled_back_deployment
         )
-        if matches(target, instance) and warm and not over and instance.slot not in slots and len(recalled) < missing:
+        if matches(desired, instance) and warm and not over and instance.slot not in slots and len(recalled) < missing:
             recalled.setdefault(instance.slot, instance.id)
     if not recalled:
         return []
     rest = [instance for instance in classification.draining if instance.id not in recalled.values()]
     return [
         *(Recall(id) for id in recalled.values()),
-        *_leave(target, rest, now),
-        *_admit(target, classification.matching, now),
+        *_leave(desired, rest, now),
+        *_admit(desired, classification.matching, now),
     ]
 
 
-def _create(target: Target, classification: Classification, now: float) -> list[Step]:
+def _create(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
     """Reserved instances that do not run yet; new ones for the slots that nobody has, as far as the surge allows."""
     wanted = [instance for instance in classification.matching if not instance.dead]
-    if target.recreate and any(
-        counts_against_surge(instance) for instance in [*classification.draining, *outdated(target, classification)]
+    if desired.recreate and any(
+        counts_against_surge(instance) for instance in [*classification.draining, *outdated(desired, classification)]
     ):
         return []
     steps: list[Step] = [Start(instance.id) for instance in wanted if instance.container in ("none", "created")]
-    if now < target.create_after:
+    if now < desired.backoff_until:
         return steps
     taken = {instance.slot for instance in wanted}
-    free = [slot for slot in range(1, target.replicas + len(taken) + 1) if slot not in taken]
-    missing = target.replicas - len(wanted)
+    free = [slot for slot in range(1, desired.replicas + len(taken) + 1) if slot not in taken]
+    missing = desired.replicas - len(wanted)
     return [*steps, *(Create(slot) for slot in free[: max(min(missing, classification.surge_budget), 0)])]
 
 
-def _admit(target: Target, candidates: Iterable[ObservedInstance], now: float) -> list[Step]:
+def _admit(desired: DesiredState, candidates: Iterable[ObservedInstance], now: float) -> list[Step]:
     """What has proved itself for long enough."""
     return [
         Admit(instance.id)
@@ -141,7 +141,7 @@ def _admit(target: Target, candidates: Iterable[ObservedInstance], now: float) -
         if not (_is_in(instance) or instance.dead)
         and instance.container == "running"
         and instance.ready_at is not None
-        and now >= instance.ready_at + target.min_ready
+        and now >= instance.ready_at + desired.min_ready
     ]
 
 
@@ -166,14 +166,14 @@ def _is_in(instance: ObservedInstance) -> bool:
     return (instance.admitted or not instance.routed) and (instance.auto_restart or instance.unhealthy_since is not None)
 
 
-def _give_up(target: Target, classification: Classification, now: float) -> list[ObservedInstance]:
+def _give_up(desired: DesiredState, classification: Classification, now: float) -> list[ObservedInstance]:
     """What died, or was not ready in time, makes room; of what has been unhealthy for too long as many at a time as may be
     missed (or one), and none while nothing is healthy."""
     living = [instance for instance in classification.active if not instance.dead]
-    overdue = [instance for instance in living if is_overdue(target, instance, now)]
+    overdue = [instance for instance in living if is_overdue(desired, instance, now)]
     sick = [instance for instance in classification.matching if instance in overdue and instance.has_served]
-    being_replaced = target.replicas - classification.matching_serving - len(sick)
-    at_a_time = max(target.unavailable, 1) - being_replaced if classification.serving else 0
+    being_replaced = desired.replicas - classification.matching_serving - len(sick)
+    at_a_time = max(desired.unavailable, 1) - being_replaced if classification.serving else 0
     return [
         *(instance for instance in classification.active if instance.dead),
         *(instance for instance in overdue if not instance.has_served),
@@ -181,12 +181,12 @@ def _give_up(target: Target, classification: Classification, now: float) -> list
     ]
 
 
-def _retire(target: Target, classification: Classification, creating: bool) -> list[ObservedInstance]:
+def _retire(desired: DesiredState, classification: Classification, creating: bool) -> list[ObservedInstance]:
     """Old and surplus instances: all when the new ones serve; before, those that stand in the way, and between batches as
     many as may be missed."""
     living = [instance for instance in classification.surplus if not instance.dead]
-    others = outdated(target, classification)
-    if classification.matching_serving == target.replicas or (target.recreate and others):
+    others = outdated(desired, classification)
+    if classification.matching_serving == desired.replicas or (desired.recreate and others):
         return living
     idle = sorted(
         (instance for instance in living if instance.id not in classification.serving),
@@ -197,8 +197,8 @@ def _retire(target: Target, classification: Classification, creating: bool) -> l
     )
     wanted = sum(not instance.dead for instance in classification.matching)
     if creating or wanted > classification.matching_serving or classification.surge_budget > 0:
-        undone = [instance for instance in idle if belongs_to_rollback(target, instance)]
-        in_the_way = max(min(target.replicas - wanted, target.surge) - classification.surge_budget, 0)
+        undone = [instance for instance in idle if belongs_to_rollback(desired, instance)]
+        in_the_way = max(min(desired.replicas - wanted, desired.surge) - classification.surge_budget, 0)
         return undone or idle[:in_the_way]
-    spare = classification.matching_serving + len(busy) - (target.replicas - target.unavailable)
+    spare = classification.matching_serving + len(busy) - (desired.replicas - desired.unavailable)
     return [*idle, *busy[: max(spare, 0)]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from services.rollouts.planner.classify import Classification
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.steps import Failed, Progress
 
@@ -13,42 +13,42 @@ CUT_PATIENCE = 20.0
 """Seconds after a cut in which an old worker may still let go by itself; longer than the gateway's keep-alive window."""
 
 
-def failure_of(target: Target, classification: Classification, now: float) -> Failed | None:
+def failure_of(desired: DesiredState, classification: Classification, now: float) -> Failed | None:
     """Why the deployment cannot succeed, if it cannot. Only instances that it began since it set out count against it."""
-    if target.deployment is None:
+    if desired.deployment is None:
         return None
     for instance in classification.matching:
-        if instance.deployment != target.deployment or instance.created_at < target.since:
+        if instance.deployment != desired.deployment or instance.created_at < desired.started_at:
             continue
         if instance.failure:
             return Failed(*instance.failure, instance.id)
         if instance.died or instance.dead:
             return Failed("unhealthy_instance", f"{instance.id} {instance.exit_description or 'exited'}", instance.id)
-        if not target.paused and is_overdue(target, instance, now):
+        if not desired.paused and is_overdue(desired, instance, now):
             how = "has been unhealthy for" if instance.has_served else "was not healthy within"
             why = f": {instance.last_probe_error}" if instance.last_probe_error else ""
-            return Failed("unhealthy_instance", f"{instance.id} {how} {target.start_period:g} s{why}", instance.id)
-    serving, deadline = classification.matching_serving, _deadline(target, classification)
-    if deadline is not None and not target.paused and now >= deadline and serving < target.replicas:
-        message = f"no progress before the deadline: {serving} of {target.replicas} instances serve"
+            return Failed("unhealthy_instance", f"{instance.id} {how} {desired.start_period:g} s{why}", instance.id)
+    serving, deadline = classification.matching_serving, _deadline(desired, classification)
+    if deadline is not None and not desired.paused and now >= deadline and serving < desired.replicas:
+        message = f"no progress before the deadline: {serving} of {desired.replicas} instances serve"
         return Failed("progress_deadline_exceeded", message)
     return None
 
 
-def _deadline(target: Target, classification: Classification) -> float | None:
+def _deadline(desired: DesiredState, classification: Classification) -> float | None:
     """None, too, when it has come further since it was set. Who leaves has deadlines of his own, which come first."""
-    if target.deadline is None or (
-        target.milestone is not None and progress_of(target, classification).milestone > target.milestone
+    if desired.deadline is None or (
+        desired.milestone is not None and progress_of(desired, classification).milestone > desired.milestone
     ):
         return None
-    way_out = target.drain_timeout + CUT_PATIENCE + target.stop_grace
-    return max([target.deadline, *(instance.drain_started_at + way_out for instance in classification.draining)])
+    way_out = desired.drain_timeout + CUT_PATIENCE + desired.stop_grace
+    return max([desired.deadline, *(instance.drain_started_at + way_out for instance in classification.draining)])
 
 
-def progress_of(target: Target, classification: Classification) -> Progress:
+def progress_of(desired: DesiredState, classification: Classification) -> Progress:
     """What people see of it."""
     return Progress(
-        desired=target.replicas,
+        desired=desired.replicas,
         ready=sum(
             not instance.dead and (instance.ready_at is not None or instance.id in classification.serving)
             for instance in classification.matching
@@ -69,23 +69,23 @@ def _sick_since(instance: ObservedInstance) -> float | None:
     return None if instance.admitted or instance.ready_at is not None else instance.started_at
 
 
-def is_overdue(target: Target, instance: ObservedInstance, now: float) -> bool:
+def is_overdue(desired: DesiredState, instance: ObservedInstance, now: float) -> bool:
     """It ought to have become healthy by now."""
     since = _sick_since(instance)
-    return since is not None and now >= since + target.start_period
+    return since is not None and now >= since + desired.start_period
 
 
-def next_moment(target: Target, classification: Classification, now: float) -> float | None:
+def next_moment(desired: DesiredState, classification: Classification, now: float) -> float | None:
     """The next moment at which time alone changes the plan."""
-    moments = [target.create_after, _deadline(target, classification) or now]
+    moments = [desired.backoff_until, _deadline(desired, classification) or now]
     for instance in classification.draining:
-        moments += [instance.drain_not_before, instance.drain_started_at + target.drain_timeout]
+        moments += [instance.drain_not_before, instance.drain_started_at + desired.drain_timeout]
         if instance.force_closed_at is not None:
             moments.append(instance.force_closed_at + CUT_PATIENCE)
     for instance in classification.active:
         if instance.ready_at is not None and not instance.admitted:
-            moments.append(instance.ready_at + target.min_ready)
+            moments.append(instance.ready_at + desired.min_ready)
         sick_since = _sick_since(instance)
         if sick_since is not None:
-            moments.append(sick_since + target.start_period)
+            moments.append(sick_since + desired.start_period)
     return min((moment for moment in moments if now < moment < math.inf), default=None)

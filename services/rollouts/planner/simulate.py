@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Admit, Create, Cut, Recall, Remove, Retire, Start, Step, Stop, Withdraw
@@ -32,13 +32,13 @@ class Foreseen:
 
 
 def foresee(
-    target: Target, observed: Iterable[ObservedInstance], now: float, names: Iterator[str], routed: bool
+    desired: DesiredState, observed: Iterable[ObservedInstance], now: float, names: Iterator[str], routed: bool
 ) -> list[Foreseen]:
     """Pure. What is started is ready at once, and what leaves has nothing in its hands.
 
     `names`: the ids that new instances would get; `routed`: they have a port. A Retire is not told: its Withdraw is.
     """
-    goal = replace(target, deadline=None)
+    goal = replace(desired, deadline=None)
     there = {instance.id: instance for instance in observed}
     told: list[Foreseen] = []
     gone: set[str] = set()
@@ -63,9 +63,9 @@ def foresee(
     return told
 
 
-def _new(id: str, slot: int, target: Target, now: float, routed: bool) -> ObservedInstance:
-    deployment = target.deployment or 0
-    return ObservedInstance(id, slot, target.hash, deployment, "none", routed=routed, created_at=now, auto_restart=False)
+def _new(id: str, slot: int, desired: DesiredState, now: float, routed: bool) -> ObservedInstance:
+    deployment = desired.deployment or 0
+    return ObservedInstance(id, slot, desired.hash, deployment, "none", routed=routed, created_at=now, auto_restart=False)
 
 
 def _outcome(step: Step, instance: ObservedInstance, now: float) -> ObservedInstance:

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from services.engine.port import ContainerView
 from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.state.planner_inputs import is_ready
+from services.rollouts.state.planner_inputs import ready_since
 from services.rollouts.state.repository import Snapshot
 from services.rollouts.state.transitions import Ledger
 from services.store.tables import Instance
@@ -77,7 +77,7 @@ def _note_readiness(
     prober: Prober,
     deployment: int | None,
 ) -> None:
-    ready_at = is_ready(snapshot, row, container, prober, ledger.clock.now())
+    ready_at = ready_since(snapshot, row, container, prober, ledger.clock.now())
     if (ready_at is None) == (row.ready_at is None):
         return
     if row.leaving_at is not None:

@@ -17,7 +17,7 @@ from services.rollouts.reconciler.result import Decision, Observation
 from services.rollouts.state.addresses import NoAddress, reserve
 from services.rollouts.state.dependencies import waits
 from services.rollouts.state.host_ports import NoHostPort, draw
-from services.rollouts.state.planner_inputs import probe_targets, see, target_of
+from services.rollouts.state.planner_inputs import desired_state, observe_instances, probe_targets
 from services.rollouts.state.queue import due
 from services.rollouts.state.repository import Snapshot, load
 from services.rollouts.state.revision_spec import spec_of
@@ -41,7 +41,7 @@ def decide(session: Session, name: str, observation: Observation, ledger: Ledger
     by_instance = {container.instance: container for container in observation.containers}
     decision.deaths = note_containers(session, ledger, snapshot, by_instance, prober)
     complaints = prober.complaints(row.id for row in snapshot.instances)
-    observed = see(
+    observed = observe_instances(
         snapshot,
         observation.containers,
         observation.endpoint_states,
@@ -51,7 +51,7 @@ def decide(session: Session, name: str, observation: Observation, ledger: Ledger
     )
     note_service(session, ledger, snapshot, observed)
     now = ledger.clock.now()
-    made = plan(target_of(snapshot, observation.backoff_until), observed, now)
+    made = plan(desired_state(snapshot, observation.backoff_until), observed, now)
     decision.instances = [row.id for row in snapshot.instances]
     decision.unheard = _unheard(snapshot, made, observation)
     if decision.unheard is not None:

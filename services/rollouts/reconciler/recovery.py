@@ -10,7 +10,7 @@ from services.engine.port import ContainerView, Engine
 from services.probes import Prober, ProbeTarget
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.state.id_floors import catch_up
-from services.rollouts.state.planner_inputs import see
+from services.rollouts.state.planner_inputs import observe_instances
 from services.rollouts.state.repository import Snapshot, load
 from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine
 from services.rollouts.state.routing_config import endpoint_for, linked_services, routed_service, settings_of
@@ -46,7 +46,7 @@ async def restore(
     endpoints: list[Endpoint] = []
     for snapshot in snapshots:
         name = snapshot.service.name
-        observed = see(snapshot, list(containers.values()), [], {})
+        observed = observe_instances(snapshot, list(containers.values()), [], {})
         revision = settings_of(snapshot, observed)
         services[name] = (
             routed_service(snapshot.service, revision, name in linked) if revision and snapshot.instances else None

@@ -18,7 +18,7 @@ from services.rollouts.requests.commands import Asking, RequestContext
 from services.rollouts.requests.preview import Outset, Preview
 from services.rollouts.requests.spec_diff import comparable, differences
 from services.rollouts.requests.validation import present_revision
-from services.rollouts.state.planner_inputs import see, target_of
+from services.rollouts.state.planner_inputs import desired_state, observe_instances
 from services.rollouts.state.queue import takes_over
 from services.rollouts.state.repository import ACTIVE, load
 from services.rollouts.state.runtime_status import Live
@@ -136,9 +136,9 @@ def _outset(
         return None
     wanted = snapshot.wanted
     return Outset(
-        target=target_of(snapshot),
-        world=see(snapshot, containers, endpoint_states, {}),
-        born={instance.id: instance.revision for instance in snapshot.instances},
+        desired=desired_state(snapshot),
+        observed=observe_instances(snapshot, containers, endpoint_states, {}),
+        created={instance.id: instance.revision for instance in snapshot.instances},
         service=row.service,
         revision=wanted.number if wanted is not None else 0,
         next_instance=wanted.next_instance if wanted is not None else 1,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from services.rollouts.planner.classify import matches
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.simulate import Action, Foreseen, foresee
 from services.rollouts.requests.spec_diff import FieldChange
@@ -62,9 +62,9 @@ class Preview:
 class Outset:
     """What the planner would be told when the deployment sets out, and what an instance made by it would be."""
 
-    target: Target
-    world: Sequence[ObservedInstance]
-    born: Mapping[str, int]
+    desired: DesiredState
+    observed: Sequence[ObservedInstance]
+    created: Mapping[str, int]
     """Instance → the revision in which it was born."""
     service: str
     revision: int
@@ -74,13 +74,13 @@ class Outset:
     def complete(self, preview: Preview, now: float) -> Preview:
         """With the steps and what they come to. Pure; seconds of work for a hundred instances one at a time."""
         names = (f"{self.service}-r{self.revision}-{n}" for n in count(self.next_instance))
-        steps = [self._planned(step) for step in foresee(self.target, self.world, now, names, self.routed)]
-        others = [seen for seen in self.world if not seen.dead and not matches(self.target, seen)]
-        replaces = bool(others) and self.target.replicas > 0
+        steps = [self._planned(step) for step in foresee(self.desired, self.observed, now, names, self.routed)]
+        others = [seen for seen in self.observed if not seen.dead and not matches(self.desired, seen)]
+        replaces = bool(others) and self.desired.replicas > 0
         return replace(preview, steps=steps, message=_in_short(steps), replaces_instances=replaces)
 
     def _planned(self, step: Foreseen) -> PlannedStep:
-        revision = self.born.get(step.instance, self.revision)
+        revision = self.created.get(step.instance, self.revision)
         return PlannedStep(
             step.turn, step.action, step.instance, step.slot, revision, _SAID[step.action].format(step.instance)
         )

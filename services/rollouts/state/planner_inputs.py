@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from services.engine.port import ContainerView
 from services.probes import Prober, ProbeTarget
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.repository import Snapshot
 from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine, spec_of
@@ -15,40 +15,40 @@ from services.routing.port import EndpointState
 from services.store.tables import Instance, Revision
 
 
-def target_of(snapshot: Snapshot, create_after: float = 0) -> Target:
+def desired_state(snapshot: Snapshot, create_after: float = 0) -> DesiredState:
     """Where the service is to go: forward, back, or to stay as it is."""
     service, deployment = snapshot.service, snapshot.deployment
     revision = snapshot.wanted
     if revision is None:
         policy = snapshot.revisions.get(deployment.revision or 0) if deployment else None
-        return _target(policy, hash="", replicas=0, deployment=deployment.id if deployment else None)
+        return _desired_state(policy, hash="", replicas=0, deployment=deployment.id if deployment else None)
     if deployment is None:
-        return _target(revision, hash=revision.hash, replicas=service.replicas, create_after=create_after)
+        return _desired_state(revision, hash=revision.hash, replicas=service.replicas, create_after=create_after)
     if deployment.status == "rolling_back":
-        return _target(
+        return _desired_state(
             revision,
             hash=revision.hash,
             replicas=deployment.from_replicas or 0,
             deployment=deployment.id,
             deadline=deployment.deadline_at,
             milestone=deployment.milestone,
-            since=deployment.turned_at or 0,
-            surplus_first=deployment.id,
+            started_at=deployment.turned_at or 0,
+            rolled_back_deployment=deployment.id,
         )
-    return _target(
+    return _desired_state(
         revision,
         hash=revision.hash,
         replicas=0 if deployment.kind == "remove" else deployment.replicas or 0,
         deployment=deployment.id,
         deadline=deployment.deadline_at,
         milestone=deployment.milestone,
-        since=deployment.turned_at or 0,
+        started_at=deployment.turned_at or 0,
         paused=deployment.status == "paused",
-        only_born_in=deployment.id if deployment.kind == "restart" else None,
+        required_deployment=deployment.id if deployment.kind == "restart" else None,
     )
 
 
-def see(
+def observe_instances(
     snapshot: Snapshot,
     containers: Sequence[ContainerView],
     endpoint_states: Sequence[Mapping[str, EndpointState]],
@@ -63,7 +63,7 @@ def see(
     """
     by_instance = {container.instance: container for container in containers}
     return [
-        _see(
+        _observe_instance(
             snapshot,
             row,
             by_instance.get(row.id),
@@ -92,7 +92,9 @@ def probe_targets(snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> l
     return targets
 
 
-def is_ready(snapshot: Snapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float) -> float | None:
+def ready_since(
+    snapshot: Snapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float
+) -> float | None:
     """Since when the present start of an instance has been ready; None while it is not."""
     if container is None or container.state != "running":
         return None
@@ -100,23 +102,23 @@ def is_ready(snapshot: Snapshot, row: Instance, container: ContainerView | None,
     if judged_by_engine(check, row.port):
         ready = container.health == "healthy" if check.test is not None else True
         return (row.ready_at or now) if ready else None
-    if row.admitted_at is not None and (row.status in ("serving", "draining") or _is_recalled(row)):
+    if row.admitted_at is not None and (row.status in ("serving", "draining") or _has_served_since_ready(row)):
         return row.ready_at
     return prober.ready_at(row.id, container.start)
 
 
-def _is_recalled(row: Instance) -> bool:
+def _has_served_since_ready(row: Instance) -> bool:
     """It has served since it was proved. It is not asked again before it is taken back: Spring's health repeats what the
     registry says, and so says OUT_OF_SERVICE for as long as Sluice does."""
     proved, served = row.ready_at, row.admitted_at
     return row.status == "ready" and proved is not None and served is not None and proved <= served
 
 
-def _target(revision: Revision | None, **fields: object) -> Target:
+def _desired_state(revision: Revision | None, **fields: object) -> DesiredState:
     if revision is None:
-        return Target(**fields)  # type: ignore[arg-type]
+        return DesiredState(**fields)  # type: ignore[arg-type]
     spec = spec_of(revision)
-    return Target(
+    return DesiredState(
         recreate=spec.recreates,
         max_surge=spec.max_surge,
         max_unavailable=spec.max_unavailable,
@@ -128,7 +130,7 @@ def _target(revision: Revision | None, **fields: object) -> Target:
     )
 
 
-def _see(
+def _observe_instance(
     snapshot: Snapshot,
     row: Instance,
     container: ContainerView | None,
@@ -172,19 +174,19 @@ def _see(
         stopping=row.status in ("stopping", "failed"),
         force_closed_at=row.cut_at,
         died=row.restarts > 0 or (row.container_id is not None and (container is None or container.state == "exited")),
-        failure=(row.failure_reason or "", row.failure or "") if _never_started(row) else None,
-        exit_description=_how_it_died(row, container),
+        failure=(row.failure_reason or "", row.failure or "") if _failed_to_start(row) else None,
+        exit_description=_exit_description(row, container),
         last_probe_error=complaint,
     )
 
 
-def _never_started(row: Instance) -> bool:
+def _failed_to_start(row: Instance) -> bool:
     """The engine refused to start it; if a container is there all the same, it goes."""
     refused = row.status == "failed" and row.leaving_at is None
     return row.failure_reason is not None and (row.container_id is None or refused)
 
 
-def _how_it_died(row: Instance, container: ContainerView | None) -> str:
+def _exit_description(row: Instance, container: ContainerView | None) -> str:
     code = container.exit_code if container and container.state == "exited" else row.exit_code
     oom = row.oom_killed or (container is not None and container.oom_killed)
     again = container is not None and container.state == "running"

@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import Select
 
 from services.rollouts.planner.classify import matches
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.state.planner_inputs import target_of
+from services.rollouts.state.planner_inputs import desired_state
 from services.rollouts.state.repository import ACTIVE, Snapshot
 from services.rollouts.state.revision_spec import healthcheck_of, spec_of
 from services.routing.port import Endpoint, RoutedService
@@ -55,7 +55,7 @@ def settings_of(snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> Rev
     wanted = snapshot.wanted
     if deployment is None or present is None or wanted is None or wanted.number == present.number:
         return wanted
-    target = target_of(snapshot)
+    target = desired_state(snapshot)
     arrived = any(matches(target, instance) and (instance.ready_at is not None or instance.serves) for instance in observed)
     return wanted if arrived or not deployment.replicas else present
 

@@ -158,8 +158,8 @@ def test_a_change_of_size_and_version_at_once_stays_within_the_surge() -> None:
 def test_a_restart_wants_only_its_own_instances_though_the_others_are_alike() -> None:
     alike = [serving(f"new-{slot}", deployment=OLD) for slot in (1, 2)]
     mine = [serving("new-3", slot=1), serving("new-4", slot=2)]
-    assert planned_steps(to(2, only_born_in=NEW), *alike) == (Create(1), Create(2))
-    assert planned_steps(to(2, only_born_in=NEW), *alike, *mine) == (Retire("new-1"), Retire("new-2"))
+    assert planned_steps(to(2, required_deployment=NEW), *alike) == (Create(1), Create(2))
+    assert planned_steps(to(2, required_deployment=NEW), *alike, *mine) == (Retire("new-1"), Retire("new-2"))
 
 
 def test_nothing_in_flight_then_stop_then_remove() -> None:

@@ -104,7 +104,7 @@ def test_an_old_one_that_dies_does_not_fail_the_new() -> None:
 
 
 def test_what_failed_before_it_was_resumed_is_replaced() -> None:
-    target = to(1, since=NOW - 10, start_period=4)
+    target = to(1, started_at=NOW - 10, start_period=4)
     assert planned_steps(target, dead("new-1")) == (Create(1), Retire("new-1"))
     assert planned_steps(target, starting("new-1")) == (Retire("new-1"),)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.rollouts.planner.classify import matches
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Done, Failed, Plan
@@ -88,18 +88,23 @@ class Course:
     ended: list[str] = field(default_factory=list)
 
     @property
-    def target(self) -> Target:
+    def target(self) -> DesiredState:
         if self.status == "steady":
             return self._to(self.present, self.present_policy)
-        now = {"deployment": self.deployment, "since": self.since, "deadline": self.deadline, "milestone": self.milestone}
+        now = {
+            "deployment": self.deployment,
+            "started_at": self.since,
+            "deadline": self.deadline,
+            "milestone": self.milestone,
+        }
         if self.status == "rolling_back":
-            return self._to(self.present, self.present_policy, **now, surplus_first=self.deployment)
+            return self._to(self.present, self.present_policy, **now, rolled_back_deployment=self.deployment)
         born_in = self.deployment if self.restart else None
-        return self._to(self.wanted, self.policy, **now, paused=self.status == "paused", only_born_in=born_in)
+        return self._to(self.wanted, self.policy, **now, paused=self.status == "paused", required_deployment=born_in)
 
-    def _to(self, where: tuple[str, int], policy: dict[str, Any], **others: Any) -> Target:
+    def _to(self, where: tuple[str, int], policy: dict[str, Any], **others: Any) -> DesiredState:
         timing = {"start_period": 20.0, "drain_timeout": 10.0, "stop_grace": 5.0}
-        return Target(hash=where[0], replicas=where[1], **{**timing, **policy, **others})
+        return DesiredState(hash=where[0], replicas=where[1], **{**timing, **policy, **others})
 
     def begin(self, wanted: tuple[str, int], policy: dict[str, Any], dice: Dice, *, restart: bool = False) -> None:
         if self.status != "steady":
@@ -157,7 +162,7 @@ class Course:
         self._finish("succeeded" if self.status == "progressing" else "rolled_back")
         return True
 
-    def _check_wake_at(self, target: Target, made: Plan) -> None:
+    def _check_wake_at(self, target: DesiredState, made: Plan) -> None:
         """Until then nothing changes by time alone."""
         before = self.world.now + 1e6 if made.wake_at is None else made.wake_at - 1e-5
         later = plan(target, self.world.observed(), before)
@@ -315,7 +320,7 @@ policies = st.sampled_from(POLICIES)
 
 
 @given(
-    world=st.lists(anything, max_size=6, unique_by=lambda seen: seen.id),
+    observed=st.lists(anything, max_size=6, unique_by=lambda seen: seen.id),
     hash=st.sampled_from(["a", "b", ""]),
     replicas=st.integers(0, 4),
     policy=policies,
@@ -324,10 +329,10 @@ policies = st.sampled_from(POLICIES)
         {
             "paused": st.booleans(),
             "deadline": times,
-            "since": st.sampled_from([0.0, 70.0]),
-            "only_born_in": st.sampled_from([None, 1, 2]),
-            "surplus_first": st.sampled_from([None, 1, 2]),
-            "create_after": st.sampled_from([0.0, 200.0]),
+            "started_at": st.sampled_from([0.0, 70.0]),
+            "required_deployment": st.sampled_from([None, 1, 2]),
+            "rolled_back_deployment": st.sampled_from([None, 1, 2]),
+            "backoff_until": st.sampled_from([0.0, 200.0]),
         }
     ),
 )
@@ -340,7 +345,7 @@ def test_there_is_a_plan_for_any_world_however_odd(
     deployment: int | None,
     others: dict[str, Any],
 ) -> None:
-    target = Target(hash, replicas, deployment, **others, **policy)
+    target = DesiredState(hash, replicas, deployment, **others, **policy)
     made = plan(target, observed, 100.0)
     check_plan(target, observed, 100.0, made)
     assert plan(target, list(reversed(observed)), 100.0).verdict == made.verdict

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rollouts.planner.desired import Target
+from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.simulate import foresee
 from tests.support.builders import NOW, dead, instance, ready, serving, sick, starting, steady, to
 
 
-def told(target: Target, *observed: ObservedInstance, routed: bool = True) -> list[str]:
+def told(target: DesiredState, *observed: ObservedInstance, routed: bool = True) -> list[str]:
     """`1 start new-r-1`: the turn, what is done, and to whom."""
     steps = foresee(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed)
     return [f"{step.turn} {step.action} {step.instance}" for step in steps]
