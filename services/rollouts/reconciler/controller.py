@@ -16,10 +16,10 @@ from services.engine.port import Engine, EngineError
 from services.probes import Prober
 from services.rollouts.planner.steps import Admit, Remove, Start, Stop
 from services.rollouts.reconciler.crash_points import CrashPoints
-from services.rollouts.reconciler.executor import Executor, Order
-from services.rollouts.reconciler.reconcile import decide
+from services.rollouts.reconciler.executor import Executor, Operation
+from services.rollouts.reconciler.reconcile import reconcile_service
 from services.rollouts.reconciler.recovery import known_instances, restore
-from services.rollouts.reconciler.result import Decision, Observation
+from services.rollouts.reconciler.result import Observation, ReconcileResult
 from services.rollouts.reconciler.service_state import DEATHS_WITHIN, PUBLISH, Room
 from services.rollouts.reconciler.watcher import watch
 from services.rollouts.requests.activation import Beginner
@@ -162,58 +162,58 @@ class Runner:
         """Ids of all instances that the store knows and that have not gone."""
         return await self._store.read(known_instances)
 
-    async def turn(self, name: str) -> Decision:
+    async def turn(self, name: str) -> ReconcileResult:
         """Look at a service, decide, and set going what the decision asks for."""
         room = self._rooms.setdefault(name, Room())
         async with self._turning.one():
             self.turns += 1
             room.wake.clear()  # whatever woke it is seen by this look
             observation = await self._look(name, room)
-            decision = await self._store.write(lambda session: self._decide(session, name, observation))
-        self._decided(name, decision)
-        await self._remember(name, room, decision)
-        if decision.unheard is not None:
-            row, revision = decision.unheard
+            result = await self._store.write(lambda session: self._decide(session, name, observation))
+        self._decided(name, result)
+        await self._remember(name, room, result)
+        if result.needs_log_tail is not None:
+            row, revision = result.needs_log_tail
             room.last_words[row.id] = await self._executor.last_words(row, revision)
             room.wake.set()
-        for id in decision.begin:
+        for id in result.activate:
             self._do(name, room, f"begin {id}", partial(self._begin, name, id))
-        if decision.unpublish:
+        if result.unpublish:
             self._do(name, room, PUBLISH, partial(self._unpublish, name, room))
-        elif decision.routed is not None and decision.routed != room.published:
-            self._do(name, room, PUBLISH, partial(self._publish, decision.routed, room))
-        elif decision.plan is not None:
+        elif result.routed is not None and result.routed != room.published:
+            self._do(name, room, PUBLISH, partial(self._publish, result.routed, room))
+        elif result.plan is not None:
             room.troubled(PUBLISH, self._clock.now(), None)
-        for order in decision.orders:
-            if not observation.is_current(order.row.id):
+        for operation in result.operations:
+            if not observation.is_current(operation.row.id):
                 room.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
-            elif not isinstance(order.step, Admit) or is_published(decision.routed, room.published):
-                self._do(name, room, order.row.id, partial(self._execute, order))
-        return decision
+            elif not isinstance(operation.step, Admit) or is_published(result.routed, room.published):
+                self._do(name, room, operation.row.id, partial(self._execute, operation))
+        return result
 
-    def _decide(self, session: Session, name: str, observation: Observation) -> Decision:
-        decision = decide(session, name, observation, self._ledger, self._prober)
-        self._points.written("before", decision.plan.steps if decision.plan else (), name)
-        return decision
+    def _decide(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
+        result = reconcile_service(session, name, observation, self._ledger, self._prober)
+        self._points.written("before", result.plan.steps if result.plan else (), name)
+        return result
 
-    def _decided(self, name: str, decision: Decision) -> None:
+    def _decided(self, name: str, result: ReconcileResult) -> None:
         """It is committed, and nothing else has been done."""
-        if decision.plan is None:
+        if result.plan is None:
             return
-        self._points.written("after", decision.plan.steps, name)
-        if decision.plan.steps:
+        self._points.written("after", result.plan.steps, name)
+        if result.plan.steps:
             self._points.reached("loop:decided", name)
-        if decision.plan.verdict is not None and decision.again:
+        if result.plan.verdict is not None and result.requeue_now:
             self._points.reached("loop:concluded", name)
 
     async def _work(self, name: str, room: Room) -> None:
         """Turn after turn, as long as the loop runs."""
         while True:
             try:
-                decision = await self.turn(name)
-                pause = room.pause(decision, self._clock.now())
+                result = await self.turn(name)
+                pause = room.pause(result, self._clock.now())
                 self._live.not_ready.pop("engine", None)
-                if decision.over and room.idle:
+                if result.finished and room.idle:
                     del self._rooms[name]
                     return
             except Superseded:
@@ -255,34 +255,34 @@ class Runner:
             log_tails=room.last_words,
         )
 
-    async def _remember(self, name: str, room: Room, decision: Decision) -> None:
+    async def _remember(self, name: str, room: Room, result: ReconcileResult) -> None:
         """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
         now = self._clock.now()
-        self._prober.watch(decision.instances, decision.probes)
-        self._live.in_flight.update(decision.in_flight)
-        for id in decision.instances:
+        self._prober.watch(result.instances, result.probes)
+        self._live.in_flight.update(result.in_flight)
+        for id in result.instances:
             if (probe := self._prober.last(id)) is not None:
                 self._live.probes[id] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
-        room.keep_troubles(decision.instances)
-        room.ended = {id: room.ended[id] for id in decision.instances if id in room.ended}
-        room.last_words = {id: room.last_words[id] for id in decision.instances if id in room.last_words}
-        room.died(decision.deaths, now)
+        room.keep_troubles(result.instances)
+        room.ended = {id: room.ended[id] for id in result.instances if id in room.ended}
+        room.last_words = {id: room.last_words[id] for id in result.instances if id in room.last_words}
+        room.died(result.crashed_slots, now)
         self._live.warnings.pop(name, None)
         if room.crash_looping(now):
             text = "its instances keep dying; they are started again or replaced with growing delays"
             self._live.warnings[name] = [{"code": "crash_looping", "message": text}]
-        if decision.changed:
+        if result.changed:
             self._listeners.wake()
-        if decision.again:
+        if result.requeue_now:
             room.wake.set()
             await self._see_links()
         self._awaiting_links.discard(name)
-        if decision.waits_for_links:
+        if result.waits_for_links:
             self._awaiting_links.add(name)
         self._held.discard(name)
-        if decision.held:
+        if result.blocked:
             self._held.add(name)
-        elif decision.at_rest:
+        elif result.idle:
             for waiting in self._held:
                 self.hint(waiting)
 
@@ -326,15 +326,15 @@ class Runner:
         for name in (before ^ self._linked) & set(self._rooms):
             self.hint(name)
 
-    async def _execute(self, order: Order) -> None:
-        if isinstance(order.step, Start):
+    async def _execute(self, operation: Operation) -> None:
+        if isinstance(operation.step, Start):
             async with self._starts.one():
-                await self._executor.execute(order)
+                await self._executor.execute(operation)
         else:
-            await self._executor.execute(order)
-        if isinstance(order.step, Stop | Remove):
-            self._live.in_flight.pop(order.row.id, None)
-            self._live.probes.pop(order.row.id, None)
+            await self._executor.execute(operation)
+        if isinstance(operation.step, Stop | Remove):
+            self._live.in_flight.pop(operation.row.id, None)
+            self._live.probes.pop(operation.row.id, None)
 
     async def _publish(self, routed: RoutedService, room: Room) -> None:
         for router in self._routers:

@@ -35,7 +35,7 @@ would otherwise hold up the way back for the whole of stop_grace_period. Workers
 
 
 @dataclass(frozen=True)
-class Order:
+class Operation:
     """A step with the rows that it needs, read in the transaction that decided it."""
 
     step: Step
@@ -67,106 +67,106 @@ class Executor:
         self._rules = rules
         self._points = points
 
-    async def execute(self, order: Order) -> None:
+    async def execute(self, operation: Operation) -> None:
         """EngineError and RoutingError when it could not be done; the loop decides what that means."""
-        self._reached("before", order)
-        match order.step:
+        self._reached("before", operation)
+        match operation.step:
             case Start():
-                await self._start(order)
+                await self._start(operation)
             case Admit():
-                await self._admit(order)
+                await self._admit(operation)
             case Withdraw():
-                await self._withdraw(order)
+                await self._withdraw(operation)
             case Cut():
-                await self._cut(order)
+                await self._cut(operation)
             case Stop():
-                await self._stop(order)
+                await self._stop(operation)
             case Remove():
-                await self._remove(order)
+                await self._remove(operation)
             case _:
-                raise ValueError(f"{order.step} is written by the loop itself")
-        self._reached("after", order)
-        if isinstance(order.step, Stop):
-            await self.execute(replace(order, step=Remove(order.row.id)))
+                raise ValueError(f"{operation.step} is written by the loop itself")
+        self._reached("after", operation)
+        if isinstance(operation.step, Stop):
+            await self.execute(replace(operation, step=Remove(operation.row.id)))
 
-    def _reached(self, when: str, order: Order) -> None:
-        self._points.step(when, order.step, order.row.service)
+    def _reached(self, when: str, operation: Operation) -> None:
+        self._points.step(when, operation.step, operation.row.service)
 
-    async def _start(self, order: Order, tries: int = TRIES) -> None:
-        service, spec = order.row.service, spec_of(order.revision)
+    async def _start(self, operation: Operation, tries: int = TRIES) -> None:
+        service, spec = operation.row.service, spec_of(operation.revision)
         if errors := await self._store.read(lambda session: admission_errors(self._rules, session, service, spec)):
-            why = f"{order.row.id} cannot be started: {invalid(errors).detail}"
+            why = f"{operation.row.id} cannot be started: {invalid(errors).detail}"
             failure: dict[str, object] = {
                 "failure_reason": "invalid_spec",
                 "failure": why,
-                "failed_deployment": order.deployment,
+                "failed_deployment": operation.deployment,
             }
-            await self._told(order, "failed", why, failure)
+            await self._told(operation, "failed", why, failure)
             return
         try:
-            view = await self._engine.start(self._instance_spec(order))
+            view = await self._engine.start(self._instance_spec(operation))
         except EngineError as error:
             if error.transient:
                 raise
-            wanted = spec_of(order.revision).host_port
+            wanted = spec_of(operation.revision).host_port
             if error.reason == "port_taken" and wanted is not None and tries > 1:
-                await self._start(await self._with_another_port(order, wanted), tries - 1)
+                await self._start(await self._with_another_port(operation, wanted), tries - 1)
                 return
-            why = await _masked(str(error), order.revision)
+            why = await _masked(str(error), operation.revision)
             reason = "no_capacity" if error.reason == "port_taken" else error.reason
-            failure = {"failure_reason": reason, "failure": why, "failed_deployment": order.deployment}
-            await self._told(order, "failed", f"{order.row.id} cannot be started: {why}", failure)
+            failure = {"failure_reason": reason, "failure": why, "failed_deployment": operation.deployment}
+            await self._told(operation, "failed", f"{operation.row.id} cannot be started: {why}", failure)
             return
-        row = order.row
+        row = operation.row
         changes = {"container_id": view.container_id, "start": view.start, "started_at": self._ledger.clock.now()}
 
         def apply(session: Session) -> None:
             current = session.get_one(Instance, row.id)
             if current.start != view.start and current.stopped_at is None:
                 text = f"{row.id} started at {row.address}"
-                self._ledger.instance(session, current, "starting", text, order.deployment, changes)
+                self._ledger.instance(session, current, "starting", text, operation.deployment, changes)
 
-        self._reached("done", order)
+        self._reached("done", operation)
         await self._store.write(apply)
 
-    async def _with_another_port(self, order: Order, wanted: HostPort) -> Order:
+    async def _with_another_port(self, operation: Operation, wanted: HostPort) -> Operation:
         """Another program has the host port that was drawn."""
 
         def redraw(session: Session) -> Instance:
-            row = session.get_one(Instance, order.row.id)
+            row = session.get_one(Instance, operation.row.id)
             lost, row.host_port = row.host_port, draw(session, wanted)
             row.port = row.port if row.port is None else row.host_port
             text = f"the host's port {lost} is taken: {row.id} tries {row.host_port}"
-            self._ledger.instance(session, row, "creating", text, order.deployment)
+            self._ledger.instance(session, row, "creating", text, operation.deployment)
             return row
 
-        return replace(order, row=await self._store.write(redraw))
+        return replace(operation, row=await self._store.write(redraw))
 
-    async def _admit(self, order: Order) -> None:
-        row = order.row
+    async def _admit(self, operation: Operation) -> None:
+        row = operation.row
         for router in self._routers:
             if row.port is not None:
-                await router.admit(endpoint_for(row, order.revision, row.start or ""))
-        self._reached("half", order)
+                await router.admit(endpoint_for(row, operation.revision, row.start or ""))
+        self._reached("half", operation)
         await self._engine.enable_auto_restart(row.id)
 
-    async def _withdraw(self, order: Order) -> None:
+    async def _withdraw(self, operation: Operation) -> None:
         for router in self._routers:
-            await router.withdraw(order.row.service, order.row.id)
+            await router.withdraw(operation.row.service, operation.row.id)
 
-    async def _cut(self, order: Order) -> None:
-        row = order.row
+    async def _cut(self, operation: Operation) -> None:
+        row = operation.row
         cut = 0
         for router in self._routers:
             cut += await router.cut(row.service, row.id)
-        timeout = spec_of(order.revision).drain_timeout
+        timeout = spec_of(operation.revision).drain_timeout
         text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
         changes: dict[str, object] = {"cut_at": self._ledger.clock.now()}
-        await self._told(order, "draining", text, changes, warning="drain_timeout" if cut else None)
+        await self._told(operation, "draining", text, changes, warning="drain_timeout" if cut else None)
 
-    async def _stop(self, order: Order) -> None:
+    async def _stop(self, operation: Operation) -> None:
         """Settled, so nothing is lost, however it ends."""
-        row, grace = order.row, spec_of(order.revision).stop_grace_period
+        row, grace = operation.row, spec_of(operation.revision).stop_grace_period
         which = "stop_grace_period"
         if row.port is not None and row.admitted_at is None and grace > NEVER_SERVED_GRACE:
             grace, which = NEVER_SERVED_GRACE, "the grace of one that never served"
@@ -178,24 +178,24 @@ class Executor:
         text = f"{row.id} ended{code}"
         if killed:
             text = f"{row.id} did not end within {which} ({grace:g} s) and was killed"
-        await self._told(order, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
+        await self._told(operation, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
 
-    async def _remove(self, order: Order) -> None:
-        row = order.row
+    async def _remove(self, operation: Operation) -> None:
+        row = operation.row
         # what it said at last is worth keeping when it failed, and is gone with its container
         unheard = row.failure_reason and row.log_tail is None
-        tail = await self.last_words(row, order.revision) if unheard else row.log_tail
+        tail = await self.last_words(row, operation.revision) if unheard else row.log_tail
         for router in self._routers:
             if row.port is not None:
                 await router.forget(row.service, row.id)
-        self._reached("half", order)
+        self._reached("half", operation)
         await self._engine.remove(row.id)
         probe = self._prober.last(row.id)
         self._prober.forget(row.id)
         changes: dict[str, object] = {"stopped_at": self._ledger.clock.now(), "log_tail": tail}
         if probe is not None:
             changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
-        await self._told(order, "stopped", f"{row.id} is removed", changes)
+        await self._told(operation, "stopped", f"{row.id} is removed", changes)
 
     async def last_words(self, row: Instance, revision: Revision) -> str | None:
         """The end of its log, secrets masked; None when there is none to be had. EngineError when the engine is away."""
@@ -209,21 +209,21 @@ class Executor:
         return masked.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="replace")
 
     async def _told(
-        self, order: Order, status: str, text: str, changes: dict[str, object], *, warning: str | None = None
+        self, operation: Operation, status: str, text: str, changes: dict[str, object], *, warning: str | None = None
     ) -> None:
         def apply(session: Session) -> None:
-            row = session.get_one(Instance, order.row.id)
+            row = session.get_one(Instance, operation.row.id)
             if row.stopped_at is not None:
                 return  # told already: this order was decided before that was known
-            self._ledger.instance(session, row, status, text, order.deployment, changes)
-            if warning is not None and order.deployment is not None:
-                self._ledger.warn(session, session.get_one(Deployment, order.deployment), warning, text)
+            self._ledger.instance(session, row, status, text, operation.deployment, changes)
+            if warning is not None and operation.deployment is not None:
+                self._ledger.warn(session, session.get_one(Deployment, operation.deployment), warning, text)
 
-        self._reached("done", order)
+        self._reached("done", operation)
         await self._store.write(apply)
 
-    def _instance_spec(self, order: Order) -> InstanceSpec:
-        row, revision = order.row, order.revision
+    def _instance_spec(self, operation: Operation) -> InstanceSpec:
+        row, revision = operation.row, operation.revision
         spec = spec_of(revision)
         return InstanceSpec(
             id=row.id,

@@ -10,10 +10,10 @@ from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
-from services.rollouts.reconciler.executor import Order
+from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
 from services.rollouts.reconciler.observed_status import note_containers, note_service
-from services.rollouts.reconciler.result import Decision, Observation
+from services.rollouts.reconciler.result import Observation, ReconcileResult
 from services.rollouts.state.addresses import NoAddress, reserve
 from services.rollouts.state.dependencies import waits
 from services.rollouts.state.host_ports import NoHostPort, draw
@@ -27,19 +27,21 @@ from services.rollouts.state.transitions import Ledger
 from services.store.tables import Instance, Revision
 
 
-def decide(session: Session, name: str, observation: Observation, ledger: Ledger, prober: Prober) -> Decision:
+def reconcile_service(
+    session: Session, name: str, observation: Observation, ledger: Ledger, prober: Prober
+) -> ReconcileResult:
     """Runs inside a write transaction; no I/O but the database."""
     snapshot = load(session, name)
-    decision, writes = Decision(), ledger.writes
+    result, writes = ReconcileResult(), ledger.writes
     if snapshot is None:
-        decision.over = True
-        return decision
+        result.finished = True
+        return result
     next_up = due(session, name)
-    decision.held = next_up is not None and waits(session, next_up)
-    decision.begin = [next_up.id] if next_up is not None and next_up.id is not None and not decision.held else []
-    decision.at_rest = snapshot.deployment is None
+    result.blocked = next_up is not None and waits(session, next_up)
+    result.activate = [next_up.id] if next_up is not None and next_up.id is not None and not result.blocked else []
+    result.idle = snapshot.deployment is None
     by_instance = {container.instance: container for container in observation.containers}
-    decision.deaths = note_containers(session, ledger, snapshot, by_instance, prober)
+    result.crashed_slots = note_containers(session, ledger, snapshot, by_instance, prober)
     complaints = prober.complaints(row.id for row in snapshot.instances)
     observed = observe_instances(
         snapshot,
@@ -52,27 +54,27 @@ def decide(session: Session, name: str, observation: Observation, ledger: Ledger
     note_service(session, ledger, snapshot, observed)
     now = ledger.clock.now()
     made = plan(desired_state(snapshot, observation.backoff_until), observed, now)
-    decision.instances = [row.id for row in snapshot.instances]
-    decision.unheard = _unheard(snapshot, made, observation)
-    if decision.unheard is not None:
-        decision.changed = ledger.writes > writes
-        return decision
-    decision.plan = made
-    decision.probes = probe_targets(snapshot, observed)
-    decision.in_flight = {instance.id: instance.in_flight for instance in observed}
-    decision.draining = any(instance.draining_since is not None and not instance.drained for instance in observed)
-    _publication(snapshot, observed, observation, decision)
+    result.instances = [row.id for row in snapshot.instances]
+    result.needs_log_tail = _failed_without_log(snapshot, made, observation)
+    if result.needs_log_tail is not None:
+        result.changed = ledger.writes > writes
+        return result
+    result.plan = made
+    result.probes = probe_targets(snapshot, observed)
+    result.in_flight = {instance.id: instance.in_flight for instance in observed}
+    result.draining = any(instance.draining_since is not None and not instance.drained for instance in observed)
+    _plan_publication(snapshot, observed, observation, result)
     deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
-    _steps(session, snapshot, made, deaths, observation, ledger, decision)
+    _steps(session, snapshot, made, deaths, observation, ledger, result)
     if snapshot.deployment is not None:
-        _deployment(session, snapshot, observed, made, observation, ledger, decision)
-    decision.again |= any(isinstance(step, Retire | Recall) for step in made.steps)
-    decision.over = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or next_up)
-    decision.changed = ledger.writes > writes
-    return decision
+        _deployment(session, snapshot, observed, made, observation, ledger, result)
+    result.requeue_now |= any(isinstance(step, Retire | Recall) for step in made.steps)
+    result.finished = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or next_up)
+    result.changed = ledger.writes > writes
+    return result
 
 
-def _unheard(snapshot: Snapshot, made: Plan, observation: Observation) -> tuple[Instance, Revision] | None:
+def _failed_without_log(snapshot: Snapshot, made: Plan, observation: Observation) -> tuple[Instance, Revision] | None:
     failed = made.verdict.instance if isinstance(made.verdict, Failed) else None
     row = next((row for row in snapshot.instances if row.id == failed), None)
     if row is None or row.container_id is None or row.id in observation.log_tails:
@@ -80,19 +82,19 @@ def _unheard(snapshot: Snapshot, made: Plan, observation: Observation) -> tuple[
     return row, snapshot.revision_of(row)
 
 
-def _publication(
-    snapshot: Snapshot, observed: Sequence[ObservedInstance], observation: Observation, decision: Decision
+def _plan_publication(
+    snapshot: Snapshot, observed: Sequence[ObservedInstance], observation: Observation, result: ReconcileResult
 ) -> None:
     revision = settings_of(snapshot, observed)
     if revision is not None:
-        decision.routed = routed_service(snapshot.service, revision, observation.is_linked)
+        result.routed = routed_service(snapshot.service, revision, observation.is_linked)
     removal = snapshot.deployment if snapshot.deployment is not None and snapshot.deployment.kind == Kind.REMOVE else None
     if removal is not None and not snapshot.instances:
-        decision.routed = None
+        result.routed = None
     elif removal is not None and removal.status != Status.ROLLING_BACK:
-        decision.routed = observation.published  # what leaves needs nothing new of the routers, which may be impossible
+        result.routed = observation.published  # what leaves needs nothing new of the routers, which may be impossible
     left = any(row.port is not None for row in snapshot.instances)
-    decision.unpublish = observation.published is not None and decision.routed is None and not left
+    result.unpublish = observation.published is not None and result.routed is None and not left
 
 
 def _steps(
@@ -102,7 +104,7 @@ def _steps(
     deaths: Mapping[str, str],
     observation: Observation,
     ledger: Ledger,
-    decision: Decision,
+    result: ReconcileResult,
 ) -> None:
     """Rows are written here; what needs the engine or the routers becomes an order."""
     rows = {row.id: row for row in snapshot.instances}
@@ -111,15 +113,15 @@ def _steps(
         match step:
             case Create(slot):
                 try:
-                    row = _reserve(session, snapshot, slot, observation.subnet, ledger, deployment)
+                    row = _allocate_instance(session, snapshot, slot, observation.subnet, ledger, deployment)
                 except (NoAddress, NoHostPort) as error:
-                    decision.full = str(error)
+                    result.capacity_error = str(error)
                     continue
-                decision.instances.append(row.id)
-                decision.orders.append(Order(Start(row.id), row, snapshot.revision_of(row), deployment))
+                result.instances.append(row.id)
+                result.operations.append(Operation(Start(row.id), row, snapshot.revision_of(row), deployment))
             case Retire(instance):
-                _retire(session, rows[instance], deaths.get(instance), ledger, deployment)
-                decision.deaths += [rows[instance].slot] if instance in deaths else []
+                _start_draining(session, rows[instance], deaths.get(instance), ledger, deployment)
+                result.crashed_slots += [rows[instance].slot] if instance in deaths else []
             case Recall(instance):
                 changes = {"leaving_at": None, "cut_at": None}
                 text = f"{instance} stays: it is wanted again"
@@ -133,10 +135,10 @@ def _steps(
                     ledger.instance(
                         session, row, "stopping", f"{row.id} has nothing in flight and is told to stop", deployment
                     )
-                decision.orders.append(Order(step, row, snapshot.revision_of(row), deployment))
+                result.operations.append(Operation(step, row, snapshot.revision_of(row), deployment))
 
 
-def _reserve(
+def _allocate_instance(
     session: Session, snapshot: Snapshot, slot: int, subnet: str, ledger: Ledger, deployment: int | None
 ) -> Instance:
     """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises NoAddress and
@@ -165,7 +167,7 @@ def _reserve(
     return row
 
 
-def _retire(session: Session, row: Instance, death: str | None, ledger: Ledger, deployment: int | None) -> None:
+def _start_draining(session: Session, row: Instance, death: str | None, ledger: Ledger, deployment: int | None) -> None:
     """On its way out. `death`: how it had died by itself."""
     now = ledger.clock.now()
     if death is None:
@@ -189,7 +191,7 @@ def _deployment(
     made: Plan,
     observation: Observation,
     ledger: Ledger,
-    decision: Decision,
+    result: ReconcileResult,
 ) -> None:
     """The running deployment's counts, and its last word once there is one."""
     deployment = snapshot.deployment
@@ -202,27 +204,25 @@ def _deployment(
     before = deployment.status
     traffic = traffic_of(snapshot.instances, observed, snapshot.present)
     links = unserved_links(snapshot, observation.unserved_link)
-    decision.waits_for_links = bool(links)
+    result.waits_for_links = bool(links)
     waits_for = next((instance.drain_blocker for instance in observed if instance.drain_blocker), "")
     if links and not waits_for:
         waits_for = f"the gateway does not answer for {', '.join(links)} yet"
     ledger.progress(session, deployment, made.progress, traffic, patience, waits_for)
-    published = not decision.unpublish and is_published(decision.routed, observation.published)
+    published = not result.unpublish and is_published(result.routed, observation.published)
     verdict = made.verdict
     if isinstance(verdict, Done) and (not published or links):
         verdict = None  # true only when the routers say so as well
     if verdict is None and deployment.status == "progressing":
-        trouble = observation.persistent_router_error or (
-            None if published or decision.unpublish else observation.unpublished
-        )
+        trouble = observation.persistent_router_error or (None if published or result.unpublish else observation.unpublished)
         verdict = failed_by_routers(trouble, links)
-    if verdict is None and decision.full is not None:
-        verdict = Failed("no_capacity", decision.full)
+    if verdict is None and result.capacity_error is not None:
+        verdict = Failed("no_capacity", result.capacity_error)
     if isinstance(verdict, Done):
         ledger.done(session, snapshot.service, deployment)
     elif isinstance(verdict, Failed) and deployment.status != "paused":
         _fail(session, snapshot, verdict, observation, ledger, patience)
-    decision.again |= deployment.status != before
+    result.requeue_now |= deployment.status != before
 
 
 def _fail(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from services.engine.port import ContainerView
 from services.probes import ProbeTarget
 from services.rollouts.planner.steps import Plan
-from services.rollouts.reconciler.executor import Order
+from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import UnservedLink
 from services.routing.port import EndpointState, RoutedService
 from services.store.tables import Instance, Revision
@@ -40,17 +40,17 @@ class Observation:
 
 
 @dataclass
-class Decision:
+class ReconcileResult:
     """What is to be done outside of the transaction."""
 
     plan: Plan | None = None
-    unheard: tuple[Instance, Revision] | None = None
+    needs_log_tail: tuple[Instance, Revision] | None = None
     """One that fails the deployment: nothing more is decided until the end of its log has been read, to be told with it."""
-    orders: list[Order] = field(default_factory=list)
-    begin: list[int] = field(default_factory=list)
-    held: bool = False
+    operations: list[Operation] = field(default_factory=list)
+    activate: list[int] = field(default_factory=list)
+    blocked: bool = False
     """What would begin waits for deployments of other services."""
-    at_rest: bool = False
+    idle: bool = False
     """No deployment is under way: what others waited for has come to its end."""
     routed: RoutedService | None = None
     """What the routers must know of the service before anything is admitted."""
@@ -61,15 +61,15 @@ class Decision:
     in_flight: dict[str, int] = field(default_factory=dict)
     draining: bool = False
     """Something is being drained: time to look again soon."""
-    deaths: list[int] = field(default_factory=list)
+    crashed_slots: list[int] = field(default_factory=list)
     """Slots whose instance died by itself, whether the engine started it again or it is replaced."""
     changed: bool = False
     """Something was written."""
-    full: str | None = None
+    capacity_error: str | None = None
     """Why no more instances can be made."""
-    over: bool = False
+    finished: bool = False
     """The service is removed or not known, and nothing of it is left to look after."""
     waits_for_links: bool = False
     """It is not done before the routers answer for services that it newly links to."""
-    again: bool = False
+    requeue_now: bool = False
     """What was written changes what comes next: time for another turn at once."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from services.engine.port import ContainerView
 from services.rollouts.reconciler.linking import UnservedLink
-from services.rollouts.reconciler.result import Decision
+from services.rollouts.reconciler.result import ReconcileResult
 from services.routing.port import EndpointState, RoutedService, RoutingError
 
 FALL_BACK = 30.0
@@ -124,15 +124,15 @@ class Room:
             return None
         return UnservedLink(self.unpublished(now))
 
-    def pause(self, decision: Decision, now: float) -> float:
+    def pause(self, result: ReconcileResult, now: float) -> float:
         """Seconds until the next look, if nothing hints before."""
         self._retry = 0.0
-        if decision.draining:
+        if result.draining:
             pause = self._look
             self._look = min(self._look * 1.3, LONGEST_LOOK)
         else:
             pause, self._look = FALL_BACK, FIRST_LOOK
-        wake_at = decision.plan.wake_at if decision.plan else None
+        wake_at = result.plan.wake_at if result.plan else None
         return min(pause, max(wake_at - now, 0.01)) if wake_at is not None else pause
 
     def retry(self) -> float:
