@@ -175,7 +175,7 @@ COVERING: tuple[tuple[str, str], ...] = (
     ("scale in", "half:Remove"),
     ("rollback", "after:Admit"),
     ("restart", "done:Start"),
-    ("failing", "after:Retire"),
+    ("failing", "after:Drain"),
     ("abort", "loop:concluded"),
     ("late", "after:Start"),
     ("deploy", "start:restoring"),

@@ -11,20 +11,20 @@ from typing import Literal
 from services.rollouts.planner.classify import counts_against_surge, is_available, matches
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.planner.progress import CUT_PATIENCE
+from services.rollouts.planner.progress import FORCE_CLOSE_GRACE
 from services.rollouts.planner.steps import (
     Admit,
     Create,
-    Cut,
-    Done,
+    Drain,
     Failed,
+    ForceClose,
     Plan,
     Recall,
     Remove,
-    Retire,
     Start,
     Step,
     Stop,
+    Succeeded,
     Withdraw,
 )
 
@@ -214,12 +214,12 @@ class SimulatedCluster:
             case Recall():
                 copy.leaving_at = None
                 self._admit(copy, half)
-            case Retire():
+            case Drain():
                 copy.leaving_at = self.now
                 self._withdraw(copy, half)
             case Withdraw():
                 self._withdraw(copy, half)
-            case Cut():
+            case ForceClose():
                 self._cut(copy, half)
             case Stop():
                 self._stop(copy, half)
@@ -274,7 +274,7 @@ class SimulatedCluster:
         copy.stopping = True
         if not half:
             observed = copy.observed(self.now)
-            cut = observed.is_force_closed and self.now >= (copy.cut_at or 0) + CUT_PATIENCE
+            cut = observed.is_force_closed and self.now >= (copy.cut_at or 0) + FORCE_CLOSE_GRACE
             assert observed.drained or cut, f"{copy.id} is stopped with {observed.in_flight} in its hands"
             copy.container, copy.ready_at, copy.sick_since = "exited", None, None
 
@@ -307,29 +307,29 @@ def check_plan(target: DesiredState, world: Sequence[ObservedInstance], now: flo
         if isinstance(step, Create):
             continue
         observed = by_id[step.instance]
-        leaves = isinstance(step, Recall | Withdraw | Cut | Stop | Remove)
+        leaves = isinstance(step, Recall | Withdraw | ForceClose | Stop | Remove)
         suspended = isinstance(step, Withdraw) and observed.admitted and observed.ready_at is None
         assert (observed.draining_since is not None) == leaves or suspended, f"{step} of {observed}"
         if isinstance(step, Stop):
-            cut = observed.is_force_closed and now >= (observed.force_closed_at or 0) + CUT_PATIENCE
+            cut = observed.is_force_closed and now >= (observed.force_closed_at or 0) + FORCE_CLOSE_GRACE
             assert (observed.drained or cut) and not observed.admitted, f"{step} of {observed}"
         if isinstance(step, Admit):
             assert observed.ready_at is not None and now >= observed.ready_at + target.min_ready, f"{step} of {observed}"
-        if isinstance(step, Cut):
+        if isinstance(step, ForceClose):
             assert now >= (observed.draining_since or 0) + target.drain_timeout, f"{step} before drain_timeout"
         if isinstance(step, Remove):
             assert observed.container != "running", f"{step} of {observed}"
     _check_floor(target, world, now, made)
     _check_room(target, world, made)
     assert made.wake_at is None or made.wake_at > now, "it wakes at once, again and again"
-    assert not (isinstance(made.verdict, Done) and made.steps), "done, and yet there is something to do"
-    assert target.deployment is not None or not isinstance(made.verdict, Failed), "nothing runs that could fail"
+    assert not (isinstance(made.outcome, Succeeded) and made.steps), "done, and yet there is something to do"
+    assert target.deployment is not None or not isinstance(made.outcome, Failed), "nothing runs that could fail"
 
 
 def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
     """Its own doing never brings what serves below replicas − unavailable, nor takes the sick ones all at once."""
     serving = {observed.id for observed in world if is_available(target, observed, now)}
-    gone = {step.instance for step in made.steps if isinstance(step, Retire)}
+    gone = {step.instance for step in made.steps if isinstance(step, Drain)}
     floor = target.replicas - target.unavailable
     assert not serving & gone or len(serving - gone) >= floor, f"{len(serving - gone)} would serve, {floor} must"
     staying = [

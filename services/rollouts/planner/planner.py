@@ -17,20 +17,26 @@ from services.rollouts.planner.classify import (
 )
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.planner.progress import CUT_PATIENCE, failure_of, is_overdue, next_moment, progress_of
+from services.rollouts.planner.progress import (
+    FORCE_CLOSE_GRACE,
+    check_failure,
+    compute_progress,
+    health_deadline_exceeded,
+    next_deadline,
+)
 from services.rollouts.planner.steps import (
     Admit,
     Create,
-    Cut,
-    Done,
+    Drain,
+    ForceClose,
+    Outcome,
     Plan,
     Recall,
     Remove,
-    Retire,
     Start,
     Step,
     Stop,
-    Verdict,
+    Succeeded,
     Withdraw,
 )
 
@@ -38,43 +44,49 @@ from services.rollouts.planner.steps import (
 def plan(desired: DesiredState, observed: Sequence[ObservedInstance], now: float) -> Plan:
     """The next steps towards `desired` from `observed`, at most one an instance, and a verdict once there is one."""
     classification = classify(desired, observed, now)
-    verdict: Verdict | None = failure_of(desired, classification, now)
+    outcome: Outcome | None = check_failure(desired, classification, now)
     steps: list[Step] = []
     if desired.paused:
-        steps = _hold(desired, classification, now)
-    elif verdict is None:
-        steps = _recall(desired, classification, now) or _advance(desired, classification, now)
+        steps = _plan_paused(desired, classification, now)
+    elif outcome is None:
+        steps = _reuse_draining(desired, classification, now) or _roll_forward(desired, classification, now)
         if (
             not steps
             and not classification.draining
             and len(classification.active) == classification.matching_serving == desired.replicas
         ):
-            verdict = Done()
-    return Plan(tuple(steps), progress_of(desired, classification), verdict, next_moment(desired, classification, now))
+            outcome = Succeeded()
+    return Plan(
+        tuple(steps), compute_progress(desired, classification), outcome, next_deadline(desired, classification, now)
+    )
 
 
-def _advance(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
+def _roll_forward(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
     """One turn of a deployment: what leaves goes on leaving, what is missing comes, what has proved itself serves, and what
     is not needed any more leaves. The same turn keeps a service as it is: there, what is missing is what died."""
     created = _create(desired, classification, now)
-    retired = [*_give_up(desired, classification, now), *_retire(desired, classification, bool(created))]
+    retired = [*_replace_failed(desired, classification, now), *_scale_down(desired, classification, bool(created))]
     going = {instance.id for instance in retired}
     return [
-        *_leave(desired, classification.draining, now),
+        *_drain_and_remove(desired, classification.draining, now),
         *created,
-        *_suspend(instance for instance in classification.active if instance.id not in going),
+        *_withdraw_unready(instance for instance in classification.active if instance.id not in going),
         *_admit(desired, [instance for instance in classification.active if instance.id not in going], now),
-        *(Retire(id) for id in sorted(going)),
+        *(Drain(id) for id in sorted(going)),
     ]
 
 
-def _hold(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
+def _plan_paused(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
     """Paused: what leaves goes on leaving, and what served before may serve again; nothing new comes or goes."""
     before = [instance for instance in classification.active if instance.deployment != desired.deployment]
-    return [*_leave(desired, classification.draining, now), *_suspend(classification.active), *_admit(desired, before, now)]
+    return [
+        *_drain_and_remove(desired, classification.draining, now),
+        *_withdraw_unready(classification.active),
+        *_admit(desired, before, now),
+    ]
 
 
-def _leave(desired: DesiredState, leaving: Iterable[ObservedInstance], now: float) -> list[Step]:
+def _drain_and_remove(desired: DesiredState, leaving: Iterable[ObservedInstance], now: float) -> list[Step]:
     """The way out, one step at a time: nothing new, nothing in flight, stop, remove."""
     steps: list[Step] = []
     for instance in leaving:
@@ -82,14 +94,14 @@ def _leave(desired: DesiredState, leaving: Iterable[ObservedInstance], now: floa
             steps.append(Remove(instance.id))
         elif instance.admitted:
             steps.append(Withdraw(instance.id))
-        elif instance.drained or (instance.is_force_closed and now >= (instance.force_closed_at or 0) + CUT_PATIENCE):
+        elif instance.drained or (instance.is_force_closed and now >= (instance.force_closed_at or 0) + FORCE_CLOSE_GRACE):
             steps.append(Stop(instance.id))
         elif not instance.is_force_closed and now >= instance.drain_started_at + desired.drain_timeout:
-            steps.append(Cut(instance.id))
+            steps.append(ForceClose(instance.id))
     return steps
 
 
-def _recall(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
+def _reuse_draining(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
     """Of those on their way out, take back as many as are missing: they are warm. The rest waits for the next turn."""
     missing = desired.replicas - sum(not instance.dead for instance in classification.matching)
     slots = {instance.slot for instance in classification.matching if not instance.dead}
@@ -112,7 +124,7 @@ def _recall(desired: DesiredState, classification: Classification, now: float) -
     rest = [instance for instance in classification.draining if instance.id not in recalled.values()]
     return [
         *(Recall(id) for id in recalled.values()),
-        *_leave(desired, rest, now),
+        *_drain_and_remove(desired, rest, now),
         *_admit(desired, classification.matching, now),
     ]
 
@@ -138,14 +150,14 @@ def _admit(desired: DesiredState, candidates: Iterable[ObservedInstance], now: f
     return [
         Admit(instance.id)
         for instance in candidates
-        if not (_is_in(instance) or instance.dead)
+        if not (_is_fully_admitted(instance) or instance.dead)
         and instance.container == "running"
         and instance.ready_at is not None
         and now >= instance.ready_at + desired.min_ready
     ]
 
 
-def _suspend(candidates: Iterable[ObservedInstance]) -> list[Step]:
+def _withdraw_unready(candidates: Iterable[ObservedInstance]) -> list[Step]:
     """What serves and is not ready any more (by the engine's own check, or started again since) gets no new requests until
     it is."""
     return [Withdraw(instance.id) for instance in candidates if _is_suspect(instance)]
@@ -161,16 +173,16 @@ def _is_suspect(instance: ObservedInstance) -> bool:
     )
 
 
-def _is_in(instance: ObservedInstance) -> bool:
+def _is_fully_admitted(instance: ObservedInstance) -> bool:
     """Admitted wholly. What serves and is not kept, or is a worker, is admitted (again) to be kept."""
     return (instance.admitted or not instance.routed) and (instance.auto_restart or instance.unhealthy_since is not None)
 
 
-def _give_up(desired: DesiredState, classification: Classification, now: float) -> list[ObservedInstance]:
+def _replace_failed(desired: DesiredState, classification: Classification, now: float) -> list[ObservedInstance]:
     """What died, or was not ready in time, makes room; of what has been unhealthy for too long as many at a time as may be
     missed (or one), and none while nothing is healthy."""
     living = [instance for instance in classification.active if not instance.dead]
-    overdue = [instance for instance in living if is_overdue(desired, instance, now)]
+    overdue = [instance for instance in living if health_deadline_exceeded(desired, instance, now)]
     sick = [instance for instance in classification.matching if instance in overdue and instance.has_served]
     being_replaced = desired.replicas - classification.matching_serving - len(sick)
     at_a_time = max(desired.unavailable, 1) - being_replaced if classification.serving else 0
@@ -181,7 +193,7 @@ def _give_up(desired: DesiredState, classification: Classification, now: float) 
     ]
 
 
-def _retire(desired: DesiredState, classification: Classification, creating: bool) -> list[ObservedInstance]:
+def _scale_down(desired: DesiredState, classification: Classification, creating: bool) -> list[ObservedInstance]:
     """Old and surplus instances: all when the new ones serve; before, those that stand in the way, and between batches as
     many as may be missed."""
     living = [instance for instance in classification.surplus if not instance.dead]

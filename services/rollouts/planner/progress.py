@@ -9,11 +9,11 @@ from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.steps import Failed, Progress
 
-CUT_PATIENCE = 20.0
+FORCE_CLOSE_GRACE = 20.0
 """Seconds after a cut in which an old worker may still let go by itself; longer than the gateway's keep-alive window."""
 
 
-def failure_of(desired: DesiredState, classification: Classification, now: float) -> Failed | None:
+def check_failure(desired: DesiredState, classification: Classification, now: float) -> Failed | None:
     """Why the deployment cannot succeed, if it cannot. Only instances that it began since it set out count against it."""
     if desired.deployment is None:
         return None
@@ -24,7 +24,7 @@ def failure_of(desired: DesiredState, classification: Classification, now: float
             return Failed(*instance.failure, instance.id)
         if instance.died or instance.dead:
             return Failed("unhealthy_instance", f"{instance.id} {instance.exit_description or 'exited'}", instance.id)
-        if not desired.paused and is_overdue(desired, instance, now):
+        if not desired.paused and health_deadline_exceeded(desired, instance, now):
             how = "has been unhealthy for" if instance.has_served else "was not healthy within"
             why = f": {instance.last_probe_error}" if instance.last_probe_error else ""
             return Failed("unhealthy_instance", f"{instance.id} {how} {desired.start_period:g} s{why}", instance.id)
@@ -38,14 +38,14 @@ def failure_of(desired: DesiredState, classification: Classification, now: float
 def _deadline(desired: DesiredState, classification: Classification) -> float | None:
     """None, too, when it has come further since it was set. Who leaves has deadlines of his own, which come first."""
     if desired.deadline is None or (
-        desired.milestone is not None and progress_of(desired, classification).milestone > desired.milestone
+        desired.milestone is not None and compute_progress(desired, classification).milestone > desired.milestone
     ):
         return None
-    way_out = desired.drain_timeout + CUT_PATIENCE + desired.stop_grace
+    way_out = desired.drain_timeout + FORCE_CLOSE_GRACE + desired.stop_grace
     return max([desired.deadline, *(instance.drain_started_at + way_out for instance in classification.draining)])
 
 
-def progress_of(desired: DesiredState, classification: Classification) -> Progress:
+def compute_progress(desired: DesiredState, classification: Classification) -> Progress:
     """What people see of it."""
     return Progress(
         desired=desired.replicas,
@@ -60,7 +60,7 @@ def progress_of(desired: DesiredState, classification: Classification) -> Progre
     )
 
 
-def _sick_since(instance: ObservedInstance) -> float | None:
+def _unhealthy_since(instance: ObservedInstance) -> float | None:
     """Since when it runs and ought to be healthy, but is not."""
     if instance.container != "running":
         return None
@@ -69,23 +69,23 @@ def _sick_since(instance: ObservedInstance) -> float | None:
     return None if instance.admitted or instance.ready_at is not None else instance.started_at
 
 
-def is_overdue(desired: DesiredState, instance: ObservedInstance, now: float) -> bool:
+def health_deadline_exceeded(desired: DesiredState, instance: ObservedInstance, now: float) -> bool:
     """It ought to have become healthy by now."""
-    since = _sick_since(instance)
+    since = _unhealthy_since(instance)
     return since is not None and now >= since + desired.start_period
 
 
-def next_moment(desired: DesiredState, classification: Classification, now: float) -> float | None:
+def next_deadline(desired: DesiredState, classification: Classification, now: float) -> float | None:
     """The next moment at which time alone changes the plan."""
     moments = [desired.backoff_until, _deadline(desired, classification) or now]
     for instance in classification.draining:
         moments += [instance.drain_not_before, instance.drain_started_at + desired.drain_timeout]
         if instance.force_closed_at is not None:
-            moments.append(instance.force_closed_at + CUT_PATIENCE)
+            moments.append(instance.force_closed_at + FORCE_CLOSE_GRACE)
     for instance in classification.active:
         if instance.ready_at is not None and not instance.admitted:
             moments.append(instance.ready_at + desired.min_ready)
-        sick_since = _sick_since(instance)
+        sick_since = _unhealthy_since(instance)
         if sick_since is not None:
             moments.append(sick_since + desired.start_period)
     return min((moment for moment in moments if now < moment < math.inf), default=None)

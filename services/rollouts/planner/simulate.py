@@ -9,20 +9,20 @@ from typing import Literal
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
-from services.rollouts.planner.steps import Admit, Create, Cut, Recall, Remove, Retire, Start, Step, Stop, Withdraw
+from services.rollouts.planner.steps import Admit, Create, Drain, ForceClose, Recall, Remove, Start, Step, Stop, Withdraw
 
 Action = Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
-MOST_TURNS = 2000
+MAX_ITERATIONS = 2000
 """More than a deployment of the largest service takes, one instance at a time."""
 
 _DONE_BY: dict[type[Step], Action] = {
-    Create: "start", Start: "start", Admit: "admit", Recall: "recall", Withdraw: "withdraw", Cut: "cut", Stop: "stop",
+    Create: "start", Start: "start", Admit: "admit", Recall: "recall", Withdraw: "withdraw", ForceClose: "cut", Stop: "stop",
     Remove: "remove",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class SimulatedStep:
     """One step. Those of one `turn` are taken side by side, before those of the next."""
 
     turn: int
@@ -31,30 +31,30 @@ class Foreseen:
     slot: int
 
 
-def foresee(
+def simulate(
     desired: DesiredState, observed: Iterable[ObservedInstance], now: float, names: Iterator[str], routed: bool
-) -> list[Foreseen]:
+) -> list[SimulatedStep]:
     """Pure. What is started is ready at once, and what leaves has nothing in its hands.
 
-    `names`: the ids that new instances would get; `routed`: they have a port. A Retire is not told: its Withdraw is.
+    `names`: the ids that new instances would get; `routed`: they have a port. A Drain is not told: its Withdraw is.
     """
     goal = replace(desired, deadline=None)
     there = {instance.id: instance for instance in observed}
-    told: list[Foreseen] = []
+    told: list[SimulatedStep] = []
     gone: set[str] = set()
     turn = 1
-    for _ in range(MOST_TURNS):
+    for _ in range(MAX_ITERATIONS):
         made = plan(goal, list(there.values()), now)
         before = dict(there)
-        if made.verdict is not None:
+        if made.outcome is not None:
             break
         for step in made.steps:
             instance = _new(next(names), step.slot, goal, now, routed) if isinstance(step, Create) else there[step.instance]
             there[instance.id] = _outcome(step, instance, now)
             gone |= {instance.id} if isinstance(step, Remove) else set()
             if (action := _DONE_BY.get(type(step))) is not None:
-                told.append(Foreseen(turn, action, instance.id, instance.slot))
-        there = {id: _well(instance, now) for id, instance in there.items() if id not in gone}
+                told.append(SimulatedStep(turn, action, instance.id, instance.slot))
+        there = {id: _all_healthy(instance, now) for id, instance in there.items() if id not in gone}
         turn += bool(told) and told[-1].turn == turn
         if there == before:
             if made.wake_at is None:
@@ -83,9 +83,9 @@ def _outcome(step: Step, instance: ObservedInstance, now: float) -> ObservedInst
             )
         case Recall():
             return replace(instance, draining_since=None, force_closed_at=None)
-        case Retire():
+        case Drain():
             return replace(instance, draining_since=now)
-        case Withdraw() | Cut():
+        case Withdraw() | ForceClose():
             return replace(instance, admitted=False)
         case Stop():
             return replace(instance, container="exited")
@@ -93,7 +93,7 @@ def _outcome(step: Step, instance: ObservedInstance, now: float) -> ObservedInst
             return instance
 
 
-def _well(instance: ObservedInstance, now: float) -> ObservedInstance:
+def _all_healthy(instance: ObservedInstance, now: float) -> ObservedInstance:
     """What runs gets healthy; what leaves has finished."""
     if instance.draining_since is not None:
         return instance if instance.admitted else replace(instance, drained=True, in_flight=0)

@@ -34,7 +34,7 @@ class Recall:
 
 
 @dataclass(frozen=True)
-class Retire:
+class Drain:
     """It is to go from now on; the routers send it nothing new."""
 
     instance: str
@@ -48,7 +48,7 @@ class Withdraw:
 
 
 @dataclass(frozen=True)
-class Cut:
+class ForceClose:
     """Its drain_timeout is over: end what it still has, and say so."""
 
     instance: str
@@ -68,11 +68,11 @@ class Remove:
     instance: str
 
 
-Step = Create | Start | Admit | Recall | Retire | Withdraw | Cut | Stop | Remove
+Step = Create | Start | Admit | Recall | Drain | Withdraw | ForceClose | Stop | Remove
 
 
 @dataclass(frozen=True)
-class Done:
+class Succeeded:
     """What was wanted serves, and everything else has gone."""
 
 
@@ -85,8 +85,8 @@ class Failed:
     instance: str | None = None
 
 
-Verdict = Done | Failed
-MOST_INSTANCES = 1000
+Outcome = Succeeded | Failed
+MAX_INSTANCES = 1000
 """More than one service can have."""
 
 
@@ -104,7 +104,7 @@ class Progress:
     @property
     def milestone(self) -> int:
         """Grows with every instance that gets further, on its way in or out: what extends the progress deadline."""
-        return 2 * self.serving + self.ready - self.old_serving - self.draining + MOST_INSTANCES
+        return 2 * self.serving + self.ready - self.old_serving - self.draining + MAX_INSTANCES
 
 
 @dataclass(frozen=True)
@@ -114,5 +114,5 @@ class Plan:
 
     steps: tuple[Step, ...]
     progress: Progress
-    verdict: Verdict | None = None
+    outcome: Outcome | None = None
     wake_at: float | None = None

@@ -203,7 +203,7 @@ class Runner:
         self._points.written("after", result.plan.steps, name)
         if result.plan.steps:
             self._points.reached("loop:decided", name)
-        if result.plan.verdict is not None and result.requeue_now:
+        if result.plan.outcome is not None and result.requeue_now:
             self._points.reached("loop:concluded", name)
 
     async def _work(self, name: str, room: Room) -> None:

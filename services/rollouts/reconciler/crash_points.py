@@ -7,9 +7,9 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import get_args
 
-from services.rollouts.planner.steps import Create, Recall, Retire, Step
+from services.rollouts.planner.steps import Create, Drain, Recall, Step
 
-WRITTEN = (Create, Retire, Recall)
+WRITTEN = (Create, Drain, Recall)
 """Steps that are done by being written: `before` is in their transaction, `after` when it is committed."""
 BETWEEN = tuple(f"{when}:{step.__name__}" for step in get_args(Step) for when in ("before", "after"))
 """`before`: decided and written down, and nothing of it is done. `after`: all of it is done and written."""

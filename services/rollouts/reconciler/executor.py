@@ -11,7 +11,7 @@ from sqlmodel import Session
 from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
 from services.masking import mask_of
 from services.probes import Prober
-from services.rollouts.planner.steps import Admit, Cut, Remove, Start, Step, Stop, Withdraw
+from services.rollouts.planner.steps import Admit, ForceClose, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.log_drivers import log_config
@@ -77,7 +77,7 @@ class Executor:
                 await self._admit(operation)
             case Withdraw():
                 await self._withdraw(operation)
-            case Cut():
+            case ForceClose():
                 await self._cut(operation)
             case Stop():
                 await self._stop(operation)

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
-from services.rollouts.planner.steps import Create, Done, Failed, Plan, Recall, Retire, Start, Stop
+from services.rollouts.planner.steps import Create, Drain, Failed, Plan, Recall, Start, Stop, Succeeded
 from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
 from services.rollouts.reconciler.observed_status import note_containers, note_service
@@ -68,14 +68,14 @@ def reconcile_service(
     _steps(session, snapshot, made, deaths, observation, ledger, result)
     if snapshot.deployment is not None:
         _deployment(session, snapshot, observed, made, observation, ledger, result)
-    result.requeue_now |= any(isinstance(step, Retire | Recall) for step in made.steps)
+    result.requeue_now |= any(isinstance(step, Drain | Recall) for step in made.steps)
     result.finished = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or next_up)
     result.changed = ledger.writes > writes
     return result
 
 
 def _failed_without_log(snapshot: Snapshot, made: Plan, observation: Observation) -> tuple[Instance, Revision] | None:
-    failed = made.verdict.instance if isinstance(made.verdict, Failed) else None
+    failed = made.outcome.instance if isinstance(made.outcome, Failed) else None
     row = next((row for row in snapshot.instances if row.id == failed), None)
     if row is None or row.container_id is None or row.id in observation.log_tails:
         return None
@@ -119,7 +119,7 @@ def _steps(
                     continue
                 result.instances.append(row.id)
                 result.operations.append(Operation(Start(row.id), row, snapshot.revision_of(row), deployment))
-            case Retire(instance):
+            case Drain(instance):
                 _start_draining(session, rows[instance], deaths.get(instance), ledger, deployment)
                 result.crashed_slots += [rows[instance].slot] if instance in deaths else []
             case Recall(instance):
@@ -210,18 +210,18 @@ def _deployment(
         waits_for = f"the gateway does not answer for {', '.join(links)} yet"
     ledger.progress(session, deployment, made.progress, traffic, patience, waits_for)
     published = not result.unpublish and is_published(result.routed, observation.published)
-    verdict = made.verdict
-    if isinstance(verdict, Done) and (not published or links):
-        verdict = None  # true only when the routers say so as well
-    if verdict is None and deployment.status == "progressing":
+    outcome = made.outcome
+    if isinstance(outcome, Succeeded) and (not published or links):
+        outcome = None  # true only when the routers say so as well
+    if outcome is None and deployment.status == "progressing":
         trouble = observation.persistent_router_error or (None if published or result.unpublish else observation.unpublished)
-        verdict = failed_by_routers(trouble, links)
-    if verdict is None and result.capacity_error is not None:
-        verdict = Failed("no_capacity", result.capacity_error)
-    if isinstance(verdict, Done):
+        outcome = failed_by_routers(trouble, links)
+    if outcome is None and result.capacity_error is not None:
+        outcome = Failed("no_capacity", result.capacity_error)
+    if isinstance(outcome, Succeeded):
         ledger.done(session, snapshot.service, deployment)
-    elif isinstance(verdict, Failed) and deployment.status != "paused":
-        _fail(session, snapshot, verdict, observation, ledger, patience)
+    elif isinstance(outcome, Failed) and deployment.status != "paused":
+        _fail(session, snapshot, outcome, observation, ledger, patience)
     result.requeue_now |= deployment.status != before
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from services.rollouts.planner.classify import matches
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.planner.simulate import Action, Foreseen, foresee
+from services.rollouts.planner.simulate import Action, SimulatedStep, simulate
 from services.rollouts.requests.spec_diff import FieldChange
 
 _SAID: dict[Action, str] = {
@@ -74,12 +74,12 @@ class Outset:
     def complete(self, preview: Preview, now: float) -> Preview:
         """With the steps and what they come to. Pure; seconds of work for a hundred instances one at a time."""
         names = (f"{self.service}-r{self.revision}-{n}" for n in count(self.next_instance))
-        steps = [self._planned(step) for step in foresee(self.desired, self.observed, now, names, self.routed)]
+        steps = [self._planned(step) for step in simulate(self.desired, self.observed, now, names, self.routed)]
         others = [seen for seen in self.observed if not seen.dead and not matches(self.desired, seen)]
         replaces = bool(others) and self.desired.replicas > 0
         return replace(preview, steps=steps, message=_in_short(steps), replaces_instances=replaces)
 
-    def _planned(self, step: Foreseen) -> PlannedStep:
+    def _planned(self, step: SimulatedStep) -> PlannedStep:
         revision = self.created.get(step.instance, self.revision)
         return PlannedStep(
             step.turn, step.action, step.instance, step.slot, revision, _SAID[step.action].format(step.instance)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.rollouts.planner.steps import Admit, Create, Failed, Progress, Recall, Retire, Stop
+from services.rollouts.planner.steps import Admit, Create, Drain, Failed, Progress, Recall, Stop
 from tests.support.builders import (
     NEW,
     NOW,
@@ -30,7 +30,7 @@ from tests.support.builders import (
 def test_without_progress_before_the_deadline_it_fails() -> None:
     made = plan_for(to(2, deadline=NOW), serving("new-1"), starting("new-2"))
     message = "no progress before the deadline: 1 of 2 instances serve"
-    assert made.verdict == Failed("progress_deadline_exceeded", message)
+    assert made.outcome == Failed("progress_deadline_exceeded", message)
 
 
 def test_before_the_deadline_it_wakes_at_it() -> None:
@@ -38,19 +38,19 @@ def test_before_the_deadline_it_wakes_at_it() -> None:
 
 
 def test_the_deadline_is_for_the_new_ones_and_not_for_a_long_drain_after_them() -> None:
-    assert plan_for(to(1, deadline=NOW - 100), *news(1), draining("old-1")).verdict is None
+    assert plan_for(to(1, deadline=NOW - 100), *news(1), draining("old-1")).outcome is None
 
 
 def test_a_long_drain_that_new_ones_wait_for_is_not_held_against_them() -> None:
     target = to(1, recreate=True, deadline=NOW - 1, drain_timeout=600)
-    assert plan_for(target, draining("old-1")).verdict is None
-    assert isinstance(plan_for(target, draining("old-1", draining_since=NOW - 700)).verdict, Failed)
+    assert plan_for(target, draining("old-1")).outcome is None
+    assert isinstance(plan_for(target, draining("old-1", draining_since=NOW - 700)).outcome, Failed)
 
 
 def test_progress_that_nobody_noted_yet_counts_before_the_deadline_does() -> None:
     before = Progress(desired=2, ready=1, serving=1).milestone
     observed = [serving("new-1"), ready("new-2")]
-    assert plan_for(to(2, deadline=NOW - 1, milestone=before), *observed).verdict is None
+    assert plan_for(to(2, deadline=NOW - 1, milestone=before), *observed).outcome is None
 
 
 def test_every_step_of_the_way_in_and_out_is_progress() -> None:
@@ -67,46 +67,46 @@ def test_every_step_of_the_way_in_and_out_is_progress() -> None:
 
 def test_an_exit_before_readiness_fails_it_at_once() -> None:
     made = plan_for(to(3), *olds(), starting("new-1"), dead("new-2"), starting("new-3"))
-    assert made.verdict == Failed("unhealthy_instance", "new-2 exited with code 1", "new-2")
+    assert made.outcome == Failed("unhealthy_instance", "new-2 exited with code 1", "new-2")
     assert made.steps == ()
 
 
 def test_a_new_one_that_dies_after_it_served_fails_it_too() -> None:
     came_back = serving("new-1", died=True, exit_description="exited with code 137 after it had served")
-    assert isinstance(plan_for(to(2), *olds(1), came_back, serving("new-2")).verdict, Failed)
+    assert isinstance(plan_for(to(2), *olds(1), came_back, serving("new-2")).outcome, Failed)
 
 
 def test_what_the_engine_refused_fails_it_in_the_engines_words() -> None:
-    assert plan_for(to(1), refused("new-1")).verdict == Failed("no_capacity", "cannot allocate memory", "new-1")
+    assert plan_for(to(1), refused("new-1")).outcome == Failed("no_capacity", "cannot allocate memory", "new-1")
 
 
 def test_unhealthy_answers_fail_it_only_after_start_period() -> None:
-    assert plan_for(to(1, start_period=6), starting("new-1")).verdict is None
+    assert plan_for(to(1, start_period=6), starting("new-1")).outcome is None
     made = plan_for(to(1, start_period=5), starting("new-1"))
-    assert made.verdict == Failed("unhealthy_instance", "new-1 was not healthy within 5 s", "new-1")
+    assert made.outcome == Failed("unhealthy_instance", "new-1 was not healthy within 5 s", "new-1")
 
 
 def test_one_that_was_probed_in_vain_fails_it_with_what_was_wrong() -> None:
     made = plan_for(to(1, start_period=5), starting("new-1", last_probe_error="no connection to port 8080"))
-    assert made.verdict == Failed(
+    assert made.outcome == Failed(
         "unhealthy_instance", "new-1 was not healthy within 5 s: no connection to port 8080", "new-1"
     )
 
 
 def test_one_that_served_and_stays_unhealthy_for_start_period_fails_it() -> None:
     made = plan_for(to(1, start_period=5), sick("new-1"))
-    assert made.verdict == Failed("unhealthy_instance", "new-1 has been unhealthy for 5 s", "new-1")
+    assert made.outcome == Failed("unhealthy_instance", "new-1 has been unhealthy for 5 s", "new-1")
 
 
 def test_an_old_one_that_dies_does_not_fail_the_new() -> None:
     made = plan_for(to(1), dead("old-1"), starting("new-1"))
-    assert (made.verdict, made.steps) == (None, (Retire("old-1"),))
+    assert (made.outcome, made.steps) == (None, (Drain("old-1"),))
 
 
 def test_what_failed_before_it_was_resumed_is_replaced() -> None:
     target = to(1, started_at=NOW - 10, start_period=4)
-    assert planned_steps(target, dead("new-1")) == (Create(1), Retire("new-1"))
-    assert planned_steps(target, starting("new-1")) == (Retire("new-1"),)
+    assert planned_steps(target, dead("new-1")) == (Create(1), Drain("new-1"))
+    assert planned_steps(target, starting("new-1")) == (Drain("new-1"),)
 
 
 def test_going_back_takes_back_what_is_still_warm() -> None:
@@ -140,7 +140,7 @@ def test_only_as_many_are_taken_back_as_are_missing() -> None:
 
 
 def test_going_back_lets_the_new_ones_go_once_the_old_ones_serve() -> None:
-    assert planned_steps(going_back(2), *olds(2), *news(2)) == (Retire("new-1"), Retire("new-2"))
+    assert planned_steps(going_back(2), *olds(2), *news(2)) == (Drain("new-1"), Drain("new-2"))
 
 
 def test_going_back_lets_new_ones_serve_until_the_old_ones_do() -> None:
@@ -149,23 +149,23 @@ def test_going_back_lets_new_ones_serve_until_the_old_ones_do() -> None:
 
 def test_going_back_lets_those_that_do_not_serve_go_at_once() -> None:
     steps = planned_steps(going_back(2), serving("old-1"), starting("old-2"), starting("new-1"), ready("new-2"))
-    assert steps == (Retire("new-1"), Retire("new-2"))
+    assert steps == (Drain("new-1"), Drain("new-2"))
 
 
 def test_undoing_a_scale_takes_away_what_it_had_added() -> None:
     added = [serving("old-3", deployment=NEW), starting("old-4", deployment=NEW)]
-    assert planned_steps(going_back(2), *olds(2), *added) == (Retire("old-3"), Retire("old-4"))
+    assert planned_steps(going_back(2), *olds(2), *added) == (Drain("old-3"), Drain("old-4"))
 
 
 def test_undoing_a_restart_does_not_trip_over_the_instance_that_failed_it() -> None:
     failed = dead("old-9", deployment=NEW, created_at=NOW - 20)
     made = plan_for(going_back(2), serving("old-1"), draining("old-2"), failed)
-    assert (made.verdict, made.steps) == (None, (Recall("old-2"),))
+    assert (made.outcome, made.steps) == (None, (Recall("old-2"),))
 
 
 def test_going_back_fails_when_what_it_began_itself_fails() -> None:
     made = plan_for(going_back(1), dead("old-1", deployment=NEW, created_at=NOW))
-    assert made.verdict == Failed("unhealthy_instance", "old-1 exited with code 1", "old-1")
+    assert made.outcome == Failed("unhealthy_instance", "old-1 exited with code 1", "old-1")
 
 
 def test_paused_it_creates_retires_and_admits_nothing_new() -> None:
@@ -179,10 +179,10 @@ def test_paused_what_leaves_goes_on_leaving_and_what_came_back_serves_again() ->
 
 
 def test_paused_it_is_never_done_and_never_overdue() -> None:
-    assert plan_for(to(1, paused=True), *news(1)).verdict is None
+    assert plan_for(to(1, paused=True), *news(1)).outcome is None
     late = starting("new-1", started_at=NOW - 500)
-    assert plan_for(to(1, paused=True, deadline=NOW - 100), late).verdict is None
+    assert plan_for(to(1, paused=True, deadline=NOW - 100), late).outcome is None
 
 
 def test_paused_a_new_one_that_dies_is_still_told() -> None:
-    assert isinstance(plan_for(to(1, paused=True), dead("new-1")).verdict, Failed)
+    assert isinstance(plan_for(to(1, paused=True), dead("new-1")).outcome, Failed)

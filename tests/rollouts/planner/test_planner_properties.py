@@ -14,7 +14,7 @@ from services.rollouts.planner.classify import matches
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
-from services.rollouts.planner.steps import Done, Failed, Plan
+from services.rollouts.planner.steps import Failed, Plan, Succeeded
 from tests.support.planner_world import GOOD, InstanceBehaviour, SimulatedCluster, SimulatedInstance, check_plan, in_order
 from tests.tiers import examples
 
@@ -144,9 +144,9 @@ class Course:
         return bool(made.steps)
 
     def _ends(self, made: Plan) -> bool:
-        if self.status == "steady" or made.verdict is None:
+        if self.status == "steady" or made.outcome is None:
             return False
-        if isinstance(made.verdict, Failed):
+        if isinstance(made.outcome, Failed):
             if self.status == "paused" and self.failure_action == "pause":
                 return False
             if self.status == "rolling_back":
@@ -166,7 +166,7 @@ class Course:
         """Until then nothing changes by time alone."""
         before = self.world.now + 1e6 if made.wake_at is None else made.wake_at - 1e-5
         later = plan(target, self.world.observed(), before)
-        assert (later.steps, later.verdict) == (made.steps, made.verdict), f"it should have looked again: {later}"
+        assert (later.steps, later.outcome) == (made.steps, made.outcome), f"it should have looked again: {later}"
 
     def go_on(self) -> bool:
         """A turn, or the next moment at which there is something to look at. False when there is none."""
@@ -241,7 +241,9 @@ class Course:
         self._check_arrival()
 
     def _is_still(self) -> bool:
-        return self.status == "steady" and isinstance(plan(self.target, self.world.observed(), self.world.now).verdict, Done)
+        return self.status == "steady" and isinstance(
+            plan(self.target, self.world.observed(), self.world.now).outcome, Succeeded
+        )
 
     def _run_until(self, there: Any) -> None:
         for _ in range(300):
@@ -348,4 +350,4 @@ def test_there_is_a_plan_for_any_world_however_odd(
     target = DesiredState(hash, replicas, deployment, **others, **policy)
     made = plan(target, observed, 100.0)
     check_plan(target, observed, 100.0, made)
-    assert plan(target, list(reversed(observed)), 100.0).verdict == made.verdict
+    assert plan(target, list(reversed(observed)), 100.0).outcome == made.outcome

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.planner.simulate import foresee
+from services.rollouts.planner.simulate import simulate
 from tests.support.builders import NOW, dead, instance, ready, serving, sick, starting, steady, to
 
 
 def told(target: DesiredState, *observed: ObservedInstance, routed: bool = True) -> list[str]:
     """`1 start new-r-1`: the turn, what is done, and to whom."""
-    steps = foresee(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed)
+    steps = simulate(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed)
     return [f"{step.turn} {step.action} {step.instance}" for step in steps]
 
 
@@ -90,7 +90,7 @@ def test_from_any_world_it_comes_to_an_end_at_the_wanted_size(
         seen = kind(f"{hash}-{number}", deployment=1)  # type: ignore[operator]
         observed.append(kind(f"{hash}-{number}", deployment=1, draining_since=NOW - 1) if leaves else seen)  # type: ignore[operator]
     target = to(replicas, **policy)
-    steps = foresee(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed=True)
+    steps = simulate(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed=True)
     here = {seen.id for seen in observed} | {step.instance for step in steps if step.action == "start"}
     assert len(here - {step.instance for step in steps if step.action == "remove"}) == replicas
     assert [step.turn for step in steps] == sorted(step.turn for step in steps)
