@@ -25,7 +25,7 @@ from services.infrastructure.doctor_findings import Finding
 from services.infrastructure.gateway_upgrade import Replaced
 from services.rollouts.requests.dry_run import Previews
 from services.rollouts.requests.submit import Requests
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
 from services.routing.traffic_counts import Counting
 from services.store.database import Store
@@ -80,7 +80,7 @@ class Sluice:
     store: Store
     clock: Clock
     listeners: Listeners
-    live: Live
+    runtime_status: RuntimeStatus
     engine: Engine
     gateway: Gateway
     ground: Ground
@@ -107,11 +107,13 @@ class Sluice:
     """What open streams and held answers wait for."""
 
     def __post_init__(self) -> None:
-        self.drawings = Drawings(self.store, self.listeners, self.live)
+        self.drawings = Drawings(self.store, self.listeners, self.runtime_status)
         self.loads = Loads(self.engine, self.clock)
         self.feed = Feed(self.store, self.listeners, self.stopping)
 
     @property
     def frame(self) -> Frame:
         """What views need, as it is now."""
-        return Frame(self.live, f"{self.settings.public_host}:{self.settings.gateway_port}", self.bridge, self.node)
+        return Frame(
+            self.runtime_status, f"{self.settings.public_host}:{self.settings.gateway_port}", self.bridge, self.node
+        )

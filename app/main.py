@@ -49,7 +49,7 @@ from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.requests.admission import AdmissionRules, refused_services
 from services.rollouts.requests.dry_run import Previews
 from services.rollouts.requests.submit import Requests
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
 from services.store.database import Store
 from services.store.events import Listeners
@@ -86,18 +86,18 @@ def create_app(
             await sluice.builds.open()
             await sluice.access.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.live, on_fatal)
-                tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.live, on_fatal)
-                tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.live, on_fatal)
-                tasks.start_soon(supervise, "figures", sluice.figures.run, sluice.live, on_fatal)
+                tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "figures", sluice.figures.run, sluice.runtime_status, on_fatal)
                 tasks.start_soon(
                     supervise,
                     "latest",
                     lambda: follow_latest(sluice.store, sluice.engine, sluice.clock, sluice.listeners),
-                    sluice.live,
+                    sluice.runtime_status,
                     on_fatal,
                 )
-                tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.live, on_fatal)
+                tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.runtime_status, on_fatal)
                 yield
                 sluice.stopping.set()
                 tasks.cancel_scope.cancel()
@@ -128,7 +128,7 @@ def wire(
     crash_points: CrashPoints | None = None,
 ) -> Sluice:
     """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
-    clock, listeners, live = SystemClock(), Listeners(), Live()
+    clock, listeners, runtime_status = SystemClock(), Listeners(), RuntimeStatus()
     outbound = OutboundPolicy(tuple(Server.parse(text) for text in settings.eureka_servers))
     rules = AdmissionRules(
         settings.default_route,
@@ -154,7 +154,7 @@ def wire(
     registry = Registry(clock, Keeper(store))
     theirs = Theirs(clock, outbound=outbound)
     routers: list[Router] = [gateway, RegistryRouter(clock, Ours(registry), theirs)]
-    runner = Runner(store, clock, docker, routers, listeners, live, rules, crash_points)
+    runner = Runner(store, clock, docker, routers, listeners, runtime_status, rules, crash_points)
     metrics, figures = Metrics(), Figures(store, clock, gateway)
     metrics.registry.register(Answers(figures))
     return Sluice(
@@ -162,11 +162,11 @@ def wire(
         store=store,
         clock=clock,
         listeners=listeners,
-        live=live,
+        runtime_status=runtime_status,
         engine=docker,
         gateway=gateway,
         ground=ground or _ground(settings, rules, haproxy, docker, store, clock, parts),
-        requests=Requests(store, clock, docker, listeners, runner.hint, rules, live),
+        requests=Requests(store, clock, docker, listeners, runner.hint, rules, runtime_status),
         previews=Previews(store, clock, docker, routers, rules),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),

@@ -17,7 +17,7 @@ from app.eureka.auth import Guard
 from app.eureka.server import serve
 from services.builds.images import prune
 from services.engine.port import EngineError
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import RoutingError
 from services.store.tables import Meta
 
@@ -32,11 +32,11 @@ BRIDGE = "bridge_address"
 
 async def stand(sluice: Sluice) -> None:
     """Make the ground, then run the loop on it; again, with growing pauses, when engine or gateway do not answer."""
-    live = sluice.live
+    runtime_status = sluice.runtime_status
     sluice.bridge = await sluice.store.read(_bridge)
     pause = FIRST_PAUSE
     while True:
-        live.not_ready["loop"] = "is starting"
+        runtime_status.not_ready["loop"] = "is starting"
         try:
             footing = await sluice.ground.prepare()
             facts = await sluice.engine.ping()
@@ -45,13 +45,13 @@ async def stand(sluice: Sluice) -> None:
             sluice.registry.ownership.network = IPv4Network(footing.subnet)
             await sluice.store.write(lambda session, at=footing.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
             for part in ("engine", "gateway"):
-                live.not_ready.pop(part, None)
+                runtime_status.not_ready.pop(part, None)
             pause = FIRST_PAUSE
             sluice.stands.set()
             await sluice.loop.run(footing.subnet, footing.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
-            live.not_ready[part] = str(error)
+            runtime_status.not_ready[part] = str(error)
             log.warning("not_ready", part=part, error=str(error), again_in=pause)
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -59,18 +59,18 @@ async def stand(sluice: Sluice) -> None:
 
 async def keep(sluice: Sluice) -> None:
     """The gateway is started, or made anew, as soon as it does not answer: once the ground has stood, it stands again."""
-    live = sluice.live
+    runtime_status = sluice.runtime_status
     await sluice.stands.wait()
     pause = FIRST_PAUSE
     while True:
         try:
             await sluice.ground.disturbed()
-            live.not_ready["gateway"] = "does not answer; it is being started"
+            runtime_status.not_ready["gateway"] = "does not answer; it is being started"
             await sluice.ground.prepare()
-            live.not_ready.pop("gateway", None)
+            runtime_status.not_ready.pop("gateway", None)
             pause = FIRST_PAUSE
         except (EngineError, RoutingError) as error:
-            live.not_ready["gateway"] = str(error)
+            runtime_status.not_ready["gateway"] = str(error)
             log.warning("ground_not_kept", error=str(error), again_in=pause)
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -103,7 +103,9 @@ async def housekeep(sluice: Sluice) -> None:
             log.warning("images_not_pruned", error=str(error))
 
 
-async def supervise(name: str, run: Callable[[], Awaitable[None]], live: Live, on_fatal: Callable[[], None]) -> None:
+async def supervise(
+    name: str, run: Callable[[], Awaitable[None]], runtime_status: RuntimeStatus, on_fatal: Callable[[], None]
+) -> None:
     """Run it for ever; a crash is logged, makes Sluice not ready, and is tried again. After three within a minute
     `on_fatal` ends the process, for whoever supervises that."""
     crashes: list[float] = []
@@ -112,7 +114,7 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]], live: Live, o
             await run()
             return
         except Exception as error:
-            live.not_ready[name] = f"crashed: {error}"
+            runtime_status.not_ready[name] = f"crashed: {error}"
             now = time.monotonic()
             crashes = [*(at for at in crashes if now - at < WITHIN), now]
             log.exception("task_crashed", task=name, crashes=len(crashes))
@@ -120,7 +122,7 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]], live: Live, o
                 on_fatal()
                 return
             await anyio.sleep(0.2 * 2 ** len(crashes))
-            live.not_ready.pop(name, None)
+            runtime_status.not_ready.pop(name, None)
 
 
 def _bridge(session: Session) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from sqlmodel import Session, col, func, select
 
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Kind, Status
 from services.store.tables import Deployment, Instance, Service
 
@@ -40,16 +40,16 @@ class Metrics:
         self._ready = self._gauge("sluice_part_ready", "Whether a part answers.", "part")
         self._run = self._gauge("sluice_run", "The number of this run of Sluice.")
 
-    def render(self, session: Session, live: Live, turns: int, run: int) -> bytes:
+    def render(self, session: Session, runtime_status: RuntimeStatus, turns: int, run: int) -> bytes:
         """The text of /metrics, as it is now."""
         self._count_deployments(session)
         services = self._count_instances(session)
-        self._count_in_flight(session, live, services)
+        self._count_in_flight(session, runtime_status, services)
         self._services.set(len(services))
         self._turns.set(turns)
         self._run.set(run)
         for part in ("engine", "gateway", "store"):
-            self._ready.labels(part).set(0 if part in live.not_ready else 1)
+            self._ready.labels(part).set(0 if part in runtime_status.not_ready else 1)
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -76,12 +76,14 @@ class Metrics:
                 self._instances.labels(service, status).set(counts.get((service, status), 0))
         return services
 
-    def _count_in_flight(self, session: Session, live: Live, services: list[str]) -> None:
+    def _count_in_flight(self, session: Session, runtime_status: RuntimeStatus, services: list[str]) -> None:
         whose: Mapping[str, str] = dict(
-            session.exec(select(Instance.id, Instance.service).where(col(Instance.id).in_(list(live.in_flight)))).all()
+            session.exec(
+                select(Instance.id, Instance.service).where(col(Instance.id).in_(list(runtime_status.in_flight)))
+            ).all()
         )
         totals = dict.fromkeys(services, 0)
-        for instance, number in live.in_flight.items():
+        for instance, number in runtime_status.in_flight.items():
             service = whose.get(instance)
             if service is not None:
                 totals[service] = totals.get(service, 0) + number

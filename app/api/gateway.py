@@ -57,7 +57,9 @@ async def doctor(request: Request, _reader: Reader) -> Response:
     """Engine, network, firewall, gateway, store, disk and clock looked at, each with what to do about it. It takes a second:
     a container is started for a moment, to see whether it reaches the bridge."""
     sluice = sluice_of(request)
-    found = await sluice.ground.examine(list(sluice.live.strangers), dict(sluice.live.not_ready))
+    found = await sluice.ground.examine(
+        list(sluice.runtime_status.unknown_containers), dict(sluice.runtime_status.not_ready)
+    )
     status = "unwell" if any(finding.status == "wrong" for finding in found) else "well"
     return JSONResponse({"status": status, "findings": [finding.as_dict() for finding in found]})
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlmodel import Session, col, func, select
 
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.database import Store
 from services.store.events import Listeners
 from services.store.tables import Event
@@ -59,8 +59,8 @@ Draw = Callable[[Session, Any], Parts | None]
 class News:
     """What was heard last of each service, read at each wake-up for all pages: its newest event, and what is live."""
 
-    def __init__(self, store: Store, live: Live) -> None:
-        self._store, self._live = store, live
+    def __init__(self, store: Store, runtime_status: RuntimeStatus) -> None:
+        self._store, self._live = store, runtime_status
         self._events: dict[str | None, int] = {}
         self._now: Mapping[str | None, object] = {}
         self.newest: int | None = None
@@ -114,13 +114,13 @@ class Drawings:
 
     One task looks at what has happened, at most once in PACE, and wakes only those pages that it concerns."""
 
-    def __init__(self, store: Store, listeners: Listeners, live: Live) -> None:
+    def __init__(self, store: Store, listeners: Listeners, runtime_status: RuntimeStatus) -> None:
         self._store = store
         self._listeners = listeners
         self._watched: dict[Hashable, Drawing] = {}
         self._looking: asyncio.Task[None] | None = None
         self.memo = Memo()
-        self.news = News(store, live)
+        self.news = News(store, runtime_status)
 
     @asynccontextmanager
     async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:

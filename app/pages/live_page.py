@@ -60,7 +60,7 @@ class Sight:
 async def show(
     request: Request,
     viewer: Caller,
-    live: LivePage,
+    runtime_status: LivePage,
     sight: Sight,
     *,
     here: str | None = None,
@@ -76,7 +76,7 @@ async def show(
         if context is None:
             return missing()
         context = {**context, **_may(viewer, context), "asked": None}
-        parts = live.draw(context, sluice.drawings.memo).fixed
+        parts = runtime_status.draw(context, sluice.drawings.memo).fixed
         address = here or request.url.path
         frame = {
             "here": address,
@@ -85,7 +85,7 @@ async def show(
             "part": lambda name, look="card": render.standing(name, parts[name], look),
             "refusal": refusal,
         }
-        return render.page(live.template, {**context, **frame}, status)
+        return render.page(runtime_status.template, {**context, **frame}, status)
 
     return await sluice.store.read(draw)
 
@@ -102,7 +102,7 @@ def missing() -> HTMLResponse:
     return render.page("problem.html", {**words, "stream": None}, 404)
 
 
-def stream(request: Request, viewer: Caller, live: LivePage, sight: Sight) -> StreamingResponse:
+def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: Sight) -> StreamingResponse:
     """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
     when the session has ended (saying `signed-out`), or when the thing itself has (`gone`). What is said to all who look at
     the same page with the same rights is made once."""
@@ -116,7 +116,7 @@ def stream(request: Request, viewer: Caller, live: LivePage, sight: Sight) -> St
         context = sight.look(session, sluice)
         if context is None:
             return None
-        return live.draw({**context, **_may(viewer, context), "asked": asked}, sluice.drawings.memo)
+        return runtime_status.draw({**context, **_may(viewer, context), "asked": asked}, sluice.drawings.memo)
 
     async def lines() -> AsyncIterator[bytes]:
         every = sight.every or BEAT

@@ -44,8 +44,8 @@ async def overview_stream(request: Request, viewer: StreamViewer) -> StreamingRe
 
 
 def _stamp(sluice: Sluice) -> object:
-    live = sluice.live
-    return sluice.drawings.news.newest, str(live.not_ready), str(live.strangers)
+    runtime_status = sluice.runtime_status
+    return sluice.drawings.news.newest, str(runtime_status.not_ready), str(runtime_status.unknown_containers)
 
 
 def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
     ]
     views.sort(key=_urgency)
     return {
-        "not_ready": dict(sluice.live.not_ready),
-        "strangers": list(sluice.live.strangers),
+        "not_ready": dict(sluice.runtime_status.not_ready),
+        "strangers": list(sluice.runtime_status.unknown_containers),
         "counts": Counter(view["status"] for view in views),
         "running": len(running),
         "rows": {f"service-{view['name']}": {"service": view, "spark": spark} for view in views},

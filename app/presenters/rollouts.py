@@ -13,7 +13,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from services.clock import rfc3339
 from services.redaction import redacted
 from services.rollouts.state.routing_config import shown_revision
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import ACTIONS, TERMINAL, Status
 from services.store.readonly import looking
 from services.store.tables import Deployment, Event, Instance, Revision, Service
@@ -52,7 +52,7 @@ _NO_PROGRESS = {"desired": 0, "ready": 0, "serving": 0, "old_serving": 0, "drain
 class Frame:
     """What views need beside the rows. `public`: the gateway's `host:port` for people; `bridge`: that for services."""
 
-    live: Live
+    runtime_status: RuntimeStatus
     public: str
     bridge: str | None = None
     node: str | None = None
@@ -202,7 +202,7 @@ def _deployment(
 
 
 def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bool) -> dict[str, Any]:
-    probe = frame.live.probes.get(row.id) or row.last_probe
+    probe = frame.runtime_status.probes.get(row.id) or row.last_probe
     return {
         "id": row.id,
         "service": row.service,
@@ -213,7 +213,7 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
         "host_port": row.host_port,
         "container_id": row.container_id,
         "node": frame.node,
-        "in_flight": frame.live.in_flight.get(row.id, 0),
+        "in_flight": frame.runtime_status.in_flight.get(row.id, 0),
         "restarts": row.restarts,
         "created_at": rfc3339(row.created_at),
         "ready_at": _time(row.ready_at),
@@ -238,7 +238,7 @@ def _service(row: Service, revision: Revision | None, serving: int, last: Deploy
         "replicas": row.replicas,
         "serving": serving,
         "deployment": _last(last) if last is not None else None,
-        "warnings": [*frame.live.warnings.get(row.name, []), *_standing(revision)],
+        "warnings": [*frame.runtime_status.warnings.get(row.name, []), *_standing(revision)],
         "spec": redacted(spec),
         "created_at": rfc3339(row.created_at),
     }

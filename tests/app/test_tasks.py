@@ -16,7 +16,7 @@ from app.settings import Settings
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.infrastructure import DockerGround
 from services.engine.port import EngineError
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import RoutingError
 from tests.app.test_server import serving
 from tests.support.app_fixture import build, eventually, living
@@ -90,7 +90,7 @@ def test_a_ground_that_keeps_crashing_ends_the_process_with_its_own_code(tmp_pat
 
 
 def test_a_crash_or_two_are_survived() -> None:
-    live, fatal, runs = Live(), [], []
+    live, fatal, runs = RuntimeStatus(), [], []
 
     async def run() -> None:
         runs.append(dict(live.not_ready))

@@ -20,7 +20,7 @@ from services.errors import Refusal
 from services.rollouts.reconciler.controller import Runner
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.submit import DeployRequest, RequestContext, Requests
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
 from services.store.database import Store
@@ -144,7 +144,7 @@ class ControllerSimulation:
             with self.store.writing() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            self.live, listeners = Live(), Listeners()
+            self.live, listeners = RuntimeStatus(), Listeners()
             self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules())
             self.requests = Requests(
                 self.store,

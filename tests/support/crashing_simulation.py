@@ -15,7 +15,7 @@ from services.rollouts.reconciler.controller import Runner
 from services.rollouts.reconciler.crash_points import POINTS, CrashPoints
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.submit import Requests
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL
 from services.store.events import Listeners
 from services.store.tables import Deployment, Event, Instance, Meta
@@ -79,7 +79,7 @@ class CrashingSimulation(ControllerSimulation):
             with self.store.writing() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            live, listeners, engine = Live(), Listeners(), SurvivingEngine(self.engine)
+            live, listeners, engine = RuntimeStatus(), Listeners(), SurvivingEngine(self.engine)
             self.runner = Runner(
                 self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
             )

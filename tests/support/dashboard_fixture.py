@@ -32,7 +32,7 @@ from services.eureka.repository import Keeper
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.dry_run import Previews
 from services.rollouts.requests.submit import Requests
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import Listeners, record
 from services.store.open import open_store
 from services.store.tables import Build, Deployment, Instance, Revision, Service
@@ -53,7 +53,7 @@ class DashboardFixture:
 
     def __init__(self, data: Path) -> None:
         store = open_store(data)
-        clock, listeners, live = SystemClock(), Listeners(), Live()
+        clock, listeners, live = SystemClock(), Listeners(), RuntimeStatus()
         engine = FakeEngine(clock)
         self.hinted: list[str] = []
         self._ports = 20000
@@ -63,7 +63,7 @@ class DashboardFixture:
             store=store,
             clock=clock,
             listeners=listeners,
-            live=live,
+            runtime_status=live,
             engine=engine,
             gateway=nobody,
             ground=nobody,

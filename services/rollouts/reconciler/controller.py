@@ -26,8 +26,8 @@ from services.rollouts.requests.activation import Beginner
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.state.crash_history import deaths_since
 from services.rollouts.state.routing_config import is_published, linked_services
-from services.rollouts.state.runtime_status import Live
-from services.rollouts.state.transitions import Ledger, Superseded
+from services.rollouts.state.runtime_status import RuntimeStatus
+from services.rollouts.state.transitions import LeaseLost, StateWriter
 from services.routing.port import RoutedService, Router, RoutingError
 from services.store.database import Store
 from services.store.events import Listeners
@@ -50,7 +50,7 @@ class Runner:
         engine: Engine,
         routers: Sequence[Router],
         listeners: Listeners,
-        live: Live,
+        runtime_status: RuntimeStatus,
         rules: AdmissionRules,
         crash_points: CrashPoints | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Runner:
         self._engine = engine
         self._routers = routers
         self._listeners = listeners
-        self._live = live
+        self._runtime_status = runtime_status
         self._rules = rules
         self._points = crash_points or CrashPoints()
         self._prober = Prober(clock, self._probed)
@@ -73,7 +73,7 @@ class Runner:
         self._awaiting_links: set[str] = set()
         """Services whose deployment waits until the routers answer for others by name."""
         self._began = 0.0
-        self._ledger = Ledger(clock, 0)
+        self._writer = StateWriter(clock, 0)
         self._starts = Turns(STARTS_AT_ONCE, START_LENT)
         self._turning = Turns(TURNS_AT_ONCE, TURN_LENT)
         self.turns = 0
@@ -103,12 +103,14 @@ class Runner:
         """Make the routers equal to what runs, then take up every service where it stands. From then on it is ready."""
         number = await self._store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
-        self._ledger = ledger = Ledger(self._clock, int(number.value) if number else 1)
+        self._writer = writer = StateWriter(self._clock, int(number.value) if number else 1)
         self._executor = Executor(
-            self._store, self._engine, self._routers, ledger, self._prober, link_address, self._rules, self._points
+            self._store, self._engine, self._routers, writer, self._prober, link_address, self._rules, self._points
         )
-        self._beginner = Beginner(self._store, self._clock, self._engine, ledger, self._rules, self._live)
-        published = await restore(self._store, self._engine, self._routers, ledger, self._prober, self._live, self._points)
+        self._beginner = Beginner(self._store, self._clock, self._engine, writer, self._rules, self._runtime_status)
+        published = await restore(
+            self._store, self._engine, self._routers, writer, self._prober, self._runtime_status, self._points
+        )
         self._points.reached("start:restored")
         self._linked = await self._store.read(linked_services)
         self._began = now = self._clock.now()
@@ -121,7 +123,7 @@ class Runner:
         for name in {*published, *self._hinted}:
             self.hint(name)
         self._hinted.clear()
-        self._live.not_ready.pop("loop", None)
+        self._runtime_status.not_ready.pop("loop", None)
 
     async def close(self) -> None:
         """Stop looking. What runs goes on running."""
@@ -150,13 +152,13 @@ class Runner:
 
     def shown(self, in_flight: dict[str, int]) -> None:
         """What the routers show of requests in flight, for whoever looks."""
-        if any(self._live.in_flight.get(id, 0) != count for id, count in in_flight.items()):
-            self._live.in_flight.update(in_flight)
+        if any(self._runtime_status.in_flight.get(id, 0) != count for id, count in in_flight.items()):
+            self._runtime_status.in_flight.update(in_flight)
             self._listeners.wake()
 
     def strangers(self, instances: list[str]) -> None:
         """Containers with our labels that the store does not know."""
-        self._live.strangers = instances
+        self._runtime_status.unknown_containers = instances
 
     async def known(self) -> set[str]:
         """Ids of all instances that the store knows and that have not gone."""
@@ -192,7 +194,7 @@ class Runner:
         return result
 
     def _decide(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
-        result = reconcile_service(session, name, observation, self._ledger, self._prober)
+        result = reconcile_service(session, name, observation, self._writer, self._prober)
         self._points.written("before", result.plan.steps if result.plan else (), name)
         return result
 
@@ -212,15 +214,15 @@ class Runner:
             try:
                 result = await self.turn(name)
                 pause = room.pause(result, self._clock.now())
-                self._live.not_ready.pop("engine", None)
+                self._runtime_status.not_ready.pop("engine", None)
                 if result.finished and room.idle:
                     del self._rooms[name]
                     return
-            except Superseded:
+            except LeaseLost:
                 log.error("a newer run of Sluice holds this data; this one stops", service=name)
                 return
             except (EngineError, RoutingError) as error:
-                self._live.not_ready["engine" if isinstance(error, EngineError) else "gateway"] = str(error)
+                self._runtime_status.not_ready["engine" if isinstance(error, EngineError) else "gateway"] = str(error)
                 pause = room.retry()
             except Exception:
                 log.exception("a turn failed", service=name)
@@ -238,7 +240,7 @@ class Runner:
                 break
         now = self._clock.now()
         room.judge(containers, endpoint_states, now)
-        self._live.not_ready.pop("gateway", None)
+        self._runtime_status.not_ready.pop("gateway", None)
         return Observation(
             containers=containers,
             endpoint_states=endpoint_states,
@@ -259,18 +261,23 @@ class Runner:
         """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
         now = self._clock.now()
         self._prober.watch(result.instances, result.probes)
-        self._live.in_flight.update(result.in_flight)
+        self._runtime_status.in_flight.update(result.in_flight)
         for id in result.instances:
             if (probe := self._prober.last(id)) is not None:
-                self._live.probes[id] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
+                self._runtime_status.probes[id] = {
+                    "ok": probe.ok,
+                    "status": probe.status,
+                    "error": probe.error,
+                    "at": probe.at,
+                }
         room.keep_troubles(result.instances)
         room.ended = {id: room.ended[id] for id in result.instances if id in room.ended}
         room.last_words = {id: room.last_words[id] for id in result.instances if id in room.last_words}
         room.died(result.crashed_slots, now)
-        self._live.warnings.pop(name, None)
+        self._runtime_status.warnings.pop(name, None)
         if room.crash_looping(now):
             text = "its instances keep dying; they are started again or replaced with growing delays"
-            self._live.warnings[name] = [{"code": "crash_looping", "message": text}]
+            self._runtime_status.warnings[name] = [{"code": "crash_looping", "message": text}]
         if result.changed:
             self._listeners.wake()
         if result.requeue_now:
@@ -333,8 +340,8 @@ class Runner:
         else:
             await self._executor.execute(operation)
         if isinstance(operation.step, Stop | Remove):
-            self._live.in_flight.pop(operation.row.id, None)
-            self._live.probes.pop(operation.row.id, None)
+            self._runtime_status.in_flight.pop(operation.row.id, None)
+            self._runtime_status.probes.pop(operation.row.id, None)
 
     async def _publish(self, routed: RoutedService, room: Room) -> None:
         for router in self._routers:

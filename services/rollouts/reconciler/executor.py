@@ -19,7 +19,7 @@ from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.host_ports import TRIES, draw
 from services.rollouts.state.revision_spec import healthcheck_of, spec_of
 from services.rollouts.state.routing_config import endpoint_for
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.transitions import StateWriter
 from services.routing.port import Router
 from services.spec import HostPort
 from services.store.database import Store
@@ -52,7 +52,7 @@ class Executor:
         store: Store,
         engine: Engine,
         routers: Sequence[Router],
-        ledger: Ledger,
+        writer: StateWriter,
         prober: Prober,
         link_address: str,
         rules: AdmissionRules,
@@ -61,7 +61,7 @@ class Executor:
         self._store = store
         self._engine = engine
         self._routers = routers
-        self._ledger = ledger
+        self._writer = writer
         self._prober = prober
         self._link_address = link_address
         self._rules = rules
@@ -118,13 +118,13 @@ class Executor:
             await self._told(operation, "failed", f"{operation.row.id} cannot be started: {why}", failure)
             return
         row = operation.row
-        changes = {"container_id": view.container_id, "start": view.start, "started_at": self._ledger.clock.now()}
+        changes = {"container_id": view.container_id, "start": view.start, "started_at": self._writer.clock.now()}
 
         def apply(session: Session) -> None:
             current = session.get_one(Instance, row.id)
             if current.start != view.start and current.stopped_at is None:
                 text = f"{row.id} started at {row.address}"
-                self._ledger.instance(session, current, "starting", text, operation.deployment, changes)
+                self._writer.set_instance_status(session, current, "starting", text, operation.deployment, changes)
 
         self._reached("done", operation)
         await self._store.write(apply)
@@ -137,7 +137,7 @@ class Executor:
             lost, row.host_port = row.host_port, draw(session, wanted)
             row.port = row.port if row.port is None else row.host_port
             text = f"the host's port {lost} is taken: {row.id} tries {row.host_port}"
-            self._ledger.instance(session, row, "creating", text, operation.deployment)
+            self._writer.set_instance_status(session, row, "creating", text, operation.deployment)
             return row
 
         return replace(operation, row=await self._store.write(redraw))
@@ -161,7 +161,7 @@ class Executor:
             cut += await router.cut(row.service, row.id)
         timeout = spec_of(operation.revision).drain_timeout
         text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
-        changes: dict[str, object] = {"cut_at": self._ledger.clock.now()}
+        changes: dict[str, object] = {"cut_at": self._writer.clock.now()}
         await self._told(operation, "draining", text, changes, warning="drain_timeout" if cut else None)
 
     async def _stop(self, operation: Operation) -> None:
@@ -170,9 +170,9 @@ class Executor:
         which = "stop_grace_period"
         if row.port is not None and row.admitted_at is None and grace > NEVER_SERVED_GRACE:
             grace, which = NEVER_SERVED_GRACE, "the grace of one that never served"
-        began = self._ledger.clock.now()
+        began = self._writer.clock.now()
         view = await self._engine.stop(row.id, grace)
-        took = self._ledger.clock.now() - began
+        took = self._writer.clock.now() - began
         killed = view is not None and view.exit_code == KILLED and took >= grace
         code = f" with code {view.exit_code}" if view is not None and view.exit_code is not None else ""
         text = f"{row.id} ended{code}"
@@ -192,7 +192,7 @@ class Executor:
         await self._engine.remove(row.id)
         probe = self._prober.last(row.id)
         self._prober.forget(row.id)
-        changes: dict[str, object] = {"stopped_at": self._ledger.clock.now(), "log_tail": tail}
+        changes: dict[str, object] = {"stopped_at": self._writer.clock.now(), "log_tail": tail}
         if probe is not None:
             changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
         await self._told(operation, "stopped", f"{row.id} is removed", changes)
@@ -215,9 +215,9 @@ class Executor:
             row = session.get_one(Instance, operation.row.id)
             if row.stopped_at is not None:
                 return  # told already: this order was decided before that was known
-            self._ledger.instance(session, row, status, text, operation.deployment, changes)
+            self._writer.set_instance_status(session, row, status, text, operation.deployment, changes)
             if warning is not None and operation.deployment is not None:
-                self._ledger.warn(session, session.get_one(Deployment, operation.deployment), warning, text)
+                self._writer.warn(session, session.get_one(Deployment, operation.deployment), warning, text)
 
         self._reached("done", operation)
         await self._store.write(apply)

@@ -11,12 +11,12 @@ from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.planner_inputs import ready_since
 from services.rollouts.state.repository import Snapshot
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Instance
 
 
 def note_containers(
-    session: Session, ledger: Ledger, snapshot: Snapshot, containers: Mapping[str, ContainerView], prober: Prober
+    session: Session, writer: StateWriter, snapshot: Snapshot, containers: Mapping[str, ContainerView], prober: Prober
 ) -> list[int]:
     """Starts, restarts, deaths and readiness. The slots of those that died and that the engine started again."""
     again = []
@@ -26,15 +26,15 @@ def note_containers(
         if container is None or container.state == "created":
             continue
         if container.state == "running":
-            if _note_start(session, ledger, row, container, deployment):
+            if _note_start(session, writer, row, container, deployment):
                 again.append(row.slot)
-            _note_readiness(session, ledger, snapshot, row, container, prober, deployment)
+            _note_readiness(session, writer, snapshot, row, container, prober, deployment)
         elif row.exit_code is None and row.status != "stopping":
-            _note_death(session, ledger, row, container, deployment)
+            _note_death(session, writer, row, container, deployment)
     return again
 
 
-def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> None:
+def note_service(session: Session, writer: StateWriter, snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> None:
     """Who serves: admitted by every router, or, without a port, ready."""
     deployment = snapshot.deployment.id if snapshot.deployment else None
     rows = {row.id: row for row in snapshot.instances}
@@ -43,11 +43,13 @@ def note_service(session: Session, ledger: Ledger, snapshot: Snapshot, observed:
         if instance.serves and row.status in ("creating", "starting", "ready", "draining"):
             at = row.admitted_at
             if at is None or at < (row.ready_at or 0):  # started again since
-                at = ledger.clock.now()
-            ledger.instance(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": at})
+                at = writer.clock.now()
+            writer.set_instance_status(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": at})
 
 
-def _note_start(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> bool:
+def _note_start(
+    session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
+) -> bool:
     """True when it had been started before."""
     if row.start == container.start:
         return False
@@ -55,7 +57,7 @@ def _note_start(session: Session, ledger: Ledger, row: Instance, container: Cont
     changes = {
         "container_id": container.container_id,
         "start": container.start,
-        "started_at": ledger.clock.now(),
+        "started_at": writer.clock.now(),
         "ready_at": None,
         "exit_code": None,
         "restarts": row.restarts + 1 if again else row.restarts,
@@ -64,32 +66,34 @@ def _note_start(session: Session, ledger: Ledger, row: Instance, container: Cont
     if again:
         text = f"{row.id} was started again by the engine (restart {row.restarts + 1}); it is proved anew"
     status = row.status if row.leaving_at is not None else "starting"
-    ledger.instance(session, row, status, text, deployment, changes, died=again)
+    writer.set_instance_status(session, row, status, text, deployment, changes, died=again)
     return again
 
 
 def _note_readiness(
     session: Session,
-    ledger: Ledger,
+    writer: StateWriter,
     snapshot: Snapshot,
     row: Instance,
     container: ContainerView,
     prober: Prober,
     deployment: int | None,
 ) -> None:
-    ready_at = ready_since(snapshot, row, container, prober, ledger.clock.now())
+    ready_at = ready_since(snapshot, row, container, prober, writer.clock.now())
     if (ready_at is None) == (row.ready_at is None):
         return
     if row.leaving_at is not None:
         row.ready_at = ready_at
         session.add(row)
     elif ready_at is not None:
-        ledger.instance(session, row, "ready", f"{row.id} is ready", deployment, {"ready_at": ready_at})
+        writer.set_instance_status(session, row, "ready", f"{row.id} is ready", deployment, {"ready_at": ready_at})
     else:
-        ledger.instance(session, row, "starting", f"{row.id} is no longer ready", deployment, {"ready_at": None})
+        writer.set_instance_status(session, row, "starting", f"{row.id} is no longer ready", deployment, {"ready_at": None})
 
 
-def _note_death(session: Session, ledger: Ledger, row: Instance, container: ContainerView, deployment: int | None) -> None:
+def _note_death(
+    session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
+) -> None:
     how = " (out of memory)" if container.oom_killed else ""
     text = f"{row.id} exited with code {container.exit_code}{how}"
     changes = {
@@ -98,4 +102,4 @@ def _note_death(session: Session, ledger: Ledger, row: Instance, container: Cont
         "oom_killed": container.oom_killed,
         "ready_at": None,
     }
-    ledger.instance(session, row, row.status, text, deployment, changes, event="instance_exited")
+    writer.set_instance_status(session, row, row.status, text, deployment, changes, event="instance_exited")

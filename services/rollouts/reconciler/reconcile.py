@@ -23,16 +23,16 @@ from services.rollouts.state.repository import Snapshot, load
 from services.rollouts.state.revision_spec import spec_of
 from services.rollouts.state.routing_config import is_published, routed_service, settings_of, traffic_of
 from services.rollouts.state.status import Kind, Status
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Instance, Revision
 
 
 def reconcile_service(
-    session: Session, name: str, observation: Observation, ledger: Ledger, prober: Prober
+    session: Session, name: str, observation: Observation, writer: StateWriter, prober: Prober
 ) -> ReconcileResult:
     """Runs inside a write transaction; no I/O but the database."""
     snapshot = load(session, name)
-    result, writes = ReconcileResult(), ledger.writes
+    result, writes = ReconcileResult(), writer.writes
     if snapshot is None:
         result.finished = True
         return result
@@ -41,7 +41,7 @@ def reconcile_service(
     result.activate = [next_up.id] if next_up is not None and next_up.id is not None and not result.blocked else []
     result.idle = snapshot.deployment is None
     by_instance = {container.instance: container for container in observation.containers}
-    result.crashed_slots = note_containers(session, ledger, snapshot, by_instance, prober)
+    result.crashed_slots = note_containers(session, writer, snapshot, by_instance, prober)
     complaints = prober.complaints(row.id for row in snapshot.instances)
     observed = observe_instances(
         snapshot,
@@ -51,13 +51,13 @@ def reconcile_service(
         observation.watched_since,
         complaints,
     )
-    note_service(session, ledger, snapshot, observed)
-    now = ledger.clock.now()
+    note_service(session, writer, snapshot, observed)
+    now = writer.clock.now()
     made = plan(desired_state(snapshot, observation.backoff_until), observed, now)
     result.instances = [row.id for row in snapshot.instances]
     result.needs_log_tail = _failed_without_log(snapshot, made, observation)
     if result.needs_log_tail is not None:
-        result.changed = ledger.writes > writes
+        result.changed = writer.writes > writes
         return result
     result.plan = made
     result.probes = probe_targets(snapshot, observed)
@@ -65,12 +65,12 @@ def reconcile_service(
     result.draining = any(instance.draining_since is not None and not instance.drained for instance in observed)
     _plan_publication(snapshot, observed, observation, result)
     deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
-    _steps(session, snapshot, made, deaths, observation, ledger, result)
+    _steps(session, snapshot, made, deaths, observation, writer, result)
     if snapshot.deployment is not None:
-        _deployment(session, snapshot, observed, made, observation, ledger, result)
+        _deployment(session, snapshot, observed, made, observation, writer, result)
     result.requeue_now |= any(isinstance(step, Drain | Recall) for step in made.steps)
     result.finished = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or next_up)
-    result.changed = ledger.writes > writes
+    result.changed = writer.writes > writes
     return result
 
 
@@ -103,7 +103,7 @@ def _steps(
     made: Plan,
     deaths: Mapping[str, str],
     observation: Observation,
-    ledger: Ledger,
+    writer: StateWriter,
     result: ReconcileResult,
 ) -> None:
     """Rows are written here; what needs the engine or the routers becomes an order."""
@@ -113,33 +113,33 @@ def _steps(
         match step:
             case Create(slot):
                 try:
-                    row = _allocate_instance(session, snapshot, slot, observation.subnet, ledger, deployment)
+                    row = _allocate_instance(session, snapshot, slot, observation.subnet, writer, deployment)
                 except (NoAddress, NoHostPort) as error:
                     result.capacity_error = str(error)
                     continue
                 result.instances.append(row.id)
                 result.operations.append(Operation(Start(row.id), row, snapshot.revision_of(row), deployment))
             case Drain(instance):
-                _start_draining(session, rows[instance], deaths.get(instance), ledger, deployment)
+                _start_draining(session, rows[instance], deaths.get(instance), writer, deployment)
                 result.crashed_slots += [rows[instance].slot] if instance in deaths else []
             case Recall(instance):
                 changes = {"leaving_at": None, "cut_at": None}
                 text = f"{instance} stays: it is wanted again"
-                ledger.instance(session, rows[instance], "ready", text, deployment, changes)
+                writer.set_instance_status(session, rows[instance], "ready", text, deployment, changes)
             case _:
                 row = rows[step.instance]
                 if not observation.is_current(row.id):
                     continue  # the end of what is being done to it brings another look
                 if isinstance(step, Stop) and row.status not in ("stopping", "failed"):
                     # said before it is done: from here on it cannot be taken back
-                    ledger.instance(
+                    writer.set_instance_status(
                         session, row, "stopping", f"{row.id} has nothing in flight and is told to stop", deployment
                     )
                 result.operations.append(Operation(step, row, snapshot.revision_of(row), deployment))
 
 
 def _allocate_instance(
-    session: Session, snapshot: Snapshot, slot: int, subnet: str, ledger: Ledger, deployment: int | None
+    session: Session, snapshot: Snapshot, slot: int, subnet: str, writer: StateWriter, deployment: int | None
 ) -> Instance:
     """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises NoAddress and
     NoHostPort."""
@@ -158,21 +158,21 @@ def _allocate_instance(
         port=revision.port if host_port is None or revision.port is None else host_port,
         host_port=host_port,
         hash=revision.hash,
-        created_at=ledger.clock.now(),
+        created_at=writer.clock.now(),
     )
     revision.next_instance += 1
     session.add(revision)
-    ledger.instance(session, row, "creating", f"{row.id} is being started", deployment)
+    writer.set_instance_status(session, row, "creating", f"{row.id} is being started", deployment)
     session.flush()
     return row
 
 
-def _start_draining(session: Session, row: Instance, death: str | None, ledger: Ledger, deployment: int | None) -> None:
+def _start_draining(session: Session, row: Instance, death: str | None, writer: StateWriter, deployment: int | None) -> None:
     """On its way out. `death`: how it had died by itself."""
-    now = ledger.clock.now()
+    now = writer.clock.now()
     if death is None:
         text = f"{row.id} gets no new requests"
-        ledger.instance(session, row, "draining", text, deployment, {"leaving_at": now})
+        writer.set_instance_status(session, row, "draining", text, deployment, {"leaving_at": now})
         return
     why = row.failure or f"{row.id} {death}"
     changes = {
@@ -181,7 +181,7 @@ def _start_draining(session: Session, row: Instance, death: str | None, ledger: 
         "failure": why,
         "failed_deployment": deployment,
     }
-    ledger.instance(session, row, "failed", f"{why}; it is taken away", deployment, changes, died=True)
+    writer.set_instance_status(session, row, "failed", f"{why}; it is taken away", deployment, changes, died=True)
 
 
 def _deployment(
@@ -190,14 +190,14 @@ def _deployment(
     observed: Sequence[ObservedInstance],
     made: Plan,
     observation: Observation,
-    ledger: Ledger,
+    writer: StateWriter,
     result: ReconcileResult,
 ) -> None:
     """The running deployment's counts, and its last word once there is one."""
     deployment = snapshot.deployment
     if deployment is None:
         return
-    ledger.lease(deployment)
+    writer.lease(deployment)
     policy = snapshot.revisions.get(deployment.revision or 0) or snapshot.present
     spec = spec_of(policy) if policy is not None else None
     patience = spec.progress_deadline_seconds if spec is not None else 300.0
@@ -208,7 +208,7 @@ def _deployment(
     waits_for = next((instance.drain_blocker for instance in observed if instance.drain_blocker), "")
     if links and not waits_for:
         waits_for = f"the gateway does not answer for {', '.join(links)} yet"
-    ledger.progress(session, deployment, made.progress, traffic, patience, waits_for)
+    writer.progress(session, deployment, made.progress, traffic, patience, waits_for)
     published = not result.unpublish and is_published(result.routed, observation.published)
     outcome = made.outcome
     if isinstance(outcome, Succeeded) and (not published or links):
@@ -219,28 +219,28 @@ def _deployment(
     if outcome is None and result.capacity_error is not None:
         outcome = Failed("no_capacity", result.capacity_error)
     if isinstance(outcome, Succeeded):
-        ledger.done(session, snapshot.service, deployment)
+        writer.complete(session, snapshot.service, deployment)
     elif isinstance(outcome, Failed) and deployment.status != "paused":
-        _fail(session, snapshot, outcome, observation, ledger, patience)
+        _fail(session, snapshot, outcome, observation, writer, patience)
     result.requeue_now |= deployment.status != before
 
 
 def _fail(
-    session: Session, snapshot: Snapshot, failed: Failed, observation: Observation, ledger: Ledger, patience: float
+    session: Session, snapshot: Snapshot, failed: Failed, observation: Observation, writer: StateWriter, patience: float
 ) -> None:
     deployment = snapshot.deployment
     row = next((row for row in snapshot.instances if row.id == failed.instance), None)
     if row is not None and deployment is not None:
         changes = {
-            "leaving_at": row.leaving_at or ledger.clock.now(),
+            "leaving_at": row.leaving_at or writer.clock.now(),
             "failure_reason": row.failure_reason or failed.reason,
             "failure": row.failure or failed.message,
             "failed_deployment": deployment.id,
             "log_tail": row.log_tail or observation.log_tails.get(row.id),
         }
         if row.status != "failed":  # what the engine refused to start has been told
-            ledger.instance(session, row, "failed", failed.message, deployment.id, changes)
+            writer.set_instance_status(session, row, "failed", failed.message, deployment.id, changes)
         for name, value in changes.items():
             setattr(row, name, value)
     if deployment is not None:
-        ledger.fail(session, deployment, failed, patience)
+        writer.fail(session, deployment, failed, patience)

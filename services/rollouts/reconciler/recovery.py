@@ -14,8 +14,8 @@ from services.rollouts.state.planner_inputs import observe_instances
 from services.rollouts.state.repository import Snapshot, load
 from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine
 from services.rollouts.state.routing_config import endpoint_for, linked_services, routed_service, settings_of
-from services.rollouts.state.runtime_status import Live
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.runtime_status import RuntimeStatus
+from services.rollouts.state.transitions import StateWriter
 from services.routing.port import Endpoint, RoutedService, Router
 from services.store.database import Store
 from services.store.tables import Instance, Service
@@ -25,20 +25,20 @@ async def restore(
     store: Store,
     engine: Engine,
     routers: Sequence[Router],
-    ledger: Ledger,
+    writer: StateWriter,
     prober: Prober,
-    live: Live,
+    runtime_status: RuntimeStatus,
     points: CrashPoints,
 ) -> dict[str, RoutedService | None]:
     """Every known service with what the routers now know of it (None: nothing is routed)."""
     containers = {view.instance: view for view in await engine.observe()}
     snapshots = await store.read(_snapshots)
-    live.strangers = unknown_to(containers, await store.read(known_instances))
+    runtime_status.unknown_containers = unknown_to(containers, await store.read(known_instances))
     asked = [pair for snapshot in snapshots for pair in _to_be_asked(snapshot, containers)]
     proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in asked])
     again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start}
-    strangers = [containers[id] for id in live.strangers]
-    await store.write(lambda session: _write(session, ledger, containers, strangers, again))
+    strangers = [containers[id] for id in runtime_status.unknown_containers]
+    await store.write(lambda session: _write(session, writer, containers, strangers, again))
     points.reached("start:restoring")
     snapshots = await store.read(_snapshots)
     linked = await store.read(linked_services)
@@ -107,15 +107,15 @@ def _target(snapshot: Snapshot, row: Instance, container: ContainerView) -> Prob
 
 def _write(
     session: Session,
-    ledger: Ledger,
+    writer: StateWriter,
     containers: dict[str, ContainerView],
     strangers: Sequence[ContainerView],
     again: set[str],
 ) -> None:
     catch_up(session, containers.values(), strangers)
-    now = ledger.clock.now()
+    now = writer.clock.now()
     for id in sorted(again):
         row, view = session.get_one(Instance, id), containers[id]
         changes = {"start": view.start, "container_id": view.container_id, "started_at": now, "ready_at": now}
         text = f"{id} was started again by the engine while Sluice was away (restart {row.restarts + 1}), and answers"
-        ledger.instance(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1}, died=True)
+        writer.set_instance_status(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1}, died=True)

@@ -17,10 +17,10 @@ from services.rollouts.requests.validation import Wish, check, merge, present_re
 from services.rollouts.state.dependencies import failed_dependency
 from services.rollouts.state.repository import ACTIVE
 from services.rollouts.state.revision_spec import spec_of
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.spec_hash import instance_hash
 from services.rollouts.state.status import OF_PRESENT, Kind, Status
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.transitions import StateWriter
 from services.spec import Healthcheck, ServiceSpec
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
@@ -68,14 +68,20 @@ class Beginner:
     """Takes a pending deployment to progressing, or to its end when it cannot begin."""
 
     def __init__(
-        self, store: Store, clock: Clock, engine: Engine, ledger: Ledger, rules: AdmissionRules, live: Live
+        self,
+        store: Store,
+        clock: Clock,
+        engine: Engine,
+        writer: StateWriter,
+        rules: AdmissionRules,
+        runtime_status: RuntimeStatus,
     ) -> None:
         self._store = store
         self._clock = clock
         self._engine = engine
-        self._ledger = ledger
+        self._writer = writer
         self._rules = rules
-        self._live = live
+        self._runtime_status = runtime_status
 
     async def begin(self, id: int) -> None:
         """Raises EngineError when the engine does not answer: to be tried again."""
@@ -89,12 +95,12 @@ class Beginner:
             return
         while reference is not None:
             reference = await self._pull_and_go(id, reference)
-        self._live.registry_auth.pop(id, None)
+        self._runtime_status.registry_auth.pop(id, None)
 
     async def _pull_and_go(self, id: int, reference: str) -> str | None:
         """As `go`."""
         try:
-            image = await self._engine.pull(reference, self._live.registry_auth.get(id))
+            image = await self._engine.pull(reference, self._runtime_status.registry_auth.get(id))
         except EngineError as error:
             if error.transient:
                 raise
@@ -146,18 +152,18 @@ class Beginner:
         overtaken = session.exec(
             select(Deployment).where(Deployment.service == service.name, col(Deployment.status).in_(ACTIVE))
         ).all()
-        self._ledger.lease(deployment)
+        self._writer.lease(deployment)
         if not overtaken and self._is_unchanged(deployment, service):
-            self._ledger.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
+            self._writer.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
             return None
         for other in overtaken:
-            self._ledger.supersede(session, other, id)
+            self._writer.supersede(session, other, id)
         session.flush()
         now = self._clock.now()
         deployment.started_at = now
         policy = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
         deployment.deadline_at = now + (spec_of(policy).progress_deadline_seconds if policy else 300.0)
-        self._ledger.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
+        self._writer.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
         return None
 
     def _disallowed(self, session: Session, deployment: Deployment) -> Failed | None:
@@ -177,11 +183,11 @@ class Beginner:
             return
         service = session.get_one(Service, deployment.service)
         deployment.from_revision, deployment.from_replicas = service.revision, service.replicas
-        self._ledger.lease(deployment)
+        self._writer.lease(deployment)
         first = service.revision is None
         after = "nothing was started" if first else f"nothing was started; revision {service.revision} serves on"
         status = Status.FAILED if first else Status.ROLLED_BACK
-        self._ledger.transition(session, deployment, status, f"{failed.message}; {after}", reason=failed.reason)
+        self._writer.transition(session, deployment, status, f"{failed.message}; {after}", reason=failed.reason)
 
     def _make_revision(
         self,
@@ -201,7 +207,7 @@ class Beginner:
         if deployment.replicas is None:
             deployment.replicas = size_of(session, service.name, deployment.id)
         for code, text in found.warnings:
-            self._ledger.warn(session, deployment, code, text)
+            self._writer.warn(session, deployment, code, text)
         same = (
             present is not None
             and present.spec == wish.layers.base

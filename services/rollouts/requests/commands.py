@@ -22,7 +22,7 @@ from services.rollouts.requests.validation import check, present_revision, size_
 from services.rollouts.state.id_floors import HIGHEST_LABEL, first_revision
 from services.rollouts.state.revision_spec import spec_of
 from services.rollouts.state.status import OF_PRESENT, TERMINAL, Kind, NotInThatState, Status, check_action
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.transitions import StateWriter
 from services.spec import SERVICE_NAME
 from services.store.database import Store
 from services.store.events import record
@@ -228,8 +228,8 @@ class Asking(ABC, Generic[T]):
         row.message = "waits for its turn" if others else "accepted"
         session.add(row)
         session.flush()
-        ledger = Ledger(self._clock, 0)
-        ledger.tell(
+        writer = StateWriter(self._clock, 0)
+        writer.record_event(
             session,
             "created",
             f"{row.kind} asked for by {context.by.name}",
@@ -240,7 +240,7 @@ class Asking(ABC, Generic[T]):
         if row.on_conflict == "supersede" or row.kind == Kind.REMOVE:
             for other in others:
                 if other.status == Status.PENDING:
-                    ledger.supersede(session, other, row.id)
+                    writer.supersede(session, other, row.id)
         return row.id
 
     def _of(self, session: Session, revision: Revision, kind: Kind) -> Deployment:

@@ -21,9 +21,9 @@ from services.rollouts.requests.validation import present_revision
 from services.rollouts.state.planner_inputs import desired_state, observe_instances
 from services.rollouts.state.queue import takes_over
 from services.rollouts.state.repository import ACTIVE, load
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Kind, Status
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.transitions import StateWriter
 from services.routing.port import EndpointState, Router, RoutingError
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
@@ -37,7 +37,7 @@ class Previews(Asking[Preview]):
     def __init__(self, store: Store, clock: Clock, engine: Engine, routers: Sequence[Router], rules: AdmissionRules) -> None:
         super().__init__(store, clock, engine, rules)
         self._routers = routers
-        self._beginner = Beginner(store, clock, engine, Ledger(clock, 0), rules, Live())
+        self._beginner = Beginner(store, clock, engine, StateWriter(clock, 0), rules, RuntimeStatus())
 
     async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> Preview:
         """Refusal 503 when the present world cannot be seen."""

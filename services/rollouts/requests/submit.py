@@ -25,9 +25,9 @@ from services.rollouts.requests.commands import (
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.dependencies import group_of, next_group
 from services.rollouts.state.revision_spec import spec_of
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Status
-from services.rollouts.state.transitions import Ledger
+from services.rollouts.state.transitions import StateWriter
 from services.spec import Route
 from services.store.database import Store
 from services.store.events import Listeners
@@ -49,13 +49,13 @@ class Requests(Asking[int]):
         listeners: Listeners,
         hint: Callable[[str], None],
         rules: AdmissionRules,
-        live: Live,
+        runtime_status: RuntimeStatus,
     ) -> None:
         """`hint(service)` wakes the loop."""
         super().__init__(store, clock, engine, rules)
         self._listeners = listeners
         self._hint = hint
-        self._live = live
+        self._runtime_status = runtime_status
 
     async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> int:
         """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
@@ -82,7 +82,7 @@ class Requests(Asking[int]):
     def _accept_together(self, session: Session, members: Sequence[GroupMember], context: RequestContext) -> int:
         made: dict[str, Deployment] = {}
         errors: list[FieldError] = []
-        group, ledger = next_group(session), Ledger(self._clock, 0)
+        group, writer = next_group(session), StateWriter(self._clock, 0)
         for member in members:
             try:
                 with below(member.deploy_request.service):
@@ -98,7 +98,7 @@ class Requests(Asking[int]):
             if known:
                 row.message = f"waits for {', '.join(known)}"
             for warning in member.warnings:
-                ledger.warn(session, row, "compose", warning)
+                writer.warn(session, row, "compose", warning)
             made[member.deploy_request.service] = row
         errors += _shared_routes(members)
         if errors:
@@ -111,20 +111,20 @@ class Requests(Asking[int]):
         def apply(session: Session) -> str:
             row = deployment_of(session, deployment)
             check_allowed(row, action)
-            ledger = Ledger(self._clock, row.run)
+            writer = StateWriter(self._clock, row.run)
             deadline = _progress_deadline(session, row)
             if action == "pause":
-                ledger.transition(session, row, Status.PAUSED, "paused; resume or abort", reason="user", actor=by)
+                writer.transition(session, row, Status.PAUSED, "paused; resume or abort", reason="user", actor=by)
                 row.deadline_at = None
             elif action == "resume":
                 row.reason = None
-                ledger.transition(session, row, Status.PROGRESSING, "resumed", actor=by)
+                writer.transition(session, row, Status.PROGRESSING, "resumed", actor=by)
                 row.deadline_at = self._clock.now() + deadline
             elif row.status == Status.PENDING:
                 message = "aborted before anything was started"
-                ledger.transition(session, row, Status.ABORTED, message, reason="user", actor=by)
+                writer.transition(session, row, Status.ABORTED, message, reason="user", actor=by)
             else:
-                ledger.go_back(session, row, "aborted", "user", deadline, actor=by)
+                writer.start_rollback(session, row, "aborted", "user", deadline, actor=by)
             session.add(row)
             return row.service
 
@@ -149,7 +149,7 @@ class Requests(Asking[int]):
                     )
                 )
             if context.registry_auth is not None:
-                self._live.registry_auth[made] = context.registry_auth
+                self._runtime_status.registry_auth[made] = context.registry_auth
             return made
 
         try:
@@ -167,7 +167,7 @@ class Requests(Asking[int]):
 
     async def _forget_credentials(self) -> None:
         """Of deployments that will not pull any more: aborted or superseded before they began, or never written."""
-        retained = self._live.registry_auth
+        retained = self._runtime_status.registry_auth
         if retained:
             pending = select(Deployment.id).where(col(Deployment.id).in_(retained), Deployment.status == Status.PENDING)
             still = await self._store.read(lambda session: set(session.exec(pending).all()))

@@ -19,11 +19,11 @@ from services.store.events import record
 from services.store.tables import Deployment, Event, Instance, Revision, Service
 
 
-class Superseded(Exception):
+class LeaseLost(Exception):
     """A newer run of Sluice holds the deployment now: nothing that this one decided may be written."""
 
 
-class Ledger:
+class StateWriter:
     """Writes inside the caller's transaction. `run` is this run's number."""
 
     def __init__(self, clock: Clock, run: int) -> None:
@@ -35,7 +35,7 @@ class Ledger:
     def lease(self, deployment: Deployment) -> None:
         """This run holds it from now on."""
         if deployment.run > self.run:
-            raise Superseded(f"deployment {deployment.id} is held by run {deployment.run}")
+            raise LeaseLost(f"deployment {deployment.id} is held by run {deployment.run}")
         deployment.run = self.run
 
     def transition(
@@ -53,7 +53,7 @@ class Ledger:
         if status in TERMINAL:
             deployment.finished_at, deployment.deadline_at = now, None
         session.add(deployment)
-        self.tell(session, status, message, deployment=deployment, data={"reason": deployment.reason}, actor=actor)
+        self.record_event(session, status, message, deployment=deployment, data={"reason": deployment.reason}, actor=actor)
 
     def fail(self, session: Session, deployment: Deployment, failed: Failed, progress_deadline: float) -> None:
         """It will not succeed: go back, or pause when that was asked for; going back that fails is the end."""
@@ -66,9 +66,9 @@ class Ledger:
             self.transition(session, deployment, Status.PAUSED, message, reason=failed.reason)
             deployment.deadline_at = None
         else:
-            self.go_back(session, deployment, failed.message, failed.reason, progress_deadline)
+            self.start_rollback(session, deployment, failed.message, failed.reason, progress_deadline)
 
-    def go_back(
+    def start_rollback(
         self, session: Session, deployment: Deployment, message: str, reason: str, progress_deadline: float,
         actor: Actor | None = None,
     ) -> None:  # fmt: skip
@@ -77,10 +77,10 @@ class Ledger:
         deployment.milestone = 0
         deployment.deadline_at = self.clock.now() + progress_deadline
 
-    def done(self, session: Session, service: Service, deployment: Deployment) -> None:
+    def complete(self, session: Session, service: Service, deployment: Deployment) -> None:
         """What was wanted serves: the last word, which is true when it is written."""
         if deployment.status == Status.ROLLING_BACK:
-            self._gone_back(session, service, deployment)
+            self._finish_rollback(session, service, deployment)
             return
         service.replicas = deployment.replicas if deployment.replicas is not None else service.replicas
         if deployment.kind == Kind.REMOVE:
@@ -126,7 +126,9 @@ class Ledger:
             return False
         deployment.progress, deployment.traffic, deployment.message = counts, traffic, message
         session.add(deployment)
-        self.tell(session, "progress", _counted(progress), deployment=deployment, data={**counts, "traffic": traffic})
+        self.record_event(
+            session, "progress", _counted(progress), deployment=deployment, data={**counts, "traffic": traffic}
+        )
         return True
 
     def warn(self, session: Session, deployment: Deployment, code: str, message: str) -> None:
@@ -135,9 +137,9 @@ class Ledger:
             return
         deployment.warnings = [*deployment.warnings, {"code": code, "message": message}]
         session.add(deployment)
-        self.tell(session, "warning", message, deployment=deployment, data={"code": code})
+        self.record_event(session, "warning", message, deployment=deployment, data={"code": code})
 
-    def instance(
+    def set_instance_status(
         self, session: Session, row: Instance, status: str, message: str, deployment: int | None,
         changes: Mapping[str, Any] = MappingProxyType({}), *, event: str | None = None, died: bool = False,
     ) -> None:  # fmt: skip
@@ -155,7 +157,7 @@ class Ledger:
             data={"revision": row.revision, "slot": row.slot, "status": row.status, **({"died": True} if died else {})},
         )  # fmt: skip
 
-    def tell(
+    def record_event(
         self, session: Session, type: str, message: str, *, deployment: Deployment, data: dict[str, Any],
         actor: Actor | None = None,
     ) -> Event:  # fmt: skip
@@ -168,7 +170,7 @@ class Ledger:
             data=full, **who,
         )  # fmt: skip
 
-    def _gone_back(self, session: Session, service: Service, deployment: Deployment) -> None:
+    def _finish_rollback(self, session: Session, service: Service, deployment: Deployment) -> None:
         first = deployment.from_revision is None
         back = "nothing is left running" if first else f"revision {deployment.from_revision} serves again"
         message = f"{deployment.message}; {back}"

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlmodel import select
 
 from app.presenters.rollouts import Frame, deployment_views, instance_views, service_views
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.database import Store
 from services.store.tables import Deployment, Instance, Revision, Service
 from tests.support.app_fixture import AppFixture, build, eventually, living
@@ -148,6 +148,6 @@ def test_however_long_a_list_is_the_store_is_asked_a_few_times(fixture: AppFixtu
     event.listen(mine._reader, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
     with mine.reading() as session:
         rows = session.exec(select(table).limit(200)).all()
-        assert len(views(session, rows, Frame(Live(), "gateway.test:80"))) == 200
+        assert len(views(session, rows, Frame(RuntimeStatus(), "gateway.test:80"))) == 200
     mine.close()
     assert len([text for text in asked if text.startswith("SELECT")]) <= 4, asked

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from app.live import live_views
 from app.live.live_views import Drawing, Drawings, Parts
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import Listeners, record
 from services.store.open import open_store
 
@@ -25,7 +25,7 @@ class Pages:
     """Pages about services, whose drawings are counted."""
 
     def __init__(self, data: Path) -> None:
-        self.store, self.listeners, self.live = open_store(data), Listeners(), Live()
+        self.store, self.listeners, self.live = open_store(data), Listeners(), RuntimeStatus()
         self.drawings = Drawings(self.store, self.listeners, self.live)
         self.drawn: Counter[str] = Counter()
         self._open = AsyncExitStack()

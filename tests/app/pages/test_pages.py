@@ -60,15 +60,15 @@ def test_the_overview_shows_services_and_what_runs(deploying: int, visitor: Test
 
 def test_the_overview_says_what_does_not_answer(fixture: DashboardFixture, visitor: TestClient) -> None:
     assert "No service yet" in visitor.get("/ui/").text
-    fixture.sluice.live.not_ready["engine"] = "connection refused"
+    fixture.sluice.runtime_status.not_ready["engine"] = "connection refused"
     assert "The engine does not answer" in visitor.get("/ui/").text
 
 
 def test_a_service_shows_instances_revisions_deployments_and_warnings(
     fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
-    fixture.sluice.live.warnings["web"] = [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
-    fixture.sluice.live.in_flight["web-r1-2"] = 41
+    fixture.sluice.runtime_status.warnings["web"] = [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
+    fixture.sluice.runtime_status.in_flight["web-r1-2"] = 41
     text = visitor.get("/ui/services/web").text
     for shown in ("web-r1-1", "web-r2-3", "web:1", "any answer below 500 counts", "http://gateway.test:8080/web", ">41<"):
         assert shown in text, shown
@@ -127,9 +127,9 @@ def test_hostile_words_stay_words(fixture: DashboardFixture, visitor: TestClient
         Instance, "web-r2-1", status="failed", failed_deployment=id, failure=HOSTILE, log_tail=f"</pre>{HOSTILE}",
         last_probe={"ok": False, "status": 500, "error": HOSTILE, "at": None},
     )  # fmt: skip
-    fixture.sluice.live.not_ready["engine"] = HOSTILE
-    fixture.sluice.live.warnings["web"] = [{"code": HOSTILE, "message": HOSTILE}]
-    fixture.sluice.live.strangers.append(HOSTILE)
+    fixture.sluice.runtime_status.not_ready["engine"] = HOSTILE
+    fixture.sluice.runtime_status.warnings["web"] = [{"code": HOSTILE, "message": HOSTILE}]
+    fixture.sluice.runtime_status.unknown_containers.append(HOSTILE)
     for path in ("/ui/", "/ui/services/web", f"/ui/deployments/{id}"):
         text = visitor.get(path).text
         assert "alert(1)" in text

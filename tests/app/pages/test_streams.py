@@ -61,7 +61,7 @@ def test_first_the_whole_page_then_only_what_changed(fixture: DashboardFixture, 
         event, data = next(told)
         assert (event, parts(data)) == ("", ["timeline", "events"])
 
-        fixture.sluice.live.in_flight["web-r1-1"] = 97
+        fixture.sluice.runtime_status.in_flight["web-r1-1"] = 97
         fixture.wake()
         event, data = next(told)
         assert parts(data) == ["timeline"]

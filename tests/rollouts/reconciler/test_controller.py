@@ -13,7 +13,7 @@ from services.clock import SystemClock
 from services.probes import ProbeTarget
 from services.rollouts.reconciler.controller import Runner
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.spec import Healthcheck
 from services.store.events import Listeners
 from services.store.open import open_store
@@ -23,7 +23,7 @@ from tests.support.fakes.gateway import FakeGateway
 
 @pytest.mark.anyio
 async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_probes(tmp_path: Path) -> None:
-    clock, store, live = SystemClock(), open_store(tmp_path), Live(not_ready={"loop": "not begun"})
+    clock, store, live = SystemClock(), open_store(tmp_path), RuntimeStatus(not_ready={"loop": "not begun"})
     engine = FakeEngine(clock)
     runner = Runner(store, clock, engine, [FakeGateway(clock)], Listeners(), live, AdmissionRules())
     before = asyncio.all_tasks()

@@ -17,7 +17,7 @@ from services.errors import Refusal
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.spec_merge import Layers
 from services.rollouts.requests.submit import DeployRequest, RequestContext, Requests
-from services.rollouts.state.runtime_status import Live
+from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import Listeners
 from services.store.open import open_store
 from services.store.tables import Deployment, Event, Meta, Revision, Service
@@ -39,7 +39,7 @@ class Desk:
         self.engine = FakeEngine(self.clock)
         self.store = open_store(self.path)
         self.hints: list[str] = []
-        self.live = Live()
+        self.live = RuntimeStatus()
         self.requests = Requests(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.rules, self.live)
 
     async def deploy(self, service: str = "web", call: RequestContext = CI, **fields: Any) -> int:
