@@ -21,7 +21,7 @@ from services.engine.port import EngineError
 from services.errors import FieldError, Refusal
 from services.nearest import suggestion
 from services.rollouts.requests.spec_errors import sentence
-from services.rollouts.state.status import NotInThatState
+from services.rollouts.state.status import InvalidTransition
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -176,7 +176,7 @@ def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> 
         log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
         return draw(request, Problem("internal", "something went wrong inside; it is in Sluice's log"))
 
-    for kind in (Problem, Refusal, NotInThatState, RequestValidationError, HTTPException, EngineError, OperationalError):
+    for kind in (Problem, Refusal, InvalidTransition, RequestValidationError, HTTPException, EngineError, OperationalError):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, crash)
 
@@ -188,7 +188,7 @@ def as_problem(error: Exception) -> Problem:
             return error
         case Refusal():
             return Problem(error.code, error.detail, error.errors, status=error.status)
-        case NotInThatState():
+        case InvalidTransition():
             return Problem("not_in_that_state", str(error))
         case RequestValidationError():
             errors = [FieldError(_field(found), sentence(found)) for found in error.errors()]

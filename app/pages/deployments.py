@@ -20,7 +20,7 @@ from app.presenters.rollouts import INSTANCES, deployment_view, event_view
 from app.problems import CODES, Problem, as_problem
 from services.errors import Refusal
 from services.rollouts.requests.submit import RequestContext
-from services.rollouts.state.status import NotInThatState
+from services.rollouts.state.status import InvalidTransition
 from services.store.tables import Deployment, Event, Instance
 
 router = APIRouter(prefix="/ui/deployments")
@@ -58,7 +58,7 @@ async def act(
             here = await sluice.requests.retry(row.id, RequestContext(viewer.actor))
         else:
             await sluice.requests.act(row.id, action, viewer.actor)
-    except (Problem, Refusal, NotInThatState) as error:
+    except (Problem, Refusal, InvalidTransition) as error:
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
         await note_refusal(request, status, problem.code, problem.detail)

@@ -17,8 +17,8 @@ from app.pages.live_page import LivePage, Sight, show, stream
 from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
 from app.presenters.rollouts import instance_views, revision_view, service_view
 from services.engine.usage_sampler import Load
-from services.rollouts.state.dependencies import last_applied
-from services.rollouts.state.routing_config import in_force
+from services.rollouts.state.dependencies import last_apply_group
+from services.rollouts.state.routing_config import active_spec_values
 from services.store.tables import Deployment, Instance, Revision, Service
 from services.traffic_metrics.queries import service_figures
 from services.traffic_metrics.repository import FINE
@@ -73,9 +73,9 @@ async def _loads(name: str, sluice: Sluice) -> dict[str, Load]:
 
 def _neighbours(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
     """Whom it calls by name (`links`) and who calls it; what it was applied after and before; which of them there are."""
-    links = in_force(session, "links")
+    links = active_spec_values(session, "links")
     version = session.exec(select(func.max(Deployment.id))).one()
-    applied = sluice.drawings.memo.of(("applied", name), version, lambda: last_applied(session, name))
+    applied = sluice.drawings.memo.of(("applied", name), version, lambda: last_apply_group(session, name))
     calls = {other for one, others in links if one == name for other in others}
     called_by = {one for one, others in links if name in others}
     named = {*calls, *called_by, *(applied.depends_on if applied else ()), *(applied.needed_by if applied else ())}

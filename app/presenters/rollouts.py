@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from services.clock import rfc3339
 from services.redaction import redacted
-from services.rollouts.state.routing_config import shown_revision
+from services.rollouts.state.routing_config import displayed_revision
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import ACTIONS, TERMINAL, Status
 from services.store.readonly import looking
@@ -206,7 +206,7 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
     return {
         "id": row.id,
         "service": row.service,
-        "revision": shown_revision(row, present),
+        "revision": displayed_revision(row, present),
         "slot": row.slot,
         "status": row.status,
         "address": row.address if row.port is None else f"{row.address}:{row.port}",

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
-from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.status import TERMINAL
 from services.store.database import Store
 from services.store.events import Listeners, record
@@ -114,4 +114,4 @@ def _kept(session: Session) -> frozenset[str] | None:
 def _limit(session: Session, name: str) -> int:
     service = session.get(Service, name)
     present = session.get(Revision, (name, service.revision)) if service is not None and service.revision else None
-    return spec_of(present).revision_history_limit if present is not None else KEPT
+    return revision_spec(present).revision_history_limit if present is not None else KEPT

@@ -24,7 +24,7 @@ from services.rollouts.reconciler.service_state import DEATHS_WITHIN, PUBLISH, R
 from services.rollouts.reconciler.watcher import watch
 from services.rollouts.requests.activation import Beginner
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.state.crash_history import deaths_since
+from services.rollouts.state.crash_history import crashes_since
 from services.rollouts.state.routing_config import is_published, linked_services
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.transitions import LeaseLost, StateWriter
@@ -114,7 +114,7 @@ class Runner:
         self._points.reached("start:restored")
         self._linked = await self._store.read(linked_services)
         self._began = now = self._clock.now()
-        deaths = await self._store.read(lambda session: deaths_since(session, now - DEATHS_WITHIN))
+        deaths = await self._store.read(lambda session: crashes_since(session, now - DEATHS_WITHIN))
         self._running = True
         for name, routed in published.items():
             self._rooms.setdefault(name, Room()).published = routed

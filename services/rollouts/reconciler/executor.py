@@ -16,8 +16,8 @@ from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.log_drivers import log_config
 from services.rollouts.requests.spec_errors import invalid
-from services.rollouts.state.host_ports import TRIES, draw
-from services.rollouts.state.revision_spec import healthcheck_of, spec_of
+from services.rollouts.state.host_ports import MAX_ATTEMPTS, allocate_host_port
+from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec
 from services.rollouts.state.routing_config import endpoint_for
 from services.rollouts.state.transitions import StateWriter
 from services.routing.port import Router
@@ -92,8 +92,8 @@ class Executor:
     def _reached(self, when: str, operation: Operation) -> None:
         self._points.step(when, operation.step, operation.row.service)
 
-    async def _start(self, operation: Operation, tries: int = TRIES) -> None:
-        service, spec = operation.row.service, spec_of(operation.revision)
+    async def _start(self, operation: Operation, tries: int = MAX_ATTEMPTS) -> None:
+        service, spec = operation.row.service, revision_spec(operation.revision)
         if errors := await self._store.read(lambda session: admission_errors(self._rules, session, service, spec)):
             why = f"{operation.row.id} cannot be started: {invalid(errors).detail}"
             failure: dict[str, object] = {
@@ -108,7 +108,7 @@ class Executor:
         except EngineError as error:
             if error.transient:
                 raise
-            wanted = spec_of(operation.revision).host_port
+            wanted = revision_spec(operation.revision).host_port
             if error.reason == "port_taken" and wanted is not None and tries > 1:
                 await self._start(await self._with_another_port(operation, wanted), tries - 1)
                 return
@@ -134,7 +134,7 @@ class Executor:
 
         def redraw(session: Session) -> Instance:
             row = session.get_one(Instance, operation.row.id)
-            lost, row.host_port = row.host_port, draw(session, wanted)
+            lost, row.host_port = row.host_port, allocate_host_port(session, wanted)
             row.port = row.port if row.port is None else row.host_port
             text = f"the host's port {lost} is taken: {row.id} tries {row.host_port}"
             self._writer.set_instance_status(session, row, "creating", text, operation.deployment)
@@ -159,14 +159,14 @@ class Executor:
         cut = 0
         for router in self._routers:
             cut += await router.cut(row.service, row.id)
-        timeout = spec_of(operation.revision).drain_timeout
+        timeout = revision_spec(operation.revision).drain_timeout
         text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
         changes: dict[str, object] = {"cut_at": self._writer.clock.now()}
         await self._told(operation, "draining", text, changes, warning="drain_timeout" if cut else None)
 
     async def _stop(self, operation: Operation) -> None:
         """Settled, so nothing is lost, however it ends."""
-        row, grace = operation.row, spec_of(operation.revision).stop_grace_period
+        row, grace = operation.row, revision_spec(operation.revision).stop_grace_period
         which = "stop_grace_period"
         if row.port is not None and row.admitted_at is None and grace > NEVER_SERVED_GRACE:
             grace, which = NEVER_SERVED_GRACE, "the grace of one that never served"
@@ -224,7 +224,7 @@ class Executor:
 
     def _instance_spec(self, operation: Operation) -> InstanceSpec:
         row, revision = operation.row, operation.revision
-        spec = spec_of(revision)
+        spec = revision_spec(revision)
         return InstanceSpec(
             id=row.id,
             service=row.service,
@@ -241,7 +241,7 @@ class Executor:
             entrypoint=_tuple(spec.entrypoint),
             working_dir=spec.working_dir,
             user=spec.user,
-            healthcheck=healthcheck_of(revision),
+            healthcheck=revision_healthcheck(revision),
             resources=spec.resources,
             volumes=tuple(spec.volumes),
             networks=tuple(spec.networks),

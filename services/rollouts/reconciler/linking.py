@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from services.rollouts.planner.steps import Failed
-from services.rollouts.state.repository import Snapshot
-from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.repository import ServiceSnapshot
+from services.rollouts.state.revision_spec import revision_spec
 
 REASON = "gateway_unverified"
 
@@ -19,12 +19,12 @@ class UnservedLink:
     why: str | None
 
 
-def unserved_links(snapshot: Snapshot, look: Callable[[str], UnservedLink | None]) -> dict[str, UnservedLink]:
+def unserved_links(snapshot: ServiceSnapshot, look: Callable[[str], UnservedLink | None]) -> dict[str, UnservedLink]:
     """Return those of the wanted revision that the present one does not have and that no router serves yet."""
-    if snapshot.wanted is None or snapshot.wanted is snapshot.present:
+    if snapshot.desired_revision is None or snapshot.desired_revision is snapshot.current_revision:
         return {}
-    before = spec_of(snapshot.present).links if snapshot.present is not None else []
-    found = {name: look(name) for name in spec_of(snapshot.wanted).links if name not in before}
+    before = revision_spec(snapshot.current_revision).links if snapshot.current_revision is not None else []
+    found = {name: look(name) for name in revision_spec(snapshot.desired_revision).links if name not in before}
     return {name: link for name, link in found.items() if link is not None}
 
 

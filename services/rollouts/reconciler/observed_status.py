@@ -10,13 +10,13 @@ from services.engine.port import ContainerView
 from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.planner_inputs import ready_since
-from services.rollouts.state.repository import Snapshot
+from services.rollouts.state.repository import ServiceSnapshot
 from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Instance
 
 
 def note_containers(
-    session: Session, writer: StateWriter, snapshot: Snapshot, containers: Mapping[str, ContainerView], prober: Prober
+    session: Session, writer: StateWriter, snapshot: ServiceSnapshot, containers: Mapping[str, ContainerView], prober: Prober
 ) -> list[int]:
     """Starts, restarts, deaths and readiness. The slots of those that died and that the engine started again."""
     again = []
@@ -34,7 +34,9 @@ def note_containers(
     return again
 
 
-def note_service(session: Session, writer: StateWriter, snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> None:
+def note_service(
+    session: Session, writer: StateWriter, snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]
+) -> None:
     """Who serves: admitted by every router, or, without a port, ready."""
     deployment = snapshot.deployment.id if snapshot.deployment else None
     rows = {row.id: row for row in snapshot.instances}
@@ -73,7 +75,7 @@ def _note_start(
 def _note_readiness(
     session: Session,
     writer: StateWriter,
-    snapshot: Snapshot,
+    snapshot: ServiceSnapshot,
     row: Instance,
     container: ContainerView,
     prober: Prober,

@@ -14,14 +14,14 @@ from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
 from services.rollouts.reconciler.observed_status import note_containers, note_service
 from services.rollouts.reconciler.result import Observation, ReconcileResult
-from services.rollouts.state.addresses import NoAddress, reserve
-from services.rollouts.state.dependencies import waits
-from services.rollouts.state.host_ports import NoHostPort, draw
+from services.rollouts.state.addresses import SubnetExhausted, allocate_address
+from services.rollouts.state.dependencies import is_blocked
+from services.rollouts.state.host_ports import HostPortsExhausted, allocate_host_port
 from services.rollouts.state.planner_inputs import desired_state, observe_instances, probe_targets
-from services.rollouts.state.queue import due
-from services.rollouts.state.repository import Snapshot, load
-from services.rollouts.state.revision_spec import spec_of
-from services.rollouts.state.routing_config import is_published, routed_service, settings_of, traffic_of
+from services.rollouts.state.queue import next_pending
+from services.rollouts.state.repository import ServiceSnapshot, load_service
+from services.rollouts.state.revision_spec import revision_spec
+from services.rollouts.state.routing_config import active_revision, is_published, routed_service, traffic_split
 from services.rollouts.state.status import Kind, Status
 from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Instance, Revision
@@ -31,13 +31,13 @@ def reconcile_service(
     session: Session, name: str, observation: Observation, writer: StateWriter, prober: Prober
 ) -> ReconcileResult:
     """Runs inside a write transaction; no I/O but the database."""
-    snapshot = load(session, name)
+    snapshot = load_service(session, name)
     result, writes = ReconcileResult(), writer.writes
     if snapshot is None:
         result.finished = True
         return result
-    next_up = due(session, name)
-    result.blocked = next_up is not None and waits(session, next_up)
+    next_up = next_pending(session, name)
+    result.blocked = next_up is not None and is_blocked(session, next_up)
     result.activate = [next_up.id] if next_up is not None and next_up.id is not None and not result.blocked else []
     result.idle = snapshot.deployment is None
     by_instance = {container.instance: container for container in observation.containers}
@@ -74,7 +74,7 @@ def reconcile_service(
     return result
 
 
-def _failed_without_log(snapshot: Snapshot, made: Plan, observation: Observation) -> tuple[Instance, Revision] | None:
+def _failed_without_log(snapshot: ServiceSnapshot, made: Plan, observation: Observation) -> tuple[Instance, Revision] | None:
     failed = made.outcome.instance if isinstance(made.outcome, Failed) else None
     row = next((row for row in snapshot.instances if row.id == failed), None)
     if row is None or row.container_id is None or row.id in observation.log_tails:
@@ -83,9 +83,9 @@ def _failed_without_log(snapshot: Snapshot, made: Plan, observation: Observation
 
 
 def _plan_publication(
-    snapshot: Snapshot, observed: Sequence[ObservedInstance], observation: Observation, result: ReconcileResult
+    snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance], observation: Observation, result: ReconcileResult
 ) -> None:
-    revision = settings_of(snapshot, observed)
+    revision = active_revision(snapshot, observed)
     if revision is not None:
         result.routed = routed_service(snapshot.service, revision, observation.is_linked)
     removal = snapshot.deployment if snapshot.deployment is not None and snapshot.deployment.kind == Kind.REMOVE else None
@@ -99,7 +99,7 @@ def _plan_publication(
 
 def _steps(
     session: Session,
-    snapshot: Snapshot,
+    snapshot: ServiceSnapshot,
     made: Plan,
     deaths: Mapping[str, str],
     observation: Observation,
@@ -114,7 +114,7 @@ def _steps(
             case Create(slot):
                 try:
                     row = _allocate_instance(session, snapshot, slot, observation.subnet, writer, deployment)
-                except (NoAddress, NoHostPort) as error:
+                except (SubnetExhausted, HostPortsExhausted) as error:
                     result.capacity_error = str(error)
                     continue
                 result.instances.append(row.id)
@@ -139,15 +139,15 @@ def _steps(
 
 
 def _allocate_instance(
-    session: Session, snapshot: Snapshot, slot: int, subnet: str, writer: StateWriter, deployment: int | None
+    session: Session, snapshot: ServiceSnapshot, slot: int, subnet: str, writer: StateWriter, deployment: int | None
 ) -> Instance:
-    """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises NoAddress and
-    NoHostPort."""
-    revision = snapshot.wanted
+    """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises SubnetExhausted and
+    HostPortsExhausted."""
+    revision = snapshot.desired_revision
     if revision is None:
         raise ValueError(f"{snapshot.service.name} has no revision to make an instance of")
-    address, wanted = reserve(session, subnet), spec_of(revision).host_port
-    host_port = draw(session, wanted) if wanted is not None else None
+    address, wanted = allocate_address(session, subnet), revision_spec(revision).host_port
+    host_port = allocate_host_port(session, wanted) if wanted is not None else None
     row = Instance(
         id=f"{revision.service}-r{revision.number}-{revision.next_instance}",
         service=revision.service,
@@ -186,7 +186,7 @@ def _start_draining(session: Session, row: Instance, death: str | None, writer: 
 
 def _deployment(
     session: Session,
-    snapshot: Snapshot,
+    snapshot: ServiceSnapshot,
     observed: Sequence[ObservedInstance],
     made: Plan,
     observation: Observation,
@@ -198,11 +198,11 @@ def _deployment(
     if deployment is None:
         return
     writer.lease(deployment)
-    policy = snapshot.revisions.get(deployment.revision or 0) or snapshot.present
-    spec = spec_of(policy) if policy is not None else None
+    policy = snapshot.revisions.get(deployment.revision or 0) or snapshot.current_revision
+    spec = revision_spec(policy) if policy is not None else None
     patience = spec.progress_deadline_seconds if spec is not None else 300.0
     before = deployment.status
-    traffic = traffic_of(snapshot.instances, observed, snapshot.present)
+    traffic = traffic_split(snapshot.instances, observed, snapshot.current_revision)
     links = unserved_links(snapshot, observation.unserved_link)
     result.waits_for_links = bool(links)
     waits_for = next((instance.drain_blocker for instance in observed if instance.drain_blocker), "")
@@ -226,7 +226,12 @@ def _deployment(
 
 
 def _fail(
-    session: Session, snapshot: Snapshot, failed: Failed, observation: Observation, writer: StateWriter, patience: float
+    session: Session,
+    snapshot: ServiceSnapshot,
+    failed: Failed,
+    observation: Observation,
+    writer: StateWriter,
+    patience: float,
 ) -> None:
     deployment = snapshot.deployment
     row = next((row for row in snapshot.instances if row.id == failed.instance), None)

@@ -9,11 +9,11 @@ from sqlmodel import Session, col, select
 from services.engine.port import ContainerView, Engine
 from services.probes import Prober, ProbeTarget
 from services.rollouts.reconciler.crash_points import CrashPoints
-from services.rollouts.state.id_floors import catch_up
+from services.rollouts.state.id_floors import raise_id_floors
 from services.rollouts.state.planner_inputs import observe_instances
-from services.rollouts.state.repository import Snapshot, load
-from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine
-from services.rollouts.state.routing_config import endpoint_for, linked_services, routed_service, settings_of
+from services.rollouts.state.repository import ServiceSnapshot, load_service
+from services.rollouts.state.revision_spec import revision_healthcheck, uses_engine_health
+from services.rollouts.state.routing_config import active_revision, endpoint_for, linked_services, routed_service
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.transitions import StateWriter
 from services.routing.port import Endpoint, RoutedService, Router
@@ -47,7 +47,7 @@ async def restore(
     for snapshot in snapshots:
         name = snapshot.service.name
         observed = observe_instances(snapshot, list(containers.values()), [], {})
-        revision = settings_of(snapshot, observed)
+        revision = active_revision(snapshot, observed)
         services[name] = (
             routed_service(snapshot.service, revision, name in linked) if revision and snapshot.instances else None
         )
@@ -72,9 +72,9 @@ def unknown_to(containers: dict[str, ContainerView], known: set[str]) -> list[st
     return sorted(set(containers) - known)
 
 
-def _snapshots(session: Session) -> list[Snapshot]:
+def _snapshots(session: Session) -> list[ServiceSnapshot]:
     names = session.exec(select(Service.name).order_by(Service.name)).all()
-    found = [load(session, name) for name in names]
+    found = [load_service(session, name) for name in names]
     return [snapshot for snapshot in found if snapshot is not None]
 
 
@@ -83,7 +83,7 @@ def _serves(row: Instance, container: ContainerView | None) -> bool:
     return running and row.admitted_at is not None and row.leaving_at is None and row.status == "serving"
 
 
-def _to_be_asked(snapshot: Snapshot, containers: dict[str, ContainerView]) -> list[tuple[Snapshot, Instance]]:
+def _to_be_asked(snapshot: ServiceSnapshot, containers: dict[str, ContainerView]) -> list[tuple[ServiceSnapshot, Instance]]:
     """Those that the engine started again while Sluice was away, so that what serves goes on serving; and those that were
     ready and had yet to serve, so that what still is ready is not said to be so no longer."""
     return [
@@ -95,13 +95,13 @@ def _to_be_asked(snapshot: Snapshot, containers: dict[str, ContainerView]) -> li
         and container.state == "running"
         and (row.admitted_at is not None if container.start != row.start else row.ready_at is not None)
         and not _serves(row, container)
-        and not judged_by_engine(healthcheck_of(snapshot.revision_of(row)), row.port)
+        and not uses_engine_health(revision_healthcheck(snapshot.revision_of(row)), row.port)
     ]
 
 
-def _target(snapshot: Snapshot, row: Instance, container: ContainerView) -> ProbeTarget:
+def _target(snapshot: ServiceSnapshot, row: Instance, container: ContainerView) -> ProbeTarget:
     revision = snapshot.revision_of(row)
-    check = healthcheck_of(revision)
+    check = revision_healthcheck(revision)
     return ProbeTarget(row.id, container.start, row.address, check.port or row.port or 0, check, revision.effective)
 
 
@@ -112,7 +112,7 @@ def _write(
     strangers: Sequence[ContainerView],
     again: set[str],
 ) -> None:
-    catch_up(session, containers.values(), strangers)
+    raise_id_floors(session, containers.values(), strangers)
     now = writer.clock.now()
     for id in sorted(again):
         row, view = session.get_one(Instance, id), containers[id]

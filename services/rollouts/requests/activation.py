@@ -16,7 +16,7 @@ from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import Wish, check, merge, present_revision, size_of, stored_errors
 from services.rollouts.state.dependencies import failed_dependency
 from services.rollouts.state.repository import ACTIVE
-from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.spec_hash import instance_hash
 from services.rollouts.state.status import OF_PRESENT, Kind, Status
@@ -162,7 +162,7 @@ class Beginner:
         now = self._clock.now()
         deployment.started_at = now
         policy = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
-        deployment.deadline_at = now + (spec_of(policy).progress_deadline_seconds if policy else 300.0)
+        deployment.deadline_at = now + (revision_spec(policy).progress_deadline_seconds if policy else 300.0)
         self._writer.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
         return None
 
@@ -256,7 +256,7 @@ def _dependency_failed(session: Session, id: int) -> Failed | None:
 
 def _turn_to(deployment: Deployment, present: Revision) -> None:
     """Make a scale or restart one of the revision that is present when it begins: it may have waited for another one."""
-    spec = spec_of(present)
+    spec = revision_spec(present)
     deployment.revision, deployment.profile = present.number, present.profile
     deployment.image, deployment.image_id = present.image, present.image_id
     deployment.strategy = "recreate" if spec.recreates else "rolling"

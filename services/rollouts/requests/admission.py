@@ -12,7 +12,7 @@ from services.errors import FieldError
 from services.outbound import OutboundPolicy, OutboundRefusedError
 from services.rollouts.requests.host_mounts import mount_errors, overlap_errors
 from services.rollouts.requests.log_drivers import log_errors
-from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.revision_spec import revision_spec
 from services.spec import ServiceSpec
 from services.store.tables import Revision, Service
 
@@ -56,7 +56,7 @@ def refused_services(rules: AdmissionRules, session: Session) -> dict[str, str]:
     )
     found = {}
     for revision in session.exec(present.order_by(Revision.service)):
-        if errors := admission_errors(rules, session, revision.service, spec_of(revision)):
+        if errors := admission_errors(rules, session, revision.service, revision_spec(revision)):
             found[revision.service] = f"{errors[0].field}: {errors[0].message}"
     return found
 

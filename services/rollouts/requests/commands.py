@@ -19,9 +19,9 @@ from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.ownership import UNBOUND, unmanaged_volumes, volumes_named
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import check, present_revision, size_of, stored_errors, writes_alone
-from services.rollouts.state.id_floors import HIGHEST_LABEL, first_revision
-from services.rollouts.state.revision_spec import spec_of
-from services.rollouts.state.status import OF_PRESENT, TERMINAL, Kind, NotInThatState, Status, check_action
+from services.rollouts.state.id_floors import HIGHEST_LABEL, first_free_revision
+from services.rollouts.state.revision_spec import revision_spec
+from services.rollouts.state.status import OF_PRESENT, TERMINAL, InvalidTransition, Kind, Status, check_action
 from services.rollouts.state.transitions import StateWriter
 from services.spec import SERVICE_NAME
 from services.store.database import Store
@@ -91,7 +91,7 @@ class Asking(ABC, Generic[T]):
 
         def make(session: Session) -> int:
             present = _deployed(session, service)
-            if why := writes_alone(spec_of(present), replicas):
+            if why := writes_alone(revision_spec(present), replicas):
                 raise invalid([FieldError("replicas", why)])
             if replicas > session.get_one(Service, service).replicas:
                 self._refuse_disallowed(session, present, present, context, replicas)
@@ -245,7 +245,7 @@ class Asking(ABC, Generic[T]):
 
     def _of(self, session: Session, revision: Revision, kind: Kind) -> Deployment:
         """A deployment of a revision as it is, at the service's size."""
-        spec = spec_of(revision)
+        spec = revision_spec(revision)
         return Deployment(
             service=revision.service,
             kind=kind,
@@ -266,7 +266,7 @@ class Asking(ABC, Generic[T]):
         port = next(port for port in count(max(FIRST_INTERNAL_PORT, (highest or 0) + 1)) if port not in taken)
         now = self._clock.now()
         record(session, now, "service_created", f"{name} is known from now on", service=name)
-        return Service(name=name, internal_port=port, created_at=now, next_revision=first_revision(session, name))
+        return Service(name=name, internal_port=port, created_at=now, next_revision=first_free_revision(session, name))
 
     async def _refuse_by_engine(self, fields: dict[str, Any], context: RequestContext) -> None:
         """422 for networks that the engine does not have or keeps, and for volumes that it has and Sluice does not know."""
@@ -356,13 +356,13 @@ def deployment_of(session: Session, id: int) -> Deployment:
 def check_allowed(row: Deployment, action: str) -> None:
     try:
         check_action(row.status, action)
-    except NotInThatState as error:
+    except InvalidTransition as error:
         raise Refusal(409, "not_in_that_state", str(error)) from error
 
 
 def _rollback_target(session: Session, present: Revision, number: int | None) -> Revision:
     """The revision asked for, or the newest earlier one that served. Only those within the history limit are kept."""
-    limit = spec_of(present).revision_history_limit
+    limit = revision_spec(present).revision_history_limit
     served = session.exec(
         select(Revision)
         .where(Revision.service == present.service, col(Revision.served).is_(True))

@@ -19,8 +19,8 @@ from services.rollouts.requests.preview import Outset, Preview
 from services.rollouts.requests.spec_diff import comparable, differences
 from services.rollouts.requests.validation import present_revision
 from services.rollouts.state.planner_inputs import desired_state, observe_instances
-from services.rollouts.state.queue import takes_over
-from services.rollouts.state.repository import ACTIVE, load
+from services.rollouts.state.queue import supersedes
+from services.rollouts.state.repository import ACTIVE, load_service
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Kind, Status
 from services.rollouts.state.transitions import StateWriter
@@ -89,7 +89,7 @@ def _encounters(session: Session, row: Deployment) -> list[dict[str, str]]:
     if running is None:
         return []
     other = f"deployment {running.id}, which is {running.status}"
-    if takes_over(row):
+    if supersedes(row):
         return [{"code": "supersedes", "message": f"{other}, is superseded"}]
     return [{"code": "waits", "message": f"it waits for the end of {other}; the steps are told as if it began now"}]
 
@@ -131,10 +131,10 @@ def _outset(
     row: Deployment,
 ) -> Outset | None:
     """None when there is nothing to do."""
-    snapshot = load(session, row.service)
+    snapshot = load_service(session, row.service)
     if snapshot is None or snapshot.deployment is None:
         return None
-    wanted = snapshot.wanted
+    wanted = snapshot.desired_revision
     return Outset(
         desired=desired_state(snapshot),
         observed=observe_instances(snapshot, containers, endpoint_states, {}),

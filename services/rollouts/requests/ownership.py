@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 
 from services.errors import FieldError
 from services.grant import Grant, is_below
-from services.rollouts.state.routing_config import in_force
+from services.rollouts.state.routing_config import active_spec_values
 from services.spec import Route, SpecFields, VolumeMount
 from services.store.tables import Revision
 
@@ -109,7 +109,7 @@ def _route_errors(session: Session, grant: Grant, routes: dict[Route, str]) -> I
         return
     foreign = [
         (name, Route.model_validate(route))
-        for name, theirs in in_force(session, "routes")
+        for name, theirs in active_spec_values(session, "routes")
         if not grant.covers(name)
         for route in theirs
     ]
@@ -162,7 +162,11 @@ def _network_errors(session: Session, grant: Grant, networks: dict[str, str]) ->
 
 def _link_errors(session: Session, grant: Grant, service: str, links: dict[str, str]) -> Iterator[FieldError]:
     """The first link to a service makes the gateway listen on that service's port, so it changes the linked service."""
-    linked = {name for owner, names in in_force(session, "links") if owner != service for name in names} if links else set()
+    linked = (
+        {name for owner, names in active_spec_values(session, "links") if owner != service for name in names}
+        if links
+        else set()
+    )
     for name, where in links.items():
         if not grant.covers(name) and name not in linked:
             why = f'no service is linked to "{name}" yet, and this token does not cover that service; {UNBOUND}'

@@ -24,7 +24,7 @@ from services.rollouts.requests.commands import (
 )
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.dependencies import group_of, next_group
-from services.rollouts.state.revision_spec import spec_of
+from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Status
 from services.rollouts.state.transitions import StateWriter
@@ -208,4 +208,4 @@ def _claimed(session: Session, claim: Claim | None) -> int | None:
 def _progress_deadline(session: Session, row: Deployment) -> float:
     number = row.revision or row.from_revision
     revision = session.get(Revision, (row.service, number)) if number is not None else None
-    return spec_of(revision).progress_deadline_seconds if revision is not None else 300.0
+    return revision_spec(revision).progress_deadline_seconds if revision is not None else 300.0

@@ -17,8 +17,8 @@ from services.rollouts.requests.admission import AdmissionRules, admission_error
 from services.rollouts.requests.ownership import claims_of, ownership_errors
 from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid
 from services.rollouts.requests.spec_merge import Layers, lay
-from services.rollouts.state.revision_spec import spec_of
-from services.rollouts.state.routing_config import in_force
+from services.rollouts.state.revision_spec import revision_spec
+from services.rollouts.state.routing_config import active_spec_values
 from services.secret_shapes import HIDDEN
 from services.spec import Route, ServiceSpec, SpecFields
 from services.store.tables import Deployment, Revision, Service
@@ -69,7 +69,7 @@ def stored_errors(
     replicas: int,
 ) -> list[FieldError]:
     """Check a stored spec that comes into force again: the rules, others' routes and the author's bounds change."""
-    spec, name = spec_of(revision), revision.service
+    spec, name = revision_spec(revision), revision.service
     return [
         *_alone(spec, replicas),
         *admission_errors(rules, session, name, spec),
@@ -178,7 +178,7 @@ def _taken_routes(session: Session, name: str, routes: list[Route]) -> list[Fiel
     """A route is unique in the gateway: none that another service has, or is on its way to."""
     if not routes:
         return []
-    others = [(service, routes) for service, routes in in_force(session, "routes") if service != name]
+    others = [(service, routes) for service, routes in active_spec_values(session, "routes") if service != name]
     taken = {Route.model_validate(route).key: service for service, routes in others for route in routes}
     return [
         FieldError(f"routes.{number}", f'service "{taken[route.key]}" has this route already')

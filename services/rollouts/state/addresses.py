@@ -12,12 +12,12 @@ from services.store.tables import Instance, Meta
 LAST = "address_last"
 
 
-class NoAddress(Exception):
+class SubnetExhausted(Exception):
     """Every address of the subnet is in use."""
 
 
 def next_address(subnet: str, last: str | None, taken: Collection[str]) -> str:
-    """The free address that comes after `last`, round and round. The first one is the bridge's own. Raises NoAddress."""
+    """The free address that comes after `last`, round and round. The first one is the bridge's own. Raises SubnetExhausted."""
     network = ip_network(subnet)
     usable = network.num_addresses - 3  # without the network's, the bridge's and the broadcast address
     first = int(network.network_address) + 2
@@ -26,10 +26,10 @@ def next_address(subnet: str, last: str | None, taken: Collection[str]) -> str:
         address = str(ip_address(first + (here + step) % usable))
         if address not in taken:
             return address
-    raise NoAddress(f"all {usable} addresses of {subnet} are in use")
+    raise SubnetExhausted(f"all {usable} addresses of {subnet} are in use")
 
 
-def reserve(session: Session, subnet: str) -> str:
+def allocate_address(session: Session, subnet: str) -> str:
     """Take the next address, in the caller's transaction, which must write the instance's row as well."""
     taken = set(session.exec(select(Instance.address).where(col(Instance.stopped_at).is_(None))))
     last = session.get(Meta, LAST)

@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 from services.store.tables import Event
 
 
-def deaths_since(session: Session, since: float) -> list[tuple[str, int, float]]:
+def crashes_since(session: Session, since: float) -> list[tuple[str, int, float]]:
     """Service, slot and time (seconds since the epoch) of each death after `since`, oldest first."""
     # Times have no index: looked for from the newest back, this reads no more events than are asked for.
     before = select(Event.id).where(Event.at <= since).order_by(col(Event.id).desc()).limit(1)

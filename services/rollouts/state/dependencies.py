@@ -12,7 +12,7 @@ from services.store.tables import Deployment
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplyGroup:
     """What a service waited for, and who waited for it, when it was last applied with others: service → is it required."""
 
     group: int
@@ -30,7 +30,7 @@ def group_of(session: Session, deployment: int) -> Sequence[Deployment]:
     return session.exec(select(Deployment).where(Deployment.group == number).order_by(col(Deployment.id))).all()
 
 
-def last_applied(session: Session, service: str) -> Applied | None:
+def last_apply_group(session: Session, service: str) -> ApplyGroup | None:
     """None when it never was. Once told it stays so until there is another deployment."""
     mine = select(func.max(Deployment.id)).where(Deployment.service == service, col(Deployment.group).is_not(None))
     number = session.exec(mine).one()
@@ -41,14 +41,14 @@ def last_applied(session: Session, service: str) -> Applied | None:
     needs = {
         (row.service, called[other["deployment"]]): bool(other["required"]) for row in group for other in row.depends_on
     }
-    return Applied(
+    return ApplyGroup(
         group[0].group or 0,
         {other: required for (one, other), required in needs.items() if one == service},
         {one: required for (one, other), required in needs.items() if other == service},
     )
 
 
-def waits(session: Session, row: Deployment) -> bool:
+def is_blocked(session: Session, row: Deployment) -> bool:
     """Something that it depends on has not ended, and nothing has failed that would end it."""
     if not row.depends_on:
         return False

@@ -20,7 +20,7 @@ _HIGHEST_REVISION = "revision_floor:"
 """Meta, with a service's name: the highest revision that a container of it shows, when the store does not know it."""
 
 
-def catch_up(session: Session, containers: Iterable[ContainerView], strangers: Iterable[ContainerView]) -> None:
+def raise_id_floors(session: Session, containers: Iterable[ContainerView], strangers: Iterable[ContainerView]) -> None:
     """Deployments', revisions', instances' numbers and addresses go on above those of what the store does not know."""
     highest = max((view.deployment for view in containers), default=0)
     session.merge(Meta(key=HIGHEST_LABEL, value=str(highest)))
@@ -39,7 +39,7 @@ def catch_up(session: Session, containers: Iterable[ContainerView], strangers: I
             session.add(revision)
 
 
-def first_revision(session: Session, service: str) -> int:
+def first_free_revision(session: Session, service: str) -> int:
     """The number of the first revision of a service that the store does not know yet."""
     row = session.get(Meta, _HIGHEST_REVISION + service)
     return int(row.value) + 1 if row is not None else 1

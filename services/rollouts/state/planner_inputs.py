@@ -9,16 +9,16 @@ from services.engine.port import ContainerView
 from services.probes import Prober, ProbeTarget
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
-from services.rollouts.state.repository import Snapshot
-from services.rollouts.state.revision_spec import healthcheck_of, judged_by_engine, spec_of
+from services.rollouts.state.repository import ServiceSnapshot
+from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec, uses_engine_health
 from services.routing.port import EndpointState
 from services.store.tables import Instance, Revision
 
 
-def desired_state(snapshot: Snapshot, create_after: float = 0) -> DesiredState:
+def desired_state(snapshot: ServiceSnapshot, create_after: float = 0) -> DesiredState:
     """Where the service is to go: forward, back, or to stay as it is."""
     service, deployment = snapshot.service, snapshot.deployment
-    revision = snapshot.wanted
+    revision = snapshot.desired_revision
     if revision is None:
         policy = snapshot.revisions.get(deployment.revision or 0) if deployment else None
         return _desired_state(policy, hash="", replicas=0, deployment=deployment.id if deployment else None)
@@ -49,7 +49,7 @@ def desired_state(snapshot: Snapshot, create_after: float = 0) -> DesiredState:
 
 
 def observe_instances(
-    snapshot: Snapshot,
+    snapshot: ServiceSnapshot,
     containers: Sequence[ContainerView],
     endpoint_states: Sequence[Mapping[str, EndpointState]],
     unhealthy_since: Mapping[str, float],
@@ -76,30 +76,30 @@ def observe_instances(
     ]
 
 
-def probe_targets(snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> list[ProbeTarget]:
+def probe_targets(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]) -> list[ProbeTarget]:
     """Those that run and have yet to prove themselves by an answer."""
     rows = {row.id: row for row in snapshot.instances}
     targets = []
     for instance in observed:
         row = rows[instance.id]
         revision = snapshot.revision_of(row)
-        check = healthcheck_of(revision)
+        check = revision_healthcheck(revision)
         port = check.port or row.port
         if instance.container != "running" or instance.draining_since is not None or instance.admitted or row.start is None:
             continue
-        if port is not None and not judged_by_engine(check, row.port):
+        if port is not None and not uses_engine_health(check, row.port):
             targets.append(ProbeTarget(row.id, row.start, row.address, port, check, revision.effective))
     return targets
 
 
 def ready_since(
-    snapshot: Snapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float
+    snapshot: ServiceSnapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float
 ) -> float | None:
     """Since when the present start of an instance has been ready; None while it is not."""
     if container is None or container.state != "running":
         return None
-    check = healthcheck_of(snapshot.revision_of(row))
-    if judged_by_engine(check, row.port):
+    check = revision_healthcheck(snapshot.revision_of(row))
+    if uses_engine_health(check, row.port):
         ready = container.health == "healthy" if check.test is not None else True
         return (row.ready_at or now) if ready else None
     if row.admitted_at is not None and (row.status in ("serving", "draining") or _has_served_since_ready(row)):
@@ -117,13 +117,13 @@ def _has_served_since_ready(row: Instance) -> bool:
 def _desired_state(revision: Revision | None, **fields: object) -> DesiredState:
     if revision is None:
         return DesiredState(**fields)  # type: ignore[arg-type]
-    spec = spec_of(revision)
+    spec = revision_spec(revision)
     return DesiredState(
         recreate=spec.recreates,
         max_surge=spec.max_surge,
         max_unavailable=spec.max_unavailable,
         min_ready=spec.min_ready_seconds,
-        start_period=healthcheck_of(revision).start_period,
+        start_period=revision_healthcheck(revision).start_period,
         drain_timeout=spec.drain_timeout,
         stop_grace=spec.stop_grace_period,
         **fields,  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def _desired_state(revision: Revision | None, **fields: object) -> DesiredState:
 
 
 def _observe_instance(
-    snapshot: Snapshot,
+    snapshot: ServiceSnapshot,
     row: Instance,
     container: ContainerView | None,
     endpoint_states: Sequence[Mapping[str, EndpointState]],

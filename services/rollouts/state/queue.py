@@ -9,14 +9,14 @@ from services.rollouts.state.status import Kind
 from services.store.tables import Deployment
 
 
-def due(session: Session, service: str) -> Deployment | None:
+def next_pending(session: Session, service: str) -> Deployment | None:
     """The one that is next: the newest that supersedes, or the oldest that waits when nothing runs."""
     waiting = session.exec(
         select(Deployment).where(Deployment.service == service, Deployment.status == "pending").order_by(col(Deployment.id))
     ).all()
     if not waiting:
         return None
-    taking_over = [row for row in waiting if takes_over(row)]
+    taking_over = [row for row in waiting if supersedes(row)]
     if taking_over:
         return taking_over[-1]
     running = session.exec(
@@ -25,5 +25,5 @@ def due(session: Session, service: str) -> Deployment | None:
     return waiting[0] if running is None else None
 
 
-def takes_over(row: Deployment) -> bool:
+def supersedes(row: Deployment) -> bool:
     return row.on_conflict == "supersede" or row.kind == Kind.REMOVE

@@ -21,7 +21,7 @@ _OF_NUMBERS = select(Revision).where(
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ServiceSnapshot:
     """A service as the store has it: present revision, running deployment, and the instances that have not gone."""
 
     service: Service
@@ -30,22 +30,22 @@ class Snapshot:
     instances: Sequence[Instance]
 
     @property
-    def present(self) -> Revision | None:
+    def current_revision(self) -> Revision | None:
         return self.revisions.get(self.service.revision) if self.service.revision is not None else None
 
     @property
-    def wanted(self) -> Revision | None:
+    def desired_revision(self) -> Revision | None:
         """The revision that the service is on its way to, or has."""
         deployment = self.deployment
         if deployment is None or deployment.kind == "remove" or deployment.revision is None:
-            return self.present
-        return self.present if deployment.status == "rolling_back" else self.revisions[deployment.revision]
+            return self.current_revision
+        return self.current_revision if deployment.status == "rolling_back" else self.revisions[deployment.revision]
 
     def revision_of(self, instance: Instance) -> Revision:
         return self.revisions[instance.revision]
 
 
-def load(session: Session, name: str) -> Snapshot | None:
+def load_service(session: Session, name: str) -> ServiceSnapshot | None:
     """None for a service that is not known."""
     service = session.get(Service, name)
     if service is None:
@@ -56,4 +56,4 @@ def load(session: Session, name: str) -> Snapshot | None:
     if deployment is not None:
         numbers |= {deployment.revision, deployment.from_revision}
     known = session.exec(_OF_NUMBERS, params={"name": name, "numbers": [each for each in numbers if each is not None]})
-    return Snapshot(service, deployment, {row.number: row for row in known}, instances)
+    return ServiceSnapshot(service, deployment, {row.number: row for row in known}, instances)

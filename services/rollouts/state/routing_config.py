@@ -13,8 +13,8 @@ from sqlmodel.sql.expression import Select
 from services.rollouts.planner.classify import matches
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.state.planner_inputs import desired_state
-from services.rollouts.state.repository import ACTIVE, Snapshot
-from services.rollouts.state.revision_spec import healthcheck_of, spec_of
+from services.rollouts.state.repository import ACTIVE, ServiceSnapshot
+from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec
 from services.routing.port import Endpoint, RoutedService
 from services.store.tables import Deployment, Instance, Revision, Service
 
@@ -23,7 +23,7 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
     """None for a worker: nothing is routed to it."""
     if revision.port is None:
         return None
-    spec = spec_of(revision)
+    spec = revision_spec(revision)
     return RoutedService(
         name=service.name,
         port=revision.port,
@@ -38,7 +38,7 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
         advertise=spec.advertise,
         consumer_cache=spec.consumer_cache,
         eureka=spec.eureka,
-        healthcheck=healthcheck_of(revision),
+        healthcheck=revision_healthcheck(revision),
     )
 
 
@@ -46,13 +46,13 @@ def endpoint_for(row: Instance, revision: Revision, start: str) -> Endpoint:
     """`start`: that in which it proved itself."""
     if row.port is None:
         raise ValueError(f"{row.id} has no port: nothing is routed to it")
-    return Endpoint(row.id, row.service, row.address, row.port, start, healthcheck_of(revision))
+    return Endpoint(row.id, row.service, row.address, row.port, start, revision_healthcheck(revision))
 
 
-def settings_of(snapshot: Snapshot, observed: Sequence[ObservedInstance]) -> Revision | None:
+def active_revision(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]) -> Revision | None:
     """The revision whose routes and timeouts hold now: the new one's as soon as the first of its instances is ready."""
-    deployment, present = snapshot.deployment, snapshot.present
-    wanted = snapshot.wanted
+    deployment, present = snapshot.deployment, snapshot.current_revision
+    wanted = snapshot.desired_revision
     if deployment is None or present is None or wanted is None or wanted.number == present.number:
         return wanted
     target = desired_state(snapshot)
@@ -70,17 +70,17 @@ def is_published(wanted: RoutedService | None, published: RoutedService | None) 
 
 def linked_services(session: Session) -> set[str]:
     """Services that some other one names in its `links`, or is on its way to."""
-    return {name for _, links in in_force(session, "links") for name in links}
+    return {name for _, links in active_spec_values(session, "links") for name in links}
 
 
-def in_force(session: Session, field: str) -> list[tuple[str, list[Any]]]:
+def active_spec_values(session: Session, field: str) -> list[tuple[str, list[Any]]]:
     """Service → that list of its present revision's effective spec, and of the one that it is on its way to; where it is
     not empty. One question to the store for all services: it is asked at every deployment's begin and end."""
-    return list(session.exec(_in_force(field)))
+    return list(session.exec(_active_values(field)))
 
 
 @cache
-def _in_force(field: str) -> Select[str, Any]:
+def _active_values(field: str) -> Select[str, Any]:
     """Making the query takes half as long as asking it."""
     present = select(Service.name, Service.revision)
     coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
@@ -92,11 +92,11 @@ def _in_force(field: str) -> Select[str, Any]:
     )
 
 
-def traffic_of(
+def traffic_split(
     rows: Iterable[Instance], observed: Sequence[ObservedInstance], present: Revision | None
 ) -> list[dict[str, int]]:
     """The share of new requests that each revision gets: instances are equals, so it is their share of those admitted."""
-    revisions = {row.id: shown_revision(row, present) for row in rows}
+    revisions = {row.id: displayed_revision(row, present) for row in rows}
     counts: dict[int, int] = {}
     for instance in observed:
         if instance.serves and instance.routed:
@@ -110,6 +110,6 @@ def traffic_of(
     return shares
 
 
-def shown_revision(row: Instance, present: Revision | None) -> int:
+def displayed_revision(row: Instance, present: Revision | None) -> int:
     """The present revision where the instance belongs to it, else the one that it was born in."""
     return present.number if present is not None and present.hash == row.hash else row.revision

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from services.spec import LOG_ROTATION, Healthcheck, HostPort, Logging, Resources, ServiceSpec, VolumeMount
 
-RUNS = {
+CONTAINER_FIELDS = {
     "environment", "command", "entrypoint", "working_dir", "user", "resources", "volumes", "networks", "labels",
     "logging", "links", "stop_signal", "host_port",
 }  # fmt: skip
@@ -34,12 +34,12 @@ that an upgrade of Sluice leaves the hashes of existing containers as they are."
 
 
 def instance_hash(image_id: str, port: int | None, healthcheck: Healthcheck, spec: ServiceSpec) -> str:
-    """16 hexadecimal digits over image id, port, health check and RUNS (design.md §4)."""
+    """16 hexadecimal digits over image id, port, health check and CONTAINER_FIELDS (design.md §4)."""
     content = {
         "image_id": image_id,
         "port": port,
         "healthcheck": {**_hashed(healthcheck), "any_below_500": healthcheck.any_below_500},
-        **_hashed(spec, RUNS),
+        **_hashed(spec, CONTAINER_FIELDS),
         "logging": {"driver": spec.logging.driver, "options": _log_options(spec.logging)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -47,7 +47,7 @@ ACTIONS: dict[Status, tuple[str, ...]] = {
 }
 
 
-class NotInThatState(Exception):
+class InvalidTransition(Exception):
     """An action, or a transition, that the present status does not allow."""
 
     def __init__(self, status: str, wanted: str) -> None:
@@ -58,12 +58,12 @@ class NotInThatState(Exception):
 
 
 def check_transition(old: str, new: Status) -> None:
-    """NotInThatState unless the table allows it."""
+    """InvalidTransition unless the table allows it."""
     if new not in TRANSITIONS[Status(old)]:
-        raise NotInThatState(old, new)
+        raise InvalidTransition(old, new)
 
 
 def check_action(status: str, action: str) -> None:
-    """NotInThatState unless `action` is offered in `status`."""
+    """InvalidTransition unless `action` is offered in `status`."""
     if action not in ACTIONS[Status(status)]:
-        raise NotInThatState(status, action)
+        raise InvalidTransition(status, action)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.rollouts.state.host_ports import FIRST, LAST, TRIES
+from services.rollouts.state.host_ports import FIRST, LAST, MAX_ATTEMPTS
 from tests.support.app_fixture import AppFixture
 
 
@@ -62,7 +62,7 @@ def test_when_every_try_is_refused_the_deployment_fails_in_the_engines_words(fix
     assert (deployment["status"], deployment["reason"]) == ("failed", "no_capacity")
     assert "port is already allocated" in deployment["message"]
     tries = [e for e in fixture.client.get("/deployments/1/events?limit=200").json()["items"] if " is taken" in e["message"]]
-    assert len(tries) == TRIES - 1
+    assert len(tries) == MAX_ATTEMPTS - 1
 
 
 @pytest.mark.parametrize(

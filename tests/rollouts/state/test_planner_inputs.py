@@ -10,7 +10,7 @@ from services.clock import SystemClock
 from services.engine.port import ContainerView
 from services.probes import Prober
 from services.rollouts.state.planner_inputs import ready_since
-from services.rollouts.state.repository import Snapshot
+from services.rollouts.state.repository import ServiceSnapshot
 from services.store.tables import Instance, Revision, Service
 
 NOW = 1000.0
@@ -28,7 +28,7 @@ async def ready_at(**fields: Any) -> float | None:
     prober = Prober(SystemClock(), lambda _: None)
     container = ContainerView("web-r1-1", "web", 1, 1, 1, "1", "c1", "running", "s1")
     seen = ready_since(
-        Snapshot(Service(name="web", internal_port=20001, created_at=0), None, {1: revision}, [row]),
+        ServiceSnapshot(Service(name="web", internal_port=20001, created_at=0), None, {1: revision}, [row]),
         row,
         container,
         prober,

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from services.rollouts.state import spec_hash
-from services.rollouts.state.spec_hash import ALWAYS, RUNS, instance_hash
+from services.rollouts.state.spec_hash import ALWAYS, CONTAINER_FIELDS, instance_hash
 from services.spec import Healthcheck, Resources, ServiceSpec, VolumeMount
 
 
@@ -74,7 +74,7 @@ def test_hashes_of_log_drivers_are_those_of_the_containers_that_run_already(logg
 def test_a_field_that_is_added_to_the_spec_changes_the_hash_only_away_from_its_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spec_hash, "RUNS", RUNS | {"init"})
+    monkeypatch.setattr(spec_hash, "CONTAINER_FIELDS", CONTAINER_FIELDS | {"init"})
 
     def newer(**fields: Any) -> str:
         return instance_hash("sha256:1", 8000, CHECK, NewerSpec.model_validate({"image": "web:1", **EVERYTHING, **fields}))
@@ -178,5 +178,5 @@ def test_every_field_of_the_spec_is_in_one_of_the_two_lists() -> None:
         "queue_timeout", "upstream_keepalive", "retry_with_idempotency_key", "revision_history_limit", "profiles",
         "advertise", "consumer_cache", "eureka",
     }  # fmt: skip
-    assert set(ServiceSpec.model_fields) == policy | RUNS
-    assert not policy & RUNS
+    assert set(ServiceSpec.model_fields) == policy | CONTAINER_FIELDS
+    assert not policy & CONTAINER_FIELDS

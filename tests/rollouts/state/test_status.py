@@ -10,7 +10,7 @@ from services.rollouts.state.status import (
     ACTIONS,
     TERMINAL,
     TRANSITIONS,
-    NotInThatState,
+    InvalidTransition,
     Status,
     check_action,
     check_transition,
@@ -44,7 +44,7 @@ def test_every_transition_is_either_in_the_table_or_refused(old: Status, new: St
     if (old, new) in ALLOWED:
         check_transition(old, new)
     else:
-        with pytest.raises(NotInThatState, match=f"the deployment is {old.value}"):
+        with pytest.raises(InvalidTransition, match=f"the deployment is {old.value}"):
             check_transition(old, new)
 
 
@@ -83,7 +83,7 @@ def test_what_people_may_do_in_each_status(status: Status, actions: set[str]) ->
         if action in actions:
             check_action(status, action)
         else:
-            with pytest.raises(NotInThatState) as refused:
+            with pytest.raises(InvalidTransition) as refused:
                 check_action(status, action)
             assert all(allowed in str(refused.value) for allowed in actions or {"nothing"})
 
