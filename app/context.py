@@ -23,8 +23,8 @@ from services.eureka.registry import Registry
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor_findings import Finding
 from services.infrastructure.gateway_upgrade import Replaced
-from services.rollouts.requests.dry_run import Previews
-from services.rollouts.requests.submit import Requests
+from services.rollouts.requests.dry_run import DryRun
+from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
 from services.routing.traffic_counts import Counting
@@ -84,8 +84,8 @@ class Sluice:
     engine: Engine
     gateway: Gateway
     ground: Ground
-    requests: Requests
-    previews: Previews
+    requests: Submitter
+    previews: DryRun
     loop: Loop
     access: Access
     metrics: Metrics

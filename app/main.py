@@ -47,8 +47,8 @@ from services.outbound import OutboundPolicy, Server
 from services.rollouts.reconciler.controller import Runner
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.requests.admission import AdmissionRules, refused_services
-from services.rollouts.requests.dry_run import Previews
-from services.rollouts.requests.submit import Requests
+from services.rollouts.requests.dry_run import DryRun
+from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
 from services.store.database import Store
@@ -166,8 +166,8 @@ def wire(
         engine=docker,
         gateway=gateway,
         ground=ground or _ground(settings, rules, haproxy, docker, store, clock, parts),
-        requests=Requests(store, clock, docker, listeners, runner.hint, rules, runtime_status),
-        previews=Previews(store, clock, docker, routers, rules),
+        requests=Submitter(store, clock, docker, listeners, runner.hint, rules, runtime_status),
+        previews=DryRun(store, clock, docker, routers, rules),
         loop=runner,
         access=Access(store, clock, Key.of(settings.data)),
         metrics=metrics,

@@ -18,9 +18,9 @@ from starlette.routing import Match
 
 from app.audit import note_refusal
 from services.engine.port import EngineError
-from services.errors import FieldError, Refusal
+from services.errors import FieldError, RequestError
 from services.nearest import suggestion
-from services.rollouts.requests.spec_errors import sentence
+from services.rollouts.requests.spec_errors import humanize
 from services.rollouts.state.status import InvalidTransition
 
 log = structlog.get_logger(__name__)
@@ -176,7 +176,15 @@ def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> 
         log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
         return draw(request, Problem("internal", "something went wrong inside; it is in Sluice's log"))
 
-    for kind in (Problem, Refusal, InvalidTransition, RequestValidationError, HTTPException, EngineError, OperationalError):
+    for kind in (
+        Problem,
+        RequestError,
+        InvalidTransition,
+        RequestValidationError,
+        HTTPException,
+        EngineError,
+        OperationalError,
+    ):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, crash)
 
@@ -186,12 +194,12 @@ def as_problem(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case Refusal():
+        case RequestError():
             return Problem(error.code, error.detail, error.errors, status=error.status)
         case InvalidTransition():
             return Problem("not_in_that_state", str(error))
         case RequestValidationError():
-            errors = [FieldError(_field(found), sentence(found)) for found in error.errors()]
+            errors = [FieldError(_field(found), humanize(found)) for found in error.errors()]
             return Problem("invalid", "; ".join(f"{wrong.field}: {wrong.message}" for wrong in errors)[:1000], errors)
         case EngineError():
             code = "engine_unavailable" if error.transient else "engine_error"

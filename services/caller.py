@@ -31,7 +31,7 @@ SYSTEM = Actor("system", "sluice")
 
 
 @dataclass(frozen=True)
-class Claim:
+class IdempotencyClaim:
     """An Idempotency-Key to be taken in the transaction that makes the deployment. `fingerprint`: of method, path, body."""
 
     token: int

@@ -14,7 +14,7 @@ class FieldError:
 
 
 @dataclass
-class Refusal(Exception):
+class RequestError(Exception):
     """A request that is refused: HTTP `status`, stable `code`, a sentence, and the fields that are wrong."""
 
     status: int
@@ -27,10 +27,10 @@ class Refusal(Exception):
 
 
 @contextmanager
-def below(name: str) -> Iterator[None]:
-    """The fields of a Refusal that is raised in it stand below `name`."""
+def prefix_fields(name: str) -> Iterator[None]:
+    """The fields of a RequestError that is raised in it stand below `name`."""
     try:
         yield
-    except Refusal as refusal:
+    except RequestError as refusal:
         refusal.errors = [FieldError(f"{name}.{error.field}", error.message) for error in refusal.errors]
         raise

@@ -14,7 +14,7 @@ import anyio.to_thread
 from sqlmodel import Session
 
 from services.engine.port import Engine, EngineError
-from services.masking import Mask, mask_of
+from services.masking import Mask, log_mask
 from services.store.events import Listeners
 from services.store.tables import Instance, Revision
 
@@ -59,7 +59,7 @@ def source_of(session: Session, row: Instance, masks: dict[int, Mask] | None = N
     known = masks if masks is not None else {}
     if row.revision not in known:
         revision = session.get(Revision, (row.service, row.revision))
-        known[row.revision] = mask_of(revision.effective if revision is not None else {})
+        known[row.revision] = log_mask(revision.effective if revision is not None else {})
     return Source(row.id, known[row.revision])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
 from services.redaction import secrets_in
-from services.secret_shapes import HIDDEN, KeyLines, hide
+from services.secret_shapes import MASK, KeyLines, hide
 
 MAX_SECRETS = 10_000
 MAX_CHARACTERS = 512 * 1024
@@ -42,7 +42,7 @@ class Mask:
 
         def masked(line: str) -> str:
             if key.covers(line):
-                return HIDDEN
+                return MASK
             known = self._without_secrets(line)
             return hide(known if len(known) <= MAX_LINE else f"{known[:MAX_LINE]}…")
 
@@ -54,7 +54,7 @@ class Mask:
             return line
         parts, shown = [], 0
         for _, begin, end in found:
-            parts += [line[shown:begin], HIDDEN]
+            parts += [line[shown:begin], MASK]
             shown = end
         return "".join([*parts, line[shown:]])
 
@@ -66,7 +66,7 @@ def _automaton(secrets: tuple[str, ...]) -> AhoCorasick:
     )
 
 
-def mask_of(spec: Mapping[str, Any]) -> Mask:
+def log_mask(spec: Mapping[str, Any]) -> Mask:
     """The mask for what instances of this spec write. Takes milliseconds for a large spec: call it in a thread."""
     return _mask(tuple(secrets_in(spec)))
 

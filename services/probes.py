@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from services.bounded_http import AnswerRefusedError, BoundedClient
 from services.clock import Clock
-from services.masking import Mask, mask_of
+from services.masking import Mask, log_mask
 from services.spec import Healthcheck
 
 FIRST_INTERVAL = 0.05
@@ -138,7 +138,7 @@ class Prober:
         if not result.error:
             return result
         if (mask := self._masks.get(target.instance)) is None:
-            mask = self._masks[target.instance] = await to_thread.run_sync(mask_of, target.spec)
+            mask = self._masks[target.instance] = await to_thread.run_sync(log_mask, target.spec)
         return replace(result, error=mask.text(result.error)[:MAX_ERROR])
 
     async def _answer_of(self, target: ProbeTarget) -> ProbeResult:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.secret_shapes import HIDDEN, has_hidden, hide, key_lines, passwords
+from services.secret_shapes import MASK, has_hidden, hide, key_lines, passwords
 
 SHORTEST = 8
 """Characters of a value that is looked for in logs: shorter ones are words as well. GitLab masks from this length on."""
@@ -22,10 +22,10 @@ _SECRET_NAME = re.compile(
 
 
 def redacted(part: Any, *, named: bool = False) -> Any:
-    """A spec, or a part of one, with HIDDEN in place of every secret. `named`: `part` maps names that people chose."""
+    """A spec, or a part of one, with MASK in place of every secret. `named`: `part` maps names that people chose."""
     if isinstance(part, Mapping):
         return {
-            name: HIDDEN if named and _is_secret(name, value) else redacted(value, named=name in _NAMED)
+            name: MASK if named and _is_secret(name, value) else redacted(value, named=name in _NAMED)
             for name, value in part.items()
         }
     if isinstance(part, list):
@@ -33,10 +33,10 @@ def redacted(part: Any, *, named: bool = False) -> Any:
     return hide(part) if isinstance(part, str) else part
 
 
-def placeholders(spec: Mapping[str, Any]) -> Iterator[str]:
+def masked_fields(spec: Mapping[str, Any]) -> Iterator[str]:
     """The dotted names of the fields that hold what `redacted` leaves: no values that anybody can have meant."""
     for name, value, secret in _values(spec):
-        if value == HIDDEN if secret else has_hidden(value):
+        if value == MASK if secret else has_hidden(value):
             yield name
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-HIDDEN = "***"
+MASK = "***"
 _USER_OF_URL = r"[a-z][a-z0-9+.-]{0,15}://[^/\s:]*+:"
 _MORE = r"""[^/\s@"',]++"""
 _IN_URL = re.compile(rf"({_USER_OF_URL})([^/\s@]++(?:@(?={_MORE}@){_MORE})*+)@", re.I)
@@ -45,19 +45,19 @@ _LEFT = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_TOKENS)})\*\*\*|-----BEGIN {
 
 
 def hide(text: str) -> str:
-    """The text with HIDDEN in place of each secret that its form betrays."""
+    """The text with MASK in place of each secret that its form betrays."""
     if "://" in text:
-        text = _IN_URL.sub(rf"\1{HIDDEN}@", text)
+        text = _IN_URL.sub(rf"\1{MASK}@", text)
     if any(sign in text for sign in _SIGNS):
-        text = _TOKEN.sub(lambda found: f"{found[found.lastindex or 0]}{HIDDEN}", text)
+        text = _TOKEN.sub(lambda found: f"{found[found.lastindex or 0]}{MASK}", text)
     if "PRIVATE KEY" in text:
-        text = _KEY.sub(lambda found: f"{found[1]}{HIDDEN}{found[2] or ''}", text)
+        text = _KEY.sub(lambda found: f"{found[1]}{MASK}{found[2] or ''}", text)
     return text
 
 
 def has_hidden(text: str) -> bool:
     """Whether `hide` left its mark in the text."""
-    return HIDDEN in text and (_LEFT_IN_URL.search(text) is not None or _LEFT.search(text) is not None)
+    return MASK in text and (_LEFT_IN_URL.search(text) is not None or _LEFT.search(text) is not None)
 
 
 def passwords(text: str) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.masking import MAX_CHARACTERS, MAX_LINE, MAX_SECRETS, mask_of, too_many_secrets
-from services.redaction import placeholders, redacted
-from services.rollouts.requests.spec_diff import differences
+from services.masking import MAX_CHARACTERS, MAX_LINE, MAX_SECRETS, log_mask, too_many_secrets
+from services.redaction import masked_fields, redacted
+from services.rollouts.requests.spec_diff import diff_specs
 
 SPEC = {
     "image": "web:1",
@@ -44,9 +44,9 @@ def test_every_secret_of_a_spec_is_hidden_and_nothing_else() -> None:
 
 
 def test_what_is_shown_in_a_secrets_place_is_known_when_it_comes_back() -> None:
-    assert sorted(placeholders(redacted(SPEC))) == sorted(HIDDEN_AT)
-    assert list(placeholders(SPEC)) == []
-    assert list(placeholders({"environment": {"MASK": "***"}})) == [], "a name that hides nothing may have any value"
+    assert sorted(masked_fields(redacted(SPEC))) == sorted(HIDDEN_AT)
+    assert list(masked_fields(SPEC)) == []
+    assert list(masked_fields({"environment": {"MASK": "***"}})) == [], "a name that hides nothing may have any value"
 
 
 @pytest.mark.parametrize("name", ["AUTHOR", "KEYBOARD", "MONKEY", "BYPASS_ROUTES", "PATH", "TZ"])
@@ -64,16 +64,16 @@ def test_a_secret_name_hides_its_value(name: str) -> None:
 
 
 def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
-    mask = mask_of({"environment": {"TLS_KEY": "-----BEGIN KEY-----\nMIIEvQIBADAN\nabc\n-----END KEY-----"}})
+    mask = log_mask({"environment": {"TLS_KEY": "-----BEGIN KEY-----\nMIIEvQIBADAN\nabc\n-----END KEY-----"}})
     assert mask.text("loaded MIIEvQIBADAN, abc") == "loaded ***, abc"
-    assert mask_of({}).text("nothing to hide") == "nothing to hide"
-    escaped = mask_of({"environment": {"SIGNING_KEY": "first-line-1\\nsecond-line-2"}})
+    assert log_mask({}).text("nothing to hide") == "nothing to hide"
+    escaped = log_mask({"environment": {"SIGNING_KEY": "first-line-1\\nsecond-line-2"}})
     assert escaped.text("first-line-1\nsecond-line-2, first-line-1\\nsecond-line-2") == "***\n***, ***"
 
 
 def test_what_an_instance_writes_is_masked() -> None:
     text = "connecting with hunter2-hunter2 to postgres://app:letmein99@db/x; PIN 1234\n"
-    assert mask_of(SPEC).text(text) == "connecting with *** to postgres://app:***@db/x; PIN 1234\n"
+    assert log_mask(SPEC).text(text) == "connecting with *** to postgres://app:***@db/x; PIN 1234\n"
 
 
 KEY = (
@@ -108,16 +108,16 @@ def test_a_secret_known_by_its_form_is_hidden_under_any_name_and_known_when_it_c
     spec = {"environment": {"SETTING": f"a={secret} b"}, "command": ["serve", f"--with={secret}"]}
     hidden = redacted(spec)
     assert hidden == {"environment": {"SETTING": f"a={shown} b"}, "command": ["serve", f"--with={shown}"]}
-    assert sorted(placeholders(hidden)) == ["command.1", "environment.SETTING"]
-    assert list(placeholders(spec)) == []
+    assert sorted(masked_fields(hidden)) == ["command.1", "environment.SETTING"]
+    assert list(masked_fields(spec)) == []
     assert redacted(hidden) == hidden
-    (change,) = differences({"environment": {}}, {"environment": {"SETTING": secret}})
+    (change,) = diff_specs({"environment": {}}, {"environment": {"SETTING": secret}})
     assert change.new == shown
 
 
 @pytest.mark.parametrize(("secret", "shown"), [token for token in TOKENS if token[0] != KEY])
 def test_a_secret_known_by_its_form_is_masked_in_logs_although_no_spec_names_it(secret: str, shown: str) -> None:
-    assert mask_of({}).text(f"using '{secret}'\n") == f"using '{shown}'\n"
+    assert log_mask({}).text(f"using '{secret}'\n") == f"using '{shown}'\n"
 
 
 @pytest.mark.parametrize(
@@ -128,24 +128,24 @@ def test_a_secret_known_by_its_form_is_masked_in_logs_although_no_spec_names_it(
 )  # fmt: skip
 def test_a_harmless_text_is_shown_as_it_is(text: str) -> None:
     assert redacted({"environment": {"A": text}}) == {"environment": {"A": text}}
-    assert mask_of({}).text(text) == text
+    assert log_mask({}).text(text) == text
 
 
 def test_a_private_key_in_a_log_is_masked_until_it_ends() -> None:
     log = f"before\n{KEY}\nafter\n2026-11-30 INFO -----BEGIN PRIVATE KEY-----\n2026-11-30 INFO {'A' * 64}\nan error\n"
-    assert mask_of({}).text(log) == (
+    assert log_mask({}).text(log) == (
         "before\n-----BEGIN RSA PRIVATE KEY-----\n***\n***\n***\n***\n-----END RSA PRIVATE KEY-----\nafter\n"
         "2026-11-30 INFO -----BEGIN PRIVATE KEY-----\n***\nan error\n"
     )
 
 
 def test_a_private_key_under_a_harmless_name_is_masked_line_by_line() -> None:
-    mask = mask_of({"environment": {"BUNDLE": KEY}})
+    mask = log_mask({"environment": {"BUNDLE": KEY}})
     assert mask.text("loaded MIIEowIBAAKCAQEA from the bundle") == "loaded *** from the bundle"
 
 
 def test_the_longest_of_secrets_that_begin_alike_is_masked_and_no_part_of_it_stays() -> None:
-    mask = mask_of({"environment": {"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefgh-longer", "C_TOKEN": "efgh-longer-still"}})
+    mask = log_mask({"environment": {"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefgh-longer", "C_TOKEN": "efgh-longer-still"}})
     assert mask.text("abcdefgh abcdefgh-longer abcdefgh-long efgh-longer-still") == "*** *** ***-long ***"
 
 
@@ -153,13 +153,13 @@ def test_each_secret_of_a_large_spec_is_masked_and_near_misses_are_not() -> None
     secrets = [f"{'a' * 1990}{number:010d}" for number in range(200)]
     spec = {"environment": {f"TOKEN_{number}": secret for number, secret in enumerate(secrets)}}
     assert too_many_secrets(spec) is None
-    mask, near = mask_of(spec), "a" * 16_000
+    mask, near = log_mask(spec), "a" * 16_000
     assert mask.text("\n".join([near, *secrets, near])) == "\n".join([near, *["***"] * 200, near])
-    assert mask_of(spec) is mask, "an equal spec needs no second automaton"
+    assert log_mask(spec) is mask, "an equal spec needs no second automaton"
 
 
 def test_a_line_that_is_too_long_is_cut_after_its_secrets_are_masked() -> None:
-    mask = mask_of({"environment": {"TOKEN": "hunter2-hunter2"}})
+    mask = log_mask({"environment": {"TOKEN": "hunter2-hunter2"}})
     line = "x" * (MAX_LINE - 3) + "hunter2-hunter2" + "y" * 10
     assert mask.text(line) == "x" * (MAX_LINE - 3) + "***" + "…"
 
@@ -174,8 +174,8 @@ HOSTILE = [
 def test_masking_a_long_line_made_of_the_beginnings_of_secrets_ends(part: str) -> None:
     """Each takes a fraction of a second; what is quadratic takes an hour, and the timeout of the tests ends it."""
     line = part * (1_000_000 // len(part))
-    mask_of({"environment": {"TOKEN": "a" * 5000 + "b"}}).text(line)
-    list(placeholders({"environment": {"A": line + "***"}}))
+    log_mask({"environment": {"TOKEN": "a" * 5000 + "b"}}).text(line)
+    list(masked_fields({"environment": {"A": line + "***"}}))
 
 
 def test_more_secrets_than_can_be_kept_in_memory_are_refused() -> None:

@@ -27,7 +27,7 @@ from app.problems import Problem
 from services.compose.document import Finding, NotCompose
 from services.compose.reader import Given, Reading, read
 from services.compose.service import PROJECT_LABEL
-from services.errors import FieldError, Refusal, below
+from services.errors import FieldError, RequestError, prefix_fields
 from services.rollouts.requests.commands import DeployRequest, GroupMember, RequestContext
 from services.rollouts.state.status import Status
 from services.store.tables import Deployment, Revision, Service
@@ -95,8 +95,8 @@ async def apply(
     given = Given(body.variables, body.env_files, project, directory, _listed(only), chosen)
     try:
         reading = await anyio.to_thread.run_sync(read, body.compose, given)
-    except NotCompose as refusal:
-        raise _invalid(refusal.findings) from None
+    except NotCompose as error:
+        raise _invalid(error.findings) from None
     for each in reading.services:
         caller.require_service(each.name)
     running = await sluice.engine.composed(reading.project)
@@ -108,9 +108,9 @@ async def apply(
     try:
         if dry_run:
             return JSONResponse({"previews": [await _preview(sluice, member, context) for member in members]})
-        ids = await sluice.requests.deploy_together(members, context)
-    except Refusal as refusal:
-        raise _located(refusal, reading) from None
+        ids = await sluice.requests.deploy_group(members, context)
+    except RequestError as error:
+        raise _located(error, reading) from None
     return await _applied(request, sluice, ids, wait)
 
 
@@ -175,7 +175,7 @@ def _members(reading: Reading, note: str | None) -> list[GroupMember]:
 
 
 async def _preview(sluice: Sluice, member: GroupMember, context: RequestContext) -> dict[str, Any]:
-    with below(member.deploy_request.service):
+    with prefix_fields(member.deploy_request.service):
         preview = asdict(await sluice.previews.deploy(member.deploy_request, context))
     said = [{"code": "compose", "message": warning} for warning in member.warnings]
     return {**preview, "warnings": [*preview["warnings"], *said]}
@@ -206,7 +206,7 @@ def _invalid(findings: list[Finding]) -> Problem:
     return Problem("invalid_compose", f"{errors[0].field}: {errors[0].message}{more}"[:1000], errors)
 
 
-def _located(refusal: Refusal, reading: Reading) -> Exception:
+def _located(refusal: RequestError, reading: Reading) -> Exception:
     """What is wrong with a service's spec, where the file says it."""
     if refusal.status != 422 or refusal.code == "idempotency_key_reused":
         return refusal

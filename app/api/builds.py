@@ -39,7 +39,7 @@ from services.builds.ask import BuildAsk
 from services.builds.context import check_context, check_dockerfile, climbs
 from services.builds.log import numbered
 from services.builds.manager import MOST, SUCCEEDED, BuildSettings, find_build
-from services.caller import Claim
+from services.caller import IdempotencyClaim
 from services.rollouts.requests.commands import DeployRequest
 from services.spec import SERVICE_NAME
 from services.store.tables import Build
@@ -205,11 +205,11 @@ async def _receive(request: Request, settings: BuildSettings, path: Path) -> str
     return digest.hexdigest()
 
 
-def _claim(request: Request, caller: Caller, key: str | None, digest: str) -> Claim | None:
+def _claim(request: Request, caller: Caller, key: str | None, digest: str) -> IdempotencyClaim | None:
     if key is None:
         return None
     said = f"POST /builds?{request.url.query}\n{digest}".encode(errors="replace")
-    return Claim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
+    return IdempotencyClaim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
 
 
 async def _accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:

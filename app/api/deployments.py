@@ -176,7 +176,7 @@ async def _act(request: Request, caller: Caller, id: int, action: Action, key: s
     await _bound(request, sluice, caller, id)
     claimed = await claim(request, caller, key)
     if await answered(sluice, claimed) is None:
-        await sluice.requests.act(id, action, caller.actor)
+        await sluice.requests.apply_action(id, action, caller.actor)
         await keep(sluice, claimed, {"deployment": id})
     return JSONResponse(await shown(sluice, id))
 

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, StringConstraints
 from app.api.request_body import read_bytes
 from app.auth import Caller
 from app.problems import invalid, nearest
-from services.caller import Claim
+from services.caller import IdempotencyClaim
 from services.units import MAX_SECONDS, duration
 
 MAX_AUTH = 16 * 1024
@@ -97,12 +97,12 @@ async def strict_query(request: Request) -> None:
             raise invalid(name[:100], nearest(name, known).replace("a field", "a parameter"))
 
 
-async def claim(request: Request, caller: Caller, key: str | None, *, also: str = "") -> Claim | None:
+async def claim(request: Request, caller: Caller, key: str | None, *, also: str = "") -> IdempotencyClaim | None:
     """The Idempotency-Key of a call, with what it was said of: method, path, body, and `also` what the query asks for."""
     if key is None:
         return None
     said = f"{request.method} {request.url.path}{also}\n".encode(errors="replace") + await read_bytes(request)
-    return Claim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
+    return IdempotencyClaim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
 
 
 def registry_auth(header: str | None) -> str | None:

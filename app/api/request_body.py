@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.problems import Problem, invalid, nearest
 from services.errors import FieldError
-from services.rollouts.requests.spec_errors import described, sentence
+from services.rollouts.requests.spec_errors import described, humanize
 
 M = TypeVar("M", bound=BaseModel)
 MAX_BODY = 1024 * 1024
@@ -89,7 +89,7 @@ def _field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
     field = ".".join(str(part)[:100] for part in found["loc"]) or "body"
     if found["type"] == "extra_forbidden":
         return FieldError(field, nearest(field, known))
-    return FieldError(field, sentence(found))
+    return FieldError(field, humanize(found))
 
 
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from app.api.wait import made
 from app.auth import Deployer, Reader, Writer
 from app.presenters.rollouts import REVISIONS, SERVICES, revision_view, service_view, service_views
 from app.problems import Problem
-from services.rollouts.requests.spec_diff import comparable, differences
+from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.store.tables import Revision, Service
 
 router = APIRouter(prefix="/services", tags=["services"])
@@ -124,7 +124,7 @@ async def revision_diff(
         if other is None:
             raise Problem("revision_not_found", f"{name} has no present revision: say which with ?to=")
         old, new = _revision(session, name, n), _revision(session, name, other)
-        diff = [asdict(change) for change in differences(comparable(old), comparable(new))]
+        diff = [asdict(change) for change in diff_specs(comparable_spec(old), comparable_spec(new))]
         return {"service": name, "revision": n, "to": other, "replaces_instances": old.hash != new.hash, "diff": diff}
 
     return await show(request, look)

@@ -18,7 +18,7 @@ from app.presenters.builds import BUILDS, build_view
 from app.problems import CODES, Problem, as_problem
 from services.builds.log import numbered
 from services.builds.manager import UNDER_WAY
-from services.errors import Refusal
+from services.errors import RequestError
 from services.store.tables import Build, Service
 
 router = APIRouter(prefix="/ui/builds")
@@ -54,11 +54,11 @@ async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
         viewer.require("deploy")
         viewer.require_service(row.service)
         await sluice.builds.cancel(row.id, viewer.actor)
-    except (Problem, Refusal) as error:
+    except (Problem, RequestError) as error:
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
         await note_refusal(request, status, problem.code, problem.detail)
-        return await show(request, viewer, PAGE, _looking_at(id), here=here, refusal=problem.detail, status=status)
+        return await show(request, viewer, PAGE, _looking_at(id), here=here, error=problem.detail, status=status)
     return RedirectResponse(here, 303)
 
 

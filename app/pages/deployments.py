@@ -18,7 +18,7 @@ from app.pages.queries import number_of
 from app.pages.timeline import timeline
 from app.presenters.rollouts import INSTANCES, deployment_view, event_view
 from app.problems import CODES, Problem, as_problem
-from services.errors import Refusal
+from services.errors import RequestError
 from services.rollouts.requests.submit import RequestContext
 from services.rollouts.state.status import InvalidTransition
 from services.store.tables import Deployment, Event, Instance
@@ -57,12 +57,12 @@ async def act(
             await may_retry(sluice, viewer, row.id)
             here = await sluice.requests.retry(row.id, RequestContext(viewer.actor))
         else:
-            await sluice.requests.act(row.id, action, viewer.actor)
-    except (Problem, Refusal, InvalidTransition) as error:
+            await sluice.requests.apply_action(row.id, action, viewer.actor)
+    except (Problem, RequestError, InvalidTransition) as error:
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
         await note_refusal(request, status, problem.code, problem.detail)
-        return await show(request, viewer, PAGE, _looking_at(id), here=_address(here), refusal=problem.detail, status=status)
+        return await show(request, viewer, PAGE, _looking_at(id), here=_address(here), error=problem.detail, status=status)
     return RedirectResponse(_address(here), 303)
 
 

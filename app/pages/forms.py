@@ -15,7 +15,7 @@ from app.pages import render
 from app.pages.form_commands import Wish
 from app.problems import CODES, Problem, as_problem
 from services.engine.port import EngineError
-from services.errors import Refusal
+from services.errors import RequestError
 from services.rollouts.requests.commands import RequestContext
 
 
@@ -39,10 +39,10 @@ def shown(form: Form, answers: Mapping[str, str], problem: Problem | None = None
         name = wrong.field if wrong.field in form.asks else "fields"
         message = wrong.message if name == wrong.field else f"{wrong.field}: {wrong.message}"
         errors[name] = f"{errors[name]}; {message}" if name in errors else message
-    refusal = problem.detail if problem is not None and not errors.keys() & set(form.asks) else None
+    error = problem.detail if problem is not None and not errors.keys() & set(form.asks) else None
     status = (problem.status or CODES[problem.code][0]) if problem is not None else 200
     words = {
-        "form": form, "kind": form.kind, "answers": answers, "errors": errors, "refusal": refusal,
+        "form": form, "kind": form.kind, "answers": answers, "errors": errors, "refusal": error,
         "more": problem.more if problem is not None else {}, "stream": None,
     }  # fmt: skip
     return render.page("change.html", {**form.words, **words}, status)
@@ -53,7 +53,7 @@ async def planned(request: Request, viewer: Caller, form: Form, answers: Mapping
     try:
         wish = await form.wish(answers)
         plan = await wish.deploy_request(request.app.state.sluice.previews, RequestContext(viewer.actor))
-    except (Problem, Refusal, EngineError) as error:
+    except (Problem, RequestError, EngineError) as error:
         return shown(form, answers, as_problem(error))
     words = {
         "form": form, "kind": form.kind, "answers": answers, "plan": plan, "command": wish.command,
@@ -74,7 +74,7 @@ async def answered(request: Request, viewer: Caller, form: Form) -> Response:
     try:
         wish = await form.wish(answers)
         id = await wish.deploy_request(request.app.state.sluice.requests, RequestContext(viewer.actor))
-    except (Problem, Refusal, EngineError) as error:
+    except (Problem, RequestError, EngineError) as error:
         problem = as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)
         return shown(form, answers, problem)

@@ -64,11 +64,11 @@ async def show(
     sight: Sight,
     *,
     here: str | None = None,
-    refusal: str | None = None,
+    error: str | None = None,
     status: int = 200,
 ) -> HTMLResponse:
     """The whole page as it is now; 404 as a page when there is no such thing. `here`: the page's own address, where the
-    request had another one; `refusal`: a sentence about what was not done."""
+    request had another one; `error`: a sentence about what was not done."""
     sluice: Sluice = request.app.state.sluice
 
     def draw(session: Session) -> HTMLResponse:
@@ -83,7 +83,7 @@ async def show(
             "stream": f"{address.rstrip('/')}/stream",
             "now": sluice.clock.now(),
             "part": lambda name, look="card": render.standing(name, parts[name], look),
-            "refusal": refusal,
+            "refusal": error,
         }
         return render.page(runtime_status.template, {**context, **frame}, status)
 

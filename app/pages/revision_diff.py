@@ -13,7 +13,7 @@ from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.live_page import missing
 from app.presenters.rollouts import revision_view
-from services.rollouts.requests.spec_diff import comparable, differences
+from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.store.tables import Revision, Service
 
 router = APIRouter(prefix="/ui/services/{name}")
@@ -41,7 +41,7 @@ async def changes(
             "before": revision_view(before, present=service.revision),
             "after": revision_view(after, present=service.revision),
             "numbers": [(str(row.number), f"r{row.number}  {row.image}") for row in revisions.values()],
-            "diff": differences(comparable(before), comparable(after)),
+            "diff": diff_specs(comparable_spec(before), comparable_spec(after)),
             "replaces": before.hash != after.hash,
         }
         return render.page("changes.html", {**words, "stream": None})

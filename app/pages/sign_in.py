@@ -36,17 +36,17 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
     try:
         refuse_cross_site(request.headers, request.url.scheme)
     except Problem as problem:
-        return _page(after=after, refusal=problem.detail, status=403)
+        return _page(after=after, error=problem.detail, status=403)
     remote = request.client.host if request.client else None
     if pause := sluice.access.attempts.wait(remote):
         minutes = math.ceil(pause / 60)
-        refusal = f"Too many attempts from your address: try again in {minutes} min."
-        return _page(after=after, refusal=refusal, status=429, headers={"Retry-After": str(math.ceil(pause))})
+        error = f"Too many attempts from your address: try again in {minutes} min."
+        return _page(after=after, error=error, status=429, headers={"Retry-After": str(math.ceil(pause))})
     cookie = await sluice.access.sign_in(code=code, token=token.strip(), remote=remote)
     sluice.listeners.wake()
     if cookie is None and code:
-        refusal = "This link was used before, or is too old. Make another one with: sluice sign-in"
-        return _page(after=after, refusal=refusal, status=401)
+        error = "This link was used before, or is too old. Make another one with: sluice sign-in"
+        return _page(after=after, error=error, status=401)
     if cookie is None:
         return _page(after=after, wrong="This token is not known, is over, or was revoked.", status=401)
     answer = RedirectResponse(after, 303, render.HEADERS)
@@ -74,14 +74,14 @@ def _page(
     *,
     code: str = "",
     after: str = HOME,
-    refusal: str | None = None,
+    error: str | None = None,
     wrong: str | None = None,
     status: int = 200,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> HTMLResponse:
     """`wrong`: what is wrong with the token, to stand beside its field."""
     errors = {"token": wrong} if wrong else {}
-    context = {"code": code, "next": after, "refusal": refusal, "errors": errors, "stream": None}
+    context = {"code": code, "next": after, "refusal": error, "errors": errors, "stream": None}
     answer = render.page("sign_in.html", context, status)
     answer.headers.update(headers)
     return answer

@@ -19,7 +19,7 @@ from app.pages.dependencies import FormViewer, PageViewer
 from app.pages.live_page import missing
 from app.problems import CODES, Problem, as_problem
 from services.auth.tokens import SCOPES
-from services.errors import Refusal
+from services.errors import RequestError
 from services.store.tables import Token
 
 router = APIRouter(prefix="/ui/tokens")
@@ -58,7 +58,7 @@ async def revoke(request: Request, viewer: FormViewer, id: str) -> Response:
     try:
         viewer.require("admin")
         await sluice.access.revoke(int(id), viewer.actor)
-    except (Problem, Refusal) as error:
+    except (Problem, RequestError) as error:
         return await _refused(request, viewer, as_problem(error), EMPTY)
     sluice.listeners.wake()
     return RedirectResponse("/ui/tokens", 303)
@@ -75,8 +75,8 @@ async def _refused(request: Request, viewer: Caller, problem: Problem, answers: 
     status = problem.status or CODES[problem.code][0]
     await note_refusal(request, status, problem.code, problem.detail)
     errors = {wrong.field.partition(".")[0]: wrong.message for wrong in problem.errors}
-    refusal = problem.detail if not errors.keys() & EMPTY.keys() else None
-    return await _page(request, viewer, answers=answers, errors=errors, refusal=refusal, status=status)
+    error = problem.detail if not errors.keys() & EMPTY.keys() else None
+    return await _page(request, viewer, answers=answers, errors=errors, error=error, status=status)
 
 
 async def _page(
@@ -85,7 +85,7 @@ async def _page(
     *,
     answers: Mapping[str, str] = EMPTY,
     errors: Mapping[str, str] | None = None,
-    refusal: str | None = None,
+    error: str | None = None,
     made: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> HTMLResponse:
@@ -103,7 +103,7 @@ async def _page(
 
     words = {
         **await sluice.store.read(look), "now": sluice.clock.now(), "admin": viewer.may("admin"), "answers": answers,
-        "errors": errors or {}, "refusal": refusal, "made": made, "scopes": [(scope, scope) for scope in SCOPES],
+        "errors": errors or {}, "refusal": error, "made": made, "scopes": [(scope, scope) for scope in SCOPES],
         "lifetimes": LIFETIMES, "stream": None,
     }  # fmt: skip
     return render.page("tokens.html", words, status)

@@ -13,7 +13,7 @@ from services.auth.login_throttle import Attempts
 from services.auth.tokens import Key, new_token, well_formed
 from services.caller import Actor
 from services.clock import Clock
-from services.errors import Refusal
+from services.errors import RequestError
 from services.grant import Grant
 from services.store.database import Store
 from services.store.events import record
@@ -103,11 +103,11 @@ class Access:
         def end(session: Session) -> None:
             row = session.get(Token, id)
             if row is None or row.revoked_at is not None:
-                raise Refusal(404, "unknown_token", f"there is no token {id}")
+                raise RequestError(404, "unknown_token", f"there is no token {id}")
             now = self._clock.now()
             admins = select(Token.expires_at).where(Token.id != id, Token.scope == "admin", col(Token.revoked_at).is_(None))
             if row.scope == "admin" and not any((expires or now + 1) > now for expires in session.exec(admins)):
-                raise Refusal(409, "last_admin_token", f'"{row.name}" is the last admin token: make another one first')
+                raise RequestError(409, "last_admin_token", f'"{row.name}" is the last admin token: make another one first')
             row.revoked_at = now
             session.add(row)
             session.exec(delete(Opened).where(col(Opened.token) == id))

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from services.builds.bases import bases_of
 from services.builds.dockerfile import MOST_DOCKERFILE, DockerfileError, check_adds
-from services.errors import FieldError, Refusal
+from services.errors import FieldError, RequestError
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 128 * 1024
@@ -35,7 +35,7 @@ def check_context(path: Path, dockerfile: str, limit: int) -> str:
                 _header(entry)
                 size += entry.size
                 if max(size, tar.offset) > limit:  # a tar may be all headers, or all holes
-                    raise Refusal(413, "too_large", f"the context unpacks to more than {limit} bytes")
+                    raise RequestError(413, "too_large", f"the context unpacks to more than {limit} bytes")
                 if entry.name == wanted:
                     found = b"".join(_content(tar, entry))
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
@@ -154,5 +154,5 @@ def climbs(name: str) -> bool:
     return name.startswith("/") or posixpath.normpath(name).split("/")[0] == ".."
 
 
-def _invalid(message: str) -> Refusal:
-    return Refusal(422, "invalid_context", f"the context {message}"[:1000], [FieldError("body", message[:500])])
+def _invalid(message: str) -> RequestError:
+    return RequestError(422, "invalid_context", f"the context {message}"[:1000], [FieldError("body", message[:500])])

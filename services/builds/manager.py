@@ -22,8 +22,8 @@ from services.builds.pinning import pinned_dockerfile
 from services.caller import Actor
 from services.clock import Clock
 from services.engine.port import BuildSpec, Engine, EngineError
-from services.errors import Refusal
-from services.masking import mask_of
+from services.errors import RequestError
+from services.masking import log_mask
 from services.store.database import Store
 from services.store.events import Listeners, record
 from services.store.tables import Build
@@ -132,11 +132,11 @@ class Builds:
         return id
 
     async def cancel(self, id: int, by: Actor) -> None:
-        """Returns when it has ended. Raises Refusal: 404 `unknown_build`, 409 when it had ended before."""
+        """Returns when it has ended. Raises RequestError: 404 `unknown_build`, 409 when it had ended before."""
         running = self._running.get(id)
         if running is None:
             row = await self._store.read(lambda session: find_build(session, id))
-            raise Refusal(
+            raise RequestError(
                 409, "not_in_that_state", f"build {id} of {row.service} has {row.status}: nothing is left to cancel"
             )
         running.cancelled_by = running.cancelled_by or by
@@ -165,7 +165,7 @@ class Builds:
     async def _build(self, id: int, ask: BuildAsk, tag: str, written: Log) -> tuple[str, str | None, str, str | None]:
         """Status, reason, message and the image's id."""
         retained = self._clock.now()
-        masked = mask_of({"args": dict(ask.args)}).lines()
+        masked = log_mask({"args": dict(ask.args)}).lines()
         try:
             async with asyncio.timeout(self.settings.timeout):
                 pinned = await pinned_dockerfile(self._engine, ask, written)
@@ -236,7 +236,7 @@ def find_build(session: Session, id: int) -> Build:
     """404 `unknown_build`."""
     row = session.get(Build, id)
     if row is None:
-        raise Refusal(404, "unknown_build", f"there is no build {id}")
+        raise RequestError(404, "unknown_build", f"there is no build {id}")
     return row
 
 

@@ -257,7 +257,7 @@ def test_what_goes_wrong_inside_is_a_500_that_says_nothing_of_it(
 def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
     raised: dict[str, str] = {}
     for path in [*ROOT.glob("services/**/*.py"), *ROOT.glob("app/**/*.py")]:
-        found = re.findall(r'(?:Refusal\(\s*(\d+),|Problem\()\s*"([a-z_]+)"', path.read_text())
+        found = re.findall(r'(?:RequestError\(\s*(\d+),|Problem\()\s*"([a-z_]+)"', path.read_text())
         raised |= {code: status for status, code in found if status or code not in raised}
     assert raised.keys() - CODES.keys() == set()
     assert {"invalid_spec", "unknown_service", "wait_timeout"} <= raised.keys()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.builds.context import check_context, check_dockerfile, packed
-from services.errors import Refusal
+from services.errors import RequestError
 
 LIMIT = 100_000
 DOCKERFILE = b"FROM scratch\n"
@@ -81,7 +81,7 @@ def test_a_context_that_stays_in_its_folder_is_good(tmp_path: Path, pack: Callab
     ],
 )
 def test_what_climbs_out_of_its_folder_is_refused(tmp_path: Path, fill: Fill, why: str) -> None:
-    with pytest.raises(Refusal, match=why) as refused:
+    with pytest.raises(RequestError, match=why) as refused:
         check(tmp_path, made(fill))
     assert (refused.value.status, refused.value.code) == (422, "invalid_context")
 
@@ -105,13 +105,13 @@ LONG_NAME = tarfile.TarInfo("x" * 2_000_000)
     ids=["empty", "text", "no gzip", "no tar", "cut off", "gzip cut off", "a name of megabytes", "nothing but its end"],
 )
 def test_what_is_no_whole_tar_or_has_no_dockerfile_is_refused(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         check(tmp_path, data)
     assert refused.value.code == "invalid_context"
 
 
 def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r'has no "Dockerfile\.prod"'):
+    with pytest.raises(RequestError, match=r'has no "Dockerfile\.prod"'):
         check(tmp_path, made(harmless), "Dockerfile.prod")
 
 
@@ -124,7 +124,7 @@ def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path) -> None:
     ids=["one large file", "nothing but names"],
 )
 def test_what_unpacks_to_more_than_the_limit_is_refused(tmp_path: Path, fill: Fill) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         check(tmp_path, gzip.compress(made(fill)))
     assert refused.value.status == 413
 
@@ -174,7 +174,7 @@ ONE = plain("Dockerfile", DOCKERFILE)
     ],
 )  # fmt: skip
 def test_a_dockerfile_that_another_entry_may_replace_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
-    with pytest.raises(Refusal, match=why) as refused:
+    with pytest.raises(RequestError, match=why) as refused:
         check(tmp_path, data)
     assert refused.value.code == "invalid_context"
 
@@ -186,7 +186,7 @@ def test_a_directory_of_the_dockerfile_that_another_entry_may_replace_is_refused
         add(tar, "other/Dockerfile", content=REMOTE)
         add(tar, "sub", kind, "other" if kind != tarfile.REGTYPE else "")
 
-    with pytest.raises(Refusal, match="no directory"):
+    with pytest.raises(RequestError, match="no directory"):
         check(tmp_path, made(fill), "sub/Dockerfile")
 
 
@@ -229,13 +229,13 @@ def test_bytes_of_a_dockerfile_that_are_no_text_are_kept(tmp_path: Path) -> None
 
 def test_a_dockerfile_of_more_than_a_mib_is_refused(tmp_path: Path) -> None:
     (tmp_path / "context").write_bytes(plain("Dockerfile", b"#" * (1024 * 1024 + 1)) + END)
-    with pytest.raises(Refusal, match="more than 1048576 bytes"):
+    with pytest.raises(RequestError, match="more than 1048576 bytes"):
         check_context(tmp_path / "context", "Dockerfile", 10_000_000)
 
 
 @pytest.mark.parametrize("text", ["FROM scratch\nADD http://x /\udcff\n", "FROM $A\n"])
 def test_a_dockerfile_that_is_refused_names_its_line(text: str) -> None:
-    with pytest.raises(Refusal, match=r"Dockerfile.* line \d: ") as refused:
+    with pytest.raises(RequestError, match=r"Dockerfile.* line \d: ") as refused:
         check_dockerfile(text, {})
     assert (refused.value.status, refused.value.code) == (422, "invalid_context")
     assert refused.value.detail.isascii()

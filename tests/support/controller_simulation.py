@@ -16,10 +16,10 @@ from sqlmodel import Session, col, select
 
 from services.caller import Actor
 from services.engine.port import ContainerView, EngineError, ImageInfo, InstanceSpec
-from services.errors import Refusal
+from services.errors import RequestError
 from services.rollouts.reconciler.controller import Runner
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.submit import DeployRequest, RequestContext, Requests
+from services.rollouts.requests.submit import DeployRequest, RequestContext, Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
@@ -146,7 +146,7 @@ class ControllerSimulation:
             self._crashed.clear()
             self.live, listeners = RuntimeStatus(), Listeners()
             self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules())
-            self.requests = Requests(
+            self.requests = Submitter(
                 self.store,
                 self.clock,
                 self.engine,
@@ -218,11 +218,11 @@ class ControllerSimulation:
 
     # What people and fate do
 
-    async def ask(self, what: Callable[[Requests], Awaitable[Any]]) -> int | None:
+    async def ask(self, what: Callable[[Submitter], Awaitable[Any]]) -> int | None:
         """A request; None when it is refused."""
         try:
             result: int | None = await what(self.requests)
-        except Refusal:
+        except RequestError:
             return None
         return result
 
@@ -267,7 +267,7 @@ class ControllerSimulation:
         for _ in range(400):
             paused = [row.id for row in self.rows(Deployment) if row.status == "paused"]
             for id in paused:
-                await self.ask(lambda requests, id=id: requests.act(id, "resume", CI.by))  # type: ignore[misc]
+                await self.ask(lambda requests, id=id: requests.apply_action(id, "resume", CI.by))  # type: ignore[misc]
             if all(row.status in TERMINAL for row in self.rows(Deployment)):
                 break
             await asyncio.sleep(5)

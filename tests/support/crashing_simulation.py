@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from sqlmodel import col, select
 
-from services.errors import Refusal
+from services.errors import RequestError
 from services.rollouts.reconciler.controller import Runner
 from services.rollouts.reconciler.crash_points import POINTS, CrashPoints
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.submit import Requests
+from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL
 from services.store.events import Listeners
@@ -83,7 +83,7 @@ class CrashingSimulation(ControllerSimulation):
             self.runner = Runner(
                 self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
             )
-            self.requests = Requests(
+            self.requests = Submitter(
                 self.store, self.clock, self.engine, listeners, self.runner.hint, AdmissionRules(), live
             )
             running = asyncio.create_task(self._keep_running(self.runner))
@@ -110,8 +110,8 @@ class CrashingSimulation(ControllerSimulation):
         """Pause, resume or abort, unless it has ended by itself."""
         await self.until(lambda: self.deployment(id).status != "pending")
         try:
-            await self.requests.act(id, action, CI.by)
-        except Refusal as refusal:
+            await self.requests.apply_action(id, action, CI.by)
+        except RequestError as refusal:
             raise AssertionError(f"{action}: {refusal.detail}") from refusal
 
     async def ended(self, id: int | None) -> Deployment:

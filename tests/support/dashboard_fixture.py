@@ -30,8 +30,8 @@ from services.control_metrics import Metrics
 from services.eureka.registry import Registry
 from services.eureka.repository import Keeper
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.dry_run import Previews
-from services.rollouts.requests.submit import Requests
+from services.rollouts.requests.dry_run import DryRun
+from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import Listeners, record
 from services.store.open import open_store
@@ -67,8 +67,8 @@ class DashboardFixture:
             engine=engine,
             gateway=nobody,
             ground=nobody,
-            requests=Requests(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
-            previews=Previews(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
+            requests=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
+            previews=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
             loop=nobody,
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),

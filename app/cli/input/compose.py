@@ -62,8 +62,8 @@ def request_of(desk: Desk, file: ComposeFile) -> tuple[str, dict[str, Any]]:
     variables = {**found, **os.environ}
     try:
         needs = needs_of(file.text, variables)
-    except NotCompose as refusal:
-        raise _not_compose(file.path, refusal) from None
+    except NotCompose as error:
+        raise _not_compose(file.path, error) from None
     files = {name: read_env_file(directory / name) for name in _readable(desk, directory, needs)}
     asked = {
         "project": _project(file, needs, variables, directory),
@@ -97,6 +97,6 @@ def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], dire
     return re.sub(r"[^a-z0-9_-]", "", directory.name.lower()).lstrip("_-")
 
 
-def _not_compose(path: Path, refusal: NotCompose) -> Trouble:
-    first = refusal.findings[0]
+def _not_compose(path: Path, error: NotCompose) -> Trouble:
+    first = error.findings[0]
     return usage(f"{path}, line {first.line}: {first.message}")

@@ -22,7 +22,7 @@ from services.rollouts.reconciler.recovery import known_instances, restore
 from services.rollouts.reconciler.result import Observation, ReconcileResult
 from services.rollouts.reconciler.service_state import DEATHS_WITHIN, PUBLISH, Room
 from services.rollouts.reconciler.watcher import watch
-from services.rollouts.requests.activation import Beginner
+from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.state.crash_history import crashes_since
 from services.rollouts.state.routing_config import is_published, linked_services
@@ -107,7 +107,9 @@ class Runner:
         self._executor = Executor(
             self._store, self._engine, self._routers, writer, self._prober, link_address, self._rules, self._points
         )
-        self._beginner = Beginner(self._store, self._clock, self._engine, writer, self._rules, self._runtime_status)
+        self._activator = DeploymentActivator(
+            self._store, self._clock, self._engine, writer, self._rules, self._runtime_status
+        )
         published = await restore(
             self._store, self._engine, self._routers, writer, self._prober, self._runtime_status, self._points
         )
@@ -323,7 +325,7 @@ class Runner:
 
     async def _begin(self, name: str, id: int) -> None:
         self._points.reached("loop:beginning", name)
-        await self._beginner.begin(id)
+        await self._activator.pull_and_activate(id)
         self._points.reached("loop:begun", name)
         await self._see_links()
 

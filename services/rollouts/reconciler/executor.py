@@ -9,7 +9,7 @@ import anyio.to_thread
 from sqlmodel import Session
 
 from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
-from services.masking import mask_of
+from services.masking import log_mask
 from services.probes import Prober
 from services.rollouts.planner.steps import Admit, ForceClose, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.reconciler.crash_points import CrashPoints
@@ -254,7 +254,7 @@ class Executor:
 
 async def _masked(text: str, revision: Revision) -> str:
     """What an instance or the engine says, without the secrets of the revision's spec."""
-    return await anyio.to_thread.run_sync(lambda: mask_of(revision.effective).text(text))
+    return await anyio.to_thread.run_sync(lambda: log_mask(revision.effective).text(text))
 
 
 def _ended(row: Instance, view: ContainerView | None) -> dict[str, object]:

@@ -8,12 +8,19 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import Engine, EngineError, ImageInfo
-from services.errors import Refusal
+from services.errors import RequestError
 from services.grant import Grant
 from services.rollouts.planner.steps import Failed
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.spec_errors import invalid
-from services.rollouts.requests.validation import Wish, check, merge, present_revision, size_of, stored_errors
+from services.rollouts.requests.validation import (
+    ValidatedRequest,
+    current_revision,
+    effective_replicas,
+    merge,
+    stored_errors,
+    validate,
+)
 from services.rollouts.state.dependencies import failed_dependency
 from services.rollouts.state.repository import ACTIVE
 from services.rollouts.state.revision_spec import revision_spec
@@ -25,12 +32,12 @@ from services.spec import Healthcheck, ServiceSpec
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
-DRAWN = 8080
+DEFAULT_LINK_PORT = 8080
 """The port by which `links` reach a service whose instances listen on host ports that are drawn for them."""
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedImage:
     """What only the image can tell: the port and the health check of a spec."""
 
     image: ImageInfo
@@ -39,14 +46,14 @@ class Resolved:
     warnings: tuple[tuple[str, str], ...] = ()
 
 
-def resolve(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> Resolved:
+def resolve_image_defaults(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> ResolvedImage:
     """Pure: api.md's defaults for `port` and `healthcheck`."""
     warnings = []
     port = spec.port
     if not port_named:
         port = image.exposed_ports[0] if len(image.exposed_ports) == 1 else None
         if port is None and spec.host_port is not None:
-            port = DRAWN
+            port = DEFAULT_LINK_PORT
         elif len(image.exposed_ports) > 1:
             exposed = ", ".join(map(str, image.exposed_ports))
             text = (
@@ -61,10 +68,10 @@ def resolve(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> Resolved:
     elif check is None:
         check = Healthcheck().model_copy(update={"any_below_500": True})
         warnings.append(("no_healthcheck", "no healthcheck is given: any answer below 500 on / counts as healthy"))
-    return Resolved(image, port, check, tuple(warnings))
+    return ResolvedImage(image, port, check, tuple(warnings))
 
 
-class Beginner:
+class DeploymentActivator:
     """Takes a pending deployment to progressing, or to its end when it cannot begin."""
 
     def __init__(
@@ -83,22 +90,22 @@ class Beginner:
         self._rules = rules
         self._runtime_status = runtime_status
 
-    async def begin(self, id: int) -> None:
+    async def pull_and_activate(self, id: int) -> None:
         """Raises EngineError when the engine does not answer: to be tried again."""
         failed = await self._store.read(lambda session: _dependency_failed(session, id))
         if failed is not None:
             await self._store.write(lambda session: self._refuse(session, id, failed))
             return
-        kind, reference = await self._store.read(lambda session: self._what(session, id))
+        kind, reference = await self._store.read(lambda session: self._kind_and_image(session, id))
         if kind != Kind.DEPLOY or reference is None:
-            await self._store.write(lambda session: self.go(session, id))
+            await self._store.write(lambda session: self.activate(session, id))
             return
         while reference is not None:
-            reference = await self._pull_and_go(id, reference)
+            reference = await self._pull_once(id, reference)
         self._runtime_status.registry_auth.pop(id, None)
 
-    async def _pull_and_go(self, id: int, reference: str) -> str | None:
-        """As `go`."""
+    async def _pull_once(self, id: int, reference: str) -> str | None:
+        """As `activate`."""
         try:
             image = await self._engine.pull(reference, self._runtime_status.registry_auth.get(id))
         except EngineError as error:
@@ -107,43 +114,45 @@ class Beginner:
             failed = Failed(error.reason, f"{reference}: {error}")
             await self._store.write(lambda session: self._refuse(session, id, failed))
             return None
-        return await self._store.write(lambda session: self.go(session, id, image, reference))
+        return await self._store.write(lambda session: self.activate(session, id, image, reference))
 
-    def _what(self, session: Session, id: int) -> tuple[str, str | None]:
+    def _kind_and_image(self, session: Session, id: int) -> tuple[str, str | None]:
         """Its kind, and the image that it comes to over the spec that is the present one by now."""
         deployment = session.get_one(Deployment, id)
         if deployment.kind != Kind.DEPLOY:
             return deployment.kind, None
-        present = present_revision(session, session.get_one(Service, deployment.service))
+        present = current_revision(session, session.get_one(Service, deployment.service))
         try:
             return deployment.kind, merge(self._rules, present, deployment).spec.image
-        except Refusal:
+        except RequestError:
             return deployment.kind, deployment.image  # told as such when it begins
 
-    def go(self, session: Session, id: int, image: ImageInfo | None = None, reference: str | None = None) -> str | None:
+    def activate(
+        self, session: Session, id: int, image: ImageInfo | None = None, reference: str | None = None
+    ) -> str | None:
         """Take it to progressing in the caller's transaction, with the image found for `reference` when it is a deploy.
         Returns the image that is wanted instead, when the present spec became another meanwhile."""
         deployment = session.get_one(Deployment, id)
         if deployment.status != Status.PENDING:
             return None
         service = session.get_one(Service, deployment.service)
-        present = present_revision(session, service)
+        present = current_revision(session, service)
         if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and present is None:
             self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed meanwhile"))
             return None
         if image is not None:
             try:
-                wish = check(session, self._rules, present, deployment)
-            except Refusal as refusal:
-                self._refuse(session, id, Failed("invalid_spec", refusal.detail))
+                validated = validate(session, self._rules, present, deployment)
+            except RequestError as error:
+                self._refuse(session, id, Failed("invalid_spec", error.detail))
                 return None
-            if wish.spec.image != reference:
-                return wish.spec.image
-            self._make_revision(session, service, present, deployment, wish, image)
+            if validated.spec.image != reference:
+                return validated.spec.image
+            self._make_revision(session, service, present, deployment, validated, image)
         if deployment.kind in OF_PRESENT and present is not None:
             _turn_to(deployment, present)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
-            deployment.replicas = size_of(session, service.name, id)
+            deployment.replicas = effective_replicas(session, service.name, id)
         if deployment.kind not in (Kind.DEPLOY, Kind.REMOVE) and (disallowed := self._disallowed(session, deployment)):
             self._refuse(session, id, disallowed)
             return None
@@ -163,7 +172,7 @@ class Beginner:
         deployment.started_at = now
         policy = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
         deployment.deadline_at = now + (revision_spec(policy).progress_deadline_seconds if policy else 300.0)
-        self._writer.transition(session, deployment, Status.PROGRESSING, _beginning(deployment))
+        self._writer.transition(session, deployment, Status.PROGRESSING, _progress_message(deployment))
         return None
 
     def _disallowed(self, session: Session, deployment: Deployment) -> Failed | None:
@@ -173,7 +182,7 @@ class Beginner:
             return None
         revision = session.get_one(Revision, (deployment.service, deployment.revision))
         grant = Grant.from_json(deployment.bound_to)
-        present = present_revision(session, service)
+        present = current_revision(session, service)
         errors = stored_errors(session, self._rules, grant, revision, present, replicas)
         return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
@@ -195,24 +204,24 @@ class Beginner:
         service: Service,
         present: Revision | None,
         deployment: Deployment,
-        wish: Wish,
+        validated: ValidatedRequest,
         image: ImageInfo,
     ) -> None:
         """The present revision when nothing but the size changes, else a new one."""
-        found = resolve(wish.spec, "port" in wish.effective, image)
-        deployment.image, deployment.image_id = wish.spec.image, image.id
-        deployment.profile, deployment.failure_action = wish.layers.profile, wish.spec.failure_action
-        deployment.strategy = "recreate" if wish.spec.recreates else "rolling"
-        deployment.replicas = wish.replicas
+        found = resolve_image_defaults(validated.spec, "port" in validated.effective, image)
+        deployment.image, deployment.image_id = validated.spec.image, image.id
+        deployment.profile, deployment.failure_action = validated.layers.profile, validated.spec.failure_action
+        deployment.strategy = "recreate" if validated.spec.recreates else "rolling"
+        deployment.replicas = validated.replicas
         if deployment.replicas is None:
-            deployment.replicas = size_of(session, service.name, deployment.id)
+            deployment.replicas = effective_replicas(session, service.name, deployment.id)
         for code, text in found.warnings:
             self._writer.warn(session, deployment, code, text)
         same = (
             present is not None
-            and present.spec == wish.layers.base
-            and (present.profile, present.overrides) == (wish.layers.profile, wish.layers.overrides)
-            and present.effective == wish.effective
+            and present.spec == validated.layers.base
+            and (present.profile, present.overrides) == (validated.layers.profile, validated.layers.overrides)
+            and present.effective == validated.effective
             and present.image_id == image.id
         )
         if present is not None and same:
@@ -221,14 +230,14 @@ class Beginner:
         revision = Revision(
             service=service.name,
             number=service.next_revision,
-            spec=wish.layers.base,
-            profile=wish.layers.profile,
-            overrides=wish.layers.overrides,
-            effective=wish.effective,
-            image=wish.spec.image or "",
+            spec=validated.layers.base,
+            profile=validated.layers.profile,
+            overrides=validated.layers.overrides,
+            effective=validated.effective,
+            image=validated.spec.image or "",
             image_id=image.id,
             port=found.port,
-            hash=instance_hash(image.id, found.port, found.healthcheck, wish.spec),
+            hash=instance_hash(image.id, found.port, found.healthcheck, validated.spec),
             healthcheck={**found.healthcheck.model_dump(mode="json"), "any_below_500": found.healthcheck.any_below_500},
             deployment=deployment.id or 0,
             created_at=self._clock.now(),
@@ -263,7 +272,7 @@ def _turn_to(deployment: Deployment, present: Revision) -> None:
     deployment.failure_action = spec.failure_action
 
 
-def _beginning(deployment: Deployment) -> str:
+def _progress_message(deployment: Deployment) -> str:
     if deployment.kind == Kind.REMOVE:
         return "its instances are being drained and removed"
     if deployment.kind == Kind.SCALE:

@@ -11,14 +11,20 @@ from typing import Any, Generic, Literal, TypeVar
 
 from sqlmodel import Session, col, func, select
 
-from services.caller import Actor, Claim
+from services.caller import Actor, IdempotencyClaim
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
-from services.errors import FieldError, Refusal
+from services.errors import FieldError, RequestError
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.ownership import UNBOUND, unmanaged_volumes, volumes_named
 from services.rollouts.requests.spec_errors import invalid
-from services.rollouts.requests.validation import check, present_revision, size_of, stored_errors, writes_alone
+from services.rollouts.requests.validation import (
+    current_revision,
+    effective_replicas,
+    exclusive_volume_conflict,
+    stored_errors,
+    validate,
+)
 from services.rollouts.state.id_floors import HIGHEST_LABEL, first_free_revision
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.status import OF_PRESENT, TERMINAL, InvalidTransition, Kind, Status, check_action
@@ -61,7 +67,7 @@ class RequestContext:
     """Who asks, under which Idempotency-Key, and with which credentials for the pull (kept in memory only)."""
 
     by: Actor
-    claim: Claim | None = None
+    claim: IdempotencyClaim | None = None
     registry_auth: str | None = field(default=None, repr=False)
 
 
@@ -90,12 +96,12 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
 
         def make(session: Session) -> int:
-            present = _deployed(session, service)
-            if why := writes_alone(revision_spec(present), replicas):
+            present = _get_current_revision(session, service)
+            if why := exclusive_volume_conflict(revision_spec(present), replicas):
                 raise invalid([FieldError("replicas", why)])
             if replicas > session.get_one(Service, service).replicas:
                 self._refuse_disallowed(session, present, present, context, replicas)
-            row = self._of(session, present, Kind.SCALE)
+            row = self._deployment_for(session, present, Kind.SCALE)
             row.replicas = replicas
             return self._insert(session, row, context)
 
@@ -105,10 +111,10 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
 
         def make(session: Session) -> int:
-            present = _deployed(session, service)
+            present = _get_current_revision(session, service)
             target = _rollback_target(session, present, to_revision)
             self._refuse_disallowed(session, target, present, context)
-            return self._insert(session, self._of(session, target, Kind.ROLLBACK), context)
+            return self._insert(session, self._deployment_for(session, target, Kind.ROLLBACK), context)
 
         return await self._make(make, service, context)
 
@@ -116,9 +122,9 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`."""
 
         def make(session: Session) -> int:
-            present = _deployed(session, service)
+            present = _get_current_revision(session, service)
             self._refuse_disallowed(session, present, present, context)
-            return self._insert(session, self._of(session, present, Kind.RESTART), context)
+            return self._insert(session, self._deployment_for(session, present, Kind.RESTART), context)
 
         return await self._make(make, service, context)
 
@@ -126,7 +132,7 @@ class Asking(ABC, Generic[T]):
         """404 `unknown_service`. A service whose first deployment never succeeded can be removed as well."""
 
         def make(session: Session) -> int:
-            known = _known(session, service)
+            known = _get_service(session, service)
             row = Deployment(service=service, kind=Kind.REMOVE, created_at=self._clock.now(), replicas=0)
             row.revision = known.revision
             return self._insert(session, row, context)
@@ -140,9 +146,9 @@ class Asking(ABC, Generic[T]):
             before = deployment_of(session, deployment)
             check_allowed(before, "retry")
             if before.kind == Kind.REMOVE:
-                _known(session, before.service)
+                _get_service(session, before.service)
             elif before.kind != Kind.DEPLOY:
-                _deployed(session, before.service)
+                _get_current_revision(session, before.service)
             names = (
                 "service",
                 "kind",
@@ -160,7 +166,7 @@ class Asking(ABC, Generic[T]):
             if before.kind != Kind.DEPLOY:
                 row.revision, row.image_id, row.failure_action = before.revision, before.image_id, before.failure_action
                 if before.kind != Kind.REMOVE:
-                    present = _deployed(session, before.service)
+                    present = _get_current_revision(session, before.service)
                     revision = session.get_one(Revision, (before.service, before.revision))
                     if before.kind in OF_PRESENT:
                         revision = present
@@ -168,7 +174,7 @@ class Asking(ABC, Generic[T]):
             else:
                 service = session.get(Service, before.service)
                 row.bound_to = _bounds(context)
-                check(session, self._rules, present_revision(session, service), row)
+                validate(session, self._rules, current_revision(session, service), row)
             return self._insert(session, row, context)
 
         before = await self._store.read(lambda session: deployment_of(session, deployment))
@@ -180,7 +186,7 @@ class Asking(ABC, Generic[T]):
         self, session: Session, revision: Revision, present: Revision, context: RequestContext, replicas: int | None = None
     ) -> None:
         """422 `invalid_spec` for a stored spec that cannot come into force again, at the service's size by default."""
-        size = replicas if replicas is not None else size_of(session, revision.service)
+        size = replicas if replicas is not None else effective_replicas(session, revision.service)
         if errors := stored_errors(session, self._rules, context.by.grant, revision, present, size):
             raise invalid(errors)
 
@@ -190,8 +196,8 @@ class Asking(ABC, Generic[T]):
             why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
             raise invalid([FieldError("service", why)])
         service = session.get(Service, deploy_request.service)
-        present = present_revision(session, service)
-        _expect(deploy_request, service, present)
+        present = current_revision(session, service)
+        _check_expected_revision(deploy_request, service, present)
         row = Deployment(
             service=deploy_request.service,
             kind=Kind.DEPLOY,
@@ -203,11 +209,13 @@ class Asking(ABC, Generic[T]):
             bound_to=_bounds(context),
             created_at=self._clock.now(),
         )
-        wish = check(session, self._rules, present, row)
-        row.on_conflict = str(wish.spec.on_conflict)
-        row.image = wish.spec.image
-        row.strategy = "recreate" if wish.spec.recreates else "rolling"
-        row.replicas = wish.replicas if wish.replicas is not None else size_of(session, deploy_request.service)
+        validated = validate(session, self._rules, present, row)
+        row.on_conflict = str(validated.spec.on_conflict)
+        row.image = validated.spec.image
+        row.strategy = "recreate" if validated.spec.recreates else "rolling"
+        row.replicas = (
+            validated.replicas if validated.replicas is not None else effective_replicas(session, deploy_request.service)
+        )
         if service is None:
             session.add(self._new_service(session, deploy_request.service))
             session.flush()
@@ -222,7 +230,7 @@ class Asking(ABC, Generic[T]):
         ).all()
         if others and row.on_conflict == "reject" and row.kind != Kind.REMOVE:
             detail = f"deployment {others[0].id} of {row.service} is {others[0].status}, and on_conflict is reject"
-            raise Refusal(409, "deployment_in_progress", detail)
+            raise RequestError(409, "deployment_in_progress", detail)
         row.id = _next_id(session)
         row.created_by_kind, row.created_by_name, row.bound_to = context.by.kind, context.by.name, _bounds(context)
         row.message = "waits for its turn" if others else "accepted"
@@ -243,14 +251,14 @@ class Asking(ABC, Generic[T]):
                     writer.supersede(session, other, row.id)
         return row.id
 
-    def _of(self, session: Session, revision: Revision, kind: Kind) -> Deployment:
+    def _deployment_for(self, session: Session, revision: Revision, kind: Kind) -> Deployment:
         """A deployment of a revision as it is, at the service's size."""
         spec = revision_spec(revision)
         return Deployment(
             service=revision.service,
             kind=kind,
             revision=revision.number,
-            replicas=size_of(session, revision.service),
+            replicas=effective_replicas(session, revision.service),
             profile=revision.profile,
             on_conflict=spec.on_conflict,
             strategy="recreate" if spec.recreates else "rolling",
@@ -282,7 +290,7 @@ class Asking(ABC, Generic[T]):
         try:
             there = await self._engine.existing_volumes(tuple(sorted(unmanaged)))
         except EngineError as error:
-            raise Refusal(503, "engine_unavailable", f"the volumes cannot be checked now: {error}") from error
+            raise RequestError(503, "engine_unavailable", f"the volumes cannot be checked now: {error}") from error
         if there:
             why = f'volume "{there[0]}" exists and no service has it, so it may hold foreign data; {UNBOUND}'
             raise invalid([FieldError("volumes", why)])
@@ -297,7 +305,7 @@ class Asking(ABC, Generic[T]):
         try:
             missing = await self._engine.networks_exist(names)
         except EngineError as error:
-            raise Refusal(503, "engine_unavailable", f"the networks cannot be checked now: {error}") from error
+            raise RequestError(503, "engine_unavailable", f"the networks cannot be checked now: {error}") from error
         if missing:
             why = "of those that services may join (not host, none, or the instances' network of a Sluice)"
             raise invalid([FieldError("networks", f'the engine has no network "{missing[0][:128]}" {why}')])
@@ -314,42 +322,42 @@ def _next_id(session: Session) -> int:
     return max(int(floor.value) if floor else 0, highest or 0) + 1
 
 
-def _known(session: Session, name: str) -> Service:
+def _get_service(session: Session, name: str) -> Service:
     service = session.get(Service, name)
     if service is None or service.removed:
-        raise Refusal(404, "unknown_service", f'there is no service "{name[:64]}"')
+        raise RequestError(404, "unknown_service", f'there is no service "{name[:64]}"')
     return service
 
 
-def _expect(deploy_request: DeployRequest, service: Service | None, present: Revision | None) -> None:
+def _check_expected_revision(deploy_request: DeployRequest, service: Service | None, present: Revision | None) -> None:
     """409 `revision_conflict` when the service is not where whoever asks believes it to be."""
     if deploy_request.expected_revision is None:
         return
     there = service is not None and not service.removed
     if deploy_request.expected_revision == 0 and there:
-        raise Refusal(409, "revision_conflict", f'expected no service "{deploy_request.service}", but there is one')
+        raise RequestError(409, "revision_conflict", f'expected no service "{deploy_request.service}", but there is one')
     if deploy_request.expected_revision and deploy_request.expected_revision != (present.number if present else None):
         now = f"at revision {present.number}" if present else "not deployed"
-        raise Refusal(
+        raise RequestError(
             409,
             "revision_conflict",
             f"expected revision {deploy_request.expected_revision}, but {deploy_request.service} is {now}",
         )
 
 
-def _deployed(session: Session, name: str) -> Revision:
+def _get_current_revision(session: Session, name: str) -> Revision:
     """Its present revision."""
-    service = _known(session, name)
-    present = present_revision(session, service)
+    service = _get_service(session, name)
+    present = current_revision(session, service)
     if present is None:
-        raise Refusal(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
+        raise RequestError(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
     return present
 
 
 def deployment_of(session: Session, id: int) -> Deployment:
     row = session.get(Deployment, id)
     if row is None:
-        raise Refusal(404, "unknown_deployment", f"there is no deployment {id}")
+        raise RequestError(404, "unknown_deployment", f"there is no deployment {id}")
     return row
 
 
@@ -357,7 +365,7 @@ def check_allowed(row: Deployment, action: str) -> None:
     try:
         check_action(row.status, action)
     except InvalidTransition as error:
-        raise Refusal(409, "not_in_that_state", str(error)) from error
+        raise RequestError(409, "not_in_that_state", str(error)) from error
 
 
 def _rollback_target(session: Session, present: Revision, number: int | None) -> Revision:
@@ -373,11 +381,13 @@ def _rollback_target(session: Session, present: Revision, number: int | None) ->
         same = (present.effective, present.image_id)  # going back to what runs already would change nothing
         earlier = next((r for r in served if r.number < present.number and (r.effective, r.image_id) != same), None)
         if earlier is None:
-            raise Refusal(409, "no_rollback_target", f"no earlier revision of {present.service} that differs has served")
+            raise RequestError(
+                409, "no_rollback_target", f"no earlier revision of {present.service} that differs has served"
+            )
         return earlier
     found = next((revision for revision in served if revision.number == number), None)
     if found is None:
         known = ", ".join(str(revision.number) for revision in served)
         detail = f"revision {number} of {present.service} cannot be gone back to; those that served and are kept: {known}"
-        raise Refusal(422, "unknown_revision", detail, [FieldError("to_revision", f"must be one of {known}")])
+        raise RequestError(422, "unknown_revision", detail, [FieldError("to_revision", f"must be one of {known}")])
     return found

@@ -11,13 +11,13 @@ from sqlmodel import Session, col, select
 
 from services.clock import Clock
 from services.engine.port import ContainerView, Engine, EngineError, ImageInfo
-from services.errors import Refusal
-from services.rollouts.requests.activation import Beginner
+from services.errors import RequestError
+from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.commands import Asking, RequestContext
-from services.rollouts.requests.preview import Outset, Preview
-from services.rollouts.requests.spec_diff import comparable, differences
-from services.rollouts.requests.validation import present_revision
+from services.rollouts.requests.preview import PlanInput, Preview
+from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
+from services.rollouts.requests.validation import current_revision
 from services.rollouts.state.planner_inputs import desired_state, observe_instances
 from services.rollouts.state.queue import supersedes
 from services.rollouts.state.repository import ACTIVE, load_service
@@ -28,31 +28,31 @@ from services.routing.port import EndpointState, Router, RoutingError
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
-Found = tuple[Preview, Outset | None]
+Found = tuple[Preview, PlanInput | None]
 
 
-class Previews(Asking[Preview]):
+class DryRun(Asking[Preview]):
     """Each method raises what the real request would, and writes nothing. An Idempotency-Key is not looked at."""
 
     def __init__(self, store: Store, clock: Clock, engine: Engine, routers: Sequence[Router], rules: AdmissionRules) -> None:
         super().__init__(store, clock, engine, rules)
         self._routers = routers
-        self._beginner = Beginner(store, clock, engine, StateWriter(clock, 0), rules, RuntimeStatus())
+        self._beginner = DeploymentActivator(store, clock, engine, StateWriter(clock, 0), rules, RuntimeStatus())
 
     async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> Preview:
         """Refusal 503 when the present world cannot be seen."""
         try:
             containers = await self._engine.observe(service)
             endpoint_states = [await router.observe(service) for router in self._routers]
-            preview, outset = await self._rehearse(partial(_outset, containers, endpoint_states), make)
+            preview, outset = await self._run_and_roll_back(partial(_plan_input, containers, endpoint_states), make)
         except (EngineError, RoutingError) as error:
-            raise Refusal(503, "engine_unavailable", f"what is there now cannot be seen: {error}") from error
+            raise RequestError(503, "engine_unavailable", f"what is there now cannot be seen: {error}") from error
         if outset is None:
             return preview
-        return await anyio.to_thread.run_sync(outset.complete, preview, self._clock.now())
+        return await anyio.to_thread.run_sync(outset.with_steps, preview, self._clock.now())
 
-    async def _rehearse(
-        self, outset: Callable[[Session, Deployment], Outset | None], make: Callable[[Session], int]
+    async def _run_and_roll_back(
+        self, outset: Callable[[Session, Deployment], PlanInput | None], make: Callable[[Session], int]
     ) -> Found:
         """Make the deployment and begin it, once the image that it comes to is known."""
         reference: str | None = None
@@ -60,16 +60,16 @@ class Previews(Asking[Preview]):
 
         def rehearsal(session: Session) -> Found | str:
             row = session.get_one(Deployment, make(session))
-            present = present_revision(session, session.get(Service, row.service))
-            warnings = _encounters(session, row)
+            present = current_revision(session, session.get(Service, row.service))
+            warnings = _conflict_warnings(session, row)
             used = image
             if row.kind == Kind.DEPLOY and reference is None:
                 return row.image or ""
             if reference is not None and used is None:
                 text = f"the engine has no {reference} yet: it is pulled first, and is taken here to be another image"
                 warnings.append({"code": "image_not_here", "message": text})
-                used = _taken_for(reference, present)
-            another = self._beginner.go(session, row.id or 0, used, reference)
+                used = _placeholder_image(reference, present)
+            another = self._beginner.activate(session, row.id or 0, used, reference)
             if another is not None:
                 return another
             session.flush()
@@ -81,7 +81,7 @@ class Previews(Asking[Preview]):
         return found
 
 
-def _encounters(session: Session, row: Deployment) -> list[dict[str, str]]:
+def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]]:
     """What becomes of it, or of the deployment that is under way now."""
     running = session.exec(
         select(Deployment).where(Deployment.service == row.service, col(Deployment.status).in_(ACTIVE))
@@ -94,7 +94,7 @@ def _encounters(session: Session, row: Deployment) -> list[dict[str, str]]:
     return [{"code": "waits", "message": f"it waits for the end of {other}; the steps are told as if it began now"}]
 
 
-def _taken_for(reference: str, present: Revision | None) -> ImageInfo:
+def _placeholder_image(reference: str, present: Revision | None) -> ImageInfo:
     """An image that nobody has seen: another one than the present, that exposes what the present one does."""
     return ImageInfo("", reference, (present.port,) if present is not None and present.port is not None else ())
 
@@ -104,8 +104,8 @@ def _preview(session: Session, row: Deployment, present: Revision | None) -> Pre
     unchanged = row.status == Status.SUCCEEDED
     wanted = session.get(Revision, (row.service, row.revision)) if row.revision is not None else None
     from_replicas, replicas = row.from_replicas or 0, row.replicas or 0
-    old = {**comparable(present), "replicas": from_replicas} if present is not None else {}
-    new = {**(old if row.kind == Kind.REMOVE else comparable(wanted)), "replicas": replicas}
+    old = {**comparable_spec(present), "replicas": from_replicas} if present is not None else {}
+    new = {**(old if row.kind == Kind.REMOVE else comparable_spec(wanted)), "replicas": replicas}
     return Preview(
         service=row.service,
         kind=row.kind,
@@ -118,24 +118,24 @@ def _preview(session: Session, row: Deployment, present: Revision | None) -> Pre
         profile=row.profile,
         image=row.image,
         image_id=row.image_id or None,
-        diff=differences(old, new),
+        diff=diff_specs(old, new),
         warnings=list(row.warnings),
         unchanged=unchanged,
     )
 
 
-def _outset(
+def _plan_input(
     containers: Sequence[ContainerView],
     endpoint_states: Sequence[Mapping[str, EndpointState]],
     session: Session,
     row: Deployment,
-) -> Outset | None:
+) -> PlanInput | None:
     """None when there is nothing to do."""
     snapshot = load_service(session, row.service)
     if snapshot is None or snapshot.deployment is None:
         return None
     wanted = snapshot.desired_revision
-    return Outset(
+    return PlanInput(
         desired=desired_state(snapshot),
         observed=observe_instances(snapshot, containers, endpoint_states, {}),
         created={instance.id: instance.revision for instance in snapshot.instances},

@@ -59,7 +59,7 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class Outset:
+class PlanInput:
     """What the planner would be told when the deployment sets out, and what an instance made by it would be."""
 
     desired: DesiredState
@@ -71,13 +71,13 @@ class Outset:
     next_instance: int
     routed: bool
 
-    def complete(self, preview: Preview, now: float) -> Preview:
+    def with_steps(self, preview: Preview, now: float) -> Preview:
         """With the steps and what they come to. Pure; seconds of work for a hundred instances one at a time."""
         names = (f"{self.service}-r{self.revision}-{n}" for n in count(self.next_instance))
         steps = [self._planned(step) for step in simulate(self.desired, self.observed, now, names, self.routed)]
         others = [seen for seen in self.observed if not seen.dead and not matches(self.desired, seen)]
         replaces = bool(others) and self.desired.replicas > 0
-        return replace(preview, steps=steps, message=_in_short(steps), replaces_instances=replaces)
+        return replace(preview, steps=steps, message=_summary(steps), replaces_instances=replaces)
 
     def _planned(self, step: SimulatedStep) -> PlannedStep:
         revision = self.created.get(step.instance, self.revision)
@@ -86,7 +86,7 @@ class Outset:
         )
 
 
-def _in_short(steps: Sequence[PlannedStep]) -> str:
+def _summary(steps: Sequence[PlannedStep]) -> str:
     """How many come and go, in a sentence."""
     coming = sum(step.action == "start" for step in steps)
     going = sum(step.action == "remove" for step in steps)

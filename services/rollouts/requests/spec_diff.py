@@ -22,7 +22,7 @@ class FieldChange:
     new: Any
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[FieldChange]:
+def diff_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[FieldChange]:
     """Objects are walked (an empty one says nothing), everything else is one value. Secrets are compared, and not shown."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     old_shown, new_shown = dict(_leaves(redacted(old))), dict(_leaves(redacted(new)))
@@ -33,7 +33,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[FieldCha
     ]
 
 
-def comparable(revision: Revision | None) -> dict[str, Any]:
+def comparable_spec(revision: Revision | None) -> dict[str, Any]:
     """What a revision says in all: its effective spec, with the port and the image that it was found to have."""
     if revision is None:
         return {}

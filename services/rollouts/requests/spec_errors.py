@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.errors import FieldError, Refusal
+from services.errors import FieldError, RequestError
 from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.spec import Healthcheck, Logging, Resources, Route, ServiceSpec, SpecFields, VolumeMount
 
@@ -58,11 +58,11 @@ def described(error: ValidationError, describe: Callable[[Mapping[str, Any], boo
     return errors
 
 
-def invalid(errors: Sequence[FieldError]) -> Refusal:
+def invalid(errors: Sequence[FieldError]) -> RequestError:
     """422 `invalid_spec`."""
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Refusal(422, "invalid_spec", f"{first.field}: {first.message}{more}"[:1000], list(errors))
+    return RequestError(422, "invalid_spec", f"{first.field}: {first.message}{more}"[:1000], list(errors))
 
 
 def unknown_field(name: str, known: Iterable[str]) -> str:
@@ -72,7 +72,7 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
     return "is not a field that Sluice knows" + suggestion(name, known)
 
 
-def sentence(found: Mapping[str, Any]) -> str:
+def humanize(found: Mapping[str, Any]) -> str:
     """One of Pydantic's findings, put as what the value must be."""
     if found["type"] == "missing":
         return "is required"
@@ -87,7 +87,7 @@ def _field_error(found: Mapping[str, Any], under: str, *, suggest: bool) -> Fiel
     if found["type"] == "string_pattern_mismatch":
         named = next((part for part in reversed(path) if part in _FORMS), "")
         return FieldError(field, _FORMS.get(named, "has characters that are not allowed here"))
-    message = sentence(found)
+    message = humanize(found)
     if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
         field = message.partition(" ")[0]
     return FieldError(field, message)

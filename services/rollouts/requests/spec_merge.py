@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-NOT_IN_REVISION = "replicas"
+UNVERSIONED_FIELD = "replicas"
 """Lives on the service, so that image-only deployments and rollbacks keep it."""
 
 
@@ -22,11 +22,11 @@ class Layers:
         profiles = self.base.get("profiles") or {}
         layer = profiles.get(self.profile, {}) if self.profile is not None else {}
         merged: dict[str, Any] = merge_patch(merge_patch(self.base, layer), self.overrides)
-        merged.pop(NOT_IN_REVISION, None)
+        merged.pop(UNVERSIONED_FIELD, None)
         return merged
 
 
-def lay(
+def apply_layers(
     present: Layers | None, fields: dict[str, Any], mode: str, profile_named: bool, profile: str | None
 ) -> tuple[Layers, int | None]:
     """The present layers and a request → the new layers, and the replicas that the request names (itself or by profile)."""
@@ -39,15 +39,15 @@ def lay(
         retained = profile if profile_named else present.profile
         overrides = {} if changed else present.overrides
         if retained is not None:
-            over = {name: value for name, value in fields.items() if name not in ("profiles", NOT_IN_REVISION)}
+            over = {name: value for name, value in fields.items() if name not in ("profiles", UNVERSIONED_FIELD)}
             brings_profiles = fields.get("profiles") is not None  # a whole spec, then: its profile lies over its base
-            overrides = overrides if brings_profiles else overlay(overrides, over)
+            overrides = overrides if brings_profiles else combine_patches(overrides, over)
         layers = Layers(merge_patch(present.base, fields), retained, overrides if retained is not None else {})
-    replicas = fields.get(NOT_IN_REVISION)
+    replicas = fields.get(UNVERSIONED_FIELD)
     if replicas is None and profile_named and profile is not None:
         named = (layers.base.get("profiles") or {}).get(profile) or {}
-        replicas = named.get(NOT_IN_REVISION)
-    base = {name: value for name, value in layers.base.items() if name != NOT_IN_REVISION}
+        replicas = named.get(UNVERSIONED_FIELD)
+    base = {name: value for name, value in layers.base.items() if name != UNVERSIONED_FIELD}
     return Layers(base, layers.profile, layers.overrides), replicas
 
 
@@ -74,10 +74,10 @@ def merge_patch(target: Any, patch: Any, *, spec: bool = True) -> Any:
     return result
 
 
-def overlay(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def combine_patches(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Two patches as one: nulls stay, for they still have to remove something."""
     result = dict(under)
     for name, value in over.items():
         before = result.get(name)
-        result[name] = overlay(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+        result[name] = combine_patches(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
     return result

@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
-from services.caller import Actor, Claim
+from services.caller import Actor, IdempotencyClaim
 from services.clock import Clock
 from services.engine.port import Engine
-from services.errors import FieldError, Refusal, below
+from services.errors import FieldError, RequestError, prefix_fields
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.commands import (
     Asking,
@@ -33,13 +33,13 @@ from services.store.database import Store
 from services.store.events import Listeners
 from services.store.tables import Deployment, IdempotencyKey, Revision
 
-__all__ = ["Action", "DeployRequest", "RequestContext", "Requests"]
+__all__ = ["Action", "DeployRequest", "RequestContext", "Submitter"]
 
 Action = Literal["pause", "resume", "abort"]
 
 
-class Requests(Asking[int]):
-    """Each method returns the id of the deployment, new or (same Idempotency-Key) the one made before. Raises Refusal."""
+class Submitter(Asking[int]):
+    """Each method returns the id of the deployment, new or (same Idempotency-Key) the one made before. Raises RequestError."""
 
     def __init__(
         self,
@@ -59,38 +59,38 @@ class Requests(Asking[int]):
 
     async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> int:
         """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
-        before = await self._claimed(context)
+        before = await self._find_by_idempotency_key(context)
         return before if before is not None else await super().deploy(deploy_request, context)
 
-    async def deploy_together(self, members: Sequence[GroupMember], context: RequestContext) -> list[int]:
+    async def deploy_group(self, members: Sequence[GroupMember], context: RequestContext) -> list[int]:
         """All of them or none; each after those that it depends on. The deployments, which have one `group`.
 
         422 `invalid_spec` with all that is wrong, each field below its service's name; 409 as for one.
         """
-        before = await self._claimed(context)
+        before = await self._find_by_idempotency_key(context)
         for member in members if before is None else ():
-            with below(member.deploy_request.service):
+            with prefix_fields(member.deploy_request.service):
                 await self._refuse_by_engine(member.deploy_request.fields, context)
         first = await self._make(
-            lambda session: self._accept_together(session, members, context), members[0].deploy_request.service, context
+            lambda session: self._accept_group(session, members, context), members[0].deploy_request.service, context
         )
         group = await self._store.read(lambda session: [row.id or 0 for row in group_of(session, first)])
         for member in members:
-            self._wake(member.deploy_request.service)
+            self._notify(member.deploy_request.service)
         return group
 
-    def _accept_together(self, session: Session, members: Sequence[GroupMember], context: RequestContext) -> int:
+    def _accept_group(self, session: Session, members: Sequence[GroupMember], context: RequestContext) -> int:
         made: dict[str, Deployment] = {}
         errors: list[FieldError] = []
         group, writer = next_group(session), StateWriter(self._clock, 0)
         for member in members:
             try:
-                with below(member.deploy_request.service):
+                with prefix_fields(member.deploy_request.service):
                     row = session.get_one(Deployment, self._accept(session, member.deploy_request, context))
-            except Refusal as refusal:
-                if refusal.status != 422:
+            except RequestError as error:
+                if error.status != 422:
                     raise
-                errors += refusal.errors
+                errors += error.errors
                 continue
             known = {name: required for name, required in member.depends_on.items() if name in made}
             row.group = group
@@ -105,7 +105,7 @@ class Requests(Asking[int]):
             raise invalid(errors)
         return next(iter(made.values())).id or 0
 
-    async def act(self, deployment: int, action: Action, by: Actor) -> None:
+    async def apply_action(self, deployment: int, action: Action, by: Actor) -> None:
         """404 `unknown_deployment`, 409 `not_in_that_state`."""
 
         def apply(session: Session) -> str:
@@ -130,13 +130,13 @@ class Requests(Asking[int]):
 
         service = await self._store.write(apply)
         await self._forget_credentials()
-        self._wake(service)
+        self._notify(service)
 
     async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> int:
         """One transaction: answer for the Idempotency-Key, or make the deployment and take the key."""
 
         def transaction(session: Session) -> int:
-            before = _claimed(session, context.claim)
+            before = _find_by_idempotency_key(session, context.claim)
             if before is not None:
                 return before
             made = make(session)
@@ -156,13 +156,15 @@ class Requests(Asking[int]):
             made = await self._store.write(transaction)
         finally:
             await self._forget_credentials()
-        self._wake(service)
+        self._notify(service)
         return made
 
-    async def _claimed(self, context: RequestContext) -> int | None:
+    async def _find_by_idempotency_key(self, context: RequestContext) -> int | None:
         """As below; who claims nothing waits for nothing."""
         return (
-            await self._store.read(lambda session: _claimed(session, context.claim)) if context.claim is not None else None
+            await self._store.read(lambda session: _find_by_idempotency_key(session, context.claim))
+            if context.claim is not None
+            else None
         )
 
     async def _forget_credentials(self) -> None:
@@ -174,7 +176,7 @@ class Requests(Asking[int]):
             for id in retained.keys() - still:
                 retained.pop(id, None)
 
-    def _wake(self, service: str) -> None:
+    def _notify(self, service: str) -> None:
         self._hint(service)
         self._listeners.wake()
 
@@ -193,7 +195,7 @@ def _shared_routes(members: Sequence[GroupMember]) -> list[FieldError]:
     return errors
 
 
-def _claimed(session: Session, claim: Claim | None) -> int | None:
+def _find_by_idempotency_key(session: Session, claim: IdempotencyClaim | None) -> int | None:
     if claim is None:
         return None
     row = session.get(IdempotencyKey, (claim.key, claim.token))
@@ -201,7 +203,9 @@ def _claimed(session: Session, claim: Claim | None) -> int | None:
         return None
     if row.fingerprint != claim.fingerprint:
         detail = "this Idempotency-Key was used for another request; take a new key, or send the same request"
-        raise Refusal(422, "idempotency_key_reused", detail, [FieldError("Idempotency-Key", "was used for another request")])
+        raise RequestError(
+            422, "idempotency_key_reused", detail, [FieldError("Idempotency-Key", "was used for another request")]
+        )
     return row.deployment
 
 

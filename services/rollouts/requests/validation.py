@@ -9,23 +9,23 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session, col, or_, select
 
-from services.errors import FieldError, Refusal
+from services.errors import FieldError, RequestError
 from services.grant import Grant
 from services.masking import too_many_secrets
-from services.redaction import placeholders
+from services.redaction import masked_fields
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.ownership import claims_of, ownership_errors
 from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid
-from services.rollouts.requests.spec_merge import Layers, lay
+from services.rollouts.requests.spec_merge import Layers, apply_layers
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.routing_config import active_spec_values
-from services.secret_shapes import HIDDEN
+from services.secret_shapes import MASK
 from services.spec import Route, ServiceSpec, SpecFields
 from services.store.tables import Deployment, Revision, Service
 
 
 @dataclass(frozen=True)
-class Wish:
+class ValidatedRequest:
     """A checked request: the layers to keep, the spec that they come to, and the replicas that it names."""
 
     layers: Layers
@@ -34,30 +34,33 @@ class Wish:
     effective: dict[str, Any] = field(default_factory=dict)
 
 
-def present_layers(revision: Revision | None) -> Layers | None:
+def current_layers(revision: Revision | None) -> Layers | None:
     return Layers(revision.spec, revision.profile, revision.overrides) if revision is not None else None
 
 
-def present_revision(session: Session, service: Service | None) -> Revision | None:
+def current_revision(session: Session, service: Service | None) -> Revision | None:
     """That of the last deployment that succeeded."""
     if service is None or service.revision is None:
         return None
     return session.get(Revision, (service.name, service.revision))
 
 
-def check(session: Session, rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:
+def validate(session: Session, rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> ValidatedRequest:
     """As `merge`, and it goes together with what else there is. Refusal 422 `invalid_spec`, `redacted_value`."""
-    wish, name = merge(rules, present, deployment), deployment.service
+    validated, name = merge(rules, present, deployment), deployment.service
     grant = Grant.from_json(deployment.bound_to)
     errors = [
-        *_alone(wish.spec, wish.replicas if wish.replicas is not None else size_of(session, name, deployment.id)),
-        *admission_errors(rules, session, name, wish.spec),
-        *_taken_routes(session, name, wish.spec.routes),
-        *foreign_claims(session, rules, grant, name, present, wish.effective, deployment.body),
+        *_exclusive_volume_errors(
+            validated.spec,
+            validated.replicas if validated.replicas is not None else effective_replicas(session, name, deployment.id),
+        ),
+        *admission_errors(rules, session, name, validated.spec),
+        *_route_conflicts(session, name, validated.spec.routes),
+        *foreign_claims(session, rules, grant, name, present, validated.effective, deployment.body),
     ]
     if errors:
         raise invalid(errors)
-    return wish
+    return validated
 
 
 def stored_errors(
@@ -71,9 +74,9 @@ def stored_errors(
     """Check a stored spec that comes into force again: the rules, others' routes and the author's bounds change."""
     spec, name = revision_spec(revision), revision.service
     return [
-        *_alone(spec, replicas),
+        *_exclusive_volume_errors(spec, replicas),
         *admission_errors(rules, session, name, spec),
-        *_taken_routes(session, name, spec.routes),
+        *_route_conflicts(session, name, spec.routes),
         *foreign_claims(session, rules, grant, name, present, revision.effective),
     ]
 
@@ -94,14 +97,14 @@ def foreign_claims(
     return ownership_errors(session, grant, name, present, claims_of(effective, request), default_route)
 
 
-def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> Wish:
-    """Merge a deployment's body over the present spec: a wish that is right by itself. Refusals as of `check`."""
+def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> ValidatedRequest:
+    """Merge a deployment's body over the present spec: a wish that is right by itself. Refusals as of `validate`."""
     _refuse_placeholders(deployment.body)
     replicas_errors = _check_replicas(deployment.body)
     if replicas_errors:
         raise invalid(replicas_errors)
-    layers, replicas = lay(
-        present_layers(present), deployment.body, deployment.mode, deployment.profile_named, deployment.profile
+    layers, replicas = apply_layers(
+        current_layers(present), deployment.body, deployment.mode, deployment.profile_named, deployment.profile
     )
     profiles = layers.base.get("profiles")
     _validated(layers.base)
@@ -118,15 +121,15 @@ def merge(rules: AdmissionRules, present: Revision | None, deployment: Deploymen
         spec = _validated(effective)
     if too_many := too_many_secrets(effective):
         raise invalid([FieldError("environment", too_many)])
-    return Wish(layers, spec, replicas, effective)
+    return ValidatedRequest(layers, spec, replicas, effective)
 
 
 def _refuse_placeholders(body: dict[str, Any]) -> None:
     """What Sluice showed in place of a secret must not become the secret."""
-    why = f'is "{HIDDEN}", which Sluice shows in place of a secret: leave it out to keep the value, or give the value itself'
-    errors = [FieldError(field, why) for field in islice(placeholders(body), MAX_ERRORS)]
+    why = f'is "{MASK}", which Sluice shows in place of a secret: leave it out to keep the value, or give the value itself'
+    errors = [FieldError(field, why) for field in islice(masked_fields(body), MAX_ERRORS)]
     if errors:
-        raise Refusal(422, "redacted_value", f"{errors[0].field}: {why}", errors)
+        raise RequestError(422, "redacted_value", f"{errors[0].field}: {why}", errors)
 
 
 def _check_replicas(body: dict[str, Any]) -> list[FieldError]:
@@ -145,7 +148,7 @@ def _validated(fields: dict[str, Any]) -> ServiceSpec:
         raise invalid(field_errors(error)) from None
 
 
-def size_of(session: Session, name: str, deployment: int | None = None) -> int:
+def effective_replicas(session: Session, name: str, deployment: int | None = None) -> int:
     """How many instances there are to be when a deployment (None: one that is being asked for) names no number: what was
     asked for last by one that it takes over from, else what the service has; one, until a deployment has succeeded."""
     on_the_way = col(Deployment.status).in_(("pending", "progressing", "paused"))
@@ -161,12 +164,12 @@ def size_of(session: Session, name: str, deployment: int | None = None) -> int:
     return asked if asked is not None else has
 
 
-def _alone(spec: ServiceSpec, replicas: int) -> list[FieldError]:
-    why = writes_alone(spec, replicas)
+def _exclusive_volume_errors(spec: ServiceSpec, replicas: int) -> list[FieldError]:
+    why = exclusive_volume_conflict(spec, replicas)
     return [FieldError("replicas", why)] if why else []
 
 
-def writes_alone(spec: ServiceSpec, replicas: int) -> str | None:
+def exclusive_volume_conflict(spec: ServiceSpec, replicas: int) -> str | None:
     """Why there cannot be so many: two instances must not write one volume at once."""
     volume = next((volume for volume in spec.volumes if volume.writable_alone), None)
     if volume is None or replicas <= 1:
@@ -174,7 +177,7 @@ def writes_alone(spec: ServiceSpec, replicas: int) -> str | None:
     return f"must be 0 or 1: {volume.target} is a writable volume; say shared: true there if several may write it at once"
 
 
-def _taken_routes(session: Session, name: str, routes: list[Route]) -> list[FieldError]:
+def _route_conflicts(session: Session, name: str, routes: list[Route]) -> list[FieldError]:
     """A route is unique in the gateway: none that another service has, or is on its way to."""
     if not routes:
         return []

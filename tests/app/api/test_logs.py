@@ -9,7 +9,7 @@ import pytest
 
 from services.engine.port import EngineError, InstanceSpec
 from services.instance_logs import Following, Line, Source, read
-from services.masking import mask_of
+from services.masking import log_mask
 from services.store.events import Listeners
 from tests.support.app_fixture import READY, AppFixture
 from tests.support.fakes.clock import FakeClock
@@ -35,7 +35,7 @@ class Yard:
                 address=f"10.99.0.{number}", port=None,
             )
         )  # fmt: skip
-        self.sources.append(Source(instance, mask_of({"environment": environment})))
+        self.sources.append(Source(instance, log_mask({"environment": environment})))
         self.listeners.wake()
 
     def write(self, instance: str, text: str) -> None:
@@ -69,7 +69,7 @@ async def test_the_lines_of_all_are_in_the_order_of_their_times(yard: Yard) -> N
     await yard.start("b")
     for instance, text in (("a", "one"), ("b", "two"), ("a", "three")):
         yard.write(instance, text)
-    lines = await read(yard.engine, [*yard.sources, Source("gone", mask_of({}))], tail=200, since=None)
+    lines = await read(yard.engine, [*yard.sources, Source("gone", log_mask({}))], tail=200, since=None)
     assert [(line.instance, line.text) for line in lines] == [("a", "one"), ("b", "two"), ("a", "three")]
     assert [line.text for line in await read(yard.engine, yard.sources, tail=1, since=None)] == ["two", "three"]
 

@@ -85,7 +85,7 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> Non
             await simulation.ask(lambda requests: requests.remove(SERVICE, CI))
         case "abort" | "pause" | "resume":
             if ids:
-                await simulation.ask(lambda requests: requests.act(max(ids), kind, CI.by))
+                await simulation.ask(lambda requests: requests.apply_action(max(ids), kind, CI.by))
         case "retry":
             if ids:
                 await simulation.ask(lambda requests: requests.retry(max(ids), CI))

@@ -66,7 +66,7 @@ async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **field
     id = await simulation.deploy("web:never", stop_grace_period=120, **fields)
     await until(simulation, id, "progressing")
     await asyncio.sleep(2)
-    await simulation.ask(lambda requests: requests.act(id or 0, "abort", CI.by))
+    await simulation.ask(lambda requests: requests.apply_action(id or 0, "abort", CI.by))
     await until(simulation, id)
     return [told for told in messages(simulation, "instance_stopping") if "killed" in told]
 
@@ -134,7 +134,7 @@ def test_a_size_that_could_not_be_had_is_not_gone_on_to(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         scale = await simulation.ask(lambda requests: requests.scale(SERVICE, 3, CI))
-        await simulation.ask(lambda requests: requests.act(scale or 0, "abort", CI.by))
+        await simulation.ask(lambda requests: requests.apply_action(scale or 0, "abort", CI.by))
         last = await simulation.deploy("web:2")
         assert (await until(simulation, last)).replicas == 1
 

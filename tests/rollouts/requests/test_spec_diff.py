@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from services.rollouts.requests.spec_diff import FieldChange, differences
+from services.rollouts.requests.spec_diff import FieldChange, diff_specs
 
 
 def test_a_field_is_added_removed_or_changed_and_named_with_dots() -> None:
     old = {"image": "web:1", "environment": {"LEVEL": "info", "OLD": "x"}, "max_surge": 1}
     new = {"image": "web:2", "environment": {"LEVEL": "debug"}, "max_surge": 1, "resources": {"memory": "256m"}}
-    assert differences(old, new) == [
+    assert diff_specs(old, new) == [
         FieldChange("image", "changed", "web:1", "web:2"),
         FieldChange("environment.LEVEL", "changed", "info", "debug"),
         FieldChange("resources.memory", "added", None, "256m"),
@@ -19,24 +19,24 @@ def test_a_field_is_added_removed_or_changed_and_named_with_dots() -> None:
 def test_a_list_is_one_value_and_an_empty_object_says_nothing() -> None:
     old = {"command": ["a", "b"], "environment": {}}
     new = {"command": ["a", "c"], "environment": {"A": "1"}}
-    assert [(change.field, change.change) for change in differences(old, new)] == [
+    assert [(change.field, change.change) for change in diff_specs(old, new)] == [
         ("command", "changed"),
         ("environment.A", "added"),
     ]
 
 
 def test_null_is_not_the_same_as_nothing() -> None:
-    assert differences({}, {"port": None}) == [FieldChange("port", "added", None, None)]
-    assert differences({"port": None}, {"port": 80}) == [FieldChange("port", "changed", None, 80)]
+    assert diff_specs({}, {"port": None}) == [FieldChange("port", "added", None, None)]
+    assert diff_specs({"port": None}, {"port": 80}) == [FieldChange("port", "changed", None, 80)]
 
 
 def test_a_secret_that_changed_is_told_as_changed_and_not_shown() -> None:
     old = {"environment": {"API_TOKEN": "one", "DB": "postgres://me:one@db/x", "PASSWORD": "same"}}
     new = {"environment": {"API_TOKEN": "two", "DB": "postgres://me:two@db/x", "PASSWORD": "same"}}
-    told = differences(old, new)
+    told = diff_specs(old, new)
     assert [change.field for change in told] == ["environment.API_TOKEN", "environment.DB"]
     assert "one" not in repr(told) and "two" not in repr(told)
 
 
 def test_equal_specs_do_not_differ() -> None:
-    assert differences({"a": {"b": [1, {"c": None}]}}, {"a": {"b": [1, {"c": None}]}}) == []
+    assert diff_specs({"a": {"b": [1, {"c": None}]}}, {"a": {"b": [1, {"c": None}]}}) == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.rollouts.requests.spec_merge import Layers, lay, merge_patch, overlay
+from services.rollouts.requests.spec_merge import Layers, apply_layers, combine_patches, merge_patch
 
 RFC_7396 = [  # appendix A
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
@@ -44,7 +44,7 @@ def deploy(
     present: Layers | None, fields: dict[str, Any], *named: str | None, mode: str = "merge"
 ) -> tuple[Layers, int | None]:
     """`named`: the profile that the request names, if it names one."""
-    return lay(present, fields, mode, bool(named), named[0] if named else None)
+    return apply_layers(present, fields, mode, bool(named), named[0] if named else None)
 
 
 @pytest.mark.parametrize(("target", "patch", "result"), RFC_7396)
@@ -71,7 +71,7 @@ patches = st.fixed_dictionaries(
 def test_two_patches_as_one_do_what_they_did_one_after_the_other(
     target: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    assert merge_patch(target, overlay(first, second)) == merge_patch(merge_patch(target, first), second)
+    assert merge_patch(target, combine_patches(first, second)) == merge_patch(merge_patch(target, first), second)
 
 
 def test_a_null_port_is_a_worker_and_not_a_port_that_is_not_given() -> None:

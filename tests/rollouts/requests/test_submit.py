@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from services.caller import Actor, Claim
+from services.caller import Actor, IdempotencyClaim
 from services.engine.port import EngineError
-from services.errors import Refusal
+from services.errors import RequestError
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.spec_merge import Layers
-from services.rollouts.requests.submit import DeployRequest, RequestContext, Requests
+from services.rollouts.requests.submit import DeployRequest, RequestContext, Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import Listeners
 from services.store.open import open_store
@@ -40,7 +40,7 @@ class Desk:
         self.store = open_store(self.path)
         self.hints: list[str] = []
         self.live = RuntimeStatus()
-        self.requests = Requests(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.rules, self.live)
+        self.requests = Submitter(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.rules, self.live)
 
     async def deploy(self, service: str = "web", call: RequestContext = CI, **fields: Any) -> int:
         return await self.requests.deploy(DeployRequest(service, fields), call)
@@ -82,8 +82,8 @@ def run(story: Callable[[], Awaitable[Any]]) -> None:
     asyncio.run(bounded())
 
 
-async def refused(work: Awaitable[Any]) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+async def refused(work: Awaitable[Any]) -> RequestError:
+    with pytest.raises(RequestError) as caught:
         await work
     return caught.value
 
@@ -148,7 +148,7 @@ def test_a_service_name_that_is_no_dns_label_is_refused(desk: Desk, name: str) -
 
 def test_the_same_key_and_body_are_one_deployment_and_another_body_is_refused(desk: Desk) -> None:
     def call(fingerprint: str) -> RequestContext:
-        return RequestContext(CI.by, Claim(token=1, key="run-1", fingerprint=fingerprint))
+        return RequestContext(CI.by, IdempotencyClaim(token=1, key="run-1", fingerprint=fingerprint))
 
     async def story() -> None:
         first = await desk.deploy(call=call("a"), image="web:1")
@@ -261,10 +261,10 @@ def test_going_back_takes_the_newest_earlier_revision_that_served(desk: Desk) ->
 def test_an_action_that_the_state_does_not_allow_names_the_state_and_what_is_allowed(desk: Desk) -> None:
     async def story() -> None:
         id = await desk.deploy(image="web:1")
-        refusal = await refused(desk.requests.act(id, "pause", CI.by))
+        refusal = await refused(desk.requests.apply_action(id, "pause", CI.by))
         assert (refusal.status, refusal.code) == (409, "not_in_that_state")
         assert "pending" in refusal.detail and "abort" in refusal.detail
-        await desk.requests.act(id, "abort", CI.by)
+        await desk.requests.apply_action(id, "abort", CI.by)
         assert (desk.row(id).status, desk.row(id).reason) == ("aborted", "user")
         again = await desk.requests.retry(id, CI)
         assert (desk.row(again).retry_of, desk.row(again).image) == (id, "web:1")
@@ -298,7 +298,7 @@ def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: 
         aborted = await desk.deploy("api", secret, image="web:1")
         superseding = await desk.deploy(call=secret, image="web:2")
         assert desk.live.registry_auth.keys() == {aborted, superseding}
-        await desk.requests.act(aborted, "abort", CI.by)
+        await desk.requests.apply_action(aborted, "abort", CI.by)
         assert desk.live.registry_auth.keys() == {superseding}
 
     run(story)
@@ -307,7 +307,7 @@ def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: 
 def test_the_same_key_answers_whatever_has_become_of_the_networks(desk: Desk) -> None:
     async def story() -> None:
         desk.engine.networks.add("db")
-        keyed = RequestContext(CI.by, claim=Claim(1, "run-1", "same"))
+        keyed = RequestContext(CI.by, claim=IdempotencyClaim(1, "run-1", "same"))
         first = await desk.deploy(call=keyed, image="web:1", networks=["db"])
         desk.engine.networks.remove("db")
         assert await desk.deploy(call=keyed, image="web:1", networks=["db"]) == first
