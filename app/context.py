@@ -62,12 +62,12 @@ class Gateway(Router, Counting, Protocol):
     async def close(self) -> None: ...
 
 
-class Loop(Protocol):
+class ControllerPort(Protocol):
     """What the doors need of the rollout loop."""
 
-    turns: int
+    reconciles: int
 
-    def hint(self, service: str) -> None: ...
+    def enqueue(self, service: str) -> None: ...
 
     async def run(self, subnet: str, link_address: str) -> None: ...
 
@@ -86,7 +86,7 @@ class Sluice:
     ground: Ground
     requests: Submitter
     previews: DryRun
-    loop: Loop
+    controller: ControllerPort
     access: Access
     metrics: Metrics
     figures: Figures

@@ -44,7 +44,7 @@ from services.infrastructure.bootstrap import Ground as DockerAndHaproxy
 from services.infrastructure.bootstrap import GroundSettings
 from services.infrastructure.doctor import Doctor
 from services.outbound import OutboundPolicy, Server
-from services.rollouts.reconciler.controller import Runner
+from services.rollouts.reconciler.controller import Controller
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.requests.admission import AdmissionRules, refused_services
 from services.rollouts.requests.dry_run import DryRun
@@ -154,7 +154,7 @@ def wire(
     registry = Registry(clock, Keeper(store))
     theirs = Theirs(clock, outbound=outbound)
     routers: list[Router] = [gateway, RegistryRouter(clock, Ours(registry), theirs)]
-    runner = Runner(store, clock, docker, routers, listeners, runtime_status, rules, crash_points)
+    controller = Controller(store, clock, docker, routers, listeners, runtime_status, rules, crash_points)
     metrics, figures = Metrics(), Figures(store, clock, gateway)
     metrics.registry.register(Answers(figures))
     return Sluice(
@@ -166,9 +166,9 @@ def wire(
         engine=docker,
         gateway=gateway,
         ground=ground or _ground(settings, rules, haproxy, docker, store, clock, parts),
-        requests=Submitter(store, clock, docker, listeners, runner.hint, rules, runtime_status),
+        requests=Submitter(store, clock, docker, listeners, controller.enqueue, rules, runtime_status),
         previews=DryRun(store, clock, docker, routers, rules),
-        loop=runner,
+        controller=controller,
         access=Access(store, clock, Key.of(settings.data)),
         metrics=metrics,
         figures=figures,

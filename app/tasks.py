@@ -48,7 +48,7 @@ async def stand(sluice: Sluice) -> None:
                 runtime_status.not_ready.pop(part, None)
             pause = FIRST_PAUSE
             sluice.stands.set()
-            await sluice.loop.run(footing.subnet, footing.bridge_address)
+            await sluice.controller.run(footing.subnet, footing.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
             runtime_status.not_ready[part] = str(error)

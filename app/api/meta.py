@@ -69,7 +69,7 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request, _reader: Reader) -> Response:
     """For Prometheus."""
     sluice = sluice_of(request)
-    runtime_status, turns, run = sluice.runtime_status, sluice.loop.turns, sluice.store.run
+    runtime_status, turns, run = sluice.runtime_status, sluice.controller.reconciles, sluice.store.run
     text = await sluice.store.read(lambda session: sluice.metrics.render(session, runtime_status, turns, run))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 

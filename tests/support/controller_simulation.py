@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 from services.caller import Actor
 from services.engine.port import ContainerView, EngineError, ImageInfo, InstanceSpec
 from services.errors import RequestError
-from services.rollouts.reconciler.controller import Runner
+from services.rollouts.reconciler.controller import Controller
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.submit import DeployRequest, RequestContext, Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -145,13 +145,15 @@ class ControllerSimulation:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
             self.live, listeners = RuntimeStatus(), Listeners()
-            self.runner = Runner(self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules())
+            self.runner = Controller(
+                self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules()
+            )
             self.requests = Submitter(
                 self.store,
                 self.clock,
                 self.engine,
                 listeners,
-                lambda name: self.runner.hint(name),
+                lambda name: self.runner.enqueue(name),
                 AdmissionRules(),
                 self.live,
             )
@@ -163,7 +165,7 @@ class ControllerSimulation:
                 await asyncio.gather(running, return_exceptions=True)
             self.crashes += 1
 
-    async def _keep_running(self, runner: Runner) -> None:
+    async def _keep_running(self, runner: Controller) -> None:
         while True:
             with suppress(EngineError, RoutingError):
                 await runner.run("10.203.0.0/24", "10.203.0.1")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlmodel import col, select
 
 from services.errors import RequestError
-from services.rollouts.reconciler.controller import Runner
+from services.rollouts.reconciler.controller import Controller
 from services.rollouts.reconciler.crash_points import POINTS, CrashPoints
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.submit import Submitter
@@ -80,11 +80,11 @@ class CrashingSimulation(ControllerSimulation):
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
             live, listeners, engine = RuntimeStatus(), Listeners(), SurvivingEngine(self.engine)
-            self.runner = Runner(
+            self.runner = Controller(
                 self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
             )
             self.requests = Submitter(
-                self.store, self.clock, self.engine, listeners, self.runner.hint, AdmissionRules(), live
+                self.store, self.clock, self.engine, listeners, self.runner.enqueue, AdmissionRules(), live
             )
             running = asyncio.create_task(self._keep_running(self.runner))
             try:

@@ -69,7 +69,7 @@ class DashboardFixture:
             ground=nobody,
             requests=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
             previews=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
-            loop=nobody,
+            controller=nobody,
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),
             figures=nobody,

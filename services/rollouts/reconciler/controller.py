@@ -34,13 +34,13 @@ from services.store.events import Listeners
 from services.store.tables import Meta
 
 log = structlog.get_logger()
-STARTS_AT_ONCE, START_LENT = 4, 10.0
-TURNS_AT_ONCE, TURN_LENT = 2, 1.0
+MAX_CONCURRENT_STARTS, START_SLOT_SECONDS = 4, 10.0
+MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS = 2, 1.0
 """All turns wait for the one writer in the end; what they look at is fresher when they wait before they look, and whoever
 asks something meanwhile finds few before them (docs/why-sqlite-in-threads.md)."""
 
 
-class Runner:
+class Controller:
     """Brings every service to where it is to be, and keeps it there."""
 
     def __init__(
@@ -63,43 +63,43 @@ class Runner:
         self._rules = rules
         self._points = crash_points or CrashPoints()
         self._prober = Prober(clock, self._probed)
-        self._rooms: dict[str, Room] = {}
-        self._hinted: set[str] = set()
+        self._states: dict[str, Room] = {}
+        self._enqueued_early: set[str] = set()
         self._running = False
         self._subnet = ""
         self._linked: set[str] = set()
-        self._held: set[str] = set()
+        self._blocked: set[str] = set()
         """Services whose next deployment waits for others."""
         self._awaiting_links: set[str] = set()
         """Services whose deployment waits until the routers answer for others by name."""
-        self._began = 0.0
+        self._started_at = 0.0
         self._writer = StateWriter(clock, 0)
-        self._starts = Turns(STARTS_AT_ONCE, START_LENT)
-        self._turning = Turns(TURNS_AT_ONCE, TURN_LENT)
-        self.turns = 0
+        self._start_slots = Turns(MAX_CONCURRENT_STARTS, START_SLOT_SECONDS)
+        self._reconcile_slots = Turns(MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS)
+        self.reconciles = 0
         """How many turns the loop has made, for the metrics."""
 
-    def hint(self, service: str) -> None:
+    def enqueue(self, service: str) -> None:
         """Something about this service may have changed. Cheap; from the event loop's thread; before `run` it is kept."""
         if not self._running:
-            self._hinted.add(service)
+            self._enqueued_early.add(service)
             return
-        room = self._rooms.setdefault(service, Room())
+        room = self._states.setdefault(service, Room())
         room.wake.set()
         if room.worker is None or room.worker.done():
-            room.worker = asyncio.create_task(self._work(service, room), name=f"service {service}")
+            room.worker = asyncio.create_task(self._run_worker(service, room), name=f"service {service}")
 
     async def run(self, subnet: str, link_address: str) -> None:
         """Until cancelled. `subnet`: where instances get their addresses ("10.203.0.0/22"); `link_address`: the bridge's
         own, where the gateway answers for `links` and `internal_url`. EngineError and RoutingError when it cannot begin."""
         try:
-            await self.begin(subnet, link_address)
+            await self.start(subnet, link_address)
             await watch(self._engine, self._routers, self)
         finally:
             with CancelScope(shield=True):  # a cancelled scope would cut this short at its first wait
                 await self.close()
 
-    async def begin(self, subnet: str, link_address: str) -> None:
+    async def start(self, subnet: str, link_address: str) -> None:
         """Make the routers equal to what runs, then take up every service where it stands. From then on it is ready."""
         number = await self._store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
@@ -115,92 +115,92 @@ class Runner:
         )
         self._points.reached("start:restored")
         self._linked = await self._store.read(linked_services)
-        self._began = now = self._clock.now()
+        self._started_at = now = self._clock.now()
         deaths = await self._store.read(lambda session: crashes_since(session, now - DEATHS_WITHIN))
         self._running = True
         for name, routed in published.items():
-            self._rooms.setdefault(name, Room()).published = routed
+            self._states.setdefault(name, Room()).published = routed
         for name, slot, at in deaths:
-            self._rooms.setdefault(name, Room()).died([slot], min(at, now))  # the clock may have been set back since
-        for name in {*published, *self._hinted}:
-            self.hint(name)
-        self._hinted.clear()
+            self._states.setdefault(name, Room()).died([slot], min(at, now))  # the clock may have been set back since
+        for name in {*published, *self._enqueued_early}:
+            self.enqueue(name)
+        self._enqueued_early.clear()
         self._runtime_status.not_ready.pop("loop", None)
 
     async def close(self) -> None:
         """Stop looking. What runs goes on running."""
         self._running = False
-        tasks = [task for room in self._rooms.values() for task in (room.worker, *room.busy.values()) if task is not None]
+        tasks = [task for room in self._states.values() for task in (room.worker, *room.busy.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._hinted |= set(self._rooms)
-        self._rooms.clear()
+        self._enqueued_early |= set(self._states)
+        self._states.clear()
         await self._prober.stop()
         self._prober = Prober(self._clock, self._probed)
 
     def services(self) -> list[str]:
         """Those that the loop looks after."""
-        return list(self._rooms)
+        return list(self._states)
 
-    async def lost(self, service: str, instance: str, start: str) -> None:
+    async def instance_died(self, service: str, instance: str, start: str) -> None:
         """Its container died: no router may send it anything more. Before anything else is thought about."""
         for router in self._routers:
             try:
                 await router.lost(service, instance, start)
             except RoutingError as error:
                 log.warning("could not withdraw a dead instance", instance=instance, error=str(error))
-        self.hint(service)
+        self.enqueue(service)
 
-    def shown(self, in_flight: dict[str, int]) -> None:
+    def update_in_flight(self, in_flight: dict[str, int]) -> None:
         """What the routers show of requests in flight, for whoever looks."""
         if any(self._runtime_status.in_flight.get(id, 0) != count for id, count in in_flight.items()):
             self._runtime_status.in_flight.update(in_flight)
             self._listeners.wake()
 
-    def strangers(self, instances: list[str]) -> None:
+    def report_unknown(self, instances: list[str]) -> None:
         """Containers with our labels that the store does not know."""
         self._runtime_status.unknown_containers = instances
 
-    async def known(self) -> set[str]:
+    async def known_instance_ids(self) -> set[str]:
         """Ids of all instances that the store knows and that have not gone."""
         return await self._store.read(known_instances)
 
-    async def turn(self, name: str) -> ReconcileResult:
+    async def reconcile(self, name: str) -> ReconcileResult:
         """Look at a service, decide, and set going what the decision asks for."""
-        room = self._rooms.setdefault(name, Room())
-        async with self._turning.one():
-            self.turns += 1
+        room = self._states.setdefault(name, Room())
+        async with self._reconcile_slots.one():
+            self.reconciles += 1
             room.wake.clear()  # whatever woke it is seen by this look
-            observation = await self._look(name, room)
-            result = await self._store.write(lambda session: self._decide(session, name, observation))
-        self._decided(name, result)
-        await self._remember(name, room, result)
+            observation = await self._observe(name, room)
+            result = await self._store.write(lambda session: self._reconcile_in(session, name, observation))
+        self._committed(name, result)
+        await self._publish_status(name, room, result)
         if result.needs_log_tail is not None:
             row, revision = result.needs_log_tail
             room.last_words[row.id] = await self._executor.last_words(row, revision)
             room.wake.set()
         for id in result.activate:
-            self._do(name, room, f"begin {id}", partial(self._begin, name, id))
+            self._start_operation(name, room, f"begin {id}", partial(self._activate, name, id))
         if result.unpublish:
-            self._do(name, room, PUBLISH, partial(self._unpublish, name, room))
+            self._start_operation(name, room, PUBLISH, partial(self._unpublish, name, room))
         elif result.routed is not None and result.routed != room.published:
-            self._do(name, room, PUBLISH, partial(self._publish, result.routed, room))
+            self._start_operation(name, room, PUBLISH, partial(self._publish, result.routed, room))
         elif result.plan is not None:
             room.troubled(PUBLISH, self._clock.now(), None)
         for operation in result.operations:
             if not observation.is_current(operation.row.id):
                 room.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
             elif not isinstance(operation.step, Admit) or is_published(result.routed, room.published):
-                self._do(name, room, operation.row.id, partial(self._execute, operation))
+                self._start_operation(name, room, operation.row.id, partial(self._execute, operation))
         return result
 
-    def _decide(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
+    def _reconcile_in(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
         result = reconcile_service(session, name, observation, self._writer, self._prober)
         self._points.written("before", result.plan.steps if result.plan else (), name)
         return result
 
-    def _decided(self, name: str, result: ReconcileResult) -> None:
+    def _committed(self, name: str, result: ReconcileResult) -> None:
         """It is committed, and nothing else has been done."""
         if result.plan is None:
             return
@@ -210,15 +210,15 @@ class Runner:
         if result.plan.outcome is not None and result.requeue_now:
             self._points.reached("loop:concluded", name)
 
-    async def _work(self, name: str, room: Room) -> None:
+    async def _run_worker(self, name: str, room: Room) -> None:
         """Turn after turn, as long as the loop runs."""
         while True:
             try:
-                result = await self.turn(name)
+                result = await self.reconcile(name)
                 pause = room.pause(result, self._clock.now())
                 self._runtime_status.not_ready.pop("engine", None)
                 if result.finished and room.idle:
-                    del self._rooms[name]
+                    del self._states[name]
                     return
             except LeaseLost:
                 log.error("a newer run of Sluice holds this data; this one stops", service=name)
@@ -232,7 +232,7 @@ class Runner:
             if not room.wake.is_set():
                 await _wait(room.wake, pause)
 
-    async def _look(self, name: str, room: Room) -> Observation:
+    async def _observe(self, name: str, room: Room) -> Observation:
         """Observe until none of the loop's own operations ended in the middle of it."""
         for _ in range(10):
             done = room.done
@@ -251,15 +251,15 @@ class Runner:
             subnet=self._subnet,
             is_linked=name in self._linked,
             is_current=lambda instance: room.untouched(instance, done),
-            watched_since=self._began,
+            watched_since=self._started_at,
             backoff_until=room.create_after(now),
             persistent_router_error=room.long_trouble(now),
             unpublished=room.unpublished(now),
-            unserved_link=lambda other: self._rooms[other].unserved_link(now) if other in self._rooms else None,
+            unserved_link=lambda other: self._states[other].unserved_link(now) if other in self._states else None,
             log_tails=room.last_words,
         )
 
-    async def _remember(self, name: str, room: Room, result: ReconcileResult) -> None:
+    async def _publish_status(self, name: str, room: Room, result: ReconcileResult) -> None:
         """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
         now = self._clock.now()
         self._prober.watch(result.instances, result.probes)
@@ -284,23 +284,23 @@ class Runner:
             self._listeners.wake()
         if result.requeue_now:
             room.wake.set()
-            await self._see_links()
+            await self._refresh_links()
         self._awaiting_links.discard(name)
         if result.waits_for_links:
             self._awaiting_links.add(name)
-        self._held.discard(name)
+        self._blocked.discard(name)
         if result.blocked:
-            self._held.add(name)
+            self._blocked.add(name)
         elif result.idle:
-            for waiting in self._held:
-                self.hint(waiting)
+            for waiting in self._blocked:
+                self.enqueue(waiting)
 
-    def _do(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
+    def _start_operation(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Set an operation going, unless one with the same key is under way."""
         if key not in room.busy:
-            room.busy[key] = asyncio.create_task(self._done(name, room, key, work), name=f"{name}: {key}")
+            room.busy[key] = asyncio.create_task(self._run_operation(name, room, key, work), name=f"{name}: {key}")
 
-    async def _done(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run_operation(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Whatever comes of it, the service is looked at again: at once, or after a pause when it failed."""
         delay = 0.0
         try:
@@ -318,26 +318,26 @@ class Runner:
             await asyncio.sleep(delay)
         room.ends(key)
         self._listeners.wake()
-        self.hint(name)
+        self.enqueue(name)
         if key == PUBLISH:
             for waiting in self._awaiting_links:
-                self.hint(waiting)
+                self.enqueue(waiting)
 
-    async def _begin(self, name: str, id: int) -> None:
+    async def _activate(self, name: str, id: int) -> None:
         self._points.reached("loop:beginning", name)
         await self._activator.pull_and_activate(id)
         self._points.reached("loop:begun", name)
-        await self._see_links()
+        await self._refresh_links()
 
-    async def _see_links(self) -> None:
+    async def _refresh_links(self) -> None:
         """Whom others name in their links may have changed: the gateway answers for those by name."""
         before, self._linked = self._linked, await self._store.read(linked_services)
-        for name in (before ^ self._linked) & set(self._rooms):
-            self.hint(name)
+        for name in (before ^ self._linked) & set(self._states):
+            self.enqueue(name)
 
     async def _execute(self, operation: Operation) -> None:
         if isinstance(operation.step, Start):
-            async with self._starts.one():
+            async with self._start_slots.one():
                 await self._executor.execute(operation)
         else:
             await self._executor.execute(operation)
@@ -359,7 +359,7 @@ class Runner:
 
     def _probed(self, instance: str) -> None:
         """An instance's readiness changed; its id tells whose it is."""
-        self.hint(instance.rsplit("-r", 1)[0])
+        self.enqueue(instance.rsplit("-r", 1)[0])
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

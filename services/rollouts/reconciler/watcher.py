@@ -21,12 +21,12 @@ LOOK_AT_ENGINE = 15.0
 class Watched(Protocol):
     """The loop, as far as it must be told."""
 
-    def hint(self, service: str) -> None: ...
+    def enqueue(self, service: str) -> None: ...
     def services(self) -> list[str]: ...
-    def lost(self, service: str, instance: str, start: str) -> Coroutine[Any, Any, None]: ...
-    def shown(self, in_flight: dict[str, int]) -> None: ...
-    def strangers(self, instances: list[str]) -> None: ...
-    async def known(self) -> set[str]: ...
+    def instance_died(self, service: str, instance: str, start: str) -> Coroutine[Any, Any, None]: ...
+    def update_in_flight(self, in_flight: dict[str, int]) -> None: ...
+    def report_unknown(self, instances: list[str]) -> None: ...
+    async def known_instance_ids(self) -> set[str]: ...
 
 
 async def watch(engine: Engine, routers: Sequence[Router], loop: Watched) -> None:
@@ -42,11 +42,11 @@ async def _events(engine: Engine, loop: Watched, tasks: asyncio.TaskGroup) -> No
     async for event in engine.events():
         if event.kind == "reconnected":
             for service in loop.services():
-                loop.hint(service)
+                loop.enqueue(service)
         elif event.kind == "die":
-            tasks.create_task(loop.lost(event.service, event.instance, event.start))
+            tasks.create_task(loop.instance_died(event.service, event.instance, event.start))
         else:
-            loop.hint(event.service)
+            loop.enqueue(event.service)
 
 
 async def _look_at_engine(engine: Engine, loop: Watched) -> None:
@@ -57,10 +57,10 @@ async def _look_at_engine(engine: Engine, loop: Watched) -> None:
             now = {view.instance: view for view in await engine.observe()}
         except EngineError:
             continue  # the workers say so
-        loop.strangers(sorted(set(now) - await loop.known()))
+        loop.report_unknown(sorted(set(now) - await loop.known_instance_ids()))
         changed = {id for id in {*before, *now} if before.get(id) != now.get(id)}
         for service in {(now.get(id) or before[id]).service for id in changed}:
-            loop.hint(service)
+            loop.enqueue(service)
         before = now
 
 
@@ -83,7 +83,7 @@ async def _look_at_routers(routers: Sequence[Router], loop: Watched) -> None:
         except RoutingError as error:
             log.warning("a router could not be looked at", error=str(error))
             continue
-        loop.shown(in_flight)
+        loop.update_in_flight(in_flight)
         for service in {whose[key[1]] for key in now if now[key] != before.get(key)}:
-            loop.hint(service)
+            loop.enqueue(service)
         before = now

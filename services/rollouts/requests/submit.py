@@ -47,14 +47,14 @@ class Submitter(Asking[int]):
         clock: Clock,
         engine: Engine,
         listeners: Listeners,
-        hint: Callable[[str], None],
+        enqueue: Callable[[str], None],
         rules: AdmissionRules,
         runtime_status: RuntimeStatus,
     ) -> None:
-        """`hint(service)` wakes the loop."""
+        """`enqueue(service)` wakes the loop."""
         super().__init__(store, clock, engine, rules)
         self._listeners = listeners
-        self._hint = hint
+        self._enqueue = enqueue
         self._runtime_status = runtime_status
 
     async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> int:
@@ -177,7 +177,7 @@ class Submitter(Asking[int]):
                 retained.pop(id, None)
 
     def _notify(self, service: str) -> None:
-        self._hint(service)
+        self._enqueue(service)
         self._listeners.wake()
 
 

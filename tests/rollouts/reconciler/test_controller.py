@@ -11,7 +11,7 @@ import pytest
 
 from services.clock import SystemClock
 from services.probes import ProbeTarget
-from services.rollouts.reconciler.controller import Runner
+from services.rollouts.reconciler.controller import Controller
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.spec import Healthcheck
@@ -25,7 +25,7 @@ from tests.support.fakes.gateway import FakeGateway
 async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_probes(tmp_path: Path) -> None:
     clock, store, live = SystemClock(), open_store(tmp_path), RuntimeStatus(not_ready={"loop": "not begun"})
     engine = FakeEngine(clock)
-    runner = Runner(store, clock, engine, [FakeGateway(clock)], Listeners(), live, AdmissionRules())
+    runner = Controller(store, clock, engine, [FakeGateway(clock)], Listeners(), live, AdmissionRules())
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         async with anyio.create_task_group() as tasks:
@@ -33,7 +33,7 @@ async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_pr
             with anyio.fail_after(10):
                 while "loop" in live.not_ready:  # noqa: ASYNC110 - nobody tells of it
                     await asyncio.sleep(0)
-            runner.hint("web")
+            runner.enqueue("web")
             port = mute.getsockname()[1]
             runner._prober.watch(["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, Healthcheck(path="/up"))])
             await asyncio.sleep(0)

@@ -187,7 +187,7 @@ def test_whom_the_engine_starts_again_and_again_is_known_after_a_restart_of_slui
 
 def test_a_worker_for_a_service_that_the_store_does_not_know_ends(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
-        simulation.runner.hint("ghost")
+        simulation.runner.enqueue("ghost")
         assert simulation.runner.services() == ["ghost"]
         await asyncio.sleep(1)
         assert simulation.runner.services() == []
