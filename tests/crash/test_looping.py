@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from services.rollouts.reconciler.service_state import DEATHS_WITHIN, Room
+from services.rollouts.reconciler.service_state import CRASH_WINDOW, ServiceState
 
 
 def test_three_deaths_in_one_slot_are_a_loop_and_the_delays_grow() -> None:
-    room = Room()
+    room = ServiceState()
     delays = []
     for at in (100.0, 110.0, 120.0, 130.0):
-        room.died([1], at)
-        delays.append(max(room.create_after(at) - at, 0))
+        room.record_crashes([1], at)
+        delays.append(max(room.backoff_until(at) - at, 0))
     assert delays == [0, 1, 2, 4]
-    assert room.crash_looping(130)
+    assert room.is_crash_looping(130)
 
 
 def test_that_each_dies_once_is_no_loop() -> None:
-    room = Room()
-    room.died([1, 2, 3], 100)
-    assert not room.crash_looping(100)
-    assert room.create_after(100) == 0
+    room = ServiceState()
+    room.record_crashes([1, 2, 3], 100)
+    assert not room.is_crash_looping(100)
+    assert room.backoff_until(100) == 0
 
 
 def test_a_loop_that_has_ended_is_forgotten() -> None:
-    room = Room()
-    room.died([1, 1, 1], 100)
-    assert room.crash_looping(101)
-    assert not room.crash_looping(101 + DEATHS_WITHIN)
+    room = ServiceState()
+    room.record_crashes([1, 1, 1], 100)
+    assert room.is_crash_looping(101)
+    assert not room.is_crash_looping(101 + CRASH_WINDOW)

@@ -20,7 +20,7 @@ from services.rollouts.reconciler.executor import Executor, Operation
 from services.rollouts.reconciler.reconcile import reconcile_service
 from services.rollouts.reconciler.recovery import known_instances, restore
 from services.rollouts.reconciler.result import Observation, ReconcileResult
-from services.rollouts.reconciler.service_state import DEATHS_WITHIN, PUBLISH, Room
+from services.rollouts.reconciler.service_state import CRASH_WINDOW, PUBLISH, ServiceState
 from services.rollouts.reconciler.watcher import watch
 from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
@@ -63,7 +63,7 @@ class Controller:
         self._rules = rules
         self._points = crash_points or CrashPoints()
         self._prober = Prober(clock, self._probed)
-        self._states: dict[str, Room] = {}
+        self._states: dict[str, ServiceState] = {}
         self._enqueued_early: set[str] = set()
         self._running = False
         self._subnet = ""
@@ -84,10 +84,10 @@ class Controller:
         if not self._running:
             self._enqueued_early.add(service)
             return
-        room = self._states.setdefault(service, Room())
-        room.wake.set()
-        if room.worker is None or room.worker.done():
-            room.worker = asyncio.create_task(self._run_worker(service, room), name=f"service {service}")
+        state = self._states.setdefault(service, ServiceState())
+        state.wake.set()
+        if state.worker is None or state.worker.done():
+            state.worker = asyncio.create_task(self._run_worker(service, state), name=f"service {service}")
 
     async def run(self, subnet: str, link_address: str) -> None:
         """Until cancelled. `subnet`: where instances get their addresses ("10.203.0.0/22"); `link_address`: the bridge's
@@ -116,12 +116,14 @@ class Controller:
         self._points.reached("start:restored")
         self._linked = await self._store.read(linked_services)
         self._started_at = now = self._clock.now()
-        deaths = await self._store.read(lambda session: crashes_since(session, now - DEATHS_WITHIN))
+        crashes = await self._store.read(lambda session: crashes_since(session, now - CRASH_WINDOW))
         self._running = True
         for name, routed in published.items():
-            self._states.setdefault(name, Room()).published = routed
-        for name, slot, at in deaths:
-            self._states.setdefault(name, Room()).died([slot], min(at, now))  # the clock may have been set back since
+            self._states.setdefault(name, ServiceState()).published = routed
+        for name, slot, at in crashes:
+            self._states.setdefault(name, ServiceState()).record_crashes(
+                [slot], min(at, now)
+            )  # the clock may have been set back since
         for name in {*published, *self._enqueued_early}:
             self.enqueue(name)
         self._enqueued_early.clear()
@@ -130,7 +132,9 @@ class Controller:
     async def close(self) -> None:
         """Stop looking. What runs goes on running."""
         self._running = False
-        tasks = [task for room in self._states.values() for task in (room.worker, *room.busy.values()) if task is not None]
+        tasks = [
+            task for state in self._states.values() for task in (state.worker, *state.busy.values()) if task is not None
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -168,31 +172,31 @@ class Controller:
 
     async def reconcile(self, name: str) -> ReconcileResult:
         """Look at a service, decide, and set going what the decision asks for."""
-        room = self._states.setdefault(name, Room())
+        state = self._states.setdefault(name, ServiceState())
         async with self._reconcile_slots.one():
             self.reconciles += 1
-            room.wake.clear()  # whatever woke it is seen by this look
-            observation = await self._observe(name, room)
+            state.wake.clear()  # whatever woke it is seen by this look
+            observation = await self._observe(name, state)
             result = await self._store.write(lambda session: self._reconcile_in(session, name, observation))
         self._committed(name, result)
-        await self._publish_status(name, room, result)
+        await self._publish_status(name, state, result)
         if result.needs_log_tail is not None:
             row, revision = result.needs_log_tail
-            room.last_words[row.id] = await self._executor.last_words(row, revision)
-            room.wake.set()
+            state.log_tails[row.id] = await self._executor.last_words(row, revision)
+            state.wake.set()
         for id in result.activate:
-            self._start_operation(name, room, f"begin {id}", partial(self._activate, name, id))
+            self._start_operation(name, state, f"begin {id}", partial(self._activate, name, id))
         if result.unpublish:
-            self._start_operation(name, room, PUBLISH, partial(self._unpublish, name, room))
-        elif result.routed is not None and result.routed != room.published:
-            self._start_operation(name, room, PUBLISH, partial(self._publish, result.routed, room))
+            self._start_operation(name, state, PUBLISH, partial(self._unpublish, name, state))
+        elif result.routed is not None and result.routed != state.published:
+            self._start_operation(name, state, PUBLISH, partial(self._publish, result.routed, state))
         elif result.plan is not None:
-            room.troubled(PUBLISH, self._clock.now(), None)
+            state.record_router_error(PUBLISH, self._clock.now(), None)
         for operation in result.operations:
             if not observation.is_current(operation.row.id):
-                room.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
-            elif not isinstance(operation.step, Admit) or is_published(result.routed, room.published):
-                self._start_operation(name, room, operation.row.id, partial(self._execute, operation))
+                state.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
+            elif not isinstance(operation.step, Admit) or is_published(result.routed, state.published):
+                self._start_operation(name, state, operation.row.id, partial(self._execute, operation))
         return result
 
     def _reconcile_in(self, session: Session, name: str, observation: Observation) -> ReconcileResult:
@@ -210,14 +214,14 @@ class Controller:
         if result.plan.outcome is not None and result.requeue_now:
             self._points.reached("loop:concluded", name)
 
-    async def _run_worker(self, name: str, room: Room) -> None:
+    async def _run_worker(self, name: str, state: ServiceState) -> None:
         """Turn after turn, as long as the loop runs."""
         while True:
             try:
                 result = await self.reconcile(name)
-                pause = room.pause(result, self._clock.now())
+                delay = state.requeue_after(result, self._clock.now())
                 self._runtime_status.not_ready.pop("engine", None)
-                if result.finished and room.idle:
+                if result.finished and state.idle:
                     del self._states[name]
                     return
             except LeaseLost:
@@ -225,41 +229,41 @@ class Controller:
                 return
             except (EngineError, RoutingError) as error:
                 self._runtime_status.not_ready["engine" if isinstance(error, EngineError) else "gateway"] = str(error)
-                pause = room.retry()
+                delay = state.next_backoff()
             except Exception:
                 log.exception("a turn failed", service=name)
-                pause = room.retry()
-            if not room.wake.is_set():
-                await _wait(room.wake, pause)
+                delay = state.next_backoff()
+            if not state.wake.is_set():
+                await _wait(state.wake, delay)
 
-    async def _observe(self, name: str, room: Room) -> Observation:
+    async def _observe(self, name: str, state: ServiceState) -> Observation:
         """Observe until none of the loop's own operations ended in the middle of it."""
         for _ in range(10):
-            done = room.done
+            done = state.operations_ended
             containers = await self._engine.observe(name)
             endpoint_states = [await router.observe(name) for router in self._routers]
-            if room.done == done:
+            if state.operations_ended == done:
                 break
         now = self._clock.now()
-        room.judge(containers, endpoint_states, now)
+        state.update_health(containers, endpoint_states, now)
         self._runtime_status.not_ready.pop("gateway", None)
         return Observation(
             containers=containers,
             endpoint_states=endpoint_states,
-            unhealthy_since=room.unhealthy_since,
-            published=room.published,
+            unhealthy_since=state.unhealthy_since,
+            published=state.published,
             subnet=self._subnet,
             is_linked=name in self._linked,
-            is_current=lambda instance: room.untouched(instance, done),
+            is_current=lambda instance: state.is_current(instance, done),
             watched_since=self._started_at,
-            backoff_until=room.create_after(now),
-            persistent_router_error=room.long_trouble(now),
-            unpublished=room.unpublished(now),
+            backoff_until=state.backoff_until(now),
+            persistent_router_error=state.persistent_router_error(now),
+            unpublished=state.unpublished(now),
             unserved_link=lambda other: self._states[other].unserved_link(now) if other in self._states else None,
-            log_tails=room.last_words,
+            log_tails=state.log_tails,
         )
 
-    async def _publish_status(self, name: str, room: Room, result: ReconcileResult) -> None:
+    async def _publish_status(self, name: str, state: ServiceState, result: ReconcileResult) -> None:
         """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
         now = self._clock.now()
         self._prober.watch(result.instances, result.probes)
@@ -272,18 +276,18 @@ class Controller:
                     "error": probe.error,
                     "at": probe.at,
                 }
-        room.keep_troubles(result.instances)
-        room.ended = {id: room.ended[id] for id in result.instances if id in room.ended}
-        room.last_words = {id: room.last_words[id] for id in result.instances if id in room.last_words}
-        room.died(result.crashed_slots, now)
+        state.keep_troubles(result.instances)
+        state.ended = {id: state.ended[id] for id in result.instances if id in state.ended}
+        state.log_tails = {id: state.log_tails[id] for id in result.instances if id in state.log_tails}
+        state.record_crashes(result.crashed_slots, now)
         self._runtime_status.warnings.pop(name, None)
-        if room.crash_looping(now):
+        if state.is_crash_looping(now):
             text = "its instances keep dying; they are started again or replaced with growing delays"
             self._runtime_status.warnings[name] = [{"code": "crash_looping", "message": text}]
         if result.changed:
             self._listeners.wake()
         if result.requeue_now:
-            room.wake.set()
+            state.wake.set()
             await self._refresh_links()
         self._awaiting_links.discard(name)
         if result.waits_for_links:
@@ -295,28 +299,28 @@ class Controller:
             for waiting in self._blocked:
                 self.enqueue(waiting)
 
-    def _start_operation(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
+    def _start_operation(self, name: str, state: ServiceState, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Set an operation going, unless one with the same key is under way."""
-        if key not in room.busy:
-            room.busy[key] = asyncio.create_task(self._run_operation(name, room, key, work), name=f"{name}: {key}")
+        if key not in state.busy:
+            state.busy[key] = asyncio.create_task(self._run_operation(name, state, key, work), name=f"{name}: {key}")
 
-    async def _run_operation(self, name: str, room: Room, key: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run_operation(self, name: str, state: ServiceState, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Whatever comes of it, the service is looked at again: at once, or after a pause when it failed."""
         delay = 0.0
         try:
             await work()
-            room.troubled(key, self._clock.now(), None)
+            state.record_router_error(key, self._clock.now(), None)
         except (EngineError, RoutingError) as error:
             log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
-            delay = room.retry()
+            delay = state.next_backoff()
             if isinstance(error, RoutingError):
-                room.troubled(key, self._clock.now(), error)
+                state.record_router_error(key, self._clock.now(), error)
         except Exception:
             log.exception("an operation failed", service=name, operation=key)
-            delay = room.retry()
+            delay = state.next_backoff()
         if delay:
             await asyncio.sleep(delay)
-        room.ends(key)
+        state.operation_finished(key)
         self._listeners.wake()
         self.enqueue(name)
         if key == PUBLISH:
@@ -345,17 +349,17 @@ class Controller:
             self._runtime_status.in_flight.pop(operation.row.id, None)
             self._runtime_status.probes.pop(operation.row.id, None)
 
-    async def _publish(self, routed: RoutedService, room: Room) -> None:
+    async def _publish(self, routed: RoutedService, state: ServiceState) -> None:
         for router in self._routers:
             await router.publish(routed)
         self._points.reached("loop:published", routed.name)
-        room.published = routed
+        state.published = routed
 
-    async def _unpublish(self, name: str, room: Room) -> None:
+    async def _unpublish(self, name: str, state: ServiceState) -> None:
         for router in self._routers:
             await router.unpublish(name)
         self._points.reached("loop:unpublished", name)
-        room.published = None
+        state.published = None
 
     def _probed(self, instance: str) -> None:
         """An instance's readiness changed; its id tells whose it is."""

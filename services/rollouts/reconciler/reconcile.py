@@ -64,8 +64,8 @@ def reconcile_service(
     result.in_flight = {instance.id: instance.in_flight for instance in observed}
     result.draining = any(instance.draining_since is not None and not instance.drained for instance in observed)
     _plan_publication(snapshot, observed, observation, result)
-    deaths = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
-    _steps(session, snapshot, made, deaths, observation, writer, result)
+    crashes = {instance.id: instance.exit_description or "exited" for instance in observed if instance.dead}
+    _steps(session, snapshot, made, crashes, observation, writer, result)
     if snapshot.deployment is not None:
         _deployment(session, snapshot, observed, made, observation, writer, result)
     result.requeue_now |= any(isinstance(step, Drain | Recall) for step in made.steps)
@@ -101,7 +101,7 @@ def _steps(
     session: Session,
     snapshot: ServiceSnapshot,
     made: Plan,
-    deaths: Mapping[str, str],
+    crashes: Mapping[str, str],
     observation: Observation,
     writer: StateWriter,
     result: ReconcileResult,
@@ -120,8 +120,8 @@ def _steps(
                 result.instances.append(row.id)
                 result.operations.append(Operation(Start(row.id), row, snapshot.revision_of(row), deployment))
             case Drain(instance):
-                _start_draining(session, rows[instance], deaths.get(instance), writer, deployment)
-                result.crashed_slots += [rows[instance].slot] if instance in deaths else []
+                _start_draining(session, rows[instance], crashes.get(instance), writer, deployment)
+                result.crashed_slots += [rows[instance].slot] if instance in crashes else []
             case Recall(instance):
                 changes = {"leaving_at": None, "cut_at": None}
                 text = f"{instance} stays: it is wanted again"
@@ -200,7 +200,7 @@ def _deployment(
     writer.lease(deployment)
     policy = snapshot.revisions.get(deployment.revision or 0) or snapshot.current_revision
     spec = revision_spec(policy) if policy is not None else None
-    patience = spec.progress_deadline_seconds if spec is not None else 300.0
+    timeout = spec.progress_deadline_seconds if spec is not None else 300.0
     before = deployment.status
     traffic = traffic_split(snapshot.instances, observed, snapshot.current_revision)
     links = unserved_links(snapshot, observation.unserved_link)
@@ -208,7 +208,7 @@ def _deployment(
     waits_for = next((instance.drain_blocker for instance in observed if instance.drain_blocker), "")
     if links and not waits_for:
         waits_for = f"the gateway does not answer for {', '.join(links)} yet"
-    writer.progress(session, deployment, made.progress, traffic, patience, waits_for)
+    writer.progress(session, deployment, made.progress, traffic, timeout, waits_for)
     published = not result.unpublish and is_published(result.routed, observation.published)
     outcome = made.outcome
     if isinstance(outcome, Succeeded) and (not published or links):
@@ -221,7 +221,7 @@ def _deployment(
     if isinstance(outcome, Succeeded):
         writer.complete(session, snapshot.service, deployment)
     elif isinstance(outcome, Failed) and deployment.status != "paused":
-        _fail(session, snapshot, outcome, observation, writer, patience)
+        _fail(session, snapshot, outcome, observation, writer, timeout)
     result.requeue_now |= deployment.status != before
 
 
@@ -231,7 +231,7 @@ def _fail(
     failed: Failed,
     observation: Observation,
     writer: StateWriter,
-    patience: float,
+    timeout: float,
 ) -> None:
     deployment = snapshot.deployment
     row = next((row for row in snapshot.instances if row.id == failed.instance), None)
@@ -248,4 +248,4 @@ def _fail(
         for name, value in changes.items():
             setattr(row, name, value)
     if deployment is not None:
-        writer.fail(session, deployment, failed, patience)
+        writer.fail(session, deployment, failed, timeout)

@@ -12,43 +12,43 @@ from services.rollouts.reconciler.linking import UnservedLink
 from services.rollouts.reconciler.result import ReconcileResult
 from services.routing.port import EndpointState, RoutedService, RoutingError
 
-FALL_BACK = 30.0
+RESYNC_PERIOD = 30.0
 """Seconds after which a service is looked at though nothing hinted."""
-FIRST_LOOK, LONGEST_LOOK = 0.03, 0.25
+DRAIN_POLL_MIN, DRAIN_POLL_MAX = 0.03, 0.25
 """Seconds between two looks at an instance that drains: in-flight counts are not told, they must be asked for."""
-FIRST_RETRY, LONGEST_RETRY = 0.2, 5.0
-ROUTER_PATIENCE = 30.0
+BACKOFF_MIN, BACKOFF_MAX = 0.2, 5.0
+ROUTER_ERROR_TIMEOUT = 30.0
 """Seconds for which a router may fail before the deployment that needs it does."""
-DEATHS_WITHIN = 600.0
+CRASH_WINDOW = 600.0
 """Seconds for which a death counts towards the delay before the next replacement."""
-CRASH_LOOPING = 3
-FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+CRASH_LOOP_THRESHOLD = 3
+RESTART_DELAY_MIN, RESTART_DELAY_MAX = 1.0, 60.0
 PUBLISH = "publish"
 """The key of the operation that publishes a service, or unpublishes it."""
 
 
 @dataclass
-class Room:
+class ServiceState:
     """One service's corner of the loop."""
 
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     worker: asyncio.Task[None] | None = None
     busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Operations under way, by instance (or `publish`, or `begin 17`): one at a time each."""
-    done: int = 0
+    operations_ended: int = 0
     """How many operations have ended: what was observed before the last of them is stale."""
     ended: dict[str, int] = field(default_factory=dict)
     """By instance: the number of its last operation that ended. What was decided on an older look at it is not done."""
     published: RoutedService | None = None
     """What the routers have confirmed that they know of the service."""
     unhealthy_since: dict[str, float] = field(default_factory=dict)
-    last_words: dict[str, str | None] = field(default_factory=dict)
+    log_tails: dict[str, str | None] = field(default_factory=dict)
     """The end of the log of those that fail a deployment, read before that is told."""
-    _look: float = FIRST_LOOK
-    _retry: float = 0.0
-    _troubles: dict[str, tuple[float, str]] = field(default_factory=dict)
+    _drain_poll: float = DRAIN_POLL_MIN
+    _backoff: float = 0.0
+    _router_errors: dict[str, tuple[float, str]] = field(default_factory=dict)
     """By operation: since when a router has not done it, and why."""
-    _deaths: defaultdict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=10)))
+    _crashes: defaultdict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=10)))
     """By slot: that all die once, as when the machine restarts, is no loop."""
 
     @property
@@ -56,17 +56,17 @@ class Room:
         """Nothing is under way and nobody hinted."""
         return not self.busy and not self.wake.is_set() and self.published is None
 
-    def ends(self, key: str) -> None:
+    def operation_finished(self, key: str) -> None:
         """An operation is over."""
-        self.done += 1
-        self.ended[key] = self.done
+        self.operations_ended += 1
+        self.ended[key] = self.operations_ended
         self.busy.pop(key, None)
 
-    def untouched(self, instance: str, since: int) -> bool:
+    def is_current(self, instance: str, since: int) -> bool:
         """No operation on it is under way, and none has ended since the look numbered `since`."""
         return instance not in self.busy and self.ended.get(instance, 0) <= since
 
-    def judge(
+    def update_health(
         self, containers: Sequence[ContainerView], endpoint_states: Sequence[Mapping[str, EndpointState]], now: float
     ) -> None:
         """Since when each instance that has been admitted is unhealthy, by the routers' own checks or the container's."""
@@ -83,40 +83,40 @@ class Room:
         }
         self.unhealthy_since = {id: self.unhealthy_since.get(id, now) for id in sick}
 
-    def died(self, slots: Iterable[int], now: float) -> None:
+    def record_crashes(self, slots: Iterable[int], now: float) -> None:
         for slot in slots:
-            self._deaths[slot].append(now)
+            self._crashes[slot].append(now)
 
-    def crash_looping(self, now: float) -> bool:
-        return len(self._recent(now)) >= CRASH_LOOPING
+    def is_crash_looping(self, now: float) -> bool:
+        return len(self._recent_crashes(now)) >= CRASH_LOOP_THRESHOLD
 
-    def create_after(self, now: float) -> float:
+    def backoff_until(self, now: float) -> float:
         """No replacement before: at once after the first death, then after 1, 2, 4 … 60 seconds."""
-        recent = self._recent(now)
+        recent = self._recent_crashes(now)
         if len(recent) < 2:
             return 0.0
-        return recent[-1] + min(FIRST_DELAY * 2.0 ** (len(recent) - 2), LONGEST_DELAY)
+        return recent[-1] + min(RESTART_DELAY_MIN * 2.0 ** (len(recent) - 2), RESTART_DELAY_MAX)
 
-    def troubled(self, key: str, now: float, error: RoutingError | None) -> None:
+    def record_router_error(self, key: str, now: float, error: RoutingError | None) -> None:
         """Note that a router failed in this operation, or (None) did it or need not do it any more."""
         if error is None:
-            self._troubles.pop(key, None)
+            self._router_errors.pop(key, None)
         else:
-            since, _ = self._troubles.get(key, (now, ""))
-            self._troubles[key] = (now - ROUTER_PATIENCE if error.lasting else since, str(error))
+            since, _ = self._router_errors.get(key, (now, ""))
+            self._router_errors[key] = (now - ROUTER_ERROR_TIMEOUT if error.lasting else since, str(error))
 
     def keep_troubles(self, instances: Iterable[str]) -> None:
         """Forget those of instances that have gone."""
         retained = {PUBLISH, *instances}
-        self._troubles = {key: trouble for key, trouble in self._troubles.items() if key in retained}
+        self._router_errors = {key: trouble for key, trouble in self._router_errors.items() if key in retained}
 
     def unpublished(self, now: float) -> str | None:
         """Return why the routers do not publish the service, when that has been so for long."""
         return self._long_trouble([PUBLISH], now)
 
-    def long_trouble(self, now: float) -> str | None:
+    def persistent_router_error(self, now: float) -> str | None:
         """Return why the routers do not do what was asked of instances, when that has been so for long."""
-        return self._long_trouble(self._troubles.keys() - {PUBLISH}, now)
+        return self._long_trouble(self._router_errors.keys() - {PUBLISH}, now)
 
     def unserved_link(self, now: float) -> UnservedLink | None:
         """Return what a link to the service waits for; None for one that is served, and where there is nothing to serve."""
@@ -124,27 +124,27 @@ class Room:
             return None
         return UnservedLink(self.unpublished(now))
 
-    def pause(self, result: ReconcileResult, now: float) -> float:
+    def requeue_after(self, result: ReconcileResult, now: float) -> float:
         """Seconds until the next look, if nothing hints before."""
-        self._retry = 0.0
+        self._backoff = 0.0
         if result.draining:
-            pause = self._look
-            self._look = min(self._look * 1.3, LONGEST_LOOK)
+            delay = self._drain_poll
+            self._drain_poll = min(self._drain_poll * 1.3, DRAIN_POLL_MAX)
         else:
-            pause, self._look = FALL_BACK, FIRST_LOOK
+            delay, self._drain_poll = RESYNC_PERIOD, DRAIN_POLL_MIN
         wake_at = result.plan.wake_at if result.plan else None
-        return min(pause, max(wake_at - now, 0.01)) if wake_at is not None else pause
+        return min(delay, max(wake_at - now, 0.01)) if wake_at is not None else delay
 
-    def retry(self) -> float:
+    def next_backoff(self) -> float:
         """Seconds until a failed turn or operation is tried again."""
-        self._retry = min(max(self._retry * 2, FIRST_RETRY), LONGEST_RETRY)
-        return self._retry
+        self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
+        return self._backoff
 
     def _long_trouble(self, keys: Iterable[str], now: float) -> str | None:
-        troubles = [self._troubles[key] for key in keys if key in self._troubles]
-        return next((why for since, why in sorted(troubles) if now >= since + ROUTER_PATIENCE), None)
+        troubles = [self._router_errors[key] for key in keys if key in self._router_errors]
+        return next((why for since, why in sorted(troubles) if now >= since + ROUTER_ERROR_TIMEOUT), None)
 
-    def _recent(self, now: float) -> list[float]:
+    def _recent_crashes(self, now: float) -> list[float]:
         """Deaths of the slot that died most often."""
-        recent = ([at for at in deaths if at > now - DEATHS_WITHIN] for deaths in self._deaths.values())
+        recent = ([at for at in crashes if at > now - CRASH_WINDOW] for crashes in self._crashes.values())
         return max(recent, key=len, default=[])

@@ -23,7 +23,7 @@ def desired_state(snapshot: ServiceSnapshot, create_after: float = 0) -> Desired
         policy = snapshot.revisions.get(deployment.revision or 0) if deployment else None
         return _desired_state(policy, hash="", replicas=0, deployment=deployment.id if deployment else None)
     if deployment is None:
-        return _desired_state(revision, hash=revision.hash, replicas=service.replicas, create_after=create_after)
+        return _desired_state(revision, hash=revision.hash, replicas=service.replicas, backoff_until=create_after)
     if deployment.status == "rolling_back":
         return _desired_state(
             revision,

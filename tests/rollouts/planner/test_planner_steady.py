@@ -32,7 +32,7 @@ def test_in_steady_state_nothing_fails() -> None:
 
 
 def test_when_it_keeps_dying_the_next_one_waits() -> None:
-    made = plan_for(steady(2, create_after=NOW + 8), serving("new-1"), dead("new-2"))
+    made = plan_for(steady(2, backoff_until=NOW + 8), serving("new-1"), dead("new-2"))
     assert (made.steps, made.wake_at) == ((Drain("new-2"),), NOW + 8)
 
 

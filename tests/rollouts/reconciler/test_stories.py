@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.engine.port import EngineError
-from services.rollouts.reconciler.service_state import DEATHS_WITHIN
+from services.rollouts.reconciler.service_state import CRASH_WINDOW
 from services.rollouts.state.status import TERMINAL
 from services.routing.port import RoutedService, RoutingError
 from services.store.open import DATABASE, open_store
@@ -166,7 +166,7 @@ def test_who_keeps_dying_is_known_after_a_restart_of_sluice_and_the_delays_grow_
         assert (simulation.crashes, _warnings(simulation)) == (1, ["crash_looping"])
         seventh, made = await _dies(simulation)
         assert 32 <= made - seventh < 33
-        await asyncio.sleep(DEATHS_WITHIN + 60)
+        await asyncio.sleep(CRASH_WINDOW + 60)
         assert _warnings(simulation) == []
 
     tell(story)
