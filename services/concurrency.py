@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
-class Turns:
-    """So many at a time; whoever takes longer than `lent` seconds goes on, and the next has its turn nevertheless: two whose
+class ExpiringSemaphore:
+    """So many at a time; whoever takes longer than `lease` seconds goes on, and the next has its turn nevertheless: two whose
     engine does not answer hold up nobody else."""
 
-    def __init__(self, at_once: int, lent: float) -> None:
-        self._slots = asyncio.Semaphore(at_once)
-        self._lent = lent
+    def __init__(self, permits: int, lease: float) -> None:
+        self._slots = asyncio.Semaphore(permits)
+        self._lease = lease
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    async def acquire(self) -> AsyncIterator[None]:
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
-        given_back = loop.call_later(self._lent, self._slots.release)
+        given_back = loop.call_later(self._lease, self._slots.release)
         try:
             yield
         finally:
@@ -28,47 +28,47 @@ class Turns:
                 self._slots.release()
 
 
-class Gate:
-    """`shared` for changes that a worker takes; `alone` for what replaces the worker. Who wants it alone goes first."""
+class ReadWriteLock:
+    """`shared` for changes that a worker takes; `exclusive` for what replaces the worker. Who wants it alone goes first."""
 
     def __init__(self) -> None:
-        self._sharing = 0
-        self._alone = False
-        self._asking = 0
+        self._readers = 0
+        self._writing = False
+        self._waiting_writers = 0
         self._waiting: list[asyncio.Future[None]] = []
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        await self._until(lambda: not self._alone and not self._asking)
-        self._sharing += 1
+        await self._wait_until(lambda: not self._writing and not self._waiting_writers)
+        self._readers += 1
         try:
             yield
         finally:
-            self._sharing -= 1
-            self._wake()
+            self._readers -= 1
+            self._wake_all()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        self._asking += 1
+    async def exclusive(self) -> AsyncIterator[None]:
+        self._waiting_writers += 1
         try:
-            await self._until(lambda: not self._alone and not self._sharing)
-            self._alone = True
+            await self._wait_until(lambda: not self._writing and not self._readers)
+            self._writing = True
         finally:
-            self._asking -= 1
-            self._wake()
+            self._waiting_writers -= 1
+            self._wake_all()
         try:
             yield
         finally:
-            self._alone = False
-            self._wake()
+            self._writing = False
+            self._wake_all()
 
-    async def _until(self, free: Callable[[], bool]) -> None:
+    async def _wait_until(self, free: Callable[[], bool]) -> None:
         while not free():
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
 
-    def _wake(self) -> None:
+    def _wake_all(self) -> None:
         waiting, self._waiting = self._waiting, []
         for turn in waiting:
             if not turn.done():

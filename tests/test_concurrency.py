@@ -5,17 +5,17 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from services.concurrency import Turns
+from services.concurrency import ExpiringSemaphore
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_two_have_their_turn_at_a_time_and_the_next_when_one_ends() -> None:
-    turns, began = Turns(2, 600), list[int]()
+    turns, began = ExpiringSemaphore(2, 600), list[int]()
     ends = [anyio.Event() for _ in range(3)]
 
     async def one(number: int) -> None:
-        async with turns.one():
+        async with turns.acquire():
             began.append(number)
             await ends[number].wait()
 
@@ -33,10 +33,10 @@ async def test_two_have_their_turn_at_a_time_and_the_next_when_one_ends() -> Non
 
 
 async def test_one_that_hangs_goes_on_and_the_next_has_its_turn_all_the_same() -> None:
-    turns, hangs, answered = Turns(1, 0.05), anyio.Event(), anyio.Event()
+    turns, hangs, answered = ExpiringSemaphore(1, 0.05), anyio.Event(), anyio.Event()
 
     async def hung() -> None:
-        async with turns.one():
+        async with turns.acquire():
             hangs.set()
             await answered.wait()
 
@@ -44,22 +44,22 @@ async def test_one_that_hangs_goes_on_and_the_next_has_its_turn_all_the_same() -
         async with anyio.create_task_group() as group:
             group.start_soon(hung)
             await hangs.wait()
-            async with turns.one():
+            async with turns.acquire():
                 answered.set()
 
 
 async def test_a_slot_is_given_back_once_however_late_its_turn_ends() -> None:
-    turns = Turns(1, 0.01)
+    turns = ExpiringSemaphore(1, 0.01)
     hanging, answered, at_once, most = anyio.Event(), anyio.Event(), 0, 0
 
     async def late() -> None:
-        async with turns.one():
+        async with turns.acquire():
             hanging.set()
             await answered.wait()
 
     async def short() -> None:
         nonlocal at_once, most
-        async with turns.one():
+        async with turns.acquire():
             at_once += 1
             most = max(most, at_once)
             await anyio.lowlevel.checkpoint()
@@ -69,9 +69,9 @@ async def test_a_slot_is_given_back_once_however_late_its_turn_ends() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(late)
             await hanging.wait()
-            async with turns.one():  # the slot was given back once
+            async with turns.acquire():  # the slot was given back once
                 answered.set()
-        turns._lent = 600
+        turns._lease = 600
         async with anyio.create_task_group() as group:
             for _ in range(5):
                 group.start_soon(short)

@@ -104,7 +104,7 @@ class Gateway:
         """For a block in which another HAProxy takes over from the one in the container `id`, with files of these settings:
         nothing else is changed or looked at meanwhile. Raises RoutingError."""
         await self._keeper.until_nothing_is_held()
-        async with self._keeper.gate.alone():
+        async with self._keeper.gate.exclusive():
             with self._keeper.succeeded_by(settings) as has_read:
                 await self._counters.before_reload()
                 yield Heir(id, self._api, self._succession, has_read)
@@ -140,7 +140,7 @@ class Gateway:
         await asyncio.to_thread(self._kept.close)
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
-        async with self._keeper.gate.alone():
+        async with self._keeper.gate.exclusive():
             alive = [endpoint for endpoint in endpoints if (endpoint.id, endpoint.start) not in self._lost]
             asked = {
                 service.name: Wanted(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from services.concurrency import Gate
+from services.concurrency import ReadWriteLock
 from services.gateway.config.model import GatewaySettings, Wanted
 from services.gateway.config.render import Block, Rendered, render, render_service
 from services.gateway.lifecycle.files import Files
@@ -32,7 +32,7 @@ class Keeper:
 
     def __init__(self, directory: Path, api: RuntimeApi, counters: Counters, retained: ListenerRetention) -> None:
         self.wanted: dict[str, Wanted] = {}
-        self.gate = Gate()
+        self.gate = ReadWriteLock()
         self.loaded: Rendered | None = None
         """What the present worker has read, as far as only a reload can change it."""
         self._api = api
@@ -188,7 +188,7 @@ class Keeper:
         while self._asked:
             await asyncio.sleep(GATHER)
             await self.until_nothing_is_held()
-            async with self.gate.alone():
+            async with self.gate.exclusive():
                 asked, self._asked = self._with_possible_ports(), {}
                 if not asked:
                     continue

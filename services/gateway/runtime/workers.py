@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from services.concurrency import Gate
+from services.concurrency import ReadWriteLock
 from services.gateway.config.model import HOLD, KEEP_ALIVE, backend_of
 from services.gateway.runtime.runtime_api import Gone, RuntimeApi
 from services.gateway.runtime.takeover import Elder, Succession
@@ -65,7 +65,7 @@ class Listing:
 class Workers:
     """Reads them. Callers who come while a pass is under way share the next one: each sees what is true after it asked."""
 
-    def __init__(self, api: RuntimeApi, gate: Gate, succession: Succession) -> None:
+    def __init__(self, api: RuntimeApi, gate: ReadWriteLock, succession: Succession) -> None:
         """While a reload has the gate alone nothing is read: the master forgets what it was asked just before."""
         self._api = api
         self._succession = succession

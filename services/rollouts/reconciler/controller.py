@@ -11,14 +11,14 @@ from anyio import CancelScope
 from sqlmodel import Session
 
 from services.clock import Clock
-from services.concurrency import Turns
+from services.concurrency import ExpiringSemaphore
 from services.engine.port import Engine, EngineError
 from services.probes import Prober
 from services.rollouts.planner.steps import Admit, Remove, Start, Stop
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.reconciler.executor import Executor, Operation
 from services.rollouts.reconciler.reconcile import reconcile_service
-from services.rollouts.reconciler.recovery import known_instances, restore
+from services.rollouts.reconciler.recovery import known_instances, recover
 from services.rollouts.reconciler.result import Observation, ReconcileResult
 from services.rollouts.reconciler.service_state import CRASH_WINDOW, PUBLISH, ServiceState
 from services.rollouts.reconciler.watcher import watch
@@ -74,8 +74,8 @@ class Controller:
         """Services whose deployment waits until the routers answer for others by name."""
         self._started_at = 0.0
         self._writer = StateWriter(clock, 0)
-        self._start_slots = Turns(MAX_CONCURRENT_STARTS, START_SLOT_SECONDS)
-        self._reconcile_slots = Turns(MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS)
+        self._start_slots = ExpiringSemaphore(MAX_CONCURRENT_STARTS, START_SLOT_SECONDS)
+        self._reconcile_slots = ExpiringSemaphore(MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS)
         self.reconciles = 0
         """How many turns the loop has made, for the metrics."""
 
@@ -110,7 +110,7 @@ class Controller:
         self._activator = DeploymentActivator(
             self._store, self._clock, self._engine, writer, self._rules, self._runtime_status
         )
-        published = await restore(
+        published = await recover(
             self._store, self._engine, self._routers, writer, self._prober, self._runtime_status, self._points
         )
         self._points.reached("start:restored")
@@ -173,7 +173,7 @@ class Controller:
     async def reconcile(self, name: str) -> ReconcileResult:
         """Look at a service, decide, and set going what the decision asks for."""
         state = self._states.setdefault(name, ServiceState())
-        async with self._reconcile_slots.one():
+        async with self._reconcile_slots.acquire():
             self.reconciles += 1
             state.wake.clear()  # whatever woke it is seen by this look
             observation = await self._observe(name, state)
@@ -182,7 +182,7 @@ class Controller:
         await self._publish_status(name, state, result)
         if result.needs_log_tail is not None:
             row, revision = result.needs_log_tail
-            state.log_tails[row.id] = await self._executor.last_words(row, revision)
+            state.log_tails[row.id] = await self._executor.fetch_log_tail(row, revision)
             state.wake.set()
         for id in result.activate:
             self._start_operation(name, state, f"begin {id}", partial(self._activate, name, id))
@@ -341,7 +341,7 @@ class Controller:
 
     async def _execute(self, operation: Operation) -> None:
         if isinstance(operation.step, Start):
-            async with self._start_slots.one():
+            async with self._start_slots.acquire():
                 await self._executor.execute(operation)
         else:
             await self._executor.execute(operation)

@@ -23,7 +23,7 @@ START = ("start:restoring", "start:restored")
 POINTS = (*BETWEEN, *INSIDE, *LOOP, *START)
 
 
-def kill_myself() -> None:
+def kill_process() -> None:
     """As the kernel does when memory runs out: nothing is tidied up."""
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -31,7 +31,7 @@ def kill_myself() -> None:
 class CrashPoints:
     """Told by the loop wherever it is; dies at one of the points, if it was told to."""
 
-    def __init__(self, at: str = "", die: Callable[[], None] = kill_myself) -> None:
+    def __init__(self, at: str = "", die: Callable[[], None] = kill_process) -> None:
         """`at`: one of POINTS, or `web/after:Admit` for one service's alone; empty: live for ever. ValueError."""
         self._service, _, self._point = at.rpartition("/")
         self._die = die

@@ -27,9 +27,9 @@ from services.store.tables import Deployment, Instance, Revision
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
 KILLED = 137
-LEASE = "EUREKA_INSTANCE_INSTANCE_ID"
+EUREKA_INSTANCE_ID_ENV = "EUREKA_INSTANCE_INSTANCE_ID"
 """By this, Spring's client registers under a name that says which instance it is."""
-NEVER_SERVED_GRACE = 10.0
+UNSERVED_STOP_GRACE = 10.0
 """Seconds, at most, for what no request ever went to: `docker stop`'s own default. A process that handles no signals yet
 would otherwise hold up the way back for the whole of stop_grace_period. Workers are not meant: they may be at work."""
 
@@ -101,7 +101,7 @@ class Executor:
                 "failure": why,
                 "failed_deployment": operation.deployment,
             }
-            await self._told(operation, "failed", why, failure)
+            await self._record(operation, "failed", why, failure)
             return
         try:
             view = await self._engine.start(self._instance_spec(operation))
@@ -115,7 +115,7 @@ class Executor:
             why = await _masked(str(error), operation.revision)
             reason = "no_capacity" if error.reason == "port_taken" else error.reason
             failure = {"failure_reason": reason, "failure": why, "failed_deployment": operation.deployment}
-            await self._told(operation, "failed", f"{operation.row.id} cannot be started: {why}", failure)
+            await self._record(operation, "failed", f"{operation.row.id} cannot be started: {why}", failure)
             return
         row = operation.row
         changes = {"container_id": view.container_id, "start": view.start, "started_at": self._writer.clock.now()}
@@ -162,14 +162,14 @@ class Executor:
         timeout = revision_spec(operation.revision).drain_timeout
         text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
         changes: dict[str, object] = {"cut_at": self._writer.clock.now()}
-        await self._told(operation, "draining", text, changes, warning="drain_timeout" if cut else None)
+        await self._record(operation, "draining", text, changes, warning="drain_timeout" if cut else None)
 
     async def _stop(self, operation: Operation) -> None:
         """Settled, so nothing is lost, however it ends."""
         row, grace = operation.row, revision_spec(operation.revision).stop_grace_period
         which = "stop_grace_period"
-        if row.port is not None and row.admitted_at is None and grace > NEVER_SERVED_GRACE:
-            grace, which = NEVER_SERVED_GRACE, "the grace of one that never served"
+        if row.port is not None and row.admitted_at is None and grace > UNSERVED_STOP_GRACE:
+            grace, which = UNSERVED_STOP_GRACE, "the grace of one that never served"
         began = self._writer.clock.now()
         view = await self._engine.stop(row.id, grace)
         took = self._writer.clock.now() - began
@@ -178,13 +178,13 @@ class Executor:
         text = f"{row.id} ended{code}"
         if killed:
             text = f"{row.id} did not end within {which} ({grace:g} s) and was killed"
-        await self._told(operation, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
+        await self._record(operation, "stopping", text, _ended(row, view), warning="stop_grace_period" if killed else None)
 
     async def _remove(self, operation: Operation) -> None:
         row = operation.row
         # what it said at last is worth keeping when it failed, and is gone with its container
         unheard = row.failure_reason and row.log_tail is None
-        tail = await self.last_words(row, operation.revision) if unheard else row.log_tail
+        tail = await self.fetch_log_tail(row, operation.revision) if unheard else row.log_tail
         for router in self._routers:
             if row.port is not None:
                 await router.forget(row.service, row.id)
@@ -195,9 +195,9 @@ class Executor:
         changes: dict[str, object] = {"stopped_at": self._writer.clock.now(), "log_tail": tail}
         if probe is not None:
             changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}
-        await self._told(operation, "stopped", f"{row.id} is removed", changes)
+        await self._record(operation, "stopped", f"{row.id} is removed", changes)
 
-    async def last_words(self, row: Instance, revision: Revision) -> str | None:
+    async def fetch_log_tail(self, row: Instance, revision: Revision) -> str | None:
         """The end of its log, secrets masked; None when there is none to be had. EngineError when the engine is away."""
         try:
             text = await self._engine.logs(row.id, tail=LOG_TAIL_LINES)
@@ -208,7 +208,7 @@ class Executor:
         masked = await _masked(text, revision)
         return masked.encode(errors="replace")[-LOG_TAIL_BYTES:].decode(errors="replace")
 
-    async def _told(
+    async def _record(
         self, operation: Operation, status: str, text: str, changes: dict[str, object], *, warning: str | None = None
     ) -> None:
         def apply(session: Session) -> None:
@@ -236,7 +236,7 @@ class Executor:
             address=row.address,
             port=row.port,
             host_port=row.host_port,
-            environment={**({LEASE: row.id} if spec.eureka is not None else {}), **spec.environment},
+            environment={**({EUREKA_INSTANCE_ID_ENV: row.id} if spec.eureka is not None else {}), **spec.environment},
             command=_tuple(spec.command),
             entrypoint=_tuple(spec.entrypoint),
             working_dir=spec.working_dir,

@@ -15,7 +15,7 @@ from services.rollouts.state.transitions import StateWriter
 from services.store.tables import Instance
 
 
-def note_containers(
+def record_container_status(
     session: Session, writer: StateWriter, snapshot: ServiceSnapshot, containers: Mapping[str, ContainerView], prober: Prober
 ) -> list[int]:
     """Starts, restarts, deaths and readiness. The slots of those that died and that the engine started again."""
@@ -26,15 +26,15 @@ def note_containers(
         if container is None or container.state == "created":
             continue
         if container.state == "running":
-            if _note_start(session, writer, row, container, deployment):
+            if _record_start(session, writer, row, container, deployment):
                 again.append(row.slot)
-            _note_readiness(session, writer, snapshot, row, container, prober, deployment)
+            _record_readiness(session, writer, snapshot, row, container, prober, deployment)
         elif row.exit_code is None and row.status != "stopping":
-            _note_death(session, writer, row, container, deployment)
+            _record_death(session, writer, row, container, deployment)
     return again
 
 
-def note_service(
+def record_serving(
     session: Session, writer: StateWriter, snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]
 ) -> None:
     """Who serves: admitted by every router, or, without a port, ready."""
@@ -49,7 +49,7 @@ def note_service(
             writer.set_instance_status(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": at})
 
 
-def _note_start(
+def _record_start(
     session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
 ) -> bool:
     """True when it had been started before."""
@@ -72,7 +72,7 @@ def _note_start(
     return again
 
 
-def _note_readiness(
+def _record_readiness(
     session: Session,
     writer: StateWriter,
     snapshot: ServiceSnapshot,
@@ -93,7 +93,7 @@ def _note_readiness(
         writer.set_instance_status(session, row, "starting", f"{row.id} is no longer ready", deployment, {"ready_at": None})
 
 
-def _note_death(
+def _record_death(
     session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
 ) -> None:
     how = " (out of memory)" if container.oom_killed else ""

@@ -12,7 +12,7 @@ from services.rollouts.planner.planner import plan
 from services.rollouts.planner.steps import Create, Drain, Failed, Plan, Recall, Start, Stop, Succeeded
 from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
-from services.rollouts.reconciler.observed_status import note_containers, note_service
+from services.rollouts.reconciler.observed_status import record_container_status, record_serving
 from services.rollouts.reconciler.result import Observation, ReconcileResult
 from services.rollouts.state.addresses import SubnetExhausted, allocate_address
 from services.rollouts.state.dependencies import is_blocked
@@ -41,7 +41,7 @@ def reconcile_service(
     result.activate = [next_up.id] if next_up is not None and next_up.id is not None and not result.blocked else []
     result.idle = snapshot.deployment is None
     by_instance = {container.instance: container for container in observation.containers}
-    result.crashed_slots = note_containers(session, writer, snapshot, by_instance, prober)
+    result.crashed_slots = record_container_status(session, writer, snapshot, by_instance, prober)
     complaints = prober.complaints(row.id for row in snapshot.instances)
     observed = observe_instances(
         snapshot,
@@ -51,7 +51,7 @@ def reconcile_service(
         observation.watched_since,
         complaints,
     )
-    note_service(session, writer, snapshot, observed)
+    record_serving(session, writer, snapshot, observed)
     now = writer.clock.now()
     made = plan(desired_state(snapshot, observation.backoff_until), observed, now)
     result.instances = [row.id for row in snapshot.instances]

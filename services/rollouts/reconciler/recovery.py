@@ -21,7 +21,7 @@ from services.store.database import Store
 from services.store.tables import Instance, Service
 
 
-async def restore(
+async def recover(
     store: Store,
     engine: Engine,
     routers: Sequence[Router],
@@ -34,7 +34,7 @@ async def restore(
     containers = {view.instance: view for view in await engine.observe()}
     snapshots = await store.read(_snapshots)
     runtime_status.unknown_containers = unknown_to(containers, await store.read(known_instances))
-    asked = [pair for snapshot in snapshots for pair in _to_be_asked(snapshot, containers)]
+    asked = [pair for snapshot in snapshots for pair in _to_probe(snapshot, containers)]
     proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in asked])
     again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start}
     strangers = [containers[id] for id in runtime_status.unknown_containers]
@@ -83,7 +83,7 @@ def _serves(row: Instance, container: ContainerView | None) -> bool:
     return running and row.admitted_at is not None and row.leaving_at is None and row.status == "serving"
 
 
-def _to_be_asked(snapshot: ServiceSnapshot, containers: dict[str, ContainerView]) -> list[tuple[ServiceSnapshot, Instance]]:
+def _to_probe(snapshot: ServiceSnapshot, containers: dict[str, ContainerView]) -> list[tuple[ServiceSnapshot, Instance]]:
     """Those that the engine started again while Sluice was away, so that what serves goes on serving; and those that were
     ready and had yet to serve, so that what still is ready is not said to be so no longer."""
     return [

@@ -13,12 +13,12 @@ from services.engine.port import ContainerView, Engine, EngineError
 from services.routing.port import EndpointState, Router, RoutingError
 
 log = structlog.get_logger()
-LOOK_AT_ROUTERS = 2.0
+ROUTER_POLL = 2.0
 """Seconds: the routers' own checks change their mind without telling."""
-LOOK_AT_ENGINE = 15.0
+ENGINE_RESYNC = 15.0
 
 
-class Watched(Protocol):
+class EventSink(Protocol):
     """The loop, as far as it must be told."""
 
     def enqueue(self, service: str) -> None: ...
@@ -29,15 +29,15 @@ class Watched(Protocol):
     async def known_instance_ids(self) -> set[str]: ...
 
 
-async def watch(engine: Engine, routers: Sequence[Router], loop: Watched) -> None:
+async def watch(engine: Engine, routers: Sequence[Router], loop: EventSink) -> None:
     """Until cancelled."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_events(engine, loop, tasks))
-        tasks.create_task(_look_at_engine(engine, loop))
-        tasks.create_task(_look_at_routers(routers, loop))
+        tasks.create_task(_resync_engine(engine, loop))
+        tasks.create_task(_poll_routers(routers, loop))
 
 
-async def _events(engine: Engine, loop: Watched, tasks: asyncio.TaskGroup) -> None:
+async def _events(engine: Engine, loop: EventSink, tasks: asyncio.TaskGroup) -> None:
     """A death is seen to beside the others: none waits for another service's gateway change."""
     async for event in engine.events():
         if event.kind == "reconnected":
@@ -49,10 +49,10 @@ async def _events(engine: Engine, loop: Watched, tasks: asyncio.TaskGroup) -> No
             loop.enqueue(event.service)
 
 
-async def _look_at_engine(engine: Engine, loop: Watched) -> None:
+async def _resync_engine(engine: Engine, loop: EventSink) -> None:
     before: dict[str, ContainerView] = {}
     while True:
-        await asyncio.sleep(LOOK_AT_ENGINE)
+        await asyncio.sleep(ENGINE_RESYNC)
         try:
             now = {view.instance: view for view in await engine.observe()}
         except EngineError:
@@ -64,10 +64,10 @@ async def _look_at_engine(engine: Engine, loop: Watched) -> None:
         before = now
 
 
-async def _look_at_routers(routers: Sequence[Router], loop: Watched) -> None:
+async def _poll_routers(routers: Sequence[Router], loop: EventSink) -> None:
     before: dict[tuple[str, str], EndpointState] = {}
     while True:
-        await asyncio.sleep(LOOK_AT_ROUTERS)
+        await asyncio.sleep(ROUTER_POLL)
         services = loop.services()
         now: dict[tuple[str, str], EndpointState] = {}
         in_flight: dict[str, int] = {}
