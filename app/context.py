@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from app.live.event_feed import Feed
 from app.live.live_views import Drawings
-from app.presenters.rollouts import Frame
+from app.presenters.rollouts import PresenterContext
 from app.settings import Settings
 from services.auth.access import Access
 from services.builds.manager import Builds
@@ -112,8 +112,8 @@ class Sluice:
         self.feed = Feed(self.store, self.listeners, self.stopping)
 
     @property
-    def frame(self) -> Frame:
+    def presenter_context(self) -> PresenterContext:
         """What views need, as it is now."""
-        return Frame(
+        return PresenterContext(
             self.runtime_status, f"{self.settings.public_host}:{self.settings.gateway_port}", self.bridge, self.node
         )

@@ -33,7 +33,7 @@ from app.api.sse import BEAT, LIFE, resume_after, streaming, wants_stream
 from app.api.wait import AGAIN, first_of
 from app.auth import Caller, Deployer, Reader, identify
 from app.context import Sluice
-from app.presenters.builds import BUILDS, build_view
+from app.presenters.builds import BUILDS, present_build
 from app.problems import Problem, declared, invalid
 from services.builds.ask import BuildAsk
 from services.builds.context import check_context, check_dockerfile, climbs
@@ -124,7 +124,7 @@ async def builds(
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
-        return {"items": [build_view(row) for row in rows[:limit]], "next": more}
+        return {"items": [present_build(row) for row in rows[:limit]], "next": more}
 
     return await show(request, page)
 
@@ -247,7 +247,7 @@ async def _hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bo
 
 
 async def _shown(sluice: Sluice, id: int) -> dict[str, Any]:
-    return await sluice.store.read(lambda session: build_view(find_build(session, id)))
+    return await sluice.store.read(lambda session: present_build(find_build(session, id)))
 
 
 async def _lines(sluice: Sluice, id: int, after: int) -> tuple[list[tuple[int, str]], str]:

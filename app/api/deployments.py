@@ -19,7 +19,7 @@ from app.api.responses import ALWAYS, CHANGE, makes, shows
 from app.api.wait import find, hold, made, shown
 from app.auth import Caller, Deployer, Reader
 from app.context import Sluice
-from app.presenters.rollouts import DEPLOYMENTS, deployment_views
+from app.presenters.rollouts import DEPLOYMENTS, present_deployments
 from app.problems import Problem
 from services.rollouts.requests.submit import Action, DeployRequest
 from services.rollouts.state.status import Kind, Status
@@ -90,7 +90,7 @@ async def deployments(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first; without log tails."""
-    frame, after = sluice_of(request).frame, place(cursor, int)
+    presenter_context, after = sluice_of(request).presenter_context, place(cursor, int)
     query = DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(limit + 1)
     if service is not None:
         query = query.where(Deployment.service == service)
@@ -106,7 +106,7 @@ async def deployments(
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
-        return {"items": deployment_views(session, rows[:limit], frame), "next": more}
+        return {"items": present_deployments(session, rows[:limit], presenter_context), "next": more}
 
     return await show(request, page)
 

@@ -17,7 +17,7 @@ from app.api.sse import resume_after, sse, wants_stream
 from app.api.wait import find
 from app.auth import Reader
 from app.live.event_feed import newest
-from app.presenters.rollouts import event_view
+from app.presenters.rollouts import present_event
 from services.store.events import EVENTS
 from services.store.tables import Event
 
@@ -111,6 +111,6 @@ async def _page(
             find(session, of)
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
-        return {"items": [event_view(row, audit=audit) for row in rows[:limit]], "next": more}
+        return {"items": [present_event(row, audit=audit) for row in rows[:limit]], "next": more}
 
     return await show(request, page)

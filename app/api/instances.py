@@ -14,7 +14,7 @@ from app.api.examples import INSTANCE, page_of
 from app.api.params import Cursor, Limit, Name, cursor_of, place
 from app.api.responses import ALWAYS, shows
 from app.auth import Reader
-from app.presenters.rollouts import INSTANCES, instance_view, instance_views
+from app.presenters.rollouts import INSTANCES, present_instance, present_instances
 from app.problems import Problem
 from services.store.tables import Instance
 
@@ -31,7 +31,7 @@ async def instances(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first, without log tails. `?status=stopped` and `?status=failed` also show those that are gone."""
-    frame, after = sluice_of(request).frame, place(cursor, float, str)
+    presenter_context, after = sluice_of(request).presenter_context, place(cursor, float, str)
     query = INSTANCES.order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
     query = query.where(Instance.status == status if status is not None else col(Instance.stopped_at).is_(None))
     if service is not None:
@@ -43,7 +43,7 @@ async def instances(
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
-        return {"items": instance_views(session, rows[:limit], frame), "next": more}
+        return {"items": present_instances(session, rows[:limit], presenter_context), "next": more}
 
     return await show(request, page)
 
@@ -51,8 +51,8 @@ async def instances(
 @router.get("/{name}", responses=shows(200, schemas.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
 async def instance(request: Request, _reader: Reader, name: Name) -> Response:
     """With its log tail, when it failed."""
-    frame = sluice_of(request).frame
-    return await show(request, lambda session: instance_view(session, _find(session, name), frame))
+    presenter_context = sluice_of(request).presenter_context
+    return await show(request, lambda session: present_instance(session, _find(session, name), presenter_context))
 
 
 def _find(session: Session, id: str) -> Instance:

@@ -18,7 +18,7 @@ from app.api.request_body import Body, documented, read
 from app.api.responses import ALWAYS, makes, shows
 from app.api.wait import made
 from app.auth import Deployer, Reader, Writer
-from app.presenters.rollouts import REVISIONS, SERVICES, revision_view, service_view, service_views
+from app.presenters.rollouts import REVISIONS, SERVICES, present_revision, present_service, present_services
 from app.problems import Problem
 from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.store.tables import Revision, Service
@@ -53,7 +53,7 @@ async def services(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first."""
-    frame, after = sluice_of(request).frame, place(cursor, float, str)
+    presenter_context, after = sluice_of(request).presenter_context, place(cursor, float, str)
     query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
         query = query.where(col(Service.removed).is_(False))
@@ -65,7 +65,7 @@ async def services(
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
-        return {"items": service_views(session, rows[:limit], frame), "next": more}
+        return {"items": present_services(session, rows[:limit], presenter_context), "next": more}
 
     return await show(request, page)
 
@@ -73,8 +73,8 @@ async def services(
 @router.get("/{name}", responses=shows(200, schemas.Service, SERVICE, *ALWAYS, "unknown_service"))
 async def service(request: Request, _reader: Reader, name: Name) -> Response:
     """Also one that was removed. Values that look secret are `***`."""
-    frame = sluice_of(request).frame
-    return await show(request, lambda session: service_view(session, _find(session, name), frame))
+    presenter_context = sluice_of(request).presenter_context
+    return await show(request, lambda session: present_service(session, _find(session, name), presenter_context))
 
 
 @router.get("/{name}/revisions", responses=shows(200, schemas.Revisions, page_of(REVISION), *ALWAYS, "unknown_service"))
@@ -89,7 +89,7 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
         present = _find(session, name).revision
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].number) if len(rows) > limit else None
-        return {"items": [revision_view(row, present=present) for row in rows[:limit]], "next": more}
+        return {"items": [present_revision(row, present=present) for row in rows[:limit]], "next": more}
 
     return await show(request, page)
 
@@ -101,7 +101,7 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
 async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNumber) -> Response:
     def look(session: Session) -> dict[str, object]:
         present = _find(session, name).revision
-        return revision_view(_revision(session, name, n), present=present)
+        return present_revision(_revision(session, name, n), present=present)
 
     return await show(request, look)
 

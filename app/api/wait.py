@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from app.context import Sluice
 from app.live.event_feed import until
-from app.presenters.rollouts import deployment_view
+from app.presenters.rollouts import present_deployment
 from app.problems import Problem
 from services.rollouts.requests.commands import Asking
 from services.rollouts.state.status import TERMINAL, Status
@@ -100,8 +100,8 @@ def find(session: Session, id: int) -> Deployment:
 
 async def shown(sluice: Sluice, id: int) -> dict[str, Any]:
     """The deployment as it is now."""
-    frame = sluice.frame
-    return await sluice.store.read(lambda session: deployment_view(session, find(session, id), frame))
+    presenter_context = sluice.presenter_context
+    return await sluice.store.read(lambda session: present_deployment(session, find(session, id), presenter_context))
 
 
 async def first_of(*events: asyncio.Event, timeout: float) -> None:

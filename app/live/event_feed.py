@@ -14,7 +14,7 @@ import structlog
 from fastapi.sse import format_sse_event
 from sqlmodel import Session, col, func, select
 
-from app.presenters.rollouts import event_view
+from app.presenters.rollouts import present_event
 from services.store.database import Store
 from services.store.events import Listeners, since
 from services.store.tables import Event
@@ -52,7 +52,7 @@ class Follower:
 
 
 def told(event: Event) -> Told:
-    data = json.dumps(event_view(event), ensure_ascii=False)
+    data = json.dumps(present_event(event), ensure_ascii=False)
     line = format_sse_event(event=event.type, id=str(event.id), data_str=data)
     return Told(event.id or 0, event.type, event.deployment, line)
 

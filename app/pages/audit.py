@@ -12,7 +12,7 @@ from app.context import Sluice
 from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.pagination import address, newest
-from app.presenters.rollouts import event_view
+from app.presenters.rollouts import present_event
 from services.store.tables import Event
 
 router = APIRouter()
@@ -37,7 +37,7 @@ async def audit(
 
     def look(session: Session) -> dict[str, Any]:
         rows, more = newest(session, query, Event.id, cursor) if not errors else ([], None)
-        return {"events": [event_view(row, audit=True) for row in rows], "older": address(request, filters, more)}
+        return {"events": [present_event(row, audit=True) for row in rows], "older": address(request, filters, more)}
 
     words = {**await sluice.store.read(look), "filters": filters, "errors": errors, "stream": None}
     return render.page("audit.html", words, 422 if errors else 200)

@@ -14,7 +14,7 @@ from app.context import Sluice
 from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
 from app.pages.live_page import LivePage, Sight, missing, show, stream
 from app.pages.queries import number_of
-from app.presenters.builds import BUILDS, build_view
+from app.presenters.builds import BUILDS, present_build
 from app.problems import CODES, Problem, as_problem
 from services.builds.log import numbered
 from services.builds.manager import UNDER_WAY
@@ -69,7 +69,7 @@ def newest_builds(session: Session, service: str) -> list[dict[str, Any]]:
 
 
 def _shown(row: Build) -> dict[str, Any]:
-    return {**build_view(row), "running": row.status in UNDER_WAY}
+    return {**present_build(row), "running": row.status in UNDER_WAY}
 
 
 def _looking_at(id: str, q: str = "") -> Sight:

@@ -17,7 +17,7 @@ from app.pages.dependencies import FormViewer, PageViewer
 from app.pages.form_commands import KINDS, Wish, wish_of
 from app.pages.forms import Form, answered, planned, shown
 from app.pages.live_page import missing
-from app.presenters.rollouts import service_view
+from app.presenters.rollouts import present_service
 from services.store.tables import Service
 
 router = APIRouter(prefix="/ui/services/{name}")
@@ -70,6 +70,6 @@ async def _service(request: Request, name: str) -> dict[str, Any] | None:
 
     def look(session: Session) -> dict[str, Any] | None:
         row = session.get(Service, name)
-        return service_view(session, row, sluice.frame) if row is not None and not row.removed else None
+        return present_service(session, row, sluice.presenter_context) if row is not None and not row.removed else None
 
     return await sluice.store.read(look)

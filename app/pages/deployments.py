@@ -16,7 +16,7 @@ from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
 from app.pages.live_page import LivePage, Sight, missing, show, stream
 from app.pages.queries import number_of
 from app.pages.timeline import timeline
-from app.presenters.rollouts import INSTANCES, deployment_view, event_view
+from app.presenters.rollouts import INSTANCES, present_deployment, present_event
 from app.problems import CODES, Problem, as_problem
 from services.errors import RequestError
 from services.rollouts.requests.submit import RequestContext
@@ -80,7 +80,7 @@ def _looking_at(id: str) -> Sight:
             return None
         nonlocal service
         service = row.service
-        view = deployment_view(session, row, sluice.frame)
+        view = present_deployment(session, row, sluice.presenter_context)
         told = session.exec(select(Event).where(Event.deployment == number).order_by(col(Event.id))).all()
         return {
             "about": row.service,
@@ -90,7 +90,7 @@ def _looking_at(id: str) -> Sight:
             "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
             "series": _series(row),
             "failures": _failures(session, row),
-            "events": [event_view(event) for event in told if event.type != "progress"][: -EVENTS - 1 : -1],
+            "events": [present_event(event) for event in told if event.type != "progress"][: -EVENTS - 1 : -1],
         }
 
     return Sight(look, stamp)

@@ -78,14 +78,14 @@ async def show(
         context = {**context, **_may(viewer, context), "asked": None}
         parts = runtime_status.draw(context, sluice.drawings.memo).fixed
         address = here or request.url.path
-        frame = {
+        presenter_context = {
             "here": address,
             "stream": f"{address.rstrip('/')}/stream",
             "now": sluice.clock.now(),
             "part": lambda name, look="card": render.standing(name, parts[name], look),
             "refusal": error,
         }
-        return render.page(runtime_status.template, {**context, **frame}, status)
+        return render.page(runtime_status.template, {**context, **presenter_context}, status)
 
     return await sluice.store.read(draw)
 

@@ -12,7 +12,7 @@ from app.context import Sluice
 from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.live_page import missing
-from app.presenters.rollouts import revision_view
+from app.presenters.rollouts import present_revision
 from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.store.tables import Revision, Service
 
@@ -38,8 +38,8 @@ async def changes(
         before = revisions.get(old) or next(iter(earlier), after)
         words = {
             "name": name,
-            "before": revision_view(before, present=service.revision),
-            "after": revision_view(after, present=service.revision),
+            "before": present_revision(before, present=service.revision),
+            "after": present_revision(after, present=service.revision),
             "numbers": [(str(row.number), f"r{row.number}  {row.image}") for row in revisions.values()],
             "diff": diff_specs(comparable_spec(before), comparable_spec(after)),
             "replaces": before.hash != after.hash,

@@ -15,7 +15,7 @@ from app.pages.charts import newest
 from app.pages.dependencies import PageViewer, StreamViewer
 from app.pages.live_page import LivePage, Sight, show, stream
 from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
-from app.presenters.rollouts import instance_views, revision_view, service_view
+from app.presenters.rollouts import present_instances, present_revision, present_service
 from services.engine.usage_sampler import Load
 from services.rollouts.state.dependencies import last_apply_group
 from services.rollouts.state.routing_config import active_spec_values
@@ -52,13 +52,13 @@ def _looking_at(name: str) -> Sight:
         revisions = session.exec(made.order_by(col(Revision.number).desc()).limit(NEWEST)).all()
         return {
             "about": name,
-            "service": shown(service_view(session, row, sluice.frame)),
+            "service": shown(present_service(session, row, sluice.presenter_context)),
             "neighbours": _neighbours(session, sluice, name),
             "figures": _figures(session, sluice, name),
-            "instances": instance_views(session, instances, sluice.frame),
+            "instances": present_instances(session, instances, sluice.presenter_context),
             "deployments": listed(session.exec(mine)),
             "builds": newest_builds(session, name),
-            "revisions": [revision_view(revision, present=row.revision) for revision in revisions],
+            "revisions": [present_revision(revision, present=row.revision) for revision in revisions],
         }
 
     return Sight(look, stamp, every=FINE / 2, ask=partial(_loads, name))

@@ -12,7 +12,7 @@ BUILDS = looking(Build, without=("log",))
 """What lists are asked with."""
 
 
-def build_view(row: Build) -> dict[str, Any]:
+def present_build(row: Build) -> dict[str, Any]:
     """As api.md has it; the log is asked for by itself."""
     times = {name: getattr(row, name) for name in ("created_at", "started_at", "finished_at")}
     return {

@@ -49,7 +49,7 @@ _NO_PROGRESS = {"desired": 0, "ready": 0, "serving": 0, "old_serving": 0, "drain
 
 
 @dataclass(frozen=True)
-class Frame:
+class PresenterContext:
     """What views need beside the rows. `public`: the gateway's `host:port` for people; `bridge`: that for services."""
 
     runtime_status: RuntimeStatus
@@ -58,35 +58,41 @@ class Frame:
     node: str | None = None
 
 
-def deployment_view(session: Session, row: Deployment, frame: Frame) -> dict[str, Any]:
+def present_deployment(session: Session, row: Deployment, presenter_context: PresenterContext) -> dict[str, Any]:
     """One deployment, with the log tails of what failed in it."""
-    return _deployments(session, [row], frame, tails=True)[0]
+    return _deployments(session, [row], presenter_context, tails=True)[0]
 
 
-def deployment_views(session: Session, rows: Sequence[Deployment], frame: Frame) -> list[dict[str, Any]]:
+def present_deployments(
+    session: Session, rows: Sequence[Deployment], presenter_context: PresenterContext
+) -> list[dict[str, Any]]:
     """A list of them; without log tails, which may be 64 KiB each."""
-    return _deployments(session, rows, frame, tails=False)
+    return _deployments(session, rows, presenter_context, tails=False)
 
 
-def instance_view(session: Session, row: Instance, frame: Frame) -> dict[str, Any]:
-    return _instance(row, _present(session, _PRESENT_HASH, [row.service]).get(row.service), frame, tail=True)
+def present_instance(session: Session, row: Instance, presenter_context: PresenterContext) -> dict[str, Any]:
+    return _instance(row, _present(session, _PRESENT_HASH, [row.service]).get(row.service), presenter_context, tail=True)
 
 
-def instance_views(session: Session, rows: Sequence[Instance], frame: Frame) -> list[dict[str, Any]]:
+def present_instances(
+    session: Session, rows: Sequence[Instance], presenter_context: PresenterContext
+) -> list[dict[str, Any]]:
     """A list of them, without log tails."""
     present = _present(session, _PRESENT_HASH, {row.service for row in rows})
-    return [_instance(row, present.get(row.service), frame, tail=False) for row in rows]
+    return [_instance(row, present.get(row.service), presenter_context, tail=False) for row in rows]
 
 
-def service_view(session: Session, row: Service, frame: Frame) -> dict[str, Any]:
-    return service_views(session, [row], frame)[0]
+def present_service(session: Session, row: Service, presenter_context: PresenterContext) -> dict[str, Any]:
+    return present_services(session, [row], presenter_context)[0]
 
 
-def service_views(session: Session, rows: Sequence[Service], frame: Frame) -> list[dict[str, Any]]:
+def present_services(session: Session, rows: Sequence[Service], presenter_context: PresenterContext) -> list[dict[str, Any]]:
     names = [row.name for row in rows]
     present, serving = _present(session, _PRESENT, names), serving_counts(session, names)
     last = {row.service: row for row in session.exec(_LAST, params={"services": names})}
-    return [_service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), frame) for row in rows]
+    return [
+        _service(row, present.get(row.name), serving.get(row.name, 0), last.get(row.name), presenter_context) for row in rows
+    ]
 
 
 def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
@@ -94,7 +100,7 @@ def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
     return dict(session.exec(_SERVING, params={"services": services}).all())
 
 
-def revision_view(row: Revision, *, present: int | None) -> dict[str, Any]:
+def present_revision(row: Revision, *, present: int | None) -> dict[str, Any]:
     """`present`: the service's present revision."""
     return {
         "service": row.service,
@@ -115,7 +121,7 @@ def revision_view(row: Revision, *, present: int | None) -> dict[str, Any]:
     }
 
 
-def event_view(row: Event, *, audit: bool = False) -> dict[str, Any]:
+def present_event(row: Event, *, audit: bool = False) -> dict[str, Any]:
     """`audit`: with the address from which it was asked for, and the number of the token."""
     actor = {"kind": row.actor_kind, "name": row.actor_name} if row.actor_kind else None
     view = {
@@ -132,7 +138,9 @@ def event_view(row: Event, *, audit: bool = False) -> dict[str, Any]:
     return {**view, "remote": row.remote, "token": row.actor_token} if audit else view
 
 
-def _deployments(session: Session, rows: Sequence[Deployment], frame: Frame, *, tails: bool) -> list[dict[str, Any]]:
+def _deployments(
+    session: Session, rows: Sequence[Deployment], presenter_context: PresenterContext, *, tails: bool
+) -> list[dict[str, Any]]:
     if not rows:
         return []
     running = _running(rows)
@@ -140,7 +148,7 @@ def _deployments(session: Session, rows: Sequence[Deployment], frame: Frame, *, 
     instances = session.exec(_SHOWN_WITH_TAILS if tails else _SHOWN, params=params).all()
     present = _present(session, _PRESENT_HASH, {row.service for row in rows})
     by_deployment = _by_deployment(rows, instances, running)
-    return [_deployment(row, by_deployment[row.id], present.get(row.service), frame, tails) for row in rows]
+    return [_deployment(row, by_deployment[row.id], present.get(row.service), presenter_context, tails) for row in rows]
 
 
 def _running(rows: Sequence[Deployment]) -> dict[str, int | None]:
@@ -163,7 +171,11 @@ def _by_deployment(
 
 
 def _deployment(
-    row: Deployment, instances: Sequence[Instance], present: Revision | None, frame: Frame, tails: bool
+    row: Deployment,
+    instances: Sequence[Instance],
+    present: Revision | None,
+    presenter_context: PresenterContext,
+    tails: bool,
 ) -> dict[str, Any]:
     self = f"/deployments/{row.id}"
     return {
@@ -193,7 +205,7 @@ def _deployment(
         "group": row.group,
         "depends_on": row.depends_on,
         "instances": [
-            _instance(instance, present, frame, tail=tails and instance.failed_deployment == row.id)
+            _instance(instance, present, presenter_context, tail=tails and instance.failed_deployment == row.id)
             for instance in instances
         ],
         "actions": list(ACTIONS[Status(row.status)]),
@@ -201,8 +213,8 @@ def _deployment(
     }
 
 
-def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bool) -> dict[str, Any]:
-    probe = frame.runtime_status.probes.get(row.id) or row.last_probe
+def _instance(row: Instance, present: Revision | None, presenter_context: PresenterContext, *, tail: bool) -> dict[str, Any]:
+    probe = presenter_context.runtime_status.probes.get(row.id) or row.last_probe
     return {
         "id": row.id,
         "service": row.service,
@@ -212,8 +224,8 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
         "address": row.address if row.port is None else f"{row.address}:{row.port}",
         "host_port": row.host_port,
         "container_id": row.container_id,
-        "node": frame.node,
-        "in_flight": frame.runtime_status.in_flight.get(row.id, 0),
+        "node": presenter_context.node,
+        "in_flight": presenter_context.runtime_status.in_flight.get(row.id, 0),
         "restarts": row.restarts,
         "created_at": rfc3339(row.created_at),
         "ready_at": _time(row.ready_at),
@@ -224,27 +236,31 @@ def _instance(row: Instance, present: Revision | None, frame: Frame, *, tail: bo
     }
 
 
-def _service(row: Service, revision: Revision | None, serving: int, last: Deployment | None, frame: Frame) -> dict[str, Any]:
+def _service(
+    row: Service, revision: Revision | None, serving: int, last: Deployment | None, presenter_context: PresenterContext
+) -> dict[str, Any]:
     spec = revision.spec if revision is not None else {}
     routed = revision is not None and revision.port is not None and not row.removed
     return {
         "name": row.name,
         "status": "removed" if row.removed else service_status(row.replicas if revision is not None else 0, serving),
-        "url": _url(revision.effective, frame) if revision is not None and routed else None,
-        "internal_url": f"http://{frame.bridge}:{row.internal_port}" if frame.bridge and routed else None,
+        "url": _url(revision.effective, presenter_context) if revision is not None and routed else None,
+        "internal_url": f"http://{presenter_context.bridge}:{row.internal_port}"
+        if presenter_context.bridge and routed
+        else None,
         "image": revision.image if revision is not None else None,
         "revision": row.revision,
         "profile": revision.profile if revision is not None else None,
         "replicas": row.replicas,
         "serving": serving,
         "deployment": _last(last) if last is not None else None,
-        "warnings": [*frame.runtime_status.warnings.get(row.name, []), *_standing(revision)],
+        "warnings": [*presenter_context.runtime_status.warnings.get(row.name, []), *_standing_warnings(revision)],
         "spec": redacted(spec),
         "created_at": rfc3339(row.created_at),
     }
 
 
-def _standing(revision: Revision | None) -> list[dict[str, str]]:
+def _standing_warnings(revision: Revision | None) -> list[dict[str, str]]:
     """Warnings that hold as long as the present revision does."""
     if revision is None or not revision.healthcheck.get("any_below_500"):
         return []
@@ -264,14 +280,14 @@ def _last(row: Deployment) -> dict[str, Any]:
     return {"id": row.id, "kind": row.kind, "status": row.status, "reason": row.reason, "message": row.message}
 
 
-def _url(effective: Mapping[str, Any], frame: Frame) -> str | None:
+def _url(effective: Mapping[str, Any], presenter_context: PresenterContext) -> str | None:
     """Where people reach it: by its first route."""
     routes = effective.get("routes") or []
     if not routes:
         return None
     host = routes[0].get("host")
-    port = frame.public.rpartition(":")[2]
-    return f"http://{f'{host}:{port}' if host else frame.public}{routes[0].get('path_prefix') or '/'}"
+    port = presenter_context.public.rpartition(":")[2]
+    return f"http://{f'{host}:{port}' if host else presenter_context.public}{routes[0].get('path_prefix') or '/'}"
 
 
 def _present(session: Session, query: SelectOfScalar[Revision], services: Iterable[str]) -> dict[str, Revision]:

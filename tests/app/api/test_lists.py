@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 from sqlmodel import select
 
-from app.presenters.rollouts import Frame, deployment_views, instance_views, service_views
+from app.presenters.rollouts import PresenterContext, present_deployments, present_instances, present_services
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.database import Store
 from services.store.tables import Deployment, Instance, Revision, Service
@@ -140,7 +140,7 @@ def test_a_long_list_is_quick(fixture: AppFixture, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "views"), [(Service, service_views), (Deployment, deployment_views), (Instance, instance_views)]
+    ("table", "views"), [(Service, present_services), (Deployment, present_deployments), (Instance, present_instances)]
 )
 def test_however_long_a_list_is_the_store_is_asked_a_few_times(fixture: AppFixture, table: type[Any], views: Any) -> None:
     mine = Store(fixture.data / "sluice.db")
@@ -148,6 +148,6 @@ def test_however_long_a_list_is_the_store_is_asked_a_few_times(fixture: AppFixtu
     event.listen(mine._reader, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
     with mine.reading() as session:
         rows = session.exec(select(table).limit(200)).all()
-        assert len(views(session, rows, Frame(RuntimeStatus(), "gateway.test:80"))) == 200
+        assert len(views(session, rows, PresenterContext(RuntimeStatus(), "gateway.test:80"))) == 200
     mine.close()
     assert len([text for text in asked if text.startswith("SELECT")]) <= 4, asked
