@@ -27,7 +27,7 @@ from services.rollouts.requests.dry_run import DryRun
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
-from services.routing.traffic_counts import Counting
+from services.routing.traffic_counts import TrafficCounter
 from services.store.database import Store
 from services.store.events import Listeners
 from services.traffic_metrics.sampler import Figures
@@ -52,7 +52,7 @@ class Ground(Protocol):
     async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]: ...
 
 
-class Gateway(Router, Counting, Protocol):
+class Gateway(Router, TrafficCounter, Protocol):
     """The router that carries traffic: it counts, has settings, can be asked whether it answers, and left."""
 
     async def stand_on(self, settings: GatewaySettings) -> None: ...

@@ -15,7 +15,7 @@ from bench.report import median, save, table
 from services.gateway.config.model import GatewaySettings
 from services.gateway.haproxy import Gateway
 from services.routing.port import Endpoint, RoutedService
-from services.routing.traffic_counts import Cell
+from services.routing.traffic_counts import CountKey
 from services.spec import Healthcheck, Route
 from services.store.database import Store
 from services.store.open import open_store
@@ -28,15 +28,15 @@ IMAGE = "sluice-bench/gateway"
 NEVER = Healthcheck(disable=True)
 
 
-def told(services: int, dice: random.Random) -> Counter[Cell]:
+def told(services: int, dice: random.Random) -> Counter[CountKey]:
     """Ten seconds of traffic to every service: two revisions, ten buckets each, some errors."""
-    found: Counter[Cell] = Counter()
+    found: Counter[CountKey] = Counter()
     for number in range(services):
         for revision in (1, 2):
             for bucket in range(10):
-                found[Cell(f"s{number}", revision, None, bucket)] = dice.randint(1, 500)
-            found[Cell(f"s{number}", revision, 2, None)] = 2500
-            found[Cell(f"s{number}", revision, 5, None)] = 3
+                found[CountKey(f"s{number}", revision, None, bucket)] = dice.randint(1, 500)
+            found[CountKey(f"s{number}", revision, 2, None)] = 2500
+            found[CountKey(f"s{number}", revision, 5, None)] = 3
     return found
 
 
@@ -62,11 +62,11 @@ async def sample(directory: Path, services: int, instances: int, rounds: int) ->
         api = gateway._api
         for start in range(0, len(entries), 50):
             await api.ask("; @1 ".join(entries[start : start + 50]))
-        await gateway.answered()
+        await gateway.take_response_counts()
         waits, own, theirs = [], [], []
         for _ in range(rounds):
             wait, cpu, used = time.perf_counter(), time.process_time(), _worker_seconds(name)
-            await gateway.answered()
+            await gateway.take_response_counts()
             waits.append((time.perf_counter() - wait) * 1000)
             own.append((time.process_time() - cpu) * 1000)
             theirs.append((_worker_seconds(name) - used) * 1000)
@@ -102,7 +102,7 @@ def store(data: Path, services: int, minutes: int) -> dict[str, float]:
     }
 
 
-def _keep(opened: Store, at: int, news: Counter[Cell]) -> None:
+def _keep(opened: Store, at: int, news: Counter[CountKey]) -> None:
     with opened.writing() as session:
         keep(session, at, news)
 

@@ -105,13 +105,13 @@ class RegistryRouter:
             await self._where(standing.routed).hide(standing.routed, instance)
             standing.admitted = False
 
-    async def lost(self, service: str, instance: str, start: str) -> None:
+    async def mark_dead(self, service: str, instance: str, start: str) -> None:
         await self._drop(service, instance, for_good=False)
 
-    async def cut(self, service: str, instance: str) -> int:
+    async def force_close(self, service: str, instance: str) -> int:
         return 0
 
-    async def forget(self, service: str, instance: str) -> None:
+    async def remove(self, service: str, instance: str) -> None:
         await self._drop(service, instance, for_good=True)
 
     async def observe(self, service: str) -> dict[str, EndpointState]:

@@ -22,7 +22,7 @@ from services.gateway.runtime.servers import Servers
 from services.gateway.runtime.takeover import Heir, Succession
 from services.gateway.runtime.workers import Workers, parse_endpoint_states
 from services.routing.port import Endpoint, EndpointState, RoutedService, RoutingError
-from services.routing.traffic_counts import Cell
+from services.routing.traffic_counts import CountKey
 
 
 class Gateway:
@@ -129,10 +129,10 @@ class Gateway:
         """How many requests wait for an instance to serve, by service. Raises RoutingError."""
         return await self._api.held()
 
-    async def answered(self) -> Counter[Cell] | None:
+    async def take_response_counts(self) -> Counter[CountKey] | None:
         """What was answered since this was asked last (services.routing.traffic_counts.Counting). Raises RoutingError."""
         async with self._keeper.gate.shared():
-            return await self._counters.answered()
+            return await self._counters.take_response_counts()
 
     async def close(self) -> None:
         await self._keeper.close()
@@ -210,7 +210,7 @@ class Gateway:
             self._leave_out(service, instance)
             await self._servers.drain(service, instance)
 
-    async def lost(self, service: str, instance: str, start: str) -> None:
+    async def mark_dead(self, service: str, instance: str, start: str) -> None:
         self._lost.add((instance, start))
         wanted = self._keeper.wanted.get(service)
         endpoint = wanted.endpoints.get(instance) if wanted else None
@@ -222,7 +222,7 @@ class Gateway:
             async with self._change(service):
                 await self._take_out(service, instance, start)
 
-    async def cut(self, service: str, instance: str) -> int:
+    async def force_close(self, service: str, instance: str) -> int:
         async with self._locks[service]:
             listings = await self._workers.look(service)
             async with self._keeper.gate.shared():
@@ -233,7 +233,7 @@ class Gateway:
                     await self._servers.cut_in(listing.worker, service, instance)
             return parse_endpoint_states(service, listings).get(instance, EndpointState("cut")).in_flight
 
-    async def forget(self, service: str, instance: str) -> None:
+    async def remove(self, service: str, instance: str) -> None:
         async with self._change(service):
             self._leave_out(service, instance)
             await self._servers.remove(service, instance)

@@ -105,18 +105,18 @@ class Router(Protocol):
         """A service is gone; its members have been forgotten before."""
 
     async def admit(self, endpoint: Endpoint) -> None:
-        """New requests may go to it when this returns. Refused for a start that was `lost`. Undoes a `withdraw`."""
+        """New requests may go to it when this returns. Refused for a start that was `mark_dead`. Undoes a `withdraw`."""
 
     async def withdraw(self, service: str, instance: str) -> None:
         """No new request goes to it once this returns; what it has in its hands goes on."""
 
-    async def lost(self, service: str, instance: str, start: str) -> None:
+    async def mark_dead(self, service: str, instance: str, start: str) -> None:
         """Its container died: out at once, final for that start; a late `admit` of it is refused."""
 
-    async def cut(self, service: str, instance: str) -> int:
+    async def force_close(self, service: str, instance: str) -> int:
         """End what it still has in its hands. Returns how many requests or connections that cut."""
 
-    async def forget(self, service: str, instance: str) -> None:
+    async def remove(self, service: str, instance: str) -> None:
         """It has gone; keep nothing of it."""
 
     async def observe(self, service: str) -> dict[str, EndpointState]:

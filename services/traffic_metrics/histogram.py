@@ -1,12 +1,12 @@
-"""Sums and percentiles of histograms, as lists of one number a bucket of BOUNDS and one for what was slower."""
+"""Sums and percentiles of histograms, as lists of one number a bucket of BUCKET_BOUNDS and one for what was slower."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from services.routing.traffic_counts import BOUNDS
+from services.routing.traffic_counts import BUCKET_BOUNDS
 
-BUCKETS = len(BOUNDS) + 1
+BUCKETS = len(BUCKET_BOUNDS) + 1
 
 
 def total(histograms: Iterable[Sequence[int]]) -> list[int]:
@@ -24,8 +24,8 @@ def percentile(histogram: Sequence[int], share: float) -> float | None:
     if not answers:
         return None
     wanted, below, lower = share * answers, 0, 0.0
-    for number, bound in zip(histogram, BOUNDS, strict=False):
+    for number, bound in zip(histogram, BUCKET_BOUNDS, strict=False):
         if number and below + number >= wanted:
             return lower + (bound - lower) * (wanted - below) / number
         below, lower = below + number, bound
-    return BOUNDS[-1]
+    return BUCKET_BOUNDS[-1]

@@ -10,11 +10,11 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from services.routing.traffic_counts import BOUNDS
+from services.routing.traffic_counts import BUCKET_BOUNDS
 from services.traffic_metrics.histogram import BUCKETS
 from services.traffic_metrics.sampler import Figures
 
-_EDGES = [*map(str, BOUNDS), "+Inf"]
+_EDGES = [*map(str, BUCKET_BOUNDS), "+Inf"]
 
 
 class Answers(Collector):
@@ -29,15 +29,15 @@ class Answers(Collector):
         labels = ("service", "revision")
         requests = CounterMetricFamily("sluice_requests", "Answers to a service's callers.", labels=(*labels, "code"))
         seconds = HistogramMetricFamily("sluice_request_seconds", "Until an instance's answer began.", labels=labels)
-        for (service, number), cells in self._figures.totals.items():
+        for (service, number), keys in self._figures.totals.items():
             revision = str(number) if number else "none"
             codes: Counter[str] = Counter()
             histogram = [0] * BUCKETS
-            for cell, count in cells.items():
-                if cell.bucket is not None:
-                    histogram[cell.bucket] += count
+            for key, count in keys.items():
+                if key.bucket is not None:
+                    histogram[key.bucket] += count
                 else:
-                    codes[f"{cell.status}xx"] += count
+                    codes[f"{key.status}xx"] += count
             for code, count in sorted(codes.items()):
                 requests.add_metric((service, revision, code), count)
             edges = list(zip(_EDGES, accumulate(histogram), strict=True))

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, delete, func, select
 
-from services.routing.traffic_counts import Cell
+from services.routing.traffic_counts import CountKey
 from services.store.tables import Figure, Revision, Service
 from services.traffic_metrics.histogram import BUCKETS, total
 
@@ -30,24 +30,24 @@ class Sum:
     status_5xx: int = 0
     histogram: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
-    def add(self, cell: Cell, number: int) -> None:
-        if cell.bucket is not None:
-            self.histogram[cell.bucket] += number
+    def add(self, key: CountKey, number: int) -> None:
+        if key.bucket is not None:
+            self.histogram[key.bucket] += number
             return
         self.requests += number
-        if cell.status == 4:
+        if key.status == 4:
             self.status_4xx += number
-        elif cell.status == 5:
+        elif key.status == 5:
             self.status_5xx += number
 
 
-def keep(session: Session, at: int, news: Mapping[Cell, int]) -> None:
+def keep(session: Session, at: int, news: Mapping[CountKey, int]) -> None:
     """What came in the FINE seconds from `at` on. The minutes that are over by then are summed up, old rows forgotten."""
     sums: defaultdict[tuple[str, int], Sum] = defaultdict(Sum)
     sums[ALL, 0] = Sum()
-    for cell, number in news.items():
-        sums[cell.service, cell.revision].add(cell, number)
-        sums[ALL, 0].add(cell, number)
+    for key, number in news.items():
+        sums[key.service, key.revision].add(key, number)
+        sums[ALL, 0].add(key, number)
     _write(session, FINE, at, sums)
     _sum_up(session, until=(at + FINE) // ROUGH * ROUGH)
     for step, retained in ((FINE, FINE_KEPT), (ROUGH, ROUGH_KEPT)):

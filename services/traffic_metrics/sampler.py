@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from services.clock import Clock
 from services.routing.port import RoutingError
-from services.routing.traffic_counts import Cell, Counting
+from services.routing.traffic_counts import CountKey, TrafficCounter
 from services.store.database import Store
 from services.traffic_metrics.repository import FINE, keep, present_revisions
 
@@ -23,15 +23,15 @@ FORGOTTEN = 3600.0
 class Figures:
     """One for each Sluice. `run` for ever; `totals` at any time."""
 
-    def __init__(self, store: Store, clock: Clock, router: Counting) -> None:
+    def __init__(self, store: Store, clock: Clock, router: TrafficCounter) -> None:
         self._store = store
         self._clock = clock
         self._router = router
-        self._unwritten: Counter[Cell] = Counter()
-        self._totals: dict[tuple[str, int], tuple[float, Counter[Cell]]] = {}
+        self._unwritten: Counter[CountKey] = Counter()
+        self._totals: dict[tuple[str, int], tuple[float, Counter[CountKey]]] = {}
 
     @property
-    def totals(self) -> dict[tuple[str, int], Counter[Cell]]:
+    def totals(self) -> dict[tuple[str, int], Counter[CountKey]]:
         """By service and revision (the present one where the instance belongs to it), since this Sluice began to count."""
         return {key: counts for key, (_, counts) in self._totals.items()}
 
@@ -46,7 +46,7 @@ class Figures:
         """What the gateway or the store cannot take now is made good for by the next sample."""
         now = self._clock.now()
         try:
-            news = await self._router.answered()
+            news = await self._router.take_response_counts()
         except RoutingError as error:
             log.debug("figures_not_read", error=str(error))
             return
@@ -62,10 +62,10 @@ class Figures:
         self._unwritten = Counter()
         self._count(written, now)
 
-    def _count(self, news: Counter[Cell], now: float) -> None:
+    def _count(self, news: Counter[CountKey], now: float) -> None:
         for cell, number in news.items():
             key = cell.service, cell.revision
-            _, counts = self._totals.get(key, (now, Counter[Cell]()))
+            _, counts = self._totals.get(key, (now, Counter[CountKey]()))
             counts[cell] += number
             self._totals[key] = now, counts
         self._totals = {key: (at, counts) for key, (at, counts) in self._totals.items() if at > now - FORGOTTEN}
@@ -76,11 +76,11 @@ def _turn(now: float) -> int:
     return int((now + 1) // FINE) * FINE
 
 
-def _write(session: Session, at: int, news: Counter[Cell]) -> Counter[Cell]:
+def _write(session: Session, at: int, news: Counter[CountKey]) -> Counter[CountKey]:
     """Returns what was written: under the revisions that are shown."""
-    shown: Counter[Cell] = Counter()
+    shown: Counter[CountKey] = Counter()
     present = present_revisions(session) if news else {}
-    for cell, number in news.items():
-        shown[cell._replace(revision=present.get((cell.service, cell.revision), cell.revision))] += number
+    for key, number in news.items():
+        shown[key._replace(revision=present.get((key.service, key.revision), key.revision))] += number
     keep(session, at, shown)
     return shown

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.cli import cli
 from app.settings import PREFIX, Settings
 from app.version import VERSION
-from services.routing.traffic_counts import Cell
+from services.routing.traffic_counts import CountKey
 from services.store import migrate
 from tests.contract.event_types import event_types
 from tests.support.app_fixture import build, eventually, living
@@ -118,7 +118,7 @@ def metrics() -> Iterator[str]:
     """Names, kinds and labels at /metrics once there is something to count of everything."""
     with TemporaryDirectory(prefix="s.") as place, living(build(Path(place))) as made:
         assert made.deploy().status_code == 200
-        made.gateway.news = Counter({Cell("web", 1, 2, None): 1, Cell("web", 1, None, 4): 1})
+        made.gateway.news = Counter({CountKey("web", 1, 2, None): 1, CountKey("web", 1, None, 4): 1})
         made.call(made.sluice.figures.sample)
 
         def text() -> str:

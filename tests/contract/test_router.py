@@ -151,7 +151,7 @@ async def test_a_cut_ends_what_it_has_and_says_how_much(side: Side, web: RoutedS
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
-    assert await side.router.cut("web", "web-r1-1") == 1
+    assert await side.router.force_close("web", "web-r1-1") == 1
     assert await settled(side)
     assert (await seat(side) or EndpointState("admitted")).state == "cut"
 
@@ -161,7 +161,7 @@ async def test_a_cut_reaches_an_old_worker(side: Side, web: RoutedService) -> No
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
     await side.reload()
-    assert await side.router.cut("web", "web-r1-1") == 1
+    assert await side.router.force_close("web", "web-r1-1") == 1
     assert await settled(side)
 
 
@@ -176,7 +176,7 @@ async def test_admitting_undoes_a_withdrawal(side: Side, web: RoutedService) -> 
 async def test_a_lost_start_is_out_and_never_comes_back(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
-    await side.router.lost("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start)
     assert (await seat(side) or EndpointState("cut")).state == "cut"
     with pytest.raises(RoutingError, match="died"):
         await side.router.admit(member)
@@ -185,7 +185,7 @@ async def test_a_lost_start_is_out_and_never_comes_back(side: Side, web: RoutedS
 
 async def test_one_that_was_lost_before_it_was_admitted_is_refused(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
-    await side.router.lost("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start)
     with pytest.raises(RoutingError, match="died"):
         await side.router.admit(member)
     assert await seat(side) is None
@@ -196,9 +196,9 @@ async def test_the_next_start_of_a_lost_one_is_admitted_and_late_news_of_the_fir
 ) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
-    await side.router.lost("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start)
     await side.router.admit(replace(member, start="c1@t2"))
-    await side.router.lost("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start)
     assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
@@ -207,15 +207,15 @@ async def test_a_forgotten_one_has_no_seat(side: Side, web: RoutedService) -> No
     await side.router.admit(await side.member("web-r1-2"))
     await side.router.withdraw("web", "web-r1-1")
     for _ in range(2):
-        await side.router.forget("web", "web-r1-1")
+        await side.router.remove("web", "web-r1-1")
         assert set(await side.router.observe("web")) == {"web-r1-2"}
 
 
 async def test_what_is_not_known_may_be_withdrawn_lost_cut_and_forgotten(side: Side, web: RoutedService) -> None:
     await side.router.withdraw("web", "web-r1-9")
-    await side.router.lost("web", "web-r1-9", "c@t")
-    assert await side.router.cut("web", "web-r1-9") == 0
-    await side.router.forget("web", "web-r1-9")
+    await side.router.mark_dead("web", "web-r1-9", "c@t")
+    assert await side.router.force_close("web", "web-r1-9") == 0
+    await side.router.remove("web", "web-r1-9")
     await side.router.unpublish("nobody")
     assert await side.router.observe("nobody") == {}
 
@@ -249,7 +249,7 @@ async def test_restore_keeps_what_is_right_and_mends_what_is_not(side: Side, web
 
 async def test_restore_leaves_a_lost_start_out(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
-    await side.router.lost("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start)
     await side.router.restore([web], [member])
     assert await seat(side) is None
 

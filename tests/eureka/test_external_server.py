@@ -160,7 +160,7 @@ async def test_an_abort_restores_it_there_at_once(fixture: House) -> None:
 async def test_what_has_gone_is_deleted_again_until_it_stays_gone(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
-    await fixture.router.forget("web", "web-r1-1")
+    await fixture.router.remove("web", "web-r1-1")
     assert fixture.there() == {}
     await fixture.register(1)  # the stock server replicates to itself
     fixture.clock.jump(ASK_EVERY)
@@ -185,7 +185,7 @@ async def test_a_new_one_counts_when_it_is_up_there_where_its_like_are(fixture: 
 async def test_their_server_is_asked_for_one_lease_at_a_time_and_seldom_for_a_list(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
-    await fixture.router.forget("web", "web-r1-1")
+    await fixture.router.remove("web", "web-r1-1")
     asked = fixture.listen()
     for _ in range(11):
         await fixture.theirs.tend()

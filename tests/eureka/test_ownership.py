@@ -201,7 +201,7 @@ async def test_the_name_of_a_service_that_was_removed_is_free(sluice: Sluice, st
     await sluice.register("WEB", WEB, "a")
     with store.writing() as session:
         session.get_one(Service, "web").removed = True
-    await sluice.router.forget("web", "web-r1-1")
+    await sluice.router.remove("web", "web-r1-1")
     await sluice.router.unpublish("web")
     await sluice.register("WEB", FOREIGN, "b")
     assert sluice.shown("WEB") == {FOREIGN}

@@ -99,8 +99,8 @@ async def test_stable_shows_one_address_that_outlives_every_instance(fixture: Ho
     await fixture.register(2)
     await fixture.router.admit(member(2))
     await fixture.router.withdraw("web", "web-r1-1")
-    await fixture.router.lost("web", "web-r1-1", "start-1")
-    await fixture.router.forget("web", "web-r1-2")
+    await fixture.router.mark_dead("web", "web-r1-1", "start-1")
+    await fixture.router.remove("web", "web-r1-2")
     assert fixture.shown() == [GATEWAY]
     assert fixture.registry.shown.book.version == version, "no consumer has anything new to fetch"
     await fixture.router.unpublish("web")
@@ -176,10 +176,10 @@ async def test_instances_that_have_gone_are_consumers_no_more(fixture: House) ->
     for n in (1, 2):
         await fixture.register(n)
         fixture.fetch(f"10.9.0.1{n}")
-    await fixture.router.forget("web", "web-r1-2")
+    await fixture.router.remove("web", "web-r1-2")
     await fixture.router.withdraw("web", "web-r1-1")
     assert (await fixture.seat()).drain_blocker == "waiting for 1 consumers of the registry to fetch (10.9.0.11)"
-    await fixture.router.lost("web", "web-r1-1", "start-1")
+    await fixture.router.mark_dead("web", "web-r1-1", "start-1")
     assert fixture.registry.consumers.present(fixture.clock.now()) == []
 
 
@@ -197,9 +197,9 @@ async def test_one_that_died_is_out_at_once_and_one_that_went_stays_away(fixture
     await fixture.open(member(1), member(2))
     for n in (1, 2):
         await fixture.register(n)
-    await fixture.router.lost("web", "web-r1-1", "start-1")
+    await fixture.router.mark_dead("web", "web-r1-1", "start-1")
     assert fixture.shown() == [("UP", "10.9.0.12", 8080)]
-    await fixture.router.forget("web", "web-r1-2")
+    await fixture.router.remove("web", "web-r1-2")
     assert await fixture.register(2, status="DOWN") is False
     assert fixture.shown() == []
 

@@ -44,7 +44,7 @@ async def leave(fixture: GatewayFixture, instance: Instance) -> None:
     await until(settled, 30)
     assert instance.open == 0
     await instance.stop()
-    await fixture.gateway.forget("web", instance.id)
+    await fixture.gateway.remove("web", instance.id)
 
 
 async def test_instances_that_leave_and_come_lose_nothing(fixture: GatewayFixture) -> None:
@@ -83,7 +83,7 @@ async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice
             await answered(running, 150)  # so that none is hit by two deaths
             victim, dead = instances[round % 3], starts[round % 3]
             victim.kill()
-            await fixture.gateway.lost("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
+            await fixture.gateway.mark_dead("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
             starts[round % 3] = round + 1
             await victim.start()
             await fixture.gateway.admit(victim.endpoint(f"c1@{round + 1}"))
@@ -99,7 +99,7 @@ async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_ar
         for start in (2, 3, 4):
             await answered(running, 150)
             only.kill()
-            await fixture.gateway.lost("web", only.id, f"c1@t{start - 1}")
+            await fixture.gateway.mark_dead("web", only.id, f"c1@t{start - 1}")
             await until(lambda: held(fixture, 5))
             await only.start()
             await fixture.gateway.admit(only.endpoint(f"c1@t{start}"))

@@ -172,7 +172,7 @@ async def test_a_websocket_passes_and_is_cut_and_counted(fixture: GatewayFixture
     endpoint_state = await fixture.endpoint_state(instance.id)
     assert endpoint_state is not None
     assert (endpoint_state.in_flight, endpoint_state.drained) == (1, False)
-    assert await fixture.gateway.cut("web", instance.id) == 1
+    assert await fixture.gateway.force_close("web", instance.id) == 1
     assert await reader.read() == b""
     writer.close()
 

@@ -22,7 +22,7 @@ from services.engine.infrastructure_port import Footing
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor_findings import Finding, ok, wrong
 from services.infrastructure.gateway_upgrade import Replaced
-from services.routing.traffic_counts import Cell
+from services.routing.traffic_counts import CountKey
 from tests.support.fakes.engine import FakeEngine
 from tests.support.fakes.gateway import FakeGateway
 
@@ -36,7 +36,7 @@ class Gateway(FakeGateway):
     """The fake, with what the ground and /readyz need."""
 
     answering = True
-    news: Counter[Cell] | None = None
+    news: Counter[CountKey] | None = None
     """What was answered since it was asked last."""
 
     async def stand_on(self, settings: GatewaySettings) -> None:
@@ -45,7 +45,7 @@ class Gateway(FakeGateway):
     async def answers(self) -> dict[str, Any] | None:
         return {"version": "fake", "old_workers": []} if self.answering else None
 
-    async def answered(self) -> Counter[Cell] | None:
+    async def take_response_counts(self) -> Counter[CountKey] | None:
         """`news` once, then nothing more."""
         news, self.news = self.news, Counter()
         return news

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.routing.traffic_counts import BOUNDS
+from services.routing.traffic_counts import BUCKET_BOUNDS
 from services.traffic_metrics.histogram import BUCKETS, percentile, total
 
 
 def test_the_buckets_are_fine_enough_to_judge_by() -> None:
-    assert len(BOUNDS) >= 16
-    assert all(higher / lower <= 1.6 + 1e-9 for lower, higher in pairwise(BOUNDS))
+    assert len(BUCKET_BOUNDS) >= 16
+    assert all(higher / lower <= 1.6 + 1e-9 for lower, higher in pairwise(BUCKET_BOUNDS))
 
 
 def test_of_nothing_there_is_no_percentile() -> None:
@@ -23,20 +23,20 @@ def test_of_nothing_there_is_no_percentile() -> None:
 
 def test_answers_of_a_bucket_count_as_evenly_spread() -> None:
     histogram = [0] * BUCKETS
-    histogram[BOUNDS.index(0.2)] = 100
+    histogram[BUCKET_BOUNDS.index(0.2)] = 100
     assert percentile(histogram, 0.5) == pytest.approx((0.13 + 0.2) / 2)
     assert percentile(histogram, 1) == pytest.approx(0.2)
 
 
 def test_what_was_slower_than_all_buckets_is_told_as_the_last_bound() -> None:
-    assert percentile([1] + [0] * (BUCKETS - 2) + [9], 0.95) == BOUNDS[-1]
+    assert percentile([1] + [0] * (BUCKETS - 2) + [9], 0.95) == BUCKET_BOUNDS[-1]
 
 
 @given(st.lists(st.floats(0.002, 49), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
 def test_a_percentile_lies_within_the_bucket_of_the_true_one(seconds: list[float], share: float) -> None:
     histogram = [0] * BUCKETS
     for each in seconds:
-        histogram[sum(bound <= each for bound in BOUNDS)] += 1
+        histogram[sum(bound <= each for bound in BUCKET_BOUNDS)] += 1
     true = sorted(seconds)[-(-len(seconds) * round(share * 100) // 100) - 1]
     told = percentile(histogram, share)
     assert told is not None

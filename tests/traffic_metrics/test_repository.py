@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, col, func, select
 
-from services.routing.traffic_counts import BOUNDS, NOBODY, Cell
+from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION, CountKey
 from services.store.open import open_store
 from services.store.tables import Figure, Revision, Service
 from services.traffic_metrics.queries import service_figures, sparklines
 from services.traffic_metrics.repository import ALL, keep, present_revisions
 
-FAST, SLOW = BOUNDS.index(0.009), BOUNDS.index(0.5)
+FAST, SLOW = BUCKET_BOUNDS.index(0.009), BUCKET_BOUNDS.index(0.5)
 HOUR = 1_800_000_000 // 3600 * 3600
 
 
-def answers(*rows: tuple[str, int, int, int | None, int]) -> Counter[Cell]:
+def answers(*rows: tuple[str, int, int, int | None, int]) -> Counter[CountKey]:
     """Of (service, revision, status, bucket, number): each number by status and by bucket."""
-    found: Counter[Cell] = Counter()
+    found: Counter[CountKey] = Counter()
     for service, revision, status, bucket, number in rows:
-        found[Cell(service, revision, status, None)] += number
+        found[CountKey(service, revision, status, None)] += number
         if bucket is not None:
-            found[Cell(service, revision, None, bucket)] += number
+            found[CountKey(service, revision, None, bucket)] += number
     return found
 
 
@@ -40,7 +40,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 def test_the_last_hour_is_told_in_points_of_ten_seconds_for_each_revision(session: Session) -> None:
     keep(session, HOUR, answers(("web", 1, 2, FAST, 90), ("web", 1, 5, FAST, 10)))
     keep(session, HOUR + 10, answers(("web", 1, 2, FAST, 50), ("web", 2, 4, SLOW, 5), ("api", 1, 2, FAST, 7)))
-    keep(session, HOUR + 20, answers(("web", NOBODY, 5, None, 3)))
+    keep(session, HOUR + 20, answers(("web", GATEWAY_REVISION, 5, None, 3)))
     figures = service_figures(session, "web", HOUR + 34.5)
     assert figures.step == 10
     assert (len(figures.times), figures.times[-1]) == (360, HOUR + 20)

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from services.gateway.config.model import HOLD, INSIDE
-from services.routing.traffic_counts import BOUNDS, NOBODY
+from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION
 
 TABLE = "answers"
-_EDGES = [0, *(round(bound * 1000) for bound in BOUNDS)]
+_EDGES = [0, *(round(bound * 1000) for bound in BUCKET_BOUNDS)]
 BUCKETS = {f"{low}:{high - 1}": str(number) for number, (low, high) in enumerate(pairwise(_EDGES))}
 """The map: milliseconds, both ends included → bucket."""
 _ENTRY = re.compile(r"key=([a-z0-9-]+)-r(\d+)/(\d+) .*gpc0=(\d+)")
@@ -38,7 +38,7 @@ def counting_rules() -> list[str]:
     """For every backend: the time until an instance began to answer. The backup server's answers get a key that nobody
     reads: an instance gave them, and is counted, or nobody came (`refusal_rules`)."""
     return [
-        f"    http-response set-var(txn.took) res.timer.hdr,map_int({INSIDE}/buckets.map,{len(BOUNDS)})",
+        f"    http-response set-var(txn.took) res.timer.hdr,map_int({INSIDE}/buckets.map,{len(BUCKET_BOUNDS)})",
         f"    http-response track-sc0 srv_name,field(-2,-,0),concat(/,txn.took) table {TABLE}",
         "    http-response sc-inc-gpc(0,0)",
     ]
@@ -47,7 +47,7 @@ def counting_rules() -> list[str]:
 def refusal_rules(condition: str) -> list[str]:
     """For the frontend that holds requests: that no instance came to answer."""
     return [
-        f"    http-request track-sc0 var(txn.service),concat(-r{NOBODY}/0) table {TABLE} {condition}",
+        f"    http-request track-sc0 var(txn.service),concat(-r{GATEWAY_REVISION}/0) table {TABLE} {condition}",
         f"    http-request sc-inc-gpc(0,0) {condition}",
     ]
 
@@ -65,8 +65,8 @@ def parse_table(answer: str) -> Counter[Count]:
     """Of `show table`."""
     found: Counter[Count] = Counter()
     for service, revision, bucket, number in _ENTRY.findall(answer):
-        if int(revision) == NOBODY:
-            found[Count(service, NOBODY, "refused")] += int(number)
+        if int(revision) == GATEWAY_REVISION:
+            found[Count(service, GATEWAY_REVISION, "refused")] += int(number)
         else:
             found[Count(service, int(revision), "bucket", int(bucket))] += int(number)
     return found
@@ -87,7 +87,7 @@ def parse_stat(answer: str) -> dict[str, Counter[Count]]:
             by_status = {Count(service, revision, "status", digit): number for digit, number in statuses.items()}
             found[fields[1]] = Counter(by_status | failed)
         elif which == "a" and fields[1] == HOLD:
-            found.setdefault(service, Counter())[Count(service, NOBODY, "passed")] = statuses.get(5, 0)
+            found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "passed")] = statuses.get(5, 0)
         elif which == "a" and fields[1] == "BACKEND":
-            found.setdefault(service, Counter())[Count(service, NOBODY, "whole")] = statuses.get(5, 0)
+            found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "whole")] = statuses.get(5, 0)
     return {name: +counts for name, counts in found.items() if any(counts.values())}

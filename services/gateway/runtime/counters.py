@@ -13,7 +13,7 @@ from services.gateway.config.model import backend_of
 from services.gateway.runtime.counter_deltas import Reading, Tally
 from services.gateway.runtime.runtime_api import CURRENT, RuntimeApi
 from services.routing.port import RoutingError
-from services.routing.traffic_counts import NOBODY, Cell
+from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
 
 # Backends before servers: so a 5xx is never known of the whole and not of the part that gave it.
 _ALL = f"show info; {CURRENT} show table {TABLE}; {CURRENT} show stat -1 2 -1; {CURRENT} show stat -1 4 -1"
@@ -31,7 +31,7 @@ class Counters:
         self._own: Counter[str] = Counter()
         """Service → 5xx that no instance gave, as far as they have not been told."""
 
-    async def answered(self) -> Counter[Cell] | None:
+    async def take_response_counts(self) -> Counter[CountKey] | None:
         """Not while the worker is replaced."""
         gone = len(self._last)  # what goes while they are read has been told of, or comes after, and is told next time
         readings = _readings(await self._api.ask(_ALL))
@@ -60,29 +60,29 @@ def _readings(answer: str) -> list[Reading[Count]]:
     return [Reading(id, parse_table(answer)), *(Reading(f"{id}/{name}", it) for name, it in parse_stat(answer).items())]
 
 
-def cells(news: Mapping[Count, int], own: Counter[str]) -> Counter[Cell]:
+def cells(news: Mapping[Count, int], own: Counter[str]) -> Counter[CountKey]:
     """What HAProxy's counters say together. `own` is carried on from call to call: the counters of a service and those of
     its instances are not read in the same instant, so it may be less than nothing for a moment.
 
     An answer that the gateway gave itself is laid at the door of that revision of which most attempts failed meanwhile.
     """
-    found: Counter[Cell] = Counter()
+    found: Counter[CountKey] = Counter()
     failed: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for (service, revision, kind, number), more in news.items():
         if kind == "bucket":
-            found[Cell(service, revision, None, number)] += more
+            found[CountKey(service, revision, None, number)] += more
         elif kind == "status":
-            found[Cell(service, revision, number, None)] += more
+            found[CountKey(service, revision, number, None)] += more
             own[service] -= more if number == 5 else 0
         elif kind == "failed":
             failed[service][revision] += more
         elif kind == "refused":
-            found[Cell(service, NOBODY, 5, None)] += more
+            found[CountKey(service, GATEWAY_REVISION, 5, None)] += more
         else:
             own[service] += more if kind == "whole" else -more
     for service, number in list(own.items()):
         if number > 0:
-            ((revision, _),) = failed[service].most_common(1) or ((NOBODY, 0),)
-            found[Cell(service, revision, 5, None)] += number
+            ((revision, _),) = failed[service].most_common(1) or ((GATEWAY_REVISION, 0),)
+            found[CountKey(service, revision, 5, None)] += number
             del own[service]
     return found

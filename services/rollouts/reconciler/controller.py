@@ -151,7 +151,7 @@ class Controller:
         """Its container died: no router may send it anything more. Before anything else is thought about."""
         for router in self._routers:
             try:
-                await router.lost(service, instance, start)
+                await router.mark_dead(service, instance, start)
             except RoutingError as error:
                 log.warning("could not withdraw a dead instance", instance=instance, error=str(error))
         self.enqueue(service)

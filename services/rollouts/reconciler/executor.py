@@ -158,7 +158,7 @@ class Executor:
         row = operation.row
         cut = 0
         for router in self._routers:
-            cut += await router.cut(row.service, row.id)
+            cut += await router.force_close(row.service, row.id)
         timeout = revision_spec(operation.revision).drain_timeout
         text = f"{row.id}: {cut} still in flight after drain_timeout ({timeout:g} s) and cut"
         changes: dict[str, object] = {"cut_at": self._writer.clock.now()}
@@ -187,7 +187,7 @@ class Executor:
         tail = await self.fetch_log_tail(row, operation.revision) if unheard else row.log_tail
         for router in self._routers:
             if row.port is not None:
-                await router.forget(row.service, row.id)
+                await router.remove(row.service, row.id)
         self._reached("half", operation)
         await self._engine.remove(row.id)
         probe = self._prober.last(row.id)

@@ -13,16 +13,16 @@ from sqlalchemy.exc import OperationalError
 
 from services.clock import Clock
 from services.routing.port import RoutingError
-from services.routing.traffic_counts import NOBODY, Cell
+from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
 from services.traffic_metrics.sampler import Figures
 from tests.support.app_fixture import READY, AppFixture, Gateway, build, living
 
 NEWS = Counter(
     {
-        Cell("web", 1, 2, None): 90,
-        Cell("web", 1, 5, None): 10,
-        Cell("web", 1, None, 4): 100,
-        Cell("web", NOBODY, 5, None): 2,
+        CountKey("web", 1, 2, None): 90,
+        CountKey("web", 1, 5, None): 10,
+        CountKey("web", 1, None, 4): 100,
+        CountKey("web", GATEWAY_REVISION, 5, None): 2,
     }
 )
 
@@ -47,7 +47,7 @@ class AtTheTurn:
         return self.clock.now() // 10 * 10
 
 
-def sample(fixture: AppFixture, news: Counter[Cell]) -> Figures:
+def sample(fixture: AppFixture, news: Counter[CountKey]) -> Figures:
     """As if the ten seconds were over; apart from the one that the house samples by itself."""
     gateway = Gateway(fixture.sluice.clock)
     gateway.news = news
@@ -105,7 +105,7 @@ def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(fixture: A
     with monkeypatch.context() as broken:
         broken.setattr("services.traffic_metrics.sampler.keep", _full)
         take(fixture, figures)
-    gateway.news = Counter({Cell("web", 1, 2, None): 1})
+    gateway.news = Counter({CountKey("web", 1, 2, None): 1})
     take(fixture, figures)
     assert fixture.client.get("/services/web/figures").json()["totals"]["requests"] == 103
 
@@ -117,7 +117,7 @@ def test_a_gateway_that_does_not_answer_ends_nothing(fixture: AppFixture, monkey
     async def silent() -> None:
         raise RoutingError("The gateway does not answer")
 
-    monkeypatch.setattr(gateway, "answered", silent)
+    monkeypatch.setattr(gateway, "take_response_counts", silent)
     take(fixture, figures)
     assert figures.totals == {}
 

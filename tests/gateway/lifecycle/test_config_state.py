@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 async def test_killed_it_comes_back_alone_with_the_right_instances(fixture: GatewayFixture) -> None:
     first, second, third = await fixture.serve(service(), 3)
     await fixture.gateway.withdraw("web", first.id)
-    await fixture.gateway.lost("web", second.id, "c1@t1")
+    await fixture.gateway.mark_dead("web", second.id, "c1@t1")
     started = fixture.docker("inspect", "--format", "{{.State.StartedAt}}", fixture.name)
     # From outside, as the kernel would: the engine starts it again.
     os.kill(int(fixture.docker("inspect", "--format", "{{.State.Pid}}", fixture.name)), signal.SIGKILL)
@@ -157,7 +157,7 @@ async def test_a_gateway_that_does_not_answer_is_said_and_its_files_still_change
     first, _ = await fixture.serve(service(), 2)
     fixture.docker("pause", fixture.name)
     assert first.id in (fixture.directory / "haproxy.cfg").read_text()
-    lost = asyncio.create_task(fixture.gateway.lost("web", first.id, "c1@t1"))
+    lost = asyncio.create_task(fixture.gateway.mark_dead("web", first.id, "c1@t1"))
     with pytest.raises(RoutingError):
         await lost
     assert f"server {first.id} " not in (fixture.directory / "haproxy.cfg").read_text()

@@ -6,35 +6,45 @@ from collections import Counter
 
 from services.gateway.config.latency_buckets import Count, parse_table
 from services.gateway.runtime.counters import cells
-from services.routing.traffic_counts import NOBODY, Cell
+from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
 
 
 def test_an_answer_of_the_gateway_itself_is_the_error_of_the_revision_of_which_most_attempts_failed() -> None:
     news = {
-        Count("web", NOBODY, "whole"): 5,
+        Count("web", GATEWAY_REVISION, "whole"): 5,
         Count("web", 1, "status", 5): 2,
         Count("web", 1, "failed"): 1,
         Count("web", 2, "failed"): 9,
     }
-    assert cells(news, Counter()) == {Cell("web", 1, 5, None): 2, Cell("web", 2, 5, None): 3}
+    assert cells(news, Counter()) == {CountKey("web", 1, 5, None): 2, CountKey("web", 2, 5, None): 3}
 
 
 def test_attempts_that_were_made_good_elsewhere_are_no_errors() -> None:
-    assert cells({Count("web", 2, "failed"): 9, Count("web", 1, "status", 2): 9}, Counter()) == {Cell("web", 1, 2, None): 9}
+    assert cells({Count("web", 2, "failed"): 9, Count("web", 1, "status", 2): 9}, Counter()) == {
+        CountKey("web", 1, 2, None): 9
+    }
 
 
 def test_what_went_through_the_backup_server_is_counted_once() -> None:
-    held = {Count("web", NOBODY, "whole"): 2, Count("web", NOBODY, "passed"): 1, Count("web", 1, "status", 5): 1}
-    assert cells(held, Counter()) == {Cell("web", 1, 5, None): 1}
-    refused = {Count("web", NOBODY, "whole"): 1, Count("web", NOBODY, "passed"): 1, Count("web", NOBODY, "refused"): 1}
-    assert cells(refused, Counter()) == {Cell("web", NOBODY, 5, None): 1}
+    held = {
+        Count("web", GATEWAY_REVISION, "whole"): 2,
+        Count("web", GATEWAY_REVISION, "passed"): 1,
+        Count("web", 1, "status", 5): 1,
+    }
+    assert cells(held, Counter()) == {CountKey("web", 1, 5, None): 1}
+    refused = {
+        Count("web", GATEWAY_REVISION, "whole"): 1,
+        Count("web", GATEWAY_REVISION, "passed"): 1,
+        Count("web", GATEWAY_REVISION, "refused"): 1,
+    }
+    assert cells(refused, Counter()) == {CountKey("web", GATEWAY_REVISION, 5, None): 1}
 
 
 def test_an_error_of_which_the_part_is_known_before_the_whole_is_told_once() -> None:
     own: Counter[str] = Counter()
-    assert cells({Count("web", 1, "status", 5): 1}, own) == {Cell("web", 1, 5, None): 1}
-    assert cells({Count("web", NOBODY, "whole"): 1}, own) == {}
-    assert cells({Count("web", NOBODY, "whole"): 1}, own) == {Cell("web", NOBODY, 5, None): 1}
+    assert cells({Count("web", 1, "status", 5): 1}, own) == {CountKey("web", 1, 5, None): 1}
+    assert cells({Count("web", GATEWAY_REVISION, "whole"): 1}, own) == {}
+    assert cells({Count("web", GATEWAY_REVISION, "whole"): 1}, own) == {CountKey("web", GATEWAY_REVISION, 5, None): 1}
 
 
 def test_entries_of_the_backup_server_are_nobodys() -> None:
@@ -44,4 +54,4 @@ def test_entries_of_the_backup_server_are_nobodys() -> None:
         "0x7f2941a5d309: key=hold/2 use=0 exp=596864 shard=0 gpc0=5\n"
         "0x7f2941a5d310: key=web-api-r0/0 use=0 exp=596864 shard=0 gpc0=2\n"
     )
-    assert parse_table(shown) == {Count("web-api", 12, "bucket", 8): 36, Count("web-api", NOBODY, "refused"): 2}
+    assert parse_table(shown) == {Count("web-api", 12, "bucket", 8): 36, Count("web-api", GATEWAY_REVISION, "refused"): 2}

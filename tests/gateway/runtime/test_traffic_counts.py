@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.routing.traffic_counts import NOBODY, Cell
+from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
 from services.traffic_metrics.histogram import BUCKETS, percentile
 from tests.support.gateway_fixture import GatewayFixture, service, until
 
@@ -20,10 +20,10 @@ class Counted:
 
     def __init__(self, fixture: GatewayFixture) -> None:
         self._yard = fixture
-        self.cells: Counter[Cell] = Counter()
+        self.cells: Counter[CountKey] = Counter()
 
-    async def look(self) -> Counter[Cell]:
-        self.cells.update(await self._yard.gateway.answered() or {})
+    async def look(self) -> Counter[CountKey]:
+        self.cells.update(await self._yard.gateway.take_response_counts() or {})
         return self.cells
 
     async def statuses(self) -> Counter[tuple[str, int, int]]:
@@ -78,7 +78,7 @@ async def test_what_the_gateway_answers_itself_is_an_error_of_the_instance_that_
     assert await counts.statuses() == {("web", 1, 5): 1}
     assert (await fixture.ask("/web/hang-up", "POST")).status == 502
     await fixture.gateway.withdraw("web", instance.id)
-    await fixture.gateway.forget("web", instance.id)
+    await fixture.gateway.remove("web", instance.id)
     assert await counts.statuses() == {("web", 1, 5): 2}
 
 
@@ -86,7 +86,7 @@ async def test_that_no_instance_came_is_nobodys_error(fixture: GatewayFixture) -
     counts = await counted(fixture)
     await fixture.serve(service(queue_timeout=0.2), 0)
     assert (await fixture.ask("/web")).status == 503
-    assert await counts.statuses() == {("web", NOBODY, 5): 1}
+    assert await counts.statuses() == {("web", GATEWAY_REVISION, 5): 1}
 
 
 async def test_what_was_held_is_counted_once_under_who_answered(fixture: GatewayFixture) -> None:

@@ -141,7 +141,7 @@ class FakeGateway:
             if server is not None and server.state == "admitted":
                 server.state = "draining"
 
-    async def lost(self, service: str, instance: str, start: str) -> None:
+    async def mark_dead(self, service: str, instance: str, start: str) -> None:
         self._lost.add((instance, start))
         with await self._called("lost", instance):
             server = self._find(service, instance)
@@ -152,7 +152,7 @@ class FakeGateway:
                         worker.servers[instance].in_flight = 0
                 self._bury()
 
-    async def cut(self, service: str, instance: str) -> int:
+    async def force_close(self, service: str, instance: str) -> int:
         with await self._called("cut", instance):
             cut = 0
             for worker in self.workers:
@@ -166,7 +166,7 @@ class FakeGateway:
             self._bury()
             return cut
 
-    async def forget(self, service: str, instance: str) -> None:
+    async def remove(self, service: str, instance: str) -> None:
         with await self._called("forget", instance):
             if self._find(service, instance) is not None:
                 del self.present.servers[instance]
