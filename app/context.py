@@ -15,9 +15,9 @@ from services.auth.access import Access
 from services.builds.manager import Builds
 from services.clock import Clock
 from services.control_metrics import Metrics
-from services.engine.infrastructure_port import Footing
+from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import Engine
-from services.engine.usage_sampler import Loads
+from services.engine.usage_sampler import UsageSampler
 from services.eureka.external_server import Theirs
 from services.eureka.registry import Registry
 from services.gateway.config.render import GatewaySettings
@@ -42,7 +42,7 @@ class Ground(Protocol):
     @property
     def upgrading(self) -> bool: ...
 
-    async def prepare(self) -> Footing: ...
+    async def prepare(self) -> NetworkInfo: ...
 
     async def disturbed(self) -> None:
         """Returns when `prepare` has something to do."""
@@ -101,14 +101,14 @@ class Sluice:
     node: str | None = None
     drawings: Drawings = field(init=False)
     """What open pages show."""
-    loads: Loads = field(init=False)
+    usage_sampler: UsageSampler = field(init=False)
     """CPU and memory of the instances on open pages."""
     feed: Feed = field(init=False)
     """What open streams and held answers wait for."""
 
     def __post_init__(self) -> None:
         self.drawings = Drawings(self.store, self.listeners, self.runtime_status)
-        self.loads = Loads(self.engine, self.clock)
+        self.usage_sampler = UsageSampler(self.engine, self.clock)
         self.feed = Feed(self.store, self.listeners, self.stopping)
 
     @property

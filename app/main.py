@@ -32,7 +32,7 @@ from services.clock import Clock, SystemClock
 from services.control_metrics import Metrics
 from services.engine.docker.control_plane import HOST_SOCKET
 from services.engine.docker.engine import DockerEngine
-from services.engine.docker.infrastructure import DockerGround
+from services.engine.docker.infrastructure import DockerInfrastructure
 from services.engine.port import Engine, LogConfig
 from services.eureka.external_server import Theirs
 from services.eureka.local_directory import Ours
@@ -211,7 +211,7 @@ def _ground(
         trusted_proxies=tuple(settings.trusted_proxies),
         log_all=settings.gateway_log_all,
     )
-    under = parts.enter_context(closing(DockerGround(settings.name, base_url=settings.docker_host)))
+    under = parts.enter_context(closing(DockerInfrastructure(settings.name, base_url=settings.docker_host)))
 
     async def refused() -> dict[str, str]:
         return await store.read(partial(refused_services, rules))

@@ -38,17 +38,17 @@ async def stand(sluice: Sluice) -> None:
     while True:
         runtime_status.not_ready["loop"] = "is starting"
         try:
-            footing = await sluice.ground.prepare()
+            network = await sluice.ground.prepare()
             facts = await sluice.engine.ping()
-            sluice.bridge, sluice.node = footing.bridge_address, facts.get("node")
-            sluice.registry.shown.host = footing.bridge_address
-            sluice.registry.ownership.network = IPv4Network(footing.subnet)
-            await sluice.store.write(lambda session, at=footing.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
+            sluice.bridge, sluice.node = network.bridge_address, facts.get("node")
+            sluice.registry.shown.host = network.bridge_address
+            sluice.registry.ownership.network = IPv4Network(network.subnet)
+            await sluice.store.write(lambda session, at=network.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
             for part in ("engine", "gateway"):
                 runtime_status.not_ready.pop(part, None)
             pause = FIRST_PAUSE
             sluice.stands.set()
-            await sluice.controller.run(footing.subnet, footing.bridge_address)
+            await sluice.controller.run(network.subnet, network.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
             runtime_status.not_ready[part] = str(error)

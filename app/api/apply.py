@@ -99,7 +99,7 @@ async def apply(
         raise _invalid(error.findings) from None
     for each in reading.services:
         caller.require_service(each.name)
-    running = await sluice.engine.composed(reading.project)
+    running = await sluice.engine.compose_containers(reading.project)
     _refuse_owned(reading, owners, running)
     reading.connect(owners.keys(), running.keys())
     members = _members(reading, note)

@@ -16,7 +16,7 @@ from app.pages.dependencies import PageViewer, StreamViewer
 from app.pages.live_page import LivePage, Sight, show, stream
 from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
 from app.presenters.rollouts import present_instances, present_revision, present_service
-from services.engine.usage_sampler import Load
+from services.engine.usage_sampler import UsageRate
 from services.rollouts.state.dependencies import last_apply_group
 from services.rollouts.state.routing_config import active_spec_values
 from services.store.tables import Deployment, Instance, Revision, Service
@@ -64,11 +64,11 @@ def _looking_at(name: str) -> Sight:
     return Sight(look, stamp, every=FINE / 2, ask=partial(_loads, name))
 
 
-async def _loads(name: str, sluice: Sluice) -> dict[str, Load]:
+async def _loads(name: str, sluice: Sluice) -> dict[str, UsageRate]:
     """CPU and memory of what runs: asked for as long as somebody looks."""
     running = select(Instance.id).where(Instance.service == name, col(Instance.stopped_at).is_(None))
     ids = await sluice.store.read(lambda session: session.exec(running).all())
-    return await sluice.loads.of(ids)
+    return await sluice.usage_sampler.of(ids)
 
 
 def _neighbours(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Footing:
+class NetworkInfo:
     """The network that instances stand on: its subnet ("10.203.0.0/22"), and the bridge's own address in it."""
 
     subnet: str
@@ -47,39 +47,39 @@ class GatewayView:
 
 @dataclass(frozen=True)
 class Gateways:
-    """`next`: one that is to take over from the present one. `leaving`: those that were taken over from, running or not."""
+    """`successor`: one that is to take over from the present one. `predecessors`: those that were taken over from, running or not."""
 
     present: GatewayView | None = None
-    next: GatewayView | None = None
-    leaving: tuple[GatewayView, ...] = ()
+    successor: GatewayView | None = None
+    predecessors: tuple[GatewayView, ...] = ()
 
 
-class GroundEngine(Protocol):
+class InfrastructureEngine(Protocol):
     """For `ground` alone: the network, and the gateway's container. Every call is idempotent and raises EngineError.
 
     What has our names but is not ours is refused, never touched.
     """
 
-    async def make_network(self, subnet: str | None) -> Footing:
+    async def ensure_network(self, subnet: str | None) -> NetworkInfo:
         """Make the bridge network with this subnet, or a free one, or adopt the one that is there.
 
         A network that is there with another subnet than the wanted one is refused.
         """
 
-    async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
+    async def ensure_gateway(self, spec: GatewaySpec) -> GatewayView:
         """Make and start the gateway's container, or adopt the one that runs. A stopped one is started, or made anew when
         it would be outdated. A running one that uses another directory is refused."""
 
-    async def see_network(self) -> Footing | None:
+    async def inspect_network(self) -> NetworkInfo | None:
         """None when it is not there. EngineError for one that has its name and is not ours."""
 
     async def restart_gateway(self) -> None:
         """Killed, whatever it does, and started again; nothing when there is none."""
 
-    async def see_gateway(self) -> GatewayView | None:
+    async def inspect_gateway(self) -> GatewayView | None:
         """None when there is none of ours."""
 
-    async def see_gateways(self, spec: GatewaySpec) -> Gateways:
+    async def inspect_gateways(self, spec: GatewaySpec) -> Gateways:
         """All that are there, in the middle of an upgrade too; `outdated` is told of the present one."""
 
     async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
@@ -95,13 +95,13 @@ class GroundEngine(Protocol):
     async def promote_next_gateway(self) -> None:
         """It is kept from now on, the present one no longer; they get the present one's name, and a leaving one's."""
 
-    async def dismiss_gateway(self, id: str) -> None:
+    async def drain_gateway(self, id: str) -> None:
         """A leaving one is to take nothing new, to finish what it has, and to end; harmless twice."""
 
     async def remove_gateway(self, id: str) -> None:
         """A leaving one that has ended."""
 
-    async def reaches(self, image: str, address: str, port: int) -> str | None:
+    async def check_reachable(self, image: str, address: str, port: int) -> str | None:
         """Whether a container on the network can open a connection to there: None, or why not. Pulls nothing."""
 
     async def answers_outside(self, image: str, address: str, port: int) -> bool:

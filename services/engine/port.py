@@ -119,7 +119,7 @@ class ContainerView:
     """Its restart policy is `always`: it has been admitted once."""
 
     @property
-    def start(self) -> str:
+    def start_id(self) -> str:
         return f"{self.container_id}@{self.started_at}"
 
 
@@ -162,7 +162,7 @@ class Engine(Protocol):
     async def find_image(self, reference: str) -> ImageInfo | None:
         """The image as the engine has it now; None when it has none. Asks no registry."""
 
-    async def composed(self, project: str) -> Mapping[str, str]:
+    async def compose_containers(self, project: str) -> Mapping[str, str]:
         """What runs of a Compose project under Compose itself: service → the name of one of its containers."""
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:

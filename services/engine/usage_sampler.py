@@ -15,7 +15,7 @@ FORGOTTEN = 30.0
 
 
 @dataclass(frozen=True)
-class Load:
+class UsageRate:
     """`cpu` in cores, over the time since it was asked before; None on the first look. Memory in bytes."""
 
     cpu: float | None
@@ -24,54 +24,54 @@ class Load:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Sample:
     at: float
     usage: Usage | None
-    load: Load | None
+    rate: UsageRate | None
 
 
-class Loads:
+class UsageSampler:
     """An open page asks again and again with `of`; what no page asks for, the engine is not asked for."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
-        self._looks: dict[str, _Look] = {}
-        self._asking: dict[str, asyncio.Task[_Look]] = {}
+        self._looks: dict[str, _Sample] = {}
+        self._asking: dict[str, asyncio.Task[_Sample]] = {}
 
-    async def of(self, instances: Iterable[str]) -> dict[str, Load]:
+    async def of(self, instances: Iterable[str]) -> dict[str, UsageRate]:
         """Those that run. Where the engine does not answer there is no load, and no error."""
         now = self._clock.now()
         self._looks = {id: look for id, look in self._looks.items() if look.at > now - FORGOTTEN}
         wanted = list(instances)
-        looks = await asyncio.gather(*(self._look(id, now) for id in wanted))
-        return {id: look.load for id, look in zip(wanted, looks, strict=True) if look.load is not None}
+        looks = await asyncio.gather(*(self._sample(id, now) for id in wanted))
+        return {id: look.rate for id, look in zip(wanted, looks, strict=True) if look.rate is not None}
 
-    async def _look(self, instance: str, now: float) -> _Look:
+    async def _sample(self, instance: str, now: float) -> _Sample:
         known = self._looks.get(instance)
         if known is not None and known.at > now - FRESH:
             return known
         task = self._asking.get(instance)
         if task is None:
-            task = self._asking[instance] = asyncio.create_task(self._ask(instance, known))
+            task = self._asking[instance] = asyncio.create_task(self._query(instance, known))
             task.add_done_callback(lambda _: self._asking.pop(instance, None))
         return await asyncio.shield(task)
 
-    async def _ask(self, instance: str, before: _Look | None) -> _Look:
+    async def _query(self, instance: str, before: _Sample | None) -> _Sample:
         try:
             usage = await self._engine.usage(instance)
         except EngineError:
             usage = None
         now = self._clock.now()
-        look = self._looks[instance] = _Look(now, usage, _load(usage, now, before))
+        look = self._looks[instance] = _Sample(now, usage, _usage_rate(usage, now, before))
         return look
 
 
-def _load(usage: Usage | None, now: float, before: _Look | None) -> Load | None:
+def _usage_rate(usage: Usage | None, now: float, before: _Sample | None) -> UsageRate | None:
     if usage is None:
         return None
     cpu = None
     if before is not None and before.usage is not None and now > before.at:
         used = usage.cpu_seconds - before.usage.cpu_seconds
         cpu = used / (now - before.at) if used >= 0 else None  # less than before: it was started again
-    return Load(cpu, usage.memory, usage.memory_limit)
+    return UsageRate(cpu, usage.memory, usage.memory_limit)

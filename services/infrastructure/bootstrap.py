@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from services.engine.infrastructure_port import Footing, GatewaySpec, GatewayView, GroundEngine
+from services.engine.infrastructure_port import GatewaySpec, GatewayView, InfrastructureEngine, NetworkInfo
 from services.engine.port import EngineError
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor import Doctor
@@ -18,7 +18,7 @@ from services.infrastructure.gateway_port import StandingGateway
 from services.infrastructure.gateway_upgrade import Replaced, Succession
 from services.routing.port import RoutingError
 
-__all__ = ["Footing", "Ground", "GroundSettings", "StandingGateway"]
+__all__ = ["Ground", "GroundSettings", "NetworkInfo", "StandingGateway"]
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Ground:
 
     def __init__(
         self,
-        engine: GroundEngine,
+        engine: InfrastructureEngine,
         gateway: StandingGateway,
         settings: GroundSettings,
         *,
@@ -80,19 +80,19 @@ class Ground:
             open_files=2 * self._settings.maxconn + _OTHER_FILES,
         )
 
-    async def prepare(self) -> Footing:
+    async def prepare(self) -> NetworkInfo:
         """Idempotent. Returns when the gateway answers. Raises EngineError, RoutingError."""
         async with self._one_at_a_time:
-            footing = await self._engine.make_network(self._settings.subnet)
+            network = await self._engine.ensure_network(self._settings.subnet)
             there = await self._succession.settle(self.spec)
-            await self._gateway.stand_on(self._wanted(footing, there))
+            await self._gateway.stand_on(self._wanted(network, there))
             if there is not None and there.running and await self._gateway.hangs(HUNG):
                 log.warning("gateway_hangs", container=there.short_id)
                 await self._engine.restart_gateway()
-            made = await self._engine.make_gateway(self.spec)
+            made = await self._engine.ensure_gateway(self.spec)
             self._note(made)
             await self._wait_for_answer(made.restarts)
-            return footing
+            return network
 
     async def disturbed(self) -> None:
         """Returns when `prepare` has something to do: the gateway does not answer, or one that was replaced has ended."""
@@ -124,14 +124,14 @@ class Ground:
         RoutingError: what was begun is ended, or undone, by the next `prepare`.
         """
         async with self._one_at_a_time:
-            footing = await self._engine.make_network(self._settings.subnet)
+            network = await self._engine.ensure_network(self._settings.subnet)
             there = await self._succession.settle(self.spec)
             if there is None or not there.running:
                 raise RoutingError("There is no gateway that runs; it is being started")
             self._note(there)
             if not there.outdated and not force:
                 return None
-            replaced = await self._succession.replace(there, self.spec, self._wanted(footing, None))
+            replaced = await self._succession.replace(there, self.spec, self._wanted(network, None))
             self.outdated = None
             return replaced
 
@@ -140,7 +140,7 @@ class Ground:
         answer = asyncio.create_task(self._gateway.answers())
         try:
             while gone and not answer.done():
-                view = await self._engine.see_gateway()
+                view = await self._engine.inspect_gateway()
                 if view is None or not (view.running or view.restarting):
                     return False
                 await asyncio.wait([answer], timeout=_LOOK)
@@ -149,15 +149,15 @@ class Ground:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
 
-    def _wanted(self, footing: Footing, there: GatewayView | None) -> GatewaySettings:
+    def _wanted(self, network: NetworkInfo, there: GatewayView | None) -> GatewaySettings:
         """With no more connections than the container that runs allows: more come with the upgrade."""
         settings, most = self._settings, self._settings.maxconn
         if there is not None and there.running and there.open_files is not None:
             most = min(most, max((there.open_files - _OTHER_FILES) // 2, 100))
         return GatewaySettings(
             public_port=settings.gateway_port,
-            bridge_address=footing.bridge_address,
-            subnet=footing.subnet,
+            bridge_address=network.bridge_address,
+            subnet=network.subnet,
             maxconn=most,
             max_body=settings.max_body,
             trusted_proxies=settings.trusted_proxies,
@@ -190,7 +190,7 @@ class Ground:
 
     async def _refuse_when_failing(self, restarts: int) -> None:
         """No need to wait for one that starts, fails and starts again."""
-        gateway = await self._engine.see_gateway()
+        gateway = await self._engine.inspect_gateway()
         if gateway is None:
             raise EngineError("The gateway's container went away while it was started", transient=True)
         if gateway.restarts >= restarts + _GIVE_UP_AFTER:

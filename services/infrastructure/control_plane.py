@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
-from services.engine.docker.control_plane import DockerOwn, OwnSpec
+from services.engine.docker.control_plane import ControlPlaneContainer, ControlPlaneSpec
 from services.engine.port import EngineError
 
 PATIENCE = 60.0
@@ -53,7 +53,9 @@ class Doors:
 class Own:
     """One Sluice's own container. `told` hears one short line for each thing that is waited for."""
 
-    def __init__(self, engine: DockerOwn, spec: OwnSpec, doors: Doors, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, engine: ControlPlaneContainer, spec: ControlPlaneSpec, doors: Doors, told: Callable[[str], None]
+    ) -> None:
         self._engine = engine
         self._spec = spec
         self._doors = doors

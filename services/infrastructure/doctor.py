@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from services.clock import Clock
-from services.engine.infrastructure_port import Footing, GatewayView
+from services.engine.infrastructure_port import GatewayView, NetworkInfo
 from services.engine.port import EngineError
 from services.infrastructure.doctor_findings import Finding, ok, warning, wrong
 from services.infrastructure.host_checks import clock_finding, store_findings
@@ -27,9 +27,9 @@ _NEARLY_FULL = 0.8
 class Engine(Protocol):
     """Of the engine's port, what is looked at."""
 
-    async def see_network(self) -> Footing | None: ...
-    async def see_gateway(self) -> GatewayView | None: ...
-    async def reaches(self, image: str, address: str, port: int) -> str | None: ...
+    async def inspect_network(self) -> NetworkInfo | None: ...
+    async def inspect_gateway(self) -> GatewayView | None: ...
+    async def check_reachable(self, image: str, address: str, port: int) -> str | None: ...
     async def answers_outside(self, image: str, address: str, port: int) -> bool: ...
 
 
@@ -121,16 +121,16 @@ class Doctor:
         ]
 
     async def _of_network(self) -> list[Finding]:
-        footing = await self._engine.see_network()
-        if footing is None:
+        network = await self._engine.inspect_network()
+        if network is None:
             return [
                 wrong("network", "is not there", "Restart Sluice: it makes the network, and instances that miss it, anew.")
             ]
-        return [ok("network", f"{footing.subnet}, the bridge answers at {footing.bridge_address}")]
+        return [ok("network", f"{network.subnet}, the bridge answers at {network.bridge_address}")]
 
     async def _of_firewall(self) -> list[Finding]:
-        footing = await self._engine.see_network()
-        if footing is None:
+        network = await self._engine.inspect_network()
+        if network is None:
             return [warning("firewall", "cannot be tried without the network", "See the network.")]
         reached = asyncio.Event()
 
@@ -139,47 +139,47 @@ class Doctor:
             writer.close()
 
         try:
-            server = await asyncio.start_server(take, footing.bridge_address, 0)
+            server = await asyncio.start_server(take, network.bridge_address, 0)
         except OSError as error:
             advice = "Sluice has to run in the host's network, on the engine's own machine."
-            return [wrong("firewall", f"{footing.bridge_address} cannot be listened on: {error.strerror}", advice)]
+            return [wrong("firewall", f"{network.bridge_address} cannot be listened on: {error.strerror}", advice)]
         async with server:
             port = server.sockets[0].getsockname()[1]
-            why = await self._engine.reaches(self._image, footing.bridge_address, port)
+            why = await self._engine.check_reachable(self._image, network.bridge_address, port)
         if why is None and reached.is_set():
-            reached_from_inside = ok("firewall", f"a container reaches the bridge at {footing.bridge_address}")
-            return [reached_from_inside, await self._of_bridge(footing)]
-        rule = f"from {footing.subnet} to {footing.bridge_address}"
+            reached_from_inside = ok("firewall", f"a container reaches the bridge at {network.bridge_address}")
+            return [reached_from_inside, await self._of_bridge(network)]
+        rule = f"from {network.subnet} to {network.bridge_address}"
         advice = (
             f"Let the bridge in: `sudo ufw allow {rule}`, or "
-            f"`sudo iptables -I INPUT -s {footing.subnet} -d {footing.bridge_address} -j ACCEPT`. "
+            f"`sudo iptables -I INPUT -s {network.subnet} -d {network.bridge_address} -j ACCEPT`. "
             "Without it services do not reach each other by `links` and `internal_url`; requests from outside do come in."
         )
-        unreached = wrong("firewall", f"a container does not reach the bridge at {footing.bridge_address}: {why}", advice)
-        return [unreached, await self._of_bridge(footing)]
+        unreached = wrong("firewall", f"a container does not reach the bridge at {network.bridge_address}: {why}", advice)
+        return [unreached, await self._of_bridge(network)]
 
-    async def _of_bridge(self, footing: Footing) -> Finding:
+    async def _of_bridge(self, network: NetworkInfo) -> Finding:
         """Try one of the gateway's ports on the bridge from another network. It follows the firewall's: each starts the
         container that tries."""
         part, port = "bridge's ports", self._gateway.bridge_port
         if port is None:
             return ok(part, "no service has one yet")
-        where = f"{footing.bridge_address}:{port}"
+        where = f"{network.bridge_address}:{port}"
         try:
-            answered = await self._engine.answers_outside(self._image, footing.bridge_address, port)
+            answered = await self._engine.answers_outside(self._image, network.bridge_address, port)
         except EngineError as error:
             advice = "The engine's default network (docker0) is needed for it; without one, look from another machine."
             return warning(part, f"cannot be tried from another network: {error}", advice)
         if not answered:
             return ok(part, f"closed to other networks: {where} does not answer a container on the engine's default one")
         advice = (
-            f"Something gives connections from elsewhere an address in {footing.subnet}: look for SNAT and MASQUERADE in "
+            f"Something gives connections from elsewhere an address in {network.subnet}: look for SNAT and MASQUERADE in "
             "`sudo iptables -t nat -S`. Services without a route are open to all who reach this address until it has gone."
         )
         return wrong(part, f"{where} answers a container on another network", advice)
 
     async def _of_gateway(self, outdated: str | None) -> list[Finding]:
-        view, facts = await asyncio.gather(self._engine.see_gateway(), self._gateway.answers())
+        view, facts = await asyncio.gather(self._engine.inspect_gateway(), self._gateway.answers())
         logs = f"See what it says: `docker logs {self._name}`."
         if view is None or not view.running:
             state = "is not there" if view is None else f"does not run (exit code {view.exit_code})"

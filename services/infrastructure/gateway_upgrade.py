@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayView, GroundEngine
+from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayView, InfrastructureEngine
 from services.engine.port import EngineError
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.gateway_port import Heir, StandingGateway
@@ -40,7 +40,7 @@ class Replaced:
 class Succession:
     """Not to be called twice at once."""
 
-    def __init__(self, engine: GroundEngine, gateway: StandingGateway, patience: float) -> None:
+    def __init__(self, engine: InfrastructureEngine, gateway: StandingGateway, patience: float) -> None:
         self._engine = engine
         self._gateway = gateway
         self._patience = patience
@@ -64,12 +64,12 @@ class Succession:
 
     async def settle(self, spec: GatewaySpec) -> GatewayView | None:
         """End, or undo, what an earlier call had begun, and remove what has ended. Returns the present gateway."""
-        there = await self._engine.see_gateways(spec)
-        if there.next is not None:
-            await self._settle_next(there, there.next)
-            there = await self._engine.see_gateways(spec)
+        there = await self._engine.inspect_gateways(spec)
+        if there.successor is not None:
+            await self._settle_next(there, there.successor)
+            there = await self._engine.inspect_gateways(spec)
         told = {retained.id for retained in self._gateway.elders.elders() if retained.leaving_for is not None}
-        for elder in there.leaving:
+        for elder in there.predecessors:
             if elder.running:
                 if elder.short_id not in told:
                     await self._dismiss(elder)
@@ -77,7 +77,7 @@ class Succession:
                 await self._engine.remove_gateway(elder.container_id)
                 self._gateway.elders.over(elder.short_id)
                 log.info("gateway_left", container=elder.short_id, exit_code=elder.exit_code)
-        there_yet = {elder.short_id for elder in there.leaving}
+        there_yet = {elder.short_id for elder in there.predecessors}
         for retained in self._gateway.elders.elders():
             if retained.id not in there_yet:
                 self._gateway.elders.over(retained.id)
@@ -89,7 +89,7 @@ class Succession:
             next = await self._engine.start_next_gateway(spec, sockets)
             async with asyncio.timeout(self._patience):
                 while not await heir.answers():
-                    seen = (await self._engine.see_gateways(spec)).next
+                    seen = (await self._engine.inspect_gateways(spec)).successor
                     if seen is None or not seen.running:
                         raise GatewayUnanswering(await self._told("The new gateway ended at its start"))
                     await asyncio.sleep(_LOOK)
@@ -133,7 +133,7 @@ class Succession:
             self._gateway.elders.undo(present)
 
     async def _dismiss(self, elder: GatewayView) -> None:
-        await self._engine.dismiss_gateway(elder.container_id)
+        await self._engine.drain_gateway(elder.container_id)
         self._gateway.elders.told(elder.short_id)
 
     async def _told(self, sentence: str) -> str:

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.server import CRASHED
 from app.settings import Settings
 from services.engine.docker.engine import DockerEngine
-from services.engine.docker.infrastructure import DockerGround
+from services.engine.docker.infrastructure import DockerInfrastructure
 from services.engine.port import EngineError
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import RoutingError
@@ -32,11 +32,11 @@ def test_what_it_made_itself_and_holds_connections_is_closed_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: set[type] = set()
-    for part in (DockerEngine, DockerGround):
+    for part in (DockerEngine, DockerInfrastructure):
         monkeypatch.setattr(part, "close", lambda self: closed.add(type(self)))
     with TestClient(create_app(Settings(data=tmp_path, docker_host="tcp://127.0.0.1:1"))) as client:
         assert client.get("/healthz").status_code == 200
-    assert closed == {DockerEngine, DockerGround}
+    assert closed == {DockerEngine, DockerInfrastructure}
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ async def test_one_that_has_exited_is_not_started_anew(fixture: Yard, told: Told
     first = await fixture.engine.start(spec)
     await told.heard("die", "web-r1-1")
     again = await fixture.engine.start(spec)
-    assert (again.state, again.exit_code, again.start) == ("exited", 3, first.start)
+    assert (again.state, again.exit_code, again.start_id) == ("exited", 3, first.start_id)
 
 
 async def test_an_instance_with_another_hash_is_refused_and_left_alone(fixture: Yard) -> None:
@@ -349,10 +349,10 @@ async def test_the_hosts_network_is_none_that_services_may_join(fixture: Yard) -
 
 async def test_composed_names_what_runs_of_a_project_under_compose(fixture: Yard) -> None:
     project = "sluice-test-shop"
-    assert await fixture.engine.composed(project) == {}
+    assert await fixture.engine.compose_containers(project) == {}
     with fixture.compose(project, "web") as name, fixture.compose("sluice-test-blog", "api"):
-        assert await fixture.engine.composed(project) == {"web": name}
-    assert await fixture.engine.composed(project) == {}
+        assert await fixture.engine.compose_containers(project) == {"web": name}
+    assert await fixture.engine.compose_containers(project) == {}
 
 
 async def test_keep_keeps_it(fixture: Yard) -> None:
@@ -370,14 +370,14 @@ async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Ya
     first = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
     await fixture.engine.enable_auto_restart("web-r1-1")
     died = await told.heard("die", "web-r1-1")
-    assert (died.start, died.exit_code, died.container_id) == (first.start, 7, first.container_id)
+    assert (died.start, died.exit_code, died.container_id) == (first.start_id, 7, first.container_id)
     await told.until(lambda event: [other.kind for other in told.events].count("start") == 2)
     view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.auto_restart) == ("running", True)
     assert (view.container_id, view.address) == (first.container_id, first.address)
-    assert view.start != first.start and view.restarts >= 1
-    again = await told.until(lambda event: event.kind == "die" and event.start != first.start)
-    assert again.start == view.start
+    assert view.start_id != first.start_id and view.restarts >= 1
+    again = await told.until(lambda event: event.kind == "die" and event.start != first.start_id)
+    assert again.start == view.start_id
 
 
 async def test_stop_gives_the_process_its_time(fixture: Yard) -> None:
@@ -413,14 +413,14 @@ async def test_events_tell_of_a_whole_life_with_the_start_that_died(fixture: Yar
     mine = [event for event in told.events if event.instance == "web-r1-1"]
     assert [event.kind for event in mine] == ["start", "die", "destroy"]
     assert {event.service for event in mine} == {"web"} and {event.container_id for event in mine} == {started.container_id}
-    assert (mine[1].start, mine[1].exit_code) == (started.start, 0)
+    assert (mine[1].start, mine[1].exit_code) == (started.start_id, 0)
     assert told.events[0].kind == "reconnected" and not told.events[0].instance
 
 
 async def test_an_exit_at_once_is_told_with_its_code(fixture: Yard, told: Told) -> None:
     started = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_at_once=42)))
     died = await told.heard("die", "web-r1-1")
-    assert (died.exit_code, died.start) == (42, started.start)
+    assert (died.exit_code, died.start) == (42, started.start_id)
     view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.exit_code) == ("exited", 42)
 

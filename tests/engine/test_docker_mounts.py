@@ -8,7 +8,7 @@ import pytest
 
 from services.engine.docker import mounts
 from services.engine.docker.codec import NAME, ROLE
-from services.engine.docker.control_plane import DockerOwn
+from services.engine.docker.control_plane import ControlPlaneContainer
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.mounts import RESOLVER_ROLE
 from services.engine.port import EngineError
@@ -89,7 +89,7 @@ async def test_a_resolver_of_a_sluice_that_was_killed_is_removed_by_the_next_one
 
 async def test_a_resolver_that_was_left_goes_with_its_sluice(fixture: DockerFixture, tmp_path: Path) -> None:
     left_over(fixture)
-    own = DockerOwn(fixture.name)
+    own = ControlPlaneContainer(fixture.name)
     gone = await own.remove_all(str(tmp_path / "data"), ("sluice.db",), IMAGE)
     own.close()
     assert f"container {fixture.name}-resolver-0123abcd" in gone and resolvers(fixture) == []

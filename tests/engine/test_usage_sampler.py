@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.engine.port import EngineError, InstanceSpec
-from services.engine.usage_sampler import FORGOTTEN, FRESH, Load, Loads
+from services.engine.usage_sampler import FORGOTTEN, FRESH, UsageRate, UsageSampler
 from tests.support.fakes.clock import FakeClock, idle
 from tests.support.fakes.engine import FakeEngine
 
@@ -34,15 +34,15 @@ async def engine(clock: FakeClock) -> AsyncIterator[FakeEngine]:
 
 
 async def test_the_share_of_a_core_is_known_from_the_second_look_on(engine: FakeEngine, clock: FakeClock) -> None:
-    loads = Loads(engine, clock)
-    assert await loads.of(["web-r1-1"]) == {"web-r1-1": Load(None, 16 * MIB, None)}
+    loads = UsageSampler(engine, clock)
+    assert await loads.of(["web-r1-1"]) == {"web-r1-1": UsageRate(None, 16 * MIB, None)}
     clock.jump(5)
     (load,) = (await loads.of(["web-r1-1"])).values()
     assert load.cpu == pytest.approx(0.1)
 
 
 async def test_many_pages_ask_the_engine_once_and_only_for_what_they_show(engine: FakeEngine, clock: FakeClock) -> None:
-    loads = Loads(engine, clock)
+    loads = UsageSampler(engine, clock)
     await asyncio.gather(*(loads.of(["web-r1-1"]) for _ in range(20)))
     clock.jump(FRESH / 2)
     await loads.of(["web-r1-1"])
@@ -52,7 +52,7 @@ async def test_many_pages_ask_the_engine_once_and_only_for_what_they_show(engine
 async def test_what_does_not_run_has_no_load_and_an_engine_that_is_silent_ends_no_page(
     engine: FakeEngine, clock: FakeClock
 ) -> None:
-    loads = Loads(engine, clock)
+    loads = UsageSampler(engine, clock)
     await engine.stop("web-r1-2", 0)
     engine.fail_next("usage", EngineError("no answer", transient=True))
     assert await loads.of(["web-r1-1", "web-r1-2", "web-r1-9"]) == {}
@@ -61,7 +61,7 @@ async def test_what_does_not_run_has_no_load_and_an_engine_that_is_silent_ends_n
 
 
 async def test_a_page_that_comes_back_later_begins_anew(engine: FakeEngine, clock: FakeClock) -> None:
-    loads = Loads(engine, clock)
+    loads = UsageSampler(engine, clock)
     await loads.of(["web-r1-1"])
     clock.jump(FORGOTTEN)
-    assert await loads.of(["web-r1-1"]) == {"web-r1-1": Load(None, 16 * MIB, None)}
+    assert await loads.of(["web-r1-1"]) == {"web-r1-1": UsageRate(None, 16 * MIB, None)}

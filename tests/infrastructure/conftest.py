@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_gateway_process import FakeGatewayProcess
-from tests.support.fakes.infrastructure import FakeGroundEngine
+from tests.support.fakes.infrastructure import FakeInfrastructureEngine
 
 
 @pytest.fixture
-def engine() -> FakeGroundEngine:
-    return FakeGroundEngine()
+def engine() -> FakeInfrastructureEngine:
+    return FakeInfrastructureEngine()
 
 
 @pytest.fixture
-def gateway(engine: FakeGroundEngine, tmp_path: Path) -> FakeGatewayProcess:
+def gateway(engine: FakeInfrastructureEngine, tmp_path: Path) -> FakeGatewayProcess:
     return FakeGatewayProcess(engine, tmp_path)

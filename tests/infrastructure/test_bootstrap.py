@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from services.engine.infrastructure_port import Footing, GatewaySpec
+from services.engine.infrastructure_port import GatewaySpec, NetworkInfo
 from services.engine.port import EngineError
 from services.gateway.config.model import GatewaySettings
 from services.infrastructure.bootstrap import Ground, GroundSettings
 from services.routing.port import RoutingError
 from tests.support.fake_gateway_process import FakeGatewayProcess
-from tests.support.fakes.infrastructure import FakeGroundEngine
+from tests.support.fakes.infrastructure import FakeInfrastructureEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +34,8 @@ SETTINGS = GroundSettings(
 )
 
 
-async def test_each_part_stands_on_the_one_before(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
-    assert await Ground(engine, gateway, SETTINGS).prepare() == Footing("10.9.0.0/22", "10.203.0.1")
+async def test_each_part_stands_on_the_one_before(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
+    assert await Ground(engine, gateway, SETTINGS).prepare() == NetworkInfo("10.9.0.0/22", "10.203.0.1")
     assert engine.calls == ["make_network", "see_gateways", "stand_on", "make_gateway", "answers"]
     assert gateway.stood_on == [
         GatewaySettings(
@@ -51,13 +51,13 @@ async def test_each_part_stands_on_the_one_before(engine: FakeGroundEngine, gate
     assert engine.spec == GatewaySpec("sluice-gateway:1", "/srv/sluice/gateway", open_files=5000)
 
 
-async def test_it_waits_for_the_first_answer(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_it_waits_for_the_first_answer(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     await Ground(engine, deaf(gateway, 3), SETTINGS).prepare()
     assert engine.calls.count("answers") == 4
 
 
 async def test_a_gateway_that_never_answers_is_told_with_its_log(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.log = "cannot bind socket (Address already in use) [0.0.0.0:8888]\n"
     with pytest.raises(RoutingError, match=r"does not answer within 0\.1 s(.|\n)*Address already in use"):
@@ -65,7 +65,7 @@ async def test_a_gateway_that_never_answers_is_told_with_its_log(
 
 
 async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.failing = True
     with pytest.raises(RoutingError, match="exits at every start, and has written nothing"):
@@ -73,7 +73,7 @@ async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(
     assert engine.calls.count("see_gateway") == 3
 
 
-async def test_a_gateway_that_hangs_is_started_anew(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_a_gateway_that_hangs_is_started_anew(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     ground = Ground(engine, gateway, SETTINGS)
     await ground.prepare()
     gateway.hung = True
@@ -81,18 +81,20 @@ async def test_a_gateway_that_hangs_is_started_anew(engine: FakeGroundEngine, ga
     assert engine.calls.count("restart_gateway") == 1
 
 
-async def test_a_gateway_that_is_only_slow_is_left_alone(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_a_gateway_that_is_only_slow_is_left_alone(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     await Ground(engine, gateway, SETTINGS).prepare()
     assert await Ground(engine, deaf(gateway, 5), SETTINGS).prepare()
     assert "restart_gateway" not in engine.calls
 
 
-async def test_an_outdated_gateway_goes_on_serving(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_an_outdated_gateway_goes_on_serving(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     engine.outdated = True
     assert await Ground(engine, gateway, SETTINGS).prepare()
 
 
-async def test_an_engine_that_refuses_is_told(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_an_engine_that_refuses_is_told(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     engine.fails = EngineError("a network of that name is there")
     with pytest.raises(EngineError, match="of that name"):
         await Ground(engine, gateway, SETTINGS).prepare()

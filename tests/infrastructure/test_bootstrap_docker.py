@@ -16,7 +16,7 @@ import pytest
 from docker.errors import APIError
 
 from app.version import VERSION
-from services.engine.docker.infrastructure import DockerGround
+from services.engine.docker.infrastructure import DockerInfrastructure
 from services.gateway.haproxy import Gateway
 from services.infrastructure.bootstrap import Ground, GroundSettings
 from services.routing.port import RoutingError
@@ -30,8 +30,8 @@ def name() -> str:
 
 
 @pytest.fixture
-async def engine(name: str) -> AsyncIterator[DockerGround]:
-    engine = DockerGround(name)
+async def engine(name: str) -> AsyncIterator[DockerInfrastructure]:
+    engine = DockerInfrastructure(name)
     yield engine
     engine.close()
     client: Any = docker.APIClient(version="auto")
@@ -66,12 +66,12 @@ async def status(port: int, host: str = "127.0.0.1") -> bytes:
 
 
 async def test_the_ground_stands_and_is_adopted_by_the_next(
-    engine: DockerGround, gateway: Gateway, settings: GroundSettings, tmp_path: Path
+    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings, tmp_path: Path
 ) -> None:
     footing = await Ground(engine, gateway, settings).prepare()
     assert await status(settings.gateway_port) == b"404"
     first = await gateway.answers()
-    container = await engine.see_gateway()
+    container = await engine.inspect_gateway()
     host = (await engine.clients.call(lambda client: client.inspect_container(engine.gateway)))["HostConfig"]
     assert (host["SecurityOpt"], host["CapDrop"]) == (["no-new-privileges:true"], ["NET_RAW"])
     next_gateway = Gateway(tmp_path / "gateway")
@@ -80,12 +80,12 @@ async def test_the_ground_stands_and_is_adopted_by_the_next(
         second = await next_gateway.answers()
     finally:
         await next_gateway.close()
-    assert container == await engine.see_gateway()
+    assert container == await engine.inspect_gateway()
     assert first is not None and second is not None and first["pid"] == second["pid"]
 
 
 async def test_a_gateway_that_died_serves_again(
-    engine: DockerGround, gateway: Gateway, settings: GroundSettings, name: str
+    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings, name: str
 ) -> None:
     await Ground(engine, gateway, settings).prepare()
     client: Any = docker.APIClient(version="auto")
@@ -96,7 +96,7 @@ async def test_a_gateway_that_died_serves_again(
 
 
 async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_when_it_is_free(
-    engine: DockerGround, gateway: Gateway, settings: GroundSettings
+    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", settings.gateway_port))
@@ -108,11 +108,11 @@ async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_whe
 
 
 async def test_two_grounds_stand_beside_each_other(
-    engine: DockerGround, gateway: Gateway, settings: GroundSettings, name: str, tmp_path: Path
+    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings, name: str, tmp_path: Path
 ) -> None:
     footing = await Ground(engine, gateway, settings).prepare()
     client: Any = docker.APIClient(version="auto")
-    other_engine, other_gateway = DockerGround(f"{name}-2"), Gateway(tmp_path / "other" / "gateway")
+    other_engine, other_gateway = DockerInfrastructure(f"{name}-2"), Gateway(tmp_path / "other" / "gateway")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

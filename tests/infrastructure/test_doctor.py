@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.engine.infrastructure_port import Footing
+from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import EngineError
 from services.infrastructure.doctor import Doctor
 from services.infrastructure.doctor_findings import Finding
@@ -19,25 +19,25 @@ from services.store.database import Store
 from services.store.events import record
 from services.store.open import open_store
 from tests.support.fakes.clock import FakeClock
-from tests.support.fakes.infrastructure import FakeContainer, FakeGroundEngine
+from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine
 
 pytestmark = pytest.mark.anyio
 
 
-class Engine(FakeGroundEngine):
+class Engine(FakeInfrastructureEngine):
     """Its bridge is this machine's loopback, so that it can be listened on; its containers do open the connection."""
 
     def __init__(self) -> None:
         super().__init__()
         self.present = FakeContainer("c" * 64)
-        self.network: Footing | None = Footing("127.0.0.0/8", "127.0.0.1")
+        self.network: NetworkInfo | None = NetworkInfo("127.0.0.0/8", "127.0.0.1")
 
-    async def see_network(self) -> Footing | None:
+    async def inspect_network(self) -> NetworkInfo | None:
         if self.fails is not None:
             raise self.fails
         return self.network
 
-    async def reaches(self, image: str, address: str, port: int) -> str | None:
+    async def check_reachable(self, image: str, address: str, port: int) -> str | None:
         if self.unreachable is None:
             _, writer = await asyncio.open_connection(address, port)
             writer.close()

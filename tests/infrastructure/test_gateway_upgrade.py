@@ -9,7 +9,7 @@ from services.infrastructure.bootstrap import Ground, GroundSettings
 from services.infrastructure.gateway_upgrade import GatewayUnanswering
 from services.routing.port import RoutingError
 from tests.support.fake_gateway_process import FakeGatewayProcess
-from tests.support.fakes.infrastructure import FakeContainer, FakeGroundEngine, KilledHere
+from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine, KilledHere
 
 pytestmark = pytest.mark.anyio
 STEPS = (
@@ -20,7 +20,7 @@ STEPS = (
 )
 
 
-def ground_of(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> Ground:
+def ground_of(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Ground:
     """A new process's: it remembers nothing."""
     settings = GroundSettings(data=gateway.directory, gateway_image="sluice-gateway:1", maxconn=500)
     return Ground(engine, gateway, settings, patience=0.5)
@@ -36,14 +36,14 @@ def running(container: FakeContainer | None) -> str:
     return container.id
 
 
-async def standing(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> Ground:
+async def standing(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Ground:
     ground = ground_of(engine, gateway)
     await ground.prepare()
     return ground
 
 
 async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own_time(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.outdated = True
     ground = await standing(engine, gateway)
@@ -64,14 +64,16 @@ async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own
     assert sorted(path.name for path in gateway.directory.glob("*.sock")) == ["admin.sock", "master.sock"]
 
 
-async def test_what_is_up_to_date_is_replaced_by_force_only(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_what_is_up_to_date_is_replaced_by_force_only(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     ground = await standing(engine, gateway)
     assert await ground.upgrade() is None
     assert "start_next_gateway" not in engine.calls
     assert await ground.upgrade(force=True) is not None
 
 
-async def test_several_old_ones_may_leave_at_once(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_several_old_ones_may_leave_at_once(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     ground = await standing(engine, gateway)
     for _ in range(3):
         assert await ground.upgrade(force=True)
@@ -79,7 +81,7 @@ async def test_several_old_ones_may_leave_at_once(engine: FakeGroundEngine, gate
 
 
 async def test_a_new_one_that_ends_at_its_start_changes_nothing(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     ground = await standing(engine, gateway)
     engine.next_ends_at_once = True
@@ -93,7 +95,7 @@ async def test_a_new_one_that_ends_at_its_start_changes_nothing(
 
 
 async def test_a_new_one_that_never_answers_gives_the_sockets_back(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     ground = await standing(engine, gateway)
     before = engine.present
@@ -106,7 +108,7 @@ async def test_a_new_one_that_never_answers_gives_the_sockets_back(
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess, step: str
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess, step: str
 ) -> None:
     ground = await standing(engine, gateway)
     old = engine.present
@@ -124,7 +126,9 @@ async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
         assert [elder.leaving_for is not None for elder in gateway.elders.elders()] == [True]
 
 
-async def test_a_new_one_that_died_unnoticed_is_undone(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_a_new_one_that_died_unnoticed_is_undone(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     ground = await standing(engine, gateway)
     old = engine.present
     engine.dies_before = "promote_next_gateway"
@@ -137,7 +141,7 @@ async def test_a_new_one_that_died_unnoticed_is_undone(engine: FakeGroundEngine,
 
 
 async def test_an_engine_that_refuses_to_promote_is_asked_again(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     ground = await standing(engine, gateway)
     promote = engine.promote_next_gateway
@@ -155,7 +159,9 @@ async def test_an_engine_that_refuses_to_promote_is_asked_again(
     assert engine.next is None and gateway.listens == running(engine.present)
 
 
-async def test_without_a_gateway_there_is_nothing_to_upgrade(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_without_a_gateway_there_is_nothing_to_upgrade(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     ground = await standing(engine, gateway)
     engine.present = None
     with pytest.raises(RoutingError, match="no gateway that runs"):
@@ -163,7 +169,7 @@ async def test_without_a_gateway_there_is_nothing_to_upgrade(engine: FakeGroundE
 
 
 async def test_connections_are_no_more_than_the_running_container_allows_until_the_upgrade(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     await standing(engine, gateway)
     engine.open_files = 4_600
@@ -174,7 +180,9 @@ async def test_connections_are_no_more_than_the_running_container_allows_until_t
     assert gateway.stood_on[-1].maxconn == 500
 
 
-async def test_a_gateway_that_is_gone_disturbs_the_ground(engine: FakeGroundEngine, gateway: FakeGatewayProcess) -> None:
+async def test_a_gateway_that_is_gone_disturbs_the_ground(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     ground = await standing(engine, gateway)
     assert engine.present is not None
     engine.present.running = False
@@ -184,7 +192,7 @@ async def test_a_gateway_that_is_gone_disturbs_the_ground(engine: FakeGroundEngi
 
 
 async def test_one_that_has_left_is_put_away_without_being_asked(
-    engine: FakeGroundEngine, gateway: FakeGatewayProcess
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     ground = await standing(engine, gateway)
     await ground.upgrade(force=True)

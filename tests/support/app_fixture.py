@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from services.clock import SystemClock
-from services.engine.infrastructure_port import Footing
+from services.engine.infrastructure_port import NetworkInfo
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor_findings import Finding, ok, wrong
 from services.infrastructure.gateway_upgrade import Replaced
@@ -63,10 +63,10 @@ class Ground:
     upgrading = False
     findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
 
-    async def prepare(self) -> Footing:
+    async def prepare(self) -> NetworkInfo:
         if self.refuses is not None:
             raise self.refuses
-        return Footing(self.subnet, "10.99.0.1")
+        return NetworkInfo(self.subnet, "10.99.0.1")
 
     async def disturbed(self) -> None:
         await asyncio.Event().wait()

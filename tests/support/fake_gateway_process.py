@@ -9,13 +9,13 @@ from typing import Any
 
 from services.gateway.config.model import GatewaySettings
 from services.gateway.runtime.takeover import ADMIN, MASTER, Succession
-from tests.support.fakes.infrastructure import FakeContainer, FakeGroundEngine
+from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine
 
 
 class FakeGatewayProcess:
     """Answers when it has been asked `deaf` times, as long as the container that listens runs."""
 
-    def __init__(self, engine: FakeGroundEngine, directory: Path, deaf: int = 0) -> None:
+    def __init__(self, engine: FakeInfrastructureEngine, directory: Path, deaf: int = 0) -> None:
         self.engine = engine
         self.directory = directory
         self.deaf = deaf

@@ -16,7 +16,7 @@ from app.cli.output.console import Output
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from services.engine.docker.control_plane import OwnSpec
+    from services.engine.docker.control_plane import ControlPlaneSpec
     from services.infrastructure.control_plane import Own
 
 T = TypeVar("T")
@@ -61,12 +61,12 @@ def _settings() -> Settings:
 
 def _run(settings: Settings, out: Output, work: Callable[[Own], Awaitable[T]]) -> T:
     """`work` on this machine's engine. Raises Trouble."""
-    from services.engine.docker.control_plane import DockerOwn
+    from services.engine.docker.control_plane import ControlPlaneContainer
     from services.engine.port import EngineError
     from services.infrastructure.control_plane import Doors, Own
 
     async def done() -> T:
-        engine = DockerOwn(settings.name, base_url=settings.docker_host)
+        engine = ControlPlaneContainer(settings.name, base_url=settings.docker_host)
         doors = Doors(settings.host, settings.port, settings.gateway_port)
         try:
             return await work(Own(engine, _spec(settings), doors, out.say))
@@ -79,10 +79,10 @@ def _run(settings: Settings, out: Output, work: Callable[[Own], Awaitable[T]]) -
         raise Trouble(str(error), exit_code=NOT_SUCCEEDED, document={"code": error.reason, "detail": str(error)}) from error
 
 
-def _spec(settings: Settings) -> OwnSpec:
+def _spec(settings: Settings) -> ControlPlaneSpec:
     from app.settings import Settings as Known
     from app.version import VERSION
-    from services.engine.docker.control_plane import OwnSpec
+    from services.engine.docker.control_plane import ControlPlaneSpec
 
     data = _data(settings)
     given = {f"SLUICE_{name.upper()}" for name in Known.model_fields} - {"SLUICE_DOCKER_HOST"}
@@ -101,7 +101,7 @@ def _spec(settings: Settings) -> OwnSpec:
     if credentials := _credentials():
         files[credentials] = "/root/.docker"
     image = os.environ.get("SLUICE_IMAGE") or f"sluice:{VERSION}"
-    return OwnSpec(image, data, _socket(settings), files, environment)
+    return ControlPlaneSpec(image, data, _socket(settings), files, environment)
 
 
 def _data(settings: Settings) -> str:

@@ -12,17 +12,17 @@ from docker.errors import DockerException
 from docker.types.daemon import CancellableStream
 from docker.utils.json_stream import json_stream
 
-from services.engine.docker.client import reported
+from services.engine.docker.client import translate_errors
 from services.engine.docker.codec import BUILT, NAME, SERVICE
-from services.engine.docker.streams import Stop
+from services.engine.docker.streams import StreamCancel
 from services.engine.port import BuildSpec, EngineError
 
 BUILD_FAILED = "build_failed"
 
 
-def build(stop: Stop, new: Callable[[], docker.APIClient], name: str, spec: BuildSpec) -> Generator[str]:
+def build(stop: StreamCancel, new: Callable[[], docker.APIClient], name: str, spec: BuildSpec) -> Generator[str]:
     """Blocks. Lines of the log; the engine gives the build up when its reader leaves. EngineError `build_failed`."""
-    with reported(), closing(new()) as client:
+    with translate_errors(), closing(new()) as client:
         answer = client.post(
             f"{client.base_url}/v{client.api_version}/build",
             params=_parameters(client, name, spec),

@@ -34,7 +34,7 @@ _FULL = (
 )
 
 
-class Clients:
+class ClientPool:
     """Lends clients. The SDK's are not safe between threads, and each asks the engine for its version when it is made.
 
     Short calls share 16 threads of their own, so a slow engine cannot starve the API's. What waits for long (a stop's
@@ -87,7 +87,7 @@ class Clients:
         self._forget_idle()
 
     def _run(self, work: Callable[[docker.APIClient], T]) -> T:
-        with reported(), self._lent() as client:
+        with translate_errors(), self._lent() as client:
             return work(client)
 
     @contextmanager
@@ -131,7 +131,7 @@ def _one_pool(client: docker.APIClient) -> None:
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Whatever the SDK raises within is raised as EngineError."""
     try:
         yield

@@ -27,7 +27,7 @@ _STATES: dict[str, ContainerState] = {
 }
 
 
-def creation(
+def container_config(
     spec: InstanceSpec,
     name: str,
     network: str,
@@ -114,14 +114,14 @@ def image_labels(client: Any, image: str) -> Mapping[str, str]:
     return labels
 
 
-def view_of(found: Mapping[str, Any], name: str, network: str) -> ContainerView | None:
+def parse_container(found: Mapping[str, Any], name: str, network: str) -> ContainerView | None:
     """A container's inspection as Sluice sees it; None when it is not an instance of the Sluice called `name`.
 
     The labels decide. The container's name must agree with them, because `docker commit` copies labels into an image
     and so into containers that nobody here made.
     """
     labels = found["Config"].get("Labels") or {}
-    instance = instance_of(labels, name)
+    instance = parse_instance(labels, name)
     if instance is None or found["Name"] != f"/{name}-{instance}":
         return None
     state = found["State"]
@@ -147,7 +147,7 @@ def view_of(found: Mapping[str, Any], name: str, network: str) -> ContainerView 
     )
 
 
-def instance_of(labels: Mapping[str, str], name: str) -> str | None:
+def parse_instance(labels: Mapping[str, str], name: str) -> str | None:
     """The instance's id, when these are all the labels of an instance of the Sluice called `name`."""
     numbers = (labels.get(key, "") for key in (REVISION, DEPLOYMENT, SLOT))
     if labels.get(NAME) != name or not all(number.isascii() and number.isdigit() for number in numbers):
@@ -155,7 +155,7 @@ def instance_of(labels: Mapping[str, str], name: str) -> str | None:
     return labels.get(INSTANCE) if labels.get(SERVICE) and HASH in labels else None
 
 
-def image_of(found: Mapping[str, Any], reference: str) -> ImageInfo:
+def parse_image(found: Mapping[str, Any], reference: str) -> ImageInfo:
     """An image's inspection. Only TCP ports count as exposed."""
     config = found.get("Config") or {}
     ports = (port.partition("/") for port in config.get("ExposedPorts") or {})

@@ -12,9 +12,9 @@ from typing import Any
 import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from services.engine.docker.client import Clients
+from services.engine.docker.client import ClientPool
 from services.engine.docker.codec import HASH, INSTANCE, NAME, RESTART_ALWAYS, ROLE, restrictions
-from services.engine.docker.handover import FEELER_ROLE, GATEWAY_ROLE, Names, create
+from services.engine.docker.handover import GATEWAY_ROLE, PROBE_ROLE, GatewayNames, create
 from services.engine.docker.mounts import RESOLVER_ROLE, is_resolver
 from services.engine.port import EngineError
 
@@ -27,7 +27,7 @@ _SOCKET = "/var/run/docker.sock"
 
 
 @dataclass(frozen=True)
-class OwnSpec:
+class ControlPlaneSpec:
     """Sluice's container. Paths are the host's; `data` is the same inside. `files`: shown read-only, host → inside."""
 
     image: str
@@ -38,7 +38,7 @@ class OwnSpec:
 
 
 @dataclass(frozen=True)
-class OwnView:
+class ControlPlaneView:
     """How it fares. `as_wanted`: it runs the image and the settings that it would be made with today."""
 
     running: bool
@@ -46,24 +46,24 @@ class OwnView:
     as_wanted: bool
 
 
-class DockerOwn:
+class ControlPlaneContainer:
     """The container of the Sluice called `name`, which is called so as well."""
 
     def __init__(self, name: str, *, base_url: str | None = None) -> None:
         self.name = name
-        self._clients = Clients(base_url)
+        self._clients = ClientPool(base_url)
 
     def close(self) -> None:
         self._clients.close()
 
-    async def see(self, spec: OwnSpec) -> OwnView | None:
+    async def see(self, spec: ControlPlaneSpec) -> ControlPlaneView | None:
         """None when there is none. EngineError for one that has its name and is not ours, or when the image is missing."""
         return await self._clients.call(lambda client: self._see(client, spec))
 
     async def gateway_runs(self) -> bool:
         return await self._clients.call(lambda client: any(self._running(client, GATEWAY_ROLE)))
 
-    async def run(self, spec: OwnSpec) -> None:
+    async def run(self, spec: ControlPlaneSpec) -> None:
         """Start it, or replace one that runs otherwise. The gateway and the instances are not touched."""
         await self._clients.call_long(lambda client: self._run(client, spec))
 
@@ -80,7 +80,7 @@ class DockerOwn:
 
     # What follows runs on a client's thread.
 
-    def _see(self, client: docker.APIClient, spec: OwnSpec) -> OwnView | None:
+    def _see(self, client: docker.APIClient, spec: ControlPlaneSpec) -> ControlPlaneView | None:
         body = self._body(client, spec)
         there = self._container(client)
         if there is None:
@@ -88,9 +88,9 @@ class DockerOwn:
         state = there["State"]
         running = bool(state["Running"]) and not state.get("Restarting")
         made_as = (there["Config"].get("Labels") or {}).get(HASH)
-        return OwnView(running, int(there.get("RestartCount") or 0), made_as == body["Labels"][HASH])
+        return ControlPlaneView(running, int(there.get("RestartCount") or 0), made_as == body["Labels"][HASH])
 
-    def _run(self, client: docker.APIClient, spec: OwnSpec) -> None:
+    def _run(self, client: docker.APIClient, spec: ControlPlaneSpec) -> None:
         body = self._body(client, spec)
         view = self._see(client, spec)
         if view is not None and not view.as_wanted:
@@ -102,7 +102,7 @@ class DockerOwn:
         if view is None or not view.running:
             client.start(self.name)
 
-    def _body(self, client: docker.APIClient, spec: OwnSpec) -> dict[str, Any]:
+    def _body(self, client: docker.APIClient, spec: ControlPlaneSpec) -> dict[str, Any]:
         inspect: Any = client.inspect_image
         try:
             image_id = inspect(spec.image)["Id"]
@@ -162,8 +162,8 @@ class DockerOwn:
         """Labels and name must agree: `docker commit` copies labels into images, and so into strangers' containers."""
         for container in client.containers(all=True, filters={"label": f"{NAME}={self.name}"}):
             labels = container["Labels"]
-            gateways = Names(self.name)
-            names = {self.name: OWN_ROLE, gateways.feeler: FEELER_ROLE}
+            gateways = GatewayNames(self.name)
+            names = {self.name: OWN_ROLE, gateways.probe: PROBE_ROLE}
             names |= dict.fromkeys((gateways.present, gateways.next, gateways.leaving(container["Id"])), GATEWAY_ROLE)
             called = [name.removeprefix("/") for name in container["Names"]]
             names |= dict.fromkeys((name for name in called if is_resolver(self.name, name)), RESOLVER_ROLE)

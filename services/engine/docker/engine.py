@@ -16,7 +16,7 @@ from docker.errors import APIError, NotFound
 from docker.utils import parse_repository_tag
 
 from services.engine.docker.build import build
-from services.engine.docker.client import Clients, reported
+from services.engine.docker.client import ClientPool, translate_errors
 from services.engine.docker.codec import (
     HASH,
     INSTANCE,
@@ -24,19 +24,19 @@ from services.engine.docker.codec import (
     RESTART_ALWAYS,
     RESTART_NEVER,
     SERVICE,
-    creation,
+    container_config,
     image_labels,
-    instance_of,
     is_reserved,
     labels_of,
-    view_of,
+    parse_container,
+    parse_instance,
 )
-from services.engine.docker.events import Memory, Watcher
+from services.engine.docker.events import EventWatcher, InspectCache
 from services.engine.docker.images import Images
 from services.engine.docker.mounts import refuse_mounts
 from services.engine.docker.prune import prune
 from services.engine.docker.stats import usage_of
-from services.engine.docker.streams import Stop, pump
+from services.engine.docker.streams import StreamCancel, iterate_in_thread
 from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
 
 MOST_INSTANCES = 900
@@ -66,9 +66,9 @@ class DockerEngine:
         self.network = network
         self._helper_image = helper_image
         self._keep_net_raw = keep_net_raw
-        self.clients = Clients(base_url)
-        self._memory = Memory()
-        self._watcher = Watcher(self.clients, self._memory, name, network)
+        self.clients = ClientPool(base_url)
+        self._memory = InspectCache()
+        self._watcher = EventWatcher(self.clients, self._memory, name, network)
         self._images = Images()
         self._node = ""
 
@@ -85,7 +85,7 @@ class DockerEngine:
     async def find_image(self, reference: str) -> ImageInfo | None:
         return await self.clients.call(lambda client: self._images.find(client, reference))
 
-    async def composed(self, project: str) -> Mapping[str, str]:
+    async def compose_containers(self, project: str) -> Mapping[str, str]:
         label = f"{_COMPOSE}.project={project}"
         found = await self.clients.call(lambda client: client.containers(filters={"label": label}))
         theirs = (
@@ -138,7 +138,7 @@ class DockerEngine:
         self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
     ) -> AsyncGenerator[str]:
         asked = {"tail": tail, "since": since or None, "timestamps": timestamps}
-        lines = pump(lambda stop: self._follow(stop, instance, asked), f"logs of {instance}")
+        lines = iterate_in_thread(lambda stop: self._follow(stop, instance, asked), f"logs of {instance}")
         try:
             async for line in lines:
                 yield line
@@ -146,7 +146,7 @@ class DockerEngine:
             await lines.aclose()
 
     async def events(self) -> AsyncGenerator[EngineEvent]:
-        told = pump(self._watcher.watch, "engine events")
+        told = iterate_in_thread(self._watcher.watch, "engine events")
         try:
             async for event in told:
                 yield event
@@ -154,7 +154,7 @@ class DockerEngine:
             await told.aclose()
 
     async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
-        lines = pump(lambda stop: build(stop, self.clients.new, self.name, spec), f"build of {spec.tag}")
+        lines = iterate_in_thread(lambda stop: build(stop, self.clients.new, self.name, spec), f"build of {spec.tag}")
         try:
             async for line in lines:
                 yield line
@@ -179,14 +179,14 @@ class DockerEngine:
         refuse_mounts(client, self.name, self._helper_image, spec)
         try:
             labels = image_labels(client, spec.image_id)
-            body = creation(spec, self.name, self.network, image_labels=labels, keep_net_raw=self._keep_net_raw)
+            body = container_config(spec, self.name, self.network, image_labels=labels, keep_net_raw=self._keep_net_raw)
             create: Any = client.create_container_from_config
             container_id: str = create(body, name)["Id"]
         except APIError as error:
             if error.status_code != 409:
                 raise
             try:
-                there = self._same(client, spec)
+                there = self._adopt_existing(client, spec)
             except NotFound:
                 raise EngineError(f"The container of {spec.id} went away while it was started", transient=True) from None
             if there.state != "created":
@@ -207,14 +207,14 @@ class DockerEngine:
         self._memory.saw(view, stamp)
         return view
 
-    def _same(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
+    def _adopt_existing(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
         """The container that has this instance's name already, if it is this instance."""
         name = f"{self.name}-{spec.id}"
         found = client.inspect_container(name)
         labels = found["Config"].get("Labels") or {}
         ours = labels_of(spec, self.name)
         differ = [label for label in (NAME, INSTANCE, HASH) if labels.get(label) != ours[label]]
-        view = view_of(found, self.name, self.network)
+        view = parse_container(found, self.name, self.network)
         differ += ["address"] if view is not None and view.address not in (None, spec.address) else []
         if differ or view is None:
             raise EngineError(
@@ -258,9 +258,10 @@ class DockerEngine:
         which = f"{SERVICE}={service}" if service else SERVICE
         found = client.containers(all=True, filters={"label": [f"{NAME}={self.name}", which]})
         return {
-            container["Id"]: container["State"] + _sign(container["Status"])
+            container["Id"]: container["State"] + _state_signature(container["Status"])
             for container in found
-            if (instance := instance_of(container["Labels"], self.name)) and f"/{self.name}-{instance}" in container["Names"]
+            if (instance := parse_instance(container["Labels"], self.name))
+            and f"/{self.name}-{instance}" in container["Names"]
         }
 
     def _look_at(self, signs: Mapping[str, str], client: docker.APIClient) -> dict[str, ContainerView | None]:
@@ -307,8 +308,8 @@ class DockerEngine:
         text = b"".join(parts)
         return (text.partition(b"\n")[2] if cut else text).decode(errors="replace")
 
-    def _follow(self, stop: Stop, instance: str, asked: Mapping[str, Any]) -> Generator[str]:
-        with reported(), closing(self.clients.new()) as client:
+    def _follow(self, stop: StreamCancel, instance: str, asked: Mapping[str, Any]) -> Generator[str]:
+        with translate_errors(), closing(self.clients.new()) as client:
             container_id = self._must_find(client, instance)
             begun = _running_start(client, container_id)
             stream = client.logs(container_id, stdout=True, stderr=True, **asked, stream=True, follow=True)
@@ -336,12 +337,12 @@ class DockerEngine:
 
     def _inspect(self, client: docker.APIClient, container: str) -> ContainerView | None:
         try:
-            return view_of(client.inspect_container(container), self.name, self.network)
+            return parse_container(client.inspect_container(container), self.name, self.network)
         except NotFound:
             return None
 
 
-def _sign(status: str) -> str:
+def _state_signature(status: str) -> str:
     """The exit code or the health in the engine's own "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)"."""
     found = re.search(r"\(.*?\)", status)
     return found[0] if found else ""

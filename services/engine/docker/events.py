@@ -12,9 +12,9 @@ import docker
 import structlog
 from docker.errors import APIError
 
-from services.engine.docker.client import FAILURES, Clients
-from services.engine.docker.codec import NAME, SERVICE, instance_of, nanoseconds, view_of
-from services.engine.docker.streams import Stop
+from services.engine.docker.client import FAILURES, ClientPool
+from services.engine.docker.codec import NAME, SERVICE, nanoseconds, parse_container, parse_instance
+from services.engine.docker.streams import StreamCancel
 from services.engine.port import ContainerView, EngineEvent
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ _HOLDS = 60.0
 Stamp = tuple[int, int]
 
 
-class Memory:
+class InspectCache:
     """Inspections that need not be made again, and which start of each container runs.
 
     An inspection costs milliseconds and a loop's turn looks at every instance. So a view is kept while at least one
@@ -91,7 +91,7 @@ class Memory:
         with self._lock:
             known, _ = self._starts.get(view.container_id, (0, ""))
             if stamp[0] == self._connects and at > max(known, self._deaths.get(view.container_id, 0)):
-                self._starts[view.container_id] = at, view.start
+                self._starts[view.container_id] = at, view.start_id
 
     def died(self, container_id: str, at: int) -> str:
         """The start that a death at `at` (nanoseconds) ended; empty when none was seen. A container that starts again
@@ -108,16 +108,16 @@ class Memory:
         return self._connects, self._changes.get(container_id, 0)
 
 
-class Watcher:
+class EventWatcher:
     """The events of the instances of the Sluice called `name`."""
 
-    def __init__(self, clients: Clients, memory: Memory, name: str, network: str) -> None:
+    def __init__(self, clients: ClientPool, memory: InspectCache, name: str, network: str) -> None:
         self._clients = clients
         self._memory = memory
         self._name = name
         self._network = network
 
-    def watch(self, stop: Stop) -> Generator[EngineEvent]:
+    def watch(self, stop: StreamCancel) -> Generator[EngineEvent]:
         """Blocks. Reconnects for ever, sooner at first, until `stop`."""
         pause = _FIRST_PAUSE
         while not stop.is_set:
@@ -134,7 +134,7 @@ class Watcher:
             stop.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _one_stream(self, client: docker.APIClient, stop: Stop) -> Generator[EngineEvent]:
+    def _one_stream(self, client: docker.APIClient, stop: StreamCancel) -> Generator[EngineEvent]:
         # The engine answers before it has subscribed. `since` covers that gap; what it repeats does no harm.
         filters = {"type": "container", "label": [f"{NAME}={self._name}", SERVICE], "event": _TOLD}
         stream = client.events(since=int(time.time()), filters=filters, decode=True)
@@ -151,7 +151,7 @@ class Watcher:
 
     def _read(self, client: docker.APIClient, told: Mapping[str, Any]) -> EngineEvent | None:
         container_id, about = told["Actor"]["ID"], told["Actor"]["Attributes"]
-        instance = instance_of(about, self._name)
+        instance = parse_instance(about, self._name)
         self._memory.changed(container_id)
         if instance is None or about.get("name") != f"{self._name}-{instance}":
             return None
@@ -170,7 +170,7 @@ class Watcher:
     def _look(self, client: docker.APIClient, container_id: str, at: int) -> str:
         """The start that a death at `at` ended, as far as the engine still shows it."""
         try:
-            view = view_of(client.inspect_container(container_id), self._name, self._network)
+            view = parse_container(client.inspect_container(container_id), self._name, self._network)
         except APIError:
             return ""
-        return view.start if view is not None and nanoseconds(view.started_at) <= at else ""
+        return view.start_id if view is not None and nanoseconds(view.started_at) <= at else ""

@@ -13,20 +13,20 @@ from docker.errors import APIError, NotFound
 from services.engine.docker.codec import NAME, RESTART_ALWAYS, RESTART_NEVER, ROLE, image_labels, over_image, restrictions
 from services.engine.port import EngineError
 
-GATEWAY_ROLE, FEELER_ROLE = "gateway", "feeler"
+GATEWAY_ROLE, PROBE_ROLE = "gateway", "feeler"
 Found = Mapping[str, Any]
 _TIMED_OUT = 124
 """The exit code of `timeout`."""
 
 
-class Names:
+class GatewayNames:
     """What the gateway's containers of the Sluice called `name` are called."""
 
     def __init__(self, name: str) -> None:
         self.owner = name
         self.present = f"{name}-gateway"
         self.next = f"{name}-gateway-next"
-        self.feeler = f"{name}-feeler"
+        self.probe = f"{name}-feeler"
 
     def leaving(self, id: str) -> str:
         """Of the one with this container id."""
@@ -38,7 +38,7 @@ class Names:
         return found["Name"] == f"/{name}" and labels.get(NAME) == self.owner and labels.get(ROLE) == GATEWAY_ROLE
 
 
-def inspect(client: docker.APIClient, names: Names, name: str) -> Found | None:
+def inspect(client: docker.APIClient, names: GatewayNames, name: str) -> Found | None:
     """EngineError for one that has the name and is not ours."""
     try:
         found: Found = client.inspect_container(name)
@@ -52,7 +52,7 @@ def inspect(client: docker.APIClient, names: Names, name: str) -> Found | None:
     return found
 
 
-def leaving(client: docker.APIClient, names: Names) -> list[Found]:
+def predecessors(client: docker.APIClient, names: GatewayNames) -> list[Found]:
     """Those that were taken over from."""
     ours = client.containers(all=True, filters={"label": [f"{NAME}={names.owner}", f"{ROLE}={GATEWAY_ROLE}"]})
     found = []
@@ -70,7 +70,7 @@ def create(client: docker.APIClient, body: Found, name: str | None = None) -> st
     return str(make({**body, "Labels": labels}, name)["Id"])
 
 
-def start_next(client: docker.APIClient, names: Names, body: Mapping[str, Any], sockets: str) -> Found:
+def start_next(client: docker.APIClient, names: GatewayNames, body: Mapping[str, Any], sockets: str) -> Found:
     remove_next(client, names)
     host = {**body["HostConfig"], "RestartPolicy": RESTART_NEVER}
     create(client, {**body, "Cmd": ["-x", sockets], "HostConfig": host}, names.next)
@@ -79,14 +79,14 @@ def start_next(client: docker.APIClient, names: Names, body: Mapping[str, Any], 
     return found
 
 
-def remove_next(client: docker.APIClient, names: Names) -> None:
+def remove_next(client: docker.APIClient, names: GatewayNames) -> None:
     there = inspect(client, names, names.next)
     if there is not None:
         with suppress(NotFound):
             client.remove_container(there["Id"], v=True, force=True)
 
 
-def promote(client: docker.APIClient, names: Names) -> None:
+def promote(client: docker.APIClient, names: GatewayNames) -> None:
     next, present = inspect(client, names, names.next), inspect(client, names, names.present)
     if next is None:
         return
@@ -97,7 +97,7 @@ def promote(client: docker.APIClient, names: Names) -> None:
     client.rename(next["Id"], names.present)
 
 
-def dismiss(client: docker.APIClient, names: Names, id: str) -> None:
+def drain(client: docker.APIClient, names: GatewayNames, id: str) -> None:
     found = inspect(client, names, names.leaving(id))
     if found is None:
         return
@@ -110,14 +110,14 @@ def dismiss(client: docker.APIClient, names: Names, id: str) -> None:
                 raise
 
 
-def remove_ended(client: docker.APIClient, names: Names, id: str) -> None:
+def remove_ended(client: docker.APIClient, names: GatewayNames, id: str) -> None:
     found = inspect(client, names, names.leaving(id))
     if found is not None and not found["State"]["Running"]:
         with suppress(NotFound):
             client.remove_container(found["Id"], v=True)
 
 
-def reaches(client: docker.APIClient, names: Names, image: str, address: str, port: int) -> str | None:
+def check_reachable(client: docker.APIClient, names: GatewayNames, image: str, address: str, port: int) -> str | None:
     """Have a container on the instances' network open one connection. Return why it cannot, None when it does."""
     code, said = _try_from(client, names, image, names.owner, 'exec 3<>"/dev/tcp/$0/$1"', address, port)
     if code == 0:
@@ -127,7 +127,7 @@ def reaches(client: docker.APIClient, names: Names, image: str, address: str, po
     return said.splitlines()[-1] if said else f"exit code {code}"
 
 
-def answers_outside(client: docker.APIClient, names: Names, image: str, address: str, port: int) -> bool:
+def answers_outside(client: docker.APIClient, names: GatewayNames, image: str, address: str, port: int) -> bool:
     """Have a container on the engine's default network send one HTTP request. Return whether anything answers it."""
     request = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && read -r line <&3'
     code, _ = _try_from(client, names, image, "bridge", request, address, port)
@@ -135,26 +135,26 @@ def answers_outside(client: docker.APIClient, names: Names, image: str, address:
 
 
 def _try_from(
-    client: docker.APIClient, names: Names, image: str, network: str, script: str, address: str, port: int
+    client: docker.APIClient, names: GatewayNames, image: str, network: str, script: str, address: str, port: int
 ) -> tuple[int, str]:
     """Run a script in a container of the gateway's image, and remove it. Return its exit code and the end of its output."""
     with suppress(NotFound):
-        labels = client.inspect_container(names.feeler)["Config"].get("Labels") or {}
-        if labels.get(NAME) == names.owner and labels.get(ROLE) == FEELER_ROLE:
-            client.remove_container(names.feeler, v=True, force=True)
+        labels = client.inspect_container(names.probe)["Config"].get("Labels") or {}
+        if labels.get(NAME) == names.owner and labels.get(ROLE) == PROBE_ROLE:
+            client.remove_container(names.probe, v=True, force=True)
     made = create(
         client,
         {
             "Image": image,
             "Entrypoint": ["timeout", "3", "bash", "-c", script, address, str(port)],
-            "Labels": {NAME: names.owner, ROLE: FEELER_ROLE},
+            "Labels": {NAME: names.owner, ROLE: PROBE_ROLE},
             "HostConfig": {
                 "NetworkMode": network,
                 "LogConfig": {"Type": "json-file", "Config": {}},
                 **restrictions(),
             },
         },
-        names.feeler,
+        names.probe,
     )
     try:
         client.start(made)

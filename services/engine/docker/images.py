@@ -15,7 +15,7 @@ from docker.utils.json_stream import json_stream
 from requests.exceptions import ReadTimeout
 
 from services.engine.docker.client import FAILURES
-from services.engine.docker.codec import image_of
+from services.engine.docker.codec import parse_image
 from services.engine.port import EngineError, ImageInfo
 
 _FIRST_ANSWER = 60.0
@@ -48,12 +48,12 @@ class Images:
         """Blocks. An image that is here and cannot be pulled is used as it is. Else EngineError `image_pull_failed`."""
         here = _inspect(client, reference)
         if here is not None and not self._worth_asking(here, reference, auth):
-            return image_of(here, reference)
+            return parse_image(here, reference)
         refused = self._refusal(client, reference, auth, _FIRST_ANSWER if here is None else _FIRST_ANSWER_WHEN_HERE)
         found = here if refused else _inspect(client, reference)
         if found is None:
             raise EngineError(refused or f"{reference} was pulled but is not there", reason="image_pull_failed")
-        return image_of(found, reference)
+        return parse_image(found, reference)
 
     def find(self, client: docker.APIClient, reference: str) -> ImageInfo | None:
         """As the engine has it; no registry is asked. A reference that is none has no image."""
@@ -61,7 +61,7 @@ class Images:
             here = _inspect(client, reference)
         except EngineError:
             return None
-        return image_of(here, reference) if here is not None else None
+        return parse_image(here, reference) if here is not None else None
 
     def _worth_asking(self, here: Mapping[str, Any], reference: str, auth: str | None) -> bool:
         """A digest never changes. An image that was never in its repository was built here, as CI on this machine does."""

@@ -13,11 +13,11 @@ from docker.errors import APIError, ImageNotFound
 from docker.types import IPAMConfig, IPAMPool
 
 from services.engine.docker import handover
-from services.engine.docker.client import Clients
+from services.engine.docker.client import ClientPool
 from services.engine.docker.codec import HASH, NAME, RESTART_ALWAYS, ROLE, restrictions
-from services.engine.docker.handover import GATEWAY_ROLE, Names
+from services.engine.docker.handover import GATEWAY_ROLE, GatewayNames
 from services.engine.docker.subnets import automatic_part, free_subnets, host_routes
-from services.engine.infrastructure_port import Footing, Gateways, GatewaySpec, GatewayView
+from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayView, NetworkInfo
 from services.engine.port import EngineError
 
 GATEWAY_DIRECTORY = "/run/gateway"
@@ -25,38 +25,38 @@ _OVERLAPS = ("overlaps", "already in use", "conflicts with")
 _TRIES = 8
 
 
-class DockerGround:
+class DockerInfrastructure:
     """The ground of the Sluice called `name`, whose network has that name and whose gateway is `<name>-gateway`."""
 
-    def __init__(self, name: str, *, base_url: str | None = None, clients: Clients | None = None) -> None:
+    def __init__(self, name: str, *, base_url: str | None = None, clients: ClientPool | None = None) -> None:
         self.name = name
-        self._names = Names(name)
+        self._names = GatewayNames(name)
         self.gateway = self._names.present
-        self.clients = clients or Clients(base_url)
+        self.clients = clients or ClientPool(base_url)
 
     def close(self) -> None:
         self.clients.close()
 
-    async def make_network(self, subnet: str | None) -> Footing:
-        return await self.clients.call(lambda client: self._make_network(client, subnet))
+    async def ensure_network(self, subnet: str | None) -> NetworkInfo:
+        return await self.clients.call(lambda client: self._ensure_network(client, subnet))
 
-    async def see_network(self) -> Footing | None:
-        return await self.clients.call(self._see_network)
+    async def inspect_network(self) -> NetworkInfo | None:
+        return await self.clients.call(self._inspect_network)
 
-    async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
-        return await self.clients.call(lambda client: self._make_gateway(client, spec))
+    async def ensure_gateway(self, spec: GatewaySpec) -> GatewayView:
+        return await self.clients.call(lambda client: self._ensure_gateway(client, spec))
 
     async def restart_gateway(self) -> None:
         await self.clients.call(self._restart_gateway)
 
-    async def see_gateway(self) -> GatewayView | None:
-        return await self.clients.call(self._see_gateway)
+    async def inspect_gateway(self) -> GatewayView | None:
+        return await self.clients.call(self._inspect_gateway)
 
     async def gateway_log(self, tail: int = 50) -> str:
         return await self.clients.call(lambda client: self._gateway_log(client, tail))
 
-    async def see_gateways(self, spec: GatewaySpec) -> Gateways:
-        return await self.clients.call(lambda client: self._see_gateways(client, spec))
+    async def inspect_gateways(self, spec: GatewaySpec) -> Gateways:
+        return await self.clients.call(lambda client: self._inspect_gateways(client, spec))
 
     async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
         return await self.clients.call(lambda client: self._start_next(client, spec, sockets))
@@ -70,21 +70,21 @@ class DockerGround:
     async def promote_next_gateway(self) -> None:
         await self.clients.call(lambda client: handover.promote(client, self._names))
 
-    async def dismiss_gateway(self, id: str) -> None:
-        await self.clients.call(lambda client: handover.dismiss(client, self._names, id))
+    async def drain_gateway(self, id: str) -> None:
+        await self.clients.call(lambda client: handover.drain(client, self._names, id))
 
     async def remove_gateway(self, id: str) -> None:
         await self.clients.call(lambda client: handover.remove_ended(client, self._names, id))
 
-    async def reaches(self, image: str, address: str, port: int) -> str | None:
-        return await self.clients.call(lambda client: self._reaches(client, image, address, port))
+    async def check_reachable(self, image: str, address: str, port: int) -> str | None:
+        return await self.clients.call(lambda client: self._check_reachable(client, image, address, port))
 
     async def answers_outside(self, image: str, address: str, port: int) -> bool:
         return await self.clients.call(lambda client: self._answers_outside(client, image, address, port))
 
     # What follows runs on a client's thread.
 
-    def _make_network(self, client: docker.APIClient, subnet: str | None) -> Footing:
+    def _ensure_network(self, client: docker.APIClient, subnet: str | None) -> NetworkInfo:
         wanted = _parse(subnet) if subnet else None
         there = self._network(client)
         if there is not None:
@@ -110,11 +110,11 @@ class DockerGround:
         found = [network for network in client.networks(names=[self.name]) if network["Name"] == self.name]
         return min(found, key=lambda network: (network["Created"], network["Id"]), default=None)
 
-    def _see_network(self, client: docker.APIClient) -> Footing | None:
+    def _inspect_network(self, client: docker.APIClient) -> NetworkInfo | None:
         there = self._network(client)
         return self._adopt_network(there, None) if there is not None else None
 
-    def _settle_network(self, client: docker.APIClient, made: str, wanted: IPv4Network | None) -> Footing:
+    def _settle_network(self, client: docker.APIClient, made: str, wanted: IPv4Network | None) -> NetworkInfo:
         """Old engines let two that ask at the same moment make a network each: the older one stays."""
         oldest = self._network(client)
         if oldest is None:
@@ -123,7 +123,7 @@ class DockerGround:
             client.remove_network(made)
         return self._adopt_network(oldest, wanted)
 
-    def _adopt_network(self, there: Mapping[str, Any], wanted: IPv4Network | None) -> Footing:
+    def _adopt_network(self, there: Mapping[str, Any], wanted: IPv4Network | None) -> NetworkInfo:
         called = f'A network called "{self.name}"'
         if (there.get("Labels") or {}).get(NAME) != self.name:
             raise EngineError(
@@ -138,7 +138,7 @@ class DockerGround:
                 f"{called} is there with the subnet {pools[0]['Subnet']}, and SLUICE_SUBNET asks for {wanted}. "
                 "Remove the network, or the setting"
             )
-        return Footing(pools[0]["Subnet"], pools[0]["Gateway"].partition("/")[0])
+        return NetworkInfo(pools[0]["Subnet"], pools[0]["Gateway"].partition("/")[0])
 
     def _create_network(self, client: docker.APIClient, subnet: IPv4Network) -> str:
         pool = IPAMPool(subnet=str(subnet), gateway=str(next(subnet.hosts())), iprange=str(automatic_part(subnet)))
@@ -151,7 +151,7 @@ class DockerGround:
         )
         return str(created["Id"])
 
-    def _make_gateway(self, client: docker.APIClient, spec: GatewaySpec) -> GatewayView:
+    def _ensure_gateway(self, client: docker.APIClient, spec: GatewaySpec) -> GatewayView:
         image = self._image(client, spec.image)
         body = self._body(spec, image)
         there = self._container(client)
@@ -206,16 +206,16 @@ class DockerGround:
         """The gateway's container. EngineError for one that has its name and is not ours."""
         return handover.inspect(client, self._names, self.gateway)
 
-    def _see_gateway(self, client: docker.APIClient) -> GatewayView | None:
+    def _inspect_gateway(self, client: docker.APIClient) -> GatewayView | None:
         there = self._container(client)
         return _view(there, None) if there else None
 
-    def _see_gateways(self, client: docker.APIClient, spec: GatewaySpec) -> Gateways:
+    def _inspect_gateways(self, client: docker.APIClient, spec: GatewaySpec) -> Gateways:
         there, next = self._container(client), handover.inspect(client, self._names, self._names.next)
         return Gateways(
             present=_view(there, self._body(spec, self._image(client, spec.image))) if there else None,
-            next=_view(next, None) if next else None,
-            leaving=tuple(_view(found, None) for found in handover.leaving(client, self._names)),
+            successor=_view(next, None) if next else None,
+            predecessors=tuple(_view(found, None) for found in handover.predecessors(client, self._names)),
         )
 
     def _start_next(self, client: docker.APIClient, spec: GatewaySpec, sockets: str) -> GatewayView:
@@ -231,9 +231,9 @@ class DockerGround:
         text: bytes = client.logs(name, stdout=True, stderr=True, tail=tail)
         return text.decode(errors="replace")
 
-    def _reaches(self, client: docker.APIClient, image: str, address: str, port: int) -> str | None:
+    def _check_reachable(self, client: docker.APIClient, image: str, address: str, port: int) -> str | None:
         self._image(client, image)
-        return handover.reaches(client, self._names, image, address, port)
+        return handover.check_reachable(client, self._names, image, address, port)
 
     def _answers_outside(self, client: docker.APIClient, image: str, address: str, port: int) -> bool:
         self._image(client, image)

@@ -20,7 +20,7 @@ class Closeable(Protocol):
     def close(self) -> None: ...
 
 
-class Stop:
+class StreamCancel:
     """How the reader of a stream tells the thread, which may be blocked in a read, that it has left."""
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class _End:
     error: BaseException | None
 
 
-async def pump(source: Callable[[Stop], Generator[T]], thread: str) -> AsyncGenerator[T]:
+async def iterate_in_thread(source: Callable[[StreamCancel], Generator[T]], thread: str) -> AsyncGenerator[T]:
     """Iterate over `source`, which blocks, on a thread called `thread`."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[T | _End] = asyncio.Queue()
     room = threading.Semaphore(_AHEAD)
-    stop = Stop()
+    stop = StreamCancel()
 
     def run() -> None:
         error: BaseException | None = None

@@ -118,11 +118,11 @@ class Executor:
             await self._record(operation, "failed", f"{operation.row.id} cannot be started: {why}", failure)
             return
         row = operation.row
-        changes = {"container_id": view.container_id, "start": view.start, "started_at": self._writer.clock.now()}
+        changes = {"container_id": view.container_id, "start": view.start_id, "started_at": self._writer.clock.now()}
 
         def apply(session: Session) -> None:
             current = session.get_one(Instance, row.id)
-            if current.start != view.start and current.stopped_at is None:
+            if current.start != view.start_id and current.stopped_at is None:
                 text = f"{row.id} started at {row.address}"
                 self._writer.set_instance_status(session, current, "starting", text, operation.deployment, changes)
 

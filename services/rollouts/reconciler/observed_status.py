@@ -53,12 +53,12 @@ def _record_start(
     session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
 ) -> bool:
     """True when it had been started before."""
-    if row.start == container.start:
+    if row.start == container.start_id:
         return False
     again = row.start is not None
     changes = {
         "container_id": container.container_id,
-        "start": container.start,
+        "start": container.start_id,
         "started_at": writer.clock.now(),
         "ready_at": None,
         "exit_code": None,

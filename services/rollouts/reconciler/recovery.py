@@ -36,7 +36,7 @@ async def recover(
     runtime_status.unknown_containers = unknown_to(containers, await store.read(known_instances))
     asked = [pair for snapshot in snapshots for pair in _to_probe(snapshot, containers)]
     proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in asked])
-    again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start}
+    again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start_id}
     strangers = [containers[id] for id in runtime_status.unknown_containers]
     await store.write(lambda session: _write(session, writer, containers, strangers, again))
     points.reached("start:restoring")
@@ -79,7 +79,7 @@ def _snapshots(session: Session) -> list[ServiceSnapshot]:
 
 
 def _serves(row: Instance, container: ContainerView | None) -> bool:
-    running = container is not None and container.state == "running" and container.start == row.start
+    running = container is not None and container.state == "running" and container.start_id == row.start
     return running and row.admitted_at is not None and row.leaving_at is None and row.status == "serving"
 
 
@@ -93,7 +93,7 @@ def _to_probe(snapshot: ServiceSnapshot, containers: dict[str, ContainerView]) -
         and row.port is not None
         and (container := containers.get(row.id)) is not None
         and container.state == "running"
-        and (row.admitted_at is not None if container.start != row.start else row.ready_at is not None)
+        and (row.admitted_at is not None if container.start_id != row.start else row.ready_at is not None)
         and not _serves(row, container)
         and not uses_engine_health(revision_healthcheck(snapshot.revision_of(row)), row.port)
     ]
@@ -102,7 +102,7 @@ def _to_probe(snapshot: ServiceSnapshot, containers: dict[str, ContainerView]) -
 def _target(snapshot: ServiceSnapshot, row: Instance, container: ContainerView) -> ProbeTarget:
     revision = snapshot.revision_of(row)
     check = revision_healthcheck(revision)
-    return ProbeTarget(row.id, container.start, row.address, check.port or row.port or 0, check, revision.effective)
+    return ProbeTarget(row.id, container.start_id, row.address, check.port or row.port or 0, check, revision.effective)
 
 
 def _write(
@@ -116,6 +116,6 @@ def _write(
     now = writer.clock.now()
     for id in sorted(again):
         row, view = session.get_one(Instance, id), containers[id]
-        changes = {"start": view.start, "container_id": view.container_id, "started_at": now, "ready_at": now}
+        changes = {"start": view.start_id, "container_id": view.container_id, "started_at": now, "ready_at": now}
         text = f"{id} was started again by the engine while Sluice was away (restart {row.restarts + 1}), and answers"
         writer.set_instance_status(session, row, "serving", text, None, {**changes, "restarts": row.restarts + 1}, died=True)

@@ -104,7 +104,7 @@ def ready_since(
         return (row.ready_at or now) if ready else None
     if row.admitted_at is not None and (row.status in ("serving", "draining") or _has_served_since_ready(row)):
         return row.ready_at
-    return prober.ready_at(row.id, container.start)
+    return prober.ready_at(row.id, container.start_id)
 
 
 def _has_served_since_ready(row: Instance) -> bool:

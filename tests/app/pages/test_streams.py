@@ -13,7 +13,7 @@ import pytest
 
 from app.pages import live_page
 from services.caller import SYSTEM
-from services.engine.usage_sampler import Load
+from services.engine.usage_sampler import UsageRate
 from services.grant import Grant
 from services.store.tables import Deployment, Instance
 from tests.support.dashboard_fixture import DashboardFixture, apart
@@ -144,10 +144,10 @@ def _open(fixture: DashboardFixture) -> float:
 def test_an_open_page_of_a_service_shows_what_its_instances_use(
     fixture: DashboardFixture, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def loads(instances: Iterable[str]) -> dict[str, Load]:
-        return {id: Load(0.25, 64 * 1024**2, None) for id in instances}
+    async def loads(instances: Iterable[str]) -> dict[str, UsageRate]:
+        return {id: UsageRate(0.25, 64 * 1024**2, None) for id in instances}
 
-    monkeypatch.setattr(fixture.sluice.loads, "of", loads)
+    monkeypatch.setattr(fixture.sluice.usage_sampler, "of", loads)
     assert "64 MiB" not in client.get("/ui/services/web").text, "a page that nobody keeps open asks the engine nothing"
     with client.stream("GET", "/ui/services/web/stream") as stream:
         told = messages(stream)

@@ -10,7 +10,7 @@ import docker
 import pytest
 from docker.errors import NotFound
 
-from services.engine.docker.client import Clients
+from services.engine.docker.client import ClientPool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -29,7 +29,7 @@ async def test_a_client_that_has_asked_about_many_containers_keeps_one_connectio
             with suppress(NotFound):
                 client.inspect_container(f"nobody-{number}")
 
-    clients = Clients()
+    clients = ClientPool()
     before = sockets()
     await clients.call(ask_about_many)
     assert sockets() <= before + 1

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from services.engine.docker.codec import creation, image_of, instance_of, labels_of, nanoseconds, view_of
+from services.engine.docker.codec import (
+    container_config,
+    labels_of,
+    nanoseconds,
+    parse_container,
+    parse_image,
+    parse_instance,
+)
 from services.engine.port import InstanceSpec
 from services.spec import Healthcheck, VolumeMount
 
@@ -15,7 +22,7 @@ SPEC = InstanceSpec("web-r2-3", "web", 2, 7, 3, "abc", "sha256:1", "10.203.0.5",
 
 
 def test_all_that_an_instance_finds_is_documented() -> None:
-    body = creation(SPEC, "sluice", "sluice")
+    body = container_config(SPEC, "sluice", "sluice")
     told = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     names = [*body["Labels"], *(entry.partition("=")[0] for entry in body["Env"])]
     assert len(names) == 11
@@ -36,11 +43,11 @@ def inspection(**state: Any) -> dict[str, Any]:
 
 
 def test_an_inspection_becomes_a_view() -> None:
-    view = view_of(inspection(Health={"Status": "healthy"}), "sluice", "sluice")
+    view = parse_container(inspection(Health={"Status": "healthy"}), "sluice", "sluice")
     assert view is not None
     assert (view.instance, view.service, view.revision, view.deployment, view.slot) == ("web-r2-3", "web", 2, 7, 3)
     assert (view.address, view.health, view.auto_restart, view.restarts) == ("10.203.0.5", "healthy", True, 1)
-    assert view.start == "c1@2026-11-24T10:00:00Z"
+    assert view.start_id == "c1@2026-11-24T10:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def test_an_inspection_becomes_a_view() -> None:
      ("dead", "exited"), ("removing", "exited"), ("stopping", "exited")],
 )  # fmt: skip
 def test_the_engines_states_are_folded(status: str, state: str) -> None:
-    view = view_of(inspection(Status=status, ExitCode=3), "sluice", "sluice")
+    view = parse_container(inspection(Status=status, ExitCode=3), "sluice", "sluice")
     assert view is not None and view.state == state
     assert view.exit_code == (3 if state == "exited" else None)
 
@@ -66,29 +73,29 @@ def test_the_engines_states_are_folded(status: str, state: str) -> None:
     ],
 )
 def test_what_only_looks_like_ours_is_no_instance(change: dict[str, Any]) -> None:
-    assert view_of({**inspection(), **change}, "sluice", "sluice") is None
+    assert parse_container({**inspection(), **change}, "sluice", "sluice") is None
 
 
 def test_labels_of_another_are_nobodys_instance() -> None:
-    assert instance_of({}, "sluice") is None
-    assert instance_of(labels_of(SPEC, "sluice"), "sluice") == "web-r2-3"
+    assert parse_instance({}, "sluice") is None
+    assert parse_instance(labels_of(SPEC, "sluice"), "sluice") == "web-r2-3"
 
 
 def test_users_labels_cannot_pass_for_ours() -> None:
     spec = InstanceSpec(**{**SPEC.__dict__, "labels": {"sluice.name": "other", "team": "x"}})
-    assert creation(spec, "sluice", "sluice")["Labels"]["sluice.name"] == "sluice"
+    assert container_config(spec, "sluice", "sluice")["Labels"]["sluice.name"] == "sluice"
     spec = InstanceSpec(**{**SPEC.__dict__, "environment": {"SLUICE_INSTANCE": "other"}})
-    assert "SLUICE_INSTANCE=web-r2-3" in creation(spec, "sluice", "sluice")["Env"]
+    assert "SLUICE_INSTANCE=web-r2-3" in container_config(spec, "sluice", "sluice")["Env"]
 
 
 def test_labels_of_an_image_cannot_pass_for_ours() -> None:
     image = {"sluice.role": "gateway", "sluice.name": "other", "sluicelike": "1", "team": "x"}
-    labels = creation(SPEC, "sluice", "sluice", image_labels=image)["Labels"]
+    labels = container_config(SPEC, "sluice", "sluice", image_labels=image)["Labels"]
     assert labels == {**labels_of(SPEC, "sluice"), "sluice.role": ""}
 
 
 def test_only_what_is_wanted_is_sent() -> None:
-    body = creation(SPEC, "sluice", "sluice")
+    body = container_config(SPEC, "sluice", "sluice")
     assert not {"Cmd", "Entrypoint", "WorkingDir", "User", "StopSignal", "Healthcheck"} & set(body)
     assert not {"Memory", "NanoCpus", "PidsLimit", "Privileged"} & set(body["HostConfig"])
     assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
@@ -98,7 +105,7 @@ def test_volumes_and_checks_in_the_engines_units() -> None:
     volumes = (VolumeMount(source="data", target="/data", read_only=True), VolumeMount(type="tmpfs", target="/tmp"))
     check = Healthcheck(test=["CMD", "true"], interval=1.5, timeout=2, retries=4, start_period=10)
     spec = InstanceSpec(**{**SPEC.__dict__, "volumes": volumes, "healthcheck": check})
-    body = creation(spec, "sluice", "sluice")
+    body = container_config(spec, "sluice", "sluice")
     assert body["HostConfig"]["Mounts"] == [
         {
             "Type": "volume",
@@ -128,7 +135,7 @@ def test_volumes_and_checks_in_the_engines_units() -> None:
     ],
 )
 def test_an_images_inspection(config: dict[str, Any], ports: tuple[int, ...], check: tuple[str, ...] | None) -> None:
-    image = image_of({"Id": "sha256:1", "Config": config}, "web:1")
+    image = parse_image({"Id": "sha256:1", "Config": config}, "web:1")
     assert (image.exposed_ports, image.healthcheck) == (ports, check)
 
 

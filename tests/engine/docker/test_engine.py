@@ -14,7 +14,7 @@ import pytest
 from docker.errors import APIError, NotFound
 
 from services.engine.docker import engine as docker_engine
-from services.engine.docker.codec import BUILT, NAME, creation
+from services.engine.docker.codec import BUILT, NAME, container_config
 from services.engine.docker.engine import DockerEngine
 from services.engine.port import EngineError, EngineEvent, LogConfig
 from services.spec import Resources, VolumeMount
@@ -208,7 +208,7 @@ async def test_one_that_was_made_but_never_started_is_started(engine: DockerEngi
     started = await engine.start(spec)
     await engine.stop("web-r1-1", 5)
     await engine.remove("web-r1-1")
-    body = creation(spec, fixture.name, fixture.name)
+    body = container_config(spec, fixture.name, fixture.name)
     made = fixture.client.create_container_from_config(body, f"{fixture.name}-web-r1-1")["Id"]
     assert [view.state for view in await engine.observe()] == ["created"]
     again = await engine.start(spec)

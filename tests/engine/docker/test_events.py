@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.engine.docker.codec import nanoseconds
-from services.engine.docker.events import Memory
+from services.engine.docker.events import InspectCache
 from services.engine.port import ContainerView
 
 ONE = ContainerView("web-r1-1", "web", 1, 1, 1, "h", "c1", "running", "2026-11-24T10:00:00.5Z")
@@ -21,14 +21,14 @@ class Time:
         return self.now
 
 
-def connected(time: Time | None = None) -> Memory:
-    memory = Memory(time or Time())
+def connected(time: Time | None = None) -> InspectCache:
+    memory = InspectCache(time or Time())
     memory.connected()
     return memory
 
 
 def test_nothing_is_remembered_while_nobody_would_tell_of_a_change() -> None:
-    memory = Memory(Time())
+    memory = InspectCache(Time())
     memory.keep(ONE, "running", memory.stamp("c1"))
     assert memory.recall("c1", "running") is None
     memory.connected()
@@ -84,7 +84,7 @@ def test_a_death_ends_the_start_that_was_seen_before_it() -> None:
     memory = connected()
     memory.saw(ONE, memory.stamp("c1"))
     assert memory.died("c1", STARTED - 1) == "", "that death is older than this start"
-    assert memory.died("c1", STARTED + 1) == ONE.start
+    assert memory.died("c1", STARTED + 1) == ONE.start_id
     assert memory.died("c1", STARTED + 1) == "", "it died once"
     assert memory.died("c2", STARTED) == ""
 
@@ -97,7 +97,7 @@ def test_a_look_at_the_dead_does_not_bring_its_start_back() -> None:
     assert memory.died("c1", STARTED + 9 * SECOND) == "", "another start, that nobody saw"
     memory.saw(again(20), memory.stamp("c1"))
     memory.saw(ONE, memory.stamp("c1"))
-    assert memory.died("c1", STARTED + 30 * SECOND) == again(20).start
+    assert memory.died("c1", STARTED + 30 * SECOND) == again(20).start_id
 
 
 def test_a_start_that_was_seen_before_the_stream_began_may_be_over() -> None:

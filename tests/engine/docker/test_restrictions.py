@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.engine.docker.control_plane import DockerOwn
+from services.engine.docker.control_plane import ControlPlaneContainer
 from services.engine.docker.engine import DockerEngine
 from tests.support.docker_fixture import IMAGE, DockerFixture, build
 
@@ -43,7 +43,7 @@ async def test_an_image_cannot_make_its_container_pass_for_the_gateway(
     assert (labels["sluice.name"], labels["sluice.service"], labels["team"]) == (fixture.name, "web", "z")
     by_role = fixture.client.containers(all=True, filters={"label": "sluice.role=gateway"})
     assert view.container_id not in [found["Id"] for found in by_role]
-    own = DockerOwn(fixture.name)
+    own = ControlPlaneContainer(fixture.name)
     assert not await own.gateway_runs()
     own.close()
 

@@ -218,7 +218,7 @@ class FakeEngine:
             found = self.images.get(reference) or known.get(reference)
             return replace(found, reference=reference) if found is not None else None
 
-    async def composed(self, project: str) -> Mapping[str, str]:
+    async def compose_containers(self, project: str) -> Mapping[str, str]:
         with self._asked("composed", project):
             return {service: container for (owner, service), container in self.compose.items() if owner == project}
 

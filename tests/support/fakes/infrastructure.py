@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from services.engine.infrastructure_port import Footing, Gateways, GatewaySpec, GatewayView
+from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayView, NetworkInfo
 from services.engine.port import EngineError
 
 
@@ -23,7 +23,7 @@ class FakeContainer:
         return self.id[:12]
 
 
-class FakeGroundEngine:
+class FakeInfrastructureEngine:
     """One network and the gateway's containers; the knobs are its attributes."""
 
     def __init__(self) -> None:
@@ -48,15 +48,15 @@ class FakeGroundEngine:
         self._restarts = 0
         self._made = 0
 
-    async def make_network(self, subnet: str | None) -> Footing:
+    async def ensure_network(self, subnet: str | None) -> NetworkInfo:
         self._asked("make_network")
-        return Footing(subnet or "10.203.0.0/22", "10.203.0.1")
+        return NetworkInfo(subnet or "10.203.0.0/22", "10.203.0.1")
 
-    async def see_network(self) -> Footing | None:
+    async def inspect_network(self) -> NetworkInfo | None:
         self._asked("see_network")
-        return Footing("10.203.0.0/22", "10.203.0.1")
+        return NetworkInfo("10.203.0.0/22", "10.203.0.1")
 
-    async def make_gateway(self, spec: GatewaySpec) -> GatewayView:
+    async def ensure_gateway(self, spec: GatewaySpec) -> GatewayView:
         self._asked("make_gateway")
         self.spec = spec
         if self.present is None:
@@ -72,12 +72,12 @@ class FakeGroundEngine:
         if self.present is not None:
             self.on_start(self.present)
 
-    async def see_gateway(self) -> GatewayView | None:
+    async def inspect_gateway(self) -> GatewayView | None:
         self._asked("see_gateway")
         self._restarts += self.failing
         return self._view(self.present) if self.present else None
 
-    async def see_gateways(self, spec: GatewaySpec) -> Gateways:
+    async def inspect_gateways(self, spec: GatewaySpec) -> Gateways:
         self._asked("see_gateways")
         return Gateways(
             self._view(self.present) if self.present else None,
@@ -111,7 +111,7 @@ class FakeGroundEngine:
         self._asked("rename_next")
         self.present, self.next = self.next, None
 
-    async def dismiss_gateway(self, id: str) -> None:
+    async def drain_gateway(self, id: str) -> None:
         self._asked("dismiss_gateway")
         for container in self.leaving:
             if container.id == id:
@@ -129,7 +129,7 @@ class FakeGroundEngine:
         self._asked("next_gateway_log")
         return self.log
 
-    async def reaches(self, image: str, address: str, port: int) -> str | None:
+    async def check_reachable(self, image: str, address: str, port: int) -> str | None:
         self._asked("reaches")
         return self.unreachable
 

@@ -111,7 +111,7 @@ async def test_a_restart_of_the_engine_brings_back_what_is_kept(engine: FakeEngi
     engine.restart(cleanly=False)
     views = {view.instance: view for view in await engine.observe()}
     assert (views["web-r1-1"].state, views["web-r1-2"].state) == ("running", "exited")
-    assert views["web-r1-1"].start != first.start and views["web-r1-1"].address == first.address
+    assert views["web-r1-1"].start_id != first.start_id and views["web-r1-1"].address == first.address
 
 
 async def test_a_policy_may_be_forgotten(engine: FakeEngine) -> None:
