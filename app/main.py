@@ -39,7 +39,7 @@ from services.eureka.local_directory import Ours
 from services.eureka.registry import Registry
 from services.eureka.repository import Keeper
 from services.eureka.router import RegistryRouter
-from services.gateway.haproxy import Gateway as HaproxyGateway
+from services.gateway.haproxy import HaproxyRouter as HaproxyGateway
 from services.infrastructure.bootstrap import Ground as DockerAndHaproxy
 from services.infrastructure.bootstrap import GroundSettings
 from services.infrastructure.doctor import Doctor

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.report import median, save, table
 from services.gateway.config.model import GatewaySettings
-from services.gateway.haproxy import Gateway
+from services.gateway.haproxy import HaproxyRouter
 from services.routing.port import Endpoint, RoutedService
 from services.routing.traffic_counts import CountKey
 from services.spec import Healthcheck, Route
@@ -42,11 +42,11 @@ def told(services: int, dice: random.Random) -> Counter[CountKey]:
 
 async def sample(directory: Path, services: int, instances: int, rounds: int) -> dict[str, float]:
     """Milliseconds of a look at the gateway: as Sluice waits for it, its own CPU, and HAProxy's CPU."""
-    gateway = Gateway(directory)
-    await gateway.stand_on(GatewaySettings("127.0.0.1", "127.0.0.0/8", free_port()))
+    gateway = HaproxyRouter(directory)
+    await gateway.configure(GatewaySettings("127.0.0.1", "127.0.0.0/8", free_port()))
     name = docker("run", "--detach", "--network", "host", "--volume", f"{directory}:/run/gateway", IMAGE).strip()
     try:
-        while await gateway.answers() is None:  # noqa: ASYNC110 - it tells nobody
+        while await gateway.status() is None:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.05)
         routed = [
             RoutedService(f"s{n}", 80, 21000 + n, routes=(Route(path_prefix=f"/s{n}"),), healthcheck=NEVER)

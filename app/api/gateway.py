@@ -37,7 +37,7 @@ class UpgradeBody(Body):
 async def state(request: Request, _reader: Reader) -> Response:
     """Whether it answers, whether it is up to date, and the old workers that finish what they have."""
     sluice = sluice_of(request)
-    answer = await sluice.gateway.answers()
+    answer = await sluice.gateway.status()
     facts = answer or {}
     return JSONResponse(
         {

@@ -42,7 +42,7 @@ async def readyz(request: Request) -> Response:
     the store does not know, as after a backup was restored; they are left alone."""
     sluice = sluice_of(request)
     engine, gateway, store = await asyncio.gather(
-        _asked(sluice.engine.ping()), _asked(sluice.gateway.answers()), _asked(_store(sluice))
+        _asked(sluice.engine.ping()), _asked(sluice.gateway.status()), _asked(_store(sluice))
     )
     gateway["outdated"] = sluice.ground.outdated
     parts = {"engine": engine, "gateway": gateway, "store": store}

@@ -11,11 +11,11 @@ from typing import Any
 
 from services.gateway.config.model import GatewaySettings, Wanted
 from services.gateway.config.render import MAPS, Block
-from services.gateway.lifecycle.config_state import Keeper
-from services.gateway.lifecycle.drift import CHANGING, differences
+from services.gateway.lifecycle.config_state import ConfigState
+from services.gateway.lifecycle.drift import SETTLE_SECONDS, find_drift
 from services.gateway.lifecycle.fitting import fitting
 from services.gateway.lifecycle.listener_retention import Bind, ListenerRetention
-from services.gateway.lifecycle.liveness import knock
+from services.gateway.lifecycle.liveness import probe_public_port
 from services.gateway.runtime.counters import Counters
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.gateway.runtime.servers import Servers
@@ -25,16 +25,16 @@ from services.routing.port import Endpoint, EndpointState, RoutedService, Routin
 from services.routing.traffic_counts import CountKey
 
 
-class Gateway:
+class HaproxyRouter:
     """HAProxy in its container, ruled through the files and sockets of `directory`. One change at a time a service."""
 
     def __init__(self, directory: Path) -> None:
         self._api = RuntimeApi(directory / "master.sock")
         self._counters = Counters(self._api)
         self._kept = ListenerRetention(directory)
-        self._keeper = Keeper(directory, self._api, self._counters, self._kept)
+        self._keeper = ConfigState(directory, self._api, self._counters, self._kept)
         self._succession = Succession(directory)
-        self._workers = Workers(self._api, self._keeper.gate, self._succession)
+        self._workers = Workers(self._api, self._keeper.lock, self._succession)
         self._servers = Servers(self._api, self._counters)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lost: set[tuple[str, str]] = set()
@@ -44,15 +44,15 @@ class Gateway:
     def name(self) -> str:
         return "gateway"
 
-    async def stand_on(self, settings: GatewaySettings) -> None:
+    async def configure(self, settings: GatewaySettings) -> None:
         """Before the container starts: its files are there, and are those of these settings. Raises RoutingError."""
-        self._keeper.stand_on(settings)
+        self._keeper.configure(settings)
         self._kept.start()
 
-    async def answers(self) -> dict[str, Any] | None:
+    async def status(self) -> dict[str, Any] | None:
         """Version, pid, uptime in seconds and the workers that were replaced; None when it does not answer."""
         try:
-            async with self._keeper.gate.shared():
+            async with self._keeper.lock.shared():
                 workers = await self._workers.all()
                 info = dict(line.split(": ", 1) for line in (await self._api.ask("show info")).splitlines() if ": " in line)
         except RoutingError:
@@ -70,47 +70,47 @@ class Gateway:
             "old_workers": old,
         }
 
-    async def differences(self) -> list[str]:
+    async def find_drift(self) -> list[str]:
         """Where files and worker are not as they were told to be, a sentence each; what passes within a moment is a change
         under way. Raises RoutingError."""
-        before = await self._differ()
+        before = await self._find_drift()
         if not before:
             return []
-        await asyncio.sleep(CHANGING)
-        return [each for each in await self._differ() if each in before]
+        await asyncio.sleep(SETTLE_SECONDS)
+        return [each for each in await self._find_drift() if each in before]
 
-    async def _differ(self) -> list[str]:
-        async with self._keeper.gate.shared():
-            return await differences(self._keeper, self._servers)
+    async def _find_drift(self) -> list[str]:
+        async with self._keeper.lock.shared():
+            return await find_drift(self._keeper, self._servers)
 
-    async def hangs(self, patience: float) -> bool:
+    async def is_hung(self, patience: float) -> bool:
         """True when for so many seconds its master has not answered, and its door has taken connections and said nothing.
         One whose requests are answered does not hang."""
         loop = asyncio.get_running_loop()
         until = loop.time() + patience
-        while await self.answers() is None:
-            if await knock(self._keeper.settings.public_port) != "silent":
+        while await self.status() is None:
+            if await probe_public_port(self._keeper.settings.public_port) != "silent":
                 return False
             if loop.time() >= until:
                 return True
         return False
 
-    async def until_gone(self, within: float) -> bool:
+    async def wait_for_exit(self, within: float) -> bool:
         """True when its process ends or reads its file anew, or is not there; False after so many seconds."""
         return await self._api.until_gone(within)
 
     @asynccontextmanager
-    async def succession(self, id: str, settings: GatewaySettings) -> AsyncIterator[Heir]:
+    async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[Heir]:
         """For a block in which another HAProxy takes over from the one in the container `id`, with files of these settings:
         nothing else is changed or looked at meanwhile. Raises RoutingError."""
-        await self._keeper.until_nothing_is_held()
-        async with self._keeper.gate.exclusive():
-            with self._keeper.succeeded_by(settings) as has_read:
+        await self._keeper.wait_until_queue_is_empty()
+        async with self._keeper.lock.exclusive():
+            with self._keeper.hand_over_to(settings) as has_read:
                 await self._counters.before_reload()
                 yield Heir(id, self._api, self._succession, has_read)
 
     @property
-    def elders(self) -> Succession:
+    def takeovers(self) -> Succession:
         """The sockets of those that were taken over from."""
         return self._succession
 
@@ -125,13 +125,13 @@ class Gateway:
         loaded = self._keeper.loaded
         return min((service.service.internal_port for service in loaded.blocks.values()), default=None) if loaded else None
 
-    async def held(self) -> dict[str, int]:
+    async def queued_requests(self) -> dict[str, int]:
         """How many requests wait for an instance to serve, by service. Raises RoutingError."""
         return await self._api.held()
 
     async def take_response_counts(self) -> Counter[CountKey] | None:
         """What was answered since this was asked last (services.routing.traffic_counts.Counting). Raises RoutingError."""
-        async with self._keeper.gate.shared():
+        async with self._keeper.lock.shared():
             return await self._counters.take_response_counts()
 
     async def close(self) -> None:
@@ -140,7 +140,7 @@ class Gateway:
         await asyncio.to_thread(self._kept.close)
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
-        async with self._keeper.gate.exclusive():
+        async with self._keeper.lock.exclusive():
             alive = [endpoint for endpoint in endpoints if (endpoint.id, endpoint.start) not in self._lost]
             asked = {
                 service.name: Wanted(
@@ -148,35 +148,35 @@ class Gateway:
                 )
                 for service in services
             }
-            self._keeper.wanted = fitting(asked, self._keeper.wanted, self._keeper.render)
-            rendered = self._keeper.render(self._keeper.wanted)
-            if await self._keeper.shape() != rendered.shape:
+            self._keeper.desired = fitting(asked, self._keeper.desired, self._keeper.render)
+            rendered = self._keeper.render(self._keeper.desired)
+            if await self._keeper.config_digest() != rendered.shape:
                 await self._keeper.reload_now()
             else:
                 self._keeper.write()
                 self._keeper.has_read(rendered)
             for name in MAPS:
                 await self._servers.set_map(name, rendered.maps[name])
-            for wanted in self._keeper.wanted.values():
-                await self._mend(wanted)
-            fit = self._keeper.wanted
+            for wanted in self._keeper.desired.values():
+                await self._sync_servers(wanted)
+            fit = self._keeper.desired
             return {name: fit[name].service if name in fit else None for name in asked if fit.get(name) != asked[name]}
 
     async def publish(self, service: RoutedService) -> None:
         async with self._locks[service.name]:
-            block = self._keeper.try_service(service)
+            block = self._keeper.validate_service(service)
             before = self._keeper.block(service.name)
-            if not self._carried(block) or not await self._keeper.is_loaded():
+            if not self._can_apply_live(block) or not await self._keeper.is_loaded():
                 await self._keeper.reload(service)
-            async with self._keeper.gate.shared():
-                present = self._keeper.wanted.get(service.name)
-                block = self._keeper.put(Wanted(service, present.endpoints if present else {}))
+            async with self._keeper.lock.shared():
+                present = self._keeper.desired.get(service.name)
+                block = self._keeper.set_backend(Wanted(service, present.endpoints if present else {}))
                 await self._set_maps(before, block, wholly=True)
 
     async def unpublish(self, service: str) -> None:
         async with self._change(service):
             before = self._keeper.block(service)
-            self._keeper.drop(service)
+            self._keeper.remove_backend(service)
             await self._set_maps(before, None)
             for instance in await self._servers.of(service):
                 await self._servers.remove(service, instance)
@@ -187,32 +187,32 @@ class Gateway:
     async def admit(self, endpoint: Endpoint) -> None:
         service = endpoint.service
         async with self._locks[service]:
-            async with self._keeper.gate.shared():
-                wanted = self._keeper.wanted.get(service)
+            async with self._keeper.lock.shared():
+                wanted = self._keeper.desired.get(service)
                 if wanted is None:
                     raise RoutingError(f"The gateway was not told of the service {service}")
                 self._refuse_lost(endpoint)
                 before = self._keeper.block(service)
-                block = self._keeper.put(wanted.with_endpoint(endpoint))
+                block = self._keeper.set_backend(wanted.with_endpoint(endpoint))
                 self._forgotten[service].discard(endpoint.id)
-            if not self._carried(block):
+            if not self._can_apply_live(block):
                 await self._keeper.reload(wanted.service)
-            async with self._keeper.gate.shared():
+            async with self._keeper.lock.shared():
                 await self._set_maps(before, block)
                 await self._servers.enter(endpoint)
                 if (endpoint.id, endpoint.start) in self._lost:
-                    await self._take_out(service, endpoint.id, endpoint.start)
+                    await self._fail_endpoint(service, endpoint.id, endpoint.start)
                 self._refuse_lost(endpoint)
-        self._tighten(service)
+        self._schedule_check_reload(service)
 
     async def withdraw(self, service: str, instance: str) -> None:
         async with self._change(service):
-            self._leave_out(service, instance)
+            self._remove_endpoint(service, instance)
             await self._servers.drain(service, instance)
 
     async def mark_dead(self, service: str, instance: str, start: str) -> None:
         self._lost.add((instance, start))
-        wanted = self._keeper.wanted.get(service)
+        wanted = self._keeper.desired.get(service)
         endpoint = wanted.endpoints.get(instance) if wanted else None
         if endpoint is not None and endpoint.start != start:
             return  # it has started again since, and proved itself
@@ -220,13 +220,13 @@ class Gateway:
             await self._servers.out(service, instance, urgent=True)
         finally:
             async with self._change(service):
-                await self._take_out(service, instance, start)
+                await self._fail_endpoint(service, instance, start)
 
     async def force_close(self, service: str, instance: str) -> int:
         async with self._locks[service]:
             listings = await self._workers.look(service)
-            async with self._keeper.gate.shared():
-                self._leave_out(service, instance)
+            async with self._keeper.lock.shared():
+                self._remove_endpoint(service, instance)
                 await self._servers.out(service, instance)
                 await self._servers.cut(service, instance)
                 for listing in listings[1:]:
@@ -235,11 +235,11 @@ class Gateway:
 
     async def remove(self, service: str, instance: str) -> None:
         async with self._change(service):
-            self._leave_out(service, instance)
+            self._remove_endpoint(service, instance)
             await self._servers.remove(service, instance)
             self._forgotten[service].add(instance)
             self._lost = {(id, start) for id, start in self._lost if id != instance}
-        self._tighten(service)
+        self._schedule_check_reload(service)
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
         endpoint_states = parse_endpoint_states(service, await self._workers.look(service))
@@ -251,31 +251,31 @@ class Gateway:
 
     @asynccontextmanager
     async def _change(self, service: str) -> AsyncIterator[None]:
-        async with self._locks[service], self._keeper.gate.shared():
+        async with self._locks[service], self._keeper.lock.shared():
             yield
 
-    def _leave_out(self, service: str, instance: str) -> None:
-        wanted = self._keeper.wanted.get(service)
+    def _remove_endpoint(self, service: str, instance: str) -> None:
+        wanted = self._keeper.desired.get(service)
         if wanted is not None and instance in wanted.endpoints:
-            self._keeper.put(wanted.without(instance))
+            self._keeper.set_backend(wanted.without(instance))
 
-    async def _take_out(self, service: str, instance: str, start: str) -> None:
+    async def _fail_endpoint(self, service: str, instance: str, start: str) -> None:
         """Unless another start of it has been admitted since."""
-        wanted = self._keeper.wanted.get(service)
+        wanted = self._keeper.desired.get(service)
         endpoint = wanted.endpoints.get(instance) if wanted else None
         if endpoint is None or endpoint.start == start:
-            self._leave_out(service, instance)
+            self._remove_endpoint(service, instance)
             await self._servers.out(service, instance)
 
     def _refuse_lost(self, endpoint: Endpoint) -> None:
         if (endpoint.id, endpoint.start) in self._lost:
             raise RoutingError(f"{endpoint.id} died after it had started at {endpoint.start.rpartition('@')[2]}")
 
-    def _carried(self, block: Block) -> bool:
+    def _can_apply_live(self, block: Block) -> bool:
         """Whether the present worker can be brought to this without a reload."""
         return self._keeper.loaded is not None and self._keeper.loaded.carries(block)
 
-    def _tighten(self, service: str) -> None:
+    def _schedule_check_reload(self, service: str) -> None:
         """The worker judges by a milder rule than is needed now."""
         block, loaded = self._keeper.block(service), self._keeper.loaded
         known = loaded.blocks.get(service) if loaded is not None else None
@@ -303,7 +303,7 @@ class Gateway:
                 except RoutingError:
                     continue  # it is on its way out
 
-    async def _mend(self, wanted: Wanted) -> None:
+    async def _sync_servers(self, wanted: Wanted) -> None:
         """Make the worker's list equal to what is wanted, touching nothing that already is."""
         listed = await self._servers.of(wanted.name)
         for endpoint in wanted.endpoints.values():

@@ -85,8 +85,8 @@ class Ground:
         async with self._one_at_a_time:
             network = await self._engine.ensure_network(self._settings.subnet)
             there = await self._succession.settle(self.spec)
-            await self._gateway.stand_on(self._wanted(network, there))
-            if there is not None and there.running and await self._gateway.hangs(HUNG):
+            await self._gateway.configure(self._wanted(network, there))
+            if there is not None and there.running and await self._gateway.is_hung(HUNG):
                 log.warning("gateway_hangs", container=there.short_id)
                 await self._engine.restart_gateway()
             made = await self._engine.ensure_gateway(self.spec)
@@ -97,12 +97,12 @@ class Ground:
     async def disturbed(self) -> None:
         """Returns when `prepare` has something to do: the gateway does not answer, or one that was replaced has ended."""
         while True:
-            gone = await self._gateway.until_gone(_SEEN_TO)
+            gone = await self._gateway.wait_for_exit(_SEEN_TO)
             async with self._one_at_a_time:
                 if not await self._stands(gone):
                     log.warning("gateway_gone")
                     return
-                if self._gateway.elders.elders():
+                if self._gateway.takeovers.elders():
                     await self._succession.settle(self.spec)
             await asyncio.sleep(_LOOK)
 
@@ -137,7 +137,7 @@ class Ground:
 
     async def _stands(self, gone: bool) -> bool:
         """Whether the gateway answers. When its process is `gone`, the engine may say before that it will not come back."""
-        answer = asyncio.create_task(self._gateway.answers())
+        answer = asyncio.create_task(self._gateway.status())
         try:
             while gone and not answer.done():
                 view = await self._engine.inspect_gateway()
@@ -182,7 +182,7 @@ class Ground:
     async def _wait_for_answer(self, restarts: int) -> None:
         try:
             async with asyncio.timeout(self._patience):
-                while await self._gateway.answers() is None:
+                while await self._gateway.status() is None:
                     await self._refuse_when_failing(restarts)
                     await asyncio.sleep(_LOOK)
         except TimeoutError:

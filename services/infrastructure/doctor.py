@@ -39,8 +39,8 @@ class Gateway(Protocol):
     @property
     def bridge_port(self) -> int | None: ...
 
-    async def answers(self) -> dict[str, Any] | None: ...
-    async def differences(self) -> list[str]: ...
+    async def status(self) -> dict[str, Any] | None: ...
+    async def find_drift(self) -> list[str]: ...
 
 
 class Doctor:
@@ -179,7 +179,7 @@ class Doctor:
         return wrong(part, f"{where} answers a container on another network", advice)
 
     async def _of_gateway(self, outdated: str | None) -> list[Finding]:
-        view, facts = await asyncio.gather(self._engine.inspect_gateway(), self._gateway.answers())
+        view, facts = await asyncio.gather(self._engine.inspect_gateway(), self._gateway.status())
         logs = f"See what it says: `docker logs {self._name}`."
         if view is None or not view.running:
             state = "is not there" if view is None else f"does not run (exit code {view.exit_code})"
@@ -200,14 +200,14 @@ class Doctor:
         return [ok("gateway", f"{text}, {connections} of {most} connections in use")]
 
     async def _of_file(self) -> list[Finding]:
-        different = await self._gateway.differences()
+        different = await self._gateway.find_drift()
         if not different:
             return [ok("gateway's file", "file, maps and worker are the same")]
         advice = "Restart Sluice: it makes them equal, and disturbs nothing that is right."
         return [wrong("gateway's file", "; ".join(different[:5]), advice)]
 
     async def _of_workers(self) -> list[Finding]:
-        facts = await self._gateway.answers()
+        facts = await self._gateway.status()
         old = facts.get("old_workers", []) if facts is not None else []
         if not old:
             return [ok("old workers", "none")]

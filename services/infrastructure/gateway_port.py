@@ -23,7 +23,7 @@ class Elders(Protocol):
 class Heir(Protocol):
     """Another one that is to take over."""
 
-    async def answers(self) -> bool:
+    async def status(self) -> bool:
         """True, for good, once it has."""
 
 
@@ -31,19 +31,19 @@ class StandingGateway(Protocol):
     """HAProxy behind its files and sockets."""
 
     @property
-    def elders(self) -> Elders: ...
+    def takeovers(self) -> Elders: ...
 
-    async def stand_on(self, settings: GatewaySettings) -> None:
+    async def configure(self, settings: GatewaySettings) -> None:
         """Write its first file and maps, unless those that are there will do."""
 
-    async def answers(self) -> dict[str, Any] | None:
+    async def status(self) -> dict[str, Any] | None:
         """Facts about the process that runs; None when it does not answer."""
 
-    async def hangs(self, patience: float) -> bool:
+    async def is_hung(self, patience: float) -> bool:
         """True when it has taken connections for so many seconds and has answered nobody."""
 
-    async def until_gone(self, within: float) -> bool:
+    async def wait_for_exit(self, within: float) -> bool:
         """True when its process ends or begins anew, or is not there; False after so many seconds."""
 
-    def succession(self, id: str, settings: GatewaySettings) -> AbstractAsyncContextManager[Heir]:
+    def takeover(self, id: str, settings: GatewaySettings) -> AbstractAsyncContextManager[Heir]:
         """Nothing else is changed while another HAProxy takes over from the one in the container `id`."""

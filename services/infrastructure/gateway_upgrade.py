@@ -50,9 +50,9 @@ class Succession:
         """As `Ground.upgrade`."""
         self.under_way = True
         try:
-            async with self._gateway.succession(present.short_id, settings) as heir:
+            async with self._gateway.takeover(present.short_id, settings) as heir:
                 began = time.monotonic()
-                sockets = self._gateway.elders.begin(present.short_id)
+                sockets = self._gateway.takeovers.begin(present.short_id)
                 next = await self._until_it_answers(present, spec, sockets, heir)
                 await self._engine.promote_next_gateway()
                 await self._dismiss(present)
@@ -68,19 +68,19 @@ class Succession:
         if there.successor is not None:
             await self._settle_next(there, there.successor)
             there = await self._engine.inspect_gateways(spec)
-        told = {retained.id for retained in self._gateway.elders.elders() if retained.leaving_for is not None}
+        told = {retained.id for retained in self._gateway.takeovers.elders() if retained.leaving_for is not None}
         for elder in there.predecessors:
             if elder.running:
                 if elder.short_id not in told:
                     await self._dismiss(elder)
             else:
                 await self._engine.remove_gateway(elder.container_id)
-                self._gateway.elders.over(elder.short_id)
+                self._gateway.takeovers.over(elder.short_id)
                 log.info("gateway_left", container=elder.short_id, exit_code=elder.exit_code)
         there_yet = {elder.short_id for elder in there.predecessors}
-        for retained in self._gateway.elders.elders():
+        for retained in self._gateway.takeovers.elders():
             if retained.id not in there_yet:
-                self._gateway.elders.over(retained.id)
+                self._gateway.takeovers.over(retained.id)
         return there.present
 
     async def _until_it_answers(self, present: GatewayView, spec: GatewaySpec, sockets: str, heir: Heir) -> GatewayView:
@@ -88,7 +88,7 @@ class Succession:
         try:
             next = await self._engine.start_next_gateway(spec, sockets)
             async with asyncio.timeout(self._patience):
-                while not await heir.answers():
+                while not await heir.status():
                     seen = (await self._engine.inspect_gateways(spec)).successor
                     if seen is None or not seen.running:
                         raise GatewayUnanswering(await self._told("The new gateway ended at its start"))
@@ -123,18 +123,18 @@ class Succession:
             await self._undo(heir_to)
 
     async def _took_over(self, heir_to: str | None) -> bool:
-        if heir_to is not None and not self._gateway.elders.has_successor(heir_to):
+        if heir_to is not None and not self._gateway.takeovers.has_successor(heir_to):
             return False
-        return await self._gateway.answers() is not None
+        return await self._gateway.status() is not None
 
     async def _undo(self, present: str | None) -> None:
         await self._engine.remove_next_gateway()
         if present is not None:
-            self._gateway.elders.undo(present)
+            self._gateway.takeovers.undo(present)
 
     async def _dismiss(self, elder: GatewayView) -> None:
         await self._engine.drain_gateway(elder.container_id)
-        self._gateway.elders.told(elder.short_id)
+        self._gateway.takeovers.told(elder.short_id)
 
     async def _told(self, sentence: str) -> str:
         written = (await self._engine.next_gateway_log()).strip()

@@ -160,5 +160,5 @@ async def test_no_more_than_500_of_a_service_wait(fixture: GatewayFixture) -> No
 
 
 async def held(fixture: GatewayFixture, at_least: int) -> bool:
-    shown = await fixture.gateway.held()
+    shown = await fixture.gateway.queued_requests()
     return sum(shown.values()) >= at_least

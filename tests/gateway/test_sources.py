@@ -12,7 +12,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from services.gateway.haproxy import Gateway
+from services.gateway.haproxy import HaproxyRouter
 from services.gateway.lifecycle.files import Files
 from tests.support.gateway_fixture import IMAGE, PUBLIC, GatewayFixture, real_gateway, service
 
@@ -86,9 +86,9 @@ async def test_files_of_a_version_without_a_subnet_are_adopted_and_written_again
         found = Files(fixture.directory).read()
         assert found is not None
         [wanted] = found[1]
-        next_gateway = Gateway(fixture.directory)
+        next_gateway = HaproxyRouter(fixture.directory)
         try:
-            await next_gateway.stand_on(replace(fixture.settings, subnet=ELSEWHERE))
+            await next_gateway.configure(replace(fixture.settings, subnet=ELSEWHERE))
             await next_gateway.restore([wanted.service], list(wanted.endpoints.values()))
             assert await status(INNER, "x") == ""
         finally:

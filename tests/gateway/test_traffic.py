@@ -51,14 +51,14 @@ async def test_the_most_specific_route_leads_and_only_whole_path_segments_match(
 
 async def test_routes_change_without_a_reload(fixture: GatewayFixture) -> None:
     await fixture.serve(service("web"), 1)
-    before = await fixture.gateway.answers()
+    before = await fixture.gateway.status()
     await fixture.gateway.publish(service("web", routes=(Route(path_prefix="/it's;ok", strip_prefix=False),)))
     assert (await fixture.ask("/web")).status == 404
     assert seen(await fixture.ask("/it's;ok/x"))["path"] == "/it's;ok/x"
     await fixture.gateway.publish(service("web"))
     assert (await fixture.ask("/it's;ok")).status == 404
     assert seen(await fixture.ask("/web"))["path"] == "/"
-    after = await fixture.gateway.answers()
+    after = await fixture.gateway.status()
     assert before is not None
     assert after is not None
     assert before["pid"] == after["pid"]

@@ -17,7 +17,7 @@ from docker.errors import APIError
 
 from app.version import VERSION
 from services.engine.docker.infrastructure import DockerInfrastructure
-from services.gateway.haproxy import Gateway
+from services.gateway.haproxy import HaproxyRouter
 from services.infrastructure.bootstrap import Ground, GroundSettings
 from services.routing.port import RoutingError
 
@@ -43,8 +43,8 @@ async def engine(name: str) -> AsyncIterator[DockerInfrastructure]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    gateway = Gateway(tmp_path / "gateway")
+async def gateway(tmp_path: Path) -> AsyncIterator[HaproxyRouter]:
+    gateway = HaproxyRouter(tmp_path / "gateway")
     yield gateway
     await gateway.close()
 
@@ -66,18 +66,18 @@ async def status(port: int, host: str = "127.0.0.1") -> bytes:
 
 
 async def test_the_ground_stands_and_is_adopted_by_the_next(
-    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings, tmp_path: Path
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings, tmp_path: Path
 ) -> None:
     footing = await Ground(engine, gateway, settings).prepare()
     assert await status(settings.gateway_port) == b"404"
-    first = await gateway.answers()
+    first = await gateway.status()
     container = await engine.inspect_gateway()
     host = (await engine.clients.call(lambda client: client.inspect_container(engine.gateway)))["HostConfig"]
     assert (host["SecurityOpt"], host["CapDrop"]) == (["no-new-privileges:true"], ["NET_RAW"])
-    next_gateway = Gateway(tmp_path / "gateway")
+    next_gateway = HaproxyRouter(tmp_path / "gateway")
     try:
         assert await Ground(engine, next_gateway, settings).prepare() == footing
-        second = await next_gateway.answers()
+        second = await next_gateway.status()
     finally:
         await next_gateway.close()
     assert container == await engine.inspect_gateway()
@@ -85,7 +85,7 @@ async def test_the_ground_stands_and_is_adopted_by_the_next(
 
 
 async def test_a_gateway_that_died_serves_again(
-    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings, name: str
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings, name: str
 ) -> None:
     await Ground(engine, gateway, settings).prepare()
     client: Any = docker.APIClient(version="auto")
@@ -96,7 +96,7 @@ async def test_a_gateway_that_died_serves_again(
 
 
 async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_when_it_is_free(
-    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", settings.gateway_port))
@@ -108,11 +108,11 @@ async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_whe
 
 
 async def test_two_grounds_stand_beside_each_other(
-    engine: DockerInfrastructure, gateway: Gateway, settings: GroundSettings, name: str, tmp_path: Path
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings, name: str, tmp_path: Path
 ) -> None:
     footing = await Ground(engine, gateway, settings).prepare()
     client: Any = docker.APIClient(version="auto")
-    other_engine, other_gateway = DockerInfrastructure(f"{name}-2"), Gateway(tmp_path / "other" / "gateway")
+    other_engine, other_gateway = DockerInfrastructure(f"{name}-2"), HaproxyRouter(tmp_path / "other" / "gateway")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

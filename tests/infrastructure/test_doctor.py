@@ -52,10 +52,10 @@ class Gateway:
         self.fails: RoutingError | None = None
         self.bridge_port: int | None = 20001
 
-    async def answers(self) -> dict[str, Any] | None:
+    async def status(self) -> dict[str, Any] | None:
         return self.facts
 
-    async def differences(self) -> list[str]:
+    async def find_drift(self) -> list[str]:
         if self.fails is not None:
             raise self.fails
         return self.different

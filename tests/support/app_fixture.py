@@ -39,10 +39,10 @@ class Gateway(FakeGateway):
     news: Counter[CountKey] | None = None
     """What was answered since it was asked last."""
 
-    async def stand_on(self, settings: GatewaySettings) -> None:
+    async def configure(self, settings: GatewaySettings) -> None:
         """Nothing to write."""
 
-    async def answers(self) -> dict[str, Any] | None:
+    async def status(self) -> dict[str, Any] | None:
         return {"version": "fake", "old_workers": []} if self.answering else None
 
     async def take_response_counts(self) -> Counter[CountKey] | None:

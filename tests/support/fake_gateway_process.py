@@ -22,7 +22,7 @@ class FakeGatewayProcess:
         self.hung = False
         """Its process stands still, until it is started anew."""
         self.stood_on: list[GatewaySettings] = []
-        self.elders = Succession(directory)
+        self.takeovers = Succession(directory)
         engine.on_start = self.listen
 
     def listen(self, container: FakeContainer) -> None:
@@ -39,11 +39,11 @@ class FakeGatewayProcess:
         path = self.directory / MASTER
         return path.read_text() if path.exists() else None
 
-    async def stand_on(self, settings: GatewaySettings) -> None:
+    async def configure(self, settings: GatewaySettings) -> None:
         self.engine.calls.append("stand_on")
         self.stood_on.append(settings)
 
-    async def answers(self) -> dict[str, Any] | None:
+    async def status(self) -> dict[str, Any] | None:
         self.engine.calls.append("answers")
         self.deaf -= 1
         running = [
@@ -52,14 +52,14 @@ class FakeGatewayProcess:
         well = self.deaf < 0 and not self.hung and self.listens in running
         return {"version": "3.0"} if well else None
 
-    async def hangs(self, patience: float) -> bool:
+    async def is_hung(self, patience: float) -> bool:
         return self.hung
 
-    async def until_gone(self, within: float) -> bool:
+    async def wait_for_exit(self, within: float) -> bool:
         return False
 
     @asynccontextmanager
-    async def succession(self, id: str, settings: GatewaySettings) -> AsyncIterator[FakeNewGateway]:
+    async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[FakeNewGateway]:
         self.stood_on.append(settings)
         yield FakeNewGateway(id, self)
 
@@ -69,5 +69,5 @@ class FakeNewGateway:
         self._id = id
         self._gateway = gateway
 
-    async def answers(self) -> bool:
-        return self._gateway.elders.has_successor(self._id) and await self._gateway.answers() is not None
+    async def status(self) -> bool:
+        return self._gateway.takeovers.has_successor(self._id) and await self._gateway.status() is not None

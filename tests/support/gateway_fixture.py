@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.gateway.config.model import GatewaySettings
-from services.gateway.haproxy import Gateway
+from services.gateway.haproxy import HaproxyRouter
 from services.loadtest.http1_client import Answer, Connection, request
 from services.routing.port import EndpointState, RoutedService
 from services.spec import Healthcheck, Route
@@ -48,7 +48,7 @@ class GatewayFixture:
     """`gateway` stands on `directory`; instances are made by `instance`, all with one ledger."""
 
     directory: Path
-    gateway: Gateway
+    gateway: HaproxyRouter
     name: str
     settings: GatewaySettings
     ledger: Ledger = field(default_factory=Ledger)
@@ -95,7 +95,7 @@ class GatewayFixture:
         return (await self.gateway.observe(instance.rpartition("-r")[0])).get(instance)
 
     async def answering(self) -> None:
-        await until(self.gateway.answers)
+        await until(self.gateway.status)
 
 
 def service(name: str = "web", n: int = 0, **fields: Any) -> RoutedService:
@@ -128,11 +128,11 @@ async def real_gateway(
         directory = Path(place) / "gateway"
         yard = GatewayFixture(
             directory,
-            Gateway(directory),
+            HaproxyRouter(directory),
             f"sluice-test-gateway-{os.getpid()}-{next(_names)}",
             GatewaySettings(bridge, subnet, PUBLIC, **settings),
         )
-        await yard.gateway.stand_on(yard.settings)
+        await yard.gateway.configure(yard.settings)
         yard.docker(
             "run",
             "-d",

@@ -6,29 +6,29 @@ from collections.abc import Mapping
 
 from services.gateway.config.model import Wanted
 from services.gateway.config.render import MAPS
-from services.gateway.lifecycle.config_state import Keeper
+from services.gateway.lifecycle.config_state import ConfigState
 from services.gateway.runtime.servers import Servers
 from services.gateway.runtime.workers import Server
 
-CHANGING = 0.5
+SETTLE_SECONDS = 0.5
 """Seconds within which a change that is under way has come to its end."""
 
-OUTLIVE = frozenset({"checks", "headers"})
+LAZY_MAPS = frozenset({"checks", "headers"})
 """Maps that keep what an instance was asked by, while it leaves and until the next reload: nothing is routed by them."""
 
 
-async def differences(keeper: Keeper, servers: Servers) -> list[str]:
+async def find_drift(keeper: ConfigState, servers: Servers) -> list[str]:
     """Empty when all is the same. Raises RoutingError."""
     found = [f"{name} was changed or removed by somebody else" for name in keeper.changed_files()]
-    rendered = keeper.render(keeper.wanted)
-    if await keeper.shape() != rendered.shape:
+    rendered = keeper.render(keeper.desired)
+    if await keeper.config_digest() != rendered.shape:
         found.append("the worker has not read the present haproxy.cfg")
     listed = await servers.all()
-    for service, wanted in keeper.wanted.items():
+    for service, wanted in keeper.desired.items():
         found += _of_service(wanted, listed.get(service, {}))
     for name in MAPS:
         there, entries = await servers.entries(name), rendered.maps[name]
-        asked = there.keys() & entries.keys() if name in OUTLIVE else there.keys()
+        asked = there.keys() & entries.keys() if name in LAZY_MAPS else there.keys()
         keys = sorted(key for key in {*asked, *entries} if there.get(key) != entries.get(key))
         if keys:
             found.append(f"the worker's map of {name} is not the file's: {', '.join(keys[:5])}")

@@ -37,7 +37,7 @@ class Files:
 
     def write(self, rendered: Rendered, settings: GatewaySettings, services: Iterable[Wanted]) -> None:
         """Write the maps and the script, then the file that names them: what has changed. RoutingError when it cannot be."""
-        notes = [_note({"settings": _SETTINGS.dump_python(settings, mode="json")}), *map(self._note_of, services)]
+        notes = [_header({"settings": _SETTINGS.dump_python(settings, mode="json")}), *map(self._header_of, services)]
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             # HAProxy's workers are not root: they must be able to reach the socket for held requests.
@@ -54,7 +54,9 @@ class Files:
         try:
             lines = self.config.read_text().splitlines()
             first, *rest = [json.loads(line.removeprefix(_NOTE)) for line in lines if line.startswith(_NOTE)]
-            return _SETTINGS.validate_python({"subnet": _ANY, **first["settings"]}), [_wanted(note) for note in rest]
+            return _SETTINGS.validate_python({"subnet": _ANY, **first["settings"]}), [
+                _desired_backend(note) for note in rest
+            ]
         except (OSError, ValueError, LookupError, TypeError, ValidationError):
             return None
 
@@ -63,7 +65,7 @@ class Files:
         names = [self.config.name, SCRIPT, *(f"{name}.map" for name in MAPS)]
         return {name: (self.directory / name).read_text() for name in names if (self.directory / name).exists()}
 
-    def put_back(self, files: dict[str, str]) -> None:
+    def restore(self, files: dict[str, str]) -> None:
         for name, text in files.items():
             self._put(name, text)
 
@@ -71,15 +73,15 @@ class Files:
         """Those that are not as they were written last: somebody else's hand."""
         return [name for name, text in self._written.items() if _text(self.directory / name) != text]
 
-    def distrust(self) -> None:
+    def invalidate(self) -> None:
         """Others may have removed or changed them: the next write writes them all."""
         self._written.clear()
 
-    def _note_of(self, wanted: Wanted) -> str:
+    def _header_of(self, wanted: Wanted) -> str:
         known, note = self._notes.get(wanted.name, (None, ""))
         if known is not wanted:
             endpoints = [_split(_MEMBER, endpoint) for endpoint in wanted.endpoints.values()]
-            note = _note({"service": _split(_SERVICE, wanted.service), "members": endpoints})
+            note = _header({"service": _split(_SERVICE, wanted.service), "members": endpoints})
             self._notes[wanted.name] = wanted, note
         return note
 
@@ -101,11 +103,11 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _note(content: dict[str, Any]) -> str:
+def _header(content: dict[str, Any]) -> str:
     return _NOTE + json.dumps(content, ensure_ascii=True)
 
 
-def _wanted(note: dict[str, Any]) -> Wanted:
+def _desired_backend(note: dict[str, Any]) -> Wanted:
     endpoints = [_join(_MEMBER, endpoint) for endpoint in note["members"]]
     return Wanted(_join(_SERVICE, note["service"]), {endpoint.id: endpoint for endpoint in endpoints})
 

@@ -9,7 +9,7 @@ ANSWER = 2.0
 """Seconds that HAProxy may take to refuse what is no request."""
 
 
-async def knock(port: int) -> Literal["answers", "silent", "closed"]:
+async def probe_public_port(port: int) -> Literal["answers", "silent", "closed"]:
     """`silent`: connections are taken, by the kernel alone. What is sent is no HTTP: HAProxy itself refuses it, no instance
     ever sees it."""
     writer = None

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 _TELLING = {errno.EADDRINUSE: "is in use on this machine", errno.EADDRNOTAVAIL: "is not on this machine"}
 
 
-def taken(binds: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+def ports_in_use(binds: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
     """Of these addresses and ports, those that cannot be had, with the reason in words."""
-    return {bind: why for bind in binds if (why := _try(*bind))}
+    return {bind: why for bind in binds if (why := _probe_port(*bind))}
 
 
-def _try(address: str, port: int) -> str:
+def _probe_port(address: str, port: int) -> str:
     # As HAProxy binds, told `noreuseport`.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

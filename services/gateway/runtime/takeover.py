@@ -99,7 +99,7 @@ class Heir:
         self._succession = succession
         self._has_read = has_read
 
-    async def answers(self) -> bool:
+    async def status(self) -> bool:
         """It has taken over: it answers where the elder did, and has a worker. True is final."""
         if not self._succession.has_successor(self._id):
             return False

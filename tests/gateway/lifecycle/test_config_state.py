@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.config import render
-from services.gateway.haproxy import Gateway
+from services.gateway.haproxy import HaproxyRouter
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.loadtest.http1_client import Connection, request
 from services.routing.port import EndpointState, RoutingError
@@ -44,8 +44,8 @@ async def test_another_sluice_adopts_it_and_disturbs_nothing(fixture: GatewayFix
     asking = asyncio.create_task(fixture.ask("/web/wait"))
     await until(lambda: busy(fixture))
     await fixture.gateway.withdraw("web", leaving.id)
-    again = Gateway(fixture.directory)
-    await again.stand_on(fixture.settings)
+    again = HaproxyRouter(fixture.directory)
+    await again.configure(fixture.settings)
     await again.restore([service()], [retained.endpoint()])
     endpoint_states = await again.observe("web")
     assert (endpoint_states[retained.id].state, endpoint_states[leaving.id].state) == ("admitted", "draining")
@@ -122,9 +122,9 @@ async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_o
     waiting = asyncio.create_task(fixture.ask("/web/wait"))
     await until(lambda: in_flight(fixture, instance.id))
     await fixture.gateway.close()
-    again = Gateway(fixture.directory)
+    again = HaproxyRouter(fixture.directory)
     with capture_logs() as said:
-        await again.stand_on(replace(fixture.settings, public_port=PUBLIC + 1))
+        await again.configure(replace(fixture.settings, public_port=PUBLIC + 1))
     assert [(each["event"], each["before"], each["now"]) for each in said] == [("gateway_port_changes", PUBLIC, PUBLIC + 1)]
     assert f"{instance.endpoint().address}:" in (fixture.directory / "haproxy.cfg").read_text()
     await again.restore([service()], [instance.endpoint()])
@@ -141,13 +141,13 @@ async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_o
 async def test_another_port_that_somebody_has_leaves_all_as_it_was(fixture: GatewayFixture) -> None:
     [instance] = await fixture.serve(service(), 1)
     text = (fixture.directory / "haproxy.cfg").read_text()
-    again = Gateway(fixture.directory)
+    again = HaproxyRouter(fixture.directory)
     elsewhere = replace(fixture.settings, public_port=PUBLIC + 1)
     with socket.create_server(("127.0.0.1", PUBLIC + 1)), pytest.raises(RoutingError, match="in use on this machine"):
-        await again.stand_on(elsewhere)
+        await again.configure(elsewhere)
     assert (fixture.directory / "haproxy.cfg").read_text() == text
     assert (await fixture.ask("/web")).status == 200
-    await again.stand_on(elsewhere)
+    await again.configure(elsewhere)
     await again.restore([service()], [instance.endpoint()])
     assert (await fixture.ask("/web", port=PUBLIC + 1)).status == 200
     await again.close()
@@ -181,13 +181,13 @@ async def in_flight(fixture: GatewayFixture, instance: str) -> int:
 
 
 async def pid(fixture: GatewayFixture) -> int:
-    found = await fixture.gateway.answers()
+    found = await fixture.gateway.status()
     return int(found["pid"]) if found else 0
 
 
 async def answers_anew(fixture: GatewayFixture, started: str) -> bool:
     again = fixture.docker("inspect", "--format", "{{.State.StartedAt}}", fixture.name) != started
-    return again and await fixture.gateway.answers() is not None
+    return again and await fixture.gateway.status() is not None
 
 
 async def busy(fixture: GatewayFixture) -> bool:

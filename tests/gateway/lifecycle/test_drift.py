@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from services.gateway.config.render import MAPS
-from services.gateway.lifecycle.config_state import Keeper
-from services.gateway.lifecycle.drift import differences
+from services.gateway.lifecycle.config_state import ConfigState
+from services.gateway.lifecycle.drift import find_drift
 from services.gateway.runtime.servers import Servers
 
 pytestmark = pytest.mark.anyio
@@ -29,9 +29,9 @@ async def found(worker: dict[str, dict[str, str]]) -> list[str]:
         return worker.get(name, {})
 
     rendered = SimpleNamespace(shape="same", maps={name: TOLD.get(name, {}) for name in MAPS})
-    keeper = SimpleNamespace(changed_files=list, render=lambda wanted: rendered, wanted={}, shape=shape)
+    keeper = SimpleNamespace(changed_files=list, render=lambda wanted: rendered, desired={}, config_digest=shape)
     servers = SimpleNamespace(all=all_servers, entries=entries)
-    return await differences(cast(Keeper, keeper), cast(Servers, servers))
+    return await find_drift(cast(ConfigState, keeper), cast(Servers, servers))
 
 
 async def test_what_instances_that_have_left_were_asked_is_no_difference() -> None:

@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bench.gateway_dies import was_in_flight
-from services.gateway.haproxy import Gateway
+from services.gateway.haproxy import HaproxyRouter
 from services.gateway.lifecycle import listener_retention
 from services.gateway.runtime.takeover import ADMIN
 from services.loadtest.http1_client import Broken
@@ -156,8 +156,8 @@ async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or
     await until(lambda: another(fixture, before))
     assert (await fixture.ask("/web")).status == 200
     assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
-    again = Gateway(fixture.directory)
-    await again.stand_on(fixture.settings)
+    again = HaproxyRouter(fixture.directory)
+    await again.configure(fixture.settings)
     await again.restore([service()], [instance.endpoint() for instance in fixture.instances])
     await until(lambda: true(again.listener_retention == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     await again.close()
@@ -215,4 +215,4 @@ async def gone(pids: list[int]) -> bool:
 
 async def another(fixture: GatewayFixture, before: list[int]) -> bool:
     """One that was started since answers."""
-    return await gone(before) and await fixture.gateway.answers() is not None
+    return await gone(before) and await fixture.gateway.status() is not None

@@ -94,7 +94,7 @@ async def test_what_was_held_is_counted_once_under_who_answered(fixture: Gateway
     await fixture.gateway.publish(service())
     instance = await fixture.instance("web-r2-1")
     asking = asyncio.create_task(fixture.ask("/web"))
-    await until(fixture.gateway.held)
+    await until(fixture.gateway.queued_requests)
     await fixture.gateway.admit(instance.endpoint())
     assert (await asking).status == 200
     assert await counts.statuses() == {("web", 2, 2): 1}
