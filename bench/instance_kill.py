@@ -120,7 +120,7 @@ class BenchService:
             self.deaths[event["id"]] = event["timeNano"] / 1e9
 
     async def _list(self) -> list[list[str]]:
-        return [line.split() for line in (await self._worker.ask("show servers state")).splitlines()]
+        return [line.split() for line in (await self._worker.query("show servers state")).splitlines()]
 
     def _in(self, rows: list[list[str]], instance: str) -> bool:
         """Its server is neither down nor in any kind of maintenance or drain."""

@@ -61,7 +61,7 @@ async def sample(directory: Path, services: int, instances: int, rounds: int) ->
         entries = [f"set table answers key s{n}-r1/{bucket} data.gpc0 7" for n in range(services) for bucket in range(10)]
         api = gateway._api
         for start in range(0, len(entries), 50):
-            await api.ask("; @1 ".join(entries[start : start + 50]))
+            await api.query("; @1 ".join(entries[start : start + 50]))
         await gateway.take_response_counts()
         waits, own, theirs = [], [], []
         for _ in range(rounds):

@@ -227,7 +227,7 @@ class Oracle:
 
     async def _servers(self) -> set[tuple[str, str]]:
         """To whom the gateway's worker sends requests."""
-        rows = csv.DictReader(io.StringIO((await self._runtime.ask("show stat")).removeprefix("# ")))
+        rows = csv.DictReader(io.StringIO((await self._runtime.query("show stat")).removeprefix("# ")))
         return {
             (row["svname"], row["addr"])
             for row in rows

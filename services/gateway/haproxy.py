@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from services.gateway.config.model import GatewaySettings, Wanted
-from services.gateway.config.render import MAPS, Block
+from services.gateway.config.model import DesiredBackend, GatewaySettings
+from services.gateway.config.render import MAPS, BackendConfig
 from services.gateway.lifecycle.config_state import ConfigState
 from services.gateway.lifecycle.drift import SETTLE_SECONDS, find_drift
 from services.gateway.lifecycle.fitting import fitting
@@ -19,7 +19,7 @@ from services.gateway.lifecycle.liveness import probe_public_port
 from services.gateway.runtime.counters import Counters
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.gateway.runtime.servers import Servers
-from services.gateway.runtime.takeover import Heir, Succession
+from services.gateway.runtime.takeover import NewGateway, SocketTakeover
 from services.gateway.runtime.workers import Workers, parse_endpoint_states
 from services.routing.port import Endpoint, EndpointState, RoutedService, RoutingError
 from services.routing.traffic_counts import CountKey
@@ -33,7 +33,7 @@ class HaproxyRouter:
         self._counters = Counters(self._api)
         self._kept = ListenerRetention(directory)
         self._keeper = ConfigState(directory, self._api, self._counters, self._kept)
-        self._succession = Succession(directory)
+        self._succession = SocketTakeover(directory)
         self._workers = Workers(self._api, self._keeper.lock, self._succession)
         self._servers = Servers(self._api, self._counters)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -54,7 +54,9 @@ class HaproxyRouter:
         try:
             async with self._keeper.lock.shared():
                 workers = await self._workers.all()
-                info = dict(line.split(": ", 1) for line in (await self._api.ask("show info")).splitlines() if ": " in line)
+                info = dict(
+                    line.split(": ", 1) for line in (await self._api.query("show info")).splitlines() if ": " in line
+                )
         except RoutingError:
             return None
         old = [
@@ -97,20 +99,20 @@ class HaproxyRouter:
 
     async def wait_for_exit(self, within: float) -> bool:
         """True when its process ends or reads its file anew, or is not there; False after so many seconds."""
-        return await self._api.until_gone(within)
+        return await self._api.wait_for_exit(within)
 
     @asynccontextmanager
-    async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[Heir]:
+    async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[NewGateway]:
         """For a block in which another HAProxy takes over from the one in the container `id`, with files of these settings:
         nothing else is changed or looked at meanwhile. Raises RoutingError."""
         await self._keeper.wait_until_queue_is_empty()
         async with self._keeper.lock.exclusive():
             with self._keeper.hand_over_to(settings) as has_read:
                 await self._counters.before_reload()
-                yield Heir(id, self._api, self._succession, has_read)
+                yield NewGateway(id, self._api, self._succession, has_read)
 
     @property
-    def takeovers(self) -> Succession:
+    def takeovers(self) -> SocketTakeover:
         """The sockets of those that were taken over from."""
         return self._succession
 
@@ -127,7 +129,7 @@ class HaproxyRouter:
 
     async def queued_requests(self) -> dict[str, int]:
         """How many requests wait for an instance to serve, by service. Raises RoutingError."""
-        return await self._api.held()
+        return await self._api.queued_requests()
 
     async def take_response_counts(self) -> Counter[CountKey] | None:
         """What was answered since this was asked last (services.routing.traffic_counts.Counting). Raises RoutingError."""
@@ -143,7 +145,7 @@ class HaproxyRouter:
         async with self._keeper.lock.exclusive():
             alive = [endpoint for endpoint in endpoints if (endpoint.id, endpoint.start) not in self._lost]
             asked = {
-                service.name: Wanted(
+                service.name: DesiredBackend(
                     service, {endpoint.id: endpoint for endpoint in alive if endpoint.service == service.name}
                 )
                 for service in services
@@ -170,7 +172,7 @@ class HaproxyRouter:
                 await self._keeper.reload(service)
             async with self._keeper.lock.shared():
                 present = self._keeper.desired.get(service.name)
-                block = self._keeper.set_backend(Wanted(service, present.endpoints if present else {}))
+                block = self._keeper.set_backend(DesiredBackend(service, present.endpoints if present else {}))
                 await self._set_maps(before, block, wholly=True)
 
     async def unpublish(self, service: str) -> None:
@@ -178,7 +180,7 @@ class HaproxyRouter:
             before = self._keeper.block(service)
             self._keeper.remove_backend(service)
             await self._set_maps(before, None)
-            for instance in await self._servers.of(service):
+            for instance in await self._servers.list(service):
                 await self._servers.remove(service, instance)
             self._forgotten.pop(service, None)
         if self._keeper.loaded is not None and service in self._keeper.loaded.blocks:
@@ -199,7 +201,7 @@ class HaproxyRouter:
                 await self._keeper.reload(wanted.service)
             async with self._keeper.lock.shared():
                 await self._set_maps(before, block)
-                await self._servers.enter(endpoint)
+                await self._servers.enable(endpoint)
                 if (endpoint.id, endpoint.start) in self._lost:
                     await self._fail_endpoint(service, endpoint.id, endpoint.start)
                 self._refuse_lost(endpoint)
@@ -217,20 +219,20 @@ class HaproxyRouter:
         if endpoint is not None and endpoint.start != start:
             return  # it has started again since, and proved itself
         try:
-            await self._servers.out(service, instance, urgent=True)
+            await self._servers.disable(service, instance, urgent=True)
         finally:
             async with self._change(service):
                 await self._fail_endpoint(service, instance, start)
 
     async def force_close(self, service: str, instance: str) -> int:
         async with self._locks[service]:
-            listings = await self._workers.look(service)
+            listings = await self._workers.read_servers(service)
             async with self._keeper.lock.shared():
                 self._remove_endpoint(service, instance)
-                await self._servers.out(service, instance)
-                await self._servers.cut(service, instance)
+                await self._servers.disable(service, instance)
+                await self._servers.close_sessions(service, instance)
                 for listing in listings[1:]:
-                    await self._servers.cut_in(listing.worker, service, instance)
+                    await self._servers.close_sessions_on(listing.worker, service, instance)
             return parse_endpoint_states(service, listings).get(instance, EndpointState("cut")).in_flight
 
     async def remove(self, service: str, instance: str) -> None:
@@ -242,7 +244,7 @@ class HaproxyRouter:
         self._schedule_check_reload(service)
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
-        endpoint_states = parse_endpoint_states(service, await self._workers.look(service))
+        endpoint_states = parse_endpoint_states(service, await self._workers.read_servers(service))
         return {
             instance: endpoint_state
             for instance, endpoint_state in endpoint_states.items()
@@ -265,24 +267,24 @@ class HaproxyRouter:
         endpoint = wanted.endpoints.get(instance) if wanted else None
         if endpoint is None or endpoint.start == start:
             self._remove_endpoint(service, instance)
-            await self._servers.out(service, instance)
+            await self._servers.disable(service, instance)
 
     def _refuse_lost(self, endpoint: Endpoint) -> None:
         if (endpoint.id, endpoint.start) in self._lost:
             raise RoutingError(f"{endpoint.id} died after it had started at {endpoint.start.rpartition('@')[2]}")
 
-    def _can_apply_live(self, block: Block) -> bool:
+    def _can_apply_live(self, block: BackendConfig) -> bool:
         """Whether the present worker can be brought to this without a reload."""
-        return self._keeper.loaded is not None and self._keeper.loaded.carries(block)
+        return self._keeper.loaded is not None and self._keeper.loaded.can_apply_live(block)
 
     def _schedule_check_reload(self, service: str) -> None:
         """The worker judges by a milder rule than is needed now."""
         block, loaded = self._keeper.block(service), self._keeper.loaded
         known = loaded.blocks.get(service) if loaded is not None else None
-        if block is not None and known is not None and known.style != block.style:
+        if block is not None and known is not None and known.check_policy != block.check_policy:
             self._keeper.reload_soon(service)
 
-    async def _set_maps(self, before: Block | None, after: Block | None, *, wholly: bool = False) -> None:
+    async def _set_maps(self, before: BackendConfig | None, after: BackendConfig | None, *, wholly: bool = False) -> None:
         """In every worker: those that were replaced route by maps as well, but only the present one must obey.
         `wholly` makes sure of every entry, not only of those that differ."""
         changes = []
@@ -303,13 +305,13 @@ class HaproxyRouter:
                 except RoutingError:
                     continue  # it is on its way out
 
-    async def _sync_servers(self, wanted: Wanted) -> None:
+    async def _sync_servers(self, wanted: DesiredBackend) -> None:
         """Make the worker's list equal to what is wanted, touching nothing that already is."""
-        listed = await self._servers.of(wanted.name)
+        listed = await self._servers.list(wanted.name)
         for endpoint in wanted.endpoints.values():
             here = listed.get(endpoint.id)
             if here is None or here.state != "admitted" or (here.address, here.port) != (endpoint.address, endpoint.port):
-                await self._servers.enter(endpoint)
+                await self._servers.enable(endpoint)
         for instance, here in listed.items():
             if instance not in wanted.endpoints and here.state == "admitted":
                 await self._servers.drain(wanted.name, instance)

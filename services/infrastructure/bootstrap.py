@@ -102,7 +102,7 @@ class Ground:
                 if not await self._stands(gone):
                     log.warning("gateway_gone")
                     return
-                if self._gateway.takeovers.elders():
+                if self._gateway.takeovers.old_gateways():
                     await self._succession.settle(self.spec)
             await asyncio.sleep(_LOOK)
 

@@ -68,19 +68,19 @@ class Succession:
         if there.successor is not None:
             await self._settle_next(there, there.successor)
             there = await self._engine.inspect_gateways(spec)
-        told = {retained.id for retained in self._gateway.takeovers.elders() if retained.leaving_for is not None}
+        told = {retained.id for retained in self._gateway.takeovers.old_gateways() if retained.leaving_for is not None}
         for elder in there.predecessors:
             if elder.running:
                 if elder.short_id not in told:
                     await self._dismiss(elder)
             else:
                 await self._engine.remove_gateway(elder.container_id)
-                self._gateway.takeovers.over(elder.short_id)
+                self._gateway.takeovers.cleanup(elder.short_id)
                 log.info("gateway_left", container=elder.short_id, exit_code=elder.exit_code)
         there_yet = {elder.short_id for elder in there.predecessors}
-        for retained in self._gateway.takeovers.elders():
+        for retained in self._gateway.takeovers.old_gateways():
             if retained.id not in there_yet:
-                self._gateway.takeovers.over(retained.id)
+                self._gateway.takeovers.cleanup(retained.id)
         return there.present
 
     async def _until_it_answers(self, present: GatewayView, spec: GatewaySpec, sockets: str, heir: Heir) -> GatewayView:
@@ -134,7 +134,7 @@ class Succession:
 
     async def _dismiss(self, elder: GatewayView) -> None:
         await self._engine.drain_gateway(elder.container_id)
-        self._gateway.takeovers.told(elder.short_id)
+        self._gateway.takeovers.mark_draining(elder.short_id)
 
     async def _told(self, sentence: str) -> str:
         written = (await self._engine.next_gateway_log()).strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.gateway.config.model import Wanted
+from services.gateway.config.model import DesiredBackend
 from services.gateway.config.render import render, render_service
 from services.gateway.lifecycle.fitting import fitting
 from services.routing.port import RoutingError
@@ -13,15 +13,15 @@ from tests.gateway.config.test_render import SETTINGS
 from tests.support.gateway_fixture import service
 
 
-def checked(wanted: Mapping[str, Wanted]) -> None:
+def checked(wanted: Mapping[str, DesiredBackend]) -> None:
     try:
         render(SETTINGS, [render_service(each) for each in wanted.values()])
     except ValueError as error:
         raise RoutingError(str(error)) from error
 
 
-def at(name: str, path: str, port: int) -> Wanted:
-    return Wanted(service(name, routes=(Route(path_prefix=path),), internal_port=port))
+def at(name: str, path: str, port: int) -> DesiredBackend:
+    return DesiredBackend(service(name, routes=(Route(path_prefix=path),), internal_port=port))
 
 
 def test_of_two_services_with_one_route_the_one_that_had_it_keeps_it() -> None:

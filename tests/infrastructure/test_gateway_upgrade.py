@@ -55,12 +55,12 @@ async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own
     assert gateway.listens == engine.present.id and engine.present.kept
     assert engine.leaving == [old] and old.dismissed and not old.kept
     assert not ground.outdated
-    assert [elder.id for elder in gateway.takeovers.elders()] == [old.short_id]
+    assert [elder.id for elder in gateway.takeovers.old_gateways()] == [old.short_id]
     await ground.prepare()
     assert engine.leaving == [old], "it has requests in its hands"
     old.running = False
     await ground.prepare()
-    assert engine.leaving == [] and gateway.takeovers.elders() == []
+    assert engine.leaving == [] and gateway.takeovers.old_gateways() == []
     assert sorted(path.name for path in gateway.directory.glob("*.sock")) == ["admin.sock", "master.sock"]
 
 
@@ -77,7 +77,7 @@ async def test_several_old_ones_may_leave_at_once(engine: FakeInfrastructureEngi
     ground = await standing(engine, gateway)
     for _ in range(3):
         assert await ground.upgrade(force=True)
-    assert len(engine.leaving) == len(gateway.takeovers.elders()) == 3
+    assert len(engine.leaving) == len(gateway.takeovers.old_gateways()) == 3
 
 
 async def test_a_new_one_that_ends_at_its_start_changes_nothing(
@@ -89,7 +89,7 @@ async def test_a_new_one_that_ends_at_its_start_changes_nothing(
     before = engine.present
     with pytest.raises(GatewayUnanswering, match=r"ended at its start(.|\n)*bnid"):
         await ground.upgrade(force=True)
-    assert engine.present is before and engine.next is None and gateway.takeovers.elders() == []
+    assert engine.present is before and engine.next is None and gateway.takeovers.old_gateways() == []
     assert before is not None and gateway.listens == before.id and before.kept
     assert not ground.upgrading
 
@@ -119,11 +119,11 @@ async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
     assert old is not None and engine.present is not None and engine.next is None
     assert engine.present.kept and gateway.listens == engine.present.id
     if step == "start_next_gateway":
-        assert engine.present is old and engine.leaving == [] and gateway.takeovers.elders() == []
+        assert engine.present is old and engine.leaving == [] and gateway.takeovers.old_gateways() == []
     else:
         assert engine.present is not old and engine.leaving == [old]
         assert old.dismissed and not old.kept
-        assert [elder.leaving_for is not None for elder in gateway.takeovers.elders()] == [True]
+        assert [elder.leaving_for is not None for elder in gateway.takeovers.old_gateways()] == [True]
 
 
 async def test_a_new_one_that_died_unnoticed_is_undone(
@@ -152,7 +152,7 @@ async def test_an_engine_that_refuses_to_promote_is_asked_again(
     engine.promote_next_gateway = refuse  # type: ignore[method-assign]
     with pytest.raises(EngineError):
         await ground.upgrade(force=True)
-    elder, *_ = gateway.takeovers.elders()
+    elder, *_ = gateway.takeovers.old_gateways()
     assert elder.leaving_for is None, "it has not been told to take nothing new"
     engine.promote_next_gateway = promote  # type: ignore[method-assign]
     await ground.prepare()
@@ -204,4 +204,4 @@ async def test_one_that_has_left_is_put_away_without_being_asked(
 
     gateway.status = until_put_away  # type: ignore[method-assign]
     await ground.disturbed()
-    assert engine.leaving == [] and gateway.takeovers.elders() == []
+    assert engine.leaving == [] and gateway.takeovers.old_gateways() == []

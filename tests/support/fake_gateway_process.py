@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from services.gateway.config.model import GatewaySettings
-from services.gateway.runtime.takeover import ADMIN, MASTER, Succession
+from services.gateway.runtime.takeover import ADMIN, MASTER, SocketTakeover
 from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine
 
 
@@ -22,7 +22,7 @@ class FakeGatewayProcess:
         self.hung = False
         """Its process stands still, until it is started anew."""
         self.stood_on: list[GatewaySettings] = []
-        self.takeovers = Succession(directory)
+        self.takeovers = SocketTakeover(directory)
         engine.on_start = self.listen
 
     def listen(self, container: FakeContainer) -> None:

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from services.gateway.config.headers import header_rules, script_lines
 from services.gateway.config.latency_buckets import counting_rules, counting_table, refusal_rules
-from services.gateway.config.model import HELD_PER_SERVICE, HOLD, INSIDE, KEEP_ALIVE, GatewaySettings
+from services.gateway.config.model import HOLD_SERVER, INSIDE, KEEP_ALIVE, MAX_QUEUED_PER_SERVICE, GatewaySettings
 
 _TEXT = "content-type text/plain"
 _DOOR = f"unix@{INSIDE}/hold.sock"
@@ -16,7 +16,7 @@ _ELSE = "    default_backend nowhere"
 _LIVE = f"    use_backend %[var(txn.service),map({INSIDE}/live.map)]"
 
 
-def limits(settings: GatewaySettings, shape: str) -> list[str]:
+def global_section(settings: GatewaySettings, shape: str) -> list[str]:
     """`shape` can be asked of a worker: it tells which file it has read."""
     maxconn = int(settings.maxconn)
     return [
@@ -29,14 +29,14 @@ def limits(settings: GatewaySettings, shape: str) -> list[str]:
         # Another process that has the port must be an error, not a partner that takes half of the connections.
         "    noreuseport",
         f"    stats socket {INSIDE}/admin.sock mode 600 level admin expose-fd listeners",
-        f"    lua-load /usr/local/lib/sluice/hold.lua {HELD_PER_SERVICE} {maxconn // 4}",
+        f"    lua-load /usr/local/lib/sluice/hold.lua {MAX_QUEUED_PER_SERVICE} {maxconn // 4}",
         *script_lines(),
         f"    set-var proc.shape str({shape})",
         "",
     ]
 
 
-def defaults(settings: GatewaySettings) -> list[str]:
+def defaults_sections(settings: GatewaySettings) -> list[str]:
     """What all proxies, all doors and all services have in common."""
     trusted = [str(ip_network(network, strict=False)) for network in settings.trusted_proxies]
     stranger = f" unless {{ src {' '.join(trusted)} }}" if trusted else ""
@@ -87,7 +87,7 @@ class Features:
         return (self.hosts or not other.hosts) and (self.strips or not other.strips)
 
 
-def doors(
+def frontends(
     settings: GatewaySettings, features: Features, internal_ports: Iterable[int], linked_ports: Iterable[int]
 ) -> list[str]:
     """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host (the
@@ -136,7 +136,7 @@ def _routes(features: Features, here: list[str]) -> list[str]:
     ]
 
 
-def nowhere_and_held() -> list[str]:
+def fallback_sections() -> list[str]:
     """A plain 404; the frontend to which every backend's backup server leads: it holds requests (hold.lua); and the table
     in which answers are counted."""
     again = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
@@ -167,4 +167,4 @@ def nowhere_and_held() -> list[str]:
 
 def hold_server(service: str) -> str:
     """A server that leads to the holding frontend and says for which service."""
-    return f"{HOLD} {_DOOR} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"
+    return f"{HOLD_SERVER} {_DOOR} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"

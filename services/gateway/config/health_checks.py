@@ -11,8 +11,8 @@ from services.gateway.config.model import INSIDE
 from services.routing.port import Endpoint
 from services.spec import Healthcheck
 
-Judgement = Literal["connects", "below_500", "succeeds"]
-_MILDEST_FIRST: Final[tuple[Judgement, ...]] = ("connects", "below_500", "succeeds")
+SuccessRule = Literal["connects", "below_500", "succeeds"]
+_MILDEST_FIRST: Final[tuple[SuccessRule, ...]] = ("connects", "below_500", "succeeds")
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*")
 _HEADER = re.compile(r"[A-Za-z0-9_-]+")
 """Other names are allowed in HTTP, but have a meaning of their own in HAProxy's file: such a check only connects."""
@@ -20,36 +20,36 @@ _VALUE = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True)
-class CheckStyle:
+class CheckPolicy:
     """How a backend judges all its instances. Time in seconds."""
 
-    judgement: Judgement
+    success_rule: SuccessRule
     timeout: float
     headers: tuple[str, ...] = ()
 
 
-def style_of(checks: Iterable[Healthcheck | None]) -> CheckStyle:
+def least_strict_policy(checks: Iterable[Healthcheck | None]) -> CheckPolicy:
     """The mildest that any of them asks for: none may be judged by a stricter rule than its own."""
     asked = [check for check in checks if check is not None and not check.disable]
-    judgements = {_judgement(check) for check in asked}
-    judgement: Judgement = next((each for each in _MILDEST_FIRST if each in judgements), "succeeds")
+    judgements = {_success_rule(check) for check in asked}
+    judgement: SuccessRule = next((each for each in _MILDEST_FIRST if each in judgements), "succeeds")
     headers = sorted({name for check in asked for name in check.headers}) if judgement != "connects" else []
-    return CheckStyle(judgement, max((check.timeout for check in asked), default=2), tuple(headers))
+    return CheckPolicy(judgement, max((check.timeout for check in asked), default=2), tuple(headers))
 
 
-def unfair(present: CheckStyle, wanted: CheckStyle) -> bool:
+def is_stricter(present: CheckPolicy, wanted: CheckPolicy) -> bool:
     """Judged by `present`, an instance that is well by `wanted` could be taken for unhealthy."""
     return (
-        _MILDEST_FIRST.index(present.judgement) > _MILDEST_FIRST.index(wanted.judgement)
+        _MILDEST_FIRST.index(present.success_rule) > _MILDEST_FIRST.index(wanted.success_rule)
         or present.timeout < wanted.timeout
-        or (present.judgement != "connects" and not set(wanted.headers) <= set(present.headers))
+        or (present.success_rule != "connects" and not set(wanted.headers) <= set(present.headers))
     )
 
 
-def check_lines(style: CheckStyle) -> list[str]:
+def check_lines(style: CheckPolicy) -> list[str]:
     """The lines of a backend that say how its instances are checked."""
     lines = [f"    timeout check {int(style.timeout * 1000)}ms"]
-    if style.judgement == "connects":
+    if style.success_rule == "connects":
         return lines
     asked = f"srv_name,map({INSIDE}/checks.map)"
     send = f"    http-check send meth GET uri-lf %[{asked},field(2,|)] ver HTTP/1.1"
@@ -60,14 +60,14 @@ def check_lines(style: CheckStyle) -> list[str]:
         send += " hdr Connection close"
     for name in style.headers:
         send += f" hdr {name} %[srv_name,concat(/{name}),map({INSIDE}/headers.map)]"
-    expect = "200-399" if style.judgement == "succeeds" else "100-499"
+    expect = "200-399" if style.success_rule == "succeeds" else "100-499"
     return [*lines, "    option httpchk", send, f"    http-check expect status {expect}"]
 
 
 def check_map(endpoint: Endpoint) -> dict[str, str]:
     """`instance` → `host|path`: what its checks ask."""
     check = endpoint.healthcheck
-    if check.disable or _judgement(check) == "connects":
+    if check.disable or _success_rule(check) == "connects":
         return {}
     path = check.path or "/"
     if not _PATH.fullmatch(path):
@@ -77,12 +77,12 @@ def check_map(endpoint: Endpoint) -> dict[str, str]:
 
 def header_map(endpoint: Endpoint) -> dict[str, str]:
     """`instance/name` → value of each header that its checks send."""
-    if _judgement(endpoint.healthcheck) == "connects":
+    if _success_rule(endpoint.healthcheck) == "connects":
         return {}
     return {f"{endpoint.id}/{name}": value for name, value in endpoint.healthcheck.headers.items() if value.strip()}
 
 
-def _judgement(check: Healthcheck) -> Judgement:
+def _success_rule(check: Healthcheck) -> SuccessRule:
     if check.any_below_500:
         return "below_500"
     if check.path is None or not all(

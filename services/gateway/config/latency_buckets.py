@@ -10,7 +10,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from services.gateway.config.model import HOLD, INSIDE
+from services.gateway.config.model import HOLD_SERVER, INSIDE
 from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION
 
 TABLE = "answers"
@@ -86,7 +86,7 @@ def parse_stat(answer: str) -> dict[str, Counter[Count]]:
             failed = {Count(service, revision, "failed"): int(fields[_ECON]) + int(fields[_ERESP])}
             by_status = {Count(service, revision, "status", digit): number for digit, number in statuses.items()}
             found[fields[1]] = Counter(by_status | failed)
-        elif which == "a" and fields[1] == HOLD:
+        elif which == "a" and fields[1] == HOLD_SERVER:
             found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "passed")] = statuses.get(5, 0)
         elif which == "a" and fields[1] == "BACKEND":
             found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "whole")] = statuses.get(5, 0)

@@ -11,8 +11,8 @@ INSIDE = "/run/gateway"
 """Where the gateway's container sees the directory of its files."""
 KEEP_ALIVE = 12
 """Seconds that a client's idle connection is kept; on a worker that was replaced, one more request may come so late."""
-HELD_PER_SERVICE = 500
-HOLD = "hold"
+MAX_QUEUED_PER_SERVICE = 500
+HOLD_SERVER = "hold"
 """The backup server that every backend has. No instance can have this name."""
 
 
@@ -31,7 +31,7 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredBackend:
     """A service as it is to be, with its admitted instances by id."""
 
     service: RoutedService
@@ -41,11 +41,11 @@ class Wanted:
     def name(self) -> str:
         return self.service.name
 
-    def with_endpoint(self, endpoint: Endpoint) -> Wanted:
-        return Wanted(self.service, {**self.endpoints, endpoint.id: endpoint})
+    def with_endpoint(self, endpoint: Endpoint) -> DesiredBackend:
+        return DesiredBackend(self.service, {**self.endpoints, endpoint.id: endpoint})
 
-    def without(self, instance: str) -> Wanted:
-        return Wanted(self.service, {id: endpoint for id, endpoint in self.endpoints.items() if id != instance})
+    def without(self, instance: str) -> DesiredBackend:
+        return DesiredBackend(self.service, {id: endpoint for id, endpoint in self.endpoints.items() if id != instance})
 
 
 def backend_of(service: str) -> str:

@@ -8,15 +8,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from services.gateway.config.frontends import Features, defaults, doors, hold_server, limits, nowhere_and_held
+from services.gateway.config.frontends import (
+    Features,
+    defaults_sections,
+    fallback_sections,
+    frontends,
+    global_section,
+    hold_server,
+)
 from services.gateway.config.headers import STRIP_COOKIES
-from services.gateway.config.health_checks import CheckStyle, check_lines, check_map, header_map, style_of, unfair
+from services.gateway.config.health_checks import (
+    CheckPolicy,
+    check_lines,
+    check_map,
+    header_map,
+    is_stricter,
+    least_strict_policy,
+)
 from services.gateway.config.latency_buckets import BUCKETS
-from services.gateway.config.model import GatewaySettings, Wanted, backend_of
+from services.gateway.config.model import DesiredBackend, GatewaySettings, backend_of
 from services.routing.port import Endpoint, RoutedService
 from services.spec import SERVICE_NAME
 
-__all__ = ["Block", "GatewaySettings", "Rendered", "render", "render_service", "server_words"]
+__all__ = ["BackendConfig", "GatewaySettings", "HaproxyConfig", "render", "render_service", "server_line"]
 
 MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
 SECOND_LOOK = 250
@@ -27,14 +41,14 @@ _ROUTE = re.compile(r"(\*|[a-z0-9.-]+)/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
 
 
 @dataclass(frozen=True)
-class Block:
+class BackendConfig:
     """One service's part of the file and of the maps. `structure` and `style` are what only a reload can change."""
 
     service: RoutedService
     lines: tuple[str, ...]
     maps: Mapping[str, Mapping[str, str]]
     structure: str
-    style: CheckStyle
+    check_policy: CheckPolicy
 
     @property
     def features(self) -> Features:
@@ -43,36 +57,36 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class HaproxyConfig:
     """What HAProxy reads. `shape` is the digest of all that only a reload can change."""
 
     config: str
     maps: Mapping[str, Mapping[str, str]]
     shape: str
-    blocks: Mapping[str, Block]
+    blocks: Mapping[str, BackendConfig]
     features: Features
     binds: frozenset[tuple[str, int]]
 
     @property
-    def doors(self) -> set[int]:
+    def frontends(self) -> set[int]:
         """Its ports on the bridge's address."""
         services = [block.service for block in self.blocks.values()]
         return {service.internal_port for service in services} | {service.port for service in services if service.linked}
 
-    def carries(self, block: Block) -> bool:
+    def can_apply_live(self, block: BackendConfig) -> bool:
         """A worker that has read this can be brought to serve `block` without a reload, judging it by no stricter rule."""
         mine = self.blocks.get(block.service.name)
         return (
             mine is not None
             and mine.structure == block.structure
-            and not unfair(mine.style, block.style)
+            and not is_stricter(mine.check_policy, block.check_policy)
             and self.features.covers(block.features)
-            and block.service.internal_port in self.doors
-            and (not block.service.linked or block.service.port in self.doors)
+            and block.service.internal_port in self.frontends
+            and (not block.service.linked or block.service.port in self.frontends)
         )
 
 
-def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
+def render(settings: GatewaySettings, blocks: Iterable[BackendConfig]) -> HaproxyConfig:
     """ValueError for a value that has no place in HAProxy's file, or a port or route that two want."""
     services = {block.service.name: block for block in sorted(blocks, key=lambda block: block.service.name)}
     maps: dict[str, dict[str, str]] = {name: {} for name in MAPS} | {"buckets": dict(BUCKETS)}
@@ -90,30 +104,30 @@ def render(settings: GatewaySettings, blocks: Iterable[Block]) -> Rendered:
         raise ValueError(f"the internal port {port} is a linked service's own or the public one")
     needed = [block.features for block in services.values()]
     features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
-    fixed = [*defaults(settings), *doors(settings, features, internal, linked), *nowhere_and_held()]
-    structures = [f"{block.structure} {block.style}" for block in services.values()]
-    shape = _digest([*limits(settings, ""), *fixed, *structures, STRIP_COOKIES])
-    lines = [*limits(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
+    fixed = [*defaults_sections(settings), *frontends(settings, features, internal, linked), *fallback_sections()]
+    structures = [f"{block.structure} {block.check_policy}" for block in services.values()]
+    shape = _digest([*global_section(settings, ""), *fixed, *structures, STRIP_COOKIES])
+    lines = [*global_section(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
     bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
     binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104 - the public port
-    return Rendered("\n".join(lines), maps, shape, services, features, frozenset(binds))
+    return HaproxyConfig("\n".join(lines), maps, shape, services, features, frozenset(binds))
 
 
-def render_service(wanted: Wanted) -> Block:
+def render_service(wanted: DesiredBackend) -> BackendConfig:
     """ValueError as `render`."""
     service = wanted.service
     _check(wanted)
     endpoints = sorted(wanted.endpoints.values(), key=lambda endpoint: endpoint.id)
-    style = style_of([service.healthcheck, *(endpoint.healthcheck for endpoint in endpoints)])
+    style = least_strict_policy([service.healthcheck, *(endpoint.healthcheck for endpoint in endpoints)])
     common = _common(service)
     structure = [f"backend {backend_of(service.name)} from serving", *common]
     hold = f"    server {hold_server(service.name)} backup"
-    lines = [*structure, *check_lines(style), hold, *(f"    server {server_words(endpoint)}" for endpoint in endpoints), ""]
+    lines = [*structure, *check_lines(style), hold, *(f"    server {server_line(endpoint)}" for endpoint in endpoints), ""]
     lines += [f"backend {service.name}.b from serving", *common, hold, ""]
-    return Block(service, tuple(lines), _maps(service, endpoints), _digest(structure), style)
+    return BackendConfig(service, tuple(lines), _maps(service, endpoints), _digest(structure), style)
 
 
-def server_words(endpoint: Endpoint) -> str:
+def server_line(endpoint: Endpoint) -> str:
     """`name address:port settings`, as the file and `add server` both take it: a dynamic server inherits nothing."""
     check = endpoint.healthcheck
     words = [f"{endpoint.id} {endpoint.address}:{endpoint.port} pool-purge-delay 1s"]
@@ -181,7 +195,7 @@ def _maps(service: RoutedService, endpoints: Iterable[Endpoint]) -> dict[str, di
     }
 
 
-def _check(wanted: Wanted) -> None:
+def _check(wanted: DesiredBackend) -> None:
     service = wanted.service
     if not _SERVICE.fullmatch(service.name):
         raise ValueError(f"not a service's name: {service.name!r}")

@@ -11,8 +11,8 @@ from pathlib import Path
 import structlog
 
 from services.concurrency import ReadWriteLock
-from services.gateway.config.model import GatewaySettings, Wanted
-from services.gateway.config.render import Block, Rendered, render, render_service
+from services.gateway.config.model import DesiredBackend, GatewaySettings
+from services.gateway.config.render import BackendConfig, HaproxyConfig, render, render_service
 from services.gateway.lifecycle.files import Files
 from services.gateway.lifecycle.listener_retention import ListenerRetention
 from services.gateway.lifecycle.port_check import ports_in_use
@@ -31,9 +31,9 @@ class ConfigState:
     """One owner, one source: `desired` in memory, rendered into the files, read by the worker."""
 
     def __init__(self, directory: Path, api: RuntimeApi, counters: Counters, retained: ListenerRetention) -> None:
-        self.desired: dict[str, Wanted] = {}
+        self.desired: dict[str, DesiredBackend] = {}
         self.lock = ReadWriteLock()
-        self.loaded: Rendered | None = None
+        self.loaded: HaproxyConfig | None = None
         """What the present worker has read, as far as only a reload can change it."""
         self._api = api
         self._counters = counters
@@ -42,7 +42,7 @@ class ConfigState:
         self._settings: GatewaySettings | None = None
         self._binds: frozenset[tuple[str, int]] = frozenset()
         """On which it listens already."""
-        self._blocks: dict[str, tuple[Wanted, Block]] = {}
+        self._blocks: dict[str, tuple[DesiredBackend, BackendConfig]] = {}
         self._pending: dict[str, tuple[RoutedService | None, asyncio.Future[None]]] = {}
         self._reloading: asyncio.Task[None] | None = None
 
@@ -84,11 +84,11 @@ class ConfigState:
             raise RoutingError(f"{'; '.join(busy.values())}; a gateway goes on at {before}, if it runs")
         log.warning("gateway_port_changes", before=before, now=now)
 
-    def block(self, service: str) -> Block | None:
+    def block(self, service: str) -> BackendConfig | None:
         """Of what is wanted now."""
         return self._block(self.desired[service]) if service in self.desired else None
 
-    def set_backend(self, wanted: Wanted) -> Block:
+    def set_backend(self, wanted: DesiredBackend) -> BackendConfig:
         """A service is to be so from now on, in memory and in the files. RoutingError; then nothing has changed."""
         together = {**self.desired, wanted.name: wanted}
         rendered = self.render(together)
@@ -101,18 +101,18 @@ class ConfigState:
         self.desired.pop(service, None)
         self.write()
 
-    def write(self) -> Rendered:
+    def write(self) -> HaproxyConfig:
         """Everything that is wanted, into the files. RoutingError."""
         return self._write(self.render(self.desired))
 
-    def render(self, wanted: Mapping[str, Wanted]) -> Rendered:
+    def render(self, wanted: Mapping[str, DesiredBackend]) -> HaproxyConfig:
         """RoutingError when it does not fit together."""
         try:
             return render(self.settings, [self._block(each) for each in wanted.values()])
         except ValueError as error:
             raise RoutingError(str(error)) from error
 
-    def validate_service(self, service: RoutedService) -> Block:
+    def validate_service(self, service: RoutedService) -> BackendConfig:
         """Its block beside everything that is wanted or asked for. RoutingError when it does not fit."""
         together = {**self.desired, **self._with_pending(), service.name: self._desired_backend(service)}
         return self.render(together).blocks[service.name]
@@ -127,7 +127,7 @@ class ConfigState:
 
     async def config_digest(self) -> str:
         """Of the file that the present worker has read."""
-        found = re.search(r"value=<(\w+)>", await self._api.ask("get var proc.shape"))
+        found = re.search(r"value=<(\w+)>", await self._api.query("get var proc.shape"))
         return found[1] if found else ""
 
     async def reload(self, service: RoutedService) -> None:
@@ -206,7 +206,7 @@ class ConfigState:
                 else:
                     _complete(asked, None)
 
-    async def _load(self, rendered: Rendered) -> None:
+    async def _load(self, rendered: HaproxyConfig) -> None:
         """Files first, then the worker; the old files when it does not take them."""
         before = self._files.written()
         self._write(rendered)
@@ -220,7 +220,7 @@ class ConfigState:
             raise
         self.has_read(rendered)
 
-    def has_read(self, rendered: Rendered) -> None:
+    def has_read(self, rendered: HaproxyConfig) -> None:
         """The present worker."""
         self.loaded, self._binds = rendered, rendered.binds
         self._listener_retention.has_read(rendered.binds)
@@ -230,7 +230,7 @@ class ConfigState:
         looks = 20
         for _ in range(looks):
             try:
-                if not await self._api.held():
+                if not await self._api.queued_requests():
                     return
             except RoutingError:
                 return
@@ -248,21 +248,21 @@ class ConfigState:
                 possible[name] = service, done
         return possible
 
-    def _with_pending(self) -> dict[str, Wanted]:
+    def _with_pending(self) -> dict[str, DesiredBackend]:
         return {name: self._desired_backend(service) for name, (service, _) in self._pending.items() if service is not None}
 
-    def _desired_backend(self, service: RoutedService) -> Wanted:
+    def _desired_backend(self, service: RoutedService) -> DesiredBackend:
         """With the members that it has."""
         present = self.desired.get(service.name)
-        return Wanted(service, present.endpoints if present else {})
+        return DesiredBackend(service, present.endpoints if present else {})
 
-    def _block(self, wanted: Wanted) -> Block:
+    def _block(self, wanted: DesiredBackend) -> BackendConfig:
         known = self._blocks.get(wanted.name)
         if known is None or known[0] is not wanted:
             known = self._blocks[wanted.name] = wanted, render_service(wanted)
         return known[1]
 
-    def _write(self, rendered: Rendered) -> Rendered:
+    def _write(self, rendered: HaproxyConfig) -> HaproxyConfig:
         self._files.write(rendered, self.settings, [self.desired[name] for name in rendered.blocks])
         return rendered
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.gateway.config.model import Wanted
+from services.gateway.config.model import DesiredBackend
 from services.gateway.config.render import MAPS
 from services.gateway.lifecycle.config_state import ConfigState
 from services.gateway.runtime.servers import Servers
@@ -35,7 +35,7 @@ async def find_drift(keeper: ConfigState, servers: Servers) -> list[str]:
     return found
 
 
-def _of_service(wanted: Wanted, listed: Mapping[str, Server]) -> list[str]:
+def _of_service(wanted: DesiredBackend, listed: Mapping[str, Server]) -> list[str]:
     found = []
     for endpoint in wanted.endpoints.values():
         here = listed.get(endpoint.id)

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from services.gateway.config.headers import SCRIPT, STRIP_COOKIES
-from services.gateway.config.model import GatewaySettings, Wanted
-from services.gateway.config.render import MAPS, Rendered
+from services.gateway.config.model import DesiredBackend, GatewaySettings
+from services.gateway.config.render import MAPS, HaproxyConfig
 from services.routing.port import Endpoint, RoutedService, RoutingError
 
 _NOTE = "#: "
@@ -29,13 +29,13 @@ class Files:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._written: dict[str, str] = {}
-        self._notes: dict[str, tuple[Wanted, str]] = {}
+        self._notes: dict[str, tuple[DesiredBackend, str]] = {}
 
     @property
     def config(self) -> Path:
         return self.directory / "haproxy.cfg"
 
-    def write(self, rendered: Rendered, settings: GatewaySettings, services: Iterable[Wanted]) -> None:
+    def write(self, rendered: HaproxyConfig, settings: GatewaySettings, services: Iterable[DesiredBackend]) -> None:
         """Write the maps and the script, then the file that names them: what has changed. RoutingError when it cannot be."""
         notes = [_header({"settings": _SETTINGS.dump_python(settings, mode="json")}), *map(self._header_of, services)]
         try:
@@ -49,7 +49,7 @@ class Files:
         except OSError as error:
             raise RoutingError(f"The gateway's files cannot be written: {error}") from error
 
-    def read(self) -> tuple[GatewaySettings, list[Wanted]] | None:
+    def read(self) -> tuple[GatewaySettings, list[DesiredBackend]] | None:
         """What the present file was made from; None when there is none, or it is not one of ours."""
         try:
             lines = self.config.read_text().splitlines()
@@ -77,7 +77,7 @@ class Files:
         """Others may have removed or changed them: the next write writes them all."""
         self._written.clear()
 
-    def _header_of(self, wanted: Wanted) -> str:
+    def _header_of(self, wanted: DesiredBackend) -> str:
         known, note = self._notes.get(wanted.name, (None, ""))
         if known is not wanted:
             endpoints = [_split(_MEMBER, endpoint) for endpoint in wanted.endpoints.values()]
@@ -107,9 +107,9 @@ def _header(content: dict[str, Any]) -> str:
     return _NOTE + json.dumps(content, ensure_ascii=True)
 
 
-def _desired_backend(note: dict[str, Any]) -> Wanted:
+def _desired_backend(note: dict[str, Any]) -> DesiredBackend:
     endpoints = [_join(_MEMBER, endpoint) for endpoint in note["members"]]
-    return Wanted(_join(_SERVICE, note["service"]), {endpoint.id: endpoint for endpoint in endpoints})
+    return DesiredBackend(_join(_SERVICE, note["service"]), {endpoint.id: endpoint for endpoint in endpoints})
 
 
 def _split(adapter: TypeAdapter[Any], value: RoutedService | Endpoint) -> dict[str, Any]:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from services.gateway.config.model import Wanted
+from services.gateway.config.model import DesiredBackend
 from services.routing.port import RoutingError
 
 log = structlog.get_logger(__name__)
 
 
 def fitting(
-    wanted: Mapping[str, Wanted], before: Mapping[str, Wanted], render: Callable[[Mapping[str, Wanted]], object]
-) -> dict[str, Wanted]:
+    wanted: Mapping[str, DesiredBackend],
+    before: Mapping[str, DesiredBackend],
+    render: Callable[[Mapping[str, DesiredBackend]], object],
+) -> dict[str, DesiredBackend]:
     """Return what `render` takes without a RoutingError. A service that does not fit stays as it was `before`, or is left
     out: it must not keep all others from the gateway."""
     try:
@@ -23,8 +25,8 @@ def fitting(
         pass
     else:
         return dict(wanted)
-    old = {name: Wanted(before[name].service, each.endpoints) for name, each in wanted.items() if name in before}
-    fit: dict[str, Wanted] = {}
+    old = {name: DesiredBackend(before[name].service, each.endpoints) for name, each in wanted.items() if name in before}
+    fit: dict[str, DesiredBackend] = {}
     for name in sorted(wanted, key=lambda name: (old.get(name) != wanted[name], name)):
         for each in filter(None, (wanted[name], old.get(name))):
             try:

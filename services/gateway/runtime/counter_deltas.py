@@ -13,20 +13,20 @@ REMEMBERED = 3600.0
 
 
 @dataclass(frozen=True)
-class Reading(Generic[K]):
+class CounterSample(Generic[K]):
     """All that one source has counted so far. What begins anew has another `id`."""
 
     id: str
     counts: Mapping[K, int]
 
 
-class Tally(Generic[K]):
+class CounterDeltas(Generic[K]):
     """What was counted before the first look belongs to nobody: Sluice was away, and does not know when it came."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, Mapping[K, int]]] | None = None
 
-    def take(self, readings: Iterable[Reading[K]], now: float) -> Counter[K] | None:
+    def update(self, readings: Iterable[CounterSample[K]], now: float) -> Counter[K] | None:
         """What has come since the last look, never less than nothing; None on the first. `now`: monotonic seconds.
 
         Of one source a later reading comes after an earlier one; a counter that is lower than before began anew."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from services.gateway.config.latency_buckets import TABLE, Count, parse_stat, parse_table
 from services.gateway.config.model import backend_of
-from services.gateway.runtime.counter_deltas import Reading, Tally
+from services.gateway.runtime.counter_deltas import CounterDeltas, CounterSample
 from services.gateway.runtime.runtime_api import CURRENT, RuntimeApi
 from services.routing.port import RoutingError
 from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
@@ -25,8 +25,8 @@ class Counters:
 
     def __init__(self, api: RuntimeApi) -> None:
         self._api = api
-        self._tally: Tally[Count] = Tally()
-        self._last: list[Reading[Count]] = []
+        self._tally: CounterDeltas[Count] = CounterDeltas()
+        self._last: list[CounterSample[Count]] = []
         """Of what has gone since they were asked."""
         self._own: Counter[str] = Counter()
         """Service → 5xx that no instance gave, as far as they have not been told."""
@@ -34,30 +34,33 @@ class Counters:
     async def take_response_counts(self) -> Counter[CountKey] | None:
         """Not while the worker is replaced."""
         gone = len(self._last)  # what goes while they are read has been told of, or comes after, and is told next time
-        readings = _readings(await self._api.ask(_ALL))
+        readings = _samples(await self._api.query(_ALL))
         last, self._last = self._last[:gone], self._last[gone:]
-        news = self._tally.take([*last, *readings], time.monotonic())
+        news = self._tally.update([*last, *readings], time.monotonic())
         return cells(news, self._own) if news is not None else None
 
     async def before_reload(self) -> None:
         """The present worker is about to be replaced: what it answers from now on is not counted."""
         with suppress(RoutingError):
-            self._last += _readings(await self._api.ask(_ALL))
+            self._last += _samples(await self._api.query(_ALL))
 
     async def before_removal(self, service: str, instance: str) -> None:
         """It is in maintenance, and about to go from the worker's list, and its counters with it."""
-        answer = await self._api.ask(f"show info; {CURRENT} show stat {backend_of(service)} 4 -1")
-        self._last += [reading for reading in _readings(answer) if reading.id.endswith(f"/{instance}")]
+        answer = await self._api.query(f"show info; {CURRENT} show stat {backend_of(service)} 4 -1")
+        self._last += [reading for reading in _samples(answer) if reading.id.endswith(f"/{instance}")]
 
 
-def _readings(answer: str) -> list[Reading[Count]]:
+def _samples(answer: str) -> list[CounterSample[Count]]:
     """Of a worker, of each of its services, and of each of their instances: those come and go while it lives. Nothing for an
     answer that is not whole."""
     facts = dict(_FACT.findall(answer))
     if "Start_time_sec" not in facts or "Pid" not in facts:
         return []
     id = f"{facts['Pid']}@{facts['Start_time_sec']}"
-    return [Reading(id, parse_table(answer)), *(Reading(f"{id}/{name}", it) for name, it in parse_stat(answer).items())]
+    return [
+        CounterSample(id, parse_table(answer)),
+        *(CounterSample(f"{id}/{name}", it) for name, it in parse_stat(answer).items()),
+    ]
 
 
 def cells(news: Mapping[Count, int], own: Counter[str]) -> Counter[CountKey]:

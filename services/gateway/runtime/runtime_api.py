@@ -21,7 +21,7 @@ AT_ONCE = 6
 _SAID_ON_SUCCESS = ("", "New server registered.", "Server deleted.", "Done.")
 
 
-class Refused(RoutingError):
+class CommandRejected(RoutingError):
     """HAProxy took the command and said no; `words` are its own."""
 
     def __init__(self, command: str, words: str) -> None:
@@ -29,7 +29,7 @@ class Refused(RoutingError):
         self.words = words
 
 
-class Gone(RoutingError):
+class OldMasterGone(RoutingError):
     """A master that had been replaced is no more."""
 
 
@@ -40,27 +40,27 @@ class RuntimeApi:
         self._socket = socket
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT) -> str:
+    async def query(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT) -> str:
         """The answer as it comes, for commands that show something."""
         async with self._slots:
             return await self._exchange(command, worker, timeout)
 
-    async def do(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT, urgent: bool = False) -> None:
+    async def execute(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT, urgent: bool = False) -> None:
         """For commands that change something: Refused for any answer but the ones that mean success. `urgent` ones go past
         all others and may meet a reload; they must be harmless twice."""
         if urgent:
             answer = await self._exchange(command, worker, timeout, attempt=URGENT)
         else:
-            answer = await self.ask(command, worker, timeout=timeout)
+            answer = await self.query(command, worker, timeout=timeout)
         if answer.strip() not in _SAID_ON_SUCCESS:
-            raise Refused(command, answer.strip())
+            raise CommandRejected(command, answer.strip())
 
-    async def held(self) -> dict[str, int]:
+    async def queued_requests(self) -> dict[str, int]:
         """How many requests wait for an instance, by service (`show held` is hold.lua's own command)."""
-        lines = (await self.ask("show held")).split("\n")
+        lines = (await self.query("show held")).split("\n")
         return {service: int(number) for service, _, number in (line.partition(" ") for line in lines) if number}
 
-    async def until_gone(self, within: float) -> bool:
+    async def wait_for_exit(self, within: float) -> bool:
         """True when the present master ends or starts itself anew, or is not there; False after so many seconds."""
         try:
             async with asyncio.timeout(within):
@@ -77,9 +77,9 @@ class RuntimeApi:
 
     async def reload(self, *, timeout: float = 30) -> None:
         """Have the master read its file again. Refused with HAProxy's words when it cannot; the worker then goes on."""
-        answer = await self.ask("reload", "", timeout=timeout)
+        answer = await self.query("reload", "", timeout=timeout)
         if not answer.startswith("Success=1"):
-            raise Refused("reload", _worst(answer))
+            raise CommandRejected("reload", _worst(answer))
 
     async def _exchange(self, command: str, worker: str, timeout: float, *, attempt: float | None = None) -> str:
         loop = asyncio.get_running_loop()
@@ -98,7 +98,7 @@ class RuntimeApi:
                     except OSError as error:
                         why = error.strerror or str(error)
                         if other and isinstance(error, ConnectionRefusedError | FileNotFoundError):
-                            raise Gone(f"The gateway that was replaced has gone: {why}") from None
+                            raise OldMasterGone(f"The gateway that was replaced has gone: {why}") from None
                     if loop.time() > until:
                         raise RoutingError(f"The gateway does not answer: {why}")
                     await asyncio.sleep(0.005)

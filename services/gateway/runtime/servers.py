@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
 from services.gateway.config.model import INSIDE, backend_of
-from services.gateway.config.render import server_words
+from services.gateway.config.render import server_line
 from services.gateway.runtime.counters import Counters
-from services.gateway.runtime.runtime_api import CURRENT, Gone, Refused, RuntimeApi
+from services.gateway.runtime.runtime_api import CURRENT, CommandRejected, OldMasterGone, RuntimeApi
 from services.gateway.runtime.workers import Server, Worker, parse_servers
 from services.routing.port import Endpoint, RoutingError
 
@@ -28,80 +28,80 @@ class Servers:
         self._api = api
         self._counters = counters
 
-    async def of(self, service: str) -> dict[str, Server]:
+    async def list(self, service: str) -> dict[str, Server]:
         """Instance → server; empty for a service that the worker does not know."""
-        answer = await self._api.ask(f"show servers state {backend_of(service)}")
+        answer = await self._api.query(f"show servers state {backend_of(service)}")
         return parse_servers(answer).get(service, {})
 
     async def all(self) -> dict[str, dict[str, Server]]:
         """Service → instance → server, of every service that the worker knows."""
-        return parse_servers(await self._api.ask("show servers state"))
+        return parse_servers(await self._api.query("show servers state"))
 
     async def entries(self, name: str) -> dict[str, str]:
         """Of the map `name`; empty when the worker never read it."""
         return await self._map(f"{INSIDE}/{name}.map", CURRENT) or {}
 
-    async def enter(self, endpoint: Endpoint) -> None:
+    async def enable(self, endpoint: Endpoint) -> None:
         """It gets new requests from now on."""
         path = f"{backend_of(endpoint.service)}/{endpoint.id}"
-        here = (await self.of(endpoint.service)).get(endpoint.id)
+        here = (await self.list(endpoint.service)).get(endpoint.id)
         if here is not None and (here.address, here.port) != (endpoint.address, endpoint.port):
             await self.remove(endpoint.service, endpoint.id)
             here = None
         if here is None:
-            words = server_words(endpoint).removeprefix(f"{endpoint.id} ")
-            await self._api.do(f"add server {path} {words}")
+            words = server_line(endpoint).removeprefix(f"{endpoint.id} ")
+            await self._api.execute(f"add server {path} {words}")
             if not endpoint.healthcheck.disable:
-                await self._api.do(f"enable health {path}")
-            await self._api.do(f"enable server {path}")
+                await self._api.execute(f"enable health {path}")
+            await self._api.execute(f"enable server {path}")
         elif here.state != "admitted":
-            await self._api.do(f"set server {path} state ready")
-        here = (await self.of(endpoint.service)).get(endpoint.id)
+            await self._api.execute(f"set server {path} state ready")
+        here = (await self.list(endpoint.service)).get(endpoint.id)
         if here is None or here.state != "admitted":
             raise RoutingError(f"The gateway does not list {endpoint.id} as ready although it was told to")
 
     async def drain(self, service: str, instance: str) -> None:
         """No new requests; one that is already out altogether stays so."""
-        here = (await self.of(service)).get(instance)
+        here = (await self.list(service)).get(instance)
         if here is None or here.state != "admitted":
             return
         await self._set(service, instance, "drain")
-        here = (await self.of(service)).get(instance)
+        here = (await self.list(service)).get(instance)
         if here is not None and here.state == "admitted":
             raise RoutingError(f"The gateway still lists {instance} as ready although it was told to drain it")
 
-    async def out(self, service: str, instance: str, *, urgent: bool = False) -> None:
+    async def disable(self, service: str, instance: str, *, urgent: bool = False) -> None:
         """Nothing goes to it any more, retries and idle connections included. `urgent`: at once, and not read back."""
         await self._set(service, instance, "maint", urgent=urgent)
-        here = None if urgent else (await self.of(service)).get(instance)
+        here = None if urgent else (await self.list(service)).get(instance)
         if here is not None and here.state != "cut":
             raise RoutingError(f"The gateway does not list {instance} as out although it was told to")
 
-    async def cut(self, service: str, instance: str) -> None:
+    async def close_sessions(self, service: str, instance: str) -> None:
         """What it has in its hands ends now."""
         await self._unless_absent(f"shutdown sessions server {backend_of(service)}/{instance}")
 
-    async def cut_in(self, worker: Worker, service: str, instance: str) -> None:
+    async def close_sessions_on(self, worker: Worker, service: str, instance: str) -> None:
         """The same in a worker that was replaced: its servers take no commands any more, its sessions do."""
         here = f"be={backend_of(service)} srv={instance} "
-        with suppress(Gone):
-            for line in (await self._api.ask("show sess", worker.address)).splitlines():
+        with suppress(OldMasterGone):
+            for line in (await self._api.query("show sess", worker.address)).splitlines():
                 if here in line:
-                    await self._api.ask(f"shutdown session {line.split(':')[0]}", worker.address)
+                    await self._api.query(f"shutdown session {line.split(':')[0]}", worker.address)
 
     async def remove(self, service: str, instance: str) -> None:
         """Off the list."""
         path = f"{backend_of(service)}/{instance}"
-        if instance not in await self.of(service):
+        if instance not in await self.list(service):
             return
         await self._set(service, instance, "maint")
         await self._counters.before_removal(service, instance)
         try:
             await self._unless_absent(f"del server {path}")
-        except Refused:
-            await self._api.do(f"wait {REMOVABLE:g}s srv-removable {path}", timeout=REMOVABLE + 5)
+        except CommandRejected:
+            await self._api.execute(f"wait {REMOVABLE:g}s srv-removable {path}", timeout=REMOVABLE + 5)
             await self._unless_absent(f"del server {path}")
-        if instance in await self.of(service):
+        if instance in await self.list(service):
             raise RoutingError(f"The gateway still lists {instance} although it was told to forget it")
 
     async def set_map(
@@ -114,20 +114,20 @@ class Servers:
             return
         new = {key: value for key, value in wanted.items() if key not in present}
         for lines in _batches(new):
-            await self._api.do(f"add map {file} <<\n{lines}", worker)
+            await self._api.execute(f"add map {file} <<\n{lines}", worker)
         other = [key for key, value in wanted.items() if present.get(key, value) != value]
         for key in other:
-            await self._api.do(f"set map {file} {_escaped(key)} {_escaped(wanted[key])}", worker)
+            await self._api.execute(f"set map {file} {_escaped(key)} {_escaped(wanted[key])}", worker)
         surplus = [key for key in present if key not in wanted and (gone is None or key in gone)]
         for key in surplus:
-            await self._api.do(f"del map {file} {_escaped(key)}", worker)
+            await self._api.execute(f"del map {file} {_escaped(key)}", worker)
         if new or other or surplus:
             present = await self._map(file, worker) or {}
         if any(present.get(key) != value for key, value in wanted.items()) or any(key in present for key in surplus):
             raise RoutingError(f"The gateway's map of {name} is not what it was told to be")
 
     async def _map(self, file: str, worker: str) -> dict[str, str] | None:
-        answer = await self._api.ask(f"show map {file}", worker)
+        answer = await self._api.query(f"show map {file}", worker)
         lines = [line.split(" ", 2) for line in answer.splitlines() if line.startswith("0x")]
         if not lines and answer.strip():
             return None
@@ -138,8 +138,8 @@ class Servers:
 
     async def _unless_absent(self, command: str, *, urgent: bool = False) -> None:
         try:
-            await self._api.do(command, urgent=urgent)
-        except Refused as refusal:
+            await self._api.execute(command, urgent=urgent)
+        except CommandRejected as refusal:
             if refusal.words not in (_ABSENT, "No such backend."):
                 raise
 

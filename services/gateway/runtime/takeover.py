@@ -23,7 +23,7 @@ LONGEST_SOCKET = len(f"{_LEAVING}{'0' * 12}.sock")
 
 
 @dataclass(frozen=True)
-class Elder:
+class OldGateway:
     """A gateway that was taken over from. `socket`: its master's, a name in the directory. `leaving_for`: seconds since it
     was told to take nothing new, at least; None while it has not been told."""
 
@@ -32,7 +32,7 @@ class Elder:
     leaving_for: float | None
 
 
-class Succession:
+class SocketTakeover:
     """All calls are idempotent; `id` is the elder's container."""
 
     def __init__(self, directory: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -63,37 +63,37 @@ class Succession:
         except FileNotFoundError:
             return False
 
-    def told(self, id: str) -> None:
+    def mark_draining(self, id: str) -> None:
         """It has been told to take nothing new."""
         with suppress(FileNotFoundError):
             (self._directory / f"{_BEFORE}{id}.sock").replace(self._directory / f"{_LEAVING}{id}.sock")
         (self._directory / f"{_BEFORE}{id}.admin").unlink(missing_ok=True)
 
-    def over(self, id: str) -> None:
+    def cleanup(self, id: str) -> None:
         """It has gone."""
         for retained in (f"{_BEFORE}{id}.sock", f"{_BEFORE}{id}.admin", f"{_LEAVING}{id}.sock"):
             (self._directory / retained).unlink(missing_ok=True)
         self._seen.pop(id, None)
 
-    def elders(self) -> list[Elder]:
+    def old_gateways(self) -> list[OldGateway]:
         """Those that may still have requests in their hands."""
         found = []
         for path in sorted(self._directory.glob("*-*.sock")):
             if path.name.startswith(_LEAVING):
                 id = path.name.removeprefix(_LEAVING).removesuffix(".sock")
                 since = self._seen.setdefault(id, self._monotonic())
-                found.append(Elder(id, path.name, self._monotonic() - since))
+                found.append(OldGateway(id, path.name, self._monotonic() - since))
             elif path.name.startswith(_BEFORE):
                 id = path.name.removeprefix(_BEFORE).removesuffix(".sock")
                 if self.has_successor(id):
-                    found.append(Elder(id, path.name, None))
+                    found.append(OldGateway(id, path.name, None))
         return found
 
 
-class Heir:
+class NewGateway:
     """Another HAProxy on its way to take over from the one in the container `id`."""
 
-    def __init__(self, id: str, api: RuntimeApi, succession: Succession, has_read: Callable[[], None]) -> None:
+    def __init__(self, id: str, api: RuntimeApi, succession: SocketTakeover, has_read: Callable[[], None]) -> None:
         self._id = id
         self._api = api
         self._succession = succession
@@ -104,7 +104,7 @@ class Heir:
         if not self._succession.has_successor(self._id):
             return False
         try:
-            await self._api.ask("show info")
+            await self._api.query("show info")
         except RoutingError:
             return False
         self._has_read()

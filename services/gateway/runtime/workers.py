@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.concurrency import ReadWriteLock
-from services.gateway.config.model import HOLD, KEEP_ALIVE, backend_of
-from services.gateway.runtime.runtime_api import Gone, RuntimeApi
-from services.gateway.runtime.takeover import Elder, Succession
+from services.gateway.config.model import HOLD_SERVER, KEEP_ALIVE, backend_of
+from services.gateway.runtime.runtime_api import OldMasterGone, RuntimeApi
+from services.gateway.runtime.takeover import OldGateway, SocketTakeover
 from services.routing.port import EndpointState, EndpointStateName, RoutingError
 
 FEW = 4
@@ -55,7 +55,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Listing:
+class WorkerServers:
     """A worker with its servers: service → instance → server."""
 
     worker: Worker
@@ -65,24 +65,24 @@ class Listing:
 class Workers:
     """Reads them. Callers who come while a pass is under way share the next one: each sees what is true after it asked."""
 
-    def __init__(self, api: RuntimeApi, gate: ReadWriteLock, succession: Succession) -> None:
+    def __init__(self, api: RuntimeApi, gate: ReadWriteLock, succession: SocketTakeover) -> None:
         """While a reload has the gate alone nothing is read: the master forgets what it was asked just before."""
         self._api = api
         self._succession = succession
         self._gate = gate
         self._wanted: set[str] = set()
-        self._next: asyncio.Task[list[Listing]] | None = None
-        self._running: asyncio.Task[list[Listing]] | None = None
+        self._next: asyncio.Task[list[WorkerServers]] | None = None
+        self._running: asyncio.Task[list[WorkerServers]] | None = None
 
     async def all(self) -> list[Worker]:
         """The present one first; those of gateways that were taken over from as well."""
-        workers = parse_proc(await self._api.ask("show proc", ""))
-        for elder in self._succession.elders():
-            with suppress(Gone):
-                workers += workers_of(elder, await self._api.ask("show proc", elder.socket))
+        workers = parse_proc(await self._api.query("show proc", ""))
+        for elder in self._succession.old_gateways():
+            with suppress(OldMasterGone):
+                workers += workers_of(elder, await self._api.query("show proc", elder.socket))
         return workers
 
-    async def look(self, service: str) -> list[Listing]:
+    async def read_servers(self, service: str) -> list[WorkerServers]:
         """Every worker's list, the present worker's first. Not to be called by who has the gate. Raises RoutingError."""
         self._wanted.add(service)
         if self._next is None:
@@ -95,7 +95,7 @@ class Workers:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def _pass(self, before: asyncio.Task[list[Listing]] | None) -> list[Listing]:
+    async def _pass(self, before: asyncio.Task[list[WorkerServers]] | None) -> list[WorkerServers]:
         if before is not None:
             await asyncio.wait([before])
         services, self._wanted = self._wanted, set()
@@ -105,19 +105,19 @@ class Workers:
             listings = await asyncio.gather(*(self._read(worker, services) for worker in workers))
         return [listing for listing in listings if listing is not None]
 
-    async def _read(self, worker: Worker, services: set[str]) -> Listing | None:
+    async def _read(self, worker: Worker, services: set[str]) -> WorkerServers | None:
         """None when the worker has gone meanwhile."""
         backends = [f" {backend_of(name)}" for name in sorted(services)] if len(services) <= FEW else [""]
         commands = [f"@!{worker.pid} show servers {what}{backend}" for backend in backends for what in ("state", "conn")]
         try:
-            answer = await self._api.ask("; ".join(commands), worker.master)
-        except Gone:
+            answer = await self._api.query("; ".join(commands), worker.master)
+        except OldMasterGone:
             return None
         if "# be_id" not in answer and "backend" not in answer:
             if worker.replaced_for is None:
                 raise RoutingError("The gateway's worker went away while it was asked")
             return None
-        return Listing(worker, parse_servers(answer))
+        return WorkerServers(worker, parse_servers(answer))
 
 
 def parse_proc(answer: str) -> list[Worker]:
@@ -131,7 +131,7 @@ def parse_proc(answer: str) -> list[Worker]:
     ]
 
 
-def workers_of(elder: Elder, answer: str) -> list[Worker]:
+def workers_of(elder: OldGateway, answer: str) -> list[Worker]:
     """None of them is the present one; while the elder has not been told to leave, they may take requests yet."""
     workers = []
     leaving_for = elder.leaving_for or 0.0
@@ -154,14 +154,14 @@ def parse_servers(answer: str) -> dict[str, dict[str, Server]]:
     services: dict[str, dict[str, Server]] = {}
     for (backend, name), words in states.items():
         service, _, which = backend.rpartition(".")
-        if which != "a" or name == HOLD:
+        if which != "a" or name == HOLD_SERVER:
             continue
         server = Server(words[4], int(words[18]), int(words[6]), words[5] != "0", in_flight.get((backend, name), 0))
         services.setdefault(service, {})[name] = server
     return services
 
 
-def parse_endpoint_states(service: str, listings: Iterable[Listing]) -> dict[str, EndpointState]:
+def parse_endpoint_states(service: str, listings: Iterable[WorkerServers]) -> dict[str, EndpointState]:
     """What the workers say together: in-flight is summed, and a replaced one that could still start a request unsettles."""
     present, *replaced = listings
     endpoint_states: dict[str, EndpointState] = {}

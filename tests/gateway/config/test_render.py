@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.config.health_checks import style_of, unfair
-from services.gateway.config.model import GatewaySettings, Wanted
-from services.gateway.config.render import MAPS, Rendered, render, render_service, server_words
+from services.gateway.config.health_checks import is_stricter, least_strict_policy
+from services.gateway.config.model import DesiredBackend, GatewaySettings
+from services.gateway.config.render import MAPS, HaproxyConfig, render, render_service, server_line
 from services.gateway.lifecycle.files import Files
 from services.routing.port import Endpoint, RoutedService
 from services.spec import Healthcheck, Route
@@ -39,7 +39,7 @@ CHECKS = st.one_of(
 
 
 @st.composite
-def services(draw: st.DrawFn) -> list[Wanted]:
+def services(draw: st.DrawFn) -> list[DesiredBackend]:
     """Some that go together, each field at its widest."""
     made = []
     for n, name in enumerate(draw(st.lists(NAMES, unique=True, max_size=3))):
@@ -63,17 +63,17 @@ def services(draw: st.DrawFn) -> list[Wanted]:
             f"{name}-r1-{slot}": Endpoint(f"{name}-r1-{slot}", name, f"10.203.1.{slot}", service.port, "c@t", draw(CHECKS))
             for slot in range(1, draw(st.integers(1, 4)))
         }
-        made.append(Wanted(service, members))
+        made.append(DesiredBackend(service, members))
     return made
 
 
-def rendered(wanted: list[Wanted]) -> Rendered:
+def rendered(wanted: list[DesiredBackend]) -> HaproxyConfig:
     return render(SETTINGS, [render_service(each) for each in wanted])
 
 
 @settings(max_examples=40)
 @given(services())
-def test_every_service_has_two_backends_and_one_way_to_the_live_one(wanted: list[Wanted]) -> None:
+def test_every_service_has_two_backends_and_one_way_to_the_live_one(wanted: list[DesiredBackend]) -> None:
     made = rendered(wanted)
     names = [each.name for each in wanted]
     sections = re.findall(r"^(?:backend|frontend) (\S+)", made.config, re.MULTILINE)
@@ -88,7 +88,7 @@ def test_every_service_has_two_backends_and_one_way_to_the_live_one(wanted: list
 
 @settings(max_examples=40)
 @given(services())
-def test_every_line_is_one_that_was_meant(wanted: list[Wanted]) -> None:
+def test_every_line_is_one_that_was_meant(wanted: list[DesiredBackend]) -> None:
     made = rendered(wanted)
     known = re.compile(
         r"|(global|defaults \w+( from \w+)?|(frontend|backend) [a-z0-9.]+ from \w+"
@@ -112,20 +112,22 @@ def test_every_line_is_one_that_was_meant(wanted: list[Wanted]) -> None:
 
 @settings(max_examples=40)
 @given(services())
-def test_admitting_and_withdrawing_needs_no_reload(wanted: list[Wanted]) -> None:
+def test_admitting_and_withdrawing_needs_no_reload(wanted: list[DesiredBackend]) -> None:
     full = rendered(wanted)
     for each in wanted:
         for instance in each.endpoints:
-            assert full.carries(render_service(each.without(instance))) or unfair(
-                full.blocks[each.name].style, render_service(each.without(instance)).style
+            assert full.can_apply_live(render_service(each.without(instance))) or is_stricter(
+                full.blocks[each.name].check_policy, render_service(each.without(instance)).check_policy
             )
-        again = Wanted(replace(each.service, queue_timeout=1, routes=()), each.endpoints)
-        assert full.carries(render_service(again))
+        again = DesiredBackend(replace(each.service, queue_timeout=1, routes=()), each.endpoints)
+        assert full.can_apply_live(render_service(again))
 
 
 @settings(max_examples=40)
 @given(services())
-def test_the_file_tells_what_it_was_made_from(tmp_path_factory: pytest.TempPathFactory, wanted: list[Wanted]) -> None:
+def test_the_file_tells_what_it_was_made_from(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[DesiredBackend]
+) -> None:
     files = Files(tmp_path_factory.mktemp("gateway"))
     files.write(rendered(wanted), SETTINGS, wanted)
     assert Files(files.directory).read() == (SETTINGS, wanted)
@@ -135,7 +137,7 @@ def test_the_file_tells_what_it_was_made_from(tmp_path_factory: pytest.TempPathF
 def test_what_is_no_name_address_or_id_is_refused(name: str, id: str, address: str) -> None:
     member = Endpoint(id, name, address, 80, "c@t", Healthcheck(path="/"))
     try:
-        made = rendered([Wanted(RoutedService(name, 80, 20001), {id: member})])
+        made = rendered([DesiredBackend(RoutedService(name, 80, 20001), {id: member})])
     except ValueError:
         return
     assert re.fullmatch(r"[a-z][a-z0-9-]*", name)
@@ -146,7 +148,7 @@ def test_what_is_no_name_address_or_id_is_refused(name: str, id: str, address: s
 def test_a_route_that_is_none_is_refused(text: str) -> None:
     for route in (Route.model_construct(host=None, path_prefix=text), Route.model_construct(host=text, path_prefix="/")):
         try:
-            made = rendered([Wanted(RoutedService("web", 80, 20001, routes=(route,)))])
+            made = rendered([DesiredBackend(RoutedService("web", 80, 20001, routes=(route,)))])
         except ValueError:
             continue
         assert all(re.fullmatch(r"\S+", key) for name in MAPS for key in made.maps[name])
@@ -155,22 +157,22 @@ def test_a_route_that_is_none_is_refused(text: str) -> None:
 def test_two_that_want_the_same_are_named() -> None:
     web = RoutedService("web", 80, 20001, routes=(Route(path_prefix="/a"),))
     with pytest.raises(ValueError, match="both want the route /a/"):
-        rendered([Wanted(web), Wanted(replace(web, name="api", internal_port=20002))])
+        rendered([DesiredBackend(web), DesiredBackend(replace(web, name="api", internal_port=20002))])
     with pytest.raises(ValueError, match="internal port 20001"):
-        rendered([Wanted(web), Wanted(replace(web, name="api", routes=()))])
+        rendered([DesiredBackend(web), DesiredBackend(replace(web, name="api", routes=()))])
     with pytest.raises(ValueError, match="20002"):
-        rendered([Wanted(replace(web, linked=True, port=20002)), Wanted(RoutedService("api", 80, 20002))])
+        rendered([DesiredBackend(replace(web, linked=True, port=20002)), DesiredBackend(RoutedService("api", 80, 20002))])
 
 
 def test_a_reload_is_needed_for_what_a_worker_cannot_be_told() -> None:
     web = RoutedService("web", 80, 20001, routes=(Route(path_prefix="/a"),), healthcheck=Healthcheck(path="/up"))
-    made = rendered([Wanted(web)])
+    made = rendered([DesiredBackend(web)])
     for same in (
         replace(web, routes=(Route(path_prefix="/b"),)),
         replace(web, queue_timeout=3),
         replace(web, healthcheck=Healthcheck(path="/other")),
     ):
-        assert made.carries(render_service(Wanted(same)))
+        assert made.can_apply_live(render_service(DesiredBackend(same)))
     for other in (
         replace(web, name="new"),
         replace(web, upstream_keepalive=False),
@@ -180,25 +182,25 @@ def test_a_reload_is_needed_for_what_a_worker_cannot_be_told() -> None:
         replace(web, routes=(Route(host="a.test"),)),
         replace(web, healthcheck=Healthcheck(tcp=True)),
     ):
-        assert not made.carries(render_service(Wanted(other)))
+        assert not made.can_apply_live(render_service(DesiredBackend(other)))
 
 
 def test_the_mildest_check_counts_for_all() -> None:
     strict = Healthcheck(path="/up", timeout=1)
     mild = Healthcheck(timeout=5).model_copy(update={"any_below_500": True})
-    assert style_of([strict, mild]).judgement == "below_500"
-    assert style_of([strict, mild]).timeout == 5
-    assert style_of([strict, mild, Healthcheck(tcp=True)]).judgement == "connects"
-    assert style_of([strict, Healthcheck(disable=True)]).judgement == "succeeds"
-    assert unfair(style_of([strict]), style_of([mild]))
-    assert not unfair(style_of([mild]), style_of([strict]))
+    assert least_strict_policy([strict, mild]).success_rule == "below_500"
+    assert least_strict_policy([strict, mild]).timeout == 5
+    assert least_strict_policy([strict, mild, Healthcheck(tcp=True)]).success_rule == "connects"
+    assert least_strict_policy([strict, Healthcheck(disable=True)]).success_rule == "succeeds"
+    assert is_stricter(least_strict_policy([strict]), least_strict_policy([mild]))
+    assert not is_stricter(least_strict_policy([mild]), least_strict_policy([strict]))
 
 
 def test_a_server_line_says_all_that_a_dynamic_one_needs() -> None:
     member = Endpoint("web-r1-1", "web", "10.203.0.9", 80, "c@t", Healthcheck(path="/", port=81, interval=0.001, retries=5))
     down_at_once = "observe layer4 error-limit 1 on-error mark-down"
     check = f"check inter 100 downinter 100 fall 5 rise 1 {down_at_once} port 81"
-    assert server_words(member) == f"web-r1-1 10.203.0.9:80 pool-purge-delay 1s {check}"
+    assert server_line(member) == f"web-r1-1 10.203.0.9:80 pool-purge-delay 1s {check}"
 
 
 def test_a_file_that_is_not_ours_is_not_believed(tmp_path: Path) -> None:

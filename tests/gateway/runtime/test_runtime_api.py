@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.runtime.runtime_api import Gone, RuntimeApi
+from services.gateway.runtime.runtime_api import OldMasterGone, RuntimeApi
 from services.routing.port import RoutingError
 
 pytestmark = pytest.mark.anyio
@@ -47,14 +47,14 @@ async def master(path: Path, forgets: int) -> AsyncIterator[list[str]]:
 
 async def test_what_is_urgent_is_told_again_soon_when_the_master_forgets_it(tmp_path: Path) -> None:
     async with master(tmp_path / "master.sock", forgets=2) as heard:
-        await RuntimeApi(tmp_path / "master.sock").do("set server web/web-r1-1 state maint", urgent=True)
+        await RuntimeApi(tmp_path / "master.sock").execute("set server web/web-r1-1 state maint", urgent=True)
         assert heard == ["@1 set server web/web-r1-1 state maint"] * 3
 
 
 async def test_what_is_not_urgent_is_told_once_and_given_up(tmp_path: Path) -> None:
     async with master(tmp_path / "master.sock", forgets=9) as heard:
         with pytest.raises(RoutingError, match=r"did not answer 'enable' within 0\.3 s"):
-            await RuntimeApi(tmp_path / "master.sock").do("enable server web/web-r1-1", timeout=0.3)
+            await RuntimeApi(tmp_path / "master.sock").execute("enable server web/web-r1-1", timeout=0.3)
         assert heard == ["@1 enable server web/web-r1-1"]
 
 
@@ -69,10 +69,10 @@ async def test_a_replaced_master_is_gone_when_nobody_listens_any_more_and_not_fo
     api = RuntimeApi(tmp_path / "master.sock")
     async with await asyncio.start_unix_server(speechless, tmp_path / "leaving.sock"):
         with pytest.raises(RoutingError, match="The gateway does not answer") as failed:
-            await api.ask("show proc", "leaving.sock@1")
-    assert not isinstance(failed.value, Gone) and closed > 1
-    with pytest.raises(Gone):
-        await api.ask("show proc", "leaving.sock@1")
+            await api.query("show proc", "leaving.sock@1")
+    assert not isinstance(failed.value, OldMasterGone) and closed > 1
+    with pytest.raises(OldMasterGone):
+        await api.query("show proc", "leaving.sock@1")
 
 
 async def test_a_master_that_has_said_all_and_closed_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,4 +81,4 @@ async def test_a_master_that_has_said_all_and_closed_is_heard(tmp_path: Path, mo
 
     monkeypatch.setattr(asyncio.StreamWriter, "write_eof", closed_already)
     async with master(tmp_path / "leaving.sock", forgets=0):
-        assert await RuntimeApi(tmp_path / "master.sock").ask("show proc", "leaving.sock@1") == "\n"
+        assert await RuntimeApi(tmp_path / "master.sock").query("show proc", "leaving.sock@1") == "\n"
