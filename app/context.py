@@ -18,7 +18,7 @@ from services.control_metrics import Metrics
 from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import Engine
 from services.engine.usage_sampler import UsageSampler
-from services.eureka.external_server import Theirs
+from services.eureka.external_server import ExternalEureka
 from services.eureka.registry import Registry
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor_findings import Finding
@@ -91,7 +91,7 @@ class Sluice:
     metrics: Metrics
     figures: Figures
     registry: Registry
-    theirs: Theirs
+    external_eureka: ExternalEureka
     builds: Builds
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""

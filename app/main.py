@@ -34,10 +34,10 @@ from services.engine.docker.control_plane import HOST_SOCKET
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.infrastructure import DockerInfrastructure
 from services.engine.port import Engine, LogConfig
-from services.eureka.external_server import Theirs
-from services.eureka.local_directory import Ours
+from services.eureka.external_server import ExternalEureka
+from services.eureka.local_directory import LocalDirectory
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
 from services.gateway.haproxy import HaproxyRouter as HaproxyGateway
 from services.infrastructure.bootstrap import Ground as DockerAndHaproxy
@@ -104,7 +104,7 @@ def create_app(
             await sluice.builds.close()
             await sluice.access.tidy()
             await sluice.gateway.close()
-            await sluice.theirs.close()
+            await sluice.external_eureka.close()
 
     app = FastAPI(title="Sluice", version=VERSION, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
     app.include_router(api)
@@ -151,9 +151,9 @@ def wire(
     )
     haproxy = HaproxyGateway(settings.data / "gateway")
     gateway = router or haproxy
-    registry = Registry(clock, Keeper(store))
-    theirs = Theirs(clock, outbound=outbound)
-    routers: list[Router] = [gateway, RegistryRouter(clock, Ours(registry), theirs)]
+    registry = Registry(clock, LeaseRepository(store))
+    theirs = ExternalEureka(clock, outbound=outbound)
+    routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), theirs)]
     controller = Controller(store, clock, docker, routers, listeners, runtime_status, rules, crash_points)
     metrics, figures = Metrics(), Figures(store, clock, gateway)
     metrics.registry.register(Answers(figures))
@@ -173,7 +173,7 @@ def wire(
         metrics=metrics,
         figures=figures,
         registry=registry,
-        theirs=theirs,
+        external_eureka=theirs,
         builds=Builds(store, clock, docker, listeners, _build_settings(settings)),
     )
 

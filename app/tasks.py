@@ -12,8 +12,8 @@ from sqlmodel import Session
 
 from app.api.idempotency import forget_old
 from app.context import Sluice
-from app.eureka.asgi import Door
-from app.eureka.auth import Guard
+from app.eureka.asgi import EurekaApp
+from app.eureka.auth import EurekaAuth
 from app.eureka.server import serve
 from services.builds.images import prune
 from services.engine.port import EngineError
@@ -81,13 +81,13 @@ async def discover(sluice: Sluice) -> None:
     to be done in it, and in the servers of others, as time passes."""
     settings, registry = sluice.settings, sluice.registry
     await registry.restored.wait()
-    door = Door(registry, Guard(sluice.access if settings.eureka_auth else None))
+    door = EurekaApp(registry, EurekaAuth(sluice.access if settings.eureka_auth else None))
     async with anyio.create_task_group() as tasks:
         if settings.eureka_port:
             tasks.start_soon(serve, door, [registry.shown.host, *settings.eureka_host], settings.eureka_port)
         while True:
             await registry.tick()
-            await sluice.theirs.tend()
+            await sluice.external_eureka.sweep()
             await anyio.sleep(TICK)
 
 

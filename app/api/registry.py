@@ -29,7 +29,7 @@ async def state(request: Request, _reader: Reader) -> Response:
 def view(registry: Registry) -> dict[str, Any]:
     """The registry, as it is now: times as the API writes them, ages in seconds."""
     now = registry.clock.now()
-    direct, shown = registry.leases.book.full().apps, registry.shown.book.full().apps
+    direct, shown = registry.leases.applications.full().apps, registry.shown.applications.full().apps
     return {
         "applications": [
             {

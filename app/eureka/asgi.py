@@ -15,7 +15,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from app.eureka import operations, responses
-from app.eureka.auth import Guard
+from app.eureka.auth import EurekaAuth
 from app.eureka.request import EurekaRequest, TooLarge, TooMany
 from app.eureka.responses import Answer
 from services.eureka.ownership import Forbidden
@@ -30,10 +30,10 @@ BODY_WITHIN = 10.0
 """Seconds for a whole body."""
 
 
-class Door:
-    def __init__(self, registry: Registry, guard: Guard) -> None:
+class EurekaApp:
+    def __init__(self, registry: Registry, guard: EurekaAuth) -> None:
         self._registry = registry
-        self._guard = guard
+        self._auth = guard
         self._told_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +50,7 @@ class Door:
     async def _answer(self, request: EurekaRequest) -> Answer:
         if not self._registry.ownership.answers(request.local, request.remote):
             return Answer(403)
-        caller = await self._guard.caller(request.headers)
+        caller = await self._auth.caller(request.headers)
         if caller is None:
             return responses.UNAUTHORIZED
         covers = caller.may_change if caller.bearer is not None else None

@@ -18,7 +18,7 @@ from services.auth.tokens import includes
 
 
 @dataclass(frozen=True)
-class Caller:
+class EurekaPrincipal:
     """`bearer` is None where no credentials are wanted."""
 
     bearer: Bearer | None = None
@@ -33,14 +33,14 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Guard:
+class EurekaAuth:
     access: Access | None
     """None: no credentials are wanted."""
 
-    async def caller(self, headers: Mapping[str, str]) -> Caller | None:
+    async def caller(self, headers: Mapping[str, str]) -> EurekaPrincipal | None:
         """None: refused."""
         if self.access is None:
-            return Caller()
+            return EurekaPrincipal()
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -49,4 +49,4 @@ class Guard:
         except (binascii.Error, UnicodeDecodeError):
             return None
         bearer = self.access.bearer(password)
-        return Caller(bearer) if bearer is not None else None
+        return EurekaPrincipal(bearer) if bearer is not None else None

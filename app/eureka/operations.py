@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from app.eureka import responses
 from app.eureka.responses import Answer
-from services.eureka.applications import Entry, Key, Listing
+from services.eureka.applications import Entry, Key, Snapshot
 from services.eureka.codec import json_of, parse, xml_of
-from services.eureka.instance_info import Refused, Status, read
-from services.eureka.leases import Unknown
+from services.eureka.instance_info import InvalidRegistration, Status, read
+from services.eureka.leases import LeaseNotFound
 from services.eureka.ownership import Forbidden
 from services.eureka.registry import Registry
 
@@ -34,9 +34,9 @@ async def perform(registry: Registry, request: EurekaRequest) -> Answer:
             if found is not _register:
                 registry.ownership.check_change(_key(request), request.remote, by_token=request.covers is not None)
         return await found(registry, request)
-    except Unknown:
+    except LeaseNotFound:
         return responses.NOT_FOUND
-    except Refused as refused:
+    except InvalidRegistration as refused:
         return responses.plain(400, str(refused))
 
 
@@ -112,30 +112,32 @@ async def _metadata(registry: Registry, request: EurekaRequest) -> Answer:
 
 
 async def _all(registry: Registry, request: EurekaRequest) -> Answer:
-    registry.noticed(request.remote, request.identity, direct=request.direct)
-    book = registry.book(direct=request.direct)
-    return _listing(registry, request, "full", book.full)
+    registry.record_fetch(request.remote, request.identity, direct=request.direct)
+    applications = registry.applications(direct=request.direct)
+    return _listing(registry, request, "full", applications.full)
 
 
 async def _delta(registry: Registry, request: EurekaRequest) -> Answer:
-    complete = registry.noticed(request.remote, request.identity, direct=request.direct)
-    book = registry.book(direct=request.direct)
+    complete = registry.record_fetch(request.remote, request.identity, direct=request.direct)
+    applications = registry.applications(direct=request.direct)
     now = registry.clock.now()
-    return _listing(registry, request, f"delta-{complete}", lambda: book.delta(now, complete=complete))
+    return _listing(registry, request, f"delta-{complete}", lambda: applications.delta(now, complete=complete))
 
 
 async def _application(registry: Registry, request: EurekaRequest) -> Answer:
     name = request.path[1].upper()
-    entries = tuple(entry for entry in registry.book(direct=request.direct).entries() if entry.registration.app == name)
+    entries = tuple(
+        entry for entry in registry.applications(direct=request.direct).entries() if entry.registration.app == name
+    )
     return _written(request, (name, entries)) if entries else responses.NOT_FOUND
 
 
 async def _instance(registry: Registry, request: EurekaRequest) -> Answer:
-    book = registry.book(direct=request.direct)
+    applications = registry.applications(direct=request.direct)
     if request.path[0] == "apps":
-        entry = book.get(_key(request))
+        entry = applications.get(_key(request))
     else:
-        entry = next((entry for entry in book.entries() if entry.registration.id == request.path[1]), None)
+        entry = next((entry for entry in applications.entries() if entry.registration.id == request.path[1]), None)
     return _written(request, entry) if entry is not None else responses.NOT_FOUND
 
 
@@ -147,12 +149,12 @@ async def _vip(registry: Registry, request: EurekaRequest) -> Answer:
         said = entry.registration.secure_vip if secure else entry.registration.vip
         return vip in (said or "").split(",")
 
-    found = registry.book(direct=request.direct).full(named)
-    return _written(request, found if found.apps else Listing(-1, found.hashcode, {}))
+    found = registry.applications(direct=request.direct).full(named)
+    return _written(request, found if found.apps else Snapshot(-1, found.hashcode, {}))
 
 
 async def _status(registry: Registry, request: EurekaRequest) -> Answer:
-    count = len(registry.leases.book)
+    count = len(registry.leases.applications)
     body = f"<com.netflix.eureka.util.StatusInfo><generalStats><registered-instances>{count}</registered-instances>"
     return responses.document(f"{body}</generalStats></com.netflix.eureka.util.StatusInfo>".encode(), responses.XML)
 
@@ -171,17 +173,17 @@ def _wants_json(request: EurekaRequest) -> bool:
     return "json" in request.headers.get("accept", "")
 
 
-def _written(request: EurekaRequest, what: Listing | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
+def _written(request: EurekaRequest, what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
     if _wants_json(request):
         return responses.document(json_of(what), responses.JSON)
     return responses.document(xml_of(what), responses.XML)
 
 
-def _listing(registry: Registry, request: EurekaRequest, name: str, listing: Callable[[], Listing]) -> Answer:
-    book = registry.book(direct=request.direct)
+def _listing(registry: Registry, request: EurekaRequest, name: str, snapshot: Callable[[], Snapshot]) -> Answer:
+    applications = registry.applications(direct=request.direct)
     as_json, gzipped = _wants_json(request), "gzip" in request.headers.get("accept-encoding", "")
     write = json_of if as_json else xml_of
-    plain = book.built(f"{name}-{as_json}", lambda: write(listing()))
+    plain = applications.cached_response(f"{name}-{as_json}", lambda: write(snapshot()))
     if gzipped:
-        plain = book.built(f"{name}-{as_json}-gzip", lambda: gzip.compress(plain, GZIP_LEVEL))
+        plain = applications.cached_response(f"{name}-{as_json}-gzip", lambda: gzip.compress(plain, GZIP_LEVEL))
     return responses.document(plain, responses.JSON if as_json else responses.XML, gzipped=gzipped)

@@ -11,7 +11,7 @@ import anyio
 import structlog
 import uvicorn
 
-from app.eureka.asgi import Door
+from app.eureka.asgi import EurekaApp
 from app.http.h11_protocol import Connection
 from app.http.sockets import bound
 
@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(door: Door, addresses: Sequence[str], port: int) -> None:
+async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
     """Listen on all `addresses` until cancelled. One that is not there yet, or taken, is tried again and told of once."""
     listening = [await _listen(address, port) for address in addresses]
     # By h11: the quicker parser loses the body of a POST that asks for an upgrade (eureka.md §2.3)

@@ -48,7 +48,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Listing:
+class Snapshot:
     """An answer before it is written down: what `versions__delta` and `apps__hashcode` say, and the entries by
     application."""
 
@@ -58,13 +58,13 @@ class Listing:
 
 
 @dataclass
-class Book:
-    """Entries by application and id. Every change bumps `version`; `built` keeps answers until then."""
+class Applications:
+    """Entries by application and id. Every change bumps `version`; `cached_response` keeps answers until then."""
 
     version: int = 1
     _entries: dict[Key, Entry] = field(default_factory=dict)
     _changes: dict[Key, tuple[float, Entry]] = field(default_factory=dict)
-    _built: dict[str, bytes] = field(default_factory=dict)
+    _responses: dict[str, bytes] = field(default_factory=dict)
 
     def put(self, entry: Entry, now: float) -> Entry:
         """Publish it, as ADDED when it is new and as MODIFIED when a consumer may have it already: eureka-js-client
@@ -96,39 +96,39 @@ class Book:
     def entries(self) -> Iterable[Entry]:
         return self._entries.values()
 
-    def full(self, chosen: Callable[[Entry], bool] = lambda _: True) -> Listing:
-        return Listing(self.version, self.hashcode(), _by_app(entry for entry in self._entries.values() if chosen(entry)))
+    def full(self, chosen: Callable[[Entry], bool] = lambda _: True) -> Snapshot:
+        return Snapshot(self.version, self.hashcode(), _by_app(entry for entry in self._entries.values() if chosen(entry)))
 
-    def delta(self, now: float, *, complete: bool = True) -> Listing:
+    def delta(self, now: float, *, complete: bool = True) -> Snapshot:
         """The changes of the last `WINDOW`. For one who may have missed more (`complete` false) the hash is one that no
         consumer can come to, which makes it fetch the full list."""
         self._prune(now)
         hashcode = self.hashcode() if complete else f"{self.hashcode()}FETCH_ALL_1_"
-        return Listing(self.version, hashcode, _by_app(entry for _, entry in self._changes.values()))
+        return Snapshot(self.version, hashcode, _by_app(entry for _, entry in self._changes.values()))
 
     def hashcode(self) -> str:
         """Netflix's: the number of instances in each status, statuses in alphabetical order."""
         counted = Counter(entry.status for entry in self._entries.values())
         return "".join(f"{status}_{counted[status]}_" for status in sorted(counted))
 
-    def built(self, name: str, build: Callable[[], bytes]) -> bytes:
+    def cached_response(self, name: str, build: Callable[[], bytes]) -> bytes:
         """The answer called `name`, built at most once per change."""
-        if name not in self._built:
-            self._built[name] = build()
-        return self._built[name]
+        if name not in self._responses:
+            self._responses[name] = build()
+        return self._responses[name]
 
     def _change(self, entry: Entry, now: float) -> None:
         self._changes.pop(entry.key, None)
         self._changes[entry.key] = (now, entry)
         self.version += 1
-        self._built.clear()
+        self._responses.clear()
 
     def _prune(self, now: float) -> None:
         for key, (at, _) in list(self._changes.items()):  # oldest first
             if at > now - WINDOW:
                 return
             del self._changes[key]
-            self._built.clear()
+            self._responses.clear()
 
 
 def _by_app(entries: Iterable[Entry]) -> dict[str, tuple[Entry, ...]]:

@@ -14,32 +14,32 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from services.eureka.applications import Entry, Listing
-from services.eureka.instance_info import UNREADABLE, Port, Refused
+from services.eureka.applications import Entry, Snapshot
+from services.eureka.instance_info import UNREADABLE, InvalidRegistration, Port
 
 MAX_DEPTH = 8
 EMPTY_MAP = "java.util.Collections$EmptyMap"
 
 
 def parse(body: bytes, *, xml: bool) -> dict[str, Any]:
-    """A registration's body, in the shape of the JSON form. Raises Refused."""
+    """A registration's body, in the shape of the JSON form. Raises InvalidRegistration."""
     try:
         if xml:
             root = fromstring(body, forbid_dtd=True)
             return {"instance": _instance_of(root)} if root.tag == "instance" else {}
         document = json.loads(body)
     except (ValueError, LookupError, RecursionError, ParseError, DefusedXmlException) as error:
-        raise Refused(UNREADABLE) from error
+        raise InvalidRegistration(UNREADABLE) from error
     if not isinstance(document, dict) or _depth(document) > MAX_DEPTH:
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     return document
 
 
-def json_of(what: Listing | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
+def json_of(what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
     """A listing, one instance, or one application with its name, as JSON."""
     if isinstance(what, Entry):
         document: dict[str, Any] = {"instance": _fields(what)}
-    elif isinstance(what, Listing):
+    elif isinstance(what, Snapshot):
         apps = [{"name": name, "instance": [_fields(entry) for entry in entries]} for name, entries in what.apps.items()]
         document = {
             "applications": {"versions__delta": str(what.version), "apps__hashcode": what.hashcode, "application": apps}
@@ -49,11 +49,11 @@ def json_of(what: Listing | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def xml_of(what: Listing | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
+def xml_of(what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
     """The same as XML."""
     if isinstance(what, Entry):
         root = _element(what)
-    elif isinstance(what, Listing):
+    elif isinstance(what, Snapshot):
         root = Element("applications")
         SubElement(root, "versions__delta").text = str(what.version)
         SubElement(root, "apps__hashcode").text = what.hashcode
@@ -158,7 +158,7 @@ def _instance_of(root: Element) -> dict[str, Any]:
             inner = {_key(child.tag): child.text or "" for child in element}
             said[element.tag] = {**({"@class": element.get("class")} if element.get("class") else {}), **inner}
         elif len(element):
-            raise Refused(UNREADABLE)
+            raise InvalidRegistration(UNREADABLE)
         else:
             said[element.tag] = element.text
     return said

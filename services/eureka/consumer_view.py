@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from services.eureka.applications import Book, Entry, Key
+from services.eureka.applications import Applications, Entry, Key
 from services.eureka.instance_info import Port, Registration, Status
 from services.routing.port import RoutedService
 
@@ -27,12 +27,12 @@ class Owner:
 
 
 @dataclass
-class Shown:
+class ConsumerView:
     """The book for consumers, made equal to what it should be, application by application."""
 
-    direct: Book
+    direct: Applications
     admitted: Callable[[Owner], bool]
-    book: Book = field(default_factory=Book)
+    applications: Applications = field(default_factory=Applications)
     owners: dict[Key, Owner] = field(default_factory=dict)
     stable: dict[str, tuple[str, Registration]] = field(default_factory=dict)
     """Application → the service that is it, and how its instances last described themselves: known even while none is
@@ -53,14 +53,14 @@ class Shown:
 
     def refresh(self, app: str, now: float) -> None:
         """Make the book right for one application; what is as it should be is not touched."""
-        wanted = {entry.key: entry for entry in self._wanted(app, now)}
-        for entry in [entry for entry in self.book.entries() if entry.registration.app == app]:
+        wanted = {entry.key: entry for entry in self._desired_entries(app, now)}
+        for entry in [entry for entry in self.applications.entries() if entry.registration.app == app]:
             if entry.key not in wanted:
-                self.book.remove(entry.key, now)
+                self.applications.remove(entry.key, now)
         for key, entry in wanted.items():
-            known = self.book.get(key)
+            known = self.applications.get(key)
             if known is None or _differs(known, entry):
-                self.book.put(entry, now)
+                self.applications.put(entry, now)
 
     def refresh_service(self, service: str, now: float) -> None:
         """The same for every application that is this service."""
@@ -80,7 +80,8 @@ class Shown:
     def shows(self, service: str) -> bool:
         """Tell whether consumers find this service under its own name."""
         return any(
-            service in names_of(entry.registration) and self._service_of(entry) == service for entry in self.book.entries()
+            service in names_of(entry.registration) and self._service_of(entry) == service
+            for entry in self.applications.entries()
         )
 
     def release(self, services: Collection[str]) -> list[str]:
@@ -112,7 +113,7 @@ class Shown:
         owner = self.owners.get(entry.key)
         return owner.service if owner is not None else None
 
-    def _wanted(self, app: str, now: float) -> Iterable[Entry]:
+    def _desired_entries(self, app: str, now: float) -> Iterable[Entry]:
         for entry in self.direct.entries():
             if entry.registration.app != app:
                 continue
@@ -123,9 +124,9 @@ class Shown:
         name, described = self.stable.get(app, ("", None))
         service = self.services.get(name)
         if service is not None and described is not None and service.advertise == "stable":
-            yield self._at_the_gateway(service, described, now)
+            yield self._gateway_entry(service, described, now)
 
-    def _at_the_gateway(self, service: RoutedService, described: Registration, now: float) -> Entry:
+    def _gateway_entry(self, service: RoutedService, described: Registration, now: float) -> Entry:
         where = f"http://{self.host}:{service.internal_port}"
         metadata = {key: value for key, value in described.metadata.items() if key not in OWN_METADATA}
         registration = replace(

@@ -93,16 +93,16 @@ class Consumers:
         for name in [name for name in self._known if name[0] == address]:
             del self._known[name]
 
-    def leave(self, instance: str, now: float, *, blind: bool = False) -> None:
+    def track_removal(self, instance: str, now: float, *, blind: bool = False) -> None:
         """Consumers were just told that `instance` leaves. Said again, it changes nothing. `blind`: they were told before
         this start of Sluice, which does not know them; each is given the time after which a silent one is gone."""
         self._leaving.setdefault(instance, Leaving(now, {consumer.name for consumer in self.present(now)}, blind))
 
-    def stay(self, instance: str) -> None:
+    def cancel_removal(self, instance: str) -> None:
         """It does not leave after all, or has left."""
         self._leaving.pop(instance, None)
 
-    def unaware(self, instance: str, cache: float, now: float) -> list[Consumer]:
+    def stale_consumers(self, instance: str, cache: float, now: float) -> list[Consumer]:
         """Those that may still send to a leaving `instance`: they have not fetched since, or their own cache (`cache`
         seconds) may hold what they fetched before."""
         leaving = self._leaving.get(instance)

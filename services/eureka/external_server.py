@@ -37,7 +37,7 @@ Lease = tuple[str, str]
 
 
 @dataclass
-class Grave:
+class Tombstone:
     """When its lease is looked for next, and until when."""
 
     server: Eureka
@@ -46,7 +46,7 @@ class Grave:
 
 
 @dataclass
-class Alike:
+class RegistrationCheck:
     """Whether any instance of a service was registered when that was asked."""
 
     asked_at: float
@@ -54,15 +54,15 @@ class Alike:
 
 
 @dataclass
-class Theirs:
+class ExternalEureka:
     clock: Clock
     client: BoundedClient | None = None
     """Made when somebody's server is asked first: most have none, and it reads all certificates."""
     outbound: OutboundPolicy = field(default_factory=OutboundPolicy)
     """The servers that may be called: a stored spec may be older than the operator's list."""
     _hidden_at: dict[str, float] = field(default_factory=dict)
-    _graves: dict[str, Grave] = field(default_factory=dict)
-    _alike: dict[str, Alike] = field(default_factory=dict)
+    _tombstones: dict[str, Tombstone] = field(default_factory=dict)
+    _registration_checks: dict[str, RegistrationCheck] = field(default_factory=dict)
     _apps: dict[str, str] = field(default_factory=dict)
     """By service, the application that its instances register as, where one has been seen."""
 
@@ -88,25 +88,25 @@ class Theirs:
     async def unpublish(self, service: str) -> None:
         """Nor does it know that a service is gone."""
         self._apps.pop(service, None)
-        self._alike.pop(service, None)
+        self._registration_checks.pop(service, None)
 
-    async def show(self, service: RoutedService, endpoint: Endpoint) -> None:
-        self._graves.pop(endpoint.id, None)
+    async def publish_instance(self, service: RoutedService, endpoint: Endpoint) -> None:
+        self._tombstones.pop(endpoint.id, None)
         if self._hidden_at.pop(endpoint.id, None) is not None:
             await self._set(service, endpoint.id, "UP")
 
-    async def hide(self, service: RoutedService, instance: str) -> None:
+    async def take_out_of_service(self, service: RoutedService, instance: str) -> None:
         await self._set(service, instance, "OUT_OF_SERVICE")
         self._hidden_at.setdefault(instance, self.clock.now())
 
-    async def drop(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
+    async def remove(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
         self._hidden_at.pop(instance, None)
         if service.eureka is not None:
             now = self.clock.now()
-            self._graves[instance] = Grave(service.eureka, now, now + GONE_FOR)
-            await self.tend()
+            self._tombstones[instance] = Tombstone(service.eureka, now, now + GONE_FOR)
+            await self.sweep()
 
-    async def counts(self, service: RoutedService, instance: str) -> bool:
+    async def is_registered(self, service: RoutedService, instance: str) -> bool:
         try:
             lease = await self._ask_lease(service.eureka, instance)
             if lease is not None:
@@ -125,10 +125,10 @@ class Theirs:
         told = f"its consumers may be {server.consumer_staleness:g} s behind (shorten it with eureka.consumer_staleness)"
         return closes, f"waiting for the Eureka server at {where}: {told}"
 
-    async def tend(self) -> None:
+    async def sweep(self) -> None:
         """Delete leases of what has gone, for as long as they may come back. Call it about once a second."""
         silent: set[str] = set()
-        for instance, grave in list(self._graves.items()):
+        for instance, grave in list(self._tombstones.items()):
             now = self.clock.now()
             if now < grave.next or grave.server.url in silent:
                 continue
@@ -141,7 +141,7 @@ class Theirs:
                 silent.add(grave.server.url)
                 log.warning("eureka_server", instance=instance, error=str(error))
             if now > grave.until:
-                self._graves.pop(instance, None)
+                self._tombstones.pop(instance, None)
 
     async def close(self) -> None:
         if self.client is not None:
@@ -164,11 +164,11 @@ class Theirs:
     async def _registers(self, service: RoutedService) -> bool:
         """Whether any instance of this service is registered, as of `ASK_EVERY` ago or later."""
         now = self.clock.now()
-        known = self._alike.get(service.name)
+        known = self._registration_checks.get(service.name)
         if known is None or now >= known.asked_at + ASK_EVERY:
             leases = await self._leases(service.eureka, self._apps.get(service.name))
             apps = [app for id, (app, _) in leases.items() if _is_of(id, service.name)]
-            known = self._alike[service.name] = Alike(now, bool(apps))
+            known = self._registration_checks[service.name] = RegistrationCheck(now, bool(apps))
             if apps:
                 self._apps[service.name] = apps[0]
         return known.registered

@@ -30,7 +30,7 @@ class Status(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-class Refused(Exception):
+class InvalidRegistration(Exception):
     """A registration that cannot be taken; the message is what the client is told, with a 400."""
 
 
@@ -70,25 +70,25 @@ class Registration:
 
 
 def read(app: str, document: Any) -> Registration:
-    """A registration for `app` from the decoded body `{"instance": {…}}`. Raises Refused."""
+    """A registration for `app` from the decoded body `{"instance": {…}}`. Raises InvalidRegistration."""
     said = document.get("instance") if isinstance(document, dict) else None
     if not isinstance(said, dict) or not isinstance(said.get("app"), str):
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     if any(isinstance(value, dict | list) for key, value in said.items() if key not in _STRUCTURED):
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     host, ip = _text(said, "hostName"), _text(said, "ipAddr")
     identity = _text(said, "instanceId") or host
     if not identity:
-        raise Refused("Missing instanceId")
+        raise InvalidRegistration("Missing instanceId")
     if not host:
-        raise Refused("Missing hostname")
+        raise InvalidRegistration("Missing hostname")
     if not ip:
-        raise Refused("Missing ip address")
+        raise InvalidRegistration("Missing ip address")
     name = (_text(said, "app") or "").upper()
     if not name:
-        raise Refused("Missing appName")
+        raise InvalidRegistration("Missing appName")
     if name != app.upper():
-        raise Refused(f"Mismatched appName, expecting {app.upper()} but was {name}")
+        raise InvalidRegistration(f"Mismatched appName, expecting {app.upper()} but was {name}")
     centre_class, centre = _data_center(said.get("dataCenterInfo"))
     lease = _object(said.get("leaseInfo"))
     return Registration(
@@ -123,21 +123,21 @@ def status_of(word: Any) -> Status:
 
 
 def checked(text: str) -> str:
-    """`text`, short enough and without characters that would break the XML list for everybody. Raises Refused."""
+    """`text`, short enough and without characters that would break the XML list for everybody. Raises InvalidRegistration."""
     if len(text) > MAX_TEXT:
-        raise Refused(f"A value is longer than {MAX_TEXT} characters")
+        raise InvalidRegistration(f"A value is longer than {MAX_TEXT} characters")
     if _CONTROL.search(text):
-        raise Refused("A value holds a control character")
+        raise InvalidRegistration("A value holds a control character")
     return text
 
 
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata within its bounds. Raises Refused."""
+    """Metadata within its bounds. Raises InvalidRegistration."""
     retained = {checked(key): checked(value) for key, value in metadata.items()}
     if len(retained) > MAX_METADATA or sum(len(key) + len(value) for key, value in retained.items()) > MAX_METADATA_BYTES:
-        raise Refused(f"Metadata is more than {MAX_METADATA} entries or {MAX_METADATA_BYTES} characters")
+        raise InvalidRegistration(f"Metadata is more than {MAX_METADATA} entries or {MAX_METADATA_BYTES} characters")
     if "" in retained:
-        raise Refused("A key of the metadata is empty")
+        raise InvalidRegistration("A key of the metadata is empty")
     return retained
 
 
@@ -155,19 +155,19 @@ def _object(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     return value
 
 
 def _data_center(value: Any) -> tuple[str, str]:
     if value is None:
-        raise Refused("Missing dataCenterInfo")
+        raise InvalidRegistration("Missing dataCenterInfo")
     kind = _text(_object(value), "@class")
     if kind is None:
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     name = _text(value, "name")
     if name is None:
-        raise Refused("Missing dataCenterInfo Name")
+        raise InvalidRegistration("Missing dataCenterInfo Name")
     return kind, name
 
 
@@ -178,14 +178,14 @@ def _port(value: Any, default: Port) -> Port:
         value = {"$": value}
     number = _whole(value.get("$"))
     if number is None or not 0 <= number <= 65_535:
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     return Port(number, str(value.get("@enabled", "true")).lower() == "true")
 
 
 def _metadata(value: Any) -> dict[str, str]:
     entries = {key: item for key, item in _object(value).items() if not key.startswith("@")}
     if any(isinstance(item, dict | list) for item in entries.values()):
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     return checked_metadata({key: "" if item is None else _written(item) for key, item in entries.items()})
 
 
@@ -198,7 +198,7 @@ def _whole(value: Any) -> int | None:
         return None
     text = str(value)
     if len(text) > 20 or not re.fullmatch(r"-?[0-9]+", text):
-        raise Refused(UNREADABLE)
+        raise InvalidRegistration(UNREADABLE)
     return int(text)
 
 

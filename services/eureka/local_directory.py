@@ -13,7 +13,7 @@ from services.routing.port import Endpoint, RoutedService
 
 
 @dataclass
-class Ours:
+class LocalDirectory:
     registry: Registry
     _addresses: dict[str, str] = field(default_factory=dict)
     """Of the instances that serve or leave: they are consumers as well, for as long as they live."""
@@ -27,7 +27,7 @@ class Ours:
         for owner in {owner for owner in shown.owners.values() if owner.instance not in registry.visible}:
             if any(self._is_out(key) for key in shown.keys_of(owner.instance)):
                 leaving[owner.instance] = owner.service
-                registry.consumers.leave(owner.instance, registry.clock.now(), blind=True)
+                registry.consumers.track_removal(owner.instance, registry.clock.now(), blind=True)
         registry.leaving = set(leaving)
         registry.visible |= registry.leaving
         for app in {*shown.stable, *(entry.registration.app for entry in shown.direct.entries())}:
@@ -46,38 +46,38 @@ class Ours:
         self.registry.released(service)
         self._refresh(service)
 
-    async def show(self, service: RoutedService, endpoint: Endpoint) -> None:
+    async def publish_instance(self, service: RoutedService, endpoint: Endpoint) -> None:
         self.registry.visible.add(endpoint.id)
         self._addresses[endpoint.id] = endpoint.address
         self.registry.leaving.discard(endpoint.id)
-        self.registry.consumers.stay(endpoint.id)
+        self.registry.consumers.cancel_removal(endpoint.id)
         for key in self.registry.shown.keys_of(endpoint.id):
             if self._is_out(key):
                 await self.registry.remove_override(key, Status.UP)
         self._refresh(endpoint.service)
         await self.registry.reclaim({endpoint.service})
 
-    async def hide(self, service: RoutedService, instance: str) -> None:
+    async def take_out_of_service(self, service: RoutedService, instance: str) -> None:
         self.registry.leaving.add(instance)
         for key in self.registry.shown.keys_of(instance):
             await self.registry.override(key, Status.OUT_OF_SERVICE)
-        self.registry.consumers.leave(instance, self.registry.clock.now())
+        self.registry.consumers.track_removal(instance, self.registry.clock.now())
 
-    async def drop(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
+    async def remove(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
         for key in self.registry.shown.keys_of(instance):
-            await (self.registry.bury(key) if for_good else self.registry.cancel(key))
+            await (self.registry.evict(key) if for_good else self.registry.cancel(key))
         self.registry.visible.discard(instance)
         self.registry.leaving.discard(instance)
-        self.registry.consumers.stay(instance)
+        self.registry.consumers.cancel_removal(instance)
         address = self._addresses.pop(instance, None) if for_good else self._addresses.get(instance)
         if address is not None:
             self.registry.consumers.died(address)
 
-    async def counts(self, service: RoutedService, instance: str) -> bool:
+    async def is_registered(self, service: RoutedService, instance: str) -> bool:
         if service.advertise != "instances":
             return True
         owners = [(key, owner) for key, owner in self.registry.shown.owners.items() if owner.service == service.name]
-        registered = {owner.instance for key, owner in owners if self.registry.leases.book.get(key) is not None}
+        registered = {owner.instance for key, owner in owners if self.registry.leases.applications.get(key) is not None}
         return not registered or instance in registered
 
     def drain_not_before(self, service: RoutedService, instance: str) -> tuple[float, str]:
@@ -85,10 +85,10 @@ class Ours:
             return 0, ""
         consumers, now = self.registry.consumers, self.registry.clock.now()
         closes = consumers.drain_not_before(instance, service.consumer_cache, now)
-        return closes, _waiting(consumers.unaware(instance, service.consumer_cache, now), closes, now)
+        return closes, _waiting(consumers.stale_consumers(instance, service.consumer_cache, now), closes, now)
 
     def _is_out(self, key: Key) -> bool:
-        entry = self.registry.leases.book.get(key)
+        entry = self.registry.leases.applications.get(key)
         return entry is not None and entry.override is Status.OUT_OF_SERVICE
 
     def _refresh(self, service: str) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address
 
-from services.eureka.applications import Book, Key
-from services.eureka.consumer_view import Owner, Shown, names_of, normal
-from services.eureka.instance_info import Refused, Registration
-from services.eureka.leases import Unknown
+from services.eureka.applications import Applications, Key
+from services.eureka.consumer_view import ConsumerView, Owner, names_of, normal
+from services.eureka.instance_info import InvalidRegistration, Registration
+from services.eureka.leases import LeaseNotFound
 from services.outbound import is_own
 
 MAX_OF_ADDRESS, MAX_APPLICATIONS = 100, 50
@@ -30,8 +30,8 @@ class Forbidden(Exception):
 class Ownership:
     """`book` has the leases. `network` is the instances', None until it is there."""
 
-    book: Book
-    shown: Shown
+    book: Applications
+    shown: ConsumerView
     network: IPv4Network | None = None
 
     def answers(self, local: str, remote: str) -> bool:
@@ -51,7 +51,7 @@ class Ownership:
     ) -> bool:
         """Check a registration from the address `remote`, which is of the instance `owner`; `services` are those of `names`
         that Sluice runs, `covers` is of the token that the client showed. Returns whether the application is from now on the
-        owner's service. Raises Refused, Forbidden."""
+        owner's service. Raises InvalidRegistration, Forbidden."""
         key, names, app = (registration.app, registration.id), names_of(registration), normal(registration.app)
         claims = self.shown.claims(names)
         claimed = {name: service for name, (service, shared) in claims.items() if service in services and not shared}
@@ -68,10 +68,10 @@ class Ownership:
 
     def check_change(self, key: Key, remote: str, *, by_token: bool) -> None:
         """Check that a client may renew, change or cancel a lease: the address that registered it may; elsewhere, a client
-        with a token that covers the application may, unless the lease is of an instance. Raises Unknown, Forbidden."""
+        with a token that covers the application may, unless the lease is of an instance. Raises LeaseNotFound, Forbidden."""
         entry = self.book.get(key)
         if entry is None:
-            raise Unknown
+            raise LeaseNotFound
         stranger = by_token and key not in self.shown.owners and not self._is_on_network(remote)
         if entry.address != remote and not stranger:
             raise Forbidden(f"the lease {key[1]} of {key[0]} was registered from another address")
@@ -89,10 +89,10 @@ class Ownership:
         on_network = self._is_on_network(remote) and remote != self.shown.host
         of_address = sum(entry.address == remote for entry in self.book.entries()) if on_network else 0
         if self.book.get(key) is None and of_address >= MAX_OF_ADDRESS:
-            raise Refused(f"There are {MAX_OF_ADDRESS} registrations from {remote} already")
+            raise InvalidRegistration(f"There are {MAX_OF_ADDRESS} registrations from {remote} already")
         new_of = owner.service if owner is not None and key[0] not in self.shown.stable else None
         if new_of is not None and len(self.shown.apps_of(new_of)) >= MAX_APPLICATIONS:
-            raise Refused(f"The service {new_of} has {MAX_APPLICATIONS} applications already")
+            raise InvalidRegistration(f"The service {new_of} has {MAX_APPLICATIONS} applications already")
 
     def _is_on_network(self, address: str) -> bool:
         try:

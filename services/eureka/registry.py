@@ -8,13 +8,13 @@ from collections.abc import Collection
 import structlog
 
 from services.clock import Clock
-from services.eureka.applications import Book, Key
-from services.eureka.consumer_view import Shown, names_of
+from services.eureka.applications import Applications, Key
+from services.eureka.consumer_view import ConsumerView, names_of
 from services.eureka.consumers import Consumer, Consumers
 from services.eureka.instance_info import Registration, Status
 from services.eureka.leases import Leases
 from services.eureka.ownership import Covers, Ownership
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 class Registry:
     """`keeper` tells whose an address is, and writes down what a restart must find again."""
 
-    def __init__(self, clock: Clock, keeper: Keeper) -> None:
+    def __init__(self, clock: Clock, keeper: LeaseRepository) -> None:
         self.clock = clock
         self.consumers = Consumers()
         self.visible: set[str] = set()
@@ -36,8 +36,8 @@ class Registry:
         """Services that consumers find under their own names, where there is nothing of others."""
         self._keeper = keeper
         self.leases = Leases(clock, changed=self._changed)
-        self.shown = Shown(self.leases.book, lambda owner: owner.instance in self.visible)
-        self.ownership = Ownership(self.leases.book, self.shown)
+        self.shown = ConsumerView(self.leases.applications, lambda owner: owner.instance in self.visible)
+        self.ownership = Ownership(self.leases.applications, self.shown)
 
     async def register(self, registration: Registration, remote: str, covers: Covers | None = None) -> bool:
         """Take a registration that came from the address `remote`; False when it is of one that has gone, and is ignored.
@@ -45,7 +45,7 @@ class Registry:
         key = (registration.app, registration.id)
         owner, services = await self._keeper.look_up(remote, self.ownership.names(registration))
         claim = self.ownership.check(registration, remote, owner, services, covers)
-        known = self.leases.book.get(key) is not None
+        known = self.leases.applications.get(key) is not None
         self.shown.registered(registration, owner, claim=claim)
         taken = self.leases.register(registration, remote)
         if taken and not known and owner is not None:
@@ -67,7 +67,7 @@ class Registry:
         self._reclaimed |= {service for service, shows in wanted.items() if shows}
         for app in self.shown.release(wanted):
             self._changed((app, ""))
-        for entry in list(self.leases.book.entries()):
+        for entry in list(self.leases.applications.entries()):
             owner = self.shown.owners.get(entry.key)
             lost = wanted.keys() & names_of(entry.registration) - {owner.service if owner is not None else ""}
             if any(owner is not None or wanted[service] for service in lost):
@@ -87,9 +87,9 @@ class Registry:
         self.leases.cancel(key)
         await self._keep(key)
 
-    async def bury(self, key: Key) -> None:
+    async def evict(self, key: Key) -> None:
         """Its instance has gone for good: whatever it still says is ignored."""
-        self.leases.bury(key)
+        self.leases.evict(key)
         self.shown.owners.pop(key, None)
         await self._keep(key)
 
@@ -108,17 +108,17 @@ class Registry:
         self.leases.add_metadata(key, metadata)
         await self._keep(key)
 
-    def noticed(self, address: str, identity: str, *, direct: bool) -> bool:
+    def record_fetch(self, address: str, identity: str, *, direct: bool) -> bool:
         """Somebody is about to be given the list, or the changes. Returns whether the changes can tell it all: it fetched
         not long ago. A drain does not wait for those who look at the real instances."""
         now = self.clock.now()
         among = self.onlookers if direct else self.consumers
-        before = among.fetched(address, identity, self.book(direct=direct).version, now)
+        before = among.fetched(address, identity, self.applications(direct=direct).version, now)
         return before is not None and now - before.fetched_at < DELTA_SERVES
 
-    def book(self, *, direct: bool) -> Book:
+    def applications(self, *, direct: bool) -> Applications:
         """What consumers are shown, or what registered."""
-        return self.leases.book if direct else self.shown.book
+        return self.leases.applications if direct else self.shown.applications
 
     async def tick(self) -> list[Consumer]:
         """Once a second: leases that ran out, consumers that fell silent (returned)."""
@@ -133,7 +133,7 @@ class Registry:
 
     async def _keep(self, key: Key) -> None:
         owner = self.shown.owners.get(key)
-        await self._keeper.keep(key, self.leases.book.get(key), owner, describes=self.shown.describes(key))
+        await self._keeper.save(key, self.leases.applications.get(key), owner, describes=self.shown.describes(key))
 
     def _changed(self, key: Key) -> None:
         self.shown.refresh(key[0], self.clock.now())

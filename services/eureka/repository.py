@@ -11,14 +11,14 @@ from sqlmodel import Session, col, select
 
 from services.eureka.applications import Entry, Key
 from services.eureka.codec import json_of
-from services.eureka.consumer_view import Owner, Shown
+from services.eureka.consumer_view import ConsumerView, Owner
 from services.eureka.instance_info import Registration, Status, read
 from services.store.database import Store
 from services.store.tables import Application, Instance, Lease, Service
 
 
 @dataclass(frozen=True)
-class Keeper:
+class LeaseRepository:
     store: Store
 
     async def look_up(self, address: str, names: Collection[str]) -> tuple[Owner | None, set[str]]:
@@ -32,7 +32,7 @@ class Keeper:
 
         return await self.store.read(find)
 
-    async def keep(self, key: Key, entry: Entry | None, owner: Owner | None, *, describes: bool = False) -> None:
+    async def save(self, key: Key, entry: Entry | None, owner: Owner | None, *, describes: bool = False) -> None:
         """Write what is known of a lease now; None when it is over. `describes`: its application is its owner's service."""
 
         def write(session: Session) -> None:
@@ -60,7 +60,7 @@ class Keeper:
 
         await self.store.write(write)
 
-    async def restore(self, shown: Shown) -> list[Entry]:
+    async def restore(self, shown: ConsumerView) -> list[Entry]:
         """What was registered when Sluice stopped; `shown` learns whose each was, and which service an application is."""
 
         def load(session: Session) -> tuple[list[tuple[Lease, Instance | None]], list[Application]]:

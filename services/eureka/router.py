@@ -23,16 +23,16 @@ class Directory(Protocol):
 
     async def unpublish(self, service: str) -> None: ...
 
-    async def show(self, service: RoutedService, endpoint: Endpoint) -> None:
-        """It serves: consumers may know it. Undoes `hide`."""
+    async def publish_instance(self, service: RoutedService, endpoint: Endpoint) -> None:
+        """It serves: consumers may know it. Undoes `take_out_of_service`."""
 
-    async def hide(self, service: RoutedService, instance: str) -> None:
+    async def take_out_of_service(self, service: RoutedService, instance: str) -> None:
         """It is out of service from when this returns; consumers may still have it in their caches."""
 
-    async def drop(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
+    async def remove(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
         """Its container died, or is gone for good."""
 
-    async def counts(self, service: RoutedService, instance: str) -> bool:
+    async def is_registered(self, service: RoutedService, instance: str) -> bool:
         """Whether it has registered, where its like do: else consumers would be left with none."""
 
     def drain_not_before(self, service: RoutedService, instance: str) -> tuple[float, str]:
@@ -41,7 +41,7 @@ class Directory(Protocol):
 
 
 @dataclass
-class Standing:
+class RouterEntry:
     """What the loop has said of an instance."""
 
     routed: RoutedService
@@ -58,28 +58,28 @@ class Standing:
 
 @dataclass
 class RegistryRouter:
-    """`ours` is the registry here, `theirs` the servers of others."""
+    """`local` is the registry here, `external` the servers of others."""
 
     clock: Clock
-    ours: Directory
-    theirs: Directory
+    local: Directory
+    external: Directory
     name: str = "registry"
     _services: dict[str, RoutedService] = field(default_factory=dict)
-    _standing: dict[str, dict[str, Standing]] = field(default_factory=dict)
+    _entries: dict[str, dict[str, RouterEntry]] = field(default_factory=dict)
     """By service and instance."""
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
         self._services = {service.name: service for service in services}
-        self._standing = {}
+        self._entries = {}
         for endpoint in endpoints:
-            self._of(endpoint.service)[endpoint.id] = Standing(self._services[endpoint.service], counted=True)
-        for directory in (self.ours, self.theirs):
+            self._of(endpoint.service)[endpoint.id] = RouterEntry(self._services[endpoint.service], counted=True)
+        for directory in (self.local, self.external):
             own = {service.name: service for service in services if self._where(service) is directory}
             leaving = await directory.restore(
                 list(own.values()), [endpoint for endpoint in endpoints if endpoint.service in own]
             )
             for instance, service in leaving.items():
-                self._of(service)[instance] = Standing(own[service], admitted=False, counted=True)
+                self._of(service)[instance] = RouterEntry(own[service], admitted=False, counted=True)
         return {}
 
     async def publish(self, service: RoutedService) -> None:
@@ -89,20 +89,20 @@ class RegistryRouter:
         await self._where(service).publish(service)
 
     async def unpublish(self, service: str) -> None:
-        for directory in (self.ours, self.theirs):
+        for directory in (self.local, self.external):
             await directory.unpublish(service)
         self._services.pop(service, None)
-        self._standing.pop(service, None)
+        self._entries.pop(service, None)
 
     async def admit(self, endpoint: Endpoint) -> None:
-        standing = self._of(endpoint.service).setdefault(endpoint.id, Standing(self._services[endpoint.service]))
+        standing = self._of(endpoint.service).setdefault(endpoint.id, RouterEntry(self._services[endpoint.service]))
         standing.admitted = True
-        await self._where(standing.routed).show(standing.routed, endpoint)
+        await self._where(standing.routed).publish_instance(standing.routed, endpoint)
 
     async def withdraw(self, service: str, instance: str) -> None:
         standing = self._of(service).get(instance)
         if standing is not None and standing.admitted:
-            await self._where(standing.routed).hide(standing.routed, instance)
+            await self._where(standing.routed).take_out_of_service(standing.routed, instance)
             standing.admitted = False
 
     async def mark_dead(self, service: str, instance: str, start: str) -> None:
@@ -119,7 +119,7 @@ class RegistryRouter:
         for instance, standing in list(self._of(service).items()):
             directory = self._where(standing.routed)
             if standing.admitted and not standing.counted:
-                standing.counted = await directory.counts(standing.routed, instance)
+                standing.counted = await directory.is_registered(standing.routed, instance)
             if not standing.admitted:
                 closes, waits_for = directory.drain_not_before(standing.routed, instance)
                 drained = closes <= self.clock.now()
@@ -134,10 +134,10 @@ class RegistryRouter:
         standing = self._of(service).pop(instance, None)
         routed = standing.routed if standing is not None else self._services.get(service)
         if routed is not None:
-            await self._where(routed).drop(routed, instance, for_good=for_good)
+            await self._where(routed).remove(routed, instance, for_good=for_good)
 
-    def _of(self, service: str) -> dict[str, Standing]:
-        return self._standing.setdefault(service, {})
+    def _of(self, service: str) -> dict[str, RouterEntry]:
+        return self._entries.setdefault(service, {})
 
     def _where(self, service: RoutedService) -> Directory:
-        return self.ours if service.eureka is None else self.theirs
+        return self.local if service.eureka is None else self.external

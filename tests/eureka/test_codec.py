@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from services.eureka.applications import Action, Entry, Listing
+from services.eureka.applications import Action, Entry, Snapshot
 from services.eureka.codec import json_of, parse, xml_of
-from services.eureka.instance_info import UNREADABLE, Refused, Status, read
+from services.eureka.instance_info import UNREADABLE, InvalidRegistration, Status, read
 from tests.support.eureka_payloads import registration
 
 SPRING = (
@@ -51,12 +51,12 @@ def spring() -> Entry:
 
 
 def test_springs_own_registration_comes_back_byte_for_byte_as_the_java_server_gives_it() -> None:
-    assert json_of(Listing(1, "UP_1_", {"SAMPLE-SERVICE": (spring(),)})).decode() == ANSWER
+    assert json_of(Snapshot(1, "UP_1_", {"SAMPLE-SERVICE": (spring(),)})).decode() == ANSWER
 
 
 def test_lists_are_lists_even_of_one_and_of_none() -> None:
-    assert json.loads(json_of(Listing(1, "", {})))["applications"]["application"] == []
-    (application,) = json.loads(json_of(Listing(1, "UP_1_", {"A": (spring(),)})))["applications"]["application"]
+    assert json.loads(json_of(Snapshot(1, "", {})))["applications"]["application"] == []
+    (application,) = json.loads(json_of(Snapshot(1, "UP_1_", {"A": (spring(),)})))["applications"]["application"]
     assert len(application["instance"]) == 1
 
 
@@ -87,7 +87,7 @@ def test_xml_is_read_and_written_as_the_java_server_does() -> None:
         assert part in written
     empty = xml_of(Entry(registration(), Status.UP))
     assert b'<metadata class="java.util.Collections$EmptyMap" />' in empty
-    assert xml_of(Listing(3, "UP_1_", {})).startswith(
+    assert xml_of(Snapshot(3, "UP_1_", {})).startswith(
         b"<applications><versions__delta>3</versions__delta><apps__hashcode>UP_1_"
     )
 
@@ -127,5 +127,5 @@ FILE = b'<!DOCTYPE i [<!ENTITY x SYSTEM "file:///etc/passwd">]><instance><app>&x
     ],
 )
 def test_bombs_and_nonsense_are_refused(body: bytes, xml: bool) -> None:
-    with pytest.raises(Refused, match=UNREADABLE.replace("{", r"\{")):
+    with pytest.raises(InvalidRegistration, match=UNREADABLE.replace("{", r"\{")):
         parse(body, xml=xml)

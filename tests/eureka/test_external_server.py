@@ -12,14 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.eureka.asgi import Door
-from app.eureka.auth import Guard
+from app.eureka.asgi import EurekaApp
+from app.eureka.auth import EurekaAuth
 from services.bounded_http import BoundedClient
-from services.eureka.external_server import ASK_EVERY, GONE_FOR, MAX_BODY, Theirs
+from services.eureka.external_server import ASK_EVERY, GONE_FOR, MAX_BODY, ExternalEureka
 from services.eureka.instance_info import Status
-from services.eureka.local_directory import Ours
+from services.eureka.local_directory import LocalDirectory
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
 from services.outbound import OutboundPolicy, Server
 from services.routing.port import Endpoint, RoutedService, RoutingError
@@ -43,20 +43,20 @@ class House:
 
     def __init__(self, data: Path) -> None:
         self.clock = FakeClock()
-        keeper = Keeper(open_store(data))
+        keeper = LeaseRepository(open_store(data))
         self.server = Registry(self.clock, keeper)
         self.answers: Callable[[httpx.Request], httpx.Response] | None = None
         self.router = self.start()
 
     def start(self) -> RegistryRouter:
         """Sluice, again."""
-        self.transport: httpx.AsyncBaseTransport = httpx.ASGITransport(Door(self.server, Guard(None)))
-        self.theirs = Theirs(self.clock, client(self.transport))
-        return RegistryRouter(self.clock, Ours(self.server), self.theirs)
+        self.transport: httpx.AsyncBaseTransport = httpx.ASGITransport(EurekaApp(self.server, EurekaAuth(None)))
+        self.theirs = ExternalEureka(self.clock, client(self.transport))
+        return RegistryRouter(self.clock, LocalDirectory(self.server), self.theirs)
 
     def list_is(self, text: str) -> None:
         """From now on the server lists this, whatever becomes of its leases."""
-        real = httpx.ASGITransport(Door(self.server, Guard(None)))
+        real = httpx.ASGITransport(EurekaApp(self.server, EurekaAuth(None)))
 
         class Behind(httpx.AsyncBaseTransport):
             async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -92,7 +92,7 @@ class House:
         await self.server.register(registration(f"web-r1-{n}", **fields), "127.0.0.1")
 
     def there(self) -> dict[str, Status]:
-        return {entry.registration.id: entry.status for entry in self.server.leases.book.entries()}
+        return {entry.registration.id: entry.status for entry in self.server.leases.applications.entries()}
 
 
 def client(transport: httpx.AsyncBaseTransport) -> BoundedClient:
@@ -164,12 +164,12 @@ async def test_what_has_gone_is_deleted_again_until_it_stays_gone(fixture: House
     assert fixture.there() == {}
     await fixture.register(1)  # the stock server replicates to itself
     fixture.clock.jump(ASK_EVERY)
-    await fixture.theirs.tend()
+    await fixture.theirs.sweep()
     assert fixture.there() == {}
     fixture.clock.jump(GONE_FOR + 1)
-    await fixture.theirs.tend()
+    await fixture.theirs.sweep()
     await fixture.register(1)
-    await fixture.theirs.tend()
+    await fixture.theirs.sweep()
     assert fixture.there() == {"web-r1-1": Status.UP}, "by now it is somebody else's affair"
 
 
@@ -188,7 +188,7 @@ async def test_their_server_is_asked_for_one_lease_at_a_time_and_seldom_for_a_li
     await fixture.router.remove("web", "web-r1-1")
     asked = fixture.listen()
     for _ in range(11):
-        await fixture.theirs.tend()
+        await fixture.theirs.sweep()
         fixture.clock.jump(1)
     assert asked == ["/eureka/instances/web-r1-1"] * 2, "what has gone: every five seconds"
     await fixture.register(2)
@@ -245,8 +245,8 @@ async def test_a_hostile_eureka_server_is_refused_before_its_answer_is_decoded_o
         (b"\r\n" + words, "does not answer as a Eureka server"),
     ):
         async with server(lambda answer=answer: [b"HTTP/1.1 200 x\r\n" + answer]) as url:  # type: ignore[misc]
-            theirs = Theirs(fixture.clock, outbound=OutboundPolicy((Server.parse("127.0.0.1"),)))
+            theirs = ExternalEureka(fixture.clock, outbound=OutboundPolicy((Server.parse("127.0.0.1"),)))
             service = replace(WEB, eureka=Eureka(url=f"{url}/eureka/", consumer_staleness=40))
             with pytest.raises(RoutingError, match=why):
-                await theirs.hide(service, "web-r1-1")
+                await theirs.take_out_of_service(service, "web-r1-1")
             await theirs.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.eureka.instance_info import MAX_METADATA, MAX_TEXT, UNREADABLE, Port, Refused, Status, read
+from services.eureka.instance_info import MAX_METADATA, MAX_TEXT, UNREADABLE, InvalidRegistration, Port, Status, read
 from tests.support.eureka_payloads import CENTRE, registration, said
 
 
@@ -47,7 +47,7 @@ from tests.support.eureka_payloads import CENTRE, registration, said
     ],
 )
 def test_what_cannot_be_taken_is_refused_in_the_java_servers_words(document: Any, words: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidRegistration) as refused:
         read("web", document)
     assert str(refused.value).startswith(words)
 

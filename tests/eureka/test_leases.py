@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.eureka.applications import WINDOW, Action, Book, Entry, Key, Listing
-from services.eureka.instance_info import Refused, Status
-from services.eureka.leases import BURIED_FOR, MOST_BETWEEN_SWEEPS, Leases, Unknown
+from services.eureka.applications import WINDOW, Action, Applications, Entry, Key, Snapshot
+from services.eureka.instance_info import InvalidRegistration, Status
+from services.eureka.leases import MOST_BETWEEN_SWEEPS, TOMBSTONE_SECONDS, LeaseNotFound, Leases
 from tests.support.eureka_payloads import registration
 from tests.support.fakes.clock import FakeClock
 
@@ -26,7 +26,7 @@ def leases(clock: FakeClock) -> Leases:
 
 
 def status(leases: Leases, key: Key = A) -> Status:
-    entry = leases.book.get(key)
+    entry = leases.applications.get(key)
     assert entry is not None
     return entry.status
 
@@ -54,25 +54,25 @@ def test_an_override_taken_back_without_a_word_makes_the_client_register_again(l
     leases.register(registration())
     leases.override(A, Status.OUT_OF_SERVICE)
     leases.remove_override(A)
-    with pytest.raises(Unknown):
+    with pytest.raises(LeaseNotFound):
         leases.renew(A)
     leases.register(registration())
     assert status(leases) is Status.UP
 
 
 def test_a_heartbeat_of_one_that_is_not_known_or_has_changed_since_asks_for_a_registration(leases: Leases) -> None:
-    with pytest.raises(Unknown):
+    with pytest.raises(LeaseNotFound):
         leases.renew(A)
     leases.register(registration(lastDirtyTimestamp="1000"))
     leases.renew(A, dirty=1000)
-    with pytest.raises(Unknown):
+    with pytest.raises(LeaseNotFound):
         leases.renew(A, dirty=1001)
 
 
 def test_an_older_word_that_arrives_late_changes_nothing(leases: Leases) -> None:
     leases.register(registration(lastDirtyTimestamp=2000, hostName="new"))
     leases.register(registration(lastDirtyTimestamp=1000, hostName="old"))
-    entry = leases.book.get(A)
+    entry = leases.applications.get(A)
     assert entry is not None and entry.registration.host == "new"
 
 
@@ -84,7 +84,7 @@ def test_who_does_not_renew_is_out_after_its_own_duration(leases: Leases, clock:
         assert leases.sweep() == []
     clock.jump(1)
     assert leases.sweep() == [A]
-    assert leases.book.get(A) is None
+    assert leases.applications.get(A) is None
 
 
 def test_time_in_which_sluice_itself_stood_still_counts_against_nobody(leases: Leases, clock: FakeClock) -> None:
@@ -98,35 +98,35 @@ def test_time_in_which_sluice_itself_stood_still_counts_against_nobody(leases: L
 
 def test_a_late_registration_of_a_removed_instance_is_ignored(leases: Leases, clock: FakeClock) -> None:
     leases.register(registration())
-    leases.bury(A)
+    leases.evict(A)
     assert leases.register(registration(status="DOWN")) is False
-    assert leases.book.get(A) is None
-    clock.jump(BURIED_FOR)
+    assert leases.applications.get(A) is None
+    clock.jump(TOMBSTONE_SECONDS)
     assert leases.register(registration()) is True
 
 
 def test_metadata_is_merged_and_bounded(leases: Leases) -> None:
     leases.register(registration(metadata={"zone": "z1"}))
     leases.add_metadata(A, {"weight": "5"})
-    entry = leases.book.get(A)
+    entry = leases.applications.get(A)
     assert entry is not None and entry.registration.metadata == {"zone": "z1", "weight": "5"}
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidRegistration):
         leases.add_metadata(A, {"k": "\x00"})
 
 
 def test_the_hash_counts_statuses_in_the_order_of_the_alphabet(leases: Leases) -> None:
-    assert leases.book.hashcode() == ""
+    assert leases.applications.hashcode() == ""
     for id, word in (("a", "UP"), ("b", "UP"), ("c", "OUT_OF_SERVICE"), ("d", "DOWN")):
         leases.register(registration(id, status=word))
-    assert leases.book.hashcode() == "DOWN_1_OUT_OF_SERVICE_1_UP_2_"
+    assert leases.applications.hashcode() == "DOWN_1_OUT_OF_SERVICE_1_UP_2_"
 
 
 def test_a_swap_of_equals_keeps_the_hash_and_is_told_by_the_delta(leases: Leases, clock: FakeClock) -> None:
     leases.register(registration("a", metadata={"much": "x" * 500}))
-    before = leases.book.delta(clock.now())
+    before = leases.applications.delta(clock.now())
     leases.register(registration("b"))
     leases.cancel(A)
-    delta = leases.book.delta(clock.now())
+    delta = leases.applications.delta(clock.now())
     assert (delta.hashcode, delta.version > before.version) == (before.hashcode, True)
     assert {entry.registration.id: entry.action for entry in delta.apps["WEB"]} == {"a": Action.DELETED, "b": Action.ADDED}
     assert delta.apps["WEB"][-1].registration.metadata == {}
@@ -135,10 +135,10 @@ def test_a_swap_of_equals_keeps_the_hash_and_is_told_by_the_delta(leases: Leases
 def test_a_second_registration_is_modified_and_one_that_came_back_as_well(leases: Leases, clock: FakeClock) -> None:
     for _ in range(2):
         leases.register(registration())
-    assert leases.book.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
+    assert leases.applications.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
     leases.cancel(A)
     leases.register(registration())
-    assert leases.book.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
+    assert leases.applications.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
 
 
 class Client:
@@ -149,7 +149,7 @@ class Client:
         self.has: dict[Key, Status] | None = None
         self.full_fetches = 0
 
-    def fetch(self, book: Book, now: float, *, complete: bool) -> None:
+    def fetch(self, book: Applications, now: float, *, complete: bool) -> None:
         if self.has is None:
             self._replace(book.full())
             return
@@ -167,7 +167,7 @@ class Client:
         elif entry.action is Action.MODIFIED or entry.key not in has:
             has[entry.key] = entry.status
 
-    def _replace(self, full: Listing) -> None:
+    def _replace(self, full: Snapshot) -> None:
         self.has = {entry.key: entry.status for entries in full.apps.values() for entry in entries}
 
 
@@ -194,7 +194,7 @@ def test_after_any_history_a_client_that_follows_deltas_has_what_a_full_fetch_gi
     clients, fetched = [Client(), Client()], [clock.now(), clock.now()]
 
     def fetch(n: int) -> None:
-        clients[n].fetch(leases.book, clock.now(), complete=clock.now() - fetched[n] < WINDOW - 60)
+        clients[n].fetch(leases.applications, clock.now(), complete=clock.now() - fetched[n] < WINDOW - 60)
         fetched[n] = clock.now()
 
     for what, which, word in history:
@@ -214,8 +214,8 @@ def test_after_any_history_a_client_that_follows_deltas_has_what_a_full_fetch_gi
                 clock.jump(float(str(which)))
             else:
                 fetch(int(str(which)))
-        except Unknown:
+        except LeaseNotFound:
             continue
     for n in (0, 1):
         fetch(n)
-        assert clients[n].has == {entry.key: entry.status for entry in leases.book.entries()}
+        assert clients[n].has == {entry.key: entry.status for entry in leases.applications.entries()}

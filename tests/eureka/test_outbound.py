@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from services.bounded_http import BoundedClient
-from services.eureka.external_server import Theirs
+from services.eureka.external_server import ExternalEureka
 from services.outbound import OutboundPolicy, OutboundRefusedError, Server
 from services.routing.port import RoutedService, RoutingError
 from services.spec import Eureka
@@ -160,11 +160,11 @@ async def test_a_server_of_a_stored_spec_that_is_not_allowed_is_not_called(monke
     async with server(lambda: [OK], received) as url:
         for name, address in (("127.0.0.1", "127.0.0.1"), ("eureka.example", "127.0.0.1")):
             Names(monkeypatch, [address])
-            theirs = Theirs(FakeClock())
+            theirs = ExternalEureka(FakeClock())
             web = RoutedService("web", 8080, 18001, eureka=Eureka(url=url.replace("127.0.0.1", name)))
             why = f"the Eureka server at {name} is not called: its URL leads to 127.0.0.1, an address of this host"
             with pytest.raises(RoutingError, match=why):
-                await theirs.hide(web, "web-r1-1")
+                await theirs.take_out_of_service(web, "web-r1-1")
             await theirs.close()
     assert received == []
 

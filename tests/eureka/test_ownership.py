@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from services.eureka.external_server import Theirs
-from services.eureka.instance_info import Refused, Status
-from services.eureka.leases import Unknown
-from services.eureka.local_directory import Ours
+from services.eureka.external_server import ExternalEureka
+from services.eureka.instance_info import InvalidRegistration, Status
+from services.eureka.leases import LeaseNotFound
+from services.eureka.local_directory import LocalDirectory
 from services.eureka.ownership import MAX_APPLICATIONS, MAX_OF_ADDRESS, Forbidden
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
 from services.routing.port import Endpoint, RoutedService
 from services.store.database import Store
@@ -56,10 +56,10 @@ def store(tmp_path: Path) -> Store:
 class Sluice:
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.registry = Registry(FakeClock(), Keeper(store))
+        self.registry = Registry(FakeClock(), LeaseRepository(store))
         self.registry.shown.host = BRIDGE
         self.registry.ownership.network = IPv4Network("10.9.0.0/24")
-        self.router = RegistryRouter(self.registry.clock, Ours(self.registry), Theirs(self.registry.clock))
+        self.router = RegistryRouter(self.registry.clock, LocalDirectory(self.registry), ExternalEureka(self.registry.clock))
 
     async def start(self) -> None:
         await self.registry.open()
@@ -77,10 +77,12 @@ class Sluice:
         return True
 
     def shown(self, app: str) -> set[str]:
-        return {entry.registration.ip for entry in self.registry.shown.book.entries() if entry.registration.app == app}
+        return {
+            entry.registration.ip for entry in self.registry.shown.applications.entries() if entry.registration.app == app
+        }
 
     def registered(self) -> set[tuple[str, str]]:
-        return {entry.key for entry in self.registry.leases.book.entries()}
+        return {entry.key for entry in self.registry.leases.applications.entries()}
 
 
 def routed(name: str, advertise: str = "stable") -> RoutedService:
@@ -130,7 +132,7 @@ async def test_a_lease_is_changed_from_the_address_that_registered_it_only(sluic
     assert not sluice.may("LEGACY", "b", "192.168.0.8")
     assert sluice.may("LEGACY", "b", "192.168.0.8", by_token=True), "elsewhere the token tells clients apart"
     assert not sluice.may("LEGACY", "b", THIEF, by_token=True)
-    with pytest.raises(Unknown):
+    with pytest.raises(LeaseNotFound):
         sluice.may("WEB", "none", THIEF)
 
 
@@ -233,7 +235,7 @@ async def test_a_token_from_elsewhere_covers_every_name_that_consumers_find_it_b
 async def test_one_instance_cannot_fill_the_registry(sluice: Sluice) -> None:
     for n in range(MAX_OF_ADDRESS):
         await sluice.register("THIEF", THIEF, str(n))
-    with pytest.raises(Refused, match=f"There are {MAX_OF_ADDRESS} registrations from {THIEF} already"):
+    with pytest.raises(InvalidRegistration, match=f"There are {MAX_OF_ADDRESS} registrations from {THIEF} already"):
         await sluice.register("THIEF", THIEF, "more")
     await sluice.register("THIEF", THIEF, "0")
     await sluice.register("WEB", WEB)
@@ -243,5 +245,5 @@ async def test_one_service_cannot_take_all_names(sluice: Sluice) -> None:
     for n in range(MAX_APPLICATIONS):
         await sluice.register(f"APP{n}", THIEF, "a")
         await sluice.registry.cancel((f"APP{n}", "a"))
-    with pytest.raises(Refused, match=f"The service thief has {MAX_APPLICATIONS} applications already"):
+    with pytest.raises(InvalidRegistration, match=f"The service thief has {MAX_APPLICATIONS} applications already"):
         await sluice.register("MORE", THIEF, "a")

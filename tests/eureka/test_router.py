@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from services.eureka.external_server import Theirs
+from services.eureka.external_server import ExternalEureka
 from services.eureka.instance_info import Status
-from services.eureka.local_directory import Ours
+from services.eureka.local_directory import LocalDirectory
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
 from services.routing.port import Endpoint, EndpointState, RoutedService
 from services.store.database import Store
@@ -53,9 +53,9 @@ class House:
     def __init__(self, store: Store) -> None:
         self.clock = FakeClock()
         self.store = store
-        self.registry = Registry(self.clock, Keeper(store))
+        self.registry = Registry(self.clock, LeaseRepository(store))
         self.registry.shown.host = "10.9.0.1"
-        self.router = RegistryRouter(self.clock, Ours(self.registry), Theirs(self.clock))
+        self.router = RegistryRouter(self.clock, LocalDirectory(self.registry), ExternalEureka(self.clock))
 
     async def open(self, *members: Endpoint, advertise: str = "instances") -> None:
         await self.registry.open()
@@ -66,11 +66,11 @@ class House:
         return await self.registry.register(said, f"10.9.0.1{n}")
 
     def shown(self) -> list[tuple[str, str, int]]:
-        entries = self.registry.shown.book.entries()
+        entries = self.registry.shown.applications.entries()
         return [(entry.status, entry.registration.ip, entry.registration.port.number) for entry in entries]
 
     def fetch(self, who: str) -> None:
-        self.registry.noticed(who, "DefaultClient", direct=False)
+        self.registry.record_fetch(who, "DefaultClient", direct=False)
 
     async def seat(self, n: int = 1) -> EndpointState:
         return (await self.router.observe("web"))[f"web-r1-{n}"]
@@ -94,7 +94,7 @@ async def test_stable_shows_one_address_that_outlives_every_instance(fixture: Ho
     assert fixture.shown() == []
     await fixture.register(1)
     assert fixture.shown() == [GATEWAY]
-    version = fixture.registry.shown.book.version
+    version = fixture.registry.shown.applications.version
     await fixture.router.admit(member(1))
     await fixture.register(2)
     await fixture.router.admit(member(2))
@@ -102,7 +102,7 @@ async def test_stable_shows_one_address_that_outlives_every_instance(fixture: Ho
     await fixture.router.mark_dead("web", "web-r1-1", "start-1")
     await fixture.router.remove("web", "web-r1-2")
     assert fixture.shown() == [GATEWAY]
-    assert fixture.registry.shown.book.version == version, "no consumer has anything new to fetch"
+    assert fixture.registry.shown.applications.version == version, "no consumer has anything new to fetch"
     await fixture.router.unpublish("web")
     assert fixture.shown() == []
 
@@ -241,7 +241,7 @@ async def test_a_restart_in_the_middle_of_a_drain_waits_for_consumers_that_it_do
 
 
 async def test_a_delta_is_enough_only_for_who_fetched_not_long_ago(fixture: House) -> None:
-    notice: Callable[[], bool] = lambda: fixture.registry.noticed("10.9.0.50", "me", direct=False)  # noqa: E731
+    notice: Callable[[], bool] = lambda: fixture.registry.record_fetch("10.9.0.50", "me", direct=False)  # noqa: E731
     assert not notice()
     fixture.clock.jump(30)
     assert notice()

@@ -28,7 +28,7 @@ from services.caller import Actor
 from services.clock import SystemClock
 from services.control_metrics import Metrics
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.dry_run import DryRun
 from services.rollouts.requests.submit import Submitter
@@ -73,8 +73,8 @@ class DashboardFixture:
             access=Access(store, clock, Key.of(data)),
             metrics=Metrics(),
             figures=nobody,
-            registry=Registry(clock, Keeper(store)),
-            theirs=nobody,
+            registry=Registry(clock, LeaseRepository(store)),
+            external_eureka=nobody,
             builds=Builds(store, clock, engine, listeners, BuildSettings(data / "builds", 10**6, 60, "default")),
         )
         shown = [""]

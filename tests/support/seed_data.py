@@ -71,7 +71,7 @@ async def _somebody_registers(registry: Registry) -> None:
     """Two of an application that Sluice does not run, and a consumer of what it shows."""
     for id, status in (("legacy:orders:8080", "UP"), ("legacy:orders:8081", "OUT_OF_SERVICE")):
         await registry.register(registration(id, "ORDERS", vipAddress="orders", status=status), "10.9.0.7")
-    registry.noticed("10.203.0.9", "DefaultClient/2.0.6", direct=False)
+    registry.record_fetch("10.203.0.9", "DefaultClient/2.0.6", direct=False)
 
 
 def _billing_fails(fixture: DashboardFixture) -> None:

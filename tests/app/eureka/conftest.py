@@ -16,12 +16,12 @@ import pytest
 from sqlmodel import Session
 
 from app.eureka import server as eureka_port
-from app.eureka.asgi import Door
-from app.eureka.auth import Guard
+from app.eureka.asgi import EurekaApp
+from app.eureka.auth import EurekaAuth
 from services.clock import SystemClock
-from services.eureka.local_directory import Ours
+from services.eureka.local_directory import LocalDirectory
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.routing.port import Endpoint, RoutedService
 from services.store.open import open_store
 from services.store.tables import Deployment, Instance, Service
@@ -65,19 +65,19 @@ def running(data: Path, port: int, place: str = "elsewhere") -> Iterator[Running
 
 async def _main(data: Path, port: int, place: str, up: threading.Event, ending: asyncio.Event) -> None:
     store = open_store(data)
-    registry = Registry(SystemClock(), Keeper(store))
+    registry = Registry(SystemClock(), LeaseRepository(store))
     await registry.open()
     if place == "instance":
         registry.ownership.network = IPv4Network("127.0.0.0/8")
         await store.write(_an_instance_of_web)
         web = RoutedService("web", 9000, 18001, advertise="instances")
-        await Ours(registry).restore([web], [Endpoint("web-r1-1", "web", LOOPBACK, 9000, "start")])
+        await LocalDirectory(registry).restore([web], [Endpoint("web-r1-1", "web", LOOPBACK, 9000, "start")])
     else:
         registry.shown.host = "10.9.0.1"
         registry.ownership.network = IPv4Network("10.9.0.0/24")
-        await Ours(registry).restore([], [])
+        await LocalDirectory(registry).restore([], [])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(eureka_port.serve, Door(registry, Guard(None)), ["127.0.0.1"], port)
+        tasks.start_soon(eureka_port.serve, EurekaApp(registry, EurekaAuth(None)), ["127.0.0.1"], port)
         tasks.start_soon(_tick, registry)
         await _until_it_answers(port)
         up.set()

@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from app.eureka import operations
-from app.eureka.asgi import MAX_BODY, Door
-from app.eureka.auth import Guard
+from app.eureka.asgi import MAX_BODY, EurekaApp
+from app.eureka.auth import EurekaAuth
 from services.auth.access import Access
 from services.auth.tokens import Key
 from services.caller import Actor
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.grant import Grant
 from services.store.database import Store
 from services.store.open import open_store
@@ -38,17 +38,17 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def registry(store: Store) -> Registry:
-    return Registry(FakeClock(), Keeper(store))
+    return Registry(FakeClock(), LeaseRepository(store))
 
 
 @pytest.fixture
 async def client(registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(registry, Guard(None)) as made:
+    async with calling(registry, EurekaAuth(None)) as made:
         yield made
 
 
-def calling(registry: Registry, guard: Guard) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(Door(registry, guard)), base_url="http://registry")
+def calling(registry: Registry, guard: EurekaAuth) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(EurekaApp(registry, guard)), base_url="http://registry")
 
 
 async def register(client: httpx.AsyncClient, id: str = "a", **fields: Any) -> httpx.Response:
@@ -182,7 +182,7 @@ async def test_a_bad_registration_is_refused_and_disturbs_nothing(
     await register(client)
     answer = await client.post("/eureka/apps/WEB", content=body, headers={"content-type": kind} if kind else {})
     assert answer.status_code == expected
-    assert len(registry.leases.book) == 1
+    assert len(registry.leases.applications) == 1
 
 
 @pytest.mark.parametrize("id", ["<b>&\"'", "a/../../b", "%2e%2e", "☃ 雪", "a?b#c", "a" * 1900])
@@ -195,7 +195,7 @@ async def test_an_odd_id_is_an_id_and_spoils_no_list(client: httpx.AsyncClient, 
     assert {one["instanceId"] for one in listed["application"][0]["instance"]} == {"a", id}
     assert f"<instanceId>{escape(id)}</instanceId>" in (await client.get("/eureka/apps")).text
     assert short(await client.delete(path)) == (200, b"")
-    assert [entry.registration.id for entry in registry.leases.book.entries()] == ["a"]
+    assert [entry.registration.id for entry in registry.leases.applications.entries()] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ async def test_metadata_that_cannot_be_taken_is_refused_and_what_there_was_stays
 ) -> None:
     await register(client, metadata={"zone": "z1"})
     assert (await client.put(f"/eureka/apps/WEB/a/metadata?{query}")).status_code == 400
-    assert [dict(entry.registration.metadata) for entry in registry.leases.book.entries()] == [{"zone": "z1"}]
+    assert [dict(entry.registration.metadata) for entry in registry.leases.applications.entries()] == [{"zone": "z1"}]
 
 
 async def test_a_swap_reaches_a_consumer_by_the_delta_and_direct_shows_the_same_here(client: httpx.AsyncClient) -> None:
@@ -232,7 +232,7 @@ async def test_with_credentials_wanted_a_token_names_what_one_may_register_as(st
 
     async def status(method: str, path: str, secret: str | None) -> int:
         headers = {"authorization": "Basic " + base64.b64encode(f"any:{secret}".encode()).decode()} if secret else {}
-        async with calling(registry, Guard(access)) as client:
+        async with calling(registry, EurekaAuth(access)) as client:
             body = said() if method == "POST" else None
             return (await client.request(method, f"/eureka/{path}", json=body, headers=headers)).status_code
 

@@ -12,14 +12,14 @@ import anyio
 import httpx
 import pytest
 
-from app.eureka.asgi import Door
-from app.eureka.auth import Guard
+from app.eureka.asgi import EurekaApp
+from app.eureka.auth import EurekaAuth
 from app.eureka.server import serve
 from services.auth.access import Access
 from services.auth.tokens import Key
 from services.caller import Actor
 from services.eureka.registry import Registry
-from services.eureka.repository import Keeper
+from services.eureka.repository import LeaseRepository
 from services.grant import Grant
 from services.store.database import Store
 from services.store.open import open_store
@@ -51,7 +51,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def registry(store: Store) -> Registry:
-    registry = Registry(FakeClock(), Keeper(store))
+    registry = Registry(FakeClock(), LeaseRepository(store))
     registry.shown.host = BRIDGE
     registry.ownership.network = IPv4Network("10.9.0.0/24")
     return registry
@@ -61,7 +61,7 @@ class Port:
     """`token`: a client's password."""
 
     def __init__(self, registry: Registry, access: Access | None = None) -> None:
-        self.door = Door(registry, Guard(access))
+        self.door = EurekaApp(registry, EurekaAuth(access))
 
     async def ask(self, method: str, path: str, source: str, at: str = BRIDGE, token: str = "", **request: object) -> int:
         transport = httpx.ASGITransport(self.door, client=(source, 40000))
@@ -146,7 +146,7 @@ async def test_a_token_from_elsewhere_registers_what_it_covers_and_changes_it_fr
 async def listening(registry: Registry, address: str) -> AsyncIterator[str]:
     port = free_port()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve, Door(registry, Guard(None)), [address], port)
+        tasks.start_soon(serve, EurekaApp(registry, EurekaAuth(None)), [address], port)
         while True:
             try:
                 await (await anyio.connect_tcp(address, port)).aclose()
