@@ -22,7 +22,7 @@ from services.eureka.external_server import ExternalEureka
 from services.eureka.registry import Registry
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor_findings import Finding
-from services.infrastructure.gateway_upgrade import Replaced
+from services.infrastructure.gateway_upgrade import UpgradeResult
 from services.rollouts.requests.dry_run import DryRun
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -30,10 +30,10 @@ from services.routing.port import Router
 from services.routing.traffic_counts import TrafficCounter
 from services.store.database import Store
 from services.store.events import Listeners
-from services.traffic_metrics.sampler import Figures
+from services.traffic_metrics.sampler import TrafficSampler
 
 
-class Ground(Protocol):
+class InfrastructurePort(Protocol):
     """What makes network and gateway stand."""
 
     outdated: str | None
@@ -42,17 +42,17 @@ class Ground(Protocol):
     @property
     def upgrading(self) -> bool: ...
 
-    async def prepare(self) -> NetworkInfo: ...
+    async def ensure(self) -> NetworkInfo: ...
 
-    async def disturbed(self) -> None:
-        """Returns when `prepare` has something to do."""
+    async def wait_until_degraded(self) -> None:
+        """Returns when `ensure` has something to do."""
 
-    async def upgrade(self, *, force: bool = False) -> Replaced | None: ...
+    async def upgrade(self, *, force: bool = False) -> UpgradeResult | None: ...
 
-    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]: ...
+    async def diagnose(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]: ...
 
 
-class Gateway(Router, TrafficCounter, Protocol):
+class GatewayRouter(Router, TrafficCounter, Protocol):
     """The router that carries traffic: it counts, has settings, can be asked whether it answers, and left."""
 
     async def configure(self, settings: GatewaySettings) -> None: ...
@@ -82,14 +82,14 @@ class Sluice:
     listeners: Listeners
     runtime_status: RuntimeStatus
     engine: Engine
-    gateway: Gateway
-    ground: Ground
+    gateway: GatewayRouter
+    infrastructure: InfrastructurePort
     requests: Submitter
     previews: DryRun
     controller: ControllerPort
     access: Access
     metrics: Metrics
-    figures: Figures
+    traffic_sampler: TrafficSampler
     registry: Registry
     external_eureka: ExternalEureka
     builds: Builds

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Response
 from app import problems
 from app.api import api, openapi
 from app.auth import Authentication
-from app.context import Gateway, Ground, Sluice
+from app.context import GatewayRouter, InfrastructurePort, Sluice
 from app.http.head_requests import Heads
 from app.http.request_metrics import Watching
 from app.http.security_headers import SecurityHeaders
@@ -40,8 +40,8 @@ from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
 from services.gateway.haproxy import HaproxyRouter as HaproxyGateway
-from services.infrastructure.bootstrap import Ground as DockerAndHaproxy
-from services.infrastructure.bootstrap import GroundSettings
+from services.infrastructure.bootstrap import Infrastructure as DockerAndHaproxy
+from services.infrastructure.bootstrap import InfrastructureSettings
 from services.infrastructure.doctor import Doctor
 from services.outbound import OutboundPolicy, Server
 from services.rollouts.reconciler.controller import Controller
@@ -54,8 +54,8 @@ from services.routing.port import Router
 from services.store.database import Store
 from services.store.events import Listeners
 from services.store.open import open_store
-from services.traffic_metrics.prometheus import Answers
-from services.traffic_metrics.sampler import Figures
+from services.traffic_metrics.prometheus import TrafficCollector
+from services.traffic_metrics.sampler import TrafficSampler
 
 log = structlog.get_logger(__name__)
 ADMIN_FILE = "admin.token"
@@ -68,8 +68,8 @@ def create_app(
     *,
     store: Store | None = None,
     engine: Engine | None = None,
-    router: Gateway | None = None,
-    ground: Ground | None = None,
+    router: GatewayRouter | None = None,
+    infrastructure: InfrastructurePort | None = None,
     on_fatal: Callable[[], None] = lambda: None,
     crash_points: CrashPoints | None = None,
 ) -> FastAPI:
@@ -81,7 +81,7 @@ def create_app(
         with ExitStack() as parts:
             opened = store or open_store(settings.data)
             parts.callback(opened.close)
-            sluice = app.state.sluice = wire(settings, opened, engine, router, ground, parts, crash_points)
+            sluice = app.state.sluice = wire(settings, opened, engine, router, infrastructure, parts, crash_points)
             await sluice.registry.open()
             await sluice.builds.open()
             await sluice.access.open(lambda token: _show(settings, token))
@@ -89,7 +89,7 @@ def create_app(
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.runtime_status, on_fatal)
                 tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.runtime_status, on_fatal)
                 tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.runtime_status, on_fatal)
-                tasks.start_soon(supervise, "figures", sluice.figures.run, sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "figures", sluice.traffic_sampler.run, sluice.runtime_status, on_fatal)
                 tasks.start_soon(
                     supervise,
                     "latest",
@@ -122,8 +122,8 @@ def wire(
     settings: Settings,
     store: Store,
     engine: Engine | None,
-    router: Gateway | None,
-    ground: Ground | None,
+    router: GatewayRouter | None,
+    infrastructure: InfrastructurePort | None,
     parts: ExitStack,
     crash_points: CrashPoints | None = None,
 ) -> Sluice:
@@ -155,8 +155,8 @@ def wire(
     theirs = ExternalEureka(clock, outbound=outbound)
     routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), theirs)]
     controller = Controller(store, clock, docker, routers, listeners, runtime_status, rules, crash_points)
-    metrics, figures = Metrics(), Figures(store, clock, gateway)
-    metrics.registry.register(Answers(figures))
+    metrics, figures = Metrics(), TrafficSampler(store, clock, gateway)
+    metrics.registry.register(TrafficCollector(figures))
     return Sluice(
         settings=settings,
         store=store,
@@ -165,13 +165,13 @@ def wire(
         runtime_status=runtime_status,
         engine=docker,
         gateway=gateway,
-        ground=ground or _ground(settings, rules, haproxy, docker, store, clock, parts),
+        infrastructure=infrastructure or _ground(settings, rules, haproxy, docker, store, clock, parts),
         requests=Submitter(store, clock, docker, listeners, controller.enqueue, rules, runtime_status),
         previews=DryRun(store, clock, docker, routers, rules),
         controller=controller,
         access=Access(store, clock, Key.of(settings.data)),
         metrics=metrics,
-        figures=figures,
+        traffic_sampler=figures,
         registry=registry,
         external_eureka=theirs,
         builds=Builds(store, clock, docker, listeners, _build_settings(settings)),
@@ -200,8 +200,8 @@ def _ground(
     store: Store,
     clock: Clock,
     parts: ExitStack,
-) -> Ground:
-    wanted = GroundSettings(
+) -> InfrastructurePort:
+    wanted = InfrastructureSettings(
         data=settings.data,
         gateway_image=settings.gateway_image,
         subnet=settings.subnet,

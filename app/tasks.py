@@ -38,7 +38,7 @@ async def stand(sluice: Sluice) -> None:
     while True:
         runtime_status.not_ready["loop"] = "is starting"
         try:
-            network = await sluice.ground.prepare()
+            network = await sluice.infrastructure.ensure()
             facts = await sluice.engine.ping()
             sluice.bridge, sluice.node = network.bridge_address, facts.get("node")
             sluice.registry.shown.host = network.bridge_address
@@ -64,9 +64,9 @@ async def keep(sluice: Sluice) -> None:
     pause = FIRST_PAUSE
     while True:
         try:
-            await sluice.ground.disturbed()
+            await sluice.infrastructure.wait_until_degraded()
             runtime_status.not_ready["gateway"] = "does not answer; it is being started"
-            await sluice.ground.prepare()
+            await sluice.infrastructure.ensure()
             runtime_status.not_ready.pop("gateway", None)
             pause = FIRST_PAUSE
         except (EngineError, RoutingError) as error:

@@ -19,8 +19,8 @@ from services.routing.traffic_counts import CountKey
 from services.spec import Healthcheck, Route
 from services.store.database import Store
 from services.store.open import open_store
-from services.traffic_metrics.queries import service_figures, sparklines
-from services.traffic_metrics.repository import FINE, keep
+from services.traffic_metrics.queries import service_metrics, sparklines
+from services.traffic_metrics.repository import RAW_STEP, write_samples
 from tests.support.docker_cli import ROOT, build, docker
 from tests.support.sluice_process import free_port
 
@@ -81,13 +81,13 @@ def store(data: Path, services: int, minutes: int) -> dict[str, float]:
     opened = open_store(data)
     dice, begin = random.Random(1), 1_800_000_000
     times = []
-    for at in range(begin, begin + minutes * 60, FINE):
+    for at in range(begin, begin + minutes * 60, RAW_STEP):
         news = told(services, dice)
         times.append(_milliseconds(lambda at=at, news=news: _keep(opened, at, news)))  # type: ignore[misc]
     now = begin + minutes * 60
     with opened.reading() as session:
         overview = median([_milliseconds(lambda: sparklines(session, now)) for _ in range(9)])
-        one = median([_milliseconds(lambda: service_figures(session, "s0", now)) for _ in range(9)])
+        one = median([_milliseconds(lambda: service_metrics(session, "s0", now)) for _ in range(9)])
         pages = session.connection().exec_driver_sql("SELECT sum(pgsize) FROM dbstat WHERE name = 'figure'").scalar_one()
         rows = session.connection().exec_driver_sql("SELECT count(*) FROM figure").scalar_one()
     opened.close()
@@ -104,7 +104,7 @@ def store(data: Path, services: int, minutes: int) -> dict[str, float]:
 
 def _keep(opened: Store, at: int, news: Counter[CountKey]) -> None:
     with opened.writing() as session:
-        keep(session, at, news)
+        write_samples(session, at, news)
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

@@ -27,7 +27,7 @@ from bench.report import median, save, table
 from services.loadtest.request_log import percentile
 from services.store.open import DATABASE
 from services.traffic_metrics.histogram import BUCKETS
-from services.traffic_metrics.repository import ALL, ROUGH
+from services.traffic_metrics.repository import ALL, ROLLUP_STEP
 from tests.browser.network import CHROMIUM, FLAGS
 
 AT_ONCE = 20
@@ -66,11 +66,11 @@ async def fill(http: httpx.AsyncClient, data: Path, services: int, instances: in
             await deployed(http, body)
 
     await asyncio.gather(*(one(name) for name in names))
-    end = int(time.time()) // ROUGH * ROUGH
+    end = int(time.time()) // ROLLUP_STEP * ROLLUP_STEP
     histogram = json.dumps([3] * BUCKETS)
     rows = [
-        (ROUGH, at, name, 0 if name == ALL else 1, 900 + at % 700, 3, at % 3, histogram)
-        for at in range(end - 3600, end, ROUGH)
+        (ROLLUP_STEP, at, name, 0 if name == ALL else 1, 900 + at % 700, 3, at % 3, histogram)
+        for at in range(end - 3600, end, ROLLUP_STEP)
         for name in (ALL, *names)
     ]
     with closing(sqlite3.connect(data / DATABASE, timeout=30)) as database, database:

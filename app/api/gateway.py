@@ -18,7 +18,7 @@ from app.api.responses import ALWAYS, CHANGE, shows
 from app.auth import Admin, Caller, Reader
 from app.context import Sluice
 from app.problems import Problem
-from services.infrastructure.gateway_upgrade import GatewayUnanswering, Replaced
+from services.infrastructure.gateway_upgrade import GatewayNotReady, UpgradeResult
 from services.routing.port import RoutingError
 from services.store.events import record
 
@@ -45,8 +45,8 @@ async def state(request: Request, _reader: Reader) -> Response:
             "version": facts.get("version"),
             "uptime": facts.get("uptime"),
             "image": sluice.settings.gateway_image,
-            "outdated": sluice.ground.outdated,
-            "upgrading": sluice.ground.upgrading,
+            "outdated": sluice.infrastructure.outdated,
+            "upgrading": sluice.infrastructure.upgrading,
             "old_workers": facts.get("old_workers", []),
         }
     )
@@ -57,7 +57,7 @@ async def doctor(request: Request, _reader: Reader) -> Response:
     """Engine, network, firewall, gateway, store, disk and clock looked at, each with what to do about it. It takes a second:
     a container is started for a moment, to see whether it reaches the bridge."""
     sluice = sluice_of(request)
-    found = await sluice.ground.examine(
+    found = await sluice.infrastructure.diagnose(
         list(sluice.runtime_status.unknown_containers), dict(sluice.runtime_status.not_ready)
     )
     status = "unwell" if any(finding.status == "wrong" for finding in found) else "well"
@@ -81,7 +81,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     before = await answered(sluice, claimed)
     if before is not None:
         return JSONResponse(before)
-    if sluice.ground.upgrading:
+    if sluice.infrastructure.upgrading:
         raise Problem("upgrade_in_progress", "an upgrade of the gateway is under way")
     # Begun, it is ended: whether or not the caller waits for it.
     task = asyncio.create_task(_upgrade(sluice, admin, body.force))
@@ -94,8 +94,8 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
 
 async def _upgrade(sluice: Sluice, admin: Caller, force: bool) -> dict[str, object]:
     try:
-        replaced = await sluice.ground.upgrade(force=force)
-    except GatewayUnanswering as error:
+        replaced = await sluice.infrastructure.upgrade(force=force)
+    except GatewayNotReady as error:
         raise Problem("gateway_upgrade_failed", f"{error}"[:2000]) from error
     except RoutingError as error:
         raise Problem("not_ready", f"gateway: {error}"[:1000], headers={"Retry-After": "1"}) from error
@@ -110,7 +110,7 @@ async def _upgrade(sluice: Sluice, admin: Caller, force: bool) -> dict[str, obje
     }
 
 
-async def _note(sluice: Sluice, admin: Caller, replaced: Replaced) -> None:
+async def _note(sluice: Sluice, admin: Caller, replaced: UpgradeResult) -> None:
     text = f"the gateway {replaced.container_id[:12]} took over from {replaced.previous_id[:12]}"
     await sluice.store.write(
         lambda session: record(

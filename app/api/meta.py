@@ -44,7 +44,7 @@ async def readyz(request: Request) -> Response:
     engine, gateway, store = await asyncio.gather(
         _asked(sluice.engine.ping()), _asked(sluice.gateway.status()), _asked(_store(sluice))
     )
-    gateway["outdated"] = sluice.ground.outdated
+    gateway["outdated"] = sluice.infrastructure.outdated
     parts = {"engine": engine, "gateway": gateway, "store": store}
     for part, why in sluice.runtime_status.not_ready.items():
         if parts.get(part, {}).get("ok", True):

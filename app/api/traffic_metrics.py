@@ -17,11 +17,11 @@ from app.auth import Reader
 from app.problems import Problem
 from services.clock import rfc3339
 from services.store.tables import Service
-from services.traffic_metrics.queries import RevisionFigures, ServiceFigures, Totals, service_figures
-from services.traffic_metrics.repository import ROUGH_KEPT
+from services.traffic_metrics.queries import RevisionMetrics, ServiceMetrics, Totals, service_metrics
+from services.traffic_metrics.repository import ROLLUP_KEPT_FOR
 
 router = APIRouter(prefix="/services", tags=["services"])
-Window = Annotated[int, Query(ge=60, le=ROUGH_KEPT, description="so many seconds back: a minute to a day")]
+Window = Annotated[int, Query(ge=60, le=ROLLUP_KEPT_FOR, description="so many seconds back: a minute to a day")]
 
 
 @router.get("/{name}/figures", responses=shows(200, schemas.Figures, FIGURES, *ALWAYS, "unknown_service"))
@@ -30,15 +30,15 @@ async def figures(request: Request, _reader: Reader, name: Name, window: Window 
     sluice = sluice_of(request)
     now = sluice.clock.now()
 
-    def look(session: Session) -> ServiceFigures:
+    def look(session: Session) -> ServiceMetrics:
         if session.get(Service, name) is None:
             raise Problem("unknown_service", f'there is no service "{name[:64]}"')
-        return service_figures(session, name, now, window)
+        return service_metrics(session, name, now, window)
 
     return JSONResponse(_view(await sluice.store.read(look)))
 
 
-def _view(found: ServiceFigures) -> dict[str, Any]:
+def _view(found: ServiceMetrics) -> dict[str, Any]:
     return {
         "service": found.service,
         "step": found.step,
@@ -48,7 +48,7 @@ def _view(found: ServiceFigures) -> dict[str, Any]:
     }
 
 
-def _revision(found: RevisionFigures) -> dict[str, Any]:
+def _revision(found: RevisionMetrics) -> dict[str, Any]:
     points = found.points
     latencies = {share: [_rounded(getattr(point.latency, share)) for point in points] for share in ("p50", "p95", "p99")}
     return {

@@ -18,7 +18,7 @@ from app.presenters.rollouts import service_status, serving_counts
 from services.rollouts.state.status import Status
 from services.store.tables import Deployment, Revision, Service
 from services.traffic_metrics.queries import sparklines
-from services.traffic_metrics.repository import ROUGH
+from services.traffic_metrics.repository import ROLLUP_STEP
 
 router = APIRouter()
 PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")
@@ -49,8 +49,8 @@ def _stamp(sluice: Sluice) -> object:
 
 
 def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
-    minute = newest(session, ROUGH)
-    lines = sluice.drawings.memo.of("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROUGH))
+    minute = newest(session, ROLLUP_STEP)
+    lines = sluice.drawings.memo.of("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROLLUP_STEP))
     running = _progress(session)
     views = [
         {**view, "lines": lines.get(view["name"]), "progress": running.get(view["name"])} for view in _services(session)
@@ -120,4 +120,4 @@ def _urgency(view: dict[str, Any]) -> tuple[int, str]:
     return _URGENCY.index(view["status"]) if urgent else len(_URGENCY) + (not view["needs"]), view["name"]
 
 
-SIGHT = Sight(_look, _stamp, every=ROUGH / 4)
+SIGHT = Sight(_look, _stamp, every=ROLLUP_STEP / 4)

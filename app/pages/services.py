@@ -20,8 +20,8 @@ from services.engine.usage_sampler import UsageRate
 from services.rollouts.state.dependencies import last_apply_group
 from services.rollouts.state.routing_config import active_spec_values
 from services.store.tables import Deployment, Instance, Revision, Service
-from services.traffic_metrics.queries import service_figures
-from services.traffic_metrics.repository import FINE
+from services.traffic_metrics.queries import service_metrics
+from services.traffic_metrics.repository import RAW_STEP
 
 router = APIRouter(prefix="/ui/services")
 PAGE = LivePage("service.html", ("service", "instances", "figures", "deployments", "builds", "revisions"))
@@ -61,7 +61,7 @@ def _looking_at(name: str) -> Sight:
             "revisions": [present_revision(revision, present=row.revision) for revision in revisions],
         }
 
-    return Sight(look, stamp, every=FINE / 2, ask=partial(_loads, name))
+    return Sight(look, stamp, every=RAW_STEP / 2, ask=partial(_loads, name))
 
 
 async def _loads(name: str, sluice: Sluice) -> dict[str, UsageRate]:
@@ -90,10 +90,10 @@ def _neighbours(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
 
 def _figures(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
     """The last hour's totals, by revision; `until`: when the newest figures that they are of begin."""
-    until = newest(session, FINE)
+    until = newest(session, RAW_STEP)
 
     def make() -> dict[str, Any]:
-        found = service_figures(session, name, sluice.clock.now())
+        found = service_metrics(session, name, sluice.clock.now())
         return {"until": until, "revisions": [(one.revision, one.totals) for one in found.revisions]}
 
     return sluice.drawings.memo.of(("figures", name), until, make)

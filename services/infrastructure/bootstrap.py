@@ -14,11 +14,11 @@ from services.engine.port import EngineError
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor import Doctor
 from services.infrastructure.doctor_findings import Finding
-from services.infrastructure.gateway_port import StandingGateway
-from services.infrastructure.gateway_upgrade import Replaced, Succession
+from services.infrastructure.gateway_port import GatewayProcess
+from services.infrastructure.gateway_upgrade import GatewayUpgrade, UpgradeResult
 from services.routing.port import RoutingError
 
-__all__ = ["Ground", "GroundSettings", "NetworkInfo", "StandingGateway"]
+__all__ = ["GatewayProcess", "Infrastructure", "InfrastructureSettings", "NetworkInfo"]
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ _SEEN_TO = 2.0
 
 
 @dataclass(frozen=True)
-class GroundSettings:
+class InfrastructureSettings:
     """`data`: Sluice's directory, the same on the host. `subnet`: the operator's wish. Sizes in bytes."""
 
     data: Path
@@ -49,14 +49,14 @@ class GroundSettings:
     log_all: bool = False
 
 
-class Ground:
+class Infrastructure:
     """Brings about what must be there before any instance, and touches nothing that serves."""
 
     def __init__(
         self,
         engine: InfrastructureEngine,
-        gateway: StandingGateway,
-        settings: GroundSettings,
+        gateway: GatewayProcess,
+        settings: InfrastructureSettings,
         *,
         doctor: Doctor | None = None,
         patience: float = PATIENCE,
@@ -66,7 +66,7 @@ class Ground:
         self._settings = settings
         self._doctor = doctor
         self._patience = patience
-        self._succession = Succession(engine, gateway, patience)
+        self._succession = GatewayUpgrade(engine, gateway, patience)
         self._one_at_a_time = asyncio.Lock()
         self.outdated: str | None = None
         """Why the gateway is not as it would be made today; None when it is."""
@@ -80,11 +80,11 @@ class Ground:
             open_files=2 * self._settings.maxconn + _OTHER_FILES,
         )
 
-    async def prepare(self) -> NetworkInfo:
+    async def ensure(self) -> NetworkInfo:
         """Idempotent. Returns when the gateway answers. Raises EngineError, RoutingError."""
         async with self._one_at_a_time:
             network = await self._engine.ensure_network(self._settings.subnet)
-            there = await self._succession.settle(self.spec)
+            there = await self._succession.resume_or_roll_back(self.spec)
             await self._gateway.configure(self._wanted(network, there))
             if there is not None and there.running and await self._gateway.is_hung(HUNG):
                 log.warning("gateway_hangs", container=there.short_id)
@@ -94,48 +94,48 @@ class Ground:
             await self._wait_for_answer(made.restarts)
             return network
 
-    async def disturbed(self) -> None:
-        """Returns when `prepare` has something to do: the gateway does not answer, or one that was replaced has ended."""
+    async def wait_until_degraded(self) -> None:
+        """Returns when `ensure` has something to do: the gateway does not answer, or one that was replaced has ended."""
         while True:
             gone = await self._gateway.wait_for_exit(_SEEN_TO)
             async with self._one_at_a_time:
-                if not await self._stands(gone):
+                if not await self._is_up(gone):
                     log.warning("gateway_gone")
                     return
                 if self._gateway.takeovers.old_gateways():
-                    await self._succession.settle(self.spec)
+                    await self._succession.resume_or_roll_back(self.spec)
             await asyncio.sleep(_LOOK)
 
-    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+    async def diagnose(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
         """How all that Sluice stands on fares; `strangers` and `not_ready` are what the loop knows."""
         if self._doctor is None:
             return []
-        return await self._doctor.examine(outdated=self.outdated, strangers=strangers, not_ready=not_ready)
+        return await self._doctor.diagnose(outdated=self.outdated, strangers=strangers, not_ready=not_ready)
 
     @property
     def upgrading(self) -> bool:
         """One is under way."""
         return self._succession.under_way
 
-    async def upgrade(self, *, force: bool = False) -> Replaced | None:
+    async def upgrade(self, *, force: bool = False) -> UpgradeResult | None:
         """The gateway replaced by one as it would be made today, without a loss: None when it is so already, unless `force`.
 
         GatewayUnanswering when the new one does not come to answer: it has gone again, and the old one serves. EngineError,
-        RoutingError: what was begun is ended, or undone, by the next `prepare`.
+        RoutingError: what was begun is ended, or undone, by the next `ensure`.
         """
         async with self._one_at_a_time:
             network = await self._engine.ensure_network(self._settings.subnet)
-            there = await self._succession.settle(self.spec)
+            there = await self._succession.resume_or_roll_back(self.spec)
             if there is None or not there.running:
                 raise RoutingError("There is no gateway that runs; it is being started")
             self._note(there)
             if not there.outdated and not force:
                 return None
-            replaced = await self._succession.replace(there, self.spec, self._wanted(network, None))
+            replaced = await self._succession.run(there, self.spec, self._wanted(network, None))
             self.outdated = None
             return replaced
 
-    async def _stands(self, gone: bool) -> bool:
+    async def _is_up(self, gone: bool) -> bool:
         """Whether the gateway answers. When its process is `gone`, the engine may say before that it will not come back."""
         answer = asyncio.create_task(self._gateway.status())
         try:

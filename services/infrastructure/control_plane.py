@@ -37,7 +37,7 @@ _GIVE_UP_AFTER = 2
 
 
 @dataclass(frozen=True)
-class Doors:
+class Endpoints:
     """Where Sluice and its gateway are to be reached: `host` and `port` of the API, the gateway's public port."""
 
     host: str
@@ -50,11 +50,11 @@ class Doors:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-class Own:
+class ControlPlane:
     """One Sluice's own container. `told` hears one short line for each thing that is waited for."""
 
     def __init__(
-        self, engine: ControlPlaneContainer, spec: ControlPlaneSpec, doors: Doors, told: Callable[[str], None]
+        self, engine: ControlPlaneContainer, spec: ControlPlaneSpec, doors: Endpoints, told: Callable[[str], None]
     ) -> None:
         self._engine = engine
         self._spec = spec

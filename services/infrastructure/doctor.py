@@ -68,7 +68,7 @@ class Doctor:
         self._refused = refused
         self._one_at_a_time = asyncio.Lock()
 
-    async def examine(
+    async def diagnose(
         self, *, outdated: str | None, strangers: Sequence[str], not_ready: Mapping[str, str]
     ) -> list[Finding]:
         """Everything, each with what to do about it. It starts one container for a moment, and pulls nothing."""

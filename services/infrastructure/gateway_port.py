@@ -9,7 +9,7 @@ from services.gateway.config.render import GatewaySettings
 from services.gateway.runtime.takeover import OldGateway
 
 
-class Elders(Protocol):
+class OldGateways(Protocol):
     """The sockets of gateways that another container takes over from, by the container's id."""
 
     def begin(self, id: str) -> str: ...
@@ -20,18 +20,18 @@ class Elders(Protocol):
     def old_gateways(self) -> list[OldGateway]: ...
 
 
-class Heir(Protocol):
+class NewGateway(Protocol):
     """Another one that is to take over."""
 
     async def status(self) -> bool:
         """True, for good, once it has."""
 
 
-class StandingGateway(Protocol):
+class GatewayProcess(Protocol):
     """HAProxy behind its files and sockets."""
 
     @property
-    def takeovers(self) -> Elders: ...
+    def takeovers(self) -> OldGateways: ...
 
     async def configure(self, settings: GatewaySettings) -> None:
         """Write its first file and maps, unless those that are there will do."""
@@ -45,5 +45,5 @@ class StandingGateway(Protocol):
     async def wait_for_exit(self, within: float) -> bool:
         """True when its process ends or begins anew, or is not there; False after so many seconds."""
 
-    def takeover(self, id: str, settings: GatewaySettings) -> AbstractAsyncContextManager[Heir]:
+    def takeover(self, id: str, settings: GatewaySettings) -> AbstractAsyncContextManager[NewGateway]:
         """Nothing else is changed while another HAProxy takes over from the one in the container `id`."""

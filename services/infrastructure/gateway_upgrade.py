@@ -1,6 +1,6 @@
 """The gateway's upgrade: another container takes over the listening sockets, the old one finishes what it has and ends.
 
-Whatever the last step was before Sluice died, `settle` sees from the containers where things stand, and ends or undoes it.
+Whatever the last step was before Sluice died, `resume_or_roll_back` sees from the containers where things stand, and ends or undoes it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayView, InfrastructureEngine
 from services.engine.port import EngineError
 from services.gateway.config.render import GatewaySettings
-from services.infrastructure.gateway_port import Heir, StandingGateway
+from services.infrastructure.gateway_port import GatewayProcess, NewGateway
 from services.routing.port import RoutingError
 
 log = structlog.get_logger(__name__)
@@ -24,12 +24,12 @@ _SETTLES_WITHIN = 5.0
 """Seconds that one which was found half-way may take to answer."""
 
 
-class GatewayUnanswering(RoutingError):
+class GatewayNotReady(RoutingError):
     """The new gateway did not come to answer; it has been removed, and the old one serves."""
 
 
 @dataclass(frozen=True)
-class Replaced:
+class UpgradeResult:
     """Containers' ids, and how long nothing could be changed in the gateway, in seconds."""
 
     container_id: str
@@ -37,16 +37,16 @@ class Replaced:
     seconds: float
 
 
-class Succession:
+class GatewayUpgrade:
     """Not to be called twice at once."""
 
-    def __init__(self, engine: InfrastructureEngine, gateway: StandingGateway, patience: float) -> None:
+    def __init__(self, engine: InfrastructureEngine, gateway: GatewayProcess, patience: float) -> None:
         self._engine = engine
         self._gateway = gateway
         self._patience = patience
         self.under_way = False
 
-    async def replace(self, present: GatewayView, spec: GatewaySpec, settings: GatewaySettings) -> Replaced:
+    async def run(self, present: GatewayView, spec: GatewaySpec, settings: GatewaySettings) -> UpgradeResult:
         """As `Ground.upgrade`."""
         self.under_way = True
         try:
@@ -60,9 +60,9 @@ class Succession:
         finally:
             self.under_way = False
         log.info("gateway_replaced", container=next.short_id, previous=present.short_id, seconds=round(seconds, 3))
-        return Replaced(next.container_id, present.container_id, seconds)
+        return UpgradeResult(next.container_id, present.container_id, seconds)
 
-    async def settle(self, spec: GatewaySpec) -> GatewayView | None:
+    async def resume_or_roll_back(self, spec: GatewaySpec) -> GatewayView | None:
         """End, or undo, what an earlier call had begun, and remove what has ended. Returns the present gateway."""
         there = await self._engine.inspect_gateways(spec)
         if there.successor is not None:
@@ -83,7 +83,9 @@ class Succession:
                 self._gateway.takeovers.cleanup(retained.id)
         return there.present
 
-    async def _until_it_answers(self, present: GatewayView, spec: GatewaySpec, sockets: str, heir: Heir) -> GatewayView:
+    async def _until_it_answers(
+        self, present: GatewayView, spec: GatewaySpec, sockets: str, heir: NewGateway
+    ) -> GatewayView:
         """The new one, when it has taken over. Otherwise it is removed, and all is as before."""
         try:
             next = await self._engine.start_next_gateway(spec, sockets)
@@ -91,17 +93,17 @@ class Succession:
                 while not await heir.status():
                     seen = (await self._engine.inspect_gateways(spec)).successor
                     if seen is None or not seen.running:
-                        raise GatewayUnanswering(await self._told("The new gateway ended at its start"))
+                        raise GatewayNotReady(await self._is_draining("The new gateway ended at its start"))
                     await asyncio.sleep(_LOOK)
         except TimeoutError:
-            words = await self._told(f"The new gateway does not answer within {self._patience:g} s")
+            words = await self._is_draining(f"The new gateway does not answer within {self._patience:g} s")
             await self._undo(present.short_id)
-            raise GatewayUnanswering(words) from None
+            raise GatewayNotReady(words) from None
         except EngineError as error:
             if not error.transient:  # an engine that does not answer could not undo it either
                 await self._undo(present.short_id)
             raise
-        except GatewayUnanswering:
+        except GatewayNotReady:
             await self._undo(present.short_id)
             raise
         return next
@@ -136,6 +138,6 @@ class Succession:
         await self._engine.drain_gateway(elder.container_id)
         self._gateway.takeovers.mark_draining(elder.short_id)
 
-    async def _told(self, sentence: str) -> str:
+    async def _is_draining(self, sentence: str) -> str:
         written = (await self._engine.next_gateway_log()).strip()
         return f"{sentence}. Its last words:\n{written}" if written else f"{sentence}, and has written nothing"

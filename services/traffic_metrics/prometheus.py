@@ -12,17 +12,17 @@ from prometheus_client.registry import Collector
 
 from services.routing.traffic_counts import BUCKET_BOUNDS
 from services.traffic_metrics.histogram import BUCKETS
-from services.traffic_metrics.sampler import Figures
+from services.traffic_metrics.sampler import TrafficSampler
 
 _EDGES = [*map(str, BUCKET_BOUNDS), "+Inf"]
 
 
-class Answers(Collector):
+class TrafficCollector(Collector):
     """Counters and a histogram for each service and revision; `none` is the revision of what the gateway answered itself.
 
     The histogram has no sum, because the gateway keeps none: `histogram_quantile` needs none either."""
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: TrafficSampler) -> None:
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 
 from services.store.tables import Figure
 from services.traffic_metrics.histogram import percentile, total
-from services.traffic_metrics.repository import ALL, FINE, FINE_KEPT, ROUGH
+from services.traffic_metrics.repository import ALL, RAW_KEPT_FOR, RAW_STEP, ROLLUP_STEP
 
 POINTS = 360
 """The most that a series has."""
@@ -57,8 +57,8 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class RevisionFigures:
-    """`revision` None: what the gateway itself answered. Points are in step with ServiceFigures.times."""
+class RevisionMetrics:
+    """`revision` None: what the gateway itself answered. Points are in step with ServiceMetrics.times."""
 
     revision: int | None
     totals: Totals
@@ -66,7 +66,7 @@ class RevisionFigures:
 
 
 @dataclass(frozen=True)
-class ServiceFigures:
+class ServiceMetrics:
     """`step` in seconds; `times`: when each point begins, in seconds since the epoch, oldest first. The newest
     revision first."""
 
@@ -74,7 +74,7 @@ class ServiceFigures:
     step: int
     times: tuple[int, ...]
     totals: Totals
-    revisions: tuple[RevisionFigures, ...]
+    revisions: tuple[RevisionMetrics, ...]
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Sparkline:
     errors: tuple[float, ...]
 
 
-def service_figures(session: Session, service: str, now: float, window: int = 3600) -> ServiceFigures:
+def service_metrics(session: Session, service: str, now: float, window: int = 3600) -> ServiceMetrics:
     """`window` in seconds, up to a day. One of up to an hour has points of 10 s, a longer one of whole minutes."""
-    fine = window <= FINE_KEPT
-    retained = FINE if fine else ROUGH
+    fine = window <= RAW_KEPT_FOR
+    retained = RAW_STEP if fine else ROLLUP_STEP
     step = -(-window // POINTS // retained) * retained if window > POINTS * retained else retained
     end = int(now) // retained * retained
     times = range(end - -(-window // step) * step, end, step)
@@ -106,28 +106,28 @@ def service_figures(session: Session, service: str, now: float, window: int = 36
         else:
             by_revision[row.revision][at].append(row)
     revisions = tuple(
-        RevisionFigures(
+        RevisionMetrics(
             revision or None,
             _totals([row for there in by_revision[revision].values() for row in there]),
             tuple(_point(by_revision[revision].get(at, ()), step, at in known) for at in times),
         )
         for revision in sorted(by_revision, reverse=True)
     )
-    return ServiceFigures(service, step, tuple(times), _totals([row for row in rows if row.service == service]), revisions)
+    return ServiceMetrics(service, step, tuple(times), _totals([row for row in rows if row.service == service]), revisions)
 
 
 def sparklines(session: Session, now: float, minutes: int = 60) -> dict[str, Sparkline]:
     """Service → its last hour, in one query for all; services of which nothing was asked are not there."""
-    end = int(now) // ROUGH * ROUGH
-    start = end - minutes * ROUGH
+    end = int(now) // ROLLUP_STEP * ROLLUP_STEP
+    start = end - minutes * ROLLUP_STEP
     # SQLite adds up and packs: a row of SQLAlchemy's for each minute of each service would cost three times as much.
-    rows = session.execute(_PACKED, {"rough": ROUGH, "all": ALL, "start": start, "end": end})
+    rows = session.execute(_PACKED, {"rough": ROLLUP_STEP, "all": ALL, "start": start, "end": end})
     found = {}
     for service, packed in rows:
         requests, errors = [0.0] * minutes, [0.0] * minutes
         for at, asked, failed in json.loads(packed):
-            requests[(at - start) // ROUGH] += asked / ROUGH
-            errors[(at - start) // ROUGH] += failed / ROUGH
+            requests[(at - start) // ROLLUP_STEP] += asked / ROLLUP_STEP
+            errors[(at - start) // ROLLUP_STEP] += failed / ROLLUP_STEP
         found[service] = Sparkline(tuple(requests), tuple(errors))
     return found
 

@@ -14,15 +14,15 @@ from services.routing.traffic_counts import CountKey
 from services.store.tables import Figure, Revision, Service
 from services.traffic_metrics.histogram import BUCKETS, total
 
-FINE, ROUGH = 10, 60
+RAW_STEP, ROLLUP_STEP = 10, 60
 """Seconds that a row stands for."""
-FINE_KEPT, ROUGH_KEPT = 3600, 86400
+RAW_KEPT_FOR, ROLLUP_KEPT_FOR = 3600, 86400
 ALL = ""
 """The service of a row that sums them all up. It is written even when nothing was asked: it tells that Sluice was there."""
 
 
 @dataclass
-class Sum:
+class Aggregate:
     """Of one service's revision, in one span of time."""
 
     requests: int = 0
@@ -41,16 +41,16 @@ class Sum:
             self.status_5xx += number
 
 
-def keep(session: Session, at: int, news: Mapping[CountKey, int]) -> None:
-    """What came in the FINE seconds from `at` on. The minutes that are over by then are summed up, old rows forgotten."""
-    sums: defaultdict[tuple[str, int], Sum] = defaultdict(Sum)
-    sums[ALL, 0] = Sum()
+def write_samples(session: Session, at: int, news: Mapping[CountKey, int]) -> None:
+    """What came in the RAW_STEP seconds from `at` on. The minutes that are over by then are summed up, old rows forgotten."""
+    sums: defaultdict[tuple[str, int], Aggregate] = defaultdict(Aggregate)
+    sums[ALL, 0] = Aggregate()
     for key, number in news.items():
         sums[key.service, key.revision].add(key, number)
         sums[ALL, 0].add(key, number)
-    _write(session, FINE, at, sums)
-    _sum_up(session, until=(at + FINE) // ROUGH * ROUGH)
-    for step, retained in ((FINE, FINE_KEPT), (ROUGH, ROUGH_KEPT)):
+    _write(session, RAW_STEP, at, sums)
+    _roll_up(session, until=(at + RAW_STEP) // ROLLUP_STEP * ROLLUP_STEP)
+    for step, retained in ((RAW_STEP, RAW_KEPT_FOR), (ROLLUP_STEP, ROLLUP_KEPT_FOR)):
         session.execute(delete(Figure).where(col(Figure.step) == step, col(Figure.at) < at - retained))
 
 
@@ -67,20 +67,20 @@ def present_revisions(session: Session) -> dict[tuple[str, int], int]:
     return {(service, number): shown for service, number, shown in session.exec(query)}
 
 
-def _sum_up(session: Session, until: int) -> None:
+def _roll_up(session: Session, until: int) -> None:
     """Every minute before `until` of which there are rows and no sum yet."""
-    last: int | None = session.exec(select(func.max(Figure.at)).where(Figure.step == ROUGH)).one()
-    first = last + ROUGH if last is not None else 0
-    rows = session.exec(select(Figure).where(Figure.step == FINE, col(Figure.at) >= first, col(Figure.at) < until))
+    last: int | None = session.exec(select(func.max(Figure.at)).where(Figure.step == ROLLUP_STEP)).one()
+    first = last + ROLLUP_STEP if last is not None else 0
+    rows = session.exec(select(Figure).where(Figure.step == RAW_STEP, col(Figure.at) >= first, col(Figure.at) < until))
     minutes: defaultdict[int, defaultdict[tuple[str, int], list[Figure]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        minutes[row.at // ROUGH * ROUGH][row.service, row.revision].append(row)
+        minutes[row.at // ROLLUP_STEP * ROLLUP_STEP][row.service, row.revision].append(row)
     for minute, found in minutes.items():
-        _write(session, ROUGH, minute, {key: _together(rows) for key, rows in found.items()})
+        _write(session, ROLLUP_STEP, minute, {key: _together(rows) for key, rows in found.items()})
 
 
-def _together(rows: list[Figure]) -> Sum:
-    return Sum(
+def _together(rows: list[Figure]) -> Aggregate:
+    return Aggregate(
         sum(row.requests for row in rows),
         sum(row.status_4xx for row in rows),
         sum(row.status_5xx for row in rows),
@@ -88,7 +88,7 @@ def _together(rows: list[Figure]) -> Sum:
     )
 
 
-def _write(session: Session, step: int, at: int, sums: Mapping[tuple[str, int], Sum]) -> None:
+def _write(session: Session, step: int, at: int, sums: Mapping[tuple[str, int], Aggregate]) -> None:
     rows = [
         {"step": step, "at": at, "service": service, "revision": revision, **asdict(each)}
         for (service, revision), each in sums.items()

@@ -13,14 +13,14 @@ from services.clock import Clock
 from services.routing.port import RoutingError
 from services.routing.traffic_counts import CountKey, TrafficCounter
 from services.store.database import Store
-from services.traffic_metrics.repository import FINE, keep, present_revisions
+from services.traffic_metrics.repository import RAW_STEP, present_revisions, write_samples
 
 log = structlog.get_logger(__name__)
 FORGOTTEN = 3600.0
 """Seconds after which a revision that nobody asks any more is no longer told to Prometheus."""
 
 
-class Figures:
+class TrafficSampler:
     """One for each Sluice. `run` for ever; `totals` at any time."""
 
     def __init__(self, store: Store, clock: Clock, router: TrafficCounter) -> None:
@@ -40,7 +40,7 @@ class Figures:
         while True:
             await self.sample()
             now = self._clock.now()
-            await anyio.sleep(_turn(now) + FINE - now)
+            await anyio.sleep(_turn(now) + RAW_STEP - now)
 
     async def sample(self) -> None:
         """What the gateway or the store cannot take now is made good for by the next sample."""
@@ -53,7 +53,7 @@ class Figures:
         if news is None:
             return
         self._unwritten.update(news)
-        at = _turn(now) - FINE
+        at = _turn(now) - RAW_STEP
         try:
             written = await self._store.write(lambda session: _write(session, at, self._unwritten))
         except SQLAlchemyError as error:
@@ -73,7 +73,7 @@ class Figures:
 
 def _turn(now: float) -> int:
     """The whole ten seconds to which a sample belongs: a timer may wake somebody a moment too early."""
-    return int((now + 1) // FINE) * FINE
+    return int((now + 1) // RAW_STEP) * RAW_STEP
 
 
 def _write(session: Session, at: int, news: Counter[CountKey]) -> Counter[CountKey]:
@@ -82,5 +82,5 @@ def _write(session: Session, at: int, news: Counter[CountKey]) -> Counter[CountK
     present = present_revisions(session) if news else {}
     for key, number in news.items():
         shown[key._replace(revision=present.get((key.service, key.revision), key.revision))] += number
-    keep(session, at, shown)
+    write_samples(session, at, shown)
     return shown

@@ -44,13 +44,13 @@ def test_what_it_made_itself_and_holds_connections_is_closed_at_the_end(
 )
 def test_until_the_ground_stands_sluice_is_not_ready_and_says_why(tmp_path: Path, refusal: Exception, part: str) -> None:
     fixture = build(tmp_path)
-    fixture.ground.refuses = refusal
+    fixture.infrastructure.refuses = refusal
     with living(fixture):
         told = eventually(lambda: fixture.client.get("/readyz").json().get("detail"), "it says why")
         assert f"{part}: {refusal}" in told or "loop" in told
         accepted = fixture.deploy(wait="")
         assert accepted.status_code == 202, "what is asked meanwhile waits"
-        fixture.ground.refuses = None
+        fixture.infrastructure.refuses = None
         assert fixture.client.get("/deployments/1?wait=20").json()["status"] == "succeeded"
         assert fixture.client.get("/readyz").status_code == 200
         assert fixture.client.get("/services/web").json()["internal_url"].startswith("http://10.99.0.1:")
@@ -73,13 +73,13 @@ def test_sluice_is_ready_only_when_the_loop_has_seen_what_runs_and_the_gateway_k
 
 def test_a_ground_that_keeps_crashing_ends_the_process_with_its_own_code(tmp_path: Path) -> None:
     fixture = build(tmp_path)
-    fixture.ground.refuses = RuntimeError("a bug")
+    fixture.infrastructure.refuses = RuntimeError("a bug")
     crashes: list[Any] = []
     fixture.app = create_app(
         fixture.settings,
         engine=fixture.engine,
         router=fixture.gateway,
-        ground=fixture.ground,
+        infrastructure=fixture.infrastructure,
         on_fatal=lambda: crashes[0].crash(),
     )
     with serving(fixture) as served:

@@ -212,8 +212,8 @@ def test_pages_fit_the_screen(
     for path in ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in"):
         page.goto(address + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (ground == "rgb(13, 19, 25)") is (scheme == "dark")
+    infrastructure = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (infrastructure == "rgb(13, 19, 25)") is (scheme == "dark")
     context.close()
 
 

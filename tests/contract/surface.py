@@ -119,7 +119,7 @@ def metrics() -> Iterator[str]:
     with TemporaryDirectory(prefix="s.") as place, living(build(Path(place))) as made:
         assert made.deploy().status_code == 200
         made.gateway.news = Counter({CountKey("web", 1, 2, None): 1, CountKey("web", 1, None, 4): 1})
-        made.call(made.sluice.figures.sample)
+        made.call(made.sluice.traffic_sampler.sample)
 
         def text() -> str:
             told: str = made.client.get("/metrics").text

@@ -9,7 +9,7 @@ import pytest
 from services.engine.infrastructure_port import GatewaySpec, NetworkInfo
 from services.engine.port import EngineError
 from services.gateway.config.model import GatewaySettings
-from services.infrastructure.bootstrap import Ground, GroundSettings
+from services.infrastructure.bootstrap import Infrastructure, InfrastructureSettings
 from services.routing.port import RoutingError
 from tests.support.fake_gateway_process import FakeGatewayProcess
 from tests.support.fakes.infrastructure import FakeInfrastructureEngine
@@ -22,7 +22,7 @@ def deaf(gateway: FakeGatewayProcess, times: int) -> FakeGatewayProcess:
     return gateway
 
 
-SETTINGS = GroundSettings(
+SETTINGS = InfrastructureSettings(
     data=Path("/srv/sluice"),
     gateway_image="sluice-gateway:1",
     subnet="10.9.0.0/22",
@@ -35,7 +35,7 @@ SETTINGS = GroundSettings(
 
 
 async def test_each_part_stands_on_the_one_before(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
-    assert await Ground(engine, gateway, SETTINGS).prepare() == NetworkInfo("10.9.0.0/22", "10.203.0.1")
+    assert await Infrastructure(engine, gateway, SETTINGS).ensure() == NetworkInfo("10.9.0.0/22", "10.203.0.1")
     assert engine.calls == ["make_network", "see_gateways", "stand_on", "make_gateway", "answers"]
     assert gateway.stood_on == [
         GatewaySettings(
@@ -52,7 +52,7 @@ async def test_each_part_stands_on_the_one_before(engine: FakeInfrastructureEngi
 
 
 async def test_it_waits_for_the_first_answer(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
-    await Ground(engine, deaf(gateway, 3), SETTINGS).prepare()
+    await Infrastructure(engine, deaf(gateway, 3), SETTINGS).ensure()
     assert engine.calls.count("answers") == 4
 
 
@@ -61,7 +61,7 @@ async def test_a_gateway_that_never_answers_is_told_with_its_log(
 ) -> None:
     engine.log = "cannot bind socket (Address already in use) [0.0.0.0:8888]\n"
     with pytest.raises(RoutingError, match=r"does not answer within 0\.1 s(.|\n)*Address already in use"):
-        await Ground(engine, deaf(gateway, 10_000), SETTINGS, patience=0.1).prepare()
+        await Infrastructure(engine, deaf(gateway, 10_000), SETTINGS, patience=0.1).ensure()
 
 
 async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(
@@ -69,32 +69,32 @@ async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(
 ) -> None:
     engine.failing = True
     with pytest.raises(RoutingError, match="exits at every start, and has written nothing"):
-        await Ground(engine, deaf(gateway, 10_000), SETTINGS).prepare()
+        await Infrastructure(engine, deaf(gateway, 10_000), SETTINGS).ensure()
     assert engine.calls.count("see_gateway") == 3
 
 
 async def test_a_gateway_that_hangs_is_started_anew(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
-    ground = Ground(engine, gateway, SETTINGS)
-    await ground.prepare()
+    infrastructure = Infrastructure(engine, gateway, SETTINGS)
+    await infrastructure.ensure()
     gateway.hung = True
-    assert await ground.prepare()
+    assert await infrastructure.ensure()
     assert engine.calls.count("restart_gateway") == 1
 
 
 async def test_a_gateway_that_is_only_slow_is_left_alone(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    await Ground(engine, gateway, SETTINGS).prepare()
-    assert await Ground(engine, deaf(gateway, 5), SETTINGS).prepare()
+    await Infrastructure(engine, gateway, SETTINGS).ensure()
+    assert await Infrastructure(engine, deaf(gateway, 5), SETTINGS).ensure()
     assert "restart_gateway" not in engine.calls
 
 
 async def test_an_outdated_gateway_goes_on_serving(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     engine.outdated = True
-    assert await Ground(engine, gateway, SETTINGS).prepare()
+    assert await Infrastructure(engine, gateway, SETTINGS).ensure()
 
 
 async def test_an_engine_that_refuses_is_told(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     engine.fails = EngineError("a network of that name is there")
     with pytest.raises(EngineError, match="of that name"):
-        await Ground(engine, gateway, SETTINGS).prepare()
+        await Infrastructure(engine, gateway, SETTINGS).ensure()

@@ -18,7 +18,7 @@ from docker.errors import APIError
 from app.version import VERSION
 from services.engine.docker.infrastructure import DockerInfrastructure
 from services.gateway.haproxy import HaproxyRouter
-from services.infrastructure.bootstrap import Ground, GroundSettings
+from services.infrastructure.bootstrap import Infrastructure, InfrastructureSettings
 from services.routing.port import RoutingError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -50,11 +50,11 @@ async def gateway(tmp_path: Path) -> AsyncIterator[HaproxyRouter]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> GroundSettings:
+def settings(tmp_path: Path) -> InfrastructureSettings:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return GroundSettings(data=tmp_path, gateway_image=f"sluice-gateway:{VERSION}", gateway_port=port, maxconn=500)
+    return InfrastructureSettings(data=tmp_path, gateway_image=f"sluice-gateway:{VERSION}", gateway_port=port, maxconn=500)
 
 
 async def status(port: int, host: str = "127.0.0.1") -> bytes:
@@ -66,9 +66,9 @@ async def status(port: int, host: str = "127.0.0.1") -> bytes:
 
 
 async def test_the_ground_stands_and_is_adopted_by_the_next(
-    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings, tmp_path: Path
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings, tmp_path: Path
 ) -> None:
-    footing = await Ground(engine, gateway, settings).prepare()
+    footing = await Infrastructure(engine, gateway, settings).ensure()
     assert await status(settings.gateway_port) == b"404"
     first = await gateway.status()
     container = await engine.inspect_gateway()
@@ -76,7 +76,7 @@ async def test_the_ground_stands_and_is_adopted_by_the_next(
     assert (host["SecurityOpt"], host["CapDrop"]) == (["no-new-privileges:true"], ["NET_RAW"])
     next_gateway = HaproxyRouter(tmp_path / "gateway")
     try:
-        assert await Ground(engine, next_gateway, settings).prepare() == footing
+        assert await Infrastructure(engine, next_gateway, settings).ensure() == footing
         second = await next_gateway.status()
     finally:
         await next_gateway.close()
@@ -85,41 +85,41 @@ async def test_the_ground_stands_and_is_adopted_by_the_next(
 
 
 async def test_a_gateway_that_died_serves_again(
-    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings, name: str
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings, name: str
 ) -> None:
-    await Ground(engine, gateway, settings).prepare()
+    await Infrastructure(engine, gateway, settings).ensure()
     client: Any = docker.APIClient(version="auto")
     client.kill(f"{name}-gateway")
     client.close()
-    await Ground(engine, gateway, settings).prepare()
+    await Infrastructure(engine, gateway, settings).ensure()
     assert await status(settings.gateway_port) == b"404"
 
 
 async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_when_it_is_free(
-    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", settings.gateway_port))
         taken.listen()
         with pytest.raises(RoutingError, match=r"(?i)cannot bind socket"):
-            await Ground(engine, gateway, settings).prepare()
-    await Ground(engine, gateway, settings).prepare()
+            await Infrastructure(engine, gateway, settings).ensure()
+    await Infrastructure(engine, gateway, settings).ensure()
     assert await status(settings.gateway_port) == b"404"
 
 
 async def test_two_grounds_stand_beside_each_other(
-    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: GroundSettings, name: str, tmp_path: Path
+    engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings, name: str, tmp_path: Path
 ) -> None:
-    footing = await Ground(engine, gateway, settings).prepare()
+    footing = await Infrastructure(engine, gateway, settings).ensure()
     client: Any = docker.APIClient(version="auto")
     other_engine, other_gateway = DockerInfrastructure(f"{name}-2"), HaproxyRouter(tmp_path / "other" / "gateway")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        other = await Ground(
+        other = await Infrastructure(
             other_engine, other_gateway, replace(settings, data=tmp_path / "other", gateway_port=port)
-        ).prepare()
+        ).ensure()
         assert other.subnet != footing.subnet
         assert await status(port) == await status(settings.gateway_port) == b"404"
     finally:

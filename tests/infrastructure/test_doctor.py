@@ -78,7 +78,7 @@ class Practice:
         doctor = Doctor(
             self.engine, self.gateway, self.store, self.clock, "gateway:1", "sluice-gateway", self._ping, self._refusals
         )
-        found = await doctor.examine(outdated=self.outdated, strangers=self.strangers, not_ready=self.not_ready)
+        found = await doctor.diagnose(outdated=self.outdated, strangers=self.strangers, not_ready=self.not_ready)
         assert all(finding.advice for finding in found if finding.status != "ok")
         return {finding.part: finding for finding in found}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from services.engine.port import EngineError
-from services.infrastructure.bootstrap import Ground, GroundSettings
-from services.infrastructure.gateway_upgrade import GatewayUnanswering
+from services.infrastructure.bootstrap import Infrastructure, InfrastructureSettings
+from services.infrastructure.gateway_upgrade import GatewayNotReady
 from services.routing.port import RoutingError
 from tests.support.fake_gateway_process import FakeGatewayProcess
 from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine, KilledHere
@@ -20,10 +20,10 @@ STEPS = (
 )
 
 
-def ground_of(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Ground:
+def ground_of(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Infrastructure:
     """A new process's: it remembers nothing."""
-    settings = GroundSettings(data=gateway.directory, gateway_image="sluice-gateway:1", maxconn=500)
-    return Ground(engine, gateway, settings, patience=0.5)
+    settings = InfrastructureSettings(data=gateway.directory, gateway_image="sluice-gateway:1", maxconn=500)
+    return Infrastructure(engine, gateway, settings, patience=0.5)
 
 
 def end(container: FakeContainer | None) -> None:
@@ -36,30 +36,30 @@ def running(container: FakeContainer | None) -> str:
     return container.id
 
 
-async def standing(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Ground:
-    ground = ground_of(engine, gateway)
-    await ground.prepare()
-    return ground
+async def standing(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Infrastructure:
+    infrastructure = ground_of(engine, gateway)
+    await infrastructure.ensure()
+    return infrastructure
 
 
 async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own_time(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.outdated = True
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     old = engine.present
-    assert ground.outdated is not None
-    replaced = await ground.upgrade()
+    assert infrastructure.outdated is not None
+    replaced = await infrastructure.upgrade()
     assert replaced is not None and old is not None and engine.present is not None
     assert (replaced.container_id, replaced.previous_id) == (engine.present.id, old.id)
     assert gateway.listens == engine.present.id and engine.present.kept
     assert engine.leaving == [old] and old.dismissed and not old.kept
-    assert not ground.outdated
+    assert not infrastructure.outdated
     assert [elder.id for elder in gateway.takeovers.old_gateways()] == [old.short_id]
-    await ground.prepare()
+    await infrastructure.ensure()
     assert engine.leaving == [old], "it has requests in its hands"
     old.running = False
-    await ground.prepare()
+    await infrastructure.ensure()
     assert engine.leaving == [] and gateway.takeovers.old_gateways() == []
     assert sorted(path.name for path in gateway.directory.glob("*.sock")) == ["admin.sock", "master.sock"]
 
@@ -67,41 +67,41 @@ async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own
 async def test_what_is_up_to_date_is_replaced_by_force_only(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
-    assert await ground.upgrade() is None
+    infrastructure = await standing(engine, gateway)
+    assert await infrastructure.upgrade() is None
     assert "start_next_gateway" not in engine.calls
-    assert await ground.upgrade(force=True) is not None
+    assert await infrastructure.upgrade(force=True) is not None
 
 
 async def test_several_old_ones_may_leave_at_once(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     for _ in range(3):
-        assert await ground.upgrade(force=True)
+        assert await infrastructure.upgrade(force=True)
     assert len(engine.leaving) == len(gateway.takeovers.old_gateways()) == 3
 
 
 async def test_a_new_one_that_ends_at_its_start_changes_nothing(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     engine.next_ends_at_once = True
     engine.log = "unknown keyword 'bnid'"
     before = engine.present
-    with pytest.raises(GatewayUnanswering, match=r"ended at its start(.|\n)*bnid"):
-        await ground.upgrade(force=True)
+    with pytest.raises(GatewayNotReady, match=r"ended at its start(.|\n)*bnid"):
+        await infrastructure.upgrade(force=True)
     assert engine.present is before and engine.next is None and gateway.takeovers.old_gateways() == []
     assert before is not None and gateway.listens == before.id and before.kept
-    assert not ground.upgrading
+    assert not infrastructure.upgrading
 
 
 async def test_a_new_one_that_never_answers_gives_the_sockets_back(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     before = engine.present
     gateway.deaf = 1_000_000
-    with pytest.raises(GatewayUnanswering, match="does not answer within"):
-        await ground.upgrade(force=True)
+    with pytest.raises(GatewayNotReady, match="does not answer within"):
+        await infrastructure.upgrade(force=True)
     assert before is not None and gateway.listens == before.id
     assert engine.next is None and engine.present is before
 
@@ -110,12 +110,12 @@ async def test_a_new_one_that_never_answers_gives_the_sockets_back(
 async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess, step: str
 ) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     old = engine.present
     engine.dies_before = step
     with pytest.raises(KilledHere):
-        await ground.upgrade(force=True)
-    await ground_of(engine, gateway).prepare()
+        await infrastructure.upgrade(force=True)
+    await ground_of(engine, gateway).ensure()
     assert old is not None and engine.present is not None and engine.next is None
     assert engine.present.kept and gateway.listens == engine.present.id
     if step == "start_next_gateway":
@@ -129,13 +129,13 @@ async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
 async def test_a_new_one_that_died_unnoticed_is_undone(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     old = engine.present
     engine.dies_before = "promote_next_gateway"
     with pytest.raises(KilledHere):
-        await ground.upgrade(force=True)
+        await infrastructure.upgrade(force=True)
     end(engine.next)
-    await ground_of(engine, gateway).prepare()
+    await ground_of(engine, gateway).ensure()
     assert engine.present is old and engine.next is None
     assert old is not None and gateway.listens == old.id and old.kept
 
@@ -143,7 +143,7 @@ async def test_a_new_one_that_died_unnoticed_is_undone(
 async def test_an_engine_that_refuses_to_promote_is_asked_again(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     promote = engine.promote_next_gateway
 
     async def refuse() -> None:
@@ -151,21 +151,21 @@ async def test_an_engine_that_refuses_to_promote_is_asked_again(
 
     engine.promote_next_gateway = refuse  # type: ignore[method-assign]
     with pytest.raises(EngineError):
-        await ground.upgrade(force=True)
+        await infrastructure.upgrade(force=True)
     elder, *_ = gateway.takeovers.old_gateways()
     assert elder.leaving_for is None, "it has not been told to take nothing new"
     engine.promote_next_gateway = promote  # type: ignore[method-assign]
-    await ground.prepare()
+    await infrastructure.ensure()
     assert engine.next is None and gateway.listens == running(engine.present)
 
 
 async def test_without_a_gateway_there_is_nothing_to_upgrade(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     engine.present = None
     with pytest.raises(RoutingError, match="no gateway that runs"):
-        await ground.upgrade(force=True)
+        await infrastructure.upgrade(force=True)
 
 
 async def test_connections_are_no_more_than_the_running_container_allows_until_the_upgrade(
@@ -173,29 +173,29 @@ async def test_connections_are_no_more_than_the_running_container_allows_until_t
 ) -> None:
     await standing(engine, gateway)
     engine.open_files = 4_600
-    ground = ground_of(engine, gateway)
-    await ground.prepare()
+    infrastructure = ground_of(engine, gateway)
+    await infrastructure.ensure()
     assert gateway.stood_on[-1].maxconn == 300
-    await ground.upgrade(force=True)
+    await infrastructure.upgrade(force=True)
     assert gateway.stood_on[-1].maxconn == 500
 
 
 async def test_a_gateway_that_is_gone_disturbs_the_ground(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
+    infrastructure = await standing(engine, gateway)
     assert engine.present is not None
     engine.present.running = False
-    await ground.disturbed()
-    await ground.prepare()
+    await infrastructure.wait_until_degraded()
+    await infrastructure.ensure()
     assert engine.present.running and gateway.listens == engine.present.id
 
 
 async def test_one_that_has_left_is_put_away_without_being_asked(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    ground = await standing(engine, gateway)
-    await ground.upgrade(force=True)
+    infrastructure = await standing(engine, gateway)
+    await infrastructure.upgrade(force=True)
     engine.leaving[0].running = False
     answers = gateway.status
 
@@ -203,5 +203,5 @@ async def test_one_that_has_left_is_put_away_without_being_asked(
         return await answers() if engine.leaving else None
 
     gateway.status = until_put_away  # type: ignore[method-assign]
-    await ground.disturbed()
+    await infrastructure.wait_until_degraded()
     assert engine.leaving == [] and gateway.takeovers.old_gateways() == []

@@ -21,7 +21,7 @@ from services.clock import SystemClock
 from services.engine.infrastructure_port import NetworkInfo
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor_findings import Finding, ok, wrong
-from services.infrastructure.gateway_upgrade import Replaced
+from services.infrastructure.gateway_upgrade import UpgradeResult
 from services.routing.traffic_counts import CountKey
 from tests.support.fakes.engine import FakeEngine
 from tests.support.fakes.gateway import FakeGateway
@@ -32,7 +32,7 @@ NEVER: dict[str, Any] = {"test": ["CMD", "false"], "disable": None}
 """One by which it never is: the engine's judgement stays `starting`."""
 
 
-class Gateway(FakeGateway):
+class FakeGatewayRouter(FakeGateway):
     """The fake, with what the ground and /readyz need."""
 
     answering = True
@@ -54,7 +54,7 @@ class Gateway(FakeGateway):
         """Nothing to give back."""
 
 
-class Ground:
+class FakeInfrastructure:
     """Stands at once, unless `refuses` says why not."""
 
     refuses: Exception | None = None
@@ -63,21 +63,21 @@ class Ground:
     upgrading = False
     findings: tuple[Finding, ...] = (ok("engine", "Docker 27.0"),)
 
-    async def prepare(self) -> NetworkInfo:
+    async def ensure(self) -> NetworkInfo:
         if self.refuses is not None:
             raise self.refuses
         return NetworkInfo(self.subnet, "10.99.0.1")
 
-    async def disturbed(self) -> None:
+    async def wait_until_degraded(self) -> None:
         await asyncio.Event().wait()
 
-    async def examine(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+    async def diagnose(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
         return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]
 
-    async def upgrade(self, *, force: bool = False) -> Replaced | None:
+    async def upgrade(self, *, force: bool = False) -> UpgradeResult | None:
         if self.refuses is not None:
             raise self.refuses
-        return Replaced("c" * 64, "b" * 64, 0.5) if force or self.outdated else None
+        return UpgradeResult("c" * 64, "b" * 64, 0.5) if force or self.outdated else None
 
 
 @dataclass
@@ -87,8 +87,8 @@ class AppFixture:
     data: Path
     settings: Settings
     engine: FakeEngine
-    gateway: Gateway
-    ground: Ground
+    gateway: FakeGatewayRouter
+    infrastructure: FakeInfrastructure
     app: FastAPI
     client: TestClient = field(init=False)
 
@@ -130,9 +130,9 @@ def build(data: Path, **settings: Any) -> AppFixture:
     """Not yet started."""
     clock = SystemClock()
     wanted = Settings(data=data, **{"eureka_port": 0, **settings})
-    engine, gateway, ground = FakeEngine(clock), Gateway(clock), Ground()
-    app = create_app(wanted, engine=engine, router=gateway, ground=ground)
-    return AppFixture(data, wanted, engine, gateway, ground, app)
+    engine, gateway, infrastructure = FakeEngine(clock), FakeGatewayRouter(clock), FakeInfrastructure()
+    app = create_app(wanted, engine=engine, router=gateway, infrastructure=infrastructure)
+    return AppFixture(data, wanted, engine, gateway, infrastructure, app)
 
 
 @contextmanager

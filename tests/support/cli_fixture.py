@@ -16,7 +16,7 @@ from app.main import ADMIN_FILE, create_app
 from app.server import server_of
 from app.settings import Settings
 from services.clock import SystemClock
-from tests.support.app_fixture import Gateway, Ground
+from tests.support.app_fixture import FakeGatewayRouter, FakeInfrastructure
 from tests.support.fakes.containers import Behaviour
 from tests.support.fakes.engine import FakeEngine
 
@@ -32,9 +32,11 @@ class CliFixture:
         for tag in ("1", "2", "broken"):
             self.engine.add_image(f"web:{tag}")
         self.engine.behave("web:broken", Behaviour(exits_at_once=1, log="KeyError"))
-        self.ground = Ground()
+        self.infrastructure = FakeInfrastructure()
         self.settings = Settings(data=data, default_route="/{name}", eureka_port=0)
-        self.app = create_app(self.settings, engine=self.engine, router=Gateway(clock), ground=self.ground)
+        self.app = create_app(
+            self.settings, engine=self.engine, router=FakeGatewayRouter(clock), infrastructure=self.infrastructure
+        )
         self.url = ""
 
     @property

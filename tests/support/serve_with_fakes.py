@@ -20,7 +20,7 @@ START_TAKES = 0.4
 
 def main() -> None:
     fixture = build(Path(os.environ["SLUICE_DATA"]), log_level="warning")
-    fixture.ground.subnet = "10.99.0.0/16"
+    fixture.infrastructure.subnet = "10.99.0.0/16"
     log_config.configure(fixture.settings)
     for version in ("hello:1", "hello:2"):
         fixture.image(version)

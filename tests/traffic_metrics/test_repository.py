@@ -12,8 +12,8 @@ from sqlmodel import Session, col, func, select
 from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION, CountKey
 from services.store.open import open_store
 from services.store.tables import Figure, Revision, Service
-from services.traffic_metrics.queries import service_figures, sparklines
-from services.traffic_metrics.repository import ALL, keep, present_revisions
+from services.traffic_metrics.queries import service_metrics, sparklines
+from services.traffic_metrics.repository import ALL, present_revisions, write_samples
 
 FAST, SLOW = BUCKET_BOUNDS.index(0.009), BUCKET_BOUNDS.index(0.5)
 HOUR = 1_800_000_000 // 3600 * 3600
@@ -38,10 +38,10 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_the_last_hour_is_told_in_points_of_ten_seconds_for_each_revision(session: Session) -> None:
-    keep(session, HOUR, answers(("web", 1, 2, FAST, 90), ("web", 1, 5, FAST, 10)))
-    keep(session, HOUR + 10, answers(("web", 1, 2, FAST, 50), ("web", 2, 4, SLOW, 5), ("api", 1, 2, FAST, 7)))
-    keep(session, HOUR + 20, answers(("web", GATEWAY_REVISION, 5, None, 3)))
-    figures = service_figures(session, "web", HOUR + 34.5)
+    write_samples(session, HOUR, answers(("web", 1, 2, FAST, 90), ("web", 1, 5, FAST, 10)))
+    write_samples(session, HOUR + 10, answers(("web", 1, 2, FAST, 50), ("web", 2, 4, SLOW, 5), ("api", 1, 2, FAST, 7)))
+    write_samples(session, HOUR + 20, answers(("web", GATEWAY_REVISION, 5, None, 3)))
+    figures = service_metrics(session, "web", HOUR + 34.5)
     assert figures.step == 10
     assert (len(figures.times), figures.times[-1]) == (360, HOUR + 20)
     assert [each.revision for each in figures.revisions] == [2, 1, None]
@@ -58,50 +58,50 @@ def test_the_last_hour_is_told_in_points_of_ten_seconds_for_each_revision(sessio
 
 
 def test_where_sluice_was_away_there_is_a_gap_and_no_zero(session: Session) -> None:
-    keep(session, HOUR, answers(("web", 1, 2, FAST, 10)))
-    keep(session, HOUR + 30, answers(("web", 1, 2, FAST, 10)))
-    keep(session, HOUR + 40, {})
-    (only,) = service_figures(session, "web", HOUR + 50, 50).revisions
+    write_samples(session, HOUR, answers(("web", 1, 2, FAST, 10)))
+    write_samples(session, HOUR + 30, answers(("web", 1, 2, FAST, 10)))
+    write_samples(session, HOUR + 40, {})
+    (only,) = service_metrics(session, "web", HOUR + 50, 50).revisions
     assert [point.requests_per_second for point in only.points] == [1, None, None, 1, 0]
 
 
 def test_a_day_is_told_in_whole_minutes(session: Session) -> None:
     for at in range(HOUR, HOUR + 600, 10):
-        keep(session, at, answers(("web", 1, 2, FAST, 6), ("web", 1, 5, SLOW, 6)))
-    figures = service_figures(session, "web", HOUR + 600, 86400)
+        write_samples(session, at, answers(("web", 1, 2, FAST, 6), ("web", 1, 5, SLOW, 6)))
+    figures = service_metrics(session, "web", HOUR + 600, 86400)
     (only,) = figures.revisions
     assert (figures.step, len(figures.times)) == (240, 360)
     assert only.totals.requests == 720
     assert [point.requests_per_second for point in only.points[-3:]] == [0.6, 1.2, 1.2]
     assert only.points[-1].error_rate == 0.5
-    assert service_figures(session, "web", HOUR + 600, 7200).step == 60
+    assert service_metrics(session, "web", HOUR + 600, 7200).step == 60
 
 
 def test_rows_of_ten_seconds_go_after_an_hour_and_of_minutes_after_a_day(session: Session) -> None:
     for at in range(HOUR, HOUR + 90_000, 600):
-        keep(session, at, answers(("web", 1, 2, FAST, 1)))
+        write_samples(session, at, answers(("web", 1, 2, FAST, 1)))
     oldest = dict(session.exec(select(Figure.step, func.min(Figure.at)).group_by(col(Figure.step))).all())
     last = HOUR + 90_000 - 600
     assert oldest == {10: last - 3600, 60: last - 86400}
 
 
 def test_a_minute_is_summed_up_though_sluice_was_away_when_it_ended(session: Session) -> None:
-    keep(session, HOUR + 40, answers(("web", 1, 2, FAST, 5)))
-    keep(session, HOUR + 120, {})
+    write_samples(session, HOUR + 40, answers(("web", 1, 2, FAST, 5)))
+    write_samples(session, HOUR + 120, {})
     assert session.get(Figure, (60, HOUR, "web", 1)) is not None
-    keep(session, HOUR + 130, {})
+    write_samples(session, HOUR + 130, {})
     assert session.get(Figure, (60, HOUR + 60, ALL, 0)) is None
 
 
 def test_the_clock_may_come_to_the_same_time_again(session: Session) -> None:
-    keep(session, HOUR, answers(("web", 1, 2, FAST, 5)))
-    keep(session, HOUR, answers(("web", 1, 2, FAST, 3)))
-    assert service_figures(session, "web", HOUR + 10).totals.requests == 3
+    write_samples(session, HOUR, answers(("web", 1, 2, FAST, 5)))
+    write_samples(session, HOUR, answers(("web", 1, 2, FAST, 3)))
+    assert service_metrics(session, "web", HOUR + 10).totals.requests == 3
 
 
 def test_the_last_hour_of_all_services_is_read_at_once(session: Session) -> None:
     for at in range(HOUR, HOUR + 3660, 10):
-        keep(session, at, answers(("web", 1, 2, FAST, 20), ("web", 2, 5, FAST, 10), ("api", 1, 2, FAST, 1)))
+        write_samples(session, at, answers(("web", 1, 2, FAST, 20), ("web", 2, 5, FAST, 10), ("api", 1, 2, FAST, 1)))
     lines = sparklines(session, HOUR + 3665)
     assert lines.keys() == {"web", "api"}
     assert lines["web"].requests == (3.0,) * 60

@@ -17,7 +17,7 @@ from app.cli.output.console import Output
 if TYPE_CHECKING:
     from app.settings import Settings
     from services.engine.docker.control_plane import ControlPlaneSpec
-    from services.infrastructure.control_plane import Own
+    from services.infrastructure.control_plane import ControlPlane
 
 T = TypeVar("T")
 HOST_DOCKER_CONFIG = "SLUICE_HOST_DOCKER_CONFIG"
@@ -59,17 +59,17 @@ def _settings() -> Settings:
     return settings
 
 
-def _run(settings: Settings, out: Output, work: Callable[[Own], Awaitable[T]]) -> T:
+def _run(settings: Settings, out: Output, work: Callable[[ControlPlane], Awaitable[T]]) -> T:
     """`work` on this machine's engine. Raises Trouble."""
     from services.engine.docker.control_plane import ControlPlaneContainer
     from services.engine.port import EngineError
-    from services.infrastructure.control_plane import Doors, Own
+    from services.infrastructure.control_plane import ControlPlane, Endpoints
 
     async def done() -> T:
         engine = ControlPlaneContainer(settings.name, base_url=settings.docker_host)
-        doors = Doors(settings.host, settings.port, settings.gateway_port)
+        doors = Endpoints(settings.host, settings.port, settings.gateway_port)
         try:
-            return await work(Own(engine, _spec(settings), doors, out.say))
+            return await work(ControlPlane(engine, _spec(settings), doors, out.say))
         finally:
             engine.close()
 

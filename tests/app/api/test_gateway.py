@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from services.infrastructure.doctor_findings import warning, wrong
-from services.infrastructure.gateway_upgrade import GatewayUnanswering
+from services.infrastructure.gateway_upgrade import GatewayNotReady
 from services.routing.port import RoutingError
 from tests.support.app_fixture import AppFixture, eventually
 
 
 def test_the_gateway_shows_how_it_fares(fixture: AppFixture) -> None:
-    fixture.ground.outdated = "another image"
+    fixture.infrastructure.outdated = "another image"
     shown = fixture.client.get("/gateway").json()
     assert (shown["answers"], shown["version"], shown["outdated"]) == (True, "fake", "another image")
     assert fixture.client.get("/readyz").json()["gateway"]["outdated"] == "another image"
@@ -45,14 +45,16 @@ def test_only_an_admin_upgrades(fixture: AppFixture, scope: str) -> None:
 
 
 def test_why_an_upgrade_did_not_happen(fixture: AppFixture) -> None:
-    fixture.ground.refuses = GatewayUnanswering("The new gateway ended at its start. Its last words:\nno such directive")
+    fixture.infrastructure.refuses = GatewayNotReady(
+        "The new gateway ended at its start. Its last words:\nno such directive"
+    )
     failed = fixture.client.post("/gateway/upgrade", json={"force": True})
     assert (failed.status_code, failed.json()["code"]) == (502, "gateway_upgrade_failed")
     assert "no such directive" in failed.json()["detail"]
-    fixture.ground.refuses = RoutingError("There is no gateway that runs; it is being started")
+    fixture.infrastructure.refuses = RoutingError("There is no gateway that runs; it is being started")
     assert fixture.client.post("/gateway/upgrade").json()["code"] == "not_ready"
-    fixture.ground.refuses = None
-    fixture.ground.upgrading = True
+    fixture.infrastructure.refuses = None
+    fixture.infrastructure.upgrading = True
     assert fixture.client.post("/gateway/upgrade").json()["code"] == "upgrade_in_progress"
 
 
@@ -64,9 +66,9 @@ def test_a_misspelt_wish_is_refused(fixture: AppFixture) -> None:
 def test_the_doctor_says_whether_all_is_well(fixture: AppFixture) -> None:
     eventually(lambda: fixture.client.get("/readyz").status_code == 200, "ready")
     assert fixture.client.get("/doctor").json()["status"] == "well"
-    fixture.ground.findings = (warning("clock", "nothing keeps it right", "timedatectl"),)
+    fixture.infrastructure.findings = (warning("clock", "nothing keeps it right", "timedatectl"),)
     assert fixture.client.get("/doctor").json()["status"] == "well", "a warning is no illness"
-    fixture.ground.findings = (wrong("firewall", "refuses", "ufw allow"),)
+    fixture.infrastructure.findings = (wrong("firewall", "refuses", "ufw allow"),)
     told = fixture.client.get("/doctor").json()
     assert told["status"] == "unwell"
     assert told["findings"] == [{"part": "firewall", "status": "wrong", "detail": "refuses", "advice": "ufw allow"}]

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 from services.clock import Clock
 from services.routing.port import RoutingError
 from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
-from services.traffic_metrics.sampler import Figures
-from tests.support.app_fixture import READY, AppFixture, Gateway, build, living
+from services.traffic_metrics.sampler import TrafficSampler
+from tests.support.app_fixture import READY, AppFixture, FakeGatewayRouter, build, living
 
 NEWS = Counter(
     {
@@ -47,16 +47,16 @@ class AtTheTurn:
         return self.clock.now() // 10 * 10
 
 
-def sample(fixture: AppFixture, news: Counter[CountKey]) -> Figures:
+def sample(fixture: AppFixture, news: Counter[CountKey]) -> TrafficSampler:
     """As if the ten seconds were over; apart from the one that the house samples by itself."""
-    gateway = Gateway(fixture.sluice.clock)
+    gateway = FakeGatewayRouter(fixture.sluice.clock)
     gateway.news = news
-    figures = Figures(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
+    figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
     take(fixture, figures)
     return figures
 
 
-def take(fixture: AppFixture, figures: Figures) -> None:
+def take(fixture: AppFixture, figures: TrafficSampler) -> None:
     """A sample, in the server's own loop."""
     portal = fixture.client.portal
     assert portal is not None
@@ -88,8 +88,8 @@ def test_of_a_service_that_is_not_there_nothing_is_told(fixture: AppFixture) -> 
 
 
 def test_prometheus_is_told_counters_and_a_histogram(fixture: AppFixture) -> None:
-    fixture.sluice.figures._router.news = NEWS
-    take(fixture, fixture.sluice.figures)
+    fixture.sluice.traffic_sampler._router.news = NEWS
+    take(fixture, fixture.sluice.traffic_sampler)
     lines = fixture.client.get("/metrics").text.splitlines()
     assert 'sluice_requests_total{code="2xx",revision="1",service="web"} 90.0' in lines
     assert 'sluice_requests_total{code="5xx",revision="none",service="web"} 2.0' in lines
@@ -99,11 +99,11 @@ def test_prometheus_is_told_counters_and_a_histogram(fixture: AppFixture) -> Non
 
 
 def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(fixture: AppFixture, monkeypatch: Any) -> None:
-    gateway = Gateway(fixture.sluice.clock)
-    figures = Figures(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
+    gateway = FakeGatewayRouter(fixture.sluice.clock)
+    figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
     gateway.news = NEWS
     with monkeypatch.context() as broken:
-        broken.setattr("services.traffic_metrics.sampler.keep", _full)
+        broken.setattr("services.traffic_metrics.sampler.write_samples", _full)
         take(fixture, figures)
     gateway.news = Counter({CountKey("web", 1, 2, None): 1})
     take(fixture, figures)
@@ -111,8 +111,8 @@ def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(fixture: A
 
 
 def test_a_gateway_that_does_not_answer_ends_nothing(fixture: AppFixture, monkeypatch: Any) -> None:
-    gateway = Gateway(fixture.sluice.clock)
-    figures = Figures(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
+    gateway = FakeGatewayRouter(fixture.sluice.clock)
+    figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
 
     async def silent() -> None:
         raise RoutingError("The gateway does not answer")

@@ -119,7 +119,7 @@ def test_the_gateway_and_the_doctor(fixture: CliFixture) -> None:
     assert "answers" in fixture.sluice("gateway", "status").stdout
     well = fixture.sluice("doctor")
     assert (well.exit_code, "Docker 27.0" in well.stdout) == (0, True)
-    fixture.ground.findings = (wrong("firewall", "refuses", "sudo ufw allow"),)
+    fixture.infrastructure.findings = (wrong("firewall", "refuses", "sudo ufw allow"),)
     unwell = fixture.sluice("doctor")
     assert (unwell.exit_code, "sudo ufw allow" in unwell.stdout) == (1, True)
     assert json.loads(fixture.sluice("doctor", "--json").stdout)["status"] == "unwell"

@@ -35,10 +35,10 @@ def name(fixture: DockerFixture) -> str:
 
 
 @pytest.fixture
-def ground(client: Any, name: str) -> Iterator[DockerInfrastructure]:
-    ground = DockerInfrastructure(name)
-    yield ground
-    ground.close()
+def infrastructure(client: Any, name: str) -> Iterator[DockerInfrastructure]:
+    infrastructure = DockerInfrastructure(name)
+    yield infrastructure
+    infrastructure.close()
     with suppress(APIError):
         client.remove_container(f"{name}-gateway", v=True, force=True)
     for network in client.networks(names=[name]):
@@ -57,52 +57,58 @@ def free(client: Any) -> str:
 
 
 async def test_a_network_is_made_once_with_an_address_of_its_own(
-    ground: DockerInfrastructure, client: Any, name: str
+    infrastructure: DockerInfrastructure, client: Any, name: str
 ) -> None:
-    footing = await ground.ensure_network(None)
-    assert footing == await ground.ensure_network(None) == await ground.ensure_network(footing.subnet)
+    footing = await infrastructure.ensure_network(None)
+    assert footing == await infrastructure.ensure_network(None) == await infrastructure.ensure_network(footing.subnet)
     found = client.inspect_network(name)
     assert (found["Driver"], found["Labels"]) == ("bridge", {NAME: name})
     assert found["IPAM"]["Config"][0]["Subnet"] == footing.subnet
     assert footing.bridge_address == str(next(IPv4Network(footing.subnet).hosts()))
 
 
-async def test_two_at_once_make_one_network(ground: DockerInfrastructure, client: Any, name: str) -> None:
-    footings = await asyncio.gather(*(ground.ensure_network(None) for _ in range(3)))
+async def test_two_at_once_make_one_network(infrastructure: DockerInfrastructure, client: Any, name: str) -> None:
+    footings = await asyncio.gather(*(infrastructure.ensure_network(None) for _ in range(3)))
     made = [network for network in client.networks() if network["Name"] == name]
     assert {footing.subnet for footing in footings} == {network["IPAM"]["Config"][0]["Subnet"] for network in made}
     assert len(made) == 1
 
 
-async def test_the_operators_subnet_is_used_and_a_change_is_refused(ground: DockerInfrastructure, client: Any) -> None:
+async def test_the_operators_subnet_is_used_and_a_change_is_refused(
+    infrastructure: DockerInfrastructure, client: Any
+) -> None:
     wanted = free(client)
-    assert (await ground.ensure_network(wanted)).subnet == wanted
+    assert (await infrastructure.ensure_network(wanted)).subnet == wanted
     with pytest.raises(EngineError, match=f"with the subnet {wanted}, and SLUICE_SUBNET asks for 10.1.0.0/24"):
-        await ground.ensure_network("10.1.0.0/24")
+        await infrastructure.ensure_network("10.1.0.0/24")
 
 
-async def test_a_subnet_that_another_network_has_is_refused(ground: DockerInfrastructure, fixture: DockerFixture) -> None:
+async def test_a_subnet_that_another_network_has_is_refused(
+    infrastructure: DockerInfrastructure, fixture: DockerFixture
+) -> None:
     with pytest.raises(EngineError, match="cannot be made"):
-        await ground.ensure_network(str(fixture.subnet))
+        await infrastructure.ensure_network(str(fixture.subnet))
 
 
 @pytest.mark.parametrize("nonsense", ["10.203.0.0/33", "fd00::/64", "10.0.0.0/30", "lots"])
-async def test_what_is_no_subnet_is_refused(ground: DockerInfrastructure, nonsense: str) -> None:
+async def test_what_is_no_subnet_is_refused(infrastructure: DockerInfrastructure, nonsense: str) -> None:
     with pytest.raises(EngineError, match="is no IPv4 subnet"):
-        await ground.ensure_network(nonsense)
+        await infrastructure.ensure_network(nonsense)
 
 
-async def test_a_network_that_is_not_ours_is_left_alone(ground: DockerInfrastructure, client: Any, name: str) -> None:
+async def test_a_network_that_is_not_ours_is_left_alone(
+    infrastructure: DockerInfrastructure, client: Any, name: str
+) -> None:
     made = client.create_network(name, driver="bridge", labels={NAME: "another"})["Id"]
     with pytest.raises(EngineError, match="Sluice did not make it; it is left alone"):
-        await ground.ensure_network(None)
+        await infrastructure.ensure_network(None)
     assert client.inspect_network(name)["Id"] == made
 
 
 async def test_a_guest_without_an_address_gets_one_far_from_the_first(
-    ground: DockerInfrastructure, client: Any, name: str
+    infrastructure: DockerInfrastructure, client: Any, name: str
 ) -> None:
-    footing = await ground.ensure_network(None)
+    footing = await infrastructure.ensure_network(None)
     made = client.create_container(IMAGE, name=f"{name}-gateway", host_config=client.create_host_config(network_mode=name))
     client.start(made["Id"])
     address = client.inspect_container(made["Id"])["NetworkSettings"]["Networks"][name]["IPAddress"]
@@ -110,12 +116,14 @@ async def test_a_guest_without_an_address_gets_one_far_from_the_first(
     assert hosts.index(address) > len(hosts) * 0.9
 
 
-async def test_the_gateway_is_made_once(ground: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec) -> None:
-    assert await ground.inspect_gateway() is None
-    assert await ground.gateway_log() == ""
-    made = await ground.ensure_gateway(spec)
+async def test_the_gateway_is_made_once(
+    infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
+) -> None:
+    assert await infrastructure.inspect_gateway() is None
+    assert await infrastructure.gateway_log() == ""
+    made = await infrastructure.ensure_gateway(spec)
     assert made.running and not made.outdated
-    assert made == await ground.ensure_gateway(spec) == await ground.ensure_gateway(spec)
+    assert made == await infrastructure.ensure_gateway(spec) == await infrastructure.ensure_gateway(spec)
     found = client.inspect_container(f"{name}-gateway")
     host = found["HostConfig"]
     assert (host["NetworkMode"], host["RestartPolicy"]["Name"]) == ("host", "always")
@@ -126,27 +134,29 @@ async def test_the_gateway_is_made_once(ground: DockerInfrastructure, client: An
     assert found["Config"]["Labels"].items() >= {NAME: name, ROLE: "gateway"}.items()
 
 
-async def test_a_stopped_gateway_is_started(ground: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec) -> None:
-    made = await ground.ensure_gateway(spec)
+async def test_a_stopped_gateway_is_started(
+    infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
+) -> None:
+    made = await infrastructure.ensure_gateway(spec)
     client.kill(f"{name}-gateway")
-    seen = await ground.inspect_gateway()
+    seen = await infrastructure.inspect_gateway()
     assert seen is not None and not seen.running and seen.exit_code == 137
-    again = await ground.ensure_gateway(spec)
+    again = await infrastructure.ensure_gateway(spec)
     assert again.running and again.container_id == made.container_id
 
 
 async def test_a_running_gateway_of_another_image_is_left_running_and_a_stopped_one_is_made_anew(
-    ground: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
+    infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
 ) -> None:
-    made = await ground.ensure_gateway(spec)
+    made = await infrastructure.ensure_gateway(spec)
     newer = f"{name}:newer"
     build(client, f"FROM {IMAGE}\nENV NEWER=1\n", newer)
     try:
         newer_spec = GatewaySpec(image=newer, directory=spec.directory)
-        seen = await ground.ensure_gateway(newer_spec)
+        seen = await infrastructure.ensure_gateway(newer_spec)
         assert seen.running and seen.outdated and seen.container_id == made.container_id
         client.kill(f"{name}-gateway")
-        again = await ground.ensure_gateway(newer_spec)
+        again = await infrastructure.ensure_gateway(newer_spec)
         assert again.running and not again.outdated and again.container_id != made.container_id
     finally:
         client.remove_container(f"{name}-gateway", v=True, force=True)
@@ -154,30 +164,30 @@ async def test_a_running_gateway_of_another_image_is_left_running_and_a_stopped_
 
 
 async def test_a_running_gateway_of_another_directory_is_refused(
-    ground: DockerInfrastructure, spec: GatewaySpec, tmp_path_factory: pytest.TempPathFactory
+    infrastructure: DockerInfrastructure, spec: GatewaySpec, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    made = await ground.ensure_gateway(spec)
+    made = await infrastructure.ensure_gateway(spec)
     elsewhere = str(tmp_path_factory.mktemp("elsewhere"))
     with pytest.raises(EngineError, match=f"runs with the directory {spec.directory} instead of {elsewhere}"):
-        await ground.ensure_gateway(GatewaySpec(image=IMAGE, directory=elsewhere))
-    assert (await ground.ensure_gateway(spec)).container_id == made.container_id
+        await infrastructure.ensure_gateway(GatewaySpec(image=IMAGE, directory=elsewhere))
+    assert (await infrastructure.ensure_gateway(spec)).container_id == made.container_id
 
 
 async def test_a_gateway_that_keeps_failing_is_made_anew(
-    ground: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
+    infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
 ) -> None:
     failing = f"{name}:failing"
     build(client, f'FROM {IMAGE}\nHEALTHCHECK NONE\nENTRYPOINT ["sh", "-c", "echo no luck; exit 3"]\n', failing)
     try:
-        made = await ground.ensure_gateway(GatewaySpec(image=failing, directory=spec.directory))
+        made = await infrastructure.ensure_gateway(GatewaySpec(image=failing, directory=spec.directory))
         async with asyncio.timeout(20):
             while True:
-                seen = await ground.inspect_gateway()
+                seen = await infrastructure.inspect_gateway()
                 assert seen is not None
                 if seen.restarts >= 2 and not seen.running:
                     break
-        assert seen.exit_code == 3 and "no luck" in await ground.gateway_log()
-        again = await ground.ensure_gateway(spec)
+        assert seen.exit_code == 3 and "no luck" in await infrastructure.gateway_log()
+        again = await infrastructure.ensure_gateway(spec)
         assert again.running and again.container_id != made.container_id
     finally:
         client.remove_container(f"{name}-gateway", v=True, force=True)
@@ -186,25 +196,25 @@ async def test_a_gateway_that_keeps_failing_is_made_anew(
 
 @pytest.mark.parametrize("labels", [{}, {ROLE: "gateway", NAME: "another", HASH: "x"}, {ROLE: "sluice"}])
 async def test_a_container_with_the_gateways_name_that_is_not_ours_is_left_alone(
-    ground: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec, labels: dict[str, str]
+    infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec, labels: dict[str, str]
 ) -> None:
     made = client.create_container(IMAGE, name=f"{name}-gateway", labels=labels)["Id"]
-    for ask in (lambda: ground.ensure_gateway(spec), ground.inspect_gateway, ground.gateway_log):
+    for ask in (lambda: infrastructure.ensure_gateway(spec), infrastructure.inspect_gateway, infrastructure.gateway_log):
         with pytest.raises(EngineError, match="Sluice did not make it; it is left alone"):
             await ask()
     assert client.inspect_container(made)["State"]["Status"] == "created"
 
 
-async def test_an_image_that_was_not_built_is_told(ground: DockerInfrastructure, spec: GatewaySpec) -> None:
+async def test_an_image_that_was_not_built_is_told(infrastructure: DockerInfrastructure, spec: GatewaySpec) -> None:
     with pytest.raises(EngineError, match='"sluice-test/none:1" is not there; "make images" builds it'):
-        await ground.ensure_gateway(GatewaySpec(image="sluice-test/none:1", directory=spec.directory))
+        await infrastructure.ensure_gateway(GatewaySpec(image="sluice-test/none:1", directory=spec.directory))
 
 
 async def test_an_engine_that_does_not_answer_is_transient(tmp_path: Path) -> None:
     async with EngineProxy(tmp_path / "engine.sock") as door:
         door.slam()
-        ground = DockerInfrastructure("sluice-test", base_url=door.base_url)
+        infrastructure = DockerInfrastructure("sluice-test", base_url=door.base_url)
         with pytest.raises(EngineError) as refused:
-            await ground.ensure_network(None)
+            await infrastructure.ensure_network(None)
         assert refused.value.transient
-        ground.close()
+        infrastructure.close()
