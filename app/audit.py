@@ -10,7 +10,7 @@ from fastapi import Request
 from sqlalchemy.exc import OperationalError
 
 from services.spec import SERVICE_NAME
-from services.store.events import record
+from services.store.events import append_event
 
 log = structlog.get_logger(__name__)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -36,8 +36,8 @@ async def note_refusal(request: Request, status: int, code: str, detail: str) ->
     }
     message = detail[:500].encode(errors="replace").decode()
     try:
-        await sluice.store.write(lambda session: record(session, sluice.clock.now(), "refused", message, **fields))
+        await sluice.store.write(lambda session: append_event(session, sluice.clock.now(), "refused", message, **fields))
     except OperationalError as error:  # a full disk must not turn a refusal into a failure
         log.error("a refusal could not be kept", error=str(error.orig), **fields["data"])
     else:
-        sluice.listeners.wake()
+        sluice.notifier.notify()

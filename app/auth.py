@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.audit import SAFE, note_refusal
 from app.context import Sluice
 from app.problems import Problem
-from services.auth.access import Bearer
-from services.auth.tokens import includes
+from services.auth.access import Principal
+from services.auth.tokens import scope_includes
 from services.caller import Actor
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/ui/sign-in"})
@@ -29,27 +29,27 @@ REFERENCE = "/docs"
 class Caller:
     """Somebody who was let in, and from where."""
 
-    bearer: Bearer
+    principal: Principal
     remote: str | None
 
     @property
     def actor(self) -> Actor:
-        return self.bearer.actor(self.remote)
+        return self.principal.actor(self.remote)
 
     def may(self, scope: str) -> bool:
-        return includes(self.bearer.scope, scope)
+        return scope_includes(self.principal.scope, scope)
 
     def require(self, scope: str) -> None:
         """403 unless the scope allows it."""
         if not self.may(scope):
-            detail = f'this needs the scope "{scope}"; the token "{self.bearer.name}" has "{self.bearer.scope}"'
+            detail = f'this needs the scope "{scope}"; the token "{self.principal.name}" has "{self.principal.scope}"'
             raise Problem("insufficient_scope", detail)
 
     def require_service(self, service: str) -> None:
         """403 when the token is bound to other services."""
-        if not self.bearer.covers(service):
-            bound = ", ".join(self.bearer.services or ())
-            detail = f'the token "{self.bearer.name}" may change {bound} only'
+        if not self.principal.allows_service(service):
+            bound = ", ".join(self.principal.services or ())
+            detail = f'the token "{self.principal.name}" may change {bound} only'
             raise Problem("insufficient_scope", detail)
 
 
@@ -69,7 +69,7 @@ class Authentication:
         connection = HTTPConnection(scope)
         path = scope["path"]
         connection.state.caller = caller = await identify(connection)
-        if caller is not None and caller.bearer.kind == "session" and scope["method"] not in SAFE:
+        if caller is not None and caller.principal.kind == "session" and scope["method"] not in SAFE:
             try:
                 refuse_cross_site(connection.headers, scope["scheme"])
             except Problem as problem:
@@ -92,11 +92,11 @@ async def identify(connection: HTTPConnection) -> Caller | None:
     header = connection.headers.get("authorization")
     if header is not None:
         kind, _, secret = header.partition(" ")
-        bearer = sluice.access.bearer(secret.strip()) if kind.lower() == "bearer" else None
+        principal = sluice.auth.principal(secret.strip()) if kind.lower() == "bearer" else None
     else:
         cookie = connection.cookies.get(cookie_name(sluice, connection.scope["scheme"]))
-        bearer = await sluice.access.session(cookie) if cookie and len(cookie) <= 256 else None
-    return Caller(bearer, remote) if bearer is not None else None
+        principal = await sluice.auth.session(cookie) if cookie and len(cookie) <= 256 else None
+    return Caller(principal, remote) if principal is not None else None
 
 
 def cookie_name(sluice: Sluice, scheme: str) -> str:

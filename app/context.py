@@ -11,8 +11,8 @@ from app.live.event_feed import Feed
 from app.live.live_views import Drawings
 from app.presenters.rollouts import PresenterContext
 from app.settings import Settings
-from services.auth.access import Access
-from services.builds.manager import Builds
+from services.auth.access import AuthService
+from services.builds.manager import BuildManager
 from services.clock import Clock
 from services.control_metrics import Metrics
 from services.engine.infrastructure_port import NetworkInfo
@@ -29,7 +29,7 @@ from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
 from services.routing.traffic_counts import TrafficCounter
 from services.store.database import Store
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.traffic_metrics.sampler import TrafficSampler
 
 
@@ -79,7 +79,7 @@ class Sluice:
     settings: Settings
     store: Store
     clock: Clock
-    listeners: Listeners
+    notifier: ChangeNotifier
     runtime_status: RuntimeStatus
     engine: Engine
     gateway: GatewayRouter
@@ -87,12 +87,12 @@ class Sluice:
     requests: Submitter
     previews: DryRun
     controller: ControllerPort
-    access: Access
+    auth: AuthService
     metrics: Metrics
     traffic_sampler: TrafficSampler
     registry: Registry
     external_eureka: ExternalEureka
-    builds: Builds
+    builds: BuildManager
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""
     stands: asyncio.Event = field(default_factory=asyncio.Event)
@@ -107,9 +107,9 @@ class Sluice:
     """What open streams and held answers wait for."""
 
     def __post_init__(self) -> None:
-        self.drawings = Drawings(self.store, self.listeners, self.runtime_status)
+        self.drawings = Drawings(self.store, self.notifier, self.runtime_status)
         self.usage_sampler = UsageSampler(self.engine, self.clock)
-        self.feed = Feed(self.store, self.listeners, self.stopping)
+        self.feed = Feed(self.store, self.notifier, self.stopping)
 
     @property
     def presenter_context(self) -> PresenterContext:

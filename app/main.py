@@ -24,10 +24,10 @@ from app.pages import pages, render
 from app.settings import Settings
 from app.tasks import discover, housekeep, keep, stand, supervise
 from app.version import VERSION
-from services.auth.access import Access
-from services.auth.tokens import Key, write_secret
-from services.builds.images import follow_latest
-from services.builds.manager import Builds, BuildSettings
+from services.auth.access import AuthService
+from services.auth.tokens import TokenKey, write_secret
+from services.builds.images import update_latest_tags
+from services.builds.manager import BuildManager, BuildSettings
 from services.clock import Clock, SystemClock
 from services.control_metrics import Metrics
 from services.engine.docker.control_plane import HOST_SOCKET
@@ -52,7 +52,7 @@ from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
 from services.store.database import Store
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.open import open_store
 from services.traffic_metrics.prometheus import TrafficCollector
 from services.traffic_metrics.sampler import TrafficSampler
@@ -84,7 +84,7 @@ def create_app(
             sluice = app.state.sluice = wire(settings, opened, engine, router, infrastructure, parts, crash_points)
             await sluice.registry.open()
             await sluice.builds.open()
-            await sluice.access.open(lambda token: _show(settings, token))
+            await sluice.auth.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.runtime_status, on_fatal)
                 tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.runtime_status, on_fatal)
@@ -93,7 +93,7 @@ def create_app(
                 tasks.start_soon(
                     supervise,
                     "latest",
-                    lambda: follow_latest(sluice.store, sluice.engine, sluice.clock, sluice.listeners),
+                    lambda: update_latest_tags(sluice.store, sluice.engine, sluice.clock, sluice.notifier),
                     sluice.runtime_status,
                     on_fatal,
                 )
@@ -102,7 +102,7 @@ def create_app(
                 sluice.stopping.set()
                 tasks.cancel_scope.cancel()
             await sluice.builds.close()
-            await sluice.access.tidy()
+            await sluice.auth.expire()
             await sluice.gateway.close()
             await sluice.external_eureka.close()
 
@@ -128,7 +128,7 @@ def wire(
     crash_points: CrashPoints | None = None,
 ) -> Sluice:
     """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
-    clock, listeners, runtime_status = SystemClock(), Listeners(), RuntimeStatus()
+    clock, notifier, runtime_status = SystemClock(), ChangeNotifier(), RuntimeStatus()
     outbound = OutboundPolicy(tuple(Server.parse(text) for text in settings.eureka_servers))
     rules = AdmissionRules(
         settings.default_route,
@@ -154,27 +154,27 @@ def wire(
     registry = Registry(clock, LeaseRepository(store))
     theirs = ExternalEureka(clock, outbound=outbound)
     routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), theirs)]
-    controller = Controller(store, clock, docker, routers, listeners, runtime_status, rules, crash_points)
+    controller = Controller(store, clock, docker, routers, notifier, runtime_status, rules, crash_points)
     metrics, figures = Metrics(), TrafficSampler(store, clock, gateway)
     metrics.registry.register(TrafficCollector(figures))
     return Sluice(
         settings=settings,
         store=store,
         clock=clock,
-        listeners=listeners,
+        notifier=notifier,
         runtime_status=runtime_status,
         engine=docker,
         gateway=gateway,
         infrastructure=infrastructure or _ground(settings, rules, haproxy, docker, store, clock, parts),
-        requests=Submitter(store, clock, docker, listeners, controller.enqueue, rules, runtime_status),
+        requests=Submitter(store, clock, docker, notifier, controller.enqueue, rules, runtime_status),
         previews=DryRun(store, clock, docker, routers, rules),
         controller=controller,
-        access=Access(store, clock, Key.of(settings.data)),
+        auth=AuthService(store, clock, TokenKey.of(settings.data)),
         metrics=metrics,
         traffic_sampler=figures,
         registry=registry,
         external_eureka=theirs,
-        builds=Builds(store, clock, docker, listeners, _build_settings(settings)),
+        builds=BuildManager(store, clock, docker, notifier, _build_settings(settings)),
     )
 
 

@@ -81,7 +81,7 @@ async def discover(sluice: Sluice) -> None:
     to be done in it, and in the servers of others, as time passes."""
     settings, registry = sluice.settings, sluice.registry
     await registry.restored.wait()
-    door = EurekaApp(registry, EurekaAuth(sluice.access if settings.eureka_auth else None))
+    door = EurekaApp(registry, EurekaAuth(sluice.auth if settings.eureka_auth else None))
     async with anyio.create_task_group() as tasks:
         if settings.eureka_port:
             tasks.start_soon(serve, door, [registry.shown.host, *settings.eureka_host], settings.eureka_port)
@@ -95,7 +95,7 @@ async def housekeep(sluice: Sluice) -> None:
     """Once a minute: when tokens were last used, sessions and keys that are over, images that nobody needs."""
     while True:
         await anyio.sleep(HOUSEKEEPING)
-        await sluice.access.tidy()
+        await sluice.auth.expire()
         await sluice.store.write(lambda session: forget_old(session, sluice.clock.now()))
         try:
             await prune(sluice.store, sluice.engine)

@@ -99,7 +99,7 @@ class Readers:
         began = time.monotonic()
         try:
             connection = await Connection.open("127.0.0.1", self._sluice.port)
-            answer = await connection.ask(request("GET", host, path, close=True, Authorization=f"Bearer {self._token}"))
+            answer = await connection.send(request("GET", host, path, close=True, Authorization=f"Bearer {self._token}"))
         except (Broken, OSError) as error:
             self.failed.append(f"{path}: {error}")
             return

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.api import Api, Spoilt
-from services.loadtest.request_log import Entry, Ledger, Summary
+from services.loadtest.request_log import RequestLog, RequestRecord, Summary
 
 
 class DemoConsole:
@@ -34,7 +34,7 @@ class DemoConsole:
     def __exit__(self, *_: object) -> None:
         self._line.stop()
 
-    def count(self, entry: Entry) -> None:
+    def count(self, entry: RequestRecord) -> None:
         """A request has ended: what a Load calls `on_entry`."""
         self._sent += 1
         self._lost += entry.lost
@@ -81,7 +81,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split())[:100].replace("[", r"\[")
 
 
-def table(ledger: Ledger, seconds: dict[str, float]) -> Table:
+def table(ledger: RequestLog, seconds: dict[str, float]) -> Table:
     """A row a phase and one for all. Latencies are what was added to a request's own time."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
     shown.add_column("while")
@@ -101,7 +101,7 @@ def table(ledger: Ledger, seconds: dict[str, float]) -> Table:
     return shown
 
 
-def verdict(console: Console, ledger: Ledger, seconds: dict[str, float]) -> int:
+def verdict(console: Console, ledger: RequestLog, seconds: dict[str, float]) -> int:
     """The table, and what is wrong with it. Returns the exit code: 1 when anything was lost, run twice or not run."""
     console.print()
     console.print(table(ledger, seconds))

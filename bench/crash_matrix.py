@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 
 from bench.report import save, table
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 from services.rollouts.reconciler.crash_points import POINTS, START
 from tests.support.docker_cli import ROOT, build, docker, hello
 from tests.support.sluice_process import SluiceProcess, hello_spec
@@ -313,8 +313,8 @@ async def run(
                 continue
             volume = sluice.volume(f"{case.service}-orders")
             ran = lambda volume=volume: asyncio.to_thread(lambda: Counter(sluice.ledger_of(volume, images[0])))  # noqa: E731
-            mix = Mix(rate=kind.rate, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
-            async with Load(f"{sluice.gateway}/{case.service}", mix, executions=ran) as load:
+            mix = Workload(rate=kind.rate, slow=0.06, slow_seconds=kind.slow_seconds, patience=PATIENT)
+            async with LoadGenerator(f"{sluice.gateway}/{case.service}", mix, executions=ran) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 10)
                 of_kind = [_told(await die(case, point), report) for point in points]
             lost = [entry for entry in load.ledger.entries if entry.status is None or not 200 <= entry.status < 300]

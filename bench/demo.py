@@ -15,8 +15,8 @@ from rich.console import Console
 from bench.api import Api, Spoilt
 from bench.console import DemoConsole, play, verdict
 from services.loadtest.http1_client import Broken
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Ledger
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestLog
 
 SERVICE = "hello"
 INSTANCES = 3
@@ -54,7 +54,7 @@ class Show:
         self._rate = rate
         self.teller = DemoConsole(console)
 
-    async def run(self) -> Ledger:
+    async def run(self) -> RequestLog:
         """Every step, under load. Raises Spoilt when one does not end as it must."""
         with self.teller as teller:
             first = await self._step(Step("first version", "/deployments", self._first()))
@@ -62,7 +62,9 @@ class Show:
             service = await self._api.get(f"/services/{SERVICE}")
             if not service.get("url"):
                 raise Spoilt("the service has no public address; SLUICE_DEFAULT_ROUTE must be /{name} for the demo")
-            async with Load(service["url"], Mix(rate=self._rate), phase="steady load", on_entry=teller.count) as load:
+            async with LoadGenerator(
+                service["url"], Workload(rate=self._rate), phase="steady load", on_entry=teller.count
+            ) as load:
                 async with teller.doing("steady load"):
                     await asyncio.sleep(STEADY)
                 for step in (*STEPS, rollback):
@@ -111,7 +113,7 @@ async def perform(console: Console, rate: float) -> int:
     return conclude(console, ledger, show.teller.seconds, link["url"])
 
 
-def conclude(console: Console, ledger: Ledger, seconds: dict[str, float], link: str) -> int:
+def conclude(console: Console, ledger: RequestLog, seconds: dict[str, float], link: str) -> int:
     """Says what came of it. Returns the exit code."""
     code = verdict(console, ledger, seconds)
     if code == 0:

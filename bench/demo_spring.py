@@ -16,8 +16,8 @@ from bench.api import Api, Spoilt
 from bench.console import DemoConsole, play, verdict
 from bench.spring_stack import GATEWAY, NEW, OLD, WAYS, Stack, Way, address, answered
 from services.loadtest.http1_client import Broken
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Ledger
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestLog
 
 RATE = 40.0
 """Requests a second: JVMs that start side by side take both cores of a small machine."""
@@ -38,7 +38,7 @@ class SpringShow:
         self._teller = teller
         self._stack = stack
         self._rate = rate
-        self.ledger = Ledger()
+        self.ledger = RequestLog()
 
     async def run(self) -> None:
         """Raises Spoilt when a step does not end as it must, or the wrong version answers."""
@@ -54,7 +54,7 @@ class SpringShow:
         await self._change(before, self._stack.service(way, "prod"))
         async with teller.doing(f"{letter} found"):
             url = await address(self._api)
-        async with Load(url, Mix(rate=self._rate), phase=before, on_entry=teller.count) as load:
+        async with LoadGenerator(url, Workload(rate=self._rate), phase=before, on_entry=teller.count) as load:
             await asyncio.sleep(STEADY)
             load.mark(during)
             await self._change(during, self._stack.service(way, "local"))
@@ -72,7 +72,7 @@ class SpringShow:
     async def _change(self, title: str, body: dict[str, object]) -> None:
         await self._teller.change(self._api, title, "/deployments", body)
 
-    def _take(self, ledger: Ledger) -> None:
+    def _take(self, ledger: RequestLog) -> None:
         self.ledger.entries += ledger.entries
         self.ledger.phases |= ledger.phases
         self.ledger.executions = ledger.executions  # the application's own list, with all that came before

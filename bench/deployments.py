@@ -14,7 +14,7 @@ import httpx
 
 from bench.baseline import Baseline
 from bench.report import median, save, spread, table
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 from tests.support.docker_cli import gateway, hello
 from tests.support.sluice_process import SluiceProcess, hello_spec
 
@@ -69,7 +69,9 @@ async def under_load(sluice: SluiceProcess, images: list[str], count: int, rate:
 
     seconds = []
     async with sluice.client() as http:
-        async with Load(f"{sluice.gateway}/{SERVICE}", Mix(rate=rate), phase="deployments", executions=executions) as load:
+        async with LoadGenerator(
+            f"{sluice.gateway}/{SERVICE}", Workload(rate=rate), phase="deployments", executions=executions
+        ) as load:
             for number in range(count):
                 seconds.append(await deployed(http, {"service": SERVICE, "image": images[number % 2]}))
                 if (number + 1) % 10 == 0:

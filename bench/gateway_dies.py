@@ -23,8 +23,8 @@ import httpx
 
 from bench.oracle import cut_while_idle
 from bench.report import median, save, table
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Entry
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestRecord
 from tests.support.docker_cli import docker, gateway, hello
 from tests.support.resource_usage import children, container_pid, lives
 from tests.support.sluice_process import SluiceProcess, hello_spec
@@ -32,11 +32,11 @@ from tests.support.sluice_process import SluiceProcess, hello_spec
 WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm --force")
 RESTED = 10.5
 """Seconds that a gateway lives before its process is killed: an engine brings back later and later what lived for less."""
-MIX = Mix(rate=150, fresh=0.5, slow_seconds=0.5)
+MIX = Workload(rate=150, fresh=0.5, slow_seconds=0.5)
 Row = dict[str, Any]
 
 
-async def killed(sluice: SluiceProcess, load: Load, way: str) -> float:
+async def killed(sluice: SluiceProcess, load: LoadGenerator, way: str) -> float:
     """Seconds until another process answers."""
     name = f"{sluice.name}-gateway"
     master = await asyncio.to_thread(container_pid, name)
@@ -68,7 +68,7 @@ async def run(sluice: SluiceProcess, image: str, kills: int, told: Callable[[Row
         assert end.get("status") == "succeeded", end
         for way in WAYS:
             aways = []
-            async with Load(f"{sluice.gateway}/web", MIX) as load:
+            async with LoadGenerator(f"{sluice.gateway}/web", MIX) as load:
                 for _ in range(kills):
                     await asyncio.sleep(1 if way.startswith("docker") else RESTED)
                     load.mark("serving")
@@ -79,7 +79,7 @@ async def run(sluice: SluiceProcess, image: str, kills: int, told: Callable[[Row
     return rows
 
 
-def was_in_flight(lost: Entry) -> bool:
+def was_in_flight(lost: RequestRecord) -> bool:
     """A request that had begun before its processes were gone, or a connection that was idle then. `away` is the phase that
     begins when they are gone, `back` when another answers."""
     if lost.phase == "away":
@@ -87,7 +87,7 @@ def was_in_flight(lost: Entry) -> bool:
     return lost.phase != "back"
 
 
-def _row(load: Load, aways: list[float]) -> Row:
+def _row(load: LoadGenerator, aways: list[float]) -> Row:
     ledger = load.ledger
     in_hand = [entry for entry in ledger.failures if was_in_flight(entry)]
     came = [entry for entry in ledger.entries if entry.phase == "away"]

@@ -31,8 +31,8 @@ import httpx
 
 from bench.report import save, table
 from services.gateway.runtime.runtime_api import RuntimeApi
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Entry, percentile
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestRecord, percentile
 from tests.support.docker_cli import ROOT, build, docker, hello
 from tests.support.sluice_process import SluiceProcess, hello_spec
 
@@ -103,14 +103,14 @@ class BenchService:
             await reading
 
     @asynccontextmanager
-    async def load(self, service: str, **mix: Any) -> AsyncIterator[Load]:
+    async def load(self, service: str, **mix: Any) -> AsyncIterator[LoadGenerator]:
         volume = self.sluice.volume(f"{service}-orders")
 
         async def executions() -> Counter[str]:
             return Counter(await asyncio.to_thread(self.sluice.ledger_of, volume, self.image))
 
-        plan = Mix(**{"rate": 100, "slow_seconds": 1.0, **mix})
-        async with Load(f"{self.sluice.gateway}/{service}", plan, executions=executions) as load:
+        plan = Workload(**{"rate": 100, "slow_seconds": 1.0, **mix})
+        async with LoadGenerator(f"{self.sluice.gateway}/{service}", plan, executions=executions) as load:
             yield load
 
     async def _read(self, told: asyncio.subprocess.Process) -> None:
@@ -178,8 +178,10 @@ async def at_a_dead_service(yard: BenchService) -> list[Row]:
     await asyncio.to_thread(yard.sluice.kill)
     await asyncio.to_thread(docker, "kill", f"{yard.sluice.name}-{instance}")
     async with yard.load("trio", rate=50) as beside:
-        flood = Load(
-            f"{yard.sluice.gateway}/dead", Mix(rate=1000, posts=0, slow=0, seconds=4, in_flight=4000), executions=_nothing
+        flood = LoadGenerator(
+            f"{yard.sluice.gateway}/dead",
+            Workload(rate=1000, posts=0, slow=0, seconds=4, in_flight=4000),
+            executions=_nothing,
         )
         async with flood:
             beside.mark("beside")
@@ -201,13 +203,13 @@ def _words(statuses: Counter[int | None]) -> str:
     return ", ".join(f"{count} × {status or 'no answer'}" for status, count in statuses.most_common())
 
 
-def _row(load: Load, phase: str) -> Row:
+def _row(load: LoadGenerator, phase: str) -> Row:
     of = [entry for entry in load.ledger.entries if entry.phase == phase]
 
     def added(slow: bool) -> list[float]:
         return sorted(entry.added * 1000 for entry in of if not _unanswered(entry) and (entry.own > 0) == slow)
 
-    def lost(post: bool) -> list[Entry]:
+    def lost(post: bool) -> list[RequestRecord]:
         return [entry for entry in of if _unanswered(entry) and (entry.kind == "POST") == post]
 
     return {
@@ -221,7 +223,7 @@ def _row(load: Load, phase: str) -> Row:
     }
 
 
-def _unanswered(entry: Entry) -> bool:
+def _unanswered(entry: RequestRecord) -> bool:
     """What waited for long is late, and is in the latencies."""
     return entry.status is None or not 200 <= entry.status < 300
 

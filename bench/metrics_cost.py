@@ -85,7 +85,7 @@ def store(data: Path, services: int, minutes: int) -> dict[str, float]:
         news = told(services, dice)
         times.append(_milliseconds(lambda at=at, news=news: _keep(opened, at, news)))  # type: ignore[misc]
     now = begin + minutes * 60
-    with opened.reading() as session:
+    with opened.read_session() as session:
         overview = median([_milliseconds(lambda: sparklines(session, now)) for _ in range(9)])
         one = median([_milliseconds(lambda: service_metrics(session, "s0", now)) for _ in range(9)])
         pages = session.connection().exec_driver_sql("SELECT sum(pgsize) FROM dbstat WHERE name = 'figure'").scalar_one()
@@ -103,7 +103,7 @@ def store(data: Path, services: int, minutes: int) -> dict[str, float]:
 
 
 def _keep(opened: Store, at: int, news: Counter[CountKey]) -> None:
-    with opened.writing() as session:
+    with opened.write_session() as session:
         write_samples(session, at, news)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from services.gateway.runtime.runtime_api import RuntimeApi
-from services.loadtest.request_log import LATE, Entry
+from services.loadtest.request_log import LATE, RequestRecord
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
 from tests.support.docker_cli import docker
@@ -38,7 +38,7 @@ REASONS: dict[str, set[str | None]] = {
 }
 
 
-def cut_while_idle(lost: Entry) -> bool:
+def cut_while_idle(lost: RequestRecord) -> bool:
     """Who sends on a connection before having seen its end fails at once; what waits for the next gateway does not. Where
     no connection was idle a new one was opened: that must not be refused."""
     return not lost.fresh and lost.status is None and lost.latency < AT_ONCE and "Connect call failed" not in lost.error
@@ -56,7 +56,7 @@ class Allowance:
     why: str
     idle_until: float = 0.0
 
-    def covers(self, service: str, entry: Entry, ended: float) -> bool:
+    def covers(self, service: str, entry: RequestRecord, ended: float) -> bool:
         began = ended - entry.latency
         on_its_way = began <= self.until and ended >= self.since
         idle = self.since <= began <= self.idle_until and cut_while_idle(entry)
@@ -76,11 +76,11 @@ class Traffic:
     late: int = 0
     worst: dict[str, float] = field(default_factory=dict)
     ran: Counter[str] = field(default_factory=Counter)
-    _failed: list[tuple[str, Entry, float]] = field(default_factory=list)
+    _failed: list[tuple[str, RequestRecord, float]] = field(default_factory=list)
     _confirmed: list[str] = field(default_factory=list)
     _read: dict[Path, int] = field(default_factory=dict)
 
-    def add(self, service: str, entry: Entry) -> None:
+    def add(self, service: str, entry: RequestRecord) -> None:
         self.requests[service] += 1
         answered = entry.status is not None and 200 <= entry.status < 300
         if answered:

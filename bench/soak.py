@@ -18,8 +18,8 @@ from typing import Any, TextIO
 from bench.chaos_actions import SERVICES, SOLO, SWAP, TRIO, ChaosActions
 from bench.oracle import Creations, Oracle, Traffic
 from bench.report import RESULTS, machine, table
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Entry
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestRecord
 from tests.support.docker_cli import ROOT, build, docker, hello
 from tests.support.resource_usage import ResourceUsage, container_pid
 from tests.support.sluice_process import SluiceProcess
@@ -159,8 +159,8 @@ class Soak:
             self._log.say("violation", act=act, problem=each)
             print(f"VIOLATION, seed {self._given.seed}, act {act}: {each}", flush=True)
 
-    def _load(self, name: str, share: float) -> Load:
-        def ended(entry: Entry) -> None:
+    def _load(self, name: str, share: float) -> LoadGenerator:
+        def ended(entry: RequestRecord) -> None:
             self.traffic.add(name, entry)
             failed = {"error": entry.error} if entry.lost else {}
             figures = [round(entry.at, 3), round(entry.latency, 4), entry.status, entry.answered_by, entry.id]
@@ -169,9 +169,9 @@ class Soak:
         async def executions() -> Counter[str]:
             return Counter()  # the oracle reads the ledgers itself
 
-        mix = Mix(rate=self._given.rate * share, slow_seconds=1.5, patience=60)
+        mix = Workload(rate=self._given.rate * share, slow_seconds=1.5, patience=60)
         seed = self._given.seed
-        return Load(f"{self._sluice.gateway}/{name}", mix, seed=seed, executions=executions, on_entry=ended)
+        return LoadGenerator(f"{self._sluice.gateway}/{name}", mix, seed=seed, executions=executions, on_entry=ended)
 
     def _ledgers(self) -> dict[str, Path]:
         return {name: self._mounted(name) / "ledger" for name in SERVICES}

@@ -22,7 +22,7 @@ from bench.api import Api, Spoilt
 from bench.baseline import Baseline
 from bench.report import median, save, table
 from bench.spring_stack import GATEWAY, SERVICE, Stack, Way, address
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 from tests.support.docker_cli import ROOT, docker, gateway
 from tests.support.sluice_process import SluiceProcess
 
@@ -87,11 +87,11 @@ class BenchSpring:
         return time.monotonic() - began
 
     @asynccontextmanager
-    async def load(self, url: str) -> AsyncIterator[Load]:
+    async def load(self, url: str) -> AsyncIterator[LoadGenerator]:
         async def executions() -> Counter[str]:
             return Counter(await asyncio.to_thread(self.sluice.ledger_of, self._volume, "sample-service:1"))
 
-        async with Load(url, Mix(rate=self._rate), executions=executions) as load:
+        async with LoadGenerator(url, Workload(rate=self._rate), executions=executions) as load:
             yield load
 
     def floor(self) -> Baseline:

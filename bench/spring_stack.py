@@ -15,7 +15,7 @@ import httpx
 import yaml
 
 from bench.api import Api, Spoilt
-from services.loadtest.request_log import Ledger
+from services.loadtest.request_log import RequestLog
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,7 +69,7 @@ async def address(api: Api) -> str:
     return url
 
 
-def answered(ledger: Ledger, phase: str) -> set[str]:
+def answered(ledger: RequestLog, phase: str) -> set[str]:
     """The versions that answered what was asked in this phase."""
     return {entry.version for entry in ledger.entries if entry.phase == phase and entry.version}
 

@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from services.engine.port import Engine, EngineError
 from services.masking import Mask, log_mask
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.tables import Instance, Revision
 
 GONE = "instance_gone"
@@ -37,7 +37,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Source:
+class LogSource:
     """An instance that writes, and the mask of its revision's secrets."""
 
     instance: str
@@ -54,22 +54,22 @@ class Source:
         return line
 
 
-def source_of(session: Session, row: Instance, masks: dict[int, Mask] | None = None) -> Source:
+def source_of(session: Session, row: Instance, masks: dict[int, Mask] | None = None) -> LogSource:
     """`masks`: by revision, those of the service's instances before."""
     known = masks if masks is not None else {}
     if row.revision not in known:
         revision = session.get(Revision, (row.service, row.revision))
         known[row.revision] = log_mask(revision.effective if revision is not None else {})
-    return Source(row.id, known[row.revision])
+    return LogSource(row.id, known[row.revision])
 
 
-async def read(engine: Engine, sources: Sequence[Source], *, tail: int, since: float | None) -> list[Line]:
+async def read(engine: Engine, sources: Sequence[LogSource], *, tail: int, since: float | None) -> list[Line]:
     """The last `tail` lines of each, oldest first. EngineError, but for instances that have gone meanwhile."""
     texts = await asyncio.gather(*(_read(engine, source, tail, since) for source in sources))
     return sorted((line for lines in texts for line in lines), key=lambda line: line.at)
 
 
-async def _read(engine: Engine, source: Source, tail: int, since: float | None) -> list[Line]:
+async def _read(engine: Engine, source: LogSource, tail: int, since: float | None) -> list[Line]:
     try:
         text = await engine.logs(source.instance, tail=tail, since=since, timestamps=True)
     except EngineError as error:
@@ -79,7 +79,7 @@ async def _read(engine: Engine, source: Source, tail: int, since: float | None) 
     return await anyio.to_thread.run_sync(lambda: [*map(source.reader(), filter(None, text.split("\n")))])
 
 
-class Following:
+class LogFollower:
     """An asynchronous context: lines as they come, of whatever `look` finds, looked for again whenever something happened.
 
     It begins with the last `tail` lines of each. With `to_the_end` it ends when what was found first has ended.
@@ -88,15 +88,15 @@ class Following:
     def __init__(
         self,
         engine: Engine,
-        listeners: Listeners,
-        look: Callable[[], Awaitable[Sequence[Source]]],
+        notifier: ChangeNotifier,
+        look: Callable[[], Awaitable[Sequence[LogSource]]],
         *,
         tail: int,
         since: float | None,
         to_the_end: bool,
     ) -> None:
         self._engine = engine
-        self._listeners = listeners
+        self._notifier = notifier
         self._look = look
         self._tail, self._since, self._to_the_end = tail, since, to_the_end
         self._lines: asyncio.Queue[Line] = asyncio.Queue(AHEAD)
@@ -132,7 +132,7 @@ class Following:
         return lines
 
     async def _keep_up(self) -> None:
-        news = self._listeners.next()
+        news = self._notifier.wait()
         sources = await self._look()
         self._unread = {source.instance for source in sources} if self._tail == 0 else set()
         for line in await read(self._engine, sources, tail=self._tail, since=self._since):
@@ -146,10 +146,10 @@ class Following:
                 await asyncio.gather(*self._readers.values())
                 return
             await news.wait()
-            news = self._listeners.next()
+            news = self._notifier.wait()
             sources = await self._look()
 
-    async def _follow(self, source: Source) -> None:
+    async def _follow(self, source: LogSource) -> None:
         """One that has gone, or whose stream broke off, is looked for again when something happens."""
         last = self._last.get(source.instance)
         since = seconds_of(last) if last is not None else self._since

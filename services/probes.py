@@ -69,7 +69,7 @@ class Prober:
     def last(self, instance: str) -> ProbeResult | None:
         return self._last.get(instance)
 
-    def complaints(self, instances: Iterable[str]) -> dict[str, str]:
+    def last_errors(self, instances: Iterable[str]) -> dict[str, str]:
         """Instance → what was wrong when it was asked last; those without fault are left out."""
         return {id: last.error for id in instances if (last := self._last.get(id)) is not None and last.error}
 
@@ -83,7 +83,7 @@ class Prober:
                 self._ready[(target.instance, target.start)] = self._clock.now()
         return {target.instance for target, result in zip(asked, results, strict=True) if result.ok}
 
-    def watch(self, service_instances: Iterable[str], targets: Iterable[ProbeTarget]) -> None:
+    def set_targets(self, service_instances: Iterable[str], targets: Iterable[ProbeTarget]) -> None:
         """Of one service's instances, ask exactly `targets` from now on."""
         wanted = {target.instance: target for target in targets}
         for instance in service_instances:
@@ -95,15 +95,15 @@ class Prober:
             if instance not in self._tasks:
                 self._tasks[instance] = (target, asyncio.create_task(self._prove(target)))
 
-    def forget(self, instance: str) -> None:
-        self.watch([instance], [])
+    def remove(self, instance: str) -> None:
+        self.set_targets([instance], [])
         self._last.pop(instance, None)
         self._masks.pop(instance, None)
         for key in [key for key in self._ready if key[0] == instance]:
             del self._ready[key]
 
     async def stop(self) -> None:
-        """Ask nobody any more, until `watch` says so. When it returns, every connection is closed."""
+        """Ask nobody any more, until `set_targets` says so. When it returns, every connection is closed."""
         for _, task in self._tasks.values():
             self._end(task)
         self._tasks.clear()

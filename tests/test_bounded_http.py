@@ -118,7 +118,7 @@ async def test_an_instance_that_answers_a_probe_with_zeros_zipped_twice_is_not_d
     await prober.stop()
     assert healthy == set()
     told = "its answer has a Content-Encoding, although identity was asked for"
-    assert prober.complaints(["web-r1-1"]) == {"web-r1-1": told}
+    assert prober.last_errors(["web-r1-1"]) == {"web-r1-1": told}
 
 
 async def test_many_that_do_not_answer_hold_up_no_other_request() -> None:

@@ -113,7 +113,7 @@ async def test_a_port_where_nothing_listens_is_named(check: Healthcheck) -> None
         port = bound.getsockname()[1]
         await prober.ask_all([ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
     await prober.stop()
-    assert prober.complaints(["web-r1-1", "web-r1-2"]) == {"web-r1-1": f"no connection to port {port}"}
+    assert prober.last_errors(["web-r1-1", "web-r1-2"]) == {"web-r1-1": f"no connection to port {port}"}
 
 
 async def test_what_an_answer_says_is_cut_short() -> None:
@@ -127,7 +127,7 @@ async def test_a_secret_in_an_answer_is_not_shown() -> None:
     async with instances({"127.0.0.1": (200, document(status="is hunter2-hunter2"))}) as target:
         await prober.ask_all([replace(target("127.0.0.1"), spec=spec)])
     await prober.stop()
-    assert prober.complaints(["127.0.0.1"]) == {"127.0.0.1": "status is 'is ***', not 'UP'"}
+    assert prober.last_errors(["127.0.0.1"]) == {"127.0.0.1": "status is 'is ***', not 'UP'"}
 
 
 async def test_a_secret_in_a_header_that_cannot_be_sent_is_not_shown() -> None:
@@ -137,7 +137,7 @@ async def test_a_secret_in_a_header_that_cannot_be_sent_is_not_shown() -> None:
         check, spec = Healthcheck(path="/", headers=headers), {"healthcheck": {"headers": headers}}
         await prober.ask_all([ProbeTarget("web-r1-1", "1", "127.0.0.1", mute.getsockname()[1], check, spec)])
     await prober.stop()
-    assert prober.complaints(["web-r1-1"]) == {"web-r1-1": "Illegal header value b'***'"}
+    assert prober.last_errors(["web-r1-1"]) == {"web-r1-1": "Illegal header value b'***'"}
 
 
 @pytest.mark.parametrize("check", [Healthcheck(path="/healthz", timeout=60), Healthcheck(tcp=True, timeout=60)])
@@ -149,12 +149,12 @@ async def test_who_stops_asking_has_closed_its_connections_those_to_the_forgotte
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, nobody answers
         port = mute.getsockname()[1]
-        prober.watch(["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
+        prober.set_targets(["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
         mute.setblocking(False)
         theirs, _ = await asyncio.get_running_loop().sock_accept(mute)
         with theirs:
             if forgotten:
-                prober.forget("web-r1-1")
+                prober.remove("web-r1-1")
             await prober.stop()
             assert asyncio.all_tasks() == before
             theirs.settimeout(5)

@@ -24,8 +24,8 @@ from app.api.wait import AGAIN, hold, shown, unsuccessful
 from app.auth import Writer
 from app.context import Sluice
 from app.problems import Problem
-from services.compose.document import Finding, NotCompose
-from services.compose.reader import Given, Reading, read
+from services.compose.document import ComposeError, Finding
+from services.compose.reader import ComposeOptions, ComposeProject, read
 from services.compose.service import PROJECT_LABEL
 from services.errors import FieldError, RequestError, prefix_fields
 from services.rollouts.requests.commands import DeployRequest, GroupMember, RequestContext
@@ -92,10 +92,10 @@ async def apply(
     body = await _body(request)
     owners = await sluice.store.read(_owners)
     chosen = frozenset(_listed(profiles))
-    given = Given(body.variables, body.env_files, project, directory, _listed(only), chosen)
+    given = ComposeOptions(body.variables, body.env_files, project, directory, _listed(only), chosen)
     try:
         reading = await anyio.to_thread.run_sync(read, body.compose, given)
-    except NotCompose as error:
+    except ComposeError as error:
         raise _invalid(error.findings) from None
     for each in reading.services:
         caller.require_service(each.name)
@@ -145,7 +145,7 @@ def _owners(session: Session) -> dict[str, str | None]:
     }
 
 
-def _refuse_owned(reading: Reading, owners: Mapping[str, str | None], running: Mapping[str, str]) -> None:
+def _refuse_owned(reading: ComposeProject, owners: Mapping[str, str | None], running: Mapping[str, str]) -> None:
     """What another project's file brought, and what Compose runs itself, is not taken over."""
     findings = []
     for each in reading.services:
@@ -162,7 +162,7 @@ def _refuse_owned(reading: Reading, owners: Mapping[str, str | None], running: M
         raise _invalid(findings)
 
 
-def _members(reading: Reading, note: str | None) -> list[GroupMember]:
+def _members(reading: ComposeProject, note: str | None) -> list[GroupMember]:
     """What is said of the file as a whole is said with its first deployment."""
     members = []
     for number, each in enumerate(reading.services):
@@ -206,7 +206,7 @@ def _invalid(findings: list[Finding]) -> Problem:
     return Problem("invalid_compose", f"{errors[0].field}: {errors[0].message}{more}"[:1000], errors)
 
 
-def _located(refusal: RequestError, reading: Reading) -> Exception:
+def _located(refusal: RequestError, reading: ComposeProject) -> Exception:
     """What is wrong with a service's spec, where the file says it."""
     if refusal.status != 422 or refusal.code == "idempotency_key_reused":
         return refusal

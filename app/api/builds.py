@@ -35,8 +35,8 @@ from app.auth import Caller, Deployer, Reader, identify
 from app.context import Sluice
 from app.presenters.builds import BUILDS, present_build
 from app.problems import Problem, declared, invalid
-from services.builds.ask import BuildAsk
-from services.builds.context import check_context, check_dockerfile, climbs
+from services.builds.ask import BuildRequest
+from services.builds.context import check_context, check_dockerfile, escapes_root
 from services.builds.log import numbered
 from services.builds.manager import MOST, SUCCEEDED, BuildSettings, find_build
 from services.caller import IdempotencyClaim
@@ -90,7 +90,7 @@ async def build(
     sluice = sluice_of(request)
     if not re.fullmatch(SERVICE_NAME, service):
         raise invalid("service", "must be a DNS label of at most 40 characters that begins with a letter")
-    if climbs(dockerfile):
+    if escapes_root(dockerfile):
         raise invalid("dockerfile", "must be a path inside the context")
     request.state.service = service
     await allow(sluice, caller, DeployRequest(service, {}))
@@ -103,7 +103,7 @@ async def build(
         limit = sluice.builds.settings.context_size
         text = await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
         await anyio.to_thread.run_sync(check_dockerfile, text, args)
-        deploy_request = BuildAsk(service, context, text, dockerfile, target, args)
+        deploy_request = BuildRequest(service, context, text, dockerfile, target, args)
         id = await sluice.builds.begin(deploy_request, caller.actor)
         await keep(sluice, claimed, {"build": id})
     return await _accepted(request, sluice, id, wait)
@@ -209,7 +209,7 @@ def _claim(request: Request, caller: Caller, key: str | None, digest: str) -> Id
     if key is None:
         return None
     said = f"POST /builds?{request.url.query}\n{digest}".encode(errors="replace")
-    return IdempotencyClaim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
+    return IdempotencyClaim(caller.principal.token, key, hashlib.sha256(said).hexdigest())
 
 
 async def _accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:
@@ -272,7 +272,7 @@ async def _stream(request: Request, sluice: Sluice, id: int, after: int) -> Resp
         yield format_sse_event(comment="Sluice", retry=1000)
         while not sluice.stopping.is_set() and loop.time() < until and await identify(request) is not None:
             running = sluice.builds.running(id)
-            woken = running.log.news.next() if running is not None else sluice.stopping
+            woken = running.log.news.wait() if running is not None else sluice.stopping
             lines, status = await _lines(sluice, id, last)
             for last, line in lines:
                 yield format_sse_event(event="line", id=str(last), data_str=json.dumps({"text": line}, ensure_ascii=False))

@@ -20,7 +20,7 @@ from app.context import Sluice
 from app.problems import Problem
 from services.infrastructure.gateway_upgrade import GatewayNotReady, UpgradeResult
 from services.routing.port import RoutingError
-from services.store.events import record
+from services.store.events import append_event
 
 router = APIRouter(tags=["gateway"])
 
@@ -113,7 +113,7 @@ async def _upgrade(sluice: Sluice, admin: Caller, force: bool) -> dict[str, obje
 async def _note(sluice: Sluice, admin: Caller, replaced: UpgradeResult) -> None:
     text = f"the gateway {replaced.container_id[:12]} took over from {replaced.previous_id[:12]}"
     await sluice.store.write(
-        lambda session: record(
+        lambda session: append_event(
             session,
             sluice.clock.now(),
             "gateway_upgraded",
@@ -122,4 +122,4 @@ async def _note(sluice: Sluice, admin: Caller, replaced: UpgradeResult) -> None:
             **admin.actor.columns(),
         )
     )
-    sluice.listeners.wake()
+    sluice.notifier.notify()

@@ -20,7 +20,7 @@ from app.api.sse import BEAT, streaming, until_stopping, wants_stream
 from app.auth import Reader, identify
 from app.problems import Problem, declared, invalid
 from services.engine.port import EngineError
-from services.instance_logs import GONE, Following, Line, Source, read, seconds_of, source_of
+from services.instance_logs import GONE, Line, LogFollower, LogSource, read, seconds_of, source_of
 from services.masking import Mask
 from services.store.tables import Instance, Service
 
@@ -55,7 +55,7 @@ async def instance_logs(
     """Followed until the instance ends. Of one that is gone: the tail that was kept when it failed."""
     sluice = sluice_of(request)
 
-    def look(session: Session) -> tuple[Source, str | None]:
+    def look(session: Session) -> tuple[LogSource, str | None]:
         row = session.get(Instance, name)
         if row is None:
             raise Problem("unknown_instance", f'there is no instance "{name[:64]}"')
@@ -71,7 +71,7 @@ async def instance_logs(
             raise Problem("logs_gone", f"the container of {name} has gone, and its log with it") from error
         return PlainTextResponse(_last_lines(retained, tail))
 
-    async def sources() -> Sequence[Source]:
+    async def sources() -> Sequence[LogSource]:
         return [source]
 
     def text(line: Line) -> str:
@@ -96,7 +96,7 @@ async def service_logs(
     sluice = sluice_of(request)
     await sluice.store.read(lambda session: _must_be(session, name))
 
-    async def sources() -> Sequence[Source]:
+    async def sources() -> Sequence[LogSource]:
         return await sluice.store.read(lambda session: sources_of(session, name))
 
     def text(line: Line) -> str:
@@ -108,7 +108,7 @@ async def service_logs(
     return _plain(await read(sluice.engine, await sources(), tail=tail, since=since), text)
 
 
-def sources_of(session: Session, service: str) -> list[Source]:
+def sources_of(session: Session, service: str) -> list[LogSource]:
     """The instances of a service that have a container."""
     there = (Instance.service == service, col(Instance.stopped_at).is_(None), Instance.status != "creating")
     rows = session.exec(select(Instance).where(*there).order_by(col(Instance.created_at), Instance.id))
@@ -121,7 +121,7 @@ def _plain(lines: Sequence[Line], text: Callable[[Line], str]) -> Response:
 
 
 def _following(
-    request: Request, sources: Callable[[], Awaitable[Sequence[Source]]], text: Callable[[Line], str], tail: int,
+    request: Request, sources: Callable[[], Awaitable[Sequence[LogSource]]], text: Callable[[Line], str], tail: int,
     since: float | None, *, to_the_end: bool,
 ) -> Response:  # fmt: skip
     """As text, or as `event: line` by Accept, until the instance ends, the client goes or is let in no longer, or Sluice
@@ -132,7 +132,7 @@ def _following(
         tail, since = MOST, seen - OVERLAP
 
     async def lines() -> AsyncIterator[bytes]:
-        follow = Following(sluice.engine, sluice.listeners, sources, tail=tail, since=since, to_the_end=to_the_end)
+        follow = LogFollower(sluice.engine, sluice.notifier, sources, tail=tail, since=since, to_the_end=to_the_end)
         ended = False
         async with follow as following:
 

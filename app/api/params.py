@@ -102,7 +102,7 @@ async def claim(request: Request, caller: Caller, key: str | None, *, also: str 
     if key is None:
         return None
     said = f"{request.method} {request.url.path}{also}\n".encode(errors="replace") + await read_bytes(request)
-    return IdempotencyClaim(caller.bearer.token, key, hashlib.sha256(said).hexdigest())
+    return IdempotencyClaim(caller.principal.token, key, hashlib.sha256(said).hexdigest())
 
 
 def registry_auth(header: str | None) -> str | None:

@@ -127,8 +127,8 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
     before = await answered(sluice, claimed)
     if before is not None:
         return JSONResponse({**before, "token": None}, 201)
-    row, secret = await sluice.access.create(body.name, body.scope, body.grant, end_of(sluice, body), admin.actor)
-    sluice.listeners.wake()
+    row, secret = await sluice.auth.create(body.name, body.scope, body.grant, end_of(sluice, body), admin.actor)
+    sluice.notifier.notify()
     view = token_view(sluice, row)
     await keep(sluice, claimed, view)
     return JSONResponse({**view, "token": secret}, 201, headers={"Cache-Control": "no-store"})
@@ -144,8 +144,8 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
 async def revoke(request: Request, admin: Admin, id: Number) -> Response:
     """Its sessions end with it."""
     sluice = sluice_of(request)
-    await sluice.access.revoke(id, admin.actor)
-    sluice.listeners.wake()
+    await sluice.auth.revoke(id, admin.actor)
+    sluice.notifier.notify()
     return Response(status_code=204)
 
 
@@ -158,7 +158,7 @@ async def revoke(request: Request, admin: Admin, id: Number) -> Response:
 async def sign_in_link(request: Request, reader: Reader) -> Response:
     """Opens the dashboard once, with the caller's own scope, within half an hour."""
     await read(request, NoBody)
-    code, expires = await sluice_of(request).access.make_link(reader.bearer, reader.remote)
+    code, expires = await sluice_of(request).auth.make_link(reader.principal, reader.remote)
     view = {"url": f"{str(request.base_url).rstrip('/')}/ui/sign-in?code={code}", "expires_at": rfc3339(expires)}
     return JSONResponse(view, 201, headers={"Cache-Control": "no-store"})
 
@@ -175,7 +175,7 @@ def end_of(sluice: Sluice, body: TokenBody) -> float | None:
 
 
 def token_view(sluice: Sluice, row: Token) -> dict[str, object]:
-    used = sluice.access.last_used(row)
+    used = sluice.auth.last_used(row)
     return {
         "id": row.id,
         "name": row.name,

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from services.auth.access import Access, Bearer
-from services.auth.tokens import includes
+from services.auth.access import AuthService, Principal
+from services.auth.tokens import scope_includes
 
 
 @dataclass(frozen=True)
 class EurekaPrincipal:
-    """`bearer` is None where no credentials are wanted."""
+    """`principal` is None where no credentials are wanted."""
 
-    bearer: Bearer | None = None
+    bearer: Principal | None = None
 
     def may_change(self, app: str) -> bool:
         """May it register, renew and override as this application?"""
@@ -29,12 +29,12 @@ class EurekaPrincipal:
             return True
         bound = self.bearer.services
         mine = bound is None or any(fnmatchcase(app.lower(), pattern) for pattern in bound)
-        return mine and includes(self.bearer.scope, "deploy")
+        return mine and scope_includes(self.bearer.scope, "deploy")
 
 
 @dataclass(frozen=True)
 class EurekaAuth:
-    access: Access | None
+    access: AuthService | None
     """None: no credentials are wanted."""
 
     async def caller(self, headers: Mapping[str, str]) -> EurekaPrincipal | None:
@@ -48,5 +48,5 @@ class EurekaAuth:
             _, _, password = base64.b64decode(given, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
-        bearer = self.access.bearer(password)
-        return EurekaPrincipal(bearer) if bearer is not None else None
+        principal = self.access.principal(password)
+        return EurekaPrincipal(principal) if principal is not None else None

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, func, select
 
 from app.presenters.rollouts import present_event
 from services.store.database import Store
-from services.store.events import Listeners, since
+from services.store.events import ChangeNotifier, since
 from services.store.tables import Event
 
 log = structlog.get_logger(__name__)
@@ -65,9 +65,9 @@ def newest(session: Session) -> int:
 class Feed:
     """Looks at the table while anybody follows, and wakes only whom it concerns."""
 
-    def __init__(self, store: Store, listeners: Listeners, stopping: asyncio.Event) -> None:
+    def __init__(self, store: Store, notifier: ChangeNotifier, stopping: asyncio.Event) -> None:
         self._store = store
-        self._listeners = listeners
+        self._notifier = notifier
         self._stopping = stopping
         self._followers: list[Follower] = []
         self._recent: deque[Told] = deque(maxlen=KEPT)
@@ -106,7 +106,7 @@ class Feed:
         self._recent.clear()
         last = await self._store.read(newest)
         while True:
-            woken = self._listeners.next()
+            woken = self._notifier.wait()
             try:
                 found = await self._store.read(lambda session, after=last: since(session, after, limit=BATCH))  # type: ignore[misc]
             except Exception:

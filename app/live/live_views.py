@@ -15,7 +15,7 @@ from sqlmodel import Session, col, func, select
 
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.database import Store
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.tables import Event
 
 T = TypeVar("T")
@@ -114,9 +114,9 @@ class Drawings:
 
     One task looks at what has happened, at most once in PACE, and wakes only those pages that it concerns."""
 
-    def __init__(self, store: Store, listeners: Listeners, runtime_status: RuntimeStatus) -> None:
+    def __init__(self, store: Store, notifier: ChangeNotifier, runtime_status: RuntimeStatus) -> None:
         self._store = store
-        self._listeners = listeners
+        self._notifier = notifier
         self._watched: dict[Hashable, Drawing] = {}
         self._looking: asyncio.Task[None] | None = None
         self.memo = Memo()
@@ -145,7 +145,7 @@ class Drawings:
 
     async def _look(self) -> None:
         while True:
-            woken = self._listeners.next()
+            woken = self._notifier.wait()
             try:
                 await self.news.read()
             except Exception:

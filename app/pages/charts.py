@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from sqlmodel import Session, col, func, select
 
-from services.store.tables import Figure
+from services.store.tables import TrafficSample
 
 
 def newest(session: Session, step: int) -> int | None:
     """When the newest figures of that step begin."""
-    return session.exec(select(func.max(Figure.at)).where(col(Figure.step) == step)).one()
+    return session.exec(select(func.max(TrafficSample.at)).where(col(TrafficSample.step) == step)).one()
 
 
 @lru_cache(4096)

@@ -37,7 +37,7 @@ async def create(request: Request, viewer: FormViewer) -> Response:
 
 def _form(request: Request, viewer: Caller) -> Form:
     sluice: Sluice = request.app.state.sluice
-    words = {"bound": viewer.bearer.services, "default_route": sluice.settings.default_route}
+    words = {"bound": viewer.principal.services, "default_route": sluice.settings.default_route}
     return Form("create", ASKS, "/ui/new", HOME, partial(_wish, sluice, viewer), words)
 
 
@@ -47,8 +47,8 @@ async def _wish(sluice: Sluice, viewer: Caller, answers: Mapping[str, str]) -> W
     name = answers["name"].strip()
     if not re.fullmatch(SERVICE_NAME, name):
         raise _refused("invalid", "must be at most 40 of a-z, 0-9 and -, and begin with a letter")
-    if not viewer.bearer.covers(name):
-        raise _refused("insufficient_scope", f"your token may only create {', '.join(viewer.bearer.services or ())}")
+    if not viewer.principal.allows_service(name):
+        raise _refused("insufficient_scope", f"your token may only create {', '.join(viewer.principal.services or ())}")
     service = await sluice.store.read(lambda session: session.get(Service, name))
     if service is not None and not service.removed:
         raise _refused("invalid", "there is a service of this name", exists=name)

@@ -92,7 +92,7 @@ async def show(
 
 def _may(viewer: Caller, context: Mapping[str, Any]) -> dict[str, bool]:
     """What the page offers: who may not do it is not shown the button."""
-    mine = "about" not in context or viewer.bearer.covers(context["about"])
+    mine = "about" not in context or viewer.principal.allows_service(context["about"])
     return {"may_act": mine and viewer.may("deploy"), "may_write": mine and viewer.may("write")}
 
 
@@ -107,7 +107,7 @@ def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: Si
     when the session has ended (saying `signed-out`), or when the thing itself has (`gone`). What is said to all who look at
     the same page with the same rights is made once."""
     sluice: Sluice = request.app.state.sluice
-    alike = (request.url.path, viewer.bearer.scope, viewer.bearer.services)
+    alike = (request.url.path, viewer.principal.scope, viewer.principal.services)
 
     async def ask() -> Any:
         return await sight.ask(sluice) if sight.ask is not None else None

@@ -17,7 +17,7 @@ from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.live_page import missing
 from services.engine.port import EngineError
-from services.instance_logs import Line, Source, read, seconds_of, source_of
+from services.instance_logs import Line, LogSource, read, seconds_of, source_of
 from services.store.tables import Instance, Service
 
 router = APIRouter()
@@ -30,7 +30,7 @@ COLOURS = 8
 async def service_logs(request: Request, _viewer: PageViewer, name: str, q: str = "", tail: str = "500") -> HTMLResponse:
     """Of all its instances, in the order of their times."""
 
-    def look(session: Session) -> Sequence[Source] | None:
+    def look(session: Session) -> Sequence[LogSource] | None:
         return sources_of(session, name) if session.get(Service, name) is not None else None
 
     sources = await request.app.state.sluice.store.read(look)
@@ -44,7 +44,7 @@ async def service_logs(request: Request, _viewer: PageViewer, name: str, q: str 
 async def instance_logs(request: Request, _viewer: PageViewer, id: str, q: str = "", tail: str = "500") -> HTMLResponse:
     """Of one that is gone: the tail that was kept when it failed."""
 
-    def look(session: Session) -> tuple[Source, str, str | None, bool] | None:
+    def look(session: Session) -> tuple[LogSource, str, str | None, bool] | None:
         row = session.get(Instance, id)
         return (source_of(session, row), row.service, row.log_tail, row.stopped_at is not None) if row is not None else None
 
@@ -57,7 +57,7 @@ async def instance_logs(request: Request, _viewer: PageViewer, id: str, q: str =
 
 
 async def _page(
-    request: Request, sources: Sequence[Source], where: dict[str, Any], q: str, tail: str, *, gone: bool = False,
+    request: Request, sources: Sequence[LogSource], where: dict[str, Any], q: str, tail: str, *, gone: bool = False,
     retained: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
     """`q`: only lines that contain it. The script begins where the page ends."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.clock import rfc3339
 from services.rollouts.state.status import TERMINAL
-from services.store.readonly import looking
+from services.store.readonly import select_readonly
 from services.store.tables import Deployment
 
 NEWEST = 15
@@ -15,7 +15,7 @@ NEWEST = 15
 _LARGEST_ID = 2**63 - 1
 NEVER_DEPLOYED = "never deployed"
 """How pages call a service that stands `stopped` because no deployment of it ever succeeded."""
-DEPLOYMENTS = looking(
+DEPLOYMENTS = select_readonly(
     Deployment, "id", "service", "kind", "status", "message", "note", "created_by_name", "created_at", "finished_at"
 )
 """Of each only what lists show: `listed` needs no more."""

@@ -38,12 +38,12 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
     except Problem as problem:
         return _page(after=after, error=problem.detail, status=403)
     remote = request.client.host if request.client else None
-    if pause := sluice.access.attempts.wait(remote):
+    if pause := sluice.auth.attempts.wait(remote):
         minutes = math.ceil(pause / 60)
         error = f"Too many attempts from your address: try again in {minutes} min."
         return _page(after=after, error=error, status=429, headers={"Retry-After": str(math.ceil(pause))})
-    cookie = await sluice.access.sign_in(code=code, token=token.strip(), remote=remote)
-    sluice.listeners.wake()
+    cookie = await sluice.auth.sign_in(code=code, token=token.strip(), remote=remote)
+    sluice.notifier.notify()
     if cookie is None and code:
         error = "This link was used before, or is too old. Make another one with: sluice sign-in"
         return _page(after=after, error=error, status=401)
@@ -63,8 +63,8 @@ async def sign_out(request: Request, everywhere: Annotated[bool, Form()] = False
     name = cookie_name(sluice, scheme)
     if cookie := request.cookies.get(name):
         caller = request.state.caller
-        await sluice.access.sign_out(cookie, everywhere=everywhere, remote=caller.remote if caller else None)
-        sluice.listeners.wake()
+        await sluice.auth.sign_out(cookie, everywhere=everywhere, remote=caller.remote if caller else None)
+        sluice.notifier.notify()
     answer = RedirectResponse(SIGN_IN, 303, render.HEADERS)
     answer.delete_cookie(name, path="/", secure=scheme == "https")
     return answer

@@ -42,10 +42,10 @@ async def create(request: Request, viewer: FormViewer) -> HTMLResponse:
     try:
         viewer.require("admin")
         body = check(TokenBody, _fields(answers))
-        row, secret = await sluice.access.create(body.name, body.scope, body.grant, end_of(sluice, body), viewer.actor)
+        row, secret = await sluice.auth.create(body.name, body.scope, body.grant, end_of(sluice, body), viewer.actor)
     except Problem as problem:
         return await _refused(request, viewer, problem, answers)
-    sluice.listeners.wake()
+    sluice.notifier.notify()
     return await _page(request, viewer, made={"name": row.name, "secret": secret}, status=201)
 
 
@@ -57,10 +57,10 @@ async def revoke(request: Request, viewer: FormViewer, id: str) -> Response:
     sluice: Sluice = request.app.state.sluice
     try:
         viewer.require("admin")
-        await sluice.access.revoke(int(id), viewer.actor)
+        await sluice.auth.revoke(int(id), viewer.actor)
     except (Problem, RequestError) as error:
         return await _refused(request, viewer, as_problem(error), EMPTY)
-    sluice.listeners.wake()
+    sluice.notifier.notify()
     return RedirectResponse("/ui/tokens", 303)
 
 
@@ -92,13 +92,13 @@ async def _page(
     sluice: Sluice = request.app.state.sluice
 
     def look(session: Session) -> dict[str, Any]:
-        own = session.get_one(Token, viewer.bearer.token)
+        own = session.get_one(Token, viewer.principal.token)
         query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc())
         rows = session.exec(query).all() if viewer.may("admin") else []
         return {
             "own": token_view(sluice, own),
             "tokens": [token_view(sluice, row) for row in rows],
-            "sessions": sluice.access.sessions_in(session),
+            "sessions": sluice.auth.sessions_in(session),
         }
 
     words = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from services.clock import rfc3339
-from services.store.readonly import looking
+from services.store.readonly import select_readonly
 from services.store.tables import Build
 
-BUILDS = looking(Build, without=("log",))
+BUILDS = select_readonly(Build, without=("log",))
 """What lists are asked with."""
 
 

@@ -15,12 +15,12 @@ from services.redaction import redacted
 from services.rollouts.state.routing_config import displayed_revision
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import ACTIONS, TERMINAL, Status
-from services.store.readonly import looking
+from services.store.readonly import select_readonly
 from services.store.tables import Deployment, Event, Instance, Revision, Service
 
-DEPLOYMENTS = looking(Deployment, without=("body",))
-INSTANCES = looking(Instance, without=("log_tail",))
-SERVICES, REVISIONS = looking(Service), looking(Revision)
+DEPLOYMENTS = select_readonly(Deployment, without=("body",))
+INSTANCES = select_readonly(Instance, without=("log_tail",))
+SERVICES, REVISIONS = select_readonly(Service), select_readonly(Revision)
 """What lists are asked with. Queries stand here because making one takes as long as asking it."""
 _SERVICES: BindParameter[Any] = bindparam("services", expanding=True)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
@@ -28,10 +28,12 @@ _RUNNING: BindParameter[Any] = bindparam("running", expanding=True)
 _IS_PRESENT = (col(Service.name) == Revision.service) & (col(Service.revision) == Revision.number)
 _PRESENT, _PRESENT_HASH = (
     query.join(Service, _IS_PRESENT).where(col(Service.name).in_(_SERVICES))
-    for query in (looking(Revision, without=("overrides",)), looking(Revision, "service", "number", "hash"))
+    for query in (select_readonly(Revision, without=("overrides",)), select_readonly(Revision, "service", "number", "hash"))
 )
 _NEWEST = select(func.max(Deployment.id)).where(col(Deployment.service).in_(_SERVICES)).group_by(Deployment.service)
-_LAST = looking(Deployment, "id", "service", "kind", "status", "reason", "message").where(col(Deployment.id).in_(_NEWEST))
+_LAST = select_readonly(Deployment, "id", "service", "kind", "status", "reason", "message").where(
+    col(Deployment.id).in_(_NEWEST)
+)
 _SERVING = (
     select(Instance.service, func.count())
     .where(col(Instance.service).in_(_SERVICES), Instance.status == "serving", col(Instance.leaving_at).is_(None))
@@ -43,7 +45,8 @@ _IS_SHOWN = or_(
     col(Instance.service).in_(_RUNNING) & col(Instance.stopped_at).is_(None),
 )
 _SHOWN, _SHOWN_WITH_TAILS = (
-    query.where(_IS_SHOWN).order_by(col(Instance.created_at), col(Instance.id)) for query in (INSTANCES, looking(Instance))
+    query.where(_IS_SHOWN).order_by(col(Instance.created_at), col(Instance.id))
+    for query in (INSTANCES, select_readonly(Instance))
 )
 _NO_PROGRESS = {"desired": 0, "ready": 0, "serving": 0, "old_serving": 0, "draining": 0, "failed": 0}
 

@@ -9,15 +9,15 @@ from typing import Literal
 
 from sqlmodel import Session, col, delete, func, select, update
 
-from services.auth.login_throttle import Attempts
-from services.auth.tokens import Key, new_token, well_formed
+from services.auth.login_throttle import LoginThrottle
+from services.auth.tokens import TokenKey, new_token, well_formed
 from services.caller import Actor
 from services.clock import Clock
 from services.errors import RequestError
 from services.grant import Grant
 from services.store.database import Store
-from services.store.events import record
-from services.store.tables import Session as Opened
+from services.store.events import append_event
+from services.store.tables import BrowserSession as Opened
 from services.store.tables import Token
 
 LINK_SECONDS = 30 * 60.0
@@ -27,7 +27,7 @@ FIRST = "admin"
 
 
 @dataclass(frozen=True)
-class Bearer:
+class Principal:
     """The holder of a token, or of a session that a token opened. `grant` is None unless the token is bound to services."""
 
     token: int
@@ -36,7 +36,7 @@ class Bearer:
     grant: Grant | None = None
     kind: Literal["token", "session"] = "token"
 
-    def covers(self, service: str) -> bool:
+    def allows_service(self, service: str) -> bool:
         """Return whether the token may change the service."""
         return self.grant is None or self.grant.covers(service)
 
@@ -50,17 +50,17 @@ class Bearer:
         return Actor(self.kind, self.name, remote, self.token, self.grant)
 
 
-class Access:
+class AuthService:
     """Tokens are few and asked for at every request: they are kept in memory beside the table, which this alone writes."""
 
-    def __init__(self, store: Store, clock: Clock, key: Key) -> None:
+    def __init__(self, store: Store, clock: Clock, key: TokenKey) -> None:
         self._store = store
         self._clock = clock
         self._key = key
         self._tokens: dict[int, Token] = {}
         self._by_digest: dict[str, int] = {}
         self._used: dict[int, float] = {}
-        self.attempts = Attempts(clock)
+        self.attempts = LoginThrottle(clock)
 
     async def open(self, show: Callable[[str], None]) -> None:
         """Read the tokens. Where no admin token is left (the first start), make one and `show` it, once; when that raises,
@@ -83,11 +83,11 @@ class Access:
         for token in await self._store.write(start):
             self._keep(token)
 
-    def bearer(self, secret: str) -> Bearer | None:
+    def principal(self, secret: str) -> Principal | None:
         """Of a token that is known, neither revoked nor expired."""
         if not well_formed(secret):
             return None
-        return self._bearer(self._by_digest.get(self._key.digest(secret)), "token")
+        return self._principal(self._by_digest.get(self._key.digest(secret)), "token")
 
     async def create(
         self, name: str, scope: str, grant: Grant | None, expires_at: float | None, by: Actor
@@ -111,22 +111,22 @@ class Access:
             row.revoked_at = now
             session.add(row)
             session.exec(delete(Opened).where(col(Opened.token) == id))
-            record(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **by.columns())
+            append_event(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **by.columns())
 
         await self._store.write(end)
         gone = self._tokens.pop(id, None)
         if gone is not None:
             self._by_digest.pop(gone.digest, None)
 
-    async def make_link(self, bearer: Bearer, remote: str | None = None) -> tuple[str, float]:
+    async def make_link(self, principal: Principal, remote: str | None = None) -> tuple[str, float]:
         """A code that opens one session for the token's owner, once; and until when."""
         code, now = secrets.token_urlsafe(24), self._clock.now()
         expires = now + LINK_SECONDS
 
         def make(session: Session) -> None:
-            self._open(session, "link", code, bearer.token, expires)
-            by = bearer.actor(remote)
-            record(session, now, "sign_in_link_made", f"a one-time link for {bearer.name}", **by.columns())
+            self._open(session, "link", code, principal.token, expires)
+            by = principal.actor(remote)
+            append_event(session, now, "sign_in_link_made", f"a one-time link for {principal.name}", **by.columns())
 
         await self._store.write(make)
         return code, expires
@@ -138,15 +138,15 @@ class Access:
 
         def enter(session: Session) -> str | None:
             now = self._clock.now()
-            bearer = self._by_link(session, code) if code else self.bearer(token)
-            if bearer is None:
+            principal = self._by_link(session, code) if code else self.principal(token)
+            if principal is None:
                 how = "a link that is used or too old" if code else "a token that is not known"
                 stranger = Actor("anonymous", "anonymous", remote)
-                record(session, now, "sign_in_refused", f"tried to sign in with {how}", **stranger.columns())
+                append_event(session, now, "sign_in_refused", f"tried to sign in with {how}", **stranger.columns())
                 return None
-            self._open(session, "session", cookie, bearer.token, now + SESSION_SECONDS)
-            by = replace(bearer, kind="session").actor(remote)
-            record(session, now, "signed_in", f"{bearer.name} signed in to the dashboard", **by.columns())
+            self._open(session, "session", cookie, principal.token, now + SESSION_SECONDS)
+            by = replace(principal, kind="session").actor(remote)
+            append_event(session, now, "signed_in", f"{principal.name} signed in to the dashboard", **by.columns())
             return cookie
 
         made = await self._store.write(enter)
@@ -154,30 +154,30 @@ class Access:
             self.attempts.failed(remote)
         return made
 
-    async def session(self, cookie: str) -> Bearer | None:
+    async def session(self, cookie: str) -> Principal | None:
         """Whose session the cookie is."""
         return await self._store.read(lambda session: self.session_in(session, cookie))
 
-    def session_in(self, session: Session, cookie: str) -> Bearer | None:
+    def session_in(self, session: Session, cookie: str) -> Principal | None:
         """The same inside a transaction of the caller's."""
         row = session.get(Opened, self._key.digest(cookie))
         if row is None or row.kind != "session" or row.expires_at <= self._clock.now():
             return None
-        return self._bearer(row.token, "session")
+        return self._principal(row.token, "session")
 
     async def sign_out(self, cookie: str, *, everywhere: bool = False, remote: str | None = None) -> None:
         """End the cookie's session, or all that its token has opened."""
         digest = self._key.digest(cookie)
 
         def end(session: Session) -> None:
-            bearer = self.session_in(session, cookie)
-            if bearer is None:
+            principal = self.session_in(session, cookie)
+            if principal is None:
                 return
-            mine = col(Opened.token) == bearer.token if everywhere else col(Opened.digest) == digest
+            mine = col(Opened.token) == principal.token if everywhere else col(Opened.digest) == digest
             session.exec(delete(Opened).where(mine))
             where = " everywhere" if everywhere else ""
-            by = bearer.actor(remote)
-            record(session, self._clock.now(), "signed_out", f"{bearer.name} signed out{where}", **by.columns())
+            by = principal.actor(remote)
+            append_event(session, self._clock.now(), "signed_out", f"{principal.name} signed out{where}", **by.columns())
 
         await self._store.write(end)
 
@@ -187,7 +187,7 @@ class Access:
         opened = select(Opened.token, func.count()).where(Opened.kind == "session", Opened.expires_at > now)
         return dict(session.exec(opened.group_by(col(Opened.token))).all())
 
-    async def tidy(self) -> None:
+    async def expire(self) -> None:
         """Write when tokens were last used, and forget links and sessions that are over: now and then, not at every call."""
         used, self._used = self._used, {}
 
@@ -202,21 +202,21 @@ class Access:
         """More recent than the row says, perhaps."""
         return self._used.get(token.id or 0, token.last_used_at)
 
-    def _by_link(self, session: Session, code: str) -> Bearer | None:
+    def _by_link(self, session: Session, code: str) -> Principal | None:
         """Whose the link is; it is used up by this."""
         link = session.get(Opened, self._key.digest(code))
         if link is None or link.kind != "link":
             return None
         session.delete(link)
-        return self._bearer(link.token, "session") if link.expires_at > self._clock.now() else None
+        return self._principal(link.token, "session") if link.expires_at > self._clock.now() else None
 
-    def _bearer(self, id: int | None, kind: Literal["token", "session"]) -> Bearer | None:
+    def _principal(self, id: int | None, kind: Literal["token", "session"]) -> Principal | None:
         token = self._tokens.get(id) if id is not None else None
         now = self._clock.now()
         if token is None or token.id is None or (token.expires_at is not None and token.expires_at <= now):
             return None
         self._used[token.id] = now
-        return Bearer(token.id, token.name, token.scope, grant_of(token), kind)
+        return Principal(token.id, token.name, token.scope, grant_of(token), kind)
 
     def _keep(self, token: Token) -> None:
         if token.id is not None:
@@ -234,7 +234,7 @@ class Access:
         session.add(row)
         session.flush()
         data = {"token": row.id, "scope": scope, "services": None, **bounds}
-        record(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **by.columns())
+        append_event(session, now, "token_created", f'token "{name}" made, scope {scope}', data=data, **by.columns())
         return row, secret
 
     def _open(self, session: Session, kind: str, secret: str, token: int, expires: float) -> None:

@@ -7,13 +7,13 @@ from collections import OrderedDict, deque
 
 from services.clock import Clock
 
-MOST, WITHIN = 10, 300.0
+MAX_FAILURES, WINDOW = 10, 300.0
 """Failures that an address may have within so many seconds."""
-REMEMBERED = 10_000
+MAX_ADDRESSES = 10_000
 """Addresses at most: who has more of them than that is not stopped by counting."""
 
 
-class Attempts:
+class LoginThrottle:
     """In memory alone: a restart forgives."""
 
     def __init__(self, clock: Clock) -> None:
@@ -23,16 +23,16 @@ class Attempts:
     def wait(self, remote: str | None) -> float:
         """Seconds until this address may try again; 0 when it may now."""
         failures = self._failures.get(_who(remote))
-        if failures is None or len(failures) < MOST:
+        if failures is None or len(failures) < MAX_FAILURES:
             return 0.0
-        return max(0.0, failures[0] + WITHIN - self._clock.now())
+        return max(0.0, failures[0] + WINDOW - self._clock.now())
 
     def failed(self, remote: str | None) -> None:
-        """One more; the oldest of MOST falls out."""
+        """One more; the oldest of MAX_FAILURES falls out."""
         who = _who(remote)
-        self._failures.setdefault(who, deque(maxlen=MOST)).append(self._clock.now())
+        self._failures.setdefault(who, deque(maxlen=MAX_FAILURES)).append(self._clock.now())
         self._failures.move_to_end(who)
-        if len(self._failures) > REMEMBERED:
+        if len(self._failures) > MAX_ADDRESSES:
             self._failures.popitem(last=False)
 
 

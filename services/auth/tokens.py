@@ -30,12 +30,12 @@ def well_formed(token: str) -> bool:
     return right_shape and hmac.compare_digest(check, _checksum(body))
 
 
-def includes(scope: str, needed: str) -> bool:
+def scope_includes(scope: str, needed: str) -> bool:
     """Does `scope` allow what `needed` allows?"""
     return SCOPES.index(scope) >= SCOPES.index(needed)
 
 
-class Key:
+class TokenKey:
     """The secret of this Sluice's digests."""
 
     def __init__(self, secret: bytes, *, is_new: bool = False) -> None:
@@ -43,7 +43,7 @@ class Key:
         self.is_new = is_new
 
     @classmethod
-    def of(cls, data: Path) -> Key:
+    def of(cls, data: Path) -> TokenKey:
         """The data directory's own, made at the first start. OSError when it cannot be."""
         path = data / KEY_FILE
         is_new = not path.exists()

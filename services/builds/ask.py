@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class BuildAsk:
+class BuildRequest:
     """`context`: the upload, a checked tar in the builds' directory; `text`: its Dockerfile, checked as well."""
 
     service: str

@@ -123,15 +123,15 @@ def _check(entry: tarfile.TarInfo, links: set[str]) -> None:
     name = entry.name
     if "\0" in name + entry.linkname:
         raise _invalid(f'"{shown}" has a NUL in its name')
-    if climbs(name):
+    if escapes_root(name):
         raise _invalid(f'"{shown}" leads out of its folder')
     if links and any(name[:end] in links for end, char in enumerate(name) if char == "/"):
         raise _invalid(f'"{shown}" lies below a link')
     if entry.issym():
         links.add(name)
-    if entry.issym() and climbs(posixpath.join(posixpath.dirname(name), entry.linkname)):
+    if entry.issym() and escapes_root(posixpath.join(posixpath.dirname(name), entry.linkname)):
         raise _invalid(f'"{shown}" is a link that leads out of its folder; name it in .dockerignore, or copy what it means')
-    if entry.islnk() and climbs(entry.linkname):
+    if entry.islnk() and escapes_root(entry.linkname):
         raise _invalid(f'"{shown}" is a link that leads out of its folder')
     if not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
         raise _invalid(f'"{shown}" is neither file, directory nor link; name it in .dockerignore')
@@ -149,7 +149,7 @@ def _check_place(entry: tarfile.TarInfo, wanted: str, found: bool) -> None:
         raise _invalid(f'has "{wanted}" below "{entry.name}", which is no directory')
 
 
-def climbs(name: str) -> bool:
+def escapes_root(name: str) -> bool:
     """Does the path lead out of the folder that it is told from? `..` is harmless where it stays inside."""
     return name.startswith("/") or posixpath.normpath(name).split("/")[0] == ".."
 

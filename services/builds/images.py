@@ -12,7 +12,7 @@ from services.engine.port import Engine, EngineError
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.status import TERMINAL
 from services.store.database import Store
-from services.store.events import Listeners, record
+from services.store.events import ChangeNotifier, append_event
 from services.store.tables import Build, Deployment, Event, Revision, Service
 
 log = structlog.get_logger(__name__)
@@ -22,16 +22,16 @@ KEPT = 10
 """Builds whose images are kept of a service that was never deployed."""
 
 
-async def follow_latest(store: Store, engine: Engine, clock: Clock, listeners: Listeners) -> None:
+async def update_latest_tags(store: Store, engine: Engine, clock: Clock, notifier: ChangeNotifier) -> None:
     """For ever: a service's present revision is the last one whose deployment succeeded. Where its image was built for this
     service, `<service>:latest` names it, after a restart as well; a `latest` of somebody else is left alone."""
     done: dict[str, str] = {}
     while True:
-        woken = listeners.next()
+        woken = notifier.wait()
         try:
             for service, image in (await store.read(_present)).items():
                 if done.get(service) != image:
-                    await _move(store, engine, clock, listeners, service, image)
+                    await _move(store, engine, clock, notifier, service, image)
                     done[service] = image
         except EngineError as error:
             log.warning("latest could not be moved", error=str(error), again_in=AGAIN)
@@ -41,7 +41,7 @@ async def follow_latest(store: Store, engine: Engine, clock: Clock, listeners: L
         await woken.wait()
 
 
-async def _move(store: Store, engine: Engine, clock: Clock, listeners: Listeners, service: str, image: str) -> None:
+async def _move(store: Store, engine: Engine, clock: Clock, notifier: ChangeNotifier, service: str, image: str) -> None:
     latest = f"{service}:latest"
     found = await engine.find_image(latest)
     if found is not None and found.id == image:
@@ -50,7 +50,7 @@ async def _move(store: Store, engine: Engine, clock: Clock, listeners: Listeners
         await engine.tag(image, latest)
     else:
         await store.write(lambda session: _report(session, clock.now(), service, found.id))
-        listeners.wake()
+        notifier.notify()
 
 
 async def prune(store: Store, engine: Engine) -> None:
@@ -87,7 +87,7 @@ def _report(session: Session, now: float, service: str, image: str) -> None:
             f"{service}:latest is left alone: it names an image that Sluice did not build for {service}; remove that tag"
         )
         log.warning(LATEST_LEFT_ALONE, service=service, image_id=image)
-        record(session, now, LATEST_LEFT_ALONE, message, service=service, data={"image_id": image})
+        append_event(session, now, LATEST_LEFT_ALONE, message, service=service, data={"image_id": image})
 
 
 def _kept(session: Session) -> frozenset[str] | None:

@@ -6,7 +6,7 @@ from collections import deque
 from itertools import islice
 
 from services.printable import clean
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 
 MOST_LOG = 1024 * 1024
 """Bytes that are kept of a build's log."""
@@ -14,12 +14,12 @@ LONGEST_LINE = 16 * 1024
 """Characters of a line that are kept."""
 
 
-class Log:
+class LogBuffer:
     """`news` wakes whoever reads when there is more, and when the build has ended."""
 
     def __init__(self) -> None:
         self.first = 1
-        self.news = Listeners()
+        self.news = ChangeNotifier()
         self._lines: deque[str] = deque()
         self._size = 0
 
@@ -30,7 +30,7 @@ class Log:
         while self._size > MOST_LOG:
             self._size -= _size(self._lines.popleft())
             self.first += 1
-        self.news.wake()
+        self.news.notify()
 
     def after(self, number: int) -> list[tuple[int, str]]:
         """The lines with higher numbers that are there."""

@@ -15,9 +15,9 @@ import anyio
 import structlog
 from sqlmodel import Session, col, select
 
-from services.builds.ask import BuildAsk
+from services.builds.ask import BuildRequest
 from services.builds.context import packed
-from services.builds.log import LONGEST_LINE, Log
+from services.builds.log import LONGEST_LINE, LogBuffer
 from services.builds.pinning import pinned_dockerfile
 from services.caller import Actor
 from services.clock import Clock
@@ -25,7 +25,7 @@ from services.engine.port import BuildSpec, Engine, EngineError
 from services.errors import RequestError
 from services.masking import log_mask
 from services.store.database import Store
-from services.store.events import Listeners, record
+from services.store.events import ChangeNotifier, append_event
 from services.store.tables import Build
 
 log = structlog.get_logger(__name__)
@@ -51,10 +51,10 @@ class BuildSettings:
 
 
 @dataclass
-class Running:
+class ActiveBuild:
     """A build that has not ended."""
 
-    log: Log = field(default_factory=Log)
+    log: LogBuffer = field(default_factory=LogBuffer)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -62,17 +62,19 @@ class Running:
     cancelled_by: Actor | None = None
 
 
-class Builds:
+class BuildManager:
     """What is under way is known here; what has ended is in the store."""
 
-    def __init__(self, store: Store, clock: Clock, engine: Engine, listeners: Listeners, settings: BuildSettings) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, engine: Engine, notifier: ChangeNotifier, settings: BuildSettings
+    ) -> None:
         self.settings = settings
         self._store = store
         self._clock = clock
         self._engine = engine
-        self._listeners = listeners
+        self._notifier = notifier
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, ActiveBuild] = {}
         self.sending = 0
         """Contexts that are on their way."""
 
@@ -98,11 +100,11 @@ class Builds:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def running(self, id: int) -> Running | None:
+    def running(self, id: int) -> ActiveBuild | None:
         """None when it has ended, or there is none."""
         return self._running.get(id)
 
-    async def begin(self, ask: BuildAsk, by: Actor) -> int:
+    async def begin(self, ask: BuildRequest, by: Actor) -> int:
         """Its number. It goes on by itself; its context is the build's from now on."""
 
         def make(session: Session) -> Build:
@@ -125,10 +127,10 @@ class Builds:
 
         row = await self._store.write(make)
         id = row.id or 0
-        running = self._running[id] = Running()
+        running = self._running[id] = ActiveBuild()
         ask = replace(ask, context=ask.context.rename(self.settings.directory / f"{id}.tar"))
         running.task = asyncio.create_task(self._run(id, ask, row.image, running), name=f"build {id}")
-        self._listeners.wake()
+        self._notifier.notify()
         return id
 
     async def cancel(self, id: int, by: Actor) -> None:
@@ -143,13 +145,13 @@ class Builds:
         running.scope.cancel()
         await running.ended.wait()
 
-    async def _run(self, id: int, ask: BuildAsk, tag: str, running: Running) -> None:
+    async def _run(self, id: int, ask: BuildRequest, tag: str, running: ActiveBuild) -> None:
         end: tuple[str, str | None, str, str | None] = FAILED, "cancelled", "was cancelled", None
         try:
             with running.scope:
                 async with self._turns:
                     await self._store.write(lambda session: self._begun(session, id))
-                    self._listeners.wake()
+                    self._notifier.notify()
                     end = await self._build(id, ask, tag, running.log)
             by = running.cancelled_by if end[1] == "cancelled" else None
             await self._store.write(lambda session: self._end(session, id, running.log, *end, by=by))
@@ -159,10 +161,12 @@ class Builds:
             ask.context.unlink(missing_ok=True)
             del self._running[id]
             running.ended.set()
-            running.log.news.wake()
-            self._listeners.wake()
+            running.log.news.notify()
+            self._notifier.notify()
 
-    async def _build(self, id: int, ask: BuildAsk, tag: str, written: Log) -> tuple[str, str | None, str, str | None]:
+    async def _build(
+        self, id: int, ask: BuildRequest, tag: str, written: LogBuffer
+    ) -> tuple[str, str | None, str, str | None]:
         """Status, reason, message and the image's id."""
         retained = self._clock.now()
         masked = log_mask({"args": dict(ask.args)}).lines()
@@ -199,7 +203,7 @@ class Builds:
         self,
         session: Session,
         id: int,
-        written: Log,
+        written: LogBuffer,
         status: str,
         reason: str | None,
         message: str,
@@ -220,7 +224,7 @@ class Builds:
     def _tell(self, session: Session, row: Build, type: str, message: str, by: Actor | None = None) -> None:
         data = {"build": row.id, "image": row.image, "status": row.status, "reason": row.reason}
         who = by.columns() if by is not None else {}
-        record(session, self._clock.now(), type, message, service=row.service, data=data, **who)
+        append_event(session, self._clock.now(), type, message, service=row.service, data=data, **who)
 
     async def _update(self, id: int, **columns: object) -> None:
         def write(session: Session) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from anyio import to_thread
 
-from services.builds.ask import BuildAsk
+from services.builds.ask import BuildRequest
 from services.builds.bases import bases_of, pin
 from services.builds.dockerfile import DockerfileError, check_adds
-from services.builds.log import Log
+from services.builds.log import LogBuffer
 from services.engine.port import Engine, EngineError, ImageInfo
 
 
@@ -29,7 +29,7 @@ class Pinned:
         return line
 
 
-async def pinned_dockerfile(engine: Engine, ask: BuildAsk, log: Log) -> Pinned:
+async def pinned_dockerfile(engine: Engine, ask: BuildRequest, log: LogBuffer) -> Pinned:
     """Pulls what the engine does not have. A base image that changes meanwhile changes nothing: the engine is given the ids
     of the images whose triggers were checked. EngineError `build_failed`."""
     bases = await to_thread.run_sync(bases_of, ask.text, ask.args, ask.target)
@@ -42,7 +42,7 @@ async def pinned_dockerfile(engine: Engine, ask: BuildAsk, log: Log) -> Pinned:
     return Pinned(text, {image: reference for reference, image in ids.items()})
 
 
-async def _image(engine: Engine, reference: str, log: Log) -> ImageInfo:
+async def _image(engine: Engine, reference: str, log: LogBuffer) -> ImageInfo:
     if (here := await engine.find_image(reference)) is not None:
         return here
     log.write(f"Pulling {reference}")

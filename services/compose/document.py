@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from services.compose.interpolation import fill
+from services.compose.interpolation import interpolate
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
@@ -38,7 +38,7 @@ class Finding:
     message: str
 
 
-class NotCompose(Exception):
+class ComposeError(Exception):
     """It cannot be read; `findings` say where and why."""
 
     def __init__(self, findings: list[Finding]) -> None:
@@ -59,19 +59,19 @@ class Node:
 
 
 def parse(text: str, variables: Mapping[str, str]) -> Node:
-    """The file's tree. Scalars are read as YAML 1.2 has it (`no` and `22:22` are text). Raises NotCompose."""
+    """The file's tree. Scalars are read as YAML 1.2 has it (`no` and `22:22` are text). Raises ComposeError."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
-        raise NotCompose([Finding("body", 1, f"is larger than {MAX_BYTES} bytes")])
+        raise ComposeError([Finding("body", 1, f"is larger than {MAX_BYTES} bytes")])
     try:
         root = yaml.compose(text, Loader=_Loader)
     except RecursionError:
-        raise NotCompose([Finding("body", 1, f"is nested more than {MAX_DEPTH} levels deep")]) from None
+        raise ComposeError([Finding("body", 1, f"is nested more than {MAX_DEPTH} levels deep")]) from None
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = mark.line + 1 if mark is not None else 1
-        raise NotCompose([Finding("body", line, f"is not YAML: {problem or error}"[:300])]) from None
+        raise ComposeError([Finding("body", line, f"is not YAML: {problem or error}"[:300])]) from None
     if not isinstance(root, yaml.MappingNode):
-        raise NotCompose([Finding("body", 1, "must be a mapping with services: in it")])
+        raise ComposeError([Finding("body", 1, "must be a mapping with services: in it")])
     return _Builder(variables).build(root, "", 1, MAX_DEPTH)
 
 
@@ -85,10 +85,10 @@ class _Builder:
     def build(self, node: yaml.Node, path: str, line: int, depth: int) -> Node:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise NotCompose([Finding(path or "body", line, f"has more than {MAX_NODES} values, aliases counted")])
+            raise ComposeError([Finding(path or "body", line, f"has more than {MAX_NODES} values, aliases counted")])
         if depth == 0 or id(node) in self.open:
             why = f"is nested more than {MAX_DEPTH} levels deep" if depth == 0 else "contains itself"
-            raise NotCompose([Finding(path or "body", line, why)])
+            raise ComposeError([Finding(path or "body", line, why)])
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line)
         self.open.add(id(node))
@@ -110,16 +110,18 @@ class _Builder:
         for key, value in node.value:
             place = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise NotCompose([Finding(path or "body", place, "has a key that is no text")])
+                raise ComposeError([Finding(path or "body", place, "has a key that is no text")])
             if key.tag == _MERGE_TAG:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode):
-                        raise NotCompose([Finding(f"{path}.<<".lstrip("."), place, "must be a mapping, or a list of them")])
+                        raise ComposeError(
+                            [Finding(f"{path}.<<".lstrip("."), place, "must be a mapping, or a list of them")]
+                        )
                     merged = {**self._merged(source, path, place, depth), **merged}
                 continue
             name = f"{path}.{key.value}".lstrip(".")[:300]
             if key.value in own:
-                raise NotCompose([Finding(name, place, "is there twice")])
+                raise ComposeError([Finding(name, place, "is there twice")])
             own[key.value] = self.build(value, name, place, depth - 1)
         return {**merged, **own}
 
@@ -130,10 +132,10 @@ class _Builder:
     def _scalar(self, node: yaml.ScalarNode, path: str, line: int) -> Node:
         text, trouble = node.value, None
         if "$" in text:
-            text, trouble = fill(text, self.variables)
+            text, trouble = interpolate(text, self.variables)
         self.characters += len(text)
         if self.characters > MAX_TEXT:
-            raise NotCompose([Finding(path, line, f"makes the file longer than {MAX_TEXT} characters")])
+            raise ComposeError([Finding(path, line, f"makes the file longer than {MAX_TEXT} characters")])
         if not node.tag.startswith("tag:yaml.org,2002:"):
             trouble = f"the tag {node.tag[:60]} is not supported"
         plain = not node.style and node.tag != _TEXT_TAG and "$" not in node.value

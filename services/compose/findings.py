@@ -44,15 +44,15 @@ class Findings:
             key = known.get(name, _UNKNOWN)
             if key is _UNKNOWN and name.startswith("x-"):
                 continue
-            self.counted[key.standing] += 1
-            if key.standing == "taken":
+            self.counted[key.support] += 1
+            if key.support == "taken":
                 if value.value is not None:
                     taken[name] = value
-            elif key.standing == "refused" and value.value not in _NOTHING and key is _UNKNOWN:
+            elif key.support == "refused" and value.value not in _NOTHING and key is _UNKNOWN:
                 self.unknown(value, key.why, name, known)
-            elif key.standing == "refused" and value.value not in _NOTHING:
+            elif key.support == "refused" and value.value not in _NOTHING:
                 self.refuse(value, key.why)
-            elif key.standing == "implied" and key.why:
+            elif key.support == "implied" and key.why:
                 self.warn(value, key.why)
         return taken
 

@@ -14,10 +14,10 @@ class _Wrong(Exception):
     pass
 
 
-def fill(text: str, variables: Mapping[str, str]) -> tuple[str, str | None]:
+def interpolate(text: str, variables: Mapping[str, str]) -> tuple[str, str | None]:
     """The text with its variables filled in, and what is wrong with it, if something is."""
     try:
-        filled, _ = _fill(text, 0, variables, 0)
+        filled, _ = _interpolate(text, 0, variables, 0)
     except _Wrong as wrong:
         return text, str(wrong)
     return filled, None
@@ -28,7 +28,7 @@ def names(text: str) -> set[str]:
     return {match["bare"] or match["braced"] for match in _START.finditer(text) if not match["escaped"]}
 
 
-def _fill(text: str, at: int, variables: Mapping[str, str], depth: int) -> tuple[str, int]:
+def _interpolate(text: str, at: int, variables: Mapping[str, str], depth: int) -> tuple[str, int]:
     """From `at` to the end, or to the brace that closes the default that is being read; and where that was."""
     if depth > MAX_NESTED:
         raise _Wrong(f"variables are nested more than {MAX_NESTED} deep")
@@ -51,7 +51,7 @@ def _fill(text: str, at: int, variables: Mapping[str, str], depth: int) -> tuple
             continue
         word = ""
         if match["how"]:
-            word, at = _fill(text, at, variables, depth + 1)
+            word, at = _interpolate(text, at, variables, depth + 1)
         if match["braced"]:
             if text[at : at + 1] != "}":
                 raise _Wrong(

@@ -11,7 +11,7 @@ from typing import Literal
 class Key:
     """`why`: what is said of one that is implied (a warning, unless it is empty) or refused."""
 
-    standing: Literal["taken", "implied", "refused"]
+    support: Literal["taken", "implied", "refused"]
     why: str = ""
 
 

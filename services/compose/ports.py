@@ -18,7 +18,7 @@ _SAY = "say which one serves HTTP: x-sluice: {port: N}, or {port: null} when non
 
 
 @dataclass(frozen=True)
-class Opened:
+class PublishedPort:
     """A port of the container, and that of the host under which Compose would open it."""
 
     target: int
@@ -46,7 +46,7 @@ def port_of(findings: Findings, keys: dict[str, Node], said: dict[str, object]) 
     return targets[0], opened[0].node
 
 
-def _ports(findings: Findings, node: Node, chosen: bool) -> Iterator[Opened]:
+def _ports(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPort]:
     for item in findings.items(node):
         if not isinstance(item.value, dict):
             yield from _short(findings, item, chosen)
@@ -58,10 +58,10 @@ def _ports(findings: Findings, node: Node, chosen: bool) -> Iterator[Opened]:
         published = findings.text(keys["published"]) if "published" in keys else None
         protocol = findings.text(keys["protocol"]) if "protocol" in keys else "tcp"
         if target is not None and _carried(findings, item, protocol, chosen):
-            yield Opened(target, published, item)
+            yield PublishedPort(target, published, item)
 
 
-def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[Opened]:
+def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPort]:
     text = findings.text(node)
     if text is None:
         return
@@ -71,7 +71,7 @@ def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[Opened]:
     elif "-" in match["target"] and not chosen:
         findings.refuse(node, f"a range of ports cannot be served: {_SAY}")
     elif "-" not in match["target"] and _carried(findings, node, match["protocol"], chosen):
-        yield Opened(int(match["target"]), match["published"] or None, node)
+        yield PublishedPort(int(match["target"]), match["published"] or None, node)
 
 
 def _carried(findings: Findings, node: Node, protocol: str | None, chosen: bool) -> bool:

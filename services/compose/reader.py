@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from services.compose.document import Finding, Node, NotCompose, parse
+from services.compose.document import ComposeError, Finding, Node, parse
 from services.compose.findings import Findings
 from services.compose.keys import TOP
 from services.compose.networks import Networks
-from services.compose.service import ServiceReader, Wanted
+from services.compose.service import ComposeService, ServiceReader
 from services.compose.volumes import Volumes
 from services.spec import SERVICE_NAME
 
@@ -20,7 +20,7 @@ _MOST_FINDINGS = 100
 
 
 @dataclass(frozen=True)
-class Given:
+class ComposeOptions:
     """What comes with a file. `project` goes before its own name:. `directory`: the client's, where relative paths begin.
     `only`: services, all when empty; `profiles`: Compose's."""
 
@@ -33,13 +33,13 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ComposeProject:
     """`services` in the order in which they may begin; `alone`: those that Sluice is to leave alone; `stands`: every service
     of the file → its networks. `warnings`: of the file itself. `counted`: keys by what became of them (taken, implied,
     refused)."""
 
     project: str
-    services: list[Wanted]
+    services: list[ComposeService]
     alone: Set[str]
     stands: Mapping[str, tuple[str, ...]]
     networks: Networks
@@ -58,22 +58,22 @@ class Reading:
             each.fields.setdefault("networks", self.networks.joined(mine, elsewhere))
 
 
-def read(text: str, given: Given) -> Reading:
-    """Raises NotCompose with everything that is wrong, each with its line."""
+def read(text: str, given: ComposeOptions) -> ComposeProject:
+    """Raises ComposeError with everything that is wrong, each with its line."""
     reading, refusals = survey(text, given)
     if refusals:
-        raise NotCompose(refusals[:_MOST_FINDINGS])
+        raise ComposeError(refusals[:_MOST_FINDINGS])
     return reading
 
 
-def survey(text: str, given: Given) -> tuple[Reading, list[Finding]]:
-    """The same, and what is to be refused, however much it is. Raises NotCompose for what is no Compose file at all."""
+def survey(text: str, given: ComposeOptions) -> tuple[ComposeProject, list[Finding]]:
+    """The same, and what is to be refused, however much it is. Raises ComposeError for what is no Compose file at all."""
     root = parse(text, given.variables)
     findings = Findings()
     top = findings.keys(root, TOP)
     services = findings.mapping(top["services"]) if "services" in top else {}
     if not services:
-        raise NotCompose([Finding("services", 1, "is missing: a Compose file has services")])
+        raise ComposeError([Finding("services", 1, "is missing: a Compose file has services")])
     project = _project(findings, root, top, given)
     alone = {name for name, node in services.items() if _is_left_alone(findings, node)}
     taken = _taken(findings, services, top["services"], alone, given)
@@ -89,7 +89,7 @@ def survey(text: str, given: Given) -> tuple[Reading, list[Finding]]:
     for each in ordered:
         each.warnings += [warning for warning in findings.warnings if f"{warning.field}.".startswith(f"{each.node.path}.")]
     general = [warning for warning in findings.warnings if not warning.field.startswith("services.")]
-    return Reading(project, ordered, alone, stands, networks, general, findings.counted), findings.refusals
+    return ComposeProject(project, ordered, alone, stands, networks, general, findings.counted), findings.refusals
 
 
 def _is_left_alone(findings: Findings, service: Node) -> bool:
@@ -99,7 +99,7 @@ def _is_left_alone(findings: Findings, service: Node) -> bool:
     return manage is not None and findings.flag(manage) is False
 
 
-def _project(findings: Findings, root: Node, top: dict[str, Node], given: Given) -> str:
+def _project(findings: Findings, root: Node, top: dict[str, Node], given: ComposeOptions) -> str:
     name = given.project or (findings.text(top["name"]) if "name" in top else None)
     if name is None or not re.fullmatch(PROJECT, name):
         why = "must be the project's name, of a-z, 0-9, - and _: say name: in the file, or ?project="
@@ -107,7 +107,7 @@ def _project(findings: Findings, root: Node, top: dict[str, Node], given: Given)
     return name or ""
 
 
-def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Set[str], given: Given) -> list[str]:
+def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Set[str], given: ComposeOptions) -> list[str]:
     """The names of those that are to be deployed."""
     for name in given.only:
         if name not in services:
@@ -129,7 +129,7 @@ def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Se
     return taken
 
 
-def _warn_of_stores(findings: Findings, wanted: dict[str, Wanted]) -> None:
+def _warn_of_stores(findings: Findings, wanted: dict[str, ComposeService]) -> None:
     """What others need and what keeps data, or opens nothing, is hardly spoken to by HTTP."""
     needed = {name for each in wanted.values() for name in each.depends_on}
     for name in wanted:
@@ -140,9 +140,9 @@ def _warn_of_stores(findings: Findings, wanted: dict[str, Wanted]) -> None:
             findings.warn(wanted[name].node, f"{why}, by x-sluice: {{manage: false}}")
 
 
-def _ordered(findings: Findings, wanted: dict[str, Wanted]) -> list[Wanted]:
+def _ordered(findings: Findings, wanted: dict[str, ComposeService]) -> list[ComposeService]:
     """Each after those that it depends on, otherwise as in the file."""
-    ordered: list[Wanted] = []
+    ordered: list[ComposeService] = []
     left = dict(wanted)
     while left:
         free = [name for name, each in left.items() if not set(each.depends_on) & left.keys()]

@@ -20,7 +20,7 @@ _NOT_BUILT = "has no image to deploy: build it (sluice build SERVICE DIRECTORY s
 
 
 @dataclass
-class Wanted:
+class ComposeService:
     """A service to deploy. `places`: spec field ("environment.DEBUG") → where the file says it. `depends_on`: name →
     whether it is required."""
 
@@ -58,7 +58,7 @@ class ServiceReader:
         self._variables = variables
         self._env_files = env_files
 
-    def read(self, name: str, node: Node, beside: Mapping[str, bool]) -> Wanted:
+    def read(self, name: str, node: Node, beside: Mapping[str, bool]) -> ComposeService:
         """`beside`: the file's services, and whether each is deployed as well; those that are not are not waited for."""
         findings = self._findings
         keys = findings.keys(node, SERVICE)
@@ -98,7 +98,9 @@ class ServiceReader:
             fields["labels"][0][PROJECT_LABEL] = self._project
         places = {path: place for path, place in places.items() if path.partition(".")[0] not in said}
         places |= {key: place for key, (_, place) in fields.items()}
-        return Wanted(name, node, {key: value for key, (value, _) in fields.items()}, places, self._depends(keys, beside))
+        return ComposeService(
+            name, node, {key: value for key, (value, _) in fields.items()}, places, self._depends(keys, beside)
+        )
 
     def _said(self, keys: dict[str, Node]) -> Fields:
         """x-sluice: any field of the spec."""

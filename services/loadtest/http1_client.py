@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         _, connection = await asyncio.get_running_loop().create_connection(cls, host, port, ssl=tls or None)
         return connection
 
-    async def ask(self, request: bytes) -> Answer:
+    async def send(self, request: bytes) -> Answer:
         """Send it and wait for the whole answer, for ever: the caller bounds the time. Raises Broken."""
         if self._transport is None or not self.alive:
             raise Broken("closed before the request was sent")

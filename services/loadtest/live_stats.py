@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from services.loadtest.request_log import Entry
+from services.loadtest.request_log import RequestRecord
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Row:
 
 
 @dataclass
-class Tally:
+class LiveStats:
     """A row a version, in the order in which they first answered; "" is for requests without an answer that names one.
 
     An answer is slow when it came more than `slow_after` seconds over its request's own time.
@@ -32,7 +32,7 @@ class Tally:
     _versions: dict[str, str] = field(default_factory=dict)
     """POST id → the version that answered it."""
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RequestRecord) -> None:
         row = self.rows.setdefault(entry.version, Row())
         row.requests += 1
         row.answered += not entry.lost

@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from services.loadtest.http1_client import Answer, Broken, Connection, request
-from services.loadtest.request_log import LATE, Entry, Kind, Ledger
+from services.loadtest.request_log import LATE, Kind, RequestLog, RequestRecord
 
 TICK = 0.01
 """Seconds between two bursts."""
 
 
 @dataclass(frozen=True)
-class Mix:
+class Workload:
     """What is asked for. Shares are of all requests; the rest are plain GETs. Times in seconds."""
 
     rate: float = 300
@@ -48,7 +48,7 @@ class Mix:
     seconds: float = 3600
 
 
-class Load:
+class LoadGenerator:
     """Sends requests to `url` in the background until it is left or `mix` is over.
 
     Plain GETs ask for `url` itself. POSTs and slow requests ask for what samples/hello answers below it (`orders/{id}`,
@@ -60,18 +60,18 @@ class Load:
     def __init__(
         self,
         url: str,
-        mix: Mix | None = None,
+        mix: Workload | None = None,
         *,
         phase: str = "before",
         host: str | None = None,
         seed: int = 1,
         version_header: str = "X-Version",
         executions: Callable[[], Awaitable[Counter[str]]] | None = None,
-        on_entry: Callable[[Entry], None] | None = None,
+        on_entry: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         parts = urlsplit(url)
-        self.mix = mix or Mix()
-        self.ledger = Ledger(on_entry=on_entry)
+        self.mix = mix or Workload()
+        self.ledger = RequestLog(on_entry=on_entry)
         self._tls = parts.scheme == "https"
         self._address = (parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80))
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -118,7 +118,7 @@ class Load:
     def phase(self) -> str:
         return self._phase
 
-    async def ask(self, kind: Kind) -> Entry:
+    async def ask(self, kind: Kind) -> RequestRecord:
         """One request, now; its entry is in the ledger as well."""
         self._sent += 1
         entry = await self._once(kind, f"{self._run}-{self._sent}" if kind == "POST" else "")
@@ -126,7 +126,7 @@ class Load:
         self._news.set()
         return entry
 
-    async def until(self, condition: Callable[[Ledger], bool], within: float = 30) -> None:
+    async def until(self, condition: Callable[[RequestLog], bool], within: float = 30) -> None:
         """Waits until what has come back so far satisfies it. Raises TimeoutError."""
         async with asyncio.timeout(within):
             while not condition(self.ledger):
@@ -159,7 +159,7 @@ class Load:
             return "SLOW"
         return "POST" if dice < self.mix.slow + self.mix.posts else "GET"
 
-    async def _once(self, kind: Kind, id: str) -> Entry:
+    async def _once(self, kind: Kind, id: str) -> RequestRecord:
         phase, began = self._phase, time.monotonic()
         own = self.mix.slow_seconds if kind == "SLOW" else 0.0
         fresh = self._random.random() < self.mix.fresh
@@ -168,7 +168,7 @@ class Load:
         try:
             async with asyncio.timeout(own + self.mix.patience + 1):
                 connection = await self._connection(fresh)
-                answer = await connection.ask(self._request(kind, id, close=fresh))
+                answer = await connection.send(self._request(kind, id, close=fresh))
         except TimeoutError:
             error = "no answer in time"
         except Exception as problem:  # whatever it was, it is one request that came to nothing
@@ -180,7 +180,7 @@ class Load:
             error = answer.body[:200].decode("utf-8", "replace")
         elif answer and id and b'"id"' in answer.body and id.encode() not in answer.body:
             status, error = None, f"the answer to another request: {answer.body[:200]!r}"
-        return Entry(
+        return RequestRecord(
             at=began - self._began,
             phase=phase,
             kind=kind,
@@ -224,7 +224,7 @@ class Load:
         async with asyncio.timeout(30):
             connection = await Connection.open(*self._address, tls=self._tls)
             try:
-                return await connection.ask(request("GET", self._host, path, close=True))
+                return await connection.send(request("GET", self._host, path, close=True))
             finally:
                 connection.close()
 

@@ -14,7 +14,7 @@ LATE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RequestRecord:
     """One request. `at` is seconds since the load began, `latency` seconds until the whole answer or the failure.
 
     `own` is the time that it takes by itself: what is over that was added by others.
@@ -62,22 +62,22 @@ class Summary:
 
 
 @dataclass
-class Ledger:
+class RequestLog:
     """Entries, and for how long each phase lasted."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[RequestRecord] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
     executions: Counter[str] = field(default_factory=Counter)
     """POST id → how often an application says that it ran it."""
-    on_entry: Callable[[Entry], None] | None = None
+    on_entry: Callable[[RequestRecord], None] | None = None
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RequestRecord) -> None:
         self.entries.append(entry)
         if self.on_entry is not None:
             self.on_entry(entry)
 
     @property
-    def failures(self) -> list[Entry]:
+    def failures(self) -> list[RequestRecord]:
         return [entry for entry in self.entries if entry.lost]
 
     @property
@@ -125,7 +125,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
-def _summary(phase: str, seconds: float, entries: Iterable[Entry], executions: Counter[str]) -> Summary:
+def _summary(phase: str, seconds: float, entries: Iterable[RequestRecord], executions: Counter[str]) -> Summary:
     chosen = list(entries)
     added = sorted(entry.added * 1000 for entry in chosen)
     return Summary(

@@ -18,14 +18,14 @@ T = TypeVar("T")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
 READERS = 2
 """More of them only wait for one another, as the processors that this interpreter's threads may use are one."""
-READS_FIRST = 0.2
+MAX_READER_PREFERENCE = 0.2
 """Seconds at most that a write lets reads go before it: people wait for those, and many short ones in a crowd of deployments
 would otherwise each wait for the interpreter again and again (docs/why-sqlite-in-threads.md)."""
 _JSON = JSONDecoder()
 
 
 class Store:
-    """The database. `writing` and `reading` are whole transactions; no network call belongs inside one."""
+    """The database. `write_session` and `read_session` are whole transactions; no network call belongs inside one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,13 +43,13 @@ class Store:
         self._last: list[Callable[[], None]] = []
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def write_session(self) -> Iterator[Session]:
         """One write transaction: committed at the end, rolled back on an exception. For sync code in a thread."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def read_session(self) -> Iterator[Session]:
         """One consistent view."""
         with Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
@@ -58,12 +58,12 @@ class Store:
         """Run `work` in a write transaction in a thread; what it returns must not need the session any more."""
 
         def transaction() -> T:
-            with self.writing() as session:
+            with self.write_session() as session:
                 return work(session)
 
         return await self._in_turn(transaction)
 
-    async def rehearse(self, work: Callable[[Session], T]) -> T:
+    async def run_and_roll_back(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a write transaction that is taken back. What it returns must hold no rows."""
 
         def transaction() -> T:
@@ -76,7 +76,7 @@ class Store:
         """Run `work` in a read transaction in a thread."""
 
         def transaction() -> T:
-            with self.reading() as session:
+            with self.read_session() as session:
                 return work(session)
 
         self._reading += 1
@@ -89,7 +89,7 @@ class Store:
 
     async def _in_turn(self, transaction: Callable[[], T]) -> T:
         """One write after another, each when nobody reads, or has waited for its turn and for that long enough."""
-        latest = anyio.current_time() + READS_FIRST
+        latest = anyio.current_time() + MAX_READER_PREFERENCE
         async with self._writes:
             with anyio.CancelScope(deadline=latest):
                 while self._reading:

@@ -7,29 +7,29 @@ from typing import Any
 
 from sqlmodel import Session, col
 
-from services.store.readonly import looking
+from services.store.readonly import select_readonly
 from services.store.tables import Event
 
-EVENTS = looking(Event)
+EVENTS = select_readonly(Event)
 
 
-class Listeners:
+class ChangeNotifier:
     """Wakes everybody who waits for news; what the news is they read from the table."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Call after the commit, from the event loop's thread."""
         self._event.set()
         self._event = asyncio.Event()
 
-    def next(self) -> asyncio.Event:
+    def wait(self) -> asyncio.Event:
         """Take this before reading the table, then wait on it: news in between is not missed."""
         return self._event
 
 
-def record(session: Session, at: float, type: str, message: str = "", **fields: Any) -> Event:
+def append_event(session: Session, at: float, type: str, message: str = "", **fields: Any) -> Event:
     """Append an event (`deployment`, `service`, `instance`, `data`, `actor_kind`, `actor_name`, `remote`)."""
     event = Event(at=at, type=type, message=message, **fields)
     session.add(event)

@@ -17,7 +17,7 @@ from services.store.tables import Meta
 
 DATABASE = "sluice.db"
 BACKUPS = "backups"
-ROOM = 16 * 1024**2
+MIN_FREE_BYTES = 16 * 1024**2
 """Bytes that must be free to start: less would stop a deployment halfway."""
 
 
@@ -34,7 +34,7 @@ def open_store(data: Path) -> Store:
         path.chmod(0o600)
         store = Store(path)
         try:
-            with store.writing() as session:
+            with store.write_session() as session:
                 store.run = _next_run(session)
         except BaseException:
             store.close()
@@ -80,7 +80,7 @@ def _lock(data: Path) -> int:
 
 def _refuse_when_full(data: Path) -> None:
     database = data / DATABASE
-    needed = ROOM + (database.stat().st_size if database.exists() else 0)
+    needed = MIN_FREE_BYTES + (database.stat().st_size if database.exists() else 0)
     free = shutil.disk_usage(data).free
     if free < needed:
         raise StoreError(

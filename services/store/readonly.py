@@ -11,7 +11,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 T = TypeVar("T", bound=SQLModel)
 
 
-def looking(table: type[T], *names: str, without: Collection[str] = ()) -> SelectOfScalar[T]:
+def select_readonly(table: type[T], *names: str, without: Collection[str] = ()) -> SelectOfScalar[T]:
     """As `select(table)`, to be refined in the same way; what it finds has the same attributes, but cannot be changed.
     `names`: only these columns; none is all but `without`."""
     columns = [

@@ -210,8 +210,10 @@ class Token(SQLModel, table=True):
     revoked_at: float | None = None
 
 
-class Session(SQLModel, table=True):
+class BrowserSession(SQLModel, table=True):
     """A browser's session, and the one-time link that opens one (`kind` link or session)."""
+
+    __tablename__ = "session"
 
     digest: str = Field(primary_key=True)
     kind: str
@@ -231,13 +233,15 @@ class IdempotencyKey(SQLModel, table=True):
     created_at: float = Field(index=True)
 
 
-class Figure(SQLModel, table=True):
+class TrafficSample(SQLModel, table=True):
     """What one service's revision answered in `step` seconds from `at` on. Where nothing was asked there is no row.
 
     Rows of 10 s are kept for an hour, of 60 s for a day (services/traffic_metrics/repository.py). The key begins with
     the time: what is
     written together lies together, and so does what is forgotten.
     """
+
+    __tablename__ = "figure"
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from services.store.tables import Figure
+from services.store.tables import TrafficSample
 from services.traffic_metrics.histogram import percentile, total
 from services.traffic_metrics.repository import ALL, RAW_KEPT_FOR, RAW_STEP, ROLLUP_STEP
 
@@ -94,9 +94,20 @@ def service_metrics(session: Session, service: str, now: float, window: int = 36
     times = range(end - -(-window // step) * step, end, step)
     asked = range(times.start, times.stop, retained)
     # As plain rows, and not as objects of the mapper: of those there would be thousands.
-    columns = (Figure.at, Figure.service, Figure.revision, Figure.requests, Figure.status_4xx, Figure.status_5xx)
-    wanted = (Figure.step == retained, col(Figure.at).in_(asked), col(Figure.service).in_((service, ALL)))
-    rows = session.execute(select(*columns, Figure.histogram).where(*wanted)).all()  # type: ignore[call-overload]
+    columns = (
+        TrafficSample.at,
+        TrafficSample.service,
+        TrafficSample.revision,
+        TrafficSample.requests,
+        TrafficSample.status_4xx,
+        TrafficSample.status_5xx,
+    )
+    wanted = (
+        TrafficSample.step == retained,
+        col(TrafficSample.at).in_(asked),
+        col(TrafficSample.service).in_((service, ALL)),
+    )
+    rows = session.execute(select(*columns, TrafficSample.histogram).where(*wanted)).all()  # type: ignore[call-overload]
     known: set[int] = set()
     by_revision: defaultdict[int, defaultdict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:

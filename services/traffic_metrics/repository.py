@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, delete, func, select
 
 from services.routing.traffic_counts import CountKey
-from services.store.tables import Figure, Revision, Service
+from services.store.tables import Revision, Service, TrafficSample
 from services.traffic_metrics.histogram import BUCKETS, total
 
 RAW_STEP, ROLLUP_STEP = 10, 60
@@ -51,7 +51,7 @@ def write_samples(session: Session, at: int, news: Mapping[CountKey, int]) -> No
     _write(session, RAW_STEP, at, sums)
     _roll_up(session, until=(at + RAW_STEP) // ROLLUP_STEP * ROLLUP_STEP)
     for step, retained in ((RAW_STEP, RAW_KEPT_FOR), (ROLLUP_STEP, ROLLUP_KEPT_FOR)):
-        session.execute(delete(Figure).where(col(Figure.step) == step, col(Figure.at) < at - retained))
+        session.execute(delete(TrafficSample).where(col(TrafficSample.step) == step, col(TrafficSample.at) < at - retained))
 
 
 def present_revisions(session: Session) -> dict[tuple[str, int], int]:
@@ -69,17 +69,21 @@ def present_revisions(session: Session) -> dict[tuple[str, int], int]:
 
 def _roll_up(session: Session, until: int) -> None:
     """Every minute before `until` of which there are rows and no sum yet."""
-    last: int | None = session.exec(select(func.max(Figure.at)).where(Figure.step == ROLLUP_STEP)).one()
+    last: int | None = session.exec(select(func.max(TrafficSample.at)).where(TrafficSample.step == ROLLUP_STEP)).one()
     first = last + ROLLUP_STEP if last is not None else 0
-    rows = session.exec(select(Figure).where(Figure.step == RAW_STEP, col(Figure.at) >= first, col(Figure.at) < until))
-    minutes: defaultdict[int, defaultdict[tuple[str, int], list[Figure]]] = defaultdict(lambda: defaultdict(list))
+    rows = session.exec(
+        select(TrafficSample).where(
+            TrafficSample.step == RAW_STEP, col(TrafficSample.at) >= first, col(TrafficSample.at) < until
+        )
+    )
+    minutes: defaultdict[int, defaultdict[tuple[str, int], list[TrafficSample]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         minutes[row.at // ROLLUP_STEP * ROLLUP_STEP][row.service, row.revision].append(row)
     for minute, found in minutes.items():
         _write(session, ROLLUP_STEP, minute, {key: _together(rows) for key, rows in found.items()})
 
 
-def _together(rows: list[Figure]) -> Aggregate:
+def _together(rows: list[TrafficSample]) -> Aggregate:
     return Aggregate(
         sum(row.requests for row in rows),
         sum(row.status_4xx for row in rows),
@@ -94,4 +98,4 @@ def _write(session: Session, step: int, at: int, sums: Mapping[tuple[str, int], 
         for (service, revision), each in sums.items()
     ]
     # A clock that somebody set back may come to the same time again.
-    session.execute(insert(Figure).prefix_with("OR REPLACE"), rows)
+    session.execute(insert(TrafficSample).prefix_with("OR REPLACE"), rows)

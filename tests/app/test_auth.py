@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from app.log_config import configure
 from app.settings import Settings
-from services.auth.tokens import SCOPES, includes, new_token, well_formed
+from services.auth.tokens import SCOPES, new_token, scope_includes, well_formed
 from services.store.tables import Token
 from tests.support.app_fixture import AppFixture, build, living
 
@@ -55,7 +55,7 @@ def test_each_route_needs_its_scope_and_no_more(fixture: AppFixture) -> None:
         for scope in SCOPES:
             answer = fixture.client.request(method, path, json=body, headers=tokens[scope])
             refused = answer.status_code == 403
-            allowed = needed is None or includes(scope, needed)
+            allowed = needed is None or scope_includes(scope, needed)
             assert refused != allowed, f"{scope}: {method} {path} {body} → {answer.status_code} {answer.text[:200]}"
             if refused:
                 assert answer.json()["code"] == "insufficient_scope"
@@ -156,7 +156,7 @@ def test_an_error_of_the_store_does_not_tell_what_was_to_be_written(fixture: App
         session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
         session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
 
-    with pytest.raises(IntegrityError) as error, fixture.sluice.store.writing() as session:
+    with pytest.raises(IntegrityError) as error, fixture.sluice.store.write_session() as session:
         twice(session)
     assert "hunter2" not in str(error.value)
 
@@ -219,7 +219,7 @@ def test_coming_and_going_is_in_the_audit(fixture: AppFixture) -> None:
     fixture.client.post("/sign-in-links", json={})
     cookie = signed_in(fixture, token=fixture.token, remote="192.0.2.7")
     signed_in(fixture, token="sl_guess", remote="192.0.2.8")
-    fixture.call(partial(fixture.sluice.access.sign_out, cookie, remote="192.0.2.7"))
+    fixture.call(partial(fixture.sluice.auth.sign_out, cookie, remote="192.0.2.7"))
     told = [(event["type"], event["actor"], event["remote"]) for event in fixture.client.get("/audit").json()["items"]]
     admin = {"kind": "session", "name": "admin"}
     assert told[:4] == [
@@ -233,8 +233,8 @@ def test_coming_and_going_is_in_the_audit(fixture: AppFixture) -> None:
 def test_signing_out_everywhere_ends_the_sessions_of_that_token_alone(fixture: AppFixture) -> None:
     other = fixture.as_scope("read")["Authorization"].partition(" ")[2]
     mine, elsewhere, theirs = (signed_in(fixture, token=token) for token in (fixture.token, fixture.token, other))
-    fixture.call(partial(fixture.sluice.access.sign_out, mine, everywhere=True))
-    sessions = [fixture.call(fixture.sluice.access.session, cookie) for cookie in (mine, elsewhere, theirs)]
+    fixture.call(partial(fixture.sluice.auth.sign_out, mine, everywhere=True))
+    sessions = [fixture.call(fixture.sluice.auth.session, cookie) for cookie in (mine, elsewhere, theirs)]
     assert [session is not None for session in sessions] == [False, False, True]
 
 
@@ -284,7 +284,7 @@ def test_a_restored_database_without_its_key_gets_a_new_admin(tmp_path: Path) ->
 
 def signed_in(fixture: AppFixture, **by: str) -> Any:
     """The cookie's value, or None."""
-    return fixture.call(partial(fixture.sluice.access.sign_in, **by))
+    return fixture.call(partial(fixture.sluice.auth.sign_in, **by))
 
 
 def test_a_link_opens_one_session_with_its_owners_scope(fixture: AppFixture) -> None:
@@ -293,7 +293,7 @@ def test_a_link_opens_one_session_with_its_owners_scope(fixture: AppFixture) -> 
     link = fixture.client.post("/sign-in-links", headers=read).json()
     code = link["url"].partition("code=")[2]
     assert link["url"].startswith("http://sluice.test/ui/sign-in?code=")
-    fixture.call(fixture.sluice.access.tidy)
+    fixture.call(fixture.sluice.auth.expire)
     cookie = signed_in(fixture, code=code)
     assert signed_in(fixture, code=code) is None, "once"
     assert signed_in(fixture, code="x" * 32) is None
@@ -302,7 +302,7 @@ def test_a_link_opens_one_session_with_its_owners_scope(fixture: AppFixture) -> 
     assert fixture.client.get("/services").status_code == 200
     here = {"Sec-Fetch-Site": "same-origin"}
     assert fixture.client.post("/services/web/restart", headers=here).status_code == 403, "its scope is read"
-    fixture.call(fixture.sluice.access.sign_out, cookie)
+    fixture.call(fixture.sluice.auth.sign_out, cookie)
     assert fixture.client.get("/services").status_code == 401
 
 

@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from app.api import api
 from app.pages import pages
-from services.auth.tokens import SCOPES, includes, new_token
+from services.auth.tokens import SCOPES, new_token, scope_includes
 from services.store.tables import Build
 from tests.support.app_fixture import AppFixture, build, living
 
@@ -211,7 +211,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with living(build(data)) as fixture:
         assert fixture.deploy("web").status_code == 200
         fixture.call(fixture.sluice.store.write, _build_of_web)
-        access = fixture.sluice.access
+        access = fixture.sluice.auth
 
         def lower(headers: dict[str, str]) -> dict[str, str]:
             return {name.lower(): value for name, value in headers.items()}
@@ -263,7 +263,7 @@ def _expected(method: str, door: Door, caller: str) -> str:
         return "in"
     if caller not in SCOPE_OF:
         return {"api": "401", "stream": "401", "page": "sign-in", "form": "sign-in"}[door.kind]
-    allowed = door.scope is None or includes(SCOPE_OF[caller], door.scope)
+    allowed = door.scope is None or scope_includes(SCOPE_OF[caller], door.scope)
     return "in" if allowed and not (door.bound and caller == "bound to another") else "403"
 
 
@@ -337,7 +337,7 @@ def test_every_refused_change_of_somebody_known_is_in_the_audit(stand: Stand) ->
     """Who, what, from where and with which token."""
     client = stand.fixture.client
     for (method, path), door in DOORS.items():
-        if method == "GET" or door.kind == "open" or not includes(door.scope or "read", "deploy"):
+        if method == "GET" or door.kind == "open" or not scope_includes(door.scope or "read", "deploy"):
             continue
         stand.knock(method, path, door, stand.callers["read"])
         event = client.get("/audit?limit=1").json()["items"][0]

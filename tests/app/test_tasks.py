@@ -109,7 +109,7 @@ def test_housekeeping_writes_when_tokens_were_used_and_forgets_what_is_over(
         fixture.client.get("/services")
 
         def used() -> bool:
-            with fixture.sluice.store.reading() as session:
+            with fixture.sluice.store.read_session() as session:
                 return bool(session.connection().exec_driver_sql("SELECT last_used_at FROM token").scalar())
 
         eventually(used, "it is in the table")

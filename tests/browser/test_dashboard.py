@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from sqlmodel import Session, select
 
+from services.store.tables import BrowserSession as Opened
 from services.store.tables import Deployment, Instance
-from services.store.tables import Session as Opened
 from tests.browser.conftest import Complaints, sign_in
 from tests.support.dashboard_fixture import DashboardFixture
 from tests.support.dashboard_server import free_port, serving

@@ -11,7 +11,7 @@ from sqlmodel import delete
 
 from app.api import api
 from services.engine.port import InstanceSpec
-from services.store.tables import Session as Opened
+from services.store.tables import BrowserSession as Opened
 from tests.browser.conftest import Complaints, sign_in
 from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.dashboard_server import free_port, serving

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from services.builds.log import LONGEST_LINE, MOST_LOG, Log
+from services.builds.log import LONGEST_LINE, MOST_LOG, LogBuffer
 
 
 def test_lines_are_numbered_and_the_oldest_go_when_it_is_too_much() -> None:
-    log = Log()
+    log = LogBuffer()
     for number in range(1, 101):
         log.write(f"{number} ".ljust(LONGEST_LINE, "x") + " too long")
     retained = MOST_LOG // (LONGEST_LINE + 1)
@@ -19,7 +19,7 @@ def test_lines_are_numbered_and_the_oldest_go_when_it_is_too_much() -> None:
 
 
 def test_whoever_reads_is_woken_by_a_line() -> None:
-    log = Log()
-    woken = log.news.next()
+    log = LogBuffer()
+    woken = log.news.wait()
     log.write("progress 1 %\rprogress 100 %\r")
     assert woken.is_set() and log.after(0) == [(1, "progress 1 % progress 100 %")]

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.compose.client_inputs import needs_of
-from services.compose.document import MAX_BYTES, NotCompose, parse
-from services.compose.interpolation import fill, names
+from services.compose.document import MAX_BYTES, ComposeError, parse
+from services.compose.interpolation import interpolate, names
 from services.compose.keys import SERVICE, TOP
-from services.compose.reader import Given, survey
+from services.compose.reader import ComposeOptions, survey
 from tests.support.compose_reading import reading, refused
 
 HERE = {"TAG": "2", "EMPTY": "", "OTHER": "o"}
@@ -29,7 +29,7 @@ HERE = {"TAG": "2", "EMPTY": "", "OTHER": "o"}
     ],
 )  # fmt: skip
 def test_variables_are_filled_in_by_compose_s_rules(text: str, filled: str) -> None:
-    assert fill(text, HERE) == (filled, None)
+    assert interpolate(text, HERE) == (filled, None)
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_variables_are_filled_in_by_compose_s_rules(text: str, filled: str) -> N
     ],
 )  # fmt: skip
 def test_a_variable_that_cannot_be_filled_in_says_why(text: str, words: str) -> None:
-    filled, trouble = fill(text, HERE)
+    filled, trouble = interpolate(text, HERE)
     assert filled == text
     assert words in (trouble or "")
 
 
 @given(st.text(alphabet="$${}:-+?AB_1 ", max_size=40))
 def test_whatever_is_written_it_is_filled_in_or_refused(text: str) -> None:
-    filled, trouble = fill(text, {"A": "a", "AB": "$B"})
+    filled, trouble = interpolate(text, {"A": "a", "AB": "$B"})
     assert trouble is None or filled == text
     assert all(name.isidentifier() for name in names(text))
 
@@ -117,15 +117,15 @@ _ANY = st.recursive(
 def test_whatever_stands_in_it_it_is_read_or_refused_with_lines(keys: dict[str, object], top: dict[str, object]) -> None:
     text = yaml.safe_dump({**top, "services": {"web": keys}}, allow_unicode=True)
     try:
-        _, findings = survey(text, Given(project="shop"))
-    except NotCompose as refusal:
+        _, findings = survey(text, ComposeOptions(project="shop"))
+    except ComposeError as refusal:
         findings = refusal.findings
     assert all(1 <= finding.line <= text.count("\n") + 1 and finding.message for finding in findings)
 
 
 @given(st.text(max_size=200))
 def test_whatever_the_text_is_it_is_a_tree_or_refused(text: str) -> None:
-    with suppress(NotCompose):
+    with suppress(ComposeError):
         assert isinstance(parse(text, {}).value, dict)
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from services.compose.keys import DEPLOY, SERVICE, TOP
-from services.compose.reader import Given, survey
+from services.compose.reader import ComposeOptions, survey
 from tests.support.compose_files import TEN, Known, document
 
 FOUND: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
@@ -29,7 +29,7 @@ FOUND: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
 @pytest.mark.parametrize("known", TEN, ids=lambda known: known.repository)
 def test_every_key_of_a_well_known_file_is_accounted_for(known: Known) -> None:
     text = yaml.safe_dump(document(known), sort_keys=False)
-    given = Given(project="mine", directory="/srv/mine", env_files={"mine.env": {}})
+    given = ComposeOptions(project="mine", directory="/srv/mine", env_files={"mine.env": {}})
     reading, refusals = survey(text, given)
     counted = reading.counted
     assert len(reading.services) == len(known.services)

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from bench.gateway_dies import was_in_flight
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Entry
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestRecord
 from tests.support.docker_fixture import build
 from tests.support.service_fixture import Images, ServiceFixture
 from tests.support.sluice_process import SluiceProcess
@@ -163,7 +163,7 @@ async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(o
     await own.until(lambda: _answers(own), within=BACK_WITHIN)
 
 
-async def harmed(fixture: ServiceFixture, harm: Harm, *loads: Load) -> float:
+async def harmed(fixture: ServiceFixture, harm: Harm, *loads: LoadGenerator) -> float:
     """Seconds until it answers again. Requests that begin from when its processes are gone on are `away`, then `back`."""
     was, began = await pids(fixture), time.monotonic()
     for each in loads:
@@ -179,7 +179,7 @@ async def harmed(fixture: ServiceFixture, harm: Harm, *loads: Load) -> float:
     return time.monotonic() - began
 
 
-def lost_in_hand(load: Load) -> list[Entry]:
+def lost_in_hand(load: LoadGenerator) -> list[RequestRecord]:
     """What was lost, and had begun before it was gone: nothing else is, and nobody is refused."""
     failures = load.ledger.failures
     assert [entry for entry in failures if was_in_flight(entry)] == failures, load.ledger.explain()
@@ -187,7 +187,7 @@ def lost_in_hand(load: Load) -> list[Entry]:
     return failures
 
 
-def figures(load: Load) -> dict[str, float]:
+def figures(load: LoadGenerator) -> dict[str, float]:
     away = [entry for entry in load.ledger.entries if entry.phase == "away"]
     worst = max((entry.added for entry in away), default=0.0)
     return {"in hand": len(load.ledger.failures), "asked while away": len(away), "worst": round(worst, 2)}
@@ -219,7 +219,9 @@ async def _gone(pids: list[int]) -> bool:
 
 
 async def _answers(fixture: ServiceFixture) -> bool:
-    async with Load(f"{fixture.sluice.gateway}/{fixture.service}", Mix(requests=0, fresh=1), executions=_none) as one:
+    async with LoadGenerator(
+        f"{fixture.sluice.gateway}/{fixture.service}", Workload(requests=0, fresh=1), executions=_none
+    ) as one:
         return (await one.ask("GET")).status == 200
 
 

@@ -37,7 +37,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path)
-    with store.writing() as session:
+    with store.write_session() as session:
         for n, (service, addresses) in enumerate({"web": [WEB, SIBLING], "thief": [THIEF]}.items(), 1):
             session.add(Service(name=service, internal_port=18000 + n, created_at=0))
             session.flush()
@@ -182,7 +182,7 @@ async def test_a_new_service_gets_its_name_back_from_other_services_at_once_and_
     await sluice.register("API", FOREIGN, "old")
     await sluice.register("API", THIEF, "thief")
     await sluice.register("BAIT", THIEF, "bait", "bait,api")
-    with store.writing() as session:
+    with store.write_session() as session:
         session.add(Service(name="api", internal_port=18009, created_at=0))
         session.flush()
         session.add(Instance(id="api-r1-1", service="api", revision=1, deployment=1, slot=1, address="10.9.0.31", hash="h",
@@ -201,7 +201,7 @@ async def test_a_new_service_gets_its_name_back_from_other_services_at_once_and_
 
 async def test_the_name_of_a_service_that_was_removed_is_free(sluice: Sluice, store: Store) -> None:
     await sluice.register("WEB", WEB, "a")
-    with store.writing() as session:
+    with store.write_session() as session:
         session.get_one(Service, "web").removed = True
     await sluice.router.remove("web", "web-r1-1")
     await sluice.router.unpublish("web")

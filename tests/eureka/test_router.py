@@ -34,7 +34,7 @@ def anyio_backend() -> str:
 def store(tmp_path: Path) -> Store:
     """Two instances of `web` at 10.9.0.11 and 10.9.0.12."""
     store = open_store(tmp_path)
-    with store.writing() as session:
+    with store.write_session() as session:
         session.add(Service(name="web", internal_port=18001, created_at=0))
         session.flush()
         session.add(Deployment(id=1, service="web", kind="deploy", created_at=0))

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Ledger as Counted
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestLog as Counted
 from tests.support.gateway_fixture import PUBLIC, GatewayFixture, service, until
 from tests.support.http_instance import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
-MIX = Mix(rate=150, slow=0.04, slow_seconds=0.7)
+MIX = Workload(rate=150, slow=0.04, slow_seconds=0.7)
 
 
-def load(fixture: GatewayFixture, mix: Mix = MIX, **options: Any) -> Load:
-    return Load(f"http://127.0.0.1:{PUBLIC}/web", mix, executions=fixture.ledger.executions, **options)
+def load(fixture: GatewayFixture, mix: Workload = MIX, **options: Any) -> LoadGenerator:
+    return LoadGenerator(f"http://127.0.0.1:{PUBLIC}/web", mix, executions=fixture.ledger.executions, **options)
 
 
 def assert_nothing_lost(counted: Counted, at_least: int = 50) -> None:
@@ -27,7 +27,7 @@ def assert_nothing_lost(counted: Counted, at_least: int = 50) -> None:
     assert not counted.unrecorded
 
 
-async def answered(running: Load, more: int) -> None:
+async def answered(running: LoadGenerator, more: int) -> None:
     """So many more requests have come back."""
     before = len(running.ledger.entries)
     await running.until(lambda counted: len(counted.entries) >= before + more)
@@ -78,7 +78,7 @@ async def test_reloads_lose_nothing_and_blind_no_drain(fixture: GatewayFixture) 
 async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice(fixture: GatewayFixture) -> None:
     instances = await fixture.serve(service(), 3)
     starts = [0, 0, 0]
-    async with load(fixture, Mix(rate=150, slow=0.04, slow_seconds=0.2)) as running:
+    async with load(fixture, Workload(rate=150, slow=0.04, slow_seconds=0.2)) as running:
         for round in range(6):
             await answered(running, 150)  # so that none is hit by two deaths
             victim, dead = instances[round % 3], starts[round % 3]
@@ -95,7 +95,7 @@ async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice
 
 async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_are_not_kept(fixture: GatewayFixture) -> None:
     [only] = await fixture.serve(service(upstream_keepalive=False), 1)
-    async with load(fixture, Mix(rate=150, posts=0, slow=0.02, slow_seconds=0.2)) as running:
+    async with load(fixture, Workload(rate=150, posts=0, slow=0.02, slow_seconds=0.2)) as running:
         for start in (2, 3, 4):
             await answered(running, 150)
             only.kill()
@@ -109,7 +109,7 @@ async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_ar
 
 async def test_requests_that_find_nobody_wait_for_the_next_instance(fixture: GatewayFixture) -> None:
     [old] = await fixture.serve(service(queue_timeout=30), 1)
-    async with load(fixture, Mix(rate=30, slow=0.04, slow_seconds=0.3)) as running:
+    async with load(fixture, Workload(rate=30, slow=0.04, slow_seconds=0.3)) as running:
         await answered(running, 30)
         await leave(fixture, old)
         new = await fixture.instance("web-r2-1")

@@ -16,7 +16,7 @@ from services.infrastructure.doctor_findings import Finding
 from services.infrastructure.host_checks import LITTLE, TOO_LITTLE, disk_finding
 from services.routing.port import RoutingError
 from services.store.database import Store
-from services.store.events import record
+from services.store.events import append_event
 from services.store.open import open_store
 from tests.support.fakes.clock import FakeClock
 from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructureEngine
@@ -186,9 +186,9 @@ async def test_old_workers_by_number_and_age(practice: Practice, old: list[float
 
 async def test_a_damaged_database_is_told_of(practice: Practice) -> None:
     path = practice.store.path
-    with practice.store.writing() as session:
+    with practice.store.write_session() as session:
         for number in range(500):
-            record(session, 1.0, "filler", f"{number} " + "x" * 500)
+            append_event(session, 1.0, "filler", f"{number} " + "x" * 500)
     practice.store.close()
     content = bytearray(path.read_bytes())
     content[8192 : 8192 + 4096 * 20] = b"\xa5" * 4096 * 20
@@ -200,7 +200,7 @@ async def test_a_damaged_database_is_told_of(practice: Practice) -> None:
 
 async def test_a_clock_that_was_set_back(practice: Practice) -> None:
     ahead = practice.clock.now() + 3600
-    await practice.store.write(lambda session: record(session, ahead, "noted"))
+    await practice.store.write(lambda session: append_event(session, ahead, "noted"))
     found = (await practice.findings())["clock"]
     assert found.status == "wrong" and "3600 s in the future" in found.detail
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.auth.tokens import SCOPES, includes
+from services.auth.tokens import SCOPES, scope_includes
 from services.rollouts.requests.ownership import CLAIMING
 from services.spec import ServiceSpec
 from tests.support.app_fixture import READY, AppFixture
@@ -55,7 +55,7 @@ def test_a_claim_is_admitted_by_scope_and_binding(fixture: AppFixture, field: st
             token = fixture.as_scope(scope, **({"services": list(binding)} if binding else {}))
             outcomes[scope, binding] = ask(fixture, token, field, mine, way)
     for (scope, binding), status in outcomes.items():
-        expected = 403 if not includes(scope, "write") else 422 if binding == ("thief",) else 200
+        expected = 403 if not scope_includes(scope, "write") else 422 if binding == ("thief",) else 200
         assert status == expected, f"{scope} bound to {binding or 'nothing'}: {outcomes}"
 
 

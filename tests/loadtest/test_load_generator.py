@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from services.loadtest.http1_client import Connection
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 
 Handle = Callable[[str, str], Awaitable[bytes]]
-QUICK = Mix(rate=200, slow_seconds=0.05)
+QUICK = Workload(rate=200, slow_seconds=0.05)
 
 
 def answer(status: int = 200, body: bytes = b"ok", extra: str = "") -> bytes:
@@ -106,7 +106,7 @@ async def fine(method: str, path: str) -> bytes:
 def test_a_server_without_faults_loses_nothing_and_all_kinds_are_sent() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
-            async with Load(url, QUICK, phase="calm", executions=server.executions) as load:
+            async with LoadGenerator(url, QUICK, phase="calm", executions=server.executions) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 200)
             whole = load.ledger.summary()
             assert (whole.lost, whole.run_twice, load.ledger.unrecorded) == (0, 0, [])
@@ -125,7 +125,7 @@ def test_errors_and_broken_connections_are_lost_and_say_why() -> None:
 
     async def story() -> None:
         async with serving(faulty) as (url, server):
-            async with Load(url, QUICK, executions=server.executions) as load:
+            async with LoadGenerator(url, QUICK, executions=server.executions) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 50)
         assert load.ledger.summary().lost == len(load.ledger.entries)
         assert "nobody serves" in load.ledger.explain(100)
@@ -141,7 +141,7 @@ def test_an_answer_cut_short_is_lost() -> None:
     async def story() -> None:
         async with serving(short) as (url, server):
             server.greeting = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
-            entry = await Load(url, executions=server.executions).ask("GET")
+            entry = await LoadGenerator(url, executions=server.executions).ask("GET")
         assert entry.lost
         assert "bytes of an answer" in entry.error
 
@@ -152,7 +152,7 @@ def test_a_body_without_a_length_is_whole_only_when_the_connection_ends_well() -
     async def story() -> None:
         for reset in (False, True):
             async with serving_raw(b"HTTP/1.1 200 OK\r\n\r\nsome of it", reset=reset) as url:
-                entry = await Load(url).ask("GET")
+                entry = await LoadGenerator(url).ask("GET")
             assert entry.lost == reset
 
     run(story)
@@ -164,7 +164,7 @@ def test_the_answer_to_another_request_is_a_loss() -> None:
 
     async def story() -> None:
         async with serving(mixed_up) as (url, server):
-            entry = await Load(url, executions=server.executions).ask("POST")
+            entry = await LoadGenerator(url, executions=server.executions).ask("POST")
         assert entry.lost
         assert "another request" in entry.error
 
@@ -177,7 +177,7 @@ def test_what_comes_unasked_behind_an_answer_makes_its_connection_unfit() -> Non
 
     async def story() -> None:
         async with serving(two_at_once) as (url, server):
-            load = Load(url, Mix(fresh=0), executions=server.executions)
+            load = LoadGenerator(url, Workload(fresh=0), executions=server.executions)
             assert not (await load.ask("GET")).lost
             assert not (await load.ask("GET")).lost
             assert server.connections == 2
@@ -188,7 +188,7 @@ def test_what_comes_unasked_behind_an_answer_makes_its_connection_unfit() -> Non
 def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
-            load = Load(url, Mix(fresh=0, idle_seconds=0), executions=server.executions)
+            load = LoadGenerator(url, Workload(fresh=0, idle_seconds=0), executions=server.executions)
             assert not (await load.ask("GET")).lost
             assert not (await load.ask("GET")).lost
             assert server.connections == 2
@@ -199,7 +199,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
 def test_a_fault_in_the_load_itself_is_a_loss_and_not_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
-            load = Load(url, executions=server.executions)
+            load = LoadGenerator(url, executions=server.executions)
 
             async def raises(fresh: bool) -> Connection:
                 raise KeyError("a bug")
@@ -214,7 +214,7 @@ def test_a_fault_in_the_load_itself_is_a_loss_and_not_a_silence(monkeypatch: pyt
 def test_a_post_that_ran_twice_is_found_and_one_that_never_ran_as_well() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
-            load = Load(url, QUICK, executions=server.executions)
+            load = LoadGenerator(url, QUICK, executions=server.executions)
             first, second = await load.ask("POST"), await load.ask("POST")
             load.ledger.executions = Counter({first.id: 2})
         assert load.ledger.twice == [first.id]
@@ -227,7 +227,7 @@ def test_a_post_that_ran_twice_is_found_and_one_that_never_ran_as_well() -> None
 def test_requests_belong_to_the_phase_in_which_they_began() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
-            async with Load(url, QUICK, phase="one", executions=server.executions) as load:
+            async with LoadGenerator(url, QUICK, phase="one", executions=server.executions) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 20)
                 load.mark("two")
                 await load.until(lambda ledger: ledger.summary("two").requests >= 20)
@@ -245,7 +245,7 @@ def test_a_chunked_answer_is_whole_and_its_connection_is_used_again() -> None:
 
     async def story() -> None:
         async with serving(chunked) as (url, server):
-            load = Load(url, Mix(fresh=0), executions=server.executions)
+            load = LoadGenerator(url, Workload(fresh=0), executions=server.executions)
             assert not (await load.ask("GET")).lost
             assert not (await load.ask("GET")).lost
             assert server.connections == 1
@@ -256,7 +256,9 @@ def test_a_chunked_answer_is_whole_and_its_connection_is_used_again() -> None:
 def test_a_load_ends_by_itself_at_its_bound() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
-            async with Load(url, Mix(rate=500, requests=30, slow_seconds=0.05), executions=server.executions) as load:
+            async with LoadGenerator(
+                url, Workload(rate=500, requests=30, slow_seconds=0.05), executions=server.executions
+            ) as load:
                 await load.until(lambda ledger: len(ledger.entries) == 30)
         assert len(load.ledger.entries) == 30
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 from tests.support.machine import Machine, SluiceOn
 from tests.support.service_fixture import Json, ServiceFixture, unharmed
 
@@ -115,10 +115,10 @@ async def _three_services(there: ServiceFixture) -> list[str]:
 
 
 @asynccontextmanager
-async def _traffic(there: ServiceFixture, others: list[str]) -> AsyncIterator[dict[str, Load]]:
+async def _traffic(there: ServiceFixture, others: list[str]) -> AsyncIterator[dict[str, LoadGenerator]]:
     """To all of them, through everything that happens."""
     names = [there.service, *others]
-    loads: dict[str, Load] = {}
+    loads: dict[str, LoadGenerator] = {}
 
     async with AsyncExitStack() as stack:
         for name in names:
@@ -127,7 +127,7 @@ async def _traffic(there: ServiceFixture, others: list[str]) -> AsyncIterator[di
         yield loads
 
 
-def _answered_by_their_own(loads: dict[str, Load]) -> None:
+def _answered_by_their_own(loads: dict[str, LoadGenerator]) -> None:
     for name, load in loads.items():
         answered = load.ledger.versions()
         assert answered, name
@@ -150,7 +150,7 @@ async def _all_serve_again(there: ServiceFixture, others: list[str]) -> float:
     for name in (there.service, *others):
 
         async def answers(name: str = name) -> bool:
-            async with Load(f"{there.sluice.gateway}/{name}", Mix(requests=0), executions=_none) as load:
+            async with LoadGenerator(f"{there.sluice.gateway}/{name}", Workload(requests=0), executions=_none) as load:
                 return all([not (await load.ask("GET")).lost for _ in range(10)])
 
         await there.until(answers, within=BACK_WITHIN)

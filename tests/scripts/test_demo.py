@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bench.api import Api, Spoilt
 from bench.demo import Show, conclude
-from services.loadtest.request_log import Entry, Ledger
+from services.loadtest.request_log import RequestLog, RequestRecord
 from tests.support.shell import Shell
 
 
@@ -23,20 +23,20 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell.clean()
 
 
-def entry(status: int | None, id: str = "") -> Entry:
-    return Entry(
+def entry(status: int | None, id: str = "") -> RequestRecord:
+    return RequestRecord(
         0.1, "restart", "POST" if id else "GET", False, 0.0, 0.01, status, "hello-r1-1", id, "" if status else "closed"
     )
 
 
-def concluded(ledger: Ledger) -> tuple[int, str]:
+def concluded(ledger: RequestLog) -> tuple[int, str]:
     written = io.StringIO()
     code = conclude(Console(file=written, width=110), ledger, {"restart": 1.5}, "http://127.0.0.1:7080/ui/sign-in?code=c")
     return code, written.getvalue()
 
 
 def test_a_clean_run_ends_with_the_link_and_what_to_try_next() -> None:
-    ledger = Ledger([entry(200), entry(201, "a")], {"restart": 1.5})
+    ledger = RequestLog([entry(200), entry(201, "a")], {"restart": 1.5})
     ledger.executions["a"] = 1
     code, text = concluded(ledger)
     assert code == 0
@@ -47,20 +47,20 @@ def test_a_clean_run_ends_with_the_link_and_what_to_try_next() -> None:
 
 @pytest.mark.parametrize("runs", [0, 2])
 def test_an_order_that_ran_twice_or_not_at_all_fails_the_demo(runs: int) -> None:
-    ledger = Ledger([entry(201, "a")], {"restart": 1.5})
+    ledger = RequestLog([entry(201, "a")], {"restart": 1.5})
     ledger.executions["a"] = runs
     assert concluded(ledger)[0] == 1
 
 
 def test_a_lost_request_fails_the_demo_and_is_named() -> None:
-    code, text = concluded(Ledger([entry(200), entry(None)], {"restart": 1.5}))
+    code, text = concluded(RequestLog([entry(200), entry(None)], {"restart": 1.5}))
     assert code == 1
     assert "1 lost" in text
     assert "restart: GET keep-alive" in text
 
 
 def test_many_lost_requests_are_told_by_their_sorts_as_well() -> None:
-    _, text = concluded(Ledger([entry(None)] * 30 + [entry(502)], {"restart": 1.5}))
+    _, text = concluded(RequestLog([entry(None)] * 30 + [entry(502)], {"restart": 1.5}))
     assert "… and 11 more. Of all:\n30 × - closed\n1 × 502" in text
 
 

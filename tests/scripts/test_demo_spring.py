@@ -11,15 +11,15 @@ from rich.console import Console
 
 from bench.console import table
 from bench.spring_stack import Stack, Way, answered
-from services.loadtest.request_log import Entry, Ledger
+from services.loadtest.request_log import RequestLog, RequestRecord
 from services.spec import ServiceSpec
 from tests.support.docker_cli import ROOT
 
 STACK = Stack("orders", "http://10.0.0.5:8761/eureka/")
 
 
-def entry(phase: str, version: str) -> Entry:
-    return Entry(0.1, phase, "GET", False, 0.0, 0.01, 200, "sample-service-r1-1", "", "", version)
+def entry(phase: str, version: str) -> RequestRecord:
+    return RequestRecord(0.1, phase, "GET", False, 0.0, 0.01, 200, "sample-service-r1-1", "", "", version)
 
 
 @pytest.mark.parametrize("way", get_args(Way))
@@ -38,7 +38,7 @@ def test_only_their_own_server_is_told_to_the_applications() -> None:
 
 
 def test_the_table_says_which_versions_answered_in_each_phase() -> None:
-    ledger = Ledger([entry("prod", "1"), entry("deploy", "1"), entry("deploy", "2")], {"prod": 1.0, "deploy": 2.0})
+    ledger = RequestLog([entry("prod", "1"), entry("deploy", "1"), entry("deploy", "2")], {"prod": 1.0, "deploy": 2.0})
     written = io.StringIO()
     Console(file=written, width=110).print(table(ledger, {}))
     assert [line.split()[-1] for line in written.getvalue().splitlines()[1:3]] == ["1", "2"]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.version import VERSION
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 from tests.support.docker_cli import docker
 from tests.support.docker_fixture import build
 from tests.support.shell import Shell
@@ -56,8 +56,8 @@ async def test_sluice_is_replaced_under_load_and_whoever_waits_is_told_to_come_b
     async with httpx.AsyncClient(base_url=told["SLUICE_URL"], headers=bearer, timeout=90) as http:
         done = await http.post("/deployments", params={"wait": 60}, json=hello)
         assert done.status_code == 200, done.text
-        mix = Mix(rate=80, slow_seconds=1)
-        async with Load(f"{told['SLUICE_GATEWAY']}/hello", mix, executions=executions) as load:
+        mix = Workload(rate=80, slow_seconds=1)
+        async with LoadGenerator(f"{told['SLUICE_GATEWAY']}/hello", mix, executions=executions) as load:
             key = {"Idempotency-Key": "once"}
             held = asyncio.create_task(
                 http.post("/deployments", params={"wait": 60}, json={"service": "hello", **slow}, headers=key)

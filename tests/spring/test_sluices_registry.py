@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from services.loadtest.request_log import Ledger
+from services.loadtest.request_log import RequestLog
 from tests.support.docker_cli import gateway
 from tests.support.service_fixture import Json
 from tests.support.sluice_process import SluiceProcess
@@ -41,7 +41,7 @@ async def spring(sluice: SluiceProcess, running: None) -> AsyncIterator[Spring]:
         yield Spring(sluice, http, f"{sluice.gateway}/spring")
 
 
-def answered_by(ledger: Ledger, phase: str) -> set[str]:
+def answered_by(ledger: RequestLog, phase: str) -> set[str]:
     return {entry.version for entry in ledger.entries if entry.phase == phase}
 
 

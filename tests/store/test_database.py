@@ -11,7 +11,7 @@ import anyio
 import pytest
 from sqlmodel import Session
 
-from services.store.database import READERS, READS_FIRST, Store
+from services.store.database import MAX_READER_PREFERENCE, READERS, Store
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ class Reading:
 
 
 async def test_a_write_lets_the_reads_that_are_under_way_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.store.database.READS_FIRST", 20)
+    monkeypatch.setattr("services.store.database.MAX_READER_PREFERENCE", 20)
     reading, order = Reading(), list[str]()
 
     async def read() -> None:
@@ -68,7 +68,7 @@ async def test_a_read_that_does_not_end_holds_up_no_queue_of_writes_for_longer_t
     async with anyio.create_task_group() as group:
         group.start_soon(reading.run, store)
         await reading.began.wait()
-        with anyio.fail_after(50 * READS_FIRST):
+        with anyio.fail_after(50 * MAX_READER_PREFERENCE):
             async with anyio.create_task_group() as writing:
                 for number in range(200):
                     writing.start_soon(store.write, lambda _session, number=number: written.append(number))
@@ -116,7 +116,7 @@ async def test_a_write_that_is_given_up_while_it_waits_leaves_the_next_its_turn(
     async with anyio.create_task_group() as group:
         group.start_soon(reading.run, store)
         await reading.began.wait()
-        with anyio.move_on_after(READS_FIRST / 10):
+        with anyio.move_on_after(MAX_READER_PREFERENCE / 10):
             await store.write(lambda _session: written.append("given up"))
         reading.end()
     await store.write(lambda _session: written.append("next"))

@@ -104,7 +104,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(opened: Path) -> None
     )
     said = subprocess.run([sys.executable, "-c", second, str(opened)], capture_output=True, text=True, check=True).stdout
     assert f"another Sluice (process {os.getpid()}) runs on the data directory" in said
-    with store.reading() as session:
+    with store.read_session() as session:
         assert session.get(Meta, "run") is not None
     store.close()
     open_store(opened).close()
@@ -227,7 +227,7 @@ def test_the_package_brings_its_migrations(tmp_path: Path) -> None:
 
 def test_a_backup_of_a_running_sluice_is_whole_and_overwrites_nothing(opened: Path, tmp_path: Path) -> None:
     store = open_store(opened)
-    with store.writing() as session:
+    with store.write_session() as session:
         session.add(Meta(key="here", value="yes"))
     target = tmp_path / "copies" / "one.db"
     copy(opened / DATABASE, target)

@@ -8,25 +8,25 @@ from typing import Any
 
 import pytest
 
-from services.compose.document import Finding, NotCompose
-from services.compose.reader import Given, Reading, read
-from services.compose.service import Wanted
+from services.compose.document import ComposeError, Finding
+from services.compose.reader import ComposeOptions, ComposeProject, read
+from services.compose.service import ComposeService
 
 
-def reading(text: str, *, known: Set[str] = frozenset(), running: Set[str] = frozenset(), **given: Any) -> Reading:
-    made = read(dedent(text), Given(**{"project": "shop", **given}))
+def reading(text: str, *, known: Set[str] = frozenset(), running: Set[str] = frozenset(), **given: Any) -> ComposeProject:
+    made = read(dedent(text), ComposeOptions(**{"project": "shop", **given}))
     made.connect(known, running)
     return made
 
 
-def service(body: str, **given: Any) -> Wanted:
+def service(body: str, **given: Any) -> ComposeService:
     """Of a file whose only service is `web`, with these keys beside its image (lines count from 4)."""
     return reading(_file(body), **given).services[0]
 
 
 def refused(text: str, **given: Any) -> list[tuple[str, int, str]]:
     """(field, line, message) of everything that is refused."""
-    with pytest.raises(NotCompose) as raised:
+    with pytest.raises(ComposeError) as raised:
         reading(text, **given)
     return [(finding.field, finding.line, finding.message) for finding in raised.value.findings]
 

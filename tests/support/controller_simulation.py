@@ -24,7 +24,7 @@ from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
 from services.store.database import Store
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.tables import Deployment, Event, Instance, Meta, Revision, Service
 from tests.support.fakes.engine import Behaviour, FakeEngine
 from tests.support.fakes.gateway import FakeGateway
@@ -58,14 +58,14 @@ class InlineStore(Store):
 
     async def write(self, work: Callable[[Session], T]) -> T:
         await asyncio.sleep(0)
-        with self.writing() as session:
+        with self.write_session() as session:
             result = work(session)
         await self.hook("written", "")
         return result
 
     async def read(self, work: Callable[[Session], T]) -> T:
         await asyncio.sleep(0)
-        with self.reading() as session:
+        with self.read_session() as session:
             return work(session)
 
 
@@ -141,10 +141,10 @@ class ControllerSimulation:
         """As the process does: a loop that cannot begin is begun again; one that is killed comes back as the next run."""
         while True:
             self._run += 1
-            with self.store.writing() as session:
+            with self.store.write_session() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            self.live, listeners = RuntimeStatus(), Listeners()
+            self.live, listeners = RuntimeStatus(), ChangeNotifier()
             self.runner = Controller(
                 self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules()
             )
@@ -278,7 +278,7 @@ class ControllerSimulation:
         await asyncio.sleep(200)
 
     def rows(self, table: type[T]) -> list[T]:
-        with self.store.reading() as session:
+        with self.store.read_session() as session:
             return list(session.exec(select(table)))
 
     def check(self) -> None:
@@ -289,7 +289,7 @@ class ControllerSimulation:
 
     def _check_history(self) -> None:
         """One last word each, by the table of transitions; nothing told twice."""
-        with self.store.reading() as session:
+        with self.store.read_session() as session:
             events = list(session.exec(select(Event).order_by(col(Event.id))))
         words = [status.value for status in Status]
         for row in self.rows(Deployment):
@@ -322,7 +322,7 @@ class ControllerSimulation:
             assert service.revision is None and not living
             return
         assert (service.revision, service.replicas) == (last.revision, last.replicas)
-        with self.store.reading() as session:
+        with self.store.read_session() as session:
             revision = session.get_one(Revision, (SERVICE, service.revision))
         assert len(living) == service.replicas
         assert all(row.hash == revision.hash and row.status == "serving" for row in living.values()), living

@@ -17,7 +17,7 @@ from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.tables import Deployment, Event, Instance, Meta
 from tests.support.controller_simulation import CI, ControllerSimulation
 
@@ -76,10 +76,10 @@ class CrashingSimulation(ControllerSimulation):
     async def _supervise(self) -> None:
         while True:
             self._run += 1
-            with self.store.writing() as session:
+            with self.store.write_session() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            live, listeners, engine = RuntimeStatus(), Listeners(), SurvivingEngine(self.engine)
+            live, listeners, engine = RuntimeStatus(), ChangeNotifier(), SurvivingEngine(self.engine)
             self.runner = Controller(
                 self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
             )
@@ -126,13 +126,13 @@ class CrashingSimulation(ControllerSimulation):
         return [row for row in self.rows(Instance) if row.stopped_at is None]
 
     def told(self, deployment: int, *types: str) -> list[Event]:
-        with self.store.reading() as session:
+        with self.store.read_session() as session:
             query = select(Event).where(Event.deployment == deployment, col(Event.type).in_(types)).order_by(col(Event.id))
             return list(session.exec(query))
 
     def check_nothing_twice(self) -> None:
         """Of one start of an instance nothing is told twice, unless it was recalled; of a deployment only its counts are."""
-        with self.store.reading() as session:
+        with self.store.read_session() as session:
             events = list(session.exec(select(Event).order_by(col(Event.id))))
         starts: Counter[str] = Counter()
         seen: Counter[tuple[Any, ...]] = Counter()

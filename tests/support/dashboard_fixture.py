@@ -20,10 +20,10 @@ from app.context import Sluice
 from app.pages import pages
 from app.problems import install
 from app.settings import Settings
-from services.auth.access import Access
-from services.auth.tokens import Key
-from services.builds.ask import BuildAsk
-from services.builds.manager import PENDING, Builds, BuildSettings
+from services.auth.access import AuthService
+from services.auth.tokens import TokenKey
+from services.builds.ask import BuildRequest
+from services.builds.manager import PENDING, BuildManager, BuildSettings
 from services.caller import Actor
 from services.clock import SystemClock
 from services.control_metrics import Metrics
@@ -33,7 +33,7 @@ from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.dry_run import DryRun
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
-from services.store.events import Listeners, record
+from services.store.events import ChangeNotifier, append_event
 from services.store.open import open_store
 from services.store.tables import Build, Deployment, Instance, Revision, Service
 from tests.support.fakes.engine import FakeEngine
@@ -53,7 +53,7 @@ class DashboardFixture:
 
     def __init__(self, data: Path) -> None:
         store = open_store(data)
-        clock, listeners, live = SystemClock(), Listeners(), RuntimeStatus()
+        clock, listeners, live = SystemClock(), ChangeNotifier(), RuntimeStatus()
         engine = FakeEngine(clock)
         self.hinted: list[str] = []
         self._ports = 20000
@@ -62,7 +62,7 @@ class DashboardFixture:
             settings=Settings(data=data, public_host="gateway.test"),
             store=store,
             clock=clock,
-            listeners=listeners,
+            notifier=listeners,
             runtime_status=live,
             engine=engine,
             gateway=nobody,
@@ -70,15 +70,15 @@ class DashboardFixture:
             requests=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
             previews=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
             controller=nobody,
-            access=Access(store, clock, Key.of(data)),
+            auth=AuthService(store, clock, TokenKey.of(data)),
             metrics=Metrics(),
             traffic_sampler=nobody,
             registry=Registry(clock, LeaseRepository(store)),
             external_eureka=nobody,
-            builds=Builds(store, clock, engine, listeners, BuildSettings(data / "builds", 10**6, 60, "default")),
+            builds=BuildManager(store, clock, engine, listeners, BuildSettings(data / "builds", 10**6, 60, "default")),
         )
         shown = [""]
-        apart(self.sluice.access.open(shown.append))
+        apart(self.sluice.auth.open(shown.append))
         apart(self.sluice.builds.open())
         self.token = shown[-1]
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -95,20 +95,20 @@ class DashboardFixture:
 
     def write(self, work: Callable[[Session], T]) -> T:
         """One transaction, then the wake-up of who listens."""
-        with self.sluice.store.writing() as session:
+        with self.sluice.store.write_session() as session:
             done = work(session)
         self.wake()
         return done
 
     def wake(self) -> None:
         if self.loop is not None:
-            self.loop.call_soon_threadsafe(self.sluice.listeners.wake)
+            self.loop.call_soon_threadsafe(self.sluice.notifier.notify)
 
     def link(self) -> str:
         """A one-time code for the admin."""
-        admin = self.sluice.access.bearer(self.token)
+        admin = self.sluice.auth.principal(self.token)
         assert admin is not None
-        return apart(self.sluice.access.make_link(admin))[0]
+        return apart(self.sluice.auth.make_link(admin))[0]
 
     def change(self, kind: type[Any], key: Any, **fields: Any) -> None:
         """Set fields of a row, and tell of it as the loop does: what has no event has not happened."""
@@ -123,7 +123,7 @@ class DashboardFixture:
                 self._tell_of_instance(session, row)
             elif kind is Deployment:
                 data = {**row.progress, "traffic": row.traffic}
-                record(session, self.sluice.clock.now(), "progress", deployment=row.id, service=row.service, data=data)
+                append_event(session, self.sluice.clock.now(), "progress", deployment=row.id, service=row.service, data=data)
 
         self.write(work)
 
@@ -140,7 +140,9 @@ class DashboardFixture:
         now = self.sluice.clock.now()
         number = self.write(lambda session: _build(session, service, now, fields))
         self.write(
-            lambda session: record(session, now, "build_succeeded", f"build {number} of {service}", service=service) and None
+            lambda session: (
+                append_event(session, now, "build_succeeded", f"build {number} of {service}", service=service) and None
+            )
         )
         return number
 
@@ -153,9 +155,9 @@ class DashboardFixture:
         entry.size = len(dockerfile.encode())
         with tarfile.open(context, "w") as tar:
             tar.addfile(entry, io.BytesIO(dockerfile.encode()))
-        number = await builds.begin(BuildAsk(service, context, dockerfile), Actor("token", "ci"))
+        number = await builds.begin(BuildRequest(service, context, dockerfile), Actor("token", "ci"))
         while True:
-            woken = self.sluice.listeners.next()
+            woken = self.sluice.notifier.wait()
             row = await self.sluice.store.read(lambda session: session.get_one(Build, number))
             if row.status != PENDING:
                 return number
@@ -167,14 +169,14 @@ class DashboardFixture:
 
         def work(session: Session) -> None:
             service = session.get_one(Deployment, deployment).service
-            record(session, now, type, message, deployment=deployment, service=service)
+            append_event(session, now, type, message, deployment=deployment, service=service)
 
         self.write(work)
 
     def _tell_of_instance(self, session: Session, row: Instance) -> None:
         mine = select(func.max(Deployment.id)).where(col(Deployment.service) == row.service)
         data = {"revision": row.revision, "slot": row.slot, "status": row.status}
-        record(
+        append_event(
             session, self.sluice.clock.now(), f"instance_{row.status}", f"{row.id} is {row.status}",
             deployment=session.exec(mine).one(), service=row.service, instance=row.id, data=data,
         )  # fmt: skip
@@ -215,7 +217,7 @@ class DashboardFixture:
         session.add(_revision(service, 2, now, {}))
         session.get_one(Service, service).next_revision = 3
         session.add_all(_instance(service, 2, slot, row.id, now, "starting") for slot in range(1, 4))
-        record(session, now, "created", "deploy asked for by ci", deployment=row.id, service=service)
+        append_event(session, now, "created", "deploy asked for by ci", deployment=row.id, service=service)
         return row.id
 
 

@@ -80,7 +80,7 @@ class GatewayFixture:
         connection = await Connection.open(at, port)
         try:
             async with asyncio.timeout(30):
-                return await connection.ask(request(method, host, path, body=body, close=True, **headers))
+                return await connection.send(request(method, host, path, body=body, close=True, **headers))
         finally:
             connection.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlmodel import Session
 
 from services.eureka.registry import Registry
-from services.store.tables import Deployment, Figure, Instance, Revision, Service
+from services.store.tables import Deployment, Instance, Revision, Service, TrafficSample
 from services.traffic_metrics.histogram import BUCKETS
 from services.traffic_metrics.repository import ALL
 from tests.support.dashboard_fixture import DashboardFixture, apart
@@ -156,13 +156,13 @@ def _figures(session: Session, now: int) -> None:
     """An hour of traffic that swells and ebbs; a quarter of an hour ago the failed deployment's service answered errors."""
     for step in (10, 60):
         for at in range(now // step * step - 3600, now // step * step, step):
-            session.add(Figure(step=step, at=at, service=ALL, revision=0, requests=1, status_4xx=0, status_5xx=0))
+            session.add(TrafficSample(step=step, at=at, service=ALL, revision=0, requests=1, status_4xx=0, status_5xx=0))
             for place, name in enumerate(NAMES[:-2]):
                 asked = int(step * (25 + 9 * place + 14 * math.sin(at / 520 + place) + 3 * math.sin(at * 1.7)))
                 wrong = asked // 60 if name == "billing" and now - 760 < at < now - 640 else 0
                 revision = 2 if name in ("web", "api") and at > now - 600 else 1
                 session.add(
-                    Figure(
+                    TrafficSample(
                         step=step,
                         at=at,
                         service=name,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 from tests.support.docker_cli import EngineFault, docker
 from tests.support.sluice_process import SluiceProcess, hello_spec
 
@@ -144,7 +144,7 @@ class ServiceFixture:
         return await self.until(look)
 
     @asynccontextmanager
-    async def load(self, *, service: str | None = None, lossless: bool = True, **mix: Any) -> AsyncIterator[Load]:
+    async def load(self, *, service: str | None = None, lossless: bool = True, **mix: Any) -> AsyncIterator[LoadGenerator]:
         """Traffic while the block runs; then nothing may be lost, run twice, or told without being true."""
         service = service or self.service
         volume = self.sluice.volume(f"{service}-orders")
@@ -152,22 +152,22 @@ class ServiceFixture:
         async def executions() -> Counter[str]:
             return Counter(await asyncio.to_thread(self.sluice.ledger_of, volume, self.images.one))
 
-        plan = Mix(**{"rate": 80, "slow_seconds": 1.0, **mix})
-        async with Load(f"{self.sluice.gateway}/{service}", plan, executions=executions) as load:
+        plan = Workload(**{"rate": 80, "slow_seconds": 1.0, **mix})
+        async with LoadGenerator(f"{self.sluice.gateway}/{service}", plan, executions=executions) as load:
             await load.until(lambda ledger: len(ledger.entries) >= min(20, plan.requests))
             yield load
         if lossless:
             unharmed(load)
 
     @asynccontextmanager
-    async def by_hand(self, **mix: Any) -> AsyncIterator[Load]:
+    async def by_hand(self, **mix: Any) -> AsyncIterator[LoadGenerator]:
         """For single requests by `ask`; nothing is sent by itself."""
 
         async def executions() -> Counter[str]:
             return Counter()
 
-        plan = Mix(**{**mix, "requests": 0})
-        async with Load(f"{self.sluice.gateway}/{self.service}", plan, executions=executions) as load:
+        plan = Workload(**{**mix, "requests": 0})
+        async with LoadGenerator(f"{self.sluice.gateway}/{self.service}", plan, executions=executions) as load:
             yield load
 
     @asynccontextmanager
@@ -201,13 +201,13 @@ class Watch:
             self.most, self.least = max(self.most, self.running), min(self.least, self.running)
 
 
-def unharmed(load: Load, *, but: int = 0) -> None:
+def unharmed(load: LoadGenerator, *, but: int = 0) -> None:
     """0 lost (or exactly `but`), 0 run twice, nothing confirmed that never ran."""
     assert len(load.ledger.failures) == but, load.ledger.explain()
     assert load.ledger.twice == [], load.ledger.explain()
     assert load.ledger.unrecorded == []
 
 
-def versions(load: Load, phase: str) -> set[str]:
+def versions(load: LoadGenerator, phase: str) -> set[str]:
     """The revisions whose instances answered."""
     return {instance.rpartition("-")[0].rpartition("-")[2] for instance in load.ledger.versions(phase)}

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import yaml
 
-from services.loadtest.load_generator import Load, Mix
+from services.loadtest.load_generator import LoadGenerator, Workload
 from tests.support.docker_cli import ROOT
 from tests.support.service_fixture import Images, Json, ServiceFixture
 from tests.support.sluice_process import SluiceProcess
@@ -61,12 +61,12 @@ class Spring(ServiceFixture):
         await self.until(said, within=120)
 
     @asynccontextmanager
-    async def traffic(self, **mix: Any) -> AsyncIterator[Load]:
+    async def traffic(self, **mix: Any) -> AsyncIterator[LoadGenerator]:
         """Mixed requests through Spring Cloud Gateway while the block runs: nothing is lost, nothing run twice. How long an
         answer took is for bench/ to say: JVMs that start side by side take all of a small machine."""
         url = f"{self.door}/sample-service"
         await self.until(lambda: answers(url), within=60)
-        async with Load(url, Mix(**{"rate": 20, "slow_seconds": 1.0, "patience": 30, **mix})) as load:
+        async with LoadGenerator(url, Workload(**{"rate": 20, "slow_seconds": 1.0, "patience": 30, **mix})) as load:
             await load.until(lambda ledger: len(ledger.entries) >= 40)
             yield load
         broken = [entry for entry in load.ledger.entries if entry.status is None or not 200 <= entry.status < 300]

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION, CountKey
 from services.store.open import open_store
-from services.store.tables import Figure, Revision, Service
+from services.store.tables import Revision, Service, TrafficSample
 from services.traffic_metrics.queries import service_metrics, sparklines
 from services.traffic_metrics.repository import ALL, present_revisions, write_samples
 
@@ -32,7 +32,7 @@ def answers(*rows: tuple[str, int, int, int | None, int]) -> Counter[CountKey]:
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     store = open_store(tmp_path)
-    with store.writing() as session:
+    with store.write_session() as session:
         yield session
     store.close()
 
@@ -80,7 +80,9 @@ def test_a_day_is_told_in_whole_minutes(session: Session) -> None:
 def test_rows_of_ten_seconds_go_after_an_hour_and_of_minutes_after_a_day(session: Session) -> None:
     for at in range(HOUR, HOUR + 90_000, 600):
         write_samples(session, at, answers(("web", 1, 2, FAST, 1)))
-    oldest = dict(session.exec(select(Figure.step, func.min(Figure.at)).group_by(col(Figure.step))).all())
+    oldest = dict(
+        session.exec(select(TrafficSample.step, func.min(TrafficSample.at)).group_by(col(TrafficSample.step))).all()
+    )
     last = HOUR + 90_000 - 600
     assert oldest == {10: last - 3600, 60: last - 86400}
 
@@ -88,9 +90,9 @@ def test_rows_of_ten_seconds_go_after_an_hour_and_of_minutes_after_a_day(session
 def test_a_minute_is_summed_up_though_sluice_was_away_when_it_ended(session: Session) -> None:
     write_samples(session, HOUR + 40, answers(("web", 1, 2, FAST, 5)))
     write_samples(session, HOUR + 120, {})
-    assert session.get(Figure, (60, HOUR, "web", 1)) is not None
+    assert session.get(TrafficSample, (60, HOUR, "web", 1)) is not None
     write_samples(session, HOUR + 130, {})
-    assert session.get(Figure, (60, HOUR + 60, ALL, 0)) is None
+    assert session.get(TrafficSample, (60, HOUR + 60, ALL, 0)) is None
 
 
 def test_the_clock_may_come_to_the_same_time_again(session: Session) -> None:

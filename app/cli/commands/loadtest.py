@@ -20,9 +20,9 @@ from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, UNREACHABLE, Trouble, usage
 from app.cli.output.console import Output, columns
 from app.cli.terminal import rendered
 from services.loadtest.http1_client import Broken
-from services.loadtest.live_stats import Tally
-from services.loadtest.load_generator import Load, Mix
-from services.loadtest.request_log import Ledger
+from services.loadtest.live_stats import LiveStats
+from services.loadtest.load_generator import LoadGenerator, Workload
+from services.loadtest.request_log import RequestLog
 
 TOLD_EVERY = 5.0
 """Seconds between two lines where no terminal shows a table that changes."""
@@ -36,9 +36,11 @@ def loadtest(
     url: Annotated[str, typer.Argument(help="What to ask for, such as http://127.0.0.1:8080/hello.", show_default=False)],
     rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests a second.")] = 100,
     seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")] = None,
-    posts: Annotated[float, typer.Option(min=0, max=1, help="Share of POSTs, each with an id of its own.")] = Mix.posts,
-    slow: Annotated[float, typer.Option(min=0, max=1, help="Share of requests that take 2 s.")] = Mix.slow,
-    fresh: Annotated[float, typer.Option(min=0, max=1, help="Share on fresh connections; the rest keep them.")] = Mix.fresh,
+    posts: Annotated[float, typer.Option(min=0, max=1, help="Share of POSTs, each with an id of its own.")] = Workload.posts,
+    slow: Annotated[float, typer.Option(min=0, max=1, help="Share of requests that take 2 s.")] = Workload.slow,
+    fresh: Annotated[
+        float, typer.Option(min=0, max=1, help="Share on fresh connections; the rest keep them.")
+    ] = Workload.fresh,
     gets_only: Annotated[bool, typer.Option("--gets-only", help="Plain GETs, whatever it understands.")] = False,
     slow_after: Annotated[float, typer.Option(min=0, help="Seconds over its own time after which one is slow.")] = 1.0,
     version_header: Annotated[str, typer.Option(help="The answer's header that names the version.")] = "X-Version",
@@ -49,18 +51,18 @@ def loadtest(
     """
     if posts + slow > 1:
         raise usage("--posts and --slow are shares of all requests: together at most 1.")
-    mix = Mix(rate=rate, posts=posts, slow=slow, fresh=fresh, seconds=seconds or math.inf, requests=sys.maxsize)
+    mix = Workload(rate=rate, posts=posts, slow=slow, fresh=fresh, seconds=seconds or math.inf, requests=sys.maxsize)
     if gets_only:
         mix = replace(mix, posts=0, slow=0)
-    return asyncio.run(_run(out, _checked(url), mix, Tally(slow_after), version_header))
+    return asyncio.run(_run(out, _checked(url), mix, LiveStats(slow_after), version_header))
 
 
-async def _run(out: Output, url: str, mix: Mix, tally: Tally, version_header: str) -> int:
+async def _run(out: Output, url: str, mix: Workload, tally: LiveStats, version_header: str) -> int:
     mix = await _fitting(out, url, mix)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    load = Load(url, mix, phase="load", on_entry=tally.add, version_header=version_header)
+    load = LoadGenerator(url, mix, phase="load", on_entry=tally.add, version_header=version_header)
     out.say("Ctrl-C ends it." if mix.seconds == math.inf else f"For {mix.seconds:g} s, or until Ctrl-C.")
     unknown = ""
     try:
@@ -76,9 +78,9 @@ async def _run(out: Output, url: str, mix: Mix, tally: Tally, version_header: st
     return _conclude(out, url, load.ledger, tally, unknown)
 
 
-async def _fitting(out: Output, url: str, mix: Mix) -> Mix:
+async def _fitting(out: Output, url: str, mix: Workload) -> Workload:
     """The mix, without what this address does not understand. Raises Trouble when nobody answers there."""
-    asked = Load(url)
+    asked = LoadGenerator(url)
     try:
         await asked.look()
     except (Broken, OSError) as error:
@@ -94,13 +96,13 @@ async def _fitting(out: Output, url: str, mix: Mix) -> Mix:
     return mix
 
 
-def _beside(out: Output, load: Load, tally: Tally) -> list[Coroutine[Any, Any, None]]:
+def _beside(out: Output, load: LoadGenerator, tally: LiveStats) -> list[Coroutine[Any, Any, None]]:
     """What goes on beside the load: it is shown, and the application is asked what ran."""
     work = [_show(out, tally) if out.lively else _tell(out, tally)]
     return [*work, _ask(load, tally)] if load.mix.posts else work
 
 
-async def _show(out: Output, tally: Tally) -> None:
+async def _show(out: Output, tally: LiveStats) -> None:
     # a terminal alone needs them, and they take a tenth of a second to load
     from rich.console import Console
     from rich.live import Live
@@ -114,7 +116,7 @@ async def _show(out: Output, tally: Tally) -> None:
         await asyncio.Event().wait()
 
 
-async def _tell(out: Output, tally: Tally) -> None:
+async def _tell(out: Output, tally: LiveStats) -> None:
     began = time.monotonic()
     while True:
         await asyncio.sleep(TOLD_EVERY)
@@ -126,7 +128,7 @@ async def _tell(out: Output, tally: Tally) -> None:
         )
 
 
-async def _ask(load: Load, tally: Tally) -> None:
+async def _ask(load: LoadGenerator, tally: LiveStats) -> None:
     while True:
         began = time.monotonic()
         with suppress(Broken, OSError):  # what could not be asked now is asked again, and at the end
@@ -134,14 +136,14 @@ async def _ask(load: Load, tally: Tally) -> None:
         await asyncio.sleep(max(LEDGER_EVERY, 20 * (time.monotonic() - began)))
 
 
-def _table(tally: Tally) -> str:
+def _table(tally: LiveStats) -> str:
     titles = ("VERSION", "ANSWERED", "LOST", "SLOW", "RUN TWICE", "WORST MS")
     rows = [("all", tally.whole)] if len(tally.rows) != 1 else []
     rows = [(name or "?", row) for name, row in tally.rows.items()] + rows
     return columns(titles, [(name, row.answered, row.lost, row.slow, row.run_twice, row.worst_ms) for name, row in rows])
 
 
-def _conclude(out: Output, url: str, ledger: Ledger, tally: Tally, unknown: str) -> int:
+def _conclude(out: Output, url: str, ledger: RequestLog, tally: LiveStats, unknown: str) -> int:
     """Says what came of it. Returns the exit code. `unknown`: why it is not known what ran, when it is not."""
     tally.ran(ledger.executions)
     summary, whole = ledger.summary(), tally.whole

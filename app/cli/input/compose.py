@@ -16,7 +16,7 @@ from app.cli.follow import follow, url_of
 from app.cli.input.envfile import read_env_file
 from app.cli.output.messages import end_of
 from services.compose.client_inputs import Needs, needs_of
-from services.compose.document import NotCompose
+from services.compose.document import ComposeError
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def request_of(desk: Desk, file: ComposeFile) -> tuple[str, dict[str, Any]]:
     variables = {**found, **os.environ}
     try:
         needs = needs_of(file.text, variables)
-    except NotCompose as error:
+    except ComposeError as error:
         raise _not_compose(file.path, error) from None
     files = {name: read_env_file(directory / name) for name in _readable(desk, directory, needs)}
     asked = {
@@ -97,6 +97,6 @@ def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], dire
     return re.sub(r"[^a-z0-9_-]", "", directory.name.lower()).lstrip("_-")
 
 
-def _not_compose(path: Path, error: NotCompose) -> Trouble:
+def _not_compose(path: Path, error: ComposeError) -> Trouble:
     first = error.findings[0]
     return usage(f"{path}, line {first.line}: {first.message}")

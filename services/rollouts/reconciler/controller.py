@@ -30,7 +30,7 @@ from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.transitions import LeaseLost, StateWriter
 from services.routing.port import RoutedService, Router, RoutingError
 from services.store.database import Store
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.tables import Meta
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Controller:
         clock: Clock,
         engine: Engine,
         routers: Sequence[Router],
-        listeners: Listeners,
+        notifier: ChangeNotifier,
         runtime_status: RuntimeStatus,
         rules: AdmissionRules,
         crash_points: CrashPoints | None = None,
@@ -58,7 +58,7 @@ class Controller:
         self._clock = clock
         self._engine = engine
         self._routers = routers
-        self._listeners = listeners
+        self._notifier = notifier
         self._runtime_status = runtime_status
         self._rules = rules
         self._points = crash_points or CrashPoints()
@@ -160,7 +160,7 @@ class Controller:
         """What the routers show of requests in flight, for whoever looks."""
         if any(self._runtime_status.in_flight.get(id, 0) != count for id, count in in_flight.items()):
             self._runtime_status.in_flight.update(in_flight)
-            self._listeners.wake()
+            self._notifier.notify()
 
     def report_unknown(self, instances: list[str]) -> None:
         """Containers with our labels that the store does not know."""
@@ -266,7 +266,7 @@ class Controller:
     async def _publish_status(self, name: str, state: ServiceState, result: ReconcileResult) -> None:
         """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
         now = self._clock.now()
-        self._prober.watch(result.instances, result.probes)
+        self._prober.set_targets(result.instances, result.probes)
         self._runtime_status.in_flight.update(result.in_flight)
         for id in result.instances:
             if (probe := self._prober.last(id)) is not None:
@@ -285,7 +285,7 @@ class Controller:
             text = "its instances keep dying; they are started again or replaced with growing delays"
             self._runtime_status.warnings[name] = [{"code": "crash_looping", "message": text}]
         if result.changed:
-            self._listeners.wake()
+            self._notifier.notify()
         if result.requeue_now:
             state.wake.set()
             await self._refresh_links()
@@ -321,7 +321,7 @@ class Controller:
         if delay:
             await asyncio.sleep(delay)
         state.operation_finished(key)
-        self._listeners.wake()
+        self._notifier.notify()
         self.enqueue(name)
         if key == PUBLISH:
             for waiting in self._awaiting_links:

@@ -191,7 +191,7 @@ class Executor:
         self._reached("half", operation)
         await self._engine.remove(row.id)
         probe = self._prober.last(row.id)
-        self._prober.forget(row.id)
+        self._prober.remove(row.id)
         changes: dict[str, object] = {"stopped_at": self._writer.clock.now(), "log_tail": tail}
         if probe is not None:
             changes["last_probe"] = {"ok": probe.ok, "status": probe.status, "error": probe.error, "at": probe.at}

@@ -42,7 +42,7 @@ def reconcile_service(
     result.idle = snapshot.deployment is None
     by_instance = {container.instance: container for container in observation.containers}
     result.crashed_slots = record_container_status(session, writer, snapshot, by_instance, prober)
-    complaints = prober.complaints(row.id for row in snapshot.instances)
+    complaints = prober.last_errors(row.id for row in snapshot.instances)
     observed = observe_instances(
         snapshot,
         observation.containers,

@@ -31,7 +31,7 @@ from services.rollouts.state.status import OF_PRESENT, TERMINAL, InvalidTransiti
 from services.rollouts.state.transitions import StateWriter
 from services.spec import SERVICE_NAME
 from services.store.database import Store
-from services.store.events import record
+from services.store.events import append_event
 from services.store.tables import Deployment, Meta, Revision, Service
 
 T = TypeVar("T")
@@ -273,7 +273,7 @@ class Asking(ABC, Generic[T]):
         taken = set(session.exec(select(Revision.port).where(col(Revision.port) > (highest or FIRST_INTERNAL_PORT - 1))))
         port = next(port for port in count(max(FIRST_INTERNAL_PORT, (highest or 0) + 1)) if port not in taken)
         now = self._clock.now()
-        record(session, now, "service_created", f"{name} is known from now on", service=name)
+        append_event(session, now, "service_created", f"{name} is known from now on", service=name)
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_free_revision(session, name))
 
     async def _refuse_by_engine(self, fields: dict[str, Any], context: RequestContext) -> None:

@@ -76,7 +76,7 @@ class DryRun(Asking[Preview]):
             preview = _preview(session, row, present)
             return replace(preview, warnings=[*warnings, *preview.warnings]), outset(session, row)
 
-        while isinstance(found := await self._store.rehearse(rehearsal), str):
+        while isinstance(found := await self._store.run_and_roll_back(rehearsal), str):
             reference, image = found, await self._engine.find_image(found)
         return found
 

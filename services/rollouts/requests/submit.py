@@ -30,7 +30,7 @@ from services.rollouts.state.status import Status
 from services.rollouts.state.transitions import StateWriter
 from services.spec import Route
 from services.store.database import Store
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.tables import Deployment, IdempotencyKey, Revision
 
 __all__ = ["Action", "DeployRequest", "RequestContext", "Submitter"]
@@ -46,14 +46,14 @@ class Submitter(Asking[int]):
         store: Store,
         clock: Clock,
         engine: Engine,
-        listeners: Listeners,
+        notifier: ChangeNotifier,
         enqueue: Callable[[str], None],
         rules: AdmissionRules,
         runtime_status: RuntimeStatus,
     ) -> None:
         """`enqueue(service)` wakes the loop."""
         super().__init__(store, clock, engine, rules)
-        self._listeners = listeners
+        self._notifier = notifier
         self._enqueue = enqueue
         self._runtime_status = runtime_status
 
@@ -178,7 +178,7 @@ class Submitter(Asking[int]):
 
     def _notify(self, service: str) -> None:
         self._enqueue(service)
-        self._listeners.wake()
+        self._notifier.notify()
 
 
 def _shared_routes(members: Sequence[GroupMember]) -> list[FieldError]:

@@ -15,7 +15,7 @@ from services.caller import Actor
 from services.clock import Clock
 from services.rollouts.planner.steps import Failed, Progress
 from services.rollouts.state.status import TERMINAL, Kind, Status, check_transition
-from services.store.events import record
+from services.store.events import append_event
 from services.store.tables import Deployment, Event, Instance, Revision, Service
 
 
@@ -151,7 +151,7 @@ class StateWriter:
             row.status = status
         session.add(row)
         self.writes += 1
-        record(
+        append_event(
             session, self.clock.now(), event or f"instance_{status}", message, deployment=deployment, service=row.service,
             instance=row.id,
             data={"revision": row.revision, "slot": row.slot, "status": row.status, **({"died": True} if died else {})},
@@ -165,7 +165,7 @@ class StateWriter:
         who = actor.columns() if actor else {}
         self.writes += 1
         full = {"status": deployment.status, **data}
-        return record(
+        return append_event(
             session, self.clock.now(), str(type), message, deployment=deployment.id, service=deployment.service,
             data=full, **who,
         )  # fmt: skip

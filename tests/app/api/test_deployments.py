@@ -178,7 +178,7 @@ def test_the_registry_header_reaches_the_pull_and_nothing_else(
 def test_a_full_disk_refuses_clearly_and_leaves_nothing(fixture: AppFixture) -> None:
     fixture.deploy()
     store = fixture.sluice.store
-    with store.writing() as session:
+    with store.write_session() as session:
         pages = session.connection().exec_driver_sql("PRAGMA page_count").scalar()
         session.connection().exec_driver_sql(f"PRAGMA max_page_count={pages}")
     answer = fixture.client.post(
@@ -189,7 +189,7 @@ def test_a_full_disk_refuses_clearly_and_leaves_nothing(fixture: AppFixture) -> 
     assert fixture.count("/deployments") == 1
     refused = fixture.client.post("/services/web/scale", json={"replicas": "x" * 500})
     problem(refused, 422, "invalid")
-    with store.writing() as session:
+    with store.write_session() as session:
         session.connection().exec_driver_sql("PRAGMA max_page_count=1000000")
     assert fixture.deploy(image="web:2").status_code == 200
 

@@ -81,7 +81,7 @@ def test_keys_are_forgotten_after_a_day(fixture: AppFixture) -> None:
     fixture.image("web:1")
     fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
     store, now = fixture.sluice.store, fixture.sluice.clock.now()
-    with store.writing() as session:
+    with store.write_session() as session:
         forget_old(session, now + KEPT - 60)
         assert session.exec(select(IdempotencyKey)).one()
         forget_old(session, now + KEPT + 60)

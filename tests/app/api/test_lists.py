@@ -24,7 +24,7 @@ def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
     """With 200 services of three instances, which the loop knows nothing of: it begins before they are there."""
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         eventually(lambda: made.client.get("/readyz").status_code == 200, "the loop has begun")
-        with made.sluice.store.writing() as session:
+        with made.sluice.store.write_session() as session:
             for number in range(SERVICES):
                 session.add(
                     Service(name=f"s{number:03}", replicas=3, revision=1, internal_port=30000 + number, created_at=number)
@@ -146,7 +146,7 @@ def test_however_long_a_list_is_the_store_is_asked_a_few_times(fixture: AppFixtu
     mine = Store(fixture.data / "sluice.db")
     asked: list[str] = []
     event.listen(mine._reader, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
-    with mine.reading() as session:
+    with mine.read_session() as session:
         rows = session.exec(select(table).limit(200)).all()
         assert len(views(session, rows, PresenterContext(RuntimeStatus(), "gateway.test:80"))) == 200
     mine.close()

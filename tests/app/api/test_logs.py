@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from services.engine.port import EngineError, InstanceSpec
-from services.instance_logs import Following, Line, Source, read
+from services.instance_logs import Line, LogFollower, LogSource, read
 from services.masking import log_mask
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from tests.support.app_fixture import READY, AppFixture
 from tests.support.fakes.clock import FakeClock
 from tests.support.fakes.engine import Behaviour, FakeEngine
@@ -22,8 +22,8 @@ class Yard:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.engine = FakeEngine(self.clock, sleep=self.clock.sleep)
-        self.listeners = Listeners()
-        self.sources: list[Source] = []
+        self.listeners = ChangeNotifier()
+        self.sources: list[LogSource] = []
 
     async def start(self, instance: str, **environment: str) -> None:
         self.engine.add_image(f"{instance}:1")
@@ -35,21 +35,21 @@ class Yard:
                 address=f"10.99.0.{number}", port=None,
             )
         )  # fmt: skip
-        self.sources.append(Source(instance, log_mask({"environment": environment})))
-        self.listeners.wake()
+        self.sources.append(LogSource(instance, log_mask({"environment": environment})))
+        self.listeners.notify()
 
     def write(self, instance: str, text: str) -> None:
         self.clock.jump(1)
         self.engine.write(instance, text)
 
-    async def look(self) -> Sequence[Source]:
+    async def look(self) -> Sequence[LogSource]:
         return list(self.sources)
 
-    def following(self, tail: int = 200, *, to_the_end: bool = False) -> Following:
-        return Following(self.engine, self.listeners, self.look, tail=tail, since=None, to_the_end=to_the_end)
+    def following(self, tail: int = 200, *, to_the_end: bool = False) -> LogFollower:
+        return LogFollower(self.engine, self.listeners, self.look, tail=tail, since=None, to_the_end=to_the_end)
 
 
-async def next_ones(following: Following, count: int) -> list[str]:
+async def next_ones(following: LogFollower, count: int) -> list[str]:
     """So many lines, as `instance text`."""
     lines: list[Line] = []
     async with asyncio.timeout(10):
@@ -69,7 +69,7 @@ async def test_the_lines_of_all_are_in_the_order_of_their_times(yard: Yard) -> N
     await yard.start("b")
     for instance, text in (("a", "one"), ("b", "two"), ("a", "three")):
         yard.write(instance, text)
-    lines = await read(yard.engine, [*yard.sources, Source("gone", log_mask({}))], tail=200, since=None)
+    lines = await read(yard.engine, [*yard.sources, LogSource("gone", log_mask({}))], tail=200, since=None)
     assert [(line.instance, line.text) for line in lines] == [("a", "one"), ("b", "two"), ("a", "three")]
     assert [line.text for line in await read(yard.engine, yard.sources, tail=1, since=None)] == ["two", "three"]
 
@@ -97,9 +97,9 @@ async def test_one_that_was_started_again_goes_on_without_a_line_twice(yard: Yar
         yard.engine.behave("a:1", Behaviour(log="second life"))
         await yard.engine.enable_auto_restart("a")
         yard.engine.kill("a")
-        yard.listeners.wake()
+        yard.listeners.notify()
         await yard.clock.advance(60)
-        yard.listeners.wake()
+        yard.listeners.notify()
         assert await next_ones(following, 1) == ["a second life"]
 
 

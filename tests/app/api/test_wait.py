@@ -13,7 +13,7 @@ from sqlmodel import Session
 from app.api import wait
 from app.live.event_feed import Feed
 from services.store.database import Store
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.open import open_store
 from services.store.tables import Deployment, Service
 
@@ -28,7 +28,7 @@ class Counted:
         self._store = store
         self.store = self
         self.stopping = asyncio.Event()
-        self.feed = Feed(store, Listeners(), self.stopping)
+        self.feed = Feed(store, ChangeNotifier(), self.stopping)
         self.reads = 0
 
     async def read(self, work: Callable[[Session], T]) -> T:
@@ -57,7 +57,7 @@ async def test_a_held_answer_asks_the_store_for_nothing_while_nothing_happens(
 ) -> None:
     monkeypatch.setattr(wait, "_LOOK_FOR_CLIENT", 0.001)
     store = open_store(tmp_path)
-    with store.writing() as session:
+    with store.write_session() as session:
         session.add(Service(name="web", internal_port=30000, created_at=1.0))
         session.flush()
         session.add(Deployment(id=1, service="web", kind="deploy", status="progressing", created_at=1.0))

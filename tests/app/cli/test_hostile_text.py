@@ -19,7 +19,7 @@ from app.cli.output.console import Output, columns, pairs
 from app.cli.terminal import echo_json, rendered, styled
 from app.log_config import configure
 from app.settings import Settings
-from services.builds.log import Log
+from services.builds.log import LogBuffer
 from services.printable import clean
 from tests.app.cli.conftest import Sluice
 from tests.app.cli.test_terminal import on_terminal
@@ -111,7 +111,7 @@ def test_a_deployment_that_is_followed_on_a_terminal_prints_no_foreign_control(
 
 
 def test_the_log_of_a_build_is_clean_in_the_store_too() -> None:
-    log = Log()
+    log = LogBuffer()
     log.write(f"Step 1/2: {HOSTILE} 50%\r100%")
     assert str(log) == "Step 1/2: abcredgnp de 50% 100%\n"
 

@@ -16,8 +16,8 @@ import pytest
 from app.eureka import operations
 from app.eureka.asgi import MAX_BODY, EurekaApp
 from app.eureka.auth import EurekaAuth
-from services.auth.access import Access
-from services.auth.tokens import Key
+from services.auth.access import AuthService
+from services.auth.tokens import TokenKey
 from services.caller import Actor
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
@@ -223,7 +223,7 @@ async def test_a_swap_reaches_a_consumer_by_the_delta_and_direct_shows_the_same_
 
 
 async def test_with_credentials_wanted_a_token_names_what_one_may_register_as(store: Store, registry: Registry) -> None:
-    access = Access(store, FakeClock(), Key.of(store.path.parent))
+    access = AuthService(store, FakeClock(), TokenKey.of(store.path.parent))
     await access.open(lambda _: None)
     by = Actor("system", "test")
     _, bound = await access.create("shop", "deploy", Grant(("shop-*",)), None, by)

@@ -15,8 +15,8 @@ import pytest
 from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from app.eureka.server import serve
-from services.auth.access import Access
-from services.auth.tokens import Key
+from services.auth.access import AuthService
+from services.auth.tokens import TokenKey
 from services.caller import Actor
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
@@ -36,7 +36,7 @@ WEB, THIEF, NEIGHBOUR, FOREIGN = "10.9.0.11", "10.9.0.21", "10.9.0.200", "192.16
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path)
-    with store.writing() as session:
+    with store.write_session() as session:
         for n, (service, address) in enumerate((("web", WEB), ("thief", THIEF)), 1):
             session.add(Service(name=service, internal_port=18000 + n, created_at=0))
             session.flush()
@@ -60,7 +60,7 @@ def registry(store: Store) -> Registry:
 class Port:
     """`token`: a client's password."""
 
-    def __init__(self, registry: Registry, access: Access | None = None) -> None:
+    def __init__(self, registry: Registry, access: AuthService | None = None) -> None:
         self.door = EurekaApp(registry, EurekaAuth(access))
 
     async def ask(self, method: str, path: str, source: str, at: str = BRIDGE, token: str = "", **request: object) -> int:
@@ -125,7 +125,7 @@ async def test_what_sluice_does_not_run_lives_its_life_wherever_it_is_heard(port
 async def test_a_token_from_elsewhere_registers_what_it_covers_and_changes_it_from_any_address(
     store: Store, registry: Registry
 ) -> None:
-    access = Access(store, FakeClock(), Key.of(store.path.parent))
+    access = AuthService(store, FakeClock(), TokenKey.of(store.path.parent))
     await access.open(lambda _: None)
     by = Actor("system", "test")
     _, bound = await access.create("legacy", "deploy", Grant(("legacy", "web")), None, by)

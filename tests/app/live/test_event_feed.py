@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import Session
 
 from app.live.event_feed import Feed
-from services.store.events import Listeners, record
+from services.store.events import ChangeNotifier, append_event
 from services.store.open import open_store
 from services.store.tables import Event
 
@@ -25,7 +25,7 @@ class Table:
 
     def __init__(self, data: Path) -> None:
         self.store = open_store(data)
-        self.listeners = Listeners()
+        self.listeners = ChangeNotifier()
         self.stopping = asyncio.Event()
         self.reads = 0
         self.feed = Feed(self, self.listeners, self.stopping)  # type: ignore[arg-type]
@@ -36,12 +36,12 @@ class Table:
 
     async def happens(self, deployment: int | None) -> int:
         event: Event = await self.store.write(lambda session: _recorded(session, deployment))
-        self.listeners.wake()
+        self.listeners.notify()
         return event.id or 0
 
 
 def _recorded(session: Session, deployment: int | None) -> Event:
-    event = record(session, 1000.0, "progressing", "goes on", deployment=deployment)
+    event = append_event(session, 1000.0, "progressing", "goes on", deployment=deployment)
     session.flush()
     return event
 

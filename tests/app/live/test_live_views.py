@@ -15,7 +15,7 @@ from sqlmodel import Session
 from app.live import live_views
 from app.live.live_views import Drawing, Drawings, Parts
 from services.rollouts.state.runtime_status import RuntimeStatus
-from services.store.events import Listeners, record
+from services.store.events import ChangeNotifier, append_event
 from services.store.open import open_store
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ class Pages:
     """Pages about services, whose drawings are counted."""
 
     def __init__(self, data: Path) -> None:
-        self.store, self.listeners, self.live = open_store(data), Listeners(), RuntimeStatus()
+        self.store, self.listeners, self.live = open_store(data), ChangeNotifier(), RuntimeStatus()
         self.drawings = Drawings(self.store, self.listeners, self.live)
         self.drawn: Counter[str] = Counter()
         self._open = AsyncExitStack()
@@ -42,8 +42,8 @@ class Pages:
         return await self._open.enter_async_context(watched)
 
     async def happens(self, service: str) -> None:
-        await self.store.write(lambda session: record(session, 1000.0, "progressing", service=service))
-        self.listeners.wake()
+        await self.store.write(lambda session: append_event(session, 1000.0, "progressing", service=service))
+        self.listeners.notify()
 
     async def close(self) -> None:
         await self._open.aclose()
@@ -91,7 +91,7 @@ async def test_requests_in_flight_are_news_though_nothing_was_written(pages: Pag
     await web.parts()
     before, changed = pages.drawn["web"], web.next()
     pages.live.in_flight["web-r1-1"] = 3
-    pages.listeners.wake()
+    pages.listeners.notify()
     await asyncio.wait_for(changed.wait(), 20)
     assert pages.drawn["web"] == before + 1
 

@@ -19,7 +19,7 @@ def deploying(fixture: DashboardFixture) -> int:
 
 
 def status(fixture: DashboardFixture, id: int) -> str:
-    with fixture.sluice.store.reading() as session:
+    with fixture.sluice.store.read_session() as session:
         row = session.get(Deployment, id)
         assert row is not None
         return row.status
@@ -38,7 +38,7 @@ def test_pause_and_resume(fixture: DashboardFixture, deploying: int, visitor: Te
 
 def test_who_did_it_is_kept(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     visitor.post(f"/ui/deployments/{deploying}/abort")
-    with fixture.sluice.store.reading() as session:
+    with fixture.sluice.store.read_session() as session:
         did = [(row.actor_kind, row.actor_name) for row in session.exec(select(Event)) if row.actor_kind]
     assert ("session", "admin") in did
 
@@ -78,7 +78,7 @@ def test_a_stranger_can_do_nothing(fixture: DashboardFixture, deploying: int, st
 def test_who_may_only_read_sees_no_buttons_and_is_refused(
     fixture: DashboardFixture, deploying: int, stranger: TestClient
 ) -> None:
-    _, token = apart(fixture.sluice.access.create("eyes", "read", None, None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("eyes", "read", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert "/abort" not in stranger.get(f"/ui/deployments/{deploying}").text
     answer = stranger.post(f"/ui/deployments/{deploying}/abort")
@@ -88,7 +88,7 @@ def test_who_may_only_read_sees_no_buttons_and_is_refused(
 
 
 def test_a_token_of_other_services_is_refused(fixture: DashboardFixture, deploying: int, stranger: TestClient) -> None:
-    _, token = apart(fixture.sluice.access.create("api-ci", "deploy", Grant(("api",)), None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("api-ci", "deploy", Grant(("api",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post(f"/ui/deployments/{deploying}/abort").status_code == 403
     assert status(fixture, deploying) == "progressing"
@@ -98,7 +98,7 @@ def test_a_token_of_other_services_is_refused(fixture: DashboardFixture, deployi
 def test_a_token_of_some_services_is_offered_what_it_may_do_to_them(
     fixture: DashboardFixture, deploying: int, stranger: TestClient, bound: str, offered: bool
 ) -> None:
-    _, token = apart(fixture.sluice.access.create("team", "deploy", Grant((bound,)), None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("team", "deploy", Grant((bound,)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert ("/abort" in stranger.get(f"/ui/deployments/{deploying}").text) == offered
     assert ("/ui/services/web/scale" in stranger.get("/ui/services/web").text) == offered

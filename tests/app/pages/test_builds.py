@@ -26,7 +26,7 @@ def begin(fixture: DashboardFixture, browser: TestClient) -> int:
 
 
 def status(fixture: DashboardFixture, id: int) -> tuple[str, str | None]:
-    with fixture.sluice.store.reading() as session:
+    with fixture.sluice.store.read_session() as session:
         row = session.get_one(Build, id)
         return row.status, row.reason
 
@@ -71,7 +71,7 @@ def test_one_that_runs_is_followed_and_given_up_with_who_did_it(fixture: Dashboa
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/builds/{number}")
     assert status(fixture, number) == ("failed", "cancelled")
     assert "Was cancelled" in visitor.get(f"/ui/builds/{number}").text
-    with fixture.sluice.store.reading() as session:
+    with fixture.sluice.store.read_session() as session:
         told = session.exec(select(Event).where(Event.service == "web").order_by(col(Event.id).desc())).first()
         assert told is not None and (told.type, told.actor_kind, told.actor_name) == ("build_failed", "session", "admin")
 
@@ -87,7 +87,7 @@ def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(fixture: Dashboard
 def test_who_may_not_is_shown_no_button_and_refused(
     fixture: DashboardFixture, stranger: TestClient, scope: str, grant: Grant | None
 ) -> None:
-    _, token = apart(fixture.sluice.access.create("eyes", scope, grant, None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("eyes", scope, grant, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     fixture.service()
     number = begin(fixture, stranger)

@@ -24,7 +24,7 @@ def serving(fixture: DashboardFixture) -> None:
 
 
 def newest(fixture: DashboardFixture) -> dict[str, Any]:
-    with fixture.sluice.store.reading() as session:
+    with fixture.sluice.store.read_session() as session:
         row = session.exec(select(Deployment).order_by(col(Deployment.id).desc())).first()
         assert row is not None
         return {"id": row.id, "kind": row.kind, "body": row.body, "replicas": row.replicas, "note": row.note}
@@ -151,7 +151,7 @@ def test_there_is_nothing_of_that_name(visitor: TestClient, path: str) -> None:
 
 
 def test_who_may_only_read_is_refused(fixture: DashboardFixture, stranger: TestClient) -> None:
-    _, token = apart(fixture.sluice.access.create("eyes", "read", None, None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("eyes", "read", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert "/ui/services/web/scale" not in stranger.get("/ui/services/web").text
     for step in ("plan", "do"):
@@ -165,13 +165,13 @@ def test_who_may_only_read_is_refused(fixture: DashboardFixture, stranger: TestC
 def test_nobody_fills_in_a_form_that_is_refused_afterwards(
     fixture: DashboardFixture, stranger: TestClient, kind: str
 ) -> None:
-    _, token = apart(fixture.sluice.access.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.get(f"/ui/services/web/{kind}").status_code == 403
 
 
 def test_the_scope_deploy_changes_the_image_alone(fixture: DashboardFixture, stranger: TestClient) -> None:
-    _, token = apart(fixture.sluice.access.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post("/ui/services/web/deploy", data={"step": "do", "image": "web:3"}).status_code == 303
     answer = stranger.post("/ui/services/web/deploy", data={"step": "do", "fields": "port: 81"})

@@ -21,7 +21,7 @@ ANSWERS = {
 
 
 def made(fixture: DashboardFixture) -> list[Deployment]:
-    with fixture.sluice.store.reading() as session:
+    with fixture.sluice.store.read_session() as session:
         return list(session.exec(select(Deployment).order_by(col(Deployment.id))))
 
 
@@ -32,7 +32,7 @@ def wrong(text: str) -> dict[str, str]:
 
 
 def sign_in(fixture: DashboardFixture, browser: TestClient, scope: str, grant: Grant | None = None) -> TestClient:
-    _, token = apart(fixture.sluice.access.create("ada", scope, grant, None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("ada", scope, grant, None, SYSTEM))
     assert browser.post("/ui/sign-in", data={"token": token}).status_code == 303
     return browser
 
@@ -129,7 +129,7 @@ def test_who_may_create_nothing_is_not_led_there_and_refused(
         assert refused.status_code == 403
         assert 'needs the scope "write"' in html.unescape(refused.text)
     assert made(fixture) == []
-    with fixture.sluice.store.reading() as session:
+    with fixture.sluice.store.read_session() as session:
         last = session.exec(select(Event).order_by(col(Event.id).desc())).first()
         assert last is not None and last.type == "refused"
 

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.pages import pagination
 from services.caller import Actor
-from services.store.events import record
+from services.store.events import append_event
 from services.store.tables import Deployment
 from tests.support.dashboard_fixture import DashboardFixture
 
@@ -81,7 +81,7 @@ def test_the_audit_tells_who_did_what_from_where_with_which_token(fixture: Dashb
     actor = Actor("token", "ci", "192.0.2.7", 17)
     refused = {"method": "DELETE", "path": "/services/web", "status": 403, "code": "insufficient_scope"}
     fixture.write(
-        lambda session: record(session, 1e9, "refused", "no", service="web", data=refused, **actor.columns()) and None
+        lambda session: append_event(session, 1e9, "refused", "no", service="web", data=refused, **actor.columns()) and None
     )
     text = visitor.get("/ui/audit").text
     for shown in ("signed in to the dashboard", "192.0.2.7", "DELETE /services/web → 403", "/ui/audit?token=17"):

@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.pages.dependencies import within
-from services.auth.login_throttle import MOST, WITHIN
-from services.store.tables import Session as Opened
+from services.auth.login_throttle import MAX_FAILURES, WINDOW
+from services.store.tables import BrowserSession as Opened
 from tests.app.pages.conftest import SAME_SITE
 from tests.support.dashboard_fixture import DashboardFixture
 
@@ -71,11 +71,11 @@ def test_what_is_wrong_with_a_token_is_said_beside_its_field(stranger: TestClien
 
 
 def test_who_guesses_is_made_to_wait_and_nobody_else(fixture: DashboardFixture, stranger: TestClient) -> None:
-    for _ in range(MOST):
+    for _ in range(MAX_FAILURES):
         assert stranger.post("/ui/sign-in", data={"token": "sl_guess"}).status_code == 401
     late = stranger.post("/ui/sign-in", data={"token": fixture.token})
     assert late.status_code == 429
-    assert 0 < int(late.headers["retry-after"]) <= WITHIN
+    assert 0 < int(late.headers["retry-after"]) <= WINDOW
     assert "try again in 5 min" in late.text
     with TestClient(fixture.app, client=("192.0.2.9", 1234), follow_redirects=False, headers=SAME_SITE) as other:
         assert other.post("/ui/sign-in", data={"token": fixture.token}).status_code == 303
@@ -120,7 +120,7 @@ def test_signing_out_ends_the_session_itself(visitor: TestClient) -> None:
 
 
 def test_an_expired_session_leads_to_the_sign_in_page(fixture: DashboardFixture, visitor: TestClient) -> None:
-    with fixture.sluice.store.writing() as session:
+    with fixture.sluice.store.write_session() as session:
         for row in session.exec(select(Opened)):
             row.expires_at = fixture.sluice.clock.now() - 1
     assert visitor.get("/ui/").status_code == 303

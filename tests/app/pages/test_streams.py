@@ -161,7 +161,7 @@ def test_a_bound_tokens_stream_never_carries_what_only_another_may_do(
     fixture: DashboardFixture, client: httpx.Client, path: str
 ) -> None:
     """It reads all and changes its own alone (docs/api.md), though both have the same page open and share what is drawn."""
-    _, token = apart(fixture.sluice.access.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
     bound = httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
     with bound, client.stream("GET", path) as admins, bound.stream("GET", path) as theirs:
         for stream, offered in ((messages(admins), True), (messages(theirs), False)):

@@ -58,13 +58,13 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
 
 
 def test_who_is_no_admin_makes_and_revokes_nothing(fixture: DashboardFixture, stranger: TestClient) -> None:
-    _, token = apart(fixture.sluice.access.create("eyes", "write", None, None, SYSTEM))
+    _, token = apart(fixture.sluice.auth.create("eyes", "write", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post("/ui/tokens", data={"name": "x", "scope": "admin"}).status_code == 403
     refused = stranger.post("/ui/tokens/1/revoke")
     assert refused.status_code == 403
     assert "admin" in refused.text
-    assert fixture.sluice.access.bearer(fixture.token) is not None
+    assert fixture.sluice.auth.principal(fixture.token) is not None
 
 
 def test_the_last_admin_token_stays_and_the_page_says_why(visitor: TestClient) -> None:

@@ -118,7 +118,7 @@ async def test_services_published_together_share_a_reload(fixture: GatewayFixtur
 async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_one(fixture: GatewayFixture) -> None:
     [instance] = await fixture.serve(service(), 1)
     idle = await Connection.open("127.0.0.1", PUBLIC)
-    assert (await idle.ask(request("GET", "x", "/web"))).status == 200
+    assert (await idle.send(request("GET", "x", "/web"))).status == 200
     waiting = asyncio.create_task(fixture.ask("/web/wait"))
     await until(lambda: in_flight(fixture, instance.id))
     await fixture.gateway.close()
@@ -131,7 +131,7 @@ async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_o
     assert (await fixture.ask("/web", port=PUBLIC + 1)).status == 200
     with pytest.raises(ConnectionError):
         await fixture.ask("/web")
-    assert (await idle.ask(request("GET", "x", "/web"))).status == 200
+    assert (await idle.send(request("GET", "x", "/web"))).status == 200
     instance.release.set()
     assert (await waiting).status == 200
     idle.close()

@@ -20,7 +20,7 @@ from services.gateway.haproxy import HaproxyRouter
 from services.gateway.lifecycle import listener_retention
 from services.gateway.runtime.takeover import ADMIN
 from services.loadtest.http1_client import Broken
-from services.loadtest.load_generator import Mix
+from services.loadtest.load_generator import Workload
 from tests.gateway.test_load import answered, load
 from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, GatewayFixture, real_gateway, service, until
 
@@ -71,7 +71,7 @@ async def test_killed_it_loses_what_it_had_in_hand_and_refuses_nobody(
 ) -> None:
     await fixture.serve(service(), 2)
     await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    async with load(fixture, Mix(rate=150, slow_seconds=0.3)) as running:
+    async with load(fixture, Workload(rate=150, slow_seconds=0.3)) as running:
         for _ in range(3):
             running.mark("serving")
             await answered(running, 100)  # and so all that began before

@@ -15,7 +15,7 @@ from services.rollouts.reconciler.controller import Controller
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.spec import Healthcheck
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.open import open_store
 from tests.support.fakes.engine import FakeEngine
 from tests.support.fakes.gateway import FakeGateway
@@ -25,7 +25,7 @@ from tests.support.fakes.gateway import FakeGateway
 async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_probes(tmp_path: Path) -> None:
     clock, store, live = SystemClock(), open_store(tmp_path), RuntimeStatus(not_ready={"loop": "not begun"})
     engine = FakeEngine(clock)
-    runner = Controller(store, clock, engine, [FakeGateway(clock)], Listeners(), live, AdmissionRules())
+    runner = Controller(store, clock, engine, [FakeGateway(clock)], ChangeNotifier(), live, AdmissionRules())
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         async with anyio.create_task_group() as tasks:
@@ -35,7 +35,9 @@ async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_pr
                     await asyncio.sleep(0)
             runner.enqueue("web")
             port = mute.getsockname()[1]
-            runner._prober.watch(["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, Healthcheck(path="/up"))])
+            runner._prober.set_targets(
+                ["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, Healthcheck(path="/up"))]
+            )
             await asyncio.sleep(0)
             tasks.cancel_scope.cancel()
         assert asyncio.all_tasks() == before

@@ -18,7 +18,7 @@ from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.spec_merge import Layers
 from services.rollouts.requests.submit import DeployRequest, RequestContext, Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
-from services.store.events import Listeners
+from services.store.events import ChangeNotifier
 from services.store.open import open_store
 from services.store.tables import Deployment, Event, Meta, Revision, Service
 from tests.support.fakes.clock import FakeClock
@@ -40,22 +40,24 @@ class Desk:
         self.store = open_store(self.path)
         self.hints: list[str] = []
         self.live = RuntimeStatus()
-        self.requests = Submitter(self.store, self.clock, self.engine, Listeners(), self.hints.append, self.rules, self.live)
+        self.requests = Submitter(
+            self.store, self.clock, self.engine, ChangeNotifier(), self.hints.append, self.rules, self.live
+        )
 
     async def deploy(self, service: str = "web", call: RequestContext = CI, **fields: Any) -> int:
         return await self.requests.deploy(DeployRequest(service, fields), call)
 
     def row(self, id: int) -> Deployment:
-        with self.store.reading() as session:
+        with self.store.read_session() as session:
             return session.get_one(Deployment, id)
 
     def events(self, type: str) -> list[Event]:
-        with self.store.reading() as session:
+        with self.store.read_session() as session:
             return list(session.exec(select(Event).where(Event.type == type).order_by(col(Event.id))))
 
     def carry_out(self, id: int, effective: dict[str, Any], number: int = 1) -> None:
         """The deployment has succeeded with this spec."""
-        with self.store.writing() as session:
+        with self.store.write_session() as session:
             row = session.get_one(Deployment, id)
             service = session.get_one(Service, row.service)
             layers = Layers(effective, None, {})
@@ -130,7 +132,7 @@ def test_a_wrong_field_is_named_and_leaves_no_trace(desk: Desk, fields: dict[str
         assert (refusal.status, refusal.code) == (422, "invalid_spec")
         assert refusal.errors[0].field == field
         assert says in refusal.errors[0].message
-        with desk.store.reading() as session:
+        with desk.store.read_session() as session:
             assert not session.exec(select(Deployment)).all() and not session.exec(select(Service)).all()
         assert desk.hints == []
 
@@ -274,7 +276,7 @@ def test_an_action_that_the_state_does_not_allow_names_the_state_and_what_is_all
 
 def test_ids_go_on_above_the_highest_that_a_container_shows(desk: Desk) -> None:
     async def story() -> None:
-        with desk.store.writing() as session:
+        with desk.store.write_session() as session:
             session.add(Meta(key="deployment_floor", value="40"))
         assert await desk.deploy(image="web:1") == 41
 
