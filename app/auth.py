@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.audit import SAFE, note_refusal
-from app.context import Sluice
+from app.context import AppContext
 from app.problems import Problem
 from services.auth.access import Principal
 from services.auth.tokens import scope_includes
@@ -87,7 +87,7 @@ class Authentication:
 
 async def identify(connection: HTTPConnection) -> Caller | None:
     """By the Authorization header, else by the session's cookie; None when neither is good."""
-    sluice: Sluice = connection.app.state.sluice
+    sluice: AppContext = connection.app.state.sluice
     remote = connection.client.host if connection.client else None
     header = connection.headers.get("authorization")
     if header is not None:
@@ -99,7 +99,7 @@ async def identify(connection: HTTPConnection) -> Caller | None:
     return Caller(principal, remote) if principal is not None else None
 
 
-def cookie_name(sluice: Sluice, scheme: str) -> str:
+def cookie_name(sluice: AppContext, scheme: str) -> str:
     """Cookies of one host are shared by its ports: a second Sluice beside this one needs a name of its own. Over HTTPS the
     browser takes one of this name from this very host alone, and from no page that came by HTTP."""
     name = f"sluice_session_{sluice.settings.name}"

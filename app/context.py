@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from app.live.event_feed import Feed
-from app.live.live_views import Drawings
+from app.live.event_feed import EventFeed
+from app.live.live_views import LiveViews
 from app.presenters.rollouts import PresenterContext
 from app.settings import Settings
 from services.auth.access import AuthService
@@ -73,7 +73,7 @@ class ControllerPort(Protocol):
 
 
 @dataclass
-class Sluice:
+class AppContext:
     """Made once at start (app.main), then handed to every door."""
 
     settings: Settings
@@ -84,32 +84,32 @@ class Sluice:
     engine: Engine
     gateway: GatewayRouter
     infrastructure: InfrastructurePort
-    requests: Submitter
-    previews: DryRun
+    submitter: Submitter
+    dry_run: DryRun
     controller: ControllerPort
     auth: AuthService
     metrics: Metrics
     traffic_sampler: TrafficSampler
     registry: Registry
     external_eureka: ExternalEureka
-    builds: BuildManager
+    build_manager: BuildManager
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process begins to stop: streams and held answers end."""
-    stands: asyncio.Event = field(default_factory=asyncio.Event)
+    infrastructure_ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the ground stood for the first time."""
     bridge: str | None = None
     node: str | None = None
-    drawings: Drawings = field(init=False)
+    live_views: LiveViews = field(init=False)
     """What open pages show."""
     usage_sampler: UsageSampler = field(init=False)
     """CPU and memory of the instances on open pages."""
-    feed: Feed = field(init=False)
+    event_feed: EventFeed = field(init=False)
     """What open streams and held answers wait for."""
 
     def __post_init__(self) -> None:
-        self.drawings = Drawings(self.store, self.notifier, self.runtime_status)
+        self.live_views = LiveViews(self.store, self.notifier, self.runtime_status)
         self.usage_sampler = UsageSampler(self.engine, self.clock)
-        self.feed = Feed(self.store, self.notifier, self.stopping)
+        self.event_feed = EventFeed(self.store, self.notifier, self.stopping)
 
     @property
     def presenter_context(self) -> PresenterContext:

@@ -16,13 +16,13 @@ from fastapi import FastAPI, Response
 from app import problems
 from app.api import api, openapi
 from app.auth import Authentication
-from app.context import GatewayRouter, InfrastructurePort, Sluice
-from app.http.head_requests import Heads
-from app.http.request_metrics import Watching
+from app.context import AppContext, GatewayRouter, InfrastructurePort
+from app.http.head_requests import HeadRequests
+from app.http.request_metrics import RequestMetrics
 from app.http.security_headers import SecurityHeaders
 from app.pages import pages, render
 from app.settings import Settings
-from app.tasks import discover, housekeep, keep, stand, supervise
+from app.tasks import run_controller, run_eureka_server, run_housekeeping, supervise, supervise_gateway
 from app.version import VERSION
 from services.auth.access import AuthService
 from services.auth.tokens import TokenKey, write_secret
@@ -83,12 +83,12 @@ def create_app(
             parts.callback(opened.close)
             sluice = app.state.sluice = wire(settings, opened, engine, router, infrastructure, parts, crash_points)
             await sluice.registry.open()
-            await sluice.builds.open()
+            await sluice.build_manager.open()
             await sluice.auth.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(supervise, "loop", lambda: stand(sluice), sluice.runtime_status, on_fatal)
-                tasks.start_soon(supervise, "ground", lambda: keep(sluice), sluice.runtime_status, on_fatal)
-                tasks.start_soon(supervise, "registry", lambda: discover(sluice), sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "loop", lambda: run_controller(sluice), sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "ground", lambda: supervise_gateway(sluice), sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "registry", lambda: run_eureka_server(sluice), sluice.runtime_status, on_fatal)
                 tasks.start_soon(supervise, "figures", sluice.traffic_sampler.run, sluice.runtime_status, on_fatal)
                 tasks.start_soon(
                     supervise,
@@ -97,11 +97,13 @@ def create_app(
                     sluice.runtime_status,
                     on_fatal,
                 )
-                tasks.start_soon(supervise, "housekeeping", lambda: housekeep(sluice), sluice.runtime_status, on_fatal)
+                tasks.start_soon(
+                    supervise, "housekeeping", lambda: run_housekeeping(sluice), sluice.runtime_status, on_fatal
+                )
                 yield
                 sluice.stopping.set()
                 tasks.cancel_scope.cancel()
-            await sluice.builds.close()
+            await sluice.build_manager.close()
             await sluice.auth.expire()
             await sluice.gateway.close()
             await sluice.external_eureka.close()
@@ -111,8 +113,8 @@ def create_app(
     app.include_router(pages)
     app.add_middleware(Authentication)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Watching)
-    app.add_middleware(Heads)
+    app.add_middleware(RequestMetrics)
+    app.add_middleware(HeadRequests)
     problems.install(app, _page)
     openapi.install(app)
     return app
@@ -126,7 +128,7 @@ def wire(
     infrastructure: InfrastructurePort | None,
     parts: ExitStack,
     crash_points: CrashPoints | None = None,
-) -> Sluice:
+) -> AppContext:
     """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
     clock, notifier, runtime_status = SystemClock(), ChangeNotifier(), RuntimeStatus()
     outbound = OutboundPolicy(tuple(Server.parse(text) for text in settings.eureka_servers))
@@ -157,7 +159,7 @@ def wire(
     controller = Controller(store, clock, docker, routers, notifier, runtime_status, rules, crash_points)
     metrics, figures = Metrics(), TrafficSampler(store, clock, gateway)
     metrics.registry.register(TrafficCollector(figures))
-    return Sluice(
+    return AppContext(
         settings=settings,
         store=store,
         clock=clock,
@@ -166,15 +168,15 @@ def wire(
         engine=docker,
         gateway=gateway,
         infrastructure=infrastructure or _ground(settings, rules, haproxy, docker, store, clock, parts),
-        requests=Submitter(store, clock, docker, notifier, controller.enqueue, rules, runtime_status),
-        previews=DryRun(store, clock, docker, routers, rules),
+        submitter=Submitter(store, clock, docker, notifier, controller.enqueue, rules, runtime_status),
+        dry_run=DryRun(store, clock, docker, routers, rules),
         controller=controller,
         auth=AuthService(store, clock, TokenKey.of(settings.data)),
         metrics=metrics,
         traffic_sampler=figures,
         registry=registry,
         external_eureka=theirs,
-        builds=BuildManager(store, clock, docker, notifier, _build_settings(settings)),
+        build_manager=BuildManager(store, clock, docker, notifier, _build_settings(settings)),
     )
 
 

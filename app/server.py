@@ -14,8 +14,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import log_config
-from app.http.h11_protocol import Connection
-from app.http.sockets import bound
+from app.http.h11_protocol import HeadTimeoutProtocol
+from app.http.sockets import bind_tcp
 from app.main import create_app
 from app.settings import Settings
 from app.version import VERSION
@@ -87,7 +87,7 @@ def server_of(app: FastAPI, settings: Settings) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http=Connection,
+            http=HeadTimeoutProtocol,
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -101,7 +101,7 @@ def server_of(app: FastAPI, settings: Settings) -> Server:
 
 def _listen(settings: Settings) -> socket.socket:
     try:
-        return bound(settings.host, settings.port)
+        return bind_tcp(settings.host, settings.port)
     except OSError as error:
         why = f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}"
         raise StoreError(f"{why}; set SLUICE_PORT (or SLUICE_HOST) to another") from error

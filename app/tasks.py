@@ -11,7 +11,7 @@ import structlog
 from sqlmodel import Session
 
 from app.api.idempotency import forget_old
-from app.context import Sluice
+from app.context import AppContext
 from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from app.eureka.server import serve
@@ -30,7 +30,7 @@ BRIDGE = "bridge_address"
 """Meta: where the gateway answered for services last, so that `internal_url` is known before the ground stands."""
 
 
-async def stand(sluice: Sluice) -> None:
+async def run_controller(sluice: AppContext) -> None:
     """Make the ground, then run the loop on it; again, with growing pauses, when engine or gateway do not answer."""
     runtime_status = sluice.runtime_status
     sluice.bridge = await sluice.store.read(_bridge)
@@ -47,7 +47,7 @@ async def stand(sluice: Sluice) -> None:
             for part in ("engine", "gateway"):
                 runtime_status.not_ready.pop(part, None)
             pause = FIRST_PAUSE
-            sluice.stands.set()
+            sluice.infrastructure_ready.set()
             await sluice.controller.run(network.subnet, network.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
@@ -57,10 +57,10 @@ async def stand(sluice: Sluice) -> None:
             pause = min(pause * 2, LONGEST_PAUSE)
 
 
-async def keep(sluice: Sluice) -> None:
+async def supervise_gateway(sluice: AppContext) -> None:
     """The gateway is started, or made anew, as soon as it does not answer: once the ground has stood, it stands again."""
     runtime_status = sluice.runtime_status
-    await sluice.stands.wait()
+    await sluice.infrastructure_ready.wait()
     pause = FIRST_PAUSE
     while True:
         try:
@@ -76,7 +76,7 @@ async def keep(sluice: Sluice) -> None:
             pause = min(pause * 2, LONGEST_PAUSE)
 
 
-async def discover(sluice: Sluice) -> None:
+async def run_eureka_server(sluice: AppContext) -> None:
     """The Eureka port, from when the registry knows what serves: with less it would empty consumers' lists. And what has
     to be done in it, and in the servers of others, as time passes."""
     settings, registry = sluice.settings, sluice.registry
@@ -91,7 +91,7 @@ async def discover(sluice: Sluice) -> None:
             await anyio.sleep(TICK)
 
 
-async def housekeep(sluice: Sluice) -> None:
+async def run_housekeeping(sluice: AppContext) -> None:
     """Once a minute: when tokens were last used, sessions and keys that are over, images that nobody needs."""
     while True:
         await anyio.sleep(HOUSEKEEPING)

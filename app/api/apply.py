@@ -15,14 +15,14 @@ from pydantic import Field, StringConstraints
 from sqlmodel import Session, col, select
 
 from app.api import schemas
-from app.api.context import sluice_of
+from app.api.context import app_context
 from app.api.examples import APPLIED, COMPOSE, PREVIEW
 from app.api.params import DryRun, IdempotencyKey, Wait, claim
 from app.api.request_body import Body, check, read_bytes, read_object
-from app.api.responses import CHANGE, WAITED, shows
-from app.api.wait import AGAIN, hold, shown, unsuccessful
+from app.api.responses import CHANGE, WAITED, read_responses
+from app.api.wait import AGAIN, get_document, unsuccessful, wait_for_end
 from app.auth import Writer
-from app.context import Sluice
+from app.context import AppContext
 from app.problems import Problem
 from services.compose.document import ComposeError, Finding
 from services.compose.reader import ComposeOptions, ComposeProject, read
@@ -55,7 +55,7 @@ _BODY = {
     },
 }
 _ANSWERS = {
-    **shows(
+    **read_responses(
         202, schemas.Applied, APPLIED, *CHANGE, *WAITED, "invalid_compose", "idempotency_key_reused",
         "deployment_in_progress", "engine_unavailable", description="accepted",
         headers={"Location": {"description": "its deployments", "schema": {"type": "string"}}},
@@ -88,7 +88,7 @@ async def apply(
     key: IdempotencyKey = None,
 ) -> Response:
     """Deploy the services of a Compose file (docs/compose.md): the file itself, or JSON with what it needs of the client."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     body = await _body(request)
     owners = await sluice.store.read(_owners)
     chosen = frozenset(_listed(profiles))
@@ -108,7 +108,7 @@ async def apply(
     try:
         if dry_run:
             return JSONResponse({"previews": [await _preview(sluice, member, context) for member in members]})
-        ids = await sluice.requests.deploy_group(members, context)
+        ids = await sluice.submitter.deploy_group(members, context)
     except RequestError as error:
         raise _located(error, reading) from None
     return await _applied(request, sluice, ids, wait)
@@ -174,22 +174,22 @@ def _members(reading: ComposeProject, note: str | None) -> list[GroupMember]:
     return members
 
 
-async def _preview(sluice: Sluice, member: GroupMember, context: RequestContext) -> dict[str, Any]:
+async def _preview(sluice: AppContext, member: GroupMember, context: RequestContext) -> dict[str, Any]:
     with prefix_fields(member.deploy_request.service):
-        preview = asdict(await sluice.previews.deploy(member.deploy_request, context))
+        preview = asdict(await sluice.dry_run.deploy(member.deploy_request, context))
     said = [{"code": "compose", "message": warning} for warning in member.warnings]
     return {**preview, "warnings": [*preview["warnings"], *said]}
 
 
-async def _applied(request: Request, sluice: Sluice, ids: list[int], wait: float | None) -> Response:
+async def _applied(request: Request, sluice: AppContext, ids: list[int], wait: float | None) -> Response:
     group = (await sluice.store.read(lambda session: session.get_one(Deployment, ids[0]))).group
     answer, headers = {"group": group, "deployments": ids}, {"Location": f"/deployments?group={group}"}
     if not wait:
         return JSONResponse(answer, 202, headers=headers)
     loop = asyncio.get_running_loop()
     until = loop.time() + wait
-    ended = [await hold(request, sluice, id, max(until - loop.time(), 0.001)) for id in ids]
-    views = [await shown(sluice, id) for id in ids]
+    ended = [await wait_for_end(request, sluice, id, max(until - loop.time(), 0.001)) for id in ids]
+    views = [await get_document(sluice, id) for id in ids]
     for view, over in zip(views, ended, strict=True):
         if over and view["status"] != Status.SUCCEEDED:
             raise unsuccessful(view, headers, group=group)

@@ -22,17 +22,17 @@ from sqlmodel import Session, col
 from starlette.requests import ClientDisconnect
 
 from app.api import schemas
-from app.api.context import show, sluice_of
-from app.api.deployments import Empty, ServiceFilter, allow
+from app.api.context import app_context, show
+from app.api.deployments import Empty, ServiceFilter, check_deploy_scope
 from app.api.examples import BUILD, page_of
 from app.api.idempotency import answered, keep
 from app.api.params import Cursor, IdempotencyKey, Limit, Number, Wait, cursor_of, place
 from app.api.request_body import documented, read
-from app.api.responses import ALWAYS, CHANGE, shows
-from app.api.sse import BEAT, LIFE, resume_after, streaming, wants_stream
+from app.api.responses import ALWAYS, CHANGE, read_responses
+from app.api.sse import HEARTBEAT_INTERVAL, MAX_DURATION, resume_after, streaming, wants_stream
 from app.api.wait import AGAIN, first_of
 from app.auth import Caller, Deployer, Reader, identify
-from app.context import Sluice
+from app.context import AppContext
 from app.presenters.builds import BUILDS, present_build
 from app.problems import Problem, declared, invalid
 from services.builds.ask import BuildRequest
@@ -52,11 +52,11 @@ _TAR = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes
 _BODY = {"required": True, "content": dict.fromkeys(("application/x-tar", "application/gzip"), _TAR)}
 _LOCATION = {"Location": {"description": "the build", "schema": {"type": "string"}}}
 _MAKES = {
-    **shows(
+    **read_responses(
         202, schemas.Build, BUILD, *CHANGE, "build_failed", "invalid_context", "unsupported_media_type", "upload_timeout",
         "too_many_builds", "idempotency_key_reused", "stopping", "wait_timeout", description="accepted", headers=_LOCATION,
     ),
-    200: shows(200, schemas.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
+    200: read_responses(200, schemas.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
 }  # fmt: skip
 _EVENT = 'event: line\ndata: {"text": "Step 1/3 : FROM debian:trixie-slim"}\nid: 1\n\n'
 _LOG: dict[str, Any] = {
@@ -87,29 +87,29 @@ async def build(
     key: IdempotencyKey = None,
 ) -> Response:
     """Build an image for a service from a context, a tar or tar.gz of which is the body."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     if not re.fullmatch(SERVICE_NAME, service):
         raise invalid("service", "must be a DNS label of at most 40 characters that begins with a letter")
     if escapes_root(dockerfile):
         raise invalid("dockerfile", "must be a path inside the context")
     request.state.service = service
-    await allow(sluice, caller, DeployRequest(service, {}))
+    await check_deploy_scope(sluice, caller, DeployRequest(service, {}))
     args = {name: value for name, _, value in (one.partition("=") for one in arg)}
     async with _upload(request, sluice) as (context, digest):
         claimed = _claim(request, caller, key, digest)
         before = await answered(sluice, claimed)
         if before is not None:
             return await _accepted(request, sluice, before["build"], wait)
-        limit = sluice.builds.settings.context_size
+        limit = sluice.build_manager.settings.context_size
         text = await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
         await anyio.to_thread.run_sync(check_dockerfile, text, args)
         deploy_request = BuildRequest(service, context, text, dockerfile, target, args)
-        id = await sluice.builds.begin(deploy_request, caller.actor)
+        id = await sluice.build_manager.begin(deploy_request, caller.actor)
         await keep(sluice, claimed, {"build": id})
     return await _accepted(request, sluice, id, wait)
 
 
-@router.get("", responses=shows(200, schemas.Builds, page_of(BUILD), *ALWAYS))
+@router.get("", responses=read_responses(200, schemas.Builds, page_of(BUILD), *ALWAYS))
 async def builds(
     request: Request, _reader: Reader, service: ServiceFilter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
@@ -129,10 +129,10 @@ async def builds(
     return await show(request, page)
 
 
-@router.get("/{id}", responses=shows(200, schemas.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))
+@router.get("/{id}", responses=read_responses(200, schemas.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))
 async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
     """With `?wait=` when it has ended, or the wait ran out."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     if wait:
         await _hold(request, sluice, id, wait)
     return JSONResponse(await _shown(sluice, id))
@@ -141,7 +141,7 @@ async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = 
 @router.get("/{id}/log", response_class=PlainTextResponse, responses=declared(*ALWAYS, "unknown_build", also={200: _LOG}))
 async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
     """`Accept: text/event-stream`: line by line as it is written, until the build has ended; a line's number is its id."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     if wants_stream(request):
         return await _stream(request, sluice, id, resume_after(request) or 0)
     lines, _ = await _lines(sluice, id, 0)
@@ -150,25 +150,25 @@ async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
 
 @router.post(
     "/{id}/cancel",
-    responses=shows(200, schemas.Build, BUILD, *CHANGE, "unknown_build", "not_in_that_state"),
+    responses=read_responses(200, schemas.Build, BUILD, *CHANGE, "unknown_build", "not_in_that_state"),
     openapi_extra=documented("Empty", required=False, empty={}),
 )
 async def cancel(request: Request, caller: Deployer, id: Number) -> Response:
     """Give up a build that waits or runs: it has failed, `cancelled`."""
     await read(request, Empty)
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     service = (await sluice.store.read(lambda session: find_build(session, id))).service
     request.state.service = service
     caller.require_service(service)
-    await sluice.builds.cancel(id, caller.actor)
+    await sluice.build_manager.cancel(id, caller.actor)
     return JSONResponse(await _shown(sluice, id))
 
 
 @asynccontextmanager
-async def _upload(request: Request, sluice: Sluice) -> AsyncIterator[tuple[Path, str]]:
+async def _upload(request: Request, sluice: AppContext) -> AsyncIterator[tuple[Path, str]]:
     """The body as a file, and its SHA-256. The file goes with the block, unless a build took it. Problem 408, 413, 415 or
     429."""
-    builds = sluice.builds
+    builds = sluice.build_manager
     if builds.full:
         raise Problem("too_many_builds", f"{MOST} builds are under way: ask again, or cancel one", headers=_LATER)
     path = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
@@ -212,7 +212,7 @@ def _claim(request: Request, caller: Caller, key: str | None, digest: str) -> Id
     return IdempotencyClaim(caller.principal.token, key, hashlib.sha256(said).hexdigest())
 
 
-async def _accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:
+async def _accepted(request: Request, sluice: AppContext, id: int, wait: float | None) -> Response:
     headers = {"Location": f"/builds/{id}"}
     ended = await _hold(request, sluice, id, wait) if wait else False
     view = await _shown(sluice, id)
@@ -231,11 +231,11 @@ def _failed(view: Mapping[str, Any], headers: Mapping[str, str]) -> Problem:
     return Problem("build_failed", detail, headers=headers, more={"build": view})
 
 
-async def _hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bool:
+async def _hold(request: Request, sluice: AppContext, id: int, seconds: float) -> bool:
     """Has it ended within so many seconds? Problem 503 when Sluice stops."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while (running := sluice.builds.running(id)) is not None:
+    while (running := sluice.build_manager.running(id)) is not None:
         if sluice.stopping.is_set():
             detail = "Sluice is stopping, and the build with it"
             raise Problem("stopping", detail, headers={"Location": f"/builds/{id}", **AGAIN})
@@ -246,32 +246,32 @@ async def _hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bo
     return True
 
 
-async def _shown(sluice: Sluice, id: int) -> dict[str, Any]:
+async def _shown(sluice: AppContext, id: int) -> dict[str, Any]:
     return await sluice.store.read(lambda session: present_build(find_build(session, id)))
 
 
-async def _lines(sluice: Sluice, id: int, after: int) -> tuple[list[tuple[int, str]], str]:
+async def _lines(sluice: AppContext, id: int, after: int) -> tuple[list[tuple[int, str]], str]:
     """The lines of the log after that one, by number, and the build's status."""
-    running = sluice.builds.running(id)
+    running = sluice.build_manager.running(id)
     row = await sluice.store.read(lambda session: find_build(session, id))
     if running is not None:
         return running.log.after(after), row.status
     return numbered(row.log.split("\n")[:-1], row.log_first, after), row.status
 
 
-async def _stream(request: Request, sluice: Sluice, id: int, after: int) -> Response:
+async def _stream(request: Request, sluice: AppContext, id: int, after: int) -> Response:
     """Its last event is `end` when the build has ended, `bye` when Sluice stops or the stream has lasted long enough."""
     first, _ = await _lines(sluice, id, after)
-    if after and not first and sluice.builds.running(id) is None:
+    if after and not first and sluice.build_manager.running(id) is None:
         return Response(status_code=204)
     loop = asyncio.get_running_loop()
-    until = loop.time() + LIFE
+    until = loop.time() + MAX_DURATION
 
     async def events() -> AsyncIterator[bytes]:
         last = after
         yield format_sse_event(comment="Sluice", retry=1000)
         while not sluice.stopping.is_set() and loop.time() < until and await identify(request) is not None:
-            running = sluice.builds.running(id)
+            running = sluice.build_manager.running(id)
             woken = running.log.news.wait() if running is not None else sluice.stopping
             lines, status = await _lines(sluice, id, last)
             for last, line in lines:
@@ -280,8 +280,8 @@ async def _stream(request: Request, sluice: Sluice, id: int, after: int) -> Resp
                 yield format_sse_event(event="end", data_str=json.dumps({"status": status}))
                 return
             waited = loop.time()
-            await first_of(woken, sluice.stopping, timeout=BEAT)
-            if loop.time() - waited >= BEAT:
+            await first_of(woken, sluice.stopping, timeout=HEARTBEAT_INTERVAL)
+            if loop.time() - waited >= HEARTBEAT_INTERVAL:
                 yield format_sse_event(comment="alive")
         yield format_sse_event(event="bye", data_str="{}")
 

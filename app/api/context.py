@@ -12,12 +12,12 @@ from sqlmodel import Session
 
 from app.api.params import claim, registry_auth
 from app.auth import Caller
-from app.context import Sluice
+from app.context import AppContext
 from services.rollouts.requests.submit import RequestContext
 
 
-def sluice_of(request: Request) -> Sluice:
-    sluice: Sluice = request.app.state.sluice
+def app_context(request: Request) -> AppContext:
+    sluice: AppContext = request.app.state.sluice
     return sluice
 
 
@@ -25,7 +25,7 @@ async def show(request: Request, look: Callable[[Session], Any]) -> Response:
     """200 with what `look` finds in one read transaction. JSON is made in the reader's thread: the loop has others to
     answer."""
     return Response(
-        await sluice_of(request).store.read(lambda session: to_json(look(session))), media_type="application/json"
+        await app_context(request).store.read(lambda session: to_json(look(session))), media_type="application/json"
     )
 
 

@@ -10,15 +10,15 @@ from pydantic import ConfigDict, Field, StringConstraints
 from sqlmodel import Session, col
 
 from app.api import schemas
-from app.api.context import request_context, show, sluice_of
+from app.api.context import app_context, request_context, show
 from app.api.examples import DEPLOYMENT, page_of
 from app.api.idempotency import answered, keep
 from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
 from app.api.request_body import Body, check, documented, read, read_object
-from app.api.responses import ALWAYS, CHANGE, makes, shows
-from app.api.wait import find, hold, made, shown
+from app.api.responses import ALWAYS, CHANGE, create_responses, read_responses
+from app.api.wait import find, get_document, respond, wait_for_end
 from app.auth import Caller, Deployer, Reader
-from app.context import Sluice
+from app.context import AppContext
 from app.presenters.rollouts import DEPLOYMENTS, present_deployments
 from app.problems import Problem
 from services.rollouts.requests.submit import Action, DeployRequest
@@ -50,7 +50,7 @@ class Empty(Body):
 @router.post(
     "",
     status_code=202,
-    responses=makes(
+    responses=create_responses(
         DEPLOYMENT, "invalid_spec", "redacted_value", "idempotency_key_reused", "revision_conflict",
         "deployment_in_progress", "engine_unavailable",
     ),
@@ -71,14 +71,14 @@ async def deploy(
 ) -> Response:
     """Bring a service to a spec: the body's fields merged over the present one, or the body alone (`mode: "replace"`)."""
     body = await read_object(request)
-    deploy_request = _ask(body)
+    deploy_request = _parse_request(body)
     request.state.service = deploy_request.service
-    await allow(sluice_of(request), caller, deploy_request)
+    await check_deploy_scope(app_context(request), caller, deploy_request)
     context = await request_context(request, caller, key, auth)
-    return await made(request, lambda asking: asking.deploy(deploy_request, context), wait, dry_run)
+    return await respond(request, lambda asking: asking.deploy(deploy_request, context), wait, dry_run)
 
 
-@router.get("", responses=shows(200, schemas.Deployments, page_of(DEPLOYMENT), *ALWAYS))
+@router.get("", responses=read_responses(200, schemas.Deployments, page_of(DEPLOYMENT), *ALWAYS))
 async def deployments(
     request: Request,
     _reader: Reader,
@@ -90,7 +90,7 @@ async def deployments(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first; without log tails."""
-    presenter_context, after = sluice_of(request).presenter_context, place(cursor, int)
+    presenter_context, after = app_context(request).presenter_context, place(cursor, int)
     query = DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(limit + 1)
     if service is not None:
         query = query.where(Deployment.service == service)
@@ -111,19 +111,21 @@ async def deployments(
     return await show(request, page)
 
 
-@router.get("/{id}", responses=shows(200, schemas.Deployment, DEPLOYMENT, *ALWAYS, "unknown_deployment", "stopping"))
+@router.get(
+    "/{id}", responses=read_responses(200, schemas.Deployment, DEPLOYMENT, *ALWAYS, "unknown_deployment", "stopping")
+)
 async def deployment(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
     """With the log tails of what failed in it; with `?wait=` when it has ended, or the wait ran out."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     if wait:
-        await hold(request, sluice, id, wait)
-    return JSONResponse(await shown(sluice, id))
+        await wait_for_end(request, sluice, id, wait)
+    return JSONResponse(await get_document(sluice, id))
 
 
 @router.post(
     "/{id}/retry",
     status_code=202,
-    responses=makes(
+    responses=create_responses(
         DEPLOYMENT, "unknown_deployment", "unknown_service", "not_in_that_state", "never_deployed", "invalid_spec",
         "idempotency_key_reused", "deployment_in_progress",
     ),
@@ -140,14 +142,14 @@ async def retry(
 ) -> Response:
     """The same once more, as a new deployment with `retry_of`."""
     await read(request, Empty)
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     await _bound(request, sluice, caller, id)
-    await may_retry(sluice, caller, id)
+    await check_retry_scope(sluice, caller, id)
     context = await request_context(request, caller, key, auth)
-    return await made(request, lambda asking: asking.retry(id, context), wait, dry_run)
+    return await respond(request, lambda asking: asking.retry(id, context), wait, dry_run)
 
 
-_ACTS = shows(
+_ACTS = read_responses(
     200, schemas.Deployment, DEPLOYMENT, *CHANGE, "unknown_deployment", "not_in_that_state", "idempotency_key_reused"
 )
 
@@ -172,16 +174,16 @@ async def abort(request: Request, caller: Deployer, id: Number, key: Idempotency
 
 async def _act(request: Request, caller: Caller, id: int, action: Action, key: str | None) -> Response:
     await read(request, Empty)
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     await _bound(request, sluice, caller, id)
     claimed = await claim(request, caller, key)
     if await answered(sluice, claimed) is None:
-        await sluice.requests.apply_action(id, action, caller.actor)
+        await sluice.submitter.apply_action(id, action, caller.actor)
         await keep(sluice, claimed, {"deployment": id})
-    return JSONResponse(await shown(sluice, id))
+    return JSONResponse(await get_document(sluice, id))
 
 
-def _ask(body: dict[str, object]) -> DeployRequest:
+def _parse_request(body: dict[str, object]) -> DeployRequest:
     envelope = check(Envelope, body)
     fields = {name: value for name, value in body.items() if name not in Envelope.model_fields}
     return DeployRequest(
@@ -195,7 +197,7 @@ def _ask(body: dict[str, object]) -> DeployRequest:
     )
 
 
-async def allow(sluice: Sluice, caller: Caller, deploy_request: DeployRequest) -> None:
+async def check_deploy_scope(sluice: AppContext, caller: Caller, deploy_request: DeployRequest) -> None:
     """403 for more than the scope `deploy` may, unless the caller has `write`."""
     caller.require_service(deploy_request.service)
     if caller.may("write"):
@@ -212,7 +214,7 @@ async def allow(sluice: Sluice, caller: Caller, deploy_request: DeployRequest) -
         )
 
 
-async def may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
+async def check_retry_scope(sluice: AppContext, caller: Caller, id: int) -> None:
     """Hold a retry to the scope that the deployment's own request would need today; a body that served is no new one."""
     before, served = await sluice.store.read(lambda session: _with_service_record(session, id))
     if before.kind == Kind.REMOVE and not caller.may("write"):
@@ -221,7 +223,7 @@ async def may_retry(sluice: Sluice, caller: Caller, id: int) -> None:
         deploy_request = DeployRequest(before.service, {})
         if not served:
             deploy_request = DeployRequest(before.service, before.body, "replace" if before.mode == "replace" else "merge")
-        await allow(sluice, caller, deploy_request)
+        await check_deploy_scope(sluice, caller, deploy_request)
 
 
 def _with_service_record(session: Session, id: int) -> tuple[Deployment, bool]:
@@ -231,7 +233,7 @@ def _with_service_record(session: Session, id: int) -> tuple[Deployment, bool]:
     return row, revision is not None and revision.served
 
 
-async def _bound(request: Request, sluice: Sluice, caller: Caller, id: int) -> None:
+async def _bound(request: Request, sluice: AppContext, caller: Caller, id: int) -> None:
     """404 for no such deployment, 403 when the token is bound to other services than its."""
     service = (await sluice.store.read(lambda session: find(session, id))).service
     request.state.service = service

@@ -9,10 +9,10 @@ from fastapi.responses import Response
 from sqlmodel import Session, col
 
 from app.api import schemas
-from app.api.context import show, sluice_of
+from app.api.context import app_context, show
 from app.api.examples import AUDIT, EVENT, page_of
 from app.api.params import Cursor, Limit, Number, Since, cursor_of, place
-from app.api.responses import ALWAYS, shows
+from app.api.responses import ALWAYS, read_responses
 from app.api.sse import resume_after, sse, wants_stream
 from app.api.wait import find
 from app.auth import Reader
@@ -42,7 +42,9 @@ _RESUME = {
 
 
 def _events(*codes: str) -> dict[int | str, dict[str, Any]]:
-    answers = shows(200, schemas.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream by Accept")
+    answers = read_responses(
+        200, schemas.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream by Accept"
+    )
     answers[200]["content"].update(_STREAM)
     return answers
 
@@ -53,7 +55,7 @@ async def deployment_events(
 ) -> Response:
     """As a list newest first. `Accept: text/event-stream`: from the first one on, in order, until the deployment has ended;
     204 when it has and there is nothing after Last-Event-ID."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     if not wants_stream(request):
         return await _page(request, EVENTS.where(Event.deployment == id), limit, cursor, of=id)
     await sluice.store.read(lambda session: find(session, id))
@@ -69,7 +71,7 @@ async def events(
     cursor: Cursor = None,
 ) -> Response:
     """As a list newest first. `Accept: text/event-stream`: those that come, or all after Last-Event-ID."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     if not wants_stream(request):
         query = EVENTS
         if service is not None:
@@ -79,7 +81,7 @@ async def events(
     return await sse(request, sluice, None, last if after is None else min(after, last))
 
 
-@router.get("/audit", responses=shows(200, schemas.Audit, page_of(AUDIT), *ALWAYS), tags=["audit"])
+@router.get("/audit", responses=read_responses(200, schemas.Audit, page_of(AUDIT), *ALWAYS), tags=["audit"])
 async def audit(
     request: Request,
     _reader: Reader,

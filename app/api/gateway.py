@@ -9,14 +9,14 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import StrictBool
 
 from app.api import schemas
-from app.api.context import sluice_of
+from app.api.context import app_context
 from app.api.examples import EXAMINATION, GATEWAY, UPGRADED
 from app.api.idempotency import answered, keep
 from app.api.params import IdempotencyKey, claim
 from app.api.request_body import Body, documented, read
-from app.api.responses import ALWAYS, CHANGE, shows
+from app.api.responses import ALWAYS, CHANGE, read_responses
 from app.auth import Admin, Caller, Reader
-from app.context import Sluice
+from app.context import AppContext
 from app.problems import Problem
 from services.infrastructure.gateway_upgrade import GatewayNotReady, UpgradeResult
 from services.routing.port import RoutingError
@@ -33,10 +33,10 @@ class UpgradeBody(Body):
     force: StrictBool = False
 
 
-@router.get("/gateway", responses=shows(200, schemas.GatewayState, GATEWAY, *ALWAYS))
+@router.get("/gateway", responses=read_responses(200, schemas.GatewayState, GATEWAY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
     """Whether it answers, whether it is up to date, and the old workers that finish what they have."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     answer = await sluice.gateway.status()
     facts = answer or {}
     return JSONResponse(
@@ -52,11 +52,11 @@ async def state(request: Request, _reader: Reader) -> Response:
     )
 
 
-@router.get("/doctor", responses=shows(200, schemas.Examination, EXAMINATION, *ALWAYS))
+@router.get("/doctor", responses=read_responses(200, schemas.Examination, EXAMINATION, *ALWAYS))
 async def doctor(request: Request, _reader: Reader) -> Response:
     """Engine, network, firewall, gateway, store, disk and clock looked at, each with what to do about it. It takes a second:
     a container is started for a moment, to see whether it reaches the bridge."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     found = await sluice.infrastructure.diagnose(
         list(sluice.runtime_status.unknown_containers), dict(sluice.runtime_status.not_ready)
     )
@@ -66,7 +66,7 @@ async def doctor(request: Request, _reader: Reader) -> Response:
 
 @router.post(
     "/gateway/upgrade",
-    responses=shows(
+    responses=read_responses(
         200, schemas.GatewayUpgrade, UPGRADED, *CHANGE, "idempotency_key_reused", "upgrade_in_progress",
         "gateway_upgrade_failed", "engine_error", "engine_unavailable", "not_ready", "store_unavailable",
     ),
@@ -76,7 +76,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     """Another container, as it would be made today, takes over the listening sockets; the old one finishes what it has, for
     up to an hour, and goes. Answered when the new one serves. A deployment that runs goes on meanwhile."""
     body = await read(request, UpgradeBody)
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     claimed = await claim(request, admin, key)
     before = await answered(sluice, claimed)
     if before is not None:
@@ -92,7 +92,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     return JSONResponse(view)
 
 
-async def _upgrade(sluice: Sluice, admin: Caller, force: bool) -> dict[str, object]:
+async def _upgrade(sluice: AppContext, admin: Caller, force: bool) -> dict[str, object]:
     try:
         replaced = await sluice.infrastructure.upgrade(force=force)
     except GatewayNotReady as error:
@@ -110,7 +110,7 @@ async def _upgrade(sluice: Sluice, admin: Caller, force: bool) -> dict[str, obje
     }
 
 
-async def _note(sluice: Sluice, admin: Caller, replaced: UpgradeResult) -> None:
+async def _note(sluice: AppContext, admin: Caller, replaced: UpgradeResult) -> None:
     text = f"the gateway {replaced.container_id[:12]} took over from {replaced.previous_id[:12]}"
     await sluice.store.write(
         lambda session: append_event(

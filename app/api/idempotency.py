@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session, col, delete
 
-from app.context import Sluice
+from app.context import AppContext
 from app.problems import Problem
 from services.caller import IdempotencyClaim
 from services.errors import FieldError
@@ -17,7 +17,7 @@ KEPT = 24 * 3600.0
 """Seconds that a key is remembered."""
 
 
-async def answered(sluice: Sluice, claim: IdempotencyClaim | None) -> dict[str, Any] | None:
+async def answered(sluice: AppContext, claim: IdempotencyClaim | None) -> dict[str, Any] | None:
     """What the same call was answered before; None for a new one. Problem 422 when the key was used for another call."""
     if claim is None:
         return None
@@ -30,7 +30,7 @@ async def answered(sluice: Sluice, claim: IdempotencyClaim | None) -> dict[str, 
     return row.answer
 
 
-async def keep(sluice: Sluice, claim: IdempotencyClaim | None, answer: dict[str, Any]) -> None:
+async def keep(sluice: AppContext, claim: IdempotencyClaim | None, answer: dict[str, Any]) -> None:
     """Remember `answer` for the key."""
     if claim is None:
         return

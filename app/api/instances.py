@@ -9,10 +9,10 @@ from fastapi.responses import Response
 from sqlmodel import Session, col, or_
 
 from app.api import schemas
-from app.api.context import show, sluice_of
+from app.api.context import app_context, show
 from app.api.examples import INSTANCE, page_of
 from app.api.params import Cursor, Limit, Name, cursor_of, place
-from app.api.responses import ALWAYS, shows
+from app.api.responses import ALWAYS, read_responses
 from app.auth import Reader
 from app.presenters.rollouts import INSTANCES, present_instance, present_instances
 from app.problems import Problem
@@ -21,7 +21,7 @@ from services.store.tables import Instance
 router = APIRouter(prefix="/instances", tags=["instances"])
 
 
-@router.get("", responses=shows(200, schemas.Instances, page_of(INSTANCE), *ALWAYS))
+@router.get("", responses=read_responses(200, schemas.Instances, page_of(INSTANCE), *ALWAYS))
 async def instances(
     request: Request,
     _reader: Reader,
@@ -31,7 +31,7 @@ async def instances(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first, without log tails. `?status=stopped` and `?status=failed` also show those that are gone."""
-    presenter_context, after = sluice_of(request).presenter_context, place(cursor, float, str)
+    presenter_context, after = app_context(request).presenter_context, place(cursor, float, str)
     query = INSTANCES.order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
     query = query.where(Instance.status == status if status is not None else col(Instance.stopped_at).is_(None))
     if service is not None:
@@ -48,10 +48,10 @@ async def instances(
     return await show(request, page)
 
 
-@router.get("/{name}", responses=shows(200, schemas.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
+@router.get("/{name}", responses=read_responses(200, schemas.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
 async def instance(request: Request, _reader: Reader, name: Name) -> Response:
     """With its log tail, when it failed."""
-    presenter_context = sluice_of(request).presenter_context
+    presenter_context = app_context(request).presenter_context
     return await show(request, lambda session: present_instance(session, _find(session, name), presenter_context))
 
 

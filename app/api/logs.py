@@ -13,10 +13,10 @@ from fastapi.responses import PlainTextResponse, Response
 from fastapi.sse import format_sse_event
 from sqlmodel import Session, col, select
 
-from app.api.context import sluice_of
+from app.api.context import app_context
 from app.api.params import MAX_INSTANT, Name, Since
 from app.api.responses import ALWAYS
-from app.api.sse import BEAT, streaming, until_stopping, wants_stream
+from app.api.sse import HEARTBEAT_INTERVAL, streaming, until_stopping, wants_stream
 from app.auth import Reader, identify
 from app.problems import Problem, declared, invalid
 from services.engine.port import EngineError
@@ -53,7 +53,7 @@ async def instance_logs(
     timestamps: Timestamps = False,
 ) -> Response:  # fmt: skip
     """Followed until the instance ends. Of one that is gone: the tail that was kept when it failed."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
 
     def look(session: Session) -> tuple[LogSource, str | None]:
         row = session.get(Instance, name)
@@ -93,7 +93,7 @@ async def service_logs(
 ) -> Response:  # fmt: skip
     """Of all its instances that have a container, in the order of their times, each line after its instance's name.
     Followed for ever: whatever instance comes meanwhile is followed as well."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     await sluice.store.read(lambda session: _must_be(session, name))
 
     async def sources() -> Sequence[LogSource]:
@@ -126,7 +126,7 @@ def _following(
 ) -> Response:  # fmt: skip
     """As text, or as `event: line` by Accept, until the instance ends, the client goes or is let in no longer, or Sluice
     stops."""
-    sluice, as_events = sluice_of(request), wants_stream(request)
+    sluice, as_events = app_context(request), wants_stream(request)
     seen = _resumed(request) if as_events else None
     if seen is not None:
         tail, since = MOST, seen - OVERLAP
@@ -138,7 +138,7 @@ def _following(
 
             async def next_ones() -> bytes | None:
                 nonlocal ended
-                batch = await following.next(BEAT)
+                batch = await following.next(HEARTBEAT_INTERVAL)
                 ended = batch is None
                 if batch is None or await identify(request) is None:
                     return None

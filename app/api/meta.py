@@ -12,11 +12,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlmodel import select
 
 from app.api import schemas
-from app.api.context import sluice_of
+from app.api.context import app_context
 from app.api.examples import READY, VERSION
-from app.api.responses import ALWAYS, shows
+from app.api.responses import ALWAYS, read_responses
 from app.auth import Reader
-from app.context import Sluice
+from app.context import AppContext
 from app.problems import Problem, declared
 from app.version import VERSION as SLUICE_VERSION
 
@@ -30,17 +30,17 @@ async def root() -> Response:
     return RedirectResponse("/ui/", 303)
 
 
-@router.get("/healthz", responses=shows(200, schemas.Health, {"status": "alive"}, "invalid"))
+@router.get("/healthz", responses=read_responses(200, schemas.Health, {"status": "alive"}, "invalid"))
 async def healthz() -> Response:
     """This process answers."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", responses=shows(200, schemas.Readiness, READY, "not_ready", "invalid"))
+@router.get("/readyz", responses=read_responses(200, schemas.Readiness, READY, "not_ready", "invalid"))
 async def readyz(request: Request) -> Response:
     """Engine, gateway and store answer; 503 names what does not. `store_behind_engine`: instances that the engine runs and
     the store does not know, as after a backup was restored; they are left alone."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     engine, gateway, store = await asyncio.gather(
         _asked(sluice.engine.ping()), _asked(sluice.gateway.status()), _asked(_store(sluice))
     )
@@ -68,16 +68,16 @@ async def readyz(request: Request) -> Response:
 )
 async def metrics(request: Request, _reader: Reader) -> Response:
     """For Prometheus."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     runtime_status, turns, run = sluice.runtime_status, sluice.controller.reconciles, sluice.store.run
     text = await sluice.store.read(lambda session: sluice.metrics.render(session, runtime_status, turns, run))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/version", responses=shows(200, schemas.Version, VERSION, *ALWAYS))
+@router.get("/version", responses=read_responses(200, schemas.Version, VERSION, *ALWAYS))
 async def version(request: Request, _reader: Reader) -> Response:
     """Of Sluice, and of the engine where it answers."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     facts = await _asked(sluice.engine.ping())
     engine = {name: value for name, value in facts.items() if name != "ok"} if facts["ok"] else None
     return JSONResponse({"version": SLUICE_VERSION, "name": sluice.settings.name, "run": sluice.store.run, "engine": engine})
@@ -95,6 +95,6 @@ async def _asked(question: Awaitable[Mapping[str, Any] | None]) -> dict[str, Any
     return {"ok": True, **facts} if facts is not None else {"ok": False, "error": "no answer"}
 
 
-async def _store(sluice: Sluice) -> dict[str, Any]:
+async def _store(sluice: AppContext) -> dict[str, Any]:
     await sluice.store.read(lambda session: session.exec(select(1)).one())
     return {"run": sluice.store.run}

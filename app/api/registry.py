@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api import registry_schemas as schemas
-from app.api.context import sluice_of
+from app.api.context import app_context
 from app.api.examples import REGISTRY
-from app.api.responses import ALWAYS, shows
+from app.api.responses import ALWAYS, read_responses
 from app.auth import Reader
 from services.clock import rfc3339
 from services.eureka.applications import Entry
@@ -20,10 +20,10 @@ from services.eureka.registry import Registry
 router = APIRouter(tags=["registry"])
 
 
-@router.get("/registry", responses=shows(200, schemas.Registry, REGISTRY, *ALWAYS))
+@router.get("/registry", responses=read_responses(200, schemas.Registry, REGISTRY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
     """What applications registered at the Eureka port, what consumers are answered, and who they are."""
-    return JSONResponse(view(sluice_of(request).registry))
+    return JSONResponse(view(app_context(request).registry))
 
 
 def view(registry: Registry) -> dict[str, Any]:

@@ -56,7 +56,7 @@ async def read_object(request: Request) -> dict[str, Any]:
         raise Problem("bad_request", "the body is not UTF-8") from None
     except ValueError as error:
         raise Problem("bad_request", f"the body is not JSON: {error}"[:500]) from None
-    bounded(value)
+    check_depth(value)
     if not isinstance(value, dict):
         raise invalid("body", "must be a JSON object")
     return value
@@ -104,18 +104,18 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
 
 
-def bounded(value: Any, field: str = "body", depth: int = DEPTH) -> None:
+def check_depth(value: Any, field: str = "body", depth: int = DEPTH) -> None:
     """No deeper than `depth`, and no text that cannot be written as UTF-8 (half a surrogate pair). Problem `invalid` of
     `field`."""
     if depth == 0:
         raise invalid(field, f"is nested more than {DEPTH} levels deep")
     if isinstance(value, dict):
         for name, part in value.items():
-            bounded(name, field, depth)
-            bounded(part, field, depth - 1)
+            check_depth(name, field, depth)
+            check_depth(part, field, depth - 1)
     elif isinstance(value, list):
         for part in value:
-            bounded(part, field, depth - 1)
+            check_depth(part, field, depth - 1)
     elif isinstance(value, str):
         try:
             value.encode()

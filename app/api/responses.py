@@ -19,7 +19,7 @@ WAITED = (
 LOCATION = {"Location": {"description": "the deployment", "schema": {"type": "string"}}}
 
 
-def shows(
+def read_responses(
     status: int,
     shape: type[BaseModel],
     example: Any,
@@ -32,7 +32,7 @@ def shows(
     return declared(*codes, also={status: answer})
 
 
-def makes(example: Any, *codes: str) -> dict[int | str, dict[str, Any]]:
+def create_responses(example: Any, *codes: str) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that makes a deployment: 202; 200 once it has succeeded with `?wait=`, or for a dry run."""
     shapes = [{"$ref": f"#/components/schemas/{shape.__name__}"} for shape in (Deployment, Preview)]
     examples = {"succeeded": {"value": example}, "dry_run": {"value": PREVIEW}}

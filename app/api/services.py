@@ -11,12 +11,12 @@ from pydantic import Field
 from sqlmodel import Session, col, or_
 
 from app.api import schemas
-from app.api.context import request_context, show, sluice_of
+from app.api.context import app_context, request_context, show
 from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
 from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
 from app.api.request_body import Body, documented, read
-from app.api.responses import ALWAYS, makes, shows
-from app.api.wait import made
+from app.api.responses import ALWAYS, create_responses, read_responses
+from app.api.wait import respond
 from app.auth import Deployer, Reader, Writer
 from app.presenters.rollouts import REVISIONS, SERVICES, present_revision, present_service, present_services
 from app.problems import Problem
@@ -44,7 +44,7 @@ class Restart(Body):
     """Nothing, or `{}`."""
 
 
-@router.get("", responses=shows(200, schemas.Services, page_of(SERVICE), *ALWAYS))
+@router.get("", responses=read_responses(200, schemas.Services, page_of(SERVICE), *ALWAYS))
 async def services(
     request: Request,
     _reader: Reader,
@@ -53,7 +53,7 @@ async def services(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first."""
-    presenter_context, after = sluice_of(request).presenter_context, place(cursor, float, str)
+    presenter_context, after = app_context(request).presenter_context, place(cursor, float, str)
     query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
         query = query.where(col(Service.removed).is_(False))
@@ -70,14 +70,16 @@ async def services(
     return await show(request, page)
 
 
-@router.get("/{name}", responses=shows(200, schemas.Service, SERVICE, *ALWAYS, "unknown_service"))
+@router.get("/{name}", responses=read_responses(200, schemas.Service, SERVICE, *ALWAYS, "unknown_service"))
 async def service(request: Request, _reader: Reader, name: Name) -> Response:
     """Also one that was removed. Values that look secret are `***`."""
-    presenter_context = sluice_of(request).presenter_context
+    presenter_context = app_context(request).presenter_context
     return await show(request, lambda session: present_service(session, _find(session, name), presenter_context))
 
 
-@router.get("/{name}/revisions", responses=shows(200, schemas.Revisions, page_of(REVISION), *ALWAYS, "unknown_service"))
+@router.get(
+    "/{name}/revisions", responses=read_responses(200, schemas.Revisions, page_of(REVISION), *ALWAYS, "unknown_service")
+)
 async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Newest first."""
     after = place(cursor, int)
@@ -96,7 +98,7 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
 
 @router.get(
     "/{name}/revisions/{n}",
-    responses=shows(200, schemas.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
+    responses=read_responses(200, schemas.Revision, REVISION, *ALWAYS, "unknown_service", "revision_not_found"),
 )
 async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNumber) -> Response:
     def look(session: Session) -> dict[str, object]:
@@ -108,7 +110,7 @@ async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNum
 
 @router.get(
     "/{name}/revisions/{n}/diff",
-    responses=shows(200, schemas.RevisionDiff, REVISION_DIFF, *ALWAYS, "unknown_service", "revision_not_found"),
+    responses=read_responses(200, schemas.RevisionDiff, REVISION_DIFF, *ALWAYS, "unknown_service", "revision_not_found"),
 )
 async def revision_diff(
     request: Request,
@@ -133,7 +135,7 @@ async def revision_diff(
 @router.post(
     "/{name}/scale",
     status_code=202,
-    responses=makes(DEPLOYMENT, *_KEYS, "never_deployed"),
+    responses=create_responses(DEPLOYMENT, *_KEYS, "never_deployed"),
     openapi_extra=documented(Scale, five={"replicas": 5}, none={"replicas": 0}),
 )
 async def scale(
@@ -143,13 +145,13 @@ async def scale(
     body = await read(request, Scale)
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await made(request, lambda asking: asking.scale(name, body.replicas, context), wait, dry_run)
+    return await respond(request, lambda asking: asking.scale(name, body.replicas, context), wait, dry_run)
 
 
 @router.post(
     "/{name}/rollback",
     status_code=202,
-    responses=makes(DEPLOYMENT, *_KEYS, "never_deployed", "unknown_revision", "no_rollback_target"),
+    responses=create_responses(DEPLOYMENT, *_KEYS, "never_deployed", "unknown_revision", "no_rollback_target"),
     openapi_extra=documented(Rollback, required=False, earlier={}, named={"to_revision": 3}),
 )
 async def rollback(
@@ -159,13 +161,13 @@ async def rollback(
     body = await read(request, Rollback)
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await made(request, lambda asking: asking.rollback(name, body.to_revision, context), wait, dry_run)
+    return await respond(request, lambda asking: asking.rollback(name, body.to_revision, context), wait, dry_run)
 
 
 @router.post(
     "/{name}/restart",
     status_code=202,
-    responses=makes(DEPLOYMENT, *_KEYS, "never_deployed"),
+    responses=create_responses(DEPLOYMENT, *_KEYS, "never_deployed"),
     openapi_extra=documented(Restart, required=False, empty={}),
 )
 async def restart(
@@ -175,17 +177,17 @@ async def restart(
     await read(request, Restart)
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await made(request, lambda asking: asking.restart(name, context), wait, dry_run)
+    return await respond(request, lambda asking: asking.restart(name, context), wait, dry_run)
 
 
-@router.delete("/{name}", status_code=202, responses=makes(DEPLOYMENT, *_KEYS))
+@router.delete("/{name}", status_code=202, responses=create_responses(DEPLOYMENT, *_KEYS))
 async def remove(
     request: Request, caller: Writer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
 ) -> Response:
     """Drain, stop and remove all instances; the history stays readable."""
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await made(request, lambda asking: asking.remove(name, context), wait, dry_run)
+    return await respond(request, lambda asking: asking.remove(name, context), wait, dry_run)
 
 
 def _find(session: Session, name: str) -> Service:

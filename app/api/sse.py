@@ -12,16 +12,16 @@ from fastapi.sse import format_sse_event
 from sqlmodel import Session, col, select
 
 from app.auth import identify
-from app.context import Sluice
-from app.live.event_feed import BATCH, Told, told, until
+from app.context import AppContext
+from app.live.event_feed import BATCH, EncodedEvent, encode, until
 from app.problems import invalid
 from services.rollouts.state.status import TERMINAL
 from services.store.events import since
 from services.store.tables import Deployment
 
-BEAT = 15.0
+HEARTBEAT_INTERVAL = 15.0
 """Seconds of quiet after which a stream says that it is alive."""
-LIFE = 600.0
+MAX_DURATION = 600.0
 """Seconds that a stream lasts at most; the client comes back with Last-Event-ID."""
 
 
@@ -29,7 +29,7 @@ LIFE = 600.0
 class Batch:
     """Events in the order of their ids; `ended`: the deployment has come to its end and nothing more will follow."""
 
-    events: list[Told]
+    events: list[EncodedEvent]
     ended: bool = False
 
 
@@ -47,12 +47,12 @@ def resume_after(request: Request) -> int | None:
     return int(given)
 
 
-async def follow(sluice: Sluice, deployment: int | None, after: int) -> AsyncIterator[Batch]:
+async def follow(sluice: AppContext, deployment: int | None, after: int) -> AsyncIterator[Batch]:
     """What happens after event `after`, batch by batch; an empty one after each quiet BEAT. Ends with the deployment,
     after LIFE, or when Sluice stops."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + LIFE
-    async with sluice.feed.follow(deployment) as news:
+    end = loop.time() + MAX_DURATION
+    async with sluice.event_feed.subscribe(deployment) as news:
         while not sluice.stopping.is_set() and loop.time() < end:
             news.clear()
             batch = await _batch(sluice, deployment, after)
@@ -64,18 +64,18 @@ async def follow(sluice: Sluice, deployment: int | None, after: int) -> AsyncIte
             if len(batch.events) == BATCH:
                 continue
             waited = loop.time()
-            await until(news, min(BEAT, max(end - waited, 0)))
-            if loop.time() - waited >= BEAT:
+            await until(news, min(HEARTBEAT_INTERVAL, max(end - waited, 0)))
+            if loop.time() - waited >= HEARTBEAT_INTERVAL:
                 yield Batch([])
 
 
-async def _batch(sluice: Sluice, deployment: int | None, after: int) -> Batch:
+async def _batch(sluice: AppContext, deployment: int | None, after: int) -> Batch:
     if deployment is None:
-        return Batch(await sluice.feed.since(after))
+        return Batch(await sluice.event_feed.since(after))
     return await sluice.store.read(lambda session: _look(session, deployment, after))
 
 
-async def sse(request: Request, sluice: Sluice, deployment: int | None, after: int) -> Response:
+async def sse(request: Request, sluice: AppContext, deployment: int | None, after: int) -> Response:
     """The stream's answer. Its last event is `bye` when Sluice stops or the stream has lasted long enough (come back), `end`
     when the deployment has ended; then one who comes back for more is told 204, which ends an EventSource."""
     first = await _batch(sluice, deployment, after)
@@ -98,7 +98,7 @@ async def sse(request: Request, sluice: Sluice, deployment: int | None, after: i
     return streaming(sluice, lines, "text/event-stream")
 
 
-def streaming(sluice: Sluice, lines: Callable[[], AsyncIterator[bytes]], media_type: str) -> StreamingResponse:
+def streaming(sluice: AppContext, lines: Callable[[], AsyncIterator[bytes]], media_type: str) -> StreamingResponse:
     """A stream that is counted while it is open and that no proxy keeps back."""
 
     async def counted() -> AsyncIterator[bytes]:
@@ -110,7 +110,7 @@ def streaming(sluice: Sluice, lines: Callable[[], AsyncIterator[bytes]], media_t
     return StreamingResponse(counted(), media_type=media_type, headers=headers)
 
 
-async def until_stopping(sluice: Sluice, read: Callable[[], Awaitable[bytes | None]]) -> AsyncIterator[bytes]:
+async def until_stopping(sluice: AppContext, read: Callable[[], Awaitable[bytes | None]]) -> AsyncIterator[bytes]:
     """What `read` gives, until it gives None or Sluice stops."""
     stop = asyncio.ensure_future(sluice.stopping.wait())
     next_one: asyncio.Future[bytes | None] | None = None
@@ -132,7 +132,7 @@ async def until_stopping(sluice: Sluice, read: Callable[[], Awaitable[bytes | No
 
 
 def _look(session: Session, deployment: int, after: int) -> Batch:
-    events = [told(event) for event in since(session, after, deployment=deployment, limit=BATCH)]
+    events = [encode(event) for event in since(session, after, deployment=deployment, limit=BATCH)]
     if len(events) == BATCH:
         return Batch(events)
     status = session.exec(select(Deployment.status).where(col(Deployment.id) == deployment)).first()

@@ -11,14 +11,14 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Stri
 from sqlmodel import Session, col, select
 
 from app.api import schemas
-from app.api.context import show, sluice_of
+from app.api.context import app_context, show
 from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
 from app.api.idempotency import answered, keep
 from app.api.params import Cursor, IdempotencyKey, Limit, Number, claim, cursor_of, place
 from app.api.request_body import Body, documented, read
-from app.api.responses import ALWAYS, CHANGE, shows
+from app.api.responses import ALWAYS, CHANGE, read_responses
 from app.auth import Admin, Reader
-from app.context import Sluice
+from app.context import AppContext
 from app.problems import declared, invalid
 from services.clock import rfc3339
 from services.grant import Grant
@@ -92,10 +92,10 @@ class NoBody(Body):
     """Nothing, or `{}`."""
 
 
-@router.get("/tokens", responses=shows(200, schemas.Tokens, page_of(TOKEN), *ALWAYS))
+@router.get("/tokens", responses=read_responses(200, schemas.Tokens, page_of(TOKEN), *ALWAYS))
 async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Those that are not revoked, newest first; never the tokens themselves."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     after = place(cursor, int)
     query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc()).limit(limit + 1)
     if after is not None:
@@ -112,7 +112,7 @@ async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cur
 @router.post(
     "/tokens",
     status_code=201,
-    responses=shows(201, schemas.NewToken, NEW_TOKEN, *CHANGE, "idempotency_key_reused"),
+    responses=read_responses(201, schemas.NewToken, NEW_TOKEN, *CHANGE, "idempotency_key_reused"),
     openapi_extra=documented(
         TokenBody,
         ci={"name": "ci", "scope": "deploy", "services": ["web"]},
@@ -122,7 +122,7 @@ async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cur
 async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> Response:
     """The token is in this answer and nowhere else."""
     body = await read(request, TokenBody)
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     claimed = await claim(request, admin, key)
     before = await answered(sluice, claimed)
     if before is not None:
@@ -143,7 +143,7 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
 )
 async def revoke(request: Request, admin: Admin, id: Number) -> Response:
     """Its sessions end with it."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     await sluice.auth.revoke(id, admin.actor)
     sluice.notifier.notify()
     return Response(status_code=204)
@@ -152,18 +152,18 @@ async def revoke(request: Request, admin: Admin, id: Number) -> Response:
 @router.post(
     "/sign-in-links",
     status_code=201,
-    responses=shows(201, schemas.SignInLink, LINK, *CHANGE),
+    responses=read_responses(201, schemas.SignInLink, LINK, *CHANGE),
     openapi_extra=documented(NoBody, required=False, empty={}),
 )
 async def sign_in_link(request: Request, reader: Reader) -> Response:
     """Opens the dashboard once, with the caller's own scope, within half an hour."""
     await read(request, NoBody)
-    code, expires = await sluice_of(request).auth.make_link(reader.principal, reader.remote)
+    code, expires = await app_context(request).auth.make_link(reader.principal, reader.remote)
     view = {"url": f"{str(request.base_url).rstrip('/')}/ui/sign-in?code={code}", "expires_at": rfc3339(expires)}
     return JSONResponse(view, 201, headers={"Cache-Control": "no-store"})
 
 
-def end_of(sluice: Sluice, body: TokenBody) -> float | None:
+def end_of(sluice: AppContext, body: TokenBody) -> float | None:
     """When it expires, in seconds since 1970. Problem 422 when that is over already."""
     if body.expires_in is not None:
         return sluice.clock.now() + body.expires_in
@@ -174,7 +174,7 @@ def end_of(sluice: Sluice, body: TokenBody) -> float | None:
     return body.expires_at.timestamp()
 
 
-def token_view(sluice: Sluice, row: Token) -> dict[str, object]:
+def token_view(sluice: AppContext, row: Token) -> dict[str, object]:
     used = sluice.auth.last_used(row)
     return {
         "id": row.id,

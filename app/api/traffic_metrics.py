@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse, Response
 from sqlmodel import Session
 
 from app.api import traffic_metrics_schemas as schemas
-from app.api.context import sluice_of
+from app.api.context import app_context
 from app.api.examples import FIGURES
 from app.api.params import Name
-from app.api.responses import ALWAYS, shows
+from app.api.responses import ALWAYS, read_responses
 from app.auth import Reader
 from app.problems import Problem
 from services.clock import rfc3339
@@ -24,10 +24,10 @@ router = APIRouter(prefix="/services", tags=["services"])
 Window = Annotated[int, Query(ge=60, le=ROLLUP_KEPT_FOR, description="so many seconds back: a minute to a day")]
 
 
-@router.get("/{name}/figures", responses=shows(200, schemas.Figures, FIGURES, *ALWAYS, "unknown_service"))
+@router.get("/{name}/figures", responses=read_responses(200, schemas.Figures, FIGURES, *ALWAYS, "unknown_service"))
 async def figures(request: Request, _reader: Reader, name: Name, window: Window = 3600) -> Response:
     """Up to an hour in steps of ten seconds, up to a day in steps of minutes, 360 at most."""
-    sluice = sluice_of(request)
+    sluice = app_context(request)
     now = sluice.clock.now()
 
     def look(session: Session) -> ServiceMetrics:

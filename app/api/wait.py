@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from sqlmodel import Session
 
-from app.context import Sluice
+from app.context import AppContext
 from app.live.event_feed import until
 from app.presenters.rollouts import present_deployment
 from app.problems import Problem
@@ -31,23 +31,23 @@ _LOOK_FOR_CLIENT = 5.0
 """Seconds between two looks whether the client is still there, while nothing happens."""
 
 
-async def made(
+async def respond(
     request: Request, deploy_request: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
 ) -> Response:
     """The answer to what makes a deployment, or with `dry_run` to what would."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     if dry_run:
-        return JSONResponse(asdict(await deploy_request(sluice.previews)))
-    return await accepted(request, sluice, await deploy_request(sluice.requests), wait)
+        return JSONResponse(asdict(await deploy_request(sluice.dry_run)))
+    return await accepted(request, sluice, await deploy_request(sluice.submitter), wait)
 
 
-async def accepted(request: Request, sluice: Sluice, id: int, wait: float | None) -> Response:
+async def accepted(request: Request, sluice: AppContext, id: int, wait: float | None) -> Response:
     """The answer to what made deployment `id`: 202 at once, or what api.md says of `?wait=`."""
     headers = {"Location": f"/deployments/{id}"}
     if not wait:
-        return JSONResponse(await shown(sluice, id), 202, headers=headers)
-    ended = await hold(request, sluice, id, wait)
-    view = await shown(sluice, id)
+        return JSONResponse(await get_document(sluice, id), 202, headers=headers)
+    ended = await wait_for_end(request, sluice, id, wait)
+    view = await get_document(sluice, id)
     if not ended:
         detail = f"deployment {id} of {view['service']} is still {view['status']} after {wait:g} s"
         raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"deployment": view})
@@ -64,11 +64,11 @@ def unsuccessful(view: dict[str, Any], headers: Mapping[str, str], **more: Any) 
     return Problem(_CODE.get(status, "deployment_failed"), detail, headers=headers, more={"deployment": view, **more})
 
 
-async def hold(request: Request, sluice: Sluice, id: int, seconds: float) -> bool:
+async def wait_for_end(request: Request, sluice: AppContext, id: int, seconds: float) -> bool:
     """Has the deployment ended within so many seconds? Problem 404 when there is none, 503 when Sluice stops."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
-    async with sluice.feed.follow(id, _ENDS) as news:
+    async with sluice.event_feed.subscribe(id, _ENDS) as news:
         news.set()
         while True:
             if news.is_set():  # a hundred that are held would else all read once more whenever each looks for its client
@@ -98,7 +98,7 @@ def find(session: Session, id: int) -> Deployment:
     return row
 
 
-async def shown(sluice: Sluice, id: int) -> dict[str, Any]:
+async def get_document(sluice: AppContext, id: int) -> dict[str, Any]:
     """The deployment as it is now."""
     presenter_context = sluice.presenter_context
     return await sluice.store.read(lambda session: present_deployment(session, find(session, id), presenter_context))

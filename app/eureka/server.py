@@ -12,8 +12,8 @@ import structlog
 import uvicorn
 
 from app.eureka.asgi import EurekaApp
-from app.http.h11_protocol import Connection
-from app.http.sockets import bound
+from app.http.h11_protocol import HeadTimeoutProtocol
+from app.http.sockets import bind_tcp
 
 log = structlog.get_logger(__name__)
 PAUSE = 1.0
@@ -38,7 +38,7 @@ async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
     config = uvicorn.Config(
         door,
         lifespan="off",
-        http=Connection,
+        http=HeadTimeoutProtocol,
         ws="none",
         log_config=None,
         access_log=False,
@@ -60,7 +60,7 @@ async def _listen(address: str, port: int) -> socket.socket:
     told = False
     while True:
         try:
-            listening = bound(address, port)
+            listening = bind_tcp(address, port)
             listening.listen(BACKLOG)
         except OSError as error:
             if not told:

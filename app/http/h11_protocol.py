@@ -12,7 +12,7 @@ HEAD_WITHIN = 10.0
 answer's end. uvicorn alone waits for ever for one that has begun, or that never begins."""
 
 
-class Connection(H11Protocol):
+class HeadTimeoutProtocol(H11Protocol):
     """One connection of uvicorn's."""
 
     _until_head: asyncio.TimerHandle | None = None

@@ -6,7 +6,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Heads:
+class HeadRequests:
     """ASGI middleware. A stream ends with its head, as when its reader goes."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = structlog.get_logger(__name__)
 
 
-class Watching:
+class RequestMetrics:
     """ASGI middleware. The route's template is the label, never the path: paths are as many as clients please."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 
-def bound(address: str, port: int) -> socket.socket:
+def bind_tcp(address: str, port: int) -> socket.socket:
     """A socket for this address and port, not listening yet. Raises OSError when they cannot be had.
 
     It says that it is TCP's, and so does each connection that it accepts: asyncio switches Nagle's algorithm off only for

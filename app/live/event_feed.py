@@ -30,7 +30,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Told:
+class EncodedEvent:
     """An event, and the bytes by which every stream tells it."""
 
     id: int
@@ -40,21 +40,21 @@ class Told:
 
 
 @dataclass(frozen=True, eq=False)
-class Follower:
+class Subscription:
     """Who waits, and for what: None is everything."""
 
     deployment: int | None
     types: Collection[str] | None
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def concerns(self, event: Told) -> bool:
+    def concerns(self, event: EncodedEvent) -> bool:
         return self.deployment in (None, event.deployment) and (self.types is None or event.type in self.types)
 
 
-def told(event: Event) -> Told:
+def encode(event: Event) -> EncodedEvent:
     data = json.dumps(present_event(event), ensure_ascii=False)
     line = format_sse_event(event=event.type, id=str(event.id), data_str=data)
-    return Told(event.id or 0, event.type, event.deployment, line)
+    return EncodedEvent(event.id or 0, event.type, event.deployment, line)
 
 
 def newest(session: Session) -> int:
@@ -62,29 +62,29 @@ def newest(session: Session) -> int:
     return session.exec(select(func.max(col(Event.id)))).one() or 0
 
 
-class Feed:
+class EventFeed:
     """Looks at the table while anybody follows, and wakes only whom it concerns."""
 
     def __init__(self, store: Store, notifier: ChangeNotifier, stopping: asyncio.Event) -> None:
         self._store = store
         self._notifier = notifier
         self._stopping = stopping
-        self._followers: list[Follower] = []
-        self._recent: deque[Told] = deque(maxlen=KEPT)
+        self._followers: list[Subscription] = []
+        self._recent: deque[EncodedEvent] = deque(maxlen=KEPT)
         self._last: int | None = None
         """Up to which event it has looked; None while nobody follows."""
         self._looking: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
-    async def follow(
+    async def subscribe(
         self, deployment: int | None = None, types: Collection[str] | None = None
     ) -> AsyncIterator[asyncio.Event]:
         """Set whenever something (of those types) has happened in that deployment, or anywhere, and when Sluice stops. Clear
         it before you look."""
-        mine = Follower(deployment, types)
+        mine = Subscription(deployment, types)
         self._followers.append(mine)
         if not self._looking:
-            self._looking = [asyncio.create_task(self._look()), asyncio.create_task(self._stop())]
+            self._looking = [asyncio.create_task(self._poll()), asyncio.create_task(self._stop())]
         try:
             yield mine.news
         finally:
@@ -94,15 +94,15 @@ class Feed:
                     self._looking.pop().cancel()
                 self._last = None
 
-    async def since(self, after: int) -> list[Told]:
+    async def since(self, after: int) -> list[EncodedEvent]:
         """The next events after that one, at most BATCH."""
         first = self._recent[0].id if self._recent else None
         if self._last is not None and (after >= self._last or (first is not None and after >= first - 1)):
             newer = list(takewhile(lambda each: each.id > after, reversed(self._recent)))
             return newer[::-1][:BATCH]
-        return [told(event) for event in await self._store.read(lambda session: since(session, after, limit=BATCH))]
+        return [encode(event) for event in await self._store.read(lambda session: since(session, after, limit=BATCH))]
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         self._recent.clear()
         last = await self._store.read(newest)
         while True:
@@ -112,7 +112,7 @@ class Feed:
             except Exception:
                 log.exception("the events could not be read")
                 found = []
-            news = [told(event) for event in found]
+            news = [encode(event) for event in found]
             self._recent += news
             first_look, self._last = self._last is None, found[-1].id if found else last
             last = self._last or last

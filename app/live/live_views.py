@@ -28,14 +28,14 @@ core, however much happens and however many look at it."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class Fragments:
     """Each live part's name → its HTML. `rows`: the rows of the part `list`, in their order, each a part of its own."""
 
     fixed: Mapping[str, str]
     rows: Mapping[str, str] = field(default_factory=dict)
     list: str = ""
 
-    def since(self, before: Parts | None) -> dict[str, str]:
+    def since(self, before: Fragments | None) -> dict[str, str]:
         """What somebody who has seen `before` needs: the changed parts; the list whole only when its rows are others."""
         if before is None:
             return dict(self.fixed)
@@ -52,11 +52,11 @@ Ask = Callable[[], Awaitable[Any]]
 """What must be asked of others than the store before a look."""
 Stamp = Callable[[], object]
 """What differs when the page may differ."""
-Draw = Callable[[Session, Any], Parts | None]
+Draw = Callable[[Session, Any], Fragments | None]
 """None when there is no such thing (any more). With what was asked before."""
 
 
-class News:
+class ChangeTracker:
     """What was heard last of each service, read at each wake-up for all pages: its newest event, and what is live."""
 
     def __init__(self, store: Store, runtime_status: RuntimeStatus) -> None:
@@ -88,7 +88,7 @@ class News:
             self._events[service] = self.newest = max(id or 0, self.newest)
 
 
-class Memo:
+class VersionedCache:
     """What was made of the present version of something, until there is another. Emptied when there is too much of it."""
 
     MOST = 4000
@@ -109,7 +109,7 @@ class Memo:
         return made
 
 
-class Drawings:
+class LiveViews:
     """The pages that somebody looks at now, each drawn once. A page is known by its key while anybody watches it.
 
     One task looks at what has happened, at most once in PACE, and wakes only those pages that it concerns."""
@@ -117,17 +117,17 @@ class Drawings:
     def __init__(self, store: Store, notifier: ChangeNotifier, runtime_status: RuntimeStatus) -> None:
         self._store = store
         self._notifier = notifier
-        self._watched: dict[Hashable, Drawing] = {}
+        self._watched: dict[Hashable, LiveView] = {}
         self._looking: asyncio.Task[None] | None = None
-        self.memo = Memo()
-        self.news = News(store, runtime_status)
+        self.memo = VersionedCache()
+        self.news = ChangeTracker(store, runtime_status)
 
     @asynccontextmanager
-    async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[Drawing]:
+    async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[LiveView]:
         """`every`: seconds after which it is looked though nothing was heard."""
         drawing = self._watched.get(key)
         if drawing is None:
-            drawing = self._watched[key] = Drawing(self._store, every, ask, stamp, draw)
+            drawing = self._watched[key] = LiveView(self._store, every, ask, stamp, draw)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
         drawing.watchers += 1
@@ -156,17 +156,17 @@ class Drawings:
             await woken.wait()
 
 
-class Drawing:
+class LiveView:
     """One page's, drawn anew as long as anybody watches."""
 
     def __init__(self, store: Store, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> None:
         self.watchers = 0
-        self.told = Memo()
+        self.told = VersionedCache()
         """What was said to those who watch, made once for all of them."""
         self._store, self._every = store, every
         self._ask, self._stamp, self._draw = ask, stamp, draw
         self._changed = asyncio.Event()
-        self._parts: Parts | None = None
+        self._parts: Fragments | None = None
         self._drawn = asyncio.Event()
         self._heard = asyncio.Event()
         self._seen: object = None
@@ -178,7 +178,7 @@ class Drawing:
         """Take this before `parts`, then wait on it: it is set when they are others."""
         return self._changed
 
-    async def parts(self) -> Parts | None:
+    async def parts(self) -> Fragments | None:
         """As they are now. Raises what kept it from being drawn."""
         await self._drawn.wait()
         if self.task.done():
@@ -211,7 +211,7 @@ class Drawing:
                 async with asyncio.timeout(self._every):
                     await self._heard.wait()
 
-    def _look(self, asked: Any, session: Session) -> Parts | None:
+    def _look(self, asked: Any, session: Session) -> Fragments | None:
         began = time.thread_time()
         parts = self._draw(session, asked)
         self._rest = SHARE * (time.thread_time() - began)

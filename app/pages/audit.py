@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session, col, select
 
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.pagination import address, newest
@@ -24,7 +24,7 @@ async def audit(
     cursor: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
     """A filter that is none says so beside its field."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     filters = {"actor": actor.strip(), "service": service.strip(), "type": type.strip(), "token": token.strip()}
     number = filters["token"]
     errors = {} if not number or _is_number(number) else {"token": "must be a token's number"}

@@ -10,9 +10,9 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from app.audit import note_refusal
-from app.context import Sluice
+from app.context import AppContext
 from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
-from app.pages.live_page import LivePage, Sight, missing, show, stream
+from app.pages.live_page import LivePage, PageSource, missing, show, stream
 from app.pages.queries import number_of
 from app.presenters.builds import BUILDS, present_build
 from app.problems import CODES, Problem, as_problem
@@ -43,7 +43,7 @@ async def build_stream(request: Request, viewer: StreamViewer, id: str) -> Strea
 @router.post("/{id}/cancel")
 async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
     """Give it up. One that has ended meanwhile says so."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     number = number_of(id)
     row = await sluice.store.read(lambda session: session.get(Build, number)) if number is not None else None
     if row is None or row.id is None:
@@ -53,7 +53,7 @@ async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
     try:
         viewer.require("deploy")
         viewer.require_service(row.service)
-        await sluice.builds.cancel(row.id, viewer.actor)
+        await sluice.build_manager.cancel(row.id, viewer.actor)
     except (Problem, RequestError) as error:
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
@@ -72,14 +72,14 @@ def _shown(row: Build) -> dict[str, Any]:
     return {**present_build(row), "running": row.status in UNDER_WAY}
 
 
-def _looking_at(id: str, q: str = "") -> Sight:
+def _looking_at(id: str, q: str = "") -> PageSource:
     number = number_of(id)
     service: str | None = None
 
-    def stamp(sluice: Sluice) -> object:
-        return sluice.drawings.news.of(service)
+    def stamp(sluice: AppContext) -> object:
+        return sluice.live_views.news.of(service)
 
-    def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
+    def look(session: Session, sluice: AppContext) -> dict[str, Any] | None:
         found = select(Build).options(defer(Build.log)).where(Build.id == number)  # type: ignore[arg-type]
         row = session.exec(found).first() if number is not None else None
         if row is None:
@@ -96,7 +96,7 @@ def _looking_at(id: str, q: str = "") -> Sight:
             "log": lambda: _log(row, q),
         }
 
-    return Sight(look, stamp)
+    return PageSource(look, stamp)
 
 
 def _log(row: Build, q: str) -> dict[str, Any]:

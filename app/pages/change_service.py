@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlmodel import Session
 
-from app.api.deployments import allow
+from app.api.deployments import check_deploy_scope
 from app.auth import Caller
-from app.context import Sluice
+from app.context import AppContext
 from app.pages.dependencies import FormViewer, PageViewer
-from app.pages.form_commands import KINDS, Wish, wish_of
-from app.pages.forms import Form, answered, planned, shown
+from app.pages.form_commands import KINDS, FormCommand, parse_form
+from app.pages.forms import Form, handle_post, show_form, show_plan
 from app.pages.live_page import missing
 from app.presenters.rollouts import present_service
 from services.store.tables import Service
@@ -38,8 +38,8 @@ async def form(request: Request, viewer: PageViewer, name: str, kind: str) -> Re
     answers = {field: request.query_params.get(field, "") for field in form.asks}
     if kind in ("deploy", "scale"):
         answers["replicas"] = answers["replicas"] or (str(service["replicas"]) if kind == "scale" else "")
-        return shown(form, answers)
-    return await planned(request, viewer, form, answers)
+        return show_form(form, answers)
+    return await show_plan(request, viewer, form, answers)
 
 
 @router.post("/{kind}")
@@ -47,26 +47,26 @@ async def change(request: Request, viewer: FormViewer, name: str, kind: str) -> 
     service = await _service(request, name)
     if service is None or kind not in KINDS:
         return missing()
-    return await answered(request, viewer, _form(request, viewer, service, kind))
+    return await handle_post(request, viewer, _form(request, viewer, service, kind))
 
 
 def _form(request: Request, viewer: Caller, service: Mapping[str, Any], kind: str) -> Form:
     back = f"/ui/services/{service['name']}"
-    wish = partial(_wish, request.app.state.sluice, viewer, service["name"], kind)
-    return Form(kind, ASKS.get(kind, ()), f"{back}/{kind}", back, wish, {"service": service})
+    command = partial(_wish, request.app.state.sluice, viewer, service["name"], kind)
+    return Form(kind, ASKS.get(kind, ()), f"{back}/{kind}", back, command, {"service": service})
 
 
-async def _wish(sluice: Sluice, viewer: Caller, name: str, kind: str, answers: Mapping[str, str]) -> Wish:
-    wish = wish_of(kind, name, answers)
-    viewer.require(wish.scope)
+async def _wish(sluice: AppContext, viewer: Caller, name: str, kind: str, answers: Mapping[str, str]) -> FormCommand:
+    command = parse_form(kind, name, answers)
+    viewer.require(command.scope)
     viewer.require_service(name)
-    if wish.deploy is not None:
-        await allow(sluice, viewer, wish.deploy)
-    return wish
+    if command.deploy is not None:
+        await check_deploy_scope(sluice, viewer, command.deploy)
+    return command
 
 
 async def _service(request: Request, name: str) -> dict[str, Any] | None:
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
 
     def look(session: Session) -> dict[str, Any] | None:
         row = session.get(Service, name)

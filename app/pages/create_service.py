@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.auth import Caller
-from app.context import Sluice
+from app.context import AppContext
 from app.pages.dependencies import HOME, FormViewer, PageViewer
-from app.pages.form_commands import Wish, wish_to_create
-from app.pages.forms import Form, answered, shown
+from app.pages.form_commands import FormCommand, parse_create_form
+from app.pages.forms import Form, handle_post, show_form
 from app.problems import Problem
 from services.errors import FieldError
 from services.spec import SERVICE_NAME
@@ -27,21 +27,21 @@ ASKS = ("name", "image", "port", "replicas", "note", "fields")
 async def form(request: Request, viewer: PageViewer) -> Response:
     """A form with what the address says already (`?name=web&image=web:1`). 403 for who may create nothing."""
     viewer.require("write")
-    return shown(_form(request, viewer), {field: request.query_params.get(field, "") for field in ASKS})
+    return show_form(_form(request, viewer), {field: request.query_params.get(field, "") for field in ASKS})
 
 
 @router.post("")
 async def create(request: Request, viewer: FormViewer) -> Response:
-    return await answered(request, viewer, _form(request, viewer))
+    return await handle_post(request, viewer, _form(request, viewer))
 
 
 def _form(request: Request, viewer: Caller) -> Form:
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     words = {"bound": viewer.principal.services, "default_route": sluice.settings.default_route}
     return Form("create", ASKS, "/ui/new", HOME, partial(_wish, sluice, viewer), words)
 
 
-async def _wish(sluice: Sluice, viewer: Caller, answers: Mapping[str, str]) -> Wish:
+async def _wish(sluice: AppContext, viewer: Caller, answers: Mapping[str, str]) -> FormCommand:
     """Problem beside the name: one that cannot be, that the token may not have, or that a service has."""
     viewer.require("write")
     name = answers["name"].strip()
@@ -52,7 +52,7 @@ async def _wish(sluice: Sluice, viewer: Caller, answers: Mapping[str, str]) -> W
     service = await sluice.store.read(lambda session: session.get(Service, name))
     if service is not None and not service.removed:
         raise _refused("invalid", "there is a service of this name", exists=name)
-    return wish_to_create(name, answers)
+    return parse_create_form(name, answers)
 
 
 def _refused(code: str, why: str, **more: str) -> Problem:

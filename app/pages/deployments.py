@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from sqlmodel import Session, col, or_, select
 
-from app.api.deployments import may_retry
+from app.api.deployments import check_retry_scope
 from app.audit import note_refusal
-from app.context import Sluice
+from app.context import AppContext
 from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
-from app.pages.live_page import LivePage, Sight, missing, show, stream
+from app.pages.live_page import LivePage, PageSource, missing, show, stream
 from app.pages.queries import number_of
 from app.pages.timeline import timeline
 from app.presenters.rollouts import INSTANCES, present_deployment, present_event
@@ -44,7 +44,7 @@ async def act(
     request: Request, viewer: FormViewer, id: str, action: Literal["pause", "resume", "abort", "retry"]
 ) -> Response:
     """Then the deployment's page, of the new deployment after a retry. A refusal is said on the page."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     number = number_of(id)
     row = await sluice.store.read(lambda session: session.get(Deployment, number)) if number is not None else None
     if row is None or row.id is None:
@@ -54,10 +54,10 @@ async def act(
         viewer.require("deploy")
         viewer.require_service(row.service)
         if action == "retry":
-            await may_retry(sluice, viewer, row.id)
-            here = await sluice.requests.retry(row.id, RequestContext(viewer.actor))
+            await check_retry_scope(sluice, viewer, row.id)
+            here = await sluice.submitter.retry(row.id, RequestContext(viewer.actor))
         else:
-            await sluice.requests.apply_action(row.id, action, viewer.actor)
+            await sluice.submitter.apply_action(row.id, action, viewer.actor)
     except (Problem, RequestError, InvalidTransition) as error:
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
@@ -66,15 +66,15 @@ async def act(
     return RedirectResponse(_address(here), 303)
 
 
-def _looking_at(id: str) -> Sight:
+def _looking_at(id: str) -> PageSource:
     number = number_of(id)
 
     service: str | None = None
 
-    def stamp(sluice: Sluice) -> object:
-        return sluice.drawings.news.of(service)
+    def stamp(sluice: AppContext) -> object:
+        return sluice.live_views.news.of(service)
 
-    def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
+    def look(session: Session, sluice: AppContext) -> dict[str, Any] | None:
         row = session.get(Deployment, number) if number is not None else None
         if row is None:
             return None
@@ -93,7 +93,7 @@ def _looking_at(id: str) -> Sight:
             "events": [present_event(event) for event in told if event.type != "progress"][: -EVENTS - 1 : -1],
         }
 
-    return Sight(look, stamp)
+    return PageSource(look, stamp)
 
 
 def _there(session: Session, row: Deployment) -> list[Instance]:

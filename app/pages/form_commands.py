@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from app.api.request_body import bounded
+from app.api.request_body import check_depth
 from app.problems import Problem
 from services.errors import FieldError
 from services.redaction import redacted
@@ -24,7 +24,7 @@ _OPTIONS = ("image", "port", "replicas")
 
 
 @dataclass(frozen=True)
-class Wish:
+class FormCommand:
     """What somebody asks for. `scope`: what it needs at least; `deploy`: the Ask whose fields may need more.
 
     `command` and `body` are for showing: secrets are hidden in them.
@@ -50,17 +50,17 @@ class Wish:
         return f"{line} \\\n  {address}"
 
 
-def wish_of(kind: str, service: str, answers: Mapping[str, str]) -> Wish:
+def parse_form(kind: str, service: str, answers: Mapping[str, str]) -> FormCommand:
     """`answers`: the form's fields as typed. Problem `invalid`, naming the field, for what cannot be meant."""
     return KINDS[kind](service, answers)
 
 
-def wish_to_create(service: str, answers: Mapping[str, str]) -> Wish:
+def parse_create_form(service: str, answers: Mapping[str, str]) -> FormCommand:
     """Of a service that there is not; likewise."""
     return _deployment(service, _named(answers), answers, "write", new=True)
 
 
-def _deploy(service: str, answers: Mapping[str, str]) -> Wish:
+def _deploy(service: str, answers: Mapping[str, str]) -> FormCommand:
     fields = _named(answers)
     if not fields:
         raise _invalid("image", "say what is to change: the image, the number of instances, or another field")
@@ -78,7 +78,9 @@ def _named(answers: Mapping[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str], scope: str, *, new: bool = False) -> Wish:
+def _deployment(
+    service: str, fields: dict[str, Any], answers: Mapping[str, str], scope: str, *, new: bool = False
+) -> FormCommand:
     """`new`: nobody else's service of that name becomes this one, however late it came."""
     note = answers.get("note", "").strip()
     shown, command = redacted(fields), ["sluice", "deploy", service]
@@ -91,7 +93,7 @@ def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str]
         command += ["--expected-revision", "0"]
     deploy_request = DeployRequest(service, fields, note=note or None, expected_revision=0 if new else None)
     body = {"service": service, **shown, **({"note": note} if note else {}), **({"expected_revision": 0} if new else {})}
-    return Wish(
+    return FormCommand(
         lambda asking, context: asking.deploy(deploy_request, context),
         scope,
         shlex.join(command),
@@ -102,33 +104,33 @@ def _deployment(service: str, fields: dict[str, Any], answers: Mapping[str, str]
     )
 
 
-def _scale(service: str, answers: Mapping[str, str]) -> Wish:
+def _scale(service: str, answers: Mapping[str, str]) -> FormCommand:
     replicas = _number("replicas", answers.get("replicas", ""))
-    return Wish(
+    return FormCommand(
         lambda asking, context: asking.scale(service, replicas, context), "deploy", f"sluice scale {service} {replicas}",
         "POST", f"/services/{service}/scale", {"replicas": replicas},
     )  # fmt: skip
 
 
-def _rollback(service: str, answers: Mapping[str, str]) -> Wish:
+def _rollback(service: str, answers: Mapping[str, str]) -> FormCommand:
     given = answers.get("to_revision", "").strip()
     number = _number("to_revision", given, 1, _ANY) if given else None
-    return Wish(
+    return FormCommand(
         lambda asking, context: asking.rollback(service, number, context), "deploy",
         f"sluice rollback {service}" + (f" --to {number}" if number else ""),
         "POST", f"/services/{service}/rollback", {"to_revision": number} if number else {},
     )  # fmt: skip
 
 
-def _restart(service: str, answers: Mapping[str, str]) -> Wish:
-    return Wish(
+def _restart(service: str, answers: Mapping[str, str]) -> FormCommand:
+    return FormCommand(
         lambda asking, context: asking.restart(service, context), "deploy", f"sluice restart {service}",
         "POST", f"/services/{service}/restart", {},
     )  # fmt: skip
 
 
-def _remove(service: str, answers: Mapping[str, str]) -> Wish:
-    return Wish(
+def _remove(service: str, answers: Mapping[str, str]) -> FormCommand:
+    return FormCommand(
         lambda asking, context: asking.remove(service, context),
         "write",
         f"sluice rm {service}",
@@ -137,7 +139,7 @@ def _remove(service: str, answers: Mapping[str, str]) -> Wish:
     )
 
 
-KINDS: dict[str, Callable[[str, Mapping[str, str]], Wish]] = {
+KINDS: dict[str, Callable[[str, Mapping[str, str]], FormCommand]] = {
     "deploy": _deploy, "scale": _scale, "rollback": _rollback, "restart": _restart, "remove": _remove,
 }  # fmt: skip
 
@@ -155,7 +157,7 @@ def _fields(text: str) -> dict[str, Any]:
         raise _invalid("fields", "has a value that JSON does not know: a date, say, which wants quotes") from None
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise _invalid("fields", "must be names and values, such as  port: 8080")
-    bounded(value, "fields")
+    check_depth(value, "fields")
     return value
 
 

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from app.audit import note_refusal
 from app.auth import Caller
 from app.pages import render
-from app.pages.form_commands import Wish
+from app.pages.form_commands import FormCommand
 from app.problems import CODES, Problem, as_problem
 from services.engine.port import EngineError
 from services.errors import RequestError
@@ -21,18 +21,18 @@ from services.rollouts.requests.commands import RequestContext
 
 @dataclass(frozen=True)
 class Form:
-    """`asks`: its fields. `address`: where the answers go; `back`: where who cancels is led. `wish`: what answers come to;
+    """`asks`: its fields. `address`: where the answers go; `back`: where who cancels is led. `command`: what answers come to;
     Problem for what cannot be meant or may not be done. `words`: what its template needs besides."""
 
     kind: str
     asks: tuple[str, ...]
     address: str
     back: str
-    wish: Callable[[Mapping[str, str]], Awaitable[Wish]]
+    wish: Callable[[Mapping[str, str]], Awaitable[FormCommand]]
     words: Mapping[str, Any] = field(default_factory=dict)
 
 
-def shown(form: Form, answers: Mapping[str, str], problem: Problem | None = None) -> HTMLResponse:
+def show_form(form: Form, answers: Mapping[str, str], problem: Problem | None = None) -> HTMLResponse:
     """With what is wrong beside its field; what concerns none of them above."""
     errors: dict[str, str] = {}
     for wrong in problem.errors if problem is not None else ():
@@ -48,34 +48,34 @@ def shown(form: Form, answers: Mapping[str, str], problem: Problem | None = None
     return render.page("change.html", {**form.words, **words}, status)
 
 
-async def planned(request: Request, viewer: Caller, form: Form, answers: Mapping[str, str]) -> HTMLResponse:
+async def show_plan(request: Request, viewer: Caller, form: Form, answers: Mapping[str, str]) -> HTMLResponse:
     """What would be done; the form again where that cannot be."""
     try:
-        wish = await form.wish(answers)
-        plan = await wish.deploy_request(request.app.state.sluice.previews, RequestContext(viewer.actor))
+        command = await form.wish(answers)
+        plan = await command.deploy_request(request.app.state.sluice.dry_run, RequestContext(viewer.actor))
     except (Problem, RequestError, EngineError) as error:
-        return shown(form, answers, as_problem(error))
+        return show_form(form, answers, as_problem(error))
     words = {
-        "form": form, "kind": form.kind, "answers": answers, "plan": plan, "command": wish.command,
-        "curl": wish.curl(str(request.base_url)), "stream": None,
+        "form": form, "kind": form.kind, "answers": answers, "plan": plan, "command": command.command,
+        "curl": command.curl(str(request.base_url)), "stream": None,
     }  # fmt: skip
     return render.page("plan.html", words)
 
 
-async def answered(request: Request, viewer: Caller, form: Form) -> Response:
+async def handle_post(request: Request, viewer: Caller, form: Form) -> Response:
     """`step` says which: `plan` shows what would be done, `change` the form again, `do` does it and shows the deployment."""
     given = await request.form(max_files=0, max_fields=20)
     answers = {name: str(given.get(name, "")) for name in form.asks}
     step = given.get("step")
     if step == "change":
-        return shown(form, answers)
+        return show_form(form, answers)
     if step != "do":
-        return await planned(request, viewer, form, answers)
+        return await show_plan(request, viewer, form, answers)
     try:
-        wish = await form.wish(answers)
-        id = await wish.deploy_request(request.app.state.sluice.requests, RequestContext(viewer.actor))
+        command = await form.wish(answers)
+        id = await command.deploy_request(request.app.state.sluice.submitter, RequestContext(viewer.actor))
     except (Problem, RequestError, EngineError) as error:
         problem = as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)
-        return shown(form, answers, problem)
+        return show_form(form, answers, problem)
     return RedirectResponse(f"/ui/deployments/{id}", 303)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session, col, select
 
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.pagination import address, choices, newest, one_of
@@ -25,7 +25,7 @@ async def history(
     group: str = "", cursor: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
     """A filter that is none says so beside its field."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     filters = {"service": service.strip(), "kind": kind, "status": status, "by": by.strip(), "group": group.strip()}
     wrong = {"kind": one_of(kind, Kind), "status": one_of(status, Status), "group": _number(filters["group"])}
     errors = {name: message for name, message in wrong.items() if message}

@@ -16,11 +16,11 @@ from sqlmodel import Session
 from app.api.sse import streaming
 from app.api.wait import first_of
 from app.auth import Caller, identify
-from app.context import Sluice
-from app.live.live_views import Memo, Parts
+from app.context import AppContext
+from app.live.live_views import Fragments, VersionedCache
 from app.pages import render
 
-BEAT = 15.0
+HEARTBEAT_INTERVAL = 15.0
 """Seconds of quiet after which a stream says that it stands; the page's script gives up on one after more than two."""
 CHECK = 3.0
 """Seconds between two times that a stream asks whether its session is still good."""
@@ -35,33 +35,33 @@ class LivePage:
     parts: tuple[str, ...]
     rows: str = ""
 
-    def draw(self, context: Mapping[str, Any], memo: Memo) -> Parts:
+    def draw(self, context: Mapping[str, Any], memo: VersionedCache) -> Fragments:
         """A row that is as it was is not drawn again."""
         rows = {
             name: memo.of((self.rows, name), row, partial(render.row, self.rows, row))
             for name, row in (context["rows"].items() if self.rows else ())
         }
-        return Parts(render.fragments(self.parts, {**context, "drawn": rows}), rows, self.rows)
+        return Fragments(render.fragments(self.parts, {**context, "drawn": rows}), rows, self.rows)
 
 
 @dataclass(frozen=True)
-class Sight:
+class PageSource:
     """What a page looks at. `look`: what the templates need, from one read transaction; None when there is no such thing.
     Its `about`, where there is one, is the service that the page can change.
     `stamp`: what differs when that may differ; after `every` seconds it is looked though it does not.
     `ask`: what an open page shows of others than the store; the look's context has it as `asked`."""
 
-    look: Callable[[Session, Sluice], dict[str, Any] | None]
-    stamp: Callable[[Sluice], object]
+    look: Callable[[Session, AppContext], dict[str, Any] | None]
+    stamp: Callable[[AppContext], object]
     every: float | None = None
-    ask: Callable[[Sluice], Awaitable[Any]] | None = None
+    ask: Callable[[AppContext], Awaitable[Any]] | None = None
 
 
 async def show(
     request: Request,
     viewer: Caller,
     runtime_status: LivePage,
-    sight: Sight,
+    sight: PageSource,
     *,
     here: str | None = None,
     error: str | None = None,
@@ -69,20 +69,20 @@ async def show(
 ) -> HTMLResponse:
     """The whole page as it is now; 404 as a page when there is no such thing. `here`: the page's own address, where the
     request had another one; `error`: a sentence about what was not done."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
 
     def draw(session: Session) -> HTMLResponse:
         context = sight.look(session, sluice)
         if context is None:
             return missing()
         context = {**context, **_may(viewer, context), "asked": None}
-        parts = runtime_status.draw(context, sluice.drawings.memo).fixed
+        parts = runtime_status.draw(context, sluice.live_views.memo).fixed
         address = here or request.url.path
         presenter_context = {
             "here": address,
             "stream": f"{address.rstrip('/')}/stream",
             "now": sluice.clock.now(),
-            "part": lambda name, look="card": render.standing(name, parts[name], look),
+            "part": lambda name, look="card": render.section(name, parts[name], look),
             "refusal": error,
         }
         return render.page(runtime_status.template, {**context, **presenter_context}, status)
@@ -102,27 +102,27 @@ def missing() -> HTMLResponse:
     return render.page("problem.html", {**words, "stream": None}, 404)
 
 
-def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: Sight) -> StreamingResponse:
+def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: PageSource) -> StreamingResponse:
     """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
     when the session has ended (saying `signed-out`), or when the thing itself has (`gone`). What is said to all who look at
     the same page with the same rights is made once."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     alike = (request.url.path, viewer.principal.scope, viewer.principal.services)
 
     async def ask() -> Any:
         return await sight.ask(sluice) if sight.ask is not None else None
 
-    def draw(session: Session, asked: Any) -> Parts | None:
+    def draw(session: Session, asked: Any) -> Fragments | None:
         context = sight.look(session, sluice)
         if context is None:
             return None
-        return runtime_status.draw({**context, **_may(viewer, context), "asked": asked}, sluice.drawings.memo)
+        return runtime_status.draw({**context, **_may(viewer, context), "asked": asked}, sluice.live_views.memo)
 
     async def lines() -> AsyncIterator[bytes]:
-        every = sight.every or BEAT
-        async with sluice.drawings.watch(alike, every, ask, lambda: sight.stamp(sluice), draw) as drawing:
+        every = sight.every or HEARTBEAT_INTERVAL
+        async with sluice.live_views.watch(alike, every, ask, lambda: sight.stamp(sluice), draw) as drawing:
             yield format_sse_event(event="hello", data_str=render.fingerprint())
-            sent: Parts | None = None
+            sent: Fragments | None = None
             check_again = said = time.monotonic()
             while not sluice.stopping.is_set():
                 changed = drawing.next()
@@ -138,15 +138,15 @@ def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: Si
                 if line := drawing.told.of("", (sent, parts), partial(_news, sent, parts)):
                     yield line
                     sent, said = parts, time.monotonic()
-                elif time.monotonic() - said >= BEAT:
+                elif time.monotonic() - said >= HEARTBEAT_INTERVAL:
                     yield format_sse_event(event="beat", data_str="-")
                     said = time.monotonic()
-                await first_of(changed, sluice.stopping, timeout=min(CHECK, BEAT))
+                await first_of(changed, sluice.stopping, timeout=min(CHECK, HEARTBEAT_INTERVAL))
 
     return streaming(sluice, lines, "text/event-stream")
 
 
-def _news(before: Parts | None, now: Parts) -> bytes:
+def _news(before: Fragments | None, now: Fragments) -> bytes:
     """The message that brings `now` to who has seen `before`; none when nothing is new."""
     news = now.since(before)
-    return format_sse_event(data_str=render.arriving(news)) if news else b""
+    return format_sse_event(data_str=render.patch(news)) if news else b""

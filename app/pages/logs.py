@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from sqlmodel import Session
 
 from app.api.logs import sources_of
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.live_page import missing
@@ -61,7 +61,7 @@ async def _page(
     retained: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
     """`q`: only lines that contain it. The script begins where the page ends."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     errors = {} if tail in TAILS else {"tail": f"must be one of {', '.join(TAILS)}"}
     lines, trouble = [], None
     began = sluice.clock.now()

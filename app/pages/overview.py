@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from sqlmodel import Session, col, func, select
 
-from app.context import Sluice
+from app.context import AppContext
 from app.pages.charts import newest, spark
 from app.pages.dependencies import PageViewer, StreamViewer
-from app.pages.live_page import LivePage, Sight, show, stream
+from app.pages.live_page import LivePage, PageSource, show, stream
 from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
 from app.presenters.rollouts import service_status, serving_counts
 from services.rollouts.state.status import Status
@@ -35,22 +35,22 @@ def entrance() -> RedirectResponse:
 
 @router.get("/ui/")
 async def overview(request: Request, viewer: PageViewer) -> HTMLResponse:
-    return await show(request, viewer, PAGE, SIGHT)
+    return await show(request, viewer, PAGE, PAGE_SOURCE)
 
 
 @router.get("/ui/stream")
 async def overview_stream(request: Request, viewer: StreamViewer) -> StreamingResponse:
-    return stream(request, viewer, PAGE, SIGHT)
+    return stream(request, viewer, PAGE, PAGE_SOURCE)
 
 
-def _stamp(sluice: Sluice) -> object:
+def _stamp(sluice: AppContext) -> object:
     runtime_status = sluice.runtime_status
-    return sluice.drawings.news.newest, str(runtime_status.not_ready), str(runtime_status.unknown_containers)
+    return sluice.live_views.news.newest, str(runtime_status.not_ready), str(runtime_status.unknown_containers)
 
 
-def _look(session: Session, sluice: Sluice) -> dict[str, Any]:
+def _look(session: Session, sluice: AppContext) -> dict[str, Any]:
     minute = newest(session, ROLLUP_STEP)
-    lines = sluice.drawings.memo.of("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROLLUP_STEP))
+    lines = sluice.live_views.memo.of("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROLLUP_STEP))
     running = _progress(session)
     views = [
         {**view, "lines": lines.get(view["name"]), "progress": running.get(view["name"])} for view in _services(session)
@@ -120,4 +120,4 @@ def _urgency(view: dict[str, Any]) -> tuple[int, str]:
     return _URGENCY.index(view["status"]) if urgent else len(_URGENCY) + (not view["needs"]), view["name"]
 
 
-SIGHT = Sight(_look, _stamp, every=ROLLUP_STEP / 4)
+PAGE_SOURCE = PageSource(_look, _stamp, every=ROLLUP_STEP / 4)

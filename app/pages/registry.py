@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.api.registry import view
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import PageViewer
 
@@ -18,6 +18,6 @@ MOST = 200
 @router.get("/ui/registry")
 async def registry(request: Request, _viewer: PageViewer) -> HTMLResponse:
     """As it is now. Not live: every heartbeat would be news."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     port = sluice.settings.eureka_port
     return render.page("registry.html", {**view(sluice.registry), "port": port, "most": MOST, "stream": None})

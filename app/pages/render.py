@@ -64,18 +64,18 @@ def row(list: str, context: Mapping[str, Any]) -> str:
     return _environment().get_template(f"fragments/{list}_row.html").render(context).strip()
 
 
-def standing(name: str, html: str, look: str = "card") -> Markup:
+def section(name: str, html: str, look: str = "card") -> Markup:
     """A live part as the page first shows it: a card, or `bare`. `html` comes from `fragments`."""
     return Markup(f'<section class="{look}" id="part-{name}">{html}</section>')  # noqa: S704 - escaped by the template
 
 
-def standing_row(name: str, html: str) -> Markup:
+def section_row(name: str, html: str) -> Markup:
     """A row of a live list, as its list places it. `html` comes from `row`."""
     return Markup(f'<li id="part-{name}">{html}</li>')  # noqa: S704 - escaped by the template
 
 
-def arriving(parts: Mapping[str, str]) -> str:
-    """Live parts as one message of the stream brings them: each goes where `standing` put it."""
+def patch(parts: Mapping[str, str]) -> str:
+    """Live parts as one message of the stream brings them: each goes where `section` put it."""
     return "\n".join(
         f'<hx-partial hx-target="#part-{name}" hx-swap="innerMorph">{html}</hx-partial>' for name, html in parts.items()
     )
@@ -118,6 +118,6 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
     )
-    environment.globals.update(asset=asset, tone=tone, standing_row=standing_row, version=fingerprint())
+    environment.globals.update(asset=asset, tone=tone, standing_row=section_row, version=fingerprint())
     environment.filters.update(plain=plain, brief=brief)
     return environment

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session, col, select
 
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import PageViewer
 from app.pages.live_page import missing
@@ -25,7 +25,7 @@ async def changes(
     request: Request, _viewer: PageViewer, name: str, old: Annotated[Number, Query(alias="from")] = "", to: Number = ""
 ) -> HTMLResponse:
     """`from` and `to` are revisions; without them the present one against the one before it."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
 
     def draw(session: Session) -> HTMLResponse:
         service = session.get(Service, name)

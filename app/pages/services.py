@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from sqlmodel import Session, col, func, select
 
-from app.context import Sluice
+from app.context import AppContext
 from app.pages.builds import newest_builds
 from app.pages.charts import newest
 from app.pages.dependencies import PageViewer, StreamViewer
-from app.pages.live_page import LivePage, Sight, show, stream
+from app.pages.live_page import LivePage, PageSource, show, stream
 from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
 from app.presenters.rollouts import present_instances, present_revision, present_service
 from services.engine.usage_sampler import UsageRate
@@ -37,11 +37,11 @@ async def service_stream(request: Request, viewer: StreamViewer, name: str) -> S
     return stream(request, viewer, PAGE, _looking_at(name))
 
 
-def _looking_at(name: str) -> Sight:
-    def stamp(sluice: Sluice) -> object:
-        return sluice.drawings.news.of(name)
+def _looking_at(name: str) -> PageSource:
+    def stamp(sluice: AppContext) -> object:
+        return sluice.live_views.news.of(name)
 
-    def look(session: Session, sluice: Sluice) -> dict[str, Any] | None:
+    def look(session: Session, sluice: AppContext) -> dict[str, Any] | None:
         row = session.get(Service, name)
         if row is None:
             return None
@@ -61,21 +61,21 @@ def _looking_at(name: str) -> Sight:
             "revisions": [present_revision(revision, present=row.revision) for revision in revisions],
         }
 
-    return Sight(look, stamp, every=RAW_STEP / 2, ask=partial(_loads, name))
+    return PageSource(look, stamp, every=RAW_STEP / 2, ask=partial(_loads, name))
 
 
-async def _loads(name: str, sluice: Sluice) -> dict[str, UsageRate]:
+async def _loads(name: str, sluice: AppContext) -> dict[str, UsageRate]:
     """CPU and memory of what runs: asked for as long as somebody looks."""
     running = select(Instance.id).where(Instance.service == name, col(Instance.stopped_at).is_(None))
     ids = await sluice.store.read(lambda session: session.exec(running).all())
     return await sluice.usage_sampler.of(ids)
 
 
-def _neighbours(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
+def _neighbours(session: Session, sluice: AppContext, name: str) -> dict[str, Any]:
     """Whom it calls by name (`links`) and who calls it; what it was applied after and before; which of them there are."""
     links = active_spec_values(session, "links")
     version = session.exec(select(func.max(Deployment.id))).one()
-    applied = sluice.drawings.memo.of(("applied", name), version, lambda: last_apply_group(session, name))
+    applied = sluice.live_views.memo.of(("applied", name), version, lambda: last_apply_group(session, name))
     calls = {other for one, others in links if one == name for other in others}
     called_by = {one for one, others in links if name in others}
     named = {*calls, *called_by, *(applied.depends_on if applied else ()), *(applied.needed_by if applied else ())}
@@ -88,7 +88,7 @@ def _neighbours(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
     }
 
 
-def _figures(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
+def _figures(session: Session, sluice: AppContext, name: str) -> dict[str, Any]:
     """The last hour's totals, by revision; `until`: when the newest figures that they are of begin."""
     until = newest(session, RAW_STEP)
 
@@ -96,4 +96,4 @@ def _figures(session: Session, sluice: Sluice, name: str) -> dict[str, Any]:
         found = service_metrics(session, name, sluice.clock.now())
         return {"until": until, "revisions": [(one.revision, one.totals) for one in found.revisions]}
 
-    return sluice.drawings.memo.of(("figures", name), until, make)
+    return sluice.live_views.memo.of(("figures", name), until, make)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.auth import cookie_name, cookie_settings, refuse_cross_site
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import HOME, SIGN_IN, within
 from app.problems import Problem
@@ -31,7 +31,7 @@ def sign_in_page(code: str = "", next: str = HOME) -> HTMLResponse:
 @router.post(SIGN_IN, max_body_size=MAX_FORM)
 async def sign_in(request: Request, code: Text = "", token: Text = "", next: Text = HOME) -> Response:
     """A session for the link's or the token's owner, kept in a cookie that no script can read."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     after = within(next)
     try:
         refuse_cross_site(request.headers, request.url.scheme)
@@ -58,7 +58,7 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
 @router.post("/ui/sign-out")
 async def sign_out(request: Request, everywhere: Annotated[bool, Form()] = False) -> Response:
     """Ends the session itself, not only the browser's memory of it, or all of its token's; open streams end as well."""
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     scheme = request.url.scheme
     name = cookie_name(sluice, scheme)
     if cookie := request.cookies.get(name):

@@ -10,7 +10,7 @@ from services.store.tables import Deployment, Event, Instance
 
 HEADROOM, SHORTEST = 1.25, 5.0
 """The axis of a deployment that runs is so much longer than it has run, and at least so many seconds."""
-PROVED = ("ready", "serving")
+READY_STATES = ("ready", "serving")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Track:
         """Seconds from its making to its being ready; None for what was there before, and while it is not."""
         if self.spans[0].status != "creating":
             return None
-        return next((span.start - self.spans[0].start for span in self.spans if span.status in PROVED), None)
+        return next((span.start - self.spans[0].start for span in self.spans if span.status in READY_STATES), None)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from app.api.request_body import check
 from app.api.tokens import TokenBody, end_of, token_view
 from app.audit import note_refusal
 from app.auth import Caller
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import FormViewer, PageViewer
 from app.pages.live_page import missing
@@ -38,7 +38,7 @@ async def create(request: Request, viewer: FormViewer) -> HTMLResponse:
     """The page with the new token on it, this once. What is wrong stands beside its field, and nothing typed is lost."""
     given = await request.form(max_files=0, max_fields=10)
     answers = {name: str(given.get(name, "")).strip() for name in EMPTY}
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     try:
         viewer.require("admin")
         body = check(TokenBody, _fields(answers))
@@ -54,7 +54,7 @@ async def revoke(request: Request, viewer: FormViewer, id: str) -> Response:
     """At once, with its sessions; the visitor's own too, when it was that."""
     if not (id.isascii() and id.isdecimal() and len(id) < 16):
         return missing()
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
     try:
         viewer.require("admin")
         await sluice.auth.revoke(int(id), viewer.actor)
@@ -89,7 +89,7 @@ async def _page(
     made: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> HTMLResponse:
-    sluice: Sluice = request.app.state.sluice
+    sluice: AppContext = request.app.state.sluice
 
     def look(session: Session) -> dict[str, Any]:
         own = session.get_one(Token, viewer.principal.token)

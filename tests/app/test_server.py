@@ -182,8 +182,8 @@ def test_events_are_a_list_when_nobody_asks_for_a_stream(served: Served) -> None
 def test_a_quiet_stream_says_that_it_is_alive_and_does_not_last_for_ever(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "BEAT", 0.05)
-    monkeypatch.setattr(sse, "LIFE", 0.5)
+    monkeypatch.setattr(sse, "HEARTBEAT_INTERVAL", 0.05)
+    monkeypatch.setattr(sse, "MAX_DURATION", 0.5)
     reading = Reading(served, "/events")
     assert reading.end() == ["bye"]
     assert reading.lines.count(": alive") >= 3

@@ -46,7 +46,7 @@ def shown(scene: DashboardFixture) -> Iterator[str]:
         runs = scene.begin_build("FROM scratch\nRUN echo begun\nRUN sleep 600\n")
         assert asyncio.run_coroutine_threadsafe(runs, scene.loop).result(10) == 3
         yield address
-        asyncio.run_coroutine_threadsafe(scene.sluice.builds.close(), scene.loop).result(10)
+        asyncio.run_coroutine_threadsafe(scene.sluice.build_manager.close(), scene.loop).result(10)
 
 
 def findings(page: Page) -> list[str]:

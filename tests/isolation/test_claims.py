@@ -95,7 +95,7 @@ def test_a_bound_tokens_own_hosts_and_prefixes_bound_its_routes_and_lie_within_b
 
 
 def test_the_operators_default_route_is_no_claim(fixture: AppFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = fixture.sluice.requests._rules
+    rules = fixture.sluice.submitter._rules
     object.__setattr__(rules, "default_route", "/{name}")
     victim(fixture, routes=[ANY])
     assert send(fixture, bound(fixture)).status_code == 200

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, func, select
 
 from app.api import builds, traffic_metrics
 from app.auth import Authentication
-from app.context import Sluice
+from app.context import AppContext
 from app.pages import pages
 from app.problems import install
 from app.settings import Settings
@@ -58,7 +58,7 @@ class DashboardFixture:
         self.hinted: list[str] = []
         self._ports = 20000
         nobody = cast(Any, None)
-        self.sluice = Sluice(
+        self.sluice = AppContext(
             settings=Settings(data=data, public_host="gateway.test"),
             store=store,
             clock=clock,
@@ -67,19 +67,21 @@ class DashboardFixture:
             engine=engine,
             gateway=nobody,
             infrastructure=nobody,
-            requests=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
-            previews=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
+            submitter=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
+            dry_run=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
             controller=nobody,
             auth=AuthService(store, clock, TokenKey.of(data)),
             metrics=Metrics(),
             traffic_sampler=nobody,
             registry=Registry(clock, LeaseRepository(store)),
             external_eureka=nobody,
-            builds=BuildManager(store, clock, engine, listeners, BuildSettings(data / "builds", 10**6, 60, "default")),
+            build_manager=BuildManager(
+                store, clock, engine, listeners, BuildSettings(data / "builds", 10**6, 60, "default")
+            ),
         )
         shown = [""]
         apart(self.sluice.auth.open(shown.append))
-        apart(self.sluice.builds.open())
+        apart(self.sluice.build_manager.open())
         self.token = shown[-1]
         self.loop: asyncio.AbstractEventLoop | None = None
         self.app = FastAPI(docs_url=None)
@@ -149,7 +151,7 @@ class DashboardFixture:
     async def begin_build(self, dockerfile: str, service: str = "web") -> int:
         """One that goes on in the server's loop, where this must run; it is being built. A test's own thread must not write
         while that loop does."""
-        builds = self.sluice.builds
+        builds = self.sluice.build_manager
         context = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
         entry = tarfile.TarInfo("Dockerfile")
         entry.size = len(dockerfile.encode())

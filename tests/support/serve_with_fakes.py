@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from app import log_config
-from app.http.sockets import bound
+from app.http.sockets import bind_tcp
 from app.server import server_of
 from tests.support.app_fixture import build
 from tests.support.fakes.engine import Behaviour
@@ -25,7 +25,7 @@ def main() -> None:
     for version in ("hello:1", "hello:2"):
         fixture.image(version)
         fixture.engine.behave(version, Behaviour(start_takes=START_TAKES))
-    server_of(fixture.app, fixture.settings).run(sockets=[bound("127.0.0.1", int(os.environ["SLUICE_PORT"]))])
+    server_of(fixture.app, fixture.settings).run(sockets=[bind_tcp("127.0.0.1", int(os.environ["SLUICE_PORT"]))])
 
 
 if __name__ == "__main__":

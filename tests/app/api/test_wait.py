@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import Session
 
 from app.api import wait
-from app.live.event_feed import Feed
+from app.live.event_feed import EventFeed
 from services.store.database import Store
 from services.store.events import ChangeNotifier
 from services.store.open import open_store
@@ -28,7 +28,7 @@ class Counted:
         self._store = store
         self.store = self
         self.stopping = asyncio.Event()
-        self.feed = Feed(store, ChangeNotifier(), self.stopping)
+        self.event_feed = EventFeed(store, ChangeNotifier(), self.stopping)
         self.reads = 0
 
     async def read(self, work: Callable[[Session], T]) -> T:
@@ -63,7 +63,7 @@ async def test_a_held_answer_asks_the_store_for_nothing_while_nothing_happens(
         session.add(Deployment(id=1, service="web", kind="deploy", status="progressing", created_at=1.0))
     sluice: Any = Counted(store)
     client: Any = Client(patience=50)
-    assert await wait.hold(client, sluice, 1, 60) is False
+    assert await wait.wait_for_end(client, sluice, 1, 60) is False
     store.close()
     assert client.patience == -1
     assert sluice.reads <= 2, "one at first, and one when the feed has begun"

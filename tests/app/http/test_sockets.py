@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from app.http.sockets import bound
+from app.http.sockets import bind_tcp
 
 
 @pytest.mark.anyio
@@ -18,7 +18,7 @@ async def test_no_part_of_an_answer_waits_for_the_client_to_acknowledge_the_part
         delays.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         writer.close()
 
-    listening = bound("127.0.0.1", 0)
+    listening = bind_tcp("127.0.0.1", 0)
     port = listening.getsockname()[1]
     async with await asyncio.start_server(answer, sock=listening):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -29,4 +29,4 @@ async def test_no_part_of_an_answer_waits_for_the_client_to_acknowledge_the_part
 
 def test_an_address_that_somebody_has_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-        bound("127.0.0.1", taken.getsockname()[1])
+        bind_tcp("127.0.0.1", taken.getsockname()[1])

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from sqlmodel import Session
 
-from app.live.event_feed import Feed
+from app.live.event_feed import EventFeed
 from services.store.events import ChangeNotifier, append_event
 from services.store.open import open_store
 from services.store.tables import Event
@@ -28,7 +28,7 @@ class Table:
         self.listeners = ChangeNotifier()
         self.stopping = asyncio.Event()
         self.reads = 0
-        self.feed = Feed(self, self.listeners, self.stopping)  # type: ignore[arg-type]
+        self.feed = EventFeed(self, self.listeners, self.stopping)  # type: ignore[arg-type]
 
     async def read(self, work: Callable[[Session], T]) -> T:
         self.reads += 1
@@ -61,7 +61,7 @@ def table(tmp_path: Path) -> Iterator[Table]:
 async def followed(table: Table, after: int, last: Callable[[int], bool]) -> list[int]:
     """The ids that a stream of everything tells, until `last` holds of one."""
     ids: list[int] = []
-    async with table.feed.follow() as news:
+    async with table.feed.subscribe() as news:
         while not ids or not last(ids[-1]):
             news.clear()
             found = await table.feed.since(ids[-1] if ids else after)
@@ -93,7 +93,7 @@ async def test_who_comes_late_is_told_what_was_before_and_what_comes(table: Tabl
 
 
 async def test_only_whom_it_concerns_is_woken(table: Table) -> None:
-    async with table.feed.follow(1) as mine, table.feed.follow(2) as other, table.feed.follow() as everything:
+    async with table.feed.subscribe(1) as mine, table.feed.subscribe(2) as other, table.feed.subscribe() as everything:
         for each in (mine, other, everything):
             await asyncio.wait_for(each.wait(), 20)  # the first look wakes all: what was before it may concern them
             each.clear()
@@ -104,7 +104,7 @@ async def test_only_whom_it_concerns_is_woken(table: Table) -> None:
 
 
 async def test_sluice_stops_and_whoever_waits_is_woken(table: Table) -> None:
-    async with table.feed.follow(1) as mine:
+    async with table.feed.subscribe(1) as mine:
         await asyncio.wait_for(mine.wait(), 20)
         mine.clear()
         table.stopping.set()

@@ -13,7 +13,7 @@ import pytest
 from sqlmodel import Session
 
 from app.live import live_views
-from app.live.live_views import Drawing, Drawings, Parts
+from app.live.live_views import Fragments, LiveView, LiveViews
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import ChangeNotifier, append_event
 from services.store.open import open_store
@@ -26,17 +26,17 @@ class Pages:
 
     def __init__(self, data: Path) -> None:
         self.store, self.listeners, self.live = open_store(data), ChangeNotifier(), RuntimeStatus()
-        self.drawings = Drawings(self.store, self.listeners, self.live)
+        self.drawings = LiveViews(self.store, self.listeners, self.live)
         self.drawn: Counter[str] = Counter()
         self._open = AsyncExitStack()
 
-    async def open(self, service: str) -> Drawing:
+    async def open(self, service: str) -> LiveView:
         async def ask() -> None:
             return None
 
-        def draw(_session: Session, _asked: Any) -> Parts:
+        def draw(_session: Session, _asked: Any) -> Fragments:
             self.drawn[service] += 1
-            return Parts({"count": str(self.drawn[service])})
+            return Fragments({"count": str(self.drawn[service])})
 
         watched = self.drawings.watch(service, 3600, ask, lambda: self.drawings.news.of(service), draw)
         return await self._open.enter_async_context(watched)
@@ -82,7 +82,7 @@ async def test_what_happens_to_a_service_is_drawn_on_its_own_page_alone(pages: P
     await heard(pages, "last")
     assert pages.drawn["web"] == before["web"] + 1
     assert pages.drawn["other"] == before["other"]
-    assert await other.parts() == Parts({"count": str(before["other"])})
+    assert await other.parts() == Fragments({"count": str(before["other"])})
 
 
 async def test_requests_in_flight_are_news_though_nothing_was_written(pages: Pages) -> None:

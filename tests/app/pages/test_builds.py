@@ -97,7 +97,7 @@ def test_who_may_not_is_shown_no_button_and_refused(
     assert answer.status_code == 403
     assert status(fixture, number)[1] is None
     assert stranger.portal is not None
-    stranger.portal.call(fixture.sluice.builds.close)
+    stranger.portal.call(fixture.sluice.build_manager.close)
 
 
 def test_another_site_gives_up_nothing(fixture: DashboardFixture, visitor: TestClient) -> None:

@@ -84,7 +84,7 @@ def test_many_wake_ups_make_few_messages(fixture: DashboardFixture, client: http
 
 
 def test_a_quiet_stream_says_that_it_stands(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "BEAT", 0.05)
+    monkeypatch.setattr(live_page, "HEARTBEAT_INTERVAL", 0.05)
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         told = messages(stream)
         assert [next(told)[0] for _ in range(4)] == ["hello", "", "beat", "beat"]
