@@ -14,8 +14,8 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from app.cli.client.http import Client
-from app.cli.client.server_address import find_place
-from app.cli.errors import INTERRUPTED, Trouble
+from app.cli.client.server_address import find_server
+from app.cli.errors import INTERRUPTED, CliError
 from app.cli.output.console import Output
 
 P = ParamSpec("P")
@@ -27,14 +27,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The bare result, no 
 
 
 @dataclass(frozen=True)
-class Desk:
+class CommandContext:
     """What a verb works at: Sluice behind `client`, and `out` to speak by."""
 
     client: Client
     out: Output
 
 
-def verb(work: Callable[Concatenate[Desk, P], Awaitable[int | None]]) -> Callable[..., None]:
+def command(work: Callable[Concatenate[CommandContext, P], Awaitable[int | None]]) -> Callable[..., None]:
     """A command of `work`, whose first parameter is the desk; it returns the exit code (None is 0)."""
 
     async def at_desk(out: Output, url: str | None, token: str | None, arguments: dict[str, Any]) -> int | None:
@@ -42,39 +42,39 @@ def verb(work: Callable[Concatenate[Desk, P], Awaitable[int | None]]) -> Callabl
         if task is not None and threading.current_thread() is threading.main_thread():
             # a CI job that is cancelled is to hear the same last words as a person who presses Ctrl-C
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with Client(find_place(url, token)) as client:
-            return await work(Desk(client, out), **arguments)  # type: ignore[call-arg]
+        async with Client(find_server(url, token)) as client:
+            return await work(CommandContext(client, out), **arguments)  # type: ignore[call-arg]
 
     def command(*, url: str | None, token: str | None, as_json: bool, quiet: bool, **arguments: Any) -> None:
         out = Output(as_json=as_json, quiet=quiet)
         _end(out, lambda: asyncio.run(at_desk(out, url, token, arguments)))
 
-    return _dressed(command, work, url=Url, token=Token, as_json=Json, quiet=Quiet)
+    return _with_common_options(command, work, url=Url, token=Token, as_json=Json, quiet=Quiet)
 
 
-def local_verb(work: Callable[Concatenate[Output, P], int | None]) -> Callable[..., None]:
+def local_command(work: Callable[Concatenate[Output, P], int | None]) -> Callable[..., None]:
     """A command that works on this machine and asks no Sluice."""
 
     def command(*, as_json: bool, quiet: bool, **arguments: Any) -> None:
         out = Output(as_json=as_json, quiet=quiet)
         _end(out, lambda: work(out, **arguments))  # type: ignore[call-arg]
 
-    return _dressed(command, work, as_json=Json, quiet=Quiet)
+    return _with_common_options(command, work, as_json=Json, quiet=Quiet)
 
 
 def _end(out: Output, work: Callable[[], int | None]) -> None:
     """Run it; leave by its exit code."""
     try:
         code = work()
-    except Trouble as trouble:
-        out.trouble(trouble)
-        code = trouble.exit_code
+    except CliError as error:
+        out.error(error)
+        code = error.exit_code
     except (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
     raise typer.Exit(code or 0)
 
 
-def _dressed(command: Callable[..., None], work: Callable[..., Any], **common: Any) -> Callable[..., None]:
+def _with_common_options(command: Callable[..., None], work: Callable[..., Any], **common: Any) -> Callable[..., None]:
     """`command` with the name and the parameters of `work`, but its first, and the common ones."""
     _, *own = inspect.signature(work, eval_str=True).parameters.values()
     defaults = {bool: False}

@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from app.cli.client.http import Client
-from app.cli.client.server_address import find_place
-from app.cli.errors import Trouble
+from app.cli.client.server_address import find_server
+from app.cli.errors import CliError
 
 PATIENCE = 2.0
 """Seconds for which a person who pressed Tab is kept waiting."""
@@ -51,11 +51,11 @@ def _asked(ctx: typer.Context, incomplete: str, ask: Callable[[Client], Awaitabl
     given: dict[str, Any] = ctx.params
 
     async def at_once() -> Words:
-        async with asyncio.timeout(PATIENCE), Client(find_place(given.get("url"), given.get("token"))) as client:
+        async with asyncio.timeout(PATIENCE), Client(find_server(given.get("url"), given.get("token"))) as client:
             return await ask(client)
 
     try:
         words = asyncio.run(at_once())
-    except (Trouble, TimeoutError):
+    except (CliError, TimeoutError):
         return []
     return sorted((word, about) for word, about in words if word.startswith(incomplete))

@@ -9,7 +9,7 @@ SUCCEEDED, NOT_SUCCEEDED, USAGE, UNREACHABLE, SUPERSEDED, INTERRUPTED = 0, 1, 2,
 
 
 @dataclass
-class Trouble(Exception):
+class CliError(Exception):
     """Ends a verb. `message` says what is wrong, `advice` what to do; `document` is what `--json` prints."""
 
     message: str
@@ -21,19 +21,19 @@ class Trouble(Exception):
         return self.message
 
 
-def usage(message: str, advice: str = "") -> Trouble:
+def usage(message: str, advice: str = "") -> CliError:
     """The command was called wrongly; nothing was asked of Sluice."""
-    return Trouble(message, advice, USAGE, {"code": "usage", "detail": message})
+    return CliError(message, advice, USAGE, {"code": "usage", "detail": message})
 
 
-def unreachable(url: str, why: str, advice: str = "") -> Trouble:
+def unreachable(url: str, why: str, advice: str = "") -> CliError:
     """Sluice does not answer at `url`."""
     advice = advice or "Is it running (`sluice up`)? Another address: --url, SLUICE_URL or ~/.config/sluice/config.toml."
     message = f"Sluice does not answer at {url}: {why}"
-    return Trouble(message, advice, UNREACHABLE, {"code": "unreachable", "detail": message})
+    return CliError(message, advice, UNREACHABLE, {"code": "unreachable", "detail": message})
 
 
-def refused(status: int, problem: dict[str, Any]) -> Trouble:
+def refused(status: int, problem: dict[str, Any]) -> CliError:
     """Sluice answered with a problem (RFC 9457): each wrong field on a line of its own."""
     code, errors = str(problem.get("code")), problem.get("errors") or []
     message = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
@@ -41,7 +41,7 @@ def refused(status: int, problem: dict[str, Any]) -> Trouble:
         lines = [f"  {error.get('field') or 'body'}: {error.get('message')}" for error in errors]
         message = "\n".join([f"Sluice refused it ({code}):", *lines])
     exit_code = USAGE if 400 <= status < 500 and status != 409 else NOT_SUCCEEDED
-    return Trouble(message, _ADVICE.get(code, ""), exit_code, problem)
+    return CliError(message, _ADVICE.get(code, ""), exit_code, problem)
 
 
 _ADVICE = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from app.cli.client.http import Away, Client
+from app.cli.client.http import Client, ServerUnavailable
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Feed:
 
     async def _read(self) -> None:
         while True:
-            await self._client.patiently(self._read_once)
+            await self._client.retry_while_away(self._read_once)
             await asyncio.sleep(0.2)  # a stream that ends at once must not become a busy loop
 
     async def _read_once(self) -> None:
@@ -104,7 +104,7 @@ def _document(text: str) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise Away(f"not an event stream: {error}", sent=True) from error
+        raise ServerUnavailable(f"not an event stream: {error}", sent=True) from error
     return document
 
 

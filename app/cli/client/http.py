@@ -14,8 +14,8 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from app.cli.client.server_address import Place
-from app.cli.errors import Trouble, refused, unreachable, usage
+from app.cli.client.server_address import ServerAddress
+from app.cli.errors import CliError, refused, unreachable, usage
 
 T = TypeVar("T")
 PATIENCE = 120.0
@@ -28,7 +28,7 @@ _READ_TIMEOUT = 45.0
 """An open stream says something (a comment at least) every 15 s; silence for thrice as long is a dead connection."""
 
 
-class Away(Exception):
+class ServerUnavailable(Exception):
     """No answer this time: not reached, cut off, or being restarted. `sent`: what we asked may have been heard."""
 
     def __init__(self, why: str, *, sent: bool, after: float | None = None) -> None:
@@ -40,19 +40,19 @@ class Away(Exception):
 class Client:
     """`on_away(why)` is told when Sluice stops answering, `on_away(None)` when it answers again."""
 
-    def __init__(self, place: Place, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self.place = place
+    def __init__(self, server: ServerAddress, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.place = server
         self.on_away: Callable[[str | None], None] = lambda _why: None
         self._patience = _patience()
         self._answered = False
         self._away_since: float | None = None
         headers = {"User-Agent": "sluice-cli", "Accept": "application/json"}
-        if place.token:
-            headers["Authorization"] = f"Bearer {place.token}"
-        address = httpx.URL(place.url)
+        if server.token:
+            headers["Authorization"] = f"Bearer {server.token}"
+        address = httpx.URL(server.url)
         here = address.host in _HERE
         self._http = httpx.AsyncClient(
-            base_url=place.url,
+            base_url=server.url,
             headers=headers,
             transport=transport,
             timeout=httpx.Timeout(_READ_TIMEOUT, connect=_CONNECT_TIMEOUT),
@@ -70,8 +70,8 @@ class Client:
 
     async def get(self, path: str, *, welcome: int = 200, **params: Any) -> Any:
         """The document at `path`; parameters that are None are left out. `welcome`: a status that is an answer as well.
-        Raises Trouble."""
-        return await self.patiently(lambda: self._answer("GET", path, welcome, params=_present(params)))
+        Raises CliError."""
+        return await self.retry_while_away(lambda: self._answer("GET", path, welcome, params=_present(params)))
 
     async def get_all(self, path: str, *, most: int | None = None, **params: Any) -> list[Any]:
         """The items of a list, page after page, at most `most`."""
@@ -89,24 +89,28 @@ class Client:
     async def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """Ask once, whatever happens on the way: the Idempotency-Key makes a lost answer's repetition harmless."""
         sent = {**_own_key(), **(headers or {})}
-        return await self.patiently(lambda: self._answer("POST", path, json={} if body is None else body, headers=sent))
+        return await self.retry_while_away(
+            lambda: self._answer("POST", path, json={} if body is None else body, headers=sent)
+        )
 
     async def send(self, path: str, file: Path, media_type: str, **params: Any) -> Any:
         """As `post`, with a file for a body."""
         sent = {**_own_key(), **_announced(file, media_type)}
         asked = _present(params)
-        return await self.patiently(lambda: self._answer("POST", path, params=asked, content=_chunks(file), headers=sent))
+        return await self.retry_while_away(
+            lambda: self._answer("POST", path, params=asked, content=_chunks(file), headers=sent)
+        )
 
     async def delete(self, path: str) -> Any:
         """Likewise; the answer's document, None when it has none."""
         sent = _own_key()
-        return await self.patiently(lambda: self._answer("DELETE", path, headers=sent))
+        return await self.retry_while_away(lambda: self._answer("DELETE", path, headers=sent))
 
     @asynccontextmanager
     async def stream(
         self, path: str, *, accept: str, headers: Mapping[str, str] | None = None, **params: Any
     ) -> AsyncIterator[AsyncIterator[str]]:
-        """The lines of a long answer. Raises Away when it breaks off, Trouble when it is refused."""
+        """The lines of a long answer. Raises ServerUnavailable when it breaks off, Trouble when it is refused."""
         try:
             async with self._http.stream(
                 "GET", path, params=_present(params), headers={"Accept": accept, **(headers or {})}
@@ -116,13 +120,13 @@ class Client:
         except httpx.TransportError as error:
             raise _away(error) from error
 
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def retry_while_away(self, call: Callable[[], Awaitable[T]]) -> T:
         """`call` until it is answered. A Sluice that never answered is given up at once, unless it may have heard us."""
         attempt = 0
         while True:
             try:
                 answer = await call()
-            except Away as away:
+            except ServerUnavailable as away:
                 await self._bear(away, attempt)
                 attempt += 1
             else:
@@ -136,7 +140,7 @@ class Client:
             self._away_since = None
             self.on_away(None)
 
-    async def _bear(self, away: Away, attempt: int) -> None:
+    async def _bear(self, away: ServerUnavailable, attempt: int) -> None:
         if not self._answered and not away.sent:
             raise unreachable(self.place.url, str(away)) from away
         if self._away_since is None:
@@ -171,7 +175,7 @@ class Client:
         restarting = problem.get("code") == "stopping" or (not problem and response.status_code in (502, 503, 504))
         if restarting:
             why = str(problem.get("detail") or f"HTTP {response.status_code}")
-            raise Away(why, sent=True, after=_seconds(response.headers.get("Retry-After")))
+            raise ServerUnavailable(why, sent=True, after=_seconds(response.headers.get("Retry-After")))
         if not problem:
             raise _stranger(self.place.url, response)
         raise refused(response.status_code, problem)
@@ -199,9 +203,9 @@ def _own_key() -> dict[str, str]:
     return {"Idempotency-Key": f"cli-{uuid.uuid4()}"}
 
 
-def _away(error: httpx.TransportError) -> Away:
+def _away(error: httpx.TransportError) -> ServerUnavailable:
     sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol | httpx.ProxyError)
-    return Away(_why(error), sent=sent)
+    return ServerUnavailable(_why(error), sent=sent)
 
 
 def _why(error: httpx.TransportError) -> str:
@@ -225,7 +229,7 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
     return problem if isinstance(problem, dict) and ("code" in problem or "detail" in problem) else {}
 
 
-def _stranger(url: str, response: httpx.Response) -> Trouble:
+def _stranger(url: str, response: httpx.Response) -> CliError:
     return unreachable(
         url, f"HTTP {response.status_code}, and not in Sluice's words", "Is this the address of Sluice's API?"
     )

@@ -14,21 +14,23 @@ DEFAULT_URL = "http://127.0.0.1:7080"
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerAddress:
     """A Sluice by `url` (no slash at its end); `token` is None when nobody gave one."""
 
     url: str
     token: str | None = field(default=None, repr=False)
 
 
-def find_place(url: str | None, token: str | None) -> Place:
+def find_server(url: str | None, token: str | None) -> ServerAddress:
     """The options as given (the environment is already in them); the file fills in what is missing. Raises Trouble."""
     if url and token:
-        return Place(_checked(url), token)
+        return ServerAddress(_checked(url), token)
     retained = _read(config_file())
     # a token belongs to the address that it was kept with: another Sluice must not be told it
     same_place = url is None or _checked(url) == _checked(retained.get("url", DEFAULT_URL))
-    return Place(_checked(url or retained.get("url", DEFAULT_URL)), token or (retained.get("token") if same_place else None))
+    return ServerAddress(
+        _checked(url or retained.get("url", DEFAULT_URL)), token or (retained.get("token") if same_place else None)
+    )
 
 
 def config_file() -> Path:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import local_verb
-from app.cli.errors import NOT_SUCCEEDED, Trouble, usage
+from app.cli.command import local_command
+from app.cli.errors import NOT_SUCCEEDED, CliError, usage
 from app.cli.output.console import Output
 
 _HERE = Path(f"/var/lib/{os.environ.get('SLUICE_NAME') or 'sluice'}")
 
 
-@local_verb
+@local_command
 def backup(
     out: Output,
     file: Annotated[Path, typer.Argument(help="Where the copy goes; must not exist.", show_default=False)],
@@ -36,7 +36,7 @@ def backup(
         copy(database, file)
     except (StoreError, OSError) as error:
         document = {"code": "backup_failed", "detail": str(error)}
-        raise Trouble(str(error), f"Is {file.parent} writable, with room enough?", NOT_SUCCEEDED, document) from error
+        raise CliError(str(error), f"Is {file.parent} writable, with room enough?", NOT_SUCCEEDED, document) from error
     size = file.stat().st_size
     text = f"{file} holds the whole of {database} ({size / 1024:.0f} KiB)."
     out.result({"file": str(file), "bytes": size}, text, str(file))

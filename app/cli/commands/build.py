@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.errors import usage
 from app.cli.input.image_build import Typed, build_image, cancel_build, source_of
 from app.cli.input.options import BuildArgs, Built, Dockerfile, Stage
 
 
-@verb
+@command
 async def build(
-    desk: Desk,
+    context: CommandContext,
     service: Built = None,
     directory: Annotated[Path, typer.Argument(help="The context; what .dockerignore names stays here.")] = Path(),
     dockerfile: Dockerfile = None,
@@ -30,12 +30,12 @@ async def build(
     if cancel is not None:
         if service is not None:
             raise usage("--cancel takes the number of a build and nothing else")
-        given_up = await cancel_build(desk, cancel)
-        desk.out.result(given_up, f"{given_up['service']}: build {cancel} is cancelled.", str(cancel))
+        given_up = await cancel_build(context, cancel)
+        context.out.result(given_up, f"{given_up['service']}: build {cancel} is cancelled.", str(cancel))
         return
     if service is None:
         raise usage("whose image is it?", "`sluice build SERVICE [DIRECTORY]`, or `sluice build --cancel NUMBER`.")
     source = source_of({}, None, None, Typed(directory, dockerfile, target, build_arg or ()))
     if source is not None:
-        made = await build_image(desk, service, source)
-        desk.out.result(made, f"{service}: built {made['image']}.", made["image"])
+        made = await build_image(context, service, source)
+        context.out.result(made, f"{service}: built {made['image']}.", made["image"])

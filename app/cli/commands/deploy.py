@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.errors import usage
-from app.cli.follow import settle
+from app.cli.follow import follow_or_detach
 from app.cli.input.image_build import Typed, build_image, source_of
 from app.cli.input.options import (  # fmt: skip
     Build,
@@ -38,9 +38,9 @@ from app.cli.input.request_body import Arguments, body_of, registry_header
 from app.cli.input.specfile import DEFAULT_FILE, is_compose, read_text
 
 
-@verb
+@command
 async def deploy(
-    desk: Desk,
+    context: CommandContext,
     service: Deployed = None,
     file: File = None,
     image: Image = None,
@@ -81,7 +81,7 @@ async def deploy(
 
     sluice deploy --profile-file prod.env --image web:1.5
     """
-    file = file_of(desk, service, file)
+    file = file_of(context, service, file)
     if file is not None and is_compose(file):
         others = {
             "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
@@ -95,7 +95,7 @@ async def deploy(
 
         env_files = tuple(env_file or ())
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
-        return await deploy_together(desk, compose, detach=detach)
+        return await deploy_together(context, compose, detach=detach)
     refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
     given = Arguments(
         service=service,
@@ -117,9 +117,9 @@ async def deploy(
     body = body_of(given)
     source = source_of(body, file, image, Typed(build, dockerfile, target, build_arg or ()))
     if source is not None:
-        body["image"] = (await build_image(desk, body["service"], source))["image"]
-    deployment = await desk.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))
-    return await settle(desk, deployment, detach=detach)
+        body["image"] = (await build_image(context, body["service"], source))["image"]
+    deployment = await context.client.post("/deployments", body, registry_header(registry_auth, body.get("image")))
+    return await follow_or_detach(context, deployment, detach=detach)
 
 
 def refuse(given: Mapping[str, object], why: str, advice: str) -> None:
@@ -129,9 +129,9 @@ def refuse(given: Mapping[str, object], why: str, advice: str) -> None:
             raise usage(f"{option} does not go with it: {why}", advice)
 
 
-def file_of(desk: Desk, service: str | None, file: str | None) -> str | None:
+def file_of(context: CommandContext, service: str | None, file: str | None) -> str | None:
     """The file that is meant: where nothing is named, the one that lies here."""
     if service is not None or file is not None or not Path(DEFAULT_FILE).exists():
         return file
-    desk.out.say(f"As {DEFAULT_FILE} says.")
+    context.out.say(f"As {DEFAULT_FILE} says.")
     return DEFAULT_FILE

@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-from app.cli.command import Desk, verb
-from app.cli.errors import NOT_SUCCEEDED, Trouble, usage
-from app.cli.follow import settle
+from app.cli.command import CommandContext, command
+from app.cli.errors import NOT_SUCCEEDED, CliError, usage
+from app.cli.follow import follow_or_detach
 from app.cli.input.options import Detach, Target
 from app.cli.output.messages import TERMINAL, Document
 
 
-@verb
-async def pause(desk: Desk, target: Target) -> None:
+@command
+async def pause(context: CommandContext, target: Target) -> None:
     """Stop between two steps; what serves goes on serving."""
-    number = (await find_deployment(desk, target, running=True))["id"]
-    deployment = await desk.client.post(f"/deployments/{number}/pause")
-    desk.out.result(deployment, f"{deployment['service']}: deployment {number} is paused.", str(number))
-    desk.out.say(f"Go on with `sluice resume {number}`, or go back with `sluice abort {number}`.")
+    number = (await find_deployment(context, target, running=True))["id"]
+    deployment = await context.client.post(f"/deployments/{number}/pause")
+    context.out.result(deployment, f"{deployment['service']}: deployment {number} is paused.", str(number))
+    context.out.say(f"Go on with `sluice resume {number}`, or go back with `sluice abort {number}`.")
 
 
-@verb
-async def resume(desk: Desk, target: Target, detach: Detach = False) -> int:
+@command
+async def resume(context: CommandContext, target: Target, detach: Detach = False) -> int:
     """Undo a pause, and follow to the end."""
-    number = (await find_deployment(desk, target, running=True))["id"]
-    return await settle(desk, await desk.client.post(f"/deployments/{number}/resume"), detach=detach)
+    number = (await find_deployment(context, target, running=True))["id"]
+    return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/resume"), detach=detach)
 
 
-@verb
-async def abort(desk: Desk, target: Target, detach: Detach = False) -> int:
+@command
+async def abort(context: CommandContext, target: Target, detach: Detach = False) -> int:
     """Go back to what served before, and follow to the end."""
-    number = (await find_deployment(desk, target, running=True))["id"]
-    deployment = await desk.client.post(f"/deployments/{number}/abort")
-    return await settle(desk, deployment, detach=detach, good="aborted")
+    number = (await find_deployment(context, target, running=True))["id"]
+    deployment = await context.client.post(f"/deployments/{number}/abort")
+    return await follow_or_detach(context, deployment, detach=detach, good="aborted")
 
 
-@verb
-async def retry(desk: Desk, target: Target, detach: Detach = False) -> int:
+@command
+async def retry(context: CommandContext, target: Target, detach: Detach = False) -> int:
     """Do a deployment that did not succeed once more."""
-    number = (await find_deployment(desk, target))["id"]
-    return await settle(desk, await desk.client.post(f"/deployments/{number}/retry"), detach=detach)
+    number = (await find_deployment(context, target))["id"]
+    return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/retry"), detach=detach)
 
 
-async def find_deployment(desk: Desk, target: str, *, running: bool = False) -> Document:
+async def find_deployment(context: CommandContext, target: str, *, running: bool = False) -> Document:
     """By number, or a service's newest. Raises Trouble; so it does for a service where nothing is `running`."""
     if target.isdigit():
-        document: Document = await desk.client.get(f"/deployments/{target}")
+        document: Document = await context.client.get(f"/deployments/{target}")
         return document
-    newest: list[Document] = await desk.client.get_all("/deployments", most=1, service=target)
+    newest: list[Document] = await context.client.get_all("/deployments", most=1, service=target)
     if not newest:
         raise usage(f"{target} has no deployment", "`sluice ps` lists the services.")
     if running and newest[0]["status"] in TERMINAL:
         message = f"nothing is going on at {target}: its newest deployment, {newest[0]['id']}, is {newest[0]['status']}"
         document = {"code": "not_in_that_state", "detail": message}
-        raise Trouble(message, f"`sluice history {target}` lists them all.", NOT_SUCCEEDED, document)
+        raise CliError(message, f"`sluice history {target}` lists them all.", NOT_SUCCEEDED, document)
     return newest[0]

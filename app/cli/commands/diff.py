@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.commands.deploy import file_of, refuse
 from app.cli.errors import usage
 from app.cli.input.image_build import Typed, source_of
@@ -42,9 +42,9 @@ _DIGEST = len("sha256:") + 12
 _REVISIONS = "Between two revisions"
 
 
-@verb
+@command
 async def diff(
-    desk: Desk,
+    context: CommandContext,
     service: Deployed = None,
     file: File = None,
     image: Image = None,
@@ -82,9 +82,9 @@ async def diff(
     if from_revision is not None or to_revision is not None:
         if service is None:
             raise usage("which service?", "`sluice diff NAME --from 3 --to 4`.")
-        await _between(desk, service, from_revision, to_revision)
+        await _between(context, service, from_revision, to_revision)
         return
-    file = file_of(desk, service, file)
+    file = file_of(context, service, file)
     if file is not None and is_compose(file):
         fields = {
             "SERVICE": service, "--image": image, "--port": port, "--replicas": replicas, "--env": env, "--route": route,
@@ -95,7 +95,7 @@ async def diff(
         from app.cli.input.compose import ComposeFile, request_of  # pydantic comes with it, and takes a while to load
 
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, tuple(env_file or ()))
-        await _together(desk, *request_of(desk, compose))
+        await _together(context, *request_of(context, compose))
         return
     refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
     given = Arguments(
@@ -119,29 +119,29 @@ async def diff(
     if set(body) <= {"service", "mode"}:
         advice = f"`sluice diff {body['service']} --image IMAGE`, `sluice diff -f FILE`, or `--to N` for a revision."
         raise usage("what is to be compared?", advice)
-    preview = await desk.client.post("/deployments?dry_run=true", body)
-    desk.out.result(preview, preview_sheet(preview), "\n".join(change["field"] for change in preview["diff"]))
+    preview = await context.client.post("/deployments?dry_run=true", body)
+    context.out.result(preview, preview_sheet(preview), "\n".join(change["field"] for change in preview["diff"]))
 
 
-async def _together(desk: Desk, path: str, body: Document) -> None:
+async def _together(context: CommandContext, path: str, body: Document) -> None:
     """What each of a Compose file's services would come to."""
-    answer = await desk.client.post(f"{path}&dry_run=true", body)
+    answer = await context.client.post(f"{path}&dry_run=true", body)
     previews = answer["previews"]
     changed = "\n".join(preview["service"] for preview in previews if not preview["unchanged"])
-    desk.out.result(answer, "\n\n".join(map(preview_sheet, previews)), changed)
+    context.out.result(answer, "\n\n".join(map(preview_sheet, previews)), changed)
 
 
-async def _between(desk: Desk, service: str, old: int | None, new: int | None) -> None:
+async def _between(context: CommandContext, service: str, old: int | None, new: int | None) -> None:
     if old is None or new is None:
-        present = (await desk.client.get(f"/services/{service}"))["revision"]
+        present = (await context.client.get(f"/services/{service}"))["revision"]
         if present is None:
             raise usage(f"{service} has no present revision to compare with", "Name both: --from and --to.")
         old, new = old or present, new or present
-    answer = await desk.client.get(f"/services/{service}/revisions/{old}/diff", to=new)
+    answer = await context.client.get(f"/services/{service}/revisions/{old}/diff", to=new)
     head = f"{service}: revision {old} → {new}"
     head += "; instances are replaced" if answer["replaces_instances"] else ""
     text = "\n".join([head, *(changes_sheet(answer["diff"]) or ["  no difference"])])
-    desk.out.result(answer, text, "\n".join(change["field"] for change in answer["diff"]))
+    context.out.result(answer, text, "\n".join(change["field"] for change in answer["diff"]))
 
 
 def preview_sheet(preview: Document) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.errors import NOT_SUCCEEDED
 from app.cli.output.console import coloured
 from app.cli.output.messages import Document
@@ -14,12 +14,12 @@ _WORDS = {"ok": "ready", "warning": "paused", "wrong": "failed"}
 """A finding's status → the status whose colour it has."""
 
 
-@verb
-async def doctor(desk: Desk) -> int:
+@command
+async def doctor(context: CommandContext) -> int:
     """Look at engine, network, firewall, gateway, store, disk and clock. Exit code 1 when something is wrong."""
-    desk.out.say("Looking; a container is started for a moment, to see whether it reaches the bridge.")
-    found = await desk.client.get("/doctor")
-    desk.out.result(found, _sheet(found["findings"]), found["status"])
+    context.out.say("Looking; a container is started for a moment, to see whether it reaches the bridge.")
+    found = await context.client.get("/doctor")
+    context.out.result(found, _sheet(found["findings"]), found["status"])
     return 0 if found["status"] == "well" else NOT_SUCCEEDED
 
 

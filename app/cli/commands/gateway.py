@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.errors import NOT_SUCCEEDED
 from app.cli.output.console import pairs
 from app.cli.output.messages import Document
@@ -15,28 +15,28 @@ app = typer.Typer(help="The gateway: how it fares, and its upgrade without a los
 
 
 @app.command()
-@verb
-async def status(desk: Desk) -> int:
+@command
+async def status(context: CommandContext) -> int:
     """Show whether it answers, whether it is up to date, and its old workers."""
-    state = await desk.client.get("/gateway")
-    desk.out.result(state, _sheet(state), "up to date" if not state["outdated"] else "outdated")
+    state = await context.client.get("/gateway")
+    context.out.result(state, _sheet(state), "up to date" if not state["outdated"] else "outdated")
     return 0 if state["answers"] else NOT_SUCCEEDED
 
 
 @app.command()
-@verb
+@command
 async def upgrade(
-    desk: Desk,
+    context: CommandContext,
     force: Annotated[bool, typer.Option("--force", help="Also when it is up to date.")] = False,
 ) -> None:
     """Have a new gateway take over from the one that runs, while requests go on."""
-    made = await desk.client.post("/gateway/upgrade", {"force": force})
+    made = await context.client.post("/gateway/upgrade", {"force": force})
     if made["status"] == "unchanged":
-        desk.out.result(made, "The gateway is up to date; --force replaces it all the same.", "unchanged")
+        context.out.result(made, "The gateway is up to date; --force replaces it all the same.", "unchanged")
         return
     new, old = made["container_id"][:12], made["previous_id"][:12]
     text = f"The gateway {new} took over in {made['seconds']:.1f} s; {old} finishes what it has, and goes."
-    desk.out.result(made, text, new)
+    context.out.result(made, text, new)
 
 
 def _sheet(state: Document) -> str:

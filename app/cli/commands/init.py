@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import local_verb
+from app.cli.command import local_command
 from app.cli.errors import usage
 from app.cli.input.specfile import DEFAULT_FILE
 from app.cli.output.console import Output
@@ -18,7 +18,7 @@ _EXPOSE = re.compile(r"^\s*EXPOSE\s+(\d+)(?:/tcp)?\s*$", re.IGNORECASE | re.MULT
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-/:@]*")
 
 
-@local_verb
+@local_command
 def init(
     out: Output,
     service: Annotated[str | None, typer.Argument(help="Its name. Default: the directory's.", show_default=False)] = None,
@@ -58,8 +58,8 @@ def init(
     spec = spring_spec(name, image, number or PORT, found.profiles) if found else _spec(name, image, number or 8000)
     files = {directory / DEFAULT_FILE: spec}
     if not no_ci:
-        place, job = (".gitlab/sluice.yml", _GITLAB) if gitlab else (".github/workflows/deploy.yml", _GITHUB)
-        files[directory / place] = job.replace("@NAME@", name)
+        server, job = (".gitlab/sluice.yml", _GITLAB) if gitlab else (".github/workflows/deploy.yml", _GITHUB)
+        files[directory / server] = job.replace("@NAME@", name)
     for path in files:
         if path.exists():
             raise usage(

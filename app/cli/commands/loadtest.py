@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from app.cli.command import local_verb
-from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, UNREACHABLE, Trouble, usage
+from app.cli.command import local_command
+from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, UNREACHABLE, CliError, usage
 from app.cli.output.console import Output, columns
 from app.cli.terminal import rendered
 from services.loadtest.http1_client import Broken
@@ -30,7 +30,7 @@ LEDGER_EVERY = 2.0
 """Seconds between two looks at which orders ran, at least; else twenty times what a look takes, lest it be a load itself."""
 
 
-@local_verb
+@local_command
 def loadtest(
     out: Output,
     url: Annotated[str, typer.Argument(help="What to ask for, such as http://127.0.0.1:8080/hello.", show_default=False)],
@@ -85,7 +85,7 @@ async def _fitting(out: Output, url: str, mix: Workload) -> Workload:
         await asked.look()
     except (Broken, OSError) as error:
         message = f"Nobody answers at {url}: {error or type(error).__name__}"
-        raise Trouble(message, "", UNREACHABLE, {"code": "unreachable", "detail": message}) from error
+        raise CliError(message, "", UNREACHABLE, {"code": "unreachable", "detail": message}) from error
     if not (mix.posts or mix.slow):
         return mix
     try:

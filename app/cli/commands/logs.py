@@ -11,9 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from app.cli.client.events import messages
-from app.cli.client.http import Away
-from app.cli.command import Desk, verb
-from app.cli.errors import USAGE, Trouble, usage
+from app.cli.client.http import ServerUnavailable
+from app.cli.command import CommandContext, command
+from app.cli.errors import USAGE, CliError, usage
 from app.cli.input.options import Writing
 from app.cli.output.messages import GONE, Document
 from app.cli.terminal import styled
@@ -27,9 +27,9 @@ _SPAN = re.compile(r"(\d+)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@verb
+@command
 async def logs(
-    desk: Desk,
+    context: CommandContext,
     target: Writing,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as more is written; new instances included.")
@@ -42,21 +42,21 @@ async def logs(
     One that failed and is gone still shows the end of its log.
     """
     moment = _moment(since)
-    instances, service = await _find(desk, target)
-    writer = _Writer(desk, many=service is not None)
+    instances, service = await _find(context, target)
+    writer = _Writer(context, many=service is not None)
     if follow and service is not None:
-        await _follow(desk, writer, service, tail, moment)
+        await _follow(context, writer, service, tail, moment)
     if not instances:
-        raise Trouble(f"{target} has no instance", "`sluice ps --all` lists those that have gone; their logs are by id.")
+        raise CliError(f"{target} has no instance", "`sluice ps --all` lists those that have gone; their logs are by id.")
     for instance in instances:
-        await _print(desk, writer, instance, tail, moment, follow=follow)
+        await _print(context, writer, instance, tail, moment, follow=follow)
 
 
 class _Writer:
     """Lines of several instances side by side: each with the id before it, in a colour of its own."""
 
-    def __init__(self, desk: Desk, *, many: bool) -> None:
-        self._desk = desk
+    def __init__(self, context: CommandContext, *, many: bool) -> None:
+        self._desk = context
         self._many = many
         self._colours: dict[str, str] = {}
 
@@ -68,24 +68,24 @@ class _Writer:
         self._desk.out.line({"instance": instance, "line": line}, before + line)
 
 
-async def _find(desk: Desk, target: str) -> tuple[list[Document], str | None]:
+async def _find(context: CommandContext, target: str) -> tuple[list[Document], str | None]:
     """The instances, newest first, and the service's name unless `target` is one instance."""
     try:
-        await desk.client.get(f"/services/{target}")
-    except Trouble as trouble:
-        if trouble.exit_code != USAGE or "-r" not in target:
+        await context.client.get(f"/services/{target}")
+    except CliError as error:
+        if error.exit_code != USAGE or "-r" not in target:
             raise
-        return [await desk.client.get(f"/instances/{target}")], None
-    return await _living(desk, target), target
+        return [await context.client.get(f"/instances/{target}")], None
+    return await _living(context, target), target
 
 
-async def _living(desk: Desk, service: str) -> list[Document]:
+async def _living(context: CommandContext, service: str) -> list[Document]:
     """Those that have a container; a failed one may."""
-    found: list[Document] = await desk.client.get_all("/instances", service=service)
+    found: list[Document] = await context.client.get_all("/instances", service=service)
     return [instance for instance in found if instance["status"] != "creating"]
 
 
-async def _follow(desk: Desk, writer: _Writer, service: str, tail: int, moment: str | None) -> NoReturn:
+async def _follow(context: CommandContext, writer: _Writer, service: str, tail: int, moment: str | None) -> NoReturn:
     """All that a service has, for ever, whatever instance comes included: Sluice has one stream of that. One that broke off
     begins a little before its end again: what was written of an instance is not written twice."""
     last, written = "", dict[str, str]()
@@ -94,18 +94,20 @@ async def _follow(desk: Desk, writer: _Writer, service: str, tail: int, moment: 
         nonlocal last
         path, resumed = f"/services/{service}/logs", {"Last-Event-ID": last} if last else None
         asked = {"tail": tail, "follow": True, "since": moment}
-        async with desk.client.stream(path, accept="text/event-stream", headers=resumed, **asked) as lines:
+        async with context.client.stream(path, accept="text/event-stream", headers=resumed, **asked) as lines:
             async for id, line in messages(lines):
                 if id > written.get(name := line.get("instance", ""), ""):
                     last = written[name] = id
                     writer.write(name, line["text"])
 
     while True:
-        await desk.client.patiently(read)
+        await context.client.retry_while_away(read)
         await asyncio.sleep(_AGAIN)
 
 
-async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, moment: str | None, *, follow: bool) -> None:
+async def _print(
+    context: CommandContext, writer: _Writer, instance: Document, tail: int, moment: str | None, *, follow: bool
+) -> None:
     """One instance's lines; of one that failed and is gone, what Sluice kept. Following ends with the instance."""
     name = instance["id"]
     newest = moment
@@ -113,7 +115,7 @@ async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, mom
     async def read() -> None:
         nonlocal newest
         path = f"/instances/{name}/logs"
-        async with desk.client.stream(path, accept="text/plain", tail=tail, follow=follow or None, since=newest) as lines:
+        async with context.client.stream(path, accept="text/plain", tail=tail, follow=follow or None, since=newest) as lines:
             async for line in lines:
                 newest = _rfc3339(datetime.now(UTC))
                 writer.write(name, line)
@@ -121,17 +123,17 @@ async def _print(desk: Desk, writer: _Writer, instance: Document, tail: int, mom
     try:
         while follow:
             # a stream ends with its container, but also when Sluice is restarted: then it is taken up where it was
-            with contextlib.suppress(Away):
+            with contextlib.suppress(ServerUnavailable):
                 await read()
-            if (await desk.client.get(f"/instances/{name}"))["status"] in GONE:
+            if (await context.client.get(f"/instances/{name}"))["status"] in GONE:
                 return
             tail = _REST
             await asyncio.sleep(_AGAIN)
-        await desk.client.patiently(read)
-    except Trouble as trouble:
-        if trouble.document.get("code") != "logs_gone":
+        await context.client.retry_while_away(read)
+    except CliError as error:
+        if error.document.get("code") != "logs_gone":
             raise
-        desk.out.say(f"{name} has gone, and its log with it.")
+        context.out.say(f"{name} has gone, and its log with it.")
 
 
 def _moment(since: str | None) -> str | None:

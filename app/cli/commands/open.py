@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.completion import numbers_and_services
 
 
-@verb
+@command
 async def open_page(
-    desk: Desk,
+    context: CommandContext,
     target: Annotated[
         str | None,
         typer.Argument(
@@ -27,11 +27,11 @@ async def open_page(
     """Open the dashboard's page of a service or a deployment, and print its address."""
     page = "/ui/"
     if target is not None and target.isdigit():
-        page = (await desk.client.get(f"/deployments/{target}"))["links"]["page"]
+        page = (await context.client.get(f"/deployments/{target}"))["links"]["page"]
     elif target is not None:
-        page = f"/ui/services/{(await desk.client.get(f'/services/{target}'))['name']}"
-    url = f"{desk.client.place.url}{page}"
-    desk.out.result({"url": url}, url)
-    if sys.stdout.isatty() and not only_print and not desk.out.as_json:
+        page = f"/ui/services/{(await context.client.get(f'/services/{target}'))['name']}"
+    url = f"{context.client.place.url}{page}"
+    context.out.result({"url": url}, url)
+    if sys.stdout.isatty() and not only_print and not context.out.as_json:
         typer.launch(url)
-        desk.out.say("Not signed in there? `sluice sign-in` prints a link that does it once.")
+        context.out.say("Not signed in there? `sluice sign-in` prints a link that does it once.")

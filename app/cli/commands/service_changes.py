@@ -7,27 +7,27 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import Desk, verb
-from app.cli.errors import NOT_SUCCEEDED, Trouble
-from app.cli.follow import settle
+from app.cli.command import CommandContext, command
+from app.cli.errors import NOT_SUCCEEDED, CliError
+from app.cli.follow import follow_or_detach
 from app.cli.input.options import Detach, Service
 
 
-@verb
+@command
 async def scale(
-    desk: Desk,
+    context: CommandContext,
     service: Service,
     replicas: Annotated[int, typer.Argument(min=0, max=100, help="How many instances; 0 stops it.", show_default=False)],
     detach: Detach = False,
 ) -> int:
     """Change how many instances run."""
-    deployment = await desk.client.post(f"/services/{service}/scale", {"replicas": replicas})
-    return await settle(desk, deployment, detach=detach)
+    deployment = await context.client.post(f"/services/{service}/scale", {"replicas": replicas})
+    return await follow_or_detach(context, deployment, detach=detach)
 
 
-@verb
+@command
 async def rollback(
-    desk: Desk,
+    context: CommandContext,
     service: Service,
     to_revision: Annotated[
         int | None,
@@ -37,23 +37,23 @@ async def rollback(
 ) -> int:
     """Bring an earlier revision back, whole."""
     body = {} if to_revision is None else {"to_revision": to_revision}
-    return await settle(desk, await desk.client.post(f"/services/{service}/rollback", body), detach=detach)
+    return await follow_or_detach(context, await context.client.post(f"/services/{service}/rollback", body), detach=detach)
 
 
-@verb
-async def restart(desk: Desk, service: Service, detach: Detach = False) -> int:
+@command
+async def restart(context: CommandContext, service: Service, detach: Detach = False) -> int:
     """Replace every instance by a new one of the same revision."""
-    return await settle(desk, await desk.client.post(f"/services/{service}/restart", {}), detach=detach)
+    return await follow_or_detach(context, await context.client.post(f"/services/{service}/restart", {}), detach=detach)
 
 
-@verb
+@command
 async def rm(
-    desk: Desk,
+    context: CommandContext,
     service: Service,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     detach: Detach = False,
 ) -> int:
     """Drain, stop and remove a service. Its history stays."""
     if not yes and sys.stdin.isatty() and not typer.confirm(f"Remove {service} and all its instances?", err=True):
-        raise Trouble(f"{service} stays as it is", exit_code=NOT_SUCCEEDED)
-    return await settle(desk, await desk.client.delete(f"/services/{service}"), detach=detach)
+        raise CliError(f"{service} stays as it is", exit_code=NOT_SUCCEEDED)
+    return await follow_or_detach(context, await context.client.delete(f"/services/{service}"), detach=detach)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 
 
-@verb
-async def sign_in(desk: Desk) -> None:
+@command
+async def sign_in(context: CommandContext) -> None:
     """Print a link that opens the dashboard once."""
-    made = await desk.client.post("/sign-in-links")
-    desk.out.result(made, made["url"])
-    desk.out.say("It works once; open it soon.")
+    made = await context.client.post("/sign-in-links")
+    context.out.result(made, made["url"])
+    context.out.say("It works once; open it soon.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.commands.deployment_actions import find_deployment
 from app.cli.commands.watch import watch
 from app.cli.completion import numbers_and_services
@@ -16,16 +16,16 @@ from app.cli.follow import finish, follow
 from app.cli.input.options import MaybeService
 from app.cli.output.console import columns, pairs
 from app.cli.output.messages import GONE, Document, ago, took
-from app.cli.output.tables import deployment_sheet, instances_sheet, part, service_sheet, services_sheet
+from app.cli.output.tables import deployment_table, instances_table, part, service_table, services_table
 
 _PARTS = ("engine", "gateway", "store", "sluice", "store_behind_engine")
 _MOST_GONE = 200
 """How many of those that have gone are shown, in each state."""
 
 
-@verb
+@command
 async def ps(
-    desk: Desk,
+    context: CommandContext,
     service: MaybeService = None,
     every: Annotated[
         bool, typer.Option("--all", "-a", help="Instances that have gone, and removed services, as well.")
@@ -34,34 +34,34 @@ async def ps(
 ) -> None:
     """List services and their instances."""
     if watching:
-        await watch(desk, partial(_running, desk, service, every))
-    document, text = await _running(desk, service, every)
-    desk.out.result(document, text, "\n".join(instance["id"] for instance in document["instances"]))
+        await watch(context, partial(_running, context, service, every))
+    document, text = await _running(context, service, every)
+    context.out.result(document, text, "\n".join(instance["id"] for instance in document["instances"]))
     if not document["services"]:
-        desk.out.say("No services. `sluice deploy NAME --image IMAGE` makes the first.")
+        context.out.say("No services. `sluice deploy NAME --image IMAGE` makes the first.")
 
 
-async def _running(desk: Desk, service: str | None, every: bool) -> tuple[Document, str]:
+async def _running(context: CommandContext, service: str | None, every: bool) -> tuple[Document, str]:
     """What there is, and that as two tables."""
     if service:
-        services = [await desk.client.get(f"/services/{service}")]
+        services = [await context.client.get(f"/services/{service}")]
     else:
-        services = await desk.client.get_all("/services", removed=every or None)
-    instances = await desk.client.get_all("/instances", service=service)
+        services = await context.client.get_all("/services", removed=every or None)
+    instances = await context.client.get_all("/instances", service=service)
     if every:
         known = {instance["id"] for instance in instances}
         for state in GONE:
-            gone = await desk.client.get_all("/instances", most=_MOST_GONE, service=service, status=state)
+            gone = await context.client.get_all("/instances", most=_MOST_GONE, service=service, status=state)
             instances += [instance for instance in gone if instance["id"] not in known]
     services.sort(key=lambda item: str(item["name"]))
     instances.sort(key=lambda item: (item["service"], item.get("revision") or 0, item.get("slot") or 0))
-    text = f"{services_sheet(services)}\n\n{instances_sheet(instances)}".rstrip() if services else ""
+    text = f"{services_table(services)}\n\n{instances_table(instances)}".rstrip() if services else ""
     return {"services": services, "instances": instances}, text
 
 
-@verb
+@command
 async def status(
-    desk: Desk,
+    context: CommandContext,
     target: Annotated[
         str | None,
         typer.Argument(
@@ -76,52 +76,55 @@ async def status(
     if target is None:
         if following:
             raise usage("what is to be followed?", "`sluice status SERVICE --follow` or `sluice status NUMBER --follow`.")
-        return await _sluice(desk)
+        return await _sluice(context)
     if following:
-        return await finish(desk, await follow(desk, await find_deployment(desk, target)))
+        return await finish(context, await follow(context, await find_deployment(context, target)))
     if target.isdigit():
-        deployment = await desk.client.get(f"/deployments/{target}")
-        desk.out.result(deployment, deployment_sheet(deployment), deployment["status"])
+        deployment = await context.client.get(f"/deployments/{target}")
+        context.out.result(deployment, deployment_table(deployment), deployment["status"])
         return 0
-    service = await desk.client.get(f"/services/{target}")
-    newest = await desk.client.get_all("/deployments", most=1, service=target)
+    service = await context.client.get(f"/services/{target}")
+    newest = await context.client.get_all("/deployments", most=1, service=target)
     document = {**service, "newest_deployment": newest[0] if newest else None}
-    desk.out.result(document, service_sheet(service, newest[0] if newest else None), service["status"])
+    context.out.result(document, service_table(service, newest[0] if newest else None), service["status"])
     return 0
 
 
-@verb
+@command
 async def history(
-    desk: Desk,
+    context: CommandContext,
     service: MaybeService = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
 ) -> None:
     """List deployments, newest first."""
-    rows = await desk.client.get_all("/deployments", most=limit, service=service)
+    rows = await context.client.get_all("/deployments", most=limit, service=service)
     titles = ("ID", "SERVICE", "KIND", "STATUS", "REASON", "REV", "IMAGE", "AGO", "TOOK", "BY", "NOTE")
     table = [
         (d["id"], d["service"], d["kind"], d["status"], d.get("reason"), d.get("revision"), d.get("image"),
          ago(d.get("created_at")), took(d), (d.get("created_by") or {}).get("name"), d.get("note"))
         for d in rows
     ]  # fmt: skip
-    desk.out.result(rows, columns(titles, table), "\n".join(str(d["id"]) for d in rows))
+    context.out.result(rows, columns(titles, table), "\n".join(str(d["id"]) for d in rows))
 
 
-async def _sluice(desk: Desk) -> int:
+async def _sluice(context: CommandContext) -> int:
     """Whether Sluice and what it stands on answer, and what is going on."""
-    ready = await desk.client.get("/readyz", welcome=503)
-    about = await desk.client.get("/version")
+    ready = await context.client.get("/readyz", welcome=503)
+    about = await context.client.get("/version")
     running = [
         deployment
         for state in ("pending", "progressing", "paused", "rolling_back")
-        for deployment in await desk.client.get_all("/deployments", most=50, status=state)
+        for deployment in await context.client.get_all("/deployments", most=50, status=state)
     ]
     fine = ready.get("status") == "ready"
-    facts = [("sluice", f"{about.get('version')} at {desk.client.place.url}"), ("status", "ready" if fine else "not ready")]
+    facts = [
+        ("sluice", f"{about.get('version')} at {context.client.place.url}"),
+        ("status", "ready" if fine else "not ready"),
+    ]
     facts += [(name.replace("_", " "), part(ready.get(name))) for name in _PARTS if ready.get(name)]
     text = pairs(facts)
     if running:
         rows = [(d["id"], d["service"], d["kind"], d["status"], d.get("message")) for d in running]
         text += "\n\n" + columns(("ID", "SERVICE", "KIND", "STATUS", "MESSAGE"), rows)
-    desk.out.result({"ready": ready, "version": about, "running": running}, text, "ready" if fine else "not ready")
+    context.out.result({"ready": ready, "version": about, "running": running}, text, "ready" if fine else "not ready")
     return 0 if fine else NOT_SUCCEEDED

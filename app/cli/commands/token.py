@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.command import Desk, verb
+from app.cli.command import CommandContext, command
 from app.cli.output.console import columns
 from app.cli.output.messages import Document, ago
 
@@ -22,9 +22,9 @@ class Scope(StrEnum):
 
 
 @app.command()
-@verb
+@command
 async def create(
-    desk: Desk,
+    context: CommandContext,
     name: Annotated[str, typer.Argument(help="Whose it is, such as ci; shown in the history.", show_default=False)],
     scope: Annotated[Scope, typer.Option(help="What it may do; each includes those before it.")] = Scope.DEPLOY,
     service: Annotated[
@@ -45,27 +45,27 @@ async def create(
     if expires_in:
         days = expires_in.removesuffix("d")
         body["expires_in"] = int(days) * 86400 if days.isdecimal() and days != expires_in else expires_in
-    made = await desk.client.post("/tokens", body)
-    desk.out.say(f"Token {made['id']}, {name}, may {scope.value}. It is not shown again:")
-    desk.out.result(made, made["token"])
+    made = await context.client.post("/tokens", body)
+    context.out.say(f"Token {made['id']}, {name}, may {scope.value}. It is not shown again:")
+    context.out.result(made, made["token"])
 
 
 @app.command("list")
-@verb
-async def list_tokens(desk: Desk) -> None:
+@command
+async def list_tokens(context: CommandContext) -> None:
     """List the tokens, without their secrets."""
-    tokens = await desk.client.get_all("/tokens")
+    tokens = await context.client.get_all("/tokens")
     titles = ("ID", "NAME", "SCOPE", "SERVICES", "AGE", "LAST USED", "EXPIRES")
     text = columns(titles, [_row(token) for token in tokens])
-    desk.out.result(tokens, text, "\n".join(str(t["id"]) for t in tokens))
+    context.out.result(tokens, text, "\n".join(str(t["id"]) for t in tokens))
 
 
 @app.command()
-@verb
-async def revoke(desk: Desk, number: Annotated[int, typer.Argument(metavar="ID", show_default=False)]) -> None:
+@command
+async def revoke(context: CommandContext, number: Annotated[int, typer.Argument(metavar="ID", show_default=False)]) -> None:
     """Make a token worthless at once."""
-    answer = await desk.client.delete(f"/tokens/{number}")
-    desk.out.result(answer or {"id": number, "revoked": True}, f"Token {number} is revoked.", str(number))
+    answer = await context.client.delete(f"/tokens/{number}")
+    context.out.result(answer or {"id": number, "revoked": True}, f"Token {number} is revoked.", str(number))
 
 
 def _row(token: Document) -> list[object]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from app.cli.command import local_verb
-from app.cli.errors import NOT_SUCCEEDED, Trouble, usage
+from app.cli.command import local_command
+from app.cli.errors import NOT_SUCCEEDED, CliError, usage
 from app.cli.output.console import Output
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ HOST_DOCKER_CONFIG = "SLUICE_HOST_DOCKER_CONFIG"
 """Said by scripts/sluice, which runs this in a container: the host's directory of the operator's Docker credentials."""
 
 
-@local_verb
+@local_command
 def up(out: Output) -> None:
     """Start Sluice and its gateway as containers that outlive this command, or bring them up to date. Settings: SLUICE_…"""
     settings = _settings()
@@ -37,7 +37,7 @@ def up(out: Output) -> None:
     )
 
 
-@local_verb
+@local_command
 def down(out: Output, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Remove this Sluice: its containers, its services, the volumes and the network that it made, its data. Nothing else."""
     settings = _settings()
@@ -76,7 +76,7 @@ def _run(settings: Settings, out: Output, work: Callable[[ControlPlane], Awaitab
     try:
         return asyncio.run(done())
     except EngineError as error:
-        raise Trouble(str(error), exit_code=NOT_SUCCEEDED, document={"code": error.reason, "detail": str(error)}) from error
+        raise CliError(str(error), exit_code=NOT_SUCCEEDED, document={"code": error.reason, "detail": str(error)}) from error
 
 
 def _spec(settings: Settings) -> ControlPlaneSpec:

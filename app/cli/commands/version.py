@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from app.cli.command import Desk, verb
-from app.cli.errors import Trouble
+from app.cli.command import CommandContext, command
+from app.cli.errors import CliError
 from app.version import VERSION
 
 
-@verb
-async def version(desk: Desk) -> None:
+@command
+async def version(context: CommandContext) -> None:
     """Show the versions of this command and of the server."""
     try:
-        server = (await desk.client.get("/version")).get("version")
-    except Trouble as trouble:
+        server = (await context.client.get("/version")).get("version")
+    except CliError as error:
         server = None
-        desk.out.say(f"{trouble.message.splitlines()[0]}")
-    lines = [f"sluice {VERSION}", *([f"server {server} at {desk.client.place.url}"] if server else [])]
-    desk.out.result({"version": VERSION, "server": server}, "\n".join(lines), VERSION)
+        context.out.say(f"{error.message.splitlines()[0]}")
+    lines = [f"sluice {VERSION}", *([f"server {server} at {context.client.place.url}"] if server else [])]
+    context.out.result({"version": VERSION, "server": server}, "\n".join(lines), VERSION)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.cli.client.events import Feed
-from app.cli.command import Desk
+from app.cli.command import CommandContext
 from app.cli.terminal import rendered, takes_colours, write
 
 LOOK_EVERY = 2.0
@@ -16,19 +16,19 @@ LOOK_EVERY = 2.0
 Look = Callable[[], Awaitable[tuple[Any, str]]]
 
 
-async def watch(desk: Desk, look: Look) -> None:
+async def watch(context: CommandContext, look: Look) -> None:
     """For ever; `look` gives the document and its text. Raises Trouble when Sluice stays away."""
-    newest = await desk.client.get("/events", limit=1)
+    newest = await context.client.get("/events", limit=1)
     after = newest["items"][0]["id"] if newest["items"] else 0
-    in_place = sys.stdout.isatty() and not desk.out.as_json
+    in_place = sys.stdout.isatty() and not context.out.as_json
     shown: Any = None
-    async with Feed(desk.client, "/events", after) as feed:
+    async with Feed(context.client, "/events", after) as feed:
         while True:
             document, text = await look()
             if in_place:
                 _redraw(text)
             elif document != shown:
-                desk.out.line(document, text)
+                context.out.line(document, text)
             shown = document
             await feed.next(LOOK_EVERY)
 

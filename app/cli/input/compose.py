@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from app.cli.command import Desk
-from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED, Trouble, usage
+from app.cli.command import CommandContext
+from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED, CliError, usage
 from app.cli.follow import follow, url_of
 from app.cli.input.envfile import read_env_file
 from app.cli.output.messages import end_of
@@ -32,28 +32,28 @@ class ComposeFile:
     note: str | None = None
 
 
-async def deploy_together(desk: Desk, file: ComposeFile, *, detach: bool) -> int:
+async def deploy_together(context: CommandContext, file: ComposeFile, *, detach: bool) -> int:
     """Apply it, follow every deployment to its end, and say how each ended; the exit code is that of the worst."""
-    group = await desk.client.post(*request_of(desk, file))
+    group = await context.client.post(*request_of(context, file))
     ids = group["deployments"]
     if detach:
         numbers = ", ".join(map(str, ids))
-        desk.out.result(group, f"Accepted as group {group['group']}: deployments {numbers}.", str(group["group"]))
-        desk.out.say(f"Follow one with `sluice status {ids[-1]} --follow`.")
+        context.out.result(group, f"Accepted as group {group['group']}: deployments {numbers}.", str(group["group"]))
+        context.out.say(f"Follow one with `sluice status {ids[-1]} --follow`.")
         return SUCCEEDED
-    ended = [await follow(desk, await desk.client.get(f"/deployments/{id}")) for id in ids]
-    ends = [end_of(deployment, await url_of(desk, deployment)) for deployment in ended]
+    ended = [await follow(context, await context.client.get(f"/deployments/{id}")) for id in ids]
+    ends = [end_of(deployment, await url_of(context, deployment)) for deployment in ended]
     told = "\n".join(end.sentence for end in ends)
-    desk.out.result({**group, "deployments": ended}, told, "\n".join(map(str, ids)))
+    context.out.result({**group, "deployments": ended}, told, "\n".join(map(str, ids)))
     for end in ends:
         if end.advice and end.exit_code:
-            desk.out.say(end.advice)
+            context.out.say(end.advice)
     codes = {end.exit_code for end in ends}
     return next((code for code in (NOT_SUCCEEDED, SUPERSEDED) if code in codes), SUCCEEDED)
 
 
-def request_of(desk: Desk, file: ComposeFile) -> tuple[str, dict[str, Any]]:
-    """Path and body of POST /apply. Raises Trouble for what cannot be read here."""
+def request_of(context: CommandContext, file: ComposeFile) -> tuple[str, dict[str, Any]]:
+    """Path and body of POST /apply. Raises CliError for what cannot be read here."""
     directory = file.path.resolve().parent
     beside = directory / ".env"
     found: dict[str, str] = {}
@@ -64,7 +64,7 @@ def request_of(desk: Desk, file: ComposeFile) -> tuple[str, dict[str, Any]]:
         needs = needs_of(file.text, variables)
     except ComposeError as error:
         raise _not_compose(file.path, error) from None
-    files = {name: read_env_file(directory / name) for name in _readable(desk, directory, needs)}
+    files = {name: read_env_file(directory / name) for name in _readable(context, directory, needs)}
     asked = {
         "project": _project(file, needs, variables, directory),
         "directory": str(directory),
@@ -80,12 +80,12 @@ def request_of(desk: Desk, file: ComposeFile) -> tuple[str, dict[str, Any]]:
     return f"/apply?{urlencode({name: value for name, value in asked.items() if value})}", body
 
 
-def _readable(desk: Desk, directory: Path, needs: Needs) -> list[str]:
+def _readable(context: CommandContext, directory: Path, needs: Needs) -> list[str]:
     """The env_files that are there. Whether one that is not is missed depends on which services are deployed."""
     there = [name for name in needs.files if (directory / name).is_file()]
     for name, required in needs.files.items():
         if required and name not in there:
-            desk.out.say(f"{directory / name} is not there.")
+            context.out.say(f"{directory / name} is not there.")
     return there
 
 
@@ -97,6 +97,6 @@ def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], dire
     return re.sub(r"[^a-z0-9_-]", "", directory.name.lower()).lstrip("_-")
 
 
-def _not_compose(path: Path, error: ComposeError) -> Trouble:
+def _not_compose(path: Path, error: ComposeError) -> CliError:
     first = error.findings[0]
     return usage(f"{path}, line {first.line}: {first.message}")

@@ -14,8 +14,8 @@ from typing import Any
 
 from app.cli.client.events import parse
 from app.cli.client.http import Client
-from app.cli.command import Desk
-from app.cli.errors import INTERRUPTED, NOT_SUCCEEDED, Trouble, usage
+from app.cli.command import CommandContext
+from app.cli.errors import INTERRUPTED, NOT_SUCCEEDED, CliError, usage
 from app.cli.output.messages import Document
 
 _KEYS = ("context", "dockerfile", "args", "target")
@@ -49,7 +49,7 @@ class Typed:
 
 def source_of(body: dict[str, Any], file: str | None, image: str | None, typed: Typed) -> Source | None:
     """Takes `build` out of the body: what is to be built, None when an image is deployed as it is. What was typed goes
-    before the file. Raises Trouble."""
+    before the file. Raises CliError."""
     said = _said(body.pop("build", None), file)
     if image is not None:
         if typed.given:
@@ -64,8 +64,8 @@ def source_of(body: dict[str, Any], file: str | None, image: str | None, typed: 
     return _source(said or {}, typed)
 
 
-async def build_image(desk: Desk, service: str, source: Source) -> Document:
-    """The build, when it has succeeded. Raises Trouble."""
+async def build_image(context: CommandContext, service: str, source: Source) -> Document:
+    """The build, when it has succeeded. Raises CliError."""
     from services.engine.docker.build_context import pack  # Docker's SDK comes with it, and takes a while to load
 
     with tempfile.NamedTemporaryFile(prefix="sluice-context-", suffix=".tar.gz") as packed:
@@ -75,54 +75,54 @@ async def build_image(desk: Desk, service: str, source: Source) -> Document:
             packed.flush()
         except (OSError, ValueError) as error:
             raise usage(f"{source.context} cannot be packed: {error}") from error
-        desk.out.say(f"Sends {source.context} ({size / 1024**2:.1f} MB) to be built.")
+        context.out.say(f"Sends {source.context} ({size / 1024**2:.1f} MB) to be built.")
         params = {
             "service": service,
             "dockerfile": source.dockerfile,
             "target": source.target,
             "arg": [f"{name}={value}" for name, value in source.args.items()],
         }
-        build: Document = await desk.client.send("/builds", Path(packed.name), "application/gzip", **params)
-    return await _followed(desk, build)
+        build: Document = await context.client.send("/builds", Path(packed.name), "application/gzip", **params)
+    return await _followed(context, build)
 
 
-async def cancel_build(desk: Desk, number: int) -> Document:
-    """The build, given up. Raises Trouble; so it does when it has ended before."""
+async def cancel_build(context: CommandContext, number: int) -> Document:
+    """The build, given up. Raises CliError; so it does when it has ended before."""
     try:
-        build: Document = await desk.client.post(f"/builds/{number}/cancel")
-    except Trouble as trouble:
-        if trouble.document.get("code") == "not_in_that_state":
-            trouble.advice = f"Its log: {desk.client.place.url}/ui/builds/{number}"
+        build: Document = await context.client.post(f"/builds/{number}/cancel")
+    except CliError as error:
+        if error.document.get("code") == "not_in_that_state":
+            error.advice = f"Its log: {context.client.place.url}/ui/builds/{number}"
         raise
     return build
 
 
-async def _followed(desk: Desk, build: Document) -> Document:
-    """To its end, through restarts of Sluice. Raises Trouble when it fails, and when interrupted: then it goes on."""
+async def _followed(context: CommandContext, build: Document) -> Document:
+    """To its end, through restarts of Sluice. Raises CliError when it fails, and when interrupted: then it goes on."""
     number, after, last = build["id"], 0, deque[str](maxlen=_SHOWN)
-    page = f"{desk.client.place.url}/ui/builds/{number}"
-    desk.out.say(f"Build {number}: {page}")
+    page = f"{context.client.place.url}/ui/builds/{number}"
+    context.out.say(f"Build {number}: {page}")
 
     async def read() -> None:
         nonlocal after
-        async with _log(desk.client, number, after) as lines:
+        async with _log(context.client, number, after) as lines:
             async for event in parse(lines):
                 after = event.id
                 last.append(event.message)
-                desk.out.say(last[-1])
+                context.out.say(last[-1])
 
     try:
         while build["status"] not in ("succeeded", "failed"):
-            await desk.client.patiently(read)
-            build = await desk.client.get(f"/builds/{number}")
+            await context.client.retry_while_away(read)
+            build = await context.client.get(f"/builds/{number}")
     except asyncio.CancelledError:
         message = f"interrupted; build {number} of {build['service']} goes on, and nothing is deployed"
         back = f"Give it up with `sluice build --cancel {number}`, or see {page}"
-        raise Trouble(message, back, INTERRUPTED, {"code": "interrupted", "build": build}) from None
+        raise CliError(message, back, INTERRUPTED, {"code": "interrupted", "build": build}) from None
     if build["status"] == "failed":
         message = f"build {number} of {build['service']} failed ({build['reason']}): {build['message']}"
-        shown = "\n".join([*last, ""]) if desk.out.quiet else ""
-        raise Trouble(message, f"{shown}Nothing was deployed.", NOT_SUCCEEDED, {"code": "build_failed", "build": build})
+        shown = "\n".join([*last, ""]) if context.out.quiet else ""
+        raise CliError(message, f"{shown}Nothing was deployed.", NOT_SUCCEEDED, {"code": "build_failed", "build": build})
     return build
 
 

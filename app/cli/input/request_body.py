@@ -100,9 +100,9 @@ def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
 
 def route(text: str) -> dict[str, Any]:
     """`/path`, `host` or `host/path`, with `,strip` behind it to take the path off. Raises Trouble."""
-    place, *words = text.split(",")
-    host, slash, path = place.partition("/")
-    if not place or any(word != "strip" for word in words):
+    server, *words = text.split(",")
+    host, slash, path = server.partition("/")
+    if not server or any(word != "strip" for word in words):
         raise usage(
             f"--route {text!r} is not a route", "Such as --route /web, --route example.org, --route example.org/api,strip."
         )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from app.cli.errors import Trouble
+from app.cli.errors import CliError
 from app.cli.terminal import echo, echo_json, styled
 from services.printable import clean
 
@@ -56,13 +56,13 @@ class Output:
         if not self.quiet:
             echo(styled(text, colour) if colour else text, err=True)
 
-    def trouble(self, trouble: Trouble) -> None:
+    def error(self, error: CliError) -> None:
         """The end of a verb that went wrong."""
-        echo(styled("error: ", "red", "bold") + trouble.message, err=True)
-        if trouble.advice:
-            echo(trouble.advice, err=True)
-        if self.as_json and trouble.document:
-            echo_json(trouble.document, indent=2)
+        echo(styled("error: ", "red", "bold") + error.message, err=True)
+        if error.advice:
+            echo(error.advice, err=True)
+        if self.as_json and error.document:
+            echo_json(error.document, indent=2)
 
 
 def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from app.cli.client.events import Event
 from app.cli.output.console import Output
-from app.cli.output.messages import GONE, Document, in_flight, last_words, narrate, still
+from app.cli.output.messages import GONE, Document, format_event, heartbeat, in_flight, log_tails
 from services.printable import clean
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class PlainDisplay:
     ) -> None: ...
 
     def update(self, deployment: Document, events: Sequence[Event]) -> None:
-        lines = [line for event in events if (line := narrate(event, deployment))] + last_words(deployment, self._told)
+        lines = [line for event in events if (line := format_event(event, deployment))] + log_tails(deployment, self._told)
         if not lines and time.monotonic() - self._spoke > QUIET_FOR:
-            lines = [still(deployment)]
+            lines = [heartbeat(deployment)]
         for line in lines:
             self._out.say(line)
             self._spoke = time.monotonic()
@@ -101,10 +101,10 @@ class LiveDisplay:
         self._seen = {**here, **left}
         self._deployment = deployment
         for event in events:
-            line = narrate(event, deployment) if event.type in _NOT_TO_BE_MISSED else None
+            line = format_event(event, deployment) if event.type in _NOT_TO_BE_MISSED else None
             if line:
                 self._out.say(line, "red" if event.type == "instance_failed" else "yellow")
-        for line in last_words(deployment, self._told):
+        for line in log_tails(deployment, self._told):
             self._out.say(line)
 
     def away(self, why: str | None) -> None:

@@ -25,7 +25,7 @@ _ENDINGS = {
 
 
 @dataclass(frozen=True)
-class End:
+class FinalMessage:
     """How it ended: a sentence, what to do next, and the exit code of api.md's table."""
 
     sentence: str
@@ -43,7 +43,7 @@ def paused_by_failure(deployment: Document) -> bool:
     return deployment["status"] == "paused" and deployment.get("reason") not in (None, "user")
 
 
-def narrate(event: Event, deployment: Document) -> str | None:
+def format_event(event: Event, deployment: Document) -> str | None:
     """The line that tells `event`, if it is worth one. `deployment` is the present state, which knows what is in flight."""
     if event.type in TERMINAL or event.type in _COUNTED:
         return None
@@ -62,7 +62,7 @@ def narrate(event: Event, deployment: Document) -> str | None:
     return f"{when}  {event.instance}  {words}"
 
 
-def last_words(deployment: Document, told: set[str]) -> list[str]:
+def log_tails(deployment: Document, told: set[str]) -> list[str]:
     """The end of the log of each failed instance that is not among those `told`, which grows by them."""
     lines = []
     for instance in deployment.get("instances") or []:
@@ -74,7 +74,7 @@ def last_words(deployment: Document, told: set[str]) -> list[str]:
     return lines
 
 
-def still(deployment: Document) -> str:
+def heartbeat(deployment: Document) -> str:
     """A sign of life for a log in which nothing else has happened for a while."""
     draining = [
         f"{instance['id']} drains, {in_flight(instance)}"
@@ -90,26 +90,28 @@ def in_flight(instance: Document) -> str:
     return f"{count} request{'' if count == 1 else 's'} in flight"
 
 
-def end_of(deployment: Document, url: str | None = None) -> End:
+def end_of(deployment: Document, url: str | None = None) -> FinalMessage:
     """The last word. `url`: where the service answers, if it does."""
     number, service, status = deployment["id"], deployment["service"], deployment["status"]
     message = (deployment.get("message") or "").rstrip(".")
     reason = f" ({deployment['reason']})" if deployment.get("reason") else ""
     if status == "succeeded":
-        return End(_success(deployment) + (f" {url}" if url else ""), "", SUCCEEDED)
+        return FinalMessage(_success(deployment) + (f" {url}" if url else ""), "", SUCCEEDED)
     if status == "superseded":
         newer = deployment.get("superseded_by")
         sentence = f"{service}: deployment {number} was superseded" + (
             f" by deployment {newer}." if newer else " by a newer one."
         )
-        return End(sentence, f"Follow the newer one: `sluice status {newer or service} --follow`.", SUPERSEDED)
+        return FinalMessage(sentence, f"Follow the newer one: `sluice status {newer or service} --follow`.", SUPERSEDED)
     if status == "paused":
         sentence = f"{service}: deployment {number} is paused{reason}: {message}."
-        return End(
+        return FinalMessage(
             sentence, f"Try on with `sluice resume {number}`, or go back with `sluice abort {number}`.", NOT_SUCCEEDED
         )
     how = _ENDINGS.get(status, f"is {status}")
-    return End(f"{service}: deployment {number} {how}{reason}: {message}.", _after_failure(deployment), NOT_SUCCEEDED)
+    return FinalMessage(
+        f"{service}: deployment {number} {how}{reason}: {message}.", _after_failure(deployment), NOT_SUCCEEDED
+    )
 
 
 def took(deployment: Document) -> str:

@@ -10,13 +10,13 @@ from app.cli.output.messages import Document, ago, in_flight, took
 TAIL_LINES = 50
 
 
-def services_sheet(services: list[Document]) -> str:
+def services_table(services: list[Document]) -> str:
     """A row a service."""
     titles = ("SERVICE", "STATUS", "SERVING", "REV", "IMAGE", "PROFILE", "URL")
     return columns(titles, [_service_row(service) for service in services])
 
 
-def instances_sheet(instances: list[Document]) -> str:
+def instances_table(instances: list[Document]) -> str:
     """A row an instance; nothing for none."""
     if not instances:
         return ""
@@ -25,7 +25,7 @@ def instances_sheet(instances: list[Document]) -> str:
     return columns(titles, [[*(i.get(name) for name in fields), ago(i.get("created_at"))] for i in instances])
 
 
-def service_sheet(service: Document, newest: Document | None) -> str:
+def service_table(service: Document, newest: Document | None) -> str:
     """A service, and under it its newest deployment."""
     facts = [
         ("service", service["name"]),
@@ -38,10 +38,10 @@ def service_sheet(service: Document, newest: Document | None) -> str:
         ("internal url", service.get("internal_url")),
         *_warnings(service),
     ]
-    return pairs(facts) if newest is None else f"{pairs(facts)}\n\n{deployment_sheet(newest)}"
+    return pairs(facts) if newest is None else f"{pairs(facts)}\n\n{deployment_table(newest)}"
 
 
-def deployment_sheet(deployment: Document) -> str:
+def deployment_table(deployment: Document) -> str:
     """A deployment with its instances, and the logs of those that failed."""
     named = ("service", "kind", "status", "reason", "message", "revision", "from_revision", "image", "profile", "note")
     facts = [

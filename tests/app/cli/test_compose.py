@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.cli.client.http import Client
-from app.cli.client.server_address import Place
-from app.cli.command import Desk
+from app.cli.client.server_address import ServerAddress
+from app.cli.command import CommandContext
 from app.cli.input.compose import ComposeFile, request_of
 from app.cli.output.console import Output
 from tests.support.cli_fixture import CliFixture
@@ -138,7 +138,7 @@ def test_options_of_one_service_do_not_go_with_a_compose_file_nor_the_other_way_
 
 def test_only_variables_that_the_file_asks_for_leave_this_machine(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_SECRET", "hunter2")
-    desk = Desk(Client(Place("http://127.0.0.1:9", None)), Output())
+    desk = CommandContext(Client(ServerAddress("http://127.0.0.1:9", None)), Output())
     path, body = request_of(desk, ComposeFile(shop / "compose.yaml", FILE, only="web"))
     assert path == f"/apply?project=work&directory={str(shop).replace('/', '%2F')}&only=web"
     assert body["variables"] == {"TAG": "1", "PASSED": "from .env"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.errors import Trouble
+from app.cli.errors import CliError
 from app.cli.input.envfile import read_env_file
 from tests.app.cli.conftest import Sluice
 from tests.support.api_stub import Stub
@@ -55,7 +55,7 @@ def test_a_file_is_read_as_people_expect(
 def test_a_line_that_is_no_assignment_is_named_and_what_it_says_is_not(tmp_path: Path, line: str) -> None:
     path = tmp_path / "x.env"
     path.write_text(f"FINE=1\n\n\n{line}\nB=2\n")
-    with pytest.raises(Trouble, match=r"x\.env, line 4: is not NAME=value") as refused:
+    with pytest.raises(CliError, match=r"x\.env, line 4: is not NAME=value") as refused:
         read_env_file(path)
     assert "hunter2" not in f"{refused.value} {refused.value.advice} {refused.value.document}"
 

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from app.cli import terminal
-from app.cli.errors import Trouble
+from app.cli.errors import CliError
 from app.cli.output.console import Output, columns, pairs
 from app.cli.terminal import echo_json, rendered, styled
 from app.log_config import configure
@@ -70,7 +70,7 @@ def test_every_way_of_printing_is_cleaned(capsys: pytest.CaptureFixture[str]) ->
     out.line({}, HOSTILE)
     out.say(HOSTILE)
     out.say(HOSTILE, "yellow")
-    out.trouble(Trouble(HOSTILE, HOSTILE))
+    out.error(CliError(HOSTILE, HOSTILE))
     said = capsys.readouterr()
     assert harmful(said.out) == harmful(said.err) == []
     assert said.out.count(SHOWN) == 4
@@ -80,7 +80,7 @@ def test_every_way_of_printing_is_cleaned(capsys: pytest.CaptureFixture[str]) ->
 def test_json_escapes_controls_and_marks_and_loses_none(capsys: pytest.CaptureFixture[str]) -> None:
     echo_json({"text": HOSTILE})
     Output(as_json=True).line({"text": HOSTILE}, "")
-    Output(as_json=True).trouble(Trouble("", document={"text": HOSTILE}))
+    Output(as_json=True).error(CliError("", document={"text": HOSTILE}))
     said = capsys.readouterr().out
     assert all(" " <= character < "\x7f" or character == "\n" for character in said)
     first, second, *_ = said.splitlines()
