@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 
 class ExpiringSemaphore:
-    """So many at a time; whoever takes longer than `lease` seconds goes on, and the next has its turn nevertheless: two whose
+    """So many at a time; whoever takes longer than `lease` seconds goes on, and the next has its turn nevertheless: two
+    whose
     engine does not answer hold up nobody else."""
 
     def __init__(self, permits: int, lease: float) -> None:

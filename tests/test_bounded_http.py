@@ -117,8 +117,8 @@ async def test_an_instance_that_answers_a_probe_with_zeros_zipped_twice_is_not_d
         healthy = await prober.ask_all([ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
     await prober.stop()
     assert healthy == set()
-    told = "its answer has a Content-Encoding, although identity was asked for"
-    assert prober.last_errors(["web-r1-1"]) == {"web-r1-1": told}
+    reported = "its answer has a Content-Encoding, although identity was asked for"
+    assert prober.last_errors(["web-r1-1"]) == {"web-r1-1": reported}
 
 
 async def test_many_that_do_not_answer_hold_up_no_other_request() -> None:

@@ -21,7 +21,8 @@ from services.rollouts.requests.commands import RequestContext
 
 @dataclass(frozen=True)
 class Form:
-    """`asks`: its fields. `address`: where the answers go; `back`: where who cancels is led. `command`: what answers come to;
+    """`asks`: its fields. `address`: where the answers go; `back`: where who cancels is led. `command`: what answers
+    come to;
     Problem for what cannot be meant or may not be done. `words`: what its template needs besides."""
 
     kind: str

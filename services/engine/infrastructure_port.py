@@ -47,7 +47,8 @@ class GatewayView:
 
 @dataclass(frozen=True)
 class Gateways:
-    """`successor`: one that is to take over from the present one. `predecessors`: those that were taken over from, running or not."""
+    """`successor`: one that is to take over from the present one. `predecessors`: those that were taken over from,
+    running or not."""
 
     present: GatewayView | None = None
     successor: GatewayView | None = None

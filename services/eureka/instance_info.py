@@ -123,7 +123,8 @@ def status_of(word: Any) -> Status:
 
 
 def checked(text: str) -> str:
-    """`text`, short enough and without characters that would break the XML list for everybody. Raises InvalidRegistration."""
+    """`text`, short enough and without characters that would break the XML list for everybody. Raises
+    InvalidRegistration."""
     if len(text) > MAX_TEXT:
         raise InvalidRegistration(f"A value is longer than {MAX_TEXT} characters")
     if _CONTROL.search(text):

@@ -1,6 +1,7 @@
 """The gateway's upgrade: another container takes over the listening sockets, the old one finishes what it has and ends.
 
-Whatever the last step was before Sluice died, `resume_or_roll_back` sees from the containers where things stand, and ends or undoes it.
+Whatever the last step was before Sluice died, `resume_or_roll_back` sees from the containers where things stand, and
+ends or undoes it.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ GATEWAY_REVISION = 0
 
 
 class CountKey(NamedTuple):
-    """Answers that are alike, counted twice over: by `status` (its first digit), and by `bucket` (the position in BUCKET_BOUNDS,
-    len(BUCKET_BOUNDS) for the slowest), where the other is None. `revision`: the one that the instance was born in, or GATEWAY_REVISION."""
+    """Answers that are alike, counted twice over: by `status` (its first digit), and by `bucket` (the position in
+    BUCKET_BOUNDS,
+    len(BUCKET_BOUNDS) for the slowest), where the other is None. `revision`: the one that the instance was born in, or
+    GATEWAY_REVISION."""
 
     service: str
     revision: int

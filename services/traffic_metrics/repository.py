@@ -42,7 +42,8 @@ class Aggregate:
 
 
 def write_samples(session: Session, at: int, news: Mapping[CountKey, int]) -> None:
-    """What came in the RAW_STEP seconds from `at` on. The minutes that are over by then are summed up, old rows forgotten."""
+    """What came in the RAW_STEP seconds from `at` on. The minutes that are over by then are summed up, old rows
+    forgotten."""
     sums: defaultdict[tuple[str, int], Aggregate] = defaultdict(Aggregate)
     sums[ALL, 0] = Aggregate()
     for key, number in news.items():

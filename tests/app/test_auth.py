@@ -220,9 +220,9 @@ def test_coming_and_going_is_in_the_audit(fixture: AppFixture) -> None:
     cookie = signed_in(fixture, token=fixture.token, remote="192.0.2.7")
     signed_in(fixture, token="sl_guess", remote="192.0.2.8")
     fixture.call(partial(fixture.sluice.auth.sign_out, cookie, remote="192.0.2.7"))
-    told = [(event["type"], event["actor"], event["remote"]) for event in fixture.client.get("/audit").json()["items"]]
+    reported = [(event["type"], event["actor"], event["remote"]) for event in fixture.client.get("/audit").json()["items"]]
     admin = {"kind": "session", "name": "admin"}
-    assert told[:4] == [
+    assert reported[:4] == [
         ("signed_out", admin, "192.0.2.7"),
         ("sign_in_refused", {"kind": "anonymous", "name": "anonymous"}, "192.0.2.8"),
         ("signed_in", admin, "192.0.2.7"),

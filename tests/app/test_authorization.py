@@ -299,17 +299,17 @@ _IN_ORDER = sorted(DOORS, key=_place)
 @pytest.mark.parametrize(("method", "path"), _IN_ORDER)
 def test_each_caller_comes_in_where_it_may_and_nowhere_else(stand: Stand, method: str, path: str) -> None:
     door = DOORS[method, path]
-    told = {}
+    reported = {}
     for caller, headers in stand.callers.items():
         if (method, path) == ("POST", "/ui/sign-out") and "session" in caller and "site" not in caller:
             continue  # it would end the session that the other routes are tried with
         answer = stand.knock(method, path, door, headers)
         assert answer.status < 500, f"{caller}: {answer}"
         if (method, path) == ("POST", "/ui/sign-in") and answer.status in (401, 429):
-            told[caller] = "in"  # it has been read, and holds no token
+            reported[caller] = "in"  # it has been read, and holds no token
         else:
-            told[caller] = _was(answer)
-    assert told == {caller: _expected(method, door, caller) for caller in told}
+            reported[caller] = _was(answer)
+    assert reported == {caller: _expected(method, door, caller) for caller in reported}
 
 
 def test_no_page_has_anything_inline_and_each_says_so_to_the_browser(stand: Stand) -> None:

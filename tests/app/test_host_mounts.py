@@ -36,15 +36,15 @@ def store_volumes(fixture: AppFixture, service: str, number: int, *volumes: str)
 
 def test_a_path_below_a_writable_mount_is_refused(fixture: AppFixture) -> None:
     assert errors(fixture, "maker", "/srv/shared:/data") == {}
-    told = errors(fixture, "thief", "/srv/own:/own", "/srv/shared/link:/data:ro")
-    assert list(told) == ["volumes.1.source"]
-    assert '/srv/shared/link lies in /srv/shared, which service "maker" mounts writable' in told["volumes.1.source"]
+    reported = errors(fixture, "thief", "/srv/own:/own", "/srv/shared/link:/data:ro")
+    assert list(reported) == ["volumes.1.source"]
+    assert '/srv/shared/link lies in /srv/shared, which service "maker" mounts writable' in reported["volumes.1.source"]
 
 
 def test_a_writable_mount_above_a_mounted_path_is_refused(fixture: AppFixture) -> None:
     assert errors(fixture, "reader", "/srv/shared/conf:/conf:ro") == {}
-    told = errors(fixture, "maker", "/srv/shared/:/data")
-    assert '/srv/shared contains /srv/shared/conf, which service "reader" mounts' in told["volumes.0.source"]
+    reported = errors(fixture, "maker", "/srv/shared/:/data")
+    assert '/srv/shared contains /srv/shared/conf, which service "reader" mounts' in reported["volumes.0.source"]
     assert errors(fixture, "maker", "/srv/shared/:/data:ro") == {}
 
 
@@ -54,10 +54,10 @@ def test_one_path_can_be_mounted_by_several_and_neighbours_do_not_meet(fixture: 
 
 
 def test_the_mounts_of_one_spec_and_of_its_own_revisions_in_force_are_checked_as_well(fixture: AppFixture) -> None:
-    told = errors(fixture, "web", "/srv/a:/a", "/srv/a/b:/b:ro")
-    assert set(told) == {"volumes.0.source", "volumes.1.source"} and "this service" in told["volumes.1.source"]
+    reported = errors(fixture, "web", "/srv/a:/a", "/srv/a/b:/b:ro")
+    assert set(reported) == {"volumes.0.source", "volumes.1.source"} and "this service" in reported["volumes.1.source"]
     assert errors(fixture, "web", "/srv/a:/a:ro", "/srv/a/b:/b") == {}
-    assert errors(fixture, "web", "/srv/a:/a") == {"volumes.0.source": told["volumes.0.source"]}
+    assert errors(fixture, "web", "/srv/a:/a") == {"volumes.0.source": reported["volumes.0.source"]}
     assert errors(fixture, "web", "/srv/a/b:/b") == {}
     assert errors(fixture, "web", "/srv/a:/a"), "its instance of before could still change the path"
     assert errors(fixture, "web") == {}

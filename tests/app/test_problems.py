@@ -37,17 +37,17 @@ def routes() -> list[tuple[str, str]]:
 
 def is_problem(answer: Any, status: int | None = None) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/problem+json", answer.text
-    told: dict[str, Any] = answer.json()
-    assert {"type", "title", "status", "detail", "code"} <= told.keys()
-    assert told["status"] == answer.status_code
-    assert told["type"] == f"urn:sluice:problem:{told['code']}"
-    assert CODES[told["code"]][0] == answer.status_code
+    reported: dict[str, Any] = answer.json()
+    assert {"type", "title", "status", "detail", "code"} <= reported.keys()
+    assert reported["status"] == answer.status_code
+    assert reported["type"] == f"urn:sluice:problem:{reported['code']}"
+    assert CODES[reported["code"]][0] == answer.status_code
     if answer.status_code == 422:
-        assert all({"field", "message"} == wrong.keys() for wrong in told["errors"])
-        assert told["errors"]
+        assert all({"field", "message"} == wrong.keys() for wrong in reported["errors"])
+        assert reported["errors"]
     if status is not None:
         assert answer.status_code == status, answer.text
-    return told
+    return reported
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
@@ -66,8 +66,8 @@ def test_without_a_token_every_route_but_two_says_401(fixture: AppFixture, metho
 @pytest.mark.parametrize(("method", "path"), routes())
 def test_an_unknown_parameter_and_a_bad_one_are_named(fixture: AppFixture, method: str, path: str) -> None:
     address = path.format(id=1, name="web", n=1)
-    told = is_problem(fixture.client.request(method, address, params={"wiat": "1"}), 422)
-    assert told["errors"][0]["field"] == "wiat"
+    reported = is_problem(fixture.client.request(method, address, params={"wiat": "1"}), 422)
+    assert reported["errors"][0]["field"] == "wiat"
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in routes() if "{" in route[1]])
@@ -162,9 +162,9 @@ def test_bad_bodies_are_refused_by_field_and_start_nothing(
 ) -> None:
     before = list(fixture.engine.calls)
     answer = fixture.client.post("/deployments", content=body)
-    told = is_problem(answer, status)
+    reported = is_problem(answer, status)
     if field is not None:
-        assert told["errors"][0]["field"] == field
+        assert reported["errors"][0]["field"] == field
     assert len(answer.content) < 4000, "an error does not echo what was sent"
     assert [call for call in fixture.engine.calls[len(before) :] if call[0] in ("pull", "start")] == []
 
@@ -177,8 +177,8 @@ def test_a_field_that_is_not_known_is_named_with_the_nearest_that_is(fixture: Ap
         ("/services/web/rollback", {"revision": 3}, '"to_revision"'),
         ("/tokens", {"name": "ci", "scope": "read", "service": ["web"]}, '"services"'),
     ]:
-        told = is_problem(fixture.client.post(path, json=body), 422)
-        assert any(near in wrong["message"] for wrong in told["errors"]), told
+        reported = is_problem(fixture.client.post(path, json=body), 422)
+        assert any(near in wrong["message"] for wrong in reported["errors"]), reported
 
 
 @pytest.fixture
@@ -196,16 +196,16 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize(("count", "told"), [(100, 100), (40_000, 1)])
+@pytest.mark.parametrize(("count", "reported"), [(100, 100), (40_000, 1)])
 @pytest.mark.parametrize(("path", "more"), [("/deployments", {"service": "web"}), ("/services/web/scale", {"replicas": 1})])
 def test_many_unknown_fields_cost_few_searches_for_the_nearest_name(
-    fixture: AppFixture, searches: list[str], path: str, more: dict[str, Any], count: int, told: int
+    fixture: AppFixture, searches: list[str], path: str, more: dict[str, Any], count: int, reported: int
 ) -> None:
     body = {**more, **{f"replicaz{number:05}": 1 for number in range(count)}}
     answer = is_problem(fixture.client.post(path, json=body), 422)
-    assert len(answer["errors"]) == told
+    assert len(answer["errors"]) == reported
     assert len(searches) <= MAX_SUGGESTIONS
-    if told == 1:
+    if reported == 1:
         assert answer["errors"] == [{"field": "body", "message": "has 40000 errors; no more than 200 are named"}]
 
 
@@ -216,15 +216,15 @@ def test_many_unknown_keys_and_services_of_a_compose_file_cost_few_searches(
     options: Any = {"content": f"name: shop\nservices:\n{services}", "headers": {"Content-Type": "application/yaml"}}
     for query in ("", "?only=" + ",".join(f"z{number}" for number in range(500))):
         searches.clear()
-        told = is_problem(fixture.client.post(f"/apply{query}", **options), 422)
-        assert len(told["errors"]) == 100
+        reported = is_problem(fixture.client.post(f"/apply{query}", **options), 422)
+        assert len(reported["errors"]) == 100
         assert 0 < len(searches) <= MAX_SUGGESTIONS
 
 
 def test_a_name_that_is_twice_among_a_hundred_thousand_is_found_in_one_pass(fixture: AppFixture) -> None:
     names = ",".join(f'"n{number}":1' for number in range(70_000))
-    told = is_problem(fixture.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
-    assert told["errors"] == [{"field": "n69999", "message": "is there twice"}]
+    reported = is_problem(fixture.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
+    assert reported["errors"] == [{"field": "n69999", "message": "is there twice"}]
 
 
 def test_a_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFixture) -> None:

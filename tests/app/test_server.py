@@ -344,11 +344,11 @@ def test_a_process_stops_well_and_a_second_on_its_data_or_port_is_refused(tmp_pa
         assert unready.status_code == 503
         assert "engine" in unready.json()["detail"]
     second, third = run(tmp_path / "data", SLUICE_PORT=free_port()), run(tmp_path / "other", SLUICE_PORT=port)
-    told = [process.communicate(timeout=30)[1] for process in (second, third)]
+    reported = [process.communicate(timeout=30)[1] for process in (second, third)]
     assert (second.returncode, third.returncode) == (1, 1)
-    assert f"another Sluice (process {first.pid}) runs on the data directory" in told[0]
-    assert f"127.0.0.1:{port} cannot be listened on: Address already in use; set SLUICE_PORT" in told[1]
-    assert all(len(text.splitlines()) == 1 for text in told), "one sentence, no traceback"
+    assert f"another Sluice (process {first.pid}) runs on the data directory" in reported[0]
+    assert f"127.0.0.1:{port} cannot be listened on: Address already in use; set SLUICE_PORT" in reported[1]
+    assert all(len(text.splitlines()) == 1 for text in reported), "one sentence, no traceback"
     first.send_signal(signal.SIGTERM)
     _, log = first.communicate(timeout=30)
     assert first.returncode == 0
@@ -359,10 +359,10 @@ def test_a_process_stops_well_and_a_second_on_its_data_or_port_is_refused(tmp_pa
 def test_a_corrupt_database_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "sluice.db").write_bytes(b"not a database at all" * 100)
     process = run(tmp_path, SLUICE_PORT=free_port())
-    _, told = process.communicate(timeout=30)
+    _, reported = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "is corrupt" in told
-    assert len(told.splitlines()) == 1
+    assert "is corrupt" in reported
+    assert len(reported.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_the_environment_says_lists_with_commas_and_sizes_as_people_do(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "reported"),
     [
         ("PORT", "abc", "give the API's port, 1 to 65535"),
         ("PORT", "0", "greater than or equal to 1"),
@@ -74,13 +74,13 @@ def test_the_environment_says_lists_with_commas_and_sizes_as_people_do(monkeypat
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable_and_the_mend(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reported: str
 ) -> None:
     monkeypatch.setenv(PREFIX + name, value)
     with pytest.raises(SettingsError) as refused:
         load_settings()
     assert str(refused.value).startswith(f"SLUICE_{name}=")
-    assert told in str(refused.value)
+    assert reported in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
 

@@ -46,8 +46,8 @@ def test_until_the_ground_stands_sluice_is_not_ready_and_says_why(tmp_path: Path
     fixture = build(tmp_path)
     fixture.infrastructure.refuses = refusal
     with living(fixture):
-        told = eventually(lambda: fixture.client.get("/readyz").json().get("detail"), "it says why")
-        assert f"{part}: {refusal}" in told or "loop" in told
+        reported = eventually(lambda: fixture.client.get("/readyz").json().get("detail"), "it says why")
+        assert f"{part}: {refusal}" in reported or "loop" in reported
         accepted = fixture.deploy(wait="")
         assert accepted.status_code == 202, "what is asked meanwhile waits"
         fixture.infrastructure.refuses = None

@@ -122,8 +122,8 @@ def metrics() -> Iterator[str]:
         made.call(made.sluice.traffic_sampler.sample)
 
         def text() -> str:
-            told: str = made.client.get("/metrics").text
-            return told if "sluice_requests_total{" in told else ""
+            reported: str = made.client.get("/metrics").text
+            return reported if "sluice_requests_total{" in reported else ""
 
         for family in text_string_to_metric_families(eventually(text, "answers are counted")):
             names: dict[str, set[str]] = {}

@@ -194,7 +194,7 @@ class Told:
 
 
 @pytest.fixture
-async def told(fixture: Yard) -> AsyncIterator[Told]:
+async def reported(fixture: Yard) -> AsyncIterator[Told]:
     ears = Told()
     task = asyncio.create_task(ears.listen(fixture.engine))
     await ears.heard("reconnected")
@@ -224,10 +224,10 @@ async def test_starting_again_finds_what_is_there(fixture: Yard) -> None:
     assert len(await fixture.engine.observe()) == 1
 
 
-async def test_one_that_has_exited_is_not_started_anew(fixture: Yard, told: Told) -> None:
+async def test_one_that_has_exited_is_not_started_anew(fixture: Yard, reported: Told) -> None:
     spec = fixture.spec("web-r1-1", Behaviour(exits_at_once=3))
     first = await fixture.engine.start(spec)
-    await told.heard("die", "web-r1-1")
+    await reported.heard("die", "web-r1-1")
     again = await fixture.engine.start(spec)
     assert (again.state, again.exit_code, again.start_id) == ("exited", 3, first.start_id)
 
@@ -366,17 +366,17 @@ async def test_keep_keeps_it(fixture: Yard) -> None:
     assert refused.value.reason == "instance_gone"
 
 
-async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Yard, told: Told) -> None:
+async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Yard, reported: Told) -> None:
     first = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
     await fixture.engine.enable_auto_restart("web-r1-1")
-    died = await told.heard("die", "web-r1-1")
+    died = await reported.heard("die", "web-r1-1")
     assert (died.start, died.exit_code, died.container_id) == (first.start_id, 7, first.container_id)
-    await told.until(lambda event: [other.kind for other in told.events].count("start") == 2)
+    await reported.until(lambda event: [other.kind for other in reported.events].count("start") == 2)
     view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.auto_restart) == ("running", True)
     assert (view.container_id, view.address) == (first.container_id, first.address)
     assert view.start_id != first.start_id and view.restarts >= 1
-    again = await told.until(lambda event: event.kind == "die" and event.start != first.start_id)
+    again = await reported.until(lambda event: event.kind == "die" and event.start != first.start_id)
     assert again.start == view.start_id
 
 
@@ -405,32 +405,32 @@ async def test_remove_is_for_what_has_stopped_and_may_be_asked_again(fixture: Ya
     assert await fixture.engine.observe() == []
 
 
-async def test_events_tell_of_a_whole_life_with_the_start_that_died(fixture: Yard, told: Told) -> None:
+async def test_events_tell_of_a_whole_life_with_the_start_that_died(fixture: Yard, reported: Told) -> None:
     started = await fixture.engine.start(fixture.spec("web-r1-1"))
     await fixture.engine.stop("web-r1-1", 5)
     await fixture.engine.remove("web-r1-1")
-    await told.heard("destroy", "web-r1-1")
-    mine = [event for event in told.events if event.instance == "web-r1-1"]
+    await reported.heard("destroy", "web-r1-1")
+    mine = [event for event in reported.events if event.instance == "web-r1-1"]
     assert [event.kind for event in mine] == ["start", "die", "destroy"]
     assert {event.service for event in mine} == {"web"} and {event.container_id for event in mine} == {started.container_id}
     assert (mine[1].start, mine[1].exit_code) == (started.start_id, 0)
-    assert told.events[0].kind == "reconnected" and not told.events[0].instance
+    assert reported.events[0].kind == "reconnected" and not reported.events[0].instance
 
 
-async def test_an_exit_at_once_is_told_with_its_code(fixture: Yard, told: Told) -> None:
+async def test_an_exit_at_once_is_told_with_its_code(fixture: Yard, reported: Told) -> None:
     started = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_at_once=42)))
-    died = await told.heard("die", "web-r1-1")
+    died = await reported.heard("die", "web-r1-1")
     assert (died.exit_code, died.start) == (42, started.start_id)
     view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.exit_code) == ("exited", 42)
 
 
-async def test_an_instances_own_check_is_told(fixture: Yard, told: Told) -> None:
+async def test_an_instances_own_check_is_told(fixture: Yard, reported: Told) -> None:
     check = Healthcheck(test=["CMD-SHELL", "test -f /tmp/healthy"], interval=0.2, timeout=2, retries=50, start_period=30)
     started = await fixture.engine.start(fixture.spec("web-r1-1", healthcheck=check))
     assert started.health == "starting"
     fixture.become_healthy("web-r1-1")
-    await told.heard("health", "web-r1-1")
+    await reported.heard("health", "web-r1-1")
     view = await seen(fixture, "web-r1-1")
     assert view is not None and view.health == "healthy"
 
@@ -455,9 +455,9 @@ async def test_what_a_running_instance_uses(fixture: Yard) -> None:
     assert await fixture.engine.usage("web-r1-9") is None
 
 
-async def test_logs_are_the_last_lines(fixture: Yard, told: Told) -> None:
+async def test_logs_are_the_last_lines(fixture: Yard, reported: Told) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
-    await told.heard("die", "web-r1-1")
+    await reported.heard("die", "web-r1-1")
     assert await fixture.engine.logs("web-r1-1") == "one\ntwo\nthree\n"
     assert await fixture.engine.logs("web-r1-1", tail=2) == "two\nthree\n"
     with pytest.raises(EngineError) as refused:
@@ -465,10 +465,10 @@ async def test_logs_are_the_last_lines(fixture: Yard, told: Told) -> None:
     assert refused.value.reason == "instance_gone"
 
 
-async def test_each_line_of_a_log_may_have_its_time(fixture: Yard, told: Told) -> None:
+async def test_each_line_of_a_log_may_have_its_time(fixture: Yard, reported: Told) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo", exits_after=(0.5, 1))))
     followed = [line async for line in fixture.engine.follow_logs("web-r1-1", timestamps=True)]
-    await told.heard("die", "web-r1-1")
+    await reported.heard("die", "web-r1-1")
     lines = (await fixture.engine.logs("web-r1-1", timestamps=True)).splitlines()
     assert lines == followed
     times, words = zip(*(line.split(" ", 1) for line in lines), strict=True)
@@ -477,9 +477,9 @@ async def test_each_line_of_a_log_may_have_its_time(fixture: Yard, told: Told) -
     assert times[0] < times[1]
 
 
-async def test_a_log_is_read_from_a_moment_on(fixture: Yard, told: Told) -> None:
+async def test_a_log_is_read_from_a_moment_on(fixture: Yard, reported: Told) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
-    await told.heard("die", "web-r1-1")
+    await reported.heard("die", "web-r1-1")
     at = [line.split(" ")[0] for line in (await fixture.engine.logs("web-r1-1", timestamps=True)).splitlines()]
     seconds = [datetime.fromisoformat(time).timestamp() for time in at]
     assert (await fixture.engine.logs("web-r1-1", since=seconds[1])).endswith("two\nthree\n")

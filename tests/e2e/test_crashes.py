@@ -49,12 +49,12 @@ async def test_stopped_in_mid_deployment_it_ends_soon_and_carries_on_when_it_is_
         body = {"service": own.service, "image": own.images.two, "environment": {"HELLO_SLOW_START": "1"}}
         held = asyncio.create_task(own.http.post("/deployments", params={"wait": 60}, json=body))
         async with own.http.stream("GET", "/events", headers={"Accept": "text/event-stream"}) as stream:
-            told = asyncio.create_task(_read(stream.aiter_lines()))
+            reported = asyncio.create_task(_read(stream.aiter_lines()))
             await own.until(lambda: _second(own))
             began = time.monotonic()
             assert await asyncio.to_thread(own.sluice.stop, 10) == 0
             assert time.monotonic() - began < 8
-            assert await asyncio.wait_for(told, 5)
+            assert await asyncio.wait_for(reported, 5)
         answer = await held
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         await asyncio.to_thread(own.sluice.start)

@@ -58,15 +58,15 @@ async def test_a_broken_version_is_rolled_back_and_the_old_one_never_touched(fix
     assert failed["reason"] == "unhealthy_instance"
     assert await fixture.starts() == before
     assert len(await fixture.containers()) == 3
-    told = [instance for instance in failed["instances"] if instance["status"] == "failed"]
-    assert told
-    assert all(says in instance["log_tail"] for instance in told)
+    reported = [instance for instance in failed["instances"] if instance["status"] == "failed"]
+    assert reported
+    assert all(says in instance["log_tail"] for instance in reported)
     if "exits" in way:
-        assert {instance["exit_code"] for instance in told} == {3}
+        assert {instance["exit_code"] for instance in reported} == {3}
     else:
-        assert any(instance["last_probe"]["status"] == 503 for instance in told)
+        assert any(instance["last_probe"]["status"] == 503 for instance in reported)
     if "one of three" in way:
-        assert {instance["slot"] for instance in told} == {2}
+        assert {instance["slot"] for instance in reported} == {2}
 
 
 @pytest.mark.parametrize("way", BROKEN)
@@ -200,8 +200,8 @@ async def test_paused_on_failure_it_waits_for_a_person_who_aborts(fixture: Servi
         paused = answer.json()["deployment"]
         assert (paused["status"], paused["reason"]) == ("paused", "unhealthy_instance")
         assert set(paused["actions"]) == {"resume", "abort"}
-        told = [instance["log_tail"] for instance in paused["instances"] if instance["status"] == "failed"]
-        assert told and all("listens on port" in (tail or "") for tail in told), told
+        reported = [instance["log_tail"] for instance in paused["instances"] if instance["status"] == "failed"]
+        assert reported and all("listens on port" in (tail or "") for tail in reported), reported
         await fixture.act(paused, "abort")
         await fixture.end_of(paused, expect="aborted")
     unharmed(load)

@@ -195,8 +195,8 @@ def figures(load: LoadGenerator) -> dict[str, float]:
 
 async def pids(fixture: ServiceFixture) -> list[int]:
     """Of its processes, the master first."""
-    told = await fixture.docker("top", f"{fixture.sluice.name}-gateway", "-o", "pid")
-    return sorted(int(word) for word in told.split() if word.isdigit())
+    reported = await fixture.docker("top", f"{fixture.sluice.name}-gateway", "-o", "pid")
+    return sorted(int(word) for word in reported.split() if word.isdigit())
 
 
 async def _is_kept(fixture: ServiceFixture) -> bool:

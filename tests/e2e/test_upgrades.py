@@ -37,7 +37,7 @@ async def restart(sluice: SluiceProcess) -> None:
 
 async def gateways(fixture: ServiceFixture) -> dict[str, str]:
     """Name → restart policy and state, of all the gateway's containers that there are."""
-    told = await fixture.docker(
+    reported = await fixture.docker(
         "ps",
         "--all",
         "--filter",
@@ -47,7 +47,7 @@ async def gateways(fixture: ServiceFixture) -> dict[str, str]:
         "--quiet",
     )
     found = []
-    for id in told.split():
+    for id in reported.split():
         with suppress(EngineFault):  # it has been removed since
             found += json.loads(await fixture.docker("inspect", id))
     return {
@@ -208,8 +208,8 @@ async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade
         build(client, f"FROM {images.gateway}\nLABEL n=2\n", tag)
         async with fixture.load(rate=60, slow_seconds=0.5):
             await restart(sluice)
-            told = (await http.get("/readyz")).json()["gateway"]["outdated"]
-            assert "is another image now" in told
+            reported = (await http.get("/readyz")).json()["gateway"]["outdated"]
+            assert "is another image now" in reported
             assert (await upgrade(fixture))["status"] == "upgraded"
             assert (await http.get("/readyz")).json()["gateway"]["outdated"] is None
             await restart(sluice)

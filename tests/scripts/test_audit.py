@@ -44,8 +44,8 @@ def test_no_finding_is_silent_and_a_package_without_data_is_named(tmp_path: Path
 
 @pytest.mark.parametrize("said", ["", "Max retries exceeded", document(UNKNOWN), document()])
 def test_no_data_is_said_in_one_line_and_does_not_fail(tmp_path: Path, said: str) -> None:
-    status, told = audit(tmp_path, said)
-    assert status == 0 and told.count("\n") == 1 and "were not audited" in told
+    status, reported = audit(tmp_path, said)
+    assert status == 0 and reported.count("\n") == 1 and "were not audited" in reported
 
 
 def test_no_pip_audit_is_no_data(tmp_path: Path) -> None:

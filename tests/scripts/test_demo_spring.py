@@ -32,8 +32,8 @@ def test_what_is_deployed_are_the_files_but_for_the_registry_and_the_ledger(way:
 
 
 def test_only_their_own_server_is_told_to_the_applications() -> None:
-    told = {way: STACK.service(way, "local")["environment"] for way in get_args(Way)}
-    assert told == {"their server": {"EUREKA_URL": STACK.their_server}, "stable": {}, "instances": {}}
+    reported = {way: STACK.service(way, "local")["environment"] for way in get_args(Way)}
+    assert reported == {"their server": {"EUREKA_URL": STACK.their_server}, "stable": {}, "instances": {}}
     assert STACK.service("their server", "prod")["eureka"] == {"url": STACK.their_server}
 
 

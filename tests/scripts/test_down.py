@@ -22,30 +22,30 @@ def down(directory: Path, standing: str) -> tuple[subprocess.CompletedProcess[st
     """What it says, and what it told the engine."""
     (directory / "docker").write_text(DOCKER)
     (directory / "docker").chmod(0o755)
-    told = directory / "told"
+    reported = directory / "told"
     environment = {
         "PATH": f"{directory}:{os.environ['PATH']}",
-        "TOLD": str(told),
+        "TOLD": str(reported),
         "STANDING": standing,
         "SLUICE_NAME": "mine",
     }
     done = subprocess.run(
         ["scripts/down.sh"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    return done, told.read_text()
+    return done, reported.read_text()
 
 
 def test_the_images_stay_while_anything_of_another_sluice_stands(tmp_path: Path) -> None:
-    done, told = down(tmp_path, "0123456789ab")
+    done, reported = down(tmp_path, "0123456789ab")
     assert done.returncode == 0, done.stderr
     assert "the images stay" in done.stderr
-    assert "image rm" not in told
+    assert "image rm" not in reported
 
 
 def test_an_image_that_a_container_uses_stays_and_the_others_go(tmp_path: Path) -> None:
-    done, told = down(tmp_path, "")
+    done, reported = down(tmp_path, "")
     assert done.returncode == 0, done.stderr
     assert "image hello:1 stays: something still uses it" in done.stderr
     assert "removed image hello:2" in done.stdout
     assert "hello:1" not in done.stdout
-    assert "--force" not in "".join(line for line in told.splitlines() if line.startswith("image rm"))
+    assert "--force" not in "".join(line for line in reported.splitlines() if line.startswith("image rm"))

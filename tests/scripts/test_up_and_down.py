@@ -34,13 +34,13 @@ def there(kind: str, name: str) -> bool:
 def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None:
     shell.up()
     assert shell.ready()["status"] == "ready"
-    told = shell.environment()
-    assert told["SLUICE_URL"] == f"http://127.0.0.1:{shell.port}"
-    assert told["SLUICE_GATEWAY"] == f"http://127.0.0.1:{shell.gateway_port}"
+    reported = shell.environment()
+    assert reported["SLUICE_URL"] == f"http://127.0.0.1:{shell.port}"
+    assert reported["SLUICE_GATEWAY"] == f"http://127.0.0.1:{shell.gateway_port}"
     log = subprocess.run(
         ["docker", "logs", shell.name], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    assert told["SLUICE_TOKEN"] not in log.stdout + log.stderr
+    assert reported["SLUICE_TOKEN"] not in log.stdout + log.stderr
     assert f"{shell.data}/admin.token" in log.stderr
     hello = {
         "service": "hello",
@@ -49,10 +49,10 @@ def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None
         "healthcheck": {"path": "/healthz"},
         "volumes": [{"type": "volume", "source": f"{shell.name}-orders", "target": "/data", "shared": True}],
     }
-    bearer = {"Authorization": f"Bearer {told['SLUICE_TOKEN']}"}
-    done = httpx.post(f"{told['SLUICE_URL']}/deployments", params={"wait": 60}, json=hello, headers=bearer, timeout=70)
+    bearer = {"Authorization": f"Bearer {reported['SLUICE_TOKEN']}"}
+    done = httpx.post(f"{reported['SLUICE_URL']}/deployments", params={"wait": 60}, json=hello, headers=bearer, timeout=70)
     assert done.status_code == 200, done.text
-    assert httpx.get(f"{told['SLUICE_GATEWAY']}/hello").text.startswith("Hello from hello-r1-")
+    assert httpx.get(f"{reported['SLUICE_GATEWAY']}/hello").text.startswith("Hello from hello-r1-")
     eureka = f"{shell.name}-their-eureka"  # as demo-spring has it beside Sluice
     docker("run", "--detach", "--name", eureka, "--network", shell.name, "--label", "sluice.made=demo", "hello:1")
 

@@ -35,7 +35,7 @@ def newer(shell: Shell) -> Iterator[str]:
 
 async def test_sluice_is_replaced_under_load_and_whoever_waits_is_told_to_come_back(shell: Shell, newer: str) -> None:
     await asyncio.to_thread(shell.up)
-    told = await asyncio.to_thread(shell.environment)
+    reported = await asyncio.to_thread(shell.environment)
     first = shell.id_of(shell.name)
     gateway = shell.id_of(f"{shell.name}-gateway")
     volume = f"{shell.name}-orders"
@@ -47,17 +47,17 @@ async def test_sluice_is_replaced_under_load_and_whoever_waits_is_told_to_come_b
         "volumes": [{"type": "volume", "source": volume, "target": "/data", "shared": True}],
     }
     slow = {"image": "hello:2", "environment": {"HELLO_SLOW_START": "8"}}
-    bearer = {"Authorization": f"Bearer {told['SLUICE_TOKEN']}"}
+    bearer = {"Authorization": f"Bearer {reported['SLUICE_TOKEN']}"}
 
     async def executions() -> Counter[str]:
         words = ("run", "--rm", "--volume", f"{volume}:/data", "--entrypoint", "cat", "hello:1", "/data/ledger")
         return Counter((await asyncio.to_thread(docker, *words)).split())
 
-    async with httpx.AsyncClient(base_url=told["SLUICE_URL"], headers=bearer, timeout=90) as http:
+    async with httpx.AsyncClient(base_url=reported["SLUICE_URL"], headers=bearer, timeout=90) as http:
         done = await http.post("/deployments", params={"wait": 60}, json=hello)
         assert done.status_code == 200, done.text
         mix = Workload(rate=80, slow_seconds=1)
-        async with LoadGenerator(f"{told['SLUICE_GATEWAY']}/hello", mix, executions=executions) as load:
+        async with LoadGenerator(f"{reported['SLUICE_GATEWAY']}/hello", mix, executions=executions) as load:
             key = {"Idempotency-Key": "once"}
             held = asyncio.create_task(
                 http.post("/deployments", params={"wait": 60}, json={"service": "hello", **slow}, headers=key)

@@ -112,11 +112,11 @@ async def test_spring_cloud_gateway_itself_is_redeployed_under_load(spring: Spri
 
 @pytest.mark.full
 async def test_with_instances_what_leaves_waits_for_its_consumers_and_nothing_is_lost(spring: Spring) -> None:
-    told = {"advertise": "instances", "consumer_cache": 2}
-    await spring.deploy_file("service", **SERVICE, profile="local", **told)
+    reported = {"advertise": "instances", "consumer_cache": 2}
+    await spring.deploy_file("service", **SERVICE, profile="local", **reported)
     async with spring.traffic() as load:
         load.mark("deploy")
-        deployment = await spring.begin_file("service", **SERVICE, profile="prod", **told)
+        deployment = await spring.begin_file("service", **SERVICE, profile="prod", **reported)
         await spring.says(deployment, "consumers of the registry")
         await spring.finished(deployment)
         load.mark("after")

@@ -41,11 +41,11 @@ def theirs(sluice: SluiceProcess) -> Iterator[Theirs]:
     made = []
 
     def start(name: str, inside: int, **environment: str) -> str:
-        port, told = free_port(), {"SERVER_PORT": str(inside), **environment}
+        port, reported = free_port(), {"SERVER_PORT": str(inside), **environment}
         made.append(f"{network}-{name}")
         docker(
             "run", "--detach", "--name", made[-1], "--network", network, "--network-alias", name,
-            "--publish", f"127.0.0.1:{port}:{inside}", *(f"--env={key}={value}" for key, value in told.items()),
+            "--publish", f"127.0.0.1:{port}:{inside}", *(f"--env={key}={value}" for key, value in reported.items()),
             f"{name.replace('eureka', 'discovery')}:1",
         )  # fmt: skip
         docker("network", "connect", "--alias", name, sluice.name, made[-1])

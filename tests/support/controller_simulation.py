@@ -293,15 +293,15 @@ class ControllerSimulation:
             events = list(session.exec(select(Event).order_by(col(Event.id))))
         words = [status.value for status in Status]
         for row in self.rows(Deployment):
-            told = [event.type for event in events if event.deployment == row.id and event.type in words]
-            assert told[-1] == row.status and row.status in TERMINAL, f"{row.id}: {told}, and it is {row.status}"
-            for before, after in zip(["pending", *told], told, strict=False):
+            reported = [event.type for event in events if event.deployment == row.id and event.type in words]
+            assert reported[-1] == row.status and row.status in TERMINAL, f"{row.id}: {reported}, and it is {row.status}"
+            for before, after in zip(["pending", *reported], reported, strict=False):
                 if (before, after) != ("pending", "pending"):
-                    assert after in TRANSITIONS[Status(before)], f"{row.id}: {told}"
+                    assert after in TRANSITIONS[Status(before)], f"{row.id}: {reported}"
         for instance in self.rows(Instance):
-            told = [event.type for event in events if event.instance == instance.id]
+            reported = [event.type for event in events if event.instance == instance.id]
             for once in ("instance_creating", "instance_stopped"):
-                assert told.count(once) <= 1, f"{instance.id}: {told}"
+                assert reported.count(once) <= 1, f"{instance.id}: {reported}"
             texts = [(event.type, event.message) for event in events if event.instance == instance.id]
             twice = [text for text, after in pairwise(texts) if text == after]
             assert not twice, f"{instance.id}: {twice}"

@@ -98,8 +98,8 @@ def build(client: Any, dockerfile: str, tag: str) -> str:
         entry.size = len(dockerfile.encode())
         tar.addfile(entry, io.BytesIO(dockerfile.encode()))
     context.seek(0)
-    told = list(client.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True))
-    errors = [line["error"] for line in told if "error" in line]
+    reported = list(client.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True))
+    errors = [line["error"] for line in reported if "error" in line]
     assert not errors, errors
     return str(client.inspect_image(tag)["Id"])
 

@@ -176,15 +176,15 @@ class ServiceFixture:
         watch = Watch(len(await self.starts()))
         labels = [f"label=sluice.name={self.sluice.name}", f"label=sluice.service={self.service}"]
         words = ["--filter", "type=container", *(word for label in labels for word in ("--filter", label))]
-        told = await asyncio.create_subprocess_exec(
+        reported = await asyncio.create_subprocess_exec(
             "docker", "events", *words, "--format", "{{.Action}}", stdout=asyncio.subprocess.PIPE
         )
-        reading = asyncio.create_task(watch.read(told))
+        reading = asyncio.create_task(watch.read(reported))
         try:
             yield watch
         finally:
-            told.terminate()
-            await told.wait()
+            reported.terminate()
+            await reported.wait()
             await reading
 
 
@@ -194,9 +194,9 @@ class Watch:
     def __init__(self, running: int) -> None:
         self.running = self.most = self.least = running
 
-    async def read(self, told: asyncio.subprocess.Process) -> None:
-        assert told.stdout is not None
-        async for line in told.stdout:
+    async def read(self, reported: asyncio.subprocess.Process) -> None:
+        assert reported.stdout is not None
+        async for line in reported.stdout:
             self.running += {b"start": 1, b"die": -1}.get(line.strip(), 0)
             self.most, self.least = max(self.most, self.running), min(self.least, self.running)
 

@@ -38,9 +38,9 @@ def test_a_percentile_lies_within_the_bucket_of_the_true_one(seconds: list[float
     for each in seconds:
         histogram[sum(bound <= each for bound in BUCKET_BOUNDS)] += 1
     true = sorted(seconds)[-(-len(seconds) * round(share * 100) // 100) - 1]
-    told = percentile(histogram, share)
-    assert told is not None
-    assert true / 1.61 <= told <= true * 1.61
+    reported = percentile(histogram, share)
+    assert reported is not None
+    assert true / 1.61 <= reported <= true * 1.61
 
 
 def test_histograms_are_added_bucket_by_bucket() -> None:

@@ -141,7 +141,8 @@ def _steps(
 def _allocate_instance(
     session: Session, snapshot: ServiceSnapshot, slot: int, subnet: str, writer: StateWriter, deployment: int | None
 ) -> Instance:
-    """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises SubnetExhausted and
+    """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises
+    SubnetExhausted and
     HostPortsExhausted."""
     revision = snapshot.desired_revision
     if revision is None:

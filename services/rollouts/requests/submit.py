@@ -39,7 +39,8 @@ Action = Literal["pause", "resume", "abort"]
 
 
 class Submitter(Asking[int]):
-    """Each method returns the id of the deployment, new or (same Idempotency-Key) the one made before. Raises RequestError."""
+    """Each method returns the id of the deployment, new or (same Idempotency-Key) the one made before. Raises
+    RequestError."""
 
     def __init__(
         self,

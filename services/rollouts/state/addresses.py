@@ -17,7 +17,8 @@ class SubnetExhausted(Exception):
 
 
 def next_address(subnet: str, last: str | None, taken: Collection[str]) -> str:
-    """The free address that comes after `last`, round and round. The first one is the bridge's own. Raises SubnetExhausted."""
+    """The free address that comes after `last`, round and round. The first one is the bridge's own. Raises
+    SubnetExhausted."""
     network = ip_network(subnet)
     usable = network.num_addresses - 3  # without the network's, the bridge's and the broadcast address
     first = int(network.network_address) + 2

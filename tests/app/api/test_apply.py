@@ -79,8 +79,12 @@ def test_the_next_file_is_the_next_group_and_what_it_does_not_change_stays(fixtu
 
 def test_what_depends_on_a_deployment_that_fails_ends_with_it_and_is_never_begun(fixture: AppFixture) -> None:
     fixture.engine.behave("api", DIES)
-    told = problem(apply(fixture), 409, "deployment_failed")
-    assert (told["group"], told["deployment"]["service"], told["deployment"]["reason"]) == (1, "api", "unhealthy_instance")
+    reported = problem(apply(fixture), 409, "deployment_failed")
+    assert (reported["group"], reported["deployment"]["service"], reported["deployment"]["reason"]) == (
+        1,
+        "api",
+        "unhealthy_instance",
+    )
     web = fixture.client.get("/deployments/2").json()
     assert (web["status"], web["reason"], web["revision"]) == ("failed", "dependency_failed", None)
     assert web["message"].startswith("it depends on api, whose deployment 1 failed: ")
@@ -99,10 +103,10 @@ def test_what_served_before_serves_on_when_a_dependency_fails(fixture: AppFixtur
 
 def test_a_dependency_that_is_not_required_may_fail(fixture: AppFixture) -> None:
     fixture.engine.behave("api", DIES)
-    told = problem(
+    reported = problem(
         apply(fixture, SHOP.replace("service_healthy", "service_started, required: false")), 409, "deployment_failed"
     )
-    assert told["deployment"]["service"] == "api"
+    assert reported["deployment"]["service"] == "api"
     assert fixture.client.get("/deployments/2").json()["status"] == "succeeded"
 
 
@@ -126,9 +130,9 @@ def test_a_dependency_that_is_aborted_takes_those_that_wait_with_it(fixture: App
 
 def test_everything_wrong_in_it_is_named_with_its_line_and_nothing_is_deployed(fixture: AppFixture) -> None:
     text = SHOP.replace("    expose: [8000]", "    expose: [8000]\n    cap_add: [X]\n    privileged: true")
-    told = problem(apply(fixture, text), 422, "invalid_compose")
-    assert [error["field"] for error in told["errors"]] == ["services.api.cap_add", "services.api.privileged"]
-    assert told["errors"][0]["message"].startswith("line 13: is not supported")
+    reported = problem(apply(fixture, text), 422, "invalid_compose")
+    assert [error["field"] for error in reported["errors"]] == ["services.api.cap_add", "services.api.privileged"]
+    assert reported["errors"][0]["message"].startswith("line 13: is not supported")
     assert nothing_was_written(fixture)
 
 
@@ -136,8 +140,8 @@ def test_what_is_wrong_with_a_spec_is_found_in_the_file_in_all_services_at_once(
     text = SHOP.replace("path_prefix: /web", "path_prefix: web").replace(
         "expose: [8000]", "environment: {'A B': x}\n    user: '!'"
     )
-    told = problem(apply(fixture, text), 422, "invalid_compose")
-    assert [(error["field"], error["message"].partition(":")[0]) for error in told["errors"]] == [
+    reported = problem(apply(fixture, text), 422, "invalid_compose")
+    assert [(error["field"], error["message"].partition(":")[0]) for error in reported["errors"]] == [
         ("services.api.user", "line 13"), ("services.api.environment.A B.[key]", "line 12"),
         ("services.web.x-sluice.routes.0.path_prefix", "line 9"),
     ]  # fmt: skip
@@ -146,8 +150,8 @@ def test_what_is_wrong_with_a_spec_is_found_in_the_file_in_all_services_at_once(
 
 def test_two_services_of_a_file_cannot_have_one_route(fixture: AppFixture) -> None:
     text = SHOP.replace("    x-sluice: {healthcheck: {disable: true}}\n", "    x-sluice: {routes: [{path_prefix: /web/}]}\n")
-    told = problem(apply(fixture, text), 422, "invalid_compose")
-    assert told["errors"] == [
+    reported = problem(apply(fixture, text), 422, "invalid_compose")
+    assert reported["errors"] == [
         {"field": "services.web.x-sluice.routes.0", "message": 'line 9: service "api" has this route already'}
     ]
     assert nothing_was_written(fixture)
@@ -155,16 +159,16 @@ def test_two_services_of_a_file_cannot_have_one_route(fixture: AppFixture) -> No
 
 def test_a_network_that_is_not_there_is_said_of_the_service_that_needs_it(fixture: AppFixture) -> None:
     fixture.engine.networks -= NETWORKS
-    told = problem(apply(fixture), 422, "invalid_compose")
-    assert told["errors"][0]["field"] == "services.api.networks"
-    assert "shop_default" in told["errors"][0]["message"]
+    reported = problem(apply(fixture), 422, "invalid_compose")
+    assert reported["errors"][0]["field"] == "services.api.networks"
+    assert "shop_default" in reported["errors"][0]["message"]
     assert nothing_was_written(fixture)
 
 
 def test_what_compose_runs_itself_is_not_taken_over(fixture: AppFixture) -> None:
     fixture.engine.compose = {("shop", "api"): "shop-api-1", ("shop", "db"): "shop-db-1", ("blog", "web"): "blog-web-1"}
-    told = problem(apply(fixture), 422, "invalid_compose")
-    (error,) = told["errors"]
+    reported = problem(apply(fixture), 422, "invalid_compose")
+    (error,) = reported["errors"]
     assert error["field"] == "services.api"
     assert "shop-api-1" in error["message"]
     assert "docker compose stop api" in error["message"]
@@ -173,9 +177,9 @@ def test_what_compose_runs_itself_is_not_taken_over(fixture: AppFixture) -> None
 def test_what_another_project_brought_is_not_taken_over(fixture: AppFixture) -> None:
     fixture.engine.networks.add("blog_default")
     apply(fixture)
-    told = problem(apply(fixture, query="?project=blog"), 422, "invalid_compose")
-    assert [error["field"] for error in told["errors"]] == ["services.api", "services.web"]
-    assert '"shop"' in told["errors"][0]["message"]
+    reported = problem(apply(fixture, query="?project=blog"), 422, "invalid_compose")
+    assert [error["field"] for error in reported["errors"]] == ["services.api", "services.web"]
+    assert '"shop"' in reported["errors"][0]["message"]
 
 
 def test_json_brings_variables_and_files_with_it(fixture: AppFixture) -> None:
@@ -183,19 +187,19 @@ def test_json_brings_variables_and_files_with_it(fixture: AppFixture) -> None:
         "services: {web: {image: 'web:${TAG}', env_file: web.env, environment: [PASSED], volumes: [./x:/x], " + READY + "}}"
     )
     body = {"compose": text, "variables": {"TAG": "1", "PASSED": "p"}, "env_files": {"web.env": {"A": "a"}}}
-    told = problem(fixture.client.post("/apply?project=shop&directory=/srv", json=body), 422, "invalid_compose")
-    assert told["errors"][0]["field"] == "services.web.volumes.0.source", "host paths are for the operator to allow"
-    assert "SLUICE_HOST_ROOTS" in told["errors"][0]["message"]
+    reported = problem(fixture.client.post("/apply?project=shop&directory=/srv", json=body), 422, "invalid_compose")
+    assert reported["errors"][0]["field"] == "services.web.volumes.0.source", "host paths are for the operator to allow"
+    assert "SLUICE_HOST_ROOTS" in reported["errors"][0]["message"]
     body["compose"] = text.replace("volumes: [./x:/x], ", "")
     assert fixture.client.post("/apply?project=shop&wait=20", json=body).status_code == 200
     assert fixture.client.get("/services/web").json()["spec"]["environment"] == {"A": "a", "PASSED": "p"}
 
 
 def test_yaml_alone_cannot_have_files_of_the_clients(fixture: AppFixture) -> None:
-    told = problem(
+    reported = problem(
         apply(fixture, "services: {web: {image: web:1, env_file: .env}}", query="?project=shop"), 422, "invalid_compose"
     )
-    assert "line 1: is a file of yours" in told["errors"][0]["message"]
+    assert "line 1: is a file of yours" in reported["errors"][0]["message"]
 
 
 def test_warnings_stay_with_the_deployment_that_they_are_about(fixture: AppFixture) -> None:
@@ -215,8 +219,8 @@ def test_the_same_key_answers_for_the_same_group_and_not_for_another_choice(fixt
 
 def test_a_wait_that_runs_out_says_where_to_ask_again(fixture: AppFixture) -> None:
     answer = apply(fixture, NEVER_READY, query="?wait=0.2")
-    told = problem(answer, 504, "wait_timeout")
-    assert (answer.headers["location"], told["group"]) == ("/deployments?group=1", 1)
+    reported = problem(answer, 504, "wait_timeout")
+    assert (answer.headers["location"], reported["group"]) == ("/deployments?group=1", 1)
 
 
 def test_a_dry_run_shows_every_service_and_writes_nothing(fixture: AppFixture) -> None:
@@ -233,8 +237,8 @@ def test_a_token_must_be_bound_to_every_service_of_the_file(fixture: AppFixture)
     problem(apply(fixture, **web), 403, "insufficient_scope")
     problem(apply(fixture, **fixture.as_scope("deploy")), 403, "insufficient_scope")
     assert nothing_was_written(fixture)
-    told = problem(apply(fixture, **both), 422, "invalid_compose")
-    assert "not yet one of a service that this token covers" in told["errors"][0]["message"], "the project's network"
+    reported = problem(apply(fixture, **both), 422, "invalid_compose")
+    assert "not yet one of a service that this token covers" in reported["errors"][0]["message"], "the project's network"
     assert nothing_was_written(fixture)
     assert apply(fixture).status_code == 200
     assert apply(fixture, query="?only=web&wait=20", **web).status_code == 200

@@ -66,10 +66,10 @@ def test_an_image_is_built_under_a_tag_of_its_own_and_its_log_is_kept(fixture: A
     assert fixture.client.get("/builds?service=api").json()["items"] == []
     assert fixture.client.get("/builds/1?wait=5").json() == made
     assert uploads(fixture) == []
-    told = [event["type"] for event in fixture.client.get("/audit").json()["items"]]
-    assert told.count("build_requested") == 2
-    told = [event["type"] for event in fixture.client.get("/events?service=web").json()["items"]]
-    assert told == 2 * ["build_succeeded", "build_started", "build_requested"]
+    reported = [event["type"] for event in fixture.client.get("/audit").json()["items"]]
+    assert reported.count("build_requested") == 2
+    reported = [event["type"] for event in fixture.client.get("/events?service=web").json()["items"]]
+    assert reported == 2 * ["build_succeeded", "build_started", "build_requested"]
 
 
 def test_dockerfile_target_and_args_are_the_callers(fixture: AppFixture) -> None:
@@ -83,9 +83,9 @@ def test_dockerfile_target_and_args_are_the_callers(fixture: AppFixture) -> None
 def test_a_build_that_fails_is_a_409_with_the_build_and_its_log(fixture: AppFixture) -> None:
     failed = send(fixture, tar("FROM scratch\nRUN echo before\nRUN false\n"))
     assert (failed.status_code, failed.json()["code"]) == (409, "build_failed")
-    told = failed.json()["build"]
-    assert (told["status"], told["reason"], told["image_id"]) == ("failed", "build_failed", None)
-    assert "returned a non-zero code: 1" in told["message"]
+    reported = failed.json()["build"]
+    assert (reported["status"], reported["reason"], reported["image_id"]) == ("failed", "build_failed", None)
+    assert "returned a non-zero code: 1" in reported["message"]
     assert "before" in fixture.client.get("/builds/1/log").text
     assert fixture.client.get("/audit?limit=1").json()["items"][0]["type"] == "build_requested"
     assert uploads(fixture) == []
@@ -151,8 +151,12 @@ def test_a_build_that_runs_and_one_that_waits_are_cancelled_and_their_places_are
     ids = [send(fixture, tar(ENDLESS), "service=web").json()["id"] for _ in range(3)]
     eventually(lambda: "begun" in fixture.client.get("/builds/1/log").text, "the first one runs")
     for id in (ids[0], ids[2]):
-        told = fixture.client.post(f"/builds/{id}/cancel")
-        assert (told.status_code, told.json()["status"], told.json()["reason"]) == (200, "failed", "cancelled"), told.text
+        reported = fixture.client.post(f"/builds/{id}/cancel")
+        assert (reported.status_code, reported.json()["status"], reported.json()["reason"]) == (
+            200,
+            "failed",
+            "cancelled",
+        ), reported.text
     assert "begun" in fixture.client.get("/builds/1/log").text
     assert fixture.client.get("/audit?limit=1").json()["items"][0]["type"] == "build_failed"
     assert send(fixture).status_code == 200, "a place was free"

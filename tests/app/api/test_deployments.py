@@ -42,9 +42,9 @@ def test_a_held_answer_is_200_when_it_succeeded(fixture: AppFixture) -> None:
 
 def test_a_first_deployment_that_fails_is_409_with_the_deployment_in_it(fixture: AppFixture) -> None:
     fixture.engine.behave("web", AT_ONCE)
-    told = problem(fixture.deploy(replicas=1), 409, "deployment_failed")
-    assert (told["deployment"]["status"], told["deployment"]["reason"]) == ("failed", "unhealthy_instance")
-    failed = told["deployment"]["instances"][0]
+    reported = problem(fixture.deploy(replicas=1), 409, "deployment_failed")
+    assert (reported["deployment"]["status"], reported["deployment"]["reason"]) == ("failed", "unhealthy_instance")
+    failed = reported["deployment"]["instances"][0]
     assert (failed["status"], failed["exit_code"]) == ("failed", 3)
     assert "no configuration" in failed["log_tail"]
     listed = fixture.client.get("/deployments").json()["items"][0]["instances"][0]
@@ -56,24 +56,24 @@ def test_a_first_deployment_that_fails_is_409_with_the_deployment_in_it(fixture:
 def test_a_second_one_that_fails_goes_back(fixture: AppFixture) -> None:
     fixture.deploy()
     fixture.engine.behave("web:2", AT_ONCE)
-    told = problem(fixture.deploy(image="web:2"), 409, "deployment_failed")
-    assert told["deployment"]["status"] == "rolled_back"
+    reported = problem(fixture.deploy(image="web:2"), 409, "deployment_failed")
+    assert reported["deployment"]["status"] == "rolled_back"
     assert fixture.client.get("/services/web").json()["image"] == "web:1"
 
 
 def test_an_image_that_is_not_there_starts_nothing(fixture: AppFixture) -> None:
     answer = fixture.client.post("/deployments?wait=20", json={"service": "web", "image": "nowhere:1"})
-    told = problem(answer, 409, "deployment_failed")
-    assert told["deployment"]["reason"] == "image_pull_failed"
+    reported = problem(answer, 409, "deployment_failed")
+    assert reported["deployment"]["reason"] == "image_pull_failed"
     assert fixture.engine.containers == {}
 
 
 def test_one_that_is_told_to_pause_when_it_fails_answers_at_once(fixture: AppFixture) -> None:
     fixture.deploy()
     fixture.engine.behave("web:2", AT_ONCE)
-    told = problem(fixture.deploy(image="web:2", failure_action="pause"), 409, "deployment_paused")
-    assert told["deployment"]["actions"] == ["resume", "abort"]
-    id = told["deployment"]["id"]
+    reported = problem(fixture.deploy(image="web:2", failure_action="pause"), 409, "deployment_paused")
+    assert reported["deployment"]["actions"] == ["resume", "abort"]
+    id = reported["deployment"]["id"]
     assert fixture.client.post(f"/deployments/{id}/abort").status_code == 200
     assert fixture.client.get(f"/deployments/{id}?wait=20").json()["status"] == "aborted"
 
@@ -89,9 +89,9 @@ def test_a_pause_that_somebody_asked_for_does_not_end_a_wait(fixture: AppFixture
 
 def test_the_wait_that_runs_out_is_504_and_says_where_to_ask_again(fixture: AppFixture) -> None:
     answer = fixture.deploy(wait="0.2", healthcheck=NEVER)
-    told = problem(answer, 504, "wait_timeout")
+    reported = problem(answer, 504, "wait_timeout")
     assert (answer.headers["retry-after"], answer.headers["location"]) == ("1", "/deployments/1")
-    assert told["deployment"]["status"] in ("pending", "progressing")
+    assert reported["deployment"]["status"] in ("pending", "progressing")
     assert fixture.client.get("/deployments/1?wait=0.1").status_code == 200
 
 
@@ -109,8 +109,8 @@ def test_an_aborted_and_a_superseded_one_say_so(fixture: AppFixture) -> None:
     second = fixture.client.post("/deployments", json=body, headers=key).json()["id"]
     eventually(lambda: fixture.client.get(f"/deployments/{second}").json()["status"] == "progressing", "it is under way")
     fixture.client.post(f"/deployments/{second}/abort")
-    told = problem(fixture.client.post("/deployments?wait=20", json=body, headers=key), 409, "deployment_aborted")
-    assert told["deployment"]["reason"] == "user"
+    reported = problem(fixture.client.post("/deployments?wait=20", json=body, headers=key), 409, "deployment_aborted")
+    assert reported["deployment"]["reason"] == "user"
 
 
 def test_scale_restart_rollback_and_remove_are_deployments_too(fixture: AppFixture) -> None:
@@ -150,8 +150,8 @@ def test_retry_makes_a_new_deployment_of_the_same(fixture: AppFixture) -> None:
 def test_acting_in_the_wrong_state_names_the_state_and_what_is_allowed(fixture: AppFixture) -> None:
     id = fixture.deploy().json()["id"]
     for action in ("pause", "resume", "abort"):
-        told = problem(fixture.client.post(f"/deployments/{id}/{action}"), 409, "not_in_that_state")
-        assert "succeeded" in told["detail"]
+        reported = problem(fixture.client.post(f"/deployments/{id}/{action}"), 409, "not_in_that_state")
+        assert "succeeded" in reported["detail"]
     problem(fixture.client.post("/deployments/999/pause"), 404, "unknown_deployment")
 
 
@@ -170,8 +170,8 @@ def test_the_registry_header_reaches_the_pull_and_nothing_else(
     assert secret.encode() not in database
     for bad in ("x" * 20_000, "not base64!", "WzFd"):
         refused = fixture.client.post("/deployments", json=body, headers={"X-Registry-Auth": bad})
-        told = problem(refused, 422, "invalid")
-        assert told["errors"][0]["field"] == "X-Registry-Auth"
+        reported = problem(refused, 422, "invalid")
+        assert reported["errors"][0]["field"] == "X-Registry-Auth"
         assert bad not in refused.text
 
 
@@ -184,8 +184,8 @@ def test_a_full_disk_refuses_clearly_and_leaves_nothing(fixture: AppFixture) -> 
     answer = fixture.client.post(
         "/deployments", json={"service": "web", "note": "n" * 900, "environment": {"A": "x" * 9000}}
     )
-    told = problem(answer, 503, "store_unavailable")
-    assert "database or disk is full" in told["detail"]
+    reported = problem(answer, 503, "store_unavailable")
+    assert "database or disk is full" in reported["detail"]
     assert fixture.count("/deployments") == 1
     refused = fixture.client.post("/services/web/scale", json={"replicas": "x" * 500})
     problem(refused, 422, "invalid")

@@ -69,6 +69,6 @@ def test_the_doctor_says_whether_all_is_well(fixture: AppFixture) -> None:
     fixture.infrastructure.findings = (warning("clock", "nothing keeps it right", "timedatectl"),)
     assert fixture.client.get("/doctor").json()["status"] == "well", "a warning is no illness"
     fixture.infrastructure.findings = (wrong("firewall", "refuses", "ufw allow"),)
-    told = fixture.client.get("/doctor").json()
-    assert told["status"] == "unwell"
-    assert told["findings"] == [{"part": "firewall", "status": "wrong", "detail": "refuses", "advice": "ufw allow"}]
+    reported = fixture.client.get("/doctor").json()
+    assert reported["status"] == "unwell"
+    assert reported["findings"] == [{"part": "firewall", "status": "wrong", "detail": "refuses", "advice": "ufw allow"}]

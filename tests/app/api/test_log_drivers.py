@@ -57,12 +57,12 @@ def test_a_driver_that_writes_to_the_gateways_socket_is_refused_and_nothing_is_s
             == 422
         )
     driver = f"logging: {{driver: syslog, options: {{syslog-address: 'unix://{fixture.data}/gateway/admin.sock'}}}}"
-    told = fixture.client.post(
+    reported = fixture.client.post(
         "/apply?project=shop",
         content=f"services:\n  web:\n    image: web:1\n    {driver}\n",
         headers={"Content-Type": "application/yaml"},
     )
-    assert told.status_code == 422 and "logging" in told.json()["errors"][0]["field"], told.text
+    assert reported.status_code == 422 and "logging" in reported.json()["errors"][0]["field"], reported.text
     assert started(fixture) == 0
 
 

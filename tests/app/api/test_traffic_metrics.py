@@ -65,10 +65,10 @@ def take(fixture: AppFixture, figures: TrafficSampler) -> None:
 
 def test_the_last_hour_of_a_service(fixture: AppFixture) -> None:
     sample(fixture, NEWS)
-    told = fixture.client.get("/services/web/figures").json()
-    assert (told["service"], told["step"], len(told["times"])) == ("web", 10, 360)
-    assert (told["totals"]["requests"], told["totals"]["errors"]) == (102, 12)
-    first, gateway = told["revisions"]
+    reported = fixture.client.get("/services/web/figures").json()
+    assert (reported["service"], reported["step"], len(reported["times"])) == ("web", 10, 360)
+    assert (reported["totals"]["requests"], reported["totals"]["errors"]) == (102, 12)
+    first, gateway = reported["revisions"]
     assert (first["revision"], gateway["revision"]) == (1, None)
     assert first["totals"]["error_rate"] == 0.1
     assert 0.006 < first["totals"]["p95"] < 0.009

@@ -34,8 +34,10 @@ def test_one_command_builds_deploys_and_follows(fixture: CliFixture, app: Path) 
     result = fixture.sluice("deploy", "web", "--build", str(app), "--build-arg", "WORD=hello there", *NO_CHECK)
     assert result.exit_code == 0, result.output
     assert TAG.search(result.stdout) and "web is at revision 1" in result.stdout
-    told = result.stderr.splitlines()
-    assert "hello there" in told and told.index("hello there") < next(n for n, line in enumerate(told) if "serves" in line)
+    reported = result.stderr.splitlines()
+    assert "hello there" in reported and reported.index("hello there") < next(
+        n for n, line in enumerate(reported) if "serves" in line
+    )
     again = fixture.sluice("deploy", "web", "--build", str(app))
     assert again.exit_code == 0 and "web is at revision 2" in again.stdout
 
@@ -67,9 +69,9 @@ def test_a_build_is_left_by_ctrl_c_and_given_up_by_its_number(fixture: CliFixtur
     environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        told = iter(process.stderr.readline, "")
-        assert "Build 1: " in next(line for line in told if line.startswith("Build "))
-        assert "begun\n" in told
+        reported = iter(process.stderr.readline, "")
+        assert "Build 1: " in next(line for line in reported if line.startswith("Build "))
+        assert "begun\n" in reported
         process.send_signal(signal.SIGINT)
         last = process.stderr.read()
         assert process.wait(20) == 130

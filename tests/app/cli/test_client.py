@@ -63,8 +63,8 @@ def test_a_stream_that_breaks_off_goes_on_where_it_was_and_tells_nothing_twice(s
     result = sluice(*DEPLOY)
     assert result.exit_code == 0
     assert [request.headers["last-event-id"] for request in stub.asked("GET", "/deployments/17/events")] == ["0", "3"]
-    told = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines() if " s  " in line]
-    assert len(told) == len(set(told)) == 9
+    reported = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines() if " s  " in line]
+    assert len(reported) == len(set(reported)) == 9
 
 
 def test_a_restart_of_sluice_while_following_is_survived(stub: Stub, sluice: Sluice) -> None:

@@ -20,11 +20,11 @@ def test_a_deployment_that_succeeds_is_told_line_by_line_and_ends_in_one_sentenc
     assert result.exit_code == 0
     sentence = "web is at revision 4 (web:1.5) in 4.2 s, 2 instances serve. http://127.0.0.1:8080/web\n"
     assert result.stdout == sentence
-    told = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines()]
+    reported = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines()]
     new = [f"web-r4-{n}  {words}" for words in ("started at 10.203.0.15", "is ready", "serves") for n in (1, 2)]
-    assert told[:6] == new
-    assert told[6].startswith("web-r3-1  gets no new requests, 2 requests in flight")
-    assert told[7:] == ["web-r3-1  has nothing in flight and is told to stop", "web-r3-1  is removed"]
+    assert reported[:6] == new
+    assert reported[6].startswith("web-r3-1  gets no new requests, 2 requests in flight")
+    assert reported[7:] == ["web-r3-1  has nothing in flight and is told to stop", "web-r3-1  is removed"]
 
 
 def test_where_no_terminal_is_nothing_moves_the_cursor_or_has_a_colour(sluice: Sluice) -> None:

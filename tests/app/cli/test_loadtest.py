@@ -49,9 +49,9 @@ def loadtest(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_answers_well_is_counted_by_version_and_ends_with_0(plain: str) -> None:
     ended = loadtest(plain, "--rate", "50", "--for", "1", "--json")
-    told = json.loads(ended.stdout)
-    assert (ended.returncode, told["lost"], told["run_twice"]) == (0, 0, 0)
-    assert [(row["version"], row["answered"] == told["requests"] > 20) for row in told["versions"]] == [("7", True)]
+    reported = json.loads(ended.stdout)
+    assert (ended.returncode, reported["lost"], reported["run_twice"]) == (0, 0, 0)
+    assert [(row["version"], row["answered"] == reported["requests"] > 20) for row in reported["versions"]] == [("7", True)]
     assert "Plain GETs only" in ended.stderr
 
 

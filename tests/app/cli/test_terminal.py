@@ -34,8 +34,8 @@ def test_a_person_sees_every_instance_and_the_last_word(stub: Stub, home: Path, 
 
 def on_terminal(stub: Stub) -> tuple[str, int]:
     """What a terminal of 100 columns got, and the exit code."""
-    told = {"SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[3])}
-    environment = {**os.environ, **told, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    reported = {"SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, **reported, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
     # forked by C and exec'd at once: pty.fork would copy this process's threads' locks into the child
     master, slave = pty.openpty()
     actions = [(os.POSIX_SPAWN_DUP2, slave, number) for number in (0, 1, 2)]

@@ -122,7 +122,7 @@ async def test_all_who_look_at_a_page_share_its_drawing(pages: Pages) -> None:
 async def test_an_instance_belongs_to_the_service_whose_name_its_id_begins_with(pages: Pages) -> None:
     pages.live.in_flight.update({"web-r1-1": 2, "web-r-r4-1": 1, "idle-r1-1": 0})
     pages.live.probes["web-r1-2"] = {"ok": False, "error": "refused", "at": 1.0}
-    told = pages.live.by_service()
-    assert told["web"] == [("web-r1-1", 2), ("web-r1-2", False, "refused")]
-    assert told["web-r"] == [("web-r-r4-1", 1)]
-    assert "idle" not in told
+    reported = pages.live.by_service()
+    assert reported["web"] == [("web-r1-1", 2), ("web-r1-2", False, "refused")]
+    assert reported["web-r"] == [("web-r-r4-1", 1)]
+    assert "idle" not in reported

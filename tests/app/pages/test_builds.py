@@ -72,8 +72,12 @@ def test_one_that_runs_is_followed_and_given_up_with_who_did_it(fixture: Dashboa
     assert status(fixture, number) == ("failed", "cancelled")
     assert "Was cancelled" in visitor.get(f"/ui/builds/{number}").text
     with fixture.sluice.store.read_session() as session:
-        told = session.exec(select(Event).where(Event.service == "web").order_by(col(Event.id).desc())).first()
-        assert told is not None and (told.type, told.actor_kind, told.actor_name) == ("build_failed", "session", "admin")
+        reported = session.exec(select(Event).where(Event.service == "web").order_by(col(Event.id).desc())).first()
+        assert reported is not None and (reported.type, reported.actor_kind, reported.actor_name) == (
+            "build_failed",
+            "session",
+            "admin",
+        )
 
 
 def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(fixture: DashboardFixture, visitor: TestClient) -> None:

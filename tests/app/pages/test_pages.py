@@ -158,9 +158,9 @@ def test_pages_escape_by_default() -> None:
 
 def test_vendored_files_name_their_version_and_licence() -> None:
     vendored = STATIC / "vendor"
-    told = (vendored / "README.md").read_text()
+    reported = (vendored / "README.md").read_text()
     for file in [*vendored.glob("*.js"), *vendored.glob("*.css")]:
         assert re.search(r"-\d+\.\d+\.\d+(\.min)?\.(js|css)$", file.name)
-        assert f"`{file.name}`" in told
+        assert f"`{file.name}`" in reported
     assert "Zero-Clause BSD" in Path(vendored / "htmx-LICENSE").read_text()
     assert "Apache License" in Path(vendored / "swagger-ui-LICENSE").read_text()

@@ -53,30 +53,30 @@ def parts(data: str) -> list[str]:
 def test_first_the_whole_page_then_only_what_changed(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
-        told = messages(stream)
-        assert next(told)[0] == "hello"
-        assert parts(next(told)[1]) == ["deployment", "failures", "timeline", "events"]
+        reported = messages(stream)
+        assert next(reported)[0] == "hello"
+        assert parts(next(reported)[1]) == ["deployment", "failures", "timeline", "events"]
 
         fixture.change(Instance, "web-r2-1", status="serving")
-        event, data = next(told)
+        event, data = next(reported)
         assert (event, parts(data)) == ("", ["timeline", "events"])
 
         fixture.sluice.runtime_status.in_flight["web-r1-1"] = 97
         fixture.wake()
-        event, data = next(told)
+        event, data = next(reported)
         assert parts(data) == ["timeline"]
         assert ">97<" in data
 
 
 def test_many_wake_ups_make_few_messages(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
-        told = messages(stream)
-        next(told), next(told)
+        reported = messages(stream)
+        next(reported), next(reported)
         began = time.monotonic()
         for count in range(200):
             fixture.change(Deployment, 1, message=f"step {count}")
         counted = 0
-        for _, data in told:
+        for _, data in reported:
             counted += 1
             if "step 199" in data:
                 break
@@ -86,8 +86,8 @@ def test_many_wake_ups_make_few_messages(fixture: DashboardFixture, client: http
 def test_a_quiet_stream_says_that_it_stands(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_page, "HEARTBEAT_INTERVAL", 0.05)
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
-        told = messages(stream)
-        assert [next(told)[0] for _ in range(4)] == ["hello", "", "beat", "beat"]
+        reported = messages(stream)
+        assert [next(reported)[0] for _ in range(4)] == ["hello", "", "beat", "beat"]
 
 
 def test_streams_end_when_sluice_stops(fixture: DashboardFixture) -> None:
@@ -95,31 +95,31 @@ def test_streams_end_when_sluice_stops(fixture: DashboardFixture) -> None:
     with serving(fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
         client.post("/ui/sign-in", data={"token": fixture.token}, headers={"Sec-Fetch-Site": "same-origin"})
         stream = client.send(client.build_request("GET", "/ui/stream"), stream=True)
-        told = messages(stream)
-        next(told), next(told)
+        reported = messages(stream)
+        next(reported), next(reported)
         assert fixture.sluice.metrics.streams.collect()  # a gauge of open streams
         assert _open(fixture) == 1
         began = time.monotonic()
         assert fixture.loop is not None
         fixture.loop.call_soon_threadsafe(fixture.sluice.stopping.set)
-        assert list(told) == []
+        assert list(reported) == []
         assert time.monotonic() - began < 2
     assert _open(fixture) == 0
 
 
 def test_signing_out_ends_the_streams_of_that_session(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as stream:
-        told = messages(stream)
-        next(told), next(told)
+        reported = messages(stream)
+        next(reported), next(reported)
         client.post("/ui/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
-        assert [event for event, _ in told] == ["signed-out"]
+        assert [event for event, _ in reported] == ["signed-out"]
 
 
 def test_a_stream_holds_no_transaction_open(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as one, client.stream("GET", "/ui/services/web/stream") as two:
         for stream in (one, two):
-            told = messages(stream)
-            next(told), next(told)
+            reported = messages(stream)
+            next(reported), next(reported)
         fixture.change(Deployment, 1, message="written while they are open")
         with closing(sqlite3.connect(fixture.sluice.store.path, timeout=5)) as database:
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -150,9 +150,9 @@ def test_an_open_page_of_a_service_shows_what_its_instances_use(
     monkeypatch.setattr(fixture.sluice.usage_sampler, "of", loads)
     assert "64 MiB" not in client.get("/ui/services/web").text, "a page that nobody keeps open asks the engine nothing"
     with client.stream("GET", "/ui/services/web/stream") as stream:
-        told = messages(stream)
-        next(told)
-        _, data = next(told)
+        reported = messages(stream)
+        next(reported)
+        _, data = next(reported)
         assert data.count("64 MiB") == data.count(">25 %<") == 6
 
 
@@ -175,11 +175,11 @@ def test_a_bound_tokens_stream_never_carries_what_only_another_may_do(
 def test_a_services_stream_never_carries_anothers_fragment(fixture: DashboardFixture, client: httpx.Client) -> None:
     fixture.service("other")
     with client.stream("GET", "/ui/stream") as overview, client.stream("GET", "/ui/services/web/stream") as webs:
-        told, mine = messages(overview), messages(webs)
-        for stream in (told, mine):
+        reported, mine = messages(overview), messages(webs)
+        for stream in (reported, mine):
             next(stream), next(stream)
         other = fixture.deployment("other")
-        assert "other" in next(told)[1]
+        assert "other" in next(reported)[1]
         fixture.change(Deployment, other, message="goes on")
         fixture.change(Deployment, 1, message="what web says")
         data = next(mine)[1]

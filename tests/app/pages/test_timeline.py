@@ -73,8 +73,8 @@ def test_traffic_is_told_where_it_changes() -> None:
     events = [share(101, (1, 100)), share(102, (1, 100)), share(103, (2, 50), (1, 50)), share(104), share(105, (2, 100))]
     line = timeline(deployment(finished_at=106.0), [], events)
     assert line is not None
-    told = [(span.start, span.end, [share["percent"] for share in span.shares]) for span in line.traffic]
-    assert told == [(101, 103, [100]), (103, 104, [50, 50]), (104, 105, []), (105, 106, [100])]
+    reported = [(span.start, span.end, [share["percent"] for share in span.shares]) for span in line.traffic]
+    assert reported == [(101, 103, [100]), (103, 104, [50, 50]), (104, 105, []), (105, 106, [100])]
 
 
 def test_one_that_runs_has_room_to_grow_and_one_that_waits_has_nothing_to_show() -> None:

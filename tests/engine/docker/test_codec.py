@@ -23,10 +23,10 @@ SPEC = InstanceSpec("web-r2-3", "web", 2, 7, 3, "abc", "sha256:1", "10.203.0.5",
 
 def test_all_that_an_instance_finds_is_documented() -> None:
     body = container_config(SPEC, "sluice", "sluice")
-    told = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    reported = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     names = [*body["Labels"], *(entry.partition("=")[0] for entry in body["Env"])]
     assert len(names) == 11
-    assert [name for name in names if f"`{name}`" not in told] == []
+    assert [name for name in names if f"`{name}`" not in reported] == []
 
 
 def inspection(**state: Any) -> dict[str, Any]:

@@ -97,8 +97,8 @@ async def test_two_sluices_on_one_engine_do_not_see_each_other(engine: DockerEng
             assert await other.stop("web-r1-1", 0) is None
             await engine.stop("web-r1-1", 5)
             theirs = await other.start(other_yard.spec("web-r1-1", script=WAITS))
-            told = await next_event(events, lambda event: event.instance != "")
-            assert told.container_id == theirs.container_id != mine.container_id
+            reported = await next_event(events, lambda event: event.instance != "")
+            assert reported.container_id == theirs.container_id != mine.container_id
         assert [view.container_id for view in await engine.observe()] == [mine.container_id]
         other.close()
 

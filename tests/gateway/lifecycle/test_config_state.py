@@ -59,8 +59,8 @@ async def test_another_sluice_adopts_it_and_disturbs_nothing(fixture: GatewayFix
 
 async def test_a_worker_that_has_gone_is_told_of_however_often_it_is_asked_for(fixture: GatewayFixture) -> None:
     api = RuntimeApi(fixture.directory / "master.sock")
-    told = {await api.query("show servers conn", "@!99999", timeout=2) for _ in range(50)}
-    assert len(told) == 1 and "Can't find the target" in told.pop()
+    reported = {await api.query("show servers conn", "@!99999", timeout=2) for _ in range(50)}
+    assert len(reported) == 1 and "Can't find the target" in reported.pop()
 
 
 async def test_what_differs_from_the_files_is_mended(fixture: GatewayFixture) -> None:

@@ -45,5 +45,5 @@ async def test_what_one_that_serves_is_asked_by_must_be_as_told(checks: dict[str
 
 
 async def test_a_route_too_many_is_a_difference() -> None:
-    (told,) = await found({**TOLD, "routes": TOLD["routes"] | {"*/old/": "old"}})
-    assert "*/old/" in told
+    (reported,) = await found({**TOLD, "routes": TOLD["routes"] | {"*/old/": "old"}})
+    assert "*/old/" in reported

@@ -121,18 +121,18 @@ async def test_one_that_does_not_come_back_is_let_go(fixture: GatewayFixture, mo
 
 @pytest.mark.docker
 async def test_one_that_would_not_take_them_over_is_left_alone(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[bool] = []
+    reported: list[bool] = []
     able = listener_retention._is_capable
 
     def listen(master: Path) -> bool:
-        told.append(able(master))
-        return told[-1]
+        reported.append(able(master))
+        return reported[-1]
 
     monkeypatch.setattr(listener_retention, "_is_capable", listen)
     async with real_gateway(start=AS_BEFORE) as fixture:
         await fixture.serve(service(), 1)
-        await until(lambda: true(len(told) > 2))
-        assert not any(told)
+        await until(lambda: true(len(reported) > 2))
+        assert not any(reported)
         assert fixture.gateway.listener_retention == set()
         was = await pids(fixture)
         await kill_its_master(fixture)
@@ -203,10 +203,10 @@ async def refused(address: str, port: int) -> bool:
 async def pids(fixture: GatewayFixture) -> list[int]:
     """Of its processes, the master first; none while it does not run."""
     try:
-        told = await asyncio.to_thread(fixture.docker, "top", fixture.name, "-o", "pid")
+        reported = await asyncio.to_thread(fixture.docker, "top", fixture.name, "-o", "pid")
     except subprocess.CalledProcessError:
         return []
-    return sorted(int(word) for word in told.split() if word.isdigit())
+    return sorted(int(word) for word in reported.split() if word.isdigit())
 
 
 async def gone(pids: list[int]) -> bool:

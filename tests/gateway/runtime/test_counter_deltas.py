@@ -53,7 +53,7 @@ def test_whatever_restarts_all_that_was_counted_after_the_first_look_is_told_onc
 ) -> None:
     counts, number = {"a": 0, "b": 0}, {"a": 0, "b": 0}
     tally = begun(*(CounterSample(f"{name}0", {WEB: 0}) for name in "ab"))
-    told = asked = 0
+    reported = asked = 0
     for at, (name, more, restarts) in enumerate(steps):
         if restarts:
             number[name], counts[name] = number[name] + 1, 0
@@ -62,5 +62,5 @@ def test_whatever_restarts_all_that_was_counted_after_the_first_look_is_told_onc
         news = tally.update([CounterSample(f"{each}{number[each]}", {WEB: counts[each]}) for each in "ab"], at + 1)
         assert news is not None
         assert all(value > 0 for value in news.values())
-        told += news[WEB]
-    assert told == asked
+        reported += news[WEB]
+    assert reported == asked

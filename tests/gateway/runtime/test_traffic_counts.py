@@ -128,9 +128,9 @@ async def test_under_load_across_reloads_nothing_is_counted_twice_and_little_is_
         await fixture.gateway.publish(replace(service(), request_timeout=patience))
     over.set()
     await asyncio.gather(*clients)
-    told = await counts.statuses()
-    assert 0.5 * answered[200] < told["web", 1, 2] <= answered[200]
-    assert 0.5 * answered[500] < told["web", 1, 5] <= answered[500]
+    reported = await counts.statuses()
+    assert 0.5 * answered[200] < reported["web", 1, 2] <= answered[200]
+    assert 0.5 * answered[500] < reported["web", 1, 5] <= answered[500]
 
 
 async def _more(answered: Counter[int], than: int) -> bool:

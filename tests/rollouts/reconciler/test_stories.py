@@ -68,21 +68,21 @@ async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **field
     await asyncio.sleep(2)
     await simulation.ask(lambda requests: requests.apply_action(id or 0, "abort", CI.by))
     await until(simulation, id)
-    return [told for told in messages(simulation, "instance_stopping") if "killed" in told]
+    return [reported for reported in messages(simulation, "instance_stopping") if "killed" in reported]
 
 
 def test_one_that_never_served_is_not_waited_for_as_long_as_one_that_did(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
-        (told,) = await _aborted_before_it_was_ready(simulation, port=8000)
-        assert told.endswith("did not end within the grace of one that never served (10 s) and was killed")
+        (reported,) = await _aborted_before_it_was_ready(simulation, port=8000)
+        assert reported.endswith("did not end within the grace of one that never served (10 s) and was killed")
 
     tell(story)
 
 
 def test_a_worker_may_be_at_work_before_it_is_ready_and_keeps_its_grace(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
-        (told,) = await _aborted_before_it_was_ready(simulation, port=None)
-        assert "(120 s)" in told
+        (reported,) = await _aborted_before_it_was_ready(simulation, port=None)
+        assert "(120 s)" in reported
 
     tell(story)
 

@@ -33,9 +33,9 @@ def test_null_is_not_the_same_as_nothing() -> None:
 def test_a_secret_that_changed_is_told_as_changed_and_not_shown() -> None:
     old = {"environment": {"API_TOKEN": "one", "DB": "postgres://me:one@db/x", "PASSWORD": "same"}}
     new = {"environment": {"API_TOKEN": "two", "DB": "postgres://me:two@db/x", "PASSWORD": "same"}}
-    told = diff_specs(old, new)
-    assert [change.field for change in told] == ["environment.API_TOKEN", "environment.DB"]
-    assert "one" not in repr(told) and "two" not in repr(told)
+    reported = diff_specs(old, new)
+    assert [change.field for change in reported] == ["environment.API_TOKEN", "environment.DB"]
+    assert "one" not in repr(reported) and "two" not in repr(reported)
 
 
 def test_equal_specs_do_not_differ() -> None:

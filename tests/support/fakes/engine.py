@@ -330,11 +330,11 @@ class FakeEngine:
         self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
     ) -> AsyncGenerator[str]:
         container = self._must_find(instance)
-        told = container.first(tail, since)
+        reported = container.first(tail, since)
         while True:
-            while told < len(container.log):
-                told += 1
-                yield container.line(told - 1, timestamps)
+            while reported < len(container.log):
+                reported += 1
+                yield container.line(reported - 1, timestamps)
             if container.state in ("created", "exited"):
                 return
             await container.changed.wait()

@@ -66,8 +66,8 @@ async def test_lost_events_are_told_to_nobody(engine: FakeEngine) -> None:
     engine.lose_events(1)
     await engine.start(spec(engine, 1))
     engine.kill("web-r1-1", 3)
-    told = await anext(events)
-    assert (told.kind, told.exit_code) == ("die", 3)
+    reported = await anext(events)
+    assert (reported.kind, reported.exit_code) == ("die", 3)
     await events.aclose()
 
 
