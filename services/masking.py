@@ -59,13 +59,6 @@ class Mask:
         return "".join([*parts, line[shown:]])
 
 
-def _automaton(secrets: tuple[str, ...]) -> AhoCorasick:
-    """The implementation is named, because the default one takes seconds to be built from one long secret."""
-    return AhoCorasick(
-        secrets, MatchKind.LeftmostLongest, store_patterns=False, implementation=Implementation.NoncontiguousNFA
-    )
-
-
 def log_mask(spec: Mapping[str, Any]) -> Mask:
     """The mask for what instances of this spec write. Takes milliseconds for a large spec: call it in a thread."""
     return _mask(tuple(secrets_in(spec)))
