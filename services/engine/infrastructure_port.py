@@ -1,4 +1,4 @@
-"""The engine as the infrastructure uses it: the network and the gateway's container."""
+"""The engine's port for infrastructure: the instances' network and the gateway's container."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """The network that instances stand on: its subnet ("10.203.0.0/22"), and the bridge's own address in it."""
+    """The instances' network: its subnet ("10.203.0.0/22") and the address of the bridge in that subnet."""
 
     subnet: str
     bridge_address: str
@@ -16,18 +16,24 @@ class NetworkInfo:
 
 @dataclass(frozen=True)
 class GatewaySpec:
-    """The gateway's container: `image` by tag, `directory` of the host that it sees as /run/gateway."""
+    """Settings of the gateway's container.
+
+    `image` is a tag; `directory` is a host path, mounted as /run/gateway.
+    """
 
     image: str
     directory: str
     open_files: int = 20_000
-    """There are engines that allow no more."""
+    """Limit of open files. Some engines allow no more than this default."""
 
 
 @dataclass(frozen=True)
 class GatewayView:
-    """How the gateway's container fares. `outdated`: it runs another image, or other settings, than it would be made with
-    today; it is left as it is, because replacing it is an upgrade."""
+    """State of the gateway's container.
+
+    `outdated`: its image or settings differ from those of a container created today. Such a container keeps running,
+    because replacing it is an upgrade.
+    """
 
     container_id: str
     running: bool
@@ -35,10 +41,10 @@ class GatewayView:
     exit_code: int | None = None
     outdated: bool = False
     restarting: bool = False
-    """The engine is about to start it again."""
+    """True if the engine is about to start the container again."""
     image: str = ""
     open_files: int | None = None
-    """What it may have open; None is unlimited, as far as is known."""
+    """Limit of open files; None means unlimited, as far as is known."""
 
     @property
     def short_id(self) -> str:
@@ -47,8 +53,10 @@ class GatewayView:
 
 @dataclass(frozen=True)
 class Gateways:
-    """`successor`: one that is to take over from the present one. `predecessors`: those that were taken over from,
-    running or not."""
+    """The gateway's containers during an upgrade.
+
+    `successor` is the new gateway, which is to take over. `predecessors` are the old gateways, running or ended.
+    """
 
     present: GatewayView | None = None
     successor: GatewayView | None = None
@@ -56,57 +64,78 @@ class Gateways:
 
 
 class InfrastructureEngine(Protocol):
-    """For `ground` alone: the network, and the gateway's container. Every call is idempotent and raises EngineError.
+    """The engine as the infrastructure supervisor alone uses it.
 
-    What has our names but is not ours is refused, never touched.
+    Every call is idempotent and raises EngineError.
+
+    A network or container with a name of this Sluice but without its labels is refused, never changed.
     """
 
     async def ensure_network(self, subnet: str | None) -> NetworkInfo:
-        """Make the bridge network with this subnet, or a free one, or adopt the one that is there.
+        """Create the bridge network with this subnet or a free one, or adopt the existing network.
 
-        A network that is there with another subnet than the wanted one is refused.
+        Raises EngineError if the network exists with another subnet than the requested one.
         """
 
     async def ensure_gateway(self, spec: GatewaySpec) -> GatewayView:
-        """Make and start the gateway's container, or adopt the one that runs. A stopped one is started, or made anew when
-        it would be outdated. A running one that uses another directory is refused."""
+        """Create and start the gateway's container, or adopt the running one.
+
+        A stopped container is started, or recreated if it is outdated. Raises EngineError if the running one uses
+        another directory.
+        """
 
     async def inspect_network(self) -> NetworkInfo | None:
-        """None when it is not there. EngineError for one that has its name and is not ours."""
+        """Return the network, None if there is none.
+
+        Raises EngineError if a network with this name is not Sluice's.
+        """
 
     async def restart_gateway(self) -> None:
-        """Killed, whatever it does, and started again; nothing when there is none."""
+        """Kill the gateway and start it again, even if it hangs. Does nothing if there is no gateway."""
 
     async def inspect_gateway(self) -> GatewayView | None:
-        """None when there is none of ours."""
+        """Return the gateway's container, None if there is none of this Sluice."""
 
     async def inspect_gateways(self, spec: GatewaySpec) -> Gateways:
-        """All that are there, in the middle of an upgrade too; `outdated` is told of the present one."""
+        """Return all gateway containers, also during an upgrade. Only the present one's `outdated` is set."""
 
     async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
-        """A gateway that is given the listening sockets at the path `sockets` of its inside. It is not started again by
-        itself; one that was there is removed before."""
+        """Start a new gateway that receives the listening sockets of the present one.
+
+        `sockets` is the path of their UNIX socket inside the container. The engine does not restart the new gateway.
+        One that exists already is removed first.
+        """
 
     async def next_gateway_log(self, tail: int = 50) -> str:
-        """What it has written; empty when there is none."""
+        """Return the last lines that the new gateway wrote, empty if there is none."""
 
     async def remove_next_gateway(self) -> None:
-        """Whatever state it is in."""
+        """Remove the new gateway in whatever state it is."""
 
     async def promote_next_gateway(self) -> None:
-        """It is kept from now on, the present one no longer; they get the present one's name, and a leaving one's."""
+        """Make the new gateway the present one and the present one a predecessor.
+
+        From then on the engine restarts the new one and no longer the old one. Both are renamed: the new one gets the
+        present one's name.
+        """
 
     async def drain_gateway(self, id: str) -> None:
-        """A leaving one is to take nothing new, to finish what it has, and to end; harmless twice."""
+        """Tell a predecessor to accept nothing new, finish its connections and end. Harmless if repeated."""
 
     async def remove_gateway(self, id: str) -> None:
-        """A leaving one that has ended."""
+        """Remove a predecessor that has ended."""
 
     async def check_reachable(self, image: str, address: str, port: int) -> str | None:
-        """Whether a container on the network can open a connection to there: None, or why not. Pulls nothing."""
+        """Return None if a container on the network can connect to the address, otherwise the cause.
+
+        Pulls no image.
+        """
 
     async def answers_outside(self, image: str, address: str, port: int) -> bool:
-        """Return whether a container on another network gets an answer to an HTTP request from there. Pulls nothing."""
+        """Return True if a container on another network gets an answer to an HTTP request from the address.
+
+        Pulls no image.
+        """
 
     async def gateway_log(self, tail: int = 50) -> str:
-        """The last lines that the gateway wrote; empty when there is no gateway."""
+        """Return the last lines that the gateway wrote, empty if there is no gateway."""

@@ -1,4 +1,7 @@
-"""The port for what runs instances (design.md §6): Docker on one host, later Swarm; fakes live under tests/."""
+"""The port of the engine, which runs instances: Docker on one host, later Docker Swarm.
+
+Its fakes live under tests/.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from typing import Any, Literal, Protocol
 from services.spec import LOG_ROTATION, Healthcheck, Resources, VolumeMount
 
 ContainerState = Literal["created", "running", "exited"]
-"""Docker's other words are folded: paused and restarting are `running`, dead and removing are `exited`."""
+"""The states that the planner knows.
+
+Docker's other states map to them: paused and restarting to `running`, dead and removing to `exited`.
+"""
 
 
 class EngineError(Exception):
-    """The engine refused; the message holds its own words.
+    """A refusal or failure of the engine; the message holds the engine's own text.
 
-    `reason` is the deployment's machine-readable reason. `transient` ones (the engine does not answer) are tried again.
+    `reason` is the deployment's machine-readable reason. A `transient` error (the engine does not answer) is retried.
     """
 
     def __init__(self, message: str, *, reason: str = "engine_error", transient: bool = False) -> None:
@@ -26,21 +32,21 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image that the engine has. `healthcheck` is its HEALTHCHECK's test, when it has one."""
+    """An image that the engine has. `healthcheck` is the test of its HEALTHCHECK, None if it has none."""
 
     id: str
     reference: str
     exposed_ports: tuple[int, ...] = ()
     healthcheck: tuple[str, ...] | None = None
     healthcheck_settings: Mapping[str, float] = field(default_factory=dict)
-    """Of the image's HEALTHCHECK, in seconds: interval, timeout, start_period; and retries."""
+    """Settings of the HEALTHCHECK: `interval`, `timeout`, `start_period` in seconds; and `retries`."""
     on_build: tuple[str, ...] = ()
-    """Instructions that run in each build FROM the image."""
+    """The image's ONBUILD instructions, which run in each build FROM the image."""
 
 
 @dataclass(frozen=True)
 class LogConfig:
-    """The engine's log driver and its options, as a container is made with them."""
+    """The log driver of a container and the driver's options."""
 
     driver: str = "json-file"
     options: Mapping[str, str] = field(default_factory=lambda: dict(LOG_ROTATION))
@@ -48,9 +54,9 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """All that the engine needs to make one container. Sizes in bytes, times in seconds.
+    """Everything the engine needs to create one container. Sizes in bytes, times in seconds.
 
-    Its container is named `<SLUICE_NAME>-<id>` and labelled with owner, service, revision, deployment, slot and hash.
+    The container is named `<SLUICE_NAME>-<id>` and labelled with owner, service, revision, deployment, slot and hash.
     """
 
     id: str
@@ -63,28 +69,32 @@ class InstanceSpec:
     address: str
     port: int | None
     host_port: int | None = None
-    """Published on the host under the same number."""
+    """Port published on the host, under the same number inside the container."""
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     working_dir: str | None = None
     user: str | None = None
     healthcheck: Healthcheck | None = None
-    """Handed to the engine only when it has a `test`."""
+    """Passed to the engine only if it has a `test`."""
     resources: Resources | None = None
     volumes: tuple[VolumeMount, ...] = ()
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     logging: LogConfig = field(default_factory=LogConfig)
     hosts: Mapping[str, str] = field(default_factory=dict)
-    """Name → address, for `links`."""
+    """Host name → address, for `links`."""
     stop_signal: str | None = None
 
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """An image to be made. `context`: the bytes of a tar, read once; `dockerfile`: its path in there; `network`: the one
-    that the steps of the build run in, as Docker names it (default, host, none)."""
+    """An image to build.
+
+    - `context`: the bytes of a tar archive, read once.
+    - `dockerfile`: the Dockerfile's path in the context.
+    - `network`: the network of the build's steps, as Docker names it (default, host, none).
+    """
 
     service: str
     tag: str
@@ -97,7 +107,10 @@ class BuildSpec:
 
 @dataclass(frozen=True)
 class ContainerView:
-    """One container of ours as the engine reports it, selected by label, never by name."""
+    """A container of this Sluice as the engine reports it.
+
+    Containers are selected by label, never by name.
+    """
 
     instance: str
     service: str
@@ -108,15 +121,15 @@ class ContainerView:
     container_id: str
     state: ContainerState
     started_at: str
-    """The engine's own text; with the container's id it names one start."""
+    """The engine's own text. Together with the container's id it identifies one start."""
     address: str | None = None
     exit_code: int | None = None
     oom_killed: bool = False
     restarts: int = 0
     health: Literal["none", "starting", "healthy", "unhealthy"] = "none"
-    """The engine's judgement by the container's own HEALTHCHECK."""
+    """The result of the container's own HEALTHCHECK."""
     auto_restart: bool = False
-    """Its restart policy is `always`: it has been admitted once."""
+    """True if the restart policy is `always`: the instance has been admitted once."""
 
     @property
     def start_id(self) -> str:
@@ -125,8 +138,11 @@ class ContainerView:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a container has used: seconds of CPU since it started, and bytes of memory now, without what can be given back at
-    once. `memory_limit` None: as much as there is."""
+    """Resource usage of one container.
+
+    `cpu_seconds` counts from the container's start. `memory` is in bytes and leaves out the cache that the kernel can
+    reclaim. `memory_limit` None means unlimited.
+    """
 
     cpu_seconds: float
     memory: int
@@ -135,86 +151,114 @@ class Usage:
 
 @dataclass(frozen=True)
 class EngineEvent:
-    """`start`, `die` and `destroy` of a container of ours, `health` when its own check changed its mind, and
-    `reconnected` (no instance) after the stream broke: whatever happened meanwhile must be observed."""
+    """An event about a container of this Sluice, or about the event stream itself.
+
+    - `start`, `die`, `destroy`: the container did so.
+    - `health`: the result of the container's HEALTHCHECK changed.
+    - `reconnected`: the stream was interrupted, so the caller must observe all instances again. It names no instance.
+    """
 
     kind: Literal["start", "die", "destroy", "health", "reconnected"]
     service: str = ""
     instance: str = ""
     container_id: str = ""
     start: str = ""
-    """For `die`: the start that died, as ContainerView.start."""
+    """Of `die` events: the start that ended, in the format of `ContainerView.start_id`."""
     exit_code: int | None = None
 
 
 class Engine(Protocol):
-    """Makes and watches instances. Every call is idempotent and raises EngineError."""
+    """Creates and observes instances. Every call is idempotent and raises EngineError."""
 
     async def ping(self) -> Mapping[str, Any]:
-        """Version facts: version, api_version, node (host name)."""
+        """Return facts about the engine: version, api_version, node (its host name)."""
 
     async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
-        """Pull with the operator's credentials, or with `auth` (the text of an X-Registry-Auth header).
+        """Pull an image with the operator's credentials, or with `auth`.
 
-        An image that cannot be pulled but is there already is used as it is. Else EngineError `image_pull_failed`.
+        `auth` is the text of an X-Registry-Auth header. If the pull fails and the image is present already, return
+        the present one. Otherwise raise EngineError `image_pull_failed`.
         """
 
     async def find_image(self, reference: str) -> ImageInfo | None:
-        """The image as the engine has it now; None when it has none. Asks no registry."""
+        """Return the image as the engine has it now, None if it has none. Contacts no registry."""
 
     async def compose_containers(self, project: str) -> Mapping[str, str]:
-        """What runs of a Compose project under Compose itself: service → the name of one of its containers."""
+        """Return the running containers of a Compose project that Compose itself started.
+
+        The result maps each Compose service to the name of one of its containers.
+        """
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of the named networks that do not exist, or that no service may join: a Sluice's own, `host` and `none`."""
+        """Return the named networks that do not exist or that no service may join.
+
+        No service may join the network of a Sluice, `host` and `none`.
+        """
 
     async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of the named volumes that the engine has."""
+        """Return the named volumes that the engine has."""
 
     async def start(self, spec: InstanceSpec) -> ContainerView:
-        """Make and start its container, restart policy `no`. One that is already there with the same owner and hash is it.
+        """Create and start the instance's container with restart policy `no`.
 
-        EngineError: `no_capacity` (memory, more than 900 instances), `port_taken` (of the host), `mount_refused` (a host
-        path that is missing, or is or lies below a symbolic link; a volume that stands for a host path), `engine_error`.
+        A container that exists already with the same owner and hash is adopted.
+
+        Raises EngineError with one of these reasons:
+        - `no_capacity`: memory is short, or there are more than 900 instances.
+        - `port_taken`: the host port is in use.
+        - `mount_refused`: a host path is missing, is a symbolic link or lies below one; or a volume stands for a host
+          path.
+        - `engine_error`: any other refusal.
         """
 
     async def enable_auto_restart(self, instance: str) -> None:
-        """Restart policy `always` from now on: it has been admitted."""
+        """Set the restart policy to `always`, because the instance has been admitted."""
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
-        """All containers of ours, of one service or of all, whatever their state."""
+        """Return all containers of this Sluice, or those of one service, in any state."""
 
     async def stop(self, instance: str, grace: float) -> ContainerView | None:
-        """Stop signal, then SIGKILL after `grace` seconds; returns how it ended, None when it has gone."""
+        """Send the stop signal, then SIGKILL after `grace` seconds.
+
+        Return the ended container, None if it no longer exists.
+        """
 
     async def remove(self, instance: str) -> None:
-        """Remove a container that has stopped. Gone already is success. Its anonymous volumes go with it."""
+        """Remove a stopped container and its anonymous volumes. Succeeds if the container no longer exists."""
 
     async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
-        """The last `tail` lines of both streams. `timestamps`: before each line its time, RFC 3339 with nanoseconds in UTC,
-        always as long, and a blank."""
+        """Return the last `tail` lines of stdout and stderr.
+
+        With `timestamps`, each line starts with its time and a blank. The time is RFC 3339 in UTC with nanoseconds
+        and always has the same length.
+        """
 
     def follow_logs(
         self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
     ) -> AsyncIterator[str]:
-        """Lines as they come; ends with the container."""
+        """Yield log lines as they are written; ends with the container."""
 
     async def usage(self, instance: str) -> Usage | None:
-        """None when it does not run."""
+        """Return the instance's resource usage, None if the instance does not run."""
 
     def events(self) -> AsyncIterator[EngineEvent]:
-        """Never ends by itself; reconnects, and says `reconnected` first thing and whenever it did."""
+        """Yield events without end. Yields `reconnected` first, and again after each reconnection."""
 
     def build(self, spec: BuildSpec) -> AsyncIterator[str]:
-        """Lines of the build's log as they come; at its end the image is there under its tag, and with labels that say whose
-        it is. Leaving the iterator gives the build up. EngineError `build_failed`."""
+        """Build an image and yield the lines of the build's log as they are written.
+
+        When the iterator ends, the image exists under its tag, with labels that name its owner. Closing the iterator
+        cancels the build. Raises EngineError `build_failed`.
+        """
 
     async def tag(self, image: str, tag: str) -> None:
-        """From now on `tag` names this image as well, and no other one."""
+        """Add `tag` to the image and remove the tag from any other image."""
 
     async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
-        """Remove the images that this Sluice built, but those whose tags are in `keep` and those that anybody uses.
+        """Remove the images that this Sluice built, except those with a tag in `keep` and those in use.
 
-        What Sluice only pulled is never removed: an engine does not tell whose pull brought an image, nor who wants it
-        by now. Returns the tags of what went.
+        Return the removed tags.
+
+        Images that Sluice only pulled are never removed: an engine does not record who pulled an image or who still
+        needs it.
         """

@@ -1,4 +1,4 @@
-"""How busy instances are, asked only while somebody looks, and not more often for many than for one."""
+"""Resource usage of instances, sampled on demand only and shared by all clients that ask."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from services.clock import Clock
 from services.engine.port import Engine, EngineError, Usage
 
 FRESH = 2.0
-"""Seconds for which an answer does for everybody."""
+"""Seconds for which a sample is reused."""
 FORGOTTEN = 30.0
 
 
 @dataclass(frozen=True)
 class UsageRate:
-    """`cpu` in cores, over the time since it was asked before; None on the first look. Memory in bytes."""
+    """Usage of one instance over time.
+
+    `cpu` is in cores, averaged since the previous sample; None for the first sample. Memory is in bytes.
+    """
 
     cpu: float | None
     memory: int
@@ -31,7 +34,10 @@ class _Sample:
 
 
 class UsageSampler:
-    """An open page asks again and again with `of`; what no page asks for, the engine is not asked for."""
+    """Samples resource usage while callers poll `of`.
+
+    The engine is not asked about instances that no caller asks for.
+    """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
@@ -40,7 +46,10 @@ class UsageSampler:
         self._asking: dict[str, asyncio.Task[_Sample]] = {}
 
     async def of(self, instances: Iterable[str]) -> dict[str, UsageRate]:
-        """Those that run. Where the engine does not answer there is no load, and no error."""
+        """Return the usage of those instances that run.
+
+        An engine that does not answer is no error; the instance is left out.
+        """
         now = self._clock.now()
         self._looks = {id: look for id, look in self._looks.items() if look.at > now - FORGOTTEN}
         wanted = list(instances)
@@ -73,5 +82,5 @@ def _usage_rate(usage: Usage | None, now: float, before: _Sample | None) -> Usag
     cpu = None
     if before is not None and before.usage is not None and now > before.at:
         used = usage.cpu_seconds - before.usage.cpu_seconds
-        cpu = used / (now - before.at) if used >= 0 else None  # less than before: it was started again
+        cpu = used / (now - before.at) if used >= 0 else None  # a smaller value means that the container was restarted
     return UsageRate(cpu, usage.memory, usage.memory_limit)

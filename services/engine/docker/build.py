@@ -1,4 +1,4 @@
-"""Images made from a context, by the engine's classic builder: what every engine from 20.10 on has behind its API."""
+"""Image builds with the engine's classic builder, which every engine since 20.10 offers in its API."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ BUILD_FAILED = "build_failed"
 
 
 def build(stop: StreamCancel, new: Callable[[], docker.APIClient], name: str, spec: BuildSpec) -> Generator[str]:
-    """Blocks. Lines of the log; the engine gives the build up when its reader leaves. EngineError `build_failed`."""
+    """Build an image and yield the lines of the log. Blocks. Raises EngineError `build_failed`.
+
+    The engine cancels the build when the connection closes.
+    """
     with translate_errors(), closing(new()) as client:
         answer = client.post(
             f"{client.base_url}/v{client.api_version}/build",
             params=_parameters(client, name, spec),
             headers={"Content-Type": "application/x-tar", **_credentials(client)},
-            data=(part for part in spec.context if part),  # an empty one would end the body
+            data=(part for part in spec.context if part),  # an empty chunk would end the body
             stream=True,
             timeout=None,  # a step may be silent for as long as the whole build may take
         )
@@ -54,7 +57,10 @@ def _parameters(client: Any, name: str, spec: BuildSpec) -> dict[str, Any]:
 
 
 def _credentials(client: Any) -> dict[str, str]:
-    """The operator's, for whatever the Dockerfile is FROM; without them when they cannot be read."""
+    """Return headers with the operator's credentials for the Dockerfile's FROM images.
+
+    The headers are empty if the credentials cannot be read.
+    """
     headers: dict[str, str] = {}
     try:
         client._set_auth_headers(headers)
@@ -64,7 +70,10 @@ def _credentials(client: Any) -> dict[str, str]:
 
 
 def _lines(told: Iterator[Any]) -> Iterator[str]:
-    """What the builder says, without the progress of pulls. EngineError where it says that it failed."""
+    """Yield the builder's output without the progress of pulls.
+
+    Raises EngineError if the builder reports a failure.
+    """
     rest = ""
     for message in told:
         if "error" in message:

@@ -1,4 +1,7 @@
-"""A directory as the context of a build: packed as `docker build` packs it, with what .dockerignore names left out."""
+"""Packing of a directory as a build context, as `docker build` packs it.
+
+Files that .dockerignore excludes are left out.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ _IGNORE = ".dockerignore"
 
 
 def pack(directory: Path, dockerfile: str, into: IO[bytes]) -> None:
-    """Write a tar.gz of `directory`. OSError or ValueError for what cannot be read.
+    """Write a tar.gz of `directory`. Raises OSError or ValueError if something in it cannot be read.
 
-    `dockerfile`: its path in the directory; it goes along whatever .dockerignore says.
+    `dockerfile` is its path in the directory; it is included even if .dockerignore excludes it.
     """
     try:
         tar(directory, exclude=_ignored(directory), dockerfile=(dockerfile, None), fileobj=into, gzip=True)

@@ -1,4 +1,4 @@
-"""The Docker SDK's clients: one to a thread at a time, and their exceptions as EngineError."""
+"""Pool of Docker SDK clients, each used by one thread at a time, and translation of their errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from services.engine.port import EngineError
 
 T = TypeVar("T")
 CALL_TIMEOUT = 60
-"""Seconds that the engine may take over a call; a stop may take its grace besides."""
+"""Seconds that a call to the engine may take; a stop may take its grace period in addition."""
 FAILURES = (DockerException, HTTPError, OSError, StreamParseError)
-"""What the SDK raises when the engine refuses, cannot be reached, or breaks off (those of requests are OSErrors)."""
+"""Exceptions of the SDK if the engine refuses, cannot be reached, or breaks off.
+
+Those of the library `requests` are OSErrors.
+"""
 _BY_SOCKET = "http+docker://"
 _PORT_TAKEN = ("port is already allocated", "bind: address already in use")
 _FULL = (
@@ -35,10 +38,12 @@ _FULL = (
 
 
 class ClientPool:
-    """Lends clients. The SDK's are not safe between threads, and each asks the engine for its version when it is made.
+    """Lends clients to threads.
 
-    Short calls share 16 threads of their own, so a slow engine cannot starve the API's. What waits for long (a stop's
-    grace, a pull, a stream) gets a thread to itself, which neither holds up short calls nor the end of the process.
+    The SDK's clients are not thread-safe, and each one asks the engine for its version when it is created.
+
+    Short calls share 16 threads of their own, so a slow engine cannot starve the API's threads. A long call (a stop's
+    grace period, a pull, a stream) gets its own thread, which delays neither short calls nor the end of the process.
     """
 
     def __init__(self, base_url: str | None = None, *, threads: int = 16) -> None:
@@ -49,11 +54,14 @@ class ClientPool:
         self._limiter = CapacityLimiter(threads)
 
     async def call(self, work: Callable[[docker.APIClient], T]) -> T:
-        """Run `work` with a client on a thread. EngineError for whatever the SDK raises."""
+        """Run `work` with a client on a thread. Raises EngineError for any failure of the SDK."""
         return await anyio.to_thread.run_sync(self._run, work, limiter=self._limiter)
 
     async def call_long(self, work: Callable[[docker.APIClient], T]) -> T:
-        """As `call`, for what waits for long. Cancelled, it leaves the thread to finish alone."""
+        """Run `work` like `call`, for calls that take long.
+
+        If the caller is cancelled, the thread finishes on its own.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -76,7 +84,7 @@ class ClientPool:
         return await future
 
     def new(self) -> docker.APIClient:
-        """A client that the caller closes."""
+        """Return a new client, which the caller closes."""
         where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
         client = docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **where)
         _one_pool(client)
@@ -92,8 +100,11 @@ class ClientPool:
 
     @contextmanager
     def _lent(self) -> Iterator[docker.APIClient]:
-        """A client for this thread alone. One that failed to reach the engine is not used again, nor are the idle ones:
-        their connections are dead as well, and after an upgrade the version must be negotiated anew."""
+        """Lend a client to this thread alone.
+
+        A client that failed to reach the engine is not used again, nor are the idle ones: their connections are dead
+        too, and after an engine upgrade the version must be negotiated again.
+        """
         try:
             client = self._idle.pop()
         except IndexError:
@@ -122,8 +133,11 @@ class ClientPool:
 
 
 def _one_pool(client: docker.APIClient) -> None:
-    """The SDK keeps 25 pools of connections to a UNIX socket, one for each URL, and each container's is one
-    (docker/transport/unixconn.py): hundreds of open files in the end. Its own `num_pools` is not heeded for such sockets."""
+    """Replace the client's connection pools for the UNIX socket by a single one.
+
+    The SDK keeps up to 25 pools, one for each URL, and each container has its own URL (docker/transport/unixconn.py):
+    hundreds of open files in the end. The SDK ignores its own `num_pools` for UNIX sockets.
+    """
     given = client.adapters.get(_BY_SOCKET)
     if isinstance(given, UnixHTTPAdapter):
         client.mount(_BY_SOCKET, UnixHTTPAdapter(f"http+unix://{given.socket_path}", CALL_TIMEOUT, pool_connections=1))
@@ -132,7 +146,7 @@ def _one_pool(client: docker.APIClient) -> None:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Whatever the SDK raises within is raised as EngineError."""
+    """Translate any failure of the SDK in the block to EngineError."""
     try:
         yield
     except FAILURES as error:
@@ -140,7 +154,7 @@ def translate_errors() -> Iterator[None]:
 
 
 def post(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
-    """Call back in the loop's thread, unless the loop has gone."""
+    """Schedule a callback in the loop's thread. Does nothing if the loop is closed."""
     try:
         loop.call_soon_threadsafe(callback, *arguments)
     except RuntimeError:
@@ -148,7 +162,10 @@ def post(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *argume
 
 
 def engine_error(error: Exception, *, reason: str | None = None) -> EngineError:
-    """What the SDK raised, in the engine's own words. It is transient when the engine did not answer."""
+    """Convert an SDK exception to an EngineError with the engine's text.
+
+    The error is transient if the engine did not answer.
+    """
     if not isinstance(error, APIError):
         return EngineError(f"The engine does not answer: {error}", reason="engine_error", transient=True)
     words = str(error.explanation or error).strip()

@@ -1,4 +1,4 @@
-"""Pure: what Sluice wants of a container in the engine's words, and what the engine says of one in Sluice's."""
+"""Conversion between Sluice's types and the engine's JSON, in both directions (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.spec import Healthcheck, VolumeMount
 NAME, SERVICE, REVISION, DEPLOYMENT = "sluice.name", "sluice.service", "sluice.revision", "sluice.deployment"
 SLOT, HASH, INSTANCE, ROLE = "sluice.slot", "sluice.hash", "sluice.instance", "sluice.role"
 BUILT = "sluice.built"
-"""On images that Sluice built: the tag that it gave them."""
+"""Label of images that Sluice built; its value is the tag that Sluice gave the image."""
 RESTART_ALWAYS: Any = {"Name": "always"}
 RESTART_NEVER: Any = {"Name": "no"}
 
@@ -35,7 +35,10 @@ def container_config(
     image_labels: Mapping[str, str] = MappingProxyType({}),
     keep_net_raw: bool = False,
 ) -> dict[str, Any]:
-    """The body of `POST /containers/create`. Extra networks are joined afterwards: old engines take one only."""
+    """Return the body of `POST /containers/create`.
+
+    Extra networks are joined afterwards, because old engines accept only one network here.
+    """
     environment = {
         **spec.environment,
         "SLUICE_INSTANCE": spec.id,
@@ -89,36 +92,45 @@ def labels_of(spec: InstanceSpec, name: str) -> dict[str, str]:
 
 
 def over_image(labels: Mapping[str, str], image_labels: Mapping[str, str] | None) -> dict[str, str]:
-    """`labels`, and an empty value for every other label of Sluice's that the container would inherit from its image."""
+    """Return `labels`, plus an empty value for every other label of Sluice's that the image would pass on."""
     inherited = [label for label in image_labels or {} if label.startswith("sluice.")]
     return {**dict.fromkeys(inherited, ""), **labels}
 
 
 def restrictions(*, keep_net_raw: bool = False) -> dict[str, Any]:
-    """What every container is denied: privileges by setuid files, and raw packets, which could forge a neighbour's."""
+    """Return the restrictions of every container: no privileges through setuid files, no raw packets.
+
+    Raw packets could forge those of another instance.
+    """
     denied: dict[str, Any] = {"SecurityOpt": ["no-new-privileges:true"]}
     return denied if keep_net_raw else {**denied, "CapDrop": ["NET_RAW"]}
 
 
 def is_reserved(network: Mapping[str, Any]) -> bool:
-    """Tell whether no service may join a network: the host's own, none, or the instances' of a Sluice, this or another one.
+    """Return True if no service may join the network.
 
-    A gateway and a registry answer whatever has an address on their network.
+    Those are the host's network, `none`, and the instances' network of any Sluice. A gateway and a registry answer
+    any client that has an address on their network.
     """
     return network["Driver"] in ("host", "null") or (network.get("Labels") or {}).get(NAME) == network["Name"]
 
 
 def image_labels(client: Any, image: str) -> Mapping[str, str]:
-    """The labels that a container would inherit from an image. APIError when there is no such image."""
+    """Return the labels that a container would inherit from an image.
+
+    Raises APIError if there is no such image.
+    """
     labels: Mapping[str, str] = (client.inspect_image(image)["Config"] or {}).get("Labels") or {}
     return labels
 
 
 def parse_container(found: Mapping[str, Any], name: str, network: str) -> ContainerView | None:
-    """A container's inspection as Sluice sees it; None when it is not an instance of the Sluice called `name`.
+    """Parse the inspection of a container.
+
+    Return None if it is not an instance of the Sluice called `name`.
 
     The labels decide. The container's name must agree with them, because `docker commit` copies labels into an image
-    and so into containers that nobody here made.
+    and so into containers that Sluice did not create.
     """
     labels = found["Config"].get("Labels") or {}
     instance = parse_instance(labels, name)
@@ -126,7 +138,7 @@ def parse_container(found: Mapping[str, Any], name: str, network: str) -> Contai
         return None
     state = found["State"]
     ours = (found["NetworkSettings"].get("Networks") or {}).get(network) or {}
-    # One whose start failed shows an exit code, and "removing" on its way out, without ever having run.
+    # A container whose start failed has an exit code, and the status "removing", without ever having run.
     folded = "created" if state["StartedAt"].startswith(_NEVER) else _STATES.get(state["Status"], "exited")
     return ContainerView(
         instance=instance,
@@ -148,7 +160,7 @@ def parse_container(found: Mapping[str, Any], name: str, network: str) -> Contai
 
 
 def parse_instance(labels: Mapping[str, str], name: str) -> str | None:
-    """The instance's id, when these are all the labels of an instance of the Sluice called `name`."""
+    """Return the instance's id, None if these are not the labels of an instance of the Sluice `name`."""
     numbers = (labels.get(key, "") for key in (REVISION, DEPLOYMENT, SLOT))
     if labels.get(NAME) != name or not all(number.isascii() and number.isdigit() for number in numbers):
         return None
@@ -156,7 +168,7 @@ def parse_instance(labels: Mapping[str, str], name: str) -> str | None:
 
 
 def parse_image(found: Mapping[str, Any], reference: str) -> ImageInfo:
-    """An image's inspection. Only TCP ports count as exposed."""
+    """Parse the inspection of an image. Only TCP ports count as exposed."""
     config = found.get("Config") or {}
     ports = (port.partition("/") for port in config.get("ExposedPorts") or {})
     check = config.get("Healthcheck") or {}
@@ -177,14 +189,17 @@ def parse_image(found: Mapping[str, Any], reference: str) -> ImageInfo:
 
 
 def nanoseconds(timestamp: str) -> int:
-    """The engine's RFC 3339 text, with up to nine decimals and in UTC → nanoseconds since the epoch."""
+    """Convert the engine's RFC 3339 text (UTC, up to nine decimals) to nanoseconds since the epoch."""
     whole, _, fraction = timestamp.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
     return seconds * _NANO + int(fraction.ljust(9, "0")[:9] or 0)
 
 
 def _healthcheck(check: Healthcheck) -> dict[str, Any]:
-    """Asked in another way, the image's own HEALTHCHECK is switched off: one judge, not two."""
+    """Return the engine's form of a health check.
+
+    If Sluice probes the instance itself, the image's HEALTHCHECK is disabled, so only one of them decides.
+    """
     if check.test is None:
         return {"Test": ["NONE"]}
     return {
@@ -197,7 +212,10 @@ def _healthcheck(check: Healthcheck) -> dict[str, Any]:
 
 
 def _mount(volume: VolumeMount, name: str) -> dict[str, Any]:
-    """A volume that is not there yet is made with our label, so that whoever removes this Sluice knows it."""
+    """Return the engine's form of a mount.
+
+    A volume that it creates is labelled, so the removal of this Sluice finds it.
+    """
     source: dict[str, Any] = {} if volume.type == "tmpfs" else {"Source": volume.source}
     if volume.type == "volume":
         source["VolumeOptions"] = {"Labels": {NAME: name}}

@@ -1,4 +1,4 @@
-"""Sluice's own container on one Docker engine, and the removal of all that one Sluice made there."""
+"""Sluice's own container on one Docker engine, and the removal of everything that one Sluice created."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from services.engine.port import EngineError
 
 OWN_ROLE = "sluice"
 HOST_SOCKET = "SLUICE_HOST_SOCKET"
-"""Variable that gives a container of Sluice's image the host's path of the engine's socket."""
+"""Variable that tells a container of Sluice's image the host path of the engine's socket."""
 STOP_WITHIN = 30
-"""Seconds that a Sluice which is replaced may take to end; no traffic waits for it."""
+"""Seconds that a replaced Sluice may take to end; no traffic waits for it."""
 _SOCKET = "/var/run/docker.sock"
 
 
 @dataclass(frozen=True)
 class ControlPlaneSpec:
-    """Sluice's container. Paths are the host's; `data` is the same inside. `files`: shown read-only, host → inside."""
+    """Settings of Sluice's container. All paths are on the host.
+
+    `data` has the same path inside. `files` are mounted read-only: host path → path inside.
+    """
 
     image: str
     data: str
@@ -39,7 +42,10 @@ class ControlPlaneSpec:
 
 @dataclass(frozen=True)
 class ControlPlaneView:
-    """How it fares. `as_wanted`: it runs the image and the settings that it would be made with today."""
+    """State of Sluice's container.
+
+    `as_wanted`: its image and settings are those of a container created today.
+    """
 
     running: bool
     restarts: int
@@ -47,7 +53,7 @@ class ControlPlaneView:
 
 
 class ControlPlaneContainer:
-    """The container of the Sluice called `name`, which is called so as well."""
+    """The container of the Sluice called `name`, which has that name."""
 
     def __init__(self, name: str, *, base_url: str | None = None) -> None:
         self.name = name
@@ -57,28 +63,36 @@ class ControlPlaneContainer:
         self._clients.close()
 
     async def see(self, spec: ControlPlaneSpec) -> ControlPlaneView | None:
-        """None when there is none. EngineError for one that has its name and is not ours, or when the image is missing."""
+        """Return the container's state, None if there is none.
+
+        Raises EngineError if a container with its name is not Sluice's, or if the image is missing.
+        """
         return await self._clients.call(lambda client: self._see(client, spec))
 
     async def gateway_runs(self) -> bool:
         return await self._clients.call(lambda client: any(self._running(client, GATEWAY_ROLE)))
 
     async def run(self, spec: ControlPlaneSpec) -> None:
-        """Start it, or replace one that runs otherwise. The gateway and the instances are not touched."""
+        """Start the container, or replace it if its settings differ.
+
+        The gateway and the instances are not changed.
+        """
         await self._clients.call_long(lambda client: self._run(client, spec))
 
     async def log(self, tail: int = 10) -> str:
         return await self._clients.call(lambda client: self._log(client, tail))
 
     async def remove_all(self, data: str, files: tuple[str, ...], image: str) -> list[str]:
-        """Remove containers, network, volumes and `files` of the data directory, which goes too when it is empty then: the
-        directory that Sluice's container says, else `data`.
+        """Remove this Sluice's containers, network, volumes, and `files` in its data directory.
 
-        Only what carries this Sluice's label, and the name that goes with it. Returns what went, a line each.
+        Return a line for each removal.
+
+        The data directory is the one in the settings of Sluice's container, otherwise `data`. It is removed too if it
+        is empty afterwards. Only objects with this Sluice's label and the matching name are removed.
         """
         return await self._clients.call_long(lambda client: list(self._remove_all(client, data, files, image)))
 
-    # What follows runs on a client's thread.
+    # The methods below run on a client's thread.
 
     def _see(self, client: docker.APIClient, spec: ControlPlaneSpec) -> ControlPlaneView | None:
         body = self._body(client, spec)
@@ -119,7 +133,7 @@ class ControlPlaneContainer:
             "Labels": {NAME: self.name, ROLE: OWN_ROLE},
             "HostConfig": {
                 "NetworkMode": "host",
-                # Not `unless-stopped`: after an engine that was killed, that one stays down.
+                # Not `unless-stopped`: after the engine was killed, such a container stays down.
                 "RestartPolicy": RESTART_ALWAYS,
                 "Binds": [f"{path}:{rest}" for path, rest in binds.items()],
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
@@ -159,7 +173,10 @@ class ControlPlaneContainer:
                 yield container["Id"]
 
     def _ours(self, client: docker.APIClient) -> Iterator[dict[str, Any]]:
-        """Labels and name must agree: `docker commit` copies labels into images, and so into strangers' containers."""
+        """Yield this Sluice's containers: label and name must agree.
+
+        `docker commit` copies labels into images, and so into containers that Sluice did not create.
+        """
         for container in client.containers(all=True, filters={"label": f"{NAME}={self.name}"}):
             labels = container["Labels"]
             gateways = GatewayNames(self.name)
@@ -173,7 +190,7 @@ class ControlPlaneContainer:
 
     def _remove_all(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> Iterator[str]:
         data = self._data(client) or data
-        # Sluice first: what it misses it would bring back.
+        # Sluice's container goes first, because it would recreate whatever it misses.
         for container in sorted(self._ours(client), key=lambda found: found["Labels"].get(ROLE) != OWN_ROLE):
             with suppress(NotFound):
                 client.remove_container(container["Id"], v=True, force=True)
@@ -189,7 +206,7 @@ class ControlPlaneContainer:
             yield f"data in {data}"
 
     def _remove_files(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> bool:
-        """By a container, because they are root's. True when there were some."""
+        """Remove the files in a container, because root owns them. Return True if the directory existed."""
         parent, _, directory = data.rpartition("/")
         script = 'cd "/parent/$0" 2>/dev/null || exit 3; rm -rf -- "$@"; cd /; rmdir "/parent/$0" 2>/dev/null || true'
         made = create(

@@ -1,4 +1,4 @@
-"""The engine port on one Docker engine, 20.10 or newer, whose API version is negotiated."""
+"""The engine port on one Docker engine, 20.10 or newer; the API version is negotiated."""
 
 from __future__ import annotations
 
@@ -40,23 +40,27 @@ from services.engine.docker.streams import StreamCancel, iterate_in_thread
 from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
 
 MOST_INSTANCES = 900
-"""A bridge takes about 1,000 ports (the kernel's limit); the rest is for its other guests."""
+"""Maximum number of instances.
+
+A bridge takes about 1,000 ports (a kernel limit); the rest is for other containers.
+"""
 LONGEST_LINE = 65_536
+"""Bytes after which a log line without an end is passed on in parts."""
 MAX_LOG = 8 * 1024 * 1024
-"""Bytes of a log that are read at once: the last ones."""
-"""Bytes after which a log line that does not end is passed on in parts."""
+"""Maximum number of bytes of a log that are read in one call: the last ones."""
 _SIDE_BY_SIDE = 8
 _COMPOSE = "com.docker.compose"
-"""Compose's own labels begin with it."""
+"""Prefix of the labels that Compose sets."""
 
 
 class DockerEngine:
-    """Instances as containers of the Docker engine at `base_url` (the environment's own when it is None).
+    """Runs instances as containers of the Docker engine at `base_url` (None: the one of the environment).
 
-    `name`: which Sluice this is; containers of others, and what only looks like ours, are neither seen nor touched.
-    `network`: the bridge network that ground made, where each instance gets the address that its spec says.
-    `helper_image`: an image with a shell, for the look at host paths. `keep_net_raw`: instances may send raw packets, as
-    Docker's default is.
+    - `name`: the name of this Sluice. Other containers, even with similar names or labels, are neither observed nor
+      changed.
+    - `network`: the infrastructure's bridge network, on which each instance gets the address in its spec.
+    - `helper_image`: an image with a shell, used to check host paths.
+    - `keep_net_raw`: instances may send raw packets, which is Docker's default.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class DockerEngine:
         self._node = ""
 
     def close(self) -> None:
-        """Give back the idle connections. Streams end with their readers."""
+        """Close the idle connections. Each stream ends with its reader."""
         self.clients.close()
 
     async def ping(self) -> Mapping[str, Any]:
@@ -168,7 +172,7 @@ class DockerEngine:
     async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
         return await self.clients.call_long(lambda client: prune(client, self.name, keep))
 
-    # What follows runs on a client's thread.
+    # The methods below run on a client's thread.
 
     def _ping(self, client: docker.APIClient) -> Mapping[str, Any]:
         self._node = self._node or client.info()["Name"]
@@ -208,7 +212,10 @@ class DockerEngine:
         return view
 
     def _adopt_existing(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
-        """The container that has this instance's name already, if it is this instance."""
+        """Return the existing container with this instance's name.
+
+        Raises EngineError if it is not this instance.
+        """
         name = f"{self.name}-{spec.id}"
         found = client.inspect_container(name)
         labels = found["Config"].get("Labels") or {}
@@ -254,7 +261,7 @@ class DockerEngine:
             self._memory.changed(view.container_id)
 
     def _list(self, client: docker.APIClient, service: str | None) -> dict[str, str]:
-        """Ids of our containers, and of each what the list shows of its state."""
+        """Return the ids of this Sluice's containers, each with the state that the engine's list shows."""
         which = f"{SERVICE}={service}" if service else SERVICE
         found = client.containers(all=True, filters={"label": [f"{NAME}={self.name}", which]})
         return {
@@ -279,7 +286,7 @@ class DockerEngine:
             return view
         with suppress(NotFound):
             if view.auto_restart:
-                # An engine that restarts between this and its removal must not bring it back.
+                # An engine that restarts before the container is removed must not start it again.
                 client.update_container(view.container_id, restart_policy=RESTART_NEVER)
             client.stop(view.container_id, timeout=math.ceil(grace))
         return self._inspect(client, view.container_id)
@@ -322,7 +329,7 @@ class DockerEngine:
                 yield from (line.decode(errors="replace") for line in lines)
             if rest:
                 yield rest.decode(errors="replace")
-            # A log that ends and a connection that ends look alike.
+            # The end of a log and a broken connection look the same to the SDK.
             if begun and begun == _running_start(client, container_id):
                 raise EngineError(f"The log of {instance} broke off", transient=True)
 
@@ -343,13 +350,16 @@ class DockerEngine:
 
 
 def _state_signature(status: str) -> str:
-    """The exit code or the health in the engine's own "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)"."""
+    """Return the exit code or the health that a status text shows, in its parentheses.
+
+    Examples: "Exited (0) 2 minutes ago", "Up 3 seconds (healthy)".
+    """
     found = re.search(r"\(.*?\)", status)
     return found[0] if found else ""
 
 
 def _running_start(client: docker.APIClient, container_id: str) -> str | None:
-    """Which start of the container runs; None when none does."""
+    """Return the start time of the container if it runs, otherwise None."""
     try:
         state = client.inspect_container(container_id)["State"]
     except NotFound:

@@ -1,4 +1,4 @@
-"""What the engine tells by itself, and what may be remembered as long as it would tell of a change."""
+"""Events of the engine, and a cache of inspections that events invalidate."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ log = structlog.get_logger(__name__)
 _TOLD = ["start", "die", "destroy", "health_status", "update", "oom"]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _HOLDS = 60.0
-"""Seconds after which a view is looked at again, whatever was told: engines drop events for readers that are slow."""
+"""Seconds after which a view expires even without an event: engines drop events for slow readers."""
 
 Stamp = tuple[int, int]
 
 
 class InspectCache:
-    """Inspections that need not be made again, and which start of each container runs.
+    """Caches inspections and records which start of each container is running. Thread-safe.
 
-    An inspection costs milliseconds and a loop's turn looks at every instance. So a view is kept while at least one
-    event stream is connected and has told of no change to its container. Threads share this.
+    An inspection costs milliseconds, and each reconcile observes every instance. Hence a view is kept as long as at
+    least one event stream is connected and has reported no change of its container.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +45,10 @@ class InspectCache:
         self._deaths: dict[str, int] = {}
 
     def connected(self) -> None:
-        """A stream begins. What happened before it is not known."""
+        """Record the start of a stream.
+
+        Everything cached before is dropped, because earlier events are unknown.
+        """
         with self._lock:
             self._connects += 1
             self._streams += 1
@@ -67,26 +70,29 @@ class InspectCache:
                 retained.pop(container_id, None)
 
     def stamp(self, container_id: str) -> Stamp:
-        """Take it before an inspection and hand it to `keep` or `saw`."""
+        """Return a stamp. Take it before an inspection and pass it to `keep` or `saw`."""
         with self._lock:
             return self._stamp(container_id)
 
     def keep(self, view: ContainerView, sign: str, stamp: Stamp) -> None:
-        """Remember a view, unless its container changed since the stamp was taken. `sign`: see `recall`."""
+        """Cache a view, unless its container changed since the stamp was taken. `sign`: see `recall`."""
         self.saw(view, stamp)
         with self._lock:
             if stamp == self._stamp(view.container_id):
                 self._views[view.container_id] = sign, view, self._monotonic() + _HOLDS
 
     def recall(self, container_id: str, sign: str) -> ContainerView | None:
-        """A view that still holds. `sign` is what the engine's list shows of its state; both must agree."""
+        """Return a cached view that is still valid, otherwise None.
+
+        `sign` is the state that the engine's list shows; it must equal the one that was cached with the view.
+        """
         with self._lock:
             known_sign, view, until = self._views.get(container_id, ("", None, 0.0))
             holds = self._streams > 0 and known_sign == sign and self._monotonic() < until
             return view if holds else None
 
     def saw(self, view: ContainerView, stamp: Stamp) -> None:
-        """Remember which start it was, unless a death ended that one, or a stream has begun since."""
+        """Record the view's start, unless that start has died or a stream has begun since the stamp was taken."""
         at = nanoseconds(view.started_at)
         with self._lock:
             known, _ = self._starts.get(view.container_id, (0, ""))
@@ -94,8 +100,10 @@ class InspectCache:
                 self._starts[view.container_id] = at, view.start_id
 
     def died(self, container_id: str, at: int) -> str:
-        """The start that a death at `at` (nanoseconds) ended; empty when none was seen. A container that starts again
-        dies before it does, so the start seen since the last death is the one."""
+        """Return the start that a death at `at` (nanoseconds) ended; empty if that start was not seen.
+
+        A container dies before it starts again, so the start seen since its previous death is the right one.
+        """
         with self._lock:
             started, start = self._starts.get(container_id, (0, ""))
             self._deaths[container_id] = max(at, self._deaths.get(container_id, 0))
@@ -109,7 +117,7 @@ class InspectCache:
 
 
 class EventWatcher:
-    """The events of the instances of the Sluice called `name`."""
+    """Watches the events of the instances of the Sluice called `name`."""
 
     def __init__(self, clients: ClientPool, memory: InspectCache, name: str, network: str) -> None:
         self._clients = clients
@@ -118,7 +126,7 @@ class EventWatcher:
         self._network = network
 
     def watch(self, stop: StreamCancel) -> Generator[EngineEvent]:
-        """Blocks. Reconnects for ever, sooner at first, until `stop`."""
+        """Yield events until `stop`. Blocks. Reconnects with increasing delays."""
         pause = _FIRST_PAUSE
         while not stop.is_set:
             try:
@@ -128,14 +136,14 @@ class EventWatcher:
                             pause = _FIRST_PAUSE
                         yield event
             except (*FAILURES, AttributeError, ValueError) as error:
-                # The last two are how the SDK fails when its socket is closed under a read.
+                # The SDK raises the last two if its socket is closed during a read.
                 if not stop.is_set and pause == _FIRST_PAUSE:
                     log.warning("engine_events_broke_off", error=str(error))
             stop.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _one_stream(self, client: docker.APIClient, stop: StreamCancel) -> Generator[EngineEvent]:
-        # The engine answers before it has subscribed. `since` covers that gap; what it repeats does no harm.
+        # The engine answers before it has subscribed. `since` covers that gap; repeated events do no harm.
         filters = {"type": "container", "label": [f"{NAME}={self._name}", SERVICE], "event": _TOLD}
         stream = client.events(since=int(time.time()), filters=filters, decode=True)
         stop.reading(stream)
@@ -168,7 +176,7 @@ class EventWatcher:
         return EngineEvent("health", **whose) if action == "health_status" else None
 
     def _look(self, client: docker.APIClient, container_id: str, at: int) -> str:
-        """The start that a death at `at` ended, as far as the engine still shows it."""
+        """Return the start that a death at `at` ended, if the engine still shows it; otherwise empty."""
         try:
             view = parse_container(client.inspect_container(container_id), self._name, self._network)
         except APIError:

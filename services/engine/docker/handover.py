@@ -1,5 +1,7 @@
-"""One gateway's container taking over from another, step by step, on a Docker engine. Each function runs on a client's
-thread, and can be called again whichever of its calls to the engine was its last."""
+"""Steps of a handover from one gateway container to another on a Docker engine.
+
+Each function runs on a client's thread. Each can be called again after a crash between any two of its engine calls.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ from services.engine.port import EngineError
 GATEWAY_ROLE, PROBE_ROLE = "gateway", "feeler"
 Found = Mapping[str, Any]
 _TIMED_OUT = 124
-"""The exit code of `timeout`."""
+"""Exit code of the command `timeout` if the time is over."""
 
 
 class GatewayNames:
-    """What the gateway's containers of the Sluice called `name` are called."""
+    """Names of the gateway containers of the Sluice called `name`."""
 
     def __init__(self, name: str) -> None:
         self.owner = name
@@ -29,17 +31,17 @@ class GatewayNames:
         self.probe = f"{name}-feeler"
 
     def leaving(self, id: str) -> str:
-        """Of the one with this container id."""
+        """Return the name of the predecessor with this container id."""
         return f"{self.present}-{id[:12]}"
 
     def ours(self, found: Found, name: str) -> bool:
-        """It has exactly this name, and our labels."""
+        """Return True if the container has exactly this name and the labels of this Sluice's gateway."""
         labels = found["Config"].get("Labels") or {}
         return found["Name"] == f"/{name}" and labels.get(NAME) == self.owner and labels.get(ROLE) == GATEWAY_ROLE
 
 
 def inspect(client: docker.APIClient, names: GatewayNames, name: str) -> Found | None:
-    """EngineError for one that has the name and is not ours."""
+    """Return the container's inspection, None if there is none. Raises EngineError if it is not Sluice's."""
     try:
         found: Found = client.inspect_container(name)
     except NotFound:
@@ -53,7 +55,7 @@ def inspect(client: docker.APIClient, names: GatewayNames, name: str) -> Found |
 
 
 def predecessors(client: docker.APIClient, names: GatewayNames) -> list[Found]:
-    """Those that were taken over from."""
+    """Return the inspections of all predecessors."""
     ours = client.containers(all=True, filters={"label": [f"{NAME}={names.owner}", f"{ROLE}={GATEWAY_ROLE}"]})
     found = []
     for each in ours:
@@ -64,7 +66,7 @@ def predecessors(client: docker.APIClient, names: GatewayNames) -> list[Found]:
 
 
 def create(client: docker.APIClient, body: Found, name: str | None = None) -> str:
-    """Create a container of Sluice's own, whose image cannot add labels of Sluice's. Returns its id."""
+    """Create a container of Sluice's own and return its id. Its image cannot add labels of Sluice's."""
     labels = over_image(body["Labels"], image_labels(client, body["Image"]))
     make: Any = client.create_container_from_config
     return str(make({**body, "Labels": labels}, name)["Id"])
@@ -106,7 +108,7 @@ def drain(client: docker.APIClient, names: GatewayNames, id: str) -> None:
         try:
             client.kill(found["Id"], "SIGUSR1")
         except APIError as error:
-            if error.status_code != 409:  # it has ended by itself
+            if error.status_code != 409:  # the container has ended by itself
                 raise
 
 
@@ -118,7 +120,10 @@ def remove_ended(client: docker.APIClient, names: GatewayNames, id: str) -> None
 
 
 def check_reachable(client: docker.APIClient, names: GatewayNames, image: str, address: str, port: int) -> str | None:
-    """Have a container on the instances' network open one connection. Return why it cannot, None when it does."""
+    """Open a connection from a container on the instances' network.
+
+    Return None on success, otherwise the cause.
+    """
     code, said = _try_from(client, names, image, names.owner, 'exec 3<>"/dev/tcp/$0/$1"', address, port)
     if code == 0:
         return None
@@ -128,7 +133,10 @@ def check_reachable(client: docker.APIClient, names: GatewayNames, image: str, a
 
 
 def answers_outside(client: docker.APIClient, names: GatewayNames, image: str, address: str, port: int) -> bool:
-    """Have a container on the engine's default network send one HTTP request. Return whether anything answers it."""
+    """Send an HTTP request from a container on the engine's default network.
+
+    Return True if it is answered.
+    """
     request = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && read -r line <&3'
     code, _ = _try_from(client, names, image, "bridge", request, address, port)
     return code == 0
@@ -137,7 +145,10 @@ def answers_outside(client: docker.APIClient, names: GatewayNames, image: str, a
 def _try_from(
     client: docker.APIClient, names: GatewayNames, image: str, network: str, script: str, address: str, port: int
 ) -> tuple[int, str]:
-    """Run a script in a container of the gateway's image, and remove it. Return its exit code and the end of its output."""
+    """Run a script in a container of the gateway's image and remove the container.
+
+    Return exit code and end of output.
+    """
     with suppress(NotFound):
         labels = client.inspect_container(names.probe)["Config"].get("Labels") or {}
         if labels.get(NAME) == names.owner and labels.get(ROLE) == PROBE_ROLE:

@@ -1,4 +1,4 @@
-"""Images: pulled with the operator's or the call's credentials, or used as they are."""
+"""Pulls of images, with the credentials of the operator or of the call."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from services.engine.docker.codec import parse_image
 from services.engine.port import EngineError, ImageInfo
 
 _FIRST_ANSWER = 60.0
-"""Seconds that a registry may take to begin to answer."""
+"""Seconds that a registry may take to start its answer."""
 _FIRST_ANSWER_WHEN_HERE = 15.0
-"""The same, when the image is here already and can be used as it is."""
+"""Seconds that a registry may take to start its answer if the image is present already."""
 _NEXT_ANSWER = 600.0
-"""Seconds without any progress after which a pull is given up."""
+"""Seconds without progress after which a pull is abandoned."""
 _SILENCE = 60.0
-"""Seconds for which a registry that did not answer is not asked for an image that is here already."""
+"""Seconds for which a registry that did not answer is not asked again for an image that is present."""
 _UNREACHED = (
     "dial tcp",
     "no such host",
@@ -39,13 +39,16 @@ _UNREACHED = (
 
 
 class Images:
-    """Decides whether a pull can tell anything new, and pulls."""
+    """Pulls images and skips pulls that cannot bring a newer image."""
 
     def __init__(self) -> None:
         self._silent_until: dict[str, float] = {}
 
     def pull(self, client: docker.APIClient, reference: str, auth: str | None) -> ImageInfo:
-        """Blocks. An image that is here and cannot be pulled is used as it is. Else EngineError `image_pull_failed`."""
+        """Pull an image. Blocks. If the pull fails and the image is present, return the present one.
+
+        Raises EngineError `image_pull_failed` if there is no image to use.
+        """
         here = _inspect(client, reference)
         if here is not None and not self._worth_asking(here, reference, auth):
             return parse_image(here, reference)
@@ -56,7 +59,10 @@ class Images:
         return parse_image(found, reference)
 
     def find(self, client: docker.APIClient, reference: str) -> ImageInfo | None:
-        """As the engine has it; no registry is asked. A reference that is none has no image."""
+        """Return the image as the engine has it, without contacting a registry.
+
+        None for a malformed reference too.
+        """
         try:
             here = _inspect(client, reference)
         except EngineError:
@@ -64,7 +70,10 @@ class Images:
         return parse_image(here, reference) if here is not None else None
 
     def _worth_asking(self, here: Mapping[str, Any], reference: str, auth: str | None) -> bool:
-        """A digest never changes. An image that was never in its repository was built here, as CI on this machine does."""
+        """Return True if a pull can bring a newer image.
+
+        A digest never changes. An image that was never in its repository was built on this host, as a local CI does.
+        """
         by_id = here["Id"].removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
         if "@" in reference or by_id:
             return False
@@ -75,7 +84,10 @@ class Images:
         return published and time.monotonic() >= self._silent_until.get(_registry(reference), 0)
 
     def _refusal(self, client: docker.APIClient, reference: str, auth: str | None, patience: float) -> str | None:
-        """Pull. Why it failed, in the engine's words; None when it did not. The SDK's own pull knows no time limit."""
+        """Pull the image. Return the cause of a failure in the engine's words, None on success.
+
+        The SDK's own pull has no timeout.
+        """
         registry = _registry(reference)
         header, unread = (auth, "") if auth is not None else _operators(client, registry)
         repository, tag = parse_repository_tag(reference)
@@ -98,7 +110,10 @@ class Images:
 
 
 def _operators(client: docker.APIClient, registry: str) -> tuple[str | None, str]:
-    """The header made of the operator's credentials, and what to add to a refusal when they could not be read."""
+    """Return a header with the operator's credentials, and a suffix for the error text.
+
+    The suffix is empty unless the credentials cannot be read.
+    """
     try:
         client.reload_config()
         header = get_config_header(client, registry)
@@ -108,7 +123,7 @@ def _operators(client: docker.APIClient, registry: str) -> tuple[str | None, str
 
 
 def _words(answer: Any) -> str | None:
-    """Reads the progress to its end. The error that it ends with, if it does."""
+    """Read the pull's progress to its end. Return the error that ends it, None on success."""
     if answer.status_code >= 400:
         try:
             return str(answer.json()["message"])
@@ -146,5 +161,5 @@ def _registry(reference: str) -> str:
 
 
 def _familiar(repository: str) -> str:
-    """As the engine lists it: without Docker Hub's own names."""
+    """Return a repository name as the engine lists it: without Docker Hub's prefixes."""
     return repository.removeprefix("index.").removeprefix("docker.io/").removeprefix("library/")

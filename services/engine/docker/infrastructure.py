@@ -1,4 +1,4 @@
-"""The ground on one Docker engine: a bridge network with a subnet of its own, and the gateway's container."""
+"""Infrastructure on one Docker engine: a bridge network with its own subnet, and the gateway."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TRIES = 8
 
 
 class DockerInfrastructure:
-    """The ground of the Sluice called `name`, whose network has that name and whose gateway is `<name>-gateway`."""
+    """Infrastructure of the Sluice `name`: the network of that name and the container `<name>-gateway`."""
 
     def __init__(self, name: str, *, base_url: str | None = None, clients: ClientPool | None = None) -> None:
         self.name = name
@@ -82,7 +82,7 @@ class DockerInfrastructure:
     async def answers_outside(self, image: str, address: str, port: int) -> bool:
         return await self.clients.call(lambda client: self._answers_outside(client, image, address, port))
 
-    # What follows runs on a client's thread.
+    # The methods below run on a client's thread.
 
     def _ensure_network(self, client: docker.APIClient, subnet: str | None) -> NetworkInfo:
         wanted = _parse(subnet) if subnet else None
@@ -98,7 +98,7 @@ class DockerInfrastructure:
             except APIError as error:
                 words = str(error.explanation)
                 if error.status_code == 409 and (there := self._network(client)):
-                    return self._adopt_network(there, wanted)  # made by another at this moment
+                    return self._adopt_network(there, wanted)  # created concurrently by another caller
                 if not any(sign in words.lower() for sign in _OVERLAPS):
                     raise
             else:
@@ -106,7 +106,10 @@ class DockerInfrastructure:
         raise EngineError(f'The network "{self.name}" cannot be made: {words}. SLUICE_SUBNET says which subnet to use')
 
     def _network(self, client: docker.APIClient) -> Mapping[str, Any] | None:
-        """The network of this very name, the oldest; the engine's own filter finds parts of names as well."""
+        """Return the oldest network with exactly this name.
+
+        The engine's own filter also matches parts of names.
+        """
         found = [network for network in client.networks(names=[self.name]) if network["Name"] == self.name]
         return min(found, key=lambda network: (network["Created"], network["Id"]), default=None)
 
@@ -115,7 +118,7 @@ class DockerInfrastructure:
         return self._adopt_network(there, None) if there is not None else None
 
     def _settle_network(self, client: docker.APIClient, made: str, wanted: IPv4Network | None) -> NetworkInfo:
-        """Old engines let two that ask at the same moment make a network each: the older one stays."""
+        """Resolve a race: old engines create two networks for two concurrent requests. The older one stays."""
         oldest = self._network(client)
         if oldest is None:
             raise EngineError(f'The network "{self.name}" went away while it was made', transient=True)
@@ -163,7 +166,7 @@ class DockerInfrastructure:
                 )
             return _view(there, body)
         if there is not None and (_view(there, body).outdated or there["State"].get("Restarting")):
-            # One that keeps failing would be started again after ever longer pauses only.
+            # The engine would restart a container that keeps failing after ever longer delays only.
             client.remove_container(there["Id"], v=True, force=True)
             there = None
         if there is None:
@@ -203,7 +206,7 @@ class DockerInfrastructure:
             raise EngineError(f'The gateway\'s image "{reference}" is not there; "make images" builds it') from None
 
     def _container(self, client: docker.APIClient) -> Mapping[str, Any] | None:
-        """The gateway's container. EngineError for one that has its name and is not ours."""
+        """Return the gateway's container. Raises EngineError if a container with its name is not Sluice's."""
         return handover.inspect(client, self._names, self.gateway)
 
     def _inspect_gateway(self, client: docker.APIClient) -> GatewayView | None:
@@ -262,7 +265,7 @@ def _open_files(found: Mapping[str, Any]) -> int | None:
 
 
 def _mounted(found: Mapping[str, Any]) -> str | None:
-    """The host's directory that the container sees as /run/gateway."""
+    """Return the host directory that the container mounts as /run/gateway."""
     mounts = (mount for mount in found.get("Mounts") or [] if mount["Destination"] == GATEWAY_DIRECTORY)
     return next((str(mount["Source"]) for mount in mounts), None)
 

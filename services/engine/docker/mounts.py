@@ -1,7 +1,7 @@
-"""Refusal of mounts that would give an instance another place of the host than the one that its spec names.
+"""Refusal of mounts that would give an instance another path of the host than the one in its spec.
 
-Sluice may run in a container and see none of the host's files, so a short-lived container looks at the paths. What it
-finds still holds when the engine mounts them: no service mounts a path that another one can change.
+Sluice may run in a container without access to the host's files, so a short-lived container (the resolver) checks the
+paths. The result still holds when the engine mounts them: no service mounts a path that another service can change.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from services.engine.port import EngineError, InstanceSpec
 RESOLVER_ROLE = "resolver"
 REFUSED = "mount_refused"
 _PATIENCE = 20
-"""Seconds that a resolver may take."""
+"""Seconds that a resolver may run."""
 _LEFT_OVER = 2 * _PATIENCE
-"""Seconds after which a resolver is in nobody's use."""
+"""Age in seconds after which a resolver is not in use any more."""
 _SCRIPT = """
 for path; do
   real=$(realpath -e -- "/host$path" 2>&1; printf .)
@@ -33,11 +33,19 @@ for path; do
 ." ] || { printf '%s\\n%s' "$path" "${real%.}"; exit 4; }
 done
 """
-"""A path is its own real path exactly when no part of it is a symbolic link: all of them lead out of /host, or within it."""
+"""Shell script that checks paths.
+
+A path equals its real path exactly if no part of it is a symbolic link.
+
+This holds for links that lead out of /host and for links within it.
+"""
 
 
 def refuse_mounts(client: docker.APIClient, owner: str, image: str, spec: InstanceSpec) -> None:
-    """EngineError `mount_refused` for volumes that stand for host paths, and host paths that lead elsewhere."""
+    """Raise EngineError `mount_refused` if a mount leads to another host path than it names.
+
+    That is a volume that stands for a host path, or a host path that leads elsewhere.
+    """
     for volume in spec.volumes:
         if volume.type == "volume":
             _refuse_bound_volume(client, volume.source or "")
@@ -48,7 +56,7 @@ def refuse_mounts(client: docker.APIClient, owner: str, image: str, spec: Instan
 
 
 def is_resolver(owner: str, container: str) -> bool:
-    """Whether a container has the name of a resolver of the Sluice called `owner`."""
+    """Return True if a container has the name of a resolver of the Sluice called `owner`."""
     return re.fullmatch(re.escape(f"{owner}-{RESOLVER_ROLE}-") + "[0-9a-f]{8}", container) is not None
 
 
@@ -92,7 +100,10 @@ def _refuse_links(client: docker.APIClient, owner: str, image: str, paths: list[
 
 
 def _resolve(client: docker.APIClient, owner: str, image: str, paths: list[str]) -> tuple[int, str]:
-    """Run the script with the directories at the host's top in which the paths lie, which the operator alone changes."""
+    """Run the script in a container that mounts the top-level host directories of the paths.
+
+    Only the operator can change those directories.
+    """
     labels = {NAME: owner, ROLE: RESOLVER_ROLE}
     _remove_left_over(client, labels)
     tops = sorted({f"/{path.split('/')[1]}" for path in paths})
@@ -117,7 +128,7 @@ def _resolve(client: docker.APIClient, owner: str, image: str, paths: list[str])
 
 
 def _remove_left_over(client: docker.APIClient, labels: Mapping[str, str]) -> None:
-    """Remove resolvers of a Sluice that was killed: those that are older than any that is in use."""
+    """Remove resolvers that a killed Sluice left: those older than any resolver in use."""
     for found in client.containers(all=True, filters={"label": [f"{key}={value}" for key, value in labels.items()]}):
         old = found["Created"] < time.time() - _LEFT_OVER
         if old and any(is_resolver(labels[NAME], name.removeprefix("/")) for name in found["Names"]):

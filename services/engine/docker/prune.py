@@ -1,4 +1,4 @@
-"""Removal of images that nobody needs any more, and of no others."""
+"""Removal of images that Sluice built and no longer needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from services.engine.docker.codec import BUILT, NAME
 
 
 def prune(client: docker.APIClient, name: str, keep: frozenset[str]) -> tuple[str, ...]:
-    """Blocks. Removes what the Sluice called `name` built and does not keep. Returns the tags that went."""
+    """Remove the images that the Sluice called `name` built and that are not in `keep`. Blocks.
+
+    Return the removed tags.
+    """
     found: Any = client.images(filters={"label": [f"{NAME}={name}", BUILT]})
     gone = []
     for image in found:
@@ -22,7 +25,7 @@ def prune(client: docker.APIClient, name: str, keep: frozenset[str]) -> tuple[st
         try:
             client.remove_image(tag)
         except APIError as error:
-            if error.status_code not in (404, 409):  # gone already, or a container uses it
+            if error.status_code not in (404, 409):  # removed already, or in use by a container
                 raise
         else:
             gone.append(tag)
@@ -30,10 +33,10 @@ def prune(client: docker.APIClient, name: str, keep: frozenset[str]) -> tuple[st
 
 
 def _own_tag(image: Mapping[str, Any]) -> str | None:
-    """The tag that Sluice gave to an image that it built, when that is the only one.
+    """Return the tag that Sluice gave an image it built, if the image has no other tag.
 
-    The label alone proves nothing: images made from ours (`FROM`, `docker commit`) inherit it. They have other tags, or
-    none. An image with a tag besides its own is somebody's.
+    The label alone proves nothing: images made from such an image (`FROM`, `docker commit`) inherit it. They have
+    other tags or none. An image with an additional tag belongs to a user.
     """
     tag = (image.get("Labels") or {}).get(BUILT)
     return tag if tag and image.get("RepoTags") == [tag] else None

@@ -1,4 +1,4 @@
-"""What a container uses, from Docker's own counters."""
+"""Resource usage of a container, from Docker's counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.engine.port import Usage
 
 
 def usage_of(client: docker.APIClient, container: str) -> Usage | None:
-    """None when it has gone or does not run."""
+    """Return the container's usage, None if it does not exist or does not run."""
     try:
         found: dict[str, Any] = client.stats(container, stream=False, one_shot=True)
         limit = client.inspect_container(container)["HostConfig"]["Memory"] or None
@@ -20,7 +20,8 @@ def usage_of(client: docker.APIClient, container: str) -> Usage | None:
     memory = found.get("memory_stats") or {}
     if "usage" not in memory:
         return None
-    # As `docker stats` counts: what files are cached in memory can be given back (the names are those of cgroups 1 and 2).
+    # As `docker stats` counts: files cached in memory are left out, because the kernel can reclaim them. The two
+    # names of the counter are those of cgroups 1 and 2.
     details = memory.get("stats") or {}
     spare = details.get("total_inactive_file", details.get("inactive_file", 0))
     seconds = found["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9

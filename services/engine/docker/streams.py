@@ -1,4 +1,7 @@
-"""Streams of the engine as async iterators: each on a thread of its own that ends when its reader leaves."""
+"""Blocking streams of the engine as async iterators.
+
+Each stream has its own thread, which ends when the reader leaves.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from services.engine.docker.client import post
 
 T = TypeVar("T")
 _AHEAD = 1000
-"""How many items a thread may be ahead of its reader: a flood of log lines must not fill the memory."""
+"""Maximum number of items that a thread reads ahead, so a flood of log lines does not fill the memory."""
 
 
 class Closeable(Protocol):
@@ -21,7 +24,7 @@ class Closeable(Protocol):
 
 
 class StreamCancel:
-    """How the reader of a stream tells the thread, which may be blocked in a read, that it has left."""
+    """Cancels a stream: signals its thread, which may be blocked in a read, that the reader has left."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -29,7 +32,7 @@ class StreamCancel:
         self._stream: Closeable | None = None
 
     def reading(self, stream: Closeable) -> None:
-        """`stream` is what to close from now on."""
+        """Set the stream that a cancellation closes."""
         with self._lock:
             self._stream = stream
             if self._event.is_set():
@@ -42,7 +45,7 @@ class StreamCancel:
                 _close(self._stream)
 
     def wait(self, seconds: float) -> bool:
-        """Whether the reader left within so many seconds."""
+        """Wait for up to `seconds` and return True if the reader has left."""
         return self._event.wait(seconds)
 
     @property
@@ -56,7 +59,7 @@ class _End:
 
 
 async def iterate_in_thread(source: Callable[[StreamCancel], Generator[T]], thread: str) -> AsyncGenerator[T]:
-    """Iterate over `source`, which blocks, on a thread called `thread`."""
+    """Iterate over the blocking generator `source` on a new thread named `thread`."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[T | _End] = asyncio.Queue()
     room = threading.Semaphore(_AHEAD)
@@ -88,6 +91,6 @@ async def iterate_in_thread(source: Callable[[StreamCancel], Generator[T]], thre
 
 
 def _close(stream: Closeable) -> None:
-    """The SDK's own close fails on a stream that has just ended by itself."""
+    """Close a stream. The SDK's own close fails on a stream that has just ended by itself."""
     with suppress(AttributeError, OSError):
         stream.close()
