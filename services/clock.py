@@ -1,4 +1,4 @@
-"""Time that one run of Sluice can trust."""
+"""Clocks that never go back while one Sluice process runs, and the time format of the API."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds since the epoch, never going back while one process runs."""
+    """A source of the time in seconds since the epoch, which never goes back while one process runs."""
 
     def now(self) -> float: ...
 
 
 class SystemClock:
-    """The wall clock read once at start, then carried on by the monotonic clock.
+    """A clock that reads the wall clock once at start and then follows the monotonic clock.
 
-    Deadlines in the store are absolute, so a restart can re-arm them; within one run somebody setting the host's
-    clock must neither fail nor stall a deployment (design.md §4).
+    Deadlines in the store are absolute, so that a restart can re-arm them. A change of the host's clock while the process
+    runs must neither fail nor stall a deployment (docs/outages.md).
     """
 
     def __init__(self) -> None:
@@ -30,5 +30,8 @@ class SystemClock:
 
 @lru_cache(maxsize=4096)
 def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch → RFC 3339 in UTC with milliseconds, as every time in the API is written."""
+    """Return a time in seconds since the epoch as RFC 3339 in UTC with milliseconds.
+
+    The API writes every time in this format.
+    """
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

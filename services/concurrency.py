@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 
 
 class ExpiringSemaphore:
-    """So many at a time; whoever takes longer than `lease` seconds goes on, and the next has its turn nevertheless: two
-    whose
-    engine does not answer hold up nobody else."""
+    """A semaphore whose permits expire, so that a hung engine call cannot block the other callers.
+
+    At most `permits` holders run at a time. If a holder takes longer than `lease` seconds, the holder continues, but its
+    permit is released for the next caller.
+    """
 
     def __init__(self, permits: int, lease: float) -> None:
         self._slots = asyncio.Semaphore(permits)
@@ -30,7 +32,11 @@ class ExpiringSemaphore:
 
 
 class ReadWriteLock:
-    """`shared` for changes that a worker takes; `exclusive` for what replaces the worker. Who wants it alone goes first."""
+    """A writer-preferring read/write lock around changes of the gateway.
+
+    `shared` is for changes that the running gateway worker accepts, `exclusive` for changes that replace the worker. A
+    waiting `exclusive` caller goes before new `shared` callers.
+    """
 
     def __init__(self) -> None:
         self._readers = 0

@@ -1,4 +1,7 @@
-"""Readiness: Sluice asks what does not serve yet, every 50 ms at first, growing to `interval`; one success is ready."""
+"""Readiness probes of instances that do not serve yet.
+
+The first probes are 50 ms apart. The delay grows up to the health check's `interval`. One success makes an instance ready.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,15 @@ FIRST_INTERVAL = 0.05
 GROWTH = 1.15
 MAX_BODY = 64 * 1024
 MAX_ERROR = 300
-"""Characters: an answer's own words are among them."""
+"""Maximum length of a probe's error in characters, because the error may quote the instance's answer."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One answer: `status` of HTTP, `error` as a short sentence."""
+    """The result of one probe.
+
+    `at` is in seconds since the epoch, `status` is the HTTP status, and `error` is a short sentence.
+    """
 
     ok: bool
     at: float
@@ -35,8 +41,11 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """Whom to ask; `start` names the start of its container, so that an answer never counts for another start. The secrets
-    of `spec` are masked in what is said of its answers."""
+    """An instance to probe.
+
+    `start` names one start of the instance's container, so that a result never counts for another start. The secrets of
+    `spec` are masked in the errors of the results.
+    """
 
     instance: str
     start: str
@@ -47,34 +56,40 @@ class ProbeTarget:
 
 
 class Prober:
-    """One task for each instance that has to prove itself."""
+    """A prober that runs one task for each instance whose readiness must be established."""
 
     def __init__(self, clock: Clock, changed: Callable[[str], None]) -> None:
-        """`changed` is told the instance's id whenever its readiness, or what it answered, changed."""
+        """Create a prober without targets.
+
+        `changed` is called with an instance's id if the instance's readiness or probe error changed.
+        """
         self._clock = clock
         self._changed = changed
         self._tasks: dict[str, tuple[ProbeTarget, asyncio.Task[None]]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        """Told to end; each still has its connection to close."""
+        """Cancelled tasks that have yet to close their connections."""
         self._ready: dict[tuple[str, str], float] = {}
         self._last: dict[str, ProbeResult] = {}
         self._masks: dict[str, Mask] = {}
-        """Instance → the mask of its spec, once something was wrong with it."""
+        """Instance id → the mask of the instance's spec, made at the first error of a probe."""
         self._client = BoundedClient(MAX_BODY)
 
     def ready_at(self, instance: str, start: str) -> float | None:
-        """Since when this start has been ready, or None."""
+        """Return since when this start of the instance has been ready (seconds since the epoch), or None."""
         return self._ready.get((instance, start))
 
     def last(self, instance: str) -> ProbeResult | None:
         return self._last.get(instance)
 
     def last_errors(self, instances: Iterable[str]) -> dict[str, str]:
-        """Instance → what was wrong when it was asked last; those without fault are left out."""
+        """Return instance id → error of the last probe; instances without an error are left out."""
         return {id: last.error for id in instances if (last := self._last.get(id)) is not None and last.error}
 
     async def ask_all(self, targets: Iterable[ProbeTarget]) -> set[str]:
-        """Ask each once, side by side. Ids of those that are healthy; their starts count as ready from now on."""
+        """Probe each target once, concurrently, and return the ids of the healthy instances.
+
+        The starts of the healthy instances count as ready from now on.
+        """
         asked = list(targets)
         results = await asyncio.gather(*(self._ask(target) for target in asked))
         for target, result in zip(asked, results, strict=True):
@@ -84,7 +99,10 @@ class Prober:
         return {target.instance for target, result in zip(asked, results, strict=True) if result.ok}
 
     def set_targets(self, service_instances: Iterable[str], targets: Iterable[ProbeTarget]) -> None:
-        """Of one service's instances, ask exactly `targets` from now on."""
+        """Probe exactly `targets` of one service's instances from now on.
+
+        Probes of the other instances in `service_instances` are stopped.
+        """
         wanted = {target.instance: target for target in targets}
         for instance in service_instances:
             running = self._tasks.get(instance)
@@ -103,7 +121,7 @@ class Prober:
             del self._ready[key]
 
     async def stop(self) -> None:
-        """Ask nobody any more, until `set_targets` says so. When it returns, every connection is closed."""
+        """Stop all probes until `set_targets` is called again, and return when every connection is closed."""
         for _, task in self._tasks.values():
             self._end(task)
         self._tasks.clear()
@@ -157,7 +175,7 @@ class Prober:
     async def _connect(self, target: ProbeTarget) -> ProbeResult:
         _, writer = await asyncio.open_connection(target.address, target.check.port or target.port)
         writer.close()
-        with suppress(OSError):  # it answered, whatever it does now
+        with suppress(OSError):  # the connection was accepted, so an error while it closes does not matter
             await writer.wait_closed()
         return self._result(ok=True)
 
@@ -179,7 +197,10 @@ class Prober:
 
 
 def _mismatch(answer: Any, expected: dict[str, Any]) -> str | None:
-    """The first expected field that the answer does not have so; fields that are not expected do not matter."""
+    """Return a description of the first expected field that the answer does not match, or None.
+
+    Fields that are not expected are ignored.
+    """
     if not isinstance(answer, dict):
         return "its answer is not a JSON object"
     for name, value in expected.items():
