@@ -1,4 +1,7 @@
-"""Addresses are ours (design.md §5): taken in turn, so a freed one is used last and a late request meets no stranger."""
+"""Instance addresses, assigned in turn by the store (docs/why-fixed-addresses.md).
+
+A freed address is used last, so that a late request does not reach another service's instance.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,16 @@ LAST = "address_last"
 
 
 class SubnetExhausted(Exception):
-    """Every address of the subnet is in use."""
+    """The error for a subnet of which every address is in use."""
 
 
 def next_address(subnet: str, last: str | None, taken: Collection[str]) -> str:
-    """The free address that comes after `last`, round and round. The first one is the bridge's own. Raises
-    SubnetExhausted."""
+    """Return the first free address after `last`, wrapping around at the end of the subnet.
+
+    The subnet's first host address is the bridge's own. Raises SubnetExhausted if no address is free.
+    """
     network = ip_network(subnet)
-    usable = network.num_addresses - 3  # without the network's, the bridge's and the broadcast address
+    usable = network.num_addresses - 3  # without the network, bridge and broadcast addresses
     first = int(network.network_address) + 2
     here = int(ip_address(last)) - first if last is not None and ip_address(last) in network else -1
     for step in range(1, usable + 1):
@@ -31,7 +36,10 @@ def next_address(subnet: str, last: str | None, taken: Collection[str]) -> str:
 
 
 def allocate_address(session: Session, subnet: str) -> str:
-    """Take the next address, in the caller's transaction, which must write the instance's row as well."""
+    """Allocate the next free address in the caller's transaction.
+
+    The same transaction must also write the instance's row. Raises SubnetExhausted if no address is free.
+    """
     taken = set(session.exec(select(Instance.address).where(col(Instance.stopped_at).is_(None))))
     last = session.get(Meta, LAST)
     address = next_address(subnet, last.value if last else None, taken)

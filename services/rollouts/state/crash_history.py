@@ -1,4 +1,7 @@
-"""Who died by itself lately, as the events tell it: no restart of Sluice forgets a crash loop."""
+"""Recent crashes of instances, read from the events.
+
+A restart of Sluice therefore forgets no crash loop.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from services.store.tables import Event
 
 
 def crashes_since(session: Session, since: float) -> list[tuple[str, int, float]]:
-    """Service, slot and time (seconds since the epoch) of each death after `since`, oldest first."""
-    # Times have no index: looked for from the newest back, this reads no more events than are asked for.
+    """Return service, slot and time (seconds since the epoch) of each crash after `since`, oldest first."""
+    # Times have no index. A search from the newest event back reads only the events that are asked for.
     before = select(Event.id).where(Event.at <= since).order_by(col(Event.id).desc()).limit(1)
     query = (
         select(Event.service, Event.data, Event.at)

@@ -1,4 +1,4 @@
-"""Deployments that are made together, and that wait for one another."""
+"""Groups of deployments that are applied together, and the dependencies between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from services.store.tables import Deployment
 
 @dataclass(frozen=True)
 class ApplyGroup:
-    """What a service waited for, and who waited for it, when it was last applied with others: service → is it required."""
+    """The dependencies of a service in its last apply group.
+
+    `depends_on` maps the services that it waited for, and `needed_by` the services that waited for it, to whether the
+    dependency is required.
+    """
 
     group: int
     depends_on: Mapping[str, bool]
@@ -21,17 +25,24 @@ class ApplyGroup:
 
 
 def next_group(session: Session) -> int:
+    """Return the number for a new group."""
     return (session.exec(select(func.max(Deployment.group))).one() or 0) + 1
 
 
 def group_of(session: Session, deployment: int) -> Sequence[Deployment]:
-    """All that were made together with it, itself included, as they may begin."""
+    """Return the deployments of the given deployment's group, itself included, in order of their ids.
+
+    Dependencies have lower ids, so the deployments may begin in this order.
+    """
     number = session.get_one(Deployment, deployment).group
     return session.exec(select(Deployment).where(Deployment.group == number).order_by(col(Deployment.id))).all()
 
 
 def last_apply_group(session: Session, service: str) -> ApplyGroup | None:
-    """None when it never was. Once told it stays so until there is another deployment."""
+    """Return the group in which the service was last applied with others, or None if it never was.
+
+    The group of a service that is not deployed again does not change.
+    """
     mine = select(func.max(Deployment.id)).where(Deployment.service == service, col(Deployment.group).is_not(None))
     number = session.exec(mine).one()
     if number is None:
@@ -49,7 +60,7 @@ def last_apply_group(session: Session, service: str) -> ApplyGroup | None:
 
 
 def is_blocked(session: Session, row: Deployment) -> bool:
-    """Something that it depends on has not ended, and nothing has failed that would end it."""
+    """Return whether a dependency has not ended yet and no required dependency has failed."""
     if not row.depends_on:
         return False
     return failed_dependency(session, row) is None and any(
@@ -58,7 +69,10 @@ def is_blocked(session: Session, row: Deployment) -> bool:
 
 
 def failed_dependency(session: Session, row: Deployment) -> Deployment | None:
-    """The first of those that it requires which has ended in another way than it should."""
+    """Return the first required dependency that ended other than in a successful deployment, or None.
+
+    A deployment that removed its service counts as failed.
+    """
     for other, required in _dependencies(session, row):
         succeeded = other.status == Status.SUCCEEDED and other.kind != Kind.REMOVE
         if required and other.status in TERMINAL and not succeeded:
@@ -67,7 +81,10 @@ def failed_dependency(session: Session, row: Deployment) -> Deployment | None:
 
 
 def _dependencies(session: Session, row: Deployment) -> Iterator[tuple[Deployment, bool]]:
-    """Each as it stands, and whether it is required; one that was superseded is whatever took over from it."""
+    """Yield each dependency's deployment as it is now, and whether it is required.
+
+    A superseded deployment is replaced by the deployment that superseded it.
+    """
     for dependency in row.depends_on:
         other = session.get_one(Deployment, dependency["deployment"])
         while other.superseded_by is not None:

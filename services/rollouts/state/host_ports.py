@@ -1,4 +1,7 @@
-"""Host ports are drawn by chance: a port lost to another program in between is simply another try."""
+"""Host ports of instances, allocated at random.
+
+If another program takes a port first, the instance simply tries another one.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,20 @@ from services.spec import HostPort
 from services.store.tables import Instance
 
 FIRST, LAST = 10_000, 19_999
-"""Below those that the system lends for outgoing connections, and below the services' internal ports."""
+"""The range lies below the system's ephemeral ports and below the services' internal ports."""
 MAX_ATTEMPTS = 20
-"""Ports that the engine may refuse before the instance has failed."""
+"""Host ports that the engine may refuse before the instance fails."""
 
 
 class HostPortsExhausted(Exception):
-    """Every host port is in use or excluded."""
+    """The error for a state in which every host port is in use or excluded."""
 
 
 def allocate_host_port(session: Session, wanted: HostPort) -> int:
-    """A port that no living instance has, in the caller's transaction, which must write it. Raises HostPortsExhausted."""
+    """Return a random host port that no living instance has and `wanted` does not exclude.
+
+    The caller's transaction must write the port. Raises HostPortsExhausted if no port is free.
+    """
     living = select(Instance.host_port).where(col(Instance.stopped_at).is_(None), col(Instance.host_port).is_not(None))
     taken = {*session.exec(living), *wanted.exclude}
     free = [port for port in range(FIRST, LAST + 1) if port not in taken]

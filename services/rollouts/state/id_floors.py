@@ -1,6 +1,7 @@
-"""A store that is behind the engine (a backup was restored): what its containers already have is never given out again.
+"""Lower bounds for new ids, for a store that is behind the engine because a backup was restored.
 
-They themselves are left alone (docs/outages.md).
+Ids, numbers and addresses that the engine's containers have are never used again. The containers themselves are left alone
+(docs/outages.md).
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ from services.rollouts.state.addresses import LAST
 from services.store.tables import Meta, Revision, Service
 
 HIGHEST_LABEL = "deployment_floor"
-"""Meta: the highest deployment id that a container's label shows."""
+"""Meta key: the highest deployment id in a container's label."""
 _HIGHEST_REVISION = "revision_floor:"
-"""Meta, with a service's name: the highest revision that a container of it shows, when the store does not know it."""
+"""Meta key prefix, before a service's name: the highest revision in its containers' labels.
+
+The value is written for services that the store does not know.
+"""
 
 
 def raise_id_floors(session: Session, containers: Iterable[ContainerView], strangers: Iterable[ContainerView]) -> None:
-    """Deployments', revisions', instances' numbers and addresses go on above those of what the store does not know."""
+    """Raise the next deployment, revision and instance numbers and the next address above those in use.
+
+    `containers` are all of Sluice's containers on the engine; `strangers` are those of them that the store does not know.
+    """
     highest = max((view.deployment for view in containers), default=0)
     session.merge(Meta(key=HIGHEST_LABEL, value=str(highest)))
     for view in strangers:
@@ -40,7 +47,7 @@ def raise_id_floors(session: Session, containers: Iterable[ContainerView], stran
 
 
 def first_free_revision(session: Session, service: str) -> int:
-    """The number of the first revision of a service that the store does not know yet."""
+    """Return the first revision number for a service that the store does not know yet."""
     row = session.get(Meta, _HIGHEST_REVISION + service)
     return int(row.value) + 1 if row is not None else 1
 

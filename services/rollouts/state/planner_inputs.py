@@ -1,4 +1,4 @@
-"""Build what the planner takes, desired state and observed instances, from store, engine, routers and probes."""
+"""The planner's inputs, desired state and observed instances, from store, engine, routers and probes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from services.store.tables import Instance, Revision
 
 
 def desired_state(snapshot: ServiceSnapshot, create_after: float = 0) -> DesiredState:
-    """Where the service is to go: forward, back, or to stay as it is."""
+    """Return the state to reach: of the new revision, the previous one (rollback), or the current one.
+
+    `create_after` is the time (seconds since the epoch) before which no instance is created in steady state.
+    """
     service, deployment = snapshot.service, snapshot.deployment
     revision = snapshot.desired_revision
     if revision is None:
@@ -56,10 +59,11 @@ def observe_instances(
     watched_since: float = 0,
     complaints: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ObservedInstance]:
-    """One ObservedInstance for every instance that the store knows; containers that it does not know are not touched.
+    """Return one ObservedInstance for each instance that the store knows.
 
-    `watched_since`: when this run of Sluice began. Time in which nobody asked an instance does not count against it.
-    `complaints`: instance → what was wrong when it was probed last.
+    Containers that the store does not know are not touched. `watched_since` is the time when this process of Sluice began:
+    time in which no probe ran does not count against an instance. `complaints` maps instance ids to the errors of their last
+    probes.
     """
     by_instance = {container.instance: container for container in containers}
     return [
@@ -77,7 +81,7 @@ def observe_instances(
 
 
 def probe_targets(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]) -> list[ProbeTarget]:
-    """Those that run and have yet to prove themselves by an answer."""
+    """Return the probe targets for running instances that have yet to prove themselves by an answer."""
     rows = {row.id: row for row in snapshot.instances}
     targets = []
     for instance in observed:
@@ -95,7 +99,7 @@ def probe_targets(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance
 def ready_since(
     snapshot: ServiceSnapshot, row: Instance, container: ContainerView | None, prober: Prober, now: float
 ) -> float | None:
-    """Since when the present start of an instance has been ready; None while it is not."""
+    """Return the time since which the current start of an instance is ready, or None if it is not ready."""
     if container is None or container.state != "running":
         return None
     check = revision_healthcheck(snapshot.revision_of(row))
@@ -108,8 +112,11 @@ def ready_since(
 
 
 def _has_served_since_ready(row: Instance) -> bool:
-    """It has served since it was proved. It is not asked again before it is taken back: Spring's health repeats what the
-    registry says, and so says OUT_OF_SERVICE for as long as Sluice does."""
+    """Return whether the instance was admitted after it was last proved ready.
+
+    Such an instance is not probed again before it is recalled. Spring's health endpoint repeats the registry's status, so it
+    reports OUT_OF_SERVICE for as long as Sluice does.
+    """
     proved, served = row.ready_at, row.admitted_at
     return row.status == "ready" and proved is not None and served is not None and proved <= served
 
@@ -181,7 +188,10 @@ def _observe_instance(
 
 
 def _failed_to_start(row: Instance) -> bool:
-    """The engine refused to start it; if a container is there all the same, it goes."""
+    """Return whether the engine refused to start the instance.
+
+    A container that exists all the same is removed.
+    """
     refused = row.status == "failed" and row.leaving_at is None
     return row.failure_reason is not None and (row.container_id is None or refused)
 

@@ -10,7 +10,10 @@ from services.store.tables import Deployment
 
 
 def next_pending(session: Session, service: str) -> Deployment | None:
-    """The one that is next: the newest that supersedes, or the oldest that waits when nothing runs."""
+    """Return the pending deployment that begins next, or None.
+
+    It is the newest deployment that supersedes others, or else the oldest one if no deployment is in progress.
+    """
     waiting = session.exec(
         select(Deployment).where(Deployment.service == service, Deployment.status == "pending").order_by(col(Deployment.id))
     ).all()
@@ -26,4 +29,5 @@ def next_pending(session: Session, service: str) -> Deployment | None:
 
 
 def supersedes(row: Deployment) -> bool:
+    """Return whether the deployment supersedes the others of its service."""
     return row.on_conflict == "supersede" or row.kind == Kind.REMOVE

@@ -1,4 +1,4 @@
-"""Read a service as the store has it: present revision, running deployment, instances."""
+"""Snapshots of a service from the store: current revision, running deployment and instances."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _NOT_GONE = select(Instance).where(Instance.service == _NAME, col(Instance.stopp
 _OF_NUMBERS = select(Revision).where(
     Revision.service == _NAME, col(Revision.number).in_(bindparam("numbers", expanding=True))
 )
-"""Made once: this is asked at every turn, and making a query takes as long as asking it."""
+"""The three queries above are built once.
+
+They run in every reconcile, and building a query takes as long as running it.
+"""
 
 
 @dataclass(frozen=True)
 class ServiceSnapshot:
-    """A service as the store has it: present revision, running deployment, and the instances that have not gone."""
+    """A service as the store has it: its running deployment, its revisions, and its instances that exist."""
 
     service: Service
     deployment: Deployment | None
@@ -35,7 +38,7 @@ class ServiceSnapshot:
 
     @property
     def desired_revision(self) -> Revision | None:
-        """The revision that the service is on its way to, or has."""
+        """The revision that the service is moving to, or else its current one."""
         deployment = self.deployment
         if deployment is None or deployment.kind == "remove" or deployment.revision is None:
             return self.current_revision
@@ -46,7 +49,7 @@ class ServiceSnapshot:
 
 
 def load_service(session: Session, name: str) -> ServiceSnapshot | None:
-    """None for a service that is not known."""
+    """Return the snapshot of a service, or None if the store does not know the service."""
     service = session.get(Service, name)
     if service is None:
         return None

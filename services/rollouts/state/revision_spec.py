@@ -11,12 +11,15 @@ def revision_spec(revision: Revision) -> ServiceSpec:
 
 
 def revision_healthcheck(revision: Revision) -> Healthcheck:
-    """As resolved when the revision was made."""
+    """Return the health check that was resolved when the revision was created."""
     fields = dict(revision.healthcheck)
     below = fields.pop("any_below_500", False)
     return Healthcheck.model_validate(fields).model_copy(update={"any_below_500": below})
 
 
 def uses_engine_health(check: Healthcheck, port: int | None) -> bool:
-    """Readiness is what the engine says: by the container's own test, or by running when there is nothing to ask."""
+    """Return whether the engine decides readiness: by the container's own `test`, or by the running state.
+
+    The running state decides if the check is disabled or if there is nothing to probe.
+    """
     return check.test is not None or check.disable or (port is None and check.path is None and not check.tcp)

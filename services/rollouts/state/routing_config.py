@@ -1,4 +1,4 @@
-"""What the routers are told of a service and of an instance, made from their rows."""
+"""The routers' view of services and instances, derived from their rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.store.tables import Deployment, Instance, Revision, Service
 
 
 def routed_service(service: Service, revision: Revision, linked: bool) -> RoutedService | None:
-    """None for a worker: nothing is routed to it."""
+    """Return the settings of a service for the routers, or None for a worker, to which nothing is routed."""
     if revision.port is None:
         return None
     spec = revision_spec(revision)
@@ -43,14 +43,21 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
 
 
 def endpoint_for(row: Instance, revision: Revision, start: str) -> Endpoint:
-    """`start`: that in which it proved itself."""
+    """Return the endpoint of an instance. `start` is the id of the start that was proved ready.
+
+    Raises ValueError if the instance has no port.
+    """
     if row.port is None:
         raise ValueError(f"{row.id} has no port: nothing is routed to it")
     return Endpoint(row.id, row.service, row.address, row.port, start, revision_healthcheck(revision))
 
 
 def active_revision(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]) -> Revision | None:
-    """The revision whose routes and timeouts hold now: the new one's as soon as the first of its instances is ready."""
+    """Return the revision whose routes and timeouts are in force now.
+
+    During a deployment it is the desired revision as soon as the first instance of that revision is ready, or if the
+    deployment's size is 0.
+    """
     deployment, present = snapshot.deployment, snapshot.current_revision
     wanted = snapshot.desired_revision
     if deployment is None or present is None or wanted is None or wanted.number == present.number:
@@ -61,27 +68,34 @@ def active_revision(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstan
 
 
 def is_published(wanted: RoutedService | None, published: RoutedService | None) -> bool:
-    """Tell whether the routers know the service as its own revision wants it. That others link to it is not its affair: a
-    link that cannot be served fails the deployment that asks for it."""
+    """Return whether the routers know the service as its own revision requires.
+
+    Links from other services do not count: a link that cannot be served fails the deployment that asks for the link.
+    """
     if wanted is None or published is None:
         return wanted is published
     return replace(wanted, linked=published.linked) == published
 
 
 def linked_services(session: Session) -> set[str]:
-    """Services that some other one names in its `links`, or is on its way to."""
+    """Return the services that another service names in the `links` of an active or coming revision."""
     return {name for _, links in active_spec_values(session, "links") for name in links}
 
 
 def active_spec_values(session: Session, field: str) -> list[tuple[str, list[Any]]]:
-    """Service → that list of its present revision's effective spec, and of the one that it is on its way to; where it is
-    not empty. One question to the store for all services: it is asked at every deployment's begin and end."""
+    """Return (service, value of the list field) for each current or coming revision with a value.
+
+    Revisions in which the list is empty are left out. A coming revision is that of a deployment in progress.
+
+    The values come from the effective spec. One query covers all services, because it runs at the start and end of every
+    deployment.
+    """
     return list(session.exec(_active_values(field)))
 
 
 @cache
 def _active_values(field: str) -> Select[str, Any]:
-    """Making the query takes half as long as asking it."""
+    """Build the query once for each field: building it takes half as long as running it."""
     present = select(Service.name, Service.revision)
     coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
     effective = col(Revision.effective)
@@ -95,7 +109,10 @@ def _active_values(field: str) -> Select[str, Any]:
 def traffic_split(
     rows: Iterable[Instance], observed: Sequence[ObservedInstance], present: Revision | None
 ) -> list[dict[str, int]]:
-    """The share of new requests that each revision gets: instances are equals, so it is their share of those admitted."""
+    """Return the percentage of new requests that each revision gets, newest revision first.
+
+    Instances get equal shares, so a revision's share is its share of the admitted instances.
+    """
     revisions = {row.id: displayed_revision(row, present) for row in rows}
     counts: dict[int, int] = {}
     for instance in observed:
@@ -111,5 +128,5 @@ def traffic_split(
 
 
 def displayed_revision(row: Instance, present: Revision | None) -> int:
-    """The present revision where the instance belongs to it, else the one that it was born in."""
+    """Return the current revision if the instance has its hash, else the instance's first revision."""
     return present.number if present is not None and present.hash == row.hash else row.revision

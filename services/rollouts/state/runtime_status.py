@@ -1,4 +1,4 @@
-"""What is true this second and not worth a row: the loop writes it, views read it."""
+"""Volatile status that is not stored: the controller writes it, the presenters read it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass
 class RuntimeStatus:
-    """In-flight requests and last probes by instance id, warnings by service. Empty after a start, soon filled again."""
+    """In-flight requests and last probes by instance id, warnings by service.
+
+    It is empty after a start and is soon filled again.
+    """
 
     in_flight: dict[str, int] = field(default_factory=dict)
     probes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -17,14 +20,20 @@ class RuntimeStatus:
     warnings: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     """Service → [{code, message}]."""
     registry_auth: dict[int, str] = field(default_factory=dict, repr=False)
-    """Deployment → the credentials that its call brought for the pull. Never written anywhere."""
+    """Deployment → the credentials that its request brought for the pull. They are never written anywhere."""
     unknown_containers: list[str] = field(default_factory=list)
-    """Instances whose containers carry our labels and that the store does not know (a restored backup): left alone."""
+    """Instances whose containers have Sluice's labels but are unknown to the store. They are left alone.
+
+    They exist after a backup was restored.
+    """
     not_ready: dict[str, str] = field(default_factory=dict)
-    """Part (engine, gateway, loop, ground) → why it does not answer, or has yet to begin; empty is ready."""
+    """Part (engine, gateway, loop, ground, …) → why it is not ready; empty if all parts are ready.
+
+    A part is not ready if it does not answer, has crashed, or has yet to start.
+    """
 
     def by_service(self) -> dict[str | None, list[object]]:
-        """What of it concerns each service, to be compared: requests in flight, how probes went, warnings."""
+        """Return a comparable list for each service: requests in flight, results of probes, warnings."""
         told: defaultdict[str | None, list[object]] = defaultdict(list)
         for id, count in self.in_flight.items():
             if count:
@@ -37,5 +46,5 @@ class RuntimeStatus:
 
 
 def _service(instance: str) -> str:
-    """Whose instance it is: its id is `<service>-r<revision>-<n>`."""
+    """Return the service of an instance id, which is `<service>-r<revision>-<n>`."""
     return instance.rpartition("-r")[0]

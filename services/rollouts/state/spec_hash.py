@@ -1,4 +1,4 @@
-"""The hash of what runs in an instance: when it is equal, nothing needs to be replaced."""
+"""The hash of what a container is made from: instances with an equal hash need no replacement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ CONTAINER_FIELDS = {
     "environment", "command", "entrypoint", "working_dir", "user", "resources", "volumes", "networks", "labels",
     "logging", "links", "stop_signal", "host_port",
 }  # fmt: skip
-"""The fields of the spec that are fixed when a container is made. The rest is policy, and replaces nothing."""
+"""Spec fields that are fixed when a container is created.
+
+A change of any other field replaces no instance.
+"""
 ALWAYS: Mapping[type[BaseModel], frozenset[str]] = {
     ServiceSpec: frozenset({
         "environment", "command", "entrypoint", "working_dir", "user", "resources", "volumes", "networks", "labels",
@@ -29,12 +32,15 @@ ALWAYS: Mapping[type[BaseModel], frozenset[str]] = {
     Resources: frozenset({"cpus", "memory", "pids"}),
     VolumeMount: frozenset({"type", "source", "target", "read_only", "shared"}),
 }  # fmt: skip
-"""Fields that are hashed even at their defaults. Nothing is added here: a new field is hashed only away from its default, so
-that an upgrade of Sluice leaves the hashes of existing containers as they are."""
+"""Fields that are hashed even at their defaults. Nothing may be added here.
+
+A new field is hashed only if it differs from its default, so that an upgrade of Sluice leaves the hashes of existing
+containers as they are.
+"""
 
 
 def instance_hash(image_id: str, port: int | None, healthcheck: Healthcheck, spec: ServiceSpec) -> str:
-    """16 hexadecimal digits over image id, port, health check and CONTAINER_FIELDS (design.md §4)."""
+    """Return 16 hexadecimal digits over image id, port, health check and CONTAINER_FIELDS (docs/api.md)."""
     content = {
         "image_id": image_id,
         "port": port,
@@ -46,7 +52,7 @@ def instance_hash(image_id: str, port: int | None, healthcheck: Healthcheck, spe
 
 
 def _hashed(part: BaseModel, fields: set[str] | None = None) -> dict[str, Any]:
-    """The part's fields as JSON, without later ones at their defaults."""
+    """Return the model's fields as JSON, without fields at their defaults that are not in ALWAYS."""
     always = next((names for model, names in ALWAYS.items() if isinstance(part, model)), frozenset())
     kinds = type(part).model_fields
     return {
@@ -57,7 +63,10 @@ def _hashed(part: BaseModel, fields: set[str] | None = None) -> dict[str, Any]:
 
 
 def _log_options(logging: Logging) -> Mapping[str, str]:
-    """Options that are not given are hashed as json-file's for every driver: existing containers have such hashes."""
+    """Return the log options to hash.
+
+    Options that are not given are hashed as json-file's for every driver, as in the hashes of existing containers.
+    """
     return logging.options if "options" in logging.model_fields_set else dict(LOG_ROTATION)
 
 

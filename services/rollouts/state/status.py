@@ -1,4 +1,4 @@
-"""A deployment's statuses, the one table of transitions between them, and what people may do in each."""
+"""The statuses of a deployment, the transitions between them, and the actions allowed in each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 
 OF_PRESENT = frozenset({Kind.SCALE, Kind.RESTART})
-"""Kinds of the revision that is present when they begin."""
+"""Kinds that apply to the revision that is current when the deployment begins."""
 S = Status
 TERMINAL = frozenset({S.SUCCEEDED, S.FAILED, S.ROLLED_BACK, S.ABORTED, S.ROLLBACK_FAILED, S.SUPERSEDED})
 TRANSITIONS: dict[Status, frozenset[Status]] = {
@@ -48,7 +48,7 @@ ACTIONS: dict[Status, tuple[str, ...]] = {
 
 
 class InvalidTransition(Exception):
-    """An action, or a transition, that the present status does not allow."""
+    """The error for an action or a transition that the current status does not allow."""
 
     def __init__(self, status: str, wanted: str) -> None:
         allowed = ", ".join(ACTIONS[Status(status)]) or "nothing"
@@ -58,12 +58,12 @@ class InvalidTransition(Exception):
 
 
 def check_transition(old: str, new: Status) -> None:
-    """InvalidTransition unless the table allows it."""
+    """Raise InvalidTransition unless TRANSITIONS allows the change of status."""
     if new not in TRANSITIONS[Status(old)]:
         raise InvalidTransition(old, new)
 
 
 def check_action(status: str, action: str) -> None:
-    """InvalidTransition unless `action` is offered in `status`."""
+    """Raise InvalidTransition unless ACTIONS allows `action` in `status`."""
     if action not in ACTIONS[Status(status)]:
         raise InvalidTransition(status, action)

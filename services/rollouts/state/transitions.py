@@ -1,6 +1,6 @@
-"""Apply: every change of a deployment or an instance, each as one transaction with its event.
+"""Changes of deployments and instances, each written with its event in one transaction.
 
-A write for a deployment is guarded by the number of the run that leased it (design.md §4).
+A write for a deployment is fenced by the number of the process that leased it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,26 @@ from services.store.tables import Deployment, Event, Instance, Revision, Service
 
 
 class LeaseLost(Exception):
-    """A newer run of Sluice holds the deployment now: nothing that this one decided may be written."""
+    """The error for a deployment that a newer process of Sluice has leased.
+
+    Nothing that the older process decided may be written.
+    """
 
 
 class StateWriter:
-    """Writes inside the caller's transaction. `run` is this run's number."""
+    """Writer of status changes and events in the caller's transaction.
+
+    `run` is the fencing number of this process.
+    """
 
     def __init__(self, clock: Clock, run: int) -> None:
         self.clock = clock
         self.run = run
         self.writes = 0
-        """How many events it has written: whether there is news."""
+        """Number of events written. A caller compares it to find out whether there is something to notify."""
 
     def lease(self, deployment: Deployment) -> None:
-        """This run holds it from now on."""
+        """Lease the deployment to this process. Raises LeaseLost if a newer process holds it."""
         if deployment.run > self.run:
             raise LeaseLost(f"deployment {deployment.id} is held by run {deployment.run}")
         deployment.run = self.run
@@ -42,7 +48,10 @@ class StateWriter:
         self, session: Session, deployment: Deployment, status: Status, message: str, *, reason: str | None = None,
         actor: Actor | None = None,
     ) -> None:  # fmt: skip
-        """Move to `status` by the one table of transitions; NotInThatState otherwise."""
+        """Change the deployment's status and record the event.
+
+        Raises InvalidTransition if the table of transitions does not allow the change.
+        """
         check_transition(deployment.status, status)
         now = self.clock.now()
         deployment.status, deployment.message = status, message
@@ -56,11 +65,15 @@ class StateWriter:
         self.record_event(session, status, message, deployment=deployment, data={"reason": deployment.reason}, actor=actor)
 
     def fail(self, session: Session, deployment: Deployment, failed: Failed, progress_deadline: float) -> None:
-        """It will not succeed: go back, or pause when that was asked for; going back that fails is the end."""
+        """Handle a failure of the deployment: start a rollback, or pause if `failure_action` is "pause".
+
+        A failure during a rollback ends the deployment as `rollback_failed`. With "pause", a deployment that is paused
+        already stays paused.
+        """
         if deployment.status == Status.ROLLING_BACK:
             self.transition(session, deployment, Status.ROLLBACK_FAILED, f"going back failed as well: {failed.message}")
         elif deployment.failure_action == "pause" and deployment.status == Status.PAUSED:
-            return  # it waits for somebody already
+            return  # already paused until a user resumes or aborts it
         elif deployment.failure_action == "pause" and deployment.status != Status.PENDING:
             message = f"{failed.message}; resume to try again, or abort to go back"
             self.transition(session, deployment, Status.PAUSED, message, reason=failed.reason)
@@ -72,13 +85,19 @@ class StateWriter:
         self, session: Session, deployment: Deployment, message: str, reason: str, progress_deadline: float,
         actor: Actor | None = None,
     ) -> None:  # fmt: skip
-        """Back to what served before."""
+        """Start the rollback to the revision that served before.
+
+        The deadline is `progress_deadline` seconds from now.
+        """
         self.transition(session, deployment, Status.ROLLING_BACK, message, reason=reason, actor=actor)
         deployment.milestone = 0
         deployment.deadline_at = self.clock.now() + progress_deadline
 
     def complete(self, session: Session, service: Service, deployment: Deployment) -> None:
-        """What was wanted serves: the last word, which is true when it is written."""
+        """End a deployment whose desired state is reached, or finish its rollback.
+
+        The message is true at the moment when it is written.
+        """
         if deployment.status == Status.ROLLING_BACK:
             self._finish_rollback(session, service, deployment)
             return
@@ -97,19 +116,23 @@ class StateWriter:
         self.transition(session, deployment, Status.SUCCEEDED, message)
 
     def supersede(self, session: Session, deployment: Deployment, by: int) -> None:
-        """A newer one takes over."""
+        """End the deployment because deployment `by` replaces it."""
         deployment.superseded_by = by
         message = f"deployment {by} took over"
         self.transition(session, deployment, Status.SUPERSEDED, message, reason="newer_revision")
 
     def unchanged(self, session: Session, deployment: Deployment) -> None:
+        """End the deployment as succeeded because it changes nothing."""
         self.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
 
     def progress(
         self, session: Session, deployment: Deployment, progress: Progress, traffic: list[dict[str, Any]],
         progress_deadline: float, waits_for: str = "",
     ) -> bool:  # fmt: skip
-        """Keep the counts, and what is waited for; getting further extends the deadline. False when nothing changed."""
+        """Record the counts and the blocker `waits_for`. Return False if nothing changed.
+
+        A higher milestone extends the deadline to `progress_deadline` seconds from now.
+        """
         counts = {
             "desired": progress.desired, "ready": progress.ready, "serving": progress.serving,
             "old_serving": progress.old_serving, "draining": progress.draining, "failed": progress.failed,
@@ -132,7 +155,7 @@ class StateWriter:
         return True
 
     def warn(self, session: Session, deployment: Deployment, code: str, message: str) -> None:
-        """A warning that stays with the deployment."""
+        """Add a warning to the deployment, unless the deployment has it already."""
         if {"code": code, "message": message} in deployment.warnings:
             return
         deployment.warnings = [*deployment.warnings, {"code": code, "message": message}]
@@ -143,8 +166,11 @@ class StateWriter:
         self, session: Session, row: Instance, status: str, message: str, deployment: int | None,
         changes: Mapping[str, Any] = MappingProxyType({}), *, event: str | None = None, died: bool = False,
     ) -> None:  # fmt: skip
-        """Write an instance's next status with its event, `instance_<status>` unless it is named. One that failed stays
-        `failed`, whatever else happens to it. `died`: by itself, and this is the event that counts it (dying.py)."""
+        """Write an instance's status with its event, `instance_<status>` unless `event` names it.
+
+        An instance that failed stays `failed`, whatever else happens to it. `changes` are other columns to set. `died` marks
+        the one event that counts as a crash of the instance (crash_history.py).
+        """
         for name, value in changes.items():
             setattr(row, name, value)
         if row.status != "failed":
@@ -161,7 +187,7 @@ class StateWriter:
         self, session: Session, type: str, message: str, *, deployment: Deployment, data: dict[str, Any],
         actor: Actor | None = None,
     ) -> Event:  # fmt: skip
-        """An event of a deployment; with an actor it is in the audit as well."""
+        """Append an event of the deployment; with an actor, the event is part of the audit too."""
         who = actor.columns() if actor else {}
         self.writes += 1
         full = {"status": deployment.status, **data}
@@ -181,7 +207,7 @@ class StateWriter:
 
 
 def next_pending(session: Session, service: str) -> Deployment | None:
-    """The one that waits longest, if nothing runs."""
+    """Return the oldest pending deployment of the service, or None if a deployment is in progress."""
     running = select(Deployment.id).where(
         Deployment.service == service, col(Deployment.status).in_(("progressing", "paused", "rolling_back"))
     )
@@ -193,7 +219,7 @@ def next_pending(session: Session, service: str) -> Deployment | None:
 
 
 def _counted(progress: Progress) -> str:
-    """The counts in words, without those that are 0."""
+    """Return the counts as text, without those that are 0."""
     others = {
         "ready": progress.ready - progress.serving,
         "old serving": progress.old_serving,
