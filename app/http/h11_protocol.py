@@ -1,4 +1,7 @@
-"""A client's connection: closed when the head of a request does not come, so that slow and idle ones hold up nobody."""
+"""HTTP/1.1 protocol that closes a connection whose request head does not arrive in time.
+
+Slow and idle clients then occupy no connections.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_WITHIN = 10.0
-"""Seconds in which a request's head must have come as a whole, as at the gateway; from the connection's begin, or the last
-answer's end. uvicorn alone waits for ever for one that has begun, or that never begins."""
+"""Seconds within which a whole request head must arrive, as at the gateway.
+
+The time starts with the connection or with the end of the last response. Uvicorn alone waits without limit for a head
+that is incomplete or was never begun.
+"""
 
 
 class HeadTimeoutProtocol(H11Protocol):
-    """One connection of uvicorn's."""
+    """Uvicorn's protocol for one connection, with a timeout for each request head."""
 
     _until_head: asyncio.TimerHandle | None = None
 

@@ -1,4 +1,4 @@
-"""HEAD: whatever a GET would have answered, without its body (RFC 9110, 9.3.2). Monitors ask so."""
+"""HEAD responses: those of GET without a body (RFC 9110, 9.3.2); monitoring systems send HEAD."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """ASGI middleware. A stream ends with its head, as when its reader goes."""
+    """ASGI middleware; it ends a stream after its head, as if the client had disconnected."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

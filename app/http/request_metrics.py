@@ -1,4 +1,4 @@
-"""Every request counted, and told to the log when asked for: method, route, status, seconds."""
+"""Request counter and debug log entry per request: method, route, status, seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ log = structlog.get_logger(__name__)
 
 
 class RequestMetrics:
-    """ASGI middleware. The route's template is the label, never the path: paths are as many as clients please."""
+    """ASGI middleware that labels metrics with the route's template.
+
+    The path itself is no label: clients choose paths, so their number has no limit.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

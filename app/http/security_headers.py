@@ -1,4 +1,4 @@
-"""What browsers are told about every answer that does not say it itself, as pages do (app/pages/render.py)."""
+"""Security headers of responses that do not set them; pages set their own (app/pages/render.py)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""An answer of the API is data for whoever asked: no page, in no frame, in no cache."""
+"""An API response is data for its caller: it is no page, and belongs in no frame and no cache."""
 
 
 class SecurityHeaders:
-    """ASGI middleware."""
+    """ASGI middleware that adds the missing headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -6,10 +6,13 @@ import socket
 
 
 def bind_tcp(address: str, port: int) -> socket.socket:
-    """A socket for this address and port, not listening yet. Raises OSError when they cannot be had.
+    """Return a bound TCP socket that is not listening yet.
 
-    It says that it is TCP's, and so does each connection that it accepts: asyncio switches Nagle's algorithm off only for
-    those. With it the end of an answer on a kept connection waits until the client has acknowledged its beginning: 40 ms.
+    Raises OSError if the address or the port is not available.
+
+    The socket names TCP as its protocol, and each accepted connection inherits that: asyncio disables Nagle's algorithm
+    only for those. With Nagle's algorithm the end of a response on a kept-alive connection waits for the client's
+    acknowledgement of its beginning: 40 ms.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
