@@ -1,4 +1,4 @@
-"""What happens, read once for all who follow it: fifty open streams cost one look at the table, not fifty."""
+"""Broadcast of new events: fifty open streams cost one query of the event table, not fifty."""
 
 from __future__ import annotations
 
@@ -21,17 +21,23 @@ from services.store.tables import Event
 
 log = structlog.get_logger(__name__)
 PACE = 0.05
-"""Seconds between two looks at least: a hundred deployments wake the listeners more often than anybody can read."""
+"""Minimum seconds between two polls.
+
+A hundred deployments notify more often than a person can read.
+"""
 LOOK = 15.0
-"""Seconds after which it is looked though nobody was woken."""
+"""Seconds after which the table is polled without a notification."""
 BATCH, KEPT = 200, 1000
 AT_ONCE = 8
-"""How many are woken before others get their turn: fifty streams that all write would keep every answer waiting."""
+"""Number of subscribers woken before the feed yields to other tasks.
+
+If fifty streams write without a pause, every other response waits.
+"""
 
 
 @dataclass(frozen=True)
 class EncodedEvent:
-    """An event, and the bytes by which every stream tells it."""
+    """An event and the bytes of its SSE message."""
 
     id: int
     type: str
@@ -41,7 +47,7 @@ class EncodedEvent:
 
 @dataclass(frozen=True, eq=False)
 class Subscription:
-    """Who waits, and for what: None is everything."""
+    """A waiting subscriber and its filters; None matches everything."""
 
     deployment: int | None
     types: Collection[str] | None
@@ -58,12 +64,12 @@ def encode(event: Event) -> EncodedEvent:
 
 
 def newest(session: Session) -> int:
-    """The id of the last event."""
+    """Return the id of the last event, 0 if there is none."""
     return session.exec(select(func.max(col(Event.id)))).one() or 0
 
 
 class EventFeed:
-    """Looks at the table while anybody follows, and wakes only whom it concerns."""
+    """Polls the event table while there are subscribers, and wakes those that a new event concerns."""
 
     def __init__(self, store: Store, notifier: ChangeNotifier, stopping: asyncio.Event) -> None:
         self._store = store
@@ -72,15 +78,18 @@ class EventFeed:
         self._followers: list[Subscription] = []
         self._recent: deque[EncodedEvent] = deque(maxlen=KEPT)
         self._last: int | None = None
-        """Up to which event it has looked; None while nobody follows."""
+        """Id of the last event read; None while there are no subscribers."""
         self._looking: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def subscribe(
         self, deployment: int | None = None, types: Collection[str] | None = None
     ) -> AsyncIterator[asyncio.Event]:
-        """Set whenever something (of those types) has happened in that deployment, or anywhere, and when Sluice stops. Clear
-        it before you look."""
+        """Subscribe to the events of `deployment` (default: all) with one of `types` (default: all).
+
+        Yields an asyncio.Event that is set at every such event and when Sluice stops. Clear the asyncio.Event before
+        you read the events.
+        """
         mine = Subscription(deployment, types)
         self._followers.append(mine)
         if not self._looking:
@@ -95,7 +104,7 @@ class EventFeed:
                 self._last = None
 
     async def since(self, after: int) -> list[EncodedEvent]:
-        """The next events after that one, at most BATCH."""
+        """Return the next events with an id above `after`, at most BATCH."""
         first = self._recent[0].id if self._recent else None
         if self._last is not None and (after >= self._last or (first is not None and after >= first - 1)):
             newer = list(takewhile(lambda each: each.id > after, reversed(self._recent)))
@@ -132,7 +141,7 @@ class EventFeed:
 
 
 async def until(event: asyncio.Event, seconds: float) -> None:
-    """Wait until it is set, at most so many seconds."""
+    """Wait until `event` is set, at most `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,4 +1,4 @@
-"""One drawing of a page's live parts for all who look at it: fifty open pages cost one look at the store, not fifty."""
+"""Live page content rendered once for all viewers: fifty open pages cost one store query, not fifty."""
 
 from __future__ import annotations
 
@@ -21,22 +21,30 @@ from services.store.tables import Event
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 PACE = 0.1
-"""Seconds between two looks at least: a busy deployment wakes the listeners more often than anybody can read."""
+"""Minimum seconds between two reads; a busy deployment notifies more often than a person can read."""
 SHARE = 20
-"""A drawing is followed by so many times the processor time that it took of rest: no page costs more than a twentieth of a
-core, however much happens and however many look at it."""
+"""Ratio of idle time to the processor time of a rendering.
+
+A page then uses at most a twentieth of a core, independent of the number of changes and viewers.
+"""
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """Each live part's name → its HTML. `rows`: the rows of the part `list`, in their order, each a part of its own."""
+    """The HTML of each live part by name.
+
+    `rows` holds the rows of the part `list`, in their order; each row is a part too.
+    """
 
     fixed: Mapping[str, str]
     rows: Mapping[str, str] = field(default_factory=dict)
     list: str = ""
 
     def since(self, before: Fragments | None) -> dict[str, str]:
-        """What somebody who has seen `before` needs: the changed parts; the list whole only when its rows are others."""
+        """Return the parts that a viewer of `before` needs: the changed ones.
+
+        The list itself is included only if its rows were added, removed or reordered.
+        """
         if before is None:
             return dict(self.fixed)
         same_rows = list(before.rows) == list(self.rows)
@@ -49,26 +57,32 @@ class Fragments:
 
 
 Ask = Callable[[], Awaitable[Any]]
-"""What must be asked of others than the store before a look."""
+"""Function that fetches the data that does not come from the store, before a rendering."""
 Stamp = Callable[[], object]
-"""What differs when the page may differ."""
+"""Function whose result differs if the page may differ."""
 Draw = Callable[[Session, Any], Fragments | None]
-"""None when there is no such thing (any more). With what was asked before."""
+"""Function that renders the page from the store and the result of Ask; None if the object is missing."""
 
 
 class ChangeTracker:
-    """What was heard last of each service, read at each wake-up for all pages: its newest event, and what is live."""
+    """Last known change of each service, read at each notification for all pages.
+
+    A change is the newest event or a new runtime status.
+    """
 
     def __init__(self, store: Store, runtime_status: RuntimeStatus) -> None:
         self._store, self._live = store, runtime_status
         self._events: dict[str | None, int] = {}
         self._now: Mapping[str | None, object] = {}
         self.newest: int | None = None
-        """The last event of all; None before the first look."""
+        """The id of the last event; None before the first read."""
 
     def of(self, service: str | None) -> object:
-        """Differs when what a page shows of the service may: every change of a row has its event. The first look makes a
-        difference as well: it takes all before it for known, and a page may have been drawn earlier."""
+        """Return a value that differs if the page of `service` may differ.
+
+        Every change of a row has its event. The first read makes a difference too: it takes all earlier events as
+        known, and a page may have been rendered before it.
+        """
         return self.newest is None, self._events.get(service), self._now.get(service)
 
     async def read(self) -> None:
@@ -76,7 +90,7 @@ class ChangeTracker:
         self._now = self._live.by_service()
 
     def forget(self) -> None:
-        """Nobody looks any more: whoever comes next begins with what is then."""
+        """Reset the tracker when the last viewer leaves; the next viewer starts with the state of that time."""
         self.newest = None
         self._events, self._now = {}, {}
 
@@ -89,7 +103,7 @@ class ChangeTracker:
 
 
 class VersionedCache:
-    """What was made of the present version of something, until there is another. Emptied when there is too much of it."""
+    """Cache of one value per key and version; emptied when it holds MOST entries."""
 
     MOST = 4000
 
@@ -97,7 +111,7 @@ class VersionedCache:
         self._kept: dict[Hashable, tuple[Any, Any]] = {}
 
     def of(self, key: Hashable, version: Any, make: Callable[[], T]) -> T:
-        """`make()`, or what it made before of the same version."""
+        """Return `make()`, or the cached value of the same version."""
         retained = self._kept.get(key)
         if retained is not None and retained[0] == version:
             made: T = retained[1]
@@ -110,9 +124,10 @@ class VersionedCache:
 
 
 class LiveViews:
-    """The pages that somebody looks at now, each drawn once. A page is known by its key while anybody watches it.
+    """The live views of the open pages; a view exists while its key has viewers.
 
-    One task looks at what has happened, at most once in PACE, and wakes only those pages that it concerns."""
+    One task reads what changed, at most once per PACE seconds, and wakes only the pages that are concerned.
+    """
 
     def __init__(self, store: Store, notifier: ChangeNotifier, runtime_status: RuntimeStatus) -> None:
         self._store = store
@@ -124,7 +139,10 @@ class LiveViews:
 
     @asynccontextmanager
     async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[LiveView]:
-        """`every`: seconds after which it is looked though nothing was heard."""
+        """Yield the view of `key`, shared by all its viewers.
+
+        `every` is the number of seconds after which the page is rendered without a notification.
+        """
         drawing = self._watched.get(key)
         if drawing is None:
             drawing = self._watched[key] = LiveView(self._store, every, ask, stamp, draw)
@@ -157,12 +175,12 @@ class LiveViews:
 
 
 class LiveView:
-    """One page's, drawn anew as long as anybody watches."""
+    """The content of one page, rendered again on each change while there are viewers."""
 
     def __init__(self, store: Store, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> None:
         self.watchers = 0
         self.told = VersionedCache()
-        """What was said to those who watch, made once for all of them."""
+        """SSE messages to the viewers, encoded once for all of them."""
         self._store, self._every = store, every
         self._ask, self._stamp, self._draw = ask, stamp, draw
         self._changed = asyncio.Event()
@@ -175,23 +193,26 @@ class LiveView:
         self.task.add_done_callback(self._over)
 
     def next(self) -> asyncio.Event:
-        """Take this before `parts`, then wait on it: it is set when they are others."""
+        """Return an event that is set when the parts change.
+
+        Take the event before you call `parts`, then wait for it.
+        """
         return self._changed
 
     async def parts(self) -> Fragments | None:
-        """As they are now. Raises what kept it from being drawn."""
+        """Return the present parts. Raises the exception that prevented their rendering."""
         await self._drawn.wait()
         if self.task.done():
             self.task.result()
         return self._parts
 
     def hear(self) -> None:
-        """There may be news: is any of them about this page?"""
+        """Wake the rendering if the stamp of this page changed."""
         if self._stamp() != self._seen:
             self._heard.set()
 
     def _over(self, _task: asyncio.Task[None]) -> None:
-        """Whoever waits must learn of it."""
+        """Wake all waiters so that they see the task's end."""
         self._drawn.set()
         self._changed.set()
 
