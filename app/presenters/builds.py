@@ -1,4 +1,4 @@
-"""What the API shows of a build."""
+"""API documents of builds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from services.store.readonly import select_readonly
 from services.store.tables import Build
 
 BUILDS = select_readonly(Build, without=("log",))
-"""What lists are asked with."""
+"""Query for lists of builds, without their logs."""
 
 
 def present_build(row: Build) -> dict[str, Any]:
-    """As api.md has it; the log is asked for by itself."""
+    """Return the build's document (docs/api.md); the log has its own path."""
     times = {name: getattr(row, name) for name in ("created_at", "started_at", "finished_at")}
     return {
         "id": row.id,

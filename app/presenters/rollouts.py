@@ -1,4 +1,4 @@
-"""What the API shows: rows, and what is live, as the dicts of api.md. Lists ask the store a fixed number of times."""
+"""API documents (docs/api.md) of rows and runtime status; a list takes a fixed number of queries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.store.tables import Deployment, Event, Instance, Revision, Service
 DEPLOYMENTS = select_readonly(Deployment, without=("body",))
 INSTANCES = select_readonly(Instance, without=("log_tail",))
 SERVICES, REVISIONS = select_readonly(Service), select_readonly(Revision)
-"""What lists are asked with. Queries stand here because making one takes as long as asking it."""
+"""Queries for lists, built once: building a query takes as long as executing it."""
 _SERVICES: BindParameter[Any] = bindparam("services", expanding=True)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _RUNNING: BindParameter[Any] = bindparam("running", expanding=True)
@@ -53,7 +53,10 @@ _NO_PROGRESS = {"desired": 0, "ready": 0, "serving": 0, "old_serving": 0, "drain
 
 @dataclass(frozen=True)
 class PresenterContext:
-    """What views need beside the rows. `public`: the gateway's `host:port` for people; `bridge`: that for services."""
+    """Values that presenters need beside the rows.
+
+    `public` is the gateway's `host:port` for people, `bridge` the gateway's address for services.
+    """
 
     runtime_status: RuntimeStatus
     public: str
@@ -62,14 +65,14 @@ class PresenterContext:
 
 
 def present_deployment(session: Session, row: Deployment, presenter_context: PresenterContext) -> dict[str, Any]:
-    """One deployment, with the log tails of what failed in it."""
+    """Return the document of a deployment, with the log tails of the instances that failed in it."""
     return _deployments(session, [row], presenter_context, tails=True)[0]
 
 
 def present_deployments(
     session: Session, rows: Sequence[Deployment], presenter_context: PresenterContext
 ) -> list[dict[str, Any]]:
-    """A list of them; without log tails, which may be 64 KiB each."""
+    """Return the documents of deployments, without log tails, which may have 64 KiB each."""
     return _deployments(session, rows, presenter_context, tails=False)
 
 
@@ -80,7 +83,7 @@ def present_instance(session: Session, row: Instance, presenter_context: Present
 def present_instances(
     session: Session, rows: Sequence[Instance], presenter_context: PresenterContext
 ) -> list[dict[str, Any]]:
-    """A list of them, without log tails."""
+    """Return the documents of instances, without log tails."""
     present = _present(session, _PRESENT_HASH, {row.service for row in rows})
     return [_instance(row, present.get(row.service), presenter_context, tail=False) for row in rows]
 
@@ -99,12 +102,12 @@ def present_services(session: Session, rows: Sequence[Service], presenter_contex
 
 
 def serving_counts(session: Session, services: Sequence[str]) -> dict[str, int]:
-    """Service → how many of its instances serve; none where none does."""
+    """Return service → number of its serving instances; a service without any is absent."""
     return dict(session.exec(_SERVING, params={"services": services}).all())
 
 
 def present_revision(row: Revision, *, present: int | None) -> dict[str, Any]:
-    """`present`: the service's present revision."""
+    """Return the document of a revision; `present` is the number of the service's present revision."""
     return {
         "service": row.service,
         "number": row.number,
@@ -125,7 +128,7 @@ def present_revision(row: Revision, *, present: int | None) -> dict[str, Any]:
 
 
 def present_event(row: Event, *, audit: bool = False) -> dict[str, Any]:
-    """`audit`: with the address from which it was asked for, and the number of the token."""
+    """Return the document of an event; `audit` adds the client's address and the token's number."""
     actor = {"kind": row.actor_kind, "name": row.actor_name} if row.actor_kind else None
     view = {
         "id": row.id,
@@ -155,14 +158,18 @@ def _deployments(
 
 
 def _running(rows: Sequence[Deployment]) -> dict[str, int | None]:
-    """Service → its deployment among them that is under way."""
+    """Return service → its deployment in progress among `rows`."""
     return {row.service: row.id for row in rows if row.status not in TERMINAL and row.status != Status.PENDING}
 
 
 def _by_deployment(
     rows: Sequence[Deployment], instances: Iterable[Instance], running: Mapping[str, int | None]
 ) -> dict[int | None, list[Instance]]:
-    """Those born in it, those that failed in it, and while it is under way all that its service has."""
+    """Return deployment → its instances.
+
+    These are the instances created in the deployment, those that failed in it and, while it is in progress, all
+    instances of its service.
+    """
     shown: dict[int | None, list[Instance]] = {row.id: [] for row in rows}
     for instance in instances:
         ids = {instance.deployment, instance.failed_deployment}
@@ -264,7 +271,7 @@ def _service(
 
 
 def _standing_warnings(revision: Revision | None) -> list[dict[str, str]]:
-    """Warnings that hold as long as the present revision does."""
+    """Return the warnings that hold as long as the present revision does."""
     if revision is None or not revision.healthcheck.get("any_below_500"):
         return []
     text = "no healthcheck is given: any answer below 500 on / counts as healthy"
@@ -272,8 +279,10 @@ def _standing_warnings(revision: Revision | None) -> list[dict[str, str]]:
 
 
 def service_status(wanted: int, serving: int) -> str:
-    """Of one that was not removed: `stopped` where none are wanted, because it was scaled to 0 or nothing of it was ever
-    deployed."""
+    """Return the status of a service that was not removed.
+
+    The status is `stopped` if no instances are desired: the service was scaled to 0 or never deployed.
+    """
     if serving >= wanted:
         return "serving" if wanted or serving else "stopped"
     return "degraded" if serving else "down"
@@ -284,7 +293,7 @@ def _last(row: Deployment) -> dict[str, Any]:
 
 
 def _url(effective: Mapping[str, Any], presenter_context: PresenterContext) -> str | None:
-    """Where people reach it: by its first route."""
+    """Return the public URL of the service's first route; None if there are no routes."""
     routes = effective.get("routes") or []
     if not routes:
         return None
@@ -294,7 +303,7 @@ def _url(effective: Mapping[str, Any], presenter_context: PresenterContext) -> s
 
 
 def _present(session: Session, query: SelectOfScalar[Revision], services: Iterable[str]) -> dict[str, Revision]:
-    """Service → what `query` looks at of its present revision."""
+    """Return service → its present revision, with the columns of `query`."""
     return {row.service: row for row in session.exec(query, params={"services": list(services)})}
 
 
