@@ -1,8 +1,8 @@
-"""The ASGI application on the Eureka port: from requests to the registry and back, byte for byte as Netflix's clients want
-it.
+"""ASGI application of the Eureka port, with responses byte for byte as Netflix's clients expect them.
 
-Not a FastAPI app: clients read meaning into empty bodies, exact statuses and missing redirects (../shared/facts/eureka.md
-§2.3), and a heartbeat is to cost as little as can be."""
+This is no FastAPI application: clients interpret empty bodies, exact statuses and missing redirects, and a heartbeat
+must be cheap.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ from services.eureka.registry import Registry
 
 log = structlog.get_logger(__name__)
 MAX_BODY = 65_536
-"""Bytes of a registration: real ones have about 1,000."""
+"""Maximum bytes of a registration; real registrations have about 1,000."""
 MAX_FIELDS = 200
-"""Parameters of a query, which are the metadata of one operation: twice what is kept of it."""
+"""Maximum parameters of a query.
+
+The parameters hold the metadata of one operation; the limit is twice the number that is kept.
+"""
 BODY_WITHIN = 10.0
 """Seconds for a whole body."""
 
@@ -58,11 +61,11 @@ class EurekaApp:
             return await operations.perform(self._registry, replace(request, covers=covers))
         except Forbidden as forbidden:
             self._tell(request, forbidden)
-            # words only where clients do not look for a document in the body
+            # text only for POST: for the other methods clients expect a document in the body
             return responses.plain(403, str(forbidden)) if request.method == "POST" else Answer(403)
 
     def _tell(self, request: EurekaRequest, forbidden: Forbidden) -> None:
-        """Log one refusal a second at most: clients come again, and an instance must not fill the log."""
+        """Log at most one refusal per second: clients retry, and an instance must not fill the log."""
         now = self._registry.clock.now()
         if now >= self._told_at + 1:
             self._told_at = now
@@ -71,7 +74,7 @@ class EurekaApp:
 
 def _parse_request(scope: Scope, receive: Receive) -> EurekaRequest:
     raw = scope.get("raw_path") or scope["path"].encode()
-    # decoded once, after the parts are told apart: an id may hold an encoded slash
+    # decoded once, after the split: an id may contain an encoded slash
     parts = [unquote(part) for part in raw.decode("latin-1").split("?")[0].split("/") if part]
     direct = parts[:1] == ["direct"]
     parts = parts[1:] if direct else parts
@@ -96,7 +99,7 @@ def _parse_request(scope: Scope, receive: Receive) -> EurekaRequest:
 
 
 def _address(end: tuple[str, int] | None) -> str:
-    """An end of the connection; an IPv4 address that came by a socket for IPv6 as what it is."""
+    """Return the address of an end of the connection, with a mapped IPv6 address as IPv4."""
     return end[0].removeprefix("::ffff:") if end else ""
 
 

@@ -1,8 +1,8 @@
-"""Who may use the Eureka port: everybody who reaches it, or, when the operator wants it so, who shows a token.
+"""Authentication on the Eureka port: open to every client that reaches it, or by token if configured.
 
-Clients name credentials in their URL (`http://any:sl_…@host:8761/eureka/`), which makes a Basic header of them. The
-password is one of Sluice's tokens: `read` fetches, `deploy` registers as well, and a token that is bound to services only
-as those.
+Clients put credentials into their URL (`http://any:sl_…@host:8761/eureka/`) and send them as a Basic header. The
+password is one of Sluice's tokens: scope `read` fetches, scope `deploy` registers too. A token that is bound to
+services registers only those.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from services.auth.tokens import scope_includes
 
 @dataclass(frozen=True)
 class EurekaPrincipal:
-    """`principal` is None where no credentials are wanted."""
+    """An authenticated client; `bearer` is None if the port needs no credentials."""
 
     bearer: Principal | None = None
 
     def may_change(self, app: str) -> bool:
-        """May it register, renew and override as this application?"""
+        """Tell whether the client may register, renew and override as the application `app`."""
         if self.bearer is None:
             return True
         bound = self.bearer.services
@@ -35,10 +35,10 @@ class EurekaPrincipal:
 @dataclass(frozen=True)
 class EurekaAuth:
     access: AuthService | None
-    """None: no credentials are wanted."""
+    """None if the port needs no credentials."""
 
     async def caller(self, headers: Mapping[str, str]) -> EurekaPrincipal | None:
-        """None: refused."""
+        """Return the client; None if its credentials are missing or not valid."""
         if self.access is None:
             return EurekaPrincipal()
         scheme, _, given = headers.get("authorization", "").partition(" ")

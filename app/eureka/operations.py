@@ -1,4 +1,4 @@
-"""Eureka's operations, one function each (../shared/facts/eureka.md §2.2)."""
+"""The operations of the Eureka REST API, one function each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from app.eureka.request import EurekaRequest
 
 GZIP_LEVEL = 1
-"""Of the list, once per change: small enough, and quick."""
+"""Level for the list, compressed once per change: small enough, and fast."""
 
 
 async def perform(registry: Registry, request: EurekaRequest) -> Answer:
-    """The answer to any request. Raises Forbidden."""
+    """Return the response to a request. Raises Forbidden if the client may not change the lease."""
     found = _operation(request)
     if found is None:
         return responses.NOT_FOUND
@@ -142,7 +142,10 @@ async def _instance(registry: Registry, request: EurekaRequest) -> Answer:
 
 
 async def _vip(registry: Registry, request: EurekaRequest) -> Answer:
-    """By VIP, exactly as written. Nobody known by it: an empty list of version -1, as the Java server says."""
+    """Look up a VIP, exactly as written.
+
+    An unknown VIP gets an empty list of version -1, as from the Java server.
+    """
     secure, vip = request.path[0] == "svips", request.path[1]
 
     def named(entry: Entry) -> bool:
@@ -169,7 +172,10 @@ def _named_status(request: EurekaRequest) -> Status | None:
 
 
 def _wants_json(request: EurekaRequest) -> bool:
-    """JSON when `Accept` names it, else XML, so that `curl` and py-eureka-client get XML."""
+    """Tell whether `Accept` contains "json".
+
+    Otherwise the response is XML, as for `curl` and py-eureka-client.
+    """
     return "json" in request.headers.get("accept", "")
 
 

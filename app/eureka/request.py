@@ -10,31 +10,31 @@ from services.eureka.ownership import Covers
 
 @dataclass(frozen=True)
 class EurekaRequest:
-    """A request as the operations see it."""
+    """A request, as the operations read it."""
 
     method: str
     path: tuple[str, ...]
-    """After `/eureka`, decoded, without empty parts."""
+    """Path after `/eureka`, decoded, without empty parts."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
     local: str
-    """The address of ours that the client called."""
+    """Local address that the client called."""
     remote: str
     direct: bool
-    """The real instances were asked for, whatever consumers are shown."""
+    """True if the client asked for the real instances instead of the consumer view."""
     body: Callable[[], Awaitable[bytes]]
     covers: Covers | None = None
-    """Of the token that the client showed; None where no credentials are wanted."""
+    """Check of the names that the client's token covers; None if the port needs no credentials."""
 
     @property
     def identity(self) -> str:
-        """How the client tells itself from others at the same address."""
+        """Name that distinguishes the client from others at the same address."""
         named = [self.headers.get(f"discoveryidentity-{part}") for part in ("name", "version", "id")]
         return "/".join(part for part in named if part) or self.headers.get("user-agent", "")
 
 
 class TooLarge(Exception):
-    """The body is larger than a registration may be, or did not come in time."""
+    """The body is larger than a registration may be, or did not arrive in time."""
 
 
 class TooMany(Exception):

@@ -1,4 +1,4 @@
-"""The Eureka port's server: beside the API in the same process, on addresses of its own."""
+"""Server of the Eureka port, in the API's process, on its own addresses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PAUSE = 1.0
 """Seconds between two attempts to listen."""
 BACKLOG = 2048
 GRACE = 2
-"""Seconds that answers on their way have when Sluice ends."""
+"""Seconds that responses in progress have when Sluice stops."""
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to the API's server; it is told to end by `should_exit`."""
+    """A uvicorn server that leaves signals to the API's server; `should_exit` ends it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -32,9 +32,12 @@ class Server(uvicorn.Server):
 
 
 async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
-    """Listen on all `addresses` until cancelled. One that is not there yet, or taken, is tried again and told of once."""
+    """Listen on all `addresses` until cancelled.
+
+    An address that is missing or in use is tried again, and logged once.
+    """
     listening = [await _listen(address, port) for address in addresses]
-    # By h11: the quicker parser loses the body of a POST that asks for an upgrade (eureka.md §2.3)
+    # h11, because the faster parser loses the body of a POST that asks for an upgrade
     config = uvicorn.Config(
         door,
         lifespan="off",
@@ -43,7 +46,7 @@ async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # clients are told by their source address, which X-Forwarded-For would replace
+        proxy_headers=False,  # clients are identified by their source address, which X-Forwarded-For would replace
         timeout_graceful_shutdown=GRACE,
     )
     server = Server(config)
