@@ -1,4 +1,4 @@
-"""Changes that were refused, kept in the audit: who tried what, and why it was not done."""
+"""Audit entries for refused changes: who tried what, and the reason for the refusal."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 _TOLD = frozenset({"deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused", "build_failed"})
-"""How a deployment or a build ended, told to whom waits for it: no refusal."""
+"""Codes that report how a deployment or a build ended to the client that waits for it; not refusals."""
 
 
 async def note_refusal(request: Request, status: int, code: str, detail: str) -> None:
-    """One event for a changing call of somebody who is known. What was only delayed (5xx) was not refused."""
+    """Append an audit event if a changing request of an authenticated caller is refused with 4xx.
+
+    A 5xx status is not recorded: such a request was delayed, not refused.
+    """
     caller = getattr(request.state, "caller", None)
     if caller is None or request.method in SAFE or not 400 <= status < 500 or code in _TOLD:
         return

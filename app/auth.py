@@ -1,4 +1,4 @@
-"""Who calls: a token or a session's cookie, checked before anything of the request is read; and what scopes allow."""
+"""Authentication by token or session cookie, before the body is read, and scope checks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ OPEN = frozenset({"/", "/healthz", "/readyz", "/ui/sign-in"})
 OPEN_BELOW = "/ui/static/"
 PAGES = "/ui/"
 REFERENCE = "/docs"
-"""A page for browsers; what asks without wanting HTML is told 401, as everywhere in the API."""
+"""Page for browsers: without a token, only requests that do not accept HTML get 401."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody who was let in, and from where."""
+    """An authenticated caller and its client address."""
 
     principal: Principal
     remote: str | None
@@ -40,13 +40,13 @@ class Caller:
         return scope_includes(self.principal.scope, scope)
 
     def require(self, scope: str) -> None:
-        """403 unless the scope allows it."""
+        """Raise Problem (403) unless the scope allows `scope`."""
         if not self.may(scope):
             detail = f'this needs the scope "{scope}"; the token "{self.principal.name}" has "{self.principal.scope}"'
             raise Problem("insufficient_scope", detail)
 
     def require_service(self, service: str) -> None:
-        """403 when the token is bound to other services."""
+        """Raise Problem (403) if the token is bound to services without `service`."""
         if not self.principal.allows_service(service):
             bound = ", ".join(self.principal.services or ())
             detail = f'the token "{self.principal.name}" may change {bound} only'
@@ -54,9 +54,10 @@ class Caller:
 
 
 class Authentication:
-    """ASGI middleware: sets `request.state.caller`, or answers 401 (403 across sites) before the body is read.
+    """ASGI middleware that sets `request.state.caller`, or answers 401 before the body is read.
 
-    Pages that nobody has signed in for lead to the sign-in page.
+    A session's change that a page of another site asks for gets 403. Dashboard pages pass without a caller: they
+    redirect to the sign-in page.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -86,7 +87,10 @@ class Authentication:
 
 
 async def identify(connection: HTTPConnection) -> Caller | None:
-    """By the Authorization header, else by the session's cookie; None when neither is good."""
+    """Return the caller; None if the credentials are missing or not valid.
+
+    The Authorization header is used if present, else the session cookie.
+    """
     sluice: AppContext = connection.app.state.sluice
     remote = connection.client.host if connection.client else None
     header = connection.headers.get("authorization")
@@ -100,19 +104,23 @@ async def identify(connection: HTTPConnection) -> Caller | None:
 
 
 def cookie_name(sluice: AppContext, scheme: str) -> str:
-    """Cookies of one host are shared by its ports: a second Sluice beside this one needs a name of its own. Over HTTPS the
-    browser takes one of this name from this very host alone, and from no page that came by HTTP."""
+    """Return the name of the session cookie.
+
+    All ports of a host share its cookies, so the name contains the name of this Sluice: a second one may run on the
+    host. The prefix `__Host-` over HTTPS makes the browser accept the cookie from this host alone, and not from a page
+    loaded over HTTP.
+    """
     name = f"sluice_session_{sluice.settings.name}"
     return f"__Host-{name}" if scheme == "https" else name
 
 
 def cookie_settings(secure: bool) -> dict[str, Any]:
-    """How the session's cookie is set; `secure` where the page came by HTTPS."""
+    """Return the attributes of the session cookie; `secure` is true if the page came over HTTPS."""
     return {"httponly": True, "samesite": "lax", "secure": secure, "path": "/", "max_age": 24 * 3600}
 
 
 def refuse_cross_site(headers: Mapping[str, str], scheme: str) -> None:
-    """403 `cross_site` for a change that another site's page asks for with our visitor's cookie."""
+    """Raise Problem (403 `cross_site`) if a page of another site sends a change with the viewer's cookie."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         allowed = site in ("same-origin", "none")
@@ -123,7 +131,7 @@ def refuse_cross_site(headers: Mapping[str, str], scheme: str) -> None:
 
 
 def needs(scope: str) -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, whose scope allows `scope`."""
+    """Return a dependency that resolves to the caller and requires `scope`."""
 
     async def check(request: Request, _documented: Annotated[Any, Depends(_BEARER)]) -> Caller:
         caller: Caller | None = request.state.caller

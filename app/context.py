@@ -1,4 +1,4 @@
-"""Everything that one running Sluice is made of, as `app.state.sluice`: what the doors work with."""
+"""The parts of one running Sluice, reachable by the request handlers as `app.state.sluice`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from services.traffic_metrics.sampler import TrafficSampler
 
 
 class InfrastructurePort(Protocol):
-    """What makes network and gateway stand."""
+    """Port to the infrastructure: the instances' network and the gateway's container."""
 
     outdated: str | None
-    """Why the gateway is not as it would be made today."""
+    """Reason why the gateway's container differs from one created today; None if it does not differ."""
 
     @property
     def upgrading(self) -> bool: ...
@@ -45,7 +45,7 @@ class InfrastructurePort(Protocol):
     async def ensure(self) -> NetworkInfo: ...
 
     async def wait_until_degraded(self) -> None:
-        """Returns when `ensure` has something to do."""
+        """Return when `ensure` has something to do."""
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None: ...
 
@@ -53,7 +53,7 @@ class InfrastructurePort(Protocol):
 
 
 class GatewayRouter(Router, TrafficCounter, Protocol):
-    """The router that carries traffic: it counts, has settings, can be asked whether it answers, and left."""
+    """The router that carries the traffic, with its counts, configuration, status and end."""
 
     async def configure(self, settings: GatewaySettings) -> None: ...
 
@@ -63,7 +63,7 @@ class GatewayRouter(Router, TrafficCounter, Protocol):
 
 
 class ControllerPort(Protocol):
-    """What the doors need of the rollout loop."""
+    """The part of the rollout controller that the API and the background tasks use."""
 
     reconciles: int
 
@@ -74,7 +74,7 @@ class ControllerPort(Protocol):
 
 @dataclass
 class AppContext:
-    """Made once at start (app.main), then handed to every door."""
+    """The parts of the application, created once at start by `app.main`."""
 
     settings: Settings
     store: Store
@@ -94,17 +94,17 @@ class AppContext:
     external_eureka: ExternalEureka
     build_manager: BuildManager
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when this process begins to stop: streams and held answers end."""
+    """Set when this process begins to stop; event streams and waiting responses then end."""
     infrastructure_ready: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the ground stood for the first time."""
+    """Set when the network and the gateway were up for the first time."""
     bridge: str | None = None
     node: str | None = None
     live_views: LiveViews = field(init=False)
-    """What open pages show."""
+    """Live content of the open dashboard pages, rendered once per page."""
     usage_sampler: UsageSampler = field(init=False)
     """CPU and memory of the instances on open pages."""
     event_feed: EventFeed = field(init=False)
-    """What open streams and held answers wait for."""
+    """New events for open streams and waiting responses."""
 
     def __post_init__(self) -> None:
         self.live_views = LiveViews(self.store, self.notifier, self.runtime_status)
@@ -113,7 +113,7 @@ class AppContext:
 
     @property
     def presenter_context(self) -> PresenterContext:
-        """What views need, as it is now."""
+        """Return the current values that presenters need beside the rows."""
         return PresenterContext(
             self.runtime_status, f"{self.settings.public_host}:{self.settings.gateway_port}", self.bridge, self.node
         )

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: a JSON object a line for machines, or coloured text for people."""
+"""Structured logs on standard error: one JSON object per line, or coloured text for people."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _QUIET = ("httpx", "httpcore", "urllib3", "docker", "alembic", "uvicorn.access",
 
 
 def configure(settings: Settings) -> None:
-    """Route structlog and the standard library's loggers through one formatter. Idempotent."""
+    """Route structlog and the standard library's loggers through one formatter; idempotent."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,  # as text: a traceback that shows variables would show secrets
+        structlog.processors.format_exc_info,  # as plain text: a traceback that shows variables would show secrets
     ]
     console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
     last: list[Processor] = [structlog.processors.JSONRenderer()] if settings.log_format == "json" else [_printable, console]
@@ -46,7 +46,10 @@ def configure(settings: Settings) -> None:
 
 
 def _printable(_logger: object, _method: str, entry: EventDict) -> EventDict:
-    """Words of instances and clients can neither steer the terminal nor begin a line; JSON escapes them by itself."""
+    """Escape control characters and line breaks in text from instances and clients.
+
+    Otherwise that text could control the terminal or forge a log line. The JSON renderer escapes by itself.
+    """
     return {name: _on_one_line(name, value) for name, value in entry.items()}
 
 

@@ -1,4 +1,4 @@
-"""create_app(): wiring only. What is wired lives as long as the server does."""
+"""Application factory: `create_app` wires the parts, which live as long as the server."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ from services.traffic_metrics.sampler import TrafficSampler
 log = structlog.get_logger(__name__)
 ADMIN_FILE = "admin.token"
 CONTAINER_MARK = Path("/.dockerenv")
-"""Where this is, the engine keeps whatever is printed, on a terminal as well."""
+"""File that exists only in a container.
+
+The engine logs a container's output, even with a terminal attached.
+"""
 
 
 def create_app(
@@ -73,8 +76,11 @@ def create_app(
     on_fatal: Callable[[], None] = lambda: None,
     crash_points: CrashPoints | None = None,
 ) -> FastAPI:
-    """The doors. Parts that are given replace the real ones; `on_fatal` is called when a background task keeps crashing;
-    tests may tell the loop where to die."""
+    """Return the ASGI application.
+
+    The arguments that are given replace the real parts. `on_fatal` is called if a background task keeps crashing.
+    `crash_points` make the controller crash at chosen points, for tests.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -129,7 +135,10 @@ def wire(
     parts: ExitStack,
     crash_points: CrashPoints | None = None,
 ) -> AppContext:
-    """Every part, knowing only those that it needs. What is made here and holds connections is closed with `parts`."""
+    """Create every part with only the parts that it needs.
+
+    The parts created here that hold connections are closed with `parts`.
+    """
     clock, notifier, runtime_status = SystemClock(), ChangeNotifier(), RuntimeStatus()
     outbound = OutboundPolicy(tuple(Server.parse(text) for text in settings.eureka_servers))
     rules = AdmissionRules(
@@ -181,7 +190,10 @@ def wire(
 
 
 def _protected(settings: Settings) -> tuple[str, ...]:
-    """Host paths of Sluice's data and of the engine's socket, as Sluice and whoever started its container know them."""
+    """Return the host paths of Sluice's data and of the engine's socket.
+
+    These are the paths as Sluice sees them, and the socket's path on the host if Sluice runs in a container.
+    """
     engine = settings.docker_host or os.environ.get("DOCKER_HOST") or ""
     sockets = (os.environ.get(HOST_SOCKET), engine.removeprefix("unix://") if engine.startswith("unix://") else None)
     paths = (os.path.abspath(settings.data), os.path.realpath(settings.data), *sockets)
@@ -231,7 +243,10 @@ def _page(problem: problems.Problem) -> Response:
 
 
 def _show(settings: Settings, token: str) -> None:
-    """Write the first token to its file, and print it once where only a person sees it: no log may keep it."""
+    """Write the first admin token to its file, and print it once if standard error is a plain terminal.
+
+    Otherwise only the file's path is logged: no log may keep the token.
+    """
     path = settings.data / ADMIN_FILE
     write_secret(path, f"{token}\n".encode())
     if sys.stderr.isatty() and not CONTAINER_MARK.exists():

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: the codes there are, how each is answered, and how routes declare them."""
+"""Errors as RFC 9457 problems: the codes, their responses and their declaration on routes."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ CODE_OF_STATUS = {
 
 
 class FieldProblem(BaseModel):
-    """One field that is wrong."""
+    """A field that is wrong."""
 
     field: str
     message: str
 
 
 class ProblemShape(BaseModel):
-    """RFC 9457, as application/problem+json."""
+    """An RFC 9457 problem, as application/problem+json."""
 
     type: str = Field(description="urn:sluice:problem:<code>")
     title: str
@@ -103,7 +103,7 @@ class ProblemShape(BaseModel):
 
 @dataclass
 class Problem(Exception):
-    """An answer that is an error: `code` is one of CODES; `more` are further members of the body."""
+    """An error response: `code` is one of CODES, `more` holds further members of the body."""
 
     code: str
     detail: str
@@ -134,7 +134,10 @@ class Problem(Exception):
 
 
 def declared(*codes: str, also: Mapping[int | str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers with these codes, each with an example; `also`: its other answers."""
+    """Return the `responses` of a route that answers with `codes`, each with an example.
+
+    `also` holds the route's other responses.
+    """
     answers: dict[int | str, dict[str, Any]] = dict(also or {})
     for code in sorted(codes, key=lambda code: CODES[code][0]):
         status, detail = CODES[code]
@@ -146,19 +149,19 @@ def declared(*codes: str, also: Mapping[int | str, Any] | None = None) -> dict[i
 
 
 def invalid(field: str, message: str) -> Problem:
-    """422 for one field."""
+    """Return a 422 problem for one field."""
     return Problem("invalid", f"{field}: {message}"[:1000], [FieldError(field, message)])
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The sentence for a name that is not known, with the nearest one that is."""
+    """Return the message for an unknown field name, with the nearest known name as a suggestion."""
     return "is not a field that Sluice knows" + suggestion(name, known)
 
 
 def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> None:
-    """Every error that a route can end in becomes a problem, and is noted in the audit when it refused a change.
+    """Turn every error of a route into a problem, and record refused changes in the audit.
 
-    `page` draws it for people: for browsers that ask for one of the dashboard's pages.
+    `page` renders the problem as HTML, for browsers that ask for one of the dashboard's pages.
     """
 
     def draw(request: Request, problem: Problem) -> Response:
@@ -190,7 +193,7 @@ def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> 
 
 
 def as_problem(error: Exception) -> Problem:
-    """Whatever was raised, as what is answered."""
+    """Return the problem that answers `error`."""
     match error:
         case Problem():
             return error
@@ -218,7 +221,10 @@ def as_problem(error: Exception) -> Problem:
 
 
 def _not_possible(request: Request) -> Problem:
-    """405, with what all routes of this path allow together: the framework names the first one's only."""
+    """Return a 405 problem with the methods that all routes of this path allow together.
+
+    The framework names only the methods of the first route.
+    """
     allowed = ", ".join(method for method in METHODS if _leads_somewhere(request, method))
     return Problem("method_not_allowed", f"this is not possible here; what is: {allowed}", headers={"Allow": allowed})
 
@@ -229,5 +235,8 @@ def _leads_somewhere(request: Request, method: str) -> bool:
 
 
 def _field(found: Mapping[str, Any]) -> str:
-    """`wait`, `Idempotency-Key`, `id`: without where it stood."""
+    """Return the field's path, such as `wait`, `Idempotency-Key` or `id`.
+
+    The path omits the location: query, header, path or body.
+    """
     return ".".join(str(part)[:100] for part in found["loc"][1:]) or str(found["loc"][0])

@@ -1,4 +1,4 @@
-"""The server's process: one port, a graceful stop that no open stream holds up, an exit code that says how it ended."""
+"""The server process: one port, a graceful stop that open streams do not delay, and exit codes."""
 
 from __future__ import annotations
 
@@ -26,19 +26,28 @@ from services.store.open import open_store
 log = structlog.get_logger(__name__)
 REFUSED, CRASHED = 1, 70
 CRASH_AT = "SLUICE_CRASH_AT"
-"""For tests alone: where to die (docs/why-crash-points.md)."""
+"""Environment variable with the points to crash at, for tests only (docs/why-crash-points.md)."""
 SWITCH = 0.0005
-"""Seconds after which a thread that computes lets another go on. Python's own 5 ms are what a reader would wait at each of
-its many small steps in SQLite while the loop has much to do (measured with bench.concurrent_deploys: p99 halves)."""
+"""Interval after which the interpreter switches threads, in seconds.
+
+With Python's default of 5 ms, a reader would wait that long at each of its many small SQLite steps while the event loop
+is busy. Measured with `bench.concurrent_deploys`: p99 halves.
+"""
 GARBAGE = 10_000
-"""Objects more than there were after which Python looks for garbage in cycles. At its own 700, and with all modules looked
-through again now and then, that was an eighth of what a read costs, and while it looks nobody is answered."""
+"""Allocated objects above which the cyclic garbage collector runs its generation 0.
+
+Python's default of 700, and full collections of all modules now and then, cost an eighth of a read, and no request is
+answered during a collection.
+"""
 GRACE = 10
-"""Seconds that requests in hand have to end after the stop began."""
+"""Seconds that requests in progress have to end after the stop began."""
 
 
 class Server(uvicorn.Server):
-    """Tells streams and held answers to end before it waits for connections; uvicorn alone would wait for them for ever."""
+    """A uvicorn server that ends streams and waiting responses before it waits for connections.
+
+    Uvicorn alone would wait for them without limit.
+    """
 
     exit_code = 0
 
@@ -49,13 +58,13 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def crash(self) -> None:
-        """A task that cannot be done without keeps crashing: stop, with the exit code that says so."""
+        """Stop the server with exit code 70, because an essential task keeps crashing."""
         self.exit_code = CRASHED
         self.should_exit = True
 
 
 def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT. Returns the process's exit code: 0, 1 when it would not start, 70 after crashes."""
+    """Run until SIGTERM or SIGINT, and return the exit code: 0, 1 if the start failed, 70 after crashes."""
     log_config.configure(settings)
     try:
         crash_points = CrashPoints(os.environ.get(CRASH_AT, ""))
@@ -68,21 +77,21 @@ def serve(settings: Settings) -> int:
     server = server_of(app, settings)
     holder.append(server)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is an open file
     log.info(
         "serving", version=VERSION, url=f"http://{settings.host}:{settings.port}", data=str(settings.data), run=store.run
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # uvicorn raises them once more when it has stopped: that is no failure
+        signal.signal(number, signal.SIG_IGN)  # uvicorn raises the signals again after it stopped; that is no failure
     server.run(sockets=[listening])
     return server.exit_code if server.started else REFUSED
 
 
 def server_of(app: FastAPI, settings: Settings) -> Server:
-    """A server that is not started yet; this process's threads take turns, and its garbage is collected, as it needs."""
+    """Return a server that is not started; tune this process's thread switching and garbage collector."""
     sys.setswitchinterval(SWITCH)
     gc.set_threshold(GARBAGE)
-    gc.freeze()  # what is imported by now stays
+    gc.freeze()  # collections skip the objects of the modules imported so far
     trusted = list(settings.trusted_proxies)
     return Server(
         uvicorn.Config(

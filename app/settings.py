@@ -1,4 +1,7 @@
-"""What the operator sets, by environment (SLUICE_…) or by the file that SLUICE_CONFIG names; the environment wins."""
+"""The operator's settings, from the environment (SLUICE_…) or the file that SLUICE_CONFIG names.
+
+The environment takes precedence.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,18 @@ from services.units import duration, size
 
 PREFIX = "SLUICE_"
 LONGEST_DATA = 107 - len("/gateway/") - LONGEST_SOCKET
-"""Bytes. The kernel takes no longer path of a UNIX socket than 107 (unix(7)), and the gateway has its in that directory."""
+"""Maximum bytes of the data directory's path.
+
+The kernel limits the path of a UNIX socket to 107 bytes (unix(7)), and the gateway's sockets are in that directory.
+"""
 
 
 class SettingsError(Exception):
-    """One line for each value that cannot be used: the variable, what is wrong, and what to give instead."""
+    """Unusable settings, one line each: the variable, the problem and the values it takes."""
 
 
 def _listed(value: Any) -> Any:
-    """`a, b` as an environment variable can say it, or a file's own list."""
+    """Split `a, b` from an environment variable; return a list from a file unchanged."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -59,7 +65,7 @@ def _root(value: str) -> str:
 
 
 def _profiles(value: Any) -> Any:
-    """JSON as an environment variable can say it, or a file's own table."""
+    """Parse JSON from an environment variable; return a table from a file unchanged."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
@@ -85,7 +91,7 @@ ENGINE_LOG_DRIVERS = frozenset({
     "awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "json-file", "local", "logentries", "none", "splunk",
     "syslog",
 })  # fmt: skip
-"""Names that mean a driver in every spec, so that none is mistaken for a profile."""
+"""Names of engine drivers, which mean that driver in every spec; a profile must not have such a name."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 _Address = Annotated[str, AfterValidator(lambda value: str(ipaddress.ip_address(value)))]
 
@@ -103,7 +109,10 @@ _ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$"), A
 
 
 class Settings(BaseSettings):
-    """Frozen; each field's description is what its variable takes, and stands in the error for a bad value."""
+    """The operator's settings, frozen.
+
+    The description of a field says what its variable takes, and ends the error for a bad value.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", case_sensitive=False)
 
@@ -202,7 +211,10 @@ def _number(value: Any) -> Any:
 
 
 def _file(settings: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
-    """TOML when it is called so, else lines of SLUICE_NAME=value."""
+    """Return a TOML source if the file name ends in `.toml`, else a source of SLUICE_NAME=value lines.
+
+    Raises SettingsError if the file cannot be read or parsed.
+    """
     try:
         path.read_bytes()
         if path.suffix == ".toml":
@@ -215,7 +227,10 @@ def _file(settings: type[BaseSettings], path: Path) -> PydanticBaseSettingsSourc
 
 
 def load_settings(**given: Any) -> Settings:
-    """From `given` (first), environment and file. SettingsError names every bad value at once."""
+    """Return the settings from `given` (first), the environment and the file.
+
+    Raises SettingsError that names every bad value.
+    """
     try:
         settings = Settings(**given)
     except ValidationError as error:

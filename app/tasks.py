@@ -1,4 +1,4 @@
-"""What runs beside the doors: the ground and the loop, and a little housekeeping; each supervised."""
+"""Supervised background tasks: infrastructure, controller, Eureka port and housekeeping."""
 
 from __future__ import annotations
 
@@ -27,11 +27,17 @@ HOUSEKEEPING = 60.0
 TICK = 1.0
 MOST_CRASHES, WITHIN = 3, 60.0
 BRIDGE = "bridge_address"
-"""Meta: where the gateway answered for services last, so that `internal_url` is known before the ground stands."""
+"""Meta key for the last address of the gateway on the instances' network.
+
+With it `internal_url` is known before the infrastructure is up.
+"""
 
 
 async def run_controller(sluice: AppContext) -> None:
-    """Make the ground, then run the loop on it; again, with growing pauses, when engine or gateway do not answer."""
+    """Ensure network and gateway, then run the controller; retry with exponential backoff.
+
+    An EngineError or a RoutingError leads to the retry: the engine or the gateway does not answer.
+    """
     runtime_status = sluice.runtime_status
     sluice.bridge = await sluice.store.read(_bridge)
     pause = FIRST_PAUSE
@@ -58,7 +64,7 @@ async def run_controller(sluice: AppContext) -> None:
 
 
 async def supervise_gateway(sluice: AppContext) -> None:
-    """The gateway is started, or made anew, as soon as it does not answer: once the ground has stood, it stands again."""
+    """Start or recreate the gateway as soon as it does not answer, once the infrastructure was up."""
     runtime_status = sluice.runtime_status
     await sluice.infrastructure_ready.wait()
     pause = FIRST_PAUSE
@@ -77,8 +83,10 @@ async def supervise_gateway(sluice: AppContext) -> None:
 
 
 async def run_eureka_server(sluice: AppContext) -> None:
-    """The Eureka port, from when the registry knows what serves: with less it would empty consumers' lists. And what has
-    to be done in it, and in the servers of others, as time passes."""
+    """Serve the Eureka port, and sweep Sluice's registry and the external Eureka servers every second.
+
+    The port opens after the registry was restored: an incomplete list would remove instances from consumers' lists.
+    """
     settings, registry = sluice.settings, sluice.registry
     await registry.restored.wait()
     door = EurekaApp(registry, EurekaAuth(sluice.auth if settings.eureka_auth else None))
@@ -92,7 +100,10 @@ async def run_eureka_server(sluice: AppContext) -> None:
 
 
 async def run_housekeeping(sluice: AppContext) -> None:
-    """Once a minute: when tokens were last used, sessions and keys that are over, images that nobody needs."""
+    """Once a minute, save when tokens were last used, and delete what expired.
+
+    Deleted are sessions, idempotency keys and images of builds that no revision needs.
+    """
     while True:
         await anyio.sleep(HOUSEKEEPING)
         await sluice.auth.expire()
@@ -106,8 +117,10 @@ async def run_housekeeping(sluice: AppContext) -> None:
 async def supervise(
     name: str, run: Callable[[], Awaitable[None]], runtime_status: RuntimeStatus, on_fatal: Callable[[], None]
 ) -> None:
-    """Run it for ever; a crash is logged, makes Sluice not ready, and is tried again. After three within a minute
-    `on_fatal` ends the process, for whoever supervises that."""
+    """Run a task without end: log a crash, mark Sluice not ready, and run the task again.
+
+    After three crashes within a minute `on_fatal` ends the process, so that its supervisor can restart it.
+    """
     crashes: list[float] = []
     while True:
         try:

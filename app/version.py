@@ -1,4 +1,4 @@
-"""Which Sluice this is."""
+"""The version of Sluice."""
 
 from importlib.metadata import PackageNotFoundError, version
 
