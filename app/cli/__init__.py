@@ -1,4 +1,4 @@
-"""The command `sluice`: one file a verb."""
+"""The command `sluice`: one module for each command."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def sluice(_version: _Version = False) -> None: ...
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line; the entry point of the console script."""
     cli()

@@ -1,4 +1,4 @@
-"""What every verb has: --url, --token, --json and --quiet, a client and an output, and one way to end."""
+"""Common parts of every command: --url, --token, --json, --quiet, client, output and exit code."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The bare result, no 
 
 @dataclass(frozen=True)
 class CommandContext:
-    """What a verb works at: Sluice behind `client`, and `out` to speak by."""
+    """Context of a command: `client` for Sluice's API, `out` for its output."""
 
     client: Client
     out: Output
 
 
 def command(work: Callable[Concatenate[CommandContext, P], Awaitable[int | None]]) -> Callable[..., None]:
-    """A command of `work`, whose first parameter is the desk; it returns the exit code (None is 0)."""
+    """Make a Typer command of `work`, whose first parameter is the CommandContext.
+
+    `work` returns the exit code; None means 0.
+    """
 
     async def at_desk(out: Output, url: str | None, token: str | None, arguments: dict[str, Any]) -> int | None:
         task = asyncio.current_task()
         if task is not None and threading.current_thread() is threading.main_thread():
-            # a CI job that is cancelled is to hear the same last words as a person who presses Ctrl-C
+            # a cancelled CI job shall print the same final messages as Ctrl-C does
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with Client(find_server(url, token)) as client:
             return await work(CommandContext(client, out), **arguments)  # type: ignore[call-arg]
@@ -53,7 +56,7 @@ def command(work: Callable[Concatenate[CommandContext, P], Awaitable[int | None]
 
 
 def local_command(work: Callable[Concatenate[Output, P], int | None]) -> Callable[..., None]:
-    """A command that works on this machine and asks no Sluice."""
+    """Make a Typer command of `work` that runs on this machine without a connection to Sluice."""
 
     def command(*, as_json: bool, quiet: bool, **arguments: Any) -> None:
         out = Output(as_json=as_json, quiet=quiet)
@@ -63,7 +66,7 @@ def local_command(work: Callable[Concatenate[Output, P], int | None]) -> Callabl
 
 
 def _end(out: Output, work: Callable[[], int | None]) -> None:
-    """Run it; leave by its exit code."""
+    """Run `work` and exit with its exit code; print a CliError."""
     try:
         code = work()
     except CliError as error:
@@ -75,7 +78,7 @@ def _end(out: Output, work: Callable[[], int | None]) -> None:
 
 
 def _with_common_options(command: Callable[..., None], work: Callable[..., Any], **common: Any) -> Callable[..., None]:
-    """`command` with the name and the parameters of `work`, but its first, and the common ones."""
+    """Give `command` the name and parameters of `work` (without its first one) and the common options."""
     _, *own = inspect.signature(work, eval_str=True).parameters.values()
     defaults = {bool: False}
     extra = [

@@ -1,4 +1,4 @@
-"""What the shell is told when somebody presses Tab: names that Sluice knows; nothing when it does not answer at once."""
+"""Shell completion: names from Sluice, nothing if Sluice does not answer in time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from app.cli.client.server_address import find_server
 from app.cli.errors import CliError
 
 PATIENCE = 2.0
-"""Seconds for which a person who pressed Tab is kept waiting."""
+"""Timeout of a completion in seconds."""
 Words = list[tuple[str, str]]
 
 
 def services(ctx: typer.Context, incomplete: str) -> Words:
-    """Each with its status."""
+    """Complete service names, each with its status."""
     return _asked(ctx, incomplete, _services)
 
 
 def numbers_and_services(ctx: typer.Context, incomplete: str) -> Words:
-    """Services, and the newest deployments by their numbers."""
+    """Complete service names, and the numbers of the newest deployments."""
 
     async def both(client: Client) -> Words:
         newest = await client.get_all("/deployments", most=20)
@@ -34,7 +34,7 @@ def numbers_and_services(ctx: typer.Context, incomplete: str) -> Words:
 
 
 def instances_and_services(ctx: typer.Context, incomplete: str) -> Words:
-    """Services, and the instances that there are."""
+    """Complete service names, and the ids of the present instances."""
 
     async def both(client: Client) -> Words:
         there = [(str(i["id"]), str(i["status"])) for i in await client.get_all("/instances")]

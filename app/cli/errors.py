@@ -1,4 +1,4 @@
-"""What goes wrong at the command line: a sentence, what to do next, and the exit code of api.md's table."""
+"""Errors of the command line: message, advice, and an exit code of the table in docs/api.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ SUCCEEDED, NOT_SUCCEEDED, USAGE, UNREACHABLE, SUPERSEDED, INTERRUPTED = 0, 1, 2,
 
 @dataclass
 class CliError(Exception):
-    """Ends a verb. `message` says what is wrong, `advice` what to do; `document` is what `--json` prints."""
+    """Error that ends a command.
+
+    `message` says what is wrong, `advice` what to do; `document` is what `--json` prints.
+    """
 
     message: str
     advice: str = ""
@@ -22,19 +25,19 @@ class CliError(Exception):
 
 
 def usage(message: str, advice: str = "") -> CliError:
-    """The command was called wrongly; nothing was asked of Sluice."""
+    """Return the error for a wrong call of the command; nothing was sent to Sluice."""
     return CliError(message, advice, USAGE, {"code": "usage", "detail": message})
 
 
 def unreachable(url: str, why: str, advice: str = "") -> CliError:
-    """Sluice does not answer at `url`."""
+    """Return the error for a Sluice that does not answer at `url`."""
     advice = advice or "Is it running (`sluice up`)? Another address: --url, SLUICE_URL or ~/.config/sluice/config.toml."
     message = f"Sluice does not answer at {url}: {why}"
     return CliError(message, advice, UNREACHABLE, {"code": "unreachable", "detail": message})
 
 
 def refused(status: int, problem: dict[str, Any]) -> CliError:
-    """Sluice answered with a problem (RFC 9457): each wrong field on a line of its own."""
+    """Return the error for a problem (RFC 9457) from Sluice, with each invalid field on its own line."""
     code, errors = str(problem.get("code")), problem.get("errors") or []
     message = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
     if errors:

@@ -1,4 +1,4 @@
-"""Follow a deployment to its end, through restarts of Sluice; Ctrl-C leaves it running."""
+"""Following a deployment to its end, through restarts of Sluice; Ctrl-C leaves the deployment running."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from app.cli.output.live_display import display_for
 from app.cli.output.messages import Document, end_of, is_over
 
 _LOOK_EVERY, _DRAIN_LOOK_EVERY = 5.0, 1.0
-"""Seconds between two looks when no event comes: in-flight counts are no events, and the last event might be missed."""
+"""Seconds between two requests for the deployment's state without an event.
+
+The second value applies while an instance drains, because in-flight counts are no events. The first one covers a
+missed last event.
+"""
 
 
 async def follow_or_detach(context: CommandContext, deployment: Document, *, detach: bool, good: str = "succeeded") -> int:
-    """After a deployment was asked for: follow it unless detached, say how it ended. The exit code; `good`: a status that
-    is what was wanted."""
+    """Follow a new deployment unless detached, print how it ended, and return the exit code.
+
+    `good`: the status that counts as success.
+    """
     if detach and not is_over(deployment):
         number, service = deployment["id"], deployment["service"]
         context.out.result(deployment, f"{service}: deployment {number} is accepted.", str(number))
@@ -26,7 +32,7 @@ async def follow_or_detach(context: CommandContext, deployment: Document, *, det
 
 
 async def finish(context: CommandContext, deployment: Document, good: str = "succeeded") -> int:
-    """Say how it ended."""
+    """Print how the deployment ended, and return the exit code; `good` is the status of success."""
     end = end_of(deployment, await url_of(context, deployment))
     context.out.result(deployment, end.sentence, str(deployment["id"]))
     if end.advice and deployment["status"] != good:
@@ -35,7 +41,10 @@ async def finish(context: CommandContext, deployment: Document, good: str = "suc
 
 
 async def follow(context: CommandContext, deployment: Document) -> Document:
-    """Its last state. Raises CliError when interrupted, or when Sluice stays away."""
+    """Return the deployment's final state.
+
+    Raises CliError when interrupted, or if Sluice stays unavailable.
+    """
     number = deployment["id"]
     if is_over(deployment):
         return deployment
@@ -69,7 +78,10 @@ async def _watch(context: CommandContext, number: int) -> Document:
 
 
 async def _rest(feed: Feed, status: str, heard: list[Event]) -> list[Event]:
-    """The state may be ahead of the events: hear them out up to the one that tells the end, for at most a second."""
+    """Return the remaining events up to the one of the final `status`.
+
+    The state may be ahead of the events. Waits at most 1 s for the next of them.
+    """
     rest: list[Event] = []
     while not any(event.type == status for event in [*heard, *rest]):
         more = await feed.next(1.0)
@@ -80,7 +92,7 @@ async def _rest(feed: Feed, status: str, heard: list[Event]) -> list[Event]:
 
 
 async def url_of(context: CommandContext, deployment: Document) -> str | None:
-    """Where the service answers now: worth saying after a success, not worth failing for."""
+    """Return the URL of the service after a success, None otherwise; a failure to get it is ignored."""
     if deployment["status"] != "succeeded" or deployment["kind"] == "remove" or context.out.as_json or context.out.quiet:
         return None
     try:

@@ -1,6 +1,6 @@
-"""The only way to standard output and standard error: whatever is printed is cleaned here, and keeps the CLI's own styles.
+"""The only writer to stdout and stderr: cleans all printed text, and keeps the CLI's own styles.
 
-A style is marked by a key that is new in every process, so that no foreign text can hold one.
+A style is marked by a random key, new in every process, so that no foreign text can contain one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _STYLE = re.compile(rf"{_MARK}(\d+(?:;\d+)*)m")
 
 
 def styled(text: str, *styles: str) -> str:
-    """The text in these styles (a colour, `bold`), to be printed by this module."""
+    """Mark the text with styles (a colour, `bold`), for printing by this module."""
     return f"{_MARK}{';'.join(str(_CODES[style]) for style in styles)}m{clean(text)}{_MARK}0m"
 
 
 def rendered(text: str, *, colours: bool) -> str:
-    """The text as a terminal takes it: cleaned, with the styles that `styled` gave it."""
+    """Return the text for a terminal: cleaned, with the styles that `styled` marked."""
     parts = _STYLE.split(text)
     return "".join(
         clean(part) if number % 2 == 0 else (f"\x1b[{part}m" if colours else "") for number, part in enumerate(parts)
@@ -36,13 +36,13 @@ def rendered(text: str, *, colours: bool) -> str:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print the text and a newline; in colours on a terminal, unless NO_COLOR says otherwise."""
+    """Print the text and a newline; in colours on a terminal, unless NO_COLOR is set."""
     stream = sys.stderr if err else sys.stdout
     write(stream, rendered(text, colours=takes_colours(stream)) + "\n")
 
 
 def echo_json(document: Any, *, indent: int | None = None) -> None:
-    """Print the document as JSON in ASCII: every control character and every mark is escaped."""
+    """Print the document as JSON in ASCII: every control character and every style mark is escaped."""
     write(sys.stdout, json.dumps(document, indent=indent).replace("\x7f", "\\u007f") + "\n")
 
 
@@ -51,6 +51,9 @@ def takes_colours(stream: TextIO) -> bool:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Text of this module's own making, at once. A character that the stream's encoding lacks is a question mark."""
+    """Write text made by this module, and flush it.
+
+    A character that the stream's encoding lacks is printed as a question mark.
+    """
     stream.write(text.encode(stream.encoding or "utf-8", "replace").decode(stream.encoding or "utf-8"))
     stream.flush()

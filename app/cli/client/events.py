@@ -1,4 +1,4 @@
-"""Sluice's events by SSE: parsed, and carried on where they broke off."""
+"""Client of Sluice's event streams (SSE): parses events, and resumes an interrupted stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.cli.client.http import Client, ServerUnavailable
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened. `at` as the API writes times."""
+    """One event of the API; `at` is its time as the API writes times."""
 
     id: int
     type: str
@@ -27,7 +27,10 @@ class Event:
 
 
 class Feed:
-    """The events of `path`, read in the background, through restarts of Sluice: Last-Event-ID finds the place again."""
+    """Events of `path`, read by a background task.
+
+    The task reconnects when Sluice restarts, and sends Last-Event-ID so that no event is missed.
+    """
 
     def __init__(self, client: Client, path: str, after: int = 0) -> None:
         self._client = client
@@ -49,7 +52,10 @@ class Feed:
                 await self._reading
 
     async def next(self, timeout: float) -> list[Event]:
-        """What has come since, at least one unless `timeout` seconds went by without. Raises Trouble."""
+        """Return the events received since the last call; [] if none arrives within `timeout` seconds.
+
+        Raises CliError when Sluice stays unavailable or refuses the request.
+        """
         assert self._reading is not None, "use it as a context"  # noqa: S101 - for mypy
         waiting = asyncio.ensure_future(self._heard.get())
         await asyncio.wait({waiting, self._reading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -66,7 +72,7 @@ class Feed:
     async def _read(self) -> None:
         while True:
             await self._client.retry_while_away(self._read_once)
-            await asyncio.sleep(0.2)  # a stream that ends at once must not become a busy loop
+            await asyncio.sleep(0.2)  # a stream that ends immediately must not become a busy loop
 
     async def _read_once(self) -> None:
         headers = {"Last-Event-ID": str(self._after)}
@@ -77,14 +83,17 @@ class Feed:
 
 
 async def parse(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
-    """Those of `messages` that have a number."""
+    """Yield the messages whose id is a number, as events."""
     async for id, body in messages(lines):
         if id.isdigit():
             yield _event(int(id), body)
 
 
 async def messages(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Server-sent events: (id, data). Comments, and events without data, are passed over. Away when it is not JSON."""
+    """Yield server-sent events as (id, data); comments and events without data are skipped.
+
+    Raises ServerUnavailable if the data is not JSON.
+    """
     id = ""
     data: list[str] = []
     async for line in lines:

@@ -1,4 +1,4 @@
-"""Sluice by HTTP: JSON in and out, problems as Trouble, and patience while Sluice is being restarted."""
+"""HTTP client of Sluice's API: JSON requests, problems as CliError, retries while Sluice restarts."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ from app.cli.errors import CliError, refused, unreachable, usage
 
 T = TypeVar("T")
 PATIENCE = 120.0
-"""For so many seconds a Sluice that has answered before may be away; SLUICE_PATIENCE says otherwise."""
+"""Seconds that a Sluice that has answered before may be unavailable; the default of SLUICE_PATIENCE."""
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
 _HERE = ("127.0.0.1", "::1", "localhost")
-"""No proxy of the environment leads to these."""
+"""Hosts that are never reached through a proxy of the environment."""
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 45.0
-"""An open stream says something (a comment at least) every 15 s; silence for thrice as long is a dead connection."""
+"""Read timeout in seconds.
+
+An open stream sends something (at least a comment) every 15 s, so three times as long means a dead connection.
+"""
 
 
 class ServerUnavailable(Exception):
-    """No answer this time: not reached, cut off, or being restarted. `sent`: what we asked may have been heard."""
+    """Failure of one request that may be repeated: Sluice was not reached, cut it off, or is restarting.
+
+    `sent`: the request may have reached Sluice. `after`: seconds of Sluice's Retry-After, None without one.
+    """
 
     def __init__(self, why: str, *, sent: bool, after: float | None = None) -> None:
         super().__init__(why)
@@ -38,7 +44,10 @@ class ServerUnavailable(Exception):
 
 
 class Client:
-    """`on_away(why)` is told when Sluice stops answering, `on_away(None)` when it answers again."""
+    """Client of one Sluice, which repeats requests while that Sluice is unavailable.
+
+    It calls `on_away(why)` when Sluice stops answering, and `on_away(None)` when Sluice answers again.
+    """
 
     def __init__(self, server: ServerAddress, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.place = server
@@ -57,7 +66,8 @@ class Client:
             transport=transport,
             timeout=httpx.Timeout(_READ_TIMEOUT, connect=_CONNECT_TIMEOUT),
             trust_env=not here,
-            verify=not (here and address.scheme == "http"),  # certificates take a while to load, and none is shown here
+            # loading certificates takes a while, and plain HTTP on loopback needs none
+            verify=not (here and address.scheme == "http"),
         )
 
     async def __aenter__(self) -> Self:
@@ -69,12 +79,14 @@ class Client:
         await self._http.aclose()
 
     async def get(self, path: str, *, welcome: int = 200, **params: Any) -> Any:
-        """The document at `path`; parameters that are None are left out. `welcome`: a status that is an answer as well.
-        Raises CliError."""
+        """Return the document at `path`; parameters that are None are omitted.
+
+        `welcome`: a status other than 2xx whose body is returned as well. Raises CliError.
+        """
         return await self.retry_while_away(lambda: self._answer("GET", path, welcome, params=_present(params)))
 
     async def get_all(self, path: str, *, most: int | None = None, **params: Any) -> list[Any]:
-        """The items of a list, page after page, at most `most`."""
+        """Return the items of a list from all its pages, at most `most`."""
         items: list[Any] = []
         cursor: str | None = None
         while most is None or len(items) < most:
@@ -87,14 +99,17 @@ class Client:
         return items
 
     async def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
-        """Ask once, whatever happens on the way: the Idempotency-Key makes a lost answer's repetition harmless."""
+        """Post `body` and return the answer's document.
+
+        The request carries an Idempotency-Key, so repeating it after a lost answer runs it only once.
+        """
         sent = {**_own_key(), **(headers or {})}
         return await self.retry_while_away(
             lambda: self._answer("POST", path, json={} if body is None else body, headers=sent)
         )
 
     async def send(self, path: str, file: Path, media_type: str, **params: Any) -> Any:
-        """As `post`, with a file for a body."""
+        """Post a file as the body, with an Idempotency-Key as in `post`, and return the answer's document."""
         sent = {**_own_key(), **_announced(file, media_type)}
         asked = _present(params)
         return await self.retry_while_away(
@@ -102,7 +117,7 @@ class Client:
         )
 
     async def delete(self, path: str) -> Any:
-        """Likewise; the answer's document, None when it has none."""
+        """Send DELETE with an Idempotency-Key as in `post`; return the answer's document, None if it has none."""
         sent = _own_key()
         return await self.retry_while_away(lambda: self._answer("DELETE", path, headers=sent))
 
@@ -110,7 +125,10 @@ class Client:
     async def stream(
         self, path: str, *, accept: str, headers: Mapping[str, str] | None = None, **params: Any
     ) -> AsyncIterator[AsyncIterator[str]]:
-        """The lines of a long answer. Raises ServerUnavailable when it breaks off, Trouble when it is refused."""
+        """Yield the lines of a streamed answer.
+
+        Raises ServerUnavailable if the stream is cut off, CliError if Sluice refuses the request.
+        """
         try:
             async with self._http.stream(
                 "GET", path, params=_present(params), headers={"Accept": accept, **(headers or {})}
@@ -121,7 +139,10 @@ class Client:
             raise _away(error) from error
 
     async def retry_while_away(self, call: Callable[[], Awaitable[T]]) -> T:
-        """`call` until it is answered. A Sluice that never answered is given up at once, unless it may have heard us."""
+        """Repeat `call` until Sluice answers.
+
+        A Sluice that has never answered is given up immediately, unless the request may have reached it.
+        """
         attempt = 0
         while True:
             try:
@@ -134,7 +155,7 @@ class Client:
                 return answer
 
     def answered(self) -> None:
-        """It is there (again)."""
+        """Record that Sluice answers; calls `on_away(None)` if it was unavailable."""
         self._answered = True
         if self._away_since is not None:
             self._away_since = None
@@ -166,7 +187,7 @@ class Client:
             raise _stranger(self.place.url, response) from None
 
     async def _checked(self, response: httpx.Response) -> None:
-        """Trouble, or Away, for an answer that is not a success."""
+        """Accept a 2xx answer; raise ServerUnavailable if Sluice is restarting, CliError for any other answer."""
         if response.is_success:
             self.answered()
             return
@@ -236,7 +257,10 @@ def _stranger(url: str, response: httpx.Response) -> CliError:
 
 
 async def _lines(text: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Each without its end, which is a newline and nothing else: httpx's own ends one at U+2028 as well, in mid-event."""
+    """Yield lines without their line end, which is a newline only.
+
+    httpx's own line iterator also splits at U+2028, in the middle of an event.
+    """
     begun = ""
     async for part in text:
         *whole, begun = f"{begun}{part}".split("\n")

@@ -1,4 +1,4 @@
-"""Where Sluice is and who we are there: options, else the environment, else ~/.config/sluice/config.toml."""
+"""URL and token of Sluice: from options, else the environment, else ~/.config/sluice/config.toml."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ DEFAULT_URL = "http://127.0.0.1:7080"
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """A Sluice by `url` (no slash at its end); `token` is None when nobody gave one."""
+    """Address of a Sluice: `url` without a trailing slash, and `token`, None if none was given."""
 
     url: str
     token: str | None = field(default=None, repr=False)
 
 
 def find_server(url: str | None, token: str | None) -> ServerAddress:
-    """The options as given (the environment is already in them); the file fills in what is missing. Raises Trouble."""
+    """Return the server's address from the options, completed from the configuration file.
+
+    The options already contain the environment's values. Raises CliError.
+    """
     if url and token:
         return ServerAddress(_checked(url), token)
     retained = _read(config_file())
-    # a token belongs to the address that it was kept with: another Sluice must not be told it
+    # the file's token belongs to the file's URL: do not send it to another Sluice
     same_place = url is None or _checked(url) == _checked(retained.get("url", DEFAULT_URL))
     return ServerAddress(
         _checked(url or retained.get("url", DEFAULT_URL)), token or (retained.get("token") if same_place else None)
@@ -34,7 +37,7 @@ def find_server(url: str | None, token: str | None) -> ServerAddress:
 
 
 def config_file() -> Path:
-    """The file of the person who calls, whether it exists or not."""
+    """Return the path of the user's configuration file, whether the file exists or not."""
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
     return Path(home) / "sluice" / "config.toml"
 

@@ -1,4 +1,4 @@
-"""sluice backup: a whole copy of the database, while Sluice runs."""
+"""sluice backup: a complete copy of the database, while Sluice runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def backup(
     file: Annotated[Path, typer.Argument(help="Where the copy goes; must not exist.", show_default=False)],
     data: Annotated[Path, typer.Option(envvar="SLUICE_DATA", help="Sluice's data directory on this machine.")] = _HERE,
 ) -> None:
-    """Copy the database of this machine's Sluice, while it runs."""
-    # the store and what it stands on are slow to load: no other verb should wait for that
+    """Copy the database of this machine's Sluice while Sluice runs."""
+    # the store and its dependencies load slowly: do not delay the other commands
     from services.store.backup import copy
     from services.store.errors import StoreError
     from services.store.open import DATABASE

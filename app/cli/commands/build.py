@@ -1,4 +1,4 @@
-"""sluice build: make an image of a directory, without deploying it; or give up a build that runs."""
+"""sluice build: build an image from a directory without deploying it, or cancel a running build."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ async def build(
     build_arg: BuildArgs = None,
     cancel: Annotated[int | None, typer.Option(min=1, help="Give up this build, by its number.", show_default=False)] = None,
 ) -> None:
-    """Build an image for a service from a directory; nothing is deployed.
+    """Build an image for a service from a directory, without deploying it.
 
-    It gets a tag that no other build ever gets, which is the result.
+    The result is the image's tag, which no other build ever gets.
     """
     if cancel is not None:
         if service is not None:

@@ -1,4 +1,4 @@
-"""sluice deploy: bring a service to a new version, and follow it to the end."""
+"""sluice deploy: deploy a new version of a service, and follow the deployment to its end."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ async def deploy(
     project: Project = None,
     detach: Detach = False,
 ) -> int:
-    """Bring a service to a new version without losing a request.
+    """Deploy a new version of a service without losing a request.
 
-    New instances come, prove themselves and take over; then the old ones leave. Followed to the end.
+    Starts new instances, admits them when they are ready, then drains and stops the old ones. Follows it to its end.
 
     sluice deploy web --image web:1.5 --replicas 3 --route /web
 
@@ -91,7 +91,7 @@ async def deploy(
             "--build": build, "--dockerfile": dockerfile, "--target": target, "--build-arg": build_arg,
         }  # fmt: skip
         refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
-        from app.cli.input.compose import ComposeFile, deploy_together  # pydantic comes with it, and takes a while to load
+        from app.cli.input.compose import ComposeFile, deploy_together  # loads pydantic, which takes a while
 
         env_files = tuple(env_file or ())
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
@@ -123,14 +123,14 @@ async def deploy(
 
 
 def refuse(given: Mapping[str, object], why: str, advice: str) -> None:
-    """For those that were given and mean nothing here."""
+    """Raise CliError for the first option in `given` that has a value; `why` it does not apply."""
     for option, value in given.items():
         if value is not None:
             raise usage(f"{option} does not go with it: {why}", advice)
 
 
 def file_of(context: CommandContext, service: str | None, file: str | None) -> str | None:
-    """The file that is meant: where nothing is named, the one that lies here."""
+    """Return `file`; if neither a service nor a file is named, ./sluice.yaml if it exists."""
     if service is not None or file is not None or not Path(DEFAULT_FILE).exists():
         return file
     context.out.say(f"As {DEFAULT_FILE} says.")

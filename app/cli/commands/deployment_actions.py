@@ -1,4 +1,4 @@
-"""sluice pause, resume, abort, retry: acting on a deployment."""
+"""sluice pause, resume, abort, retry: actions on a deployment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.cli.output.messages import TERMINAL, Document
 
 @command
 async def pause(context: CommandContext, target: Target) -> None:
-    """Stop between two steps; what serves goes on serving."""
+    """Pause a deployment between two steps; serving instances keep serving."""
     number = (await find_deployment(context, target, running=True))["id"]
     deployment = await context.client.post(f"/deployments/{number}/pause")
     context.out.result(deployment, f"{deployment['service']}: deployment {number} is paused.", str(number))
@@ -20,14 +20,14 @@ async def pause(context: CommandContext, target: Target) -> None:
 
 @command
 async def resume(context: CommandContext, target: Target, detach: Detach = False) -> int:
-    """Undo a pause, and follow to the end."""
+    """Resume a paused deployment, and follow it to its end."""
     number = (await find_deployment(context, target, running=True))["id"]
     return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/resume"), detach=detach)
 
 
 @command
 async def abort(context: CommandContext, target: Target, detach: Detach = False) -> int:
-    """Go back to what served before, and follow to the end."""
+    """Abort a deployment, restore the state before it, and follow it to its end."""
     number = (await find_deployment(context, target, running=True))["id"]
     deployment = await context.client.post(f"/deployments/{number}/abort")
     return await follow_or_detach(context, deployment, detach=detach, good="aborted")
@@ -35,13 +35,16 @@ async def abort(context: CommandContext, target: Target, detach: Detach = False)
 
 @command
 async def retry(context: CommandContext, target: Target, detach: Detach = False) -> int:
-    """Do a deployment that did not succeed once more."""
+    """Retry a deployment that did not succeed, and follow it to its end."""
     number = (await find_deployment(context, target))["id"]
     return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/retry"), detach=detach)
 
 
 async def find_deployment(context: CommandContext, target: str, *, running: bool = False) -> Document:
-    """By number, or a service's newest. Raises Trouble; so it does for a service where nothing is `running`."""
+    """Return a deployment by its number, or the newest deployment of a service.
+
+    With `running`, raises CliError if the service's newest deployment has ended. Raises CliError if there is none.
+    """
     if target.isdigit():
         document: Document = await context.client.get(f"/deployments/{target}")
         return document

@@ -1,4 +1,4 @@
-"""sluice diff: what a deployment would change and do, or what changed between two revisions."""
+"""sluice diff: what a deployment would change and do, or the difference between two revisions."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ async def diff(
         int | None, typer.Option("--to", min=1, help="Default: the present one.", rich_help_panel=_REVISIONS)
     ] = None,
 ) -> None:
-    """Show what a deployment would change, and its steps; nothing is deployed.
+    """Show what a deployment would change, and its steps, without deploying.
 
-    Takes what `sluice deploy` takes. With --from or --to: what differs between two revisions.
+    Takes the arguments of `sluice deploy`. With --from or --to: shows the differences between two revisions.
 
     sluice diff web --image web:1.6
 
@@ -92,7 +92,7 @@ async def diff(
             "--no-profile": no_profile or None, "--mode": mode,
         }  # fmt: skip
         refuse(fields, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
-        from app.cli.input.compose import ComposeFile, request_of  # pydantic comes with it, and takes a while to load
+        from app.cli.input.compose import ComposeFile, request_of  # loads pydantic, which takes a while
 
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, tuple(env_file or ()))
         await _together(context, *request_of(context, compose))
@@ -124,7 +124,7 @@ async def diff(
 
 
 async def _together(context: CommandContext, path: str, body: Document) -> None:
-    """What each of a Compose file's services would come to."""
+    """Print a preview of each service of a Compose file."""
     answer = await context.client.post(f"{path}&dry_run=true", body)
     previews = answer["previews"]
     changed = "\n".join(preview["service"] for preview in previews if not preview["unchanged"])
@@ -145,7 +145,7 @@ async def _between(context: CommandContext, service: str, old: int | None, new: 
 
 
 def preview_sheet(preview: Document) -> str:
-    """The answer to a dry run: what would change, then what would be done."""
+    """Format the answer to a dry run: the changes, then the steps."""
     name, old, new = preview["service"], preview["from_revision"], preview["revision"]
     where = f"revision {new}" if old in (None, new) else f"revision {old} → {new}"
     lines = [f"{name}: {where}; {preview['message']}", *changes_sheet(preview["diff"])]
@@ -156,7 +156,7 @@ def preview_sheet(preview: Document) -> str:
 
 
 def changes_sheet(changes: list[Document]) -> list[str]:
-    """A line a field."""
+    """Format changes, one line for each field."""
     width = max((len(change["field"]) for change in changes), default=0)
     lines = []
     for change in changes:
@@ -168,7 +168,7 @@ def changes_sheet(changes: list[Document]) -> list[str]:
 
 
 def steps_sheet(steps: list[Document]) -> list[str]:
-    """A line for what is done side by side: `1  start web-r4-1, web-r4-2`."""
+    """Format steps, one line for those that run in parallel: `1  start web-r4-1, web-r4-2`."""
     lines = []
     for turn, together in groupby(steps, key=lambda step: step["turn"]):
         by_action: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""sluice doctor: what Sluice stands on, and what to do about what is not well."""
+"""sluice doctor: a check of Sluice's infrastructure, with advice for each problem found."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.cli.output.messages import Document
 from services.printable import clean
 
 _WORDS = {"ok": "ready", "warning": "paused", "wrong": "failed"}
-"""A finding's status → the status whose colour it has."""
+"""Status of a finding → instance or deployment status whose colour it gets."""
 
 
 @command
 async def doctor(context: CommandContext) -> int:
-    """Look at engine, network, firewall, gateway, store, disk and clock. Exit code 1 when something is wrong."""
+    """Check engine, network, firewall, gateway, store, disk and clock. Exit code 1 if something is wrong."""
     context.out.say("Looking; a container is started for a moment, to see whether it reaches the bridge.")
     found = await context.client.get("/doctor")
     context.out.result(found, _sheet(found["findings"]), found["status"])

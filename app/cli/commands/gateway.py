@@ -17,7 +17,7 @@ app = typer.Typer(help="The gateway: how it fares, and its upgrade without a los
 @app.command()
 @command
 async def status(context: CommandContext) -> int:
-    """Show whether it answers, whether it is up to date, and its old workers."""
+    """Show whether the gateway answers, whether it is up to date, and its old workers."""
     state = await context.client.get("/gateway")
     context.out.result(state, _sheet(state), "up to date" if not state["outdated"] else "outdated")
     return 0 if state["answers"] else NOT_SUCCEEDED
@@ -29,7 +29,7 @@ async def upgrade(
     context: CommandContext,
     force: Annotated[bool, typer.Option("--force", help="Also when it is up to date.")] = False,
 ) -> None:
-    """Have a new gateway take over from the one that runs, while requests go on."""
+    """Replace the running gateway by a new one without interrupting requests."""
     made = await context.client.post("/gateway/upgrade", {"force": force})
     if made["status"] == "unchanged":
         context.out.result(made, "The gateway is up to date; --force replaces it all the same.", "unchanged")

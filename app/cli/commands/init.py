@@ -1,4 +1,4 @@
-"""sluice init: a commented sluice.yaml and a CI job to begin with."""
+"""sluice init: write a commented sluice.yaml and a CI job as a starting point."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _fit(name: str) -> str:
-    """Somebody else's name, made fit for a service; `app` when nothing of it is."""
+    """Convert a foreign name into a valid service name; `app` if none of its characters is usable."""
     words = re.sub(r"[^a-z0-9]+", "-", name.lower()).lstrip("0123456789-")
     return words[:40].rstrip("-") or "app"
 

@@ -1,4 +1,7 @@
-"""sluice loadtest: requests to any service until Ctrl-C or for a time, each one counted, by the version that answered it."""
+"""sluice loadtest: requests to any URL, each one counted by the version that answered it.
+
+It runs until Ctrl-C or for a given time.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,12 @@ from services.loadtest.load_generator import LoadGenerator, Workload
 from services.loadtest.request_log import RequestLog
 
 TOLD_EVERY = 5.0
-"""Seconds between two lines where no terminal shows a table that changes."""
+"""Seconds between two progress lines if no terminal shows the live table."""
 LEDGER_EVERY = 2.0
-"""Seconds between two looks at which orders ran, at least; else twenty times what a look takes, lest it be a load itself."""
+"""Minimum seconds between two reads of the executed orders.
+
+The pause is also at least twenty times as long as the read took, so that reading is no load itself.
+"""
 
 
 @local_command
@@ -45,9 +51,9 @@ def loadtest(
     slow_after: Annotated[float, typer.Option(min=0, help="Seconds over its own time after which one is slow.")] = 1.0,
     version_header: Annotated[str, typer.Option(help="The answer's header that names the version.")] = "X-Version",
 ) -> int:
-    """Send requests to URL and count what each version answered, lost, answered slowly and ran twice. Ctrl-C ends it.
+    """Send requests to URL and count what each version answered, lost, answered slowly and ran twice.
 
-    POSTs and slow requests are sent only to what answers as samples/hello does (docs/cli.md); all else gets GETs alone.
+    Ctrl-C ends it. POSTs and slow requests are sent only if URL answers as samples/hello does (docs/cli.md); else only GETs.
     """
     if posts + slow > 1:
         raise usage("--posts and --slow are shares of all requests: together at most 1.")
@@ -79,7 +85,10 @@ async def _run(out: Output, url: str, mix: Workload, tally: LiveStats, version_h
 
 
 async def _fitting(out: Output, url: str, mix: Workload) -> Workload:
-    """The mix, without what this address does not understand. Raises Trouble when nobody answers there."""
+    """Return the workload without the requests that this URL does not support.
+
+    Raises CliError if nothing answers there.
+    """
     asked = LoadGenerator(url)
     try:
         await asked.look()
@@ -97,13 +106,13 @@ async def _fitting(out: Output, url: str, mix: Workload) -> Workload:
 
 
 def _beside(out: Output, load: LoadGenerator, tally: LiveStats) -> list[Coroutine[Any, Any, None]]:
-    """What goes on beside the load: it is shown, and the application is asked what ran."""
+    """Return the tasks that run beside the load: the display, and reading the executed orders."""
     work = [_show(out, tally) if out.lively else _tell(out, tally)]
     return [*work, _ask(load, tally)] if load.mix.posts else work
 
 
 async def _show(out: Output, tally: LiveStats) -> None:
-    # a terminal alone needs them, and they take a tenth of a second to load
+    # used only with a terminal, and takes a tenth of a second to load
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -131,7 +140,7 @@ async def _tell(out: Output, tally: LiveStats) -> None:
 async def _ask(load: LoadGenerator, tally: LiveStats) -> None:
     while True:
         began = time.monotonic()
-        with suppress(Broken, OSError):  # what could not be asked now is asked again, and at the end
+        with suppress(Broken, OSError):  # a failed read is repeated in the next round, and at the end
             tally.ran(await load.look_at_ledger())
         await asyncio.sleep(max(LEDGER_EVERY, 20 * (time.monotonic() - began)))
 
@@ -144,7 +153,10 @@ def _table(tally: LiveStats) -> str:
 
 
 def _conclude(out: Output, url: str, ledger: RequestLog, tally: LiveStats, unknown: str) -> int:
-    """Says what came of it. Returns the exit code. `unknown`: why it is not known what ran, when it is not."""
+    """Print the result and return the exit code.
+
+    `unknown`: why the executed orders could not be read; empty if they were.
+    """
     tally.ran(ledger.executions)
     summary, whole = ledger.summary(), tally.whole
     unrecorded = 0 if unknown else len(ledger.unrecorded)

@@ -1,4 +1,4 @@
-"""sluice logs: what instances write, of one or of a whole service, as it comes."""
+"""sluice logs: the log lines of one instance or of a whole service, as they are written."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from app.cli.output.messages import GONE, Document
 from app.cli.terminal import styled
 
 _AGAIN = 1.0
-"""Seconds after which a stream that ended is taken up again."""
+"""Seconds before a stream that ended is opened again."""
 _REST = 1000
-"""The most lines that are caught up on after the stream of one instance broke off."""
+"""Maximum number of missed lines that are fetched after the stream of one instance was interrupted."""
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 _SPAN = re.compile(r"(\d+)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,9 +37,9 @@ async def logs(
     tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="So many lines from the end of each.")] = 200,
     since: Annotated[str | None, typer.Option(help="10m, 2h, 1d, or a time such as 2026-11-24T20:00:00Z.")] = None,
 ) -> None:
-    """Show what instances write.
+    """Show the logs of a service or of an instance.
 
-    One that failed and is gone still shows the end of its log.
+    A failed instance that was removed still shows the end of its log.
     """
     moment = _moment(since)
     instances, service = await _find(context, target)
@@ -53,7 +53,7 @@ async def logs(
 
 
 class _Writer:
-    """Lines of several instances side by side: each with the id before it, in a colour of its own."""
+    """Writer of the lines of several instances, each with its instance's id as a coloured prefix."""
 
     def __init__(self, context: CommandContext, *, many: bool) -> None:
         self._desk = context
@@ -69,7 +69,7 @@ class _Writer:
 
 
 async def _find(context: CommandContext, target: str) -> tuple[list[Document], str | None]:
-    """The instances, newest first, and the service's name unless `target` is one instance."""
+    """Return the instances, newest first, and the service's name unless `target` is one instance."""
     try:
         await context.client.get(f"/services/{target}")
     except CliError as error:
@@ -80,14 +80,17 @@ async def _find(context: CommandContext, target: str) -> tuple[list[Document], s
 
 
 async def _living(context: CommandContext, service: str) -> list[Document]:
-    """Those that have a container; a failed one may."""
+    """Return the service's instances that have a container, as a failed one may."""
     found: list[Document] = await context.client.get_all("/instances", service=service)
     return [instance for instance in found if instance["status"] != "creating"]
 
 
 async def _follow(context: CommandContext, writer: _Writer, service: str, tail: int, moment: str | None) -> NoReturn:
-    """All that a service has, for ever, whatever instance comes included: Sluice has one stream of that. One that broke off
-    begins a little before its end again: what was written of an instance is not written twice."""
+    """Print all lines of a service's instances, including new instances, until interrupted.
+
+    Sluice has one stream for that. A stream that is opened again starts a little before the point of interruption,
+    so lines that were already printed for an instance are skipped.
+    """
     last, written = "", dict[str, str]()
 
     async def read() -> None:
@@ -108,7 +111,10 @@ async def _follow(context: CommandContext, writer: _Writer, service: str, tail: 
 async def _print(
     context: CommandContext, writer: _Writer, instance: Document, tail: int, moment: str | None, *, follow: bool
 ) -> None:
-    """One instance's lines; of one that failed and is gone, what Sluice kept. Following ends with the instance."""
+    """Print the lines of one instance; of a failed one that was removed, the tail that Sluice kept.
+
+    With `follow`, return when the instance has ended.
+    """
     name = instance["id"]
     newest = moment
 
@@ -122,7 +128,7 @@ async def _print(
 
     try:
         while follow:
-            # a stream ends with its container, but also when Sluice is restarted: then it is taken up where it was
+            # a stream ends with its container, but also when Sluice restarts: then it is resumed
             with contextlib.suppress(ServerUnavailable):
                 await read()
             if (await context.client.get(f"/instances/{name}"))["status"] in GONE:
@@ -137,7 +143,7 @@ async def _print(
 
 
 def _moment(since: str | None) -> str | None:
-    """RFC 3339, whether a time or a span before now was given."""
+    """Return `since`, a time or a duration before now, as RFC 3339. Raises CliError if it is neither."""
     if since is None:
         return None
     span = _SPAN.fullmatch(since)

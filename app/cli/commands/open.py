@@ -24,7 +24,7 @@ async def open_page(
     ] = None,
     only_print: Annotated[bool, typer.Option("--print", "-p", help="Open nothing.")] = False,
 ) -> None:
-    """Open the dashboard's page of a service or a deployment, and print its address."""
+    """Open the dashboard's page of a service or a deployment, and print its URL."""
     page = "/ui/"
     if target is not None and target.isdigit():
         page = (await context.client.get(f"/deployments/{target}"))["links"]["page"]

@@ -1,4 +1,4 @@
-"""sluice serve: the control plane itself, on this machine."""
+"""sluice serve: the control plane on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from app.cli.terminal import echo
 
 
 def serve() -> None:
-    """Run the control plane in this process, until SIGTERM.
+    """Run the control plane in this process until SIGTERM.
 
     Settings come from the environment (SLUICE_…) and from the file that SLUICE_CONFIG names.
     """
-    # the server and all that it stands on take a second to load: no other verb should wait for that
+    # the server and its dependencies take a second to load: do not delay the other commands
     from app.server import serve as run
     from app.settings import SettingsError, load_settings
 

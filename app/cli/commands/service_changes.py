@@ -1,4 +1,4 @@
-"""sluice scale, rollback, restart, rm: the deployments that bring no new version."""
+"""sluice scale, rollback, restart, rm: deployments without a new version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def scale(
     replicas: Annotated[int, typer.Argument(min=0, max=100, help="How many instances; 0 stops it.", show_default=False)],
     detach: Detach = False,
 ) -> int:
-    """Change how many instances run."""
+    """Change the number of a service's instances."""
     deployment = await context.client.post(f"/services/{service}/scale", {"replicas": replicas})
     return await follow_or_detach(context, deployment, detach=detach)
 
@@ -35,14 +35,14 @@ async def rollback(
     ] = None,
     detach: Detach = False,
 ) -> int:
-    """Bring an earlier revision back, whole."""
+    """Return a service to an earlier revision, with all of its spec but the number of instances."""
     body = {} if to_revision is None else {"to_revision": to_revision}
     return await follow_or_detach(context, await context.client.post(f"/services/{service}/rollback", body), detach=detach)
 
 
 @command
 async def restart(context: CommandContext, service: Service, detach: Detach = False) -> int:
-    """Replace every instance by a new one of the same revision."""
+    """Replace every instance of a service by a new one of the same revision."""
     return await follow_or_detach(context, await context.client.post(f"/services/{service}/restart", {}), detach=detach)
 
 

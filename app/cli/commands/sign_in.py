@@ -7,7 +7,7 @@ from app.cli.command import CommandContext, command
 
 @command
 async def sign_in(context: CommandContext) -> None:
-    """Print a link that opens the dashboard once."""
+    """Print a link that signs in to the dashboard once."""
     made = await context.client.post("/sign-in-links")
     context.out.result(made, made["url"])
     context.out.say("It works once; open it soon.")

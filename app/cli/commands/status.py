@@ -1,4 +1,4 @@
-"""sluice ps, status, history: what runs, how it goes, what was."""
+"""sluice ps, status, history: services and instances, deployments, and Sluice's own state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.cli.output.tables import deployment_table, instances_table, part, servi
 
 _PARTS = ("engine", "gateway", "store", "sluice", "store_behind_engine")
 _MOST_GONE = 200
-"""How many of those that have gone are shown, in each state."""
+"""Maximum number of ended instances that --all shows for each of their statuses."""
 
 
 @command
@@ -42,7 +42,7 @@ async def ps(
 
 
 async def _running(context: CommandContext, service: str | None, every: bool) -> tuple[Document, str]:
-    """What there is, and that as two tables."""
+    """Return services and instances as a document, and the same as two tables."""
     if service:
         services = [await context.client.get(f"/services/{service}")]
     else:
@@ -108,7 +108,10 @@ async def history(
 
 
 async def _sluice(context: CommandContext) -> int:
-    """Whether Sluice and what it stands on answer, and what is going on."""
+    """Print the state of Sluice and its infrastructure, and the deployments in progress.
+
+    Returns the exit code.
+    """
     ready = await context.client.get("/readyz", welcome=503)
     about = await context.client.get("/version")
     running = [

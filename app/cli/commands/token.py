@@ -38,7 +38,7 @@ async def create(
     ] = None,
     expires_in: Annotated[str | None, typer.Option(metavar="SPAN", help="Such as 12h or 90d.", show_default=False)] = None,
 ) -> None:
-    """Make a token. It is shown this once."""
+    """Create a token and print it. It cannot be shown again."""
     body: dict[str, object] = {"name": name, "scope": scope.value}
     bounds = {"services": service, "hosts": host, "path_prefixes": path_prefix}
     body |= {field: values for field, values in bounds.items() if values}
@@ -63,7 +63,7 @@ async def list_tokens(context: CommandContext) -> None:
 @app.command()
 @command
 async def revoke(context: CommandContext, number: Annotated[int, typer.Argument(metavar="ID", show_default=False)]) -> None:
-    """Make a token worthless at once."""
+    """Revoke a token immediately."""
     answer = await context.client.delete(f"/tokens/{number}")
     context.out.result(answer or {"id": number, "revoked": True}, f"Token {number} is revoked.", str(number))
 

@@ -1,4 +1,4 @@
-"""sluice up and sluice down: Sluice as a container of this machine's Docker engine, and all of it gone again."""
+"""sluice up and down: start Sluice as a container of this machine's Docker engine, or remove it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 HOST_DOCKER_CONFIG = "SLUICE_HOST_DOCKER_CONFIG"
-"""Said by scripts/sluice, which runs this in a container: the host's directory of the operator's Docker credentials."""
+"""Variable with the host's directory of the operator's Docker credentials.
+
+scripts/sluice sets it, because that script runs this command in a container.
+"""
 
 
 @local_command
 def up(out: Output) -> None:
-    """Start Sluice and its gateway as containers that outlive this command, or bring them up to date. Settings: SLUICE_…"""
+    """Start or update Sluice and its gateway as containers that keep running. Settings: SLUICE_…."""
     settings = _settings()
     _run(settings, out, lambda own: own.up())
     url, gateway = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.gateway_port}"
@@ -39,7 +42,10 @@ def up(out: Output) -> None:
 
 @local_command
 def down(out: Output, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
-    """Remove this Sluice: its containers, its services, the volumes and the network that it made, its data. Nothing else."""
+    """Remove this Sluice: containers, services, data, and the volumes and network that it made.
+
+    Nothing else is removed.
+    """
     settings = _settings()
     if not yes:
         typer.confirm(f'Remove the Sluice "{settings.name}", all its services and all its data?', abort=True, err=True)
@@ -60,7 +66,7 @@ def _settings() -> Settings:
 
 
 def _run(settings: Settings, out: Output, work: Callable[[ControlPlane], Awaitable[T]]) -> T:
-    """`work` on this machine's engine. Raises Trouble."""
+    """Run `work` with this machine's engine. Raises CliError."""
     from services.engine.docker.control_plane import ControlPlaneContainer
     from services.engine.port import EngineError
     from services.infrastructure.control_plane import ControlPlane, Endpoints
@@ -105,12 +111,15 @@ def _spec(settings: Settings) -> ControlPlaneSpec:
 
 
 def _data(settings: Settings) -> str:
-    """As given; else by the name, so that two Sluices beside each other do not share one."""
+    """Return the data directory: as given, else by the name, so that two Sluices do not share one."""
     return str(settings.data.absolute()) if "data" in settings.model_fields_set else f"/var/lib/{settings.name}"
 
 
 def _socket(settings: Settings) -> str:
-    """The engine's socket on the host."""
+    """Return the path of the engine's socket on the host.
+
+    Raises CliError if the engine is on another host.
+    """
     from services.engine.docker.control_plane import HOST_SOCKET
 
     if told := os.environ.get(HOST_SOCKET):
@@ -124,9 +133,9 @@ def _socket(settings: Settings) -> str:
 
 
 def _credentials() -> str | None:
-    """The operator's ~/.docker on the host, when there are credentials in it.
+    """Return the operator's ~/.docker on the host, None if it holds no credentials.
 
-    The directory, because `docker login` puts a new file in the place of the old one.
+    The directory is mounted and not the file, because `docker login` replaces the file by a new one.
     """
     from services.engine.docker.control_plane import HOST_SOCKET
 

@@ -1,4 +1,4 @@
-"""sluice version: of this command, and of the Sluice that it speaks to."""
+"""sluice version: versions of this command and of the server."""
 
 from __future__ import annotations
 

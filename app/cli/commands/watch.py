@@ -1,4 +1,4 @@
-"""The same look again and again, when something happened: in place on a terminal, else printed whenever it is another."""
+"""Repeated display of a view: redrawn in place on a terminal, else printed when its content changed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from app.cli.command import CommandContext
 from app.cli.terminal import rendered, takes_colours, write
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks when no event comes: requests in flight are no events."""
+"""Seconds between two updates without an event: changes of in-flight counts are no events."""
 Look = Callable[[], Awaitable[tuple[Any, str]]]
 
 
 async def watch(context: CommandContext, look: Look) -> None:
-    """For ever; `look` gives the document and its text. Raises Trouble when Sluice stays away."""
+    """Update the view forever; `look` returns its document and its text.
+
+    Raises CliError if Sluice stays unavailable.
+    """
     newest = await context.client.get("/events", limit=1)
     after = newest["items"][0]["id"] if newest["items"] else 0
     in_place = sys.stdout.isatty() and not context.out.as_json
@@ -34,7 +37,7 @@ async def watch(context: CommandContext, look: Look) -> None:
 
 
 def _redraw(text: str) -> None:
-    """From the top left, over what was there, without a moment in which nothing is; what does not fit is left out."""
+    """Redraw from the top left without clearing the screen first; text that does not fit is omitted."""
     room = shutil.get_terminal_size().lines - 1
     shown = rendered(text, colours=takes_colours(sys.stdout))
     lines = "".join(f"{line}\x1b[K\n" for line in shown.split("\n")[:room])

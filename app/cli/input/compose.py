@@ -1,4 +1,4 @@
-"""A Compose file from the client's side: its variables and env_files lie here, and its services are followed together."""
+"""Client side of a Compose file: reads its variables and env_files here, and follows its deployments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.compose.document import ComposeError
 
 @dataclass(frozen=True)
 class ComposeFile:
-    """What was typed of one. `env_file` stands in for the .env beside it."""
+    """A Compose file with its options; `env_file` replaces the .env file beside it."""
 
     path: Path
     text: str
@@ -33,7 +33,10 @@ class ComposeFile:
 
 
 async def deploy_together(context: CommandContext, file: ComposeFile, *, detach: bool) -> int:
-    """Apply it, follow every deployment to its end, and say how each ended; the exit code is that of the worst."""
+    """Deploy a Compose file's services, follow every deployment and print how each ended.
+
+    Returns the exit code of the worst one.
+    """
     group = await context.client.post(*request_of(context, file))
     ids = group["deployments"]
     if detach:
@@ -53,7 +56,7 @@ async def deploy_together(context: CommandContext, file: ComposeFile, *, detach:
 
 
 def request_of(context: CommandContext, file: ComposeFile) -> tuple[str, dict[str, Any]]:
-    """Path and body of POST /apply. Raises CliError for what cannot be read here."""
+    """Return path and body of POST /apply. Raises CliError for a file that cannot be read here."""
     directory = file.path.resolve().parent
     beside = directory / ".env"
     found: dict[str, str] = {}
@@ -81,7 +84,10 @@ def request_of(context: CommandContext, file: ComposeFile) -> tuple[str, dict[st
 
 
 def _readable(context: CommandContext, directory: Path, needs: Needs) -> list[str]:
-    """The env_files that are there. Whether one that is not is missed depends on which services are deployed."""
+    """Return the env_files that exist, and report missing required ones.
+
+    A missing one is no error here: whether it is needed depends on the services that are deployed.
+    """
     there = [name for name in needs.files if (directory / name).is_file()]
     for name, required in needs.files.items():
         if required and name not in there:
@@ -90,7 +96,7 @@ def _readable(context: CommandContext, directory: Path, needs: Needs) -> list[st
 
 
 def _project(file: ComposeFile, needs: Needs, variables: Mapping[str, str], directory: Path) -> str | None:
-    """None: the file says it itself."""
+    """Return the project's name; None if the Compose file itself has one."""
     given = file.project or variables.get("COMPOSE_PROJECT_NAME")
     if given or needs.name:
         return given

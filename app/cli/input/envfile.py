@@ -1,4 +1,4 @@
-"""A `.env` as people write them: quotes, spaces, comments, `export`, CRLF, and `${NAME}` of lines before."""
+"""Parser of `.env` files: quotes, spaces, comments, `export`, CRLF, and `${NAME}` of earlier lines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from app.cli.input.specfile import VARIABLE
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Its variables, as Compose reads such a file. `NAME` alone takes its value from the environment, if it is there.
-    Raises Trouble naming the line, and never what it says: it may be a secret."""
+    """Return the file's variables as Compose reads them.
+
+    `NAME` alone takes its value from the environment, if it has one there. Raises CliError with the line's number
+    but never its content, which may be a secret.
+    """
     values: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8") as lines:
@@ -34,7 +37,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _value(binding: Binding, before: dict[str, str]) -> str | None:
-    """What is in single quotes is meant as it stands."""
+    """Return the variable's value; text in single quotes is taken literally."""
     if binding.value is None:
         return os.environ.get(binding.key or "")
     if binding.original.string.partition("=")[2].lstrip().startswith("'"):
@@ -44,6 +47,6 @@ def _value(binding: Binding, before: dict[str, str]) -> str | None:
 
 
 def _line(binding: Binding) -> int:
-    """The parser counts blank lines before to what follows them."""
+    """Return the binding's line; the parser counts blank lines before a binding as part of it."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")

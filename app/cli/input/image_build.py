@@ -1,4 +1,4 @@
-"""From a directory to an image: packed here, sent to Sluice, built there, its log shown as it is written."""
+"""Build of an image from a directory: packed here, built by Sluice, its log printed as it is written."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from app.cli.output.messages import Document
 
 _KEYS = ("context", "dockerfile", "args", "target")
 _SHOWN = 20
-"""Lines of a failed build's log that --quiet shows."""
+"""Number of lines of a failed build's log that --quiet shows."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an image is made of. `dockerfile` is told from `context`."""
+    """Input of an image's build. `dockerfile` is relative to `context`."""
 
     context: Path
     dockerfile: str = "Dockerfile"
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Typed:
-    """--build and its companions."""
+    """Values of --build and its companion options."""
 
     build: Path | None = None
     dockerfile: str | None = None
@@ -48,8 +48,10 @@ class Typed:
 
 
 def source_of(body: dict[str, Any], file: str | None, image: str | None, typed: Typed) -> Source | None:
-    """Takes `build` out of the body: what is to be built, None when an image is deployed as it is. What was typed goes
-    before the file. Raises CliError."""
+    """Remove `build` from the body and return the source to build, None if an image is deployed as it is.
+
+    Options take precedence over the file. Raises CliError.
+    """
     said = _said(body.pop("build", None), file)
     if image is not None:
         if typed.given:
@@ -65,8 +67,8 @@ def source_of(body: dict[str, Any], file: str | None, image: str | None, typed: 
 
 
 async def build_image(context: CommandContext, service: str, source: Source) -> Document:
-    """The build, when it has succeeded. Raises CliError."""
-    from services.engine.docker.build_context import pack  # Docker's SDK comes with it, and takes a while to load
+    """Build an image and return the succeeded build. Raises CliError."""
+    from services.engine.docker.build_context import pack  # loads Docker's SDK, which takes a while
 
     with tempfile.NamedTemporaryFile(prefix="sluice-context-", suffix=".tar.gz") as packed:
         try:
@@ -87,7 +89,7 @@ async def build_image(context: CommandContext, service: str, source: Source) -> 
 
 
 async def cancel_build(context: CommandContext, number: int) -> Document:
-    """The build, given up. Raises CliError; so it does when it has ended before."""
+    """Cancel a build and return it. Raises CliError, also if the build has already ended."""
     try:
         build: Document = await context.client.post(f"/builds/{number}/cancel")
     except CliError as error:
@@ -98,7 +100,10 @@ async def cancel_build(context: CommandContext, number: int) -> Document:
 
 
 async def _followed(context: CommandContext, build: Document) -> Document:
-    """To its end, through restarts of Sluice. Raises CliError when it fails, and when interrupted: then it goes on."""
+    """Follow a build to its end, through restarts of Sluice.
+
+    Raises CliError if the build fails, and when interrupted: then the build continues.
+    """
     number, after, last = build["id"], 0, deque[str](maxlen=_SHOWN)
     page = f"{context.client.place.url}/ui/builds/{number}"
     context.out.say(f"Build {number}: {page}")
@@ -132,7 +137,10 @@ def _log(client: Client, number: int, after: int) -> Any:
 
 
 def _said(build: Any, file: str | None) -> dict[str, Any] | None:
-    """The file's `build`, its context told from here."""
+    """Return the file's `build` with its context relative to the working directory.
+
+    Raises CliError if `build` is invalid.
+    """
     if build is None:
         return None
     said = {"context": build} if isinstance(build, str) else build

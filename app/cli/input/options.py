@@ -1,4 +1,4 @@
-"""Parameters that several verbs share."""
+"""Parameters that several commands share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIELDS, _COMPOSE, _BUILD = "The spec", "A Compose file", "A build"
 
 
 class How(StrEnum):
-    """What a body is to what is there."""
+    """How a request's body is combined with the current spec."""
 
     MERGE = "merge"
     REPLACE = "replace"
@@ -37,7 +37,7 @@ Writing = Annotated[
 ]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not follow; print the deployment's number.")]
 
-# What a deployment is made of, for deploy and diff.
+# The content of a deployment, for deploy and diff.
 Deployed = Annotated[
     str | None,
     typer.Argument(help="Its name. Without it: ./sluice.yaml.", show_default=False, autocompletion=services),

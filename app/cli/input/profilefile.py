@@ -1,4 +1,4 @@
-"""A profile that is a file: the `local.env` and `prod.env` of the shell scripts that Sluice began as (docs/spring.md)."""
+"""Profile files: `local.env`, `prod.env` of the shell scripts that preceded Sluice (docs/spring.md)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from app.cli.input.envfile import read_env_file
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 SERVICE, COUNT, EXCLUDED = "APP_NAME", "INSTANCE_NUM", "EXCLUDED_PORTS"
 PROFILE = "SPRING_PROFILE"
-"""How the scripts tell a container its profile. Spring's own SPRING_PROFILES_ACTIVE is left to the file: it would go before
-whatever `spring.profiles.active` an application makes of it."""
+"""Variable by which the scripts pass the profile to a container.
+
+Spring's own SPRING_PROFILES_ACTIVE is left to the file, because it would take precedence over the value that an
+application gives to `spring.profiles.active`.
+"""
 
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """`name`: the file's stem. `service` and `replicas`: None where the file does not say. `layer`: fields of the spec."""
+    """A parsed profile file.
+
+    `name`: the file's stem. `service` and `replicas`: None if the file does not name them. `layer`: fields of the spec.
+    """
 
     name: str
     service: str | None
@@ -28,7 +34,7 @@ class ProfileFile:
 
 
 def read_profile_file(path: Path) -> ProfileFile:
-    """Raises Trouble naming the line or the variable."""
+    """Parse a profile file. Raises CliError with the line or the variable."""
     name = path.name.removeprefix(".env.").removesuffix(".env")
     if not _NAME.fullmatch(name):
         raise usage(f"{path} names no profile", "Its name is the profile's: prod.env is prod.")

@@ -1,4 +1,4 @@
-"""The body of POST /deployments, from arguments over a file."""
+"""The body of POST /deployments, made of arguments and a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.cli.input.specfile import plain, read_spec, variable
 
 @dataclass(frozen=True)
 class Arguments:
-    """What was typed. None: not given."""
+    """Arguments of the command line; None if not given."""
 
     service: str | None = None
     file: str | None = None
@@ -40,7 +40,10 @@ class Arguments:
 
 
 def body_of(given: Arguments) -> dict[str, Any]:
-    """Arguments win over the file. A file is the whole spec (`replace`), arguments alone change what is there (`merge`)."""
+    """Return the request's body; arguments take precedence over the file.
+
+    A file is the whole spec (`replace`), arguments alone change the current one (`merge`).
+    """
     body = read_spec(given.file) if given.file else {}
     if given.profile_file is not None:
         _lay(read_profile_file(given.profile_file), given, body)
@@ -53,7 +56,7 @@ def body_of(given: Arguments) -> dict[str, Any]:
         environment |= read_env_file(path)
     for text in given.env:
         environment |= variable(text)
-    # a profile lies over the spec: what is typed goes before it only inside
+    # a profile is applied over the spec: arguments take precedence only inside the profile
     within = ["profiles", body["profile"]] if given.profile_file is not None else []
     for name, text in environment.items():
         _put(body, [*within, "environment", name], text)
@@ -71,7 +74,7 @@ def body_of(given: Arguments) -> dict[str, Any]:
     if given.file:
         body.setdefault("mode", "replace")
     if given.replicas is None and _profile_has_replicas(body):
-        body.pop("replicas", None)  # those of the spec beneath; in a body they would go before the profile's
+        body.pop("replicas", None)  # the file's own replicas; in a body they would take precedence over the profile's
     return body
 
 
@@ -82,7 +85,10 @@ def _profile_has_replicas(body: dict[str, Any]) -> bool:
 
 
 def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
-    """The file as a profile of the body, over what the body has of it, and as the one that is deployed. Raises Trouble."""
+    """Add the file to the body as a profile, over a profile of that name, and select it for deployment.
+
+    Raises CliError.
+    """
     if given.profile is not None or given.no_profile:
         raise usage("--profile-file is a profile already", "Leave --profile and --no-profile out.")
     if given.service is None and file.service and body.get("service", file.service) != file.service:
@@ -99,7 +105,10 @@ def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
 
 
 def route(text: str) -> dict[str, Any]:
-    """`/path`, `host` or `host/path`, with `,strip` behind it to take the path off. Raises Trouble."""
+    """Parse a route: `/path`, `host` or `host/path`, and `,strip` to remove the path from requests.
+
+    Raises CliError.
+    """
     server, *words = text.split(",")
     host, slash, path = server.partition("/")
     if not server or any(word != "strip" for word in words):
@@ -113,7 +122,10 @@ def route(text: str) -> dict[str, Any]:
 
 
 def setting(text: str) -> tuple[list[str], Any]:
-    """`field.of.field=value`, the value as YAML has it (`null`, `5`, `[a, b]`). A dot in a name is written `\\.`."""
+    """Parse `field.of.field=value`, with the value in YAML (`null`, `5`, `[a, b]`).
+
+    A dot in a name is written `\\.`. Raises CliError.
+    """
     path, given, value = text.partition("=")
     names = [name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", path)]
     if not given or not all(names):
@@ -127,7 +139,10 @@ def setting(text: str) -> tuple[list[str], Any]:
 
 
 def registry_header(auth: str | None, image: str | None) -> dict[str, str]:
-    """`X-Registry-Auth` for `user:password` at the image's registry, or for Docker's own base64 as it is. {} without."""
+    """Return the `X-Registry-Auth` header, {} if `auth` is empty.
+
+    `auth`: `user:password` for the image's registry, or Docker's own base64, which is passed unchanged.
+    """
     if not auth:
         return {}
     user, colon, password = auth.partition(":")
@@ -140,7 +155,7 @@ def registry_header(auth: str | None, image: str | None) -> dict[str, str]:
 
 
 def _put(body: dict[str, Any], names: list[str], value: Any) -> None:
-    """Set a field of a field; what is in the way and is no mapping is replaced."""
+    """Set a nested field; a value on the way to it that is no mapping is replaced."""
     *outer, last = names
     for name in outer:
         inner = body.get(name)

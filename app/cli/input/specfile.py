@@ -1,4 +1,4 @@
-"""What to deploy, from a file: sluice.yaml is `service: NAME` and the fields of the spec (docs/cli.md)."""
+"""Spec files: sluice.yaml is `service: NAME` and the fields of the spec (docs/cli.md)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DEFAULT_FILE = "sluice.yaml"
 _DEEPEST = 32
 _SERVICES = re.compile(r"""^(?:services|"services"|'services')\s*:|^\{\s*"?services"?\s*:""", re.MULTILINE)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
-"""A variable's name, as the spec takes it."""
+"""Pattern of a variable's name, as the spec accepts it."""
 
 
 def read_text(path: str) -> str:
-    """`-` is stdin. Raises Trouble."""
+    """Return the file's text; `-` is stdin. Raises CliError."""
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -29,13 +29,19 @@ def read_text(path: str) -> str:
 
 
 def is_compose(path: str) -> bool:
-    """A file of services is Compose's, one of a service is ours. Raises Trouble when it cannot be read."""
+    """Return whether the file is a Compose file (`services:`) and not a spec.
+
+    Raises CliError if the file cannot be read.
+    """
     return path != "-" and _SERVICES.search(read_text(path)) is not None
 
 
 def read_spec(path: str) -> dict[str, Any]:
-    """The body that the file stands for; `-` is stdin. Only what JSON knows comes out; unknown fields are left to Sluice
-    to refuse. Raises Trouble naming the line or the field."""
+    """Return the request's body that the file describes; `-` is stdin.
+
+    The result contains only JSON types; unknown fields are left for Sluice to refuse.
+    Raises CliError with the line or the field.
+    """
     text = read_text(path)
     try:
         value = yaml.safe_load(text)
@@ -51,7 +57,10 @@ def read_spec(path: str) -> dict[str, Any]:
 
 
 def variable(text: str) -> dict[str, str]:
-    """An --env: `NAME=value`, or `NAME` for its value here (nothing when it has none). Raises Trouble, without the value."""
+    """Parse an --env: `NAME=value`, or `NAME` for its value in this environment.
+
+    Returns {} if this environment has no such variable. Raises CliError without the value, which may be a secret.
+    """
     name, given, value = text.partition("=")
     if not VARIABLE.fullmatch(name.strip()):
         raise usage(f"--env: {name.strip()!r} is not a variable's name", "It is --env NAME=value.")
@@ -61,7 +70,10 @@ def variable(text: str) -> dict[str, str]:
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:
-    """`value` as JSON knows it. Raises Trouble for a date, a name that is no text, and what never ends."""
+    """Return `value` with JSON types only.
+
+    Raises CliError for a date, a name that is no text, a number that is not finite, and too deep nesting.
+    """
     if depth > _DEEPEST:
         raise usage(f"{where}: is nested too deeply")
     if isinstance(value, dict):

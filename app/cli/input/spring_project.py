@@ -1,4 +1,4 @@
-"""The sluice.yaml of a Spring Boot service, from what lies beside it: its build file and the scripts' `*.env`."""
+"""The sluice.yaml of a Spring Boot service, derived from its build file and profile files (`*.env`)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from defusedxml.ElementTree import fromstring
 from app.cli.input.profilefile import ProfileFile, read_profile_file
 
 PORT = 8080
-"""Spring Boot's own."""
+"""Spring Boot's default port."""
 _GRADLE_NAME = re.compile(r"""rootProject\.name\s*=\s*['"]([^'"]+)['"]""")
 _BUILD_FILES = ("pom.xml", "build.gradle", "build.gradle.kts")
 
 
 @dataclass(frozen=True)
 class SpringService:
-    """`name`: as it is called there, None where nothing says. `lacks_actuator`: the build file that does not name it."""
+    """Facts about a Spring Boot service.
+
+    `name`: its name in the build or profile files, None if they have none. `lacks_actuator`: the build file that does not
+    name the actuator, None if one does.
+    """
 
     name: str | None
     profiles: list[ProfileFile]
@@ -29,7 +33,7 @@ class SpringService:
 
 
 def look_at(directory: Path) -> SpringService:
-    """What is known of the service. Raises Trouble for a profile file that cannot be read."""
+    """Return the known facts about the service. Raises CliError if a profile file cannot be read."""
     files = [read_profile_file(path) for path in sorted(directory.glob("*.env")) if path.stem not in ("", ".env")]
     profiles = [file for file in files if file.service or file.replicas is not None]
     named = [file.service for file in profiles if file.service]
@@ -39,7 +43,10 @@ def look_at(directory: Path) -> SpringService:
 
 
 def spring_spec(name: str, image: str, port: int, profiles: list[ProfileFile]) -> str:
-    """The file's text. Environment of the profiles is named and not copied: it may be secret, and this file is not."""
+    """Return the text of sluice.yaml.
+
+    The profiles' variables are named and not copied: they may be secret, and this file is not.
+    """
     values = {
         "NAME": name,
         "IMAGE": image,

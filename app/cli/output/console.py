@@ -1,6 +1,6 @@
-"""How a verb speaks: results on stdout, narration and trouble on stderr; one JSON document with --json.
+"""Output of a command: results on stdout, messages and errors on stderr; with --json one document.
 
-Formatting needs no cleaning but where a width is counted: app/cli/terminal.py cleans whatever is printed.
+app/cli/terminal.py cleans all printed text, so text is cleaned here only if its width is counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _NARROWEST = 10
 
 
 class Output:
-    """`as_json`: stdout is JSON and nothing else. `quiet`: results in their shortest form, no narration."""
+    """Output of one command.
+
+    `as_json`: stdout is JSON and nothing else. `quiet`: results in their shortest form, no messages.
+    """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
@@ -32,11 +35,11 @@ class Output:
 
     @property
     def lively(self) -> bool:
-        """Narration may move the cursor: a person is looking."""
+        """Whether messages may move the cursor: stderr is a terminal that supports it."""
         return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
 
     def result(self, document: Any, text: str, short: str | None = None) -> None:
-        """What was asked for: `document` for machines, `text` for people, `short` for --quiet."""
+        """Print the result: `document` with --json, `short` with --quiet, otherwise `text`."""
         if self.as_json:
             echo_json(document, indent=2)
             return
@@ -45,19 +48,19 @@ class Output:
             echo(line)
 
     def line(self, document: Any, text: str) -> None:
-        """One of many results that come as time goes by: with --json a document a line."""
+        """Print one of many results that arrive over time: with --json one document a line."""
         if self.as_json:
             echo_json(document)
         else:
             echo(text)
 
     def say(self, text: str, colour: str | None = None) -> None:
-        """Narration."""
+        """Print a message on stderr, unless quiet."""
         if not self.quiet:
             echo(styled(text, colour) if colour else text, err=True)
 
     def error(self, error: CliError) -> None:
-        """The end of a verb that went wrong."""
+        """Print the error that ends the command."""
         echo(styled("error: ", "red", "bold") + error.message, err=True)
         if error.advice:
             echo(error.advice, err=True)
@@ -66,9 +69,11 @@ class Output:
 
 
 def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None) -> str:
-    """Rows under titles, aligned; a cell that is a status has its colour. A column that has nothing to say is left out,
-    else None is a dash. On a terminal (or within `width`) the longest cells are shortened in the middle, and if that is not
-    enough the last columns are left out."""
+    """Format an aligned table; a cell that is a status gets the status's colour.
+
+    A column without any value is omitted; in the others None is printed as a dash. On a terminal (or within `width`) the
+    longest cells are shortened in the middle; if that is not enough, the last columns are omitted.
+    """
     telling = [n for n in range(len(titles)) if not rows or any(row[n] not in (None, "") for row in rows)]
     cells = [[titles[n] for n in telling], *([_cell(row[n]) for n in telling] for row in rows)]
     widths = _fitting(list(zip(*cells, strict=True)), width or _terminal_width())
@@ -85,8 +90,11 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Any]], width: int | N
 
 
 def _fitting(stacks: Sequence[Sequence[str]], most: int | None) -> list[int]:
-    """A width for each of the first columns, as many as fit into `most` with two spaces between them; the widest is narrowed
-    first. What people type again, the first column, stays whole, and so does what has a colour."""
+    """Return a width for each of the first columns, as many as fit into `most` with gaps of two spaces.
+
+    The widest column is narrowed first. The first column is never shortened, because users type its values again; neither
+    are cells with a colour.
+    """
     widths = [max(map(len, stack)) for stack in stacks]
     if most is None:
         return widths
@@ -101,7 +109,7 @@ def _fitting(stacks: Sequence[Sequence[str]], most: int | None) -> list[int]:
 
 
 def _shortened(text: str, width: int) -> str:
-    """Its begin and its end: the end of an image's reference tells it from others."""
+    """Shorten the middle of a text; an image reference differs mostly at its end."""
     if len(text) <= width:
         return text
     end = (width - 1) * 2 // 3
@@ -113,14 +121,14 @@ def _terminal_width() -> int | None:
 
 
 def pairs(facts: Sequence[tuple[str, Any]]) -> str:
-    """`name  value` lines; those without a value are left out."""
+    """Format lines of `name  value`; those without a value are omitted."""
     retained = [(name, value) for name, value in facts if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in retained), default=0)
     return "\n".join(f"{name.ljust(width)}  {coloured(str(value), str(value))}" for name, value in retained)
 
 
 def coloured(status: str, text: str) -> str:
-    """`text` in the colour of `status`, if that is one."""
+    """Return `text` in the colour of `status`, unchanged if `status` has none."""
     return styled(text, _COLOURS[status]) if status in _COLOURS else text
 
 

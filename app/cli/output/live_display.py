@@ -1,4 +1,4 @@
-"""A deployment while it happens: lines that scroll, or on a terminal a line an instance that changes in place."""
+"""Display of a deployment in progress: scrolling lines, or on a terminal a live line per instance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STYLES = {
 
 
 class Display(Protocol):
-    """Shows one deployment. `update` takes what has come since, which may be nothing."""
+    """Display of one deployment. `update` takes the events since the last call, which may be none."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: Any) -> None: ...
@@ -39,12 +39,12 @@ class Display(Protocol):
 
 
 def display_for(out: Output) -> Display:
-    """What suits the place that narration goes to."""
+    """Return the display that suits stderr."""
     return LiveDisplay(out) if out.lively else PlainDisplay(out)
 
 
 class PlainDisplay:
-    """A line for whatever happens; a sign of life every 15 s otherwise."""
+    """Display of one line per event; a status line after 15 s without any."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -71,7 +71,7 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A header and a line an instance, redrawn in place; what must not be missed scrolls above."""
+    """Display of a header and a line per instance, redrawn in place; important messages scroll above."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -82,7 +82,7 @@ class LiveDisplay:
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
-        # a terminal alone needs them, and they take a tenth of a second to load
+        # used only with a terminal, and takes a tenth of a second to load
         from rich.console import Console
         from rich.live import Live
 
@@ -95,7 +95,7 @@ class LiveDisplay:
             self._live.stop()
 
     def update(self, deployment: Document, events: Sequence[Event]) -> None:
-        # the API's page of a deployment that has ended leaves out those that were there before and after it
+        # the document of an ended deployment omits instances that existed both before and after it
         here = {instance["id"]: instance for instance in deployment.get("instances") or []}
         left = {name: _left(instance) for name, instance in self._seen.items() if name not in here}
         self._seen = {**here, **left}
@@ -124,12 +124,15 @@ class LiveDisplay:
 
 
 def ordered(instances: Iterable[Document]) -> list[Document]:
-    """New ones first, then the old ones; within a revision by slot, those that have gone at its end."""
+    """Sort instances: newer revisions first, then those that run before those that ended, then by slot."""
     return sorted(instances, key=lambda i: (-(i.get("revision") or 0), i["status"] in GONE, i.get("slot") or 0, i["id"]))
 
 
 def _left(instance: Document) -> Document:
-    """What became of one that is no longer shown: on its way out, it has gone; else it serves on."""
+    """Return the final state of an instance that is no longer listed.
+
+    One that was draining or stopping has stopped; any other keeps serving.
+    """
     leaving = instance["status"] in ("draining", "stopping")
     return {**instance, "status": "stopped"} if leaving else instance
 
@@ -151,7 +154,7 @@ def _instance(instance: Document) -> RenderableType:
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Cleaned, since Rich lets escape sequences through."""
+    """Return cleaned text: Rich does not remove escape sequences."""
     from rich.text import Text
 
     return Text(clean(text), style=style)

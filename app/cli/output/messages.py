@@ -1,4 +1,4 @@
-"""What happens to a deployment, in words. Pure: documents of the API in, lines out."""
+"""Messages about a deployment; pure functions from documents of the API to lines of text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from app.cli.errors import NOT_SUCCEEDED, SUCCEEDED, SUPERSEDED
 Document = dict[str, Any]
 TERMINAL = frozenset({"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"})
 GONE = ("stopped", "failed")
-"""An instance's statuses in which nothing runs any more."""
+"""Statuses of an instance in which nothing runs any more."""
 TAIL_LINES = 20
 _COUNTED = frozenset({"created", "pending", "progressing", "progress", "instance_creating"})
-"""Events that tell what the answer to the request, or the instances' own events, have told."""
+"""Events whose content is already in the request's answer or in the instances' own events."""
 _ENDINGS = {
     "rolled_back": "failed and was rolled back",
     "failed": "failed",
@@ -26,7 +26,7 @@ _ENDINGS = {
 
 @dataclass(frozen=True)
 class FinalMessage:
-    """How it ended: a sentence, what to do next, and the exit code of api.md's table."""
+    """How a deployment ended: a sentence, advice, and an exit code of the table in docs/api.md."""
 
     sentence: str
     advice: str
@@ -34,17 +34,20 @@ class FinalMessage:
 
 
 def is_over(deployment: Document) -> bool:
-    """Nothing more happens by itself: it has ended, or its failure_action has paused it."""
+    """Return whether nothing more happens by itself: it has ended, or its failure_action paused it."""
     return deployment["status"] in TERMINAL or paused_by_failure(deployment)
 
 
 def paused_by_failure(deployment: Document) -> bool:
-    """A person's pause is not the end of it; that of failure_action is."""
+    """Return whether failure_action paused the deployment; a user's pause is not its end."""
     return deployment["status"] == "paused" and deployment.get("reason") not in (None, "user")
 
 
 def format_event(event: Event, deployment: Document) -> str | None:
-    """The line that tells `event`, if it is worth one. `deployment` is the present state, which knows what is in flight."""
+    """Return the line for `event`, None if it needs none.
+
+    `deployment` is the present state, which has the in-flight counts.
+    """
     if event.type in TERMINAL or event.type in _COUNTED:
         return None
     when, words = _elapsed(deployment.get("created_at"), event.at), event.message
@@ -63,7 +66,7 @@ def format_event(event: Event, deployment: Document) -> str | None:
 
 
 def log_tails(deployment: Document, told: set[str]) -> list[str]:
-    """The end of the log of each failed instance that is not among those `told`, which grows by them."""
+    """Return the log tails of failed instances that are not in `told`, and add those instances to `told`."""
     lines = []
     for instance in deployment.get("instances") or []:
         tail = (instance.get("log_tail") or "").strip()
@@ -75,7 +78,7 @@ def log_tails(deployment: Document, told: set[str]) -> list[str]:
 
 
 def heartbeat(deployment: Document) -> str:
-    """A sign of life for a log in which nothing else has happened for a while."""
+    """Return a status line for a log in which nothing else has happened for a while."""
     draining = [
         f"{instance['id']} drains, {in_flight(instance)}"
         for instance in deployment.get("instances") or []
@@ -85,13 +88,13 @@ def heartbeat(deployment: Document) -> str:
 
 
 def in_flight(instance: Document) -> str:
-    """Such as `2 requests in flight`."""
+    """Format the in-flight count, such as `2 requests in flight`."""
     count = instance.get("in_flight") or 0
     return f"{count} request{'' if count == 1 else 's'} in flight"
 
 
 def end_of(deployment: Document, url: str | None = None) -> FinalMessage:
-    """The last word. `url`: where the service answers, if it does."""
+    """Return the final message. `url`: the service's URL, if it has one."""
     number, service, status = deployment["id"], deployment["service"], deployment["status"]
     message = (deployment.get("message") or "").rstrip(".")
     reason = f" ({deployment['reason']})" if deployment.get("reason") else ""
@@ -115,7 +118,7 @@ def end_of(deployment: Document, url: str | None = None) -> FinalMessage:
 
 
 def took(deployment: Document) -> str:
-    """Seconds from being accepted to its end, for people; empty while it runs."""
+    """Format the time from acceptance to end; empty while the deployment runs."""
     begun, ended = _time(deployment.get("created_at")), _time(deployment.get("finished_at"))
     if begun is None or ended is None:
         return ""
@@ -124,7 +127,7 @@ def took(deployment: Document) -> str:
 
 
 def ago(at: str | None, now: datetime | None = None) -> str:
-    """How long since, in one unit."""
+    """Format the time since `at` in one unit."""
     begun = _time(at)
     if begun is None:
         return ""

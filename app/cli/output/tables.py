@@ -1,4 +1,4 @@
-"""Documents of the API as people read them: tables, and a page for one service or deployment."""
+"""Documents of the API as text: tables, and a page for one service or deployment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ TAIL_LINES = 50
 
 
 def services_table(services: list[Document]) -> str:
-    """A row a service."""
+    """Format services, one row each."""
     titles = ("SERVICE", "STATUS", "SERVING", "REV", "IMAGE", "PROFILE", "URL")
     return columns(titles, [_service_row(service) for service in services])
 
 
 def instances_table(instances: list[Document]) -> str:
-    """A row an instance; nothing for none."""
+    """Format instances, one row each; empty if there are none."""
     if not instances:
         return ""
     titles = ("INSTANCE", "STATUS", "REV", "ADDRESS", "IN FLIGHT", "RESTARTS", "AGE")
@@ -26,7 +26,7 @@ def instances_table(instances: list[Document]) -> str:
 
 
 def service_table(service: Document, newest: Document | None) -> str:
-    """A service, and under it its newest deployment."""
+    """Format a service, followed by its newest deployment."""
     facts = [
         ("service", service["name"]),
         ("status", service["status"]),
@@ -42,7 +42,7 @@ def service_table(service: Document, newest: Document | None) -> str:
 
 
 def deployment_table(deployment: Document) -> str:
-    """A deployment with its instances, and the logs of those that failed."""
+    """Format a deployment with its instances, and the logs of failed ones."""
     named = ("service", "kind", "status", "reason", "message", "revision", "from_revision", "image", "profile", "note")
     facts = [
         ("deployment", deployment["id"]),
@@ -60,7 +60,7 @@ def deployment_table(deployment: Document) -> str:
 
 
 def part(value: Any) -> str:
-    """What /readyz says of one thing that Sluice stands on, on a line."""
+    """Format on one line what /readyz reports about one part of Sluice's infrastructure."""
     if not isinstance(value, dict):
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     if value.get("ok") is False:
@@ -94,7 +94,7 @@ def _warnings(document: Document) -> list[tuple[str, str]]:
 
 
 def _instance(instance: Document) -> str:
-    """A line, and for a failed one why, with the end of its log."""
+    """Format an instance on a line; for a failed one with the reason and the end of its log."""
     status = instance["status"]
     detail = in_flight(instance) if status in ("serving", "draining") else ""
     if status == "failed":
