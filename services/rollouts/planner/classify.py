@@ -1,4 +1,4 @@
-"""The world as a target sorts it: what leaves, what is wanted, what is not, and what serves meanwhile."""
+"""Observed instances classified against the desired state: draining, matching, surplus and serving."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from services.rollouts.planner.observed import ObservedInstance
 
 @dataclass(frozen=True)
 class Classification:
-    """The world, sorted by what the target says of it."""
+    """The observed instances, classified against the desired state."""
 
     draining: list[ObservedInstance]
     matching: list[ObservedInstance]
-    """What is to run, at most `replicas`; dead ones hold no place that a living one could have."""
+    """Instances that match the desired state, at most `replicas`.
+
+    A dead instance never takes the place of a living one.
+    """
     surplus: list[ObservedInstance]
-    """Old, or too many."""
+    """Instances that must go: outdated, or more than `replicas`."""
     serving: frozenset[str]
-    """Ids of all that count for availability now."""
+    """Ids of all instances that count as available now."""
     surge_budget: int
-    """How many more there may be."""
+    """The number of further instances that may exist; negative if there are too many."""
 
     @property
     def active(self) -> list[ObservedInstance]:
@@ -33,7 +36,11 @@ class Classification:
 
 
 def classify(desired: DesiredState, observed: Sequence[ObservedInstance], now: float) -> Classification:
-    """Going back, what the deployment had begun and does not serve is not wanted, whatever runs in it."""
+    """Return the observed instances classified against the desired state.
+
+    In a rollback, an instance that the deployment created before the rollback and that does not serve is surplus, even if
+    the instance's hash matches.
+    """
     serving = frozenset(instance.id for instance in observed if is_available(desired, instance, now))
     staying = [instance for instance in observed if instance.draining_since is None]
     matching = [
@@ -62,25 +69,31 @@ def classify(desired: DesiredState, observed: Sequence[ObservedInstance], now: f
 
 
 def matches(desired: DesiredState, instance: ObservedInstance) -> bool:
-    """What runs in it is what is to run."""
+    """Return whether the instance has the desired hash and, for a restart, the required deployment."""
     return instance.hash == desired.hash and desired.required_deployment in (None, instance.deployment)
 
 
 def counts_against_surge(instance: ObservedInstance) -> bool:
-    """It has a container that is not stopped, or is about to: its start may be under way."""
+    """Return whether the instance has a container that is not stopped, or may be about to have one.
+
+    The start of an instance without a container may be in progress.
+    """
     return not instance.dead
 
 
 def is_available(desired: DesiredState, instance: ObservedInstance, now: float) -> bool:
-    """It serves, and for a worker: has been ready for long enough (what has a port is not admitted before)."""
+    """Return whether the instance serves and, if it is a worker, has been ready for `min_ready` seconds.
+
+    An instance with a port is not admitted before these seconds are over.
+    """
     return instance.serves and (instance.routed or now >= (instance.ready_at or 0) + desired.min_ready)
 
 
 def belongs_to_rollback(desired: DesiredState, instance: ObservedInstance) -> bool:
-    """Begun by the deployment that is being undone."""
+    """Return whether the deployment that is rolled back created the instance, before the rollback began."""
     return instance.deployment == desired.rolled_back_deployment and instance.created_at < desired.started_at
 
 
 def outdated(desired: DesiredState, classification: Classification) -> list[ObservedInstance]:
-    """Living ones in which something else runs than is to run."""
+    """Return the living surplus instances that do not match the desired state."""
     return [instance for instance in classification.surplus if not instance.dead and not matches(desired, instance)]

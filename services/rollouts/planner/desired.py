@@ -1,4 +1,4 @@
-"""Where a service is to go, as the planner is told."""
+"""The desired state of a service, the planner's first input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from services.spec import count_of
 
 @dataclass(frozen=True)
 class DesiredState:
-    """Where a service is to go. Times in seconds."""
+    """The desired state of a service.
+
+    Durations are in seconds, moments in seconds since the epoch.
+    """
 
     hash: str
     replicas: int
@@ -25,25 +28,30 @@ class DesiredState:
     stop_grace: float = 30
     deadline: float | None = None
     milestone: int | None = None
-    """How far it had come at most (Progress.milestone) when the deadline was set."""
+    """The highest `Progress.milestone` that the deployment had reached when `deadline` was set."""
     started_at: float = 0
-    """When the deployment last set out: began, went on, or turned back. What was born before and fails is replaced; it does
-    not fail the deployment (again)."""
+    """When the deployment last began, was resumed, or began to roll back.
+
+    A failing instance that was created before is replaced, but does not fail the deployment (again).
+    """
     required_deployment: int | None = None
-    """A restart: only instances of this deployment are what is wanted."""
+    """For a restart: the deployment to which an instance must belong in order to match."""
     rolled_back_deployment: int | None = None
-    """Going back: instances of this deployment are the first that are too many."""
+    """For a rollback: the deployment that is rolled back, whose instances become surplus first."""
     backoff_until: float = 0
-    """Steady state: no new instance before (back-off after deaths)."""
+    """In steady state: the time before which no new instance is created (back-off after crashes)."""
 
     @property
     def surge(self) -> int:
-        """How many more than `replicas` there may be."""
+        """The number of instances that may exist above `replicas`."""
         return 0 if self.recreate else count_of(self.max_surge, self.replicas, up=True)
 
     @property
     def unavailable(self) -> int:
-        """How many of `replicas` may be missed; at least one when nothing may be started first (Kubernetes' rule)."""
+        """The number of `replicas` that may be unavailable.
+
+        At least 1 if `surge` is 0, because then no instance can be started first (Kubernetes' rule).
+        """
         if self.recreate:
             return self.replicas
         return count_of(self.max_unavailable, self.replicas, up=False) or int(self.surge == 0)

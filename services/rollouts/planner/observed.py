@@ -1,4 +1,4 @@
-"""What is there, one instance at a time, as the planner is told."""
+"""The observed state of one instance; a list of these is the planner's second input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ObservedInstance:
-    """One instance as the store, the engine, the routers and the probes show it together."""
+    """The observed state of one instance, combined from the store, the engine, the routers and the probes.
+
+    Moments are in seconds since the epoch.
+    """
 
     id: str
     slot: int
@@ -16,37 +19,43 @@ class ObservedInstance:
     deployment: int
     container: Literal["none", "created", "running", "exited"]
     routed: bool = True
-    """It has a port. A worker has none: ready counts as serving, and it is not drained."""
+    """Whether the instance has a port.
+
+    An instance without a port is a worker. A worker serves as soon as it is ready, and is not drained.
+    """
     created_at: float = 0
     started_at: float | None = None
     ready_at: float | None = None
-    """Since when it has been proved ready, in this start; None while it is not."""
+    """Since when the present start of the instance has been ready; None while the instance is not ready."""
     admitted: bool = False
     healthy: bool = True
     unhealthy_since: float | None = None
     known_to_router: bool = False
-    """Some router knows it."""
+    """Whether at least one router knows the instance."""
     drained: bool = True
     auto_restart: bool = True
-    """The engine brings it back when it ends: what comes with being admitted."""
+    """Whether the engine restarts the container when that ends; enabled when the instance is admitted."""
     in_flight: int = 0
     draining_since: float | None = None
     drain_not_before: float = 0
-    """Until when new requests may still come, though no router sends any (routing.port.Seat)."""
+    """Until when new requests may still arrive although no router sends any.
+
+    See `routing.port.EndpointState`.
+    """
     drain_blocker: str = ""
     stopping: bool = False
     force_closed_at: float | None = None
     died: bool = False
-    """It had been started, and that start is over."""
+    """Whether a start of the instance has ended."""
     failure: tuple[str, str] | None = None
-    """It cannot be started: reason and the engine's words."""
+    """Reason and message (the engine's, for example) if the instance cannot be started."""
     exit_description: str = ""
     last_probe_error: str = ""
-    """What was wrong with its last answer to a probe, or that there was none."""
+    """The error of the instance's last probe: a wrong answer, or no answer; empty if there was none."""
 
     @property
     def drain_started_at(self) -> float:
-        """When `drain_timeout` begins."""
+        """The time from which `drain_timeout` counts."""
         return max(self.draining_since or 0, self.drain_not_before)
 
     @property
@@ -55,14 +64,17 @@ class ObservedInstance:
 
     @property
     def serves(self) -> bool:
-        """Requests go to it; a worker is ready."""
+        """Whether the instance gets requests, or, for a worker, is ready."""
         if self.dead or self.draining_since is not None or self.container != "running" or self.unhealthy_since is not None:
             return False
         return (self.admitted and self.healthy) if self.routed else self.ready_at is not None
 
     @property
     def is_force_closed(self) -> bool:
-        """On this way out, not on one that it was recalled from."""
+        """Whether the instance was force-closed in its present drain.
+
+        A force-close in an earlier drain, which a recall ended, does not count.
+        """
         return (
             self.force_closed_at is not None
             and self.draining_since is not None
@@ -71,5 +83,5 @@ class ObservedInstance:
 
     @property
     def has_served(self) -> bool:
-        """In this start."""
+        """Whether the instance has served in its present start."""
         return self.admitted or self.unhealthy_since is not None

@@ -1,6 +1,7 @@
-"""The planner: a total function of (target, world, now). No clock, no I/O, no database.
+"""The planner: a total function of (desired, observed, now), without a clock, I/O or a database.
 
-It never asks for more than: alive ≤ replicas + surge, and serving ≥ replicas − unavailable at every instant (design.md §4).
+The planner never asks for more than this, at every instant: living instances ≤ replicas + surge, and serving instances
+≥ replicas − unavailable (docs/why-a-pure-planner.md).
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ from services.rollouts.planner.steps import (
 
 
 def plan(desired: DesiredState, observed: Sequence[ObservedInstance], now: float) -> Plan:
-    """The next steps towards `desired` from `observed`, at most one an instance, and a verdict once there is one."""
+    """Return the next steps from `observed` towards `desired`, and the outcome if there is one.
+
+    There is at most one step per instance. `now` is in seconds since the epoch.
+    """
     classification = classify(desired, observed, now)
     outcome: Outcome | None = check_failure(desired, classification, now)
     steps: list[Step] = []
@@ -62,8 +66,11 @@ def plan(desired: DesiredState, observed: Sequence[ObservedInstance], now: float
 
 
 def _roll_forward(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
-    """One turn of a deployment: what leaves goes on leaving, what is missing comes, what has proved itself serves, and what
-    is not needed any more leaves. The same turn keeps a service as it is: there, what is missing is what died."""
+    """Return the steps of one reconcile towards the desired state.
+
+    Draining continues, missing instances are created, ready instances are admitted, and instances that are not needed any
+    more begin to drain. The same steps keep a service in steady state, in which dead instances are the missing ones.
+    """
     created = _create(desired, classification, now)
     retired = [*_replace_failed(desired, classification, now), *_scale_down(desired, classification, bool(created))]
     going = {instance.id for instance in retired}
@@ -77,7 +84,11 @@ def _roll_forward(desired: DesiredState, classification: Classification, now: fl
 
 
 def _plan_paused(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
-    """Paused: what leaves goes on leaving, and what served before may serve again; nothing new comes or goes."""
+    """Return the steps of a paused deployment.
+
+    Draining continues, and instances of earlier deployments may be admitted again. No instance is created, and no further
+    instance begins to drain.
+    """
     before = [instance for instance in classification.active if instance.deployment != desired.deployment]
     return [
         *_drain_and_remove(desired, classification.draining, now),
@@ -87,7 +98,10 @@ def _plan_paused(desired: DesiredState, classification: Classification, now: flo
 
 
 def _drain_and_remove(desired: DesiredState, leaving: Iterable[ObservedInstance], now: float) -> list[Step]:
-    """The way out, one step at a time: nothing new, nothing in flight, stop, remove."""
+    """Return the next step of each draining instance.
+
+    The order is: withdraw, wait until the instance is drained (or force-close it after `drain_timeout`), stop, remove.
+    """
     steps: list[Step] = []
     for instance in leaving:
         if instance.container != "running":
@@ -102,13 +116,17 @@ def _drain_and_remove(desired: DesiredState, leaving: Iterable[ObservedInstance]
 
 
 def _reuse_draining(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
-    """Of those on their way out, take back as many as are missing: they are warm. The rest waits for the next turn."""
+    """Return steps that recall as many draining instances as are missing, because these are warm.
+
+    The list is empty if no instance can be recalled. Otherwise creation and scale-down wait for the next reconcile.
+    """
     missing = desired.replicas - sum(not instance.dead for instance in classification.matching)
     slots = {instance.slot for instance in classification.matching if not instance.dead}
     recalled: dict[int, str] = {}
     for instance in sorted(classification.draining, key=lambda instance: (instance.slot, instance.id)):
         warm = instance.container == "running" and instance.known_to_router and instance.ready_at is not None
-        # one that a registry calls out of service may say so itself (Spring's health does), until it hears otherwise
+        # an instance that a registry lists as out of service may report itself unhealthy (Spring's health check does),
+        # until the registry lists it as up again
         warm = warm and (instance.healthy or instance.drain_not_before > 0) and instance.unhealthy_since is None
         over = (
             instance.dead
@@ -130,7 +148,10 @@ def _reuse_draining(desired: DesiredState, classification: Classification, now: 
 
 
 def _create(desired: DesiredState, classification: Classification, now: float) -> list[Step]:
-    """Reserved instances that do not run yet; new ones for the slots that nobody has, as far as the surge allows."""
+    """Return Start steps for reserved instances that do not run yet, and Create steps for the free slots.
+
+    The surge budget limits the number of Create steps.
+    """
     wanted = [instance for instance in classification.matching if not instance.dead]
     if desired.recreate and any(
         counts_against_surge(instance) for instance in [*classification.draining, *outdated(desired, classification)]
@@ -146,7 +167,7 @@ def _create(desired: DesiredState, classification: Classification, now: float) -
 
 
 def _admit(desired: DesiredState, candidates: Iterable[ObservedInstance], now: float) -> list[Step]:
-    """What has proved itself for long enough."""
+    """Return Admit steps for the candidates that have been ready for `min_ready` seconds."""
     return [
         Admit(instance.id)
         for instance in candidates
@@ -158,8 +179,11 @@ def _admit(desired: DesiredState, candidates: Iterable[ObservedInstance], now: f
 
 
 def _withdraw_unready(candidates: Iterable[ObservedInstance]) -> list[Step]:
-    """What serves and is not ready any more (by the engine's own check, or started again since) gets no new requests until
-    it is."""
+    """Return Withdraw steps for the candidates that are admitted but not ready any more.
+
+    Such an instance failed the engine's own health check, or was restarted. The instance gets no new requests until it is
+    ready again.
+    """
     return [Withdraw(instance.id) for instance in candidates if _is_suspect(instance)]
 
 
@@ -174,13 +198,20 @@ def _is_suspect(instance: ObservedInstance) -> bool:
 
 
 def _is_fully_admitted(instance: ObservedInstance) -> bool:
-    """Admitted wholly. What serves and is not kept, or is a worker, is admitted (again) to be kept."""
+    """Return whether the instance needs no Admit step.
+
+    A healthy instance without `auto_restart` needs an Admit step even if the routers admit it, or if it is a worker, because
+    that step also enables `auto_restart`.
+    """
     return (instance.admitted or not instance.routed) and (instance.auto_restart or instance.unhealthy_since is not None)
 
 
 def _replace_failed(desired: DesiredState, classification: Classification, now: float) -> list[ObservedInstance]:
-    """What died, or was not ready in time, makes room; of what has been unhealthy for too long as many at a time as may be
-    missed (or one), and none while nothing is healthy."""
+    """Return the instances to drain because they are dead or have exceeded their health deadline.
+
+    Of the matching instances that have served and have been unhealthy for too long, only as many are replaced at a time as
+    may be unavailable (at least one), and none while no instance serves.
+    """
     living = [instance for instance in classification.active if not instance.dead]
     overdue = [instance for instance in living if health_deadline_exceeded(desired, instance, now)]
     sick = [instance for instance in classification.matching if instance in overdue and instance.has_served]
@@ -194,8 +225,12 @@ def _replace_failed(desired: DesiredState, classification: Classification, now: 
 
 
 def _scale_down(desired: DesiredState, classification: Classification, creating: bool) -> list[ObservedInstance]:
-    """Old and surplus instances: all when the new ones serve; before, those that stand in the way, and between batches as
-    many as may be missed."""
+    """Return the surplus instances to drain.
+
+    All go if every desired instance serves, or if `recreate` is set and outdated instances exist. Before that, instances
+    that do not serve go if they block the creation of missing instances, and between two batches as many serving instances
+    go as may be unavailable.
+    """
     living = [instance for instance in classification.surplus if not instance.dead]
     others = outdated(desired, classification)
     if classification.matching_serving == desired.replicas or (desired.recreate and others):

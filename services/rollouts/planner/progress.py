@@ -1,4 +1,4 @@
-"""How far a deployment has come, whether it can still succeed, and when time alone will change the answer."""
+"""Progress of a deployment, its failure, and the next moment when time alone changes the plan."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.steps import Failed, Progress
 
 FORCE_CLOSE_GRACE = 20.0
-"""Seconds after a cut in which an old worker may still let go by itself; longer than the gateway's keep-alive window."""
+"""Seconds that an old gateway worker gets after a force-close to release its connections by itself.
+
+Longer than the gateway's keep-alive window.
+"""
 
 
 def check_failure(desired: DesiredState, classification: Classification, now: float) -> Failed | None:
-    """Why the deployment cannot succeed, if it cannot. Only instances that it began since it set out count against it."""
+    """Return why the deployment cannot succeed, or None while it can.
+
+    Of the failed instances, only those count that the deployment has created since `desired.started_at`.
+    """
     if desired.deployment is None:
         return None
     for instance in classification.matching:
@@ -36,7 +42,11 @@ def check_failure(desired: DesiredState, classification: Classification, now: fl
 
 
 def _deadline(desired: DesiredState, classification: Classification) -> float | None:
-    """None, too, when it has come further since it was set. Who leaves has deadlines of his own, which come first."""
+    """Return the progress deadline, or None if there is none.
+
+    There is none, too, if the deployment has progressed since the deadline was set. Draining instances have deadlines of
+    their own, so the progress deadline is never earlier than these.
+    """
     if desired.deadline is None or (
         desired.milestone is not None and compute_progress(desired, classification).milestone > desired.milestone
     ):
@@ -46,7 +56,7 @@ def _deadline(desired: DesiredState, classification: Classification) -> float | 
 
 
 def compute_progress(desired: DesiredState, classification: Classification) -> Progress:
-    """What people see of it."""
+    """Return the counts of the deployment that the API shows."""
     return Progress(
         desired=desired.replicas,
         ready=sum(
@@ -61,7 +71,7 @@ def compute_progress(desired: DesiredState, classification: Classification) -> P
 
 
 def _unhealthy_since(instance: ObservedInstance) -> float | None:
-    """Since when it runs and ought to be healthy, but is not."""
+    """Return since when the running instance should be healthy but is not, or None."""
     if instance.container != "running":
         return None
     if instance.unhealthy_since is not None:
@@ -70,13 +80,13 @@ def _unhealthy_since(instance: ObservedInstance) -> float | None:
 
 
 def health_deadline_exceeded(desired: DesiredState, instance: ObservedInstance, now: float) -> bool:
-    """It ought to have become healthy by now."""
+    """Return whether the instance has been unhealthy for at least `start_period` seconds."""
     since = _unhealthy_since(instance)
     return since is not None and now >= since + desired.start_period
 
 
 def next_deadline(desired: DesiredState, classification: Classification, now: float) -> float | None:
-    """The next moment at which time alone changes the plan."""
+    """Return the next moment when time alone changes the plan, in seconds since the epoch, or None."""
     moments = [desired.backoff_until, _deadline(desired, classification) or now]
     for instance in classification.draining:
         moments += [instance.drain_not_before, instance.drain_started_at + desired.drain_timeout]

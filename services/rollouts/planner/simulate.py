@@ -1,4 +1,4 @@
-"""A plan run forward: the steps that the planner would take, one turn after another, if all of them go well."""
+"""A dry run of the planner: the steps of all successive reconciles if every step succeeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.rollouts.planner.steps import Admit, Create, Drain, ForceClose, Re
 
 Action = Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
 MAX_ITERATIONS = 2000
-"""More than a deployment of the largest service takes, one instance at a time."""
+"""An upper bound: a deployment of the largest service, one instance at a time, needs fewer iterations."""
 
 _DONE_BY: dict[type[Step], Action] = {
     Create: "start", Start: "start", Admit: "admit", Recall: "recall", Withdraw: "withdraw", ForceClose: "cut", Stop: "stop",
@@ -23,7 +23,10 @@ _DONE_BY: dict[type[Step], Action] = {
 
 @dataclass(frozen=True)
 class SimulatedStep:
-    """One step. Those of one `turn` are taken side by side, before those of the next."""
+    """One step of the dry run.
+
+    Steps with the same `turn` (the number of the reconcile) run concurrently, before the steps of the next `turn`.
+    """
 
     turn: int
     action: Action
@@ -34,9 +37,11 @@ class SimulatedStep:
 def simulate(
     desired: DesiredState, observed: Iterable[ObservedInstance], now: float, names: Iterator[str], routed: bool
 ) -> list[SimulatedStep]:
-    """Pure. What is started is ready at once, and what leaves has nothing in its hands.
+    """Return the steps from `observed` to `desired` if every step succeeds; a pure function.
 
-    `names`: the ids that new instances would get; `routed`: they have a port. A Drain is not told: its Withdraw is.
+    A started instance is ready immediately, and a draining instance has nothing in flight. `names` yields the ids that new
+    instances would get. `routed` says whether new instances have a port. A Drain step is not listed, but the Withdraw step
+    that follows is.
     """
     goal = replace(desired, deadline=None)
     there = {instance.id: instance for instance in observed}
@@ -69,7 +74,7 @@ def _new(id: str, slot: int, desired: DesiredState, now: float, routed: bool) ->
 
 
 def _outcome(step: Step, instance: ObservedInstance, now: float) -> ObservedInstance:
-    """The instance after the step."""
+    """Return the instance as it is after the step."""
     match step:
         case Create() | Start():
             return replace(instance, container="running", died=False, started_at=now, ready_at=now)
@@ -94,7 +99,7 @@ def _outcome(step: Step, instance: ObservedInstance, now: float) -> ObservedInst
 
 
 def _all_healthy(instance: ObservedInstance, now: float) -> ObservedInstance:
-    """What runs gets healthy; what leaves has finished."""
+    """Return the instance as healthy if it runs, or as drained if it is draining and withdrawn."""
     if instance.draining_since is not None:
         return instance if instance.admitted else replace(instance, drained=True, in_flight=0)
     if instance.container != "running":

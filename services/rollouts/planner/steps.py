@@ -1,4 +1,4 @@
-"""The steps of a plan, as data: the same plan is shown, tested and executed. Each is idempotent."""
+"""The steps of a plan, as data: the same plan is shown, tested and executed. Each step is idempotent."""
 
 from __future__ import annotations
 
@@ -7,63 +7,69 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Create:
-    """Reserve an id and an address for slot `slot`; the start follows in the same turn."""
+    """A step that reserves an id and an address for slot `slot`; the start follows in the same reconcile."""
 
     slot: int
 
 
 @dataclass(frozen=True)
 class Start:
-    """Make and start the container of a reserved instance."""
+    """A step that creates and starts the container of a reserved instance."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class Admit:
-    """It has proved itself: let requests go to it, and let the engine bring it back when it ends."""
+    """A step that lets requests go to a ready instance, and lets the engine restart its container."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class Recall:
-    """It was on its way out and is wanted again."""
+    """A step that takes a draining instance back, because it matches the desired state again."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class Drain:
-    """It is to go from now on; the routers send it nothing new."""
+    """A step that marks an instance as draining.
+
+    The instance must go from then on, and the routers send it no new requests.
+    """
 
     instance: str
 
 
 @dataclass(frozen=True)
 class Withdraw:
-    """It is leaving and a router still admits it."""
+    """A step that stops new requests to an instance that a router still admits.
+
+    The instance is draining, or is not ready any more.
+    """
 
     instance: str
 
 
 @dataclass(frozen=True)
 class ForceClose:
-    """Its drain_timeout is over: end what it still has, and say so."""
+    """A step that ends an instance's requests still in flight after `drain_timeout`, and reports them."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Settled: stop signal, then SIGKILL after its grace."""
+    """A step that stops a drained instance: stop signal, then SIGKILL after the instance's grace period."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class Remove:
-    """It has exited: forget it in the routers and remove its container."""
+    """A step that removes an exited instance from the routers, and removes its container."""
 
     instance: str
 
@@ -73,12 +79,15 @@ Step = Create | Start | Admit | Recall | Drain | Withdraw | ForceClose | Stop | 
 
 @dataclass(frozen=True)
 class Succeeded:
-    """What was wanted serves, and everything else has gone."""
+    """The outcome if the desired instances serve and all other instances are gone."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """It will not come to pass: `reason` for machines, `message` for people, and the instance that showed it."""
+    """The outcome if the deployment cannot succeed.
+
+    `reason` is for machines, `message` for people, and `instance` is the instance that showed the failure.
+    """
 
     reason: str
     message: str
@@ -87,12 +96,12 @@ class Failed:
 
 Outcome = Succeeded | Failed
 MAX_INSTANCES = 1000
-"""More than one service can have."""
+"""An upper bound of the instances of one service."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Counts as the API shows them."""
+    """The counts of a deployment, as the API shows them."""
 
     desired: int = 0
     ready: int = 0
@@ -103,14 +112,20 @@ class Progress:
 
     @property
     def milestone(self) -> int:
-        """Grows with every instance that gets further, on its way in or out: what extends the progress deadline."""
+        """A number that grows with every instance that gets further, when it starts or when it drains.
+
+        Growth of the number extends the progress deadline.
+        """
         return 2 * self.serving + self.ready - self.old_serving - self.draining + MAX_INSTANCES
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The next steps (at most one an instance: they run side by side), a verdict once there is one, and when to look again
-    (a time). With `Failed` there are no steps, unless the deployment is paused: its verdict may then be nothing new."""
+    """The next steps, the progress, the outcome if there is one, and when to plan again.
+
+    There is at most one step per instance, because the steps run concurrently. `wake_at` is in seconds since the epoch.
+    With the outcome `Failed` there are no steps, unless the deployment is paused: its failure may be known already.
+    """
 
     steps: tuple[Step, ...]
     progress: Progress
