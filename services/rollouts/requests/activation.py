@@ -33,12 +33,12 @@ from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
 DEFAULT_LINK_PORT = 8080
-"""The port by which `links` reach a service whose instances listen on host ports that are drawn for them."""
+"""Port by which `links` reach a service whose instances listen on allocated host ports."""
 
 
 @dataclass(frozen=True)
 class ResolvedImage:
-    """What only the image can tell: the port and the health check of a spec."""
+    """The port and the health check of a spec after the image's defaults are applied."""
 
     image: ImageInfo
     port: int | None
@@ -47,7 +47,10 @@ class ResolvedImage:
 
 
 def resolve_image_defaults(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> ResolvedImage:
-    """Pure: api.md's defaults for `port` and `healthcheck`."""
+    """Return a spec's port and health check with the image's defaults for both (docs/api.md).
+
+    `port_named` says whether the spec gives `port`, null included. The function is pure.
+    """
     warnings = []
     port = spec.port
     if not port_named:
@@ -72,7 +75,7 @@ def resolve_image_defaults(spec: ServiceSpec, port_named: bool, image: ImageInfo
 
 
 class DeploymentActivator:
-    """Takes a pending deployment to progressing, or to its end when it cannot begin."""
+    """Activator of pending deployments: each becomes progressing, or ends if it cannot begin."""
 
     def __init__(
         self,
@@ -91,7 +94,10 @@ class DeploymentActivator:
         self._runtime_status = runtime_status
 
     async def pull_and_activate(self, id: int) -> None:
-        """Raises EngineError when the engine does not answer: to be tried again."""
+        """Pull the deployment's image if it needs one, and activate the deployment.
+
+        Raises EngineError if the engine does not answer; the call is then repeated later.
+        """
         failed = await self._store.read(lambda session: _dependency_failed(session, id))
         if failed is not None:
             await self._store.write(lambda session: self._refuse(session, id, failed))
@@ -105,7 +111,7 @@ class DeploymentActivator:
         self._runtime_status.registry_auth.pop(id, None)
 
     async def _pull_once(self, id: int, reference: str) -> str | None:
-        """As `activate`."""
+        """Pull `reference` and activate the deployment. Return another reference to pull, as `activate` does."""
         try:
             image = await self._engine.pull(reference, self._runtime_status.registry_auth.get(id))
         except EngineError as error:
@@ -117,7 +123,7 @@ class DeploymentActivator:
         return await self._store.write(lambda session: self.activate(session, id, image, reference))
 
     def _kind_and_image(self, session: Session, id: int) -> tuple[str, str | None]:
-        """Its kind, and the image that it comes to over the spec that is the present one by now."""
+        """Return the deployment's kind, and its image after a merge over the current spec."""
         deployment = session.get_one(Deployment, id)
         if deployment.kind != Kind.DEPLOY:
             return deployment.kind, None
@@ -125,13 +131,16 @@ class DeploymentActivator:
         try:
             return deployment.kind, merge(self._rules, present, deployment).spec.image
         except RequestError:
-            return deployment.kind, deployment.image  # told as such when it begins
+            return deployment.kind, deployment.image  # `activate` reports the error
 
     def activate(
         self, session: Session, id: int, image: ImageInfo | None = None, reference: str | None = None
     ) -> str | None:
-        """Take it to progressing in the caller's transaction, with the image found for `reference` when it is a deploy.
-        Returns the image that is wanted instead, when the present spec became another meanwhile."""
+        """Make a pending deployment progressing, in the caller's transaction.
+
+        `image` is the image found for `reference`, if the deployment is a deploy. Returns the reference to pull instead if
+        the current spec has changed since, or else None.
+        """
         deployment = session.get_one(Deployment, id)
         if deployment.status != Status.PENDING:
             return None
@@ -176,7 +185,7 @@ class DeploymentActivator:
         return None
 
     def _disallowed(self, session: Session, deployment: Deployment) -> Failed | None:
-        """Check the stored spec that comes into force again; a scale that takes instances away needs no permission."""
+        """Check the stored spec that comes into force again. A scale-in needs no permission."""
         service, replicas = session.get_one(Service, deployment.service), deployment.replicas or 0
         if deployment.kind == Kind.SCALE and replicas <= service.replicas:
             return None
@@ -187,6 +196,7 @@ class DeploymentActivator:
         return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
     def _refuse(self, session: Session, id: int, failed: Failed) -> None:
+        """End a pending deployment that cannot begin."""
         deployment = session.get_one(Deployment, id)
         if deployment.status != Status.PENDING:
             return
@@ -207,7 +217,7 @@ class DeploymentActivator:
         validated: ValidatedRequest,
         image: ImageInfo,
     ) -> None:
-        """The present revision when nothing but the size changes, else a new one."""
+        """Set the deployment's revision: the current one if nothing but the size changes, else a new one."""
         found = resolve_image_defaults(validated.spec, "port" in validated.effective, image)
         deployment.image, deployment.image_id = validated.spec.image, image.id
         deployment.profile, deployment.failure_action = validated.layers.profile, validated.spec.failure_action
@@ -264,7 +274,10 @@ def _dependency_failed(session: Session, id: int) -> Failed | None:
 
 
 def _turn_to(deployment: Deployment, present: Revision) -> None:
-    """Make a scale or restart one of the revision that is present when it begins: it may have waited for another one."""
+    """Set a scale's or restart's revision to the revision that is current when the deployment begins.
+
+    The revision may differ from the one at the time of the request, because the deployment may have waited for another one.
+    """
     spec = revision_spec(present)
     deployment.revision, deployment.profile = present.number, present.profile
     deployment.image, deployment.image_id = present.image, present.image_id

@@ -1,4 +1,4 @@
-"""Admission of specs by the operator's rules, at every point where a spec comes into force."""
+"""Admission of specs by the operator's rules, whenever a spec comes into force."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from services.store.tables import Revision, Service
 class AdmissionRules:
     """The operator's rules for all specs, from the settings.
 
-    `default_route` (such as "/{name}") is for services that name no routes; `host_roots` are the host paths under which
-    services may mount; `aliases` are the names by which every instance finds the host; `log_drivers` are the operator's
-    log profiles; `outbound` are the servers that Sluice may call for a spec; `protected` are host paths of Sluice's and the
-    engine's that no service mounts.
+    `default_route` (such as "/{name}") is for services that name no routes. `host_roots` are the host paths under which
+    services may mount. `aliases` are the names by which every instance finds the host. `log_drivers` are the operator's log
+    profiles. `outbound` are the servers that Sluice may call for a spec. `protected` are host paths of Sluice and of the
+    engine that no service mounts.
     """
 
     default_route: str | None = None
@@ -36,10 +36,11 @@ class AdmissionRules:
 
 
 def admission_errors(rules: AdmissionRules, session: Session, service: str, spec: ServiceSpec) -> list[FieldError]:
-    """Check a whole spec against the rules; a stored spec is checked again, because the rules may have changed since.
+    """Check a whole spec against the rules.
 
-    Called for a deployment's effective spec, for the revision of a rollback, restart, scale-out or retry, when a pending
-    deployment is activated, and before an instance starts.
+    The function is called for a deployment's effective spec, for the revision of a rollback, restart, scale-out or retry,
+    when a pending deployment is activated, and before an instance starts. A stored spec is checked again because the rules
+    may have changed.
     """
     return [
         *mount_errors(rules.host_roots, rules.protected, spec),
@@ -50,7 +51,7 @@ def admission_errors(rules: AdmissionRules, session: Session, service: str, spec
 
 
 def refused_services(rules: AdmissionRules, session: Session) -> dict[str, str]:
-    """Find the services whose present spec the rules do not allow today, each with the first reason."""
+    """Return the services whose current spec the rules do not allow today, each with the first reason."""
     present = select(Revision).join(
         Service, (col(Service.name) == Revision.service) & (col(Service.revision) == Revision.number)
     )

@@ -1,4 +1,4 @@
-"""What people ask for: every request is checked whole before anything comes of it."""
+"""Requests that create a deployment: each one is checked completely before anything is written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FIRST_INTERNAL_PORT = 20001
 
 @dataclass(frozen=True)
 class DeployRequest:
-    """A POST /deployments, already parsed as JSON. `fields`: the spec fields as given, not yet checked."""
+    """A POST /deployments, parsed as JSON. `fields` are the spec fields as given, not yet checked."""
 
     service: str
     fields: dict[str, Any]
@@ -49,13 +49,15 @@ class DeployRequest:
     profile: str | None = None
     note: str | None = None
     expected_revision: int | None = None
-    """0: there is to be no such service yet."""
+    """The revision that the caller expects to be current; 0 if the caller expects no such service."""
 
 
 @dataclass(frozen=True)
 class GroupMember:
-    """One of several that are asked for together. `depends_on`: services of members before it → whether each is required;
-    `warnings` stay with its deployment."""
+    """One deployment of a group that is requested together.
+
+    `depends_on` maps the services of earlier members to whether each is required. `warnings` are stored with the deployment.
+    """
 
     deploy_request: DeployRequest
     depends_on: Mapping[str, bool] = field(default_factory=dict)
@@ -64,7 +66,10 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class RequestContext:
-    """Who asks, under which Idempotency-Key, and with which credentials for the pull (kept in memory only)."""
+    """The author of a request, its idempotency claim, and its credentials for the pull.
+
+    The credentials are kept in memory only.
+    """
 
     by: Actor
     claim: IdempotencyClaim | None = None
@@ -72,7 +77,10 @@ class RequestContext:
 
 
 class Asking(ABC, Generic[T]):
-    """All that makes a deployment, one method a kind. Each raises Refusal, or returns what `_make` makes of it."""
+    """The requests that create a deployment, one method for each kind.
+
+    Each method raises RequestError, or returns the result of `_make`.
+    """
 
     def __init__(self, store: Store, clock: Clock, engine: Engine, rules: AdmissionRules) -> None:
         self._store = store
@@ -82,18 +90,28 @@ class Asking(ABC, Generic[T]):
 
     @abstractmethod
     async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> T:
-        """`make` checks the request and inserts its deployment, in the transaction that it is given, and returns its id.
-        It may be called again, in another transaction."""
+        """Call `make` in a transaction and return the result of the request.
+
+        `make` checks the request, inserts its deployment in the given transaction, and returns the deployment's id. `make`
+        may be called again in another transaction.
+        """
 
     async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> T:
-        """422 `invalid_spec` (errors name the fields), 409 `revision_conflict`, 409 `deployment_in_progress`."""
+        """Request a deployment of a new or changed spec.
+
+        Raises RequestError: 422 `invalid_spec` (its errors name the fields), 409 `revision_conflict`, 409
+        `deployment_in_progress`.
+        """
         await self._refuse_by_engine(deploy_request.fields, context)
         return await self._make(
             lambda session: self._accept(session, deploy_request, context), deploy_request.service, context
         )
 
     async def scale(self, service: str, replicas: int, context: RequestContext) -> T:
-        """404 `unknown_service`, 422 `invalid_spec` (its volumes allow one instance only)."""
+        """Request another number of replicas.
+
+        Raises RequestError: 404 `unknown_service`, 422 `invalid_spec` (for instance if the volumes allow one instance only).
+        """
 
         def make(session: Session) -> int:
             present = _get_current_revision(session, service)
@@ -108,7 +126,10 @@ class Asking(ABC, Generic[T]):
         return await self._make(make, service, context)
 
     async def rollback(self, service: str, to_revision: int | None, context: RequestContext) -> T:
-        """404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`."""
+        """Request a rollback to `to_revision`, or else to the newest earlier revision that served.
+
+        Raises RequestError: 404 `unknown_service`, 422 `unknown_revision`, 409 `no_rollback_target`.
+        """
 
         def make(session: Session) -> int:
             present = _get_current_revision(session, service)
@@ -119,7 +140,10 @@ class Asking(ABC, Generic[T]):
         return await self._make(make, service, context)
 
     async def restart(self, service: str, context: RequestContext) -> T:
-        """404 `unknown_service`."""
+        """Request the replacement of all instances by new ones of the same revision.
+
+        Raises RequestError 404 `unknown_service`.
+        """
 
         def make(session: Session) -> int:
             present = _get_current_revision(session, service)
@@ -129,7 +153,10 @@ class Asking(ABC, Generic[T]):
         return await self._make(make, service, context)
 
     async def remove(self, service: str, context: RequestContext) -> T:
-        """404 `unknown_service`. A service whose first deployment never succeeded can be removed as well."""
+        """Request the removal of a service, which may be one whose first deployment never succeeded.
+
+        Raises RequestError 404 `unknown_service`.
+        """
 
         def make(session: Session) -> int:
             known = _get_service(session, service)
@@ -140,7 +167,10 @@ class Asking(ABC, Generic[T]):
         return await self._make(make, service, context)
 
     async def retry(self, deployment: int, context: RequestContext) -> T:
-        """404 `unknown_deployment`, 409 `not_in_that_state`."""
+        """Request an ended deployment again.
+
+        Raises RequestError: 404 `unknown_deployment`, 409 `not_in_that_state`.
+        """
 
         def make(session: Session) -> int:
             before = deployment_of(session, deployment)
@@ -185,13 +215,16 @@ class Asking(ABC, Generic[T]):
     def _refuse_disallowed(
         self, session: Session, revision: Revision, present: Revision, context: RequestContext, replicas: int | None = None
     ) -> None:
-        """422 `invalid_spec` for a stored spec that cannot come into force again, at the service's size by default."""
+        """Raise RequestError 422 `invalid_spec` for a stored spec that cannot come into force again.
+
+        The spec is checked for `replicas` instances, by default for the service's size.
+        """
         size = replicas if replicas is not None else effective_replicas(session, revision.service)
         if errors := stored_errors(session, self._rules, context.by.grant, revision, present, size):
             raise invalid(errors)
 
     def _accept(self, session: Session, deploy_request: DeployRequest, context: RequestContext) -> int:
-        """The new deployment's id."""
+        """Check a deploy request, insert its deployment, and return the deployment's id."""
         if not re.fullmatch(SERVICE_NAME, deploy_request.service):
             why = "must be a DNS label of at most 40 characters (a-z, 0-9, -) that begins with a letter"
             raise invalid([FieldError("service", why)])
@@ -222,7 +255,11 @@ class Asking(ABC, Generic[T]):
         return self._insert(session, row, context)
 
     def _insert(self, session: Session, row: Deployment, context: RequestContext) -> int:
-        """Write the new deployment; what only waits gives way to it, or it to what runs, by on_conflict."""
+        """Insert the new deployment and apply `on_conflict` to the other deployments of the service.
+
+        Pending deployments are superseded, or the new deployment waits, or RequestError 409 `deployment_in_progress` is
+        raised.
+        """
         others = session.exec(
             select(Deployment).where(
                 Deployment.service == row.service, col(Deployment.status).not_in([str(status) for status in TERMINAL])
@@ -252,7 +289,7 @@ class Asking(ABC, Generic[T]):
         return row.id
 
     def _deployment_for(self, session: Session, revision: Revision, kind: Kind) -> Deployment:
-        """A deployment of a revision as it is, at the service's size."""
+        """Return a deployment of an unchanged revision, at the service's size."""
         spec = revision_spec(revision)
         return Deployment(
             service=revision.service,
@@ -277,7 +314,10 @@ class Asking(ABC, Generic[T]):
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_free_revision(session, name))
 
     async def _refuse_by_engine(self, fields: dict[str, Any], context: RequestContext) -> None:
-        """422 for networks that the engine does not have or keeps, and for volumes that it has and Sluice does not know."""
+        """Raise RequestError 422 for networks that the engine does not have or reserves.
+
+        For an author with a bound token, also raise it for volumes that the engine has but no service names.
+        """
         await self._refuse_unknown_networks(fields)
         if context.by.grant is not None:
             await self._refuse_unmanaged_volumes(fields)
@@ -316,7 +356,10 @@ def _bounds(context: RequestContext) -> dict[str, list[str]] | None:
 
 
 def _next_id(session: Session) -> int:
-    """Goes on above the highest that the store or a container's label shows (a restored backup must not use one again)."""
+    """Return an id above the highest one in the store and in the labels of containers.
+
+    A store that was restored from a backup must not use an id again.
+    """
     floor = session.get(Meta, HIGHEST_LABEL)
     highest = session.exec(select(func.max(Deployment.id))).one()
     return max(int(floor.value) if floor else 0, highest or 0) + 1
@@ -330,7 +373,7 @@ def _get_service(session: Session, name: str) -> Service:
 
 
 def _check_expected_revision(deploy_request: DeployRequest, service: Service | None, present: Revision | None) -> None:
-    """409 `revision_conflict` when the service is not where whoever asks believes it to be."""
+    """Raise RequestError 409 `revision_conflict` if the service is not at the expected revision."""
     if deploy_request.expected_revision is None:
         return
     there = service is not None and not service.removed
@@ -346,7 +389,7 @@ def _check_expected_revision(deploy_request: DeployRequest, service: Service | N
 
 
 def _get_current_revision(session: Session, name: str) -> Revision:
-    """Its present revision."""
+    """Return the service's current revision. Raises RequestError if there is no such service or revision."""
     service = _get_service(session, name)
     present = current_revision(session, service)
     if present is None:
@@ -369,7 +412,10 @@ def check_allowed(row: Deployment, action: str) -> None:
 
 
 def _rollback_target(session: Session, present: Revision, number: int | None) -> Revision:
-    """The revision asked for, or the newest earlier one that served. Only those within the history limit are kept."""
+    """Return the revision asked for, or the newest earlier one that served and differs.
+
+    Only revisions within the history limit are kept.
+    """
     limit = revision_spec(present).revision_history_limit
     served = session.exec(
         select(Revision)
@@ -378,7 +424,7 @@ def _rollback_target(session: Session, present: Revision, number: int | None) ->
         .limit(limit)
     ).all()
     if number is None:
-        same = (present.effective, present.image_id)  # going back to what runs already would change nothing
+        same = (present.effective, present.image_id)  # a rollback to an equal revision would change nothing
         earlier = next((r for r in served if r.number < present.number and (r.effective, r.image_id) != same), None)
         if earlier is None:
             raise RequestError(

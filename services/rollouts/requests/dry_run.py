@@ -1,4 +1,4 @@
-"""What a request would do: everything up to the commit is the real thing, and then it is taken back."""
+"""Dry runs of requests: the real code runs up to the commit, and the transaction is rolled back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ Found = tuple[Preview, PlanInput | None]
 
 
 class DryRun(Asking[Preview]):
-    """Each method raises what the real request would, and writes nothing. An Idempotency-Key is not looked at."""
+    """Requests that are only previewed.
+
+    Each method raises the errors of the real request and writes nothing. An Idempotency-Key is ignored.
+    """
 
     def __init__(self, store: Store, clock: Clock, engine: Engine, routers: Sequence[Router], rules: AdmissionRules) -> None:
         super().__init__(store, clock, engine, rules)
@@ -40,7 +43,10 @@ class DryRun(Asking[Preview]):
         self._beginner = DeploymentActivator(store, clock, engine, StateWriter(clock, 0), rules, RuntimeStatus())
 
     async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> Preview:
-        """Refusal 503 when the present world cannot be seen."""
+        """Return the preview of the request.
+
+        Raises RequestError 503 `engine_unavailable` if the engine or a router cannot be observed.
+        """
         try:
             containers = await self._engine.observe(service)
             endpoint_states = [await router.observe(service) for router in self._routers]
@@ -54,7 +60,10 @@ class DryRun(Asking[Preview]):
     async def _run_and_roll_back(
         self, outset: Callable[[Session, Deployment], PlanInput | None], make: Callable[[Session], int]
     ) -> Found:
-        """Make the deployment and begin it, once the image that it comes to is known."""
+        """Create and activate the deployment, return its preview and planner input, and roll back.
+
+        A deploy runs first without an image, to find out which image the engine must be asked for.
+        """
         reference: str | None = None
         image: ImageInfo | None = None
 
@@ -82,7 +91,7 @@ class DryRun(Asking[Preview]):
 
 
 def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]]:
-    """What becomes of it, or of the deployment that is under way now."""
+    """Return a warning about the deployment in progress: it is superseded, or the new deployment waits."""
     running = session.exec(
         select(Deployment).where(Deployment.service == row.service, col(Deployment.status).in_(ACTIVE))
     ).first()
@@ -95,12 +104,15 @@ def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]
 
 
 def _placeholder_image(reference: str, present: Revision | None) -> ImageInfo:
-    """An image that nobody has seen: another one than the present, that exposes what the present one does."""
+    """Return a stand-in for an image that is not pulled yet.
+
+    It differs from the current image, and exposes the current revision's port.
+    """
     return ImageInfo("", reference, (present.port,) if present is not None and present.port is not None else ())
 
 
 def _preview(session: Session, row: Deployment, present: Revision | None) -> Preview:
-    """Without the steps."""
+    """Return the preview without its steps."""
     unchanged = row.status == Status.SUCCEEDED
     wanted = session.get(Revision, (row.service, row.revision)) if row.revision is not None else None
     from_replicas, replicas = row.from_replicas or 0, row.replicas or 0
@@ -130,7 +142,7 @@ def _plan_input(
     session: Session,
     row: Deployment,
 ) -> PlanInput | None:
-    """None when there is nothing to do."""
+    """Return the planner's input, or None if there is nothing to do."""
     snapshot = load_service(session, row.service)
     if snapshot is None or snapshot.deployment is None:
         return None

@@ -1,8 +1,9 @@
-"""Host paths that services may mount: below the operator's roots, apart from what rules the host, and at fixed places.
+"""Host paths that services may mount.
 
-A service that can write a directory can replace any path in it by a symbolic link. So no service mounts a path below a
-directory that a service mounts writable: then nobody but the operator can change the way to a mounted path, and what was
-found out about it before an instance starts still holds when the engine mounts it.
+They lie below the operator's roots and apart from the paths that control the host, and no service can change where they
+lead. A service that can write a directory can replace any path in it by a symbolic link. So no service mounts a path below a
+directory that a service mounts writable. Then only the operator can change the path to a mounted directory, and a check that
+was made before an instance starts still holds when the engine mounts the path.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ HOST_OWN = (
     "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/local/bin", "/usr/local/lib",
     "/usr/local/sbin", "/usr/sbin", "/var/lib/containerd", "/var/lib/docker", "/var/run", "/var/spool/cron",
 )  # fmt: skip
-"""Directories by which the host and its engine are ruled, whatever the operator's roots are."""
+"""Directories that control the host and its engine. They are refused even below the operator's roots."""
 _HOMES = re.compile(r"/home|(?:/root|/home/[^/]+)(?:/\.[^/].*)?")
-"""Home directories, and what in them begins with a dot: keys, credentials and what a shell reads."""
+"""Home directories, and their entries that begin with a dot.
+
+The entries are keys, credentials and files that a shell reads.
+"""
 
 
 def mount_errors(roots: Sequence[str], protected: Sequence[str], spec: ServiceSpec) -> list[FieldError]:
-    """Check a spec's host paths by themselves. `protected`: Sluice's data, and the engine's socket."""
+    """Check each of a spec's host paths. `protected` are Sluice's data and the engine's socket."""
     return [
         FieldError(f"volumes.{number}.source", why)
         for number, volume in enumerate(spec.volumes)
@@ -40,7 +44,7 @@ def mount_errors(roots: Sequence[str], protected: Sequence[str], spec: ServiceSp
 
 
 def overlap_errors(session: Session, service: str, spec: ServiceSpec) -> list[FieldError]:
-    """Check a spec's host paths against those of all specs in force: of every service, and of the spec itself."""
+    """Check a spec's host paths against those of all specs in force and of the spec itself."""
     mine = [(number, volume) for number, volume in enumerate(spec.volumes) if volume.type == "bind"]
     if not mine:
         return []
@@ -53,7 +57,7 @@ def overlap_errors(session: Session, service: str, spec: ServiceSpec) -> list[Fi
 
 
 def lies_in(path: str, directory: str) -> bool:
-    """Whether a path is a directory or lies in it."""
+    """Return whether a path is the directory or lies in the directory."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
@@ -88,7 +92,10 @@ def _overlaps(volume: VolumeMount, service: str, others: Sequence[tuple[str, Vol
 
 
 def _mounts_in_force(session: Session) -> list[tuple[str, VolumeMount]]:
-    """Service → bind mount, of every revision that is present, on its way, or has an instance that has not gone."""
+    """Return (service, bind mount) for each revision in force.
+
+    A revision is in force if it is current, if a running deployment leads to it, or if an instance of it still exists.
+    """
     found: list[tuple[str, list[Any]]] = list(session.exec(_volumes_in_force()))
     return [
         (service, volume)

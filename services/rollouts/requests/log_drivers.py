@@ -1,6 +1,7 @@
-"""Log drivers that a spec may name: three built-in ones with options that are safe, and the operator's profiles.
+"""Log drivers that a spec may name.
 
-The engine opens a log driver's destination as root and in the host's network, so a spec never says where logs go.
+They are three built-in ones with safe options, and the operator's profiles. The engine opens a log driver's destination as
+root and in the host's network, so a spec never names a destination.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "max-file": (lambda text: re.fullmatch(r"[1-9][0-9]?|100", text) is not None, "must be a count from 1 to 100"),
     "compress": (lambda text: text in ("true", "false"), 'must be "true" or "false"'),
 }
-"""Option → check of its value, and the form that it must have."""
+"""Option → the check of its value, and the message for a wrong value."""
 
 
 def log_errors(profiles: Mapping[str, LogConfig], logging: Logging) -> list[FieldError]:
@@ -38,7 +39,7 @@ def log_errors(profiles: Mapping[str, LogConfig], logging: Logging) -> list[Fiel
 
 
 def log_config(profiles: Mapping[str, LogConfig], logging: Logging) -> LogConfig:
-    """Resolve an admitted spec's `logging` to the driver and options that a container is made with."""
+    """Return the driver and options of a container for an admitted spec's `logging`."""
     return profiles.get(logging.driver) or LogConfig(logging.driver, logging.options)
 
 

@@ -1,7 +1,8 @@
-"""Isolation of services: a bound token's spec may not take what belongs to services that the token does not cover.
+"""Isolation of services: limits of the spec of a bound token.
 
-Each rule compares what a deployment claims with what the other services have. A claim that the service's present revision
-has in force already is never refused: it was admitted before, perhaps by a token that is not bound.
+A bound token's spec may not take resources of services that the token does not cover. Each rule compares the claims of a
+deployment with the resources of the other services. A claim that is already in force in the service's current revision is
+never refused: it was admitted before, perhaps by a token that is not bound.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from services.spec import Route, SpecFields, VolumeMount
 from services.store.tables import Revision
 
 CLAIMING = ("routes", "volumes", "networks", "links")
-"""Fields by which a spec or a profile reaches beyond its own service. A test classifies every other field as harmless."""
+"""Fields by which a spec or a profile reaches beyond its own service.
+
+A test classifies every other field as harmless.
+"""
 UNBOUND = "use a token that is not bound to services"
 
 
 @dataclass(frozen=True)
 class Claims:
-    """The named things that a spec claims, each with the field that names it."""
+    """The names that a spec claims, each with the field that names it."""
 
     routes: dict[Route, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
@@ -37,7 +41,7 @@ class Claims:
 
 
 def claims_of(effective: dict[str, Any], request: dict[str, Any] | None = None) -> Claims:
-    """Collect what a spec in force claims, and what a request for it names, in its profiles and below them too.
+    """Collect the claims of a spec in force, and of a request for it, including the request's profiles.
 
     Profiles that are not in force and that the request does not name claim nothing: they are checked when they are used.
     """
@@ -66,9 +70,10 @@ def ownership_errors(
     claims: Claims,
     default_route: str | None,
 ) -> list[FieldError]:
-    """Check the claims of a deployment that a bound token asks for. `present`: the service's revision in force.
+    """Check the claims of a deployment that is requested with a bound token.
 
-    `default_route` is the path that the operator gives to services that name no route: it is no claim.
+    `present` is the service's revision in force. `default_route` is the path that the operator gives to services that name
+    no route; such a path is not a claim.
     """
     had = claims_of(present.effective) if present is not None else Claims()
     mine = {route.key for route in had.routes}
@@ -87,13 +92,16 @@ def ownership_errors(
 
 
 def unmanaged_volumes(session: Session, names: Iterable[str]) -> set[str]:
-    """Return those of the volumes that no revision of any service names: Sluice does not know whose data they hold."""
+    """Return the volumes that no revision of any service names: Sluice does not know whose data they hold."""
     owners = _owners(session, "volumes", _volume_sources("volume"))
     return {name for name in names if name not in owners}
 
 
 def volumes_named(fields: dict[str, Any]) -> set[str]:
-    """Return the named volumes of a request's fields, which are not checked yet: what is no volume is passed over."""
+    """Return the named volumes in a request's fields. Values that are no volumes are skipped.
+
+    The fields need not be validated yet.
+    """
     layers = [fields, *(fields["profiles"].values() if isinstance(fields.get("profiles"), dict) else ())]
     lists = [layer.get("volumes") for layer in layers if isinstance(layer, dict)]
     names = set()
@@ -125,14 +133,20 @@ def _route_errors(session: Session, grant: Grant, routes: dict[Route, str]) -> I
 
 
 def _takes(route: Route, other: Route) -> bool:
-    """Return whether requests that would reach `other` reach `route`, which is more specific: by host, then by path."""
+    """Return whether `route` takes requests from `other`, because `route` is more specific.
+
+    A host is more specific than no host; after that, a longer path is more specific.
+    """
     if route.host is not None and other.host is None:
         return is_below(route.path_prefix, other.path_prefix) or is_below(other.path_prefix, route.path_prefix)
     return route.host == other.host and is_below(route.path_prefix, other.path_prefix)
 
 
 def _carved(grant: Grant, other: Route) -> bool:
-    """Return whether the operator gave the token a part of a broader route: the other one is not itself within the grant."""
+    """Return whether the operator granted the token a part of the broader route `other`.
+
+    In that case `other` is not itself within the grant.
+    """
     return grant.bounds_routes and not grant.allows_route(other.host, other.path_prefix)
 
 
@@ -146,7 +160,10 @@ def _volume_errors(session: Session, grant: Grant, volumes: dict[str, str]) -> I
 
 
 def _mount_errors(session: Session, grant: Grant, mounts: dict[str, str]) -> Iterator[FieldError]:
-    """A host path holds data that Sluice knows nothing of, so only one that a covered service has already is admitted."""
+    """Check host paths: only one that a covered service has already is admitted.
+
+    A host path holds data that Sluice knows nothing of.
+    """
     owners = _owners(session, "volumes", _volume_sources("bind")) if mounts else {}
     for path, where in mounts.items():
         if not owners.get(path) or not all(grant.covers(owner) for owner in owners[path]):
@@ -161,7 +178,10 @@ def _network_errors(session: Session, grant: Grant, networks: dict[str, str]) ->
 
 
 def _link_errors(session: Session, grant: Grant, service: str, links: dict[str, str]) -> Iterator[FieldError]:
-    """The first link to a service makes the gateway listen on that service's port, so it changes the linked service."""
+    """Check links to services that the token does not cover.
+
+    The first link to a service makes the gateway listen on that service's port, so it changes the linked service.
+    """
     linked = (
         {name for owner, names in active_spec_values(session, "links") if owner != service for name in names}
         if links
@@ -174,7 +194,10 @@ def _link_errors(session: Session, grant: Grant, service: str, links: dict[str, 
 
 
 def _owners(session: Session, name: str, values: Callable[[list[Any]], Iterable[str]]) -> dict[str, set[str]]:
-    """Value → the services of which any kept revision has it: a rollback may bring it back."""
+    """Return each value of the field `name` with the services of which any kept revision has the value.
+
+    All kept revisions count, because a rollback may restore them.
+    """
     owners: dict[str, set[str]] = {}
     having = select(Revision.service, col(Revision.effective)[name]).where(col(Revision.effective)[name].is_not(None))
     for service, listed in session.exec(having):

@@ -1,4 +1,4 @@
-"""What a deployment would be, change and do, as people are shown it before they ask for it."""
+"""The preview of a deployment: its result, its changes and its steps, before it is requested."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _SAID: dict[Action, str] = {
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """Those of one `turn` are taken side by side. `revision`: where the instance was, or would be, born."""
+    """A step of the plan. Steps with the same `turn` run side by side.
+
+    `revision` is the revision in which the instance was, or would be, created.
+    """
 
     turn: int
     action: Action
@@ -37,7 +40,7 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Preview:
-    """docs/api.md tells it field by field. Secrets are redacted."""
+    """The preview of a request, as docs/api.md describes it field by field. Secrets are redacted."""
 
     service: str
     kind: str
@@ -54,25 +57,28 @@ class Preview:
     warnings: list[dict[str, str]]
     unchanged: bool = False
     replaces_instances: bool = False
-    """Some that run now make room for others."""
+    """Whether instances that run now are replaced by others."""
     steps: list[PlannedStep] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class PlanInput:
-    """What the planner would be told when the deployment sets out, and what an instance made by it would be."""
+    """The planner's input when a deployment begins, and the properties of instances to be created."""
 
     desired: DesiredState
     observed: Sequence[ObservedInstance]
     created: Mapping[str, int]
-    """Instance → the revision in which it was born."""
+    """Instance → the revision in which it was created."""
     service: str
     revision: int
     next_instance: int
     routed: bool
 
     def with_steps(self, preview: Preview, now: float) -> Preview:
-        """With the steps and what they come to. Pure; seconds of work for a hundred instances one at a time."""
+        """Return the preview with its steps and their summary.
+
+        The function is pure. It takes seconds of work for a hundred instances that are replaced one at a time.
+        """
         names = (f"{self.service}-r{self.revision}-{n}" for n in count(self.next_instance))
         steps = [self._planned(step) for step in simulate(self.desired, self.observed, now, names, self.routed)]
         others = [seen for seen in self.observed if not seen.dead and not matches(self.desired, seen)]
@@ -87,7 +93,7 @@ class PlanInput:
 
 
 def _summary(steps: Sequence[PlannedStep]) -> str:
-    """How many come and go, in a sentence."""
+    """Return a sentence with the numbers of instances that are started and removed."""
     coming = sum(step.action == "start" for step in steps)
     going = sum(step.action == "remove" for step in steps)
     told = ((coming, "started"), (going, "drained and removed"))

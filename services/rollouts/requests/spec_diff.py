@@ -1,4 +1,4 @@
-"""What differs between two specs, field by field, as people are shown it."""
+"""The differences between two specs, field by field, for display."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class FieldChange:
-    """`field` is dotted (`environment.LOG_LEVEL`); `old` is None where it was added, `new` where it was removed."""
+    """A changed field of a spec.
+
+    `field` is dotted (`environment.LOG_LEVEL`). `old` is None if the field was added, `new` is None if it was removed.
+    """
 
     field: str
     change: Literal["added", "removed", "changed"]
@@ -23,7 +26,10 @@ class FieldChange:
 
 
 def diff_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[FieldChange]:
-    """Objects are walked (an empty one says nothing), everything else is one value. Secrets are compared, and not shown."""
+    """Return the changed fields. Objects are compared field by field, every other value as a whole.
+
+    An empty object has no fields, so it makes no difference. Secrets are compared but not shown.
+    """
     before, after = dict(_leaves(old)), dict(_leaves(new))
     old_shown, new_shown = dict(_leaves(redacted(old))), dict(_leaves(redacted(new)))
     return [
@@ -34,7 +40,7 @@ def diff_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[FieldChan
 
 
 def comparable_spec(revision: Revision | None) -> dict[str, Any]:
-    """What a revision says in all: its effective spec, with the port and the image that it was found to have."""
+    """Return a revision's effective spec, with the port and the image id that were resolved for it."""
     if revision is None:
         return {}
     profile = {"profile": revision.profile} if revision.profile is not None else {}

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, field by field, in words that say how to mend it."""
+"""Errors in a spec, field by field, in sentences that say how to correct them."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ _FORMS: Mapping[str, str] = {
 }
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value) should ")
 MAX_ERRORS = 200
-"""Wrong fields of one request that are named."""
+"""Maximum number of wrong fields that the answer to one request names."""
 BODY_FIELDS = ("service", "profile", "mode", "note", "expected_revision")
 
 
 def field_errors(error: ValidationError, under: str = "") -> list[FieldError]:
-    """Pydantic's findings as (dotted field, sentence); `under` is put before every field."""
+    """Return Pydantic's errors as dotted fields with sentences. `under` is the prefix of every field."""
     return described(error, lambda found, suggest: _field_error(found, under, suggest=suggest))
 
 
 def described(error: ValidationError, describe: Callable[[Mapping[str, Any], bool], FieldError]) -> list[FieldError]:
-    """Each finding as `describe` puts it, which suggests a name for an unknown one only where its second argument is true.
+    """Return the result of `describe` for each error.
 
-    More than MAX_ERRORS are one: Pydantic itself needs half a second to list forty thousand.
+    `describe` suggests a name for an unknown one only if its second argument is true. More than MAX_ERRORS errors become a
+    single one: Pydantic itself needs half a second to list forty thousand.
     """
     if error.error_count() > MAX_ERRORS:
         return [FieldError("body", f"has {error.error_count()} errors; no more than {MAX_ERRORS} are named")]
@@ -59,21 +60,21 @@ def described(error: ValidationError, describe: Callable[[Mapping[str, Any], boo
 
 
 def invalid(errors: Sequence[FieldError]) -> RequestError:
-    """422 `invalid_spec`."""
+    """Return RequestError 422 `invalid_spec` for the errors."""
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return RequestError(422, "invalid_spec", f"{first.field}: {first.message}{more}"[:1000], list(errors))
 
 
 def unknown_field(name: str, known: Iterable[str]) -> str:
-    """The sentence for a field that does not exist, with the nearest of those that are `known`."""
+    """Return the sentence for an unknown field, with the nearest of the `known` names."""
     if name == "build":
         return "is not built here: POST /builds takes the context, and gives the image to deploy (`sluice deploy` does both)"
     return "is not a field that Sluice knows" + suggestion(name, known)
 
 
 def humanize(found: Mapping[str, Any]) -> str:
-    """One of Pydantic's findings, put as what the value must be."""
+    """Return one of Pydantic's errors as a sentence that says what the value must be."""
     if found["type"] == "missing":
         return "is required"
     return _SHOULD.sub("must ", str(found["msg"]).removeprefix("Value error, ")[:500])

@@ -1,4 +1,7 @@
-"""How a request becomes a spec: RFC 7396 over the present one, profiles as layers that are never merged into the base."""
+"""The merge of a request with the current spec (RFC 7396).
+
+Profiles are layers that are never merged into the base.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 UNVERSIONED_FIELD = "replicas"
-"""Lives on the service, so that image-only deployments and rollbacks keep it."""
+"""Field that is stored with the service, so that image-only deployments and rollbacks keep its value."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """`base`: the spec that is kept. `overrides`: what requests laid over the profile, kept while the profile stays."""
+    """The layers of a spec.
+
+    `base` is the spec that is kept. `overrides` are the request fields that apply over the profile; they are kept for as
+    long as the profile stays the same.
+    """
 
     base: dict[str, Any]
     profile: str | None
     overrides: dict[str, Any]
 
     def effective(self) -> dict[str, Any]:
-        """Spec, then profile, then request."""
+        """Return the base, then the profile, then the overrides, merged without `replicas`."""
         profiles = self.base.get("profiles") or {}
         layer = profiles.get(self.profile, {}) if self.profile is not None else {}
         merged: dict[str, Any] = merge_patch(merge_patch(self.base, layer), self.overrides)
@@ -29,7 +36,10 @@ class Layers:
 def apply_layers(
     present: Layers | None, fields: dict[str, Any], mode: str, profile_named: bool, profile: str | None
 ) -> tuple[Layers, int | None]:
-    """The present layers and a request → the new layers, and the replicas that the request names (itself or by profile)."""
+    """Apply a request to the current layers.
+
+    Returns the new layers, and the replicas that the request names by itself or by its profile.
+    """
     if present is None or mode == "replace":
         base = merge_patch({}, fields)
         retained = profile if profile_named else (present.profile if present else None)
@@ -40,7 +50,7 @@ def apply_layers(
         overrides = {} if changed else present.overrides
         if retained is not None:
             over = {name: value for name, value in fields.items() if name not in ("profiles", UNVERSIONED_FIELD)}
-            brings_profiles = fields.get("profiles") is not None  # a whole spec, then: its profile lies over its base
+            brings_profiles = fields.get("profiles") is not None  # a whole spec: the profile applies over the base
             overrides = overrides if brings_profiles else combine_patches(overrides, over)
         layers = Layers(merge_patch(present.base, fields), retained, overrides if retained is not None else {})
     replicas = fields.get(UNVERSIONED_FIELD)
@@ -52,10 +62,10 @@ def apply_layers(
 
 
 def merge_patch(target: Any, patch: Any, *, spec: bool = True) -> Any:
-    """RFC 7396: objects merge, null removes, everything else replaces.
+    """Merge a patch by RFC 7396: objects merge, null removes, everything else replaces.
 
-    But for a spec's own `port` (`spec`: target and patch are specs, or profiles): null says that it is a worker, which is
-    not the same as not saying (the image's only EXPOSEd port).
+    A spec's own `port` is an exception (`spec`: target and patch are specs or profiles): null makes the service a worker. An
+    absent `port` is the image's only EXPOSEd port.
     """
     if not isinstance(patch, dict):
         return patch
@@ -75,7 +85,7 @@ def merge_patch(target: Any, patch: Any, *, spec: bool = True) -> Any:
 
 
 def combine_patches(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Two patches as one: nulls stay, for they still have to remove something."""
+    """Combine two patches into one. Nulls stay, because they must still remove a field later."""
     result = dict(under)
     for name, value in over.items():
         before = result.get(name)

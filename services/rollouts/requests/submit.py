@@ -1,4 +1,7 @@
-"""What people ask for becomes a deployment or an action, in one transaction."""
+"""Submission of requests and actions.
+
+Each creates or changes a deployment in one transaction.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,11 @@ Action = Literal["pause", "resume", "abort"]
 
 
 class Submitter(Asking[int]):
-    """Each method returns the id of the deployment, new or (same Idempotency-Key) the one made before. Raises
-    RequestError."""
+    """Requests that are written. Each method returns the id of the deployment.
+
+    A repeated Idempotency-Key returns the id of the deployment that was created before. Each method raises RequestError if
+    the request is refused.
+    """
 
     def __init__(
         self,
@@ -52,21 +58,25 @@ class Submitter(Asking[int]):
         rules: AdmissionRules,
         runtime_status: RuntimeStatus,
     ) -> None:
-        """`enqueue(service)` wakes the loop."""
+        """Initialise. `enqueue(service)` makes the controller reconcile the service."""
         super().__init__(store, clock, engine, rules)
         self._notifier = notifier
         self._enqueue = enqueue
         self._runtime_status = runtime_status
 
     async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> int:
-        """As for all; what a key was used for is answered first, whatever has become of the engine and its networks."""
+        """Deploy, as in the base class, unless the Idempotency-Key was used before.
+
+        The earlier deployment is returned even if the engine does not answer or its networks have changed.
+        """
         before = await self._find_by_idempotency_key(context)
         return before if before is not None else await super().deploy(deploy_request, context)
 
     async def deploy_group(self, members: Sequence[GroupMember], context: RequestContext) -> list[int]:
-        """All of them or none; each after those that it depends on. The deployments, which have one `group`.
+        """Create all deployments or none, each of which waits for those that it depends on.
 
-        422 `invalid_spec` with all that is wrong, each field below its service's name; 409 as for one.
+        Returns the ids of the deployments, which share one `group`. Raises RequestError 422 `invalid_spec` with all errors,
+        each field prefixed by its service's name, and 409 as for a single deployment.
         """
         before = await self._find_by_idempotency_key(context)
         for member in members if before is None else ():
@@ -107,7 +117,10 @@ class Submitter(Asking[int]):
         return next(iter(made.values())).id or 0
 
     async def apply_action(self, deployment: int, action: Action, by: Actor) -> None:
-        """404 `unknown_deployment`, 409 `not_in_that_state`."""
+        """Pause, resume or abort a deployment.
+
+        Raises RequestError: 404 `unknown_deployment`, 409 `not_in_that_state`.
+        """
 
         def apply(session: Session) -> str:
             row = deployment_of(session, deployment)
@@ -134,7 +147,10 @@ class Submitter(Asking[int]):
         self._notify(service)
 
     async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> int:
-        """One transaction: answer for the Idempotency-Key, or make the deployment and take the key."""
+        """Return the deployment of a used Idempotency-Key, or create one and claim the key.
+
+        All of it happens in one transaction.
+        """
 
         def transaction(session: Session) -> int:
             before = _find_by_idempotency_key(session, context.claim)
@@ -161,7 +177,7 @@ class Submitter(Asking[int]):
         return made
 
     async def _find_by_idempotency_key(self, context: RequestContext) -> int | None:
-        """As below; who claims nothing waits for nothing."""
+        """Return the deployment of the request's Idempotency-Key, or None. Without a key no read is needed."""
         return (
             await self._store.read(lambda session: _find_by_idempotency_key(session, context.claim))
             if context.claim is not None
@@ -169,7 +185,10 @@ class Submitter(Asking[int]):
         )
 
     async def _forget_credentials(self) -> None:
-        """Of deployments that will not pull any more: aborted or superseded before they began, or never written."""
+        """Forget the credentials of deployments that will not pull any more.
+
+        They were aborted or superseded before they began, or were never written.
+        """
         retained = self._runtime_status.registry_auth
         if retained:
             pending = select(Deployment.id).where(col(Deployment.id).in_(retained), Deployment.status == Status.PENDING)
@@ -183,7 +202,10 @@ class Submitter(Asking[int]):
 
 
 def _shared_routes(members: Sequence[GroupMember]) -> list[FieldError]:
-    """Two that are deployed together cannot have one route. What is no route is refused with the rest of its spec."""
+    """Return errors for routes that two members of a group share.
+
+    Values that are no routes are skipped: they are refused with the rest of their spec.
+    """
     taken: dict[tuple[str, str], str] = {}
     errors: list[FieldError] = []
     for member in members:
@@ -197,6 +219,10 @@ def _shared_routes(members: Sequence[GroupMember]) -> list[FieldError]:
 
 
 def _find_by_idempotency_key(session: Session, claim: IdempotencyClaim | None) -> int | None:
+    """Return the deployment that the claimed key was used for, or None.
+
+    Raises RequestError 422 `idempotency_key_reused` if the key was used for another request.
+    """
     if claim is None:
         return None
     row = session.get(IdempotencyKey, (claim.key, claim.token))

@@ -1,4 +1,4 @@
-"""A request against the present spec: what it comes to, and everything that can be refused before anything is started."""
+"""Validation of a request against the current spec, before anything is started."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from services.store.tables import Deployment, Revision, Service
 
 @dataclass(frozen=True)
 class ValidatedRequest:
-    """A checked request: the layers to keep, the spec that they come to, and the replicas that it names."""
+    """A checked request: the layers to keep, the spec that they result in, and the replicas that it names."""
 
     layers: Layers
     spec: ServiceSpec
@@ -39,14 +39,17 @@ def current_layers(revision: Revision | None) -> Layers | None:
 
 
 def current_revision(session: Session, service: Service | None) -> Revision | None:
-    """That of the last deployment that succeeded."""
+    """Return the revision of the service's last deployment that succeeded, or None."""
     if service is None or service.revision is None:
         return None
     return session.get(Revision, (service.name, service.revision))
 
 
 def validate(session: Session, rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> ValidatedRequest:
-    """As `merge`, and it goes together with what else there is. Refusal 422 `invalid_spec`, `redacted_value`."""
+    """Merge a request as `merge` does, and check the result against other services and the rules.
+
+    Raises RequestError 422 `invalid_spec` or `redacted_value`.
+    """
     validated, name = merge(rules, present, deployment), deployment.service
     grant = Grant.from_json(deployment.bound_to)
     errors = [
@@ -71,7 +74,10 @@ def stored_errors(
     present: Revision | None,
     replicas: int,
 ) -> list[FieldError]:
-    """Check a stored spec that comes into force again: the rules, others' routes and the author's bounds change."""
+    """Check a stored spec that comes into force again.
+
+    The rules, the routes of other services and the author's bounds may have changed since the spec was stored.
+    """
     spec, name = revision_spec(revision), revision.service
     return [
         *_exclusive_volume_errors(spec, replicas),
@@ -90,7 +96,7 @@ def foreign_claims(
     effective: dict[str, Any],
     request: dict[str, Any] | None = None,
 ) -> list[FieldError]:
-    """Check a spec, and the request for it, for what belongs to services that the author's token does not cover."""
+    """Check a spec and the request for it for claims on services that the author's token does not cover."""
     if grant is None:
         return []
     default_route = rules.default_route.format(name=name) if rules.default_route else None
@@ -98,7 +104,10 @@ def foreign_claims(
 
 
 def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> ValidatedRequest:
-    """Merge a deployment's body over the present spec: a wish that is right by itself. Refusals as of `validate`."""
+    """Merge a deployment's body over the current spec and check the result by itself.
+
+    Raises RequestError as `validate` does.
+    """
     _refuse_placeholders(deployment.body)
     replicas_errors = _check_replicas(deployment.body)
     if replicas_errors:
@@ -125,7 +134,10 @@ def merge(rules: AdmissionRules, present: Revision | None, deployment: Deploymen
 
 
 def _refuse_placeholders(body: dict[str, Any]) -> None:
-    """What Sluice showed in place of a secret must not become the secret."""
+    """Refuse values that Sluice showed in place of a secret: they must not become the secret.
+
+    Raises RequestError 422 `redacted_value`.
+    """
     why = f'is "{MASK}", which Sluice shows in place of a secret: leave it out to keep the value, or give the value itself'
     errors = [FieldError(field, why) for field in islice(masked_fields(body), MAX_ERRORS)]
     if errors:
@@ -133,7 +145,7 @@ def _refuse_placeholders(body: dict[str, Any]) -> None:
 
 
 def _check_replicas(body: dict[str, Any]) -> list[FieldError]:
-    """`replicas` is no part of what is kept, so it is checked by itself."""
+    """Check `replicas` by itself, because it is not part of the stored spec."""
     try:
         SpecFields.model_validate({"replicas": body.get("replicas")})
     except ValidationError as error:
@@ -149,8 +161,12 @@ def _validated(fields: dict[str, Any]) -> ServiceSpec:
 
 
 def effective_replicas(session: Session, name: str, deployment: int | None = None) -> int:
-    """How many instances there are to be when a deployment (None: one that is being asked for) names no number: what was
-    asked for last by one that it takes over from, else what the service has; one, until a deployment has succeeded."""
+    """Return the number of instances for a deployment that names no number.
+
+    `deployment` is None for one that is being requested. The number is the last one requested by a deployment that this one
+    takes over from: pending, progressing, paused, or superseded by this one. Without such a deployment it is the service's
+    size, which counts as 1 until a deployment has succeeded.
+    """
     on_the_way = col(Deployment.status).in_(("pending", "progressing", "paused"))
     before = select(Deployment.replicas).where(Deployment.service == name, Deployment.kind != "remove")
     if deployment is None:
@@ -170,7 +186,10 @@ def _exclusive_volume_errors(spec: ServiceSpec, replicas: int) -> list[FieldErro
 
 
 def exclusive_volume_conflict(spec: ServiceSpec, replicas: int) -> str | None:
-    """Why there cannot be so many: two instances must not write one volume at once."""
+    """Return why `replicas` instances are not possible, or None.
+
+    Two instances must not write one volume at the same time.
+    """
     volume = next((volume for volume in spec.volumes if volume.writable_alone), None)
     if volume is None or replicas <= 1:
         return None
@@ -178,7 +197,7 @@ def exclusive_volume_conflict(spec: ServiceSpec, replicas: int) -> str | None:
 
 
 def _route_conflicts(session: Session, name: str, routes: list[Route]) -> list[FieldError]:
-    """A route is unique in the gateway: none that another service has, or is on its way to."""
+    """Return errors for routes that another service has or is deploying: a route is unique in the gateway."""
     if not routes:
         return []
     others = [(service, routes) for service, routes in active_spec_values(session, "routes") if service != name]

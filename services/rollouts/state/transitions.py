@@ -168,8 +168,8 @@ class StateWriter:
     ) -> None:  # fmt: skip
         """Write an instance's status with its event, `instance_<status>` unless `event` names it.
 
-        An instance that failed stays `failed`, whatever else happens to it. `changes` are other columns to set. `died` marks
-        the one event that counts as a crash of the instance (crash_history.py).
+        The status of an instance that failed stays `failed`, even if other events follow. `changes` are other columns to
+        set. `died` marks the one event that counts as a crash of the instance (crash_history.py).
         """
         for name, value in changes.items():
             setattr(row, name, value)
