@@ -1,4 +1,4 @@
-"""The dashboard: pages that browsers see under /ui/."""
+"""The dashboard: HTML pages for browsers under /ui/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit: who did what, or tried to, from where and with which token."""
+"""The audit page: who did or tried what, from which address and with which token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def audit(
     request: Request, _viewer: PageViewer, actor: str = "", service: str = "", type: str = "", token: str = "",
     cursor: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
-    """A filter that is none says so beside its field."""
+    """Show the audit events that match the filters; an invalid filter is reported beside its field."""
     sluice: AppContext = request.app.state.sluice
     filters = {"actor": actor.strip(), "service": service.strip(), "type": type.strip(), "token": token.strip()}
     number = filters["token"]

@@ -1,4 +1,4 @@
-"""A build's page: how it stands, its log as it is written, and what may be done about it."""
+"""A build's page: its status, its log as it is written, and its actions."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ from services.store.tables import Build, Service
 router = APIRouter(prefix="/ui/builds")
 PAGE = LivePage("build.html", ("build",))
 MOST = 5_000
-"""Lines of the log that a page shows, as app/static/js/logs.js has it."""
+"""Maximum lines of the log on a page, the same as in app/static/js/logs.js."""
 NEWEST = 5
-"""How many a service's page lists."""
+"""Number of builds on a service's page."""
 
 
 @router.get("/{id}")
 async def build(request: Request, viewer: PageViewer, id: str, q: str = "") -> HTMLResponse:
-    """Of one that has ended the log is on the page, those lines that contain `q`; else the script follows the API's own."""
+    """Show a build.
+
+    The page of a finished build contains the log lines with `q`. For a build in progress the page's script follows the
+    API's own stream.
+    """
     return await show(request, viewer, PAGE, _looking_at(id, q))
 
 
@@ -42,7 +46,7 @@ async def build_stream(request: Request, viewer: StreamViewer, id: str) -> Strea
 
 @router.post("/{id}/cancel")
 async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
-    """Give it up. One that has ended meanwhile says so."""
+    """Cancel a build. The page reports it if the build has ended before."""
     sluice: AppContext = request.app.state.sluice
     number = number_of(id)
     row = await sluice.store.read(lambda session: session.get(Build, number)) if number is not None else None
@@ -63,7 +67,7 @@ async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
 
 
 def newest_builds(session: Session, service: str) -> list[dict[str, Any]]:
-    """As fragments/builds.html lists them."""
+    """Return the documents of a service's newest builds for fragments/builds.html."""
     mine = BUILDS.where(Build.service == service).order_by(col(Build.id).desc()).limit(NEWEST)
     return [_shown(row) for row in session.exec(mine)]
 
@@ -100,7 +104,10 @@ def _looking_at(id: str, q: str = "") -> PageSource:
 
 
 def _log(row: Build, q: str) -> dict[str, Any]:
-    """Read for the whole page alone: what the stream says has no need of it. Of one that is under way the script has all."""
+    """Return the log lines of a finished build that contain `q`, for the whole page only.
+
+    The stream does not show the log. The page's script reads the log of a build in progress from the API.
+    """
     if row.status in UNDER_WAY:
         return {"lines": [], "cut": False}
     lines = numbered(row.log.split("\n")[:-1], row.log_first, 0)

@@ -1,4 +1,4 @@
-"""Changing a service from its page."""
+"""Forms that change a service from its page."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ from services.store.tables import Service
 
 router = APIRouter(prefix="/ui/services/{name}")
 ASKS = {"deploy": ("image", "replicas", "note", "fields"), "scale": ("replicas",), "rollback": ("to_revision",)}
-"""What each kind's form asks for; the others have nothing to ask."""
+"""Fields that the form of each kind asks for; the other kinds have none."""
 
 
 @router.get("/{kind}")
 async def form(request: Request, viewer: PageViewer, name: str, kind: str) -> Response:
-    """An empty form; the plan at once where there is nothing to ask, or the address says it (`?to_revision=3`). 403 for who
-    may not do it: nobody is to fill in what is refused afterwards."""
+    """Show the form of deploy or scale, or the plan of another kind.
+
+    The address may give values of the fields (`?to_revision=3`).
+
+    Raises Problem (403) if the viewer may not make the change, before any field is filled in.
+    """
     service = await _service(request, name)
     if service is None or kind not in KINDS:
         return missing()

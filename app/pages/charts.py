@@ -1,4 +1,4 @@
-"""Requests and errors as pages show them beside their numbers."""
+"""Traffic charts that pages show beside the numbers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from services.store.tables import TrafficSample
 
 
 def newest(session: Session, step: int) -> int | None:
-    """When the newest figures of that step begin."""
+    """Return the start of the newest traffic sample of `step`; None if there is none."""
     return session.exec(select(func.max(TrafficSample.at)).where(col(TrafficSample.step) == step)).one()
 
 
 @lru_cache(4096)
 def spark(values: Sequence[float]) -> str:
-    """The path of a line through the values, in a box of (len - 1) × 20, with room above; "" when all are 0."""
+    """Return the SVG path of a line through `values`; "" if all are 0.
+
+    The path lies in a box of (len - 1) × 20 with free space at the top.
+    """
     top = max(values, default=0)
     if top <= 0:
         return ""

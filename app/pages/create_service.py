@@ -1,4 +1,4 @@
-"""A new service, from the overview."""
+"""Form that creates a service, reached from the overview."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ ASKS = ("name", "image", "port", "replicas", "note", "fields")
 
 @router.get("")
 async def form(request: Request, viewer: PageViewer) -> Response:
-    """A form with what the address says already (`?name=web&image=web:1`). 403 for who may create nothing."""
+    """Show the form, filled with the fields of the address (`?name=web&image=web:1`).
+
+    Raises Problem (403) if the viewer may not create services.
+    """
     viewer.require("write")
     return show_form(_form(request, viewer), {field: request.query_params.get(field, "") for field in ASKS})
 
@@ -42,7 +45,10 @@ def _form(request: Request, viewer: Caller) -> Form:
 
 
 async def _wish(sluice: AppContext, viewer: Caller, answers: Mapping[str, str]) -> FormCommand:
-    """Problem beside the name: one that cannot be, that the token may not have, or that a service has."""
+    """Return the command of the form. Raises Problem beside the name.
+
+    The name is refused if it is invalid, outside the token's services or in use.
+    """
     viewer.require("write")
     name = answers["name"].strip()
     if not re.fullmatch(SERVICE_NAME, name):

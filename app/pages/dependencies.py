@@ -1,4 +1,4 @@
-"""Who looks at a page: found by app.auth, led to the sign-in page when there is nobody."""
+"""The viewer of a page, as app.auth identified it; without one, pages redirect to the sign-in page."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ HOME = "/ui/"
 
 
 def sign_in_address(after: str) -> str:
-    """The sign-in page that leads on to `after`."""
+    """Return the address of the sign-in page that continues to `after`."""
     return f"{SIGN_IN}?next={quote(after, safe='')}"
 
 
 def within(address: str) -> str:
-    """`address` when it is one of the dashboard's own, else its first page: a link must not lead to another site."""
+    """Return `address` if it is a page of the dashboard, else the first page.
+
+    A link must not lead to another site.
+    """
     if address == REFERENCE:
         return address
     harmless = address.startswith(HOME) and address.isascii() and address.isprintable() and "\\" not in address
@@ -35,7 +38,10 @@ def _page_viewer(request: Request) -> Caller:
 
 
 def _stream_viewer(request: Request) -> Caller:
-    """401 in place of a redirect: the page's script leads to the sign-in page, with the address of the page."""
+    """Return the viewer of a stream. Raises 401 instead of a redirect.
+
+    The page's script opens the sign-in page with the address of the page.
+    """
     caller: Caller | None = request.state.caller
     if caller is None:
         raise HTTPException(401, "sign in again")
@@ -43,7 +49,10 @@ def _stream_viewer(request: Request) -> Caller:
 
 
 def _form_viewer(request: Request) -> Caller:
-    """Back to the first page after signing in: a change that nobody sees must not be made then."""
+    """Return the viewer of a form, or redirect through the sign-in page to the first page.
+
+    The change must not be made after the sign-in: the viewer would not see it.
+    """
     caller: Caller | None = request.state.caller
     if caller is None:
         raise HTTPException(303, headers={"Location": sign_in_address(HOME)})

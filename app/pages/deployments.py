@@ -1,4 +1,4 @@
-"""A deployment's page: how far it is, who serves, what failed, and what may be done about it."""
+"""A deployment's page: its progress, the serving instances, the failures and the actions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from services.store.tables import Deployment, Event, Instance
 router = APIRouter(prefix="/ui/deployments")
 PAGE = LivePage("deployment.html", ("deployment", "failures", "timeline", "events"))
 EVENTS = 200
-"""The newest events that the page shows; the API has all."""
+"""Number of newest events on the page; the API has all."""
 
 
 @router.get("/{id}")
@@ -43,7 +43,10 @@ async def deployment_stream(request: Request, viewer: StreamViewer, id: str) -> 
 async def act(
     request: Request, viewer: FormViewer, id: str, action: Literal["pause", "resume", "abort", "retry"]
 ) -> Response:
-    """Then the deployment's page, of the new deployment after a retry. A refusal is said on the page."""
+    """Apply an action and redirect to the deployment's page, after a retry to that of the new deployment.
+
+    A refusal is shown on the page.
+    """
     sluice: AppContext = request.app.state.sluice
     number = number_of(id)
     row = await sluice.store.read(lambda session: session.get(Deployment, number)) if number is not None else None
@@ -97,7 +100,7 @@ def _looking_at(id: str) -> PageSource:
 
 
 def _there(session: Session, row: Deployment) -> list[Instance]:
-    """The service's instances that were there at any time of the deployment."""
+    """Return the service's instances that existed at any time of the deployment."""
     began, ended = row.started_at or row.created_at, row.finished_at
     there = INSTANCES.where(
         Instance.service == row.service, or_(col(Instance.stopped_at).is_(None), col(Instance.stopped_at) >= began)
@@ -108,7 +111,7 @@ def _there(session: Session, row: Deployment) -> list[Instance]:
 
 
 def _series(row: Deployment) -> Callable[[int], str]:
-    """A revision's colour: what comes, what goes, anything else."""
+    """Return the colour of a revision: the new one, the old one, or any other."""
     return lambda revision: {row.revision: "s1", row.from_revision: "s2"}.get(revision, "s3")
 
 

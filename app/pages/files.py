@@ -1,4 +1,4 @@
-"""The dashboard's static files: known by name, so that no path leads anywhere else."""
+"""The dashboard's static files, looked up by name so that no path reaches another file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILES = {str(path.relative_to(STATIC)): path for path in STATIC.rglob("*") if p
 
 @router.get("/ui/static/{path:path}")
 def static_file(path: str) -> FileResponse:
-    """Kept by browsers for a year: its address holds its fingerprint."""
+    """Return a static file that browsers cache for a year: its address contains its fingerprint."""
     file = _FILES.get(path)
     if file is None:
         raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""A form's answers as what the rollouts are asked, and the lines by which the same is asked from a terminal."""
+"""Commands made of form answers, and the same command as terminal lines (`sluice`, `curl`)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from services.redaction import redacted
 from services.rollouts.requests.commands import Asking, DeployRequest, RequestContext
 
 MOST = 100
-"""Instances that a service may have (api.md)."""
+"""Maximum instances of a service (docs/api.md)."""
 _ANY = 2**53
 _OPTIONS = ("image", "port", "replicas")
-"""Fields that the command has an option for."""
+"""Fields for which the command `sluice deploy` has an option."""
 
 
 @dataclass(frozen=True)
 class FormCommand:
-    """What somebody asks for. `scope`: what it needs at least; `deploy`: the Ask whose fields may need more.
+    """The request of a form.
 
-    `command` and `body` are for showing: secrets are hidden in them.
+    `scope` is the scope that the request needs at least. `deploy` is the DeployRequest whose fields may need more.
+    `command` and `body` are for display: their secrets are masked.
     """
 
     deploy_request: Callable[[Asking[Any], RequestContext], Awaitable[Any]]
@@ -39,7 +40,7 @@ class FormCommand:
     deploy: DeployRequest | None = None
 
     def curl(self, base: str) -> str:
-        """`base`: where Sluice is reached, as the reader's browser does."""
+        """Return the request as a `curl` line; `base` is Sluice's URL as the viewer's browser reaches it."""
         parts = ["curl", "--fail-with-body"]
         if self.method != "POST":
             parts += ["-X", self.method]
@@ -51,12 +52,15 @@ class FormCommand:
 
 
 def parse_form(kind: str, service: str, answers: Mapping[str, str]) -> FormCommand:
-    """`answers`: the form's fields as typed. Problem `invalid`, naming the field, for what cannot be meant."""
+    """Return the command of `kind`; `answers` are the form's fields as typed.
+
+    Raises Problem `invalid` that names the field if an answer has no valid meaning.
+    """
     return KINDS[kind](service, answers)
 
 
 def parse_create_form(service: str, answers: Mapping[str, str]) -> FormCommand:
-    """Of a service that there is not; likewise."""
+    """Return the command that creates `service`. Raises Problem as parse_form does."""
     return _deployment(service, _named(answers), answers, "write", new=True)
 
 
@@ -68,7 +72,7 @@ def _deploy(service: str, answers: Mapping[str, str]) -> FormCommand:
 
 
 def _named(answers: Mapping[str, str]) -> dict[str, Any]:
-    """The spec's fields: those with a place of their own go before what the YAML says."""
+    """Return the spec's fields; fields with their own input take precedence over the YAML."""
     fields = _fields(answers.get("fields", ""))
     if image := answers.get("image", "").strip():
         fields["image"] = image
@@ -81,7 +85,11 @@ def _named(answers: Mapping[str, str]) -> dict[str, Any]:
 def _deployment(
     service: str, fields: dict[str, Any], answers: Mapping[str, str], scope: str, *, new: bool = False
 ) -> FormCommand:
-    """`new`: nobody else's service of that name becomes this one, however late it came."""
+    """Return the command that deploys `fields`.
+
+    `new` makes the deployment expect that no service of that name exists: a service that another caller creates in the
+    meantime is not changed.
+    """
     note = answers.get("note", "").strip()
     shown, command = redacted(fields), ["sluice", "deploy", service]
     options = {name: ["--" + name, str(fields[name])] for name in _OPTIONS if answers.get(name, "").strip()}
@@ -145,7 +153,7 @@ KINDS: dict[str, Callable[[str, Mapping[str, str]], FormCommand]] = {
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """Further fields of the spec, as YAML (and so as JSON)."""
+    """Return further fields of the spec from YAML, of which JSON is a part."""
     try:
         value = yaml.safe_load(text) if text.strip() else {}
         json.dumps(value, allow_nan=False)

@@ -1,4 +1,4 @@
-"""One way for every form that deploys: what was typed, then the plan that it comes to, and only then the deed."""
+"""Shared handling of the forms that deploy: answers, then their plan, then the deployment."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from services.rollouts.requests.commands import RequestContext
 
 @dataclass(frozen=True)
 class Form:
-    """`asks`: its fields. `address`: where the answers go; `back`: where who cancels is led. `command`: what answers
-    come to;
-    Problem for what cannot be meant or may not be done. `words`: what its template needs besides."""
+    """A form of the dashboard.
+
+    `asks` holds the form's fields, `address` the URL of its answers, and `back` the URL after a cancel. `wish` returns
+    the command of the answers; it raises Problem if the answers are invalid or the viewer may not do it. `words` holds
+    further values for the form's template.
+    """
 
     kind: str
     asks: tuple[str, ...]
@@ -34,7 +37,7 @@ class Form:
 
 
 def show_form(form: Form, answers: Mapping[str, str], problem: Problem | None = None) -> HTMLResponse:
-    """With what is wrong beside its field; what concerns none of them above."""
+    """Show the form, with each error beside its field, and an error of no field at the top."""
     errors: dict[str, str] = {}
     for wrong in problem.errors if problem is not None else ():
         name = wrong.field if wrong.field in form.asks else "fields"
@@ -50,7 +53,7 @@ def show_form(form: Form, answers: Mapping[str, str], problem: Problem | None = 
 
 
 async def show_plan(request: Request, viewer: Caller, form: Form, answers: Mapping[str, str]) -> HTMLResponse:
-    """What would be done; the form again where that cannot be."""
+    """Show the plan of the command, or the form with the error if the command is refused."""
     try:
         command = await form.wish(answers)
         plan = await command.deploy_request(request.app.state.sluice.dry_run, RequestContext(viewer.actor))
@@ -64,7 +67,10 @@ async def show_plan(request: Request, viewer: Caller, form: Form, answers: Mappi
 
 
 async def handle_post(request: Request, viewer: Caller, form: Form) -> Response:
-    """`step` says which: `plan` shows what would be done, `change` the form again, `do` does it and shows the deployment."""
+    """Handle a form by its `step`.
+
+    `plan` shows the plan, `change` shows the form again, and `do` starts the deployment and redirects to its page.
+    """
     given = await request.form(max_files=0, max_fields=20)
     answers = {name: str(given.get(name, "")) for name in form.asks}
     step = given.get("step")

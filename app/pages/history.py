@@ -1,4 +1,4 @@
-"""The history: every deployment of every service, newest first, by what, who and how it ended."""
+"""The history: all deployments, newest first, filtered by service, kind, status, person and group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def history(
     request: Request, _viewer: PageViewer, service: str = "", kind: str = "", status: str = "", by: str = "",
     group: str = "", cursor: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
-    """A filter that is none says so beside its field."""
+    """Show the deployments that match the filters; an invalid filter is reported beside its field."""
     sluice: AppContext = request.app.state.sluice
     filters = {"service": service.strip(), "kind": kind, "status": status, "by": by.strip(), "group": group.strip()}
     wrong = {"kind": one_of(kind, Kind), "status": one_of(status, Status), "group": _number(filters["group"])}
@@ -59,6 +59,6 @@ _COLUMNS: dict[str, Any] = {
 
 
 def _number(text: str) -> str | None:
-    """What is wrong with the number of a group."""
+    """Return the error for a group's number; None if the number is valid."""
     known = not text or (text.isascii() and text.isdecimal() and len(text) <= 18)
     return None if known else "must be the number of what was applied together"

@@ -1,4 +1,4 @@
-"""Pages that stay true: page and stream draw the same parts from one look at the store; the stream sends what changes."""
+"""Live pages: page and stream render the same parts, and the stream sends the changed ones."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ from app.live.live_views import Fragments, VersionedCache
 from app.pages import render
 
 HEARTBEAT_INTERVAL = 15.0
-"""Seconds of quiet after which a stream says that it stands; the page's script gives up on one after more than two."""
+"""Seconds without a change after which a stream sends a heartbeat.
+
+The page's script reconnects after a silence of more than two intervals.
+"""
 CHECK = 3.0
-"""Seconds between two times that a stream asks whether its session is still good."""
+"""Seconds between two checks of the stream's session."""
 
 
 @dataclass(frozen=True)
 class LivePage:
-    """A page's template and the live parts that it places. `rows`: the list among them whose rows are parts as well; their
-    contexts are the look's `rows`, by name."""
+    """A page's template and its live parts.
+
+    `rows` names the part that is a list whose rows are parts too. The contexts of the rows are `rows` of
+    PageSource.look, by name.
+    """
 
     template: str
     parts: tuple[str, ...]
     rows: str = ""
 
     def draw(self, context: Mapping[str, Any], memo: VersionedCache) -> Fragments:
-        """A row that is as it was is not drawn again."""
+        """Render the parts; an unchanged row is taken from `memo`."""
         rows = {
             name: memo.of((self.rows, name), row, partial(render.row, self.rows, row))
             for name, row in (context["rows"].items() if self.rows else ())
@@ -46,10 +52,16 @@ class LivePage:
 
 @dataclass(frozen=True)
 class PageSource:
-    """What a page looks at. `look`: what the templates need, from one read transaction; None when there is no such thing.
-    Its `about`, where there is one, is the service that the page can change.
-    `stamp`: what differs when that may differ; after `every` seconds it is looked though it does not.
-    `ask`: what an open page shows of others than the store; the look's context has it as `asked`."""
+    """The data of a page.
+
+    `look` returns the template's values from one read transaction, or None if the object does not exist. Its value
+    `about`, if present, is the service that the page can change.
+
+    `stamp` returns a value that differs if the result of `look` may differ. After `every` seconds the page is rendered
+    although the stamp is the same.
+
+    `ask` fetches data of an open page that does not come from the store. The templates read it as `asked`.
+    """
 
     look: Callable[[Session, AppContext], dict[str, Any] | None]
     stamp: Callable[[AppContext], object]
@@ -67,8 +79,10 @@ async def show(
     error: str | None = None,
     status: int = 200,
 ) -> HTMLResponse:
-    """The whole page as it is now; 404 as a page when there is no such thing. `here`: the page's own address, where the
-    request had another one; `error`: a sentence about what was not done."""
+    """Return the whole page as it is now; 404 as a page if the object does not exist.
+
+    `here` is the page's own address if the request's address differs. `error` is a sentence about a refused action.
+    """
     sluice: AppContext = request.app.state.sluice
 
     def draw(session: Session) -> HTMLResponse:
@@ -91,21 +105,23 @@ async def show(
 
 
 def _may(viewer: Caller, context: Mapping[str, Any]) -> dict[str, bool]:
-    """What the page offers: who may not do it is not shown the button."""
+    """Tell which actions the page offers; a viewer without the right gets no button."""
     mine = "about" not in context or viewer.principal.allows_service(context["about"])
     return {"may_act": mine and viewer.may("deploy"), "may_write": mine and viewer.may("write")}
 
 
 def missing() -> HTMLResponse:
-    """404 as a page."""
+    """Return 404 as a page."""
     words = {"title": "There is nothing here", "detail": "It may never have been, or the address is mistyped."}
     return render.page("problem.html", {**words, "stream": None}, 404)
 
 
 def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: PageSource) -> StreamingResponse:
-    """First every part, then at each wake-up those that differ from what this stream has sent. Ends when Sluice stops,
-    when the session has ended (saying `signed-out`), or when the thing itself has (`gone`). What is said to all who look at
-    the same page with the same rights is made once."""
+    """Stream every part first, then at each notification the parts that changed since the last message.
+
+    The stream ends when Sluice stops, when the session ends (event `signed-out`) or when the object is gone (event
+    `gone`). The messages are encoded once for all viewers of a page with the same rights.
+    """
     sluice: AppContext = request.app.state.sluice
     alike = (request.url.path, viewer.principal.scope, viewer.principal.services)
 
@@ -147,6 +163,6 @@ def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: Pa
 
 
 def _news(before: Fragments | None, now: Fragments) -> bytes:
-    """The message that brings `now` to who has seen `before`; none when nothing is new."""
+    """Return the message that updates a viewer from `before` to `now`; empty if nothing changed."""
     news = now.since(before)
     return format_sse_event(data_str=render.patch(news)) if news else b""

@@ -1,4 +1,4 @@
-"""What instances write: of one, or of all that a service has. The page's script follows the API's own stream."""
+"""Log pages of an instance or of a service; the page's script follows the API's stream."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from services.store.tables import Instance, Service
 router = APIRouter()
 TAILS = ("100", "500", "2000")
 COLOURS = 8
-"""How many differ: the script goes on counting where the page ends."""
+"""Number of colours for instances; the page's script continues the numbering of the page."""
 
 
 @router.get("/ui/services/{name}/logs")
 async def service_logs(request: Request, _viewer: PageViewer, name: str, q: str = "", tail: str = "500") -> HTMLResponse:
-    """Of all its instances, in the order of their times."""
+    """Show the logs of all instances of a service, ordered by time."""
 
     def look(session: Session) -> Sequence[LogSource] | None:
         return sources_of(session, name) if session.get(Service, name) is not None else None
@@ -42,7 +42,7 @@ async def service_logs(request: Request, _viewer: PageViewer, name: str, q: str 
 
 @router.get("/ui/instances/{id}/logs")
 async def instance_logs(request: Request, _viewer: PageViewer, id: str, q: str = "", tail: str = "500") -> HTMLResponse:
-    """Of one that is gone: the tail that was kept when it failed."""
+    """Show the log of an instance; of a removed instance, the log tail kept at its failure."""
 
     def look(session: Session) -> tuple[LogSource, str, str | None, bool] | None:
         row = session.get(Instance, id)
@@ -60,7 +60,7 @@ async def _page(
     request: Request, sources: Sequence[LogSource], where: dict[str, Any], q: str, tail: str, *, gone: bool = False,
     retained: str | None = None,
 ) -> HTMLResponse:  # fmt: skip
-    """`q`: only lines that contain it. The script begins where the page ends."""
+    """Show the lines that contain `q`. The page's script continues after the last line."""
     sluice: AppContext = request.app.state.sluice
     errors = {} if tail in TAILS else {"tail": f"must be one of {', '.join(TAILS)}"}
     lines, trouble = [], None

@@ -1,4 +1,4 @@
-"""The first page: every service as it stands, what needs a person first, and the newest deployments."""
+"""The first page: all services, the ones that need attention first, and the newest deployments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.traffic_metrics.repository import ROLLUP_STEP
 router = APIRouter()
 PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")
 NEEDS_SOMEBODY = (Status.PAUSED, Status.FAILED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED)
-"""How a last deployment stands that somebody should look at."""
+"""Statuses of a last deployment that need the attention of a person."""
 _URGENCY = ("down", "degraded")
 
 
@@ -68,7 +68,10 @@ def _look(session: Session, sluice: AppContext) -> dict[str, Any]:
 
 
 def _services(session: Session) -> list[dict[str, Any]]:
-    """Of each only what its row shows: specs, which must be read, parsed and redacted, are most of a whole view's price."""
+    """Return the columns that each service's row shows.
+
+    Specs are left out: reading, parsing and redacting them is most of the cost of a whole document.
+    """
     present = (col(Revision.service) == Service.name) & (col(Revision.number) == Service.revision)
     rows = session.exec(
         select(Service.name, Service.replicas, Service.revision, Revision.profile)
@@ -102,20 +105,23 @@ def _service(
 
 
 def _last(session: Session) -> dict[str, dict[str, Any]]:
-    """Service → its newest deployment."""
+    """Return service → its newest deployment."""
     newest = select(func.max(Deployment.id)).group_by(Deployment.service)
     return {view["service"]: view for view in listed(session.exec(DEPLOYMENTS.where(col(Deployment.id).in_(newest))))}
 
 
 def _progress(session: Session) -> dict[str, dict[str, Any]]:
-    """Service → the progress of its deployment that is under way."""
+    """Return service → the progress of its deployment in progress."""
     active = (Status.PROGRESSING, Status.PAUSED, Status.ROLLING_BACK)
     rows = session.exec(select(Deployment.service, Deployment.progress).where(col(Deployment.status).in_(active)))
     return {service: dict(progress) for service, progress in rows}
 
 
 def _urgency(view: dict[str, Any]) -> tuple[int, str]:
-    """What needs a person first, then the rest by name: what is only being deployed keeps its place."""
+    """Return the sort key: services that need attention first, then by name.
+
+    A service that is only being deployed keeps its place.
+    """
     urgent = view["status"] in _URGENCY
     return _URGENCY.index(view["status"]) if urgent else len(_URGENCY) + (not view["needs"]), view["name"]
 

@@ -1,4 +1,4 @@
-"""Long lists on pages: newest first, so many at a time, with filters in the address."""
+"""Paging of long lists: newest first, a fixed number per page, with the filters in the address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ AT_ONCE = 50
 
 
 def newest(session: Session, query: Any, id: Any, cursor: str | None) -> tuple[Sequence[Any], str | None]:
-    """Rows of `query` from the cursor on, and the cursor of what is older. Problem 422 for a cursor that is none."""
+    """Return rows of `query` after the cursor, and the cursor of older rows.
+
+    Raises Problem (422) for an invalid cursor.
+    """
     after = place(cursor, int)
     if after is not None:
         query = query.where(col(id) < after[0])
@@ -25,7 +28,7 @@ def newest(session: Session, query: Any, id: Any, cursor: str | None) -> tuple[S
 
 
 def address(request: Request, filters: dict[str, str], cursor: str | None) -> str | None:
-    """The page of what is older, with the same filters; None when there is nothing."""
+    """Return the address of the older rows with the same filters; None if there are none."""
     if cursor is None:
         return None
     given = {name: value for name, value in filters.items() if value}
@@ -33,10 +36,10 @@ def address(request: Request, filters: dict[str, str], cursor: str | None) -> st
 
 
 def one_of(value: str, known: Iterable[str]) -> str | None:
-    """What is wrong with a filter that takes one of a few words."""
+    """Return the error for a filter with a fixed set of values; None if the value is valid."""
     return None if not value or value in list(known) else f'"{value[:40]}" is none of these'
 
 
 def choices(known: Iterable[str], every: str) -> list[tuple[str, str]]:
-    """The options of such a filter; the first one filters nothing."""
+    """Return the options of a filter with a fixed set of values; the first option filters nothing."""
     return [("", every), *((word, word.replace("_", " ")) for word in known)]

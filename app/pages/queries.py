@@ -1,4 +1,4 @@
-"""What several pages read alike."""
+"""Queries that several pages share."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from services.store.readonly import select_readonly
 from services.store.tables import Deployment
 
 NEWEST = 15
-"""How many deployments and revisions a page lists."""
+"""Number of deployments and revisions on a page."""
 _LARGEST_ID = 2**63 - 1
 NEVER_DEPLOYED = "never deployed"
-"""How pages call a service that stands `stopped` because no deployment of it ever succeeded."""
+"""Status on pages of a service that is `stopped` because no deployment of it has succeeded."""
 DEPLOYMENTS = select_readonly(
     Deployment, "id", "service", "kind", "status", "message", "note", "created_by_name", "created_at", "finished_at"
 )
-"""Of each only what lists show: `listed` needs no more."""
+"""Query with only the columns that lists of deployments show, for `listed`."""
 
 
 def number_of(id: str) -> int | None:
-    """The number of a deployment or a build, as an address has it; None for what cannot be one."""
+    """Return the number of a deployment or build in an address; None if the text is no valid number."""
     return int(id) if id.isascii() and id.isdecimal() and len(id) < 20 and int(id) <= _LARGEST_ID else None
 
 
 def shown(service: dict[str, Any]) -> dict[str, Any]:
-    """A service's view as pages show it, with `running`: its last deployment while that has not ended."""
+    """Return a service's document for pages, with `running`: its last deployment if that has not ended."""
     last = service["deployment"]
     never = service["revision"] is None and service["status"] == "stopped"
     return {
@@ -38,7 +38,7 @@ def shown(service: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(rows: Iterable[Deployment]) -> list[dict[str, Any]]:
-    """Rows of DEPLOYMENTS as fragments/deployments.html shows them."""
+    """Return rows of DEPLOYMENTS as documents for fragments/deployments.html."""
     return [
         {
             "id": row.id,

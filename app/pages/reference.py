@@ -1,4 +1,4 @@
-"""The API's reference at /docs, drawn from /openapi.json by Swagger UI; it is served from here, and asks no other site."""
+"""The API reference at /docs: Swagger UI of /openapi.json, served without any other site."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ router = APIRouter()
 
 @router.get(REFERENCE)
 def reference(_viewer: PageViewer) -> HTMLResponse:
-    """Read, and tried out with the session's or a pasted token."""
+    """Show the reference; it can send requests with the session or a pasted token."""
     return render.page("reference.html", {})

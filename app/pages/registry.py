@@ -1,4 +1,4 @@
-"""The Eureka registry: what is registered, what consumers are shown of it, and who they are."""
+"""The page of the Eureka registry: registrations, the consumer view and the consumers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from app.pages.dependencies import PageViewer
 
 router = APIRouter()
 MOST = 200
-"""Rows of a table; GET /registry has all."""
+"""Maximum rows of a table; GET /registry has all."""
 
 
 @router.get("/ui/registry")
 async def registry(request: Request, _viewer: PageViewer) -> HTMLResponse:
-    """As it is now. Not live: every heartbeat would be news."""
+    """Show the registry as it is now; the page is not live, because every heartbeat would change it."""
     sluice: AppContext = request.app.state.sluice
     port = sluice.settings.eureka_port
     return render.page("registry.html", {**view(sluice.registry), "port": port, "most": MOST, "stream": None})

@@ -1,4 +1,4 @@
-"""Templates into answers: Jinja2 with autoescape, files by their fingerprint, and the headers of every page."""
+"""Rendering: Jinja2 with autoescape, static files with fingerprints, and the headers of every page."""
 
 from __future__ import annotations
 
@@ -50,32 +50,32 @@ _TONES = {
 
 
 def page(template: str, context: Mapping[str, Any], status: int = 200) -> HTMLResponse:
-    """A whole page."""
+    """Return a whole page."""
     return HTMLResponse(_environment().get_template(template).render(context), status, HEADERS)
 
 
 def fragments(names: tuple[str, ...], context: Mapping[str, Any]) -> dict[str, str]:
-    """Each live part's name → its HTML, trimmed: an empty one must be empty for the style sheet."""
+    """Return the HTML of each live part by name, trimmed: the style sheet tests for an empty part."""
     return {name: _environment().get_template(f"fragments/{name}.html").render(context).strip() for name in names}
 
 
 def row(list: str, context: Mapping[str, Any]) -> str:
-    """One row of a live list, of its own context alone."""
+    """Return the HTML of one row of a live list, rendered with its own context only."""
     return _environment().get_template(f"fragments/{list}_row.html").render(context).strip()
 
 
 def section(name: str, html: str, look: str = "card") -> Markup:
-    """A live part as the page first shows it: a card, or `bare`. `html` comes from `fragments`."""
+    """Return a live part as the page first shows it: a card, or `bare`. `html` comes from `fragments`."""
     return Markup(f'<section class="{look}" id="part-{name}">{html}</section>')  # noqa: S704 - escaped by the template
 
 
 def section_row(name: str, html: str) -> Markup:
-    """A row of a live list, as its list places it. `html` comes from `row`."""
+    """Return a row of a live list for its place in the list. `html` comes from `row`."""
     return Markup(f'<li id="part-{name}">{html}</li>')  # noqa: S704 - escaped by the template
 
 
 def patch(parts: Mapping[str, str]) -> str:
-    """Live parts as one message of the stream brings them: each goes where `section` put it."""
+    """Return live parts as one message of the stream; each replaces the content that `section` placed."""
     return "\n".join(
         f'<hx-partial hx-target="#part-{name}" hx-swap="innerMorph">{html}</hx-partial>' for name, html in parts.items()
     )
@@ -83,14 +83,14 @@ def patch(parts: Mapping[str, str]) -> str:
 
 @cache
 def asset(path: str) -> str:
-    """The address of a file in app/static, which changes when the file does."""
+    """Return the address of a file in app/static, which changes with the file."""
     digest = hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
     return f"/ui/static/{path}?v={digest}"
 
 
 @cache
 def fingerprint() -> str:
-    """Changes with templates or static files: a page of an older Sluice must be loaded anew."""
+    """Return a digest of templates and static files: a page of an older Sluice must be reloaded."""
     digest = hashlib.sha256()
     for root in (STATIC, TEMPLATES):
         for path in sorted(path for path in root.rglob("*") if path.is_file()):
@@ -99,17 +99,17 @@ def fingerprint() -> str:
 
 
 def tone(status: str) -> str:
-    """The colour in which a status is shown."""
+    """Return the colour class of a status."""
     return next((tone for tone, statuses in _TONES.items() if status in statuses), "idle")
 
 
 def brief(text: str) -> str:
-    """With the beginnings of digests in place of all their 64 characters: enough to tell two of them apart."""
+    """Return `text` with digests shortened to their beginnings, which are enough to distinguish them."""
     return _DIGEST.sub(r"\1…", text)
 
 
 def plain(value: Any) -> str:
-    """A value of a spec as people read it: text as it is, anything else as JSON."""
+    """Return a value of a spec for people: text as it is, anything else as JSON."""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 

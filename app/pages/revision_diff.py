@@ -1,4 +1,4 @@
-"""What changed between two revisions of a service: spec and image."""
+"""Changes between two revisions of a service: spec and image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ Number = Annotated[str, Query(max_length=20)]
 async def changes(
     request: Request, _viewer: PageViewer, name: str, old: Annotated[Number, Query(alias="from")] = "", to: Number = ""
 ) -> HTMLResponse:
-    """`from` and `to` are revisions; without them the present one against the one before it."""
+    """Show the changes between the revisions `from` and `to`.
+
+    The defaults are the present revision for `to` and the revision before it for `from`.
+    """
     sluice: AppContext = request.app.state.sluice
 
     def draw(session: Session) -> HTMLResponse:

@@ -1,4 +1,4 @@
-"""A service's page: what runs, and what was deployed."""
+"""A service's page: its instances, traffic, deployments, builds and revisions."""
 
 from __future__ import annotations
 
@@ -65,14 +65,18 @@ def _looking_at(name: str) -> PageSource:
 
 
 async def _loads(name: str, sluice: AppContext) -> dict[str, UsageRate]:
-    """CPU and memory of what runs: asked for as long as somebody looks."""
+    """Return CPU and memory of the running instances, sampled only while the page is open."""
     running = select(Instance.id).where(Instance.service == name, col(Instance.stopped_at).is_(None))
     ids = await sluice.store.read(lambda session: session.exec(running).all())
     return await sluice.usage_sampler.of(ids)
 
 
 def _neighbours(session: Session, sluice: AppContext, name: str) -> dict[str, Any]:
-    """Whom it calls by name (`links`) and who calls it; what it was applied after and before; which of them there are."""
+    """Return the services related to `name`.
+
+    `links` are the services that it calls by name, `linked_by` those that call it, `applied` its place in the last
+    applied file, and `known` those of them that exist.
+    """
     links = active_spec_values(session, "links")
     version = session.exec(select(func.max(Deployment.id))).one()
     applied = sluice.live_views.memo.of(("applied", name), version, lambda: last_apply_group(session, name))
@@ -89,7 +93,7 @@ def _neighbours(session: Session, sluice: AppContext, name: str) -> dict[str, An
 
 
 def _figures(session: Session, sluice: AppContext, name: str) -> dict[str, Any]:
-    """The last hour's totals, by revision; `until`: when the newest figures that they are of begin."""
+    """Return the totals of the last hour by revision; `until` is the start of the newest sample."""
     until = newest(session, RAW_STEP)
 
     def make() -> dict[str, Any]:

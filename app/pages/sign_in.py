@@ -1,4 +1,4 @@
-"""Coming in and going out: by a one-time link, or by a token that is pasted."""
+"""Sign-in by one-time link or pasted token, and sign-out."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from app.problems import Problem
 router = APIRouter()
 Text = Annotated[str, Form(max_length=1000)]
 MAX_FORM = 64 * 1024
-"""Bytes: nobody who posts here is known yet."""
+"""Bytes of a form; the limit is low because the sender is not authenticated yet."""
 
 
 @router.get(SIGN_IN)
 def sign_in_page(code: str = "", next: str = HOME) -> HTMLResponse:
-    """With a link's code the page posts it by itself: what only looks at it, as a chat's preview does, leaves it good."""
+    """Show the sign-in page; the page itself posts the code of a link.
+
+    A client that only fetches the page, such as the link preview of a chat, does not use up the code.
+    """
     return _page(code=code[:200], after=within(next))
 
 
 @router.post(SIGN_IN, max_body_size=MAX_FORM)
 async def sign_in(request: Request, code: Text = "", token: Text = "", next: Text = HOME) -> Response:
-    """A session for the link's or the token's owner, kept in a cookie that no script can read."""
+    """Start a session for the owner of the link or token, in a cookie that scripts cannot read."""
     sluice: AppContext = request.app.state.sluice
     after = within(next)
     try:
@@ -57,7 +60,10 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
 
 @router.post("/ui/sign-out")
 async def sign_out(request: Request, everywhere: Annotated[bool, Form()] = False) -> Response:
-    """Ends the session itself, not only the browser's memory of it, or all of its token's; open streams end as well."""
+    """End the session itself, or all sessions of its token, and delete the cookie.
+
+    Open streams end too.
+    """
     sluice: AppContext = request.app.state.sluice
     scheme = request.url.scheme
     name = cookie_name(sluice, scheme)
@@ -79,7 +85,7 @@ def _page(
     status: int = 200,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> HTMLResponse:
-    """`wrong`: what is wrong with the token, to stand beside its field."""
+    """Return the sign-in page; `wrong` is the error beside the token's field."""
     errors = {"token": wrong} if wrong else {}
     context = {"code": code, "next": after, "refusal": error, "errors": errors, "stream": None}
     answer = render.page("sign_in.html", context, status)

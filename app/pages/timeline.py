@@ -1,5 +1,7 @@
-"""What each instance went through in a deployment, and who got the traffic: told by its events alone, which never change,
-so that a year later it reads the same."""
+"""The timeline of a deployment: the statuses of each instance and the traffic split.
+
+The timeline depends on the deployment's events alone. Events never change, so it is the same a year later.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +11,24 @@ from dataclasses import dataclass, field
 from services.store.tables import Deployment, Event, Instance
 
 HEADROOM, SHORTEST = 1.25, 5.0
-"""The axis of a deployment that runs is so much longer than it has run, and at least so many seconds."""
+"""Axis of a deployment in progress: its ratio to the elapsed time, and its minimum in seconds."""
 READY_STATES = ("ready", "serving")
 
 
 @dataclass
 class Span:
-    """`end`: None while it goes on. Times in seconds since the epoch."""
+    """A period of one status, in seconds since the epoch; `end` is None while it lasts."""
 
     status: str
     start: float
     end: float | None = None
     shares: Sequence[dict[str, int]] = ()
-    """Of the traffic: [{revision, percent}]."""
+    """The traffic split: [{revision, percent}]."""
 
 
 @dataclass
 class Track:
-    """One instance: where it was in the deployment's time."""
+    """One instance and its statuses during the deployment."""
 
     id: str
     revision: int
@@ -34,12 +36,12 @@ class Track:
 
     @property
     def status(self) -> str:
-        """Its last one within the deployment."""
+        """The last status within the deployment."""
         return self.spans[-1].status
 
     @property
     def took(self) -> float | None:
-        """Seconds from its making to its being ready; None for what was there before, and while it is not."""
+        """Seconds from creation to readiness; None if the instance existed before, or is not ready."""
         if self.spans[0].status != "creating":
             return None
         return next((span.start - self.spans[0].start for span in self.spans if span.status in READY_STATES), None)
@@ -47,7 +49,11 @@ class Track:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`length`: seconds from `began` to the right end; `latest`: how far is known; `ended`: None while it runs."""
+    """The timeline of a deployment.
+
+    `length` is the number of seconds from `began` to the right end, `latest` the last known moment, and `ended` is None
+    while the deployment is in progress.
+    """
 
     began: float
     latest: float
@@ -57,12 +63,15 @@ class Timeline:
     traffic: list[Span]
 
     def x(self, at: float) -> float:
-        """Where a moment is, from 0 to 1000."""
+        """Return the position of a moment, from 0 to 1000."""
         return round(min(max(at - self.began, 0.0), self.length) / self.length * 1000, 1)
 
 
 def timeline(row: Deployment, instances: Iterable[Instance], events: Sequence[Event]) -> Timeline | None:
-    """`events`: the deployment's own, oldest first. None before it began."""
+    """Return the timeline of a deployment; None before it started.
+
+    `events` are the deployment's own, oldest first.
+    """
     if row.started_at is None:
         return None
     began, ended = row.started_at, row.finished_at
@@ -78,7 +87,11 @@ def timeline(row: Deployment, instances: Iterable[Instance], events: Sequence[Ev
 
 
 def _track(instance: Instance, deployment: int | None, events: Sequence[Event], began: float, ended: float | None) -> Track:
-    """What was there before served then; what was made here is told from its first event on."""
+    """Return the track of an instance.
+
+    An instance that existed before counts as serving at the start. The track of an instance created in the deployment
+    starts with its first event.
+    """
     first = "creating" if instance.deployment == deployment else "serving"
     track = Track(instance.id, instance.revision, [Span(first, max(instance.created_at, began))])
     for event in events:
@@ -104,5 +117,5 @@ def _traffic(shares: Iterable[tuple[float, list[dict[str, int]]]], ended: float 
 
 
 def _place(track: Track) -> tuple[int, float, str]:
-    """The newest revision first: it is what people wait for."""
+    """Return the sort key: the newest revision first, because people wait for it."""
     return -track.revision, track.spans[0].start, track.id

@@ -1,4 +1,4 @@
-"""Tokens: the visitor's own, and for admins all of them, with a form that makes one and a button that revokes one."""
+"""The tokens page: the viewer's own token, and for admins all tokens with a form to create and revoke."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ async def tokens(request: Request, viewer: PageViewer) -> HTMLResponse:
 
 @router.post("")
 async def create(request: Request, viewer: FormViewer) -> HTMLResponse:
-    """The page with the new token on it, this once. What is wrong stands beside its field, and nothing typed is lost."""
+    """Create a token and show it this once.
+
+    An error is shown beside its field, and the typed values are kept.
+    """
     given = await request.form(max_files=0, max_fields=10)
     answers = {name: str(given.get(name, "")).strip() for name in EMPTY}
     sluice: AppContext = request.app.state.sluice
@@ -51,7 +54,7 @@ async def create(request: Request, viewer: FormViewer) -> HTMLResponse:
 
 @router.post("/{id}/revoke")
 async def revoke(request: Request, viewer: FormViewer, id: str) -> Response:
-    """At once, with its sessions; the visitor's own too, when it was that."""
+    """Revoke a token and its sessions immediately; the token may be the viewer's own."""
     if not (id.isascii() and id.isdecimal() and len(id) < 16):
         return missing()
     sluice: AppContext = request.app.state.sluice
@@ -65,7 +68,7 @@ async def revoke(request: Request, viewer: FormViewer, id: str) -> Response:
 
 
 def _fields(answers: Mapping[str, str]) -> dict[str, Any]:
-    """As the API takes them: what was left empty is not said."""
+    """Return the answers as the API's fields, without the empty ones."""
     services = [name.strip() for name in answers["services"].split(",") if name.strip()]
     said = {"services": services, "expires_in": answers["expires_in"]}
     return {"name": answers["name"], "scope": answers["scope"], **{name: value for name, value in said.items() if value}}
