@@ -1,1 +1,1 @@
-"""Side-by-side measurements, re-runnable. README.md defines each floor."""
+"""Side-by-side measurements, re-runnable. README.md defines the floor of each."""

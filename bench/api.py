@@ -1,4 +1,4 @@
-"""Sluice by HTTP, as a script of anybody's would use it: what the demos and the measurements change things by."""
+"""HTTP client of Sluice's public API, used by demos and measurements to change services."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ _TERMINAL = {"succeeded", "rolled_back", "aborted", "rollback_failed", "failed",
 
 
 class Spoilt(Exception):
-    """What was shown or measured did not go as it should; the message says why."""
+    """A demo or measurement did not go as expected; the message says why."""
 
 
 class Api:
-    """`url` and a token of it. Every call raises Spoilt when Sluice does not answer, or refuses."""
+    """Client of the Sluice at `url`, with a token.
+
+    Every call raises Spoilt if Sluice does not answer or refuses.
+    """
 
     def __init__(self, url: str, token: str) -> None:
         self.http = httpx.AsyncClient(
@@ -33,7 +36,7 @@ class Api:
         return await self._answer("POST", path, json=body, headers={"Idempotency-Key": uuid4().hex})
 
     async def change(self, path: str, body: dict[str, Any], told: Callable[[str], None]) -> dict[str, Any]:
-        """The deployment, when it has ended; `told` hears what happens meanwhile."""
+        """Post the change, wait for its deployment's end, and return it; `told` receives each event's message."""
         deployment = await self.post(path, body)
         listening = asyncio.create_task(self._listen(deployment["links"]["events"], told))
         try:

@@ -1,8 +1,8 @@
-"""The floor of a deployment: what the engine alone needs for the same containers, with nothing between it and the clock.
+"""The floor of a deployment: the time that the engine alone needs for the same containers.
 
-The new containers are created and started side by side, each on a thread of its own and at an address of its own, and
-probed every 50 ms until the last one is ready; then the old ones are stopped side by side. Nobody drains, writes a
-row, reads anything back or removes a container: no deployment can be faster.
+The new containers are created and started in parallel, each by its own thread and at its own address, and probed every
+50 ms until the last one is ready; then the old ones are stopped in parallel. Nothing is drained, no row is written,
+nothing is read back and no container is removed within the time measured: no deployment can be faster.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ READY_WITHIN = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Seconds until all new ones were ready, and to stop all old ones."""
+    """Seconds until all new containers were ready, and seconds to stop all old ones."""
 
     start: float
     stop: float
@@ -43,7 +43,10 @@ class Round:
 
 
 class Baseline:
-    """`with Floor(image, 3) as floor: floor.round()`: each round replaces the containers of the one before."""
+    """The baseline's containers: `with Baseline(image, 3) as floor: floor.round()`.
+
+    Each round replaces the containers of the previous one.
+    """
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class Baseline:
         return str(made["Id"])
 
     def _make_network(self) -> Iterator[str]:
-        """A bridge of its own with the first subnet that is free; its addresses in turn, over and over."""
+        """Create a bridge network with the first free subnet, and return its addresses as an endless cycle."""
         for third in range(1, 255):
             subnet = ipaddress.ip_network(f"10.219.{third}.0/24")
             pool = sdk.types.IPAMConfig(pool_configs=[sdk.types.IPAMPool(subnet=str(subnet))])

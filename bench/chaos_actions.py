@@ -1,4 +1,4 @@
-"""What happens to a Sluice in a soak: changes that people make, and what breaks; each says what it may lose."""
+"""Actions of the soak: changes as users make them, and failures; each registers what it may lose."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ QUICK_CHECK = {"path": "/healthz", "interval": 0.5, "retries": 3, "start_period"
 EVERYTHING = frozenset({"GET", "POST", "SLOW"})
 POSTS = frozenset({"POST"})
 AFTERMATH = 0.4
-"""Seconds after a kill in which requests that met it may still fail."""
+"""Seconds after a kill in which requests affected by it may still fail."""
 DEATHS_WITHIN, MOST_DEATHS = 600.0, 5
-"""More deaths of one service would be answered with delays that its requests are not patient enough for, as they should."""
+"""Maximum number of kills of one service within a period in seconds.
+
+More kills would make the engine or Sluice delay restarts, rightly, for longer than the service's requests wait.
+"""
 
 
 @dataclass
 class ChaosActions:
-    """One Sluice in somebody's hands. `told` hears what is done."""
+    """Random actions on one Sluice. `told` receives a log entry for each action."""
 
     sluice: SluiceProcess
     http: httpx.AsyncClient
@@ -49,23 +52,23 @@ class ChaosActions:
     images: list[str]
     told: Callable[..., None]
     left_out: frozenset[str] = frozenset()
-    """Ways to kill that are not gone."""
+    """Ways to kill that are not used."""
     replicas: dict[str, int] = field(default_factory=lambda: {name: spec["replicas"] for name, spec in SERVICES.items()})
     expected: dict[int, set[str]] = field(default_factory=dict)
-    """How each deployment may end."""
+    """Deployment → statuses in which it may end."""
     faults: list[str] = field(default_factory=list)
-    """What went wrong that no later look would show."""
+    """Errors that no later check would show."""
     _deaths: dict[str, deque[float]] = field(default_factory=dict)
     _under_way: dict[int, str] = field(default_factory=dict)
-    """Deployment → service."""
+    """Deployment → service, for deployments in progress."""
 
     async def first(self) -> None:
-        """Every service, with a revision to go back to."""
+        """Deploy every service, twice, so that each has a revision to roll back to."""
         for name in SERVICES:
             await self._ended(await self._ask("POST", "/deployments", self._spec(name)), {"succeeded"})
             await self._ended(await self._new_version(name), {"succeeded"})
 
-    # --- what people do ---------------------------------------------------------------------------------------------
+    # --- Changes --------------------------------------------------------------------------------------------------------
 
     async def deploy(self) -> None:
         await self._ended(await self._new_version(self._any_service()), {"succeeded"})
@@ -80,7 +83,7 @@ class ChaosActions:
         await self._ended(await self._ask("POST", "/deployments", body), {"rolled_back"})
 
     async def configure(self) -> None:
-        """A change that replaces nothing."""
+        """Change a setting that replaces no instance."""
         name = self._any_service()
         body = {"service": name, "drain_timeout": self.random.randint(20, 60)}
         await self._ended(await self._ask("POST", "/deployments", body), {"succeeded"})
@@ -103,7 +106,7 @@ class ChaosActions:
         await self._ended(deployment, {"aborted", "succeeded"})
 
     async def pause(self) -> None:
-        """And resume, or abort."""
+        """Pause a deployment, then resume or abort it."""
         deployment = await self._new_version(self._any_service())
         await self._pause_for(0.0, 1.5)
         if await self._act(deployment, "pause"):
@@ -120,16 +123,19 @@ class ChaosActions:
         await self._ended(second, {"succeeded"})
 
     async def guest(self) -> None:
-        """A service that comes and goes: the gateway reloads."""
+        """Deploy and remove a service, which makes the gateway reload."""
         name = f"guest-{secrets.token_hex(2)}"
         await self._ended(await self._ask("POST", "/deployments", self._spec(name, {"replicas": 1})), {"succeeded"})
         await self._pause_for(0.0, 2.0)
         await self._ended(await self._ask("DELETE", f"/services/{name}"), {"succeeded"})
 
-    # --- what breaks ------------------------------------------------------------------------------------------------
+    # --- Failures -------------------------------------------------------------------------------------------------------
 
     async def kill_instance(self) -> bool:
-        """By its process, by `docker kill` or by `docker rm --force`. False when nobody could be chosen."""
+        """Kill an instance by SIGKILL to its process, `docker kill` or `docker rm --force`.
+
+        Returns False if no instance could be chosen.
+        """
         chosen = await self._victim()
         if chosen is None:
             return False
@@ -172,7 +178,10 @@ class ChaosActions:
         return True
 
     async def kill_gateway(self) -> bool:
-        """Its master, its worker, or its container. What was in its hands is lost; what comes meanwhile waits."""
+        """Kill the gateway's master, its worker, or its container.
+
+        In-flight requests are lost; requests that arrive while the gateway is down wait.
+        """
         name = f"{self.sluice.name}-gateway"
         ways = ["SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm"]
         way = self.random.choice([way for way in ways if f"gateway: {way}" not in self.left_out])
@@ -196,17 +205,17 @@ class ChaosActions:
         self.traffic.excuses.append(Allowance(None, EVERYTHING, since, until, why, idle_until=time.monotonic()))
         return True
 
-    # --- how ----------------------------------------------------------------------------------------------------------
+    # --- Helpers --------------------------------------------------------------------------------------------------------
 
     async def _gone(self, pid: int | None) -> float:
-        """The moment in which this process, and with it all of its container, is no more."""
+        """Return the monotonic time at which this process, and with it its whole container, is gone."""
         deadline = time.monotonic() + 10
         while pid is not None and lives(pid) and time.monotonic() < deadline:  # noqa: ASYNC110  (another's process)
             await asyncio.sleep(0.002)
         return time.monotonic()
 
     async def _answers_again(self, since: float, before: int | None) -> float:
-        """Seconds until another process than `before` answers on the gateway's port."""
+        """Return the seconds until a process other than `before` answers on the gateway's port."""
         async with httpx.AsyncClient(timeout=2) as http:
             while time.monotonic() < since + 60:
                 if await asyncio.to_thread(container_pid, f"{self.sluice.name}-gateway") not in (None, before):
@@ -238,7 +247,7 @@ class ChaosActions:
         return [row["id"] for row in rows if row["status"] == "serving"]
 
     def _expect_more(self, statuses: set[str], service: str) -> None:
-        """A death that comes into a deployment may fail it."""
+        """Allow more end statuses: a death during a deployment may fail it."""
         for id in [id for id, whose in self._under_way.items() if whose == service]:
             self.expected[id] = self.expected.get(id, set()) | statuses
 
@@ -253,18 +262,18 @@ class ChaosActions:
         return hello_spec(self.sluice, name, self._image(), **fields)
 
     async def _new_version(self, name: str) -> Json:
-        """Something else than runs now, whatever that is."""
+        """Deploy a version that differs from the running one, also if its image is the same."""
         environment = {"TRY": secrets.token_hex(4)}
         return await self._ask("POST", "/deployments", {"service": name, "image": self._image(), "environment": environment})
 
     async def _act(self, deployment: Json, action: str) -> bool:
-        """False when it was too late for it."""
+        """Run an action on the deployment; return False if it was too late for the action."""
         self.told(action, deployment=deployment["id"])
         answer = await self._ask("POST", f"/deployments/{deployment['id']}/{action}", {}, refusals=(409,))
         return answer.get("code") != "not_in_that_state"
 
     async def _ended(self, deployment: Json, expected: set[str]) -> bool:
-        """Waits for its end, Sluice being there or not. Whether it succeeded."""
+        """Wait for the deployment's end, also while Sluice is down; return whether it succeeded."""
         id = int(deployment["id"])
         self.expected[id] = self.expected.get(id, set()) | expected
         deadline = time.monotonic() + 240
@@ -280,7 +289,10 @@ class ChaosActions:
         return bool(deployment["status"] == "succeeded")
 
     async def _ask(self, method: str, path: str, body: Json | None = None, *, refusals: tuple[int, ...] = ()) -> Json:
-        """Again, with the same key, until Sluice answers. RuntimeError when it refuses."""
+        """Repeat the request with the same idempotency key until Sluice answers.
+
+        Raises RuntimeError if Sluice refuses the request.
+        """
         headers = {"Idempotency-Key": secrets.token_hex(8)} if method != "GET" else {}
         deadline = time.monotonic() + 120
         while True:

@@ -1,9 +1,9 @@
-"""Many services deployed at once, many event streams open, the API read all the while: do all end, and who has to wait?
+"""Many concurrent deployments, with many event streams and steady reads: do all end, and how slow?
 
     python -m bench.concurrent_deploys --fake     # a fake engine and gateway: Sluice alone
-    python -m bench.concurrent_deploys            # on real parts, which want the processor as well
+    python -m bench.concurrent_deploys            # on real parts, which compete for the processor
 
-The bar: all succeed, every stream tells of every end, reads within 50 ms (p99).
+The bar: all deployments succeed, every stream reports every end, reads take at most 50 ms (p99).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tests.support.sluice_process import SluiceProcess, hello_spec
 TICK = 0.01
 PATIENT = 900.0
 PACE = 0.01
-"""Seconds between two looks of the bench's own clock: how much later it is woken is what the measuring itself adds."""
+"""Seconds between two wake-ups of the bench's clock; their lateness is the error that the bench adds."""
 
 
 class Fake(SluiceProcess):
-    """The same on tests/support/fakes, with nothing on the engine."""
+    """Sluice process on tests/support/fakes, with nothing on the engine."""
 
     @property
     def command(self) -> list[str]:
@@ -50,7 +50,10 @@ class Fake(SluiceProcess):
 
 
 class Readers:
-    """Reads at a rate that a clock holds, not the answers. `seconds` by route; `failed`: what was not 200."""
+    """Readers of the API at a fixed rate, independent of how fast the answers come.
+
+    `seconds` by route; `failed`: answers other than 200.
+    """
 
     def __init__(self, sluice: SluiceProcess, services: list[str], rate: float) -> None:
         self._sluice = sluice
@@ -64,7 +67,7 @@ class Readers:
         self.own: list[float] = []
 
     async def read(self) -> None:
-        """Until cancelled."""
+        """Send reads until cancelled."""
         began, started = time.monotonic(), 0
         watch = asyncio.create_task(self._watch())
         try:
@@ -80,7 +83,7 @@ class Readers:
             await asyncio.gather(*self._tasks)
 
     def _any(self) -> tuple[str, str]:
-        """A route's name, and a path of it."""
+        """Return a random route's name, and a path of it."""
         service, number = self._random.choice(self._services), self._random.randint(1, len(self._services))
         return self._random.choice(
             [
@@ -115,7 +118,7 @@ class Readers:
 
 
 async def stream(http: httpx.AsyncClient, all_of: int) -> bool:
-    """One stream of all events from now on: has it told of the end of so many deployments?"""
+    """Read one stream of all new events; return whether it reported the end of `all_of` deployments."""
     ended = 0
     async with http.stream("GET", "/events", headers={"Accept": "text/event-stream"}, timeout=PATIENT) as answer:
         async for line in answer.aiter_lines():
@@ -127,7 +130,7 @@ async def stream(http: httpx.AsyncClient, all_of: int) -> bool:
 
 
 async def end_of(http: httpx.AsyncClient, body: dict[str, Any]) -> tuple[str, float]:
-    """How it ended, and after how many seconds."""
+    """Deploy, and return the final status and the seconds it took."""
     began = time.monotonic()
     made = (await http.post("/deployments", json=body)).json()
     while True:
@@ -166,7 +169,7 @@ async def crowd(sluice: SluiceProcess, bodies: list[dict[str, Any]], given: argp
 
 
 async def _until_open(http: httpx.AsyncClient, streams: int) -> None:
-    """Each of the streams is there, and will tell of whatever comes."""
+    """Wait until all streams are open, so that each will receive every later event."""
     while f"sluice_open_streams {streams:.1f}" not in (await http.get("/metrics")).text:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
@@ -188,7 +191,7 @@ def _ms(seconds: list[float], share: float) -> float:
 
 
 def processor(pid: int) -> float:
-    """Seconds of processor time that it has used."""
+    """Return the processor time in seconds that the process has used."""
     words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 

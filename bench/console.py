@@ -1,4 +1,4 @@
-"""What a demo says: a line that changes while something goes on, lines that stay when it is done, a table at the end."""
+"""Console output of a demo: a live line for the present step, lines for finished ones, a final table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.loadtest.request_log import RequestLog, RequestRecord, Summary
 
 
 class DemoConsole:
-    """`with teller: …` shows the line. `seconds` has how long each thing took that was told."""
+    """Live display of a demo, shown inside `with`. `seconds`: title of a step → its duration."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -35,7 +35,7 @@ class DemoConsole:
         self._line.stop()
 
     def count(self, entry: RequestRecord) -> None:
-        """A request has ended: what a Load calls `on_entry`."""
+        """Count a finished request; the `on_entry` of a LoadGenerator."""
         self._sent += 1
         self._lost += entry.lost
         if self._sent % 50 == 0:
@@ -47,7 +47,10 @@ class DemoConsole:
 
     @asynccontextmanager
     async def doing(self, title: str) -> AsyncIterator[Callable[[str], None]]:
-        """Until the block is left; the words given to what it yields stand beside it afterwards."""
+        """Show a step until the block is left; then print the step and its duration.
+
+        The texts given to the yielded function are printed with it.
+        """
         said: list[str] = []
         self._doing = title
         self.news("")
@@ -60,9 +63,9 @@ class DemoConsole:
     async def change(
         self, api: Api, title: str, path: str, body: dict[str, Any], status: str = "succeeded"
     ) -> dict[str, Any]:
-        """`body` posted to `path`, told until the deployment that comes of it, and is returned, has ended.
+        """Post `body` to `path`, show the deployment's progress, and return the ended deployment.
 
-        Raises Spoilt when it does not end as `status`.
+        Raises Spoilt if it does not end as `status`.
         """
         async with self.doing(title) as say:
             ended = await api.change(path, body, self.news)
@@ -77,12 +80,15 @@ class DemoConsole:
 
 
 def _plain(text: str) -> str:
-    """On one line, and no markup for rich."""
+    """Return the text on one line and escaped, so that rich reads no markup in it."""
     return " ".join(text.split())[:100].replace("[", r"\[")
 
 
 def table(ledger: RequestLog, seconds: dict[str, float]) -> Table:
-    """A row a phase and one for all. Latencies are what was added to a request's own time."""
+    """Return a table with a row per phase and one for all.
+
+    Latencies are those added to a request's own time.
+    """
     shown = Table(box=None, header_style="bold", pad_edge=False)
     shown.add_column("while")
     for column in ("seconds", "requests", "lost", "run twice", "p50 ms", "p99 ms", "worst ms", "version"):
@@ -102,7 +108,7 @@ def table(ledger: RequestLog, seconds: dict[str, float]) -> Table:
 
 
 def verdict(console: Console, ledger: RequestLog, seconds: dict[str, float]) -> int:
-    """The table, and what is wrong with it. Returns the exit code: 1 when anything was lost, run twice or not run."""
+    """Print the table and its failures; return exit code 1 if a request was lost, run twice or not run."""
     console.print()
     console.print(table(ledger, seconds))
     console.print()
@@ -118,7 +124,7 @@ def verdict(console: Console, ledger: RequestLog, seconds: dict[str, float]) -> 
 
 
 def play(what: str | None, rate: float, perform: Callable[[Console, float], Coroutine[Any, Any, int]]) -> NoReturn:
-    """A demo as a program. `what` it says of itself, `rate`: requests a second unless others are asked for."""
+    """Run a demo as a program. `what`: its description; `rate`: default for the requests a second."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--rate", type=float, default=rate, help="requests a second")
     given = parser.parse_args()

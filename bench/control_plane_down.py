@@ -1,9 +1,9 @@
-"""Sluice is away while instances die and come back: what was lost meanwhile, and how soon all is right on its return.
+"""Sluice down while instances die and restart: requests lost, and the time to recover on its return.
 
     python -m bench.control_plane_down [--minutes 10]
 
-The engine brings back who is killed; one that is killed by hand stays down, and another is removed: nobody puts them back
-until Sluice returns, and HAProxy's own checks must keep requests from them.
+The engine restarts killed instances. Another one, stopped by `docker kill`, stays down, and another is removed:
+neither returns before Sluice does, and HAProxy's own checks must keep requests from them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.sluice_process import SluiceProcess
 
 SERVICES = {"trio": 3, "pair": 2}
 PAUSE = 12.0
-"""Seconds between two deaths: the engine is slower to bring back one that lived for less than ten."""
+"""Seconds between two kills: the engine delays the restart of a container that ran for less than ten."""
 
 
 async def die(sluice: SluiceProcess, instance: str) -> None:
@@ -37,7 +37,7 @@ async def die(sluice: SluiceProcess, instance: str) -> None:
 
 
 async def away(yard: BenchService, seconds: float) -> Counter[str]:
-    """What was done to the instances until the time was over."""
+    """Kill instances while Sluice is down, for `seconds`; return how often each action was done."""
     dice, done = random.Random(1), Counter[str]()
     ids = [each["id"] for service in SERVICES for each in await yard.serving(service)]
     await asyncio.to_thread(yard.sluice.kill)

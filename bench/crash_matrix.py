@@ -1,10 +1,10 @@
-"""Dies by SIGKILL at every boundary of every kind of deployment, on real parts under load, and starts again.
+"""Sluice killed by SIGKILL at every crash point of every kind of deployment, on real parts under load.
 
     python -m bench.crash_matrix [--kind NAME …] [--point NAME …]
 
-Each row is one death: a real `sluice serve` that kills itself there (docs/why-crash-points.md), then one that goes on.
-What must hold: the same last word, exactly the containers that are wanted, nothing told twice, and not one request lost.
-A death in the middle of `recreate`, when nothing serves, makes those late that wait meanwhile.
+Each row is one crash: a real `sluice serve` that kills itself there (docs/why-crash-points.md), then one that continues.
+The bars: the same final status, exactly the desired containers, no event twice, and no request lost.
+A crash in the middle of `recreate`, when no instance serves, delays the requests that wait.
 """
 
 from __future__ import annotations
@@ -31,16 +31,21 @@ from tests.support.sluice_process import SluiceProcess, hello_spec
 Json = dict[str, Any]
 TERMINAL = {"succeeded", "failed", "rolled_back", "aborted", "rollback_failed", "superseded"}
 PATIENT = 40
-"""Seconds that requests wait, at the gateway and for their answers: a slow machine takes ten to start Sluice, and what then
-comes late must not be told as lost."""
+"""Seconds that requests wait, at the gateway and for their answers.
+
+A slow machine takes ten to start Sluice, and requests that it delays must not be counted as lost.
+"""
 BEGIN = {"loop:beginning", "loop:begun", "loop:decided", "loop:concluded"}
 IN = {point for point in POINTS if point.partition(":")[2] in ("Create", "Start", "Admit")}
 OUT = {point for point in POINTS if point.partition(":")[2] in ("Retire", "Withdraw", "Stop", "Remove")}
 GONE = OUT - {"before:Withdraw", "after:Withdraw"}
-"""Nothing was admitted, so nothing is withdrawn."""
+"""Points of going instances that were never admitted, and so are not withdrawn."""
 BORN = {point for point in IN if not point.endswith("Admit")}
 DIES = {point for point in GONE if not point.endswith(("Stop", "Retire"))}
-"""It has exited by itself, and to retire it is part of the verdict."""
+"""Points of instances that exit by themselves.
+
+They need no Stop, and their change to `draining` is recorded together with the failure.
+"""
 PUBLISHED = {"loop:published"}
 CUT, RECALL = ({point for point in POINTS if point.endswith(name)} for name in (":Cut", ":Recall"))
 BROKEN = {"environment": {"HELLO_EXIT_AT_START": "3"}}
@@ -50,8 +55,12 @@ CHECK = {"path": "/healthz", "interval": 0.5, "start_period": 30}
 
 @dataclass(frozen=True)
 class Kind:
-    """`asks`: how; `ends`: with which status; `where`: the boundaries that it comes by; `then`: what is asked meanwhile;
-    `again`: how the service is made ready for the next death; `lossless`: whether requests may be cut."""
+    """One kind of deployment.
+
+    `asks`: how it is requested; `ends`: its final status; `where`: the crash points that it passes; `then`: an action
+    while it is in progress; `again`: how the service is prepared for the next crash; `lossless`: whether no request may
+    be lost.
+    """
 
     asks: Callable[[Case], Awaitable[httpx.Response]]
     where: set[str]
@@ -65,14 +74,14 @@ class Kind:
     loaded: bool = True
     slow_seconds: float = 1.5
     rate: int = 40
-    """Requests a second. Where nothing serves meanwhile all of them wait, and a service has room for 500."""
+    """Requests a second. While no instance serves all of them wait, and a service can queue 500."""
     patience: float | None = None
-    """Seconds after which it must have turned back, by its deadline, counted from its begin."""
+    """Minimum seconds from its start to its rollback, which its deadline causes; None without a deadline."""
 
 
 @dataclass
 class Case:
-    """One service of one kind, dying again and again."""
+    """One service of one kind, through a series of crashes."""
 
     sluice: SluiceProcess
     http: httpx.AsyncClient
@@ -85,11 +94,11 @@ class Case:
 
     @property
     def image(self) -> str:
-        """The one that does not run."""
+        """The image that does not run at present."""
         return self.images[1 if self.kind.ends != "succeeded" else self.turn % 2]
 
     async def post(self, path: str, body: Json, **parameters: Any) -> httpx.Response:
-        """Under this death's own key: asked again, it is the same deployment."""
+        """Post with this crash's idempotency key: a repeated request yields the same deployment."""
         headers = {"Idempotency-Key": self.key} if self.key else {}
         return await self.http.post(path, json=body, headers=headers, params=parameters)
 
@@ -108,7 +117,7 @@ class Case:
         return await self.http.delete(f"/services/{self.service}")
 
     async def rollback(self) -> httpx.Response:
-        """There and back again, between the first two revisions."""
+        """Roll back to the other one of the first two revisions."""
         return await self.post(f"/services/{self.service}/rollback", {"to_revision": 2 - self.turn % 2})
 
     async def scale(self, replicas: int) -> httpx.Response:
@@ -116,7 +125,7 @@ class Case:
 
 
 async def _abort_when(case: Case, deployment: Json, condition: Callable[[Json], bool]) -> None:
-    """Insists, whoever dies meanwhile."""
+    """Abort the deployment as soon as the condition holds, and repeat that until it rolls back."""
     async with asyncio.timeout(30):
         while True:
             now = (await case.http.get(f"/deployments/{deployment['id']}")).json()
@@ -181,16 +190,22 @@ COVERING: tuple[tuple[str, str], ...] = (
     ("deploy", "start:restoring"),
     ("deploy", "start:restored"),
 )
-"""Each boundary and each kind at least once."""
+"""A selection that has each crash point and each kind at least once."""
 
 
 def whole() -> list[tuple[str, str]]:
-    """Every boundary in every kind that comes by it, those of the start by dying in the middle first."""
+    """Return every crash point of every kind that passes it.
+
+    The points of the start are included for all kinds: to reach them, Sluice crashes in the middle of the deployment first.
+    """
     return [(name, point) for name, kind in KINDS.items() for point in POINTS if point in kind.where | set(START)]
 
 
 async def die(case: Case, point: str) -> Json:
-    """One death and what came of it. AssertionError when it is not as it must be; `died` false: it did not come by."""
+    """Run one crash and return its row; `died` is false if the crash point was not passed.
+
+    Raises AssertionError if the outcome is not as required.
+    """
     sluice, kind = case.sluice, case.kind
     case.key, case.turn = secrets.token_hex(8), case.turn + 1
     first, *others = [sorted(kind.where & (IN | OUT | CUT | RECALL))[0], point] if point in START else [point]
@@ -218,7 +233,7 @@ async def die(case: Case, point: str) -> Json:
 
 
 async def _start(case: Case, point: str | None) -> None:
-    """Whatever runs is killed; then one that dies at `point`, or lives."""
+    """Kill a running Sluice, then start one that crashes at `point`, or never if `point` is None."""
     sluice = case.sluice
     if sluice.running:
         await asyncio.to_thread(sluice.kill)
@@ -229,7 +244,7 @@ async def _start(case: Case, point: str | None) -> None:
 
 
 async def _ask(case: Case) -> Json | None:
-    """The deployment; None when Sluice died before it could answer."""
+    """Request the deployment and return it; None if Sluice died before it could answer."""
     try:
         answer = await case.kind.asks(case)
     except httpx.TransportError:
@@ -239,7 +254,10 @@ async def _ask(case: Case) -> Json | None:
 
 
 async def _until_dead(case: Case, deployment: Json | None) -> tuple[bool, bool]:
-    """Whether it died before the deployment was over, and whether what was to be asked meanwhile had been accepted."""
+    """Wait until Sluice dies or the deployment ends.
+
+    Returns whether Sluice died before the deployment's end, and whether the action of `then` was accepted.
+    """
     then = False
     try:
         if deployment is not None and case.kind.then is not None:
@@ -248,7 +266,7 @@ async def _until_dead(case: Case, deployment: Json | None) -> tuple[bool, bool]:
         while case.sluice.running and deployment is not None:
             now = (await case.http.get(f"/deployments/{deployment['id']}", params={"wait": 1})).json()
             if now["status"] in TERMINAL:
-                await asyncio.sleep(0.3)  # it may die of its last word
+                await asyncio.sleep(0.3)  # it may die after recording the final status
                 break
     except httpx.TransportError:
         deployment = None
@@ -258,7 +276,7 @@ async def _until_dead(case: Case, deployment: Json | None) -> tuple[bool, bool]:
 
 
 async def _check(case: Case, end: Json) -> None:
-    """The last word, the containers, the history."""
+    """Check the final status, the containers and the history."""
     kind = case.kind
     where = f"{case.name}: {end['status']} {end['reason']}: {end['message']}"
     assert end["status"] == kind.ends, where
@@ -296,7 +314,7 @@ def _seconds(at: str) -> float:
 async def run(
     sluice: SluiceProcess, images: tuple[str, str], cases: Sequence[tuple[str, str]], report: Callable[[Json], None]
 ) -> list[Json]:
-    """All deaths, kind by kind, each kind on a service of its own under its own load. The rows."""
+    """Run all crashes and return their rows; each kind has its own service under its own load."""
     rows: list[Json] = []
     async with sluice.client() as http:
         for name in dict.fromkeys(name for name, _ in cases):

@@ -1,4 +1,4 @@
-"""The show: one service deployed, broken, scaled, restarted and rolled back while every request to it is counted.
+"""The demo: one service deployed, broken, scaled, restarted and rolled back, every request counted.
 
 `make demo` runs it from Sluice's image. SLUICE_URL, SLUICE_TOKEN and SLUICE_NAME say which Sluice.
 """
@@ -21,14 +21,14 @@ from services.loadtest.request_log import RequestLog
 SERVICE = "hello"
 INSTANCES = 3
 RATE = 200.0
-"""Requests a second: enough for a few hundred in each step, little enough to leave the machine to the deployments."""
+"""Requests a second: a few hundred in each step, few enough to leave the machine to the deployments."""
 STEADY = 2.0
 """Seconds of load before the first change, for comparison."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change: `body` is posted to `path`. `status`: how its deployment must end."""
+    """One change: `body` is posted to `path`. `status`: the required final status of its deployment."""
 
     title: str
     path: str
@@ -46,7 +46,7 @@ STEPS = (
 
 
 class Show:
-    """The steps one after another, told as they go."""
+    """The steps of the demo, run in order and shown on the console."""
 
     def __init__(self, api: Api, console: Console, volume: str, rate: float) -> None:
         self._api = api
@@ -55,7 +55,7 @@ class Show:
         self.teller = DemoConsole(console)
 
     async def run(self) -> RequestLog:
-        """Every step, under load. Raises Spoilt when one does not end as it must."""
+        """Run every step under load. Raises Spoilt if one does not end as required."""
         with self.teller as teller:
             first = await self._step(Step("first version", "/deployments", self._first()))
             rollback = Step("rollback", f"/services/{SERVICE}/rollback", {"to_revision": first["revision"]})
@@ -97,7 +97,7 @@ class Show:
 
 
 async def perform(console: Console, rate: float) -> int:
-    """The whole show. Returns the exit code: 1 when a request was lost or run twice, or a step went wrong."""
+    """Run the whole demo; return exit code 1 if a request was lost or run twice, or a step failed."""
     url, name = os.environ.get("SLUICE_URL", "http://127.0.0.1:7080"), os.environ.get("SLUICE_NAME", "sluice")
     api = Api(url, os.environ.get("SLUICE_TOKEN", ""))
     try:
@@ -114,7 +114,7 @@ async def perform(console: Console, rate: float) -> int:
 
 
 def conclude(console: Console, ledger: RequestLog, seconds: dict[str, float], link: str) -> int:
-    """Says what came of it. Returns the exit code."""
+    """Print the result and return the exit code."""
     code = verdict(console, ledger, seconds)
     if code == 0:
         console.print(f"\nDashboard (this link signs you in once): {link}", soft_wrap=True, highlight=False)

@@ -1,8 +1,8 @@
-"""The show for Spring Boot: a new version deployed behind Spring Cloud Gateway while every request through it is counted.
+"""The Spring Boot demo: a new version deployed behind Spring Cloud Gateway, every request counted.
 
-Three times, by the registry that finds it: somebody's own Eureka server; Sluice's, with one address that is never stale;
-Sluice's, with the instances. Then Spring Cloud Gateway itself is redeployed. `make demo-spring` runs it from Sluice's image.
-SLUICE_URL, SLUICE_TOKEN and SLUICE_NAME say which Sluice, THEIR_EUREKA where the stock Eureka server is.
+It runs three times, by the registry that finds the service: a stock Eureka server; Sluice's, with one address that is never
+stale; Sluice's, with the instances. Then Spring Cloud Gateway itself is redeployed. `make demo-spring` runs it from Sluice's
+image. SLUICE_URL, SLUICE_TOKEN and SLUICE_NAME say which Sluice, THEIR_EUREKA where the stock Eureka server is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.loadtest.load_generator import LoadGenerator, Workload
 from services.loadtest.request_log import RequestLog
 
 RATE = 40.0
-"""Requests a second: JVMs that start side by side take both cores of a small machine."""
+"""Requests a second: JVMs that start in parallel take both cores of a small machine."""
 STEADY = 3.0
 """Seconds of load before and after each change."""
 TOLD: dict[Way, str] = {
@@ -31,7 +31,10 @@ TOLD: dict[Way, str] = {
 
 
 class SpringShow:
-    """`ledger` has all requests of the three ways, in phases that begin with the way's letter."""
+    """The steps of the Spring demo.
+
+    `ledger` has all requests of the three ways, in phases that begin with the way's letter.
+    """
 
     def __init__(self, api: Api, teller: DemoConsole, stack: Stack, rate: float) -> None:
         self._api = api
@@ -41,7 +44,7 @@ class SpringShow:
         self.ledger = RequestLog()
 
     async def run(self) -> None:
-        """Raises Spoilt when a step does not end as it must, or the wrong version answers."""
+        """Run the demo. Raises Spoilt if a step does not end as required, or if the wrong version answers."""
         with self._teller:
             for way in WAYS:
                 await self._redeployed(way)
@@ -75,11 +78,11 @@ class SpringShow:
     def _take(self, ledger: RequestLog) -> None:
         self.ledger.entries += ledger.entries
         self.ledger.phases |= ledger.phases
-        self.ledger.executions = ledger.executions  # the application's own list, with all that came before
+        self.ledger.executions = ledger.executions  # the application's own list, which includes the earlier ways
 
 
 async def perform(console: Console, rate: float) -> int:
-    """The whole show. Returns the exit code: 1 when a request was lost or run twice, or a step went wrong."""
+    """Run the whole demo; return exit code 1 if a request was lost or run twice, or a step failed."""
     name = os.environ.get("SLUICE_NAME", "sluice")
     stack = Stack(f"{name}-sample-orders", os.environ["THEIR_EUREKA"])
     api, teller = Api(os.environ["SLUICE_URL"], os.environ["SLUICE_TOKEN"]), DemoConsole(console)

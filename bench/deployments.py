@@ -23,7 +23,7 @@ SERVICE = "web"
 
 
 async def deployed(http: httpx.AsyncClient, body: dict[str, Any]) -> float:
-    """Seconds from asking until all of it is done and said. Raises RuntimeError when it did not succeed."""
+    """Deploy and return the seconds from request to end. Raises RuntimeError if it did not succeed."""
     began = time.monotonic()
     answer = await http.post("/deployments", params={"wait": 120}, json=body)
     if answer.status_code != 200:
@@ -32,7 +32,7 @@ async def deployed(http: httpx.AsyncClient, body: dict[str, Any]) -> float:
 
 
 async def against_the_floor(sluice: SluiceProcess, images: list[str], rounds: int, instances: int) -> dict[str, Any]:
-    """The two by turns, so that whatever else the machine does meets both."""
+    """Measure floor and deployment in alternation, so that other load on the machine affects both."""
     floors, deployments = [], []
     async with sluice.client() as http:
         with Baseline(images[0], instances) as floor:

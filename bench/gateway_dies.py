@@ -1,9 +1,10 @@
-"""The gateway killed under load, with Sluice there: what is lost, who is refused, and how long the latest waited.
+"""The gateway killed under load while Sluice runs: requests lost or refused, and the longest wait.
 
     python -m bench.gateway_dies [--kills 10]
 
-Its master or its worker SIGKILLed, its container killed, its container removed. The bars: nobody is refused, and nothing is
-lost but what was in its hands: requests that had begun before its processes were gone, and their idle connections.
+Its master or its worker is SIGKILLed, its container is killed, or its container is removed. The bars: no request is
+refused, and only in-flight requests are lost: those that began before its processes were gone, and those on its idle
+connections.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ from tests.support.sluice_process import SluiceProcess, hello_spec
 
 WAYS = ("SIGKILL of the master", "SIGKILL of the worker", "docker kill", "docker rm --force")
 RESTED = 10.5
-"""Seconds that a gateway lives before its process is killed: an engine brings back later and later what lived for less."""
+"""Seconds that a gateway runs before its process is killed.
+
+An engine delays the restart of shorter-lived ones ever more.
+"""
 MIX = Workload(rate=150, fresh=0.5, slow_seconds=0.5)
 Row = dict[str, Any]
 
 
 async def killed(sluice: SluiceProcess, load: LoadGenerator, way: str) -> float:
-    """Seconds until another process answers."""
+    """Kill the gateway and return the seconds until another process answers."""
     name = f"{sluice.name}-gateway"
     master = await asyncio.to_thread(container_pid, name)
     assert master is not None
@@ -54,7 +58,7 @@ async def killed(sluice: SluiceProcess, load: LoadGenerator, way: str) -> float:
     if doing is not None:
         await doing
     async with httpx.AsyncClient(timeout=30) as http:
-        await http.get(f"{sluice.gateway}/no-such-service")  # queued with all that came before it
+        await http.get(f"{sluice.gateway}/no-such-service")  # queued behind all requests that arrived before it
     away = time.monotonic() - began
     load.mark("back")
     return away
@@ -72,7 +76,7 @@ async def run(sluice: SluiceProcess, image: str, kills: int, told: Callable[[Row
                 for _ in range(kills):
                     await asyncio.sleep(1 if way.startswith("docker") else RESTED)
                     load.mark("serving")
-                    await asyncio.sleep(1)  # longer than any request: what began before has come back
+                    await asyncio.sleep(1)  # longer than any request takes: all earlier ones have ended
                     aways.append(await killed(sluice, load, way))
             rows.append({"way": way, "kills": kills, **_row(load, aways)})
             told(rows[-1])
@@ -80,8 +84,10 @@ async def run(sluice: SluiceProcess, image: str, kills: int, told: Callable[[Row
 
 
 def was_in_flight(lost: RequestRecord) -> bool:
-    """A request that had begun before its processes were gone, or a connection that was idle then. `away` is the phase that
-    begins when they are gone, `back` when another answers."""
+    """Return whether a request began before the gateway's processes ended, or used an idle connection.
+
+    Idle means idle when the processes ended. The phase `away` begins at their end, `back` when another process answers.
+    """
     if lost.phase == "away":
         return cut_while_idle(lost)
     return lost.phase != "back"

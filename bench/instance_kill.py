@@ -1,13 +1,13 @@
-"""Instances SIGKILLed under load: what is lost, what is late, and how soon a dead one is out of routing.
+"""Instances SIGKILLed under load: requests lost, requests delayed, and the time to leave routing.
 
     python -m bench.instance_kill [--kills 50]
 
-One of three; the only one, with and without kept upstream connections, beside a second service; and 1,000 requests a
-second at a service that is dead. The bars: 0 GET lost, no POST run twice, worst added latency 300 ms; out of routing
-20 ms after the engine's own time of the death (median), 100 ms at worst.
+The cases: one instance of three; the only one, with and without upstream keep-alive, beside a second service; and 1,000
+requests a second to a service whose instance is dead. The bars: 0 GET lost, no POST run twice, worst added latency 300 ms;
+out of routing 20 ms after the engine's own time of the death (median), 100 ms at worst.
 
-The latencies are of requests that take no time of their own. One that takes a second, and was in the hands of the one
-that died, must be done from the start: what was done of it is lost time by nature, so those have a column to themselves.
+The latencies are of requests that take no time of their own. A request of one second that was in flight at the killed
+instance must start again: the time already spent is lost inevitably, so these requests have a column of their own.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ from tests.support.sluice_process import SluiceProcess, hello_spec
 
 CHECK = {"path": "/healthz", "interval": 0.5}
 RESTED = 10.5
-"""Seconds that an instance lives before it is killed again: the engine brings one that lived for less back later and
-later, and that delay is no part of what is measured."""
+"""Seconds that an instance runs before it is killed again.
+
+The engine delays the restart of shorter-lived ones ever more, and that delay is not to be measured.
+"""
 LOOK = 0.002
-"""Seconds between two looks at the worker's list: how fine the delay is measured."""
+"""Seconds between two reads of the worker's server list: the resolution of the measured delay."""
 Row = dict[str, Any]
 
 
 class BenchService:
-    """A Sluice, its services, and the engine's account of deaths."""
+    """A Sluice, its services, and the deaths that the engine reports."""
 
     def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient, image: str) -> None:
         self.sluice = sluice
@@ -74,7 +76,10 @@ class BenchService:
                 await asyncio.sleep(0.05)
 
     async def kill(self, service: str, instance: str) -> float:
-        """SIGKILL to its process. Milliseconds from the engine's own time of its death until no request is sent to it."""
+        """SIGKILL the instance's process.
+
+        Returns the milliseconds from the engine's own time of the death until the gateway sends no more requests to it.
+        """
         name = f"{self.sluice.name}-{instance}"
         found = json.loads(await asyncio.to_thread(docker, "inspect", name))[0]
         before = self.deaths.get(found["Id"], 0.0)
@@ -91,7 +96,7 @@ class BenchService:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """The engine's events, read while the block runs."""
+        """Read the engine's events while the block runs."""
         words = ["--filter", "event=die", "--filter", f"label=sluice.name={self.sluice.name}", "--format", "{{json .}}"]
         told = await asyncio.create_subprocess_exec("docker", "events", *words, stdout=asyncio.subprocess.PIPE)
         reading = asyncio.create_task(self._read(told))
@@ -123,7 +128,7 @@ class BenchService:
         return [line.split() for line in (await self._worker.query("show servers state")).splitlines()]
 
     def _in(self, rows: list[list[str]], instance: str) -> bool:
-        """Its server is neither down nor in any kind of maintenance or drain."""
+        """Return whether its server is neither down nor in any kind of maintenance or drain."""
         return any(row[3] == instance and row[5] != "0" and row[6] == "0" for row in rows if len(row) > 6)
 
 
@@ -141,7 +146,7 @@ async def one_of_three(yard: BenchService, kills: int) -> Row:
 
 
 async def the_only_one(yard: BenchService, keepalive: bool, kills: int) -> list[Row]:
-    """And a second service beside it."""
+    """Kill the only instance of a service repeatedly; also measure a second service beside it."""
     service = "solo-kept" if keepalive else "solo-fresh"
     await yard.deploy(service, replicas=1, upstream_keepalive=keepalive)
     delays: list[float] = []
@@ -172,7 +177,7 @@ async def recreated(yard: BenchService, other: str) -> Row:
 
 
 async def at_a_dead_service(yard: BenchService) -> list[Row]:
-    """Nobody is there to put it right: Sluice is dead as well."""
+    """Send requests to a service whose instance is dead while Sluice, which would replace it, is dead too."""
     await yard.deploy("dead", replicas=1, queue_timeout=60)
     instance = (await yard.until_serving("dead", 1))[0]["id"]
     await asyncio.to_thread(yard.sluice.kill)
@@ -224,7 +229,7 @@ def _row(load: LoadGenerator, phase: str) -> Row:
 
 
 def _unanswered(entry: RequestRecord) -> bool:
-    """What waited for long is late, and is in the latencies."""
+    """Return whether the request failed; one that only waited long is counted in the latencies."""
     return entry.status is None or not 200 <= entry.status < 300
 
 

@@ -1,4 +1,4 @@
-"""What the figures cost: a sample of a real gateway with many services, kept in the store, and read by the overview."""
+"""The cost of traffic metrics: sampling a real gateway with many services, storing, and the overview."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEVER = Healthcheck(disable=True)
 
 
 def told(services: int, dice: random.Random) -> Counter[CountKey]:
-    """Ten seconds of traffic to every service: two revisions, ten buckets each, some errors."""
+    """Return ten seconds of traffic to every service: two revisions, ten buckets each, some errors."""
     found: Counter[CountKey] = Counter()
     for number in range(services):
         for revision in (1, 2):
@@ -41,7 +41,7 @@ def told(services: int, dice: random.Random) -> Counter[CountKey]:
 
 
 async def sample(directory: Path, services: int, instances: int, rounds: int) -> dict[str, float]:
-    """Milliseconds of a look at the gateway: as Sluice waits for it, its own CPU, and HAProxy's CPU."""
+    """Measure one sample of the gateway in milliseconds: Sluice's waiting time and CPU, and HAProxy's CPU."""
     gateway = HaproxyRouter(directory)
     await gateway.configure(GatewaySettings("127.0.0.1", "127.0.0.0/8", free_port()))
     name = docker("run", "--detach", "--network", "host", "--volume", f"{directory}:/run/gateway", IMAGE).strip()
@@ -77,7 +77,10 @@ async def sample(directory: Path, services: int, instances: int, rounds: int) ->
 
 
 def store(data: Path, services: int, minutes: int) -> dict[str, float]:
-    """Milliseconds of keeping a sample, of the overview's sparklines and of one service's last hour; megabytes of a day."""
+    """Measure the store.
+
+    Returns milliseconds to store a sample, to read the overview's sparklines and one service's last hour; megabytes a day.
+    """
     opened = open_store(data)
     dice, begin = random.Random(1), 1_800_000_000
     times = []
@@ -114,7 +117,7 @@ def _milliseconds(work: Callable[[], object]) -> float:
 
 
 def _worker_seconds(container: str) -> float:
-    """CPU of the gateway's processes, as the kernel counts it in nanoseconds."""
+    """Return the CPU seconds of the gateway's processes, from the kernel's count of nanoseconds."""
     nanoseconds = 0
     for pid in docker("top", container, "-o", "pid").split()[1:]:
         nanoseconds += int(Path(f"/proc/{pid}/schedstat").read_text(encoding="utf-8").split()[0])

@@ -1,4 +1,4 @@
-"""Who says whether all is as it must be: of every request, of what runs, of what the gateway knows, of what was told."""
+"""The test oracle: checks all requests, running instances, the gateway's servers and recorded events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ Json = dict[str, Any]
 INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
 ROLLED_BACK_FOR = {"unhealthy_instance", "progress_deadline_exceeded", "gateway_unverified"}
 AT_ONCE = 0.5
-"""Seconds within which a request on a connection that is no more has failed; one that waits for the next gateway has not."""
+"""Seconds within which a request on a closed connection has failed.
+
+A request that waits for the next gateway takes longer.
+"""
 REASONS: dict[str, set[str | None]] = {
     "succeeded": {None, "unchanged", *ROLLED_BACK_FOR},
     "rolled_back": {*ROLLED_BACK_FOR},
@@ -39,15 +42,21 @@ REASONS: dict[str, set[str | None]] = {
 
 
 def cut_while_idle(lost: RequestRecord) -> bool:
-    """Who sends on a connection before having seen its end fails at once; what waits for the next gateway does not. Where
-    no connection was idle a new one was opened: that must not be refused."""
+    """Return whether a request was lost because its connection was closed while idle.
+
+    A client that has not yet seen the close fails immediately, whereas a request that waits for the next gateway does not.
+    Without an idle connection the client opens a new one: that must not be refused, so a refused connection does not count.
+    """
     return not lost.fresh and lost.status is None and lost.latency < AT_ONCE and "Connect call failed" not in lost.error
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What an act may lose: these kinds of request, of this service (None: of all), that were on their way between two
-    moments of the monotonic clock; and until a third one those whose connection was cut while it was idle."""
+    """Requests that an action may lose.
+
+    They are of these kinds and of this service (None: of all). They were in flight between `since` and `until` of the
+    monotonic clock; or, until `idle_until`, their connection was cut while it was idle.
+    """
 
     service: str | None
     kinds: frozenset[str]
@@ -65,14 +74,14 @@ class Allowance:
 
 @dataclass
 class Traffic:
-    """Every request of every service as it ends, and what of it was lost with and without an excuse."""
+    """All finished requests of all services, and the lost ones with and without an allowance."""
 
     patient: frozenset[str]
-    """Services with one instance: their requests may wait for it, and be late; others' may not."""
+    """Services with one instance: their requests may wait for it and be late, unlike those of the others."""
     excuses: list[Allowance] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
-    """Why → how many were lost for it."""
+    """Reason → number of requests lost for it."""
     late: int = 0
     worst: dict[str, float] = field(default_factory=dict)
     ran: Counter[str] = field(default_factory=Counter)
@@ -92,7 +101,7 @@ class Traffic:
             self._failed.append((service, entry, time.monotonic()))
 
     def wrong(self, ledgers: Mapping[str, Path]) -> list[str]:
-        """What was lost without an excuse since the last question, ran twice, or was confirmed and never ran."""
+        """Return the violations since the last call: lost without allowance, run twice, confirmed but not run."""
         found = []
         for service, entry, ended in self._failed:
             excuse = next((each for each in self.excuses if each.covers(service, entry, ended)), None)
@@ -115,7 +124,7 @@ class Traffic:
         return self.ran[id] > 1
 
     def _news(self, path: Path) -> list[str]:
-        """Whole lines that are new in a ledger."""
+        """Return the complete lines that are new in a ledger."""
         try:
             with path.open("rb") as ledger:
                 ledger.seek(self._read.get(path, 0))
@@ -128,7 +137,7 @@ class Traffic:
 
 
 class Creations:
-    """Names of all containers that the engine made for this Sluice: none may come twice."""
+    """Names of all containers that the engine created for this Sluice; no name may occur twice."""
 
     def __init__(self, sluice: SluiceProcess) -> None:
         self._name = sluice.name
@@ -163,7 +172,7 @@ class Creations:
 
 
 class Oracle:
-    """Looks at everything from outside: the API, the engine and the gateway must say the same."""
+    """Observer from outside: API, engine and gateway must agree."""
 
     def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient) -> None:
         self._sluice = sluice
@@ -173,11 +182,14 @@ class Oracle:
         self._ended: set[int] = set()
         self._status: dict[int, Status] = {}
         self.deployments: Counter[str] = Counter()
-        """Ends of deployments by status."""
+        """Status → number of deployments that ended in it."""
         self.events = 0
 
     async def settled(self, wanted: Mapping[str, int], within: float) -> list[str]:
-        """Waits until all is as it must be with so many instances of each service. Otherwise what is not, as last seen."""
+        """Wait at most `within` seconds until everything is as required, with `wanted` instances per service.
+
+        Returns [] on success, otherwise the violations seen last.
+        """
         deadline = time.monotonic() + within
         while True:
             try:
@@ -213,7 +225,7 @@ class Oracle:
         return wrong
 
     def _containers(self) -> tuple[set[tuple[str, str]], list[str]]:
-        """Instances that run with their addresses, and everything else that carries our label, but for the gateway."""
+        """Return running instances with addresses, and all other containers with our label but the gateway."""
         ids = docker("ps", "--all", "--quiet", "--filter", f"label=sluice.name={self._sluice.name}").split()
         found, strays = set(), []
         for each in json.loads(docker("inspect", *ids)) if ids else []:
@@ -226,7 +238,7 @@ class Oracle:
         return found, strays
 
     async def _servers(self) -> set[tuple[str, str]]:
-        """To whom the gateway's worker sends requests."""
+        """Return the servers to which the gateway's worker sends requests."""
         rows = csv.DictReader(io.StringIO((await self._runtime.query("show stat")).removeprefix("# ")))
         return {
             (row["svname"], row["addr"])
@@ -235,7 +247,10 @@ class Oracle:
         }
 
     async def history(self, expected: Mapping[int, set[str]]) -> list[str]:
-        """Deployments that ended since the last question: status, reason and events. `expected`: statuses by id."""
+        """Check status, reason and events of the deployments that ended since the last call.
+
+        `expected`: deployment → allowed statuses.
+        """
         wrong = []
         rows = [row for row in await self._list("/deployments", limit=100) if row["id"] not in self._ended]
         for row in sorted(rows, key=lambda row: int(row["id"])):
@@ -251,7 +266,7 @@ class Oracle:
         return wrong + await self._told()
 
     async def _told(self) -> list[str]:
-        """Events since the last question: none twice, and every deployment's way by the table of transitions."""
+        """Check the events since the last call: no duplicates, and only transitions of the state table."""
         events: list[Json] = []
         cursor = None
         while True:
@@ -267,7 +282,7 @@ class Oracle:
         return [*self._repeated(events), *self._astray(events)]
 
     def _repeated(self, events: list[Json]) -> list[str]:
-        """The same said of the same instance or deployment twice running."""
+        """Return the events that repeat the preceding event of the same instance or deployment."""
         last: dict[str, tuple[str, str, str]] = {}
         wrong = []
         for event in events:

@@ -1,9 +1,10 @@
-"""The dashboard: how fast the overview is served, how soon an event is on the screen, and what fifty open pages cost.
+"""The dashboard: time to serve the overview, time from event to screen, cost of fifty open pages.
 
     python -m bench.pages
 
-Sluice is a process of its own on a fake engine and a fake gateway, so that its own work is all that is measured. The bars:
-200 services of 5 instances in 50 ms, an event in 200 ms, 50 pages a tenth of a core more than none while 20 deployments run.
+Sluice is a separate process on a fake engine and a fake gateway, so that only its own work is measured. The bars:
+200 services of 5 instances in 50 ms; an event in 200 ms; 50 pages cost a tenth of a core more than none while 20
+deployments run.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.browser.network import CHROMIUM, FLAGS
 AT_ONCE = 20
 ROUNDS, TOGGLES, READS = 3, 30, 60
 OVERVIEWS, SERVICES = 20, 10
-"""Of the open pages; the others are those of the deployments that run."""
+"""Numbers of open pages of each sort; the others show the running deployments."""
 NEVER = {"test": ["CMD", "false"], "disable": None}
 SEEN = """status => new Promise(done => {
     const pill = document.querySelector('#part-deployment .head .pill');
@@ -46,7 +47,10 @@ SEEN = """status => new Promise(done => {
     watching.observe(document.getElementById('part-deployment'), {childList: true, subtree: true, characterData: true});
     look();
 })"""
-"""When the second frame after the change begins, the first one is on the screen."""
+"""Script that waits for a status and resolves at the second frame after the change.
+
+When that frame begins, the first one is on the screen.
+"""
 
 
 async def deployed(http: httpx.AsyncClient, body: dict[str, Any]) -> int:
@@ -56,7 +60,7 @@ async def deployed(http: httpx.AsyncClient, body: dict[str, Any]) -> int:
 
 
 async def fill(http: httpx.AsyncClient, data: Path, services: int, instances: int) -> list[str]:
-    """So many services serve, with an hour of figures."""
+    """Deploy the services, and store an hour of traffic metrics."""
     names = [f"service-{number:03}" for number in range(services)]
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -79,7 +83,10 @@ async def fill(http: httpx.AsyncClient, data: Path, services: int, instances: in
 
 
 async def served(http: httpx.AsyncClient) -> dict[str, Any]:
-    """Milliseconds until the whole overview has come: nobody watches, so each is looked up and drawn."""
+    """Measure the milliseconds to load the whole overview.
+
+    Without open pages nothing is cached, so each request reads and renders all of it.
+    """
     took = []
     for _ in range(READS):
         began = time.perf_counter()
@@ -96,7 +103,10 @@ async def served(http: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def seen(http: httpx.AsyncClient) -> dict[str, Any]:
-    """Milliseconds from an event's own time until the frame that shows it: a deployment is paused and resumed."""
+    """Measure the milliseconds from an event's own time to the frame that shows it.
+
+    The events are those of a deployment that is paused and resumed.
+    """
     await deployed(http, {"service": "watched", "image": "hello:1", "healthcheck": {"disable": True}})
     body = {"service": "watched", "image": "hello:2", "healthcheck": NEVER}
     id = (await http.post("/deployments", json=body)).json()["id"]
@@ -110,7 +120,7 @@ async def seen(http: httpx.AsyncClient) -> dict[str, Any]:
         for turn in range(TOGGLES):
             action, status = [("pause", "paused"), ("resume", "progressing")][turn % 2]
             watching = asyncio.create_task(page.evaluate(SEEN, status))
-            await asyncio.sleep(0.3)  # the page has settled, and watches
+            await asyncio.sleep(0.3)  # let the page settle and open its stream
             await http.post(f"/deployments/{id}/{action}")
             told = (await http.get(f"/deployments/{id}/events", params={"limit": 200})).json()["items"]
             at = max(datetime.fromisoformat(event["at"]).timestamp() for event in told if event["type"] == status)
@@ -129,7 +139,7 @@ async def keep_open(http: httpx.AsyncClient, path: str, got: list[int]) -> None:
 
 
 async def watched(http: httpx.AsyncClient, pid: int, names: list[str], image: str, pages: bool) -> dict[str, float]:
-    """Share of a core that Sluice uses while those services are deployed one after the other."""
+    """Return the share of a core that Sluice uses while those services are deployed one after the other."""
     got: list[int] = []
     paths = ["/ui"] * OVERVIEWS + [f"/ui/services/{name}" for name in names[:SERVICES]] if pages else []
     open_pages = [asyncio.create_task(keep_open(http, path, got)) for path in paths]

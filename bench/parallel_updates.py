@@ -1,4 +1,4 @@
-"""Many services deployed at once, against one at a time."""
+"""Many services deployed at the same time, compared with one at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.sluice_process import SluiceProcess, hello_spec
 
 
 async def at_once(http: httpx.AsyncClient, bodies: list[dict[str, Any]]) -> tuple[float, list[float]]:
-    """Seconds for all, and of each."""
+    """Deploy all in parallel; return the seconds for all, and of each."""
     began = time.monotonic()
     each = await asyncio.gather(*(deployed(http, body) for body in bodies))
     return time.monotonic() - began, each

@@ -1,4 +1,4 @@
-"""The registry with 1,000 instances beside the Java server: heartbeats, full fetches, memory, and deployments meanwhile."""
+"""The registry with 1,000 instances beside the Java server: heartbeats, fetches, memory, deployments."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.docker_cli import ROOT, build, docker, gateway, hello
 from tests.support.sluice_process import SluiceProcess, free_port, hello_spec
 
 INSTANCES, APPLICATIONS = 1_000, 50
-"""As heartbeats.lua names them."""
+"""Numbers of the instances and applications that heartbeats.lua names."""
 BEATS = INSTANCES / 30
-"""Heartbeats a second of so many instances, each every 30 s."""
+"""Heartbeats a second of all instances, each every 30 s."""
 HEARTBEATS_BAR, FETCHES_BAR, MEMORY_BAR, DEPLOYMENT_BAR = 3_000, 0.5, 0.25, 1.1
 SERVER_CORE, CLIENT_CORE = 0, 1
 LISTED_WITHIN = 60.0
-"""Seconds: the Java server's answers are up to 30 s old."""
+"""Timeout in seconds: the Java server's answers are up to 30 s old."""
 SCRIPT = ROOT / "bench" / "images" / "wrk" / "heartbeats.lua"
 JAR = ROOT / "samples" / "spring" / "discovery" / "target" / "app.jar"
 WRK = "sluice-bench/wrk"
@@ -55,18 +55,18 @@ class Server:
 
     @property
     def megabytes(self) -> float:
-        """Resident."""
+        """Resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU used so far."""
+        """CPU seconds used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def pin(self) -> None:
-        """All its threads, and those that they will start."""
+        """Pin all its threads, and those that they will start, to the server's core."""
         for thread in Path(f"/proc/{self.pid}/task").iterdir():
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread.name), {SERVER_CORE})
@@ -74,7 +74,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Requests a second, microseconds of the server's CPU a request, and the share of its core that it used."""
+    """Requests a second, microseconds of the server's CPU a request, and the share of its core used."""
 
     rate: float
     cpu: float
@@ -82,7 +82,7 @@ class Run:
 
 
 def ask(server: Server, kind: str, seconds: int, connections: int) -> Run:
-    """wrk on a core of its own. Raises RuntimeError when any answer was not a 200."""
+    """Run wrk on a core of its own. Raises RuntimeError if any answer was not a 200."""
     words = [
         "run",
         "--rm",
@@ -104,7 +104,7 @@ def ask(server: Server, kind: str, seconds: int, connections: int) -> Run:
 
 
 async def fill(server: Server) -> None:
-    """Register all, and wait until consumers are told of all."""
+    """Register all instances, and wait until the server lists them all."""
     numbers = iter(range(INSTANCES))
     async with httpx.AsyncClient(timeout=30) as http:
 
@@ -119,7 +119,7 @@ async def fill(server: Server) -> None:
 
 
 async def until_listed(server: Server, count: int) -> None:
-    """Consumers are told of `count` instances. Raises TimeoutError."""
+    """Wait until the server lists `count` instances. Raises TimeoutError."""
     deadline = time.monotonic() + LISTED_WITHIN
     async with httpx.AsyncClient(timeout=30) as http:
         while time.monotonic() < deadline:
@@ -132,7 +132,7 @@ async def until_listed(server: Server, count: int) -> None:
 
 
 async def beside_deployments(sluice: SluiceProcess, server: Server, rounds: int) -> dict[str, Any]:
-    """Deployments and reads by turns with all the heartbeats of so many instances and with none."""
+    """Measure deployments and reads in alternation with all heartbeats and with none."""
     images = [hello("1"), hello("2")]
     seconds: dict[bool, list[float]] = {True: [], False: []}
     reads: dict[bool, list[float]] = {True: [], False: []}
@@ -158,7 +158,7 @@ async def beside_deployments(sluice: SluiceProcess, server: Server, rounds: int)
 
 
 def compare(ours: Server, java: Server, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each kind of request; the servers by turns, and who begins by turns too."""
+    """Return one row per kind of request; the servers alternate, and so does the first one of each pair."""
     rows = []
     for kind in KINDS:
         for server in (ours, java):
@@ -187,7 +187,7 @@ def compare(ours: Server, java: Server, given: argparse.Namespace) -> list[dict[
 
 @contextlib.contextmanager
 def java_server(directory: Path) -> Iterator[Server]:
-    """The Spring Eureka server of samples/spring, as a process."""
+    """Run the Spring Eureka server of samples/spring as a process."""
     port = free_port()
     with (directory / "java.log").open("wb") as log:
         command = ["java", "-jar", str(JAR), f"--server.port={port}"]
@@ -236,7 +236,7 @@ async def run(given: argparse.Namespace) -> int:
 
 @contextlib.asynccontextmanager
 async def _beating(server: Server) -> AsyncIterator[None]:
-    """Heartbeats at the rate of so many instances, held by a clock."""
+    """Send heartbeats at the rate of all instances while the block runs, paced by the clock."""
     async with httpx.AsyncClient(timeout=30) as http:
 
         async def beat() -> None:
@@ -253,12 +253,12 @@ async def _beating(server: Server) -> AsyncIterator[None]:
             yield
         finally:
             if beats.done():
-                beats.result()  # it never ends well
+                beats.result()  # a finished task has failed: raise its error
             beats.cancel()
 
 
 def _instance(app: str, number: int) -> dict[str, Any]:
-    """As Spring's clients register (spring-measured.md), with a lease that outlasts the measuring."""
+    """Return a registration as Spring's clients send it, with a lease that outlasts the measurement."""
     host, port = f"host{number}", 8080
     return {
         "instanceId": host,

@@ -1,4 +1,4 @@
-"""Figures as a table for people and as JSON for what comes after, each with the machine that they were measured on."""
+"""Results as a table for people and as JSON for programs, each with the machine that was measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on, and how busy the machine was with other things."""
+    """Return the properties of the machine that results depend on, and its load from other programs."""
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
         models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 def save(name: str, figures: Mapping[str, Any]) -> Path:
-    """Writes bench/results/<name>.json."""
+    """Write bench/results/<name>.json, and return its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n", encoding="utf-8")
@@ -37,7 +37,7 @@ def save(name: str, figures: Mapping[str, Any]) -> Path:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns in line, numbers to the right."""
+    """Format a table with aligned columns, numbers to the right."""
     shown = [[_text(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(head), *shown]) for column in range(len(head))]
     number = [all(_is_number(row[column]) for row in rows) for column in range(len(head))]

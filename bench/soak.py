@@ -1,4 +1,4 @@
-"""A soak: changes and breakage at random under a mixed load, everything looked at after every act, for as long as asked."""
+"""A soak: random changes and failures under a mixed load, with a full check after every action."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tests.support.sluice_process import SluiceProcess
 
 GATEWAY = "sluice-soak/gateway"
 PATIENT = 120.0
-"""Seconds within which all must be well again after an act."""
+"""Seconds within which all must be well again after an action."""
 SHOWN = 10
-"""Violations of one kind told after one act: the raw log has the rest."""
+"""Maximum number of violations of one kind printed after one action; the raw log has all."""
 SHARES = {TRIO: 0.5, SOLO: 0.25, SWAP: 0.25}
 CHANGES = (
     "deploy",
@@ -45,7 +45,7 @@ CHANGES = (
 )
 BREAKAGE = ("kill_instance", "kill_instance", "kill_sluice", "stop_sluice", "kill_gateway")
 GENTLE = ("kill_instance",)
-"""What breaks in the last part, in which Sluice and its gateway live on: how they grow shows only then."""
+"""Failures of the last part: Sluice and its gateway keep running, so that their growth is visible."""
 
 
 class Log:
@@ -64,7 +64,7 @@ class Log:
 
 
 class Soak:
-    """One run. `violations`: what was not as it must be, with the act that it followed."""
+    """One run. `violations`: what was not as required, with the action before it."""
 
     def __init__(self, given: argparse.Namespace, sluice: SluiceProcess, log: Log, images: list[str]) -> None:
         self._given = given
@@ -118,7 +118,7 @@ class Soak:
         self._violated("the end", self.traffic.wrong(self._ledgers()))
 
     def _next(self, acts: ChaosActions, *, gentle: bool) -> tuple[str, Callable[[], Awaitable[None]]]:
-        """A change, a breakage, or a breakage in the middle of a change."""
+        """Return a random action: a change, a failure, or a failure in the middle of a change."""
         dice = self._random.random()
         change = self._random.choice(CHANGES)
         broken = self._random.choice(GENTLE if gentle else BREAKAGE)
@@ -140,7 +140,7 @@ class Soak:
         return f"{change} with {broken}", both
 
     async def _look(self, act: str, acts: ChaosActions, oracle: Oracle, creations: Creations) -> bool:
-        """Whether it makes sense to go on."""
+        """Check everything after an action; return whether the run can continue."""
         began = time.monotonic()
         astray = await oracle.settled(acts.replicas, PATIENT)
         self._violated(act, astray)
@@ -223,7 +223,7 @@ def tell(figures: dict[str, Any]) -> str:
 
 
 async def perform(given: argparse.Namespace) -> int:
-    """The exit code: 1 on a violation."""
+    """Run the soak; return exit code 1 if there was a violation."""
     print(f"seed {given.seed}", flush=True)
     build(GATEWAY, ROOT / "services" / "gateway")
     images = [hello("1"), hello("2")]

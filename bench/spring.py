@@ -1,6 +1,7 @@
-"""Spring Boot redeployed behind Spring Cloud Gateway under load, by each of three registries, beside its floor; and kills.
+"""Spring Boot redeployed behind Spring Cloud Gateway under load, by three registries; and kills.
 
-Floor and deployment by turns, both under the load, so that whatever else the machine does meets both.
+Each is compared with its floor. Floor and deployment alternate, both under the load, so that other load on the machine
+affects both.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from tests.support.docker_cli import ROOT, docker, gateway
 from tests.support.sluice_process import SluiceProcess
 
 STABLE_BAR = 1.25
-"""Deployment ÷ floor."""
+"""Maximum ratio of deployment to floor."""
 STALENESS_BAR = 2.0
-"""Seconds that a deployment may take beyond the floor and the slowest consumer's staleness."""
+"""Seconds that a deployment may take beyond the floor plus the slowest consumer's staleness."""
 KILL_BAR = 300.0
 """Milliseconds that a GET may be late when an instance is killed."""
 CACHE = 35.0
-"""Seconds that Spring's load balancer keeps what its Eureka client fetched."""
+"""Seconds that Spring's load balancer caches what its Eureka client fetched."""
 CALM = 10.0
 """Seconds without a change before a kill: a JVM is slow at first."""
 Row = dict[str, Any]
@@ -73,13 +74,16 @@ class BenchSpring:
         await asyncio.to_thread(docker, "rm", "--force", "--volumes", self._theirs)
 
     async def stand(self, way: Way) -> str:
-        """`prod` and Spring Cloud Gateway, found by each other. Returns the address for requests."""
+        """Deploy `prod` and Spring Cloud Gateway, and wait until the latter finds the former.
+
+        Returns the URL for requests.
+        """
         await self.change(self.stack.gateway(way))
         await self.change(self.stack.service(way, "prod"))
         return await address(self.api)
 
     async def change(self, body: dict[str, Any]) -> float:
-        """Seconds until the deployment has succeeded. Raises Spoilt when it does not."""
+        """Deploy and return the seconds until it has succeeded. Raises Spoilt if it does not."""
         began = time.monotonic()
         ended = await self.api.change("/deployments", body, lambda news: None)
         if ended["status"] != "succeeded":
@@ -95,8 +99,10 @@ class BenchSpring:
             yield load
 
     def floor(self) -> Baseline:
-        """The same JVMs, registered like those of Sluice but under another name. They fetch nothing, so
-        that nobody waits for them as consumers."""
+        """Return the baseline with the same JVMs, registered like those of Sluice but under another name.
+
+        They fetch nothing from the registry, so that Sluice does not wait for them as consumers.
+        """
         where = "{{range .IPAM.Config}}{{.Gateway}}{{end}}"
         registry = f"http://{docker('network', 'inspect', '--format', where, self.sluice.name)}:8761/eureka/"
         told = {"APP_NAME": "floor-service", "EUREKA_URL": registry, "EUREKA_CLIENT_FETCH_REGISTRY": "false"}
@@ -115,7 +121,10 @@ class BenchSpring:
 
     @asynccontextmanager
     async def staleness(self) -> AsyncIterator[list[float]]:
-        """While the block runs: how old what each Spring Cloud Gateway held got, in seconds, with its own cache."""
+        """Record, while the block runs, the age of each Spring Cloud Gateway's registry data in seconds.
+
+        The age includes that of its own cache.
+        """
         addresses = {row["address"].partition(":")[0] for row in await self.serving(GATEWAY)}
         seen: list[float] = []
 
@@ -170,7 +179,10 @@ async def redeployments(yard: BenchSpring, way: Way, count: int) -> Row:
 
 
 async def kills(yard: BenchSpring, count: int) -> Row:
-    """One of three, `count` times, with `stable`; a POST in the dead one's hands is answered 502, never sent again."""
+    """Kill one of three instances `count` times, with the way `stable`.
+
+    A POST that was in flight at the killed instance is answered 502 and never sent again.
+    """
     url = await yard.stand("stable")
     async with yard.load(url) as load:
         for _ in range(count):
@@ -191,7 +203,7 @@ async def kills(yard: BenchSpring, count: int) -> Row:
         "kills": count,
         "gets": len(gets),
         "gets_lost": sum(entry.lost for entry in gets),
-        # One of two seconds that the dead one had in its hands is begun again: that much later is its own time.
+        # without slow GETs: one of 2 s that was in flight at the kill starts again, and is late by its own time
         "worst_get_ms": round(max(entry.added for entry in gets if entry.kind == "GET") * 1000, 1),
         "calm_worst_ms": load.ledger.summary("calm").worst_ms,
         "posts_lost": load.ledger.summary("kill").lost - sum(entry.lost for entry in gets),

@@ -1,6 +1,6 @@
-"""samples/spring as services of Sluice, found by each of three registries: what the demo shows and the bench measures.
+"""samples/spring as services of Sluice, found by each of three registries; for demo and benchmark.
 
-What is deployed is what lies in samples/spring/deploy, changed only in where the registry is and what consumers are told.
+The deployed files are those of samples/spring/deploy, changed only in the registry's address and what consumers see.
 """
 
 from __future__ import annotations
@@ -23,17 +23,23 @@ Way = Literal["their server", "stable", "instances"]
 WAYS: tuple[Way, ...] = ("their server", "stable", "instances")
 SERVICE, GATEWAY = "sample-service", "sample-gateway"
 NEW, OLD = "2", "1"
-"""The version that the profile `local` runs, and that of `prod`."""
+"""Versions that the profiles `local` and `prod` run."""
 KNOWN_WITHIN = 180.0
-"""Seconds for a new Spring Cloud Gateway to find the service: a stock server is 30 s behind, and asked every 30 s."""
+"""Seconds for a new Spring Cloud Gateway to find the service.
+
+A stock server is 30 s behind, and polled every 30 s.
+"""
 SETTLED_FOR = 5
-"""Answers in a row after which it has: each of its replicas has its own list."""
+"""Successful answers in a row that prove it: each of its replicas has its own list."""
 Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Bodies of POST /deployments. `orders`: the volume of the ledger; `their_server`: the URL of a stock Eureka server."""
+    """Bodies of POST /deployments.
+
+    `orders`: the volume of the ledger; `their_server`: the URL of a stock Eureka server.
+    """
 
     orders: str
     their_server: str
@@ -48,13 +54,16 @@ class Stack:
         return self._registry(way, _file("gateway"))
 
     def _registry(self, way: Way, body: Body) -> Body:
-        """Sluice's own goes by the name that the applications know; theirs is told where it is."""
+        """Set the stock server's URL; for Sluice's own registry the applications already have the name."""
         told = {"EUREKA_URL": self.their_server} if way == "their server" else {}
         return {**body, "environment": body.get("environment", {}) | told, "mode": "replace"}
 
 
 async def address(api: Api) -> str:
-    """Where requests for sample-service come in, when Spring Cloud Gateway has found it and sends them on. Raises Spoilt."""
+    """Return the URL for requests to sample-service, once Spring Cloud Gateway forwards them.
+
+    Raises Spoilt if that takes too long.
+    """
     url = f"{(await api.get(f'/services/{GATEWAY}'))['url'].rstrip('/')}/{SERVICE}"
     deadline, good = time.monotonic() + KNOWN_WITHIN, 0
     async with httpx.AsyncClient(timeout=10) as http:
@@ -70,7 +79,7 @@ async def address(api: Api) -> str:
 
 
 def answered(ledger: RequestLog, phase: str) -> set[str]:
-    """The versions that answered what was asked in this phase."""
+    """Return the versions that answered the requests of this phase."""
     return {entry.version for entry in ledger.entries if entry.phase == phase and entry.version}
 
 

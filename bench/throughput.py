@@ -1,4 +1,4 @@
-"""The gateway's throughput ÷ that of a bare HAProxy: same binary, same instances, same connection mode, same logging."""
+"""The gateway's throughput ÷ a bare HAProxy's: same binary, instances, connection mode and logging."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from tests.support.sluice_process import SluiceProcess, free_port
 
 BAR = 0.95
 PROXY_CORE, OTHER_CORE = "0", "1"
-"""The proxy is alone on its core; instances and clients share the other."""
+"""The proxy's core, and the core that instances and clients share."""
 QUOTA = "0.1"
-"""Of its core: so little that the proxy is what bounds the throughput, whoever else is on the machine."""
+"""Share of its core that the proxy may use: so little that the proxy limits the throughput.
+
+Other programs on the machine then do not affect the result.
+"""
 
 BARE = """
 global
@@ -50,7 +53,7 @@ backend instances
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Requests a second, microseconds of the proxy's CPU a request, and the share of its core that it used."""
+    """Requests a second, microseconds of the proxy's CPU a request, and the share of its core used."""
 
     rate: float
     cpu: float
@@ -59,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A container in the host's network, and where it answers: from the host, and from the bridge's guests."""
+    """A container in the host's network, with its URLs from the host and from the bridge network."""
 
     container: str
     host: str
@@ -67,7 +70,7 @@ class Proxy:
 
 
 class Client:
-    """wrk in a container: on the host's network, or as a guest of the instances' own."""
+    """wrk in a container, on the host's network or on the instances' network."""
 
     def __init__(self, image: str, seconds: int, connections: int, fresh: bool) -> None:
         self._words = [image, "-t1", f"-c{connections}", f"-d{seconds}s"]
@@ -85,7 +88,7 @@ class Client:
 
 
 def measure(client: Client, network: str, gateway: Proxy, bare: Proxy, pairs: int) -> tuple[list[Run], list[Run]]:
-    """By turns, and who begins by turns too."""
+    """Measure both proxies in alternation; the first one of each pair alternates too."""
     runs: dict[str, list[Run]] = {gateway.container: [], bare.container: []}
     for number in range(pairs):
         for proxy in (gateway, bare) if number % 2 else (bare, gateway):
@@ -94,7 +97,7 @@ def measure(client: Client, network: str, gateway: Proxy, bare: Proxy, pairs: in
 
 
 def compare(image: str, network: str, gateway: Proxy, bare: Proxy, given: argparse.Namespace) -> list[dict[str, object]]:
-    """One row for each connection mode and way in."""
+    """Return one row for each connection mode and network."""
     rows: list[dict[str, object]] = []
     for way, where in (("host", "host"), ("internal_url", network)):
         for mode, fresh in (("keep-alive", False), ("fresh", True)):
@@ -126,7 +129,7 @@ def show(rows: list[dict[str, object]]) -> str:
 
 @contextlib.contextmanager
 def bare_haproxy(image: str, name: str, bridge: str, addresses: list[str]) -> Iterator[Proxy]:
-    """`image`: the gateway's, for its binary."""
+    """Run a bare HAProxy in a container; `image`: the gateway's, for its binary."""
     port = free_port()
     servers = "\n".join(f"    server s{number} {address}" for number, address in enumerate(addresses))
     with tempfile.TemporaryDirectory() as directory:
@@ -180,7 +183,7 @@ def _requests(said: str) -> tuple[int, float]:
 
 
 def _cpu_seconds(container: str) -> float:
-    """What all processes of the container have used so far."""
+    """Return the CPU seconds that all processes of the container have used so far."""
     ticks = 0
     for pid in docker("top", container, "-o", "pid").split()[1:]:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
