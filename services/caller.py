@@ -1,4 +1,4 @@
-"""The caller of a request, for history and audit, and its idempotency claim."""
+"""The caller of a request, for history and audit, and the caller's idempotency claim."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from services.grant import Grant
 class Actor:
     """The author of a request, for history and audit, and the limits of the author's token.
 
-    `kind` is token, session, system or anonymous; `remote` the client's address; `token` the number of the token that was
-    shown or signed in with; `grant` is None unless that token is bound to services.
+    `kind` is token, session, system or anonymous. `remote` is the client's address. `token` is the number of the token that
+    was sent or signed in with. `grant` is None unless that token is bound to services.
     """
 
     kind: str
@@ -23,7 +23,7 @@ class Actor:
     grant: Grant | None = None
 
     def columns(self) -> dict[str, Any]:
-        """As an event keeps it."""
+        """Return the author as columns of an event."""
         return {"actor_kind": self.kind, "actor_name": self.name, "actor_token": self.token, "remote": self.remote}
 
 
@@ -32,7 +32,10 @@ SYSTEM = Actor("system", "sluice")
 
 @dataclass(frozen=True)
 class IdempotencyClaim:
-    """An Idempotency-Key to be taken in the transaction that makes the deployment. `fingerprint`: of method, path, body."""
+    """An Idempotency-Key to claim in the transaction that creates the deployment.
+
+    `fingerprint` is a hash of method, path and body.
+    """
 
     token: int
     key: str

@@ -1,4 +1,4 @@
-"""Errors that a request is refused with, and the fields that they concern."""
+"""Errors of refused requests, and the fields that the errors concern."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FieldError:
 
 @dataclass
 class RequestError(Exception):
-    """A request that is refused: HTTP `status`, stable `code`, a sentence, and the fields that are wrong."""
+    """The error for a refused request: HTTP `status`, stable `code`, a sentence, and the wrong fields."""
 
     status: int
     code: str
@@ -28,7 +28,7 @@ class RequestError(Exception):
 
 @contextmanager
 def prefix_fields(name: str) -> Iterator[None]:
-    """The fields of a RequestError that is raised in it stand below `name`."""
+    """Add the prefix `name` to the fields of a RequestError that is raised in the context."""
     try:
         yield
     except RequestError as refusal:

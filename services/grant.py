@@ -10,10 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Grant:
-    """The services that a bound token may change, by name or pattern, and the routes that it may give them.
+    """The services that a bound token may change, and the routes that it may give them.
 
-    `hosts` (names, or `*.example.org` for one label and more) and `path_prefixes` bound the token's routes when they are
-    given. They also allow what a bound token may not do otherwise: a route within a broader route of a foreign service.
+    `services` are names or patterns. `hosts` (names, or `*.example.org` for one label or more) and `path_prefixes` bound the
+    token's routes if they are given. They also allow an exception for bound tokens: a route within a broader route of a
+    service that the token does not cover.
     """
 
     services: tuple[str, ...]
@@ -22,7 +23,7 @@ class Grant:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any] | None) -> Grant | None:
-        """Read a grant as `to_json` writes it; None for a caller that is not bound."""
+        """Return the grant that `to_json` wrote, or None for a caller that is not bound."""
         return cls(**{name: tuple(value) for name, value in row.items()}) if row is not None else None
 
     def to_json(self) -> dict[str, list[str]]:
@@ -44,5 +45,5 @@ class Grant:
 
 
 def is_below(path: str, prefix: str) -> bool:
-    """Return whether `path` is `prefix` or lies below it, by whole segments. `/a` and `/a/` are one."""
+    """Return whether `path` equals `prefix` or lies below it, by whole segments. `/a` and `/a/` are equal."""
     return (path.rstrip("/") + "/").startswith(prefix.rstrip("/") + "/")

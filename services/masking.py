@@ -1,4 +1,4 @@
-"""Secrets kept out of logs: those of a spec, wherever they stand, and whatever has a secret's form."""
+"""Masking of secrets in logs: the secrets of a spec, and all text with a secret's form."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from services.secret_shapes import MASK, KeyLines, hide
 
 MAX_SECRETS = 10_000
 MAX_CHARACTERS = 512 * 1024
-"""Of all secrets of a spec together, which a deployment may not exceed: they are kept in memory while logs are read."""
+"""Maximum characters of all secrets of a spec together. A deployment with more is refused.
+
+The secrets are kept in memory while logs are read.
+"""
 
 MAX_LINE = 64 * 1024
-"""Characters of a line; the rest is left out, since no other thread runs while a line is searched for forms of secrets."""
+"""Maximum characters of a line; the rest is cut off.
+
+No other thread runs while a line is searched for forms of secrets.
+"""
 
 
 class Mask:
-    """Masks texts in time linear in their length, whatever the number of secrets."""
+    """A mask for texts. Its time is linear in their length and independent of the number of secrets."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        # The other implementations take seconds to be built from one long secret.
+        # The other implementations take seconds to build from one long secret.
         self._secrets = (
             AhoCorasick(
                 secrets, MatchKind.LeftmostLongest, store_patterns=False, implementation=Implementation.NoncontiguousNFA
@@ -33,11 +39,14 @@ class Mask:
         )
 
     def text(self, text: str) -> str:
-        """A whole text of many lines."""
+        """Mask a whole text of several lines."""
         return "\n".join(map(self.lines(), text.split("\n")))
 
     def lines(self) -> Callable[[str], str]:
-        """Masks the lines of one log, which must come in order: a private key spans several."""
+        """Return a function that masks the lines of one log. The lines must come in order.
+
+        The order matters because a private key spans several lines.
+        """
         key = KeyLines()
 
         def masked(line: str) -> str:
@@ -60,12 +69,15 @@ class Mask:
 
 
 def log_mask(spec: Mapping[str, Any]) -> Mask:
-    """The mask for what instances of this spec write. Takes milliseconds for a large spec: call it in a thread."""
+    """Return the mask for logs of instances of this spec.
+
+    It takes milliseconds for a large spec, so call the function in a thread.
+    """
     return _mask(tuple(secrets_in(spec)))
 
 
 def too_many_secrets(spec: Mapping[str, Any]) -> str | None:
-    """Why the spec's secrets are more than Sluice can keep out of logs."""
+    """Return why the spec has more secrets than Sluice can mask in logs, or None."""
     secrets = secrets_in(spec)
     if len(secrets) <= MAX_SECRETS and sum(map(len, secrets)) <= MAX_CHARACTERS:
         return None

@@ -1,4 +1,4 @@
-"""Secrets of a spec: values whose names look secret, and what has a secret's form (services/secret_shapes.py)."""
+"""Secrets of a spec: values with secret names, and text with a secret's form (secret_shapes.py)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 from services.secret_shapes import MASK, has_hidden, hide, key_lines, passwords
 
 SHORTEST = 8
-"""Characters of a value that is looked for in logs: shorter ones are words as well. GitLab masks from this length on."""
+"""Minimum number of characters of a value that is masked in logs: shorter values occur as words too.
+
+GitLab masks from this length on.
+"""
 _KEY_EDGES = ("-----BEGIN ", "-----END ")
-"""They are no secret, and tell that a key's lines follow."""
+"""Lines that are no secret, but show that the lines of a key follow."""
 _NAMED = frozenset({"environment", "labels", "headers", "options", "args"})
-"""The parts of a spec that map names which people chose to values."""
+"""Parts of a spec that map names chosen by users to values."""
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|token|credential|auth(?!or(?!i[sz]))|cookie|salt|api[_.-]?key|private[_.-]?key|access[_.-]?key"
     r"|connection[_.-]?string|(^|[_.-])(key|pwd|pass)$",
@@ -22,7 +25,10 @@ _SECRET_NAME = re.compile(
 
 
 def redacted(part: Any, *, named: bool = False) -> Any:
-    """A spec, or a part of one, with MASK in place of every secret. `named`: `part` maps names that people chose."""
+    """Return a spec, or a part of one, with MASK in place of every secret.
+
+    `named` says that `part` maps names chosen by users to values.
+    """
     if isinstance(part, Mapping):
         return {
             name: MASK if named and _is_secret(name, value) else redacted(value, named=name in _NAMED)
@@ -34,16 +40,17 @@ def redacted(part: Any, *, named: bool = False) -> Any:
 
 
 def masked_fields(spec: Mapping[str, Any]) -> Iterator[str]:
-    """The dotted names of the fields that hold what `redacted` leaves: no values that anybody can have meant."""
+    """Yield the dotted names of fields whose values are masks of `redacted`: no caller means such a value."""
     for name, value, secret in _values(spec):
         if value == MASK if secret else has_hidden(value):
             yield name
 
 
 def secrets_in(spec: Mapping[str, Any]) -> list[str]:
-    """What must not stand in the logs of the spec's instances, longest first; only what has SHORTEST characters or more.
+    """Return the texts to mask in the logs of the spec's instances, longest first.
 
-    A value of several lines, such as a private key, is looked for line by line; so is one whose line ends are written "\\n".
+    Only texts of at least SHORTEST characters are returned. A value of several lines, such as a private key, is split into
+    its lines; so is a value whose line ends are written "\\n".
     """
     found: set[str] = set()
     for _, value, secret in _values(spec):
@@ -56,7 +63,10 @@ def secrets_in(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _values(part: Any, field: str = "", named: bool = False) -> Iterator[tuple[str, str, bool]]:
-    """Every text and number of a spec: its dotted name, the text, and whether its name looks secret."""
+    """Yield each text of a spec with its dotted name, and whether the name looks secret.
+
+    Numbers are included if their name looks secret.
+    """
     if isinstance(part, Mapping | list):
         for name, value in part.items() if isinstance(part, Mapping) else enumerate(part):
             inner = f"{field}.{name}" if field else str(name)

@@ -1,7 +1,8 @@
-"""Secrets known by their form alone: passwords in URLs, tokens with a known prefix, JSON Web Tokens, PEM private keys.
+"""Secrets that are recognised by their form alone.
 
-The prefix stays, so that what stands in a secret's place is known when it comes back (`ghp_***`). Every pattern takes time
-linear in the text: its repetitions are bounded or possessive, or begin where no repetition of the same kind can begin.
+They are passwords in URLs, tokens with a known prefix, JSON Web Tokens and PEM private keys. The prefix stays, so that a
+mask is recognised when a client sends it back (`ghp_***`). Every pattern takes time linear in the text: its repetitions are
+bounded or possessive, or begin where no repetition of the same kind can begin.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ MASK = "***"
 _USER_OF_URL = r"[a-z][a-z0-9+.-]{0,15}://[^/\s:]*+:"
 _MORE = r"""[^/\s@"',]++"""
 _IN_URL = re.compile(rf"({_USER_OF_URL})([^/\s@]++(?:@(?={_MORE}@){_MORE})*+)@", re.I)
-"""The scheme is bounded, so that a long word costs no more than its length; of a longer scheme the end matches. Names and
-passwords may have an "@" that is not escaped."""
+"""A URL with a password. The scheme is bounded, so that a long word costs no more than its length.
+
+Of a longer scheme, the end matches. Names and passwords may have an "@" that is not escaped.
+"""
 _TOKENS = {
     "gh[opsru]_": "[A-Za-z0-9]{16,}",
     "github_pat_": "[A-Za-z0-9_]{16,}",
@@ -26,26 +29,32 @@ _TOKENS = {
     "pypi-": "[A-Za-z0-9_-]{32,}",
     "eyJ": r"(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{4,}+\.[A-Za-z0-9_-]*+(?:\.[A-Za-z0-9_-]*+)*+",
 }
-"""Prefix → the rest, by which each issuer's tokens are known: GitHub, GitLab, Slack, AWS, Sluice, Stripe, npm, PyPI, JWT."""
+"""Prefix → pattern of the rest, by which each issuer's tokens are recognised.
+
+They cover GitHub, GitLab, Slack, AWS, Sluice, Stripe, npm, PyPI and JSON Web Tokens.
+"""
 _TOKEN = re.compile("(?<![A-Za-z0-9])(?:" + "|".join(f"(?:({prefix}){rest})" for prefix, rest in _TOKENS.items()) + ")")
 _SIGNS = (
     "gho_", "ghp_", "ghs_", "ghr_", "ghu_", "github_pat_", "glpat-", "xox", "AKIA", "ASIA", "sl_", "k_live_", "k_test_",
     "npm_", "pypi-", "eyJ",
 )  # fmt: skip
-"""One of these is in every text that has a token: looked for first, since a plain search is many times quicker."""
+"""Strings of which every text with a token contains one.
+
+They are searched first, since a plain search is many times faster than the pattern.
+"""
 _KEY_EDGE = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _KEY = re.compile(rf"(-----BEGIN {_KEY_EDGE})(?:[^-]|-(?!----END )){{16,}}+(-----END {_KEY_EDGE})?")
 _BEGIN = re.compile(rf"-----BEGIN {_KEY_EDGE}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=]*+")
 _KEY_HEADERS = ("Proc-Type:", "DEK-Info:", "Comment:", "Version:")
 MAX_KEY_LINES = 256
-"""Lines of a key at most: one of 16,384 bits has some 200."""
+"""Maximum lines of a key: a key of 16,384 bits has some 200."""
 _LEFT_IN_URL = re.compile(rf"{_USER_OF_URL}\*\*\*@", re.I)
 _LEFT = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_TOKENS)})\*\*\*|-----BEGIN {_KEY_EDGE}\*\*\*")
 
 
 def hide(text: str) -> str:
-    """The text with MASK in place of each secret that its form betrays."""
+    """Return the text with MASK in place of each secret that is recognised by its form."""
     if "://" in text:
         text = _IN_URL.sub(rf"\1{MASK}@", text)
     if any(sign in text for sign in _SIGNS):
@@ -56,28 +65,28 @@ def hide(text: str) -> str:
 
 
 def has_hidden(text: str) -> bool:
-    """Whether `hide` left its mark in the text."""
+    """Return whether the text has a mask that `hide` makes."""
     return MASK in text and (_LEFT_IN_URL.search(text) is not None or _LEFT.search(text) is not None)
 
 
 def passwords(text: str) -> list[str]:
-    """The passwords of the URLs in the text."""
+    """Return the passwords of the URLs in the text."""
     return [found[2] for found in _IN_URL.finditer(text)] if "://" in text else []
 
 
 def key_lines(text: str) -> list[str]:
-    """The lines of the private keys in the text, as a log may show them one by one."""
+    """Return the lines of the private keys in the text, as a log may show them one by one."""
     return [line for found in _KEY.finditer(text) for line in found[0].splitlines()] if "PRIVATE KEY" in text else []
 
 
 class KeyLines:
-    """Tells which lines of a log belong to a private key whose first line has been seen."""
+    """A detector of the lines of a log that belong to a private key whose first line has been seen."""
 
     def __init__(self) -> None:
         self._left = 0
 
     def covers(self, line: str) -> bool:
-        """Whether the line is material of a key. Call it with each line, in order."""
+        """Return whether the line is material of a key. Call the method with each line, in order."""
         if self._left and ("-----END " in line or not _is_key_material(line)):
             self._left = 0
         elif self._left:
@@ -89,7 +98,10 @@ class KeyLines:
 
 
 def _is_key_material(line: str) -> bool:
-    """A line of base64, a long word of it after a time or a level, a blank line, or a header of the key."""
+    """Return whether the line may be part of a key.
+
+    Such a line is base64 (possibly a long word of it after a time or a level), blank, or a header of the key.
+    """
     words = line.split()
     if not words or words[0] in _KEY_HEADERS:
         return True

@@ -1,4 +1,4 @@
-"""What a service is: the spec of api.md, field by field, with its defaults and the bounds that keep input harmless."""
+"""The spec of a service (docs/api.md): its fields, defaults, and bounds that keep input harmless."""
 
 from __future__ import annotations
 
@@ -40,17 +40,26 @@ _ImageReference = Annotated[
     str,
     StringConstraints(pattern=rf"^({_DOMAIN}/)?{_NAME}(/{_NAME})*(:{_TAG})?(@{_DIGEST})?$", max_length=512, min_length=1),
 ]
-"""The grammar of github.com/distribution/reference, which every engine reads by: an image's id is one as well."""
+"""The grammar of github.com/distribution/reference, by which every engine reads image references.
+
+An image's id is such a reference too.
+"""
 _SIGNAL = (
     "ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN"
     r"|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(\+([1-9]|1[0-5]))?|RTMAX(-([1-9]|1[0-4]))?"
 )
 _StopSignal = Annotated[str, StringConstraints(pattern=rf"^((SIG)?({_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$")]
-"""Linux's, by name or number, as the engine reads them: it refuses a container that asks for another one."""
+"""A signal of Linux by name or number, as the engine reads it.
+
+The engine refuses a container with any other stop signal.
+"""
 
 
 def _environment_value(value: Any) -> Any:
-    """Compose writes numbers and booleans bare; a container's environment is text."""
+    """Return numbers and booleans as text.
+
+    Compose writes them bare, but a container's environment is text.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) and math.isfinite(value) else value
@@ -73,13 +82,16 @@ CountOrPercent = Annotated[int | str, BeforeValidator(_count_or_percent)]
 
 
 class _Part(BaseModel):
-    """Unknown fields are refused: a typo never deploys."""
+    """A part of the spec. Unknown fields are refused, so that a typo never deploys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Route(_Part):
-    """Requests to `host` (any, when null) under `path_prefix` go to the service, without the prefix when it is stripped."""
+    """A route to the service, for requests to `host` (any if null) under `path_prefix`.
+
+    `strip_prefix` removes the prefix from the path that the service gets.
+    """
 
     host: _Host | None = None
     path_prefix: Path = "/"
@@ -87,12 +99,12 @@ class Route(_Part):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What must be unique in the gateway. `/a` and `/a/` are one."""
+        """The key that is unique in the gateway. `/a` and `/a/` have the same key."""
         return self.host or "*", self.path_prefix.rstrip("/") + "/"
 
 
 class Healthcheck(_Part):
-    """How an instance shows that it is ready: by HTTP (the default), `tcp`, the container's own `test`, or not at all."""
+    """The readiness check of an instance: HTTP (the default), `tcp`, the container's own `test`, or none."""
 
     path: _CheckPath | None = None
     port: Port | None = None
@@ -102,7 +114,7 @@ class Healthcheck(_Part):
     test: list[_Text] | None = Field(default=None, min_length=1, max_length=64)
     disable: Flag = False
     any_below_500: bool = Field(default=False, exclude=True, repr=False)
-    """Set by Sluice alone for a service that names no check: any answer below 500 is healthy."""
+    """Whether any answer below 500 is healthy. Only Sluice sets it: for a service without a check."""
     interval: PositiveDuration = 1
     timeout: PositiveDuration = 2
     retries: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
@@ -121,15 +133,22 @@ class Healthcheck(_Part):
 
 
 class Eureka(_Part):
-    """Somebody else's Eureka server, and for how many seconds its consumers may go on sending to an instance that is out of
-    service there: unknown, what the stock server (30), Spring's fetching (30) and its load balancer (35) come to."""
+    """An external Eureka server at which the service's instances register themselves.
+
+    `consumer_staleness` is the time in seconds for which the server's consumers may still send requests to an instance that
+    is out of service there. Its default is the sum of the delays of the stock server (30), of Spring's fetching (30) and of
+    Spring's load balancer (35).
+    """
 
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(:[^\s/@]*@[^\s/@]+)?(/[^\s?#]*)?$", max_length=512)]
     consumer_staleness: Duration = 95
 
 
 class HostPort(_Part):
-    """Each instance also gets a free port of the host's, the same inside and outside, and none of `exclude`."""
+    """A free host port for each instance, none of `exclude`.
+
+    The port is the same inside and outside the container.
+    """
 
     auto: Literal[True]
     exclude: list[Port] = Field(default_factory=list, max_length=10_000)
@@ -141,7 +160,7 @@ class HostPort(_Part):
 
 
 class Resources(_Part):
-    """Limits of one instance: `cpus` in cores, `memory` in bytes, `pids` a count."""
+    """Limits of one instance: `cpus` in cores, `memory` in bytes, `pids` as a count."""
 
     cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
     memory: Annotated[Size, Field(ge=6 * 1024**2)] | None = None
@@ -160,7 +179,7 @@ class VolumeMount(_Part):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
-        """Compose's `source:target[:ro|rw]`."""
+        """Parse Compose's short form, `source:target[:ro|rw]`."""
         if not isinstance(value, str):
             return value
         parts = value.split(":")
@@ -186,7 +205,7 @@ class VolumeMount(_Part):
 
     @property
     def writable_alone(self) -> bool:
-        """Two instances must never write it at once."""
+        """Whether two instances must never write the volume at the same time."""
         return self.type != "tmpfs" and not self.read_only and not self.shared
 
 
@@ -199,9 +218,10 @@ def _log_options(fields: dict[str, Any]) -> dict[str, str]:
 
 
 class Logging(_Part):
-    """A log driver, or one of the operator's profiles; json-file and local keep three files of 10 MB by default.
+    """A log driver, or one of the operator's profiles.
 
-    Any driver is accepted here, so that stored specs can be read; admission decides which ones may come into force.
+    The drivers json-file and local keep three files of 10 MB by default. Any driver is accepted here, so that stored specs
+    can be read; admission decides which drivers may come into force.
     """
 
     driver: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = "json-file"
@@ -209,7 +229,7 @@ class Logging(_Part):
 
 
 class SpecFields(_Part):
-    """The fields of the spec but `profiles`: what a profile may override as well."""
+    """The fields of the spec except `profiles`. A profile may override each of them."""
 
     image: _ImageReference | None = None
     port: Port | None = None
@@ -250,7 +270,10 @@ class SpecFields(_Part):
 
 
 class ServiceSpec(SpecFields):
-    """A whole spec. `port` given as null is a worker; not given at all is the image's only EXPOSEd port."""
+    """A whole spec. A `port` of null makes the service a worker.
+
+    If `port` is absent, the port is the image's only EXPOSEd one.
+    """
 
     profiles: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")], SpecFields] = Field(
         default_factory=dict, max_length=32
@@ -271,12 +294,18 @@ class ServiceSpec(SpecFields):
 
     @property
     def recreates(self) -> bool:
-        """Old instances go before new ones come: asked for, or needed by a volume that two must not write at once."""
+        """Whether old instances go before new ones start.
+
+        The spec asks for it, or a volume that two instances must not write at the same time needs it.
+        """
         return self.strategy == "recreate" or any(volume.writable_alone for volume in self.volumes)
 
 
 def count_of(value: int | str, replicas: int, *, up: bool) -> int:
-    """A count, or a percentage of `replicas` rounded up or down (Kubernetes' rule: surge up, unavailable down)."""
+    """Return a count as it is, or a percentage of `replicas` rounded up or down.
+
+    Kubernetes' rule: a surge is rounded up, unavailable instances are rounded down.
+    """
     if isinstance(value, int):
         return value
     exact = replicas * int(value[:-1]) / 100
