@@ -1,4 +1,4 @@
-"""A copy of the database, consistent and whole, while Sluice runs or not."""
+"""Copies of the database, consistent and complete, while Sluice runs or not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from services.store.errors import StoreError
 
 
 def copy(database: Path, to: Path, *, keep: bool = False) -> Path:
-    """Write a copy that only its owner can read to `to`, and return where it is.
+    """Write a copy that only its owner can read to `to`, and return its path.
 
-    StoreError when there is a file already (`keep`: take the next free name beside it), or it cannot be written;
-    half a copy is never left.
+    Raises StoreError if the file exists already (`keep`: use the next free name beside it instead) or cannot be written. No
+    partial copy remains.
     """
     try:
         if not database.is_file():
@@ -40,7 +40,7 @@ def _write(database: Path, to: Path) -> None:
             os.fsync(written.fileno())
         part.rename(to)
     except (OSError, sqlite3.Error):
-        with suppress(OSError):  # what went wrong first is what is told
+        with suppress(OSError):  # the first error is the one to report
             part.unlink(missing_ok=True)
         raise
 

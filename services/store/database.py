@@ -1,4 +1,7 @@
-"""SQLite as design.md §8 says: one file in WAL, one writer that begins IMMEDIATE, a few readers, sync, used from threads."""
+"""The SQLite database (docs/why-sqlite-in-threads.md): one file in WAL mode, used from threads.
+
+One writer begins transactions IMMEDIATE, and a few readers read beside it. All access is synchronous.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,21 @@ from sqlmodel import Session
 T = TypeVar("T")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
 READERS = 2
-"""More of them only wait for one another, as the processors that this interpreter's threads may use are one."""
+"""Number of readers. More readers do not help: the GIL serialises them."""
 MAX_READER_PREFERENCE = 0.2
-"""Seconds at most that a write lets reads go before it: people wait for those, and many short ones in a crowd of deployments
-would otherwise each wait for the interpreter again and again (docs/why-sqlite-in-threads.md)."""
+"""Maximum time for which a write waits for reads to end, in seconds.
+
+Users wait for reads. Beside the writes of many deployments, each of many short reads would otherwise wait for the
+interpreter again and again (docs/why-sqlite-in-threads.md).
+"""
 _JSON = JSONDecoder()
 
 
 class Store:
-    """The database. `write_session` and `read_session` are whole transactions; no network call belongs inside one."""
+    """The database. `write_session` and `read_session` are whole transactions.
+
+    No network call belongs inside a transaction.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,29 +42,32 @@ class Store:
         self._reader = _engine(path, "BEGIN", pool_size=READERS)
         self._writes = CapacityLimiter(1)
         self._writer_thread = CapacityLimiter(1)
-        """A second one, for who has its turn holds the first and waits before it takes the thread."""
+        """A second limiter: a write holds `_writes` during its turn, but waits before it takes the thread."""
         self._reads = CapacityLimiter(READERS)
         self._reading = 0
         self._no_reads: anyio.Event | None = None
-        """What a write waits for."""
+        """The event that a write waits for."""
         self.run = 0
-        """The number of this run of Sluice, when `open_store` opened it."""
+        """The fencing number of this process, if `open_store` opened the store."""
         self._last: list[Callable[[], None]] = []
 
     @contextmanager
     def write_session(self) -> Iterator[Session]:
-        """One write transaction: committed at the end, rolled back on an exception. For sync code in a thread."""
+        """Open a write transaction, committed at the end and rolled back on an exception.
+
+        It is for synchronous code in a thread.
+        """
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def read_session(self) -> Iterator[Session]:
-        """One consistent view."""
+        """Open a read transaction with one consistent view."""
         with Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
     async def write(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in a write transaction in a thread; what it returns must not need the session any more."""
+        """Run `work` in a write transaction in a thread. Its result must not need the session any more."""
 
         def transaction() -> T:
             with self.write_session() as session:
@@ -64,7 +76,7 @@ class Store:
         return await self._in_turn(transaction)
 
     async def run_and_roll_back(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in a write transaction that is taken back. What it returns must hold no rows."""
+        """Run `work` in a write transaction that is rolled back. Its result must hold no rows."""
 
         def transaction() -> T:
             with Session(self._writer) as session:
@@ -88,7 +100,10 @@ class Store:
                 self._no_reads.set()
 
     async def _in_turn(self, transaction: Callable[[], T]) -> T:
-        """One write after another, each when nobody reads, or has waited for its turn and for that long enough."""
+        """Run write transactions one after another, each while no read runs if possible.
+
+        A write that has its turn does not wait for reads later than MAX_READER_PREFERENCE seconds after it was requested.
+        """
         latest = anyio.current_time() + MAX_READER_PREFERENCE
         async with self._writes:
             with anyio.CancelScope(deadline=latest):
@@ -98,7 +113,7 @@ class Store:
             return await anyio.to_thread.run_sync(transaction, limiter=self._writer_thread)
 
     def on_close(self, last: Callable[[], None]) -> None:
-        """`last` is called when the store has been closed."""
+        """Register `last` to be called after the store has been closed."""
         self._last.append(last)
 
     def close(self) -> None:
@@ -109,12 +124,15 @@ class Store:
 
 
 def _value_of(document: str) -> Any:
-    """As json.loads, which looks for blanks around it that we never wrote: half of the time for a few values."""
+    """Decode JSON like json.loads, in half of its time for a few values.
+
+    json.loads also looks for surrounding blanks, which Sluice never writes.
+    """
     return _JSON.raw_decode(document)[0]
 
 
 def _engine(path: Path, begin: str, *, pool_size: int) -> Engine:
-    # hide_parameters: an error's text would hold what was to be written, secrets and all
+    # hide_parameters: otherwise an error's text would contain the values to write, secrets included
     engine = create_engine(
         f"sqlite:///{path}",
         pool_size=pool_size,
@@ -126,7 +144,7 @@ def _engine(path: Path, begin: str, *, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver must not begin for us: it would begin DEFERRED
+        connection.isolation_level = None  # the driver must not begin transactions: it would begin DEFERRED
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 

@@ -1,5 +1,8 @@
-"""Why a data directory cannot be used, said in a sentence that a person can act on."""
+"""The error for a data directory that cannot be used."""
 
 
 class StoreError(Exception):
-    """The store will not be opened, and nothing in it was changed."""
+    """The error for a store that is not opened or copied. Its message tells a user what to do.
+
+    Nothing in the store was changed.
+    """

@@ -1,4 +1,7 @@
-"""The event log: append-only rows written in the transaction of what they tell, and a wake-up for who listens."""
+"""The event log and its change notifications.
+
+Event rows are append-only and are written in the transaction of the change that they record.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,18 @@ EVENTS = select_readonly(Event)
 
 
 class ChangeNotifier:
-    """Wakes everybody who waits for news; what the news is they read from the table."""
+    """A notifier for all tasks that wait for new events. The tasks read the events from the table."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Call after the commit, from the event loop's thread."""
+        """Wake all waiting tasks. Call it after the commit, from the event loop's thread."""
         self._event.set()
         self._event = asyncio.Event()
 
     def wait(self) -> asyncio.Event:
-        """Take this before reading the table, then wait on it: news in between is not missed."""
+        """Return the event to wait on. Take it before reading the table, so that no change is missed."""
         return self._event
 
 
@@ -37,7 +40,7 @@ def append_event(session: Session, at: float, type: str, message: str = "", **fi
 
 
 def since(session: Session, after: int, *, deployment: int | None = None, limit: int = 200) -> list[Event]:
-    """Events with a greater id than `after`, oldest first."""
+    """Return the events with an id greater than `after`, oldest first."""
     query = EVENTS.where(col(Event.id) > after).order_by(col(Event.id)).limit(limit)
     if deployment is not None:
         query = query.where(Event.deployment == deployment)

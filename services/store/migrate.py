@@ -1,4 +1,7 @@
-"""Bring a database file to the revision that this Sluice knows: copied first, whole or not at all, refused when unknown."""
+"""Migration of a database file to this Sluice's schema revision.
+
+The file is copied first and migrated completely or not at all. An unknown revision is refused.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ MIGRATIONS = Path(migrations.__file__).parent
 
 
 def migrate(path: Path, backups: Path) -> None:
-    """Upgrade the database at `path`, making it when it is not there. StoreError leaves it as it was.
+    """Upgrade the database at `path`, or create it if it does not exist.
 
-    One that has something in it is copied into `backups` before it is changed.
+    A database with content is copied into `backups` before it is changed. Raises StoreError and leaves the database
+    unchanged if the upgrade is not possible.
     """
     known = schemas()
     head, present = max(known), _revision(path)
@@ -25,19 +29,22 @@ def migrate(path: Path, backups: Path) -> None:
     if present is not None:
         _refuse_unknown(present, known, path)
         copy(path, backups / f"before-{head}-from-{present}.db", keep=True)
-    # Most starts have nothing to migrate: Alembic would be a tenth of their time and of the memory.
+    # Most starts have nothing to migrate: importing Alembic would take a tenth of their time and memory.
     from services.store.upgrade import upgrade
 
     upgrade(path, MIGRATIONS)
 
 
 def schemas() -> set[str]:
-    """The revisions that there are, as their files are named."""
+    """Return the schema revisions that this Sluice knows, from the names of their files."""
     return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py")}
 
 
 def _revision(path: Path) -> str | None:
-    """None for a database that has nothing in it yet. Checks the whole file on the way."""
+    """Return the schema revision of a database, or None if the database is empty.
+
+    The whole file is checked too. Raises StoreError if the file is corrupt or is not a database of Sluice's.
+    """
     if not path.exists() or path.stat().st_size == 0:
         return None
     try:

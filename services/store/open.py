@@ -1,4 +1,7 @@
-"""Open the data directory: one process at a time, its schema up to date, and a number for this run."""
+"""Opening of the data directory.
+
+Only one process opens it at a time. The schema is current then, and the process has a fencing number.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ from services.store.tables import Meta
 DATABASE = "sluice.db"
 BACKUPS = "backups"
 MIN_FREE_BYTES = 16 * 1024**2
-"""Bytes that must be free to start: less would stop a deployment halfway."""
+"""Bytes that must be free to start: with less, a deployment would stop halfway."""
 
 
 def open_store(data: Path) -> Store:
-    """Lock, migrate, count this run. StoreError, with nothing half-written, when any of it cannot be.
+    """Lock the data directory, migrate the database, and take the next fencing number.
 
-    The lock goes with `Store.close()`, or with the process.
+    Raises StoreError if any of these fails; then nothing is half-written. The lock is released by `Store.close()` or by the
+    end of the process.
     """
     lock = _lock(data)
     try:

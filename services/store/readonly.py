@@ -1,4 +1,4 @@
-"""Rows that are only looked at: an entity made of each would cost more than to read it."""
+"""Queries for rows that are only read: an entity for each row would cost more than reading the row."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ T = TypeVar("T", bound=SQLModel)
 
 
 def select_readonly(table: type[T], *names: str, without: Collection[str] = ()) -> SelectOfScalar[T]:
-    """As `select(table)`, to be refined in the same way; what it finds has the same attributes, but cannot be changed.
-    `names`: only these columns; none is all but `without`."""
+    """Return a query like `select(table)` that can be refined in the same way.
+
+    Its rows have the same attributes but cannot be changed. `names` are the columns to read; without names, all columns but
+    `without` are read.
+    """
     columns = [
         column for column in cast(Any, table).__table__.columns if column.name in (names or {column.name} - {*without})
     ]

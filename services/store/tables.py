@@ -1,4 +1,7 @@
-"""The tables. Times are seconds since the epoch (float); what the API shows is made of these by views.py."""
+"""The tables. Times are seconds since the epoch (float).
+
+The documents of the API are made from these rows by app/presenters.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,14 @@ def _json_or_null() -> Any:
 
 
 class Meta(SQLModel, table=True):
-    """Single facts: the run's number, the subnet, the address handed out last."""
+    """Single facts: the fencing number, the subnet, the address allocated last."""
 
     key: str = Field(primary_key=True)
     value: str
 
 
 class Service(SQLModel, table=True):
-    """What people named; `revision` is the present one: that of the last deployment that succeeded."""
+    """A service by its name. `revision` is that of the last deployment that succeeded."""
 
     name: str = Field(primary_key=True)
     replicas: int = 1
@@ -47,7 +50,10 @@ class Service(SQLModel, table=True):
 
 
 class Revision(SQLModel, table=True):
-    """An immutable snapshot. `spec` is the base; `effective` what base, profile and the requests over them came to."""
+    """An immutable snapshot of a service's spec.
+
+    `spec` is the base; `effective` is the result of base, profile and the requests over them.
+    """
 
     service: str = Field(primary_key=True, foreign_key="service.name")
     number: int = Field(primary_key=True)
@@ -60,7 +66,7 @@ class Revision(SQLModel, table=True):
     port: int | None = None
     hash: str
     healthcheck: dict[str, Any] = _json(dict)
-    """As resolved: the spec's, else the image's, else any answer below 500."""
+    """The resolved health check: the spec's, or else the image's, or else any answer below 500."""
     served: bool = False
     next_instance: int = 1
     deployment: int
@@ -69,7 +75,7 @@ class Revision(SQLModel, table=True):
 
 class Deployment(SQLModel, table=True):
     __table_args__ = (
-        # at most one running deployment a service: the race ends in an IntegrityError, not in two rollouts
+        # One running deployment per service: a race ends in an IntegrityError, not in two rollouts.
         Index(
             "ux_deployment_one_active",
             "service",
@@ -87,10 +93,10 @@ class Deployment(SQLModel, table=True):
     reason: str | None = None
     message: str = ""
     body: dict[str, Any] = _json(dict)
-    """The request's spec fields, merged over the present spec when the deployment begins."""
+    """The request's spec fields, merged over the current spec when the deployment begins."""
     mode: str = "merge"
     profile_named: bool = False
-    """The request named a profile (null included); otherwise the present one stays."""
+    """Whether the request named a profile (null included). Otherwise the current profile stays."""
     profile: str | None = None
     on_conflict: str = "supersede"
     revision: int | None = None
@@ -105,29 +111,38 @@ class Deployment(SQLModel, table=True):
     created_by_kind: str = "token"
     created_by_name: str = ""
     bound_to: dict[str, list[str]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
-    """The limits of the author's token (services/grant.py), checked again when the deployment begins; null is none."""
+    """The limits of the author's token (services/grant.py), or null if there are none.
+
+    They are checked again when the deployment begins.
+    """
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None
     turned_at: float | None = None
-    """When it last set out: began, went on after a pause, or turned back. What failed before does not count again."""
+    """The time at which the deployment began, resumed or started its rollback, whichever was last.
+
+    Failures from before that time do not count again.
+    """
     milestone: int = 0
-    """How far its instances have come at most; more extends the deadline."""
+    """The furthest progress of the deployment's instances so far; more progress extends the deadline."""
     run: int = 0
-    """The number of the run of Sluice that holds it; a write by an older run is refused."""
+    """The fencing number of the process that holds the deployment; a write by an older process is refused."""
     progress: dict[str, Any] = _json(dict)
     traffic: list[dict[str, Any]] = _json(list)
     warnings: list[dict[str, Any]] = _json(list)
-    """Each {code, message}."""
+    """Each is {code, message}."""
     retry_of: int | None = None
     superseded_by: int | None = None
     group: int | None = Field(default=None, index=True)
-    """What was applied together, by one file, has one number."""
+    """The number that all deployments applied together, from one file, share."""
     depends_on: list[dict[str, Any]] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False, server_default=text("'[]'"))
     )
-    """Those of its group that it waits for, each {deployment, required}: it begins when they have succeeded."""
+    """Dependencies in the same group, each {deployment, required}.
+
+    The deployment begins when all of them have ended and the required ones have succeeded.
+    """
 
 
 class Instance(SQLModel, table=True):
@@ -141,12 +156,12 @@ class Instance(SQLModel, table=True):
     service: str = Field(foreign_key="service.name")
     revision: int
     deployment: int
-    """The deployment in which it was born."""
+    """The deployment that created the instance."""
     slot: int
     address: str
     port: int | None = None
     host_port: int | None = None
-    """The same inside and outside; it is then `port` as well."""
+    """The host port, the same inside and outside the container; `port` has the same value then."""
     hash: str
     status: str = "creating"
     container_id: str | None = None
@@ -156,7 +171,7 @@ class Instance(SQLModel, table=True):
     ready_at: float | None = None
     admitted_at: float | None = None
     leaving_at: float | None = None
-    """Since when it is on its way out; null while it is wanted."""
+    """The time at which draining began; null while the instance is active."""
     cut_at: float | None = None
     stopped_at: float | None = None
     exit_code: int | None = None
@@ -165,13 +180,13 @@ class Instance(SQLModel, table=True):
     last_probe: dict[str, Any] | None = _json_or_null()
     failure_reason: str | None = None
     failure: str | None = None
-    """Why it failed, as a sentence."""
+    """The reason of the failure, as a sentence."""
     failed_deployment: int | None = None
     log_tail: str | None = None
 
 
 class Event(SQLModel, table=True):
-    """Append-only; feeds history, SSE and audit alike."""
+    """An append-only row that feeds history, SSE and audit."""
 
     __table_args__ = (Index("ix_event_deployment_id", "deployment", "id"), {"sqlite_autoincrement": True})
 
@@ -184,10 +199,10 @@ class Event(SQLModel, table=True):
     instance: str | None = None
     data: dict[str, Any] = _json(dict)
     actor_kind: str | None = Field(default=None, index=True)
-    """Set on what somebody did: those events are the audit."""
+    """Set for events that a user or client caused: these events are the audit."""
     actor_name: str | None = None
     actor_token: int | None = None
-    """The token that was shown, or that opened the session; names may be given twice."""
+    """The token that was sent, or that opened the session; names of tokens are not unique."""
     remote: str | None = None
 
 
@@ -200,7 +215,7 @@ class Token(SQLModel, table=True):
     """HMAC-SHA256 of the token; the token itself is never stored."""
     scope: str
     services: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
-    """The only services that it may change; null is all."""
+    """The only services that the token may change; null is all."""
     hosts: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     path_prefixes: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     """Bounds of the routes that a bound token may give its services; null is none."""
@@ -211,7 +226,7 @@ class Token(SQLModel, table=True):
 
 
 class BrowserSession(SQLModel, table=True):
-    """A browser's session, and the one-time link that opens one (`kind` link or session)."""
+    """A browser's session, or the one-time link that opens one (`kind` is link or session)."""
 
     __tablename__ = "session"
 
@@ -229,16 +244,16 @@ class IdempotencyKey(SQLModel, table=True):
     """SHA-256 of method, path and body."""
     deployment: int | None = None
     answer: dict[str, Any] = _json(dict)
-    """For a POST that made no deployment: {status, body}."""
+    """The answer to a POST that created no deployment: {status, body}."""
     created_at: float = Field(index=True)
 
 
 class TrafficSample(SQLModel, table=True):
-    """What one service's revision answered in `step` seconds from `at` on. Where nothing was asked there is no row.
+    """The traffic of one service's revision in the `step` seconds from `at` on.
 
-    Rows of 10 s are kept for an hour, of 60 s for a day (services/traffic_metrics/repository.py). The key begins with
-    the time: what is
-    written together lies together, and so does what is forgotten.
+    A period without requests has no row. Rows of 10 s are kept for an hour, rows of 60 s for a day
+    (services/traffic_metrics/repository.py). The key begins with the time, so that rows that are written or deleted together
+    are stored together.
     """
 
     __tablename__ = "figure"
@@ -250,27 +265,31 @@ class TrafficSample(SQLModel, table=True):
     """A multiple of `step`, in seconds since the epoch."""
     service: str = Field(primary_key=True)
     revision: int = Field(primary_key=True)
-    """0 for what no instance answered, but the gateway itself."""
+    """The revision; 0 for responses of the gateway itself."""
     requests: int
     status_4xx: int
     status_5xx: int
     histogram: list[int] = _json(list)
-    """Answers of instances by the time until they began: one number for each of BOUNDS
-    (services/routing/traffic_counts.py), the
-    last for what was slower than all of them."""
+    """Responses of instances by the time until they began.
+
+    There is one count for each of BUCKET_BOUNDS (services/routing/traffic_counts.py), and a last one for slower responses.
+    """
 
 
 class Lease(SQLModel, table=True):
-    """A registration at the Eureka port, found again after a restart. Timestamps in milliseconds."""
+    """A registration at the Eureka port, restored after a restart. Timestamps are in milliseconds."""
 
     app: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
     instance: str | None = None
-    """The instance of ours that it came from."""
+    """The instance of Sluice's from which the registration came, if any."""
     address: str | None = None
-    """The source address that registered it, which alone may change it. None: not known, since it is older than this."""
+    """The source address that registered the lease; only this address may change the lease.
+
+    None means not known, since the row is older than this column.
+    """
     registration: dict[str, Any] = _json(dict)
-    """As services/eureka/codec.py writes it for clients."""
+    """The registration as services/eureka/codec.py writes it for clients."""
     status: str
     override: str
     registered_at: int
@@ -278,7 +297,7 @@ class Lease(SQLModel, table=True):
 
 
 class Application(SQLModel, table=True):
-    """Which service an application is, and how its instances last described themselves."""
+    """The service of a Eureka application, and the last registration of one of its instances."""
 
     name: str = Field(primary_key=True)
     service: str = Field(foreign_key="service.name")
@@ -286,7 +305,7 @@ class Application(SQLModel, table=True):
 
 
 class Build(SQLModel, table=True):
-    """An image made from what a client sent. The service need not exist yet."""
+    """An image built from a context that a client sent. The service need not exist yet."""
 
     __table_args__ = ({"sqlite_autoincrement": True},)
 
@@ -296,7 +315,7 @@ class Build(SQLModel, table=True):
     reason: str | None = None
     message: str = ""
     image: str = Field(unique=True)
-    """The tag that it gets, which no other build ever gets."""
+    """The tag of the image, which no other build ever gets."""
     image_id: str | None = Field(default=None, index=True)
     dockerfile: str
     target: str | None = None
@@ -306,6 +325,6 @@ class Build(SQLModel, table=True):
     started_at: float | None = None
     finished_at: float | None = None
     log: str = ""
-    """Its last lines, at most MOST_LOG (services/builds/log.py)."""
+    """The last lines of the build's log, at most MOST_LOG bytes (services/builds/log.py)."""
     log_first: int = 1
     """The number of the first line that is kept."""

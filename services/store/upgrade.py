@@ -1,4 +1,4 @@
-"""Alembic's part of a migration, imported only when there is something to migrate."""
+"""The part of a migration that uses Alembic, imported only if there is something to migrate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.store.errors import StoreError
 
 
 def config(migrations: Path) -> Config:
-    """Alembic's, wherever the package is installed."""
+    """Return Alembic's configuration, which does not depend on where the package is installed."""
     made = Config()
     made.set_main_option("script_location", str(migrations).replace("%", "%%"))
     made.set_main_option("path_separator", "os")
@@ -22,7 +22,10 @@ def config(migrations: Path) -> Config:
 
 
 def upgrade(path: Path, migrations: Path) -> None:
-    """The database at `path` to the newest revision in `migrations`. StoreError leaves it as it was."""
+    """Upgrade the database at `path` to the newest revision in `migrations`.
+
+    Raises StoreError and leaves the database unchanged if the upgrade fails.
+    """
     engine = create_engine(f"sqlite:///{path}")
 
     @event.listens_for(engine, "connect")
