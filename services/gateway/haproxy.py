@@ -1,4 +1,7 @@
-"""The Router that carries traffic. The order of every change: the file, then the worker, then read back."""
+"""The gateway as a router: HAProxy, which carries the traffic.
+
+Every change is written to the file, then sent to the worker, then read back.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ from services.routing.traffic_counts import CountKey
 
 
 class HaproxyRouter:
-    """HAProxy in its container, ruled through the files and sockets of `directory`. One change at a time a service."""
+    """HAProxy in its container, controlled through the files and sockets of `directory`.
+
+    The changes of one service run one at a time.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._api = RuntimeApi(directory / "master.sock")
@@ -45,12 +51,15 @@ class HaproxyRouter:
         return "gateway"
 
     async def configure(self, settings: GatewaySettings) -> None:
-        """Before the container starts: its files are there, and are those of these settings. Raises RoutingError."""
+        """Prepare the files for these settings before the container starts. Raises RoutingError."""
         self._keeper.configure(settings)
         self._kept.start()
 
     async def status(self) -> dict[str, Any] | None:
-        """Version, pid, uptime in seconds and the workers that were replaced; None when it does not answer."""
+        """Return facts about the running HAProxy; None if it does not answer.
+
+        The facts are version, pid, uptime in seconds, connections, and the workers that were replaced.
+        """
         try:
             async with self._keeper.lock.shared():
                 workers = await self._workers.all()
@@ -73,8 +82,10 @@ class HaproxyRouter:
         }
 
     async def find_drift(self) -> list[str]:
-        """Where files and worker are not as they were told to be, a sentence each; what passes within a moment is a change
-        under way. Raises RoutingError."""
+        """Return the differences between desired state, files and worker, one sentence each.
+
+        A difference that disappears within SETTLE_SECONDS is a change in progress and is left out. Raises RoutingError.
+        """
         before = await self._find_drift()
         if not before:
             return []
@@ -86,8 +97,11 @@ class HaproxyRouter:
             return await find_drift(self._keeper, self._servers)
 
     async def is_hung(self, patience: float) -> bool:
-        """True when for so many seconds its master has not answered, and its door has taken connections and said nothing.
-        One whose requests are answered does not hang."""
+        """Return True if the gateway is unresponsive for `patience` seconds.
+
+        An unresponsive gateway's master does not answer, and its public port accepts connections but sends nothing. A
+        gateway that answers requests is not hung.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + patience
         while await self.status() is None:
@@ -98,13 +112,16 @@ class HaproxyRouter:
         return False
 
     async def wait_for_exit(self, within: float) -> bool:
-        """True when its process ends or reads its file anew, or is not there; False after so many seconds."""
+        """Return True if the process ends, reloads or is absent; False after `within` seconds."""
         return await self._api.wait_for_exit(within)
 
     @asynccontextmanager
     async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[NewGateway]:
-        """For a block in which another HAProxy takes over from the one in the container `id`, with files of these settings:
-        nothing else is changed or looked at meanwhile. Raises RoutingError."""
+        """Reserve the gateway while another HAProxy takes over from the one in the container `id`.
+
+        In the block the files are those of `settings`, and the gateway is neither changed nor observed otherwise. Raises
+        RoutingError.
+        """
         await self._keeper.wait_until_queue_is_empty()
         async with self._keeper.lock.exclusive():
             with self._keeper.hand_over_to(settings) as has_read:
@@ -113,26 +130,29 @@ class HaproxyRouter:
 
     @property
     def takeovers(self) -> SocketTakeover:
-        """The sockets of those that were taken over from."""
+        """Sockets of the gateways that another container took over from."""
         return self._succession
 
     @property
     def listener_retention(self) -> set[Bind]:
-        """Addresses and ports at which nobody is refused while the gateway is away for a moment."""
+        """Addresses and ports that refuse no connection while the gateway is away for a moment."""
         return self._kept.binds
 
     @property
     def bridge_port(self) -> int | None:
-        """One of the ports on the bridge's address at which the present worker answers; None when it has none."""
+        """A port on the bridge's address at which the present worker answers; None if it has none."""
         loaded = self._keeper.loaded
         return min((service.service.internal_port for service in loaded.blocks.values()), default=None) if loaded else None
 
     async def queued_requests(self) -> dict[str, int]:
-        """How many requests wait for an instance to serve, by service. Raises RoutingError."""
+        """Return how many requests wait for an instance, by service. Raises RoutingError."""
         return await self._api.queued_requests()
 
     async def take_response_counts(self) -> Counter[CountKey] | None:
-        """What was answered since this was asked last (services.routing.traffic_counts.Counting). Raises RoutingError."""
+        """Return the answers counted since the previous call, as TrafficCounter defines.
+
+        Raises RoutingError.
+        """
         async with self._keeper.lock.shared():
             return await self._counters.take_response_counts()
 
@@ -217,7 +237,7 @@ class HaproxyRouter:
         wanted = self._keeper.desired.get(service)
         endpoint = wanted.endpoints.get(instance) if wanted else None
         if endpoint is not None and endpoint.start != start:
-            return  # it has started again since, and proved itself
+            return  # a newer start of the instance has been admitted
         try:
             await self._servers.disable(service, instance, urgent=True)
         finally:
@@ -262,7 +282,7 @@ class HaproxyRouter:
             self._keeper.set_backend(wanted.without(instance))
 
     async def _fail_endpoint(self, service: str, instance: str, start: str) -> None:
-        """Unless another start of it has been admitted since."""
+        """Disable the dead instance, unless another start of it has been admitted since."""
         wanted = self._keeper.desired.get(service)
         endpoint = wanted.endpoints.get(instance) if wanted else None
         if endpoint is None or endpoint.start == start:
@@ -274,19 +294,21 @@ class HaproxyRouter:
             raise RoutingError(f"{endpoint.id} died after it had started at {endpoint.start.rpartition('@')[2]}")
 
     def _can_apply_live(self, block: BackendConfig) -> bool:
-        """Whether the present worker can be brought to this without a reload."""
+        """Return whether the present worker can apply `block` without a reload."""
         return self._keeper.loaded is not None and self._keeper.loaded.can_apply_live(block)
 
     def _schedule_check_reload(self, service: str) -> None:
-        """The worker judges by a milder rule than is needed now."""
+        """Schedule a reload if the worker's check policy is less strict than needed now."""
         block, loaded = self._keeper.block(service), self._keeper.loaded
         known = loaded.blocks.get(service) if loaded is not None else None
         if block is not None and known is not None and known.check_policy != block.check_policy:
             self._keeper.reload_soon(service)
 
     async def _set_maps(self, before: BackendConfig | None, after: BackendConfig | None, *, wholly: bool = False) -> None:
-        """In every worker: those that were replaced route by maps as well, but only the present one must obey.
-        `wholly` makes sure of every entry, not only of those that differ."""
+        """Set the maps in every worker; only the present worker must succeed.
+
+        Replaced workers route by maps as well. `wholly` verifies every entry, not only those that differ.
+        """
         changes = []
         for name in MAPS:
             old, new = (block.maps[name] if block else {} for block in (before, after))
@@ -303,10 +325,10 @@ class HaproxyRouter:
                 try:
                     await self._servers.set_map(name, changed, gone, worker.address)
                 except RoutingError:
-                    continue  # it is on its way out
+                    continue  # a replaced worker may end at any time
 
     async def _sync_servers(self, wanted: DesiredBackend) -> None:
-        """Make the worker's list equal to what is wanted, touching nothing that already is."""
+        """Make the worker's servers equal to `wanted`, without touching those that already are."""
         listed = await self._servers.list(wanted.name)
         for endpoint in wanted.endpoints.values():
             here = listed.get(endpoint.id)

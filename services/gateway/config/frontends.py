@@ -1,4 +1,4 @@
-"""The parts of HAProxy's file that stand above the services: limits, doors, and where requests wait."""
+"""The global, defaults, frontend and fallback sections of haproxy.cfg."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _LIVE = f"    use_backend %[var(txn.service),map({INSIDE}/live.map)]"
 
 
 def global_section(settings: GatewaySettings, shape: str) -> list[str]:
-    """`shape` can be asked of a worker: it tells which file it has read."""
+    """Return the global section, which makes `shape` readable from a running worker.
+
+    `shape` is the digest of the configuration: it shows which file a worker has read.
+    """
     maxconn = int(settings.maxconn)
     return [
         "global",
@@ -26,7 +29,8 @@ def global_section(settings: GatewaySettings, shape: str) -> list[str]:
         "    user haproxy",
         "    group haproxy",
         "    hard-stop-after 1h",
-        # Another process that has the port must be an error, not a partner that takes half of the connections.
+        # Without `noreuseport`, another process could bind the same port and take half of the connections; that must be an
+        # error.
         "    noreuseport",
         f"    stats socket {INSIDE}/admin.sock mode 600 level admin expose-fd listeners",
         f"    lua-load /usr/local/lib/sluice/hold.lua {MAX_QUEUED_PER_SERVICE} {maxconn // 4}",
@@ -37,7 +41,7 @@ def global_section(settings: GatewaySettings, shape: str) -> list[str]:
 
 
 def defaults_sections(settings: GatewaySettings) -> list[str]:
-    """What all proxies, all doors and all services have in common."""
+    """Return the defaults sections: for all proxies, for all frontends and for all services."""
     trusted = [str(ip_network(network, strict=False)) for network in settings.trusted_proxies]
     stranger = f" unless {{ src {' '.join(trusted)} }}" if trusted else ""
     too_large = f"if {{ req.body_size gt {int(settings.max_body)} }}"
@@ -60,7 +64,7 @@ def defaults_sections(settings: GatewaySettings) -> list[str]:
         "    option httplog",
         f'    http-request return status 413 {_TEXT} string "The body is too large.\\n" {too_large}',
         *header_rules(),
-        # X-Forwarded-*, and Forwarded as well, in one search.
+        # `-m sub` deletes X-Forwarded-* and Forwarded with one search.
         f"    http-request del-header forwarded -m sub{stranger}",
         "    option forwardfor",
         f"    http-request add-header X-Forwarded-Proto http{stranger}",
@@ -78,23 +82,31 @@ def defaults_sections(settings: GatewaySettings) -> list[str]:
 
 @dataclass(frozen=True)
 class Features:
-    """What the public door must be able to do. Each has a price for every request, so it is there when a route needs it."""
+    """Capabilities of the public frontend.
+
+    Each one costs time on every request, so it is rendered only if a route needs it. `hosts`: a route names a host.
+    `strips`: a route strips its prefix.
+    """
 
     hosts: bool = False
     strips: bool = False
 
     def covers(self, other: Features) -> bool:
+        """Return whether these features include all of `other`."""
         return (self.hosts or not other.hosts) and (self.strips or not other.strips)
 
 
 def frontends(
     settings: GatewaySettings, features: Features, internal_ports: Iterable[int], linked_ports: Iterable[int]
 ) -> list[str]:
-    """The public one; each service's own port on the bridge's address; the ports of linked services, told by Host (the
-    public one sees to its own port on the bridge as well)."""
+    """Return the public frontend, each service's internal port, and the ports of linked services.
+
+    The internal and linked ports are bound on the bridge's address. The Host header tells which linked service a request is
+    for. If the public port is also a linked service's port, the public frontend serves it on the bridge's address as well.
+    """
     bridge, subnet = ip_address(settings.bridge_address), ip_network(settings.subnet, strict=False)
-    # Other networks of the host, and whatever the LAN routes here, reach the bridge's address as well. The host's own calls
-    # come from any of its addresses: Docker masquerades what goes from the bridge's address to itself over lo.
+    # Other networks of the host, and packets that the LAN routes here, can reach the bridge's address too. The host's own
+    # calls come from any of its addresses: Docker masquerades packets from the bridge's address to itself over lo.
     instances_only = f"    tcp-request connection reject unless {{ src {subnet} }} || {{ src_is_local }}"
     public = int(settings.public_port)
     internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
@@ -115,7 +127,10 @@ def frontends(
 
 
 def _routes(features: Features, here: list[str]) -> list[str]:
-    """From host and path to a service: the longest prefix of whole segments, those of the host itself first."""
+    """Return the rules that map host and path to a service.
+
+    The longest prefix of whole path segments wins. Routes of the request's host precede routes without a host.
+    """
     any_host = f"path,concat(/),map_beg({INSIDE}/routes.map)"
     if not (features.hosts or features.strips or here):
         return [f"    use_backend %[{any_host},map({INSIDE}/live.map)]"]
@@ -137,8 +152,10 @@ def _routes(features: Features, here: list[str]) -> list[str]:
 
 
 def fallback_sections() -> list[str]:
-    """A plain 404; the frontend to which every backend's backup server leads: it holds requests (hold.lua); and the table
-    in which answers are counted."""
+    """Return the 404 backend, the frontend that queues requests, and the table that counts answers.
+
+    The backup server of every backend leads to the frontend `held`. There hold.lua queues requests until an instance serves.
+    """
     again = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
     return [
         "backend nowhere from base",
@@ -166,5 +183,5 @@ def fallback_sections() -> list[str]:
 
 
 def hold_server(service: str) -> str:
-    """A server that leads to the holding frontend and says for which service."""
+    """Return the server that leads to the `held` frontend and passes it the service's name."""
     return f"{HOLD_SERVER} {_DOOR} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"

@@ -1,12 +1,18 @@
-"""Headers that no client and no instance may send through the gateway, on every frontend: session cookies of the dashboard,
-and a Connection header that names others for the instance to drop."""
+"""Rules for headers that no client and no instance may send through the gateway.
+
+They apply on every frontend to the dashboard's session cookies, and to a Connection header that names other headers for the
+instance to drop.
+"""
 
 from __future__ import annotations
 
 from services.gateway.config.model import INSIDE
 
 SCRIPT = "cookies.lua"
-"""Lies beside haproxy.cfg, not in the image: a gateway that is not upgraded yet reads it as well."""
+"""Name of the Lua script, a file beside haproxy.cfg.
+
+The script is not in the image, so a gateway that is not upgraded yet loads it as well.
+"""
 
 STRIP_COOKIES = r"""-- Removes the session cookies of Sluice's dashboard: a browser sends them to every port of a host, and
 -- takes them from every port. Called only where the name occurs in the header (services/gateway/config/headers.py).
@@ -57,16 +63,19 @@ end)
 
 
 def script_lines() -> list[str]:
-    """For the global section."""
+    """Return the lines of the global section that load the script."""
     return [f"    lua-load {INSIDE}/{SCRIPT}"]
 
 
 def header_rules() -> list[str]:
-    """For every frontend. Requests without such a header pay one search for it; Lua runs for the others alone."""
+    """Return the rules for every frontend.
+
+    A request without such a header costs one search for the header. Lua runs only for the other requests.
+    """
     asked = "{ req.hdr(connection) -m str -i upgrade }"
     return [
-        # HAProxy has taken close, keep-alive and upgrades to HTTP/2 out for itself. Of the rest only an upgrade concerns an
-        # instance: another name would make it drop that header, the gateway's own X-Forwarded-For for instance.
+        # HAProxy has already removed close, keep-alive and upgrades to HTTP/2. Of the rest only an upgrade concerns an
+        # instance: any other name would make the instance drop that header, for example the gateway's own X-Forwarded-For.
         f"    http-request del-header Connection unless {asked} {{ req.hdr(upgrade) -m found }}",
         "    http-request set-header Connection upgrade if { req.hdr(connection) -m found }",
         "    http-request lua.strip_session_cookies if { req.fhdr(cookie) -m sub sluice_session_ }",

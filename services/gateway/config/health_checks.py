@@ -1,4 +1,7 @@
-"""HAProxy's own checks of what serves: what it asks comes from maps, how it judges is one style a backend."""
+"""HAProxy's own health checks of admitted instances.
+
+The request of a check comes from maps. The rule that judges the answer is one policy per backend.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,16 @@ SuccessRule = Literal["connects", "below_500", "succeeds"]
 _MILDEST_FIRST: Final[tuple[SuccessRule, ...]] = ("connects", "below_500", "succeeds")
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*")
 _HEADER = re.compile(r"[A-Za-z0-9_-]+")
-"""Other names are allowed in HTTP, but have a meaning of their own in HAProxy's file: such a check only connects."""
+"""Pattern of the header names that a check can send.
+
+HTTP allows other names, but their characters are special in haproxy.cfg. A check with such a name only connects.
+"""
 _VALUE = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True)
 class CheckPolicy:
-    """How a backend judges all its instances. Time in seconds."""
+    """Rule by which a backend judges all its instances; `timeout` is in seconds."""
 
     success_rule: SuccessRule
     timeout: float
@@ -29,7 +35,10 @@ class CheckPolicy:
 
 
 def least_strict_policy(checks: Iterable[Healthcheck | None]) -> CheckPolicy:
-    """The mildest that any of them asks for: none may be judged by a stricter rule than its own."""
+    """Return the least strict policy that any of the checks asks for.
+
+    No instance may be judged by a stricter rule than its own.
+    """
     asked = [check for check in checks if check is not None and not check.disable]
     judgements = {_success_rule(check) for check in asked}
     judgement: SuccessRule = next((each for each in _MILDEST_FIRST if each in judgements), "succeeds")
@@ -38,7 +47,7 @@ def least_strict_policy(checks: Iterable[Healthcheck | None]) -> CheckPolicy:
 
 
 def is_stricter(present: CheckPolicy, wanted: CheckPolicy) -> bool:
-    """Judged by `present`, an instance that is well by `wanted` could be taken for unhealthy."""
+    """Return whether `present` could fail an instance that is healthy by `wanted`."""
     return (
         _MILDEST_FIRST.index(present.success_rule) > _MILDEST_FIRST.index(wanted.success_rule)
         or present.timeout < wanted.timeout
@@ -47,7 +56,7 @@ def is_stricter(present: CheckPolicy, wanted: CheckPolicy) -> bool:
 
 
 def check_lines(style: CheckPolicy) -> list[str]:
-    """The lines of a backend that say how its instances are checked."""
+    """Return the backend's lines that configure the checks of its instances."""
     lines = [f"    timeout check {int(style.timeout * 1000)}ms"]
     if style.success_rule == "connects":
         return lines
@@ -65,7 +74,10 @@ def check_lines(style: CheckPolicy) -> list[str]:
 
 
 def check_map(endpoint: Endpoint) -> dict[str, str]:
-    """`instance` → `host|path`: what its checks ask."""
+    """Return `instance` → `host|path`, the request of the endpoint's checks.
+
+    Raises ValueError if the check's path is not valid.
+    """
     check = endpoint.healthcheck
     if check.disable or _success_rule(check) == "connects":
         return {}
@@ -76,7 +88,7 @@ def check_map(endpoint: Endpoint) -> dict[str, str]:
 
 
 def header_map(endpoint: Endpoint) -> dict[str, str]:
-    """`instance/name` → value of each header that its checks send."""
+    """Return `instance/name` → value of each header that the endpoint's checks send."""
     if _success_rule(endpoint.healthcheck) == "connects":
         return {}
     return {f"{endpoint.id}/{name}": value for name, value in endpoint.healthcheck.headers.items() if value.strip()}

@@ -1,6 +1,7 @@
-"""How HAProxy itself counts answers: statuses in its statistics, times in a stick table with an entry for each bucket.
+"""HAProxy's own counters of answers: statuses in `show stat`, latencies in a stick table.
 
-The bucket is found by one look into a map of ranges: a rule for each bucket costs a request 8 % more (bench/README.md).
+The stick table has an entry for each bucket. One lookup in a map of ranges finds the bucket: one rule per bucket would cost
+a request 8 % more (bench/README.md).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION
 TABLE = "answers"
 _EDGES = [0, *(round(bound * 1000) for bound in BUCKET_BOUNDS)]
 BUCKETS = {f"{low}:{high - 1}": str(number) for number, (low, high) in enumerate(pairwise(_EDGES))}
-"""The map: milliseconds, both ends included → bucket."""
+"""Entries of the map: range of milliseconds, both ends included → bucket."""
 _ENTRY = re.compile(r"key=([a-z0-9-]+)-r(\d+)/(\d+) .*gpc0=(\d+)")
 _INSTANCE = re.compile(r"([a-z0-9-]+)-r(\d+)-\d+")
 _ECON, _ERESP, _STATUSES = 13, 14, slice(39, 44)
@@ -24,9 +25,17 @@ _ECON, _ERESP, _STATUSES = 13, 14, slice(39, 44)
 
 
 class Count(NamedTuple):
-    """One of HAProxy's counters. `bucket`: answers by time. `status`: an instance's answers by their first digit. `failed`:
-    attempts that it did not answer, tried again or not. `refused`: requests for which no instance came. `whole`: every 5xx
-    of the service, the gateway's own too. `passed`: those of them that came by the backup server and count twice."""
+    """One of HAProxy's counters.
+
+    `kind` is one of:
+
+    - `bucket`: answers by time until they began; `number` is the bucket.
+    - `status`: answers of instances by status; `number` is the status's first digit.
+    - `failed`: attempts that an instance did not answer, whether they were retried or not.
+    - `refused`: requests for which no instance became available.
+    - `whole`: every 5xx of the service, including the gateway's own.
+    - `passed`: the part of `whole` that came through the backup server and is counted twice.
+    """
 
     service: str
     revision: int
@@ -35,8 +44,11 @@ class Count(NamedTuple):
 
 
 def counting_rules() -> list[str]:
-    """For every backend: the time until an instance began to answer. The backup server's answers get a key that nobody
-    reads: an instance gave them, and is counted, or nobody came (`refusal_rules`)."""
+    """Return the rules for every backend that count the time until an instance began to answer.
+
+    Answers of the backup server get a key that is never read. Either an instance gave such an answer, which is counted with
+    the instance, or no instance became available (`refusal_rules`).
+    """
     return [
         f"    http-response set-var(txn.took) res.timer.hdr,map_int({INSIDE}/buckets.map,{len(BUCKET_BOUNDS)})",
         f"    http-response track-sc0 srv_name,field(-2,-,0),concat(/,txn.took) table {TABLE}",
@@ -45,7 +57,7 @@ def counting_rules() -> list[str]:
 
 
 def refusal_rules(condition: str) -> list[str]:
-    """For the frontend that holds requests: that no instance came to answer."""
+    """Return the rules for the frontend `held` that count requests for which no instance came."""
     return [
         f"    http-request track-sc0 var(txn.service),concat(-r{GATEWAY_REVISION}/0) table {TABLE} {condition}",
         f"    http-request sc-inc-gpc(0,0) {condition}",
@@ -53,7 +65,7 @@ def refusal_rules(condition: str) -> list[str]:
 
 
 def counting_table() -> list[str]:
-    """An entry that nothing is added to for half an hour goes."""
+    """Return the stick table; an entry expires half an hour after its last increment."""
     return [
         f"backend {TABLE} from base",
         "    stick-table type string len 64 size 100k expire 30m store gpc(1)",
@@ -62,7 +74,7 @@ def counting_table() -> list[str]:
 
 
 def parse_table(answer: str) -> Counter[Count]:
-    """Of `show table`."""
+    """Parse the answer of `show table`."""
     found: Counter[Count] = Counter()
     for service, revision, bucket, number in _ENTRY.findall(answer):
         if int(revision) == GATEWAY_REVISION:
@@ -73,7 +85,10 @@ def parse_table(answer: str) -> Counter[Count]:
 
 
 def parse_stat(answer: str) -> dict[str, Counter[Count]]:
-    """Of `show stat` of backends and servers: instance → its counts; service → those of the whole."""
+    """Parse `show stat` of backends and servers.
+
+    Returns instance → its counts, and service → the counts of the whole service.
+    """
     found: dict[str, Counter[Count]] = {}
     for line in answer.splitlines():
         fields = line.split(",", _STATUSES.stop)

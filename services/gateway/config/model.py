@@ -1,4 +1,4 @@
-"""What the gateway's file is made from: the operator's settings, and each service with its admitted instances."""
+"""Input of the gateway's configuration: the operator's settings, services and admitted endpoints."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from dataclasses import dataclass, field
 from services.routing.port import Endpoint, RoutedService
 
 INSIDE = "/run/gateway"
-"""Where the gateway's container sees the directory of its files."""
+"""Path at which the gateway's container sees the directory of its files."""
 KEEP_ALIVE = 12
-"""Seconds that a client's idle connection is kept; on a worker that was replaced, one more request may come so late."""
+"""Seconds that a client's idle connection is kept.
+
+A replaced worker may get one more request per idle connection for this long.
+"""
 MAX_QUEUED_PER_SERVICE = 500
+"""Maximum number of requests that wait for an instance of one service."""
 HOLD_SERVER = "hold"
-"""The backup server that every backend has. No instance can have this name."""
+"""Name of the backup server in every backend; no instance can have this name."""
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What the operator says of the gateway. Sizes in bytes; trusted proxies are addresses or networks. `subnet` is that of
-    the instances' network: only its addresses may use the ports on the bridge."""
+    """The operator's settings of the gateway.
+
+    Sizes are in bytes. `trusted_proxies` are addresses or networks. `subnet` is the subnet of the instances' network:
+    besides the host, only its addresses may use the ports on the bridge.
+    """
 
     bridge_address: str
     subnet: str
@@ -32,7 +39,7 @@ class GatewaySettings:
 
 @dataclass(frozen=True)
 class DesiredBackend:
-    """A service as it is to be, with its admitted instances by id."""
+    """Desired state of a service in the gateway, with its admitted endpoints by instance id."""
 
     service: RoutedService
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
@@ -49,5 +56,8 @@ class DesiredBackend:
 
 
 def backend_of(service: str) -> str:
-    """The live one of a service's two backends: where its instances are."""
+    """Return the name of the service's live backend, which has its instances.
+
+    Each service has two backends (docs/why-gateway.md).
+    """
     return f"{service}.a"

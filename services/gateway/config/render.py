@@ -1,4 +1,7 @@
-"""From services and admitted instances to HAProxy's file and maps: pure, and from typed values only."""
+"""Renders services and admitted endpoints as haproxy.cfg and its maps.
+
+The functions are pure and take typed values only.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ __all__ = ["BackendConfig", "GatewaySettings", "HaproxyConfig", "render", "rende
 
 MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
 SECOND_LOOK = 250
-"""Milliseconds, at most, until one that is down is checked again."""
+"""Milliseconds, at most, between two checks of a server that is down."""
 _SERVICE = re.compile(SERVICE_NAME)
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
 _ROUTE = re.compile(r"(\*|[a-z0-9.-]+)/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
@@ -42,7 +45,10 @@ _ROUTE = re.compile(r"(\*|[a-z0-9.-]+)/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """One service's part of the file and of the maps. `structure` and `style` are what only a reload can change."""
+    """One service's part of haproxy.cfg and of the maps.
+
+    Only a reload can change `structure` and `check_policy`.
+    """
 
     service: RoutedService
     lines: tuple[str, ...]
@@ -58,7 +64,10 @@ class BackendConfig:
 
 @dataclass(frozen=True)
 class HaproxyConfig:
-    """What HAProxy reads. `shape` is the digest of all that only a reload can change."""
+    """Configuration that HAProxy reads.
+
+    `shape` is the digest of everything that only a reload can change.
+    """
 
     config: str
     maps: Mapping[str, Mapping[str, str]]
@@ -69,12 +78,15 @@ class HaproxyConfig:
 
     @property
     def frontends(self) -> set[int]:
-        """Its ports on the bridge's address."""
+        """Ports of this configuration on the bridge's address."""
         services = [block.service for block in self.blocks.values()]
         return {service.internal_port for service in services} | {service.port for service in services if service.linked}
 
     def can_apply_live(self, block: BackendConfig) -> bool:
-        """A worker that has read this can be brought to serve `block` without a reload, judging it by no stricter rule."""
+        """Return whether a worker that has read this configuration can serve `block` without a reload.
+
+        The worker must not judge the block's instances by a stricter rule than their own.
+        """
         mine = self.blocks.get(block.service.name)
         return (
             mine is not None
@@ -87,7 +99,10 @@ class HaproxyConfig:
 
 
 def render(settings: GatewaySettings, blocks: Iterable[BackendConfig]) -> HaproxyConfig:
-    """ValueError for a value that has no place in HAProxy's file, or a port or route that two want."""
+    """Render the configuration of all services.
+
+    Raises ValueError for a value that haproxy.cfg cannot contain, and for a port or route that two services claim.
+    """
     services = {block.service.name: block for block in sorted(blocks, key=lambda block: block.service.name)}
     maps: dict[str, dict[str, str]] = {name: {} for name in MAPS} | {"buckets": dict(BUCKETS)}
     for block in services.values():
@@ -114,7 +129,7 @@ def render(settings: GatewaySettings, blocks: Iterable[BackendConfig]) -> Haprox
 
 
 def render_service(wanted: DesiredBackend) -> BackendConfig:
-    """ValueError as `render`."""
+    """Render one service's part of the configuration. Raises ValueError as `render` does."""
     service = wanted.service
     _check(wanted)
     endpoints = sorted(wanted.endpoints.values(), key=lambda endpoint: endpoint.id)
@@ -128,26 +143,29 @@ def render_service(wanted: DesiredBackend) -> BackendConfig:
 
 
 def server_line(endpoint: Endpoint) -> str:
-    """`name address:port settings`, as the file and `add server` both take it: a dynamic server inherits nothing."""
+    """Return `name address:port settings`, for both haproxy.cfg and `add server`.
+
+    All settings are explicit, because a dynamic server inherits none.
+    """
     check = endpoint.healthcheck
     words = [f"{endpoint.id} {endpoint.address}:{endpoint.port} pool-purge-delay 1s"]
     if not check.disable:
         interval = max(int(check.interval * 1000), 100)
         words.append(f"check inter {interval} downinter {min(interval, SECOND_LOOK)} fall {int(check.retries)} rise 1")
-        # One that cannot be connected to is down at once, until a check says otherwise: a retry then goes elsewhere, or
-        # waits, instead of meeting the same dead one until there are no retries left.
+        # A server that cannot be connected to is down immediately, until a check succeeds. A retry then goes to another
+        # server, or waits, instead of using all retries on the same dead server.
         words.append("observe layer4 error-limit 1 on-error mark-down")
         words += [f"port {int(check.port)}"] if check.port else []
     return " ".join(words)
 
 
 def value_owner(value: str) -> str:
-    """The service that a map's value names."""
+    """Return the service that a map's value names."""
     return value.split(":")[0]
 
 
 def _common(service: RoutedService) -> list[str]:
-    """The settings that both of a service's backends have."""
+    """Return the settings that both backends of a service share."""
     unsafe, keyed = "!{ method GET HEAD OPTIONS }", "{ req.hdr(idempotency-key) -m found }"
     tunnel = int(service.tunnel_timeout * 1000)
     streams = "{ res.hdr(content-type) -m beg text/event-stream }"
@@ -159,7 +177,7 @@ def _common(service: RoutedService) -> list[str]:
     if not service.upstream_keepalive:
         lines.append("    option http-server-close")
     if service.retry_with_idempotency_key:
-        # Only a request that is here as a whole can be sent again.
+        # HAProxy can send a request again only if it has received all of it.
         lines.append(f"    http-request wait-for-body time {int(service.request_timeout * 1000)}ms if {unsafe} {keyed}")
         return [*lines, f"    http-request disable-l7-retry if {unsafe} !{keyed}"]
     return [*lines, f"    http-request disable-l7-retry if {unsafe}"]
@@ -175,7 +193,7 @@ def _maps(service: RoutedService, endpoints: Iterable[Endpoint]) -> dict[str, di
             routes[prefix] = value
         else:
             hosts[host + prefix] = value
-    # An answer must come within request_timeout, waiting included: what is held longer would end as 504.
+    # The answer must come within request_timeout, queueing included: a request that is queued longer would end as 504.
     patience = min(service.queue_timeout, service.request_timeout * 0.9)
     checks: dict[str, str] = {}
     headers: dict[str, str] = {}

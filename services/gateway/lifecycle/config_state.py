@@ -1,4 +1,4 @@
-"""Keeps what is wanted, the files, and what the worker has read in step; gathers reloads."""
+"""Keeps desired state, files and worker in step, and collects changes into shared reloads."""
 
 from __future__ import annotations
 
@@ -22,26 +22,32 @@ from services.routing.port import RoutedService, RoutingError
 
 log = structlog.get_logger(__name__)
 RELOAD_BATCH_WINDOW = 0.2
-"""Seconds in which changes that need a reload are gathered into one."""
+"""Seconds in which changes that need a reload are collected into one."""
 MAX_QUEUE_WAIT = 2.0
-"""Seconds that a reload waits until no request is held. What is still held then is handed to the new worker."""
+"""Seconds, at most, that a reload waits until no request is queued.
+
+Requests that are still queued then are passed to the new worker.
+"""
 
 
 class ConfigState:
-    """One owner, one source: `desired` in memory, rendered into the files, read by the worker."""
+    """Owner of the gateway's configuration.
+
+    `desired` in memory is the only source. It is rendered into the files, which the worker reads.
+    """
 
     def __init__(self, directory: Path, api: RuntimeApi, counters: Counters, retained: ListenerRetention) -> None:
         self.desired: dict[str, DesiredBackend] = {}
         self.lock = ReadWriteLock()
         self.loaded: HaproxyConfig | None = None
-        """What the present worker has read, as far as only a reload can change it."""
+        """Configuration that the present worker has read, as far as only a reload can change it."""
         self._api = api
         self._counters = counters
         self._listener_retention = retained
         self._files = Files(directory)
         self._settings: GatewaySettings | None = None
         self._binds: frozenset[tuple[str, int]] = frozenset()
-        """On which it listens already."""
+        """Addresses and ports on which the gateway already listens."""
         self._blocks: dict[str, tuple[DesiredBackend, BackendConfig]] = {}
         self._pending: dict[str, tuple[RoutedService | None, asyncio.Future[None]]] = {}
         self._reloading: asyncio.Task[None] | None = None
@@ -53,9 +59,12 @@ class ConfigState:
         return self._settings
 
     def configure(self, settings: GatewaySettings) -> None:
-        """Adopt the files that are there; write them when they are not, or were made with other settings. What is wanted
-        already is not asked of the files: they are made so again. RoutingError when they cannot be written, or name another
-        public port that somebody has: the old files stay, with which a gateway that is started anew still serves."""
+        """Adopt the present files; write them if there are none or if they have other settings.
+
+        After the first call, the files are written from `desired` and not read. Raises RoutingError if the files cannot be
+        written, or if they name another public port and the new one is in use. The old files then stay: a gateway that is
+        restarted still serves with them.
+        """
         if self._settings is not None:
             self._settings = settings
             self._files.invalidate()
@@ -74,7 +83,8 @@ class ConfigState:
             try:
                 self.write()
             except RoutingError:
-                # Services that do not go with the new settings are told of again by whoever knows them.
+                # The desired services conflict with the new settings. The callers that know these services publish them
+                # again.
                 self.desired = {}
                 self.write()
 
@@ -85,11 +95,14 @@ class ConfigState:
         log.warning("gateway_port_changes", before=before, now=now)
 
     def block(self, service: str) -> BackendConfig | None:
-        """Of what is wanted now."""
+        """Return the service's part of the desired configuration; None if the service is not desired."""
         return self._block(self.desired[service]) if service in self.desired else None
 
     def set_backend(self, wanted: DesiredBackend) -> BackendConfig:
-        """A service is to be so from now on, in memory and in the files. RoutingError; then nothing has changed."""
+        """Set a service's desired backend, in memory and in the files.
+
+        Raises RoutingError if the backend conflicts with the others; nothing has changed then.
+        """
         together = {**self.desired, wanted.name: wanted}
         rendered = self.render(together)
         self.desired = together
@@ -97,50 +110,62 @@ class ConfigState:
         return rendered.blocks[wanted.name]
 
     def remove_backend(self, service: str) -> None:
-        """It is to be no more."""
+        """Remove a service's backend, from memory and from the files."""
         self.desired.pop(service, None)
         self.write()
 
     def write(self) -> HaproxyConfig:
-        """Everything that is wanted, into the files. RoutingError."""
+        """Write the desired configuration to the files. Raises RoutingError."""
         return self._write(self.render(self.desired))
 
     def render(self, wanted: Mapping[str, DesiredBackend]) -> HaproxyConfig:
-        """RoutingError when it does not fit together."""
+        """Render these backends. Raises RoutingError if they conflict."""
         try:
             return render(self.settings, [self._block(each) for each in wanted.values()])
         except ValueError as error:
             raise RoutingError(str(error)) from error
 
     def validate_service(self, service: RoutedService) -> BackendConfig:
-        """Its block beside everything that is wanted or asked for. RoutingError when it does not fit."""
+        """Return the service's part of a configuration with everything that is desired or pending.
+
+        Raises RoutingError if the service conflicts with the others.
+        """
         together = {**self.desired, **self._with_pending(), service.name: self._desired_backend(service)}
         return self.render(together).blocks[service.name]
 
     def changed_files(self) -> list[str]:
-        """Those that somebody else has changed or removed."""
+        """Return the names of the files that another program changed or removed."""
         return self._files.changed()
 
     async def is_loaded(self) -> bool:
-        """The present worker is the one that was thought; a container that was restarted has read the latest file."""
+        """Return whether the present worker has read the configuration in `loaded`.
+
+        A container that was restarted has read the latest file instead.
+        """
         return self.loaded is not None and await self.config_digest() == self.loaded.shape
 
     async def config_digest(self) -> str:
-        """Of the file that the present worker has read."""
+        """Return the digest of the file that the present worker has read."""
         found = re.search(r"value=<(\w+)>", await self._api.query("get var proc.shape"))
         return found[1] if found else ""
 
     async def reload(self, service: RoutedService) -> None:
-        """With `service` as it is given, gathered with what others ask for. RoutingError; then nothing has changed."""
+        """Reload with `service` as given, together with the changes of other callers.
+
+        Raises RoutingError; nothing has changed then.
+        """
         await asyncio.shield(self._enqueue(service.name, service))
 
     def reload_soon(self, service: str) -> None:
-        """What is wanted differs from what the worker has read, in a way that harms nobody meanwhile."""
+        """Schedule a reload for a difference between desired state and worker that does no harm until then."""
         if service not in self._pending:
             self._enqueue(service, None)
 
     async def reload_now(self) -> None:
-        """To what is wanted; the caller is alone. RoutingError; then the old files are back."""
+        """Reload to the desired configuration; the caller holds the lock exclusively.
+
+        Raises RoutingError; the old files are restored then.
+        """
         rendered = self.render(self.desired)
         busy = ports_in_use(rendered.binds - self._binds)
         if busy:
@@ -149,8 +174,11 @@ class ConfigState:
 
     @contextmanager
     def hand_over_to(self, settings: GatewaySettings) -> Iterator[Callable[[], None]]:
-        """The files are those of these settings, for another HAProxy that is started in the block by whoever is alone. They
-        stay so once what is yielded was called: it has read them. Otherwise the old ones are back. RoutingError."""
+        """Write the files with these settings, for another HAProxy that is started in the block.
+
+        The caller holds the lock exclusively. Call the yielded function once the other HAProxy has read the files: they stay
+        then. Otherwise the old files are restored. Raises RoutingError.
+        """
         before, read = self._settings, False
 
         def has_read() -> None:
@@ -207,7 +235,7 @@ class ConfigState:
                     _complete(asked, None)
 
     async def _load(self, rendered: HaproxyConfig) -> None:
-        """Files first, then the worker; the old files when it does not take them."""
+        """Write the files, then reload the worker; restore the old files if the reload fails."""
         before = self._files.written()
         self._write(rendered)
         try:
@@ -221,12 +249,15 @@ class ConfigState:
         self.has_read(rendered)
 
     def has_read(self, rendered: HaproxyConfig) -> None:
-        """The present worker."""
+        """Record the configuration that the present worker has read."""
         self.loaded, self._binds = rendered, rendered.binds
         self._listener_retention.has_read(rendered.binds)
 
     async def wait_until_queue_is_empty(self) -> None:
-        """Or a moment has passed: what is held by a worker that is replaced has to begin to wait again."""
+        """Wait until no request is queued, for MAX_QUEUE_WAIT seconds at most.
+
+        A request that is queued on a replaced worker has to start waiting again.
+        """
         looks = 20
         for _ in range(looks):
             try:
@@ -237,7 +268,7 @@ class ConfigState:
             await asyncio.sleep(MAX_QUEUE_WAIT / looks)
 
     def _with_possible_ports(self) -> dict[str, tuple[RoutedService | None, asyncio.Future[None]]]:
-        """What is asked for, less the services whose ports cannot be had: they are told so."""
+        """Return the pending changes, without services whose ports are not free: these fail."""
         possible = {}
         for name, (service, done) in self._pending.items():
             alone = self.render({name: self._desired_backend(service)}) if service is not None else None
@@ -252,7 +283,7 @@ class ConfigState:
         return {name: self._desired_backend(service) for name, (service, _) in self._pending.items() if service is not None}
 
     def _desired_backend(self, service: RoutedService) -> DesiredBackend:
-        """With the members that it has."""
+        """Return the service's desired backend with its present endpoints."""
         present = self.desired.get(service.name)
         return DesiredBackend(service, present.endpoints if present else {})
 

@@ -1,4 +1,4 @@
-"""Is the gateway's worker, and are its files, as they were told to be? Told in sentences."""
+"""Comparison of the gateway's worker and files with the desired configuration."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from services.gateway.runtime.servers import Servers
 from services.gateway.runtime.workers import Server
 
 SETTLE_SECONDS = 0.5
-"""Seconds within which a change that is under way has come to its end."""
+"""Seconds within which a change in progress is complete."""
 
 LAZY_MAPS = frozenset({"checks", "headers"})
-"""Maps that keep what an instance was asked by, while it leaves and until the next reload: nothing is routed by them."""
+"""Maps that keep the checks of an instance while it drains and until the next reload.
+
+No request is routed by these maps.
+"""
 
 
 async def find_drift(keeper: ConfigState, servers: Servers) -> list[str]:
-    """Empty when all is the same. Raises RoutingError."""
+    """Return a sentence for each difference; empty if there is none. Raises RoutingError."""
     found = [f"{name} was changed or removed by somebody else" for name in keeper.changed_files()]
     rendered = keeper.render(keeper.desired)
     if await keeper.config_digest() != rendered.shape:

@@ -1,4 +1,7 @@
-"""The gateway's directory: written whole and at once, so that HAProxy finds either the old files or the new ones."""
+"""The gateway's directory of files.
+
+Each file is replaced as a whole, so that HAProxy finds either the old file or the new one.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,20 @@ from services.routing.port import Endpoint, RoutedService, RoutingError
 
 _NOTE = "#: "
 _ANY = "0.0.0.0/0"
-"""For files of a version that knew no subnet. The present settings differ from it, so that such files are written again."""
+"""Subnet for files of a version that had no such setting.
+
+The present settings differ from it, so such files are written again.
+"""
 _SETTINGS = TypeAdapter(GatewaySettings)
 _SERVICE = TypeAdapter(RoutedService)
 _MEMBER = TypeAdapter(Endpoint)
 
 
 class Files:
-    """haproxy.cfg and the maps. The first lines of haproxy.cfg are comments that tell what it was made from."""
+    """haproxy.cfg, its maps and the Lua script.
+
+    The first lines of haproxy.cfg are comments that record the file's input.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -36,11 +45,14 @@ class Files:
         return self.directory / "haproxy.cfg"
 
     def write(self, rendered: HaproxyConfig, settings: GatewaySettings, services: Iterable[DesiredBackend]) -> None:
-        """Write the maps and the script, then the file that names them: what has changed. RoutingError when it cannot be."""
+        """Write the maps and the script, then haproxy.cfg, which names them.
+
+        Only files that have changed are written. Raises RoutingError if a file cannot be written.
+        """
         notes = [_header({"settings": _SETTINGS.dump_python(settings, mode="json")}), *map(self._header_of, services)]
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            # HAProxy's workers are not root: they must be able to reach the socket for held requests.
+            # HAProxy's workers are not root: they must be able to reach the socket for queued requests.
             self.directory.chmod(0o711)
             for name, entries in rendered.maps.items():
                 self._put(f"{name}.map", "".join(f"{key} {value}\n" for key, value in entries.items()))
@@ -50,7 +62,7 @@ class Files:
             raise RoutingError(f"The gateway's files cannot be written: {error}") from error
 
     def read(self) -> tuple[GatewaySettings, list[DesiredBackend]] | None:
-        """What the present file was made from; None when there is none, or it is not one of ours."""
+        """Return the input of the present file; None if there is none or if Sluice did not write it."""
         try:
             lines = self.config.read_text().splitlines()
             first, *rest = [json.loads(line.removeprefix(_NOTE)) for line in lines if line.startswith(_NOTE)]
@@ -61,20 +73,21 @@ class Files:
             return None
 
     def written(self) -> dict[str, str]:
-        """All files as they are now, to be put back."""
+        """Return the content of all present files, for `restore`."""
         names = [self.config.name, SCRIPT, *(f"{name}.map" for name in MAPS)]
         return {name: (self.directory / name).read_text() for name in names if (self.directory / name).exists()}
 
     def restore(self, files: dict[str, str]) -> None:
+        """Write back files that `written` returned."""
         for name, text in files.items():
             self._put(name, text)
 
     def changed(self) -> list[str]:
-        """Those that are not as they were written last: somebody else's hand."""
+        """Return the names of the files that another program changed since they were written."""
         return [name for name, text in self._written.items() if _text(self.directory / name) != text]
 
     def invalidate(self) -> None:
-        """Others may have removed or changed them: the next write writes them all."""
+        """Make the next write write all files, because other programs may have changed or removed them."""
         self._written.clear()
 
     def _header_of(self, wanted: DesiredBackend) -> str:
@@ -113,7 +126,7 @@ def _desired_backend(note: dict[str, Any]) -> DesiredBackend:
 
 
 def _split(adapter: TypeAdapter[Any], value: RoutedService | Endpoint) -> dict[str, Any]:
-    """As JSON takes it, with the one field of a health check that is not part of the spec."""
+    """Return the value as JSON, with the one field of a health check that is not part of the spec."""
     below = value.healthcheck is not None and value.healthcheck.any_below_500
     return {"is": adapter.dump_python(value, mode="json"), "any_below_500": below}
 

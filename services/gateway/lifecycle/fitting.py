@@ -1,4 +1,4 @@
-"""Services that go together in one gateway, where all of them do not."""
+"""Selection of services that fit together in one gateway, if not all of them do."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ def fitting(
     before: Mapping[str, DesiredBackend],
     render: Callable[[Mapping[str, DesiredBackend]], object],
 ) -> dict[str, DesiredBackend]:
-    """Return what `render` takes without a RoutingError. A service that does not fit stays as it was `before`, or is left
-    out: it must not keep all others from the gateway."""
+    """Return the services that `render` accepts together without a RoutingError.
+
+    A service that does not fit stays as it was `before`, or is left out: it must not keep all others from the gateway.
+    """
     try:
         render(wanted)
     except RoutingError:

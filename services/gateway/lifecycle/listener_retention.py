@@ -1,9 +1,11 @@
-"""Copies of the sockets that the gateway listens on: while it is away the kernel queues who comes, and refuses nobody; the
-gateway that starts next takes the very same sockets over (docs/why-kept-sockets.md).
+"""Copies of the sockets on which the gateway listens (docs/why-kept-sockets.md).
 
-As HAProxy gives its own (src/cli.c and src/sock.c of 3.0): asked `_getsocks` it tells how many there are, then sends them,
-at most 252 at a time, with six bytes for each, zeros where it has neither namespace nor interface. A full message is
-acknowledged.
+While the gateway is away, the kernel queues new connections and refuses none. The gateway that starts next takes over the
+same sockets.
+
+The protocol is HAProxy's own (src/cli.c and src/sock.c of 3.0). After the request `_getsocks` HAProxy sends the number of
+sockets, then the sockets, at most 252 per message. Each socket comes with six bytes, which are zeros if it has neither
+namespace nor interface. The receiver acknowledges a full message.
 """
 
 from __future__ import annotations
@@ -22,16 +24,22 @@ from services.gateway.runtime.takeover import ADMIN, MASTER
 
 log = structlog.get_logger(__name__)
 KEPT = "kept.sock"
-"""Where a gateway that starts finds them (start.sh)."""
+"""Name of the socket at which a gateway that starts finds the copies (start.sh)."""
 CAPABLE = "SLUICE_TAKES_KEPT"
-"""In the environment of a gateway that looks there. An older one could not listen while they are kept."""
+"""Environment variable of a gateway that looks at `kept.sock`.
+
+An older gateway could not listen while the sockets are retained.
+"""
 RELEASE_AFTER = 8.0
-"""Seconds for which nobody listens, after which they are closed. Fewer than the ground's HUNG: a port that has been silent
-for so long is then one whose gateway hangs."""
+"""Seconds without a listening gateway after which the copies are closed.
+
+This is less than `HUNG` in services/infrastructure: a port that is silent for that long then belongs to a gateway that
+hangs.
+"""
 POLL_INTERVAL = 1.0
-"""Seconds between two looks whether anybody listens: nothing tells."""
+"""Seconds between two checks whether a gateway listens; no event reports it."""
 TIMEOUT = 1.0
-"""Seconds for an answer. HAProxy waits no longer either."""
+"""Seconds to wait for an answer; HAProxy waits no longer either."""
 Bind = tuple[str, int]
 _ASK = b"_getsocks\n"
 _AT_ONCE = 252
@@ -40,7 +48,10 @@ _NUMBER = struct.Struct("=i")
 
 
 class ListenerRetention:
-    """Has threads of its own: a HAProxy that starts does not wait until a busy loop has time for it."""
+    """Retention of the gateway's listening sockets.
+
+    The class has threads of its own: a HAProxy that starts does not wait for a busy event loop.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -48,7 +59,7 @@ class ListenerRetention:
         self._held: list[socket.socket] = []
         self._binds: frozenset[Bind] = frozenset()
         self._told, self._fetched = 0, 0
-        """How often what is listened on may have changed, and at which of these times it was fetched."""
+        """How often the listening sockets may have changed, and this number at the last fetch."""
         self._news = threading.Event()
         self._door: socket.socket | None = None
         self._inode = 0
@@ -57,12 +68,15 @@ class ListenerRetention:
 
     @property
     def binds(self) -> set[Bind]:
-        """Addresses and ports that are kept at present."""
+        """Addresses and ports that are retained at present."""
         with self._guard:
             return {_bind(each) for each in self._held}
 
     def start(self) -> None:
-        """Before a gateway starts: it will find the socket, whoever has removed it. What cannot be given is not kept."""
+        """Open `kept.sock` before a gateway starts, also if the file was removed.
+
+        If the socket cannot be opened, the copies are closed: they could not be handed over.
+        """
         path = self._directory / KEPT
         with suppress(FileNotFoundError):
             if path.stat().st_ino == self._inode:
@@ -81,7 +95,10 @@ class ListenerRetention:
             self._looking.start()
 
     def has_read(self, binds: frozenset[Bind]) -> None:
-        """The present worker listens on these alone: what is kept of others is closed, and new ones will be fetched."""
+        """Limit retention to `binds`, the only ones on which the present worker listens.
+
+        Copies for other binds are closed; copies for new binds will be fetched.
+        """
         with self._guard:
             self._binds = binds
             self._told += 1
@@ -89,7 +106,10 @@ class ListenerRetention:
         self._news.set()
 
     def close(self) -> None:
-        """For good. Who waits in them, when no gateway is there, is refused."""
+        """Stop for good and close the copies.
+
+        Connections that wait in them are refused if no gateway is running.
+        """
         self._closed = True
         self._news.set()
         if self._looking is not None:
@@ -107,7 +127,7 @@ class ListenerRetention:
                     self._check()
                     listened = time.monotonic()
                 except (BlockingIOError, TimeoutError):
-                    listened = time.monotonic()  # by one that does not take us in: it hangs, and has the sockets itself
+                    listened = time.monotonic()  # a gateway that does not accept hangs, and still has the sockets
                 except OSError:
                     if self._held and time.monotonic() - listened > RELEASE_AFTER:
                         log.warning("gateway_sockets_let_go", after=RELEASE_AFTER)
@@ -116,7 +136,7 @@ class ListenerRetention:
             self._release()
 
     def _check(self) -> None:
-        """OSError when nobody listens."""
+        """Fetch the listening sockets if they may have changed. Raises OSError if no gateway listens."""
         if self._fetched == self._told or self._door is None:
             _ask(self._directory / ADMIN, b"").close()
             return
@@ -126,7 +146,7 @@ class ListenerRetention:
             self._hold([each for each in found if _bind(each) in self._binds])
             for each in set(found) - set(self._held):
                 each.close()
-            # A worker that is being replaced may have answered: it has none of the new ones.
+            # A worker that is being replaced may have answered: it has none of the new sockets.
             if {_bind(each) for each in self._held} == self._binds:
                 self._fetched = told
 
@@ -147,7 +167,7 @@ class ListenerRetention:
             except OSError as error:
                 if self._door is not door:
                     return
-                log.warning("gateway_sockets_not_given", error=str(error))  # no open file is left, say: it may be again
+                log.warning("gateway_sockets_not_given", error=str(error))  # too many open files, for example: retry
                 time.sleep(POLL_INTERVAL)
                 continue
             with line, ExitStack() as copies, suppress(OSError):
@@ -159,19 +179,19 @@ class ListenerRetention:
     def _shut(self) -> None:
         door, self._door = self._door, None
         if door is not None:
-            door.shutdown(socket.SHUT_RDWR)  # who waits in accept is told; of a close alone it would not be
+            door.shutdown(socket.SHUT_RDWR)  # this wakes the thread in accept(); close() alone does not
             door.close()
 
 
 def receive_listeners(admin: Path) -> list[socket.socket]:
-    """Copies of all that the HAProxy behind this socket listens on. OSError."""
+    """Return copies of all sockets on which the HAProxy behind `admin` listens. Raises OSError."""
     with _ask(admin, _ASK) as line, ExitStack() as undone:
         said = line.recv(_NUMBER.size, socket.MSG_WAITALL)
         if 0 < len(said) < _NUMBER.size:
             raise ConnectionError("HAProxy has broken off")
         found: list[socket.socket] = []
         while said and len(found) < _NUMBER.unpack(said)[0]:
-            # Not recv_fds: it forgets its flags (Python 3.11 to 3.13), and children would inherit them.
+            # Not recv_fds: it ignores its flags (Python 3.11 to 3.13), and child processes would inherit the sockets.
             _, rights, _, _ = line.recvmsg(65536, socket.CMSG_SPACE(_AT_ONCE * _NUMBER.size), socket.MSG_CMSG_CLOEXEC)
             descriptors = [each for _, _, data in rights for (each,) in _NUMBER.iter_unpack(data)]
             if not descriptors:
@@ -184,7 +204,7 @@ def receive_listeners(admin: Path) -> list[socket.socket]:
 
 
 def send_listeners(line: socket.socket, sockets: Sequence[socket.socket]) -> None:
-    """To the HAProxy that asks on `line`. OSError."""
+    """Send the sockets to the HAProxy that asks on `line`. Raises OSError."""
     line.settimeout(TIMEOUT)
     if line.recv(len(_ASK)) != _ASK:
         return
@@ -221,7 +241,10 @@ def _ask(path: Path, line: bytes) -> socket.socket:
 
 
 def _is_capable(master: Path) -> bool:
-    """Whether the present gateway would take them over. OSError when it does not say."""
+    """Return whether the present gateway would take over the sockets.
+
+    Raises OSError if the gateway does not say.
+    """
     with _ask(master, f"@1 show env {CAPABLE}\n".encode()) as line:
         said = line.recv(4096)
     if f"{CAPABLE}=".encode() in said:
@@ -232,7 +255,10 @@ def _is_capable(master: Path) -> bool:
 
 
 def _bind(listening: socket.socket) -> Bind:
-    """("", 0) of what has a path instead: HAProxy makes that anew, and nobody but us connects to it."""
+    """Return address and port; `("", 0)` for a socket with a path.
+
+    HAProxy creates a socket with a path again by itself, and no client of the gateway connects to it.
+    """
     if listening.family != socket.AF_INET:
         return "", 0
     address, port = listening.getsockname()

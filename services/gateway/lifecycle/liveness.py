@@ -1,4 +1,4 @@
-"""Whether anybody answers at the public door, asked as a stranger would."""
+"""Liveness probe of the public port, as a client from outside sees it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import asyncio
 from typing import Literal
 
 ANSWER = 2.0
-"""Seconds that HAProxy may take to refuse what is no request."""
+"""Seconds that HAProxy may take to refuse an invalid request."""
 
 
 async def probe_public_port(port: int) -> Literal["answers", "silent", "closed"]:
-    """`silent`: connections are taken, by the kernel alone. What is sent is no HTTP: HAProxy itself refuses it, no instance
-    ever sees it."""
+    """Return whether HAProxy answers at the public port.
+
+    `silent`: only the kernel accepts connections. `closed`: a connection is refused, or closed without an answer. The probe
+    does not send HTTP: HAProxy itself refuses it, and no instance ever sees it.
+    """
     writer = None
     try:
         async with asyncio.timeout(ANSWER):

@@ -1,4 +1,7 @@
-"""Ports that the gateway is about to listen on, tried first: a reload that cannot have one stops all doors for 2 s."""
+"""Test of the ports on which the gateway is about to listen.
+
+A reload that cannot bind a port stops all frontends for 2 s.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ _TELLING = {errno.EADDRINUSE: "is in use on this machine", errno.EADDRNOTAVAIL: 
 
 
 def ports_in_use(binds: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """Of these addresses and ports, those that cannot be had, with the reason in words."""
+    """Return the addresses and ports that cannot be bound, each with the reason in words."""
     return {bind: why for bind in binds if (why := _probe_port(*bind))}
 
 
 def _probe_port(address: str, port: int) -> str:
-    # As HAProxy binds, told `noreuseport`.
+    # HAProxy binds in the same way with `noreuseport`.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""From counters that only grow, and begin anew with each process, to what has come since."""
+"""Deltas of counters that only grow, and that start at zero with each process."""
 
 from __future__ import annotations
 
@@ -9,27 +9,38 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K")
 REMEMBERED = 3600.0
-"""Seconds for which a source that is not told of any more is known again: it may only have been out of reach."""
+"""Seconds for which a source without samples is remembered.
+
+Such a source may only have been out of reach.
+"""
 
 
 @dataclass(frozen=True)
 class CounterSample(Generic[K]):
-    """All that one source has counted so far. What begins anew has another `id`."""
+    """All counts of one source so far.
+
+    A source that starts at zero again has another `id`.
+    """
 
     id: str
     counts: Mapping[K, int]
 
 
 class CounterDeltas(Generic[K]):
-    """What was counted before the first look belongs to nobody: Sluice was away, and does not know when it came."""
+    """Increases of counters between two samples.
+
+    Counts from before the first sample belong to no period: Sluice was away and does not know when they were made.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, Mapping[K, int]]] | None = None
 
     def update(self, readings: Iterable[CounterSample[K]], now: float) -> Counter[K] | None:
-        """What has come since the last look, never less than nothing; None on the first. `now`: monotonic seconds.
+        """Return the increase since the previous call, never negative; None on the first call.
 
-        Of one source a later reading comes after an earlier one; a counter that is lower than before began anew."""
+        `now` is in monotonic seconds. Samples of the same source are in order of time. A counter that is lower than before
+        started at zero again.
+        """
         first, seen = self._seen is None, self._seen or {}
         news: Counter[K] = Counter()
         for reading in readings:

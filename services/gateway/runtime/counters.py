@@ -1,4 +1,7 @@
-"""What HAProxy has answered, read from its present worker: one that was replaced shows its counters to nobody any more."""
+"""HAProxy's counters of answers, read from the present worker.
+
+A replaced worker does not show its counters any more.
+"""
 
 from __future__ import annotations
 
@@ -15,44 +18,55 @@ from services.gateway.runtime.runtime_api import CURRENT, RuntimeApi
 from services.routing.port import RoutingError
 from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
 
-# Backends before servers: so a 5xx is never known of the whole and not of the part that gave it.
+# Backends before servers: a 5xx is then never counted for the whole service and not for the instance that gave it.
 _ALL = f"show info; {CURRENT} show table {TABLE}; {CURRENT} show stat -1 2 -1; {CURRENT} show stat -1 4 -1"
 _FACT = re.compile(r"^(Pid|Start_time_sec): (\d+)$", re.MULTILINE)
 
 
 class Counters:
-    """Implements services.routing.traffic_counts.Counting."""
+    """HAProxy's response counters; implements services.routing.traffic_counts.TrafficCounter."""
 
     def __init__(self, api: RuntimeApi) -> None:
         self._api = api
         self._tally: CounterDeltas[Count] = CounterDeltas()
         self._last: list[CounterSample[Count]] = []
-        """Of what has gone since they were asked."""
+        """Last samples of workers and servers that have gone since the counters were read."""
         self._own: Counter[str] = Counter()
-        """Service → 5xx that no instance gave, as far as they have not been told."""
+        """Service → 5xx that no instance gave, as far as they have not been reported."""
 
     async def take_response_counts(self) -> Counter[CountKey] | None:
-        """Not while the worker is replaced."""
-        gone = len(self._last)  # what goes while they are read has been told of, or comes after, and is told next time
+        """Return the answers counted since the previous call.
+
+        Must not run while the worker is being replaced. Raises RoutingError.
+        """
+        gone = len(self._last)  # samples that are added during the query are for the next call
         readings = _samples(await self._api.query(_ALL))
         last, self._last = self._last[:gone], self._last[gone:]
         news = self._tally.update([*last, *readings], time.monotonic())
         return cells(news, self._own) if news is not None else None
 
     async def before_reload(self) -> None:
-        """The present worker is about to be replaced: what it answers from now on is not counted."""
+        """Take a last sample of the present worker, which is about to be replaced.
+
+        Its later answers are not counted.
+        """
         with suppress(RoutingError):
             self._last += _samples(await self._api.query(_ALL))
 
     async def before_removal(self, service: str, instance: str) -> None:
-        """It is in maintenance, and about to go from the worker's list, and its counters with it."""
+        """Take a last sample of an instance's server, which is about to be removed with its counters.
+
+        The server is in maintenance.
+        """
         answer = await self._api.query(f"show info; {CURRENT} show stat {backend_of(service)} 4 -1")
         self._last += [reading for reading in _samples(answer) if reading.id.endswith(f"/{instance}")]
 
 
 def _samples(answer: str) -> list[CounterSample[Count]]:
-    """Of a worker, of each of its services, and of each of their instances: those come and go while it lives. Nothing for an
-    answer that is not whole."""
+    """Return samples of the worker, of each of its services and of each of their instances.
+
+    Services and instances come and go while the worker lives. An incomplete answer gives no samples.
+    """
     facts = dict(_FACT.findall(answer))
     if "Start_time_sec" not in facts or "Pid" not in facts:
         return []
@@ -64,10 +78,13 @@ def _samples(answer: str) -> list[CounterSample[Count]]:
 
 
 def cells(news: Mapping[Count, int], own: Counter[str]) -> Counter[CountKey]:
-    """What HAProxy's counters say together. `own` is carried on from call to call: the counters of a service and those of
-    its instances are not read in the same instant, so it may be less than nothing for a moment.
+    """Return the increases of HAProxy's counters, combined by CountKey.
 
-    An answer that the gateway gave itself is laid at the door of that revision of which most attempts failed meanwhile.
+    `own` carries over from call to call. The counters of a service and those of its instances are not read at the same
+    instant, so a value in `own` may be negative for a moment.
+
+    A 5xx that the gateway gave itself is attributed to the revision with the most failed attempts in `news`, or to
+    GATEWAY_REVISION if none failed.
     """
     found: Counter[CountKey] = Counter()
     failed: defaultdict[str, Counter[int]] = defaultdict(Counter)

@@ -1,4 +1,7 @@
-"""The one module that gives HAProxy commands: one command, one connection, and its answer told for what it is."""
+"""The only module that sends commands to HAProxy.
+
+Each command has its own connection. Its answer is returned, or raised as the error that it means.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,33 @@ from pathlib import Path
 from services.routing.port import RoutingError
 
 CURRENT = "@1"
-"""The worker that takes new connections; `@!<pid>` is any worker, old ones included, and the empty string the master. The
-name of another master's socket before it (`leaving-3f2a.sock@!14`) means that one's."""
+"""Address of the worker that takes new connections.
+
+`@!<pid>` addresses any worker, including replaced ones; the empty string addresses the master. The name of another master's
+socket before it (`leaving-3f2a.sock@!14`) addresses that master instead of the present one.
+"""
 TIMEOUT = 5.0
+"""Seconds until a command without an answer fails."""
 RESTART = 1.0
-"""Seconds that the master may be away: on a reload it starts itself anew, and refuses connections until it has."""
+"""Seconds that the master may be away.
+
+The master restarts itself on a reload, and refuses connections until it is ready.
+"""
 URGENT = 0.25
-"""Seconds after which an urgent command is given again: what the master took just before it started anew is forgotten."""
+"""Seconds after which an urgent command is sent again.
+
+The master forgets commands that it accepted just before it restarted itself.
+"""
 AT_ONCE = 6
-"""The master takes ten connections at a time; what cannot wait goes past this bound."""
+"""Maximum number of concurrent commands.
+
+The master takes ten connections at a time; urgent commands are exempt from this limit.
+"""
 _SAID_ON_SUCCESS = ("", "New server registered.", "Server deleted.", "Done.")
 
 
 class CommandRejected(RoutingError):
-    """HAProxy took the command and said no; `words` are its own."""
+    """HAProxy took the command and refused it; `words` is HAProxy's own text."""
 
     def __init__(self, command: str, words: str) -> None:
         super().__init__(f"HAProxy refused {command.splitlines()[0]!r}: {words}")
@@ -30,24 +46,30 @@ class CommandRejected(RoutingError):
 
 
 class OldMasterGone(RoutingError):
-    """A master that had been replaced is no more."""
+    """The master of a replaced gateway does not exist any more."""
 
 
 class RuntimeApi:
-    """Speaks to the master, and through it to every worker. All methods raise RoutingError; Gone of a replaced master."""
+    """Commands to the master, and through it to every worker.
+
+    All methods raise RoutingError; for a replaced master that has ended they raise OldMasterGone.
+    """
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def query(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT) -> str:
-        """The answer as it comes, for commands that show something."""
+        """Send a command that shows something, and return its answer unchanged."""
         async with self._slots:
             return await self._exchange(command, worker, timeout)
 
     async def execute(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT, urgent: bool = False) -> None:
-        """For commands that change something: Refused for any answer but the ones that mean success. `urgent` ones go past
-        all others and may meet a reload; they must be harmless twice."""
+        """Send a command that changes something.
+
+        Raises CommandRejected for any answer but those that mean success. An `urgent` command does not wait for other
+        commands and may coincide with a reload; it must be harmless when sent twice.
+        """
         if urgent:
             answer = await self._exchange(command, worker, timeout, attempt=URGENT)
         else:
@@ -56,12 +78,15 @@ class RuntimeApi:
             raise CommandRejected(command, answer.strip())
 
     async def queued_requests(self) -> dict[str, int]:
-        """How many requests wait for an instance, by service (`show held` is hold.lua's own command)."""
+        """Return how many requests wait for an instance, by service.
+
+        hold.lua defines the command `show held`.
+        """
         lines = (await self.query("show held")).split("\n")
         return {service: int(number) for service, _, number in (line.partition(" ") for line in lines) if number}
 
     async def wait_for_exit(self, within: float) -> bool:
-        """True when the present master ends or starts itself anew, or is not there; False after so many seconds."""
+        """Return True if the present master ends, restarts itself or is absent; False after `within` seconds."""
         try:
             async with asyncio.timeout(within):
                 reader, writer = await asyncio.open_unix_connection(self._socket)
@@ -76,7 +101,10 @@ class RuntimeApi:
         return True
 
     async def reload(self, *, timeout: float = 30) -> None:
-        """Have the master read its file again. Refused with HAProxy's words when it cannot; the worker then goes on."""
+        """Make the master read its file again.
+
+        Raises CommandRejected with HAProxy's own text if the master cannot use the file; the worker then continues.
+        """
         answer = await self.query("reload", "", timeout=timeout)
         if not answer.startswith("Success=1"):
             raise CommandRejected("reload", _worst(answer))
@@ -86,7 +114,7 @@ class RuntimeApi:
         other, at, rest = worker.partition("@")
         socket = self._socket.with_name(other) if other else self._socket
         line = f"{at}{rest} {command}\n".lstrip()
-        until = loop.time() + (RESTART if attempt is None else timeout)  # what is urgent is not given up for a slow reload
+        until = loop.time() + (RESTART if attempt is None else timeout)  # an urgent command outlasts a slow reload
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -106,17 +134,17 @@ class RuntimeApi:
             raise RoutingError(f"The gateway did not answer {command.split()[0]!r} within {timeout:g} s") from None
 
     async def _once(self, socket: Path, line: str) -> str:
-        """Empty when there was no answer: an answer has at least an empty line.
+        """Send one line and return the answer; empty if there was none.
 
-        That nothing more is asked is said once the answer begins. Told both at once, the master (3.0.11) never answers for a
-        worker that is not there, and never gives that connection back either.
+        An answer has at least an empty line. The end of input is sent only once the answer begins. If the master (3.0.11)
+        receives both together, it never answers for a worker that does not exist, and never releases that connection.
         """
         reader, writer = await asyncio.open_unix_connection(socket)
         try:
             writer.write(line.encode())
             if not (begun := await reader.read(1)):
                 return ""
-            with suppress(OSError):  # it may have said all, and closed
+            with suppress(OSError):  # HAProxy may have sent the whole answer and closed
                 writer.write_eof()
             return (begun + await reader.read(-1)).decode(errors="replace")
         finally:
@@ -124,6 +152,6 @@ class RuntimeApi:
 
 
 def _worst(startup_log: str) -> str:
-    """Of a failed start's log, the lines that say why."""
+    """Return the lines of a failed start's log that say why it failed."""
     lines = [line for line in startup_log.splitlines() if "[ALERT]" in line]
     return "\n".join(lines[:10]) or startup_log.strip()

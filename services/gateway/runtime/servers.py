@@ -1,4 +1,4 @@
-"""Changes to one worker's servers and maps, each read back before it counts."""
+"""Changes to one worker's servers and maps, each verified by reading it back."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from services.gateway.runtime.workers import Server, Worker, parse_servers
 from services.routing.port import Endpoint, RoutingError
 
 REMOVABLE = 2.0
-"""Seconds that a server in maintenance may take to let go of its connections."""
+"""Seconds that a server in maintenance may take to release its connections."""
 BATCH = 8000
-"""Bytes of one command; HAProxy's buffer has 16 KiB."""
+"""Maximum bytes of one command; HAProxy's buffer has 16 KiB."""
 _ABSENT = "No such server."
 _SPECIAL = re.compile(r"([\\; ])")
 
 
 class Servers:
-    """The servers of the present worker. All methods are idempotent and raise RoutingError."""
+    """Servers of the present worker; all methods are idempotent and raise RoutingError."""
 
     def __init__(self, api: RuntimeApi, counters: Counters) -> None:
         self._api = api
         self._counters = counters
 
     async def list(self, service: str) -> dict[str, Server]:
-        """Instance → server; empty for a service that the worker does not know."""
+        """Return instance → server; empty for a service that the worker does not know."""
         answer = await self._api.query(f"show servers state {backend_of(service)}")
         return parse_servers(answer).get(service, {})
 
     async def all(self) -> dict[str, dict[str, Server]]:
-        """Service → instance → server, of every service that the worker knows."""
+        """Return service → instance → server, of every service that the worker knows."""
         return parse_servers(await self._api.query("show servers state"))
 
     async def entries(self, name: str) -> dict[str, str]:
-        """Of the map `name`; empty when the worker never read it."""
+        """Return the entries of the map `name`; empty if the worker never read the map."""
         return await self._map(f"{INSIDE}/{name}.map", CURRENT) or {}
 
     async def enable(self, endpoint: Endpoint) -> None:
-        """It gets new requests from now on."""
+        """Make the worker send new requests to the endpoint."""
         path = f"{backend_of(endpoint.service)}/{endpoint.id}"
         here = (await self.list(endpoint.service)).get(endpoint.id)
         if here is not None and (here.address, here.port) != (endpoint.address, endpoint.port):
@@ -61,7 +61,7 @@ class Servers:
             raise RoutingError(f"The gateway does not list {endpoint.id} as ready although it was told to")
 
     async def drain(self, service: str, instance: str) -> None:
-        """No new requests; one that is already out altogether stays so."""
+        """Stop new requests to the instance; an instance that is already disabled stays disabled."""
         here = (await self.list(service)).get(instance)
         if here is None or here.state != "admitted":
             return
@@ -71,18 +71,24 @@ class Servers:
             raise RoutingError(f"The gateway still lists {instance} as ready although it was told to drain it")
 
     async def disable(self, service: str, instance: str, *, urgent: bool = False) -> None:
-        """Nothing goes to it any more, retries and idle connections included. `urgent`: at once, and not read back."""
+        """Stop all requests to the instance, including retries and idle connections.
+
+        An `urgent` command is sent immediately and is not read back.
+        """
         await self._set(service, instance, "maint", urgent=urgent)
         here = None if urgent else (await self.list(service)).get(instance)
         if here is not None and here.state != "cut":
             raise RoutingError(f"The gateway does not list {instance} as out although it was told to")
 
     async def close_sessions(self, service: str, instance: str) -> None:
-        """What it has in its hands ends now."""
+        """End the instance's requests in flight."""
         await self._unless_absent(f"shutdown sessions server {backend_of(service)}/{instance}")
 
     async def close_sessions_on(self, worker: Worker, service: str, instance: str) -> None:
-        """The same in a worker that was replaced: its servers take no commands any more, its sessions do."""
+        """End the instance's requests in flight on a replaced worker.
+
+        The servers of such a worker take no commands any more, but its sessions do.
+        """
         here = f"be={backend_of(service)} srv={instance} "
         with suppress(OldMasterGone):
             for line in (await self._api.query("show sess", worker.address)).splitlines():
@@ -90,7 +96,7 @@ class Servers:
                     await self._api.query(f"shutdown session {line.split(':')[0]}", worker.address)
 
     async def remove(self, service: str, instance: str) -> None:
-        """Off the list."""
+        """Remove the instance from the worker's servers."""
         path = f"{backend_of(service)}/{instance}"
         if instance not in await self.list(service):
             return
@@ -107,7 +113,10 @@ class Servers:
     async def set_map(
         self, name: str, wanted: Mapping[str, str], gone: Collection[str] | None = None, worker: str = CURRENT
     ) -> None:
-        """These entries are there, those of `gone` (None: all others) are not. A map that it never read is let be."""
+        """Set these entries of a map and delete those of `gone` (None: all others).
+
+        A map that the worker never read is left alone.
+        """
         file = f"{INSIDE}/{name}.map"
         present = await self._map(file, worker)
         if present is None:
@@ -145,7 +154,7 @@ class Servers:
 
 
 def _batches(entries: Mapping[str, str]) -> Iterator[str]:
-    """As lines, no more at once than HAProxy takes in one command."""
+    """Return the entries as lines, in batches that HAProxy takes in one command."""
     batch = ""
     for key, value in entries.items():
         line = f"{key} {value}\n"
@@ -158,5 +167,5 @@ def _batches(entries: Mapping[str, str]) -> Iterator[str]:
 
 
 def _escaped(word: str) -> str:
-    """A word of a command: HAProxy's command line gives a meaning to blanks, `;` and the backslash."""
+    """Escape a word of a command: blanks, `;` and the backslash are special to HAProxy."""
     return _SPECIAL.sub(r"\\\1", word)

@@ -1,6 +1,7 @@
-"""The sockets of gateways from which another container takes over, kept under a name of their own until they have left.
+"""Sockets of the gateways that another container takes over from.
 
-HAProxy puts a socket of its own in the place of `master.sock`; a hard link made before still leads to the one who had it.
+HAProxy replaces `master.sock` by a socket of its own. A hard link made before still leads to the old gateway's socket. The
+links have names of their own and are kept until their gateways have ended.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from services.routing.port import RoutingError
 MASTER, ADMIN = "master.sock", "admin.sock"
 _BEFORE, _LEAVING = "before-", "leaving-"
 LONGEST_SOCKET = len(f"{_LEAVING}{'0' * 12}.sock")
-"""Characters of the longest name of a socket in the directory: Docker's short ids have twelve."""
+"""Characters of the longest socket name in the directory: Docker's short ids have twelve."""
 
 
 @dataclass(frozen=True)
 class OldGateway:
-    """A gateway that was taken over from. `socket`: its master's, a name in the directory. `leaving_for`: seconds since it
-    was told to take nothing new, at least; None while it has not been told."""
+    """A gateway that another container took over from.
+
+    `socket`: name of its master's socket in the directory. `leaving_for`: seconds, at least, since the gateway was asked to
+    drain; None if it has not been asked.
+    """
 
     id: str
     socket: str
@@ -33,7 +37,10 @@ class OldGateway:
 
 
 class SocketTakeover:
-    """All calls are idempotent; `id` is the elder's container."""
+    """Sockets of old gateways in `directory`.
+
+    All calls are idempotent; `id` is the old gateway's container.
+    """
 
     def __init__(self, directory: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
@@ -41,22 +48,25 @@ class SocketTakeover:
         self._seen: dict[str, float] = {}
 
     def begin(self, id: str) -> str:
-        """Keep the present sockets. Returns the path, inside a container, at which the listening ones are handed over."""
+        """Retain the present sockets under other names.
+
+        Returns the path, inside a container, at which the listening sockets are handed over.
+        """
         for name, retained in ((MASTER, f"{_BEFORE}{id}.sock"), (ADMIN, f"{_BEFORE}{id}.admin")):
             (self._directory / retained).unlink(missing_ok=True)
             os.link(self._directory / name, self._directory / retained)
         return f"{INSIDE}/{_BEFORE}{id}.admin"
 
     def undo(self, id: str) -> None:
-        """The successor has gone: what it put its own sockets in the place of is back."""
+        """Restore the sockets that the new gateway replaced, after the new gateway has ended."""
         for name, retained in ((MASTER, f"{_BEFORE}{id}.sock"), (ADMIN, f"{_BEFORE}{id}.admin")):
             with suppress(FileNotFoundError):
                 (self._directory / retained).replace(self._directory / name)
-                # A rename over a link to the same socket does nothing, and leaves both.
+                # A rename between two links to the same socket does nothing, and leaves both.
                 (self._directory / retained).unlink(missing_ok=True)
 
     def has_successor(self, id: str) -> bool:
-        """Another one's socket stands where its own was."""
+        """Return whether another gateway's socket has replaced that of the gateway `id`."""
         try:
             before = (self._directory / f"{_BEFORE}{id}.sock").stat()
             return (self._directory / MASTER).stat().st_ino != before.st_ino
@@ -64,19 +74,19 @@ class SocketTakeover:
             return False
 
     def mark_draining(self, id: str) -> None:
-        """It has been told to take nothing new."""
+        """Record that the gateway has been asked to drain."""
         with suppress(FileNotFoundError):
             (self._directory / f"{_BEFORE}{id}.sock").replace(self._directory / f"{_LEAVING}{id}.sock")
         (self._directory / f"{_BEFORE}{id}.admin").unlink(missing_ok=True)
 
     def cleanup(self, id: str) -> None:
-        """It has gone."""
+        """Remove the retained sockets of a gateway that has ended."""
         for retained in (f"{_BEFORE}{id}.sock", f"{_BEFORE}{id}.admin", f"{_LEAVING}{id}.sock"):
             (self._directory / retained).unlink(missing_ok=True)
         self._seen.pop(id, None)
 
     def old_gateways(self) -> list[OldGateway]:
-        """Those that may still have requests in their hands."""
+        """Return the old gateways that may still have requests in flight."""
         found = []
         for path in sorted(self._directory.glob("*-*.sock")):
             if path.name.startswith(_LEAVING):
@@ -91,7 +101,7 @@ class SocketTakeover:
 
 
 class NewGateway:
-    """Another HAProxy on its way to take over from the one in the container `id`."""
+    """Another HAProxy that is to take over from the one in the container `id`."""
 
     def __init__(self, id: str, api: RuntimeApi, succession: SocketTakeover, has_read: Callable[[], None]) -> None:
         self._id = id
@@ -100,7 +110,10 @@ class NewGateway:
         self._has_read = has_read
 
     async def status(self) -> bool:
-        """It has taken over: it answers where the elder did, and has a worker. True is final."""
+        """Return whether the new gateway has taken over; True is final.
+
+        The new gateway has taken over if it answers at the old gateway's socket and has a worker.
+        """
         if not self._succession.has_successor(self._id):
             return False
         try:

@@ -1,4 +1,4 @@
-"""What HAProxy's workers say of themselves and their servers, read in one pass over all of them for whoever asks."""
+"""State of HAProxy's workers and their servers, read in one pass for all callers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,31 @@ from services.gateway.runtime.takeover import OldGateway, SocketTakeover
 from services.routing.port import EndpointState, EndpointStateName, RoutingError
 
 FEW = 4
-"""Up to so many services are asked for one by one; beyond it, one answer with all of them is cheaper."""
+"""Maximum number of services that are queried one by one.
+
+For more services, one answer with all of them is cheaper.
+"""
 GRACE = 2.0
-"""Seconds over KEEP_ALIVE until a replaced worker is trusted to start nothing new: its age is told in whole seconds."""
+"""Seconds beyond KEEP_ALIVE until a replaced worker is trusted to start no new request.
+
+HAProxy reports a worker's age in whole seconds.
+"""
 _MAINT, _DRAIN = 0x01 | 0x02 | 0x04 | 0x20, 0x08 | 0x10
 _PROC = re.compile(r"(\d+)\s+(master|worker)\s+(\d+)\s.*?(\d+)d(\d+)h(\d+)m(\d+)s\s+(\S+)")
 
 
 @dataclass(frozen=True)
 class Worker:
-    """`replaced_for`: seconds since a newer one took over; None for the present one. `uptime` in seconds."""
+    """A worker of HAProxy.
+
+    `uptime` is in seconds. `replaced_for`: seconds since a newer worker took over; None for the present worker.
+    """
 
     pid: int
     uptime: float
     replaced_for: float | None = None
     master: str = ""
-    """The socket of its master, when that is another than the present one."""
+    """Name of its master's socket, if that is not the present master."""
 
     @property
     def address(self) -> str:
@@ -63,10 +72,16 @@ class WorkerServers:
 
 
 class Workers:
-    """Reads them. Callers who come while a pass is under way share the next one: each sees what is true after it asked."""
+    """Reader of all workers.
+
+    Callers that arrive during a pass share the next one: each gets a state read after its call.
+    """
 
     def __init__(self, api: RuntimeApi, gate: ReadWriteLock, succession: SocketTakeover) -> None:
-        """While a reload has the gate alone nothing is read: the master forgets what it was asked just before."""
+        """Create a reader that does not read while a reload holds `gate` exclusively.
+
+        On a reload the master forgets the commands that it accepted just before.
+        """
         self._api = api
         self._succession = succession
         self._gate = gate
@@ -75,7 +90,7 @@ class Workers:
         self._running: asyncio.Task[list[WorkerServers]] | None = None
 
     async def all(self) -> list[Worker]:
-        """The present one first; those of gateways that were taken over from as well."""
+        """Return the workers, including those of old gateways; the present worker is first."""
         workers = parse_proc(await self._api.query("show proc", ""))
         for elder in self._succession.old_gateways():
             with suppress(OldMasterGone):
@@ -83,7 +98,10 @@ class Workers:
         return workers
 
     async def read_servers(self, service: str) -> list[WorkerServers]:
-        """Every worker's list, the present worker's first. Not to be called by who has the gate. Raises RoutingError."""
+        """Return every worker's servers, the present worker's first.
+
+        The caller must not hold `gate`, because the pass acquires it. Raises RoutingError.
+        """
         self._wanted.add(service)
         if self._next is None:
             self._next = asyncio.create_task(self._pass(self._running))
@@ -106,7 +124,7 @@ class Workers:
         return [listing for listing in listings if listing is not None]
 
     async def _read(self, worker: Worker, services: set[str]) -> WorkerServers | None:
-        """None when the worker has gone meanwhile."""
+        """Return the worker's servers; None if a replaced worker has ended."""
         backends = [f" {backend_of(name)}" for name in sorted(services)] if len(services) <= FEW else [""]
         commands = [f"@!{worker.pid} show servers {what}{backend}" for backend in backends for what in ("state", "conn")]
         try:
@@ -121,7 +139,7 @@ class Workers:
 
 
 def parse_proc(answer: str) -> list[Worker]:
-    """RoutingError when there is no worker."""
+    """Parse `show proc`. Raises RoutingError if there is no worker."""
     found = _found(answer)
     if not found:
         raise RoutingError("The gateway has no worker")
@@ -132,7 +150,10 @@ def parse_proc(answer: str) -> list[Worker]:
 
 
 def workers_of(elder: OldGateway, answer: str) -> list[Worker]:
-    """None of them is the present one; while the elder has not been told to leave, they may take requests yet."""
+    """Parse `show proc` of an old gateway.
+
+    None of its workers is the present one. Until the old gateway is asked to drain, they may still take requests.
+    """
     workers = []
     leaving_for = elder.leaving_for or 0.0
     for position, (pid, uptime) in enumerate(found := _found(answer)):
@@ -141,7 +162,7 @@ def workers_of(elder: OldGateway, answer: str) -> list[Worker]:
 
 
 def parse_servers(answer: str) -> dict[str, dict[str, Server]]:
-    """Of `show servers state` and `show servers conn`, one after the other, for any backends."""
+    """Parse `show servers state` and `show servers conn`, in this order, for any backends."""
     states: dict[tuple[str, str], list[str]] = {}
     in_flight: dict[tuple[str, str], int] = {}
     for line in answer.splitlines():
@@ -162,7 +183,10 @@ def parse_servers(answer: str) -> dict[str, dict[str, Server]]:
 
 
 def parse_endpoint_states(service: str, listings: Iterable[WorkerServers]) -> dict[str, EndpointState]:
-    """What the workers say together: in-flight is summed, and a replaced one that could still start a request unsettles."""
+    """Combine the state of a service's endpoints over all workers.
+
+    Requests in flight are summed. An endpoint is not drained while a replaced worker could still start a request to it.
+    """
     present, *replaced = listings
     endpoint_states: dict[str, EndpointState] = {}
     ids = {instance for listing in (present, *replaced) for instance in listing.servers.get(service, {})}
@@ -180,7 +204,7 @@ def parse_endpoint_states(service: str, listings: Iterable[WorkerServers]) -> di
 
 
 def _found(answer: str) -> list[tuple[int, float]]:
-    """Workers by pid and uptime, the youngest first."""
+    """Return the workers by pid and uptime, the youngest first."""
     rows = _PROC.findall(answer)
     found = [(int(reloads), int(pid), _seconds(*age)) for pid, kind, reloads, *age, _ in rows if kind == "worker"]
     return [(pid, uptime) for _, pid, uptime in sorted(found)]
