@@ -1,4 +1,4 @@
-"""The REST API: one file per resource."""
+"""The REST API, one module per resource."""
 
 from __future__ import annotations
 

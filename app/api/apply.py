@@ -1,4 +1,4 @@
-"""POST /apply: a Compose file becomes the deployments of its services, all of them or none."""
+"""POST /apply: deploy the services of a Compose file, all of them or none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ _Text = Annotated[str, StringConstraints(max_length=131_072, pattern=r"^[^\x00]*
 
 
 class ComposeBody(Body):
-    """A Compose file, and what it needs of the client: variables, and what its env_files say, by their paths as written."""
+    """A Compose file with the client's data for it.
+
+    The data are the variables, and the contents of the env_files by their paths as written.
+    """
 
     compose: str
     variables: dict[str, _Text] = Field(default_factory=dict, max_length=10_000)
@@ -87,7 +90,10 @@ async def apply(
     dry_run: DryRun = False,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Deploy the services of a Compose file (docs/compose.md): the file itself, or JSON with what it needs of the client."""
+    """Deploy the services of a Compose file (docs/compose.md).
+
+    The body is the file itself, or JSON with the file and the client's data for it.
+    """
     sluice = app_context(request)
     body = await _body(request)
     owners = await sluice.store.read(_owners)
@@ -115,7 +121,10 @@ async def apply(
 
 
 async def _body(request: Request) -> ComposeBody:
-    """Told apart by what they say: a JSON object with `compose` in it is no Compose file. Problem 400 or 422."""
+    """Return the body; a JSON object with a member `compose` is no Compose file itself.
+
+    Raises Problem (400 or 422).
+    """
     try:
         text = (await read_bytes(request)).decode()
         value = json.loads(text)
@@ -133,7 +142,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _owners(session: Session) -> dict[str, str | None]:
-    """The services that Sluice has → the Compose project whose file they come from, if they do."""
+    """Return service → the Compose project whose file defines it, or None, for the services of Sluice."""
     rows = session.exec(
         select(Service, Revision)
         .join(Revision, (col(Revision.service) == Service.name) & (col(Revision.number) == Service.revision), isouter=True)
@@ -146,7 +155,10 @@ def _owners(session: Session) -> dict[str, str | None]:
 
 
 def _refuse_owned(reading: ComposeProject, owners: Mapping[str, str | None], running: Mapping[str, str]) -> None:
-    """What another project's file brought, and what Compose runs itself, is not taken over."""
+    """Refuse services that another project's file defines or that Compose runs itself.
+
+    Raises Problem (422).
+    """
     findings = []
     for each in reading.services:
         owner = owners.get(each.name) or reading.project
@@ -163,7 +175,7 @@ def _refuse_owned(reading: ComposeProject, owners: Mapping[str, str | None], run
 
 
 def _members(reading: ComposeProject, note: str | None) -> list[GroupMember]:
-    """What is said of the file as a whole is said with its first deployment."""
+    """Return the members of the group; warnings about the whole file belong to the first deployment."""
     members = []
     for number, each in enumerate(reading.services):
         deploy_request = DeployRequest(each.name, each.fields, mode="replace", note=note)
@@ -200,14 +212,14 @@ async def _applied(request: Request, sluice: AppContext, ids: list[int], wait: f
 
 
 def _invalid(findings: list[Finding]) -> Problem:
-    """422 `invalid_compose`, each with its line."""
+    """Return the problem 422 `invalid_compose`, each finding with its line."""
     errors = [FieldError(each.field, f"line {each.line}: {each.message}") for each in findings]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return Problem("invalid_compose", f"{errors[0].field}: {errors[0].message}{more}"[:1000], errors)
 
 
 def _located(refusal: RequestError, reading: ComposeProject) -> Exception:
-    """What is wrong with a service's spec, where the file says it."""
+    """Return the errors of a service's spec with their lines in the file."""
     if refusal.status != 422 or refusal.code == "idempotency_key_reused":
         return refusal
     by_name = {each.name: each for each in reading.services}

@@ -1,4 +1,4 @@
-"""Builds: a context is sent, an image comes of it; and the log of it, while it is written and after."""
+"""Builds: an image from an uploaded context, and its log during the build and afterwards."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def build(
     wait: Wait = None,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Build an image for a service from a context, a tar or tar.gz of which is the body."""
+    """Build an image for a service from a context: the body is a tar or tar.gz."""
     sluice = app_context(request)
     if not re.fullmatch(SERVICE_NAME, service):
         raise invalid("service", "must be a DNS label of at most 40 characters that begins with a letter")
@@ -113,7 +113,7 @@ async def build(
 async def builds(
     request: Request, _reader: Reader, service: ServiceFilter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """Newest first; without logs."""
+    """List builds, newest first, without their logs."""
     after = place(cursor, int)
     query = BUILDS.order_by(col(Build.id).desc()).limit(limit + 1)
     if service is not None:
@@ -131,7 +131,7 @@ async def builds(
 
 @router.get("/{id}", responses=read_responses(200, schemas.Build, BUILD, *ALWAYS, "unknown_build", "stopping"))
 async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
-    """With `?wait=` when it has ended, or the wait ran out."""
+    """Show a build; with `?wait=` when it has ended or the wait ran out."""
     sluice = app_context(request)
     if wait:
         await _hold(request, sluice, id, wait)
@@ -140,7 +140,11 @@ async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = 
 
 @router.get("/{id}/log", response_class=PlainTextResponse, responses=declared(*ALWAYS, "unknown_build", also={200: _LOG}))
 async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
-    """`Accept: text/event-stream`: line by line as it is written, until the build has ended; a line's number is its id."""
+    """Show the log of a build.
+
+    With `Accept: text/event-stream` the lines follow one by one as they are written, until the build has ended. The
+    number of a line is its id.
+    """
     sluice = app_context(request)
     if wants_stream(request):
         return await _stream(request, sluice, id, resume_after(request) or 0)
@@ -154,7 +158,7 @@ async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
     openapi_extra=documented("Empty", required=False, empty={}),
 )
 async def cancel(request: Request, caller: Deployer, id: Number) -> Response:
-    """Give up a build that waits or runs: it has failed, `cancelled`."""
+    """Cancel a build that is pending or running; its status becomes failed, with the reason `cancelled`."""
     await read(request, Empty)
     sluice = app_context(request)
     service = (await sluice.store.read(lambda session: find_build(session, id))).service
@@ -166,8 +170,10 @@ async def cancel(request: Request, caller: Deployer, id: Number) -> Response:
 
 @asynccontextmanager
 async def _upload(request: Request, sluice: AppContext) -> AsyncIterator[tuple[Path, str]]:
-    """The body as a file, and its SHA-256. The file goes with the block, unless a build took it. Problem 408, 413, 415 or
-    429."""
+    """Yield the file of the body and its SHA-256.
+
+    The file is deleted at the end of the block unless a build took it. Raises Problem (408, 413, 415 or 429).
+    """
     builds = sluice.build_manager
     if builds.full:
         raise Problem("too_many_builds", f"{MOST} builds are under way: ask again, or cancel one", headers=_LATER)
@@ -232,7 +238,7 @@ def _failed(view: Mapping[str, Any], headers: Mapping[str, str]) -> Problem:
 
 
 async def _hold(request: Request, sluice: AppContext, id: int, seconds: float) -> bool:
-    """Has it ended within so many seconds? Problem 503 when Sluice stops."""
+    """Tell whether the build ends within `seconds`. Raises Problem (503) if Sluice stops."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while (running := sluice.build_manager.running(id)) is not None:
@@ -251,7 +257,7 @@ async def _shown(sluice: AppContext, id: int) -> dict[str, Any]:
 
 
 async def _lines(sluice: AppContext, id: int, after: int) -> tuple[list[tuple[int, str]], str]:
-    """The lines of the log after that one, by number, and the build's status."""
+    """Return the numbered lines of the log after number `after`, and the build's status."""
     running = sluice.build_manager.running(id)
     row = await sluice.store.read(lambda session: find_build(session, id))
     if running is not None:
@@ -260,7 +266,10 @@ async def _lines(sluice: AppContext, id: int, after: int) -> tuple[list[tuple[in
 
 
 async def _stream(request: Request, sluice: AppContext, id: int, after: int) -> Response:
-    """Its last event is `end` when the build has ended, `bye` when Sluice stops or the stream has lasted long enough."""
+    """Stream the log's lines after number `after`.
+
+    The last event is `end` if the build has ended, or `bye` if Sluice stops or the stream has lasted MAX_DURATION.
+    """
     first, _ = await _lines(sluice, id, after)
     if after and not first and sluice.build_manager.running(id) is None:
         return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""From a request to what the rollouts are asked: the running Sluice, who calls, and under which key."""
+"""Request helpers: the application's parts, responses from the store, rollout request contexts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ def app_context(request: Request) -> AppContext:
 
 
 async def show(request: Request, look: Callable[[Session], Any]) -> Response:
-    """200 with what `look` finds in one read transaction. JSON is made in the reader's thread: the loop has others to
-    answer."""
+    """Respond 200 with the result of `look` in one read transaction.
+
+    The JSON is encoded in the reader's thread, which keeps the event loop free for other requests.
+    """
     return Response(
         await app_context(request).store.read(lambda session: to_json(look(session))), media_type="application/json"
     )
 
 
 async def request_context(request: Request, caller: Caller, key: str | None, auth: str | None = None) -> RequestContext:
-    """Problem 422 for an X-Registry-Auth that is none."""
+    """Return the caller, key and registry credentials of a request.
+
+    Raises Problem (422) for an invalid X-Registry-Auth.
+    """
     return RequestContext(caller.actor, await claim(request, caller, key), registry_auth(auth))

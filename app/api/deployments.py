@@ -27,12 +27,12 @@ from services.store.tables import Deployment, Revision, Service
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 OF_DEPLOY = frozenset({"image", "build"})
-"""The spec fields that the scope `deploy` may change of a service that exists."""
+"""Spec fields that the scope `deploy` may change of an existing service."""
 ServiceFilter = Annotated[str | None, Query(max_length=200, description="of this service alone")]
 
 
 class Envelope(Body):
-    """What a deployment's body says beside the spec's fields."""
+    """The members of a deployment's body that are no fields of the spec."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -44,7 +44,7 @@ class Envelope(Body):
 
 
 class Empty(Body):
-    """Nothing, or `{}`."""
+    """An empty body, or `{}`."""
 
 
 @router.post(
@@ -69,7 +69,10 @@ async def deploy(
     key: IdempotencyKey = None,
     auth: RegistryAuth = None,
 ) -> Response:
-    """Bring a service to a spec: the body's fields merged over the present one, or the body alone (`mode: "replace"`)."""
+    """Bring a service to a spec.
+
+    The body's fields are merged over the present spec, or replace it (`mode: "replace"`).
+    """
     body = await read_object(request)
     deploy_request = _parse_request(body)
     request.state.service = deploy_request.service
@@ -89,7 +92,7 @@ async def deployments(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first; without log tails."""
+    """List deployments, newest first, without log tails."""
     presenter_context, after = app_context(request).presenter_context, place(cursor, int)
     query = DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(limit + 1)
     if service is not None:
@@ -115,7 +118,10 @@ async def deployments(
     "/{id}", responses=read_responses(200, schemas.Deployment, DEPLOYMENT, *ALWAYS, "unknown_deployment", "stopping")
 )
 async def deployment(request: Request, _reader: Reader, id: Number, wait: Wait = None) -> Response:
-    """With the log tails of what failed in it; with `?wait=` when it has ended, or the wait ran out."""
+    """Show a deployment with the log tails of the instances that failed in it.
+
+    With `?wait=` the response comes when the deployment has ended or the wait ran out.
+    """
     sluice = app_context(request)
     if wait:
         await wait_for_end(request, sluice, id, wait)
@@ -140,7 +146,7 @@ async def retry(
     key: IdempotencyKey = None,
     auth: RegistryAuth = None,
 ) -> Response:
-    """The same once more, as a new deployment with `retry_of`."""
+    """Repeat a deployment as a new one with `retry_of`."""
     await read(request, Empty)
     sluice = app_context(request)
     await _bound(request, sluice, caller, id)
@@ -156,19 +162,19 @@ _ACTS = read_responses(
 
 @router.post("/{id}/pause", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
 async def pause(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
-    """Stand still: what serves goes on serving."""
+    """Pause a deployment; serving instances keep serving."""
     return await _act(request, caller, id, "pause", key)
 
 
 @router.post("/{id}/resume", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
 async def resume(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
-    """Go on after a pause."""
+    """Resume a paused deployment."""
     return await _act(request, caller, id, "resume", key)
 
 
 @router.post("/{id}/abort", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
 async def abort(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
-    """Go back to what served before, without loss."""
+    """Abort a deployment and roll back to the revision that served before, without losing a request."""
     return await _act(request, caller, id, "abort", key)
 
 
@@ -198,7 +204,7 @@ def _parse_request(body: dict[str, object]) -> DeployRequest:
 
 
 async def check_deploy_scope(sluice: AppContext, caller: Caller, deploy_request: DeployRequest) -> None:
-    """403 for more than the scope `deploy` may, unless the caller has `write`."""
+    """Raise Problem (403) if the request exceeds the scope `deploy` and the caller lacks `write`."""
     caller.require_service(deploy_request.service)
     if caller.may("write"):
         return
@@ -215,7 +221,10 @@ async def check_deploy_scope(sluice: AppContext, caller: Caller, deploy_request:
 
 
 async def check_retry_scope(sluice: AppContext, caller: Caller, id: int) -> None:
-    """Hold a retry to the scope that the deployment's own request would need today; a body that served is no new one."""
+    """Require the scope that the deployment's own request would need today.
+
+    A body whose revision has served counts as no new body. Raises Problem (403).
+    """
     before, served = await sluice.store.read(lambda session: _with_service_record(session, id))
     if before.kind == Kind.REMOVE and not caller.may("write"):
         raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
@@ -234,7 +243,10 @@ def _with_service_record(session: Session, id: int) -> tuple[Deployment, bool]:
 
 
 async def _bound(request: Request, sluice: AppContext, caller: Caller, id: int) -> None:
-    """404 for no such deployment, 403 when the token is bound to other services than its."""
+    """Check that the deployment exists and that the caller's token covers its service.
+
+    Raises Problem: 404 if it does not exist, 403 if the token is bound to other services.
+    """
     service = (await sluice.store.read(lambda session: find(session, id))).service
     request.state.service = service
     caller.require_service(service)

@@ -1,4 +1,4 @@
-"""What happened: events of one deployment or of everything, as a list or as they come; and who did what."""
+"""Events of one deployment or of all, as a list or a stream, and the audit."""
 
 from __future__ import annotations
 
@@ -53,8 +53,11 @@ def _events(*codes: str) -> dict[int | str, dict[str, Any]]:
 async def deployment_events(
     request: Request, _reader: Reader, id: Number, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """As a list newest first. `Accept: text/event-stream`: from the first one on, in order, until the deployment has ended;
-    204 when it has and there is nothing after Last-Event-ID."""
+    """List the events of a deployment, newest first, or stream them.
+
+    With `Accept: text/event-stream` the events follow in order from the first one on, until the deployment has ended.
+    The response is 204 if it has ended and there are no events after Last-Event-ID.
+    """
     sluice = app_context(request)
     if not wants_stream(request):
         return await _page(request, EVENTS.where(Event.deployment == id), limit, cursor, of=id)
@@ -70,7 +73,10 @@ async def events(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """As a list newest first. `Accept: text/event-stream`: those that come, or all after Last-Event-ID."""
+    """List all events, newest first, or stream them.
+
+    With `Accept: text/event-stream` the new events follow, or all events after Last-Event-ID.
+    """
     sluice = app_context(request)
     if not wants_stream(request):
         query = EVENTS
@@ -90,7 +96,7 @@ async def audit(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Who did what, and what was refused; newest first."""
+    """List the actions of callers, and the refused changes, newest first."""
     query = EVENTS.where(col(Event.actor_kind).is_not(None))
     if since is not None:
         query = query.where(col(Event.at) >= since)
@@ -102,7 +108,7 @@ async def audit(
 async def _page(
     request: Request, query: Any, limit: int, cursor: str | None, *, of: int | None = None, audit: bool = False
 ) -> Response:
-    """`of`: the deployment that there has to be."""
+    """Respond with a page of events; raise Problem (404) if the deployment `of` does not exist."""
     after = place(cursor, int)
     if after is not None:
         query = query.where(col(Event.id) < after[0])

@@ -1,4 +1,4 @@
-"""One example of each body, as the documentation shows it."""
+"""An example of each body, for the documentation."""
 
 from __future__ import annotations
 

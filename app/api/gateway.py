@@ -1,4 +1,4 @@
-"""The gateway, and its upgrade while requests go through it; and an examination of all that Sluice stands on."""
+"""The gateway's status, its upgrade without losing a request, and the doctor's examination."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _under_way: set[asyncio.Task[dict[str, object]]] = set()
 
 
 class UpgradeBody(Body):
-    """`force`: also when it is as it would be made today."""
+    """The options of an upgrade; `force` replaces the gateway even if it is up to date."""
 
     force: StrictBool = False
 
 
 @router.get("/gateway", responses=read_responses(200, schemas.GatewayState, GATEWAY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
-    """Whether it answers, whether it is up to date, and the old workers that finish what they have."""
+    """Show whether the gateway answers and is up to date, and its old workers that finish their requests."""
     sluice = app_context(request)
     answer = await sluice.gateway.status()
     facts = answer or {}
@@ -54,8 +54,10 @@ async def state(request: Request, _reader: Reader) -> Response:
 
 @router.get("/doctor", responses=read_responses(200, schemas.Examination, EXAMINATION, *ALWAYS))
 async def doctor(request: Request, _reader: Reader) -> Response:
-    """Engine, network, firewall, gateway, store, disk and clock looked at, each with what to do about it. It takes a second:
-    a container is started for a moment, to see whether it reaches the bridge."""
+    """Examine engine, network, firewall, gateway, store, disk and clock, with advice for each finding.
+
+    The examination takes a second: a container is started for a moment, to see whether it reaches the bridge.
+    """
     sluice = app_context(request)
     found = await sluice.infrastructure.diagnose(
         list(sluice.runtime_status.unknown_containers), dict(sluice.runtime_status.not_ready)
@@ -73,8 +75,11 @@ async def doctor(request: Request, _reader: Reader) -> Response:
     openapi_extra=documented(UpgradeBody, required=False, when_outdated={}, always={"force": True}),
 )  # fmt: skip
 async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) -> Response:
-    """Another container, as it would be made today, takes over the listening sockets; the old one finishes what it has, for
-    up to an hour, and goes. Answered when the new one serves. A deployment that runs goes on meanwhile."""
+    """Replace the gateway's container by one with the present image and settings.
+
+    The new container takes over the listening sockets. The old one finishes its requests, for up to an hour, and is
+    removed. The response comes when the new one serves. A deployment in progress continues during the upgrade.
+    """
     body = await read(request, UpgradeBody)
     sluice = app_context(request)
     claimed = await claim(request, admin, key)
@@ -83,7 +88,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
         return JSONResponse(before)
     if sluice.infrastructure.upgrading:
         raise Problem("upgrade_in_progress", "an upgrade of the gateway is under way")
-    # Begun, it is ended: whether or not the caller waits for it.
+    # a started upgrade runs to its end, even if the caller disconnects
     task = asyncio.create_task(_upgrade(sluice, admin, body.force))
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)

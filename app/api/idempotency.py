@@ -1,5 +1,7 @@
-"""Idempotency-Key for the calls that make no deployment; those that do take theirs in
-services/rollouts/requests/submit.py."""
+"""Idempotency-Key of requests that make no deployment.
+
+Requests that make a deployment store their key in services/rollouts/requests/submit.py.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,14 @@ from services.errors import FieldError
 from services.store.tables import IdempotencyKey
 
 KEPT = 24 * 3600.0
-"""Seconds that a key is remembered."""
+"""Seconds for which a key is kept."""
 
 
 async def answered(sluice: AppContext, claim: IdempotencyClaim | None) -> dict[str, Any] | None:
-    """What the same call was answered before; None for a new one. Problem 422 when the key was used for another call."""
+    """Return the stored response to the same request; None for a new one.
+
+    Raises Problem (422) if the key was used for another request.
+    """
     if claim is None:
         return None
     row = await sluice.store.read(lambda session: session.get(IdempotencyKey, (claim.key, claim.token)))
@@ -31,7 +36,7 @@ async def answered(sluice: AppContext, claim: IdempotencyClaim | None) -> dict[s
 
 
 async def keep(sluice: AppContext, claim: IdempotencyClaim | None, answer: dict[str, Any]) -> None:
-    """Remember `answer` for the key."""
+    """Store `answer` for the key."""
     if claim is None:
         return
     row = IdempotencyKey(
@@ -41,5 +46,5 @@ async def keep(sluice: AppContext, claim: IdempotencyClaim | None, answer: dict[
 
 
 def forget_old(session: Session, now: float) -> None:
-    """Forget the keys whose time is over."""
+    """Delete the expired keys."""
     session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < now - KEPT))

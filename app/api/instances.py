@@ -1,4 +1,4 @@
-"""Instances: what there is, and how each fares."""
+"""Instances and their status."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ async def instances(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first, without log tails. `?status=stopped` and `?status=failed` also show those that are gone."""
+    """List instances, newest first, without log tails.
+
+    `?status=stopped` and `?status=failed` list removed instances too.
+    """
     presenter_context, after = app_context(request).presenter_context, place(cursor, float, str)
     query = INSTANCES.order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
     query = query.where(Instance.status == status if status is not None else col(Instance.stopped_at).is_(None))
@@ -50,7 +53,7 @@ async def instances(
 
 @router.get("/{name}", responses=read_responses(200, schemas.Instance, INSTANCE, *ALWAYS, "unknown_instance"))
 async def instance(request: Request, _reader: Reader, name: Name) -> Response:
-    """With its log tail, when it failed."""
+    """Show an instance, with its log tail if it failed."""
     presenter_context = app_context(request).presenter_context
     return await show(request, lambda session: present_instance(session, _find(session, name), presenter_context))
 

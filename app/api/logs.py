@@ -1,4 +1,4 @@
-"""What instances write to their logs: of one, or of all that a service has; as text, or as a stream of events by Accept."""
+"""Logs of an instance or of all instances of a service, as text or, by Accept, as a stream of events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from services.store.tables import Instance, Service
 router = APIRouter(tags=["instances"])
 MOST = 10_000
 OVERLAP = 1.0
-"""Seconds before the last line seen at which a resumed stream begins: lines of several instances come in no strict order."""
+"""Seconds before the last seen line at which a resumed stream begins.
+
+The lines of several instances arrive in no strict order.
+"""
 Tail = Annotated[int, Query(ge=0, le=MOST, description="the last so many lines of each instance")]
 Follow = Annotated[bool, Query(description="and those that come")]
 Timestamps = Annotated[bool, Query(description="each line's time before it, RFC 3339 with nanoseconds")]
@@ -52,7 +55,10 @@ async def instance_logs(
     request: Request, _reader: Reader, name: Name, tail: Tail = 200, follow: Follow = False, since: Since = None,
     timestamps: Timestamps = False,
 ) -> Response:  # fmt: skip
-    """Followed until the instance ends. Of one that is gone: the tail that was kept when it failed."""
+    """Show the log of an instance, and follow it until the instance ends.
+
+    For a removed instance, show the log tail that was kept when it failed.
+    """
     sluice = app_context(request)
 
     def look(session: Session) -> tuple[LogSource, str | None]:
@@ -91,8 +97,11 @@ async def service_logs(
     request: Request, _reader: Reader, name: Name, tail: Tail = 200, follow: Follow = False, since: Since = None,
     timestamps: Timestamps = False,
 ) -> Response:  # fmt: skip
-    """Of all its instances that have a container, in the order of their times, each line after its instance's name.
-    Followed for ever: whatever instance comes meanwhile is followed as well."""
+    """Show the logs of all instances of a service that have a container, ordered by time.
+
+    Each line begins with the name of its instance. A followed log has no end: it includes instances that are created
+    later.
+    """
     sluice = app_context(request)
     await sluice.store.read(lambda session: _must_be(session, name))
 
@@ -109,7 +118,7 @@ async def service_logs(
 
 
 def sources_of(session: Session, service: str) -> list[LogSource]:
-    """The instances of a service that have a container."""
+    """Return the log sources of a service: its instances that have a container."""
     there = (Instance.service == service, col(Instance.stopped_at).is_(None), Instance.status != "creating")
     rows = session.exec(select(Instance).where(*there).order_by(col(Instance.created_at), Instance.id))
     masks: dict[int, Mask] = {}
@@ -124,8 +133,10 @@ def _following(
     request: Request, sources: Callable[[], Awaitable[Sequence[LogSource]]], text: Callable[[Line], str], tail: int,
     since: float | None, *, to_the_end: bool,
 ) -> Response:  # fmt: skip
-    """As text, or as `event: line` by Accept, until the instance ends, the client goes or is let in no longer, or Sluice
-    stops."""
+    """Respond with the followed log, as text or, by Accept, as `event: line`.
+
+    The stream ends when the instance ends, the client disconnects or is no longer authenticated, or Sluice stops.
+    """
     sluice, as_events = app_context(request), wants_stream(request)
     seen = _resumed(request) if as_events else None
     if seen is not None:
@@ -165,7 +176,7 @@ def _event(line: Line) -> bytes:
 
 
 def _resumed(request: Request) -> float | None:
-    """Last-Event-ID: the time of the last line that the client saw."""
+    """Return the time in Last-Event-ID: that of the last line that the client received."""
     given = request.headers.get("last-event-id")
     if not given:
         return None

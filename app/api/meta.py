@@ -1,4 +1,4 @@
-"""Sluice itself: alive, ready, counted, and which one it is."""
+"""Sluice itself: liveness, readiness, metrics and version."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ async def root() -> Response:
 
 @router.get("/healthz", responses=read_responses(200, schemas.Health, {"status": "alive"}, "invalid"))
 async def healthz() -> Response:
-    """This process answers."""
+    """Show that this process answers."""
     return JSONResponse({"status": "alive"})
 
 
 @router.get("/readyz", responses=read_responses(200, schemas.Readiness, READY, "not_ready", "invalid"))
 async def readyz(request: Request) -> Response:
-    """Engine, gateway and store answer; 503 names what does not. `store_behind_engine`: instances that the engine runs and
-    the store does not know, as after a backup was restored; they are left alone."""
+    """Show that engine, gateway and store answer; 503 names those that do not.
+
+    `store_behind_engine` lists instances that the engine runs and the store does not know, as after a backup was
+    restored. They are left alone.
+    """
     sluice = app_context(request)
     engine, gateway, store = await asyncio.gather(
         _asked(sluice.engine.ping()), _asked(sluice.gateway.status()), _asked(_store(sluice))
@@ -67,7 +70,7 @@ async def readyz(request: Request) -> Response:
     ),
 )
 async def metrics(request: Request, _reader: Reader) -> Response:
-    """For Prometheus."""
+    """Show the metrics for Prometheus."""
     sluice = app_context(request)
     runtime_status, turns, run = sluice.runtime_status, sluice.controller.reconciles, sluice.store.run
     text = await sluice.store.read(lambda session: sluice.metrics.render(session, runtime_status, turns, run))
@@ -76,7 +79,7 @@ async def metrics(request: Request, _reader: Reader) -> Response:
 
 @router.get("/version", responses=read_responses(200, schemas.Version, VERSION, *ALWAYS))
 async def version(request: Request, _reader: Reader) -> Response:
-    """Of Sluice, and of the engine where it answers."""
+    """Show the version of Sluice, and that of the engine if it answers."""
     sluice = app_context(request)
     facts = await _asked(sluice.engine.ping())
     engine = {name: value for name, value in facts.items() if name != "ok"} if facts["ok"] else None
@@ -84,7 +87,7 @@ async def version(request: Request, _reader: Reader) -> Response:
 
 
 async def _asked(question: Awaitable[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """What a part answers in time, with `ok`; else `error`."""
+    """Return the answer of a part with `ok`, or `error` if it fails or takes longer than PATIENCE."""
     try:
         async with asyncio.timeout(PATIENCE):
             facts = await question

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with the schemas of bodies, answers and problems that the routes name."""
+"""The OpenAPI document: FastAPI's own, with the schemas of bodies, responses and problems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ABOUT = "Deploys, scales and watches containerised services on Docker without l
 
 
 def install(app: FastAPI) -> None:
-    """Make `app.openapi()` say all of it."""
+    """Make `app.openapi()` return the complete document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -65,7 +65,10 @@ def _schemas(models: list[type[BaseModel]], mode: Literal["validation", "seriali
 
 
 def _deployment_body(envelope: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    """`service` and its companions beside any field of the spec, each of which may be null: RFC 7396 removes it."""
+    """Return the schema of a deployment's body: `service` and its companions beside any field of the spec.
+
+    Each field may be null: RFC 7396 removes it.
+    """
     fields = {name: _or_null(schema) for name, schema in spec["properties"].items()}
     return {
         "title": "DeploymentBody",

@@ -1,4 +1,4 @@
-"""Query parameters and headers that many routes share, and the dependency that refuses those that none knows."""
+"""Query parameters and headers that many routes share, and the check for unknown parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from services.units import MAX_SECONDS, duration
 
 MAX_AUTH = 16 * 1024
 MAX_INSTANT = 1e11
-"""Seconds since 1970."""
+"""Upper limit of an instant, in seconds since 1970."""
 
 
 def _seconds(value: Any) -> Any:
@@ -37,7 +37,7 @@ def _seconds(value: Any) -> Any:
 
 
 def _instant(value: Any) -> Any:
-    """RFC 3339 with its zone, seconds since the epoch, or a duration (so long ago) → seconds since the epoch."""
+    """Return seconds since the epoch, from RFC 3339 with a zone, seconds, or a duration before now."""
     wrong = ValueError("must be a time such as 2026-11-24T20:15:00Z (with its zone), seconds since 1970, or a duration")
     text = str(value)
     try:
@@ -87,7 +87,7 @@ RegistryAuth = Annotated[
 
 
 async def strict_query(request: Request) -> None:
-    """422 for a query parameter that the route does not know: a mistyped `wait` must not be silently ignored."""
+    """Raise Problem (422) for an unknown query parameter: a mistyped `wait` must not be ignored."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or not request.query_params:
         return
@@ -98,7 +98,10 @@ async def strict_query(request: Request) -> None:
 
 
 async def claim(request: Request, caller: Caller, key: str | None, *, also: str = "") -> IdempotencyClaim | None:
-    """The Idempotency-Key of a call, with what it was said of: method, path, body, and `also` what the query asks for."""
+    """Return the Idempotency-Key of a request with a digest of the request; None without a key.
+
+    The digest covers method, path and body, and the part of the query in `also`.
+    """
     if key is None:
         return None
     said = f"{request.method} {request.url.path}{also}\n".encode(errors="replace") + await read_bytes(request)
@@ -106,7 +109,11 @@ async def claim(request: Request, caller: Caller, key: str | None, *, also: str 
 
 
 def registry_auth(header: str | None) -> str | None:
-    """Checked to be what Docker sends: base64 of a JSON object. The value never stands in an error."""
+    """Return the credentials in the form that every engine reads.
+
+    Raises Problem (422) unless the header is base64 of a JSON object, as Docker sends it. The error never contains the
+    value.
+    """
     if not header:
         return None
     try:
@@ -119,12 +126,15 @@ def registry_auth(header: str | None) -> str | None:
 
 
 def cursor_of(*values: Any) -> str:
-    """An opaque place in a list."""
+    """Return an opaque cursor for a place in a list."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
 def place(cursor: str | None, *kinds: type) -> list[Any] | None:
-    """Reads a cursor that `cursor_of` made of values of these kinds: int, float or str. Problem 422 for anything else."""
+    """Return the values of a cursor made by `cursor_of`; `kinds` are their types: int, float or str.
+
+    Raises Problem (422) for any other cursor.
+    """
     if cursor is None:
         return None
     try:
@@ -138,7 +148,10 @@ def place(cursor: str | None, *kinds: type) -> list[Any] | None:
 
 
 def _is_of_kind(value: Any, kind: type) -> bool:
-    """Whether the store takes the value: JSON also knows true, NaN, half a surrogate pair, and numbers of any length."""
+    """Tell whether the store accepts the value.
+
+    JSON also allows true, NaN, half a surrogate pair, and numbers of any length.
+    """
     if kind is str:
         return isinstance(value, str) and value.isprintable()
     if kind is float and type(value) is float:

@@ -1,4 +1,4 @@
-"""The Eureka registry as the API shows it: what is registered, what consumers are shown, and how old what they hold is."""
+"""The Eureka registry in the API: registrations, the consumer view, and the consumers' cache age."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ router = APIRouter(tags=["registry"])
 
 @router.get("/registry", responses=read_responses(200, schemas.Registry, REGISTRY, *ALWAYS))
 async def state(request: Request, _reader: Reader) -> Response:
-    """What applications registered at the Eureka port, what consumers are answered, and who they are."""
+    """Show the applications registered at the Eureka port, the consumer view and the consumers."""
     return JSONResponse(view(app_context(request).registry))
 
 
 def view(registry: Registry) -> dict[str, Any]:
-    """The registry, as it is now: times as the API writes them, ages in seconds."""
+    """Return the document of the registry as it is now: times in RFC 3339, ages in seconds."""
     now = registry.clock.now()
     direct, shown = registry.leases.applications.full().apps, registry.shown.applications.full().apps
     return {

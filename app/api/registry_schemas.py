@@ -1,4 +1,4 @@
-"""The shapes of the Eureka registry, for the documentation (see shapes.py)."""
+"""Response schemas of the Eureka registry, for the documentation (see schemas.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 class Registered(BaseModel):
-    """A lease, or what consumers are shown of one."""
+    """A lease, or its entry in the consumer view."""
 
     id: str
     status: Literal["UP", "DOWN", "STARTING", "OUT_OF_SERVICE", "UNKNOWN"]
@@ -18,13 +18,13 @@ class Registered(BaseModel):
 
 
 class OwnRegistered(Registered):
-    """`instance`: the one of ours that it came from."""
+    """A lease; `instance` is the instance of Sluice that it came from."""
 
     instance: str | None
 
 
 class Application(BaseModel):
-    """`service`: the one of ours that it is, null for an application that Sluice does not run."""
+    """An application; `service` is its service, null if Sluice does not run it."""
 
     name: str
     service: str | None
@@ -33,7 +33,10 @@ class Application(BaseModel):
 
 
 class RegistryConsumer(BaseModel):
-    """Who fetches the registry. `age`: seconds since; `interval`: between its fetches, by its habit."""
+    """A client that fetches the registry.
+
+    `age` is the number of seconds since its last fetch, `interval` the usual time between its fetches.
+    """
 
     address: str
     identity: str

@@ -1,4 +1,4 @@
-"""Bodies: JSON whatever their Content-Type says, bounded in size and depth, checked against a model, and documented."""
+"""Request bodies: JSON of any Content-Type, limited in size and depth, validated and documented."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DEPTH = 32
 
 
 class Body(BaseModel):
-    """Unknown fields are refused: a typo never deploys."""
+    """Base of body models; unknown fields are refused, so a typo never deploys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 async def read_bytes(request: Request) -> bytes:
-    """The body as it came, kept for whoever asks again. Problem 413 when it is larger than MAX_BODY."""
+    """Return the raw body, kept for further calls. Raises Problem (413) if it exceeds MAX_BODY bytes."""
     retained: bytes | None = getattr(request.state, "body", None)
     if retained is not None:
         return retained
@@ -44,7 +44,7 @@ async def read_bytes(request: Request) -> bytes:
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object; an empty one is {}. Problem 400 or 422 otherwise."""
+    """Return the body as a JSON object, {} for an empty body. Raises Problem (400 or 422) otherwise."""
     raw = await read_bytes(request)
     if not raw.strip():
         return {}
@@ -63,12 +63,15 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 async def read(request: Request, model: type[M]) -> M:
-    """The body as `model`. Problem 422 names each field that is wrong, and the nearest known one for those that are not."""
+    """Return the body as `model`.
+
+    Raises Problem (422) that names each invalid field, and for an unknown field the nearest known one.
+    """
     return check(model, await read_object(request))
 
 
 def check(model: type[M], value: Mapping[str, Any]) -> M:
-    """`value` as `model`; Problem 422 otherwise."""
+    """Return `value` as `model`. Raises Problem (422) if it is invalid."""
     try:
         return model.model_validate(dict(value))
     except ValidationError as error:
@@ -78,7 +81,10 @@ def check(model: type[M], value: Mapping[str, Any]) -> M:
 
 
 def documented(schema: type[BaseModel] | str, *, required: bool = True, **examples: Any) -> dict[str, Any]:
-    """`openapi_extra` of a route with a body: a model, or the name of a schema that app/api/openapi.py knows."""
+    """Return the `openapi_extra` of a route with a body.
+
+    `schema` is a model, or the name of a schema in app/api/openapi.py.
+    """
     name = schema if isinstance(schema, str) else schema.__name__
     shown = {key: {"value": value} for key, value in examples.items()}
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}, "examples": shown}}
@@ -105,8 +111,10 @@ def _no_constant(word: str) -> NoReturn:
 
 
 def check_depth(value: Any, field: str = "body", depth: int = DEPTH) -> None:
-    """No deeper than `depth`, and no text that cannot be written as UTF-8 (half a surrogate pair). Problem `invalid` of
-    `field`."""
+    """Raise Problem `invalid` of `field` for a value nested deeper than `depth`, or not UTF-8.
+
+    Half a surrogate pair cannot be written as UTF-8.
+    """
     if depth == 0:
         raise invalid(field, f"is nested more than {DEPTH} levels deep")
     if isinstance(value, dict):

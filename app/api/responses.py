@@ -1,4 +1,4 @@
-"""What every route declares: its answers by shape and example, and the errors that it may end in."""
+"""Declarations of routes: their responses with schema and example, and their errors."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ def read_responses(
     description: str = "",
     headers: Mapping[str, Any] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that answers `status` with `shape`, and otherwise with one of `codes`."""
+    """Return the `responses` of a route that answers `status` with `shape`, or an error of `codes`."""
     answer = _answer(shape, example, description or (shape.__doc__ or shape.__name__).splitlines()[0], headers)
     return declared(*codes, also={status: answer})
 
 
 def create_responses(example: Any, *codes: str) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that makes a deployment: 202; 200 once it has succeeded with `?wait=`, or for a dry run."""
+    """Return the `responses` of a route that makes a deployment.
+
+    The status is 202, or 200 for a deployment that succeeded with `?wait=` and for a dry run.
+    """
     shapes = [{"$ref": f"#/components/schemas/{shape.__name__}"} for shape in (Deployment, Preview)]
     examples = {"succeeded": {"value": example}, "dry_run": {"value": PREVIEW}}
     told: dict[int | str, Any] = {

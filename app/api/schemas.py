@@ -1,4 +1,4 @@
-"""The answers' shapes, for the documentation: app/presenters/rollouts.py makes what they describe; tests compare both."""
+"""Response schemas, for the documentation; tests compare them with app/presenters/rollouts.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class Warn(BaseModel):
 
 
 class Progress(BaseModel):
-    """Counts of instances: `desired` to `serving` of the new, `old_serving` and `draining` of those that leave."""
+    """Counts of instances.
+
+    `desired`, `ready` and `serving` count new instances, `old_serving` and `draining` those to be removed.
+    """
 
     desired: int
     ready: int
@@ -37,7 +40,7 @@ class Progress(BaseModel):
 
 
 class Share(BaseModel):
-    """How much of the new requests a revision gets."""
+    """The percentage of new requests that a revision gets."""
 
     revision: int
     percent: int
@@ -71,7 +74,10 @@ class Instance(BaseModel):
 
 
 class Dependency(BaseModel):
-    """A deployment of the same group that this one waits for; where it is `required`, its failure is this one's too."""
+    """A deployment of the same group that this one waits for.
+
+    If it is `required`, its failure makes this one fail too.
+    """
 
     deployment: int
     required: bool
@@ -116,7 +122,10 @@ class Applied(BaseModel):
 
 
 class FieldChange(BaseModel):
-    """`field` is dotted; `old` is null where it was added, `new` where it was removed. Secrets are `***`."""
+    """A changed field of a spec.
+
+    `field` is dotted. `old` is null for an added field, `new` for a removed one. Secrets are `***`.
+    """
 
     field: str
     change: Literal["added", "removed", "changed"]
@@ -125,7 +134,10 @@ class FieldChange(BaseModel):
 
 
 class PlannedStep(BaseModel):
-    """Those of one `turn` are taken side by side. `revision`: where the instance was, or would be, born."""
+    """A step of the plan; the steps of one `turn` run side by side.
+
+    `revision` is the one that the instance was, or would be, created in.
+    """
 
     turn: int
     action: Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
@@ -136,7 +148,7 @@ class PlannedStep(BaseModel):
 
 
 class Preview(BaseModel):
-    """With ?dry_run=true: what the deployment would be, change and do. Nothing is written."""
+    """The deployment, changes and steps that a request would cause (?dry_run=true); nothing is written."""
 
     service: str
     kind: Kind
@@ -157,13 +169,16 @@ class Preview(BaseModel):
 
 
 class Previews(BaseModel):
-    """With ?dry_run=true: what each deployment of the file would be."""
+    """A preview of each deployment of the file (?dry_run=true)."""
 
     previews: list[Preview]
 
 
 class RevisionDiff(BaseModel):
-    """What changes from one revision to another. `replaces_instances`: something else runs in them."""
+    """The changes from one revision to another.
+
+    `replaces_instances` is true if the revisions need different containers.
+    """
 
     service: str
     revision: int
@@ -173,7 +188,7 @@ class RevisionDiff(BaseModel):
 
 
 class LastDeployment(BaseModel):
-    """The service's newest deployment, in short."""
+    """A short form of the service's newest deployment."""
 
     id: int
     kind: Kind
@@ -199,7 +214,11 @@ class Service(BaseModel):
 
 
 class Revision(BaseModel):
-    """`spec`: what was kept; `overrides`: what requests laid over the profile; `effective`: what that came to."""
+    """A revision of a service.
+
+    `spec` is the stored spec, `overrides` holds the fields that requests set over the profile, and `effective` is the
+    result.
+    """
 
     service: str
     number: int
@@ -248,7 +267,10 @@ class Token(BaseModel):
 
 
 class NewToken(Token):
-    """`token` is shown once; a repeated call with the same Idempotency-Key is answered with null in its place."""
+    """A new token.
+
+    `token` is shown once: a repeated request with the same Idempotency-Key gets null instead.
+    """
 
     token: str | None
 
@@ -271,7 +293,10 @@ class Readiness(BaseModel):
 
 
 class OldWorker(BaseModel):
-    """A process of the gateway that takes nothing new and finishes what it has. `upgraded`: its container was replaced."""
+    """A process of the gateway that accepts no new requests and finishes those in flight.
+
+    `upgraded` is true if its container was replaced.
+    """
 
     pid: int
     uptime: float
@@ -280,7 +305,7 @@ class OldWorker(BaseModel):
 
 
 class GatewayState(BaseModel):
-    """`outdated`: why it is not as it would be made today; null when it is."""
+    """The gateway's state; `outdated` is why it differs from one created today, null if it does not."""
 
     answers: bool
     version: str | None
@@ -292,7 +317,7 @@ class GatewayState(BaseModel):
 
 
 class Finding(BaseModel):
-    """One part; `advice` is empty where all is well."""
+    """The finding for one part; `advice` is empty if the part is well."""
 
     part: str
     status: Literal["ok", "warning", "wrong"]
@@ -301,14 +326,18 @@ class Finding(BaseModel):
 
 
 class Examination(BaseModel):
-    """`unwell`: something is wrong."""
+    """The result of an examination; `unwell` if something is wrong."""
 
     status: Literal["well", "unwell"]
     findings: list[Finding]
 
 
 class GatewayUpgrade(BaseModel):
-    """`unchanged`: it was as it would be made today. `seconds`: how long no change could be made in the gateway."""
+    """The result of an upgrade.
+
+    The status is `unchanged` if the gateway was up to date. `seconds` is the time for which the gateway accepted no
+    change.
+    """
 
     status: Literal["upgraded", "unchanged"]
     container_id: str | None
@@ -359,7 +388,7 @@ class Tokens(BaseModel):
 
 
 class Build(BaseModel):
-    """`image` is the tag that the build gets, from its beginning; `image_id` is known when it has succeeded."""
+    """A build; `image` is its tag from the beginning, `image_id` is known once the build has succeeded."""
 
     id: int
     service: str

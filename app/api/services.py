@@ -1,4 +1,4 @@
-"""Services: what there is, and the changes that need no spec."""
+"""Services, and the changes that need no spec."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Scale(Body):
 
 
 class Rollback(Body):
-    """Without `to_revision`: the newest earlier revision that served."""
+    """The target of a rollback; without `to_revision`, the newest earlier revision that served."""
 
     to_revision: Annotated[int, Field(ge=1, le=2**53, strict=True)] | None = None
 
 
 class Restart(Body):
-    """Nothing, or `{}`."""
+    """An empty body, or `{}`."""
 
 
 @router.get("", responses=read_responses(200, schemas.Services, page_of(SERVICE), *ALWAYS))
@@ -52,7 +52,7 @@ async def services(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first."""
+    """List services, newest first."""
     presenter_context, after = app_context(request).presenter_context, place(cursor, float, str)
     query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
@@ -72,7 +72,7 @@ async def services(
 
 @router.get("/{name}", responses=read_responses(200, schemas.Service, SERVICE, *ALWAYS, "unknown_service"))
 async def service(request: Request, _reader: Reader, name: Name) -> Response:
-    """Also one that was removed. Values that look secret are `***`."""
+    """Show a service, removed or not; values that look secret are `***`."""
     presenter_context = app_context(request).presenter_context
     return await show(request, lambda session: present_service(session, _find(session, name), presenter_context))
 
@@ -81,7 +81,7 @@ async def service(request: Request, _reader: Reader, name: Name) -> Response:
     "/{name}/revisions", responses=read_responses(200, schemas.Revisions, page_of(REVISION), *ALWAYS, "unknown_service")
 )
 async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """Newest first."""
+    """List the revisions of a service, newest first."""
     after = place(cursor, int)
     query = REVISIONS.where(col(Revision.service) == name).order_by(col(Revision.number).desc()).limit(limit + 1)
     if after is not None:
@@ -119,7 +119,7 @@ async def revision_diff(
     n: RevisionNumber,
     to: Annotated[int | None, Query(ge=1, le=2**53, description="another revision; without it the present one")] = None,
 ) -> Response:
-    """What changes on the way from one revision to another; the service's size is no part of either."""
+    """Show the changes from one revision to another; the service's size belongs to neither."""
 
     def look(session: Session) -> dict[str, object]:
         other = to if to is not None else _find(session, name).revision
@@ -141,7 +141,7 @@ async def revision_diff(
 async def scale(
     request: Request, caller: Deployer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
 ) -> Response:
-    """To so many instances; no new revision."""
+    """Scale a service to `replicas` instances, without a new revision."""
     body = await read(request, Scale)
     caller.require_service(name)
     context = await request_context(request, caller, key)
@@ -157,7 +157,7 @@ async def scale(
 async def rollback(
     request: Request, caller: Deployer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
 ) -> Response:
-    """Restore a revision, whole; the service's size stays."""
+    """Restore a whole revision; the service's size stays."""
     body = await read(request, Rollback)
     caller.require_service(name)
     context = await request_context(request, caller, key)
@@ -173,7 +173,7 @@ async def rollback(
 async def restart(
     request: Request, caller: Deployer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
 ) -> Response:
-    """The same revision in new instances, without loss."""
+    """Replace all instances by new ones of the same revision, without losing a request."""
     await read(request, Restart)
     caller.require_service(name)
     context = await request_context(request, caller, key)

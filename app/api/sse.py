@@ -1,4 +1,7 @@
-"""Events as they come (SSE): resumable by Last-Event-ID, without a session held, and over when Sluice stops."""
+"""Server-sent events, resumable by Last-Event-ID.
+
+A stream holds no store session between its reads, and ends when Sluice stops.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ from services.store.events import since
 from services.store.tables import Deployment
 
 HEARTBEAT_INTERVAL = 15.0
-"""Seconds of quiet after which a stream says that it is alive."""
+"""Seconds without an event after which a stream sends a heartbeat."""
 MAX_DURATION = 600.0
-"""Seconds that a stream lasts at most; the client comes back with Last-Event-ID."""
+"""Maximum seconds of a stream; the client reconnects with Last-Event-ID."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Events in the order of their ids; `ended`: the deployment has come to its end and nothing more will follow."""
+    """Events in the order of their ids; `ended` means that the deployment has ended and no more follow."""
 
     events: list[EncodedEvent]
     ended: bool = False
@@ -38,7 +41,7 @@ def wants_stream(request: Request) -> bool:
 
 
 def resume_after(request: Request) -> int | None:
-    """Last-Event-ID; None when the client begins. Problem 422 when it is none of ours."""
+    """Return the number in Last-Event-ID; None if there is none. Raises Problem (422) if it is invalid."""
     given = request.headers.get("last-event-id")
     if not given:
         return None
@@ -48,8 +51,11 @@ def resume_after(request: Request) -> int | None:
 
 
 async def follow(sluice: AppContext, deployment: int | None, after: int) -> AsyncIterator[Batch]:
-    """What happens after event `after`, batch by batch; an empty one after each quiet BEAT. Ends with the deployment,
-    after LIFE, or when Sluice stops."""
+    """Yield the events after event `after`, in batches.
+
+    An empty batch follows each HEARTBEAT_INTERVAL without events. The iteration ends with the deployment, after
+    MAX_DURATION, or when Sluice stops.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + MAX_DURATION
     async with sluice.event_feed.subscribe(deployment) as news:
@@ -76,8 +82,11 @@ async def _batch(sluice: AppContext, deployment: int | None, after: int) -> Batc
 
 
 async def sse(request: Request, sluice: AppContext, deployment: int | None, after: int) -> Response:
-    """The stream's answer. Its last event is `bye` when Sluice stops or the stream has lasted long enough (come back), `end`
-    when the deployment has ended; then one who comes back for more is told 204, which ends an EventSource."""
+    """Respond with a stream of events.
+
+    Its last event is `end` if the deployment has ended, or `bye` if Sluice stops or the stream has lasted MAX_DURATION;
+    the client should then reconnect. A client that reconnects after `end` gets 204, which ends an EventSource.
+    """
     first = await _batch(sluice, deployment, after)
     if first.ended and not first.events and after:
         return Response(status_code=204)
@@ -87,9 +96,9 @@ async def sse(request: Request, sluice: AppContext, deployment: int | None, afte
         ended = False
         async for batch in follow(sluice, deployment, after):
             if await identify(request) is None:
-                break  # come back, and be told 401
+                break  # the client reconnects and gets 401
             if batch.events:
-                yield b"".join(event.line for event in batch.events)  # each chunk costs its way through all of ASGI
+                yield b"".join(event.line for event in batch.events)  # each chunk costs a pass through all middleware
             elif not batch.ended:
                 yield format_sse_event(comment="alive")
             ended = batch.ended
@@ -99,7 +108,7 @@ async def sse(request: Request, sluice: AppContext, deployment: int | None, afte
 
 
 def streaming(sluice: AppContext, lines: Callable[[], AsyncIterator[bytes]], media_type: str) -> StreamingResponse:
-    """A stream that is counted while it is open and that no proxy keeps back."""
+    """Return a streaming response that is counted while it is open and that proxies do not buffer."""
 
     async def counted() -> AsyncIterator[bytes]:
         with sluice.metrics.streams.track_inprogress():
@@ -111,7 +120,7 @@ def streaming(sluice: AppContext, lines: Callable[[], AsyncIterator[bytes]], med
 
 
 async def until_stopping(sluice: AppContext, read: Callable[[], Awaitable[bytes | None]]) -> AsyncIterator[bytes]:
-    """What `read` gives, until it gives None or Sluice stops."""
+    """Yield the results of `read` until it returns None or Sluice stops."""
     stop = asyncio.ensure_future(sluice.stopping.wait())
     next_one: asyncio.Future[bytes | None] | None = None
     try:

@@ -1,4 +1,4 @@
-"""Tokens, and the one-time links by which their owners come to the dashboard."""
+"""Tokens, and one-time links that sign their owners in to the dashboard."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,63}$"
 _SERVICE = r"^[a-z*][a-z0-9*-]{0,39}$"
 _HOST = r"^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
 _LONGEST = 10 * 366 * 24 * 3600.0
-"""Seconds: ten years."""
+"""Maximum lifetime of a token: ten years, in seconds."""
 
 
 def _name(value: str) -> str:
@@ -49,8 +49,12 @@ def _service(value: str) -> str:
 
 
 class TokenBody(Body):
-    """`services`: the only ones that the token may change, by name or as `pay-*`; null is all. `hosts` and `path_prefixes`
-    bound the routes of a bound token. `expires_at`, or `expires_in` seconds; neither is never."""
+    """A token to create.
+
+    `services` are the only services that the token may change, by name or pattern (`pay-*`); null means all. `hosts`
+    and `path_prefixes` limit the routes of a bound token. The token expires at `expires_at` or after `expires_in`
+    seconds; with neither it never expires.
+    """
 
     name: Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME})]
     scope: Literal["read", "deploy", "write", "admin"]
@@ -82,19 +86,19 @@ class TokenBody(Body):
 
     @property
     def grant(self) -> Grant | None:
-        """The limits of the token; None when it is not bound."""
+        """The limits of the token; None if it is not bound."""
         if self.services is None:
             return None
         return Grant(tuple(self.services), tuple(self.hosts), tuple(self.path_prefixes))
 
 
 class NoBody(Body):
-    """Nothing, or `{}`."""
+    """An empty body, or `{}`."""
 
 
 @router.get("/tokens", responses=read_responses(200, schemas.Tokens, page_of(TOKEN), *ALWAYS))
 async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """Those that are not revoked, newest first; never the tokens themselves."""
+    """List the tokens that are not revoked, newest first; never their secrets."""
     sluice = app_context(request)
     after = place(cursor, int)
     query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc()).limit(limit + 1)
@@ -120,7 +124,7 @@ async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cur
     ),
 )
 async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> Response:
-    """The token is in this answer and nowhere else."""
+    """Create a token; only this response contains its secret."""
     body = await read(request, TokenBody)
     sluice = app_context(request)
     claimed = await claim(request, admin, key)
@@ -142,7 +146,7 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
     ),
 )
 async def revoke(request: Request, admin: Admin, id: Number) -> Response:
-    """Its sessions end with it."""
+    """Revoke a token and end its sessions."""
     sluice = app_context(request)
     await sluice.auth.revoke(id, admin.actor)
     sluice.notifier.notify()
@@ -156,7 +160,7 @@ async def revoke(request: Request, admin: Admin, id: Number) -> Response:
     openapi_extra=documented(NoBody, required=False, empty={}),
 )
 async def sign_in_link(request: Request, reader: Reader) -> Response:
-    """Opens the dashboard once, with the caller's own scope, within half an hour."""
+    """Create a link that opens the dashboard once, with the caller's own scope, within half an hour."""
     await read(request, NoBody)
     code, expires = await app_context(request).auth.make_link(reader.principal, reader.remote)
     view = {"url": f"{str(request.base_url).rstrip('/')}/ui/sign-in?code={code}", "expires_at": rfc3339(expires)}
@@ -164,7 +168,7 @@ async def sign_in_link(request: Request, reader: Reader) -> Response:
 
 
 def end_of(sluice: AppContext, body: TokenBody) -> float | None:
-    """When it expires, in seconds since 1970. Problem 422 when that is over already."""
+    """Return the token's expiry in seconds since 1970. Raises Problem (422) if it is in the past."""
     if body.expires_in is not None:
         return sluice.clock.now() + body.expires_in
     if body.expires_at is None:

@@ -1,4 +1,4 @@
-"""What a service's callers got: requests, errors and latency over time, for each revision."""
+"""Traffic metrics of a service: requests, errors and latency over time, per revision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ Window = Annotated[int, Query(ge=60, le=ROLLUP_KEPT_FOR, description="so many se
 
 @router.get("/{name}/figures", responses=read_responses(200, schemas.Figures, FIGURES, *ALWAYS, "unknown_service"))
 async def figures(request: Request, _reader: Reader, name: Name, window: Window = 3600) -> Response:
-    """Up to an hour in steps of ten seconds, up to a day in steps of minutes, 360 at most."""
+    """Show the traffic metrics of a service.
+
+    The steps are ten seconds for a window of up to an hour, and minutes for up to a day; there are at most 360.
+    """
     sluice = app_context(request)
     now = sluice.clock.now()
 

@@ -1,4 +1,4 @@
-"""The shapes of a service's figures, for the documentation (see shapes.py)."""
+"""Response schemas of a service's traffic metrics, for the documentation (see schemas.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 class FiguresTotals(BaseModel):
-    """Of the whole window; times in seconds until the answer began."""
+    """Totals of the whole window; latencies are seconds until the response began."""
 
     requests: int
     status_4xx: int
@@ -20,7 +20,10 @@ class FiguresTotals(BaseModel):
 
 
 class FiguresOfRevision(BaseModel):
-    """Lists are in step with `times`. `revision` null: what the gateway itself answered."""
+    """Traffic metrics of a revision; the lists correspond to `times`.
+
+    `revision` is null for responses of the gateway itself.
+    """
 
     revision: int | None
     totals: FiguresTotals
@@ -32,7 +35,10 @@ class FiguresOfRevision(BaseModel):
 
 
 class Figures(BaseModel):
-    """Requests, errors and latency of one service. `step`: seconds from one of `times` to the next."""
+    """Requests, errors and latency of one service.
+
+    `step` is the number of seconds from one of `times` to the next.
+    """
 
     service: str
     step: int

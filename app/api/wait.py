@@ -1,4 +1,4 @@
-"""Held answers: until a deployment has come to an end, the wait ran out, or Sluice stops."""
+"""Waiting responses: until a deployment has ended, the wait ran out, or Sluice stops."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _CODE = {
     Status.PAUSED: "deployment_paused",
 }
 _ENDS = frozenset({*TERMINAL, Status.PAUSED})
-"""Only these events can have ended it: what else happens in it wakes nobody."""
+"""Event types that can end a deployment; other events wake no waiting response."""
 _LOOK_FOR_CLIENT = 5.0
-"""Seconds between two looks whether the client is still there, while nothing happens."""
+"""Seconds between two checks that the client is still connected."""
 
 
 async def respond(
     request: Request, deploy_request: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
 ) -> Response:
-    """The answer to what makes a deployment, or with `dry_run` to what would."""
+    """Respond to a request that makes a deployment, or with `dry_run` to one that would."""
     sluice: AppContext = request.app.state.sluice
     if dry_run:
         return JSONResponse(asdict(await deploy_request(sluice.dry_run)))
@@ -42,7 +42,7 @@ async def respond(
 
 
 async def accepted(request: Request, sluice: AppContext, id: int, wait: float | None) -> Response:
-    """The answer to what made deployment `id`: 202 at once, or what api.md says of `?wait=`."""
+    """Respond to a request that made deployment `id`: 202 immediately, or by `?wait=` (docs/api.md)."""
     headers = {"Location": f"/deployments/{id}"}
     if not wait:
         return JSONResponse(await get_document(sluice, id), 202, headers=headers)
@@ -57,7 +57,7 @@ async def accepted(request: Request, sluice: AppContext, id: int, wait: float | 
 
 
 def unsuccessful(view: dict[str, Any], headers: Mapping[str, str], **more: Any) -> Problem:
-    """The 409 for a deployment that has ended, or was paused, otherwise than well."""
+    """Return the problem 409 for a deployment that was paused or ended without success."""
     status = Status(view["status"])
     because = f" ({view['reason']})" if view["reason"] else ""
     detail = f"deployment {view['id']} of {view['service']} {status}{because}: {view['message']}"
@@ -65,13 +65,16 @@ def unsuccessful(view: dict[str, Any], headers: Mapping[str, str], **more: Any) 
 
 
 async def wait_for_end(request: Request, sluice: AppContext, id: int, seconds: float) -> bool:
-    """Has the deployment ended within so many seconds? Problem 404 when there is none, 503 when Sluice stops."""
+    """Tell whether the deployment ends within `seconds`.
+
+    Raises Problem: 404 if it does not exist, 503 if Sluice stops.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     async with sluice.event_feed.subscribe(id, _ENDS) as news:
         news.set()
         while True:
-            if news.is_set():  # a hundred that are held would else all read once more whenever each looks for its client
+            if news.is_set():  # otherwise a hundred waiting requests would all read at each check of their clients
                 news.clear()
                 if has_ended(await sluice.store.read(lambda session: find(session, id))):
                     return True
@@ -86,12 +89,15 @@ async def wait_for_end(request: Request, sluice: AppContext, id: int, seconds: f
 
 
 def has_ended(row: Deployment) -> bool:
-    """Terminal, or paused by its `failure_action`; a pause that somebody asked for is no end."""
+    """Tell whether the deployment is terminal or paused by its `failure_action`.
+
+    A pause that a user requested is no end.
+    """
     return row.status in TERMINAL or (row.status == Status.PAUSED and row.reason not in (None, "user"))
 
 
 def find(session: Session, id: int) -> Deployment:
-    """Problem 404 when there is none."""
+    """Return the deployment. Raises Problem (404) if it does not exist."""
     row = session.get(Deployment, id)
     if row is None:
         raise Problem("unknown_deployment", f"there is no deployment {id}")
@@ -99,13 +105,13 @@ def find(session: Session, id: int) -> Deployment:
 
 
 async def get_document(sluice: AppContext, id: int) -> dict[str, Any]:
-    """The deployment as it is now."""
+    """Return the document of the deployment as it is now."""
     presenter_context = sluice.presenter_context
     return await sluice.store.read(lambda session: present_deployment(session, find(session, id), presenter_context))
 
 
 async def first_of(*events: asyncio.Event, timeout: float) -> None:
-    """Wait until one of them is set, at most `timeout` seconds."""
+    """Wait until one of `events` is set, at most `timeout` seconds."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
