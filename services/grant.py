@@ -27,6 +27,7 @@ class Grant:
         return cls(**{name: tuple(value) for name, value in row.items()}) if row is not None else None
 
     def to_json(self) -> dict[str, list[str]]:
+        """Return the grant as JSON, to be read by `from_json`."""
         return {"services": [*self.services], "hosts": [*self.hosts], "path_prefixes": [*self.path_prefixes]}
 
     def covers(self, service: str) -> bool:
@@ -35,10 +36,14 @@ class Grant:
 
     @property
     def bounds_routes(self) -> bool:
+        """Whether the token bounds the routes that it may give its services."""
         return bool(self.hosts or self.path_prefixes)
 
     def allows_route(self, host: str | None, path: str) -> bool:
-        """Return whether a route lies within the hosts and path prefixes that the token carries, if it carries any."""
+        """Return whether a route lies within the hosts and path prefixes of the token.
+
+        A token without hosts or path prefixes allows every route.
+        """
         in_hosts = not self.hosts or (host is not None and any(fnmatchcase(host, pattern) for pattern in self.hosts))
         in_paths = not self.path_prefixes or any(is_below(path, prefix) for prefix in self.path_prefixes)
         return in_hosts and in_paths

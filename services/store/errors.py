@@ -2,7 +2,7 @@
 
 
 class StoreError(Exception):
-    """The error for a store that is not opened or copied. Its message tells a user what to do.
+    """The error for a store that is not opened or copied. Its message explains what to do.
 
     Nothing in the store was changed.
     """

@@ -1,4 +1,7 @@
-"""Activate a pending deployment: pull the image, create the revision, supersede the running deployment."""
+"""Activation of pending deployments.
+
+An activation pulls the image, creates the revision, and supersedes the running deployment.
+"""
 
 from __future__ import annotations
 

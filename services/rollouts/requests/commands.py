@@ -167,7 +167,7 @@ class Asking(ABC, Generic[T]):
         return await self._make(make, service, context)
 
     async def retry(self, deployment: int, context: RequestContext) -> T:
-        """Request an ended deployment again.
+        """Request again a deployment that ended without success.
 
         Raises RequestError: 404 `unknown_deployment`, 409 `not_in_that_state`.
         """
@@ -389,7 +389,10 @@ def _check_expected_revision(deploy_request: DeployRequest, service: Service | N
 
 
 def _get_current_revision(session: Session, name: str) -> Revision:
-    """Return the service's current revision. Raises RequestError if there is no such service or revision."""
+    """Return the service's current revision.
+
+    Raises RequestError: 404 `unknown_service`, 409 `never_deployed`.
+    """
     service = _get_service(session, name)
     present = current_revision(session, service)
     if present is None:
