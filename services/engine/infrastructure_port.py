@@ -110,7 +110,7 @@ class InfrastructureEngine(Protocol):
         """Return the last lines that the new gateway wrote, empty if there is none."""
 
     async def remove_next_gateway(self) -> None:
-        """Remove the new gateway in whatever state it is."""
+        """Remove the new gateway, regardless of its state."""
 
     async def promote_next_gateway(self) -> None:
         """Make the new gateway the present one and the present one a predecessor.
@@ -120,7 +120,7 @@ class InfrastructureEngine(Protocol):
         """
 
     async def drain_gateway(self, id: str) -> None:
-        """Tell a predecessor to accept nothing new, finish its connections and end. Harmless if repeated."""
+        """Make a predecessor accept nothing new, finish its connections and end. Harmless if repeated."""
 
     async def remove_gateway(self, id: str) -> None:
         """Remove a predecessor that has ended."""

@@ -168,7 +168,7 @@ class EngineEvent:
 
 
 class Engine(Protocol):
-    """Creates and observes instances. Every call is idempotent and raises EngineError."""
+    """Port that creates and observes instances. Every call is idempotent and raises EngineError."""
 
     async def ping(self) -> Mapping[str, Any]:
         """Return facts about the engine: version, api_version, node (its host name)."""

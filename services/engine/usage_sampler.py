@@ -34,7 +34,7 @@ class _Sample:
 
 
 class UsageSampler:
-    """Samples resource usage while callers poll `of`.
+    """Sampler of resource usage, active while callers poll `of`.
 
     The engine is not asked about instances that no caller asks for.
     """

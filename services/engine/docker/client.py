@@ -38,7 +38,7 @@ _FULL = (
 
 
 class ClientPool:
-    """Lends clients to threads.
+    """Pool of clients that threads borrow.
 
     The SDK's clients are not thread-safe, and each one asks the engine for its version when it is created.
 

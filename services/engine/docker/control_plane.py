@@ -20,7 +20,7 @@ from services.engine.port import EngineError
 
 OWN_ROLE = "sluice"
 HOST_SOCKET = "SLUICE_HOST_SOCKET"
-"""Variable that tells a container of Sluice's image the host path of the engine's socket."""
+"""Variable that passes the host path of the engine's socket to a container of Sluice's image."""
 STOP_WITHIN = 30
 """Seconds that a replaced Sluice may take to end; no traffic waits for it."""
 _SOCKET = "/var/run/docker.sock"
@@ -190,7 +190,7 @@ class ControlPlaneContainer:
 
     def _remove_all(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> Iterator[str]:
         data = self._data(client) or data
-        # Sluice's container goes first, because it would recreate whatever it misses.
+        # Sluice's container goes first, because it would recreate the objects that it misses.
         for container in sorted(self._ours(client), key=lambda found: found["Labels"].get(ROLE) != OWN_ROLE):
             with suppress(NotFound):
                 client.remove_container(container["Id"], v=True, force=True)

@@ -54,7 +54,7 @@ _COMPOSE = "com.docker.compose"
 
 
 class DockerEngine:
-    """Runs instances as containers of the Docker engine at `base_url` (None: the one of the environment).
+    """Engine that runs instances as containers of the Docker engine at `base_url` (None: the one of the environment).
 
     - `name`: the name of this Sluice. Other containers, even with similar names or labels, are neither observed nor
       changed.

@@ -28,7 +28,7 @@ Stamp = tuple[int, int]
 
 
 class InspectCache:
-    """Caches inspections and records which start of each container is running. Thread-safe.
+    """Cache of inspections, and record of the running start of each container. Thread-safe.
 
     An inspection costs milliseconds, and each reconcile observes every instance. Hence a view is kept as long as at
     least one event stream is connected and has reported no change of its container.
@@ -117,7 +117,7 @@ class InspectCache:
 
 
 class EventWatcher:
-    """Watches the events of the instances of the Sluice called `name`."""
+    """Watcher of the events of the instances of the Sluice called `name`."""
 
     def __init__(self, clients: ClientPool, memory: InspectCache, name: str, network: str) -> None:
         self._clients = clients

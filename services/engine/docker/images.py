@@ -39,7 +39,7 @@ _UNREACHED = (
 
 
 class Images:
-    """Pulls images and skips pulls that cannot bring a newer image."""
+    """Puller of images, which skips pulls that cannot bring a newer image."""
 
     def __init__(self) -> None:
         self._silent_until: dict[str, float] = {}
@@ -84,7 +84,7 @@ class Images:
         return published and time.monotonic() >= self._silent_until.get(_registry(reference), 0)
 
     def _refusal(self, client: docker.APIClient, reference: str, auth: str | None, patience: float) -> str | None:
-        """Pull the image. Return the cause of a failure in the engine's words, None on success.
+        """Pull the image. Return the engine's error text, None on success.
 
         The SDK's own pull has no timeout.
         """

@@ -24,7 +24,7 @@ class Closeable(Protocol):
 
 
 class StreamCancel:
-    """Cancels a stream: signals its thread, which may be blocked in a read, that the reader has left."""
+    """Cancellation of a stream: signals its thread, which may be blocked in a read, to end."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
