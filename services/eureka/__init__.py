@@ -1,1 +1,1 @@
-"""The registry that others ask: Eureka's protocol for unchanged clients (../shared/facts/eureka.md)."""
+"""Eureka registry: Netflix's discovery protocol for unmodified clients."""

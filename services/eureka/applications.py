@@ -1,9 +1,9 @@
-"""What consumers are shown: the published instances, and what has changed of late.
+"""The published instances and their recent changes, as consumers fetch them.
 
-The list, its hash and the delta come from one state, so none can be newer than another (Netflix/eureka#1120 was that
-skew), and each answer is built once per change. A swap of one instance for another leaves the hash as it was (it counts
-statuses alone): what tells consumers of it is the delta, which must hold every change that one of them may have missed
-(eureka.md §2.6).
+The list, its hash and the delta are built from one state, so none can be newer than another (Netflix/eureka#1120 was
+such a skew). Each answer is built once per change. The hash counts statuses only, so it stays the same if one
+instance replaces another. Consumers learn of such a replacement from the delta alone, which must hold every change
+that any of them may have missed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from enum import StrEnum
 from services.eureka.instance_info import Registration, Status
 
 WINDOW = 300.0
-"""Seconds that a change stays in the delta: more than the 180 of the Java server. Who was away for longer is made to fetch
-all."""
+"""Seconds that a change stays in the delta; the Java server's value is 180.
+
+A consumer that was away for longer must fetch the full list.
+"""
 Key = tuple[str, str]
 
 
@@ -40,7 +42,7 @@ class Entry:
     changed_at: int = 0
     action: Action = Action.ADDED
     address: str = ""
-    """The client's that registered it."""
+    """Address of the client that registered the instance."""
 
     @property
     def key(self) -> Key:
@@ -49,8 +51,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An answer before it is written down: what `versions__delta` and `apps__hashcode` say, and the entries by
-    application."""
+    """Content of an answer before encoding: its version, its hash, and the entries by application.
+
+    The version and the hash are encoded as `versions__delta` and `apps__hashcode`.
+    """
 
     version: int
     hashcode: str
@@ -59,7 +63,10 @@ class Snapshot:
 
 @dataclass
 class Applications:
-    """Entries by application and id. Every change bumps `version`; `cached_response` keeps answers until then."""
+    """The entries by application and id.
+
+    Every change increments `version` and clears the cached responses.
+    """
 
     version: int = 1
     _entries: dict[Key, Entry] = field(default_factory=dict)
@@ -67,8 +74,10 @@ class Applications:
     _responses: dict[str, bytes] = field(default_factory=dict)
 
     def put(self, entry: Entry, now: float) -> Entry:
-        """Publish it, as ADDED when it is new and as MODIFIED when a consumer may have it already: eureka-js-client
-        ignores ADDED for one that it knows, and keeps the old status (spring-measured.md 12). Returns it as published."""
+        """Publish an entry and return it as published: ADDED if new, MODIFIED if a consumer may know it.
+
+        eureka-js-client ignores ADDED for an instance that it knows, and keeps the old status.
+        """
         known = entry.key in self._entries or entry.key in self._changes
         entry = replace(entry, action=Action.MODIFIED if known else Action.ADDED, changed_at=int(now * 1000))
         self._entries[entry.key] = entry
@@ -76,11 +85,11 @@ class Applications:
         return entry
 
     def touch(self, entry: Entry) -> None:
-        """Keep what is no news: a renewal's time."""
+        """Replace an entry without publishing a change: its time of renewal."""
         self._entries[entry.key] = entry
 
     def remove(self, key: Key, now: float) -> None:
-        """Unpublish it. Its tombstone carries no metadata, which would only make deltas large (spring-measured.md 15)."""
+        """Unpublish an entry. Its tombstone carries no metadata, which would only enlarge the deltas."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             bare = replace(entry.registration, metadata={})
@@ -100,19 +109,22 @@ class Applications:
         return Snapshot(self.version, self.hashcode(), _by_app(entry for entry in self._entries.values() if chosen(entry)))
 
     def delta(self, now: float, *, complete: bool = True) -> Snapshot:
-        """The changes of the last `WINDOW`. For one who may have missed more (`complete` false) the hash is one that no
-        consumer can come to, which makes it fetch the full list."""
+        """Return the changes of the last `WINDOW` seconds.
+
+        If the consumer may have missed more (`complete` is False), the hash is one that no consumer can compute. This
+        makes the consumer fetch the full list.
+        """
         self._prune(now)
         hashcode = self.hashcode() if complete else f"{self.hashcode()}FETCH_ALL_1_"
         return Snapshot(self.version, hashcode, _by_app(entry for _, entry in self._changes.values()))
 
     def hashcode(self) -> str:
-        """Netflix's: the number of instances in each status, statuses in alphabetical order."""
+        """Return Netflix's hash: the number of instances in each status, statuses in alphabetical order."""
         counted = Counter(entry.status for entry in self._entries.values())
         return "".join(f"{status}_{counted[status]}_" for status in sorted(counted))
 
     def cached_response(self, name: str, build: Callable[[], bytes]) -> bytes:
-        """The answer called `name`, built at most once per change."""
+        """Return the answer called `name`, built at most once per change."""
         if name not in self._responses:
             self._responses[name] = build()
         return self._responses[name]

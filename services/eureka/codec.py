@@ -1,7 +1,7 @@
-"""Registrations and listings as bytes, in JSON and in XML, as Netflix's and everybody else's clients read them.
+"""Encoding of registrations and listings in JSON and XML, for Netflix's clients and all others.
 
-Spring's reader is strict: lists even of one, no key that it does not know, `$` a number, `@enabled` and timestamps strings
-(eureka.md §2.4, §2.5).
+Spring's reader is strict: lists even for one element, no unknown keys, `$` as a number, `@enabled` and timestamps as
+strings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EMPTY_MAP = "java.util.Collections$EmptyMap"
 
 
 def parse(body: bytes, *, xml: bool) -> dict[str, Any]:
-    """A registration's body, in the shape of the JSON form. Raises InvalidRegistration."""
+    """Parse the body of a registration into the structure of the JSON form. Raises InvalidRegistration."""
     try:
         if xml:
             root = fromstring(body, forbid_dtd=True)
@@ -36,7 +36,7 @@ def parse(body: bytes, *, xml: bool) -> dict[str, Any]:
 
 
 def json_of(what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
-    """A listing, one instance, or one application with its name, as JSON."""
+    """Encode a listing, an instance, or an application with its name as JSON."""
     if isinstance(what, Entry):
         document: dict[str, Any] = {"instance": _fields(what)}
     elif isinstance(what, Snapshot):
@@ -50,7 +50,7 @@ def json_of(what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
 
 
 def xml_of(what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
-    """The same as XML."""
+    """Encode a listing, an instance, or an application with its name as XML."""
     if isinstance(what, Entry):
         root = _element(what)
     elif isinstance(what, Snapshot):
@@ -135,7 +135,10 @@ _ODD = re.compile(r"[^A-Za-z0-9.:-]")
 
 
 def _tag(key: str) -> str:
-    """A name that XML allows, as XStream writes it: `_` doubled, `$` as `_-`, any other odd character by its number."""
+    """Escape a key to a valid XML name as XStream does.
+
+    `_` is doubled, `$` becomes `_-`, and any other invalid character is replaced by its number.
+    """
 
     def escaped(found: re.Match[str]) -> str:
         return {"_": "__", "$": "_-"}.get(found[0]) or f"_.{ord(found[0]):04x}"
@@ -145,7 +148,7 @@ def _tag(key: str) -> str:
 
 
 def _key(tag: str) -> str:
-    """What `_tag` was made of."""
+    """Return the key from which `_tag` made a tag."""
     return re.sub(r"__|_-|_\.([0-9a-f]{4})", lambda m: chr(int(m[1], 16)) if m[1] else {"__": "_", "_-": "$"}[m[0]], tag)
 
 

@@ -1,8 +1,8 @@
-"""What consumers are shown of what is registered.
+"""The registry as consumers see it.
 
-An application that Sluice does not run is shown as it registered. One that it runs is shown as its service says
-(`advertise`): `stable`, one address that never goes stale, the service's own at the gateway; `instances`, those that the
-router has admitted.
+An application that Sluice does not run is shown as registered. An application that Sluice runs is shown as its
+service's `advertise` says: `stable` shows one address that never goes stale, the service's own at the gateway;
+`instances` shows the instances that the router has admitted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from services.eureka.instance_info import Port, Registration, Status
 from services.routing.port import RoutedService
 
 OWN_METADATA = ("management.port", "jmx.port")
-"""Metadata that tells of one instance, and would be wrong for the address of all."""
+"""Metadata that describes one instance and would be wrong for the service's common address."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The instance of ours that a registration came from."""
+    """The instance of this Sluice that sent a registration."""
 
     service: str
     instance: str
@@ -28,21 +28,26 @@ class Owner:
 
 @dataclass
 class ConsumerView:
-    """The book for consumers, made equal to what it should be, application by application."""
+    """The list for consumers, updated application by application from the registrations (`direct`)."""
 
     direct: Applications
     admitted: Callable[[Owner], bool]
     applications: Applications = field(default_factory=Applications)
     owners: dict[Key, Owner] = field(default_factory=dict)
     stable: dict[str, tuple[str, Registration]] = field(default_factory=dict)
-    """Application → the service that is it, and how its instances last described themselves: known even while none is
-    there."""
+    """Application → its service and the latest description by one of its instances.
+
+    An entry remains if no instance is registered.
+    """
     services: dict[str, RoutedService] = field(default_factory=dict)
     host: str = "127.0.0.1"
-    """Where the gateway answers for services: the bridge's own address."""
+    """Address at which the gateway serves services for consumers: the bridge's own address."""
 
     def registered(self, registration: Registration, owner: Owner | None, *, claim: bool) -> None:
-        """Remember whose it is, before `refresh`. `claim`: the application is its owner's service."""
+        """Record the owner of a registration. Call before `refresh`.
+
+        `claim`: the application is its owner's service.
+        """
         key = (registration.app, registration.id)
         if owner is None:
             self.owners.pop(key, None)
@@ -52,7 +57,7 @@ class ConsumerView:
             self.stable[registration.app] = (owner.service, registration)
 
     def refresh(self, app: str, now: float) -> None:
-        """Make the book right for one application; what is as it should be is not touched."""
+        """Update the list for one application. Entries that are current are not changed."""
         wanted = {entry.key: entry for entry in self._desired_entries(app, now)}
         for entry in [entry for entry in self.applications.entries() if entry.registration.app == app]:
             if entry.key not in wanted:
@@ -63,13 +68,15 @@ class ConsumerView:
                 self.applications.put(entry, now)
 
     def refresh_service(self, service: str, now: float) -> None:
-        """The same for every application that is this service."""
+        """Update the list for every application of the service."""
         for app in self.apps_of(service):
             self.refresh(app, now)
 
     def claims(self, names: Collection[str]) -> dict[str, tuple[str, bool]]:
-        """Find which of `names` the instances of a service registered before: the service, and whether clients that are no
-        instances have leases of that application as well."""
+        """Return those of `names` under which instances of a service have registered.
+
+        Each maps to the service, and to whether clients that are no instances hold leases of that application too.
+        """
         found: dict[str, tuple[str, bool]] = {}
         for app, (service, described) in self.stable.items():
             for name in names_of(described) & set(names):
@@ -78,21 +85,21 @@ class ConsumerView:
         return found
 
     def shows(self, service: str) -> bool:
-        """Tell whether consumers find this service under its own name."""
+        """Return True if consumers find this service under its own name."""
         return any(
             service in names_of(entry.registration) and self._service_of(entry) == service
             for entry in self.applications.entries()
         )
 
     def release(self, services: Collection[str]) -> list[str]:
-        """Forget the applications of other services that have these services' names. Returns them."""
+        """Forget the applications of other services that have these services' names, and return them."""
         lost = [app for app, (service, described) in self.stable.items() if names_of(described) & set(services) - {service}]
         for app in lost:
             del self.stable[app]
         return lost
 
     def describes(self, key: Key) -> bool:
-        """Tell whether a lease's application is its owner's service."""
+        """Return True if a lease's application is its owner's service."""
         owner = self.owners.get(key)
         return owner is not None and self.stable.get(key[0], ("", None))[0] == owner.service
 
@@ -100,14 +107,14 @@ class ConsumerView:
         return [app for app, (name, _) in self.stable.items() if name == service]
 
     def keys_of(self, instance: str) -> list[Key]:
-        """What an instance of ours has registered, and has not taken back."""
+        """Return the keys of the leases that an instance of this Sluice has registered and not cancelled."""
         return [key for key, owner in self.owners.items() if owner.instance == instance and self.direct.get(key)]
 
     def _has_strangers(self, app: str) -> bool:
         return any(entry.registration.app == app and entry.key not in self.owners for entry in self.direct.entries())
 
     def _service_of(self, entry: Entry) -> str | None:
-        """The service that a shown entry belongs to: its owner's, or the one that the entry stands for at the gateway."""
+        """Return the service of a shown entry: its owner's, or the one whose gateway address it is."""
         if self.direct.get(entry.key) is None:
             return self.stable.get(entry.registration.app, (None, None))[0]
         owner = self.owners.get(entry.key)
@@ -150,16 +157,16 @@ class ConsumerView:
 
 
 def names_of(registration: Registration) -> frozenset[str]:
-    """Return the names that consumers look it up by: its application and its VIPs.
+    """Return the names under which consumers look up a registration: its application and its VIPs.
 
-    Spring's load balancer looks up by VIP and without regard to case, so a VIP is as good as the application's name.
+    Spring's load balancer looks up by VIP, ignoring case, so a VIP is equivalent to the application's name.
     """
     said = [registration.app, *(registration.vip or "").split(","), *(registration.secure_vip or "").split(",")]
     return frozenset(name for name in map(normal, said) if name)
 
 
 def normal(name: str) -> str:
-    """Return a name as it is compared with services' names, which are in lower case."""
+    """Return a name in lower case, as service names are, for comparison."""
     return name.strip().upper().lower()
 
 

@@ -1,7 +1,8 @@
-"""Who fetches the registry, how often, and how old what they hold may be.
+"""Consumers that fetch the registry: how often they fetch, and how old their cached lists may be.
 
-A consumer is a remote address with the identity that its client names (`DiscoveryIdentity-*`, else its User-Agent). That
-it has fetched since a change is the acknowledgement that a drain waits for: nothing is slept out (design.md §5, for caches).
+A consumer is a remote address with the identity that its client sends (`DiscoveryIdentity-*`, else its User-Agent). A
+fetch after a change is the acknowledgement that a drain waits for; no fixed delay replaces it, except for the
+consumers' own caches.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 INTERVAL = 30.0
-"""Seconds between two fetches of a client whose own habit is not known yet: Spring's default."""
+"""Seconds between two fetches of a client whose interval is not measured yet: Spring's default."""
 HABIT = 5
-"""Gaps between fetches that tell a client's habit."""
+"""Number of gaps between fetches from which a client's interval is measured."""
 SILENT_FOR = 3
-"""Intervals of its own after which a consumer that does not fetch is gone."""
+"""Number of its own intervals after which a consumer that does not fetch counts as gone."""
 MAX_CONSUMERS = 5_000
 Name = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Consumer:
-    """Times in seconds since the epoch; `version` is what it was given last."""
+    """A client that fetches the registry. Times in seconds since the epoch.
+
+    `version` is the registry's version that it fetched last.
+    """
 
     address: str
     identity: str
@@ -30,7 +34,7 @@ class Consumer:
     fetched_at: float
     version: int
     gaps: tuple[float, ...] = ()
-    """Seconds between its last fetches."""
+    """Seconds between the consumer's last fetches."""
 
     @property
     def name(self) -> Name:
@@ -38,7 +42,10 @@ class Consumer:
 
     @property
     def interval(self) -> float:
-        """Its habit: the longest of its last gaps, since clients also fetch out of turn; Spring's until there are enough."""
+        """The longest of the consumer's last gaps, because clients also fetch out of turn, and at least 1 s.
+
+        Spring's default counts as a gap until there are enough.
+        """
         known = self.gaps if len(self.gaps) == HABIT else (*self.gaps, INTERVAL)
         return max(1.0, *known)
 
@@ -48,12 +55,16 @@ class Consumer:
 
 @dataclass
 class Leaving:
-    """A change that consumers must have seen: who knew the registry when it was made, and when each has fetched since."""
+    """A removal that consumers must have fetched.
+
+    `waiting` are the consumers that knew the registry at the removal (time `at`). `seen` is when each has fetched
+    since.
+    """
 
     at: float
     waiting: set[Name]
     blind: bool = False
-    """Not all who know the registry are known: Sluice has started since."""
+    """True if Sluice has started since the removal, so `waiting` may be incomplete."""
     seen: dict[Name, float] = field(default_factory=dict)
 
 
@@ -63,13 +74,16 @@ class Consumers:
     _leaving: dict[str, Leaving] = field(default_factory=dict)
 
     def fetched(self, address: str, identity: str, version: int, now: float) -> Consumer | None:
-        """It was given `version`. Returns what was known of it before."""
+        """Record that a consumer fetched `version`.
+
+        Return its record from before the fetch, None if it is new.
+        """
         name = (address, identity)
         before = self._known.pop(name, None)
         if before is None:
             self._known[name] = Consumer(address, identity, now, now, version)
             while len(self._known) > MAX_CONSUMERS:
-                del self._known[next(iter(self._known))]  # the one that has been silent longest
+                del self._known[next(iter(self._known))]  # the consumer that has been silent longest
         else:
             gaps = (*before.gaps, now - before.fetched_at)[-HABIT:]
             self._known[name] = replace(before, fetched_at=now, version=version, gaps=gaps)
@@ -78,41 +92,48 @@ class Consumers:
         return before
 
     def present(self, now: float) -> list[Consumer]:
-        """Those that still fetch, the one with the oldest list first."""
+        """Return the consumers that still fetch, the one with the oldest fetch first."""
         return [consumer for consumer in self._known.values() if not consumer.gone(now)]
 
     def take_gone(self, now: float) -> list[Consumer]:
-        """Forget those that fell silent, and return them."""
+        """Forget the consumers that no longer fetch and return them."""
         gone = [consumer for consumer in self._known.values() if consumer.gone(now)]
         for consumer in gone:
             del self._known[consumer.name]
         return gone
 
     def died(self, address: str) -> None:
-        """Whoever fetched from there sends to nobody any more."""
+        """Forget the consumers at an address whose container died, because they send no more requests."""
         for name in [name for name in self._known if name[0] == address]:
             del self._known[name]
 
     def track_removal(self, instance: str, now: float, *, blind: bool = False) -> None:
-        """Consumers were just told that `instance` leaves. Said again, it changes nothing. `blind`: they were told before
-        this start of Sluice, which does not know them; each is given the time after which a silent one is gone."""
+        """Record that consumers can now see that `instance` leaves. A repetition changes nothing.
+
+        `blind`: the removal became visible before this start of Sluice, which does not know those consumers. Each of
+        them gets the time after which a silent consumer counts as gone.
+        """
         self._leaving.setdefault(instance, Leaving(now, {consumer.name for consumer in self.present(now)}, blind))
 
     def cancel_removal(self, instance: str) -> None:
-        """It does not leave after all, or has left."""
+        """Forget a removal, because the instance stays or has been removed."""
         self._leaving.pop(instance, None)
 
     def stale_consumers(self, instance: str, cache: float, now: float) -> list[Consumer]:
-        """Those that may still send to a leaving `instance`: they have not fetched since, or their own cache (`cache`
-        seconds) may hold what they fetched before."""
+        """Return the consumers that may still send requests to a draining `instance`.
+
+        They have not fetched since its removal, or their own cache (`cache` seconds) may still hold an earlier fetch.
+        """
         leaving = self._leaving.get(instance)
         if leaving is None:
             return []
         return [known for known in self._among(leaving.waiting, now) if leaving.seen.get(known.name, now) + cache > now]
 
     def drain_not_before(self, instance: str, cache: float, now: float) -> float:
-        """Seconds since the epoch from which no consumer sends to a leaving `instance` any more; infinite while that is not
-        known, since one has not fetched yet."""
+        """Return the time from which no consumer sends requests to a draining `instance`.
+
+        The time is in seconds since the epoch, and infinite until every consumer has fetched.
+        """
         leaving = self._leaving.get(instance)
         if leaving is None:
             return 0

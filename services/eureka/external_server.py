@@ -1,10 +1,10 @@
-"""Other people's Eureka servers as directories: nothing of theirs is changed but the leases of our own instances.
+"""External Eureka servers as directories: Sluice changes only the leases of its own instances there.
 
-A leaving instance is OUT_OF_SERVICE there, its consumers' staleness is waited out, since they cannot be asked, and when it
-has gone its lease is deleted until it stays deleted: the stock server is its own peer, and brings it back
-(spring-measured.md, traps). The stock server's list is up to 30 s old, so what must be known now is asked of each lease,
-which it answers from its registry. An instance registers under its own id, which Sluice tells it
-(`EUREKA_INSTANCE_INSTANCE_ID`).
+A draining instance is set to OUT_OF_SERVICE there. Its consumers cannot be observed, so Sluice waits for their
+configured staleness. After the instance's removal its lease is deleted until it stays deleted: the stock server is
+its own peer and restores it. The stock server's list is up to 30 s old, so Sluice queries the individual lease, which
+the server answers from its registry, if a fact must be current. An instance registers under its own id, which Sluice
+passes to it (`EUREKA_INSTANCE_INSTANCE_ID`).
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ from services.spec import Eureka
 log = structlog.get_logger(__name__)
 TIMEOUT = 5.0
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of an answer: a list of some two thousand instances."""
+"""Maximum bytes of an answer: a list of about two thousand instances."""
 MAX_WORD = 512
-"""Characters of a name or status in an answer."""
+"""Maximum characters of a name or status in an answer."""
 GONE_FOR = 120.0
-"""Seconds in which a deleted lease must not come back: longer than a server keeps a heartbeat that it has yet to replay."""
+"""Seconds for which a deleted lease must not come back.
+
+That is longer than a server keeps a heartbeat that it has yet to replay.
+"""
 ASK_EVERY = 5.0
-"""Seconds between two looks at what need not be known at once."""
+"""Seconds between two checks of facts that need not be current."""
 Lease = tuple[str, str]
-"""Application and instance, as the server names them."""
+"""Application and status of an instance, as the server names them."""
 
 
 @dataclass
 class Tombstone:
-    """When its lease is looked for next, and until when."""
+    """A deleted lease: `next` is the time of the next check, `until` the end of the checks."""
 
     server: Eureka
     next: float
@@ -47,7 +50,7 @@ class Tombstone:
 
 @dataclass
 class RegistrationCheck:
-    """Whether any instance of a service was registered when that was asked."""
+    """Result of a check at `asked_at`: whether any instance of a service was registered."""
 
     asked_at: float
     registered: bool
@@ -57,14 +60,17 @@ class RegistrationCheck:
 class ExternalEureka:
     clock: Clock
     client: BoundedClient | None = None
-    """Made when somebody's server is asked first: most have none, and it reads all certificates."""
+    """HTTP client, created on first use.
+
+    Most installations have no external server, and the client's creation reads all certificates.
+    """
     outbound: OutboundPolicy = field(default_factory=OutboundPolicy)
-    """The servers that may be called: a stored spec may be older than the operator's list."""
+    """The servers that may be called. A stored spec may be older than the operator's list."""
     _hidden_at: dict[str, float] = field(default_factory=dict)
     _tombstones: dict[str, Tombstone] = field(default_factory=dict)
     _registration_checks: dict[str, RegistrationCheck] = field(default_factory=dict)
     _apps: dict[str, str] = field(default_factory=dict)
-    """By service, the application that its instances register as, where one has been seen."""
+    """Service → the application under which its instances register, if one has been seen."""
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
         serving = {endpoint.id for endpoint in endpoints}
@@ -83,10 +89,10 @@ class ExternalEureka:
         return leaving
 
     async def publish(self, service: RoutedService) -> None:
-        """Their server knows instances alone."""
+        """Do nothing: an external server knows instances only."""
 
     async def unpublish(self, service: str) -> None:
-        """Nor does it know that a service is gone."""
+        """Forget the service. The server itself needs no change, because it knows instances only."""
         self._apps.pop(service, None)
         self._registration_checks.pop(service, None)
 
@@ -126,7 +132,7 @@ class ExternalEureka:
         return closes, f"waiting for the Eureka server at {where}: {told}"
 
     async def sweep(self) -> None:
-        """Delete leases of what has gone, for as long as they may come back. Call it about once a second."""
+        """Delete the leases of removed instances for as long as they may come back. Call about once a second."""
         silent: set[str] = set()
         for instance, grave in list(self._tombstones.items()):
             now = self.clock.now()
@@ -148,7 +154,11 @@ class ExternalEureka:
             await self.client.close()
 
     async def _set(self, service: RoutedService, instance: str, status: str) -> None:
-        """Set its status there and read it back. One that is not registered is known to nobody."""
+        """Set the status of an instance on the server and read it back.
+
+        Does nothing if the instance is not registered, because no consumer knows it. Raises RoutingError if the
+        status read differs.
+        """
         server = service.eureka
         found = await self._lease(server, instance)
         if server is None or found is None:
@@ -162,7 +172,7 @@ class ExternalEureka:
             )
 
     async def _registers(self, service: RoutedService) -> bool:
-        """Whether any instance of this service is registered, as of `ASK_EVERY` ago or later."""
+        """Return True if any instance of this service was registered within the last `ASK_EVERY` seconds."""
         now = self.clock.now()
         known = self._registration_checks.get(service.name)
         if known is None or now >= known.asked_at + ASK_EVERY:
@@ -174,8 +184,10 @@ class ExternalEureka:
         return known.registered
 
     async def _leases(self, server: Eureka | None, app: str | None = None) -> dict[str, Lease]:
-        """Instance → its application and status, of all that is registered there (or of one application, when there is
-        such a one), as consumers are told."""
+        """Return the registered instances as consumers see them: instance → application and status.
+
+        With `app`, only that application's instances, if the server knows the application.
+        """
         if server is None:
             return {}
         answer = await self._ask("GET", server, f"apps/{quote(app, safe='')}") if app is not None else None
@@ -193,14 +205,20 @@ class ExternalEureka:
             raise _no_eureka(server) from error
 
     async def _lease(self, server: Eureka | None, instance: str) -> Lease | None:
-        """As it is now. None: it is not registered, and whoever says so is a Eureka server."""
+        """Return an instance's current lease, None if it has none.
+
+        Raises RoutingError if the server is not a Eureka server.
+        """
         lease = await self._ask_lease(server, instance)
         if lease is None:
             await self._leases(server)
         return lease
 
     async def _ask_lease(self, server: Eureka | None, instance: str) -> Lease | None:
-        """As it is now. None: whoever answers knows no such instance."""
+        """Return an instance's current lease, None if the server answers 404.
+
+        A server that is not a Eureka server may answer 404, too.
+        """
         if server is None:
             return None
         answer = await self._ask("GET", server, f"instances/{quote(instance, safe=':')}")
@@ -237,7 +255,7 @@ def _no_eureka(server: Eureka) -> RoutingError:
 
 
 def _word(value: Any) -> str:
-    """A name or status as a Eureka server gives it. Raises TypeError for anything but a short text."""
+    """Return a name or status of a Eureka server's answer. Raises TypeError for anything but a short text."""
     if not isinstance(value, str) or len(value) > MAX_WORD:
         raise TypeError
     return value
@@ -248,5 +266,5 @@ def _path(lease: Lease) -> str:
 
 
 def _is_of(instance: str, service: str) -> bool:
-    """Our own ids name their service: `web-r4-1`."""
+    """Return True if an instance id such as `web-r4-1` belongs to the service."""
     return instance.rpartition("-r")[0] == service

@@ -1,7 +1,6 @@
-"""What an application says of itself when it registers, read with suspicion.
+"""Validation of the description that an application registers.
 
-The shape is Netflix's InstanceInfo (eureka.md §2.4); the words of refusal are the Java server's own, since people search
-for them.
+The structure is Netflix's InstanceInfo. The error texts are the Java server's own, because people search for them.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from enum import StrEnum
 from typing import Any
 
 MAX_TEXT, MAX_METADATA, MAX_METADATA_BYTES = 2_000, 100, 16_384
-"""Characters of one value; entries of the metadata, and bytes of it in all."""
+"""Maximum characters of one value, entries of the metadata, and bytes of the metadata in all."""
 RENEWAL, DURATION = 30, 90
-"""Seconds, where a client says nothing (or nonsense) of its lease."""
+"""Seconds: defaults if a client gives no valid renewal interval or lease duration."""
 UNREADABLE = '{"error": "cannot parse request body"}'
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 class Status(StrEnum):
-    """Netflix's five; what is none of them counts as UNKNOWN."""
+    """Netflix's five statuses; any other counts as UNKNOWN."""
 
     UP = "UP"
     DOWN = "DOWN"
@@ -31,7 +30,7 @@ class Status(StrEnum):
 
 
 class InvalidRegistration(Exception):
-    """A registration that cannot be taken; the message is what the client is told, with a 400."""
+    """A registration that cannot be accepted; the client gets the message with a 400."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Registration:
-    """One instance as it described itself. Durations in seconds, timestamps in milliseconds."""
+    """The description of one instance by itself. Durations in seconds, timestamps in milliseconds."""
 
     id: str
     app: str
@@ -66,11 +65,14 @@ class Registration:
     renewal: int = RENEWAL
     duration: int = DURATION
     dirty: int | None = None
-    """`lastDirtyTimestamp`: when the client itself changed last."""
+    """`lastDirtyTimestamp`: when the client itself last changed."""
 
 
 def read(app: str, document: Any) -> Registration:
-    """A registration for `app` from the decoded body `{"instance": {…}}`. Raises InvalidRegistration."""
+    """Return a registration for `app` from the decoded body `{"instance": {…}}`.
+
+    Raises InvalidRegistration.
+    """
     said = document.get("instance") if isinstance(document, dict) else None
     if not isinstance(said, dict) or not isinstance(said.get("app"), str):
         raise InvalidRegistration(UNREADABLE)
@@ -118,13 +120,15 @@ def read(app: str, document: Any) -> Registration:
 
 
 def status_of(word: Any) -> Status:
-    """The status that a word names; UNKNOWN for any other, as the Java server takes it."""
+    """Return the status that a word names; UNKNOWN for any other, as the Java server does."""
     return Status(word) if isinstance(word, str) and word in Status.__members__ else Status.UNKNOWN
 
 
 def checked(text: str) -> str:
-    """`text`, short enough and without characters that would break the XML list for everybody. Raises
-    InvalidRegistration."""
+    """Return `text` if it is short enough and valid in XML. Raises InvalidRegistration.
+
+    An invalid character would break the XML list for all consumers.
+    """
     if len(text) > MAX_TEXT:
         raise InvalidRegistration(f"A value is longer than {MAX_TEXT} characters")
     if _CONTROL.search(text):
@@ -133,7 +137,7 @@ def checked(text: str) -> str:
 
 
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata within its bounds. Raises InvalidRegistration."""
+    """Return the metadata if within its limits. Raises InvalidRegistration."""
     retained = {checked(key): checked(value) for key, value in metadata.items()}
     if len(retained) > MAX_METADATA or sum(len(key) + len(value) for key, value in retained.items()) > MAX_METADATA_BYTES:
         raise InvalidRegistration(f"Metadata is more than {MAX_METADATA} entries or {MAX_METADATA_BYTES} characters")

@@ -1,8 +1,9 @@
-"""Who is registered, and for how long: Eureka's rules over one Book of what was said.
+"""Leases of registered instances, by Eureka's rules.
 
-Differences from the Java server, all on purpose: a lease ends one `duration` after its last renewal (there it is two, by
-an old slip); an override that says what is shown already is kept (there it is dropped); an instance that was `buried`
-cannot come back.
+There are three deliberate differences from the Java server:
+- A lease ends one `duration` after its last renewal. In the Java server it takes two, because of an old bug.
+- An override that equals the status already shown is kept. The Java server drops it.
+- An instance that was evicted cannot register again.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ from services.eureka.instance_info import InvalidRegistration, Registration, Sta
 
 MAX_INSTANCES = 10_000
 TOMBSTONE_SECONDS = 600.0
-"""Seconds that a late registration of a removed instance is ignored: more than any client's last words need."""
+"""Seconds for which a late registration of an evicted instance is ignored.
+
+That is longer than any client's last messages take.
+"""
 
 
 class LeaseNotFound(Exception):
-    """No such lease: the client is told 404 and registers again."""
+    """There is no such lease. The client gets a 404 and registers again."""
 
 
 @dataclass
 class Leases:
-    """The registry. `changed` is called with the key of every instance that changed, after the change."""
+    """The registry's leases.
+
+    `changed` is called with an instance's key after each change of that instance.
+    """
 
     clock: Clock
     applications: Applications = field(default_factory=Applications)
@@ -34,8 +41,11 @@ class Leases:
     _swept_at: float | None = None
 
     def register(self, registration: Registration, address: str = "") -> bool:
-        """Take a registration from `address`, first or again; False when it is one that was buried, which is ignored. Raises
-        Refused."""
+        """Register an instance from the client `address`, or replace its registration.
+
+        Returns False if the instance was evicted; its registration is ignored. Raises InvalidRegistration if the
+        registry is full.
+        """
         now, key = self.clock.now(), (registration.app, registration.id)
         if self._tombstones.get(key, 0) > now:
             return False
@@ -45,7 +55,7 @@ class Leases:
         ms = int(now * 1000)
         registration = replace(registration, dirty=registration.dirty or ms)
         if old is not None and _dirty(registration) < _dirty(old.registration):
-            registration = old.registration  # an older word that arrived late
+            registration = old.registration  # the new registration is older and arrived late
         override = old.override if old is not None else Status.UNKNOWN
         status = _effective(registration.status, override, old.status if old is not None else None)
         up = old.up_at if old is not None and old.up_at else (ms if status is Status.UP else 0)
@@ -53,38 +63,48 @@ class Leases:
         return True
 
     def renew(self, key: Key, dirty: int | None = None) -> None:
-        """A heartbeat; the status that it may name is no news (a client whose status changes registers again). Raises
-        Unknown when the client must register (again)."""
+        """Renew a lease by a heartbeat.
+
+        The status that a heartbeat may carry is ignored, because a client whose status changes registers again.
+        Raises LeaseNotFound if the client must register (again).
+        """
         entry = self._known(key)
         if entry.status is Status.UNKNOWN or (dirty or 0) > _dirty(entry.registration):
             raise LeaseNotFound
         self.applications.touch(replace(entry, renewed_at=int(self.clock.now() * 1000)))
 
     def cancel(self, key: Key) -> None:
-        """It leaves. Raises LeaseNotFound."""
+        """End the lease of an instance that leaves. Raises LeaseNotFound."""
         self._known(key)
         self._remove(key)
 
     def override(self, key: Key, status: Status) -> None:
-        """It is shown as `status` whatever it says of itself, until that is undone, or unless it says DOWN or STARTING.
-        Raises LeaseNotFound."""
+        """Show an instance as `status`, regardless of its own status, until `remove_override`.
+
+        An instance's own DOWN and STARTING take precedence. Raises LeaseNotFound.
+        """
         entry = self._known(key)
         if (entry.status, entry.override) != (status, status):
             self._put(replace(entry, status=status, override=status, renewed_at=int(self.clock.now() * 1000)))
 
     def remove_override(self, key: Key, status: Status = Status.UNKNOWN) -> None:
-        """Undo `override`; it is `status` from now on. UNKNOWN makes it register again. Raises LeaseNotFound."""
+        """Remove the override and show `status` from now on. UNKNOWN makes the client register again.
+
+        Raises LeaseNotFound.
+        """
         self._put(replace(self._known(key), status=status, override=Status.UNKNOWN))
 
     def add_metadata(self, key: Key, metadata: dict[str, str]) -> None:
-        """Merge into its metadata. Raises LeaseNotFound, Refused."""
+        """Merge into the instance's metadata. Raises LeaseNotFound or InvalidRegistration."""
         entry = self._known(key)
         merged = checked_metadata({**entry.registration.metadata, **metadata})
         self._put(replace(entry, registration=replace(entry.registration, metadata=merged)))
 
     def evict(self, key: Key) -> None:
-        """It is gone for good: out at once, and a late registration of it is ignored (Netflix's clients say DOWN and
-        goodbye at the same time, and the goodbye may come first)."""
+        """Evict an instance permanently: its lease ends and a late registration is ignored.
+
+        Netflix's clients report DOWN and cancel their lease concurrently, and the cancellation may arrive first.
+        """
         now = self.clock.now()
         self._tombstones = {other: until for other, until in self._tombstones.items() if until > now}
         self._tombstones[key] = now + TOMBSTONE_SECONDS
@@ -92,14 +112,18 @@ class Leases:
             self._remove(key)
 
     def restore(self, entries: list[Entry]) -> None:
-        """At start: what was registered when Sluice stopped, each with a whole lease from now."""
+        """Restore the leases of before a restart of Sluice, each with its whole duration from now."""
         now = self.clock.now()
         for entry in entries:
             self.applications.put(replace(entry, renewed_at=int(now * 1000)), now)
 
     def sweep(self) -> list[Key]:
-        """Remove those that have not renewed for their duration. Time in which nobody swept (a stopped process, a sleeping
-        host) does not count against them. Returns those removed. Call it about once a second."""
+        """Remove the leases that were not renewed for their duration. Return their keys.
+
+        Call about once a second.
+
+        Time without sweeps (a stopped process, a suspended host) does not count against the leases.
+        """
         now = self.clock.now()
         missed = max(0.0, now - self._swept_at - MOST_BETWEEN_SWEEPS) if self._swept_at is not None else 0.0
         self._swept_at = now
@@ -136,8 +160,11 @@ def _dirty(registration: Registration) -> int:
 
 
 def _effective(said: Status, override: Status, present: Status | None) -> Status:
-    """What is shown (PeerAwareInstanceRegistryImpl's rules, eureka.md §2.6): DOWN, STARTING and UNKNOWN are believed; then
-    an override; then what is shown already, so that a client that says UP again does not undo a drain; then what it says."""
+    """Return the status to show, by the rules of the Java server's PeerAwareInstanceRegistryImpl.
+
+    An instance's own DOWN, STARTING or UNKNOWN comes first, then an override, then the status already shown, then the
+    instance's own status. So a client that reports UP again does not undo a drain.
+    """
     if said not in (Status.UP, Status.OUT_OF_SERVICE):
         return said
     if override is not Status.UNKNOWN:

@@ -1,4 +1,4 @@
-"""The registry here as a directory of services: what is shown, and which consumers have yet to hear of a change."""
+"""The local registry as a Directory: published instances, and consumers yet to fetch a change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from services.routing.port import Endpoint, RoutedService
 class LocalDirectory:
     registry: Registry
     _addresses: dict[str, str] = field(default_factory=dict)
-    """Of the instances that serve or leave: they are consumers as well, for as long as they live."""
+    """Instance → address of the serving and draining instances.
+
+    Instances are consumers too, as long as they run.
+    """
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
         registry, shown = self.registry, self.registry.shown

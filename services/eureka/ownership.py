@@ -1,7 +1,7 @@
-"""Ownership in the registry: which service a name belongs to, and what each client may register and change.
+"""Ownership in the registry: the service of each name, and the limits of each client.
 
-A client is told by its source address. An application that Sluice runs is registered by its own instances alone; a lease
-is changed from the address that registered it alone (docs/eureka.md).
+A client is identified by its source address. Only a service's own instances may register its application. A lease may
+be changed only from the address that registered it (docs/eureka.md).
 """
 
 from __future__ import annotations
@@ -17,41 +17,47 @@ from services.eureka.leases import LeaseNotFound
 from services.outbound import is_own
 
 MAX_OF_ADDRESS, MAX_APPLICATIONS = 100, 50
-"""Registrations from one address of the instances' network; applications of one service."""
+"""Maximum registrations from one address of the instances' network, and applications of one service."""
 Covers = Callable[[str], bool]
-"""Whether the token that a client showed covers a name."""
+"""Predicate: the token that a client presented covers a name."""
 
 
 class Forbidden(Exception):
-    """The client may not register this application or change this lease; the message is the cause for a person."""
+    """The client may not register this application or change this lease; the message is the cause."""
 
 
 @dataclass
 class Ownership:
-    """`book` has the leases. `network` is the instances', None until it is there."""
+    """Rules of ownership. `book` has the leases.
+
+    `network` is the instances' network, None until it exists.
+    """
 
     book: Applications
     shown: ConsumerView
     network: IPv4Network | None = None
 
     def answers(self, local: str, remote: str) -> bool:
-        """Tell whether a client is answered at our address `local`: at the bridge the instances' network and the host alone.
+        """Return True if a client may be answered at the local address `local`.
 
-        The engine's NAT rule gives the host's own connections to the bridge the source of any other interface of the host.
+        At the bridge's address only the instances' network and the host are answered. The engine's NAT rule may give
+        the host's own connections to the bridge the source address of any other interface of the host.
         """
         return self.network is None or local != self.shown.host or self._is_on_network(remote) or _is_host(remote)
 
     def names(self, registration: Registration) -> set[str]:
-        """Return the names that may be services' on which the answer of `check` depends."""
+        """Return the names in a registration that may be services and on which the result of `check` depends."""
         names = names_of(registration)
         return {*names, *(service for service, _ in self.shown.claims(names).values())}
 
     def check(
         self, registration: Registration, remote: str, owner: Owner | None, services: Collection[str], covers: Covers | None
     ) -> bool:
-        """Check a registration from the address `remote`, which is of the instance `owner`; `services` are those of `names`
-        that Sluice runs, `covers` is of the token that the client showed. Returns whether the application is from now on the
-        owner's service. Raises InvalidRegistration, Forbidden."""
+        """Check a registration from the address `remote`, which belongs to the instance `owner`.
+
+        `services` are those of `names` that Sluice runs; `covers` belongs to the token that the client presented.
+        Returns True if the application is from now on the owner's service. Raises InvalidRegistration or Forbidden.
+        """
         key, names, app = (registration.app, registration.id), names_of(registration), normal(registration.app)
         claims = self.shown.claims(names)
         claimed = {name: service for name, (service, shared) in claims.items() if service in services and not shared}
@@ -67,8 +73,11 @@ class Ownership:
         return claim
 
     def check_change(self, key: Key, remote: str, *, by_token: bool) -> None:
-        """Check that a client may renew, change or cancel a lease: the address that registered it may; elsewhere, a client
-        with a token that covers the application may, unless the lease is of an instance. Raises LeaseNotFound, Forbidden."""
+        """Check that a client may renew, change or cancel a lease.
+
+        The address that registered the lease may. So may a client outside the instances' network with a token that
+        covers the application, unless the lease is an instance's. Raises LeaseNotFound or Forbidden.
+        """
         entry = self.book.get(key)
         if entry is None:
             raise LeaseNotFound
@@ -77,15 +86,21 @@ class Ownership:
             raise Forbidden(f"the lease {key[1]} of {key[0]} was registered from another address")
 
     def _check_lease(self, key: Key, remote: str, owner: Owner | None, *, own_name: bool, by_token: bool) -> None:
-        """Check that a registration may replace the lease that there is. As with any Eureka server the last one wins among
-        the instances of one service (clients with a fixed id), and theirs wins under a name that is the service's own."""
+        """Check that a registration may replace the existing lease.
+
+        Among the instances of one service (clients with a fixed id) the last registration wins, as on any Eureka
+        server. Under a name that is the service's own, its instances win over any other lease.
+        """
         mine = self.shown.owners.get(key)
         same_service = owner is not None and (own_name or (mine is not None and mine.service == owner.service))
         if not same_service and self.book.get(key) is not None:
             self.check_change(key, remote, by_token=by_token)
 
     def _check_room(self, key: Key, remote: str, owner: Owner | None) -> None:
-        """Keep one instance, or one service, from filling the registry."""
+        """Raise InvalidRegistration if the address or the service has reached its maximum.
+
+        Without a maximum, one instance or service could fill the registry.
+        """
         on_network = self._is_on_network(remote) and remote != self.shown.host
         of_address = sum(entry.address == remote for entry in self.book.entries()) if on_network else 0
         if self.book.get(key) is None and of_address >= MAX_OF_ADDRESS:
@@ -102,7 +117,10 @@ class Ownership:
 
 
 def _is_host(address: str) -> bool:
-    """Tell whether it is this host: a packet from another machine with such a source is dropped by the kernel."""
+    """Return True if the address is this host's.
+
+    The kernel drops packets from other hosts with such a source.
+    """
     try:
         return is_own(ip_address(address))
     except ValueError:
@@ -110,7 +128,7 @@ def _is_host(address: str) -> bool:
 
 
 def _refuse(names: Iterable[str], cause: str) -> None:
-    """Raise Forbidden for the first of these names, if there is any."""
+    """Raise Forbidden for the first of the names, if there is any."""
     name = min(names, default=None)
     if name is not None:
         raise Forbidden(f"the name {name} cannot be registered from here: {cause}")

@@ -1,4 +1,4 @@
-"""The registry, as the Eureka port's door and the loop both use it: leases, what is shown of them, and who looks."""
+"""The local registry, used by the Eureka port and the controller: leases, their view, and consumers."""
 
 from __future__ import annotations
 
@@ -20,28 +20,36 @@ log = structlog.get_logger(__name__)
 
 
 class Registry:
-    """`keeper` tells whose an address is, and writes down what a restart must find again."""
+    """The local registry.
+
+    `keeper` finds the owner of an address and stores the state that must survive a restart.
+    """
 
     def __init__(self, clock: Clock, keeper: LeaseRepository) -> None:
         self.clock = clock
         self.consumers = Consumers()
         self.visible: set[str] = set()
-        """Instances of ours that consumers may know: what the loop has admitted, until it has gone."""
+        """Instances of this Sluice that consumers may know: from their admission until their removal."""
         self.leaving: set[str] = set()
-        """Those of them that are out of service, whatever they say."""
+        """The visible instances that are out of service, regardless of their own status."""
         self.onlookers = Consumers()
         self.restored = asyncio.Event()
-        """Set when the loop has said what serves: before, the list would be less than what consumers have."""
+        """Set when the controller has restored the serving instances.
+
+        Before that, the list would be incomplete.
+        """
         self._reclaimed: set[str] = set()
-        """Services that consumers find under their own names, where there is nothing of others."""
+        """Services that consumers find under their own names, from which all other leases have been removed."""
         self._keeper = keeper
         self.leases = Leases(clock, changed=self._changed)
         self.shown = ConsumerView(self.leases.applications, lambda owner: owner.instance in self.visible)
         self.ownership = Ownership(self.leases.applications, self.shown)
 
     async def register(self, registration: Registration, remote: str, covers: Covers | None = None) -> bool:
-        """Take a registration that came from the address `remote`; False when it is of one that has gone, and is ignored.
-        `covers` is of the token that the client showed. Raises Refused, Forbidden."""
+        """Register an instance from the address `remote`. Return False if it was evicted; then it is ignored.
+
+        `covers` belongs to the token that the client presented. Raises InvalidRegistration or Forbidden.
+        """
         key = (registration.app, registration.id)
         owner, services = await self._keeper.look_up(remote, self.ownership.names(registration))
         claim = self.ownership.check(registration, remote, owner, services, covers)
@@ -59,8 +67,10 @@ class Registry:
         return taken
 
     async def reclaim(self, services: Collection[str]) -> None:
-        """Remove the leases of other services' instances under these services' own names; where consumers already find the
-        service itself there, all other leases."""
+        """Remove leases of other services' instances under these services' own names.
+
+        If consumers already find the service itself under its name, all other leases are removed, too.
+        """
         wanted = {service: self.shown.shows(service) for service in set(services) - self._reclaimed}
         if not wanted:
             return
@@ -75,53 +85,56 @@ class Registry:
                 await self.cancel(entry.key)
 
     def released(self, service: str) -> None:
-        """Sluice does not run it any more: its name is free."""
+        """Free the name of a service that Sluice no longer runs."""
         self._reclaimed.discard(service)
 
     async def open(self) -> None:
-        """Take up what was registered before."""
+        """Restore the leases of before the restart."""
         self.leases.restore(await self._keeper.restore(self.shown))
 
     async def cancel(self, key: Key) -> None:
-        """An instance says goodbye. Raises Unknown."""
+        """End the lease of an instance that leaves. Raises LeaseNotFound."""
         self.leases.cancel(key)
         await self._keep(key)
 
     async def evict(self, key: Key) -> None:
-        """Its instance has gone for good: whatever it still says is ignored."""
+        """Evict an instance permanently; its later requests are ignored."""
         self.leases.evict(key)
         self.shown.owners.pop(key, None)
         await self._keep(key)
 
     async def override(self, key: Key, status: Status) -> None:
-        """Somebody takes it out, or in. Raises Unknown."""
+        """Override an instance's status on a client's request. Raises LeaseNotFound."""
         self.leases.override(key, status)
         await self._keep(key)
 
     async def remove_override(self, key: Key, status: Status) -> None:
-        """Raises Unknown."""
+        """Remove an override and show `status`. Raises LeaseNotFound."""
         self.leases.remove_override(key, status)
         await self._keep(key)
 
     async def add_metadata(self, key: Key, metadata: dict[str, str]) -> None:
-        """Raises Unknown, Refused."""
+        """Merge into an instance's metadata. Raises LeaseNotFound or InvalidRegistration."""
         self.leases.add_metadata(key, metadata)
         await self._keep(key)
 
     def record_fetch(self, address: str, identity: str, *, direct: bool) -> bool:
-        """Somebody is about to be given the list, or the changes. Returns whether the changes can tell it all: it fetched
-        not long ago. A drain does not wait for those who look at the real instances."""
+        """Record that a client is about to get the list or the delta.
+
+        Returns True if the delta is enough, because the client fetched recently. A drain does not wait for clients
+        that read the real instances (`direct`).
+        """
         now = self.clock.now()
         among = self.onlookers if direct else self.consumers
         before = among.fetched(address, identity, self.applications(direct=direct).version, now)
         return before is not None and now - before.fetched_at < DELTA_SERVES
 
     def applications(self, *, direct: bool) -> Applications:
-        """What consumers are shown, or what registered."""
+        """Return the view for consumers, or with `direct` the registrations themselves."""
         return self.leases.applications if direct else self.shown.applications
 
     async def tick(self) -> list[Consumer]:
-        """Once a second: leases that ran out, consumers that fell silent (returned)."""
+        """Remove expired leases and silent consumers; return the consumers. Call once a second."""
         for key in self.leases.sweep():
             log.warning("lease_ran_out", app=key[0], lease=key[1])
             await self._keep(key)
@@ -140,4 +153,7 @@ class Registry:
 
 
 DELTA_SERVES = 240.0
-"""Seconds: less than a change stays in the delta."""
+"""Seconds since a client's last fetch for which the delta is enough.
+
+That is less than a change stays in the delta.
+"""

@@ -1,4 +1,4 @@
-"""The registry on disk: what registered survives a restart, so that no consumer is ever told of an empty house."""
+"""Persistence of the registry: leases survive a restart, so no consumer ever gets an empty list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LeaseRepository:
     store: Store
 
     async def look_up(self, address: str, names: Collection[str]) -> tuple[Owner | None, set[str]]:
-        """Find the instance of ours, not gone yet, that has this address; and those of `names` that are services."""
+        """Return the live instance of this Sluice at the address, and those of `names` that are services."""
 
         def find(session: Session) -> tuple[Owner | None, set[str]]:
             living = select(Instance).where(Instance.address == address, col(Instance.stopped_at).is_(None))
@@ -33,7 +33,10 @@ class LeaseRepository:
         return await self.store.read(find)
 
     async def save(self, key: Key, entry: Entry | None, owner: Owner | None, *, describes: bool = False) -> None:
-        """Write what is known of a lease now; None when it is over. `describes`: its application is its owner's service."""
+        """Write the current state of a lease, or delete the lease if `entry` is None.
+
+        `describes`: the lease's application is its owner's service.
+        """
 
         def write(session: Session) -> None:
             if entry is None:
@@ -61,7 +64,10 @@ class LeaseRepository:
         await self.store.write(write)
 
     async def restore(self, shown: ConsumerView) -> list[Entry]:
-        """What was registered when Sluice stopped; `shown` learns whose each was, and which service an application is."""
+        """Return the entries that were registered when Sluice stopped.
+
+        Also restores in `shown` the owner of each lease and the service of each application.
+        """
 
         def load(session: Session) -> tuple[list[tuple[Lease, Instance | None]], list[Application]]:
             owned = select(Lease, Instance).join(Instance, col(Instance.id) == Lease.instance, isouter=True)

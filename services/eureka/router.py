@@ -1,7 +1,7 @@
-"""Registries as a Router: consumers that know the instances themselves are told first, and have to have heard it.
+"""Registries as a Router: a drain ends only after the consumers have fetched the change.
 
-A service is looked up in the registry here, or in the Eureka server that its spec names. With `advertise: stable` nobody
-has to be waited for: consumers only know the gateway, which drains on its own.
+A service is published in the local registry, or in the Eureka server that its spec names. With `advertise: stable` no
+consumer has to be waited for: consumers know only the gateway, which drains on its own.
 """
 
 from __future__ import annotations
@@ -14,51 +14,65 @@ from services.routing.port import Endpoint, EndpointState, RoutedService
 
 
 class Directory(Protocol):
-    """A registry that a service's instances are in. Every call is idempotent."""
+    """A registry that holds a service's instances. Every call is idempotent."""
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
-        """At start, with all that serves. Returns instance → service of those that are leaving."""
+        """Synchronise the registry at start with all serving endpoints.
+
+        Returns the draining instances: instance → service.
+        """
 
     async def publish(self, service: RoutedService) -> None: ...
 
     async def unpublish(self, service: str) -> None: ...
 
     async def publish_instance(self, service: RoutedService, endpoint: Endpoint) -> None:
-        """It serves: consumers may know it. Undoes `take_out_of_service`."""
+        """Publish a serving instance to consumers. Undoes `take_out_of_service`."""
 
     async def take_out_of_service(self, service: RoutedService, instance: str) -> None:
-        """It is out of service from when this returns; consumers may still have it in their caches."""
+        """Mark an instance out of service before this returns. Consumers may still have it in their caches."""
 
     async def remove(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
-        """Its container died, or is gone for good."""
+        """Remove an instance whose container died, or with `for_good` one that is gone permanently."""
 
     async def is_registered(self, service: RoutedService, instance: str) -> bool:
-        """Whether it has registered, where its like do: else consumers would be left with none."""
+        """Return True if the instance has registered, or if no instance of its service registers.
+
+        Requiring a registration from such a service would leave its consumers with no instance.
+        """
 
     def drain_not_before(self, service: RoutedService, instance: str) -> tuple[float, str]:
-        """When no consumer sends to a hidden one any more (seconds since the epoch, infinite while unknown), and a clause
-        that tells people whom it waits for."""
+        """Return when no consumer sends requests to a withdrawn instance any more, and the cause of the wait.
+
+        The time is in seconds since the epoch, infinite if not known yet. The cause is a clause for people.
+        """
 
 
 @dataclass
 class RouterEntry:
-    """What the loop has said of an instance."""
+    """State of an instance as the controller last set it."""
 
     routed: RoutedService
-    """Its service as consumers came to know the instance by it: a later change does not make them forget it."""
+    """The service as it was when consumers first saw the instance.
+
+    A later change of the service does not make them forget it.
+    """
     admitted: bool = True
     counted: bool = False
-    """Its registration has been seen, or was not needed: from then on it counts as serving even when that lapses."""
+    """True once the registration was seen or was not required.
+
+    The instance then counts as serving even if the registration lapses.
+    """
 
     @property
     def revealed(self) -> bool:
-        """Consumers know the instance itself."""
+        """True if consumers know the instance itself."""
         return self.routed.advertise == "instances" or self.routed.eureka is not None
 
 
 @dataclass
 class RegistryRouter:
-    """`local` is the registry here, `external` the servers of others."""
+    """Router over two registries: `local` is Sluice's own, `external` are Eureka servers of others."""
 
     clock: Clock
     local: Directory
@@ -66,7 +80,7 @@ class RegistryRouter:
     name: str = "registry"
     _services: dict[str, RoutedService] = field(default_factory=dict)
     _entries: dict[str, dict[str, RouterEntry]] = field(default_factory=dict)
-    """By service and instance."""
+    """Entries by service and instance."""
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
         self._services = {service.name: service for service in services}
