@@ -1,4 +1,4 @@
-"""What is asked of a build."""
+"""Parameters of a build."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """`context`: the upload, a checked tar in the builds' directory; `text`: its Dockerfile, checked as well."""
+    """A build to run. `context`: the uploaded, checked tar; `text`: its checked Dockerfile.
+
+    The tar lies in the builds' directory.
+    """
 
     service: str
     context: Path

@@ -1,4 +1,4 @@
-"""Pure: the images that a Dockerfile is FROM, and the same Dockerfile with each of them pinned by its id."""
+"""The base images of a Dockerfile, and the Dockerfile with each of them pinned by its id (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _SCRATCH = "scratch"
 
 @dataclass(frozen=True)
 class Base:
-    """A FROM. `reference`: the image with all variables replaced; None for scratch and for a stage above it."""
+    """A FROM instruction.
+
+    `reference`: the image with all variables resolved, None for scratch and earlier stages.
+    """
 
     instruction: Instruction
     flags: tuple[str, ...]
@@ -27,7 +30,10 @@ class Base:
 
 
 def bases_of(text: str, args: Mapping[str, str], target: str | None = None) -> list[Base]:
-    """Those that a build to the stage `target` needs, in order. Raises DockerfileError."""
+    """Return the FROM instructions that a build of the stage `target` needs, in order.
+
+    Raises DockerfileError.
+    """
     found: list[Base] = []
     values: dict[str, str | None] = {}
     for instruction in instructions(text):
@@ -43,7 +49,7 @@ def bases_of(text: str, args: Mapping[str, str], target: str | None = None) -> l
 
 
 def pin(text: str, bases: list[Base], ids: Mapping[str, str]) -> str:
-    """The same Dockerfile, with as many lines, FROM these ids by reference."""
+    """Return the Dockerfile with each reference replaced by its id; the number of lines is the same."""
     lines = text.split("\n")
     for base in bases:
         image = ids[base.reference] if base.reference is not None else base.name
@@ -68,7 +74,7 @@ def _base(instruction: Instruction, words: list[str], values: Mapping[str, str |
 
 
 def _declare(instruction: Instruction, args: Mapping[str, str], values: dict[str, str | None]) -> None:
-    """An ARG above the first FROM."""
+    """Record the variables of an ARG above the first FROM."""
     try:
         words = shlex.split(instruction.text)[1:]
     except ValueError as error:
@@ -92,7 +98,10 @@ def _resolved(line: int, word: str, values: Mapping[str, str | None]) -> str:
 
 
 def _refuse_hidden(instruction: Instruction) -> None:
-    """A FROM on a later line of an instruction: an engine that reads here-documents may take it for one of its own."""
+    """Raise DockerfileError for a FROM on a later line of an instruction.
+
+    An engine that reads here-documents may take it for an instruction of its own.
+    """
     for line, offset in instruction.starts[1:]:
         if _FROM.match(instruction.text, offset):
             words = instruction.text[offset:].split()[1:]

@@ -1,4 +1,4 @@
-"""The context of a build: checked as a client sent it, and packed again for the engine."""
+"""Build contexts: checked as uploaded, and repacked for the engine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from services.errors import FieldError, RequestError
 _GZIP = b"\x1f\x8b"
 _CHUNK = 128 * 1024
 _LONGEST_HEADER = 1024 * 1024
-"""Bytes of a name, or of other words about an entry: what a tar may make its reader hold in memory."""
+"""Maximum bytes of a name or other metadata of an entry, which a tar makes its reader hold in memory."""
 
 
 def check_context(path: Path, dockerfile: str, limit: int) -> str:
-    """Blocks. The Dockerfile's text. Refusal 422 `invalid_context` for what is no tar or tar.gz, is cut off, leads out of
-    its folder, or has not one plain Dockerfile; 413 `too_large` when it unpacks to more than `limit` bytes."""
+    """Check an uploaded context and return the text of its Dockerfile. Blocks.
+
+    Raises RequestError 422 `invalid_context` if the file is no tar or tar.gz, is truncated, leads out of its
+    directory, or does not have exactly one plain Dockerfile. Raises RequestError 413 `too_large` if it unpacks to
+    more than `limit` bytes.
+    """
     wanted, size = posixpath.normpath(dockerfile), 0
     found: bytes | None = None
     links: set[str] = set()
@@ -34,7 +38,7 @@ def check_context(path: Path, dockerfile: str, limit: int) -> str:
                 _check_place(entry, wanted, found is not None)
                 _header(entry)
                 size += entry.size
-                if max(size, tar.offset) > limit:  # a tar may be all headers, or all holes
+                if max(size, tar.offset) > limit:  # a tar may consist of headers only, or of holes only
                     raise RequestError(413, "too_large", f"the context unpacks to more than {limit} bytes")
                 if entry.name == wanted:
                     found = b"".join(_content(tar, entry))
@@ -46,7 +50,10 @@ def check_context(path: Path, dockerfile: str, limit: int) -> str:
 
 
 def check_dockerfile(text: str, args: Mapping[str, str]) -> None:
-    """Refusal 422 `invalid_context` that names the line: an ADD of a remote source, or a FROM that names no image."""
+    """Check a Dockerfile for an ADD of a remote source and a FROM that names no image.
+
+    Raises RequestError 422 `invalid_context` that names the line.
+    """
     try:
         check_adds(text)
         bases_of(text, args)
@@ -56,8 +63,10 @@ def check_dockerfile(text: str, args: Mapping[str, str]) -> None:
 
 
 def packed(path: Path, dockerfile: str, text: str) -> Iterator[bytes]:
-    """Blocks. The tar of a checked context with `text` as its Dockerfile. All headers are written by Sluice: the engine
-    cannot read an entry in another way than the check did."""
+    """Yield the tar of a checked context with `text` as its Dockerfile. Blocks.
+
+    Sluice writes all headers itself, so the engine cannot read an entry differently than the check did.
+    """
     wanted = posixpath.normpath(dockerfile)
     with _opened(path) as tar:
         for entry in _entries(tar):
@@ -71,9 +80,12 @@ def packed(path: Path, dockerfile: str, text: str) -> Iterator[bytes]:
 
 
 def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Plain files, directories, links and whatever is refused, without anything that a reader may skip or not know."""
+    """Yield the entries without any data that readers may ignore or not know.
+
+    Entries are files, directories, links and those to refuse.
+    """
     while (entry := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined]  # else all of them stay in memory
+        tar.members = []  # otherwise all members stay in memory
         entry.name = posixpath.normpath(entry.name)
         entry.pax_headers = {}
         if entry.isfile():
@@ -105,7 +117,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 class _Sparing:
-    """A file that is never read in one large piece: contents are passed over by seeking."""
+    """A file that is never read in one large piece: contents are skipped by seeking."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self._file = file
@@ -118,7 +130,10 @@ class _Sparing:
 
 
 def _check(entry: tarfile.TarInfo, links: set[str]) -> None:
-    """`links`: where the symbolic links before it are; it adds its own."""
+    """Raise RequestError for an unsafe entry.
+
+    `links`: the earlier symbolic links, to which it adds its own.
+    """
     shown = entry.name[:200].encode(errors="replace").decode()
     name = entry.name
     if "\0" in name + entry.linkname:
@@ -138,7 +153,10 @@ def _check(entry: tarfile.TarInfo, links: set[str]) -> None:
 
 
 def _check_place(entry: tarfile.TarInfo, wanted: str, found: bool) -> None:
-    """The Dockerfile must be one plain file, below directories alone: no later entry may replace what was read."""
+    """Check that the Dockerfile is one plain file below directories only.
+
+    Otherwise a later entry could replace the file that was checked.
+    """
     if entry.name == wanted and not entry.isfile():
         raise _invalid(f'has a "{wanted}" that is no plain file; send the file, or name it by ?dockerfile=')
     if entry.name == wanted and found:
@@ -150,7 +168,10 @@ def _check_place(entry: tarfile.TarInfo, wanted: str, found: bool) -> None:
 
 
 def escapes_root(name: str) -> bool:
-    """Does the path lead out of the folder that it is told from? `..` is harmless where it stays inside."""
+    """Return True if the path leads out of the directory that it is relative to.
+
+    `..` is harmless if the path stays inside.
+    """
     return name.startswith("/") or posixpath.normpath(name).split("/")[0] == ".."
 
 

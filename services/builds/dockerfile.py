@@ -1,8 +1,8 @@
-"""Pure: the instructions of a Dockerfile as the engine's classic builder reads them, and no ADD of a remote source.
+"""Dockerfile parsing as in the engine's classic builder, and refusal of remote ADD sources (pure).
 
-The classic builder fetches a remote source of ADD in the engine's own network, where the host's loopback is. The check is
-wider than any engine's parser: each line of a continued instruction may begin one (engines differ in here-documents), quotes
-and escapes are left out, and the value of a variable may be anything.
+The classic builder fetches a remote source of ADD in the engine's own network, which includes the host's loopback.
+The check is stricter than any engine's parser: each line of a continued instruction may begin one (engines differ in
+here-documents), quotes and escapes are ignored, and a variable may have any value.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MOST_DOCKERFILE = 1024 * 1024
-"""Bytes."""
+"""Maximum bytes of a Dockerfile."""
 REMOTE = ("http://", "https://", "ftp://", "git://", "ssh://", "git@")
 _INSTEAD = "use RUN curl, which runs in SLUICE_BUILD_NETWORK, or COPY a file of the context"
 _ESCAPE = re.compile(r"\s*#\s*escape\s*=\s*(.*?)\s*", re.IGNORECASE)
 _ADD = re.compile(r"\s*(?:onbuild\s+)?add\s", re.IGNORECASE)
 _SCHEME = re.compile(r"\w://|^\W*git@", re.IGNORECASE)
 _ODD = re.compile(r"^[^\w./*?~+-]+")
-"""Characters that begin no ordinary path: an engine may drop some, as it does with a byte order mark."""
+"""Characters that no ordinary path begins with.
+
+An engine may drop some of them, as it does with a byte order mark.
+"""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _JSON_ESCAPE = re.compile(r"\\u[0-9a-f]{4}", re.IGNORECASE)
 _QUOTES = str.maketrans(dict.fromkeys("\"'\\`\ufeff", ""))
@@ -27,7 +30,7 @@ _JSON = str.maketrans({**dict.fromkeys("[],\"'", " "), **dict.fromkeys("\\`\ufef
 
 
 class DockerfileError(Exception):
-    """A Dockerfile that is refused: `line` from 1, and the reason."""
+    """A Dockerfile that is refused, with the line (counted from 1) and the reason."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(f"line {line}: {message}")
@@ -36,7 +39,10 @@ class DockerfileError(Exception):
 
 @dataclass(frozen=True)
 class Instruction:
-    """Its continued lines in one `text`, without comments. `starts`: (line, offset in the text) of each."""
+    """An instruction with its continued lines in one `text`, without comments.
+
+    `starts`: (line number, offset in the text) of each line.
+    """
 
     text: str
     starts: tuple[tuple[int, int], ...]
@@ -51,7 +57,10 @@ class Instruction:
 
 
 def instructions(text: str) -> Iterator[Instruction]:
-    """Raises DockerfileError for control characters, and for a parser directive `escape` that engines read differently."""
+    """Yield the instructions of a Dockerfile.
+
+    Raises DockerfileError for control characters and for an `escape` directive that engines read differently.
+    """
     lines = text.removeprefix("\ufeff").split("\n")
     escape = _escape_of(lines)
     pieces: list[str] = []
@@ -78,16 +87,19 @@ def instructions(text: str) -> Iterator[Instruction]:
 
 
 def check_adds(text: str) -> None:
-    """Raises DockerfileError for an ADD, or an ONBUILD ADD, with a source that is remote or may be."""
+    """Raise DockerfileError for an ADD or ONBUILD ADD with a source that is remote or may be."""
     for instruction in instructions(text):
         for line, offset in instruction.starts:
             if found := _ADD.match(instruction.text, offset):
                 _check_sources(instruction.text[found.end() :], line)
-                break  # the sources of an ADD that begins at a later line are among those of this one
+                break  # the sources of an ADD that begins on a later line are among those of this one
 
 
 def _escape_of(lines: list[str]) -> str:
-    """The escape character. All engines read the directive on the first line, and differ on the lines after it."""
+    """Return the escape character.
+
+    All engines read the directive on the first line; they differ on later lines.
+    """
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
             break
@@ -99,7 +111,10 @@ def _escape_of(lines: list[str]) -> str:
 
 
 def _check_sources(rest: str, line: int) -> None:
-    """`rest`: the flags, the sources and the destination. Flags look like local sources."""
+    """Raise DockerfileError if a source is remote or may be.
+
+    `rest`: the flags, the sources and the destination. Flags are treated like local sources.
+    """
     spellings = [rest.translate(_QUOTES).split()]
     if "[" in rest:  # may be a JSON array
         if _JSON_ESCAPE.search(rest):

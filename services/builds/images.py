@@ -1,4 +1,7 @@
-"""The names and the end of images that Sluice built: `<service>:latest` follows what serves, and what nobody needs goes."""
+"""Tags and removal of images that Sluice built.
+
+`<service>:latest` follows the serving revision, and images that are no longer needed are removed.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,15 @@ log = structlog.get_logger(__name__)
 PACE, AGAIN = 0.1, 5.0
 LATEST_LEFT_ALONE = "latest_left_alone"
 KEPT = 10
-"""Builds whose images are kept of a service that was never deployed."""
+"""Number of builds whose images are kept for a service that was never deployed."""
 
 
 async def update_latest_tags(store: Store, engine: Engine, clock: Clock, notifier: ChangeNotifier) -> None:
-    """For ever: a service's present revision is the last one whose deployment succeeded. Where its image was built for this
-    service, `<service>:latest` names it, after a restart as well; a `latest` of somebody else is left alone."""
+    """Keep `<service>:latest` on the image of each service's current revision. Never returns.
+
+    The current revision is that of the last succeeded deployment. The tag is moved only if Sluice built the image for
+    this service. A `latest` that names an image Sluice did not build for the service is left alone.
+    """
     done: dict[str, str] = {}
     while True:
         woken = notifier.wait()
@@ -54,15 +60,17 @@ async def _move(store: Store, engine: Engine, clock: Clock, notifier: ChangeNoti
 
 
 async def prune(store: Store, engine: Engine) -> None:
-    """Remove the images of builds that no revision within its service's `revision_history_limit` needs; never what Sluice
-    did not build. EngineError."""
+    """Remove images of builds that no revision within its service's `revision_history_limit` needs.
+
+    Images that Sluice did not build are never removed. Raises EngineError.
+    """
     keep = await store.read(_kept)
     if keep is not None and (gone := await engine.prune(keep)):
         log.info("images_pruned", images=gone)
 
 
 def _present(session: Session) -> dict[str, str]:
-    """Service → the image that serves, where Sluice built it for that service."""
+    """Return service → image of the current revision, for images that Sluice built for that service."""
     rows = session.exec(
         select(Service.name, Revision.image_id)
         .join(Revision, (col(Revision.service) == Service.name) & (col(Revision.number) == Service.revision))
@@ -73,13 +81,16 @@ def _present(session: Session) -> dict[str, str]:
 
 
 def _built(session: Session, service: str, image: str) -> bool:
-    """By the store alone: anybody can put Sluice's labels on an image."""
+    """Return True if Sluice built the image for the service.
+
+    Only the store is asked, because any user can put Sluice's labels on an image.
+    """
     query = select(Build.id).where(Build.service == service, col(Build.image_id) == image)
     return session.exec(query).first() is not None
 
 
 def _report(session: Session, now: float, service: str, image: str) -> None:
-    """An event, once for each image that is found there."""
+    """Record that `latest` was left alone: one event for each image found there."""
     earlier = select(Event).where(Event.service == service, Event.type == LATEST_LEFT_ALONE).order_by(col(Event.id).desc())
     last = session.exec(earlier).first()
     if last is None or last.data.get("image_id") != image:
@@ -91,7 +102,7 @@ def _report(session: Session, now: float, service: str, image: str) -> None:
 
 
 def _kept(session: Session) -> frozenset[str] | None:
-    """Tags. None when nothing was ever built."""
+    """Return the tags of the images to keep, None if nothing was ever built."""
     services = session.exec(select(Build.service).distinct()).all()
     keep: set[str] = set()
     for name in services:

@@ -1,4 +1,4 @@
-"""A build's log while it is written: numbered lines, of which the last are kept."""
+"""Log of a running build: numbered lines, of which the last ones are kept."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from services.printable import clean
 from services.store.events import ChangeNotifier
 
 MOST_LOG = 1024 * 1024
-"""Bytes that are kept of a build's log."""
+"""Maximum bytes of a build's log; older lines are dropped."""
 LONGEST_LINE = 16 * 1024
-"""Characters of a line that are kept."""
+"""Maximum characters of a line; the rest is cut off."""
 
 
 class LogBuffer:
-    """`news` wakes whoever reads when there is more, and when the build has ended."""
+    """Buffer of a build's log. `news` notifies readers of new lines and of the build's end."""
 
     def __init__(self) -> None:
         self.first = 1
@@ -24,7 +24,7 @@ class LogBuffer:
         self._size = 0
 
     def write(self, line: str) -> None:
-        """Add a line, as it may be printed on a terminal; the oldest ones go when it is too much."""
+        """Add a line, cleaned for a terminal. The oldest lines are dropped if the log exceeds its maximum."""
         self._lines.append(clean(line.rstrip("\r")[:LONGEST_LINE].replace("\r", " ").replace("\n", " ")))
         self._size += _size(self._lines[-1])
         while self._size > MOST_LOG:
@@ -33,7 +33,7 @@ class LogBuffer:
         self.news.notify()
 
     def after(self, number: int) -> list[tuple[int, str]]:
-        """The lines with higher numbers that are there."""
+        """Return the kept lines with a higher number, each with its number."""
         return numbered(self._lines, self.first, number)
 
     def __str__(self) -> str:
@@ -41,7 +41,10 @@ class LogBuffer:
 
 
 def numbered(lines: deque[str] | list[str], first: int, after: int) -> list[tuple[int, str]]:
-    """(number, line) of those whose number is higher than `after`; the first line of all has the number `first`."""
+    """Return the lines with a number higher than `after`, as (number, line).
+
+    `first`: number of the first line.
+    """
     skipped = max(0, after + 1 - first)
     return list(enumerate(islice(lines, skipped, None), first + skipped))
 

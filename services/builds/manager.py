@@ -1,4 +1,4 @@
-"""Builds: each from an uploaded context to an image with a tag of its own, or to a reason why not."""
+"""Builds, each from an uploaded context to a tagged image or a reason of failure."""
 
 from __future__ import annotations
 
@@ -32,17 +32,22 @@ log = structlog.get_logger(__name__)
 PENDING, BUILDING, SUCCEEDED, FAILED = "pending", "building", "succeeded", "failed"
 UNDER_WAY = (PENDING, BUILDING)
 AT_ONCE = 2
-"""Builds at a time; the others wait for their turn."""
+"""Maximum concurrent builds; the others wait."""
 MOST = 20
-"""Builds that may be under way, those included that wait or are being sent: what they take of the disk is bounded."""
+"""Maximum unfinished builds, including those waiting or uploading; it limits their disk usage."""
 KEEP_LOG = 5.0
-"""Seconds between two times that the log of a build that runs is written to the store."""
+"""Seconds between two writes of a running build's log to the store."""
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """`directory`: where uploads lie until they are built; `context_size` in bytes; `timeout` in seconds; `network`: what
-    the steps of a build run in, as Docker names it."""
+    """Settings of builds.
+
+    - `directory`: holds uploads until they are built.
+    - `context_size`: maximum in bytes.
+    - `timeout`: in seconds.
+    - `network`: the network of a build's steps, as Docker names it.
+    """
 
     directory: Path
     context_size: int
@@ -58,12 +63,12 @@ class ActiveBuild:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    """Of all but the writing of its end."""
+    """Scope of everything except the writing of the build's end."""
     cancelled_by: Actor | None = None
 
 
 class BuildManager:
-    """What is under way is known here; what has ended is in the store."""
+    """Manager of builds. Unfinished builds are in memory, ended ones in the store."""
 
     def __init__(
         self, store: Store, clock: Clock, engine: Engine, notifier: ChangeNotifier, settings: BuildSettings
@@ -76,14 +81,14 @@ class BuildManager:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._running: dict[int, ActiveBuild] = {}
         self.sending = 0
-        """Contexts that are on their way."""
+        """Number of contexts being uploaded."""
 
     @property
     def full(self) -> bool:
         return len(self._running) + self.sending >= MOST
 
     async def open(self) -> None:
-        """At the start: what was under way when Sluice ended has failed, and its upload goes."""
+        """Mark builds that Sluice's last end interrupted as failed and remove their uploads. Call at start."""
 
         def fail(session: Session) -> None:
             for row in session.exec(select(Build).where(col(Build.status).in_(UNDER_WAY))):
@@ -94,18 +99,18 @@ class BuildManager:
         self.settings.directory.mkdir(mode=0o700, exist_ok=True)
 
     async def close(self) -> None:
-        """Give up what runs; the next start says so."""
+        """Cancel the running builds. The next start marks them as failed."""
         tasks = [running.task for running in self._running.values() if running.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def running(self, id: int) -> ActiveBuild | None:
-        """None when it has ended, or there is none."""
+        """Return the build, None if it has ended or does not exist."""
         return self._running.get(id)
 
     async def begin(self, ask: BuildRequest, by: Actor) -> int:
-        """Its number. It goes on by itself; its context is the build's from now on."""
+        """Start a build in the background and return its number. Its context file then belongs to the build."""
 
         def make(session: Session) -> Build:
             now = self._clock.now()
@@ -134,7 +139,10 @@ class BuildManager:
         return id
 
     async def cancel(self, id: int, by: Actor) -> None:
-        """Returns when it has ended. Raises RequestError: 404 `unknown_build`, 409 when it had ended before."""
+        """Cancel a build and wait for its end.
+
+        Raises RequestError: 404 `unknown_build`, or 409 if the build had ended already.
+        """
         running = self._running.get(id)
         if running is None:
             row = await self._store.read(lambda session: find_build(session, id))
@@ -167,7 +175,7 @@ class BuildManager:
     async def _build(
         self, id: int, ask: BuildRequest, tag: str, written: LogBuffer
     ) -> tuple[str, str | None, str, str | None]:
-        """Status, reason, message and the image's id."""
+        """Build the image. Return status, reason, message and the image's id."""
         retained = self._clock.now()
         masked = log_mask({"args": dict(ask.args)}).lines()
         try:
@@ -237,7 +245,7 @@ class BuildManager:
 
 
 def find_build(session: Session, id: int) -> Build:
-    """404 `unknown_build`."""
+    """Return the build. Raises RequestError 404 `unknown_build`."""
     row = session.get(Build, id)
     if row is None:
         raise RequestError(404, "unknown_build", f"there is no build {id}")
@@ -245,7 +253,7 @@ def find_build(session: Session, id: int) -> Build:
 
 
 def _new_tag(session: Session, service: str, now: float) -> str:
-    """`<service>:<UTC time to the second>-<short id>`, which nothing has had yet."""
+    """Return an unused tag `<service>:<UTC time to the second>-<short id>`."""
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
     while True:
         tag = f"{service}:{moment}-{secrets.token_hex(2)}"

@@ -1,4 +1,4 @@
-"""Base images: the engine's or pulled, refused for a trigger that fetches, and pinned until the build has ended."""
+"""Pinning of base images: taken from the engine or pulled, checked for fetching triggers, used by id."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from services.engine.port import Engine, EngineError, ImageInfo
 
 @dataclass(frozen=True)
 class Pinned:
-    """A Dockerfile that is FROM ids. `names`: id → reference."""
+    """A Dockerfile whose FROM images are ids. `names`: id → reference."""
 
     text: str
     names: Mapping[str, str]
 
     def named(self, line: str) -> str:
-        """A line of the builder's log, with references in place of ids."""
+        """Return a line of the builder's log with references in place of ids."""
         if " : FROM sha256:" in line:
             for image, name in self.names.items():
                 line = line.replace(image, name)
@@ -30,8 +30,11 @@ class Pinned:
 
 
 async def pinned_dockerfile(engine: Engine, ask: BuildRequest, log: LogBuffer) -> Pinned:
-    """Pulls what the engine does not have. A base image that changes meanwhile changes nothing: the engine is given the ids
-    of the images whose triggers were checked. EngineError `build_failed`."""
+    """Pin the base images of a build; pull those that the engine does not have.
+
+    The engine gets the ids of the images whose ONBUILD triggers were checked, so a tag that moves during the build
+    has no effect. Raises EngineError `build_failed`, also if a trigger fetches a remote source.
+    """
     bases = await to_thread.run_sync(bases_of, ask.text, ask.args, ask.target)
     ids: dict[str, str] = {}
     for reference in {base.reference: None for base in bases if base.reference is not None}:
