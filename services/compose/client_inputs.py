@@ -1,4 +1,4 @@
-"""What a Compose file asks of whoever sends it: variables and files that lie with the client."""
+"""Inputs that a Compose file needs from its client: variables and files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.compose.service import env_files
 
 @dataclass(frozen=True)
 class Needs:
-    """`files`: path as written, with its variables filled in → whether it has to be there."""
+    """Inputs of a file. `files`: interpolated path → True if the file is required."""
 
     name: str | None
     variables: frozenset[str]
@@ -21,7 +21,10 @@ class Needs:
 
 
 def needs_of(text: str, variables: Mapping[str, str]) -> Needs:
-    """Of all services: which of them are wanted is for Sluice to say. Raises NotCompose for what is no mapping of YAML."""
+    """Return the inputs of all services, because only the server decides which services are deployed.
+
+    Raises ComposeError if the text is not a YAML mapping.
+    """
     root = parse(text, variables)
     findings = Findings()
     top = root.value if isinstance(root.value, dict) else {}

@@ -1,4 +1,4 @@
-"""`healthcheck`, `deploy` and what else says how a service is kept: Compose's words in, the spec's fields out."""
+"""Conversion of `healthcheck`, `deploy`, `logging`, limits and `restart` to the spec's fields."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from services.compose.findings import Findings
 from services.compose.keys import DEPLOY, HEALTHCHECK, LIMITS, LOGGING, RESERVATIONS, RESOURCES, RESTART, UPDATE
 
 COMPOSE_TIMEOUT = 30.0
-"""Seconds that a check may take when the file does not say: Compose's default."""
+"""Seconds that a health check may take by default: Compose's default."""
 JOB = "Sluice keeps services running: run a job before, by hand or in CI"
 Fields = dict[str, tuple[Any, Node]]
-"""Spec field → value, and where it stands."""
+"""Spec field → value and node."""
 
 
 def healthcheck(findings: Findings, node: Node) -> Fields:
-    """{} where only the image's own is said to hold."""
+    """Return the health check, {} if the section sets none."""
     keys = findings.keys(node, HEALTHCHECK)
     if "disable" in keys and findings.flag(keys["disable"]):
         return {"healthcheck": ({"disable": True}, node)}
@@ -56,7 +56,7 @@ def deploy(findings: Findings, node: Node) -> Fields:
 
 
 def limits(findings: Findings, keys: dict[str, Node]) -> Fields:
-    """The limits that stand beside the image, as older files have them."""
+    """Return the limits written beside `image`, as in older files."""
     made: dict[str, Any] = {}
     places = [keys[name] for name in ("cpus", "mem_limit", "pids_limit") if name in keys]
     if "cpus" in keys:
@@ -77,7 +77,7 @@ def logging(findings: Findings, node: Node) -> Fields:
 
 
 def restart(findings: Findings, node: Node) -> None:
-    """Checked, and no field: what has served is kept running, always."""
+    """Check `restart`. It sets no field, because Sluice always restarts instances that have served."""
     _restart(findings, node, (findings.text(node) or "always").partition(":")[0])
 
 
@@ -108,7 +108,11 @@ def _resources(findings: Findings, node: Node) -> Fields:
 
 
 def _update(findings: Findings, node: Node) -> Fields:
-    """One at a time, as Compose has it, once it speaks of parallelism or order; new ones first unless it says otherwise."""
+    """Return the rollout fields of update_config.
+
+    If parallelism or order is given, parallelism defaults to one instance at a time, as in Compose, and order to
+    start-first.
+    """
     keys = findings.keys(node, UPDATE)
     fields: Fields = {}
     if "parallelism" in keys or "order" in keys:

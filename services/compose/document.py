@@ -1,4 +1,7 @@
-"""A Compose file as a tree in which every value knows its place: bounded, with variables filled in, nothing read twice."""
+"""Parser of a Compose file into a tree whose values know their place.
+
+The tree is bounded, and variables are interpolated.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from services.compose.interpolation import interpolate
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 50_000
-"""Aliases included: a few lines of them can stand for billions of values."""
+"""Maximum values including aliases: a few lines of aliases can stand for billions of values."""
 MAX_TEXT = 4 * 1024 * 1024
-"""Characters of all values, once variables are filled in."""
+"""Maximum characters of all values after interpolation."""
 
 Scalar = str | int | float | bool | None
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -31,7 +34,7 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is to be said of a place in the file. `field`: "services.web.cap_add"; `line` counts from 1."""
+    """A message about a place in the file. `field`: "services.web.cap_add"; `line` counts from 1."""
 
     field: str
     line: int
@@ -39,7 +42,7 @@ class Finding:
 
 
 class ComposeError(Exception):
-    """It cannot be read; `findings` say where and why."""
+    """The file cannot be read; `findings` say where and why."""
 
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__("; ".join(f"{each.field}: line {each.line}: {each.message}" for each in findings))
@@ -48,18 +51,24 @@ class ComposeError(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """A value: a scalar with its `text` as written, a list, or a mapping whose values stand at their keys' lines."""
+    """A value: a scalar with its `text` as written, a list, or a mapping.
+
+    The line of a mapping's value is that of its key.
+    """
 
     path: str
     line: int
     value: Scalar | list[Node] | dict[str, Node]
     text: str = ""
     trouble: str | None = None
-    """Why its variables could not be filled in: said only when the value is wanted."""
+    """Cause of a failed interpolation, reported only if the value is used."""
 
 
 def parse(text: str, variables: Mapping[str, str]) -> Node:
-    """The file's tree. Scalars are read as YAML 1.2 has it (`no` and `22:22` are text). Raises ComposeError."""
+    """Return the file's tree. Raises ComposeError.
+
+    Scalars are read by YAML 1.2, so `no` and `22:22` are text.
+    """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise ComposeError([Finding("body", 1, f"is larger than {MAX_BYTES} bytes")])
     try:
@@ -104,7 +113,10 @@ class _Builder:
         return made
 
     def _mapping(self, node: yaml.MappingNode, path: str, line: int, depth: int) -> dict[str, Node]:
-        """Merges (`<<`) lie under what is written beside them, the first of several on top."""
+        """Return a mapping with its merges (`<<`) applied.
+
+        Keys written beside a merge override it; of several merges the first one wins.
+        """
         own: dict[str, Node] = {}
         merged: dict[str, Node] = {}
         for key, value in node.value:
@@ -143,7 +155,7 @@ class _Builder:
 
 
 def _resolved(text: str) -> Scalar:
-    """YAML 1.2's core schema, as Compose reads it."""
+    """Return a plain scalar's value by YAML 1.2's core schema, as Compose does."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

@@ -1,4 +1,7 @@
-"""What is found while a Compose file is read: everything is said at once, and every value is asked for by its type."""
+"""Findings of reading a Compose file, and typed access to its values.
+
+Findings are collected so that all are reported together.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from services.units import duration, size
 T = TypeVar("T")
 _UNKNOWN = Key("refused", "is not a key that Compose knows")
 _NOTHING: tuple[Any, ...] = (None, False, [], {})
-"""Values by which a key asks for nothing."""
+"""Values by which a key requests nothing."""
 
 
 class Findings:
-    """`refusals` and `warnings` in the order in which they were found; `counted`: keys by what became of them."""
+    """`refusals` and `warnings` in the order found; `counted`: number of keys by support."""
 
     def __init__(self) -> None:
         self.refusals: list[Finding] = []
@@ -27,7 +30,7 @@ class Findings:
         self._unknown = 0
 
     def unknown(self, node: Node, message: str, name: str, known: Iterable[str]) -> None:
-        """Refuse a name that is not among those `known`, with the nearest of them, unless there were many already."""
+        """Refuse an unknown name and suggest the nearest `known` one, for the first unknown names only."""
         self._unknown += 1
         self.refuse(node, message + (suggestion(name, known) if self._unknown <= MAX_SUGGESTIONS else ""))
 
@@ -38,7 +41,7 @@ class Findings:
         self.warnings.append(Finding(node.path[:300], node.line, message))
 
     def keys(self, node: Node, known: Mapping[str, Key]) -> dict[str, Node]:
-        """The keys that are taken, those with no value left out; the others are counted and told of."""
+        """Return the supported keys that have a value. Count the others and report them."""
         taken: dict[str, Node] = {}
         for name, value in self.mapping(node).items():
             key = known.get(name, _UNKNOWN)
@@ -57,7 +60,7 @@ class Findings:
         return taken
 
     def mapping(self, node: Node) -> dict[str, Node]:
-        """{} for what is none, which is said, and for null."""
+        """Return the mapping, {} for null. Any other value is refused and gives {}."""
         if isinstance(node.value, dict):
             return node.value
         if node.value is not None:
@@ -72,7 +75,7 @@ class Findings:
         return []
 
     def text(self, node: Node) -> str | None:
-        """As written, numbers too; None for what is no text, which is said."""
+        """Return the text as written, also of numbers. Any other value is refused and gives None."""
         if node.trouble is not None:
             self.refuse(node, node.trouble)
         elif isinstance(node.value, dict | list) or node.value is None:
@@ -97,7 +100,7 @@ class Findings:
         return self._as(node, lambda text: size(_whole(text) if text.isdecimal() else text))
 
     def pairs(self, node: Node) -> Iterator[tuple[str, str | None, Node]]:
-        """`{NAME: value}` or `[NAME=value]`: name, text (None: the name alone), and where it stands."""
+        """Yield the pairs of `{NAME: value}` or `[NAME=value]`: name, text (None for a name alone) and node."""
         if isinstance(node.value, dict):
             for name, value in node.value.items():
                 yield name, None if value.value is None and value.trouble is None else self.text(value), value
@@ -109,7 +112,7 @@ class Findings:
                 yield name, rest if given else None, item
 
     def plain(self, node: Node) -> Any:
-        """The value as JSON has it."""
+        """Return the value as JSON data."""
         if node.trouble is not None:
             self.refuse(node, node.trouble)
             return None

@@ -1,4 +1,7 @@
-"""`$NAME` and `${NAME…}` in a value, by Compose's rules; but what is not set and has no default is a fault, not empty."""
+"""Interpolation of `$NAME` and `${NAME…}` by Compose's rules.
+
+Unlike in Compose, an unset variable without a default is an error, not an empty text.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class _Wrong(Exception):
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> tuple[str, str | None]:
-    """The text with its variables filled in, and what is wrong with it, if something is."""
+    """Return the interpolated text, and an error message or None."""
     try:
         filled, _ = _interpolate(text, 0, variables, 0)
     except _Wrong as wrong:
@@ -24,12 +27,15 @@ def interpolate(text: str, variables: Mapping[str, str]) -> tuple[str, str | Non
 
 
 def names(text: str) -> set[str]:
-    """The variables that a text speaks of, those of defaults included."""
+    """Return the names of the variables in a text, including those in defaults."""
     return {match["bare"] or match["braced"] for match in _START.finditer(text) if not match["escaped"]}
 
 
 def _interpolate(text: str, at: int, variables: Mapping[str, str], depth: int) -> tuple[str, int]:
-    """From `at` to the end, or to the brace that closes the default that is being read; and where that was."""
+    """Interpolate from `at` to the end, or to the brace that closes the current default.
+
+    Return text and end.
+    """
     if depth > MAX_NESTED:
         raise _Wrong(f"variables are nested more than {MAX_NESTED} deep")
     parts: list[str] = []
@@ -44,7 +50,7 @@ def _interpolate(text: str, at: int, variables: Mapping[str, str], depth: int) -
         if match is None:
             raise _Wrong(
                 'has a "$" that begins no variable: write "$$" for the character itself'
-            )  # and no excerpt: a secret
+            )  # no excerpt, because it may be a secret
         at = match.end()
         if match["escaped"]:
             parts.append("$")
@@ -63,7 +69,10 @@ def _interpolate(text: str, at: int, variables: Mapping[str, str], depth: int) -
 
 
 def _value(name: str, how: str, word: str, get: Callable[[str], str | None]) -> str:
-    """`how`: the sign between name and word; a colon before it counts an empty value as none."""
+    """Return the value of a variable, or its default.
+
+    `how` is the operator between name and word; with a colon, an empty value counts as unset.
+    """
     value = get(name)
     if how.startswith(":") and value == "":
         value = None

@@ -1,4 +1,7 @@
-"""Every key that the Compose specification knows, and what becomes of it: taken, implied by how Sluice works, or refused."""
+"""All keys of the Compose specification, each with its support.
+
+A key is taken, implied by how Sluice works, or refused.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Key:
-    """`why`: what is said of one that is implied (a warning, unless it is empty) or refused."""
+    """Support of a key. `why`: the message if it is refused or implied; an empty one gives no warning."""
 
     support: Literal["taken", "implied", "refused"]
     why: str = ""

@@ -1,5 +1,7 @@
-"""Which services of a file can call which by name: through the gateway where Sluice has them, by Compose's own network
-where it has not."""
+"""Networks: the services of a file that can call each other by name.
+
+Names of Sluice's services lead through the gateway, all others through Compose's own network.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ DEFAULT = "default"
 
 
 class Networks:
-    """`declared`: the file's top-level networks."""
+    """Networks of a file. `declared`: its top-level networks."""
 
     def __init__(self, findings: Findings, project: str, declared: Mapping[str, Node]) -> None:
         for node in declared.values():
@@ -24,7 +26,7 @@ class Networks:
         self._declared = declared
 
     def of(self, service: Node, taken: bool) -> tuple[str, ...]:
-        """The networks that a service stands on, by the file's names. `taken`: what is wrong with them is said."""
+        """Return the networks of a service, by their names in the file. With `taken`, report errors in them."""
         listed = service.value.get("networks") if isinstance(service.value, dict) else None
         if listed is None or listed.value is None:
             return (DEFAULT,)
@@ -42,8 +44,10 @@ class Networks:
         return tuple(names)
 
     def joined(self, networks: tuple[str, ...], others: set[str]) -> list[str]:
-        """The engine's names of those that must be joined: made by somebody else for this file (`external`), or shared with
-        services that Sluice leaves alone (`others`: where those stand)."""
+        """Return the engine's names of the networks to join.
+
+        Those are `external` networks and the networks shared with services that Sluice leaves alone (`others`).
+        """
         return [
             engine_name(self._findings, self._project, name, self._declared.get(name) or Node(name, 1, None))
             for name in networks

@@ -1,4 +1,7 @@
-"""`ports` and `expose` → the one port that requests are sent to; the rest is said."""
+"""Conversion of `ports` and `expose` to the one port that receives requests.
+
+All other ports are reported.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _SAY = "say which one serves HTTP: x-sluice: {port: N}, or {port: null} when non
 
 @dataclass(frozen=True)
 class PublishedPort:
-    """A port of the container, and that of the host under which Compose would open it."""
+    """A port of the container, and the host port under which Compose would publish it."""
 
     target: int
     published: str | None
@@ -27,8 +30,10 @@ class PublishedPort:
 
 
 def port_of(findings: Findings, keys: dict[str, Node], said: dict[str, object]) -> tuple[int, Node] | None:
-    """The port, and where it stands; None when the file names none. `said`: the service's x-sluice, whose port and routes
-    go before."""
+    """Return the port and its node, None if the file names none.
+
+    `said`: the service's x-sluice, whose port and routes take precedence.
+    """
     chosen, routed = "port" in said, bool(said.get("routes"))
     opened = list(_ports(findings, keys["ports"], chosen)) if "ports" in keys else []
     for port in opened:
@@ -75,7 +80,10 @@ def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPo
 
 
 def _carried(findings: Findings, node: Node, protocol: str | None, chosen: bool) -> bool:
-    """Whether the gateway can carry it; where the port is chosen otherwise, the rest is not opened, that is all."""
+    """Return True if the gateway can serve the protocol.
+
+    If x-sluice names the port, other protocols are silently left unpublished.
+    """
     if protocol in (None, "tcp"):
         return True
     if not chosen:

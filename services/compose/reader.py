@@ -1,4 +1,7 @@
-"""A Compose file → what to deploy, in which order. Pure: the file, the caller's variables and what Sluice has go in."""
+"""Conversion of a Compose file to the services to deploy, in order (pure).
+
+Input are the file, the caller's variables and the services that Sluice has.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,13 @@ _MOST_FINDINGS = 100
 
 @dataclass(frozen=True)
 class ComposeOptions:
-    """What comes with a file. `project` goes before its own name:. `directory`: the client's, where relative paths begin.
-    `only`: services, all when empty; `profiles`: Compose's."""
+    """Options that come with a file.
+
+    - `project`: overrides the file's own `name`.
+    - `directory`: the client's directory, the base of relative paths.
+    - `only`: the services to deploy, all if empty.
+    - `profiles`: Compose's profiles.
+    """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     env_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -34,9 +42,14 @@ class ComposeOptions:
 
 @dataclass(frozen=True)
 class ComposeProject:
-    """`services` in the order in which they may begin; `alone`: those that Sluice is to leave alone; `stands`: every service
-    of the file → its networks. `warnings`: of the file itself. `counted`: keys by what became of them (taken, implied,
-    refused)."""
+    """The result of reading a file.
+
+    - `services`: in the order in which they may start.
+    - `alone`: services that Sluice leaves alone.
+    - `stands`: every service of the file → its networks.
+    - `warnings`: those about the file itself.
+    - `counted`: number of keys by support (taken, implied, refused).
+    """
 
     project: str
     services: list[ComposeService]
@@ -47,8 +60,11 @@ class ComposeProject:
     counted: Counter[str]
 
     def connect(self, known: Set[str], running: Set[str]) -> None:
-        """Names lead through the gateway to what Sluice has (`known`), and by Compose's networks to what it leaves alone or
-        Compose still runs (`running`)."""
+        """Set the links and networks of the services to deploy.
+
+        Names of Sluice's services (`known`) lead through the gateway. Services that Sluice leaves alone, or that
+        Compose still runs (`running`), are reached through Compose's networks.
+        """
         ours = {each.name for each in self.services} | (known & self.stands.keys())
         elsewhere = {network for name in (self.alone | running) & self.stands.keys() - ours for network in self.stands[name]}
         for each in self.services:
@@ -59,7 +75,7 @@ class ComposeProject:
 
 
 def read(text: str, given: ComposeOptions) -> ComposeProject:
-    """Raises ComposeError with everything that is wrong, each with its line."""
+    """Read a file. Raises ComposeError with all errors, each with its line."""
     reading, refusals = survey(text, given)
     if refusals:
         raise ComposeError(refusals[:_MOST_FINDINGS])
@@ -67,7 +83,7 @@ def read(text: str, given: ComposeOptions) -> ComposeProject:
 
 
 def survey(text: str, given: ComposeOptions) -> tuple[ComposeProject, list[Finding]]:
-    """The same, and what is to be refused, however much it is. Raises ComposeError for what is no Compose file at all."""
+    """Read a file and return the result with all refusals. Raises ComposeError if it is no Compose file."""
     root = parse(text, given.variables)
     findings = Findings()
     top = findings.keys(root, TOP)
@@ -93,7 +109,7 @@ def survey(text: str, given: ComposeOptions) -> tuple[ComposeProject, list[Findi
 
 
 def _is_left_alone(findings: Findings, service: Node) -> bool:
-    """x-sluice: {manage: false}"""
+    """Return True if the service has `x-sluice: {manage: false}`."""
     extension = service.value.get("x-sluice") if isinstance(service.value, dict) else None
     manage = extension.value.get("manage") if extension is not None and isinstance(extension.value, dict) else None
     return manage is not None and findings.flag(manage) is False
@@ -108,7 +124,7 @@ def _project(findings: Findings, root: Node, top: dict[str, Node], given: Compos
 
 
 def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Set[str], given: ComposeOptions) -> list[str]:
-    """The names of those that are to be deployed."""
+    """Return the names of the services to deploy."""
     for name in given.only:
         if name not in services:
             findings.unknown(place, f'there is no service "{name[:100]}"', name, services)
@@ -130,7 +146,10 @@ def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Se
 
 
 def _warn_of_stores(findings: Findings, wanted: dict[str, ComposeService]) -> None:
-    """What others need and what keeps data, or opens nothing, is hardly spoken to by HTTP."""
+    """Warn about services that are probably reached by other protocols than HTTP, such as databases.
+
+    They are dependencies of others and keep data or have no port.
+    """
     needed = {name for each in wanted.values() for name in each.depends_on}
     for name in wanted:
         fields = wanted[name].fields
@@ -141,7 +160,7 @@ def _warn_of_stores(findings: Findings, wanted: dict[str, ComposeService]) -> No
 
 
 def _ordered(findings: Findings, wanted: dict[str, ComposeService]) -> list[ComposeService]:
-    """Each after those that it depends on, otherwise as in the file."""
+    """Return the services with each after its dependencies, otherwise in the file's order."""
     ordered: list[ComposeService] = []
     left = dict(wanted)
     while left:

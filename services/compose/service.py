@@ -1,4 +1,4 @@
-"""One service of a Compose file → the fields of Sluice's spec, each with the place that it comes from."""
+"""Conversion of one service of a Compose file to spec fields, each with its place in the file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from services.compose.ports import port_of
 from services.compose.volumes import Volumes
 
 PROJECT_LABEL = "compose.project"
-"""On what was deployed from a Compose file: whose it is, so that another project's file does not take it over."""
+"""Label of services deployed from a Compose file: their project.
+
+It keeps another project's file from taking them over.
+"""
 _NOT_BUILT = "has no image to deploy: build it (sluice build SERVICE DIRECTORY says its tag), and name it by image:"
 
 
 @dataclass
 class ComposeService:
-    """A service to deploy. `places`: spec field ("environment.DEBUG") → where the file says it. `depends_on`: name →
-    whether it is required."""
+    """A service to deploy.
+
+    - `places`: spec field ("environment.DEBUG") → its node in the file.
+    - `depends_on`: service name → True if required.
+    """
 
     name: str
     node: Node
@@ -32,7 +38,7 @@ class ComposeService:
     warnings: list[Finding] = field(default_factory=list)
 
     def place_of(self, spec_field: str) -> tuple[str, int]:
-        """Field and line of the file to look at for a field of the spec that is wrong: as near as the file tells."""
+        """Return the field and line in the file of an invalid spec field, as precisely as the file allows."""
         name = spec_field
         while name and name not in self.places:
             name = name.rpartition(".")[0]
@@ -42,7 +48,10 @@ class ComposeService:
 
 
 class ServiceReader:
-    """`variables`: those of the caller, for names without a value; `env_files`: path as written → its variables."""
+    """Reader of services. `variables`: the caller's, for names without a value; `env_files`: path → variables.
+
+    The path of an env_file is as written in the file.
+    """
 
     def __init__(
         self,
@@ -59,7 +68,11 @@ class ServiceReader:
         self._env_files = env_files
 
     def read(self, name: str, node: Node, beside: Mapping[str, bool]) -> ComposeService:
-        """`beside`: the file's services, and whether each is deployed as well; those that are not are not waited for."""
+        """Convert one service.
+
+        `beside`: the file's services → True if deployed as well. Dependencies on services that are not deployed are
+        dropped.
+        """
         findings = self._findings
         keys = findings.keys(node, SERVICE)
         said = self._said(keys)
@@ -103,7 +116,7 @@ class ServiceReader:
         )
 
     def _said(self, keys: dict[str, Node]) -> Fields:
-        """x-sluice: any field of the spec."""
+        """Return the spec fields that x-sluice sets; it may set any."""
         own = self._findings.mapping(keys["x-sluice"]) if "x-sluice" in keys else {}
         return {name: (self._findings.plain(node), node) for name, node in own.items() if name != "manage"}
 
@@ -116,7 +129,7 @@ class ServiceReader:
             self._findings.refuse(keys.get("build", node), _NOT_BUILT)
 
     def _words(self, node: Node) -> list[str | None] | None:
-        """A list as it is; a line as a shell would part it."""
+        """Return a list unchanged, and a line split as a shell would."""
         if isinstance(node.value, list):
             return [self._findings.text(item) for item in node.value]
         line = self._findings.text(node)
@@ -127,7 +140,10 @@ class ServiceReader:
             return None
 
     def _environment(self, keys: dict[str, Node], places: dict[str, Node]) -> dict[str, str]:
-        """Files first, what stands in the file itself over them; a name alone is the caller's, if it has it."""
+        """Return the environment: variables of env_files, overridden by those in the Compose file.
+
+        A name without a value takes the caller's variable, if there is one.
+        """
         made: dict[str, str] = {}
         for path, required, node in env_files(self._findings, keys):
             if path in self._env_files:
@@ -162,7 +178,10 @@ class ServiceReader:
         return {name: required for name, (required, _) in made.items() if beside.get(name)}
 
     def _condition(self, node: Node, *, deployed: bool) -> bool:
-        """Whether it is required. A deployment that succeeded was started, and is healthy: both conditions are one."""
+        """Return True if the dependency is required.
+
+        A deployment succeeds only once its service is started and healthy, so both conditions mean the same.
+        """
         keys = self._findings.keys(node, DEPENDENCY)
         condition = self._findings.text(keys["condition"]) if "condition" in keys else "service_started"
         if condition == "service_completed_successfully" and deployed:
@@ -173,7 +192,7 @@ class ServiceReader:
 
 
 def env_files(findings: Findings, keys: dict[str, Node]) -> list[tuple[str, bool, Node]]:
-    """The env_file entries of a service: path as written, whether it has to be there, and where it stands."""
+    """Return the env_file entries of a service: path as written, whether it is required, and its node."""
     listed = keys.get("env_file")
     made: list[tuple[str, bool, Node]] = []
     for node in () if listed is None else listed.value if isinstance(listed.value, list) else (listed,):

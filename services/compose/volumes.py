@@ -1,4 +1,7 @@
-"""`volumes` and `tmpfs` of a service, and the volumes that the file declares, by the names that Compose gives them."""
+"""Conversion of a service's `volumes` and `tmpfs` to the spec.
+
+Volumes get the names that Compose gives them on the engine.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ _NOT_HELD = {
     **dict.fromkeys(("z", "Z"), "SELinux labels are left as they are"),
     **dict.fromkeys(("cached", "delegated", "consistent"), ""),
 }
-"""Short forms' options that are accepted and do nothing here, and what is said of them."""
+"""Options of the short form that are accepted without effect, and the warning for each."""
 
 
 def engine_name(findings: Findings, project: str, name: str, declared: Node) -> str:
-    """A volume's or a network's name on the engine: its own, or with the project's before it."""
+    """Return the name of a volume or network on the engine: its own, or prefixed with the project's."""
     attributes = findings.mapping(declared)
     named, external = attributes.get("name"), attributes.get("external")
     if named is not None and named.value is not None:
@@ -29,7 +32,12 @@ def engine_name(findings: Findings, project: str, name: str, declared: Node) -> 
 
 
 class Volumes:
-    """`declared`: the file's top-level volumes. `directory`: the client's, where relative paths begin; None: not known."""
+    """Volumes of a file.
+
+    `declared`: its top-level volumes; `directory`: the base of relative paths, if known.
+
+    The directory is on the client.
+    """
 
     def __init__(self, findings: Findings, project: str, declared: Mapping[str, Node], directory: str | None) -> None:
         self._findings = findings
@@ -39,7 +47,7 @@ class Volumes:
         self._directory = directory
 
     def of(self, keys: dict[str, Node]) -> tuple[list[dict[str, Any]], list[Node]]:
-        """The spec's volumes of a service, and where each stands."""
+        """Return a service's volumes for the spec, and the node of each."""
         mounts: list[dict[str, Any]] = []
         places: list[Node] = []
         for node in self._findings.items(keys["volumes"]) if "volumes" in keys else ():
@@ -118,7 +126,7 @@ class Volumes:
         return {"type": "volume", "source": engine_name(self._findings, self._project, source, declared), **mount}
 
     def _path(self, node: Node, source: str) -> str | None:
-        """Absolute, on the engine's machine."""
+        """Return the absolute path on the engine's host, None if refused."""
         if source.startswith("~"):
             self._findings.refuse(node, 'write the path out: "~" is another place on another machine')
             return None
