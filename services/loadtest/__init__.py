@@ -1,1 +1,1 @@
-"""A load that keeps count of every request: what `sluice loadtest` sends, and the demos, the tests and the measurements."""
+"""Load generator that records every request, for `sluice loadtest`, demos, tests and benchmarks."""

@@ -1,6 +1,7 @@
-"""HTTP/1.1 over one connection, as little of it as a load generator needs.
+"""Minimal HTTP/1.1 client for one connection, with just enough for a load generator.
 
-An HTTP library costs about 1.5 ms of CPU a request; on a small machine the measuring would be most of what is measured.
+An HTTP library costs about 1.5 ms of CPU per request. On a small machine the client would then be most of the load
+that is measured.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from dataclasses import dataclass
 from typing import cast
 
 MAX_HEAD = 65_536
-"""Bytes of an answer's head; a longer one is broken."""
+"""Maximum bytes of an answer's head; a longer one is an error."""
 
 
 class Broken(Exception):
-    """The connection gave no whole answer; the message says how it ended."""
+    """The connection gave no complete answer; the message says how it ended."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. Header names are lower case."""
+    """A complete answer. Header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -28,12 +29,12 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
+    """One connection, for one request at a time."""
 
     def __init__(self) -> None:
         self.alive = False
         self.idle_since = 0.0
-        """When its last answer came, by the monotonic clock."""
+        """Monotonic time of the last answer."""
         self._transport: asyncio.Transport | None = None
         self._data = bytearray()
         self._answer: asyncio.Future[Answer] | None = None
@@ -41,12 +42,12 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, host: str, port: int, *, tls: bool = False) -> Connection:
-        """Raises OSError when it is refused, and when a certificate is not good."""
+        """Open a connection. Raises OSError if it is refused or a certificate is invalid."""
         _, connection = await asyncio.get_running_loop().create_connection(cls, host, port, ssl=tls or None)
         return connection
 
     async def send(self, request: bytes) -> Answer:
-        """Send it and wait for the whole answer, for ever: the caller bounds the time. Raises Broken."""
+        """Send a request and wait for the complete answer, without a timeout. Raises Broken."""
         if self._transport is None or not self.alive:
             raise Broken("closed before the request was sent")
         self._data.clear()
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
-            return self.close()  # nobody asked: not a connection to use again
+            return self.close()  # an answer without a request: the connection must not be reused
         self._data += data
         try:
             self._parse(ended=False)
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
 
 
 def request(method: str, host: str, path: str, *, body: bytes = b"", close: bool = False, **headers: str) -> bytes:
-    """A request as bytes. Header names are given with `_` for `-`."""
+    """Return a request as bytes. Header names have `_` in place of `-`."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if body or method == "POST":
@@ -129,7 +130,10 @@ def _head(text: bytes) -> tuple[int, dict[str, str]]:
 
 
 def _body(data: bytearray, start: int, headers: dict[str, str], *, ended: bool) -> tuple[bytes, int] | None:
-    """The body and where it ends, when it is whole, else None. Without a length it is whole if the connection ended well."""
+    """Return the body and its end if it is complete, otherwise None.
+
+    A body without a length is complete if the connection ended cleanly.
+    """
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return _chunks(data, start)
     if "content-length" in headers:

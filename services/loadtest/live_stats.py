@@ -1,4 +1,4 @@
-"""The same entries counted as they come, by the version that answered: what a person watches while a load runs."""
+"""Live counts of requests by the version that answered, for display while a load runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from services.loadtest.request_log import RequestRecord
 
 @dataclass
 class Row:
-    """What became of the requests that one version answered. `worst_ms`: over a request's own time."""
+    """Results of the requests that one version answered.
+
+    `worst_ms` is the time beyond a request's own time.
+    """
 
     requests: int = 0
     answered: int = 0
@@ -22,9 +25,10 @@ class Row:
 
 @dataclass
 class LiveStats:
-    """A row a version, in the order in which they first answered; "" is for requests without an answer that names one.
+    """One row for each version, in the order of their first answers.
 
-    An answer is slow when it came more than `slow_after` seconds over its request's own time.
+    The row "" is for requests without an answer that names a version. An answer is slow if it took more than
+    `slow_after` seconds beyond its request's own time.
     """
 
     slow_after: float = 1.0
@@ -43,7 +47,7 @@ class LiveStats:
             self._versions[entry.id] = entry.version
 
     def ran(self, executions: Counter[str]) -> None:
-        """What the application says of all ids so far, others' included; it takes the place of what it said before."""
+        """Replace the executions by the application's current counts of all ids, including other clients' ids."""
         for row in self.rows.values():
             row.run_twice = 0
         for id, times in executions.items():

@@ -1,7 +1,8 @@
-"""A mixed load that keeps count of every request: `async with Load(url) as load: … load.mark("deploy")`.
+"""Mixed load that records every request.
 
-The rate is held by a clock, not by the answers: a stall makes requests late and so shows, where clients that wait for
-one answer before they ask again would go quiet and hide it.
+Usage: `async with LoadGenerator(url) as load: … load.mark("deploy")`. A clock sets the rate, not the answers. Hence a
+stall makes requests late and becomes visible. Clients that wait for an answer before the next request would fall
+silent and hide it.
 """
 
 from __future__ import annotations
@@ -27,34 +28,37 @@ TICK = 0.01
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked for. Shares are of all requests; the rest are plain GETs. Times in seconds."""
+    """The requests to send. Shares are of all requests; the rest are plain GETs. Times in seconds."""
 
     rate: float = 300
     posts: float = 0.30
     slow: float = 0.04
     slow_seconds: float = 2.0
     fresh: float = 0.25
-    """The share that is sent on a connection of its own, closed afterwards."""
+    """Share of requests sent on their own connection, which is closed afterwards."""
     keep_alive: int = 64
-    """Idle connections kept at most."""
+    """Maximum idle connections kept."""
     idle_seconds: float = 4
-    """An idle connection is not used again after so long: a gateway may be closing it in that instant, and what is lost
-    then is no loss of the gateway's (every client of keep-alive connections does this)."""
+    """Seconds after which an idle connection is not reused.
+
+    A gateway may be closing an older one at that moment, and a request lost then is not the gateway's fault. Every
+    client with keep-alive connections does the same.
+    """
     patience: float = LATE
-    """Seconds over a request's own time (and one more) after which nobody waits for it any longer."""
+    """Seconds beyond a request's own time, plus one, after which the client stops waiting."""
     in_flight: int = 1000
-    """Requests on their way at most; beyond it the load waits."""
+    """Maximum requests in flight; the load waits when it is reached."""
     requests: int = 1_000_000
     seconds: float = 3600
 
 
 class LoadGenerator:
-    """Sends requests to `url` in the background until it is left or `mix` is over.
+    """Background sender of requests to `url`, until the context exits or `mix` is completed.
 
-    Plain GETs ask for `url` itself. POSTs and slow requests ask for what samples/hello answers below it (`orders/{id}`,
-    `slow`); a mix without them can be sent to anything. `executions` tells, at the end, how often each POST id was run;
-    without it `ledger` below `url` is asked, as soon as a POST was sent. `version_header` names who answers, where the
-    answer does not name an instance.
+    Plain GETs request `url` itself. POSTs and slow requests use paths of samples/hello below it (`orders/{id}`,
+    `slow`); a mix without them can be sent to any server. `executions` returns, at the end, how often each POST id
+    was run. Without it, and if a POST was sent, the path `ledger` below `url` is requested. `version_header` names
+    the answering version if the answer names no instance.
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class LoadGenerator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops asking, lets what is on its way end, then counts what ran."""
+        """Stop sending, wait for the requests in flight, then count the executions."""
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
@@ -110,7 +114,7 @@ class LoadGenerator:
             connection.close()
 
     def mark(self, phase: str) -> None:
-        """Requests that start from now on belong to this phase. A name may come again: its figures are summed."""
+        """Assign requests that start from now on to this phase. The metrics of a repeated name are summed."""
         self._close_phase()
         self._phase = phase
 
@@ -119,7 +123,7 @@ class LoadGenerator:
         return self._phase
 
     async def ask(self, kind: Kind) -> RequestRecord:
-        """One request, now; its entry is in the ledger as well."""
+        """Send one request now and return its record, which is also in `ledger`."""
         self._sent += 1
         entry = await self._once(kind, f"{self._run}-{self._sent}" if kind == "POST" else "")
         self.ledger.add(entry)
@@ -127,7 +131,7 @@ class LoadGenerator:
         return entry
 
     async def until(self, condition: Callable[[RequestLog], bool], within: float = 30) -> None:
-        """Waits until what has come back so far satisfies it. Raises TimeoutError."""
+        """Wait until the records so far satisfy the condition. Raises TimeoutError."""
         async with asyncio.timeout(within):
             while not condition(self.ledger):
                 self._news.clear()
@@ -171,7 +175,7 @@ class LoadGenerator:
                 answer = await connection.send(self._request(kind, id, close=fresh))
         except TimeoutError:
             error = "no answer in time"
-        except Exception as problem:  # whatever it was, it is one request that came to nothing
+        except Exception as problem:  # any failure is one failed request
             error = str(problem) or type(problem).__name__
         if connection is not None:
             self._put_back(connection, None if fresh else answer)
@@ -216,7 +220,7 @@ class LoadGenerator:
             connection.close()
 
     async def look(self, below: str = "") -> Answer:
-        """One plain GET of the URL, or of what is `below` it, on a connection of its own; not counted.
+        """Send one plain GET to the URL, or to a path `below` it, on its own connection; it is not recorded.
 
         Raises Broken, OSError or TimeoutError (30 s).
         """
@@ -229,7 +233,10 @@ class LoadGenerator:
                 connection.close()
 
     async def look_at_ledger(self) -> Counter[str]:
-        """How often the application says that it ran each id. Raises what `look` does, and Broken for any other answer."""
+        """Return how often the application ran each id.
+
+        Raises what `look` raises, and Broken for any other answer.
+        """
         answer = await self.look("ledger")
         try:
             ids = json.loads(answer.body)

@@ -1,4 +1,4 @@
-"""What happened to every request: raw, and summed up for each phase."""
+"""Records of all requests, and their summary for each phase."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Literal
 Kind = Literal["GET", "POST", "SLOW"]
 
 LATE = 5.0
-"""Seconds over a request's own time after which it counts as lost, answered or not."""
+"""Seconds beyond a request's own time after which it counts as lost, answered or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request. `at` is seconds since the load began, `latency` seconds until the whole answer or the failure.
+    """One request.
 
-    `own` is the time that it takes by itself: what is over that was added by others.
+    `at`: seconds since the load began; `latency`: seconds until the whole answer or the failure.
+
+    `own` is the time that the request takes by itself; anything beyond it was added by others.
     """
 
     at: float
@@ -30,7 +32,7 @@ class RequestRecord:
     answered_by: str
     """The instance that the answer names."""
     id: str
-    """A POST's unique id, else empty."""
+    """Unique id of a POST, otherwise empty."""
     error: str
     version: str = ""
     """The version that the answer names."""
@@ -46,7 +48,7 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A phase in figures. Latencies in milliseconds, over the request's own time."""
+    """Metrics of a phase. Latencies are in milliseconds beyond the request's own time."""
 
     phase: str
     seconds: float
@@ -63,12 +65,12 @@ class Summary:
 
 @dataclass
 class RequestLog:
-    """Entries, and for how long each phase lasted."""
+    """The records, and the duration of each phase in seconds."""
 
     entries: list[RequestRecord] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
     executions: Counter[str] = field(default_factory=Counter)
-    """POST id → how often an application says that it ran it."""
+    """POST id → number of its executions, as the application reports it."""
     on_entry: Callable[[RequestRecord], None] | None = None
 
     def add(self, entry: RequestRecord) -> None:
@@ -82,20 +84,20 @@ class RequestLog:
 
     @property
     def twice(self) -> list[str]:
-        """Ids of this ledger's POSTs that ran more than once."""
+        """Ids of this log's POSTs that ran more than once."""
         return [entry.id for entry in self.entries if entry.id and self.executions[entry.id] > 1]
 
     @property
     def unrecorded(self) -> list[str]:
-        """Ids that were answered with success and yet no application ran: an answer that is not true."""
+        """Ids that were answered with success although no application ran them: a false answer."""
         return [entry.id for entry in self.entries if entry.id and not entry.lost and not self.executions[entry.id]]
 
     def versions(self, phase: str | None = None) -> Counter[str]:
-        """Who answered, and how often."""
+        """Return the answering instances, each with its number of answers."""
         return Counter(e.answered_by for e in self.entries if e.answered_by and phase in (None, e.phase))
 
     def summary(self, phase: str | None = None) -> Summary:
-        """Of one phase, or of all."""
+        """Return the summary of one phase, or of all."""
         chosen = [e for e in self.entries if phase in (None, e.phase)]
         seconds = sum(self.phases.values()) if phase is None else self.phases.get(phase, 0.0)
         return _summary(phase or "all", seconds, chosen, self.executions)
@@ -104,7 +106,7 @@ class RequestLog:
         return [self.summary(phase) for phase in self.phases]
 
     def explain(self, most: int = 20) -> str:
-        """The first failures, one a line, and the most frequent sorts of them, so that a loss can be understood."""
+        """Return the first failures, one a line, and their most frequent kinds, to explain a loss."""
         lines = [
             f"{e.at:8.3f}s {e.phase}: {e.kind} {'fresh' if e.fresh else 'keep-alive'} "
             f"{e.status or '-'} after {e.latency * 1000:.0f} ms {e.answered_by or e.version} {e.error}"
@@ -119,7 +121,7 @@ class RequestLog:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile of sorted values; 0 of none."""
+    """Return the nearest-rank percentile of sorted values; 0 if there are none."""
     if not values:
         return 0.0
     return values[min(len(values) - 1, int(share * len(values)))]
