@@ -1,4 +1,4 @@
-"""Who may come in: the tokens, the one-time links, and the sessions that links open."""
+"""Authentication: tokens, one-time links, and the sessions that they open."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from services.store.tables import Token
 LINK_SECONDS = 30 * 60.0
 SESSION_SECONDS = 24 * 3600.0
 FIRST = "admin"
-"""The name of the token that the first start makes."""
+"""Name of the token that the first start creates."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """The holder of a token, or of a session that a token opened. `grant` is None unless the token is bound to services."""
+    """The holder of a token, or of a session that a token opened.
+
+    `grant` is None unless the token is bound to services.
+    """
 
     token: int
     name: str
@@ -37,21 +40,25 @@ class Principal:
     kind: Literal["token", "session"] = "token"
 
     def allows_service(self, service: str) -> bool:
-        """Return whether the token may change the service."""
+        """Return True if the token may change the service."""
         return self.grant is None or self.grant.covers(service)
 
     @property
     def services(self) -> tuple[str, ...] | None:
-        """The patterns of the services that the token may change; None is all."""
+        """The patterns of the services that the token may change; None means all."""
         return self.grant.services if self.grant is not None else None
 
     def actor(self, remote: str | None) -> Actor:
-        """As history and audit name it."""
+        """Return the principal as history and audit name it."""
         return Actor(self.kind, self.name, remote, self.token, self.grant)
 
 
 class AuthService:
-    """Tokens are few and asked for at every request: they are kept in memory beside the table, which this alone writes."""
+    """Authentication of callers by tokens, links and sessions.
+
+    Tokens are few and are checked at every request, so they are cached in memory. This class alone writes their
+    table.
+    """
 
     def __init__(self, store: Store, clock: Clock, key: TokenKey) -> None:
         self._store = store
@@ -63,10 +70,10 @@ class AuthService:
         self.attempts = LoginThrottle(clock)
 
     async def open(self, show: Callable[[str], None]) -> None:
-        """Read the tokens. Where no admin token is left (the first start), make one and `show` it, once; when that raises,
-        there is none.
+        """Read the tokens. If no valid admin token exists (the first start), create one and `show` it once.
 
-        Digests by a key that has been lost are worth nothing: those tokens are revoked.
+        If `show` raises, no token is created. If the key was lost, its digests are useless, so those tokens are
+        revoked.
         """
 
         def start(session: Session) -> list[Token]:
@@ -84,7 +91,7 @@ class AuthService:
             self._keep(token)
 
     def principal(self, secret: str) -> Principal | None:
-        """Of a token that is known, neither revoked nor expired."""
+        """Return the principal of a token, None if it is unknown, revoked or expired."""
         if not well_formed(secret):
             return None
         return self._principal(self._by_digest.get(self._key.digest(secret)), "token")
@@ -92,13 +99,17 @@ class AuthService:
     async def create(
         self, name: str, scope: str, grant: Grant | None, expires_at: float | None, by: Actor
     ) -> tuple[Token, str]:
-        """Make a token; return its row, and the secret, which cannot be read again."""
+        """Create a token. Return its row and the secret, which cannot be read again."""
         row, secret = await self._store.write(lambda session: self._new(session, name, scope, grant, expires_at, by))
         self._keep(row)
         return row, secret
 
     async def revoke(self, id: int, by: Actor) -> None:
-        """At once, with its sessions. 404 `unknown_token`; 409 `last_admin_token`: nobody could make another one."""
+        """Revoke a token and end its sessions immediately.
+
+        Raises RequestError: 404 `unknown_token`, or 409 `last_admin_token`, because no other token could create an
+        admin token.
+        """
 
         def end(session: Session) -> None:
             row = session.get(Token, id)
@@ -119,7 +130,7 @@ class AuthService:
             self._by_digest.pop(gone.digest, None)
 
     async def make_link(self, principal: Principal, remote: str | None = None) -> tuple[str, float]:
-        """A code that opens one session for the token's owner, once; and until when."""
+        """Create a code that opens one session for the token's owner, once. Return the code and its expiry."""
         code, now = secrets.token_urlsafe(24), self._clock.now()
         expires = now + LINK_SECONDS
 
@@ -132,8 +143,10 @@ class AuthService:
         return code, expires
 
     async def sign_in(self, *, code: str = "", token: str = "", remote: str | None = None) -> str | None:
-        """A link's code, or a token → the value of a session's cookie; None for what is unknown, used or too old. Both
-        outcomes are in the audit."""
+        """Sign in by a link's code or a token. Return the value of the session's cookie.
+
+        Returns None if the code or token is unknown, used or expired. Both outcomes are recorded in the audit.
+        """
         cookie = secrets.token_urlsafe(32)
 
         def enter(session: Session) -> str | None:
@@ -155,18 +168,18 @@ class AuthService:
         return made
 
     async def session(self, cookie: str) -> Principal | None:
-        """Whose session the cookie is."""
+        """Return the principal of the cookie's session, None if there is no valid one."""
         return await self._store.read(lambda session: self.session_in(session, cookie))
 
     def session_in(self, session: Session, cookie: str) -> Principal | None:
-        """The same inside a transaction of the caller's."""
+        """Return the principal of the cookie's session, in a transaction of the caller."""
         row = session.get(Opened, self._key.digest(cookie))
         if row is None or row.kind != "session" or row.expires_at <= self._clock.now():
             return None
         return self._principal(row.token, "session")
 
     async def sign_out(self, cookie: str, *, everywhere: bool = False, remote: str | None = None) -> None:
-        """End the cookie's session, or all that its token has opened."""
+        """End the cookie's session, or with `everywhere` all sessions of its token."""
         digest = self._key.digest(cookie)
 
         def end(session: Session) -> None:
@@ -182,13 +195,16 @@ class AuthService:
         await self._store.write(end)
 
     def sessions_in(self, session: Session) -> dict[int, int]:
-        """Token → how many sessions are open."""
+        """Return token → number of open sessions."""
         now = self._clock.now()
         opened = select(Opened.token, func.count()).where(Opened.kind == "session", Opened.expires_at > now)
         return dict(session.exec(opened.group_by(col(Opened.token))).all())
 
     async def expire(self) -> None:
-        """Write when tokens were last used, and forget links and sessions that are over: now and then, not at every call."""
+        """Write the times of last use, and delete expired links and sessions.
+
+        Call now and then; writing at every request would be too expensive.
+        """
         used, self._used = self._used, {}
 
         def write(session: Session) -> None:
@@ -199,11 +215,11 @@ class AuthService:
         await self._store.write(write)
 
     def last_used(self, token: Token) -> float | None:
-        """More recent than the row says, perhaps."""
+        """Return when the token was last used, which may be later than in its row."""
         return self._used.get(token.id or 0, token.last_used_at)
 
     def _by_link(self, session: Session, code: str) -> Principal | None:
-        """Whose the link is; it is used up by this."""
+        """Return the principal of a link's code and delete the link."""
         link = session.get(Opened, self._key.digest(code))
         if link is None or link.kind != "link":
             return None
@@ -243,7 +259,7 @@ class AuthService:
 
 
 def grant_of(token: Token) -> Grant | None:
-    """The limits of a token; None when it is not bound to services."""
+    """Return the limits of a token, None if it is not bound to services."""
     if not token.services:
         return None
     return Grant(tuple(token.services), tuple(token.hosts or ()), tuple(token.path_prefixes or ()))

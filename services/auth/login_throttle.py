@@ -1,4 +1,4 @@
-"""How often somebody may fail to sign in, counted by the address they come from: one that guesses locks nobody else out."""
+"""Limit of failed sign-ins for each client address, so one that guesses does not lock out others."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections import OrderedDict, deque
 from services.clock import Clock
 
 MAX_FAILURES, WINDOW = 10, 300.0
-"""Failures that an address may have within so many seconds."""
+"""Maximum failures of an address within this many seconds."""
 MAX_ADDRESSES = 10_000
-"""Addresses at most: who has more of them than that is not stopped by counting."""
+"""Maximum addresses recorded. A client with more addresses is not stopped by counting."""
 
 
 class LoginThrottle:
-    """In memory alone: a restart forgives."""
+    """Counter of failed sign-ins, in memory only; a restart resets the counts."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait(self, remote: str | None) -> float:
-        """Seconds until this address may try again; 0 when it may now."""
+        """Return the seconds until this address may try again; 0 if it may now."""
         failures = self._failures.get(_who(remote))
         if failures is None or len(failures) < MAX_FAILURES:
             return 0.0
         return max(0.0, failures[0] + WINDOW - self._clock.now())
 
     def failed(self, remote: str | None) -> None:
-        """One more; the oldest of MAX_FAILURES falls out."""
+        """Record a failure. Only the last MAX_FAILURES of an address are kept."""
         who = _who(remote)
         self._failures.setdefault(who, deque(maxlen=MAX_FAILURES)).append(self._clock.now())
         self._failures.move_to_end(who)
@@ -37,7 +37,10 @@ class LoginThrottle:
 
 
 def _who(remote: str | None) -> str:
-    """An IPv6 customer has a /64 at least, and every address in it."""
+    """Return the key to count by: the address, or the /64 network of an IPv6 address.
+
+    An IPv6 customer has at least a /64 and can use every address in it.
+    """
     try:
         address = ipaddress.ip_address(remote or "")
     except ValueError:

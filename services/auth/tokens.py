@@ -1,4 +1,7 @@
-"""API tokens: how they are made and recognised. Only an HMAC of one is stored; its key is a file of the data directory."""
+"""API tokens: creation and verification.
+
+Only a token's HMAC is stored. Its key is a file of the data directory.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +14,35 @@ from pathlib import Path
 
 PREFIX = "sl_"
 SCOPES = ("read", "deploy", "write", "admin")
-"""Each includes those before it."""
+"""Scopes; each includes those before it."""
 _ALPHABET = string.digits + string.ascii_letters
 _RANDOM, _CHECK = 32, 6
 KEY_FILE = "token.key"
 
 
 def new_token() -> str:
-    """`sl_`, 190 random bits, and a checksum by which a mistyped one is known without asking the store."""
+    """Return a new token: `sl_`, 190 random bits, and a checksum.
+
+    The checksum detects a mistyped token without a query of the store.
+    """
     body = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))
     return PREFIX + body + _checksum(body)
 
 
 def well_formed(token: str) -> bool:
-    """Could this be a token at all?"""
+    """Return True if the text has the form and the checksum of a token."""
     body, check = token[len(PREFIX) : -_CHECK], token[-_CHECK:]
     right_shape = token.startswith(PREFIX) and len(body) == _RANDOM and token.isascii() and token[len(PREFIX) :].isalnum()
     return right_shape and hmac.compare_digest(check, _checksum(body))
 
 
 def scope_includes(scope: str, needed: str) -> bool:
-    """Does `scope` allow what `needed` allows?"""
+    """Return True if `scope` allows everything that `needed` allows."""
     return SCOPES.index(scope) >= SCOPES.index(needed)
 
 
 class TokenKey:
-    """The secret of this Sluice's digests."""
+    """The secret key of this Sluice's digests."""
 
     def __init__(self, secret: bytes, *, is_new: bool = False) -> None:
         self._secret = secret
@@ -44,7 +50,7 @@ class TokenKey:
 
     @classmethod
     def of(cls, data: Path) -> TokenKey:
-        """The data directory's own, made at the first start. OSError when it cannot be."""
+        """Read the data directory's key, or create it at the first start. Raises OSError if that fails."""
         path = data / KEY_FILE
         is_new = not path.exists()
         if is_new:
@@ -52,12 +58,12 @@ class TokenKey:
         return cls(path.read_bytes(), is_new=is_new)
 
     def digest(self, secret: str) -> str:
-        """HMAC-SHA256 of a token, a link's code or a session's cookie, in hexadecimal."""
+        """Return the HMAC-SHA256 of a token, a link's code or a session's cookie, in hexadecimal."""
         return hmac.digest(self._secret, secret.encode(), "sha256").hex()
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file that only its owner can read, atomically."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
