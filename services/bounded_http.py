@@ -1,6 +1,7 @@
-"""One bounded HTTP request: the only way in which Sluice reads an answer from a server that it does not control.
+"""HTTP requests with bounded answers, for servers that Sluice does not control.
 
-Cookies, redirects, proxies and content encodings are not followed, so that an answer costs what it weighs on the wire.
+Sluice reads such answers only here. Cookies, redirects, proxies and content encodings are not supported, so the cost
+of an answer is bounded by its bytes on the wire.
 """
 
 from __future__ import annotations
@@ -20,26 +21,29 @@ from services.outbound import OutboundPolicy
 
 KIB = 1024
 MAX_HEAD = 128 * KIB
-"""Bytes on the wire beside the body: status line, headers, interim answers, chunk framing, trailers."""
+"""Maximum bytes on the wire besides the body.
+
+Counted are the status line, headers, interim answers, chunk framing and trailers.
+"""
 CONNECT_WITHIN = 1.0
-"""Seconds for a connection to an address of a name that has more of them."""
+"""Seconds to connect to an address of a name that has further addresses."""
 MAX_VALUES = 200_000
-"""Values in a JSON text: an empty list is two bytes on the wire and sixty in memory."""
+"""Maximum values in a JSON text: an empty list is two bytes on the wire and sixty in memory."""
 
 
 class AnswerRefusedError(Exception):
-    """The answer breaks a bound, or is not what was asked for. The text is a sentence about "its answer"."""
+    """The answer exceeds a limit or has the wrong format. The text is a sentence about "its answer"."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, and the body as it was on the wire; b"" when the body was not asked for."""
+    """A status and the body as on the wire; b"" if the body was not requested."""
 
     status: int
     body: bytes = b""
 
     def json(self) -> Any:
-        """The body as JSON. Raises AnswerRefusedError for any other text, and for too many values or levels."""
+        """Return the body as JSON. Raises AnswerRefusedError for other text and for too many values or levels."""
         if sum(map(self.body.count, (b",", b"[", b"{"))) > MAX_VALUES:
             raise AnswerRefusedError(f"its answer has more than {MAX_VALUES} JSON values")
         try:
@@ -51,10 +55,12 @@ class Answer:
 
 
 class BoundedClient:
-    """Sends requests, each on a connection of its own.
+    """Client that sends each request on its own connection.
 
-    `max_body` is in bytes; `tls` is needed for https; `outbound` is for URLs that a spec gives; `transport` replaces the
-    network in tests.
+    - `max_body`: maximum bytes of a body.
+    - `tls`: needed for https.
+    - `outbound`: policy for URLs from a spec.
+    - `transport`: replaces the network in tests.
     """
 
     def __init__(
@@ -72,10 +78,13 @@ class BoundedClient:
     async def ask(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, *, timeout: float, body: bool = True
     ) -> Answer:
-        """The whole answer within `timeout` seconds, or its status alone without `body`.
+        """Return the complete answer within `timeout` seconds, or without `body` the status alone.
 
-        Raises TimeoutError, AnswerRefusedError for an answer that breaks a bound, httpx.HTTPError for none at all,
-        OutboundRefusedError for a server that may not be called.
+        Raises:
+        - TimeoutError: there was no complete answer in time.
+        - AnswerRefusedError: the answer exceeds a limit.
+        - httpx.HTTPError: there was no answer.
+        - OutboundRefusedError: the server may not be called.
         """
         if self._outbound is not None:
             self._outbound.check(url)
@@ -99,7 +108,7 @@ class BoundedClient:
 
     @asynccontextmanager
     async def _response(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-        """Without httpx.AsyncClient, which keeps the cookies of every server and decodes what it reads."""
+        """Send a request without httpx.AsyncClient, which stores cookies and decodes the bodies it reads."""
         response = await self._transport.handle_async_request(request)
         try:
             yield response
@@ -118,7 +127,10 @@ def _request(method: str, url: str, headers: Mapping[str, str]) -> httpx.Request
 
 
 class _Transport(httpx.AsyncHTTPTransport):
-    """httpx's own, on connections that count what they read: h11 bounds each header block, but not their number."""
+    """httpx's transport on connections that count the bytes read.
+
+    h11 limits the size of each header block, but not their number.
+    """
 
     def __init__(self, limit: int, tls: ssl.SSLContext | None, outbound: OutboundPolicy | None) -> None:
         self._pool = httpcore.AsyncConnectionPool(
@@ -127,7 +139,10 @@ class _Transport(httpx.AsyncHTTPTransport):
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """Connects to the very address that was checked: a name could lead elsewhere when it is resolved again."""
+    """Network backend that connects to exactly the address that was checked.
+
+    A second resolution of the name could return another address.
+    """
 
     def __init__(self, limit: int, outbound: OutboundPolicy | None) -> None:
         self._limit = limit
@@ -160,7 +175,7 @@ class _Network(httpcore.AsyncNetworkBackend):
 
 
 class _Counted(httpcore.AsyncNetworkStream):
-    """A connection of which `left` more bytes may be read."""
+    """A connection from which `left` more bytes may be read."""
 
     def __init__(self, real: httpcore.AsyncNetworkStream, left: int) -> None:
         self._real = real

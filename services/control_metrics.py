@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests by route, deployments, instances, requests in flight, turns of the loop."""
+"""Prometheus metrics: requests by route, deployments, instances, requests in flight, reconciles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from services.store.tables import Deployment, Instance, Service
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 INSTANCE_STATES = ("creating", "starting", "ready", "serving", "draining", "stopping")
-"""Those that still exist: stopped and failed ones are history."""
+"""Statuses of instances that exist; stopped and failed ones are history."""
 
 
 class Metrics:
-    """One registry for each Sluice. Every label value that is known beforehand is there from the start, at 0."""
+    """The metrics of one Sluice.
+
+    All label values known in advance are exported from the start, with value 0.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -41,7 +44,7 @@ class Metrics:
         self._run = self._gauge("sluice_run", "The number of this run of Sluice.")
 
     def render(self, session: Session, runtime_status: RuntimeStatus, turns: int, run: int) -> bytes:
-        """The text of /metrics, as it is now."""
+        """Return the current text of /metrics."""
         self._count_deployments(session)
         services = self._count_instances(session)
         self._count_in_flight(session, runtime_status, services)

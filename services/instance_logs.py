@@ -1,4 +1,4 @@
-"""What instances write, of one or of many: read in the order of its times, or followed as it comes; secrets masked."""
+"""Logs of one or several instances: read in order of time, or followed. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from services.store.tables import Instance, Revision
 
 GONE = "instance_gone"
 AHEAD = 1000
-"""Lines that wait for their reader at most; then the engine's stream waits as well."""
+"""Maximum lines that wait for their reader; then the engine's stream is paused, too."""
 LONG_LINE = 2048
-"""Characters from which on masking a line is not done on the event loop."""
+"""Minimum characters of a line that is masked on a thread instead of the event loop."""
 CATCH_UP = 1000
-"""Lines of one instance at most that are read again after its stream ended."""
+"""Maximum lines of an instance that are read again after its stream ended."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """`at`: the engine's own time of it, RFC 3339 in UTC with nanoseconds, always as long: it sorts as text."""
+    """A line of a log.
+
+    `at` is the engine's time of the line: RFC 3339 in UTC with nanoseconds. It always has the same length, so it
+    sorts as text.
+    """
 
     instance: str
     at: str
@@ -38,13 +42,13 @@ class Line:
 
 @dataclass(frozen=True)
 class LogSource:
-    """An instance that writes, and the mask of its revision's secrets."""
+    """An instance whose log is read, and the mask of its revision's secrets."""
 
     instance: str
     mask: Mask
 
     def reader(self) -> Callable[[str], Line]:
-        """Makes a Line of each line of the engine's, which must come in order."""
+        """Return a function that converts the engine's lines, in order, to Lines."""
         masked = self.mask.lines()
 
         def line(stamped: str) -> Line:
@@ -55,7 +59,7 @@ class LogSource:
 
 
 def source_of(session: Session, row: Instance, masks: dict[int, Mask] | None = None) -> LogSource:
-    """`masks`: by revision, those of the service's instances before."""
+    """Return the log source of an instance. `masks`: cache of the service's masks by revision."""
     known = masks if masks is not None else {}
     if row.revision not in known:
         revision = session.get(Revision, (row.service, row.revision))
@@ -64,7 +68,10 @@ def source_of(session: Session, row: Instance, masks: dict[int, Mask] | None = N
 
 
 async def read(engine: Engine, sources: Sequence[LogSource], *, tail: int, since: float | None) -> list[Line]:
-    """The last `tail` lines of each, oldest first. EngineError, but for instances that have gone meanwhile."""
+    """Return the last `tail` lines of each source, oldest first.
+
+    Raises EngineError, except for instances that no longer exist.
+    """
     texts = await asyncio.gather(*(_read(engine, source, tail, since) for source in sources))
     return sorted((line for lines in texts for line in lines), key=lambda line: line.at)
 
@@ -80,9 +87,10 @@ async def _read(engine: Engine, source: LogSource, tail: int, since: float | Non
 
 
 class LogFollower:
-    """An asynchronous context: lines as they come, of whatever `look` finds, looked for again whenever something happened.
+    """Follower of the logs of the instances that `look` returns; an asynchronous context manager.
 
-    It begins with the last `tail` lines of each. With `to_the_end` it ends when what was found first has ended.
+    `look` is called again after every change in the store. Each log begins with its last `tail` lines. With
+    `to_the_end`, the follower ends when the logs of the first `look` have ended.
     """
 
     def __init__(
@@ -102,7 +110,7 @@ class LogFollower:
         self._lines: asyncio.Queue[Line] = asyncio.Queue(AHEAD)
         self._last: dict[str, str] = {}
         self._unread: set[str] = set()
-        """Found first with a `tail` of 0: what they wrote before is not wanted."""
+        """Instances of the first `look` if `tail` is 0: their earlier lines are skipped."""
         self._readers: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -118,7 +126,10 @@ class LogFollower:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def next(self, timeout: float | None = None) -> list[Line] | None:
-        """What has come; nothing after `timeout` seconds of quiet; None at the end. EngineError when the engine is away."""
+        """Return new lines, [] after `timeout` seconds without any, None at the end.
+
+        Raises EngineError if the engine does not answer.
+        """
         first = asyncio.ensure_future(self._lines.get())
         try:
             await asyncio.wait({first, self._keeper}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -150,7 +161,10 @@ class LogFollower:
             sources = await self._look()
 
     async def _follow(self, source: LogSource) -> None:
-        """One that has gone, or whose stream broke off, is looked for again when something happens."""
+        """Follow one log to its end.
+
+        If the instance no longer exists or its stream broke off, the next `look` starts the log again.
+        """
         last = self._last.get(source.instance)
         since = seconds_of(last) if last is not None else self._since
         tail = 0 if last is None and source.instance in self._unread else CATCH_UP
@@ -166,7 +180,7 @@ class LogFollower:
                 raise
 
     async def _pass_on(self, line: Line) -> None:
-        """Once: a stream that is taken up begins with what was seen last."""
+        """Pass a line on, once: a resumed stream begins with the last line seen."""
         if line.at > self._last.get(line.instance, ""):
             self._last[line.instance] = line.at
             await self._lines.put(line)
@@ -182,5 +196,5 @@ async def _closeable(lines: Any) -> AsyncGenerator[str]:
 
 
 def seconds_of(at: str) -> float:
-    """A line's time as seconds since 1970. ValueError for what is none."""
+    """Return a line's time as seconds since 1970. Raises ValueError if it is not a time."""
     return datetime.fromisoformat(at).timestamp()

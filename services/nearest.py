@@ -1,4 +1,4 @@
-"""The known name that a mistyped one is nearest to. The search is slow, so it is bounded in every direction."""
+"""Suggestion of the known name nearest to a mistyped one. The search is slow, so its input is bounded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from difflib import get_close_matches
 from itertools import islice
 
 MAX_SUGGESTIONS = 10
-"""Unknown names of one request for which the nearest known one is looked for."""
+"""Maximum unknown names of one request that get a suggestion."""
 _MAX_KNOWN = 200
 _MAX_LENGTH = 100
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name; empty when no known name is near."""
+    """Return the end of a sentence about an unknown name, empty if no known name is near."""
     searched = list(islice(known, _MAX_KNOWN))
     near = get_close_matches(name[:_MAX_LENGTH], searched, n=1, cutoff=0.6) if searched else []
     return f'; did you mean "{near[0]}"?' if near else ""

@@ -1,7 +1,7 @@
-"""Outbound policy: the servers that Sluice may call where a spec, not the operator, gives the URL.
+"""Outbound policy: the servers that Sluice may call at URLs from a spec instead of the operator.
 
-The URL is checked before the call, and the address that its host resolves to when the connection is opened, so that a name
-cannot lead elsewhere in between.
+The URL is checked before the call. The address that its host resolves to is checked when the connection is opened, so
+the name cannot lead elsewhere in between.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ NEVER = {
     "an unspecified address": ("0.0.0.0/8", "::"),
     "a multicast or reserved address": ("224.0.0.0/3", "ff00::/8"),
 }
-"""Addresses at which nothing may be called, unless the operator's list has the address itself."""
+"""Addresses that may not be called, unless the operator's list has the address itself."""
 _NEVER = [(why, ipaddress.ip_network(text)) for why, texts in NEVER.items() for text in texts]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class OutboundRefusedError(Exception):
-    """Sluice may not call this; the message is a clause about the URL, with what the operator can do."""
+    """Sluice may not call the URL. The message is a clause about the URL with the operator's remedy."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that the operator allows. `path` is a prefix and ends with a slash; None: any port, or either scheme."""
+    """A server that the operator allows. `path` is a prefix that ends with a slash.
+
+    A `port` or `scheme` of None matches any.
+    """
 
     host: str
     port: int | None = None
@@ -59,7 +62,7 @@ class Server:
         return cls(_normal(url.host), url.port)
 
     def matches(self, url: httpx.URL) -> bool:
-        """Tell whether a URL is of this server, at or below its path."""
+        """Return True if a URL is of this server, at or below its path."""
         return (
             self.host == _normal(url.host)
             and self.port in (None, _port(url))
@@ -70,16 +73,16 @@ class Server:
 
 @dataclass(frozen=True)
 class OutboundPolicy:
-    """`servers` are all that may be called; without any, every address but those of `NEVER` and this host's own.
+    """Policy: only `servers` may be called. If empty, any address except those of `NEVER` and this host's.
 
-    `setting` is the name under which the operator gives them.
+    `setting` is the name of the operator's setting for the servers.
     """
 
     servers: tuple[Server, ...] = ()
     setting: str = "SLUICE_EUREKA_SERVERS"
 
     def check(self, text: str) -> None:
-        """Check a URL, as far as that is possible without resolving a name. Raises OutboundRefusedError."""
+        """Check a URL as far as possible without resolving a name. Raises OutboundRefusedError."""
         try:
             url = httpx.URL(text)
         except httpx.InvalidURL as error:
@@ -103,7 +106,10 @@ class OutboundPolicy:
                 raise OutboundRefusedError(f"leads to {address}, {why}; the operator allows servers with {self.setting}")
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Resolve `host` to the addresses that may be called, at least one. Raises OutboundRefusedError, OSError."""
+        """Resolve `host` to the addresses that may be called, at least one.
+
+        Raises OutboundRefusedError if none may be called, and OSError if the name cannot be resolved.
+        """
         found = [str(info[4][0]) for info in await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         allowed, refused = [], None
         for address in dict.fromkeys(found):
@@ -123,7 +129,7 @@ def _port(url: httpx.URL) -> int | None:
 
 
 def _normal(host: str) -> str:
-    """A host as two spellings of it compare: an IPv6 address in its short form and without a zone, no final dot."""
+    """Return a host in normal form: short IPv6 without a zone, lower case, no final dot."""
     try:
         return str(ipaddress.ip_address(host.strip("[]").partition("%")[0]))
     except ValueError:
@@ -131,7 +137,10 @@ def _normal(host: str) -> str:
 
 
 def _literal(host: str) -> list[str]:
-    """The address that `host` is, without a name being resolved: the C library also reads 127.1 and 0x7f000001 as one."""
+    """Return the address that `host` is without resolving a name, or nothing.
+
+    The C library also reads 127.1 and 0x7f000001 as addresses.
+    """
     if _normal(host) == "localhost" or _normal(host).endswith(".localhost"):
         return ["127.0.0.1"]
     try:
@@ -141,7 +150,7 @@ def _literal(host: str) -> list[str]:
 
 
 def _forms(address: Address) -> Iterator[Address]:
-    """The address, and the IPv4 address that it leads to where it embeds one."""
+    """Yield the address, and the IPv4 address that it embeds, if any."""
     yield address
     if isinstance(address, ipaddress.IPv6Address):
         embedded = address.ipv4_mapped or address.sixtofour
@@ -152,7 +161,10 @@ def _forms(address: Address) -> Iterator[Address]:
 
 
 def is_own(address: Address) -> bool:
-    """Tell whether it is this host's: the kernel then sends from the address itself. Nothing is sent."""
+    """Return True if the address is this host's: the kernel then sends from the address itself.
+
+    No packet is sent.
+    """
     try:
         with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             probe.connect((str(address), 9))

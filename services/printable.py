@@ -1,4 +1,7 @@
-"""Foreign text as it may be printed: without what could steer a terminal or reorder what stands beside it."""
+"""Cleaning of untrusted text before printing it.
+
+Characters that control a terminal or reorder adjacent text are removed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ _SEQUENCES = re.compile(
 
 
 def clean(text: str) -> str:
-    """The text without escape sequences, C0 and C1 controls (newline and tab stay), and bidirectional or invisible marks."""
+    """Return the text without escape sequences, control characters and bidirectional or invisible marks.
+
+    Newline and tab remain.
+    """
     if text.isprintable():
         return text
     return "".join(map(_printable, _SEQUENCES.sub("", text)))

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them (Compose's forms), as the numbers that the code works with."""
+"""Parsing of durations and sizes in Compose's notation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_SECONDS = 7 * 24 * 3600.0
 
 
 def duration(value: Any) -> float:
-    """A number of seconds, or `"1m30s"`, `"250ms"` → seconds. ValueError otherwise."""
+    """Return a duration in seconds from a number of seconds, `"1m30s"` or `"250ms"`. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError('must be a number of seconds or a duration such as "1m30s"')
     if isinstance(value, str):
@@ -29,7 +29,7 @@ def duration(value: Any) -> float:
 
 
 def size(value: Any) -> int:
-    """A number of bytes, or `"256m"`, `"1.5gb"` → bytes. ValueError otherwise."""
+    """Return a size in bytes from a number of bytes, `"256m"` or `"1.5gb"`. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError('must be a number of bytes or a size such as "256m"')
     if isinstance(value, int):
