@@ -74,10 +74,7 @@ class Instance(BaseModel):
 
 
 class Dependency(BaseModel):
-    """A deployment of the same group that this one waits for.
-
-    If it is `required`, its failure makes this one fail too.
-    """
+    """A deployment of the group that this one waits for; if `required`, its failure fails this one too."""
 
     deployment: int
     required: bool
@@ -175,10 +172,7 @@ class Previews(BaseModel):
 
 
 class RevisionDiff(BaseModel):
-    """The changes from one revision to another.
-
-    `replaces_instances` is true if the revisions need different containers.
-    """
+    """The changes between two revisions; `replaces_instances` if they need different containers."""
 
     service: str
     revision: int
@@ -267,10 +261,7 @@ class Token(BaseModel):
 
 
 class NewToken(Token):
-    """A new token.
-
-    `token` is shown once: a repeated request with the same Idempotency-Key gets null instead.
-    """
+    """A new token; `token` is shown once, and is null for a repeated Idempotency-Key."""
 
     token: str | None
 
@@ -293,10 +284,7 @@ class Readiness(BaseModel):
 
 
 class OldWorker(BaseModel):
-    """A process of the gateway that accepts no new requests and finishes those in flight.
-
-    `upgraded` is true if its container was replaced.
-    """
+    """An old gateway process that only finishes its requests; `upgraded` if its container was replaced."""
 
     pid: int
     uptime: float
