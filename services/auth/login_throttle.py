@@ -1,4 +1,4 @@
-"""Limit of failed sign-ins for each client address, so one that guesses does not lock out others."""
+"""Limit of failed sign-ins for each client address, so a guessing client does not lock out others."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     Entries are files, directories, links and those to refuse.
     """
     while (entry := tar.next()) is not None:
-        tar.members = []  # otherwise all members stay in memory
+        tar.members = []  # type: ignore[attr-defined]  # otherwise all members stay in memory
         entry.name = posixpath.normpath(entry.name)
         entry.pax_headers = {}
         if entry.isfile():

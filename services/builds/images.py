@@ -29,7 +29,8 @@ async def update_latest_tags(store: Store, engine: Engine, clock: Clock, notifie
     """Keep `<service>:latest` on the image of each service's current revision. Never returns.
 
     The current revision is that of the last succeeded deployment. The tag is moved only if Sluice built the image for
-    this service. A `latest` that names an image Sluice did not build for the service is left alone.
+    this service, also after a restart of Sluice. A `latest` is left alone if it names an image that Sluice did not
+    build for the service.
     """
     done: dict[str, str] = {}
     while True:

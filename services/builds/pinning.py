@@ -1,4 +1,4 @@
-"""Pinning of base images: taken from the engine or pulled, checked for fetching triggers, used by id."""
+"""Pinning of base images: taken from the engine or pulled, checked for fetching triggers, fixed by id."""
 
 from __future__ import annotations
 

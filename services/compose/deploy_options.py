@@ -16,7 +16,7 @@ Fields = dict[str, tuple[Any, Node]]
 
 
 def healthcheck(findings: Findings, node: Node) -> Fields:
-    """Return the health check, {} if the section sets none."""
+    """Return the health check, {} if the section sets none and the image's own applies."""
     keys = findings.keys(node, HEALTHCHECK)
     if "disable" in keys and findings.flag(keys["disable"]):
         return {"healthcheck": ({"disable": True}, node)}

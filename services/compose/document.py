@@ -1,6 +1,7 @@
 """Parser of a Compose file into a tree whose values know their place.
 
-The tree is bounded, and variables are interpolated.
+The tree is bounded. Variables are interpolated, and an interpolated value stays text: YAML does not parse the value
+again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Conversion of a Compose file to the services to deploy, in order (pure).
 
-Input are the file, the caller's variables and the services that Sluice has.
+The inputs are the file, the caller's variables and the services that Sluice has.
 """
 
 from __future__ import annotations

@@ -34,9 +34,7 @@ def engine_name(findings: Findings, project: str, name: str, declared: Node) -> 
 class Volumes:
     """Volumes of a file.
 
-    `declared`: its top-level volumes; `directory`: the base of relative paths, if known.
-
-    The directory is on the client.
+    `declared`: its top-level volumes; `directory`: the client's directory, the base of relative paths, if known.
     """
 
     def __init__(self, findings: Findings, project: str, declared: Mapping[str, Node], directory: str | None) -> None:
