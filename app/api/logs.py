@@ -55,7 +55,7 @@ async def instance_logs(
     request: Request, _reader: Reader, name: Name, tail: Tail = 200, follow: Follow = False, since: Since = None,
     timestamps: Timestamps = False,
 ) -> Response:  # fmt: skip
-    """Show the log of an instance, and follow it until the instance ends.
+    """Show the log of an instance; a followed log ends with the instance.
 
     For a removed instance, show the log tail that was kept when it failed.
     """
