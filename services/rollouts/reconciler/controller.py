@@ -1,4 +1,7 @@
-"""The loop (design.md §4): look, decide, do; one worker a service, woken by hints, and looking now and then as fall-back."""
+"""The controller: observe, plan, commit and execute, again and again, for each service.
+
+Each service has one worker task. Notifications wake the task, and a slow poll is the fallback (docs/why-no-polling.md).
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,15 @@ from services.store.tables import Meta
 log = structlog.get_logger()
 MAX_CONCURRENT_STARTS, START_SLOT_SECONDS = 4, 10.0
 MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS = 2, 1.0
-"""All turns wait for the one writer in the end; what they look at is fresher when they wait before they look, and whoever
-asks something meanwhile finds few before them (docs/why-sqlite-in-threads.md)."""
+"""The limit of concurrent reconciles, and the seconds after which an unfinished one frees its slot.
+
+All reconciles wait for the store's one writer in the end. Waiting before they observe keeps the observations fresh, and
+keeps the writer's queue short for other requests (docs/why-sqlite-in-threads.md).
+"""
 
 
 class Controller:
-    """Brings every service to where it is to be, and keeps it there."""
+    """A controller that brings every service to its desired state and keeps the service there."""
 
     def __init__(
         self,
@@ -69,18 +75,22 @@ class Controller:
         self._subnet = ""
         self._linked: set[str] = set()
         self._blocked: set[str] = set()
-        """Services whose next deployment waits for others."""
+        """Services whose next deployment waits for deployments of other services."""
         self._awaiting_links: set[str] = set()
-        """Services whose deployment waits until the routers answer for others by name."""
+        """Services whose deployment waits until the routers answer for other services by name."""
         self._started_at = 0.0
         self._writer = StateWriter(clock, 0)
         self._start_slots = ExpiringSemaphore(MAX_CONCURRENT_STARTS, START_SLOT_SECONDS)
         self._reconcile_slots = ExpiringSemaphore(MAX_CONCURRENT_RECONCILES, RECONCILE_SLOT_SECONDS)
         self.reconciles = 0
-        """How many turns the loop has made, for the metrics."""
+        """The number of reconciles so far, for the metrics."""
 
     def enqueue(self, service: str) -> None:
-        """Something about this service may have changed. Cheap; from the event loop's thread; before `run` it is kept."""
+        """Request a reconcile of a service about which something may have changed.
+
+        The call is cheap and must come from the event loop's thread. While the controller does not run, the request is kept
+        until the next start.
+        """
         if not self._running:
             self._enqueued_early.add(service)
             return
@@ -90,17 +100,25 @@ class Controller:
             state.worker = asyncio.create_task(self._run_worker(service, state), name=f"service {service}")
 
     async def run(self, subnet: str, link_address: str) -> None:
-        """Until cancelled. `subnet`: where instances get their addresses ("10.203.0.0/22"); `link_address`: the bridge's
-        own, where the gateway answers for `links` and `internal_url`. EngineError and RoutingError when it cannot begin."""
+        """Run the controller until cancelled.
+
+        Instances get their addresses from `subnet` ("10.203.0.0/22"). `link_address` is the bridge's own address, at which
+        the gateway answers for `links` and `internal_url`.
+
+        Raises EngineError or RoutingError if the controller cannot start.
+        """
         try:
             await self.start(subnet, link_address)
             await watch(self._engine, self._routers, self)
         finally:
-            with CancelScope(shield=True):  # a cancelled scope would cut this short at its first wait
+            with CancelScope(shield=True):  # without the shield, a cancelled scope would abort `close` at its first await
                 await self.close()
 
     async def start(self, subnet: str, link_address: str) -> None:
-        """Make the routers equal to what runs, then take up every service where it stands. From then on it is ready."""
+        """Bring the routers in line with the running instances, then start to reconcile every service.
+
+        The controller reports ready when this returns. The arguments and errors are those of `run`.
+        """
         number = await self._store.read(lambda session: session.get(Meta, "run"))
         self._subnet = subnet
         self._writer = writer = StateWriter(self._clock, int(number.value) if number else 1)
@@ -121,16 +139,15 @@ class Controller:
         for name, routed in published.items():
             self._states.setdefault(name, ServiceState()).published = routed
         for name, slot, at in crashes:
-            self._states.setdefault(name, ServiceState()).record_crashes(
-                [slot], min(at, now)
-            )  # the clock may have been set back since
+            # the host's clock may have been set back since the crash
+            self._states.setdefault(name, ServiceState()).record_crashes([slot], min(at, now))
         for name in {*published, *self._enqueued_early}:
             self.enqueue(name)
         self._enqueued_early.clear()
         self._runtime_status.not_ready.pop("loop", None)
 
     async def close(self) -> None:
-        """Stop looking. What runs goes on running."""
+        """Stop all reconciles, operations and probes; running instances keep running."""
         self._running = False
         tasks = [
             task for state in self._states.values() for task in (state.worker, *state.busy.values()) if task is not None
@@ -144,11 +161,14 @@ class Controller:
         self._prober = Prober(self._clock, self._probed)
 
     def services(self) -> list[str]:
-        """Those that the loop looks after."""
+        """Return the names of the services that the controller looks after."""
         return list(self._states)
 
     async def instance_died(self, service: str, instance: str, start: str) -> None:
-        """Its container died: no router may send it anything more. Before anything else is thought about."""
+        """Mark an instance whose container died as dead in every router, then request a reconcile.
+
+        No router may send a request to this start any more. This happens before anything is planned.
+        """
         for router in self._routers:
             try:
                 await router.mark_dead(service, instance, start)
@@ -157,25 +177,25 @@ class Controller:
         self.enqueue(service)
 
     def update_in_flight(self, in_flight: dict[str, int]) -> None:
-        """What the routers show of requests in flight, for whoever looks."""
+        """Store the routers' in-flight counts by instance id, and notify listeners if a count changed."""
         if any(self._runtime_status.in_flight.get(id, 0) != count for id, count in in_flight.items()):
             self._runtime_status.in_flight.update(in_flight)
             self._notifier.notify()
 
     def report_unknown(self, instances: list[str]) -> None:
-        """Containers with our labels that the store does not know."""
+        """Store the instance ids of containers that carry Sluice's labels and that the store does not know."""
         self._runtime_status.unknown_containers = instances
 
     async def known_instance_ids(self) -> set[str]:
-        """Ids of all instances that the store knows and that have not gone."""
+        """Return the ids of all instances that the store knows and that are not gone."""
         return await self._store.read(known_instances)
 
     async def reconcile(self, name: str) -> ReconcileResult:
-        """Look at a service, decide, and set going what the decision asks for."""
+        """Observe a service, plan, commit, and start the operations of the plan."""
         state = self._states.setdefault(name, ServiceState())
         async with self._reconcile_slots.acquire():
             self.reconciles += 1
-            state.wake.clear()  # whatever woke it is seen by this look
+            state.wake.clear()  # before the observation, so that no later notification is lost
             observation = await self._observe(name, state)
             result = await self._store.write(lambda session: self._reconcile_in(session, name, observation))
         self._committed(name, result)
@@ -194,7 +214,7 @@ class Controller:
             state.record_router_error(PUBLISH, self._clock.now(), None)
         for operation in result.operations:
             if not observation.is_current(operation.row.id):
-                state.wake.set()  # an operation on it ended while this was decided: it may not be as it was seen
+                state.wake.set()  # an operation on the instance ended since, so the observation may be out of date
             elif not isinstance(operation.step, Admit) or is_published(result.routed, state.published):
                 self._start_operation(name, state, operation.row.id, partial(self._execute, operation))
         return result
@@ -205,7 +225,7 @@ class Controller:
         return result
 
     def _committed(self, name: str, result: ReconcileResult) -> None:
-        """It is committed, and nothing else has been done."""
+        """Report the crash points between the commit of a result and everything that follows from it."""
         if result.plan is None:
             return
         self._points.written("after", result.plan.steps, name)
@@ -215,7 +235,7 @@ class Controller:
             self._points.reached("loop:concluded", name)
 
     async def _run_worker(self, name: str, state: ServiceState) -> None:
-        """Turn after turn, as long as the loop runs."""
+        """Reconcile a service repeatedly until the service is finished or the lease is lost."""
         while True:
             try:
                 result = await self.reconcile(name)
@@ -237,7 +257,7 @@ class Controller:
                 await _wait(state.wake, delay)
 
     async def _observe(self, name: str, state: ServiceState) -> Observation:
-        """Observe until none of the loop's own operations ended in the middle of it."""
+        """Observe a service, up to ten times, until none of its operations ended during the observation."""
         for _ in range(10):
             done = state.operations_ended
             containers = await self._engine.observe(name)
@@ -264,7 +284,10 @@ class Controller:
         )
 
     async def _publish_status(self, name: str, state: ServiceState, result: ReconcileResult) -> None:
-        """Keep what is live, ask those that have yet to prove themselves, and tell who listens."""
+        """Store the volatile status of a service, set its probe targets, and notify listeners.
+
+        Services whose deployments wait for this service are enqueued.
+        """
         now = self._clock.now()
         self._prober.set_targets(result.instances, result.probes)
         self._runtime_status.in_flight.update(result.in_flight)
@@ -300,12 +323,12 @@ class Controller:
                 self.enqueue(waiting)
 
     def _start_operation(self, name: str, state: ServiceState, key: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Set an operation going, unless one with the same key is under way."""
+        """Start an operation, unless one with the same key is in progress."""
         if key not in state.busy:
             state.busy[key] = asyncio.create_task(self._run_operation(name, state, key, work), name=f"{name}: {key}")
 
     async def _run_operation(self, name: str, state: ServiceState, key: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Whatever comes of it, the service is looked at again: at once, or after a pause when it failed."""
+        """Run an operation, then request a reconcile, after a back-off if the operation failed."""
         delay = 0.0
         try:
             await work()
@@ -334,7 +357,10 @@ class Controller:
         await self._refresh_links()
 
     async def _refresh_links(self) -> None:
-        """Whom others name in their links may have changed: the gateway answers for those by name."""
+        """Reload the set of linked services, and request a reconcile of those that entered or left the set.
+
+        A service is linked if another service names it in its `links`. The gateway answers for linked services by name.
+        """
         before, self._linked = self._linked, await self._store.read(linked_services)
         for name in (before ^ self._linked) & set(self._states):
             self.enqueue(name)
@@ -362,7 +388,10 @@ class Controller:
         state.published = None
 
     def _probed(self, instance: str) -> None:
-        """An instance's readiness changed; its id tells whose it is."""
+        """Request a reconcile of the service of an instance whose readiness or probe error changed.
+
+        The instance's id contains the name of the service.
+        """
         self.enqueue(instance.rsplit("-r", 1)[0])
 
 

@@ -1,4 +1,4 @@
-"""How each step is done: the engine and the routers are asked, then what came of it is written in one transaction."""
+"""Execution of steps: call the engine and the routers, then write the outcome in one transaction."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ from services.store.tables import Deployment, Instance, Revision
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
 KILLED = 137
 EUREKA_INSTANCE_ID_ENV = "EUREKA_INSTANCE_INSTANCE_ID"
-"""By this, Spring's client registers under a name that says which instance it is."""
+"""The environment variable that makes Spring's Eureka client register under the id of its instance."""
 UNSERVED_STOP_GRACE = 10.0
-"""Seconds, at most, for what no request ever went to: `docker stop`'s own default. A process that handles no signals yet
-would otherwise hold up the way back for the whole of stop_grace_period. Workers are not meant: they may be at work."""
+"""The maximum grace period in seconds of an instance to which no request ever went.
+
+The value is the default of `docker stop`. A process that handles no signals yet would otherwise delay a rollback by the
+whole `stop_grace_period`. The limit does not apply to workers (instances without a port), which may be at work.
+"""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A step with the rows that it needs, read in the transaction that decided it."""
+    """A step with the rows that the step needs, read in the transaction that planned the step."""
 
     step: Step
     row: Instance
@@ -45,7 +48,10 @@ class Operation:
 
 
 class Executor:
-    """Every method is idempotent: it may be called again after a crash at any point."""
+    """The executor of operations.
+
+    Every method is idempotent and may be called again after a crash at any point.
+    """
 
     def __init__(
         self,
@@ -68,7 +74,10 @@ class Executor:
         self._points = points
 
     async def execute(self, operation: Operation) -> None:
-        """EngineError and RoutingError when it could not be done; the loop decides what that means."""
+        """Execute an operation.
+
+        Raises EngineError or RoutingError if the step could not be done. The controller decides how to react.
+        """
         self._reached("before", operation)
         match operation.step:
             case Start():
@@ -130,7 +139,7 @@ class Executor:
         await self._store.write(apply)
 
     async def _with_another_port(self, operation: Operation, wanted: HostPort) -> Operation:
-        """Another program has the host port that was drawn."""
+        """Return the operation with another host port, because another program uses the allocated one."""
 
         def redraw(session: Session) -> Instance:
             row = session.get_one(Instance, operation.row.id)
@@ -165,7 +174,7 @@ class Executor:
         await self._record(operation, "draining", text, changes, warning="drain_timeout" if cut else None)
 
     async def _stop(self, operation: Operation) -> None:
-        """Settled, so nothing is lost, however it ends."""
+        """Stop the container of a drained instance; no request is lost, even if the process must be killed."""
         row, grace = operation.row, revision_spec(operation.revision).stop_grace_period
         which = "stop_grace_period"
         if row.port is not None and row.admitted_at is None and grace > UNSERVED_STOP_GRACE:
@@ -182,7 +191,7 @@ class Executor:
 
     async def _remove(self, operation: Operation) -> None:
         row = operation.row
-        # what it said at last is worth keeping when it failed, and is gone with its container
+        # the log of a failed instance is removed with its container, so its tail is stored before
         unheard = row.failure_reason and row.log_tail is None
         tail = await self.fetch_log_tail(row, operation.revision) if unheard else row.log_tail
         for router in self._routers:
@@ -198,7 +207,10 @@ class Executor:
         await self._record(operation, "stopped", f"{row.id} is removed", changes)
 
     async def fetch_log_tail(self, row: Instance, revision: Revision) -> str | None:
-        """The end of its log, secrets masked; None when there is none to be had. EngineError when the engine is away."""
+        """Return the end of an instance's log with secrets masked, or None if there is no log.
+
+        Raises EngineError if the engine does not answer.
+        """
         try:
             text = await self._engine.logs(row.id, tail=LOG_TAIL_LINES)
         except EngineError as error:
@@ -214,7 +226,7 @@ class Executor:
         def apply(session: Session) -> None:
             row = session.get_one(Instance, operation.row.id)
             if row.stopped_at is not None:
-                return  # told already: this order was decided before that was known
+                return  # the removal is recorded already; this operation was planned before that
             self._writer.set_instance_status(session, row, status, text, operation.deployment, changes)
             if warning is not None and operation.deployment is not None:
                 self._writer.warn(session, session.get_one(Deployment, operation.deployment), warning, text)
@@ -253,7 +265,7 @@ class Executor:
 
 
 async def _masked(text: str, revision: Revision) -> str:
-    """What an instance or the engine says, without the secrets of the revision's spec."""
+    """Return a text of an instance or of the engine with the secrets of the revision's spec masked."""
     return await anyio.to_thread.run_sync(lambda: log_mask(revision.effective).text(text))
 
 

@@ -1,4 +1,7 @@
-"""Links that a deployment newly asks for: it is not done before the routers answer for them, and fails when they cannot."""
+"""Links that a deployment adds to its service.
+
+The deployment is not done before the routers answer for these links, and fails if the routers cannot.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,16 @@ REASON = "gateway_unverified"
 
 @dataclass(frozen=True)
 class UnservedLink:
-    """The routers do not answer for a service by its name yet. `why`: when that has been so for long."""
+    """A link to a service for which the routers do not answer by name yet.
+
+    `why` is the routers' error if the link has not been served for too long.
+    """
 
     why: str | None
 
 
 def unserved_links(snapshot: ServiceSnapshot, look: Callable[[str], UnservedLink | None]) -> dict[str, UnservedLink]:
-    """Return those of the wanted revision that the present one does not have and that no router serves yet."""
+    """Return the links of the desired revision that the current one lacks and that no router serves yet."""
     if snapshot.desired_revision is None or snapshot.desired_revision is snapshot.current_revision:
         return {}
     before = revision_spec(snapshot.current_revision).links if snapshot.current_revision is not None else []
@@ -29,7 +35,10 @@ def unserved_links(snapshot: ServiceSnapshot, look: Callable[[str], UnservedLink
 
 
 def failed_by_routers(trouble: str | None, links: Mapping[str, UnservedLink]) -> Failed | None:
-    """Return the verdict on a deployment of whose service routers have not done something for long."""
+    """Return the failure of a deployment if the routers have failed it for too long, or None.
+
+    `trouble` is the routers' persistent error for the service or its instances. `links` are the links not served yet.
+    """
     if trouble is not None:
         return Failed(REASON, f"the gateway could not be brought to it: {trouble}")
     refused = [f"{name}: {link.why}" for name, link in links.items() if link.why is not None]

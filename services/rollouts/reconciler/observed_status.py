@@ -1,4 +1,4 @@
-"""What the engine and the routers show, written into the rows of the instances: facts, before anything is decided."""
+"""Recording of the observed state in the rows of the instances, before anything is planned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from services.store.tables import Instance
 def record_container_status(
     session: Session, writer: StateWriter, snapshot: ServiceSnapshot, containers: Mapping[str, ContainerView], prober: Prober
 ) -> list[int]:
-    """Starts, restarts, deaths and readiness. The slots of those that died and that the engine started again."""
+    """Record starts, restarts, deaths and readiness of the service's instances.
+
+    Return the slots of the instances that died and that the engine restarted.
+    """
     again = []
     deployment = snapshot.deployment.id if snapshot.deployment else None
     for row in snapshot.instances:
@@ -37,14 +40,17 @@ def record_container_status(
 def record_serving(
     session: Session, writer: StateWriter, snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]
 ) -> None:
-    """Who serves: admitted by every router, or, without a port, ready."""
+    """Record which instances serve.
+
+    An instance serves if every router admits it or, for an instance without a port, if the instance is ready.
+    """
     deployment = snapshot.deployment.id if snapshot.deployment else None
     rows = {row.id: row for row in snapshot.instances}
     for instance in observed:
         row = rows[instance.id]
         if instance.serves and row.status in ("creating", "starting", "ready", "draining"):
             at = row.admitted_at
-            if at is None or at < (row.ready_at or 0):  # started again since
+            if at is None or at < (row.ready_at or 0):  # the instance was restarted since it was admitted
                 at = writer.clock.now()
             writer.set_instance_status(session, row, "serving", f"{row.id} serves", deployment, {"admitted_at": at})
 
@@ -52,7 +58,7 @@ def record_serving(
 def _record_start(
     session: Session, writer: StateWriter, row: Instance, container: ContainerView, deployment: int | None
 ) -> bool:
-    """True when it had been started before."""
+    """Record a new start of the container; return whether it is a restart."""
     if row.start == container.start_id:
         return False
     again = row.start is not None

@@ -1,4 +1,7 @@
-"""Reconcile one service in one transaction: record what is observed, plan, write the rows, hand out the operations."""
+"""The reconciliation of one service in one transaction.
+
+Record the observation, plan, write the rows, and return the operations.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from services.store.tables import Instance, Revision
 def reconcile_service(
     session: Session, name: str, observation: Observation, writer: StateWriter, prober: Prober
 ) -> ReconcileResult:
-    """Runs inside a write transaction; no I/O but the database."""
+    """Reconcile a service inside the caller's write transaction; the database is the only I/O."""
     snapshot = load_service(session, name)
     result, writes = ReconcileResult(), writer.writes
     if snapshot is None:
@@ -92,7 +95,7 @@ def _plan_publication(
     if removal is not None and not snapshot.instances:
         result.routed = None
     elif removal is not None and removal.status != Status.ROLLING_BACK:
-        result.routed = observation.published  # what leaves needs nothing new of the routers, which may be impossible
+        result.routed = observation.published  # a removal needs no new router settings, which might be impossible to apply
     left = any(row.port is not None for row in snapshot.instances)
     result.unpublish = observation.published is not None and result.routed is None and not left
 
@@ -106,7 +109,10 @@ def _steps(
     writer: StateWriter,
     result: ReconcileResult,
 ) -> None:
-    """Rows are written here; what needs the engine or the routers becomes an order."""
+    """Write the rows of the steps, and add operations to `result`.
+
+    A step becomes an operation if it needs the engine or the routers.
+    """
     rows = {row.id: row for row in snapshot.instances}
     deployment = snapshot.deployment.id if snapshot.deployment else None
     for step in made.steps:
@@ -129,9 +135,9 @@ def _steps(
             case _:
                 row = rows[step.instance]
                 if not observation.is_current(row.id):
-                    continue  # the end of what is being done to it brings another look
+                    continue  # the end of the operation in progress leads to another reconcile
                 if isinstance(step, Stop) and row.status not in ("stopping", "failed"):
-                    # said before it is done: from here on it cannot be taken back
+                    # written before the container is stopped: from here on the instance cannot be recalled
                     writer.set_instance_status(
                         session, row, "stopping", f"{row.id} has nothing in flight and is told to stop", deployment
                     )
@@ -141,9 +147,12 @@ def _steps(
 def _allocate_instance(
     session: Session, snapshot: ServiceSnapshot, slot: int, subnet: str, writer: StateWriter, deployment: int | None
 ) -> Instance:
-    """An id, an address and a host port if one is wanted, in the store before the engine is asked. Raises
-    SubnetExhausted and
-    HostPortsExhausted."""
+    """Store a new instance before the engine is called, and return its row.
+
+    The instance gets an id, an address and, if the spec asks for one, a host port.
+
+    Raises SubnetExhausted if no address is free, and HostPortsExhausted if no host port is free.
+    """
     revision = snapshot.desired_revision
     if revision is None:
         raise ValueError(f"{snapshot.service.name} has no revision to make an instance of")
@@ -169,7 +178,10 @@ def _allocate_instance(
 
 
 def _start_draining(session: Session, row: Instance, death: str | None, writer: StateWriter, deployment: int | None) -> None:
-    """On its way out. `death`: how it had died by itself."""
+    """Mark an instance as draining, or as failed if the instance died by itself.
+
+    `death` describes how the instance died, or is None.
+    """
     now = writer.clock.now()
     if death is None:
         text = f"{row.id} gets no new requests"
@@ -194,7 +206,7 @@ def _deployment(
     writer: StateWriter,
     result: ReconcileResult,
 ) -> None:
-    """The running deployment's counts, and its last word once there is one."""
+    """Record the progress of the running deployment, and its outcome if there is one."""
     deployment = snapshot.deployment
     if deployment is None:
         return
@@ -213,7 +225,7 @@ def _deployment(
     published = not result.unpublish and is_published(result.routed, observation.published)
     outcome = made.outcome
     if isinstance(outcome, Succeeded) and (not published or links):
-        outcome = None  # true only when the routers say so as well
+        outcome = None  # the deployment has not succeeded before the routers confirm the service and its links
     if outcome is None and deployment.status == "progressing":
         trouble = observation.persistent_router_error or (None if published or result.unpublish else observation.unpublished)
         outcome = failed_by_routers(trouble, links)
@@ -244,7 +256,7 @@ def _fail(
             "failed_deployment": deployment.id,
             "log_tail": row.log_tail or observation.log_tails.get(row.id),
         }
-        if row.status != "failed":  # what the engine refused to start has been told
+        if row.status != "failed":  # if the engine refused to start the instance, that event is recorded already
             writer.set_instance_status(session, row, "failed", failed.message, deployment.id, changes)
         for name, value in changes.items():
             setattr(row, name, value)

@@ -1,4 +1,7 @@
-"""At start: what the store says and what runs, made one; the routers get exactly those that have proved themselves."""
+"""Recovery at start: reconcile the store with the running containers, then restore the routers.
+
+The routers get exactly the instances that have proved to be ready.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ async def recover(
     runtime_status: RuntimeStatus,
     points: CrashPoints,
 ) -> dict[str, RoutedService | None]:
-    """Every known service with what the routers now know of it (None: nothing is routed)."""
+    """Restore the rows and the routers, and return what the routers now know of every known service.
+
+    The value is None for a service of which nothing is routed.
+    """
     containers = {view.instance: view for view in await engine.observe()}
     snapshots = await store.read(_snapshots)
     runtime_status.unknown_containers = unknown_to(containers, await store.read(known_instances))
@@ -64,7 +70,7 @@ async def recover(
 
 
 def known_instances(session: Session) -> set[str]:
-    """Ids of all instances that have not gone."""
+    """Return the ids of all instances that are not gone."""
     return set(session.exec(select(Instance.id).where(col(Instance.stopped_at).is_(None))))
 
 
@@ -84,8 +90,12 @@ def _serves(row: Instance, container: ContainerView | None) -> bool:
 
 
 def _to_probe(snapshot: ServiceSnapshot, containers: dict[str, ContainerView]) -> list[tuple[ServiceSnapshot, Instance]]:
-    """Those that the engine started again while Sluice was away, so that what serves goes on serving; and those that were
-    ready and had yet to serve, so that what still is ready is not said to be so no longer."""
+    """Return the instances to probe once before the routers are restored.
+
+    These are the instances that the engine restarted while Sluice was not running, so that serving instances keep serving.
+    The instances that were ready but did not serve yet are probed as well, so that none that still is ready is recorded as
+    no longer ready.
+    """
     return [
         (snapshot, row)
         for row in snapshot.instances

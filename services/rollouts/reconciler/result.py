@@ -16,7 +16,7 @@ from services.store.tables import Instance, Revision
 
 @dataclass(frozen=True)
 class Observation:
-    """What was observed of one service, and what the loop remembers of it."""
+    """The observed state of one service, and the controller's in-memory state of the service."""
 
     containers: Sequence[ContainerView]
     endpoint_states: Sequence[Mapping[str, EndpointState]]
@@ -24,52 +24,55 @@ class Observation:
     published: RoutedService | None
     subnet: str
     is_linked: bool = False
-    """Some other service names it in its `links`."""
+    """Whether another service names this service in its `links`."""
     is_current: Callable[[str], bool] = lambda _: True
-    """Whether what was seen of an instance still holds: nothing was done to it since."""
+    """Whether the observation of an instance is up to date: nothing was done to the instance since."""
     watched_since: float = 0
     backoff_until: float = 0
     persistent_router_error: str | None = None
-    """Why the routers have not done what they were asked for of an instance, when that has been so for long."""
+    """The error of a router that has failed an instance's operation for too long (ROUTER_ERROR_TIMEOUT)."""
     unpublished: str | None = None
-    """The same of the service itself."""
+    """The error of a router that has failed to publish the service for too long (ROUTER_ERROR_TIMEOUT)."""
     unserved_link: Callable[[str], UnservedLink | None] = lambda _: None
-    """What a link to this service waits for; None when nothing."""
+    """A function from a service's name to the reason why a link to it must wait, or None if none must."""
     log_tails: Mapping[str, str | None] = field(default_factory=dict)
-    """The end of the log of those that were unheard."""
+    """Instance id → the end of the instance's log, once `needs_log_tail` has asked for it."""
 
 
 @dataclass
 class ReconcileResult:
-    """What is to be done outside of the transaction."""
+    """The work that remains to be done outside of the transaction."""
 
     plan: Plan | None = None
     needs_log_tail: tuple[Instance, Revision] | None = None
-    """One that fails the deployment: nothing more is decided until the end of its log has been read, to be told with it."""
+    """A failed instance whose log tail must be fetched before its failure is recorded.
+
+    Until then nothing more is planned, because the log tail is recorded with the failure of the deployment.
+    """
     operations: list[Operation] = field(default_factory=list)
     activate: list[int] = field(default_factory=list)
     blocked: bool = False
-    """What would begin waits for deployments of other services."""
+    """Whether the next deployment waits for deployments of other services."""
     idle: bool = False
-    """No deployment is under way: what others waited for has come to its end."""
+    """Whether no deployment is in progress, so that deployments that waited for this service may begin."""
     routed: RoutedService | None = None
-    """What the routers must know of the service before anything is admitted."""
+    """The settings of the service that the routers must know before any instance is admitted."""
     unpublish: bool = False
     probes: list[ProbeTarget] = field(default_factory=list)
     instances: list[str] = field(default_factory=list)
-    """Those that have not gone."""
+    """Ids of the instances that are not gone."""
     in_flight: dict[str, int] = field(default_factory=dict)
     draining: bool = False
-    """Something is being drained: time to look again soon."""
+    """Whether an instance is draining, so that the next reconcile must follow soon."""
     crashed_slots: list[int] = field(default_factory=list)
-    """Slots whose instance died by itself, whether the engine started it again or it is replaced."""
+    """Slots whose instance died by itself, and was restarted by the engine or is replaced."""
     changed: bool = False
-    """Something was written."""
+    """Whether the reconcile wrote anything."""
     capacity_error: str | None = None
-    """Why no more instances can be made."""
+    """The reason why no more instances can be created."""
     finished: bool = False
-    """The service is removed or not known, and nothing of it is left to look after."""
+    """Whether the service is removed or unknown, and nothing of it is left to look after."""
     waits_for_links: bool = False
-    """It is not done before the routers answer for services that it newly links to."""
+    """Whether the deployment must wait until the routers answer for services that it newly links to."""
     requeue_now: bool = False
-    """What was written changes what comes next: time for another turn at once."""
+    """Whether the writes change the next plan, so that another reconcile must follow immediately."""

@@ -1,4 +1,4 @@
-"""What the loop remembers of one service between two turns; all of it can be lost, or is read from the events again."""
+"""In-memory state of one service between two reconciles; safe to lose, or read from the events again."""
 
 from __future__ import annotations
 
@@ -13,63 +13,76 @@ from services.rollouts.reconciler.result import ReconcileResult
 from services.routing.port import EndpointState, RoutedService, RoutingError
 
 RESYNC_PERIOD = 30.0
-"""Seconds after which a service is looked at though nothing hinted."""
+"""Seconds after which a service is reconciled without a notification."""
 DRAIN_POLL_MIN, DRAIN_POLL_MAX = 0.03, 0.25
-"""Seconds between two looks at an instance that drains: in-flight counts are not told, they must be asked for."""
+"""Seconds between two observations of a draining instance, because in-flight counts must be polled."""
 BACKOFF_MIN, BACKOFF_MAX = 0.2, 5.0
 ROUTER_ERROR_TIMEOUT = 30.0
-"""Seconds for which a router may fail before the deployment that needs it does."""
+"""Seconds for which a router may fail before the deployment that needs the router fails."""
 CRASH_WINDOW = 600.0
-"""Seconds for which a death counts towards the delay before the next replacement."""
+"""Seconds for which a crash counts towards the delay before the next replacement."""
 CRASH_LOOP_THRESHOLD = 3
 RESTART_DELAY_MIN, RESTART_DELAY_MAX = 1.0, 60.0
 PUBLISH = "publish"
-"""The key of the operation that publishes a service, or unpublishes it."""
+"""The key of the operation that publishes or unpublishes a service."""
 
 
 @dataclass
 class ServiceState:
-    """One service's corner of the loop."""
+    """The controller's in-memory state of one service."""
 
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     worker: asyncio.Task[None] | None = None
     busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    """Operations under way, by instance (or `publish`, or `begin 17`): one at a time each."""
+    """Operations in progress by key: an instance id, `publish` or `begin 17`; at most one per key."""
     operations_ended: int = 0
-    """How many operations have ended: what was observed before the last of them is stale."""
+    """The number of operations that have ended; an observation from before the last end is stale."""
     ended: dict[str, int] = field(default_factory=dict)
-    """By instance: the number of its last operation that ended. What was decided on an older look at it is not done."""
+    """Operation key (an instance id, for example) → the number of its last operation that ended.
+
+    An operation that was planned on an older observation is not started.
+    """
     published: RoutedService | None = None
-    """What the routers have confirmed that they know of the service."""
+    """The settings of the service that the routers have confirmed."""
     unhealthy_since: dict[str, float] = field(default_factory=dict)
     log_tails: dict[str, str | None] = field(default_factory=dict)
-    """The end of the log of those that fail a deployment, read before that is told."""
+    """Instance id → the end of the instance's log, read before the failure of the deployment is recorded."""
     _drain_poll: float = DRAIN_POLL_MIN
     _backoff: float = 0.0
     _router_errors: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """By operation: since when a router has not done it, and why."""
+    """Operation key → since when a router has failed the operation, and the error."""
     _crashes: defaultdict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=10)))
-    """By slot: that all die once, as when the machine restarts, is no loop."""
+    """Slot → times of the last crashes.
+
+    Crashes are counted per slot, because one crash of every instance, as when the machine restarts, is no crash loop.
+    """
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way and nobody hinted."""
+        """Whether no operation is in progress, no notification is pending, and the service is not published."""
         return not self.busy and not self.wake.is_set() and self.published is None
 
     def operation_finished(self, key: str) -> None:
-        """An operation is over."""
+        """Record the end of an operation."""
         self.operations_ended += 1
         self.ended[key] = self.operations_ended
         self.busy.pop(key, None)
 
     def is_current(self, instance: str, since: int) -> bool:
-        """No operation on it is under way, and none has ended since the look numbered `since`."""
+        """Return whether an observation of the instance is up to date.
+
+        No operation on the instance may be in progress, and none may have ended since the observation that was made when
+        `operations_ended` was `since`.
+        """
         return instance not in self.busy and self.ended.get(instance, 0) <= since
 
     def update_health(
         self, containers: Sequence[ContainerView], endpoint_states: Sequence[Mapping[str, EndpointState]], now: float
     ) -> None:
-        """Since when each instance that has been admitted is unhealthy, by the routers' own checks or the container's."""
+        """Update since when each admitted instance is unhealthy.
+
+        The routers' own checks and the container's health check count.
+        """
         sick = {
             id
             for seats_of in endpoint_states
@@ -91,14 +104,20 @@ class ServiceState:
         return len(self._recent_crashes(now)) >= CRASH_LOOP_THRESHOLD
 
     def backoff_until(self, now: float) -> float:
-        """No replacement before: at once after the first death, then after 1, 2, 4 … 60 seconds."""
+        """Return the time before which no replacement is created, in seconds since the epoch.
+
+        The first crash has no delay. The next ones have a delay of 1, 2, 4 … 60 seconds.
+        """
         recent = self._recent_crashes(now)
         if len(recent) < 2:
             return 0.0
         return recent[-1] + min(RESTART_DELAY_MIN * 2.0 ** (len(recent) - 2), RESTART_DELAY_MAX)
 
     def record_router_error(self, key: str, now: float, error: RoutingError | None) -> None:
-        """Note that a router failed in this operation, or (None) did it or need not do it any more."""
+        """Record that a router failed in an operation.
+
+        An `error` of None says that the operation succeeded, or is not needed any more.
+        """
         if error is None:
             self._router_errors.pop(key, None)
         else:
@@ -106,26 +125,29 @@ class ServiceState:
             self._router_errors[key] = (now - ROUTER_ERROR_TIMEOUT if error.lasting else since, str(error))
 
     def keep_troubles(self, instances: Iterable[str]) -> None:
-        """Forget those of instances that have gone."""
+        """Drop the router errors of all instances but `instances`."""
         retained = {PUBLISH, *instances}
         self._router_errors = {key: trouble for key, trouble in self._router_errors.items() if key in retained}
 
     def unpublished(self, now: float) -> str | None:
-        """Return why the routers do not publish the service, when that has been so for long."""
+        """Return the router error if the routers have failed to publish the service for too long, or None."""
         return self._long_trouble([PUBLISH], now)
 
     def persistent_router_error(self, now: float) -> str | None:
-        """Return why the routers do not do what was asked of instances, when that has been so for long."""
+        """Return the router error if an instance's operation has failed for too long, or None."""
         return self._long_trouble(self._router_errors.keys() - {PUBLISH}, now)
 
     def unserved_link(self, now: float) -> UnservedLink | None:
-        """Return what a link to the service waits for; None for one that is served, and where there is nothing to serve."""
+        """Return why a link to the service must wait, or None.
+
+        The result is None if the link is served or if the service is not published.
+        """
         if self.published is None or self.published.linked:
             return None
         return UnservedLink(self.unpublished(now))
 
     def requeue_after(self, result: ReconcileResult, now: float) -> float:
-        """Seconds until the next look, if nothing hints before."""
+        """Return the seconds until the next reconcile if no notification comes before."""
         self._backoff = 0.0
         if result.draining:
             delay = self._drain_poll
@@ -136,7 +158,7 @@ class ServiceState:
         return min(delay, max(wake_at - now, 0.01)) if wake_at is not None else delay
 
     def next_backoff(self) -> float:
-        """Seconds until a failed turn or operation is tried again."""
+        """Return the seconds until a failed reconcile or operation is tried again."""
         self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
         return self._backoff
 
@@ -145,6 +167,6 @@ class ServiceState:
         return next((why for since, why in sorted(troubles) if now >= since + ROUTER_ERROR_TIMEOUT), None)
 
     def _recent_crashes(self, now: float) -> list[float]:
-        """Deaths of the slot that died most often."""
+        """Return the recent crash times of the slot with the most crashes."""
         recent = ([at for at in crashes if at > now - CRASH_WINDOW] for crashes in self._crashes.values())
         return max(recent, key=len, default=[])

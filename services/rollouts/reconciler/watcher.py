@@ -1,4 +1,4 @@
-"""What wakes the loop: the engine's events at once, and a look at everything now and then for what no event told."""
+"""Notifications for the controller: the engine's events, and a poll for changes without an event."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from services.routing.port import EndpointState, Router, RoutingError
 
 log = structlog.get_logger()
 ROUTER_POLL = 2.0
-"""Seconds: the routers' own checks change their mind without telling."""
+"""Seconds between two polls of the routers, because changes of their own checks cause no notification."""
 ENGINE_RESYNC = 15.0
 
 
 class EventSink(Protocol):
-    """The loop, as far as it must be told."""
+    """The methods of the controller that receive notifications."""
 
     def enqueue(self, service: str) -> None: ...
     def services(self) -> list[str]: ...
@@ -30,7 +30,7 @@ class EventSink(Protocol):
 
 
 async def watch(engine: Engine, routers: Sequence[Router], loop: EventSink) -> None:
-    """Until cancelled."""
+    """Watch the engine and the routers until cancelled."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_events(engine, loop, tasks))
         tasks.create_task(_resync_engine(engine, loop))
@@ -38,7 +38,10 @@ async def watch(engine: Engine, routers: Sequence[Router], loop: EventSink) -> N
 
 
 async def _events(engine: Engine, loop: EventSink, tasks: asyncio.TaskGroup) -> None:
-    """A death is seen to beside the others: none waits for another service's gateway change."""
+    """Forward the engine's events.
+
+    Deaths are handled concurrently, so that none waits for a gateway change of another service.
+    """
     async for event in engine.events():
         if event.kind == "reconnected":
             for service in loop.services():
@@ -56,7 +59,7 @@ async def _resync_engine(engine: Engine, loop: EventSink) -> None:
         try:
             now = {view.instance: view for view in await engine.observe()}
         except EngineError:
-            continue  # the workers say so
+            continue  # the services' worker tasks report the error
         loop.report_unknown(sorted(set(now) - await loop.known_instance_ids()))
         changed = {id for id in {*before, *now} if before.get(id) != now.get(id)}
         for service in {(now.get(id) or before[id]).service for id in changed}:
