@@ -48,9 +48,9 @@ class ComposeService:
 
 
 class ServiceReader:
-    """Reader of services. `variables`: the caller's, for names without a value; `env_files`: path → variables.
+    """Reader of the services of a file.
 
-    The path of an env_file is as written in the file.
+    `variables`: the caller's, for names without a value. `env_files`: path as written in the file → its variables.
     """
 
     def __init__(

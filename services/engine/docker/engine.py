@@ -54,8 +54,9 @@ _COMPOSE = "com.docker.compose"
 
 
 class DockerEngine:
-    """Engine that runs instances as containers of the Docker engine at `base_url` (None: the one of the environment).
+    """Engine that runs instances as containers of the Docker engine at `base_url`.
 
+    - `base_url`: None means the engine that the environment names.
     - `name`: the name of this Sluice. Other containers, even with similar names or labels, are neither observed nor
       changed.
     - `network`: the infrastructure's bridge network, on which each instance gets the address in its spec.
