@@ -1,6 +1,7 @@
-"""The port for everything by which requests find an instance (design.md §3): the gateway, later the registry.
+"""The interface of everything by which requests find an instance: the gateway and Eureka registries.
 
-The planner's rule for a leaving instance is one: stop it when every Router says `drained`.
+The planner has one rule for a withdrawn instance: stop the instance when every router says `drained`
+(docs/why-drain-by-acknowledgement.md).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ EndpointStateName = Literal["admitted", "draining", "cut"]
 
 
 class RoutingError(Exception):
-    """A router could not do, or could not verify, what was asked; the message is for a person.
+    """A router could not do a request, or could not verify it; the message is for a person.
 
-    `lasting`: it will not go by itself, so that there is nothing to wait for before it is told."""
+    `lasting`: the problem will not go away by itself, so it is reported without waiting.
+    """
 
     def __init__(self, message: str, *, lasting: bool = False) -> None:
         super().__init__(message)
@@ -26,35 +28,41 @@ class RoutingError(Exception):
 
 @dataclass(frozen=True)
 class RoutedService:
-    """What a router must know of a service to lead requests to it. Times in seconds."""
+    """Settings of a service that a router needs to route its requests; times are in seconds."""
 
     name: str
     port: int
-    """What its instances listen on; also the port under which `links` reach it by name."""
+    """Port on which its instances listen, and under which `links` reach the service by name."""
     internal_port: int
-    """The port on the bridge's own address that is this service's alone: its `internal_url`."""
+    """Port on the bridge's address that belongs to this service alone: its `internal_url`."""
     routes: tuple[Route, ...] = ()
     linked: bool = False
-    """Some service names it in its `links`: it must answer at the bridge's address under its own port as well, told from
-    others by the Host header (`http://api:8000`)."""
+    """Whether another service names this one in its `links`.
+
+    If so, the service must answer at the bridge's address under its own port as well. The Host header (`http://api:8000`)
+    distinguishes it from other services on that port.
+    """
     request_timeout: float = 60
     tunnel_timeout: float = 3600
     queue_timeout: float = 10
     upstream_keepalive: bool = True
     retry_with_idempotency_key: bool = False
     advertise: Literal["stable", "instances"] = "stable"
-    """What a registry answers those who look the service up: its one address at the gateway, or its instances."""
+    """Answer of a registry to consumers: the service's one address at the gateway, or its instances."""
     consumer_cache: float = 35
-    """How long they keep what they looked up, beyond their fetching it."""
+    """Seconds that consumers may use an old answer after they have fetched a newer one."""
     eureka: Eureka | None = None
-    """Somebody else's Eureka server, at which its instances register themselves."""
+    """External Eureka server at which the service's instances register themselves."""
     healthcheck: Healthcheck | None = None
-    """What most of its instances will be asked: so that a router is ready for them before the first one comes."""
+    """Health check of most of the instances, so that a router is prepared before the first one comes."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An instance as a router sees it. `start` names one start of its container (`<container id>@<started at>`)."""
+    """An instance as a router sees it.
+
+    `start` names one start of its container (`<container id>@<started at>`).
+    """
 
     id: str
     service: str
@@ -62,62 +70,82 @@ class Endpoint:
     port: int
     start: str
     healthcheck: Healthcheck = field(default_factory=Healthcheck)
-    """What the router's own checks ask, once it serves; `test` checks are the engine's affair, a router then checks TCP."""
+    """Check that the router itself makes once the instance is admitted.
+
+    The engine makes `test` checks; a router then checks TCP.
+    """
 
 
 @dataclass(frozen=True)
 class EndpointState:
-    """What a router says of one instance.
+    """State of one instance in a router.
 
-    `admitted`: gets new requests. `draining`: gets none, finishes what it has. `cut`: what it had was ended.
-    No seat at all: the router does not know it, which counts as settled.
+    `admitted`: gets new requests. `draining`: gets none and finishes those in flight. `cut`: was force-closed. An instance
+    without a state is unknown to the router, which counts as drained.
     """
 
     state: EndpointStateName
     in_flight: int = 0
-    """Requests in its hands, over all workers, old ones included."""
+    """Requests in flight over all workers, including replaced ones."""
     drained: bool = False
-    """Not admitted, nothing in flight on any worker, and no old worker that could still send to it."""
+    """Not admitted, nothing in flight on any worker, and no replaced worker could still send to it."""
     healthy: bool = True
-    """The router's own judgement of an admitted instance."""
+    """Result of the router's own checks of an admitted instance."""
     drain_not_before: float = 0
-    """Seconds since the epoch until which new requests may still come to one that is withdrawn, by somebody's cache:
-    infinite while that is not known. What it has in its hands is cut `drain_timeout` after that, not before."""
+    """Seconds since the epoch until which a withdrawn instance may still get new requests from caches.
+
+    The value is infinite while the time is not known. Requests in flight are force-closed `drain_timeout` after this time,
+    not before.
+    """
     drain_blocker: str = ""
-    """What a withdrawn one waits for beside its requests, as a clause for people: "consumers of … may still send to it"."""
+    """Reason, besides its requests, that a withdrawn instance is not drained yet.
+
+    The reason is a clause for people: "consumers of … may still send to it".
+    """
 
 
 class Router(Protocol):
-    """Makes requests find instances. Every call is idempotent, is read back before it returns, and raises RoutingError."""
+    """A router, through which requests find instances.
+
+    Every call is idempotent, is read back before it returns, and raises RoutingError.
+    """
 
     @property
     def name(self) -> str: ...
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> Mapping[str, RoutedService | None]:
-        """At start: make exactly this so, disturbing nothing that already is. Returns the services that cannot be so beside
-        the others, with what they are instead (None: left out)."""
+        """Make the router's state exactly this at start, without disturbing what already matches.
+
+        Returns the services that conflict with the others, each with its state instead (None: left out).
+        """
         ...
 
     async def publish(self, service: RoutedService) -> None:
-        """A service exists, or its settings are now these. Must come before its first `admit`."""
+        """Add a service or change its settings. This must precede the first `admit` of the service."""
 
     async def unpublish(self, service: str) -> None:
-        """A service is gone; its members have been forgotten before."""
+        """Remove a service, whose endpoints have been removed before."""
 
     async def admit(self, endpoint: Endpoint) -> None:
-        """New requests may go to it when this returns. Refused for a start that was `mark_dead`. Undoes a `withdraw`."""
+        """Allow new requests to the endpoint; they may arrive when this returns. Undoes a `withdraw`.
+
+        Refused for a start that was marked dead with `mark_dead`.
+        """
 
     async def withdraw(self, service: str, instance: str) -> None:
-        """No new request goes to it once this returns; what it has in its hands goes on."""
+        """Stop new requests to the instance before returning; requests in flight continue."""
 
     async def mark_dead(self, service: str, instance: str, start: str) -> None:
-        """Its container died: out at once, final for that start; a late `admit` of it is refused."""
+        """Stop all requests to an instance whose container died, immediately.
+
+        This is final for that start: a late `admit` of it is refused.
+        """
 
     async def force_close(self, service: str, instance: str) -> int:
-        """End what it still has in its hands. Returns how many requests or connections that cut."""
+        """End the instance's requests in flight. Return how many requests or connections were ended."""
 
     async def remove(self, service: str, instance: str) -> None:
-        """It has gone; keep nothing of it."""
+        """Remove everything about an instance that does not exist any more."""
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
-        """Instance id → seat, read from the router itself, not from memory."""
+        """Return instance id → state, read from the router itself, not from memory."""
