@@ -1,4 +1,7 @@
-"""Sums and percentiles of histograms, as lists of one number a bucket of BUCKET_BOUNDS and one for what was slower."""
+"""Sums and percentiles of latency histograms.
+
+A histogram is a list with one number for each bucket of BUCKET_BOUNDS, and one for slower answers.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ BUCKETS = len(BUCKET_BOUNDS) + 1
 
 
 def total(histograms: Iterable[Sequence[int]]) -> list[int]:
-    """Bucket by bucket."""
+    """Return the sum of the histograms, bucket by bucket."""
     return [sum(bucket) for bucket in zip([0] * BUCKETS, *histograms, strict=True)]
 
 
 def percentile(histogram: Sequence[int], share: float) -> float | None:
-    """Seconds within which `share` (0.95) of the answers began; None when there were none.
+    """Return the seconds within which `share` (0.95) of the answers began; None if there were none.
 
-    Within a bucket answers count as evenly spread, as Prometheus' histogram_quantile has it: at most 60 % off. What was
-    slower than the last bound is told as that bound.
+    Answers count as evenly spread within a bucket, as in Prometheus' histogram_quantile: the result is at most 60 % off.
+    Answers slower than the last bound are reported as that bound.
     """
     answers = sum(histogram)
     if not answers:

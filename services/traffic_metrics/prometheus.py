@@ -1,4 +1,4 @@
-"""The figures as Prometheus reads them."""
+"""The traffic metrics as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _EDGES = [*map(str, BUCKET_BOUNDS), "+Inf"]
 
 
 class TrafficCollector(Collector):
-    """Counters and a histogram for each service and revision; `none` is the revision of what the gateway answered itself.
+    """Counters and a histogram for each service and revision.
 
-    The histogram has no sum, because the gateway keeps none: `histogram_quantile` needs none either."""
+    Answers of the gateway itself have the revision `none`. The histogram has no sum, because the gateway keeps none;
+    `histogram_quantile` needs none either.
+    """
 
     def __init__(self, figures: TrafficSampler) -> None:
         self._figures = figures

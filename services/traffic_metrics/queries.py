@@ -1,7 +1,7 @@
-"""What the store knows of requests, errors and latency, for pages and for whoever judges a deployment.
+"""Requests, errors and latency from the store, for pages and for the judgement of deployments.
 
-An error is an answer of 500 or above, the gateway's own included. Where a figure is None there was nothing to tell it from:
-Sluice was away, or (for shares and percentiles) nothing was asked.
+An error is an answer of 500 or above, including the gateway's own. A value is None if it is unknown: Sluice was away, or
+(for shares and percentiles) there were no requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.traffic_metrics.histogram import percentile, total
 from services.traffic_metrics.repository import ALL, RAW_KEPT_FOR, RAW_STEP, ROLLUP_STEP
 
 POINTS = 360
-"""The most that a series has."""
+"""Maximum number of points of a series."""
 _PACKED = text(
     'SELECT service, json_group_array(json_array("at", requests, status_5xx)) FROM figure'
     ' WHERE step = :rough AND "at" >= :start AND "at" < :end AND service != :all GROUP BY service'
@@ -29,7 +29,7 @@ _PACKED = text(
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds until the answer began: the median, and what 95 % and 99 % of the answers kept to."""
+    """Seconds until the answer began: the median, and the limits of 95 % and 99 % of the answers."""
 
     p50: float | None
     p95: float | None
@@ -38,7 +38,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Point:
-    """`step` seconds of one revision. `error_rate` is a share of the requests, from 0 to 1."""
+    """Metrics of one revision over `step` seconds.
+
+    `error_rate` is a share of the requests, from 0 to 1.
+    """
 
     requests_per_second: float | None
     error_rate: float | None
@@ -47,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of the whole window."""
+    """Metrics of the whole window."""
 
     requests: int
     status_4xx: int
@@ -58,7 +61,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class RevisionMetrics:
-    """`revision` None: what the gateway itself answered. Points are in step with ServiceMetrics.times."""
+    """Metrics of one revision; `revision` is None for answers of the gateway itself.
+
+    Each of `points` belongs to the same position of ServiceMetrics.times.
+    """
 
     revision: int | None
     totals: Totals
@@ -67,8 +73,10 @@ class RevisionMetrics:
 
 @dataclass(frozen=True)
 class ServiceMetrics:
-    """`step` in seconds; `times`: when each point begins, in seconds since the epoch, oldest first. The newest
-    revision first."""
+    """Metrics of one service; the newest revision is first.
+
+    `step` is in seconds. `times` says when each point begins, in seconds since the epoch, oldest first.
+    """
 
     service: str
     step: int
@@ -79,21 +87,27 @@ class ServiceMetrics:
 
 @dataclass(frozen=True)
 class Sparkline:
-    """The last hour of one service, a number for each full minute, oldest first: requests and errors a second."""
+    """Requests and errors per second of one service in the last hour.
+
+    There is one number for each full minute, oldest first.
+    """
 
     requests: tuple[float, ...]
     errors: tuple[float, ...]
 
 
 def service_metrics(session: Session, service: str, now: float, window: int = 3600) -> ServiceMetrics:
-    """`window` in seconds, up to a day. One of up to an hour has points of 10 s, a longer one of whole minutes."""
+    """Return a service's metrics for the last `window` seconds, up to a day.
+
+    A window of up to an hour has points of 10 s; a longer one has points of whole minutes.
+    """
     fine = window <= RAW_KEPT_FOR
     retained = RAW_STEP if fine else ROLLUP_STEP
     step = -(-window // POINTS // retained) * retained if window > POINTS * retained else retained
     end = int(now) // retained * retained
     times = range(end - -(-window // step) * step, end, step)
     asked = range(times.start, times.stop, retained)
-    # As plain rows, and not as objects of the mapper: of those there would be thousands.
+    # Plain rows instead of ORM objects, because there would be thousands of objects.
     columns = (
         TrafficSample.at,
         TrafficSample.service,
@@ -128,10 +142,13 @@ def service_metrics(session: Session, service: str, now: float, window: int = 36
 
 
 def sparklines(session: Session, now: float, minutes: int = 60) -> dict[str, Sparkline]:
-    """Service → its last hour, in one query for all; services of which nothing was asked are not there."""
+    """Return service → its sparkline, in one query for all services.
+
+    Services without requests are left out.
+    """
     end = int(now) // ROLLUP_STEP * ROLLUP_STEP
     start = end - minutes * ROLLUP_STEP
-    # SQLite adds up and packs: a row of SQLAlchemy's for each minute of each service would cost three times as much.
+    # SQLite sums and packs: one row of SQLAlchemy's for each minute of each service would cost three times as much.
     rows = session.execute(_PACKED, {"rough": ROLLUP_STEP, "all": ALL, "start": start, "end": end})
     found = {}
     for service, packed in rows:

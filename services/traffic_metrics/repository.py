@@ -1,4 +1,4 @@
-"""Figures in the store: written every 10 s, summed up to minutes, and forgotten after a day."""
+"""Traffic samples in the store: written every 10 s, rolled up to minutes, deleted after a day."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from services.store.tables import Revision, Service, TrafficSample
 from services.traffic_metrics.histogram import BUCKETS, total
 
 RAW_STEP, ROLLUP_STEP = 10, 60
-"""Seconds that a row stands for."""
+"""Seconds that a row covers."""
 RAW_KEPT_FOR, ROLLUP_KEPT_FOR = 3600, 86400
+"""Seconds that rows are kept."""
 ALL = ""
-"""The service of a row that sums them all up. It is written even when nothing was asked: it tells that Sluice was there."""
+"""Service of a row that sums up all services.
+
+Such a row is written even if there were no requests: it records that Sluice was running.
+"""
 
 
 @dataclass
 class Aggregate:
-    """Of one service's revision, in one span of time."""
+    """Counts of one service's revision in one span of time."""
 
     requests: int = 0
     status_4xx: int = 0
@@ -42,8 +46,10 @@ class Aggregate:
 
 
 def write_samples(session: Session, at: int, news: Mapping[CountKey, int]) -> None:
-    """What came in the RAW_STEP seconds from `at` on. The minutes that are over by then are summed up, old rows
-    forgotten."""
+    """Write the counts of the RAW_STEP seconds that begin at `at`.
+
+    Also rolls up the minutes that are complete by then, and deletes old rows.
+    """
     sums: defaultdict[tuple[str, int], Aggregate] = defaultdict(Aggregate)
     sums[ALL, 0] = Aggregate()
     for key, number in news.items():
@@ -56,8 +62,11 @@ def write_samples(session: Session, at: int, news: Mapping[CountKey, int]) -> No
 
 
 def present_revisions(session: Session) -> dict[tuple[str, int], int]:
-    """(service, revision that an instance was born in) → the service's present revision, where the instance belongs to it as
-    well (api.md: as `traffic` shows it)."""
+    """Return (service, revision in which an instance was created) → the service's present revision.
+
+    Only other revisions whose instances belong to the present revision as well are included. docs/api.md shows `traffic` by
+    the same rule.
+    """
     born, present = aliased(Revision), aliased(Revision)
     query = (
         select(born.service, born.number, present.number)
@@ -69,7 +78,7 @@ def present_revisions(session: Session) -> dict[tuple[str, int], int]:
 
 
 def _roll_up(session: Session, until: int) -> None:
-    """Every minute before `until` of which there are rows and no sum yet."""
+    """Roll up every minute before `until` that has rows and no sum yet."""
     last: int | None = session.exec(select(func.max(TrafficSample.at)).where(TrafficSample.step == ROLLUP_STEP)).one()
     first = last + ROLLUP_STEP if last is not None else 0
     rows = session.exec(
@@ -98,5 +107,5 @@ def _write(session: Session, step: int, at: int, sums: Mapping[tuple[str, int], 
         {"step": step, "at": at, "service": service, "revision": revision, **asdict(each)}
         for (service, revision), each in sums.items()
     ]
-    # A clock that somebody set back may come to the same time again.
+    # A clock that was set back may reach the same time again.
     session.execute(insert(TrafficSample).prefix_with("OR REPLACE"), rows)

@@ -1,4 +1,4 @@
-"""Samples what the gateway has counted, every 10 s, into the store, and counts on for Prometheus."""
+"""Sampler of the gateway's counters: to the store every 10 s, and as totals for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from services.traffic_metrics.repository import RAW_STEP, present_revisions, wri
 
 log = structlog.get_logger(__name__)
 FORGOTTEN = 3600.0
-"""Seconds after which a revision that nobody asks any more is no longer told to Prometheus."""
+"""Seconds without requests after which a revision is no longer exported to Prometheus."""
 
 
 class TrafficSampler:
-    """One for each Sluice. `run` for ever; `totals` at any time."""
+    """Sampler of one Sluice. `run` never returns; `totals` can be read at any time."""
 
     def __init__(self, store: Store, clock: Clock, router: TrafficCounter) -> None:
         self._store = store
@@ -32,18 +32,21 @@ class TrafficSampler:
 
     @property
     def totals(self) -> dict[tuple[str, int], Counter[CountKey]]:
-        """By service and revision (the present one where the instance belongs to it), since this Sluice began to count."""
+        """Counts by service and revision since this Sluice began to count.
+
+        The revision is the service's present one if the instance belongs to it.
+        """
         return {key: counts for key, (_, counts) in self._totals.items()}
 
     async def run(self) -> None:
-        """The first look is at once, those that follow whenever the clock comes to whole ten seconds."""
+        """Take a sample immediately, then at every whole ten seconds of the clock."""
         while True:
             await self.sample()
             now = self._clock.now()
             await anyio.sleep(_turn(now) + RAW_STEP - now)
 
     async def sample(self) -> None:
-        """What the gateway or the store cannot take now is made good for by the next sample."""
+        """Take one sample. If the gateway or the store fails, the next sample includes the missed counts."""
         now = self._clock.now()
         try:
             news = await self._router.take_response_counts()
@@ -72,12 +75,12 @@ class TrafficSampler:
 
 
 def _turn(now: float) -> int:
-    """The whole ten seconds to which a sample belongs: a timer may wake somebody a moment too early."""
+    """Return the whole ten seconds to which a sample belongs; a timer may fire a moment too early."""
     return int((now + 1) // RAW_STEP) * RAW_STEP
 
 
 def _write(session: Session, at: int, news: Counter[CountKey]) -> Counter[CountKey]:
-    """Returns what was written: under the revisions that are shown."""
+    """Write the counts, and return them by the revisions that are shown."""
     shown: Counter[CountKey] = Counter()
     present = present_revisions(session) if news else {}
     for key, number in news.items():
