@@ -1,4 +1,7 @@
-"""What Sluice stands on, made or adopted: the network, the gateway's first file, and its container that answers."""
+"""Sluice's infrastructure, created or adopted: network, gateway files and gateway container.
+
+The infrastructure is ready when the gateway answers.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +28,22 @@ log = structlog.get_logger(__name__)
 PATIENCE = 30.0
 """Seconds that the gateway may take until its first answer."""
 HUNG = 10.0
-"""Seconds for which a gateway that runs may take connections and answer nobody: then it is started anew."""
+"""Seconds that a running gateway may accept connections and answer none before it is restarted."""
 _OTHER_FILES = 4_000
 """Open files of the gateway besides two for each connection."""
 _LOOK = 0.05
 _GIVE_UP_AFTER = 3
-"""Starts of the gateway's container that fail while it is waited for."""
+"""Failed starts of the gateway's container after which the wait for it ends."""
 _SEEN_TO = 2.0
-"""Seconds after which the gateway is asked whether it answers, although nothing has told that it does not."""
+"""Seconds between two checks whether the gateway answers, if no event reports that it does not."""
 
 
 @dataclass(frozen=True)
 class InfrastructureSettings:
-    """`data`: Sluice's directory, the same on the host. `subnet`: the operator's wish. Sizes in bytes."""
+    """Settings of the infrastructure.
+
+    `data` is Sluice's directory, at the same path on the host. `subnet` is the operator's choice. Sizes are in bytes.
+    """
 
     data: Path
     gateway_image: str
@@ -50,7 +56,7 @@ class InfrastructureSettings:
 
 
 class Infrastructure:
-    """Brings about what must be there before any instance, and touches nothing that serves."""
+    """Network and gateway, which must exist before any instance. Nothing that serves is disturbed."""
 
     def __init__(
         self,
@@ -69,11 +75,11 @@ class Infrastructure:
         self._succession = GatewayUpgrade(engine, gateway, patience)
         self._one_at_a_time = asyncio.Lock()
         self.outdated: str | None = None
-        """Why the gateway is not as it would be made today; None when it is."""
+        """Reason that the gateway differs from one that would be created now; None if it does not."""
 
     @property
     def spec(self) -> GatewaySpec:
-        """As the gateway's container would be made today."""
+        """Spec by which the gateway's container would be created now."""
         return GatewaySpec(
             image=self._settings.gateway_image,
             directory=str(self._settings.data / "gateway"),
@@ -81,7 +87,10 @@ class Infrastructure:
         )
 
     async def ensure(self) -> NetworkInfo:
-        """Idempotent. Returns when the gateway answers. Raises EngineError, RoutingError."""
+        """Create, adopt or repair the infrastructure; return when the gateway answers.
+
+        Idempotent. Raises EngineError and RoutingError.
+        """
         async with self._one_at_a_time:
             network = await self._engine.ensure_network(self._settings.subnet)
             there = await self._succession.resume_or_roll_back(self.spec)
@@ -95,7 +104,10 @@ class Infrastructure:
             return network
 
     async def wait_until_degraded(self) -> None:
-        """Returns when `ensure` has something to do: the gateway does not answer, or one that was replaced has ended."""
+        """Return when the gateway does not answer, so that `ensure` has work to do.
+
+        Until then, replaced gateways that have ended are removed.
+        """
         while True:
             gone = await self._gateway.wait_for_exit(_SEEN_TO)
             async with self._one_at_a_time:
@@ -107,21 +119,25 @@ class Infrastructure:
             await asyncio.sleep(_LOOK)
 
     async def diagnose(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
-        """How all that Sluice stands on fares; `strangers` and `not_ready` are what the loop knows."""
+        """Return the doctor's findings on everything that Sluice depends on.
+
+        The controller supplies `strangers` (unknown containers) and `not_ready`.
+        """
         if self._doctor is None:
             return []
         return await self._doctor.diagnose(outdated=self.outdated, strangers=strangers, not_ready=not_ready)
 
     @property
     def upgrading(self) -> bool:
-        """One is under way."""
+        """Whether an upgrade is in progress."""
         return self._succession.under_way
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None:
-        """The gateway replaced by one as it would be made today, without a loss: None when it is so already, unless `force`.
+        """Replace the gateway, without a loss, by one that is created now.
 
-        GatewayUnanswering when the new one does not come to answer: it has gone again, and the old one serves. EngineError,
-        RoutingError: what was begun is ended, or undone, by the next `ensure`.
+        Returns None if the gateway is up to date, unless `force`. Raises GatewayNotReady if the new gateway does not answer:
+        it has been removed, and the old one serves. Raises EngineError or RoutingError otherwise: the next `ensure`
+        completes or undoes the upgrade.
         """
         async with self._one_at_a_time:
             network = await self._engine.ensure_network(self._settings.subnet)
@@ -136,7 +152,10 @@ class Infrastructure:
             return replaced
 
     async def _is_up(self, gone: bool) -> bool:
-        """Whether the gateway answers. When its process is `gone`, the engine may say before that it will not come back."""
+        """Return whether the gateway answers.
+
+        If its process is `gone`, the engine may say first that the process will not come back.
+        """
         answer = asyncio.create_task(self._gateway.status())
         try:
             while gone and not answer.done():
@@ -150,7 +169,10 @@ class Infrastructure:
             await asyncio.gather(answer, return_exceptions=True)
 
     def _wanted(self, network: NetworkInfo, there: GatewayView | None) -> GatewaySettings:
-        """With no more connections than the container that runs allows: more come with the upgrade."""
+        """Return the gateway's settings, with no more connections than the running container allows.
+
+        More connections come with the upgrade.
+        """
         settings, most = self._settings, self._settings.maxconn
         if there is not None and there.running and there.open_files is not None:
             most = min(most, max((there.open_files - _OTHER_FILES) // 2, 100))
@@ -189,7 +211,7 @@ class Infrastructure:
             raise RoutingError(await self._told(f"The gateway does not answer within {self._patience:g} s")) from None
 
     async def _refuse_when_failing(self, restarts: int) -> None:
-        """No need to wait for one that starts, fails and starts again."""
+        """Raise if the gateway starts, fails and starts again, because waiting does not help then."""
         gateway = await self._engine.inspect_gateway()
         if gateway is None:
             raise EngineError("The gateway's container went away while it was started", transient=True)

@@ -1,4 +1,7 @@
-"""Sluice itself as a container that outlives the command: started, waited for, and removed with all that it made."""
+"""Sluice itself as a container that outlives the command line's process.
+
+The container is started, awaited, and removed with everything that it created.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from services.engine.docker.control_plane import ControlPlaneContainer, ControlP
 from services.engine.port import EngineError
 
 PATIENCE = 60.0
-"""Seconds from the start until /readyz says that all is well."""
+"""Seconds from the start until /readyz must report that all is well."""
 FILES = (
     "sluice.db",
     "sluice.db-wal",
@@ -28,17 +31,17 @@ FILES = (
     "token.key",
     "admin.token",
 )
-"""What Sluice keeps in its data directory. Nothing else in there is ever removed."""
+"""Files that Sluice keeps in its data directory. No other file there is ever removed."""
 _LOOK = 0.1
 _ANSWER_TIMEOUT = 5.0
 _MAX_ANSWER = 256 * 1024
 _GIVE_UP_AFTER = 2
-"""Exits of Sluice's process while it is waited for."""
+"""Exits of Sluice's process after which the wait for it ends."""
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where Sluice and its gateway are to be reached: `host` and `port` of the API, the gateway's public port."""
+    """Addresses of Sluice and its gateway: `host` and `port` of the API, and the gateway's public port."""
 
     host: str
     port: int
@@ -51,7 +54,7 @@ class Endpoints:
 
 
 class ControlPlane:
-    """One Sluice's own container. `told` hears one short line for each thing that is waited for."""
+    """Container of one Sluice. `told` gets one short line for each thing that is awaited."""
 
     def __init__(
         self, engine: ControlPlaneContainer, spec: ControlPlaneSpec, doors: Endpoints, told: Callable[[str], None]
@@ -63,7 +66,10 @@ class ControlPlane:
         self._http = BoundedClient(_MAX_ANSWER)
 
     async def up(self, patience: float = PATIENCE) -> None:
-        """Started, or replaced when image or settings differ, and ready. Raises EngineError that says why it is not."""
+        """Start the container, or replace it if image or settings differ, and wait until it is ready.
+
+        Raises EngineError with the reason if the container does not become ready.
+        """
         there = await self._engine.see(self._spec)
         if there is None or not there.running:
             await self._refuse_taken_ports()
@@ -73,7 +79,7 @@ class ControlPlane:
         await self._wait_until_ready(patience)
 
     async def down(self) -> list[str]:
-        """Everything of this Sluice removed: its services too. Returns what went, a line each."""
+        """Remove everything of this Sluice, including its services. Return what was removed, a line each."""
         return await self._engine.remove_all(self._spec.data, FILES, self._spec.image)
 
     async def _refuse_taken_ports(self) -> None:
@@ -103,7 +109,10 @@ class ControlPlane:
             raise EngineError(await self._words(sentence)) from None
 
     async def _ask(self, before: str) -> tuple[bool, str]:
-        """Whether all is well, and what /readyz says; what it said before while it does not answer."""
+        """Return whether all is well, and the answer of /readyz.
+
+        If /readyz does not answer, the answer is `before`, the previous one.
+        """
         try:
             answer = await self._http.ask("GET", f"{self._doors.url}/readyz", timeout=_ANSWER_TIMEOUT)
         except (TimeoutError, httpx.TransportError):
@@ -118,7 +127,7 @@ class ControlPlane:
 
 
 def _reason(answer: Answer) -> str:
-    """The parts that are not well, or the whole text when it is not the document that we know."""
+    """Return the parts that are not well, or the whole text if the document is not the expected one."""
     try:
         document: Any = answer.json()
     except AnswerRefusedError:

@@ -1,4 +1,4 @@
-"""Looks at everything that Sluice stands on, and says what to do about what is not well. Changes nothing."""
+"""Examination of everything that Sluice depends on, with advice for each problem. Changes nothing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from services.store.database import Store
 OLDEST_API = (1, 41)
 TESTED = "20.10"
 PATIENCE = 15.0
-"""Seconds that a part may take."""
+"""Seconds that the check of one part may take."""
 HARD_STOP = 3600.0
-"""Seconds after which the gateway ends an old worker whatever it has; render's `hard-stop-after`."""
+"""Seconds after which the gateway ends an old worker, even with requests in flight.
+
+This is `hard-stop-after` in haproxy.cfg.
+"""
 _MANY_WORKERS = 10
 _NEARLY_FULL = 0.8
 
 
 class Engine(Protocol):
-    """Of the engine's port, what is looked at."""
+    """Methods of the engine that the doctor uses."""
 
     async def inspect_network(self) -> NetworkInfo | None: ...
     async def inspect_gateway(self) -> GatewayView | None: ...
@@ -34,7 +37,7 @@ class Engine(Protocol):
 
 
 class Gateway(Protocol):
-    """HAProxy, as far as it is looked at."""
+    """Methods of the gateway that the doctor uses."""
 
     @property
     def bridge_port(self) -> int | None: ...
@@ -44,7 +47,7 @@ class Gateway(Protocol):
 
 
 class Doctor:
-    """One examination at a time: whoever comes meanwhile waits for his own."""
+    """Examination of all parts; concurrent callers get one examination each, one after another."""
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Doctor:
         ping: Callable[[], Awaitable[Mapping[str, Any]]],
         refused: Callable[[], Awaitable[Mapping[str, str]]],
     ) -> None:
-        """`refused()`: services whose present spec is not allowed today → why."""
+        """Create a doctor; `refused()` returns services whose present spec is not allowed today → why."""
         self._engine = engine
         self._gateway = gateway
         self._store = store
@@ -71,7 +74,10 @@ class Doctor:
     async def diagnose(
         self, *, outdated: str | None, strangers: Sequence[str], not_ready: Mapping[str, str]
     ) -> list[Finding]:
-        """Everything, each with what to do about it. It starts one container for a moment, and pulls nothing."""
+        """Check every part and return the findings, each with advice.
+
+        Starts a container for a moment, never two at the same time, and pulls no image.
+        """
         async with self._one_at_a_time:
             rooms = await asyncio.gather(
                 self._within("engine", self._of_engine()),
@@ -88,7 +94,7 @@ class Doctor:
         return [*found, _of_instances(strangers), *_of_loop(not_ready)]
 
     async def _within(self, name: str, look: Awaitable[list[Finding]]) -> list[Finding]:
-        """One that cannot be looked at is not well."""
+        """Run one check; a part that cannot be checked is an error."""
         try:
             async with asyncio.timeout(PATIENCE):
                 return await look
@@ -98,7 +104,7 @@ class Doctor:
             return [wrong(name, str(error), "See what the engine says: `docker info`, `journalctl -u docker`.")]
         except RoutingError as error:
             return [wrong(name, str(error), f"See what it says: `docker logs {self._name}`. Sluice starts it by itself.")]
-        except Exception as error:  # a bad finding must not hide the others
+        except Exception as error:  # a failing check must not hide the other findings
             return [wrong(name, f"could not be looked at: {error or type(error).__name__}", "Please report this.")]
 
     async def _of_engine(self) -> list[Finding]:
@@ -159,8 +165,10 @@ class Doctor:
         return [unreached, await self._of_bridge(network)]
 
     async def _of_bridge(self, network: NetworkInfo) -> Finding:
-        """Try one of the gateway's ports on the bridge from another network. It follows the firewall's: each starts the
-        container that tries."""
+        """Try one of the gateway's ports on the bridge from another network.
+
+        This check follows the one of the firewall, because each starts the container that connects.
+        """
         part, port = "bridge's ports", self._gateway.bridge_port
         if port is None:
             return ok(part, "no service has one yet")

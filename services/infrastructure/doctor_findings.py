@@ -1,4 +1,4 @@
-"""What an examination finds: one line a part, and what to do about it."""
+"""Findings of an examination: one line for each part, with advice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """`warning`: it works, and somebody should see to it. `wrong`: it does not. `advice` is empty where all is well."""
+    """Finding on one part.
+
+    `warning`: the part works, and needs attention. `wrong`: the part does not work. `advice` is empty if all is well.
+    """
 
     part: str
     status: Literal["ok", "warning", "wrong"]

@@ -1,4 +1,4 @@
-"""The gateway as the ground needs it."""
+"""The gateway as the infrastructure uses it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.gateway.runtime.takeover import OldGateway
 
 
 class OldGateways(Protocol):
-    """The sockets of gateways that another container takes over from, by the container's id."""
+    """Sockets of gateways that another container takes over from, by the container's id."""
 
     def begin(self, id: str) -> str: ...
     def undo(self, id: str) -> None: ...
@@ -21,10 +21,10 @@ class OldGateways(Protocol):
 
 
 class NewGateway(Protocol):
-    """Another one that is to take over."""
+    """Another gateway that is to take over."""
 
     async def status(self) -> bool:
-        """True, for good, once it has."""
+        """Return whether the new gateway has taken over; True is final."""
 
 
 class GatewayProcess(Protocol):
@@ -34,16 +34,16 @@ class GatewayProcess(Protocol):
     def takeovers(self) -> OldGateways: ...
 
     async def configure(self, settings: GatewaySettings) -> None:
-        """Write its first file and maps, unless those that are there will do."""
+        """Write the first file and maps, unless the present ones fit the settings."""
 
     async def status(self) -> dict[str, Any] | None:
-        """Facts about the process that runs; None when it does not answer."""
+        """Return facts about the running process; None if it does not answer."""
 
     async def is_hung(self, patience: float) -> bool:
-        """True when it has taken connections for so many seconds and has answered nobody."""
+        """Return True if the gateway accepts connections for `patience` seconds and answers none."""
 
     async def wait_for_exit(self, within: float) -> bool:
-        """True when its process ends or begins anew, or is not there; False after so many seconds."""
+        """Return True if the process ends, restarts or is absent; False after `within` seconds."""
 
     def takeover(self, id: str, settings: GatewaySettings) -> AbstractAsyncContextManager[NewGateway]:
-        """Nothing else is changed while another HAProxy takes over from the one in the container `id`."""
+        """Block other changes while another HAProxy takes over from the one in the container `id`."""

@@ -1,7 +1,7 @@
-"""The gateway's upgrade: another container takes over the listening sockets, the old one finishes what it has and ends.
+"""The gateway's upgrade: a new container takes over the listening sockets of the old one.
 
-Whatever the last step was before Sluice died, `resume_or_roll_back` sees from the containers where things stand, and
-ends or undoes it.
+The old gateway finishes its requests and ends. If Sluice died during an upgrade, `resume_or_roll_back` finds the last step
+from the containers, and completes or undoes the upgrade.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from services.routing.port import RoutingError
 log = structlog.get_logger(__name__)
 _LOOK = 0.02
 _SETTLES_WITHIN = 5.0
-"""Seconds that one which was found half-way may take to answer."""
+"""Seconds that a new gateway found in the middle of an upgrade may take to answer."""
 
 
 class GatewayNotReady(RoutingError):
-    """The new gateway did not come to answer; it has been removed, and the old one serves."""
+    """The new gateway did not answer; it has been removed, and the old one serves."""
 
 
 @dataclass(frozen=True)
 class UpgradeResult:
-    """Containers' ids, and how long nothing could be changed in the gateway, in seconds."""
+    """Ids of both containers, and the seconds for which the gateway could not be changed."""
 
     container_id: str
     previous_id: str
@@ -39,7 +39,7 @@ class UpgradeResult:
 
 
 class GatewayUpgrade:
-    """Not to be called twice at once."""
+    """Upgrade of the gateway; its methods must not run concurrently."""
 
     def __init__(self, engine: InfrastructureEngine, gateway: GatewayProcess, patience: float) -> None:
         self._engine = engine
@@ -48,7 +48,7 @@ class GatewayUpgrade:
         self.under_way = False
 
     async def run(self, present: GatewayView, spec: GatewaySpec, settings: GatewaySettings) -> UpgradeResult:
-        """As `Ground.upgrade`."""
+        """Upgrade the gateway as Infrastructure.upgrade describes."""
         self.under_way = True
         try:
             async with self._gateway.takeover(present.short_id, settings) as heir:
@@ -64,7 +64,10 @@ class GatewayUpgrade:
         return UpgradeResult(next.container_id, present.container_id, seconds)
 
     async def resume_or_roll_back(self, spec: GatewaySpec) -> GatewayView | None:
-        """End, or undo, what an earlier call had begun, and remove what has ended. Returns the present gateway."""
+        """Complete or undo an earlier upgrade, and remove gateways that have ended.
+
+        Returns the present gateway; None if there is none.
+        """
         there = await self._engine.inspect_gateways(spec)
         if there.successor is not None:
             await self._settle_next(there, there.successor)
@@ -87,7 +90,10 @@ class GatewayUpgrade:
     async def _until_it_answers(
         self, present: GatewayView, spec: GatewaySpec, sockets: str, heir: NewGateway
     ) -> GatewayView:
-        """The new one, when it has taken over. Otherwise it is removed, and all is as before."""
+        """Start the new gateway and return it when it has taken over.
+
+        Otherwise the new gateway is removed, and everything is as before.
+        """
         try:
             next = await self._engine.start_next_gateway(spec, sockets)
             async with asyncio.timeout(self._patience):
@@ -101,7 +107,7 @@ class GatewayUpgrade:
             await self._undo(present.short_id)
             raise GatewayNotReady(words) from None
         except EngineError as error:
-            if not error.transient:  # an engine that does not answer could not undo it either
+            if not error.transient:  # an engine that does not answer could not undo the start either
                 await self._undo(present.short_id)
             raise
         except GatewayNotReady:
@@ -110,13 +116,16 @@ class GatewayUpgrade:
         return next
 
     async def _settle_next(self, there: Gateways, next: GatewayView) -> None:
-        """One that serves is promoted: it has taken connections by now. Any other never did, or has them no more."""
+        """Promote the new gateway if it serves; remove it otherwise.
+
+        A new gateway that serves has accepted connections. Any other never did, or has lost them.
+        """
         heir_to = there.present.short_id if there.present is not None else None
         serves = False
         if next.running:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SETTLES_WITHIN):
-                    while not (serves := await self._took_over(heir_to)):  # noqa: ASYNC110 - it tells nobody
+                    while not (serves := await self._took_over(heir_to)):  # noqa: ASYNC110 - no event reports it
                         await asyncio.sleep(_LOOK)
         if serves:
             log.warning("gateway_upgrade_resumed", container=next.short_id)

@@ -1,4 +1,4 @@
-"""The store's file, the disk that it is on, and the clock."""
+"""Checks of the store's file, the disk that it is on, and the clock."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from services.store.tables import Event
 
 MB = 1024**2
 LITTLE, TOO_LITTLE = 512 * MB, 64 * MB
-"""Free bytes."""
+"""Free bytes below which a disk gets a warning, and below which it is an error."""
 LARGE_WAL = 64 * MB
+"""Bytes of the write-ahead log above which it gets a warning."""
 AHEAD = 5.0
-"""Seconds that the newest event may seem to lie in the future."""
+"""Seconds that the newest event may seem to be in the future."""
 _UNSYNCHRONISED = 5
-"""What adjtimex answers then (TIME_ERROR)."""
+"""Return value of adjtimex for a clock that is not synchronised (TIME_ERROR)."""
 _TIMEX = 512
-"""Bytes that are more than enough for its answer."""
+"""Bytes that are more than enough for the result of adjtimex."""
 
 
 async def store_findings(store: Store) -> list[Finding]:
-    """Whether SQLite finds its file whole, how long its log is, and whether there is room to write."""
+    """Check that SQLite finds its file intact, the length of its log, and the space left to write."""
     found = []
     path = store.path
     try:
@@ -57,7 +58,7 @@ async def store_findings(store: Store) -> list[Finding]:
 
 
 def disk_finding(directory: str, free: int) -> Finding:
-    """Of the disk that `directory` is on."""
+    """Check the free bytes of the disk that `directory` is on."""
     told = f"{free / MB:.0f} MB free in {directory}"
     advice = "Make room: `docker image prune`, old files in <data>/backups. A full disk stops deployments, not requests."
     if free < TOO_LITTLE:
@@ -66,7 +67,7 @@ def disk_finding(directory: str, free: int) -> Finding:
 
 
 async def clock_finding(store: Store, clock: Clock) -> list[Finding]:
-    """Whether it was set back since something happened, and whether anything keeps it right."""
+    """Check that the clock was not set back since the newest event, and that it is synchronised."""
     newest = await store.read(lambda session: session.exec(select(Event.at).order_by(col(Event.id).desc()).limit(1)).first())
     ahead = (newest or 0.0) - clock.now()
     if ahead > AHEAD:
@@ -83,7 +84,7 @@ def _quick_check(session: Session) -> list[str]:
 
 
 def _synchronised() -> bool:
-    """True where the kernel does not tell."""
+    """Return whether the clock is synchronised; True if the kernel does not say."""
     try:
         answer: int = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX))
     except (OSError, AttributeError):
