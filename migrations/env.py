@@ -1,4 +1,4 @@
-"""How Alembic runs here: on the connection that it is given, else on `sqlalchemy.url`; in batches, for SQLite."""
+"""Alembic environment: runs on the given connection, else on `sqlalchemy.url`; batch mode for SQLite."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""For all tests: asynchronous ones run on asyncio alone, what is interrupted hears it, and a new database is a copy that no
-disk is waited for."""
+"""Configuration of all tests: asyncio as only backend, interruptible child processes, fast databases."""
 
 from __future__ import annotations
 
@@ -13,21 +12,21 @@ import pytest
 from services.store import database, migrate, open
 from tests.scheduling import ByResource, rank_of
 
-# A shell's background jobs are born deaf to SIGINT, and so would be every process that a test starts and interrupts.
+# A shell starts background jobs with SIGINT ignored, and child processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 gc.set_threshold(10_000)
-"""As the server does (app.server): looking for garbage was an eighth of the work."""
+"""The threshold of app.server: garbage collection was an eighth of the work."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config) -> ByResource | None:
-    """With `--dist loadgroup`, groups as tests/scheduling.py makes them."""
+    """Group tests for `--dist loadgroup` by tests/scheduling.py."""
     return ByResource(config) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; those on real parts before the others."""
+    """Sort tests: the longest first, and those on real parts before the others."""
 
     def place(item: pytest.Item) -> int:
         return rank_of(item.nodeid, real=any(item.get_closest_marker(name) for name in ("docker", "browser")))
@@ -42,8 +41,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A database that is not there yet is a copy of one that the migrations made: hundreds of tests begin with one. None
-    waits for the disk."""
+    """Let new databases be copies of one that the migrations made once, without waiting for the disk.
+
+    Hundreds of tests start with a new database.
+    """
     directory = tmp_path_factory.mktemp("migrated")
     made = directory / "sluice.db"
     migrate.migrate(made, directory / "backups")
@@ -57,6 +58,6 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             database, "_PRAGMAS", pragmas
-        )  # what a killed process wrote is kept all the same: no test cuts the power
+        )  # safe without syncing: a killed process's writes survive, and no test cuts the power
         patch.setattr(open, "migrate", copied)
         yield

@@ -1,4 +1,4 @@
-"""Which tests one process of pytest-xdist runs together, and in which order groups are begun.
+"""Grouping of tests that run in the same process of pytest-xdist, and the order of these groups.
 
 The mark `xdist_group` has no effect with pytest 9.2 and xdist 3.8: it sets a node id that pytest no longer reads.
 """
@@ -18,21 +18,21 @@ LONGEST = (
     "tests/spring/test_their_eureka.py", "tests/scripts/test_demo.py", "tests/engine/docker/test_engine.py",
     "tests/contract/test_engine.py",
 )  # fmt: skip
-"""Begun first, in this order, so that one process is not left with them when the others have nothing more to do."""
+"""Groups that start first, in this order, so that none of them runs alone at the end."""
 TOGETHER = ("tests/outages/",)
-"""Whole directories: their tests share a Docker engine of their own, which takes long to start."""
+"""Directories that are one group: their tests share a separate Docker engine, which is slow to start."""
 ALONE = ("tests/crash/test_on_real_parts.py", "tests/e2e/", "tests/gateway/")
-"""Each test is a group: it makes its own containers, or shares what each process has once."""
+"""Paths in which each test is a group: it makes its own containers, or shares those of its process."""
 
 
 def group_of(nodeid: str) -> str:
-    """What one process runs: a directory of TOGETHER, a test of ALONE, else a file, for its fixtures."""
+    """Return the test's group: a directory of TOGETHER, a test of ALONE, else its file, for the fixtures."""
     shared = next((directory for directory in TOGETHER if nodeid.startswith(directory)), None)
     return shared or (nodeid if nodeid.startswith(ALONE) else nodeid.partition("::")[0])
 
 
 def rank_of(nodeid: str, *, real: bool) -> int:
-    """The place of its group: the longest, those on real parts, the others."""
+    """Return the group's place in the order: the longest, those on real parts, the others."""
     longest = (place for place, start in enumerate(LONGEST) if nodeid.startswith(start))
     return next(longest, len(LONGEST) + (0 if real else 1))
 

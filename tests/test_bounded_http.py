@@ -1,4 +1,4 @@
-"""Every answer from elsewhere is bounded in bytes, time and encoding, on real connections."""
+"""Every answer from another server is bounded in bytes, time and encoding; on real connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Few at a time, and nobody is held up by one that hangs."""
+"""The semaphore limits concurrency, and a holder that hangs blocks no other task."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_slot_is_given_back_once_however_late_its_turn_ends() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(late)
             await hanging.wait()
-            async with turns.acquire():  # the slot was given back once
+            async with turns.acquire():  # the late task's permit expired; it must be released only once
                 answered.set()
         turns._lease = 600
         async with anyio.create_task_group() as group:

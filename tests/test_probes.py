@@ -1,4 +1,4 @@
-"""An instance proves itself by its own answer, whatever else its body holds."""
+"""An instance is ready by its own answer, regardless of other content in its body."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def instances(answers: Answers) -> AsyncIterator[Callable[[str], ProbeTarget]]:
-    """Each address answers every request in its own way, on a port of its own."""
+    """Serve each address with its own answer to every request, on its own port."""
     ports: dict[str, int] = {}
     servers = []
     for address, (status, body) in answers.items():
@@ -50,7 +50,7 @@ async def instances(answers: Answers) -> AsyncIterator[Callable[[str], ProbeTarg
 
 
 async def asked(answers: Answers) -> tuple[set[str], dict[str, str | None]]:
-    """Who is healthy, and what is wrong with the others."""
+    """Probe all addresses; return the healthy ones, and the errors of the others."""
     prober = Prober(SystemClock(), lambda _: None)
     async with instances(answers) as target:
         healthy = await prober.ask_all([target(address) for address in answers])
@@ -108,7 +108,7 @@ async def test_what_is_not_up_is_said_as_it_answered(status: int, body: bytes, w
 @pytest.mark.parametrize("check", [Healthcheck(path="/healthz"), Healthcheck(tcp=True)])
 async def test_a_port_where_nothing_listens_is_named(check: Healthcheck) -> None:
     prober = Prober(SystemClock(), lambda _: None)
-    with socket.socket() as bound:  # bound, so that nobody else gets it, but not listening
+    with socket.socket() as bound:  # bound, so that no other process gets the port, but not listening
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
         await prober.ask_all([ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
@@ -147,7 +147,7 @@ async def test_who_stops_asking_has_closed_its_connections_those_to_the_forgotte
 ) -> None:
     prober = Prober(SystemClock(), lambda _: None)
     before = asyncio.all_tasks()
-    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, nobody answers
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, but nothing answers
         port = mute.getsockname()[1]
         prober.set_targets(["web-r1-1"], [ProbeTarget("web-r1-1", "1", "127.0.0.1", port, check)])
         mute.setblocking(False)
@@ -159,4 +159,4 @@ async def test_who_stops_asking_has_closed_its_connections_those_to_the_forgotte
             assert asyncio.all_tasks() == before
             theirs.settimeout(5)
             while theirs.recv(4096):
-                """What it asked; at its end the connection was closed."""
+                """The request. It ends when the prober has closed the connection."""

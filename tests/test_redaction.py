@@ -1,4 +1,4 @@
-"""What counts as a secret, where it is hidden, and that what is shown in its place cannot come back as the value."""
+"""Values that count as secrets, how they are masked, and that a mask is refused as a value."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("part", HOSTILE)
 def test_masking_a_long_line_made_of_the_beginnings_of_secrets_ends(part: str) -> None:
-    """Each takes a fraction of a second; what is quadratic takes an hour, and the timeout of the tests ends it."""
+    """Each takes a fraction of a second. Quadratic masking takes an hour, and the tests' timeout ends it."""
     line = part * (1_000_000 // len(part))
     log_mask({"environment": {"TOKEN": "a" * 5000 + "b"}}).text(line)
     list(masked_fields({"environment": {"A": line + "***"}}))

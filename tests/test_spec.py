@@ -1,4 +1,4 @@
-"""Specs good and bad: what people write, and what must never get further than the door."""
+"""Valid and invalid specs: notations that users write, and values that must be refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tier that runs (tests/README.md): `make test`, or with SLUICE_TIER=full `make test-full`."""
+"""The test tier (tests/README.md): `make test`, or with SLUICE_TIER=full `make test-full`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ FULL = os.environ.get("SLUICE_TIER") == "full"
 
 
 def examples(usual: int, full: int) -> int:
-    """How many examples a property is tried with."""
+    """Return the number of examples with which a property is tested."""
     return full if FULL else usual

@@ -1,4 +1,4 @@
-"""the tables that Sluice began with"""
+"""Create the initial tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""figures of what services answered, and a number for the deployments of one file"""
+"""Add traffic metrics, and the group number of the deployments of one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""who is registered, and which service an application is"""
+"""Add registry leases, and the mapping from applications to services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""with which token somebody did what the audit tells"""
+"""Add the token with which each audited event was caused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""the deployments that one of a group waits for"""
+"""Add the deployments that a deployment of a group depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""the host's port of an instance"""
+"""Add the host port of an instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""what was built, and each build's log"""
+"""Add builds with their logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""the address that registered each lease"""
+"""Add the address that registered each lease."""
 
 from __future__ import annotations
 

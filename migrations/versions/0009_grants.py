@@ -1,4 +1,4 @@
-"""bounds of bound tokens, and the author's on each deployment"""
+"""Add the hosts and path prefixes that bind a token, and to each deployment the bounds of its author."""
 
 from __future__ import annotations
 

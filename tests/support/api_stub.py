@@ -1,4 +1,7 @@
-"""A Sluice made of scripts: it speaks api.md over real sockets, and a deployment gets on as its events are read."""
+"""Scripted stub of Sluice's API (docs/api.md) over real sockets.
+
+A deployment proceeds as its events are read.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ TOKEN = "sl_stub"
 
 
 class Stub:
-    """`outcome` says how the next deployment ends. `faults` are used up, one a request: "lose answer", "503", "cut"."""
+    """Stub server and its settings.
+
+    `outcome`: how the next deployment ends. `faults`: "lose answer", "503" or "cut"; each request uses up one.
+    """
 
     def __init__(self) -> None:
         self.outcome = "succeeded"
@@ -36,7 +42,7 @@ class Stub:
         self.logs: dict[str, list[str]] = {}
         self.problem: tuple[int, Document] | None = None
         self.hold: threading.Event | None = None
-        """Set to have streams stop before the last event until it is set."""
+        """If set to an event, streams stop before the last message until that event is set."""
         self.port = 0
         self.streams_open = threading.Event()
         self._server: _Server | None = None
@@ -98,7 +104,7 @@ class Stub:
         }  # fmt: skip
 
     def happen(self, number: int) -> tuple[int, Step]:
-        """The next event of a deployment takes place."""
+        """Perform the next step of a deployment; return its number and the step."""
         step = self.steps[number][self.happened[number]]
         self.happened[number] += 1
         document = self.deployments[number]
@@ -145,7 +151,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class Gone(Exception):
-    """The connection ends here, without an answer."""
+    """Ends the connection without an answer."""
 
 
 def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
@@ -336,7 +342,7 @@ def _logs(handler: Any, stub: Stub, request: Request, name: str) -> Answer:
 
 
 def _service_logs(handler: Any, stub: Stub, _request: Request, name: str) -> Answer:
-    """From the first line on, whatever was seen already; then nothing more, until the stub stops."""
+    """Stream all log lines from the first one, even if read before; then wait until the stub stops."""
     handler.begin_stream("text/event-stream")
     said = [(who, line) for who, lines in stub.logs.items() for line in lines if who.startswith(f"{name}-r")]
     for number, (who, line) in enumerate(said):

@@ -1,4 +1,4 @@
-"""A whole Sluice with a fake engine and a fake gateway: its doors, its store and its loop are real."""
+"""The application with a fake engine and a fake gateway; its ports, store and controller are real."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ from tests.support.fakes.engine import FakeEngine
 from tests.support.fakes.gateway import FakeGateway
 
 READY: dict[str, Any] = {"disable": True, "test": None}
-"""A health check by which an instance is ready as soon as it runs: the fake engine's have no door to knock at."""
+"""Health check of instances that are ready as soon as they run: the fake engine's have no open port."""
 NEVER: dict[str, Any] = {"test": ["CMD", "false"], "disable": None}
-"""One by which it never is: the engine's judgement stays `starting`."""
+"""Health check that never succeeds: the engine's health status stays `starting`."""
 
 
 class FakeGatewayRouter(FakeGateway):
-    """The fake, with what the ground and /readyz need."""
+    """FakeGateway with the methods that bootstrap and /readyz need."""
 
     answering = True
     news: Counter[CountKey] | None = None
-    """What was answered since it was asked last."""
+    """Responses counted since the last call."""
 
     async def configure(self, settings: GatewaySettings) -> None:
-        """Nothing to write."""
+        """Do nothing: there is no configuration to write."""
 
     async def status(self) -> dict[str, Any] | None:
         return {"version": "fake", "old_workers": []} if self.answering else None
 
     async def take_response_counts(self) -> Counter[CountKey] | None:
-        """`news` once, then nothing more."""
+        """Return `news` once, then empty counts."""
         news, self.news = self.news, Counter()
         return news
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
 
 class FakeInfrastructure:
-    """Stands at once, unless `refuses` says why not."""
+    """Infrastructure that is ready immediately, unless `refuses` is set to an error."""
 
     refuses: Exception | None = None
     subnet = "10.99.0.0/24"
@@ -82,7 +82,7 @@ class FakeInfrastructure:
 
 @dataclass
 class AppFixture:
-    """`client` speaks as the admin. What the engine does is for the test to say."""
+    """The application under test. `client` is authenticated as admin; tests control the engine."""
 
     data: Path
     settings: Settings
@@ -105,20 +105,20 @@ class AppFixture:
             self.engine.add_image(reference)
 
     def deploy(self, service: str = "web", image: str = "web:1", *, wait: str = "20", **fields: Any) -> httpx2.Response:
-        """With an image that is there and instances that are ready at once."""
+        """Deploy with an existing image and instances that are ready immediately."""
         if image not in {**self.engine.registry, **self.engine.images}:
             self.image(image)
         body = {"service": service, "image": image, "healthcheck": READY, **fields}
         return self.client.post(f"/deployments{f'?wait={wait}' if wait else ''}", json=body)
 
     def as_scope(self, scope: str, **fields: Any) -> dict[str, str]:
-        """The headers of a new token's owner."""
+        """Create a token of this scope, and return its request headers."""
         made = self.client.post("/tokens", json={"name": f"{scope} {len(fields)}", "scope": scope, **fields})
         assert made.status_code == 201, made.text
         return {"Authorization": f"Bearer {made.json()['token']}"}
 
     def call(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Await it in the app's own event loop."""
+        """Run `work` in the app's own event loop, and return its result."""
         assert self.client.portal is not None
         return self.client.portal.call(work, *arguments)
 
@@ -127,7 +127,7 @@ class AppFixture:
 
 
 def build(data: Path, **settings: Any) -> AppFixture:
-    """Not yet started."""
+    """Build the fixture without starting the app."""
     clock = SystemClock()
     wanted = Settings(data=data, **{"eureka_port": 0, **settings})
     engine, gateway, infrastructure = FakeEngine(clock), FakeGatewayRouter(clock), FakeInfrastructure()
@@ -137,7 +137,7 @@ def build(data: Path, **settings: Any) -> AppFixture:
 
 @contextmanager
 def living(fixture: AppFixture) -> Iterator[AppFixture]:
-    """Started in this process until the end of the block; errors of the app are answered, not raised."""
+    """Run the app in this process until the block is left; errors of the app are answered, not raised."""
     with TestClient(fixture.app, base_url="http://sluice.test", raise_server_exceptions=False) as client:
         client.headers["Authorization"] = f"Bearer {fixture.token}"
         fixture.client = client
@@ -146,7 +146,7 @@ def living(fixture: AppFixture) -> Iterator[AppFixture]:
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = 10.0) -> Any:
-    """Ask until the condition holds, and return what it said."""
+    """Repeat until the condition holds, and return its value. AssertionError after `patience` seconds."""
     until = time.monotonic() + patience
     while not (said := condition()):
         assert time.monotonic() < until, f"not within {patience:g} s: {what}"

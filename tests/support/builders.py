@@ -1,4 +1,4 @@
-"""Worlds to plan for, in few words: `serving("old-1")` is the old version's instance in slot 1."""
+"""Builders of planner inputs: `serving("old-1")` is the old version's instance in slot 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLD, NEW = 1, 2
 
 
 def to(replicas: int = 3, hash: str = "new", **fields: Any) -> DesiredState:
-    """A running deployment's target."""
+    """Return the desired state of a running deployment."""
     return DesiredState(**{"hash": hash, "replicas": replicas, "deployment": NEW, **fields})
 
 
@@ -28,7 +28,7 @@ def going_back(replicas: int = 3, **fields: Any) -> DesiredState:
 
 
 def instance(id: str, **fields: Any) -> ObservedInstance:
-    """`new-2`: the new version's, in slot 2."""
+    """Return an observed instance; `new-2` is the new version's, in slot 2."""
     hash, slot = id.split("-")
     born = {"new": NEW, "old": OLD}.get(hash, 0)
     seen = ObservedInstance(id=id, slot=int(slot), hash=hash, deployment=born, container="none", created_at=NOW - 30)

@@ -1,4 +1,4 @@
-"""A Sluice whose engine and gateway are fakes, served on a port of its own, and `sluice` as its admin calls it."""
+"""The application with fake engine and gateway, served on its own port, and `sluice` run as its admin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ DEPLOY = ("deploy", "web", "--image", "web:1", "--replicas", "2", "--set", "heal
 
 
 class CliFixture:
-    """`sluice` speaks to it as the admin; `environment` is what a person, or a job, has set to reach it."""
+    """A served application and its command line.
+
+    `sluice` runs a command as the admin; `environment` is what a user or a job sets to reach the server.
+    """
 
     def __init__(self, data: Path) -> None:
         clock = SystemClock()
@@ -51,9 +54,9 @@ class CliFixture:
 
 @contextmanager
 def living(fixture: CliFixture) -> Iterator[CliFixture]:
-    """Served from a thread until the end of the block."""
+    """Serve from a thread until the block is left."""
     server = server_of(fixture.app, fixture.settings)
-    with capture_logs(), socket.socket() as listening:  # unasked, structlog would write into what the CLI says
+    with capture_logs(), socket.socket() as listening:  # without it structlog would write into the CLI's output
         listening.bind(("127.0.0.1", 0))
         fixture.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -68,7 +71,7 @@ def living(fixture: CliFixture) -> Iterator[CliFixture]:
 
 
 def until_ready(fixture: CliFixture) -> None:
-    """The CLI itself waits for nobody who never answered, so ask until it is told."""
+    """Wait until the CLI reaches the server; the CLI itself does not retry a server that never answered."""
     for _ in range(200):
         if (fixture.settings.data / ADMIN_FILE).exists() and fixture.sluice("status", "--quiet").exit_code == 0:
             return

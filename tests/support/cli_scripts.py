@@ -1,4 +1,4 @@
-"""What the stub is made of: requests as they came, documents as api.md has them, and what happens in a deployment."""
+"""Data of the API stub: recorded requests, documents as in docs/api.md, and the steps of a deployment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Request:
 
 @dataclass
 class Step:
-    """An event, and what is different when it has happened."""
+    """An event, and the changes to the documents that come with it."""
 
     type: str
     message: str = ""
@@ -38,7 +38,7 @@ def instance(name: str, service: str, revision: int, status: str, **more: Any) -
 
 
 def script(outcome: str, deployment: Document) -> list[Step]:
-    """What will happen to `deployment`, the last of it being `outcome`."""
+    """Return the steps of `deployment`, the last of them with the status `outcome`."""
     service, old = deployment["service"], deployment["instances"][0]["id"]
     new = [f"{service}-r{deployment['revision']}-{n}" for n in (1, 2)]
     end = {"finished_at": "2026-11-24T20:00:04.200Z", "actions": []}
@@ -89,7 +89,7 @@ def problem(status: int, code: str, detail: str, errors: list[Document] | None =
 
 
 def page(items: list[Document], request: Request) -> Document:
-    """Two to a page, so that whoever reads must turn it."""
+    """Return a page of two items, so that clients must read several pages."""
     start, most = int(request.query.get("cursor", 0)), min(2, int(request.query.get("limit", 50)))
     following = start + most
     return {"items": items[start:following], "next": str(following) if following < len(items) else None}

@@ -1,7 +1,7 @@
-"""The keys of ten well-known Compose files, counted out of the files as they are stored for the commits named here.
+"""Keys of ten well-known Compose files, counted in the files at the commits named here.
 
-None of their text is kept: a service is a line of keys, with how many entries or ports a key has where that matters, and
-`document` makes a file of our own with just these keys.
+None of their text is included: a service is a line of keys, with the number of entries or ports of a key if that matters.
+`document` makes a file of our own with exactly these keys.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SAMPLES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Known:
-    """`top`: the file's other top-level keys, those of what it declares with them."""
+    """A known Compose file. `top`: its other top-level keys, with those of declared volumes and networks."""
 
     repository: str
     path: str
@@ -187,7 +187,7 @@ TEN = (
 
 
 def document(known: Known) -> dict[str, Any]:
-    """A file with these keys and values of our own. Services depend on those that stand behind them."""
+    """Return a file with these keys and our own values. Services depend on those listed after them."""
     made: dict[str, Any] = {"services": {}}
     for number, line in enumerate(known.services, 1):
         service: dict[str, Any] = made["services"].setdefault(f"s{number}", {})

@@ -1,4 +1,4 @@
-"""A Compose file read in one line, for tests."""
+"""Helpers of tests that parse a Compose file in one line."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def reading(text: str, *, known: Set[str] = frozenset(), running: Set[str] = fro
 
 
 def service(body: str, **given: Any) -> ComposeService:
-    """Of a file whose only service is `web`, with these keys beside its image (lines count from 4)."""
+    """Parse a file whose only service is `web`, with these keys beside its image (lines count from 4)."""
     return reading(_file(body), **given).services[0]
 
 
 def refused(text: str, **given: Any) -> list[tuple[str, int, str]]:
-    """(field, line, message) of everything that is refused."""
+    """Return (field, line, message) of every refusal."""
     with pytest.raises(ComposeError) as raised:
         reading(text, **given)
     return [(finding.field, finding.line, finding.message) for finding in raised.value.findings]
 
 
 def complaint(body: str, **given: Any) -> tuple[str, int, str]:
-    """The only thing that is refused of a service with these keys."""
+    """Return the only refusal of a service with these keys."""
     (found,) = refused(_file(body), **given)
     return found
 

@@ -1,4 +1,4 @@
-"""The life of a whole loop in jumping time: its store is real; engine, gateway and all that goes wrong are fakes."""
+"""Simulation of the controller in virtual time: real store, fake engine and gateway, injected faults."""
 
 from __future__ import annotations
 
@@ -43,11 +43,14 @@ IMAGES: dict[str, tuple[Behaviour, float | None]] = {
     "web:fragile": (Behaviour(exits_after=(3, 2)), 0.5),
     "web:never": (Behaviour(), None),
 }
-"""What runs in each image, and how long after its start it is healthy."""
+"""Image → behaviour of its containers, and seconds from start to healthy (None: never)."""
 
 
 class InlineStore(Store):
-    """The real store without its threads, and without waiting for the disk. `hook` is awaited around each transaction."""
+    """The real store without its threads and without waiting for the disk.
+
+    `hook` is awaited after each write transaction.
+    """
 
     hook: Callable[[str, str], Awaitable[None]]
 
@@ -70,7 +73,7 @@ class InlineStore(Store):
 
 
 class Engine(FakeEngine):
-    """`hook` is awaited before each call does anything and after it did, before its answer arrives."""
+    """FakeEngine that awaits `hook` before each call acts, and again before the call's answer arrives."""
 
     hook: Callable[[str, str], Awaitable[None]]
 
@@ -101,7 +104,7 @@ class Engine(FakeEngine):
 
 
 class ControllerSimulation:
-    """One service, its loop, and what happens to them."""
+    """One service, its controller, and the events that affect them."""
 
     def __init__(self, path: Path) -> None:
         self.clock = LoopClock()
@@ -109,7 +112,7 @@ class ControllerSimulation:
         self.gateway = FakeGateway(self.clock)
         self.store = InlineStore(path)
         self.wrong: list[str] = []
-        """What must never have happened."""
+        """Violations found while the simulation runs."""
         self.crashes = 0
         self._crash_in = -1
         self._crashed = asyncio.Event()
@@ -122,7 +125,7 @@ class ControllerSimulation:
             self.engine.behave(reference, behaviour)
         structlog.configure(processors=[self._note])
 
-    # Living
+    # Lifecycle
 
     async def begin(self) -> None:
         self._somebody = asyncio.current_task()
@@ -138,7 +141,10 @@ class ControllerSimulation:
         structlog.reset_defaults()
 
     async def _supervise(self) -> None:
-        """As the process does: a loop that cannot begin is begun again; one that is killed comes back as the next run."""
+        """Run the controller as the process does.
+
+        A controller that cannot start is started again; a killed one is followed by a new run.
+        """
         while True:
             self._run += 1
             with self.store.write_session() as session:
@@ -172,7 +178,7 @@ class ControllerSimulation:
             await asyncio.sleep(1)
 
     async def _applications(self) -> None:
-        """Each instance becomes healthy when its image says so."""
+        """Set each instance to healthy when its image's delay has passed."""
         known = {image.id: reference for reference, image in self.engine.registry.items()}
         since: dict[tuple[str, int], float] = {}
         while True:
@@ -186,7 +192,7 @@ class ControllerSimulation:
             await asyncio.sleep(0.25)
 
     async def _step(self, what: str, about: str) -> None:
-        """Something is about to be done, or was: the place where the process may be killed."""
+        """Observe one step before or after it is done; the process may be killed here."""
         if what == "stop":
             self._watch_stop(about)
         if self._crash_in > 0:
@@ -197,13 +203,13 @@ class ControllerSimulation:
                     await asyncio.Event().wait()
 
     def crash_after(self, steps: int) -> None:
-        """The process is killed at the so manieth step from now; 0 is now."""
+        """Kill the process at the given number of steps from now; 0 is now."""
         self._crash_in = steps
         if steps == 0:
             self._crashed.set()
 
     def _watch_stop(self, instance: str) -> None:
-        """Nobody is told to stop who may still get, or still has, a request."""
+        """Record a violation if an instance is stopped while it may still receive or still has a request."""
         container = self.engine.containers.get(instance)
         known = any(instance in worker.servers for worker in self.gateway.workers)
         if container is None or container.state != "running" or not known:
@@ -218,10 +224,10 @@ class ControllerSimulation:
             self.wrong.append(f"{entry['event']}: {traceback.format_exc()}")
         raise structlog.DropEvent
 
-    # What people and fate do
+    # Requests and faults
 
     async def ask(self, what: Callable[[Submitter], Awaitable[Any]]) -> int | None:
-        """A request; None when it is refused."""
+        """Send a request; return None if it is refused."""
         try:
             result: int | None = await what(self.requests)
         except RequestError:
@@ -233,7 +239,7 @@ class ControllerSimulation:
         return await self.ask(lambda requests: requests.deploy(DeployRequest(SERVICE, body), CI))
 
     def busy(self, instance: str, seconds: float) -> None:
-        """A request is in its hands for so long."""
+        """Keep one request in flight at the instance for this many seconds."""
         if instance in self.gateway.present.servers and self.gateway.present.servers[instance].state == "admitted":
             self.gateway.busy(instance, 1)
             asyncio.get_running_loop().call_later(seconds, self._finish, instance)
@@ -252,10 +258,10 @@ class ControllerSimulation:
         self.engine.become_unreachable()
         asyncio.get_running_loop().call_later(seconds, self.engine.become_reachable)
 
-    # The end
+    # Final checks
 
     async def settle(self) -> None:
-        """Faults stop; then everything comes to rest."""
+        """End all faults, then wait until everything is at rest."""
         self._well, self._crash_in = True, -1
         self.gateway.silent = False
         self.gateway._failures.clear()
@@ -282,13 +288,13 @@ class ControllerSimulation:
             return list(session.exec(select(table)))
 
     def check(self) -> None:
-        """What must be true at the end of any history."""
+        """Assert all that must hold at the end of any history."""
         assert not self.wrong, "\n".join(self.wrong)
         self._check_history()
         self._check_rest()
 
     def _check_history(self) -> None:
-        """One last word each, by the table of transitions; nothing told twice."""
+        """Assert one final status per deployment, only allowed transitions, and no event twice."""
         with self.store.read_session() as session:
             events = list(session.exec(select(Event).order_by(col(Event.id))))
         words = [status.value for status in Status]
@@ -307,7 +313,7 @@ class ControllerSimulation:
             assert not twice, f"{instance.id}: {twice}"
 
     def _check_rest(self) -> None:
-        """What runs is exactly what the store says, and that is what the last success asked for."""
+        """Assert that the store matches what runs, and that the last successful deployment requested it."""
         services = {row.name: row for row in self.rows(Service)}
         living = {row.id: row for row in self.rows(Instance) if row.stopped_at is None}
         assert set(self.engine.containers) == set(living), "strays, or instances without a container"

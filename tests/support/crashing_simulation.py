@@ -1,4 +1,4 @@
-"""A loop in jumping time that dies where it is told to, and comes back as the next run; the engine outlives it."""
+"""Controller simulation that crashes at given points and restarts as a new run; the engine survives."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from services.store.tables import Deployment, Event, Instance, Meta
 from tests.support.controller_simulation import CI, ControllerSimulation
 
 AWAY = 1.0
-"""Seconds between a death and the next run."""
+"""Seconds between a crash and the next run."""
 
 
 class Died(BaseException):
-    """The process is gone: nobody catches this."""
+    """The process has crashed; nothing catches this exception."""
 
 
 class SurvivingEngine:
-    """An engine that goes on with what it was asked to do when whoever asked has died."""
+    """Engine that completes a call even if its caller has crashed."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -47,7 +47,7 @@ class SurvivingEngine:
 
 
 class Places(CrashPoints):
-    """Writes down where the loop has been, and dies at one of those."""
+    """Crash points that record each point passed, and crash at the selected ones."""
 
     def __init__(self, life: CrashingSimulation) -> None:
         super().__init__()
@@ -63,7 +63,10 @@ class Places(CrashPoints):
 
 
 class CrashingSimulation(ControllerSimulation):
-    """`deaths`: when to die, one after the other; each looks at where the loop has been in this run."""
+    """Simulation with crashes.
+
+    `deaths`: one predicate for each crash, in order; each gets the points that the controller passed in this run.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -97,7 +100,7 @@ class CrashingSimulation(ControllerSimulation):
             await asyncio.sleep(AWAY)
 
     async def rest(self) -> None:
-        """What may still come, comes."""
+        """Wait for everything that is still to happen."""
         self.deaths, self._well = [], True
         await asyncio.sleep(40)
 
@@ -107,7 +110,7 @@ class CrashingSimulation(ControllerSimulation):
                 await asyncio.sleep(0.05)
 
     async def insist(self, id: int, action: Literal["pause", "resume", "abort"]) -> None:
-        """Pause, resume or abort, unless it has ended by itself."""
+        """Pause, resume or abort the deployment. AssertionError if that is refused, as after its end."""
         await self.until(lambda: self.deployment(id).status != "pending")
         try:
             await self.requests.apply_action(id, action, CI.by)
@@ -131,7 +134,10 @@ class CrashingSimulation(ControllerSimulation):
             return list(session.exec(query))
 
     def check_nothing_twice(self) -> None:
-        """Of one start of an instance nothing is told twice, unless it was recalled; of a deployment only its counts are."""
+        """Assert that no event occurs twice for one start of an instance or for one deployment.
+
+        A recall counts as a new start; `progress` events of a deployment may repeat.
+        """
         with self.store.read_session() as session:
             events = list(session.exec(select(Event).order_by(col(Event.id))))
         starts: Counter[str] = Counter()

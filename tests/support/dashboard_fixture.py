@@ -1,4 +1,4 @@
-"""A Sluice whose pages are real and whose engine is none: rows are written by the test, as the loop would write them."""
+"""The application with real pages and without an engine: tests write rows as the controller would."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ T = TypeVar("T")
 
 
 def apart(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a thread: a test that drives a browser has a running event loop in its own."""
+    """Run the coroutine in a thread: a test that drives a browser already runs an event loop in its own."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 class DashboardFixture:
-    """`app` can be served; `token` is the admin's. After `write` every open page looks again."""
+    """The dashboard under test. `app` can be served; `token` is the admin's; `write` updates open pages."""
 
     def __init__(self, data: Path) -> None:
         store = open_store(data)
@@ -96,7 +96,7 @@ class DashboardFixture:
         self.sluice.store.close()
 
     def write(self, work: Callable[[Session], T]) -> T:
-        """One transaction, then the wake-up of who listens."""
+        """Run one transaction, then notify listeners."""
         with self.sluice.store.write_session() as session:
             done = work(session)
         self.wake()
@@ -107,13 +107,13 @@ class DashboardFixture:
             self.loop.call_soon_threadsafe(self.sluice.notifier.notify)
 
     def link(self) -> str:
-        """A one-time code for the admin."""
+        """Return a one-time sign-in code of the admin."""
         admin = self.sluice.auth.principal(self.token)
         assert admin is not None
         return apart(self.sluice.auth.make_link(admin))[0]
 
     def change(self, kind: type[Any], key: Any, **fields: Any) -> None:
-        """Set fields of a row, and tell of it as the loop does: what has no event has not happened."""
+        """Set fields of a row, and append the event that the controller would: pages update only on events."""
 
         def work(session: Session) -> None:
             row = session.get(kind, key)
@@ -130,15 +130,18 @@ class DashboardFixture:
         self.write(work)
 
     def service(self, name: str = "web", replicas: int = 3, **fields: Any) -> None:
-        """A service that serves its revision 1 with all its instances."""
+        """Add a service that serves its revision 1 with all its instances."""
         self.write(lambda session: self._service(session, name, replicas, fields))
 
     def deployment(self, service: str = "web", **fields: Any) -> int:
-        """A deployment of revision 2 that has just begun: three old instances serve, three new ones are being made."""
+        """Add a deployment of revision 2 that just began, and return its number.
+
+        Three old instances serve, and three new ones are being created.
+        """
         return self.write(lambda session: self._deployment(session, service, fields))
 
     def built(self, service: str = "web", **fields: Any) -> int:
-        """A build that has succeeded."""
+        """Add a succeeded build."""
         now = self.sluice.clock.now()
         number = self.write(lambda session: _build(session, service, now, fields))
         self.write(
@@ -149,8 +152,10 @@ class DashboardFixture:
         return number
 
     async def begin_build(self, dockerfile: str, service: str = "web") -> int:
-        """One that goes on in the server's loop, where this must run; it is being built. A test's own thread must not write
-        while that loop does."""
+        """Start a build in the server's loop, and return its number once it is building.
+
+        This must run in that loop, and the test's own thread must not write while the loop does.
+        """
         builds = self.sluice.build_manager
         context = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
         entry = tarfile.TarInfo("Dockerfile")

@@ -1,4 +1,4 @@
-"""A house behind a real port: the server that the dashboard's streams are tried on."""
+"""Server of a DashboardFixture on a real port, for tests of the dashboard's streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(fixture: DashboardFixture, port: int) -> Iterator[str]:
-    """Serve until the end of the block, then stop as Sluice does: streams are told first. Gives the address."""
+    """Serve until the block is left, then stop as Sluice does, ending the streams first. Yields the URL."""
     server = _Server(
         uvicorn.Config(fixture.app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=10), fixture
     )

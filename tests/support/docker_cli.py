@@ -1,4 +1,4 @@
-"""The Docker engine as the measurements and the tests on real parts need it, by its own command line."""
+"""Docker's command line, for measurements and for tests on real parts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ LABEL = "sluice.name"
 
 
 class EngineFault(Exception):
-    """A docker command failed; the message is what it said."""
+    """A docker command failed; the message is its output."""
 
 
 def docker(*words: str, timeout: float = 300) -> str:
-    """Runs `docker words…` and returns what it printed. Raises EngineFault."""
+    """Run `docker words…` and return its output. Raises EngineFault."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout)
     if done.returncode != 0:
         raise EngineFault(f"docker {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
@@ -30,9 +30,9 @@ def answers() -> bool:
 
 
 def build(tag: str, context: Path, **arguments: str) -> str:
-    """The image `tag` from `context`, quick when nothing has changed. Returns its id."""
+    """Build the image `tag` from `context`, quickly if nothing has changed; return its id."""
     given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-    # The classic builder: engines without buildx have no other, and newer ones still have it.
+    # the classic builder: engines without buildx have no other, and newer ones still have it
     command = [
         "env",
         "DOCKER_BUILDKIT=0",
@@ -53,21 +53,21 @@ def build(tag: str, context: Path, **arguments: str) -> str:
 
 
 def hello(version: str) -> str:
-    """The sample's image for this version; the tag is returned."""
+    """Build the sample's image of this version, and return its tag."""
     tag = f"sluice-bench/hello:{version}"
     build(tag, ROOT / "samples" / "hello", VERSION=version)
     return tag
 
 
 def gateway() -> str:
-    """The gateway's image; the tag is returned."""
+    """Build the gateway's image, and return its tag."""
     tag = "sluice-bench/gateway"
     build(tag, ROOT / "services" / "gateway")
     return tag
 
 
 def remove_all(name: str) -> None:
-    """Whatever carries the label of the Sluice called exactly `name`: containers, then its network."""
+    """Remove everything with the label of the Sluice called exactly `name`: containers, then its network."""
     ours = ("--quiet", "--filter", f"label={LABEL}={name}")
     if containers := docker("ps", "--all", *ours).split():
         docker("rm", "--force", "--volumes", *containers)

@@ -1,4 +1,4 @@
-"""A place on the real engine where a test may do what it likes: a Sluice of its own, with network, image and addresses."""
+"""A Sluice's part of the real engine for one test: its own name, network, image and addresses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ CMD ["sleep", "infinity"]
 
 
 class DockerFixture:
-    """`name`: the Sluice, and its network. Everything that carries the name as label goes with `clear`."""
+    """Network and containers of one test.
+
+    `name`: the Sluice's name, and its network's. `clear` removes everything that has the name as label.
+    """
 
     def __init__(self) -> None:
         self.client: Any = docker.APIClient(version="auto", timeout=60)
@@ -45,7 +48,7 @@ class DockerFixture:
         return str(next(self._hosts))
 
     def spec(self, id: str, **fields: Any) -> InstanceSpec:
-        """An instance of the test image; a shell script, when `script` is given, is what it runs."""
+        """Return the spec of an instance of the test image; if `script` is given, it runs that shell script."""
         service, _, rest = id.rpartition("-r")
         revision, _, slot = rest.partition("-")
         script = fields.pop("script", None)
@@ -91,7 +94,7 @@ def docker_fixture() -> Iterator[DockerFixture]:
 
 
 def build(client: Any, dockerfile: str, tag: str) -> str:
-    """An image by the engine's own builder. Returns its id."""
+    """Build an image with the engine's own builder, and return its id."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
         entry = tarfile.TarInfo("Dockerfile")

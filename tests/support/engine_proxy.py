@@ -1,4 +1,4 @@
-"""A door to the engine that a test may slam: what an engine's restart looks like to its callers."""
+"""Proxy of the engine that a test can interrupt: callers see what they see when an engine restarts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removepref
 
 
 class EngineProxy:
-    """Listens at `path`, a Unix socket, and passes everything on to the engine as long as it is open."""
+    """Proxy that listens at `path`, a Unix socket, and forwards to the engine while it is open."""
 
     def __init__(self, path: Path) -> None:
         self.base_url = f"unix://{path}"
         self.passed = 0
-        """How many connections were passed on."""
+        """Number of forwarded connections."""
         self.before: Callable[[str], Awaitable[None]] | None = None
-        """Awaited with a request's first line before the engine hears of it; with a ConnectionError it never does."""
+        """Awaited with a request's first line before the engine receives it.
+
+        If this raises ConnectionError, the engine never receives the request.
+        """
         self._path = path
         self._open = True
         self._writers: set[asyncio.StreamWriter] = set()
@@ -35,7 +38,7 @@ class EngineProxy:
         self._server.close()
 
     def slam(self) -> None:
-        """Break every connection, and refuse new ones."""
+        """Reset every connection, and refuse new ones."""
         self._open = False
         for writer in self._writers:
             writer.transport.abort()

@@ -1,4 +1,4 @@
-"""Registrations as clients write them."""
+"""Registrations as Eureka clients send them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CENTRE = {"@class": "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo", "n
 
 
 def said(id: str = "a", app: Any = "WEB", **fields: Any) -> dict[str, Any]:
-    """The body of a registration, before it is JSON."""
+    """Return the body of a registration, not yet encoded as JSON."""
     instance = {
         "instanceId": id, "app": app, "hostName": f"host-{id}", "ipAddr": "10.9.0.1", "vipAddress": "web", "status":
         "UP", "port": {"$": 8080, "@enabled": "true"}, "dataCenterInfo": CENTRE, **fields,

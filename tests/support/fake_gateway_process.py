@@ -1,4 +1,4 @@
-"""A gateway of which only the sockets are real: files in a directory, one for each container that has listened there."""
+"""Fake gateway process with real socket files in a directory, each owned by one container."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructure
 
 
 class FakeGatewayProcess:
-    """Answers when it has been asked `deaf` times, as long as the container that listens runs."""
+    """Gateway that answers after `deaf` unanswered requests, if the listening container runs."""
 
     def __init__(self, engine: FakeInfrastructureEngine, directory: Path, deaf: int = 0) -> None:
         self.engine = engine
         self.directory = directory
         self.deaf = deaf
         self.hung = False
-        """Its process stands still, until it is started anew."""
+        """The process hangs until it is started again."""
         self.stood_on: list[GatewaySettings] = []
         self.takeovers = SocketTakeover(directory)
         engine.on_start = self.listen
 
     def listen(self, container: FakeContainer) -> None:
-        """As HAProxy does: a new socket in the place of the one that is there. The file says whose it is."""
+        """Replace the socket files as HAProxy does; each contains the id of the listening container."""
         self.hung = False
         for name in (MASTER, ADMIN):
             new = self.directory / f".{name}.new"
@@ -35,7 +35,7 @@ class FakeGatewayProcess:
 
     @property
     def listens(self) -> str | None:
-        """The container behind the master's socket."""
+        """Return the id of the container that listens on the master socket."""
         path = self.directory / MASTER
         return path.read_text() if path.exists() else None
 

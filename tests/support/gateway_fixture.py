@@ -26,7 +26,10 @@ INTERNAL, PORT = 18000, 18050
 
 
 def _own_net() -> tuple[str, int]:
-    """Loopback addresses and a public port (and the next one) for this process alone: other runs may go on beside it."""
+    """Return loopback addresses and a public port (and the next one) for this process alone.
+
+    Other test runs may be active at the same time.
+    """
     for n in range(os.getpid() % 50, os.getpid() % 50 + 50):
         port = 18100 + n % 50 * 2
         try:
@@ -45,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass
 class GatewayFixture:
-    """`gateway` stands on `directory`; instances are made by `instance`, all with one ledger."""
+    """`gateway` uses `directory`; `instance` creates instances, all with one ledger."""
 
     directory: Path
     gateway: HaproxyRouter
@@ -57,14 +60,14 @@ class GatewayFixture:
     url = f"http://127.0.0.1:{PUBLIC}"
 
     async def instance(self, id: str, *, healthcheck: Healthcheck = HEALTHY) -> Instance:
-        """Running, known to nobody."""
+        """Start an instance that the gateway does not know."""
         address = f"{NET}.{len(self.instances) + 2}"
         instance = await Instance(id, address, PORT, self.ledger, healthcheck=healthcheck).start()
         self.instances.append(instance)
         return instance
 
     async def serve(self, service: RoutedService, replicas: int) -> list[Instance]:
-        """Published, with so many instances admitted."""
+        """Publish the service, and admit this many new instances."""
         await self.gateway.publish(service)
         made = [await self.instance(f"{service.name}-r1-{n + 1}") for n in range(replicas)]
         for instance in made:
@@ -74,7 +77,7 @@ class GatewayFixture:
     async def ask(
         self, path: str, method: str = "GET", *, port: int = PUBLIC, at: str = "127.0.0.1", **headers: str
     ) -> Answer:
-        """One request on a connection of its own."""
+        """Send one request on a connection of its own."""
         host = headers.pop("Host", f"{at}:{port}")
         body = headers.pop("body", "").encode()
         connection = await Connection.open(at, port)
@@ -99,7 +102,7 @@ class GatewayFixture:
 
 
 def service(name: str = "web", n: int = 0, **fields: Any) -> RoutedService:
-    """Under `/<name>`, stripped."""
+    """Return a service under `/<name>`, with the prefix stripped."""
     plain = RoutedService(
         name,
         PORT,
@@ -112,7 +115,7 @@ def service(name: str = "web", n: int = 0, **fields: Any) -> RoutedService:
 
 
 async def until(look: Callable[[], Coroutine[Any, Any, T]], within: float = 15) -> T:
-    """Looks until what it sees is true."""
+    """Repeat `look` until its result is true, and return the result. TimeoutError after `within` seconds."""
     async with asyncio.timeout(within):
         while not (seen := await look()):  # noqa: ASYNC110 - what it looks at tells nobody
             await asyncio.sleep(0.02)
@@ -123,7 +126,7 @@ async def until(look: Callable[[], Coroutine[Any, Any, T]], within: float = 15) 
 async def real_gateway(
     *, start: str | None = None, bridge: str = BRIDGE, subnet: str = "127.0.0.0/8", **settings: Any
 ) -> AsyncIterator[GatewayFixture]:
-    """Answering, and knowing no service. `start`: the words of a shell instead of its own start.sh."""
+    """Yield a gateway that answers and has no service. `start`: shell commands instead of its start.sh."""
     with tempfile.TemporaryDirectory(prefix="sluice-gateway-") as place:
         directory = Path(place) / "gateway"
         yard = GatewayFixture(

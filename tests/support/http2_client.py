@@ -1,4 +1,4 @@
-"""HTTP/2 with prior knowledge, as little of it as a test needs: requests of plain literals, answers by DATA alone."""
+"""HTTP/2 client with prior knowledge, minimal: requests as plain literals, answers by DATA alone."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ class Http2:
         return (payload if kind == DATA else b""), kind in (DATA, HEADERS) and bool(flags & END_STREAM)
 
     async def _frame(self) -> tuple[int, int, bytes]:
-        """Return the next frame's kind, flags and payload; there is one stream at a time. ConnectionError for a reset."""
+        """Return the next frame's kind, flags and payload; there is one stream at a time.
+
+        Raises ConnectionError for a reset.
+        """
         head = await self._reader.readexactly(9)
         kind, flags = head[3], head[4]
         payload = await self._reader.readexactly(int.from_bytes(head[:3]))

@@ -1,4 +1,4 @@
-"""An application on a loopback address, as a gateway sees one in a container; it dies as one that is killed."""
+"""An application on a loopback address, as a gateway sees one in a container; it can be killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEALTHY = Healthcheck(path="/healthz", interval=0.5)
 
 @dataclass
 class Ledger:
-    """What all instances ran: POST id → how often."""
+    """Executed orders of all instances: POST id → how often."""
 
     orders: Counter[str] = field(default_factory=Counter)
 
@@ -32,7 +32,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it came."""
+    """A received request."""
 
     method: str
     path: str
@@ -41,19 +41,22 @@ class Asked:
 
 
 class Instance:
-    """Answers `/` with what it was asked, `/slow?seconds=`, `/orders/<id>` (noted in the ledger), `/healthz`, `/events` (a
-    stream), `/ws` (an echo), `/hang-up` (takes the request, and closes), `/status/<code>`."""
+    """HTTP server that stands for an application.
+
+    It answers `/` with the request, `/slow?seconds=`, `/wait` (after `release`), `/orders/<id>` (recorded in the ledger),
+    `/healthz`, `/events` (a stream), `/ws` (an echo), `/hang-up` (takes the request, and closes), `/status/<code>`.
+    """
 
     def __init__(self, id: str, address: str, port: int, ledger: Ledger, *, healthcheck: Healthcheck = HEALTHY) -> None:
         self.id = id
         self.healthcheck = healthcheck
         self.health = 200
         self.more_headers: list[bytes] = []
-        """Lines that its plain answers have beside their own."""
+        """Additional header lines of its plain answers."""
         self.asked: list[Asked] = []
         self.open = 0
         self.release = asyncio.Event()
-        """What `/wait` waits for."""
+        """Event that `/wait` waits for."""
         self._address, self._port = address, port
         self._ledger = ledger
         self._listening: socket.socket | None = None
@@ -66,7 +69,7 @@ class Instance:
         return Endpoint(self.id, service, self._address, self._port, start, self.healthcheck)
 
     async def start(self) -> Instance:
-        # asyncio's own server leaks what it accepted in the moment in which it is closed.
+        # asyncio's own server leaks connections that it accepts at the moment when it is closed
         listening = socket.create_server((self._address, self._port), backlog=2048)
         listening.setblocking(False)
         self._listening = listening
@@ -74,7 +77,7 @@ class Instance:
         return self
 
     def kill(self) -> None:
-        """As by SIGKILL: the port refuses, every connection is reset."""
+        """Act as if killed by SIGKILL: the port refuses, every connection is reset."""
         for task in self._tasks:
             task.cancel()
         for writer in self._writers:
@@ -89,7 +92,7 @@ class Instance:
             self._listening = None
 
     async def stop(self) -> None:
-        """Nothing of it is left."""
+        """Stop it, and wait for its tasks."""
         self.kill()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -109,7 +112,7 @@ class Instance:
         self._begin(self._serve(connection)).add_done_callback(lambda _: self._drop(connection))
 
     def _drop(self, connection: socket.socket) -> None:
-        """It was accepted, and nobody came to serve it."""
+        """Close a connection that was accepted but never served."""
         if connection in self._raw:
             self._raw.discard(connection)
             connection.close()
@@ -135,7 +138,7 @@ class Instance:
             writer.close()
 
     async def _answer(self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection goes on."""
+        """Answer the request; return whether the connection stays open."""
         path, _, query = asked.path.partition("?")
         name, _, rest = path.lstrip("/").partition("/")
         if name == "orders":

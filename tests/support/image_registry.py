@@ -1,4 +1,4 @@
-"""A registry on the loopback, with one small image for each tag, that may want a password, refuse, or never answer."""
+"""A registry on loopback with one small image per tag, which can require a password, refuse, or hang."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Registry:
-    """`users`: name → password; empty is open to all. `hangs`: it takes requests and never answers them."""
+    """The registry. `users`: name → password, empty if open to all. `hangs`: it never answers requests."""
 
     def __init__(self) -> None:
         self.users: dict[str, str] = {}
@@ -39,7 +39,7 @@ class Registry:
             do_HEAD = do_GET
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
+                """Do nothing, so that tests print no requests."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -47,7 +47,7 @@ class Registry:
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
 
     def push(self, name: str, content: str) -> str:
-        """`name`: repository:tag. Returns the reference to pull it by."""
+        """Add an image as `name` (repository:tag), and return the reference to pull it by."""
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as tar:
             entry = tarfile.TarInfo("content")
@@ -132,7 +132,7 @@ def registry() -> Iterator[Registry]:
 
 
 def header(user: str, password: str, host: str) -> str:
-    """The text of an X-Registry-Auth header, as Docker's own command line sends it."""
+    """Return the text of an X-Registry-Auth header, as Docker's own command line sends it."""
     credentials = {"username": user, "password": password, "serveraddress": host}
     return base64.urlsafe_b64encode(json.dumps(credentials).encode()).decode()
 

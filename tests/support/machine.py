@@ -1,6 +1,8 @@
-"""A machine of its own: process, network and mount namespaces with a Docker engine that can be ended, hung and cut off.
+"""A test machine: namespaces with a Docker engine of their own that can be ended, hung and cut off.
 
-The user's engine is never touched. What a power cut leaves behind are the files, as on any machine.
+The namespaces are those of processes, network and mounts.
+
+The user's engine is never touched. After a power cut the files remain, as on any machine.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ ip link set lo up
 trap '' CHLD
 exec sleep infinity
 """
-"""What its first process does. With SIGCHLD ignored the kernel itself buries the orphans."""
+"""Script of its first process. SIGCHLD is ignored, so that the kernel itself reaps orphans."""
 
 
 class Machine:
-    """`with Machine(directory) as machine:` is on, its engine answers, and it is reached at `address` from outside."""
+    """The machine, running inside `with Machine(directory) as machine:`.
+
+    Its engine answers, and it is reached at `address` from outside.
+    """
 
     def __init__(self, directory: Path, number: int) -> None:
-        """`number`, 0 to 63: which /30 of 10.255.201.0/24 leads to it."""
+        """`number`, 0 to 63: the /30 of 10.255.201.0/24 that leads to it."""
         self.name = f"m{secrets.token_hex(3)}"
         self.directory = directory
         self.address, self._outside = f"10.255.201.{4 * number + 2}", f"10.255.201.{4 * number + 1}"
@@ -58,12 +63,12 @@ class Machine:
 
     @property
     def pid(self) -> int:
-        """Of its first process, as seen from outside."""
+        """Return its first process's id, as seen from outside."""
         assert self._first is not None
         return children(self._first.pid)[0]
 
     def inside(self, *command: str) -> list[str]:
-        """The command that runs `command` on it."""
+        """Return the command line that runs `command` on it."""
         return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--", *command]
 
     def run(self, *command: str) -> str:
@@ -87,7 +92,7 @@ class Machine:
         self.start_engine()
 
     def power_cut(self) -> None:
-        """All its processes are gone at once, and with them its network and whatever it kept in memory."""
+        """Kill all its processes at the same time; its network and everything in memory are lost."""
         if self._first is None:
             return
         for pid in children(self._first.pid):
@@ -102,7 +107,7 @@ class Machine:
         self._first = self._engine = self._containerd = None
 
     def start_containerd(self) -> None:
-        """As on a machine where each is a service of its own: dockerd may go, and what runs goes on running."""
+        """Start containerd on its own, so that dockerd can end while containers keep running."""
         at = self.directory / "run" / "containerd.sock"
         with (self.directory / "containerd.log").open("ab") as log:
             command = [
@@ -131,14 +136,17 @@ class Machine:
             wait_for(self.engine_answers, f"dockerd; see {self.directory}/dockerd.log")
 
     def signal_engine(self, number: signal.Signals) -> None:
-        """To dockerd alone. (nsenter, which waits for it, stands still when it does, and must be woken as well.)"""
+        """Send the signal to dockerd alone.
+
+        nsenter, which waits for dockerd, stops when dockerd is stopped, so SIGCONT is sent to both.
+        """
         assert self._engine is not None
         also = [self._engine.pid] if number == signal.SIGCONT else []
         for pid in [*children(self._engine.pid), *also]:
             os.kill(pid, number)
 
     def end_engine(self, number: signal.Signals) -> None:
-        """SIGTERM or SIGKILL, and its end waited for."""
+        """Send SIGTERM or SIGKILL to dockerd, and wait for its end."""
         self.signal_engine(number)
         assert self._engine is not None
         self._engine.wait(60)
@@ -151,7 +159,7 @@ class Machine:
             return False
 
     def take(self, *images: str) -> None:
-        """Copies images from the user's engine."""
+        """Copy images from the user's engine."""
         with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
             loaded = subprocess.run(
                 ["docker", "--host", self.engine, "load"], stdin=saved.stdout, capture_output=True, text=True, check=False
@@ -161,7 +169,7 @@ class Machine:
 
 
 class SluiceOn(SluiceProcess):
-    """A Sluice whose process lives on `machine`, and ends when that does."""
+    """A Sluice whose process runs on `machine`, and ends when that does."""
 
     def __init__(self, machine: Machine, directory: Path, **settings: str) -> None:
         super().__init__(directory, SLUICE_HOST=machine.address, SLUICE_DOCKER_HOST=machine.engine, **settings)
@@ -183,12 +191,12 @@ class SluiceOn(SluiceProcess):
         super().start(wait=wait)
 
     def remove(self) -> None:
-        """Its process; what it made on that engine goes by `clear`, or with the machine."""
+        """Kill its process; `clear` or the machine's end removes what it made on that engine."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
     def clear(self) -> None:
-        """The machine as it was before."""
+        """Return the machine to its initial state."""
         self.remove()
         if containers := self.machine.docker("ps", "--all", "--quiet").split():
             self.machine.docker("rm", "--force", "--volumes", *containers)
@@ -203,7 +211,7 @@ class SluiceOn(SluiceProcess):
 
 
 def wait_for(condition: Callable[[], bool], what: str, within: float = STARTED_WITHIN) -> None:
-    """TimeoutError that names `what`."""
+    """Wait until the condition holds. Raises TimeoutError that names `what`."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:

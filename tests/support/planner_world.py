@@ -1,5 +1,7 @@
-"""A small world that a plan's steps change and that fate changes too, with everything that it must never come to checked
-at every instant."""
+"""Small simulation of instances and routers, changed by a plan's steps and by random events.
+
+All invariants are checked at every instant.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ How = Literal["whole", "half", "not"]
 
 @dataclass(frozen=True)
 class InstanceBehaviour:
-    """What becomes of an instance. Times in seconds after its start; `busy` and `listed` after its withdrawal."""
+    """Behaviour of a simulated instance, in seconds after its start (`busy`, `listed`: its withdrawal)."""
 
     refused: bool = False
     ready: float | None = 1
@@ -42,9 +44,9 @@ class InstanceBehaviour:
     returns: bool = False
     """When it dies, the engine starts it again (once it has been admitted)."""
     busy: float = 0
-    """For so long it still has requests in its hands."""
+    """Seconds for which it still has requests in flight."""
     listed: float = 0
-    """For so long an old worker may still send to it; a cut does not change that."""
+    """Seconds for which an old worker may still send to it; a force-close does not change that."""
 
 
 GOOD = InstanceBehaviour()
@@ -52,7 +54,7 @@ GOOD = InstanceBehaviour()
 
 @dataclass
 class SimulatedEndpoint:
-    """An instance's seat at one router."""
+    """An instance's endpoint at one router."""
 
     admitted: bool = False
     busy_until: float = 0
@@ -64,7 +66,7 @@ class SimulatedEndpoint:
 
 @dataclass
 class SimulatedInstance:
-    """One instance as it really is."""
+    """Actual state of one simulated instance."""
 
     id: str
     slot: int
@@ -114,7 +116,7 @@ class SimulatedInstance:
 
 
 class SimulatedCluster:
-    """Instances, routers and time. `fates` says what becomes of the next instance that is created."""
+    """Instances, routers and time. `fates` returns the behaviour of the next created instance."""
 
     def __init__(self, fates: Callable[[], InstanceBehaviour], *, routed: bool = True) -> None:
         self.now = 1000.0
@@ -128,10 +130,10 @@ class SimulatedCluster:
     def observed(self) -> list[ObservedInstance]:
         return [copy.observed(self.now) for copy in self.copies.values()]
 
-    # What fate does
+    # Events
 
     def wait(self, seconds: float, target: DesiredState) -> None:
-        """Time passes: what is to happen in it happens, each at its time."""
+        """Let time pass; each event in that time happens at its own time."""
         until = self.now + seconds
         while (at := self.next_event()) is not None and at <= until:
             self.now = max(self.now, at)
@@ -142,7 +144,7 @@ class SimulatedCluster:
         self.check(target)
 
     def next_event(self) -> float | None:
-        """When something changes by itself."""
+        """Return the time of the next event that happens by itself."""
         moments = []
         for copy in self.copies.values():
             if copy.container == "running" and copy.started_at is not None:
@@ -155,7 +157,10 @@ class SimulatedCluster:
         return min((moment for moment in moments if moment > self.now), default=None)
 
     def die(self, copy: SimulatedInstance, *, returns: bool = False, vanishes: bool = False) -> None:
-        """Its process ends: the routers are told at once. The engine may start it again, or the container be gone."""
+        """End its process; the routers learn of it immediately.
+
+        With `returns` the engine starts it again, with `vanishes` the container is removed.
+        """
         if copy.container != "running":
             return
         copy.died, copy.ready_at, copy.sick_since = True, None, None
@@ -176,7 +181,7 @@ class SimulatedCluster:
         copy.sick_since = None
 
     def reload(self, seconds: float) -> None:
-        """The gateway's old worker lists for so long whatever it knew."""
+        """Let the gateway's old worker list everything that it knew, for this many seconds."""
         for copy in self.copies.values():
             for place in copy.places.values():
                 place.listed_until = max(place.listed_until, self.now + seconds)
@@ -193,10 +198,10 @@ class SimulatedCluster:
                 copy.fate = replace(fate, dies=None)
                 self.die(copy, returns=fate.returns)
 
-    # What steps do
+    # Steps
 
     def take(self, step: Step, target: DesiredState, how: How = "whole") -> None:
-        """Run one step: whole, the first half of it, or not at all."""
+        """Run one step: whole, its first half, or not at all."""
         if how == "not":
             return
         half = how == "half"
@@ -278,10 +283,10 @@ class SimulatedCluster:
             assert observed.drained or cut, f"{copy.id} is stopped with {observed.in_flight} in its hands"
             copy.container, copy.ready_at, copy.sick_since = "exited", None, None
 
-    # What must never be
+    # Invariants
 
     def head_for(self, target: DesiredState) -> None:
-        """The target changes: what is too much by its rules may not grow."""
+        """Change the desired state: a surplus that exists by its rules may not grow."""
         alive = sum(map(counts_against_surge, self.observed()))
         self._ceiling = max(alive, target.replicas + target.surge)
         self._mixed = self._is_mixed()
@@ -299,7 +304,7 @@ class SimulatedCluster:
 
 
 def check_plan(target: DesiredState, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
-    """What a plan may ask for in the world that it was made for."""
+    """Assert that the plan's steps are allowed in the observed state that it was made for."""
     by_id = {observed.id: observed for observed in world}
     named = [step.instance for step in made.steps if not isinstance(step, Create)]
     assert len(set(named)) == len(named), f"two steps for one instance: {made.steps}"
@@ -327,7 +332,10 @@ def check_plan(target: DesiredState, world: Sequence[ObservedInstance], now: flo
 
 
 def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: float, made: Plan) -> None:
-    """Its own doing never brings what serves below replicas − unavailable, nor takes the sick ones all at once."""
+    """Assert that a plan by itself never brings available instances below replicas − unavailable.
+
+    It also must not drain all unhealthy ones at the same time.
+    """
     serving = {observed.id for observed in world if is_available(target, observed, now)}
     gone = {step.instance for step in made.steps if isinstance(step, Drain)}
     floor = target.replicas - target.unavailable
@@ -343,7 +351,7 @@ def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: f
 
 
 def _check_room(target: DesiredState, world: Sequence[ObservedInstance], made: Plan) -> None:
-    """What is asked for is within the surge though nothing that goes has gone yet; recreate waits until all has."""
+    """Assert that new instances fit the surge before any drained one has gone; recreate waits for all."""
     created = sum(isinstance(step, Create) for step in made.steps)
     alive = sum(map(counts_against_surge, world))
     assert not created or alive + created <= target.replicas + target.surge, f"{alive} alive and {created} more"
@@ -353,7 +361,7 @@ def _check_room(target: DesiredState, world: Sequence[ObservedInstance], made: P
 
 
 def in_order(steps: Iterable[Step], key: int) -> list[Step]:
-    """Steps that run side by side may end in any order: the one that `key` names."""
+    """Return parallel steps in one of the orders in which they may end, chosen by `key`."""
     rest, ordered = list(steps), []
     while rest:
         key, index = divmod(key, len(rest)) if len(rest) > 1 else (key, 0)

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers every request with the bytes that a test gives it, well-formed or not."""
+"""A real HTTP server that answers every request with the bytes that a test gives, well-formed or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 @asynccontextmanager
 async def server(answer: Callable[[], Iterable[bytes]], received: list[bytes] | None = None) -> AsyncIterator[str]:
-    """The URL of the server. It writes each part of `answer()`, closes, and notes what it `received`.
+    """Yield the server's URL. It writes each part of `answer()`, closes, and adds requests to `received`.
 
     The parts may be endless: the connection ends when the client closes it.
     """
@@ -24,7 +24,7 @@ async def server(answer: Callable[[], Iterable[bytes]], received: list[bytes] | 
             if received is not None:
                 received.append(head)
             for part in answer():
-                if not part:  # nothing more for as long as the client waits
+                if not part:  # send nothing more until the client closes
                     await reader.read()
                 writer.write(part)
                 await writer.drain()

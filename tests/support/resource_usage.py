@@ -1,4 +1,4 @@
-"""Memory and open files of Sluice and of its gateway, sampled while something goes on, and how fast they grow."""
+"""Memory and open files of Sluice and of its gateway, sampled over time, and their growth."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.support.docker_cli import EngineFault, docker
 EVERY = 10.0
 """Seconds between two samples."""
 WARM = 60.0
-"""Seconds of a process's life that do not count: it is still filling its caches."""
+"""Seconds of a process's life that are ignored, because its caches are still filling."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """`at` by the monotonic clock, memory (resident) in bytes."""
+    """One sample. `at` by the monotonic clock, memory (resident) in bytes."""
 
     at: float
     memory: int
@@ -31,11 +31,11 @@ class ResourceUsage:
     """Samples by process: a new process is a new row."""
 
     pids: Callable[[], dict[str, int | None]]
-    """The main processes that are there now, by name; their children count with them."""
+    """Returns the present main processes by name; their children count with them."""
     samples: dict[tuple[str, int], list[Sample]] = field(default_factory=dict)
 
     async def watch(self) -> None:
-        """Until cancelled."""
+        """Take samples until cancelled."""
         while True:
             for name, pid in (await asyncio.to_thread(self.pids)).items():
                 if pid and (sample := _sample(pid)) is not None:
@@ -43,7 +43,7 @@ class ResourceUsage:
             await asyncio.sleep(EVERY)
 
     def report(self) -> list[dict[str, object]]:
-        """For each name the process that lived longest: its first and last sample, and the slopes by the hour."""
+        """Return for each name the longest-lived process: its first and last sample, and the slopes per hour."""
         rows: list[dict[str, object]] = []
         for name in sorted({name for name, _ in self.samples}):
             lives = [samples for (whose, _), samples in self.samples.items() if whose == name]
@@ -66,7 +66,7 @@ class ResourceUsage:
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Least squares; 0 for fewer than two points."""
+    """Return the slope of the least-squares line; 0 for fewer than two points."""
     count = len(xs)
     middle, height = sum(xs) / max(count, 1), sum(ys) / max(count, 1)
     spread = sum((x - middle) ** 2 for x in xs)
@@ -74,7 +74,7 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def container_pid(name: str) -> int | None:
-    """Of a container's main process; None while it does not run."""
+    """Return the id of a container's main process; None while it does not run."""
     with contextlib.suppress(EngineFault, ValueError):
         return int(docker("inspect", "--format", "{{.State.Pid}}", name)) or None
     return None
@@ -92,7 +92,7 @@ def children(pid: int) -> list[int]:
 
 
 def _sample(pid: int) -> Sample | None:
-    """Of a process and its children; None when it has gone."""
+    """Sample a process and its children; None if it has gone."""
     memory = files = 0
     try:
         for each in (pid, *children(pid)):

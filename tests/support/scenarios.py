@@ -1,4 +1,4 @@
-"""Every kind of deployment, small, from its request to its end, whoever dies meanwhile."""
+"""Every kind of deployment, small, from its request to its end, for simulations with crashes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ LONG = 300.0
 
 @dataclass(frozen=True)
 class Kind:
-    """`ask` returns the deployment; `before`: how many instances of which image served until then; `then`: what is asked
-    in the middle of it; `busy`: those that serve have a request in hand for so long (s)."""
+    """One kind of deployment.
+
+    `ask` returns the deployment; `before`: images deployed earlier; `then`: an action in the middle of it; `busy`: seconds
+    for which each serving instance has a request in flight.
+    """
 
     ask: Ask
     ends: str = "succeeded"

@@ -1,5 +1,7 @@
-"""A house on an ordinary afternoon: ten services with an hour of traffic; one is being deployed, one failed, one limps.
-What the screenshots show and what the accessibility tests look at."""
+"""Seed data for screenshots and accessibility tests: ten services with an hour of traffic.
+
+One service is being deployed, one deployment has failed, and one service is degraded.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ Step 4/4 : COPY app /app/app
 
 
 def set_scene(fixture: DashboardFixture) -> None:
-    """Deployment 1 is under way, 2 was rolled back, 3 succeeded; all are told by their events."""
+    """Write the rows: deployment 1 was rolled back, 2 succeeded, 3 is in progress; all have their events."""
     with _ago(fixture, 5400):
         for name in NAMES:
             fixture.service(name, 3 if name == "web" else 2)
@@ -68,7 +70,7 @@ def set_scene(fixture: DashboardFixture) -> None:
 
 
 async def _somebody_registers(registry: Registry) -> None:
-    """Two of an application that Sluice does not run, and a consumer of what it shows."""
+    """Register two instances of an application that Sluice does not run, and record a consumer's fetch."""
     for id, status in (("legacy:orders:8080", "UP"), ("legacy:orders:8081", "OUT_OF_SERVICE")):
         await registry.register(registration(id, "ORDERS", vipAddress="orders", status=status), "10.9.0.7")
     registry.record_fetch("10.203.0.9", "DefaultClient/2.0.6", direct=False)
@@ -135,7 +137,7 @@ def _before(fixture: DashboardFixture, seconds: float) -> float:
 
 @contextmanager
 def _ago(fixture: DashboardFixture, seconds: float) -> Iterator[None]:
-    """What is written within is written then. Within another one it is no further back."""
+    """Date all rows written in the block `seconds` back; a block within another one keeps the outer time."""
     real = fixture.sluice.clock.now
     if real.__name__ == "then":
         yield
@@ -153,7 +155,7 @@ def _ago(fixture: DashboardFixture, seconds: float) -> Iterator[None]:
 
 
 def _figures(session: Session, now: int) -> None:
-    """An hour of traffic that swells and ebbs; a quarter of an hour ago the failed deployment's service answered errors."""
+    """Write an hour of traffic that rises and falls, with errors of the failed deployment's service."""
     for step in (10, 60):
         for at in range(now // step * step - 3600, now // step * step, step):
             session.add(TrafficSample(step=step, at=at, service=ALL, revision=0, requests=1, status_4xx=0, status_5xx=0))

@@ -1,4 +1,6 @@
-"""A whole Sluice on a fake engine and a fake gateway, as a process of its own: `python -m tests.support.serve_with_fakes`.
+"""The application on fakes, as a separate process: `python -m tests.support.serve_with_fakes`.
+
+Engine and gateway are fakes.
 
 SLUICE_DATA and SLUICE_PORT as for the real one.
 """
@@ -15,7 +17,7 @@ from tests.support.app_fixture import build
 from tests.support.fakes.engine import Behaviour
 
 START_TAKES = 0.4
-"""Seconds, as an engine with something to do takes."""
+"""Seconds that a container's start takes, as on a busy engine."""
 
 
 def main() -> None:

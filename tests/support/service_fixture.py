@@ -1,4 +1,4 @@
-"""What a story on real parts needs in its hands: one service, its traffic, and what the engine says of it."""
+"""Fixture of end-to-end tests on real parts: one service, its traffic, and its containers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEVER_HEALTHY: Json = {
     "environment": {"HELLO_NEVER_HEALTHY": "1"},
     "healthcheck": {"start_period": 3},
 }
-"""A change after which an instance never comes to serve, found out as soon as a busy machine allows."""
+"""Changes after which an instance never becomes ready, detected as early as a busy machine allows."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Images:
 
 
 class ServiceFixture:
-    """One service of samples/hello on a running Sluice; every test has its own, so that none meets another's."""
+    """One service of samples/hello on a running Sluice; every test has its own."""
 
     def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient, images: Images) -> None:
         self.sluice = sluice
@@ -45,26 +45,26 @@ class ServiceFixture:
         self.service = f"s{secrets.token_hex(3)}"
 
     def spec(self, image: str | None = None, *, service: str | None = None, **fields: Any) -> Json:
-        """A whole body for a first deployment."""
-        # One that is told to stop before it listens to signals hears nothing: the grace is how long that costs.
+        """Return a complete body for a first deployment."""
+        # a process that gets SIGTERM before it handles signals ignores it: the grace period bounds that delay
         body = {"healthcheck": QUICK_CHECK, "replicas": 2, "stop_grace_period": 4, **fields}
         return hello_spec(self.sluice, service or self.service, image or self.images.one, **body)
 
     async def deploy(self, body: Json, *, expect: str = "succeeded") -> Json:
-        """Waits for its end. AssertionError, with what happened, when it ended otherwise than `expect`."""
+        """Deploy and wait for the end. AssertionError, with the events, if it did not end as `expect`."""
         return await self.ended(await self.http.post("/deployments", params={"wait": 60}, json=body), expect)
 
     async def update(self, *, expect: str = "succeeded", **fields: Any) -> Json:
         return await self.deploy({"service": self.service, **fields}, expect=expect)
 
     async def begin(self, **fields: Any) -> Json:
-        """Asked for, and not waited for."""
+        """Start a deployment without waiting for it."""
         answer = await self.http.post("/deployments", json={"service": self.service, **fields})
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
     async def change(self, verb: str, body: Json | None = None, *, expect: str = "succeeded") -> Json:
-        """scale, rollback or restart."""
+        """Run scale, rollback or restart, and wait for its end."""
         answer = await self.http.post(f"/services/{self.service}/{verb}", params={"wait": 60}, json=body or {})
         return await self.ended(answer, expect)
 
@@ -81,7 +81,7 @@ class ServiceFixture:
         return await self._as_expected(answer.json(), expect)
 
     async def ended(self, answer: httpx.Response, expect: str) -> Json:
-        """The deployment in an answer to ?wait=."""
+        """Return the deployment in an answer to ?wait=, if it ended as expected."""
         said = answer.json()
         deployment = said.get("deployment", said)
         assert "status" in deployment and "service" in deployment, f"{answer.status_code}: {answer.text}"
@@ -93,7 +93,7 @@ class ServiceFixture:
         return deployment
 
     async def story(self, deployment: Json) -> str:
-        """What a person needs to see why."""
+        """Return the deployment's events and Sluice's last log lines, for an assertion's message."""
         events = [f"  {event['at']} {event['type']}: {event['message']}" for event in await self.events(deployment)]
         head = f"{deployment['id']} {deployment['status']} {deployment['reason']}: {deployment['message']}"
         return "\n".join([head, *events, self.sluice.last_words(15)])
@@ -111,31 +111,31 @@ class ServiceFixture:
         return dict(await self.get(f"/services/{self.service}"))
 
     async def containers(self, service: str | None = None) -> list[Json]:
-        """The engine's own word on every container that carries this service's labels."""
+        """Return the engine's data of all containers with this service's labels."""
         labels = [f"label=sluice.name={self.sluice.name}", f"label=sluice.service={service or self.service}"]
         filters = [word for label in labels for word in ("--filter", label)]
         while ids := (await self.docker("ps", "--all", "--quiet", "--no-trunc", *filters)).split():
-            with contextlib.suppress(EngineFault):  # one of them went in between
+            with contextlib.suppress(EngineFault):  # one of them was removed in between
                 return list(json.loads(await self.docker("inspect", *ids)))
         return []
 
     async def starts(self) -> dict[str, str]:
-        """Container id → when it was started: equal twice means that nobody touched them in between."""
+        """Return container id → start time; equal results mean that no container was restarted in between."""
         return {each["Id"]: each["State"]["StartedAt"] for each in await self.containers() if each["State"]["Running"]}
 
     async def docker(self, *words: str) -> str:
-        """Off the loop: a load that is held up would show latency that nobody else caused."""
+        """Run docker in a thread: a blocked event loop would add latency to the load generator's requests."""
         return await asyncio.to_thread(docker, *words)
 
     async def until(self, look: Callable[[], Awaitable[T | None]], within: float = 20) -> T:
-        """The first true thing that `look` finds. TimeoutError."""
+        """Repeat `look` until its result is true, and return the result. TimeoutError after `within` seconds."""
         async with asyncio.timeout(within):
             while not (found := await look()):  # noqa: ASYNC110  (what it waits for is in other processes)
                 await asyncio.sleep(0.03)
         return found
 
     async def reaches(self, deployment: Json, condition: Callable[[Json], bool]) -> Json:
-        """The deployment, as soon as it is so."""
+        """Return the deployment as soon as the condition holds."""
 
         async def look() -> Json | None:
             now: Json = await self.get(f"/deployments/{deployment['id']}")
@@ -145,7 +145,10 @@ class ServiceFixture:
 
     @asynccontextmanager
     async def load(self, *, service: str | None = None, lossless: bool = True, **mix: Any) -> AsyncIterator[LoadGenerator]:
-        """Traffic while the block runs; then nothing may be lost, run twice, or told without being true."""
+        """Send traffic while the block runs.
+
+        Afterwards no request may be lost or run twice, and none confirmed without having run (unless not `lossless`).
+        """
         service = service or self.service
         volume = self.sluice.volume(f"{service}-orders")
 
@@ -161,7 +164,7 @@ class ServiceFixture:
 
     @asynccontextmanager
     async def by_hand(self, **mix: Any) -> AsyncIterator[LoadGenerator]:
-        """For single requests by `ask`; nothing is sent by itself."""
+        """Yield a load generator for single requests; it sends none by itself."""
 
         async def executions() -> Counter[str]:
             return Counter()
@@ -172,7 +175,7 @@ class ServiceFixture:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[Watch]:
-        """The engine's own account of how many ran at once."""
+        """Count, from the engine's events, the containers that run at the same time."""
         watch = Watch(len(await self.starts()))
         labels = [f"label=sluice.name={self.sluice.name}", f"label=sluice.service={self.service}"]
         words = ["--filter", "type=container", *(word for label in labels for word in ("--filter", label))]
@@ -189,7 +192,7 @@ class ServiceFixture:
 
 
 class Watch:
-    """How many of a service's containers ran at once, at most and at least."""
+    """The numbers of a service's containers that ran at the same time, at most and at least."""
 
     def __init__(self, running: int) -> None:
         self.running = self.most = self.least = running
@@ -202,12 +205,12 @@ class Watch:
 
 
 def unharmed(load: LoadGenerator, *, but: int = 0) -> None:
-    """0 lost (or exactly `but`), 0 run twice, nothing confirmed that never ran."""
+    """Assert 0 lost (or exactly `but`), 0 run twice, and no confirmed request that never ran."""
     assert len(load.ledger.failures) == but, load.ledger.explain()
     assert load.ledger.twice == [], load.ledger.explain()
     assert load.ledger.unrecorded == []
 
 
 def versions(load: LoadGenerator, phase: str) -> set[str]:
-    """The revisions whose instances answered."""
+    """Return the revisions whose instances answered."""
     return {instance.rpartition("-")[0].rpartition("-")[2] for instance in load.ledger.versions(phase)}

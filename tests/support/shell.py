@@ -1,4 +1,4 @@
-"""A newcomer's shell: one Sluice's name, ports and data, and the scripts run with them."""
+"""A new user's shell: one Sluice's name, ports and data, and the scripts that run with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.sluice_process import free_port
 
 @dataclass
 class Shell:
-    """`data` need not be there. Everything is said by the environment, as a person would say it."""
+    """The shell's environment, set as a user would set it. `data` need not exist."""
 
     data: Path
     name: str = field(default_factory=lambda: f"up-{secrets.token_hex(3)}")
@@ -26,7 +26,7 @@ class Shell:
     more: dict[str, str] = field(default_factory=dict)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Without a terminal, from outside the repository."""
+        """Run a command without a terminal, from outside the repository."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")}
         environment |= {
             "SLUICE_NAME": self.name,
@@ -40,7 +40,7 @@ class Shell:
         )
 
     def sluice(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """The command from Sluice's image."""
+        """Run the command `sluice` from Sluice's image."""
         return self.run(str(ROOT / "scripts" / "sluice"), *words)
 
     def up(self) -> None:
@@ -54,7 +54,7 @@ class Shell:
         return dict(httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).raise_for_status().json())
 
     def environment(self) -> dict[str, str]:
-        """What `make -s env` tells a shell."""
+        """Return the variables that `make -s env` sets in a shell."""
         line = self.make("env").stdout.removeprefix("export ").split()
         return dict(pair.split("=", 1) for pair in line)
 

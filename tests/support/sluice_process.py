@@ -1,4 +1,4 @@
-"""A Sluice of one's own for a measurement or a test: a real process, its gateway, its network; all removed at the end."""
+"""A separate Sluice for a measurement or a test: process, gateway and network; removed at the end."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ ADMIN_FILE = "admin.token"
 
 
 class SluiceProcess:
-    """`with Sluice(directory) as sluice:` stands when /readyz says so. It can be stopped, killed and started again.
+    """Sluice process: `with SluiceProcess(directory) as sluice:` starts it and waits until it is ready.
 
-    `directory` is made and holds the data and the process's log. Ports are free ones unless they are given.
+    It can be stopped, killed and started again. `directory` is created and holds the data and the process's log. Ports are
+    free ones unless they are given.
     """
 
     def __init__(self, directory: Path, *, name: str | None = None, **settings: str) -> None:
@@ -37,7 +38,7 @@ class SluiceProcess:
         self.volumes: set[str] = set()
         """Named volumes to remove at the end."""
         self.settings = settings
-        """SLUICE_… of the next start."""
+        """SLUICE_… settings of the next start."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -81,13 +82,13 @@ class SluiceProcess:
         }
 
     def client(self) -> httpx.AsyncClient:
-        """With the admin token, patient enough for ?wait=."""
+        """Return a client with the admin token, with a timeout long enough for ?wait=."""
         return httpx.AsyncClient(
             base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=httpx.Timeout(10, read=130)
         )
 
     def start(self, *, wait: bool = True) -> None:
-        """Raises RuntimeError with the end of the log when it ends or is not ready in time."""
+        """Start the process. Raises RuntimeError with the end of the log if it ends or is not ready in time."""
         self.data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -106,11 +107,11 @@ class SluiceProcess:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """SIGKILL, in the middle of whatever it does."""
+        """Send SIGKILL, at any point of its work."""
         self._end(signal.SIGKILL, 10)
 
     def stop(self, within: float = 30) -> int:
-        """SIGTERM. Returns the exit code; subprocess.TimeoutExpired when it does not end in time."""
+        """Send SIGTERM and return the exit code. Raises subprocess.TimeoutExpired if it does not end in time."""
         return self._end(signal.SIGTERM, within)
 
     @property
@@ -118,12 +119,12 @@ class SluiceProcess:
         return self._process is not None and self._process.poll() is None
 
     def wait_for_death(self, within: float = 60) -> None:
-        """subprocess.TimeoutExpired when it lives."""
+        """Wait until the process has ended. Raises subprocess.TimeoutExpired if it does not."""
         assert self._process is not None
         self._process.wait(within)
 
     def remove(self) -> None:
-        """Nothing of it stays, on the engine or running."""
+        """Kill the process, and remove everything that it made on the engine."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
         remove_all(self.name)
@@ -135,13 +136,16 @@ class SluiceProcess:
         return "\n".join(text.splitlines()[-lines:])
 
     def volume(self, purpose: str) -> str:
-        """A named volume's name, its own by the Sluice's name; it goes when the Sluice goes."""
+        """Return the name of a named volume of this Sluice, removed together with it."""
         name = f"{self.name}-{purpose}"
         self.volumes.add(name)
         return name
 
     def ledger_of(self, volume: str, image: str) -> list[str]:
-        """The ids that samples/hello wrote into it, read beside the gateway: whatever runs or does not."""
+        """Return the ids that samples/hello wrote into the volume.
+
+        They are read without the gateway, and whether instances run or not.
+        """
         try:
             return docker(
                 "run",
@@ -173,7 +177,7 @@ class SluiceProcess:
 
 
 def hello_spec(sluice: SluiceProcess, service: str, image: str, **fields: Any) -> dict[str, Any]:
-    """samples/hello as the load needs it: one ledger for all its instances."""
+    """Return the spec of samples/hello for load tests: one ledger for all its instances."""
     orders = {"type": "volume", "source": sluice.volume(f"{service}-orders"), "target": "/data", "shared": True}
     return {
         "service": service,

@@ -1,4 +1,4 @@
-"""samples/spring as its owner would deploy it, and its traffic through Spring Cloud Gateway."""
+"""samples/spring deployed as its owner would, and traffic through Spring Cloud Gateway."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.support.sluice_process import SluiceProcess
 
 IMAGES = Images("sample-service:1", "sample-service:2", "sluice-bench/gateway")
 REST_CLIENT = {"EUREKA_CLIENT_RESTCLIENT_ENABLED": "true"}
-"""As transport to Eureka; without it Spring Cloud 2025.0 has RestTemplate."""
+"""Selects RestClient as transport to Eureka; without it Spring Cloud 2025.0 uses RestTemplate."""
 QUICK = {"EUREKA_CLIENT_REGISTRY_FETCH_INTERVAL_SECONDS": "1", "EUREKA_INSTANCE_LEASE_RENEWAL_INTERVAL_IN_SECONDS": "1"}
 QUICK_CACHES = {**QUICK, "SPRING_CLOUD_LOADBALANCER_CACHE_TTL": "1s"}
-"""All caches of a consumer; 30 s and 35 s when nobody says otherwise."""
+"""Lifetime of all caches of a consumer; the defaults are 30 s and 35 s."""
 TALKATIVE = {
     "MANAGEMENT_ENDPOINT_HEALTH_SHOW_DETAILS": "always",
     "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE": "health,beans",
 }
-"""Actuator tells what an application sees of the registry, and what it is made of."""
+"""Settings with which actuator reports the application's view of the registry, and its beans."""
 
 
 class Spring(ServiceFixture):
-    """sample-service and Spring Cloud Gateway; `door` is where requests to the latter come in."""
+    """sample-service and Spring Cloud Gateway; `door` is the URL for requests to the latter."""
 
     def __init__(self, sluice: SluiceProcess, http: httpx.AsyncClient, door: str) -> None:
         super().__init__(sluice, http, IMAGES)
@@ -36,7 +36,7 @@ class Spring(ServiceFixture):
         self.door = door
 
     async def deploy_file(self, name: str, **changes: Any) -> Json:
-        """samples/spring/deploy/NAME.yaml with these fields changed; waits as long as JVMs take to start."""
+        """Deploy samples/spring/deploy/NAME.yaml with these fields changed; wait as long as JVMs need."""
         return await self.finished(await self.begin_file(name, **changes))
 
     async def begin_file(self, name: str, **changes: Any) -> Json:
@@ -53,7 +53,7 @@ class Spring(ServiceFixture):
         return await self._as_expected(deployment, expect)
 
     async def says(self, deployment: Json, words: str) -> None:
-        """Waits until its message has these, as long as JVMs take to start."""
+        """Wait until the deployment's message contains `words`, as long as JVMs take to start."""
 
         async def said() -> bool:
             return words in (await self.get(f"/deployments/{deployment['id']}"))["message"]
@@ -62,8 +62,10 @@ class Spring(ServiceFixture):
 
     @asynccontextmanager
     async def traffic(self, **mix: Any) -> AsyncIterator[LoadGenerator]:
-        """Mixed requests through Spring Cloud Gateway while the block runs: nothing is lost, nothing run twice. How long an
-        answer took is for bench/ to say: JVMs that start side by side take all of a small machine."""
+        """Send mixed requests through Spring Cloud Gateway in the block; none may be lost or run twice.
+
+        Latency is measured in bench/ only: JVMs that start in parallel take all of a small machine.
+        """
         url = f"{self.door}/sample-service"
         await self.until(lambda: answers(url), within=60)
         async with LoadGenerator(url, Workload(**{"rate": 20, "slow_seconds": 1.0, "patience": 30, **mix})) as load:
@@ -88,6 +90,6 @@ async def ask(url: str) -> Json:
 
 
 async def leases(eureka: str) -> dict[str, Json]:
-    """Instance id → what the server at this URL says of it, of sample-service."""
+    """Return instance id → data of sample-service's instances at the Eureka server at this URL."""
     listed = (await ask(f"{eureka}apps/"))["applications"]["application"]
     return {each["instanceId"]: each for app in listed if app["name"] == "SAMPLE-SERVICE" for each in app["instance"]}

@@ -1,4 +1,7 @@
-"""An event loop whose time jumps: whoever sleeps is woken at once, in the order of the times, and hours pass in no time."""
+"""Event loop with virtual time: sleeping tasks wake immediately, in the order of their times.
+
+Hours pass in no time.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ T = TypeVar("T")
 
 
 class Stuck(AssertionError):
-    """Everybody waits, and nothing will ever wake anyone."""
+    """Every task waits, and nothing will ever wake one."""
 
 
 class _Selector(selectors.SelectSelector):
-    """Waits for nothing: the time that it should have waited is over when it returns."""
+    """Selector that never waits: when it returns, its clock has advanced by the timeout."""
 
     passed = 0.0
 
@@ -27,7 +30,7 @@ class _Selector(selectors.SelectSelector):
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """For code that waits only by asyncio's own means; threads and sockets would be left behind."""
+    """Event loop for code that waits only by asyncio's own means; threads and sockets would lag behind."""
 
     def __init__(self) -> None:
         self._jumps = _Selector()
@@ -38,7 +41,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """services.clock.Clock on the running loop's time. No two readings are the same."""
+    """services.clock.Clock on the running loop's time. No two readings are equal."""
 
     def __init__(self, start: float = 1_000_000.0) -> None:
         self._start = start
@@ -50,7 +53,7 @@ class LoopClock:
 
 
 def run(story: Callable[[], Awaitable[T]]) -> T:
-    """`story` to its end, in jumping time."""
+    """Run `story` to its end in virtual time, and return its result."""
 
     async def whole() -> Any:
         return await story()

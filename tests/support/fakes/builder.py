@@ -1,4 +1,4 @@
-"""The fake engine's builder: it does what the Dockerfile says, as far as a test needs it."""
+"""The fake engine's image builder, which executes the part of a Dockerfile that tests need."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from services.engine.port import BuildSpec, EngineError
 
 
 async def steps(spec: BuildSpec, dockerfile: str) -> AsyncGenerator[str]:
-    """The log. Of a shell's commands it knows `echo`, `false`, and `sleep`, which never ends; a value of ARG stands for
-    $NAME. EngineError `build_failed`."""
+    """Yield the build's log.
+
+    Of shell commands it knows `echo`, `false`, and `sleep`, which never ends; $NAME is replaced by the value of an ARG.
+    Raises EngineError with the reason `build_failed`.
+    """
     lines = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
     for number, line in enumerate(lines, 1):
         yield f"Step {number}/{len(lines)} : {line}"
@@ -30,7 +33,7 @@ async def steps(spec: BuildSpec, dockerfile: str) -> AsyncGenerator[str]:
 
 
 def dockerfile_of(spec: BuildSpec) -> str:
-    """The text. EngineError `build_failed`."""
+    """Return the Dockerfile's text. Raises EngineError with the reason `build_failed`."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(spec.context))) as tar:
         for endpoint in tar:
             if posixpath.normpath(endpoint.name) == posixpath.normpath(spec.dockerfile):

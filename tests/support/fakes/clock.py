@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that moves only when a test moves it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from itertools import count
 
 
 class FakeClock:
-    """`now()` as services.clock.Clock; `sleep` waits for `advance`, which wakes sleepers in the order of their times."""
+    """Fake of services.clock.Clock.
+
+    `sleep` waits for `advance`, which wakes sleepers in the order of their times.
+    """
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self._now = now
@@ -24,11 +27,11 @@ class FakeClock:
         await woken
 
     def jump(self, seconds: float) -> None:
-        """The same for code without tasks: nobody is woken."""
+        """Move the time without waking sleepers, for code without tasks."""
         self._now += seconds
 
     async def advance(self, seconds: float) -> None:
-        """Let so many seconds pass; everybody whose time comes gets to run at that time."""
+        """Move the time by this many seconds, and let each sleeper run at its own time."""
         until = self._now + seconds
         await idle()
         while self._sleepers and self._sleepers[0][0] <= until:
@@ -42,6 +45,6 @@ class FakeClock:
 
 
 async def idle(turns: int = 20) -> None:
-    """Let the other tasks run until they wait, as long as they do so within so many turns of the event loop."""
+    """Let other tasks run until they wait, for at most `turns` iterations of the event loop."""
     for _ in range(turns):
         await asyncio.sleep(0)

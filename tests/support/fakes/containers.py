@@ -1,4 +1,4 @@
-"""The fake engine's containers, and what the processes in them do."""
+"""Containers of the fake engine, and the behaviour of their processes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Health = Literal["none", "starting", "healthy", "unhealthy"]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the process in a container does. Times in seconds."""
+    """Behaviour of a container's process. Times in seconds."""
 
     exits_at_once: int | None = None
-    """The code with which it exits as soon as it is started."""
+    """Exit code if it exits as soon as it is started."""
     exits_after: tuple[float, int] | None = None
     """(seconds after its start, exit code)."""
     start_takes: float = 0
-    """How long the engine takes to start it."""
+    """Seconds that the engine takes to start it."""
     stop_takes: float | None = 0
-    """From the stop signal to its exit; None: it ignores the signal."""
+    """Seconds from the stop signal to its exit; None: it ignores the signal."""
     stop_code: int = 0
     log: str = ""
-    """What it writes at each start."""
+    """Log text written at each start."""
 
 
 @dataclass
 class Container:
-    """One of the fake's containers; tests may look."""
+    """A container of the fake engine; tests may read its fields."""
 
     spec: InstanceSpec
     id: str
@@ -69,13 +69,13 @@ class Container:
         )
 
     def write(self, text: str, at: float) -> None:
-        """Lines of its log, of a time."""
+        """Append lines to its log, with this time."""
         for line in text.removesuffix("\n").split("\n") if text else ():
             self.log.append(line)
             self.log_times.append(timestamp(at, len(self.log)))
 
     def first(self, tail: int, since: float | None) -> int:
-        """The number of the first line that was asked for."""
+        """Return the index of the first requested line."""
         older = sum(time < timestamp(since, 0) for time in self.log_times) if since else 0
         return max(older, len(self.log) - tail, 0)
 
@@ -83,7 +83,7 @@ class Container:
         return f"{self.log_times[number]} {self.log[number]}" if timestamps else self.log[number]
 
     def wake(self) -> None:
-        """Tell those who follow its log."""
+        """Wake the followers of its log."""
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -99,6 +99,6 @@ class Container:
 
 
 def timestamp(seconds: float, start: int) -> str:
-    """The engine's own form, with nanoseconds; two starts of a container at one time still differ."""
+    """Format a time as the engine does, with nanoseconds; two starts at the same time still differ."""
     at = datetime.fromtimestamp(seconds, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond:06d}{start % 1000:03d}Z"

@@ -1,4 +1,4 @@
-"""The engine port wholly in memory, with all that a real engine does wrong at a test's command."""
+"""In-memory fake of the engine port, with every fault of a real engine on demand."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ _KILLED = 137
 
 
 class FakeEngine:
-    """Implements services.engine.port.Engine. `sleep` must be the clock's own (FakeClock.sleep) when the clock is a fake.
+    """Fake of services.engine.port.Engine. With a fake clock, `sleep` must be that clock's own.
 
-    Knobs: `fail_next`, `unreachable`, `lose_events`, `break_stream`, `forgets_policies`, `capacity`, `behave`, `kill`,
-    `set_health`, `write`, `vanish`, `occupy`, `restart`. What was asked is in `calls`; what there is in `containers`.
+    Controls: `fail_next`, `unreachable`, `lose_events`, `break_stream`, `forgets_policies`, `capacity`, `behave`, `kill`,
+    `set_health`, `write`, `vanish`, `occupy`, `restart`. `calls` has the calls received; `containers` the containers.
     """
 
     def __init__(self, clock: Clock, *, seed: int = 0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.clock = clock
         self.containers: dict[str, Container] = {}
         self.images: dict[str, ImageInfo] = {}
-        """Reference → what the engine has."""
+        """Reference → image that the engine has."""
         self.registry: dict[str, ImageInfo] = {}
-        """Reference → what a pull finds."""
+        """Reference → image that a pull finds."""
         self.built: set[str] = set()
-        """Tags of images that Sluice built: all that `prune` may remove."""
+        """Tags of images that Sluice built; `prune` may remove only these."""
         self.dockerfiles: dict[str, str] = {}
         """Tag → the Dockerfile that was sent for it."""
         self.networks: set[str] = {"bridge"}
@@ -63,23 +63,23 @@ class FakeEngine:
         self.compose: dict[tuple[str, str], str] = {}
         """(project, service) → a container that Compose runs for it."""
         self.calls: list[tuple[str, str]] = []
-        """(method, instance or reference), in the order of asking."""
+        """(method, instance or reference) of each call, in order."""
         self.pulls: list[tuple[str, str | None]] = []
         """(reference, auth) of each pull."""
         self.taken_ports: set[int] = set()
-        """Ports of the host that other programs have."""
+        """Ports of the host that other programs use."""
         self.links: dict[str, str] = {}
-        """Symbolic links of the host → where they lead."""
+        """Symbolic link of the host → its target."""
         self.missing: set[str] = set()
-        """Paths that the host does not have."""
+        """Paths that do not exist on the host."""
         self.bound_volumes: dict[str, str] = {}
-        """Volumes that stand for a host path."""
+        """Volume → the host path that it binds."""
         self.capacity: int | None = None
-        """How many containers may run; past it a start fails with `no_capacity`."""
+        """Maximum number of running containers; a further start fails with `no_capacity`."""
         self.forgets_policies = False
-        """`enable_auto_restart` answers well and does nothing."""
+        """`enable_auto_restart` succeeds without effect."""
         self.busiest = 0
-        """The most containers that ever ran at once."""
+        """Maximum number of containers that ever ran at the same time."""
         self._sleep = sleep
         self._random = Random(seed)
         self._behaviours: dict[str, Behaviour] = {}
@@ -91,7 +91,7 @@ class FakeEngine:
         self._numbers = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # Knobs
+    # Controls
 
     def add_image(
         self,
@@ -103,22 +103,25 @@ class FakeEngine:
         pulled: bool = True,
         on_build: tuple[str, ...] = (),
     ) -> ImageInfo:
-        """An image that the registry has (`pulled`) or that only the engine has."""
+        """Add an image to the registry (`pulled`) or only to the engine."""
         digest = hashlib.sha256(f"{reference} {next(self._numbers)}".encode()).hexdigest()
         image = ImageInfo(f"sha256:{digest}", reference, ports, healthcheck, settings or {}, on_build)
         (self.registry if pulled else self.images)[reference] = image
         return image
 
     def behave(self, whose: str, behaviour: Behaviour) -> None:
-        """`whose`: an instance's id, an image's id or reference, or a service's name; the nearest in this order counts."""
+        """Set the behaviour of an instance's id, an image's id or reference, or a service's name.
+
+        If several match a container, the first in this order applies.
+        """
         self._behaviours[whose] = behaviour
 
     def fail_next(self, call: Call, error: EngineError, *, times: int = 1, done: bool = False) -> None:
-        """The next `times` calls raise; with `done` the work is done and only its answer is lost."""
+        """Make the next `times` calls raise; with `done` the work is done and only its answer is lost."""
         self._failures[call] += [(error, done)] * times
 
     def become_unreachable(self) -> None:
-        """Until `become_reachable` every call fails with a transient error, and events are lost."""
+        """Make every call fail with a transient error, and lose events, until `become_reachable`."""
         self._unreachable = True
 
     def become_reachable(self) -> None:
@@ -134,38 +137,41 @@ class FakeEngine:
             self.become_reachable()
 
     def lose_events(self, number: int = 1) -> None:
-        """The next so many events reach nobody, and nobody is told."""
+        """Lose the next events without any sign of it."""
         self._lost_events += number
 
     def break_stream(self) -> None:
-        """Event streams break, and come back at once."""
+        """Break event streams, which reconnect immediately."""
         self._tell(EngineEvent("reconnected"))
 
     def occupy(self, instance: str) -> None:
-        """A container that is not ours has this instance's name."""
+        """Let a container that is not Sluice's have this instance's name."""
         self._occupied.add(instance)
 
     def kill(self, instance: str, code: int = _KILLED, *, oom: bool = False, stays_down: bool = False) -> None:
-        """Its process dies. A kept one comes back by itself, unless it was killed by a command to the engine."""
+        """Let its process die.
+
+        With auto-restart it restarts, unless it was killed by a command to the engine (`stays_down`).
+        """
         container = self.containers[instance]
         if container.state == "running":
             self._exit(container, code, oom=oom, stays_down=stays_down)
 
     def set_health(self, instance: str, health: Health) -> None:
-        """Its own HEALTHCHECK changes its mind."""
+        """Set the result of its own HEALTHCHECK."""
         container = self.containers[instance]
         if container.health != health:
             container.health = health
             self._tell(container.event("health"))
 
     def write(self, instance: str, text: str) -> None:
-        """Its process writes to its log."""
+        """Write to its log as its process does."""
         container = self.containers[instance]
         container.write(text, self.clock.now())
         container.wake()
 
     def vanish(self, instance: str) -> None:
-        """Somebody removes the container by force."""
+        """Remove the container by force, as a user may."""
         container = self.containers[instance]
         if container.state == "running":
             self._exit(container, _KILLED, stays_down=True)
@@ -173,11 +179,11 @@ class FakeEngine:
         self._destroy(container)
 
     def forget_policy(self, instance: str) -> None:
-        """Somebody sets its restart policy to `no`."""
+        """Set its restart policy to `no`, as a user may."""
         self.containers[instance].auto_restart = False
 
     def restart(self, *, cleanly: bool = True) -> None:
-        """The engine itself restarts: everything dies, what is kept comes back, streams break."""
+        """Restart the engine: all containers die, those with auto-restart start again, streams break."""
         running = [container for container in self.containers.values() if container.state == "running"]
         self._lost_events += len(running) if not cleanly else 0
         for container in running:
@@ -312,7 +318,7 @@ class FakeEngine:
             self._destroy(container)
 
     async def usage(self, instance: str) -> Usage | None:
-        """16 MiB, and a tenth of a core for as long as the clock runs."""
+        """Return 16 MiB, and a tenth of a core for as long as the clock runs."""
         with self._asked("usage", instance):
             container = self.containers.get(instance)
             if container is None or container.state != "running":
@@ -378,7 +384,7 @@ class FakeEngine:
             self.built -= gone
             return tuple(sorted(gone))
 
-    # How it works
+    # Implementation
 
     @contextmanager
     def _asked(self, call: Call, about: str) -> Iterator[None]:
@@ -393,7 +399,7 @@ class FakeEngine:
             raise failure[0]
 
     async def _pause(self, seconds: float = 0) -> None:
-        """Every call gives way at least once, as one to a real engine does."""
+        """Yield to the event loop at least once, as a call to a real engine does."""
         if seconds > 0:
             await self._sleep(seconds)
         else:
@@ -453,7 +459,10 @@ class FakeEngine:
             self._later(0.1 * 2 ** min(container.restarts - 1, 9), container, None)
 
     def _later(self, seconds: float, container: Container, code: int | None) -> None:
-        """Exit with `code`, or start again when it is None, unless it was started or removed in between."""
+        """After `seconds`, exit with `code`, or start again if it is None.
+
+        Nothing happens if the container was started or removed in between.
+        """
         begun = container.starts
 
         async def wait() -> None:

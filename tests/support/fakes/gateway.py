@@ -1,4 +1,4 @@
-"""The Router port wholly in memory: several workers, each with its own list, and all that makes a drain go blind."""
+"""In-memory fake of the Router port: workers with own server lists, and faults that hide a drain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.routing.port import Endpoint, EndpointState, EndpointStateName, Ro
 
 Call = Literal["restore", "publish", "unpublish", "admit", "withdraw", "lost", "cut", "forget", "observe"]
 KEEP_ALIVE = 12.0
-"""Seconds in which a client on a replaced worker may still begin a request, served from that worker's list."""
+"""Seconds in which a client of a replaced worker may begin a request, served from that worker's list."""
 
 
 @dataclass
@@ -29,20 +29,20 @@ class Server:
 
 @dataclass
 class Worker:
-    """One worker. `replaced_at`: when a newer one took over; it then takes no commands for servers any more."""
+    """One worker. `replaced_at`: when a newer one took over; then it accepts no commands for servers."""
 
     number: int
     servers: dict[str, Server] = field(default_factory=dict)
     replaced_at: float | None = None
     idle_clients: bool = False
-    """Clients keep it alive with idle connections, and may begin one more request each until KEEP_ALIVE is over."""
+    """Clients keep it alive with idle connections, and may begin one more request each within KEEP_ALIVE."""
 
 
 class FakeGateway:
-    """Implements services.routing.port.Router.
+    """Fake of services.routing.port.Router.
 
-    Knobs: `fail_next`, `silent`, `unfit`, `before`, `busy`, `sicken`, `reload`, `restart`. What was asked is in `calls`;
-    what there is in `workers` (the present one first), `services` and `cuts`.
+    Controls: `fail_next`, `silent`, `unfit`, `before`, `busy`, `sicken`, `reload`, `restart`. The calls
+    received are in `calls`, the state in `workers` (the present one first), `services` and `cuts`.
     """
 
     def __init__(self, clock: Clock, *, name: str = "gateway") -> None:
@@ -50,15 +50,15 @@ class FakeGateway:
         self.workers = [Worker(0)]
         self.services: dict[str, RoutedService] = {}
         self.calls: list[tuple[str, str]] = []
-        """(method, instance or service), in the order of asking."""
+        """(method, instance or service) of each call, in order."""
         self.cuts: list[tuple[str, int]] = []
-        """(instance, how many requests that cut)."""
+        """(instance, number of requests that were cut) of each force-close."""
         self.silent = False
-        """It does not answer: every call raises, and nothing is done."""
+        """The gateway does not answer: every call raises without effect."""
         self.unfit: dict[str, RoutedService] = {}
-        """What services stay at `restore`, since what is asked does not fit beside the others."""
+        """Service → what it stays at `restore`, because its new configuration conflicts with the others."""
         self.before: Callable[[str, str], Awaitable[None]] | None = None
-        """Awaited with (method, instance or service) before a call does anything: for what happens in between."""
+        """Awaited with (method, instance or service) before a call acts, for events in between."""
         self._name = name
         self._numbers = count(1)
         self._failures: dict[str, list[tuple[str, bool]]] = defaultdict(list)
@@ -72,23 +72,26 @@ class FakeGateway:
     def present(self) -> Worker:
         return self.workers[0]
 
-    # Knobs
+    # Controls
 
     def fail_next(self, call: Call, message: str = "refused", *, times: int = 1, done: bool = False) -> None:
-        """The next `times` calls raise; with `done` the work is done and only its answer is lost."""
+        """Make the next `times` calls raise; with `done` the work is done and only its answer is lost."""
         self._failures[call] += [(message, done)] * times
 
     def busy(self, instance: str, in_flight: int, *, worker: int = 0) -> None:
-        """So many requests are in its hands, begun by the worker at this position."""
+        """Set the requests in flight at the instance, begun by the worker at this position."""
         self.workers[worker].servers[instance].in_flight = in_flight
         self._bury()
 
     def sicken(self, instance: str, *, healthy: bool = False) -> None:
-        """What the present worker's own checks say of it."""
+        """Set the result of the present worker's own health checks."""
         self.present.servers[instance].healthy = healthy
 
     def reload(self, *, idle_clients: bool = False) -> None:
-        """A new worker with what is admitted; the old one keeps its list and its requests, and is deaf."""
+        """Start a new worker with the admitted instances.
+
+        The old worker keeps its list and its requests, and accepts no more commands.
+        """
         old = self.present
         old.replaced_at, old.idle_clients = self.clock.now(), idle_clients
         admitted = {id: Server(server.endpoint) for id, server in old.servers.items() if server.state == "admitted"}
@@ -96,7 +99,7 @@ class FakeGateway:
         self._bury()
 
     def restart(self) -> None:
-        """Its container dies and comes back alone: every request is gone, and what the file lists is admitted."""
+        """Restart its container without Sluice: requests are lost, and the instances in its file are admitted."""
         self.reload()
         del self.workers[1:]
 
@@ -201,7 +204,7 @@ class FakeGateway:
         return worker.replaced_at is not None and self.clock.now() > worker.replaced_at + KEEP_ALIVE
 
     def _bury(self) -> None:
-        """A replaced worker goes when nobody keeps it."""
+        """Remove replaced workers without requests and idle clients."""
         self.workers[1:] = [
             worker
             for worker in self.workers[1:]
@@ -230,7 +233,7 @@ class FakeGateway:
 
 @contextmanager
 def _answer_lost(message: str | None) -> Iterator[None]:
-    """The work within is done; then, with a message, nobody hears of it."""
+    """Let the work within be done; then raise if there is a message, so that its answer is lost."""
     yield
     if message is not None:
         raise RoutingError(message)

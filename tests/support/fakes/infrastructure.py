@@ -1,4 +1,4 @@
-"""The engine as the ground knows it, wholly in memory."""
+"""In-memory fake of the engine's infrastructure port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FakeContainer:
     kept: bool = True
     dismissed: bool = False
     sockets: str | None = None
-    """Of those it takes over."""
+    """Path of the UNIX socket over which it receives the listening sockets."""
 
     @property
     def short_id(self) -> str:
@@ -24,7 +24,7 @@ class FakeContainer:
 
 
 class FakeInfrastructureEngine:
-    """One network and the gateway's containers; the knobs are its attributes."""
+    """Fake with one network and the gateway's containers; its attributes are the controls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -32,15 +32,18 @@ class FakeInfrastructureEngine:
         self.log = ""
         self.outdated = False
         self.failing = False
-        """The gateway exits at every start; the engine starts it again."""
+        """The gateway exits at every start, and the engine starts it again."""
         self.fails: EngineError | None = None
         self.dies_before: str | None = None
-        """The call at which whoever asks is killed: nothing of it is done."""
+        """Name of the call at which the caller is killed, before the call has any effect."""
         self.next_ends_at_once = False
         self.open_files: int | None = None
         self.unreachable: str | None = None
         self.open_outside = False
-        """Why containers do not reach the bridge's address."""
+        """Whether containers on other networks get an answer from the bridge's address.
+
+        `unreachable`: why containers on the bridge do not reach that address.
+        """
         self.on_start: Callable[[FakeContainer], None] = lambda container: None
         self.present: FakeContainer | None = None
         self.next: FakeContainer | None = None
@@ -99,7 +102,7 @@ class FakeInfrastructureEngine:
         self.next = None
 
     async def promote_next_gateway(self) -> None:
-        """As two calls to a real engine: whoever asks may be killed between them."""
+        """Promote in two steps, as with a real engine: the caller may be killed between them."""
         self._asked("promote_next_gateway")
         if self.next is None:
             return
@@ -157,4 +160,4 @@ class FakeInfrastructureEngine:
 
 
 class KilledHere(BaseException):
-    """The process that asked is no more."""
+    """The calling process was killed."""

@@ -1,4 +1,4 @@
-"""The fake engine does wrong what a test tells it to, and nothing else."""
+"""The fake engine has the faults that a test sets, and no others."""
 
 from __future__ import annotations
 
