@@ -35,7 +35,7 @@ POSTS = frozenset({"POST"})
 AFTERMATH = 0.4
 """Seconds after a kill in which requests affected by it may still fail."""
 DEATHS_WITHIN, MOST_DEATHS = 600.0, 5
-"""Maximum number of kills of one service within a period in seconds.
+"""Period in seconds, and the maximum number of kills of one service within that period.
 
 More kills would make the engine or Sluice delay restarts, rightly, for longer than the service's requests wait.
 """
@@ -210,7 +210,7 @@ class ChaosActions:
     async def _gone(self, pid: int | None) -> float:
         """Return the monotonic time at which this process, and with it its whole container, is gone."""
         deadline = time.monotonic() + 10
-        while pid is not None and lives(pid) and time.monotonic() < deadline:  # noqa: ASYNC110  (another's process)
+        while pid is not None and lives(pid) and time.monotonic() < deadline:  # noqa: ASYNC110  (polls another process)
             await asyncio.sleep(0.002)
         return time.monotonic()
 

@@ -39,7 +39,7 @@ BEGIN = {"loop:beginning", "loop:begun", "loop:decided", "loop:concluded"}
 IN = {point for point in POINTS if point.partition(":")[2] in ("Create", "Start", "Admit")}
 OUT = {point for point in POINTS if point.partition(":")[2] in ("Retire", "Withdraw", "Stop", "Remove")}
 GONE = OUT - {"before:Withdraw", "after:Withdraw"}
-"""Points of going instances that were never admitted, and so are not withdrawn."""
+"""Points of the removal of instances that were never admitted, and so are not withdrawn."""
 BORN = {point for point in IN if not point.endswith("Admit")}
 DIES = {point for point in GONE if not point.endswith(("Stop", "Retire"))}
 """Points of instances that exit by themselves.

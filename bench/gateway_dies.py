@@ -112,7 +112,7 @@ def _row(load: LoadGenerator, aways: list[float]) -> Row:
 
 async def _until(so: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not so():  # noqa: ASYNC110  (what it waits for is in other processes)
+        while not so():  # noqa: ASYNC110  (polls other processes)
             await asyncio.sleep(0.002)
 
 

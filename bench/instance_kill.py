@@ -87,7 +87,7 @@ class BenchService:
         await asyncio.sleep(max(started + RESTED - time.time(), 0))
         os.kill(found["State"]["Pid"], signal.SIGKILL)
         async with asyncio.timeout(10):
-            while self._in(await self._list(), instance):  # noqa: ASYNC110  (what it waits for is in other processes)
+            while self._in(await self._list(), instance):  # noqa: ASYNC110  (polls other processes)
                 await asyncio.sleep(LOOK)
             out = time.time()
             while self.deaths.get(found["Id"], 0.0) == before:  # noqa: ASYNC110

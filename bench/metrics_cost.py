@@ -46,7 +46,7 @@ async def sample(directory: Path, services: int, instances: int, rounds: int) ->
     await gateway.configure(GatewaySettings("127.0.0.1", "127.0.0.0/8", free_port()))
     name = docker("run", "--detach", "--network", "host", "--volume", f"{directory}:/run/gateway", IMAGE).strip()
     try:
-        while await gateway.status() is None:  # noqa: ASYNC110 - it tells nobody
+        while await gateway.status() is None:  # noqa: ASYNC110 - the gateway sends no notification
             await asyncio.sleep(0.05)
         routed = [
             RoutedService(f"s{n}", 80, 21000 + n, routes=(Route(path_prefix=f"/s{n}"),), healthcheck=NEVER)

@@ -34,7 +34,7 @@ from tests.browser.network import CHROMIUM, FLAGS
 AT_ONCE = 20
 ROUNDS, TOGGLES, READS = 3, 30, 60
 OVERVIEWS, SERVICES = 20, 10
-"""Numbers of open pages of each sort; the others show the running deployments."""
+"""Numbers of open overview pages and service pages; the other pages show the running deployments."""
 NEVER = {"test": ["CMD", "false"], "disable": None}
 SEEN = """status => new Promise(done => {
     const pill = document.querySelector('#part-deployment .head .pill');

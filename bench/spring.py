@@ -193,7 +193,7 @@ async def kills(yard: BenchSpring, count: int) -> Row:
             load.mark("kill")
             os.kill(int(pid), signal.SIGKILL)
             async with asyncio.timeout(300):
-                while len(await yard.serving(SERVICE)) == 3:  # noqa: ASYNC110  (what it waits for is another process's)
+                while len(await yard.serving(SERVICE)) == 3:  # noqa: ASYNC110  (polls another process)
                     await asyncio.sleep(0.05)
                 while len(await yard.serving(SERVICE)) < 3:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)

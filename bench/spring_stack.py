@@ -30,7 +30,10 @@ KNOWN_WITHIN = 180.0
 A stock server is 30 s behind, and polled every 30 s.
 """
 SETTLED_FOR = 5
-"""Successful answers in a row that prove it: each of its replicas has its own list."""
+"""Successful answers in a row that prove that Spring Cloud Gateway has found the service.
+
+Each replica of Spring Cloud Gateway has its own list.
+"""
 Body = dict[str, Any]
 
 

@@ -106,7 +106,7 @@ class CrashingSimulation(ControllerSimulation):
 
     async def until(self, condition: Callable[[], bool], within: float = 600) -> None:
         async with asyncio.timeout(within):
-            while not condition():  # noqa: ASYNC110  (time jumps)
+            while not condition():  # noqa: ASYNC110  (virtual time)
                 await asyncio.sleep(0.05)
 
     async def insist(self, id: int, action: Literal["pause", "resume", "abort"]) -> None:

@@ -117,7 +117,7 @@ def service(name: str = "web", n: int = 0, **fields: Any) -> RoutedService:
 async def until(look: Callable[[], Coroutine[Any, Any, T]], within: float = 15) -> T:
     """Repeat `look` until its result is true, and return the result. TimeoutError after `within` seconds."""
     async with asyncio.timeout(within):
-        while not (seen := await look()):  # noqa: ASYNC110 - what it looks at tells nobody
+        while not (seen := await look()):  # noqa: ASYNC110 - the gateway sends no notification
             await asyncio.sleep(0.02)
     return seen
 

@@ -40,7 +40,10 @@ class Machine:
     """
 
     def __init__(self, directory: Path, number: int) -> None:
-        """`number`, 0 to 63: the /30 of 10.255.201.0/24 that leads to it."""
+        """Name the machine and its addresses.
+
+        `number`, 0 to 63: the /30 of 10.255.201.0/24 that leads to the machine.
+        """
         self.name = f"m{secrets.token_hex(3)}"
         self.directory = directory
         self.address, self._outside = f"10.255.201.{4 * number + 2}", f"10.255.201.{4 * number + 1}"

@@ -286,7 +286,7 @@ class SimulatedCluster:
     # Invariants
 
     def head_for(self, target: DesiredState) -> None:
-        """Change the desired state: a surplus that exists by its rules may not grow."""
+        """Change the desired state: instances beyond its limit may remain, but may not grow in number."""
         alive = sum(map(counts_against_surge, self.observed()))
         self._ceiling = max(alive, target.replicas + target.surge)
         self._mixed = self._is_mixed()
@@ -351,7 +351,10 @@ def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: f
 
 
 def _check_room(target: DesiredState, world: Sequence[ObservedInstance], made: Plan) -> None:
-    """Assert that new instances fit the surge before any drained one has gone; recreate waits for all."""
+    """Assert that created instances fit the surge while all others still exist.
+
+    With `recreate`, none is created or started before all others have gone.
+    """
     created = sum(isinstance(step, Create) for step in made.steps)
     alive = sum(map(counts_against_surge, world))
     assert not created or alive + created <= target.replicas + target.surge, f"{alive} alive and {created} more"

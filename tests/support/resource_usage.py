@@ -31,7 +31,7 @@ class ResourceUsage:
     """Samples by process: a new process is a new row."""
 
     pids: Callable[[], dict[str, int | None]]
-    """Returns the present main processes by name; their children count with them."""
+    """Function that returns the present main processes by name; their children count with them."""
     samples: dict[tuple[str, int], list[Sample]] = field(default_factory=dict)
 
     async def watch(self) -> None:

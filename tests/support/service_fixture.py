@@ -130,7 +130,7 @@ class ServiceFixture:
     async def until(self, look: Callable[[], Awaitable[T | None]], within: float = 20) -> T:
         """Repeat `look` until its result is true, and return the result. TimeoutError after `within` seconds."""
         async with asyncio.timeout(within):
-            while not (found := await look()):  # noqa: ASYNC110  (what it waits for is in other processes)
+            while not (found := await look()):  # noqa: ASYNC110  (polls other processes)
                 await asyncio.sleep(0.03)
         return found
 

@@ -32,7 +32,7 @@ An open stream sends something (at least a comment) every 15 s, so three times a
 
 
 class ServerUnavailable(Exception):
-    """Failure of one request that may be repeated: Sluice was not reached, cut it off, or is restarting.
+    """Failure of one request that may be repeated: not reached, connection lost, or Sluice restarting.
 
     `sent`: the request may have reached Sluice. `after`: seconds of Sluice's Retry-After, None without one.
     """

@@ -69,7 +69,7 @@ async def deploy(
 ) -> int:
     """Deploy a new version of a service without losing a request.
 
-    Starts new instances, admits them when they are ready, then drains and stops the old ones. Follows it to its end.
+    Starts new instances, admits them when ready, then drains and stops the old ones. Follows the deployment to its end.
 
     sluice deploy web --image web:1.5 --replicas 3 --route /web
 

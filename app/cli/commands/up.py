@@ -29,7 +29,10 @@ scripts/sluice sets it, because that script runs this command in a container.
 
 @local_command
 def up(out: Output) -> None:
-    """Start or update Sluice and its gateway as containers that keep running. Settings: SLUICE_…."""
+    """Start or update Sluice and its gateway as containers that keep running.
+
+    Settings come from the environment (SLUICE_…).
+    """
     settings = _settings()
     _run(settings, out, lambda own: own.up())
     url, gateway = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.gateway_port}"
