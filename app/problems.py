@@ -202,7 +202,7 @@ def as_problem(error: Exception) -> Problem:
         case InvalidTransition():
             return Problem("not_in_that_state", str(error))
         case RequestValidationError():
-            errors = [FieldError(_field(found), humanize(found)) for found in error.errors()]
+            errors = [FieldError(_parameter_field(found), humanize(found)) for found in error.errors()]
             return Problem("invalid", "; ".join(f"{wrong.field}: {wrong.message}" for wrong in errors)[:1000], errors)
         case EngineError():
             code = "engine_unavailable" if error.transient else "engine_error"
@@ -234,7 +234,7 @@ def _leads_somewhere(request: Request, method: str) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
-def _field(found: Mapping[str, Any]) -> str:
+def _parameter_field(found: Mapping[str, Any]) -> str:
     """Return the field's path, such as `wait`, `Idempotency-Key` or `id`.
 
     The path omits the location: query, header, path or body.

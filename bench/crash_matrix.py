@@ -37,17 +37,17 @@ A slow machine takes ten to start Sluice, and requests that it delays must not b
 """
 BEGIN = {"loop:beginning", "loop:begun", "loop:decided", "loop:concluded"}
 IN = {point for point in POINTS if point.partition(":")[2] in ("Create", "Start", "Admit")}
-OUT = {point for point in POINTS if point.partition(":")[2] in ("Retire", "Withdraw", "Stop", "Remove")}
+OUT = {point for point in POINTS if point.partition(":")[2] in ("Drain", "Withdraw", "Stop", "Remove")}
 GONE = OUT - {"before:Withdraw", "after:Withdraw"}
 """Points of the removal of instances that were never admitted, and so are not withdrawn."""
 BORN = {point for point in IN if not point.endswith("Admit")}
-DIES = {point for point in GONE if not point.endswith(("Stop", "Retire"))}
+DIES = {point for point in GONE if not point.endswith(("Stop", "Drain"))}
 """Points of instances that exit by themselves.
 
 They need no Stop, and their change to `draining` is recorded together with the failure.
 """
 PUBLISHED = {"loop:published"}
-CUT, RECALL = ({point for point in POINTS if point.endswith(name)} for name in (":Cut", ":Recall"))
+CUT, RECALL = ({point for point in POINTS if point.endswith(name)} for name in (":ForceClose", ":Recall"))
 BROKEN = {"environment": {"HELLO_EXIT_AT_START": "3"}}
 NEVER = {"environment": {"HELLO_NEVER_HEALTHY": "1"}}
 CHECK = {"path": "/healthz", "interval": 0.5, "start_period": 30}

@@ -76,7 +76,7 @@ def check(model: type[M], value: Mapping[str, Any]) -> M:
         return model.model_validate(dict(value))
     except ValidationError as error:
         known = list(model.model_fields)
-        errors = described(error, lambda found, suggest: _field_error(found, known if suggest else []))
+        errors = described(error, lambda found, suggest: _body_field_error(found, known if suggest else []))
         raise Problem("invalid", "; ".join(f"{one.field}: {one.message}" for one in errors)[:1000], errors) from None
 
 
@@ -91,7 +91,7 @@ def documented(schema: type[BaseModel] | str, *, required: bool = True, **exampl
     return {"requestBody": {"required": required, "content": content}}
 
 
-def _field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
+def _body_field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
     field = ".".join(str(part)[:100] for part in found["loc"]) or "body"
     if found["type"] == "extra_forbidden":
         return FieldError(field, nearest(field, known))

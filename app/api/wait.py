@@ -32,13 +32,13 @@ _LOOK_FOR_CLIENT = 5.0
 
 
 async def respond(
-    request: Request, deploy_request: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
+    request: Request, ask: Callable[[Asking[Any]], Awaitable[Any]], wait: float | None, dry_run: bool
 ) -> Response:
     """Respond to a request that makes a deployment, or with `dry_run` to one that would."""
     sluice: AppContext = request.app.state.sluice
     if dry_run:
-        return JSONResponse(asdict(await deploy_request(sluice.dry_run)))
-    return await accepted(request, sluice, await deploy_request(sluice.submitter), wait)
+        return JSONResponse(asdict(await ask(sluice.dry_run)))
+    return await accepted(request, sluice, await ask(sluice.submitter), wait)
 
 
 async def accepted(request: Request, sluice: AppContext, id: int, wait: float | None) -> Response:

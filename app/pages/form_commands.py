@@ -31,7 +31,7 @@ class FormCommand:
     `command` and `body` are for display: their secrets are masked.
     """
 
-    deploy_request: Callable[[Asking[Any], RequestContext], Awaitable[Any]]
+    ask: Callable[[Asking[Any], RequestContext], Awaitable[Any]]
     scope: str
     command: str
     method: str

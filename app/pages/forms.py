@@ -56,7 +56,7 @@ async def show_plan(request: Request, viewer: Caller, form: Form, answers: Mappi
     """Show the plan of the command, or the form with the error if the command is refused."""
     try:
         command = await form.wish(answers)
-        plan = await command.deploy_request(request.app.state.sluice.dry_run, RequestContext(viewer.actor))
+        plan = await command.ask(request.app.state.sluice.dry_run, RequestContext(viewer.actor))
     except (Problem, RequestError, EngineError) as error:
         return show_form(form, answers, as_problem(error))
     words = {
@@ -80,7 +80,7 @@ async def handle_post(request: Request, viewer: Caller, form: Form) -> Response:
         return await show_plan(request, viewer, form, answers)
     try:
         command = await form.wish(answers)
-        id = await command.deploy_request(request.app.state.sluice.submitter, RequestContext(viewer.actor))
+        id = await command.ask(request.app.state.sluice.submitter, RequestContext(viewer.actor))
     except (Problem, RequestError, EngineError) as error:
         problem = as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)

@@ -72,8 +72,8 @@ class PageSource:
 async def show(
     request: Request,
     viewer: Caller,
-    runtime_status: LivePage,
-    sight: PageSource,
+    page: LivePage,
+    source: PageSource,
     *,
     here: str | None = None,
     error: str | None = None,
@@ -86,20 +86,20 @@ async def show(
     sluice: AppContext = request.app.state.sluice
 
     def draw(session: Session) -> HTMLResponse:
-        context = sight.look(session, sluice)
+        context = source.look(session, sluice)
         if context is None:
             return missing()
         context = {**context, **_may(viewer, context), "asked": None}
-        parts = runtime_status.draw(context, sluice.live_views.memo).fixed
+        parts = page.draw(context, sluice.live_views.memo).fixed
         address = here or request.url.path
-        presenter_context = {
+        page_context = {
             "here": address,
             "stream": f"{address.rstrip('/')}/stream",
             "now": sluice.clock.now(),
             "part": lambda name, look="card": render.section(name, parts[name], look),
             "refusal": error,
         }
-        return render.page(runtime_status.template, {**context, **presenter_context}, status)
+        return render.page(page.template, {**context, **page_context}, status)
 
     return await sluice.store.read(draw)
 
@@ -116,7 +116,7 @@ def missing() -> HTMLResponse:
     return render.page("problem.html", {**words, "stream": None}, 404)
 
 
-def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: PageSource) -> StreamingResponse:
+def stream(request: Request, viewer: Caller, page: LivePage, source: PageSource) -> StreamingResponse:
     """Stream every part first, then at each notification the parts that changed since the last message.
 
     The stream ends when Sluice stops, when the session ends (event `signed-out`) or when the object is gone (event
@@ -126,17 +126,17 @@ def stream(request: Request, viewer: Caller, runtime_status: LivePage, sight: Pa
     alike = (request.url.path, viewer.principal.scope, viewer.principal.services)
 
     async def ask() -> Any:
-        return await sight.ask(sluice) if sight.ask is not None else None
+        return await source.ask(sluice) if source.ask is not None else None
 
     def draw(session: Session, asked: Any) -> Fragments | None:
-        context = sight.look(session, sluice)
+        context = source.look(session, sluice)
         if context is None:
             return None
-        return runtime_status.draw({**context, **_may(viewer, context), "asked": asked}, sluice.live_views.memo)
+        return page.draw({**context, **_may(viewer, context), "asked": asked}, sluice.live_views.memo)
 
     async def lines() -> AsyncIterator[bytes]:
-        every = sight.every or HEARTBEAT_INTERVAL
-        async with sluice.live_views.watch(alike, every, ask, lambda: sight.stamp(sluice), draw) as drawing:
+        every = source.every or HEARTBEAT_INTERVAL
+        async with sluice.live_views.watch(alike, every, ask, lambda: source.stamp(sluice), draw) as drawing:
             yield format_sse_event(event="hello", data_str=render.fingerprint())
             sent: Fragments | None = None
             check_again = said = time.monotonic()

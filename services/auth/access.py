@@ -17,8 +17,7 @@ from services.errors import RequestError
 from services.grant import Grant
 from services.store.database import Store
 from services.store.events import append_event
-from services.store.tables import BrowserSession as Opened
-from services.store.tables import Token
+from services.store.tables import BrowserSession, Token
 
 LINK_SECONDS = 30 * 60.0
 SESSION_SECONDS = 24 * 3600.0
@@ -121,7 +120,7 @@ class AuthService:
                 raise RequestError(409, "last_admin_token", f'"{row.name}" is the last admin token: make another one first')
             row.revoked_at = now
             session.add(row)
-            session.exec(delete(Opened).where(col(Opened.token) == id))
+            session.exec(delete(BrowserSession).where(col(BrowserSession.token) == id))
             append_event(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **by.columns())
 
         await self._store.write(end)
@@ -173,7 +172,7 @@ class AuthService:
 
     def session_in(self, session: Session, cookie: str) -> Principal | None:
         """Return the principal of the cookie's session, in a transaction of the caller."""
-        row = session.get(Opened, self._key.digest(cookie))
+        row = session.get(BrowserSession, self._key.digest(cookie))
         if row is None or row.kind != "session" or row.expires_at <= self._clock.now():
             return None
         return self._principal(row.token, "session")
@@ -186,8 +185,8 @@ class AuthService:
             principal = self.session_in(session, cookie)
             if principal is None:
                 return
-            mine = col(Opened.token) == principal.token if everywhere else col(Opened.digest) == digest
-            session.exec(delete(Opened).where(mine))
+            mine = col(BrowserSession.token) == principal.token if everywhere else col(BrowserSession.digest) == digest
+            session.exec(delete(BrowserSession).where(mine))
             where = " everywhere" if everywhere else ""
             by = principal.actor(remote)
             append_event(session, self._clock.now(), "signed_out", f"{principal.name} signed out{where}", **by.columns())
@@ -197,8 +196,10 @@ class AuthService:
     def sessions_in(self, session: Session) -> dict[int, int]:
         """Return token → number of open sessions."""
         now = self._clock.now()
-        opened = select(Opened.token, func.count()).where(Opened.kind == "session", Opened.expires_at > now)
-        return dict(session.exec(opened.group_by(col(Opened.token))).all())
+        opened = select(BrowserSession.token, func.count()).where(
+            BrowserSession.kind == "session", BrowserSession.expires_at > now
+        )
+        return dict(session.exec(opened.group_by(col(BrowserSession.token))).all())
 
     async def expire(self) -> None:
         """Write the times of last use, and delete expired links and sessions.
@@ -210,7 +211,7 @@ class AuthService:
         def write(session: Session) -> None:
             for id, at in used.items():
                 session.exec(update(Token).where(col(Token.id) == id).values(last_used_at=at))
-            session.exec(delete(Opened).where(col(Opened.expires_at) <= self._clock.now()))
+            session.exec(delete(BrowserSession).where(col(BrowserSession.expires_at) <= self._clock.now()))
 
         await self._store.write(write)
 
@@ -220,7 +221,7 @@ class AuthService:
 
     def _by_link(self, session: Session, code: str) -> Principal | None:
         """Return the principal of a link's code and delete the link."""
-        link = session.get(Opened, self._key.digest(code))
+        link = session.get(BrowserSession, self._key.digest(code))
         if link is None or link.kind != "link":
             return None
         session.delete(link)
@@ -255,7 +256,9 @@ class AuthService:
 
     def _open(self, session: Session, kind: str, secret: str, token: int, expires: float) -> None:
         now = self._clock.now()
-        session.add(Opened(digest=self._key.digest(secret), kind=kind, token=token, created_at=now, expires_at=expires))
+        session.add(
+            BrowserSession(digest=self._key.digest(secret), kind=kind, token=token, created_at=now, expires_at=expires)
+        )
 
 
 def grant_of(token: Token) -> Grant | None:

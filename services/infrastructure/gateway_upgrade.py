@@ -100,10 +100,10 @@ class GatewayUpgrade:
                 while not await heir.status():
                     seen = (await self._engine.inspect_gateways(spec)).successor
                     if seen is None or not seen.running:
-                        raise GatewayNotReady(await self._is_draining("The new gateway ended at its start"))
+                        raise GatewayNotReady(await self._with_log_tail("The new gateway ended at its start"))
                     await asyncio.sleep(_LOOK)
         except TimeoutError:
-            words = await self._is_draining(f"The new gateway does not answer within {self._patience:g} s")
+            words = await self._with_log_tail(f"The new gateway does not answer within {self._patience:g} s")
             await self._undo(present.short_id)
             raise GatewayNotReady(words) from None
         except EngineError as error:
@@ -148,6 +148,6 @@ class GatewayUpgrade:
         await self._engine.drain_gateway(elder.container_id)
         self._gateway.takeovers.mark_draining(elder.short_id)
 
-    async def _is_draining(self, sentence: str) -> str:
+    async def _with_log_tail(self, sentence: str) -> str:
         written = (await self._engine.next_gateway_log()).strip()
         return f"{sentence}. Its last words:\n{written}" if written else f"{sentence}, and has written nothing"

@@ -19,8 +19,6 @@ SQLModel.metadata.naming_convention = {
 }
 metadata: MetaData = SQLModel.metadata
 
-TERMINAL_SQL = "('succeeded','failed','rolled_back','aborted','rollback_failed','superseded')"
-
 
 def _json(default: Any) -> Any:
     return Field(default_factory=default, sa_column=Column(JSON, nullable=False))

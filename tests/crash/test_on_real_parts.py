@@ -14,7 +14,7 @@ from tests.support.sluice_process import SluiceProcess
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 USUAL = {
     ("deploy", "loop:decided"), ("deploy", "half:Admit"), ("deploy", "done:Stop"), ("deploy", "start:restored"),
-    ("cutting", "done:Cut"), ("recalling", "after:Recall"), ("recreate", "done:Stop"), ("failing", "after:Retire"),
+    ("cutting", "done:ForceClose"), ("recalling", "after:Recall"), ("recreate", "done:Stop"), ("failing", "after:Drain"),
 }  # fmt: skip
 """One of each group: before anything is done, on the way in, on the way out, at the start, and each way of going back."""
 MAY_LIVE = ("cutting", "recalling", "failing")

@@ -75,7 +75,9 @@ async def test_reloads_lose_nothing_and_blind_no_drain(fixture: GatewayFixture) 
     assert running.ledger.entries[-1].answered_by == third.id
 
 
-async def test_one_of_several_that_is_killed_loses_no_get_and_runs_nothing_twice(fixture: GatewayFixture) -> None:
+async def test_post_runs_at_most_once_and_no_get_is_lost_if_an_instance_is_killed(
+    fixture: GatewayFixture,
+) -> None:
     instances = await fixture.serve(service(), 3)
     starts = [0, 0, 0]
     async with load(fixture, Workload(rate=150, slow=0.04, slow_seconds=0.2)) as running:

@@ -135,7 +135,7 @@ async def test_a_linked_service_may_listen_on_the_public_port(fixture: GatewayFi
     assert (await fixture.ask("/web/x", at=BRIDGE, Host="else")).headers["x-instance"] == "web-r1-1"
 
 
-async def test_a_get_that_is_not_answered_goes_to_another_and_a_post_does_not(fixture: GatewayFixture) -> None:
+async def test_get_is_retried_on_another_instance_and_post_is_not(fixture: GatewayFixture) -> None:
     first, second = await fixture.serve(service("web"), 2)
     assert (await fixture.ask("/web/hang-up")).status == 502
     gets = len(first.asked) + len(second.asked)

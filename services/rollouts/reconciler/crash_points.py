@@ -13,7 +13,7 @@ WRITTEN = (Create, Drain, Recall)
 """Steps that consist of a write: `before` lies in their transaction, `after` follows its commit."""
 BETWEEN = tuple(f"{when}:{step.__name__}" for step in get_args(Step) for when in ("before", "after"))
 """`before`: the step is planned and committed, but not begun. `after`: the step is done and recorded."""
-INSIDE = ("done:Start", "half:Admit", "done:Cut", "done:Stop", "half:Remove", "done:Remove")
+INSIDE = ("done:Start", "half:Admit", "done:ForceClose", "done:Stop", "half:Remove", "done:Remove")
 """`half`: the routers have done the step, the engine has not. `done`: both have, but without a record."""
 LOOP = ("loop:beginning", "loop:begun", "loop:decided", "loop:published", "loop:unpublished", "loop:concluded")
 """Points of a reconcile.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from services.caller import Actor
 from services.clock import Clock
@@ -121,10 +121,6 @@ class StateWriter:
         message = f"deployment {by} took over"
         self.transition(session, deployment, Status.SUPERSEDED, message, reason="newer_revision")
 
-    def unchanged(self, session: Session, deployment: Deployment) -> None:
-        """End the deployment as succeeded because it changes nothing."""
-        self.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
-
     def progress(
         self, session: Session, deployment: Deployment, progress: Progress, traffic: list[dict[str, Any]],
         progress_deadline: float, waits_for: str = "",
@@ -204,18 +200,6 @@ class StateWriter:
             self.transition(session, deployment, Status.ABORTED, message)
         else:
             self.transition(session, deployment, Status.FAILED if first else Status.ROLLED_BACK, message)
-
-
-def next_pending(session: Session, service: str) -> Deployment | None:
-    """Return the oldest pending deployment of the service, or None if a deployment is in progress."""
-    running = select(Deployment.id).where(
-        Deployment.service == service, col(Deployment.status).in_(("progressing", "paused", "rolling_back"))
-    )
-    if session.exec(running).first() is not None:
-        return None
-    return session.exec(
-        select(Deployment).where(Deployment.service == service, Deployment.status == "pending").order_by(col(Deployment.id))
-    ).first()
 
 
 def _counted(progress: Progress) -> str:
