@@ -1,4 +1,4 @@
-"""The gateway's own tests: those with the real one have a container each."""
+"""Fixtures of the gateway's tests: each test of the real gateway has a container of its own."""
 
 from __future__ import annotations
 

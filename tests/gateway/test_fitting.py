@@ -1,4 +1,4 @@
-"""A store in which two services want one thing must not keep all others from the gateway."""
+"""Two services in conflict in the store do not keep the others from the gateway."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def at(name: str, path: str, port: int) -> DesiredBackend:
     return DesiredBackend(service(name, routes=(Route(path_prefix=path),), internal_port=port))
 
 
-def test_of_two_services_with_one_route_the_one_that_had_it_keeps_it() -> None:
+def test_route_conflict_leaves_the_route_to_the_service_that_had_it() -> None:
     a, b, c = at("a", "/x", 20001), at("b", "/x", 20002), at("c", "/c", 20003)
     before = {"a": at("a", "/a", 20001), "b": b}
     assert fitting({"a": a, "b": b, "c": c}, before, checked) == {"a": before["a"], "b": b, "c": c}

@@ -1,4 +1,4 @@
-"""Headers that pass the gateway in neither direction: the dashboard's session, and a Connection that removes others."""
+"""Headers that the gateway removes in both directions: session cookies, names in Connection."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ UPGRADE = f"Connection: Upgrade\r\n{WEBSOCKET}"
 
 @pytest.fixture(scope="module")
 async def shared_yard(image: str) -> AsyncIterator[GatewayFixture]:
-    """One service with one instance, for all tests here."""
+    """Run a gateway with one service and one instance for all tests of the module."""
     async with real_gateway() as place:
         await place.serve(service("web", linked=True), 1)
         yield place
 
 
 async def exchange(lines: str, *, path: str = "/web/x", port: int = PUBLIC, at: str = "127.0.0.1", host: str = "x") -> bytes:
-    """The whole answer to a request with these header lines, byte for byte, on a connection of its own."""
+    """Send a request with these header lines on a new connection and return the raw response."""
     reader, writer = await asyncio.open_connection(at, port)
     try:
         async with asyncio.timeout(10):
@@ -41,7 +41,7 @@ async def exchange(lines: str, *, path: str = "/web/x", port: int = PUBLIC, at: 
 
 
 def seen(answer: bytes) -> dict[str, str]:
-    """The headers that the instance got; those of one name are joined by a comma."""
+    """Return the headers that the instance got; values of one name are joined by a comma."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 "), head
     return dict(json.loads(body)["headers"])
@@ -70,9 +70,7 @@ def set_cookies(answer: bytes) -> list[bytes]:
         ([SESSION, "a=1", f"b=2; {SESSION}", f"{HOST_SESSION}; c=3"], "a=1, b=2, c=3"),
     ],
 )
-async def test_a_session_cookie_reaches_no_instance(
-    shared_yard: GatewayFixture, sent: list[str], passed: str | None
-) -> None:
+async def test_session_cookie_reaches_no_instance(shared_yard: GatewayFixture, sent: list[str], passed: str | None) -> None:
     got = seen(await exchange("".join(f"cOOkie: {value}\r\n" for value in sent)))
     assert SECRET not in json.dumps(got)
     assert got.get("cookie") == passed
@@ -81,11 +79,11 @@ async def test_a_session_cookie_reaches_no_instance(
 @pytest.mark.parametrize(
     "sent", ["a=1", ' a=1;b="x;y" ;;c', "a=sluice_session_x", "my_sluice_session_x=1; b=2", "sluice_sessions=1", "é=\xff; a"]
 )
-async def test_other_cookies_pass_as_they_are(shared_yard: GatewayFixture, sent: str) -> None:
+async def test_other_cookies_pass_unchanged(shared_yard: GatewayFixture, sent: str) -> None:
     assert seen(await exchange(f"Cookie: {sent}\r\n"))["cookie"] == sent.strip()
 
 
-async def test_no_instance_sets_a_session_cookie(shared_yard: GatewayFixture) -> None:
+async def test_instances_cannot_set_a_session_cookie(shared_yard: GatewayFixture) -> None:
     [instance] = shared_yard.instances
     retained = [b"a=sluice_session_x; Path=/", b"b=2; HttpOnly", b"my_sluice_session_x=1"]
     refused = [b"sluice_session_sluice=evil; Path=/", b"__Host-sluice_session_sluice=evil; Secure; Path=/"]
@@ -103,7 +101,9 @@ async def test_no_instance_sets_a_session_cookie(shared_yard: GatewayFixture) ->
 
 
 @pytest.mark.parametrize("door", [{"port": INTERNAL, "at": BRIDGE}, {"port": PORT, "at": BRIDGE, "host": f"web:{PORT}"}])
-async def test_a_session_passes_on_no_other_port_either(shared_yard: GatewayFixture, door: dict[str, Any]) -> None:
+async def test_session_cookie_is_removed_on_internal_ports_and_links(
+    shared_yard: GatewayFixture, door: dict[str, Any]
+) -> None:
     [instance] = shared_yard.instances
     instance.more_headers = [b"Set-Cookie: sluice_session_sluice=evil\r\n"]
     try:
@@ -115,7 +115,7 @@ async def test_a_session_passes_on_no_other_port_either(shared_yard: GatewayFixt
     assert "connection" not in seen(answer)
 
 
-async def test_a_session_passes_neither_with_a_websocket_nor_over_http2(shared_yard: GatewayFixture) -> None:
+async def test_session_cookie_is_removed_from_websockets_and_http2(shared_yard: GatewayFixture) -> None:
     [instance] = shared_yard.instances
     assert b" 101 " in await exchange(f"Cookie: a=1; {SESSION}\r\n{UPGRADE}", path="/web/ws")
     assert instance.asked[-1].headers["cookie"] == "a=1"
@@ -137,13 +137,13 @@ async def test_a_session_passes_neither_with_a_websocket_nor_over_http2(shared_y
         " ,x-forwarded-FOR ,",
     ],
 )
-async def test_no_header_is_named_for_an_instance_to_drop(shared_yard: GatewayFixture, named: str) -> None:
+async def test_connection_header_cannot_make_an_instance_drop_other_headers(shared_yard: GatewayFixture, named: str) -> None:
     got = seen(await exchange(f"Connection: {named}\r\nAuthorization: Bearer x\r\nCookie: a=1\r\n"))
     assert got.get("connection", "").lower() in ("", "close", "keep-alive")
     assert (got["x-forwarded-for"], got["authorization"], got["cookie"]) == ("127.0.0.1", "Bearer x", "a=1")
 
 
-async def test_an_upgrade_passes_without_the_names_beside_it(shared_yard: GatewayFixture) -> None:
+async def test_upgrade_passes_without_other_names_in_connection(shared_yard: GatewayFixture) -> None:
     [instance] = shared_yard.instances
     named = "Connection: keep-alive, X-Forwarded-For, upGrade\r\nConnection: Cookie\r\n"
     assert b" 101 " in await exchange(named + WEBSOCKET, path="/web/ws")
@@ -152,8 +152,8 @@ async def test_an_upgrade_passes_without_the_names_beside_it(shared_yard: Gatewa
 
 
 @pytest.mark.parametrize("asked", ["h2c", "H2C", "h2", "h2, h2c", "h2c\r\nUpgrade: h2c"])
-async def test_no_instance_is_asked_to_speak_http2_past_the_gateway(shared_yard: GatewayFixture, asked: str) -> None:
-    """After an upgrade the gateway looks into nothing any more: HTTP/2 within it would carry any header."""
+async def test_upgrade_to_http2_is_not_forwarded_to_instances(shared_yard: GatewayFixture, asked: str) -> None:
+    """The gateway does not inspect an upgraded connection: HTTP/2 inside could carry any header."""
     lines = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {asked}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
     got = seen(await exchange(lines))
     assert "upgrade" not in got and "connection" not in got

@@ -1,4 +1,4 @@
-"""With traffic running: nothing is lost and nothing runs twice, whatever the gateway is made to do."""
+"""Under load no request is lost and none runs twice, whichever change the gateway makes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def assert_nothing_lost(counted: Counted, at_least: int = 50) -> None:
 
 
 async def answered(running: LoadGenerator, more: int) -> None:
-    """So many more requests have come back."""
+    """Wait until `more` requests have been answered."""
     before = len(running.ledger.entries)
     await running.until(lambda counted: len(counted.entries) >= before + more)
 
 
 async def leave(fixture: GatewayFixture, instance: Instance) -> None:
-    """As the planner has it: withdrawn, settled, stopped, forgotten."""
+    """Drain the instance as the planner does: withdraw, wait until drained, stop, remove."""
 
     async def settled() -> bool:
         endpoint_state = await fixture.endpoint_state(instance.id)
@@ -47,7 +47,7 @@ async def leave(fixture: GatewayFixture, instance: Instance) -> None:
     await fixture.gateway.remove("web", instance.id)
 
 
-async def test_instances_that_leave_and_come_lose_nothing(fixture: GatewayFixture) -> None:
+async def test_replaced_instances_lose_no_request(fixture: GatewayFixture) -> None:
     present = await fixture.serve(service(), 3)
     async with load(fixture) as running:
         await answered(running, 50)
@@ -61,7 +61,7 @@ async def test_instances_that_leave_and_come_lose_nothing(fixture: GatewayFixtur
     assert set(running.ledger.versions()) == {f"web-r{revision}-{n}" for revision in (1, 2, 3) for n in (1, 2, 3)}
 
 
-async def test_reloads_lose_nothing_and_blind_no_drain(fixture: GatewayFixture) -> None:
+async def test_reloads_lose_no_request_and_hide_no_drain(fixture: GatewayFixture) -> None:
     first, second, third = await fixture.serve(service(), 3)
     async with load(fixture) as running:
         await answered(running, 100)
@@ -75,14 +75,14 @@ async def test_reloads_lose_nothing_and_blind_no_drain(fixture: GatewayFixture) 
     assert running.ledger.entries[-1].answered_by == third.id
 
 
-async def test_post_runs_at_most_once_and_no_get_is_lost_if_an_instance_is_killed(
+async def test_killed_instance_loses_no_get_and_runs_no_post_twice(
     fixture: GatewayFixture,
 ) -> None:
     instances = await fixture.serve(service(), 3)
     starts = [0, 0, 0]
     async with load(fixture, Workload(rate=150, slow=0.04, slow_seconds=0.2)) as running:
         for round in range(6):
-            await answered(running, 150)  # so that none is hit by two deaths
+            await answered(running, 150)  # Otherwise a request could meet two killed instances.
             victim, dead = instances[round % 3], starts[round % 3]
             victim.kill()
             await fixture.gateway.mark_dead("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
@@ -95,7 +95,7 @@ async def test_post_runs_at_most_once_and_no_get_is_lost_if_an_instance_is_kille
     assert not running.ledger.twice
 
 
-async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_are_not_kept(fixture: GatewayFixture) -> None:
+async def test_killed_only_instance_loses_no_get_without_upstream_keepalive(fixture: GatewayFixture) -> None:
     [only] = await fixture.serve(service(upstream_keepalive=False), 1)
     async with load(fixture, Workload(rate=150, posts=0, slow=0.02, slow_seconds=0.2)) as running:
         for start in (2, 3, 4):
@@ -109,7 +109,7 @@ async def test_an_only_instance_that_is_killed_loses_no_get_where_connections_ar
     assert_nothing_lost(running.ledger)
 
 
-async def test_requests_that_find_nobody_wait_for_the_next_instance(fixture: GatewayFixture) -> None:
+async def test_requests_without_an_available_instance_wait_for_the_next(fixture: GatewayFixture) -> None:
     [old] = await fixture.serve(service(queue_timeout=30), 1)
     async with load(fixture, Workload(rate=30, slow=0.04, slow_seconds=0.3)) as running:
         await answered(running, 30)
@@ -125,7 +125,7 @@ async def test_requests_that_find_nobody_wait_for_the_next_instance(fixture: Gat
     assert fixture.ledger.orders["waits"] == 1
 
 
-async def test_what_is_held_outlives_a_reload(fixture: GatewayFixture) -> None:
+async def test_queued_requests_survive_a_reload(fixture: GatewayFixture) -> None:
     await fixture.gateway.publish(service(queue_timeout=10))
     asking = [asyncio.create_task(fixture.ask(f"/web/orders/{n}", "POST")) for n in range(20)]
     await until(lambda: held(fixture, 20))
@@ -138,7 +138,7 @@ async def test_what_is_held_outlives_a_reload(fixture: GatewayFixture) -> None:
     assert set(fixture.ledger.orders.values()) == {1}
 
 
-async def test_a_wait_is_bounded_in_time_and_says_when_to_come_again(fixture: GatewayFixture) -> None:
+async def test_queue_timeout_answers_503_with_retry_after(fixture: GatewayFixture) -> None:
     await fixture.gateway.publish(service(queue_timeout=0.5))
     began = asyncio.get_running_loop().time()
     answer = await fixture.ask("/web")
@@ -148,7 +148,7 @@ async def test_a_wait_is_bounded_in_time_and_says_when_to_come_again(fixture: Ga
     assert (await fixture.ask("/web")).status == 503
 
 
-async def test_no_more_than_500_of_a_service_wait(fixture: GatewayFixture) -> None:
+async def test_queue_holds_at_most_500_requests_of_a_service(fixture: GatewayFixture) -> None:
     await fixture.gateway.publish(service(queue_timeout=20))
     asking = [asyncio.create_task(fixture.ask(f"/web/orders/{n}", "POST")) for n in range(520)]
     done, waiting = await asyncio.wait(asking, timeout=3)

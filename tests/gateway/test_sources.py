@@ -1,6 +1,6 @@
-"""The ports on the bridge answer the instances' network and the host itself, whatever else reaches the bridge's address.
+"""Ports on the bridge answer only the instances' network and the host itself.
 
-The bridge here is docker0: a container on it is an instance where the gateway's subnet is docker0's, else a stranger.
+The bridge here is docker0: a container on it is an instance if the gateway's subnet is docker0's, else a foreign container.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.gateway_fixture import IMAGE, PUBLIC, GatewayFixture, real_ga
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 ELSEWHERE = "10.255.254.0/24"
 INNER, LINK = PUBLIC + 200, PUBLIC + 1
-"""Ports of this process alone: docker0 is everybody's."""
+"""Ports of this test process only, since all processes share docker0."""
 ASK = """
 trap "" PIPE
 exec 3<>"/dev/tcp/$0/$1" || exit 9
@@ -30,7 +30,7 @@ echo "$line"
 
 
 def docker0() -> str:
-    """Its subnet."""
+    """Return the subnet of docker0."""
     command = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -51,13 +51,13 @@ async def status(port: int, host: str, *, network: str = "bridge") -> str:
 
 
 async def published(fixture: GatewayFixture, port: int) -> None:
-    """A linked service without a route."""
+    """Publish a linked service without a route and admit an instance."""
     await fixture.gateway.publish(service("api", routes=(), port=port, internal_port=INNER, linked=True))
     await fixture.gateway.admit((await fixture.instance("api-r1-1")).endpoint())
 
 
 @pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "")])
-async def test_internal_ports_and_links_answer_instances_and_the_host_only(image: str, subnet: str, instance: str) -> None:
+async def test_internal_ports_and_links_answer_only_instances_and_the_host(image: str, subnet: str, instance: str) -> None:
     async with real_gateway(bridge=BRIDGE, subnet=subnet) as fixture:
         await published(fixture, LINK)
         for port in (INNER, LINK):
@@ -66,9 +66,7 @@ async def test_internal_ports_and_links_answer_instances_and_the_host_only(image
 
 
 @pytest.mark.parametrize(("subnet", "instance"), [(SUBNET, "200"), (ELSEWHERE, "404")])
-async def test_a_link_on_the_public_port_is_found_by_instances_and_the_host_only(
-    image: str, subnet: str, instance: str
-) -> None:
+async def test_link_on_the_public_port_answers_only_instances_and_the_host(image: str, subnet: str, instance: str) -> None:
     async with real_gateway(bridge=BRIDGE, subnet=subnet) as fixture:
         await published(fixture, PUBLIC)
         assert await status(PUBLIC, f"api:{PUBLIC}") == instance
@@ -76,7 +74,7 @@ async def test_a_link_on_the_public_port_is_found_by_instances_and_the_host_only
         assert (await fixture.ask("/x", Host=f"api:{PUBLIC}")).status == 404, "at another address it is no link"
 
 
-async def test_files_of_a_version_without_a_subnet_are_adopted_and_written_again(image: str) -> None:
+async def test_files_of_a_version_without_a_subnet_are_adopted_and_rewritten(image: str) -> None:
     async with real_gateway(bridge=BRIDGE, subnet=SUBNET) as fixture:
         await published(fixture, LINK)
         assert await status(INNER, "x") == "200"

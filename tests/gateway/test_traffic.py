@@ -1,4 +1,4 @@
-"""What the door does with a single request: where it leads, what it adds, what it refuses, what it tries again."""
+"""Single requests: which route they take, which headers are added, what is refused or retried."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seen(answer: Any) -> dict[str, Any]:
     return dict(json.loads(answer.body))
 
 
-async def test_the_most_specific_route_leads_and_only_whole_path_segments_match(fixture: GatewayFixture) -> None:
+async def test_most_specific_route_wins_and_matches_whole_path_segments(fixture: GatewayFixture) -> None:
     routes = (Route(path_prefix="/a"), Route(host="a.test"), Route(host="a.test", path_prefix="/deep/er"))
     await fixture.serve(service("web", routes=routes[:1]), 1)
     await fixture.serve(service("api", 1, routes=routes[1:2]), 1)
@@ -64,14 +64,14 @@ async def test_routes_change_without_a_reload(fixture: GatewayFixture) -> None:
     assert before["pid"] == after["pid"]
 
 
-async def test_a_prefix_is_stripped_and_named(fixture: GatewayFixture) -> None:
+async def test_route_prefix_is_stripped_and_forwarded_in_a_header(fixture: GatewayFixture) -> None:
     await fixture.serve(service("web"), 1)
     for path, inside in [("/web", "/"), ("/web/", "/"), ("/web/x/y?z=1", "/x/y?z=1"), ("/web?z", "/?z")]:
         answer = seen(await fixture.ask(path))
         assert (answer["path"], answer["headers"]["x-forwarded-prefix"]) == (inside, "/web")
 
 
-async def test_what_a_stranger_forwards_is_replaced(fixture: GatewayFixture) -> None:
+async def test_forwarded_headers_of_an_untrusted_client_are_replaced(fixture: GatewayFixture) -> None:
     await fixture.serve(service("web"), 1)
     headers: dict[str, Any] = {
         "X-Forwarded-For": "6.6.6.6",
@@ -92,7 +92,7 @@ async def test_what_a_stranger_forwards_is_replaced(fixture: GatewayFixture) -> 
     assert got["host"] == "good.test"
 
 
-async def test_what_a_trusted_proxy_forwards_is_kept(image: str) -> None:
+async def test_forwarded_headers_of_a_trusted_proxy_are_kept(image: str) -> None:
     async with real_gateway(trusted_proxies=("127.0.0.0/24",)) as fixture:
         await fixture.serve(service("web"), 1)
         headers: dict[str, Any] = {
@@ -105,7 +105,7 @@ async def test_what_a_trusted_proxy_forwards_is_kept(image: str) -> None:
         assert got["x-forwarded-for"] == "6.6.6.6, 127.0.0.1"
 
 
-async def test_a_body_that_is_too_large_is_refused_before_anybody_gets_it(image: str) -> None:
+async def test_oversized_body_is_refused_before_it_reaches_an_instance(image: str) -> None:
     async with real_gateway(max_body=1000) as fixture:
         [instance] = await fixture.serve(service("web"), 1)
         assert (await fixture.ask("/web/x", "POST", body="x" * 1000)).status == 200
@@ -113,7 +113,7 @@ async def test_a_body_that_is_too_large_is_refused_before_anybody_gets_it(image:
         assert len(instance.asked) == 1
 
 
-async def test_a_service_answers_at_its_internal_address_and_a_linked_one_by_its_name(fixture: GatewayFixture) -> None:
+async def test_service_answers_at_its_internal_port_and_a_linked_service_by_name(fixture: GatewayFixture) -> None:
     await fixture.serve(service("web", routes=()), 1)
     await fixture.serve(service("api", 1, routes=(), linked=True), 1)
     assert (await fixture.ask("/x", port=INTERNAL, at=BRIDGE)).headers["x-instance"] == "web-r1-1"
@@ -123,7 +123,7 @@ async def test_a_service_answers_at_its_internal_address_and_a_linked_one_by_its
     assert (await fixture.ask("/x", Host="web")).status == 404
 
 
-async def test_a_linked_service_may_listen_on_the_public_port(fixture: GatewayFixture) -> None:
+async def test_linked_service_may_use_the_public_port(fixture: GatewayFixture) -> None:
     await fixture.serve(service("web"), 1)
     await fixture.gateway.publish(service("api", 1, routes=(), port=PUBLIC, linked=True))
     api = await fixture.instance("api-r1-1")
@@ -144,7 +144,7 @@ async def test_get_is_retried_on_another_instance_and_post_is_not(fixture: Gatew
     assert len(first.asked) + len(second.asked) == gets + 1
 
 
-async def test_a_post_with_an_idempotency_key_is_tried_again_where_the_service_allows_it(fixture: GatewayFixture) -> None:
+async def test_post_with_idempotency_key_is_retried_if_the_service_allows_it(fixture: GatewayFixture) -> None:
     first, second = await fixture.serve(service("web", retry_with_idempotency_key=True), 2)
     assert (await fixture.ask("/web/hang-up", "POST", body="x" * 3000)).status == 502
     assert len(first.asked) + len(second.asked) == 1
@@ -152,14 +152,14 @@ async def test_a_post_with_an_idempotency_key_is_tried_again_where_the_service_a
     assert len(first.asked) + len(second.asked) > 2
 
 
-async def test_a_post_to_a_port_that_refuses_goes_to_another(fixture: GatewayFixture) -> None:
+async def test_post_is_retried_on_another_instance_if_the_connection_is_refused(fixture: GatewayFixture) -> None:
     first, second = await fixture.serve(service("web"), 2)
     first.kill()
     for n in range(6):
         assert (await fixture.ask(f"/web/orders/{n}", "POST")).headers["x-instance"] == second.id
 
 
-async def test_a_websocket_passes_and_is_cut_and_counted(fixture: GatewayFixture) -> None:
+async def test_websocket_survives_withdrawal_and_is_force_closed_and_counted(fixture: GatewayFixture) -> None:
     [instance] = await fixture.serve(service("web"), 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", PUBLIC)
     writer.write(request("GET", "x", "/web/ws", **WEBSOCKET))  # type: ignore[arg-type]
@@ -177,7 +177,7 @@ async def test_a_websocket_passes_and_is_cut_and_counted(fixture: GatewayFixture
     writer.close()
 
 
-async def test_a_stream_of_events_is_not_held_back_and_may_be_silent_for_longer_than_an_answer(
+async def test_event_stream_is_not_buffered_and_may_be_silent_beyond_request_timeout(
     fixture: GatewayFixture,
 ) -> None:
     [instance] = await fixture.serve(service("web", request_timeout=1), 1)
@@ -185,7 +185,7 @@ async def test_a_stream_of_events_is_not_held_back_and_may_be_silent_for_longer_
     writer.write(b"GET /web/events HTTP/1.1\r\nHost: x\r\n\r\n")
     async with asyncio.timeout(5):
         await reader.readuntil(b"data: first\n\n")
-    # An answer that takes so long is given up; the silent stream is not.
+    # A response that takes this long times out; the silent stream does not.
     assert (await fixture.ask("/web/slow?seconds=5")).status == 504
     instance.release.set()
     async with asyncio.timeout(5):
@@ -193,7 +193,7 @@ async def test_a_stream_of_events_is_not_held_back_and_may_be_silent_for_longer_
     writer.close()
 
 
-async def test_an_instance_that_is_no_longer_well_is_out_and_comes_back(fixture: GatewayFixture) -> None:
+async def test_unhealthy_instance_gets_no_requests_until_it_recovers(fixture: GatewayFixture) -> None:
     first, second = await fixture.serve(service("web"), 2)
     first.health = 503
     await until(lambda: _healthy(fixture, first, False))
@@ -203,8 +203,8 @@ async def test_an_instance_that_is_no_longer_well_is_out_and_comes_back(fixture:
     await until(lambda: _healthy(fixture, first, True))
 
 
-async def test_two_revisions_are_asked_each_its_own_way(fixture: GatewayFixture) -> None:
-    """The old one has no path that succeeds: it is not to be judged by the new one's rule."""
+async def test_revisions_are_probed_by_their_own_health_checks(fixture: GatewayFixture) -> None:
+    """No path of the old revision succeeds: the new revision's check must not apply to it."""
     mild = Healthcheck(interval=0.2, retries=1).model_copy(update={"any_below_500": True})
     await fixture.gateway.publish(service("web", healthcheck=mild))
     old = await fixture.instance("web-r1-1", healthcheck=mild)
@@ -222,7 +222,7 @@ async def test_two_revisions_are_asked_each_its_own_way(fixture: GatewayFixture)
     assert all(endpoint_state.healthy for endpoint_state in endpoint_states.values())
 
 
-async def test_a_client_that_never_finishes_its_request_is_sent_away(fixture: GatewayFixture) -> None:
+async def test_client_that_never_finishes_its_request_gets_408(fixture: GatewayFixture) -> None:
     await fixture.serve(service("web"), 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", PUBLIC)
     writer.write(b"GET /web HTTP/1.1\r\nHost: x\r\n")
@@ -231,7 +231,7 @@ async def test_a_client_that_never_finishes_its_request_is_sent_away(fixture: Ga
     writer.close()
 
 
-async def test_abnormal_ends_are_logged_and_others_when_asked_for(fixture: GatewayFixture) -> None:
+async def test_only_abnormal_ends_are_logged_by_default(fixture: GatewayFixture) -> None:
     await fixture.serve(service("web"), 1)
     await fixture.ask("/web/fine")
     await fixture.ask("/web/hang-up")

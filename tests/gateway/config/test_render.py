@@ -1,4 +1,4 @@
-"""The file and the maps are made from typed values: whatever those are, no line is there that was not meant."""
+"""haproxy.cfg and its maps are rendered from typed values; no value can add a line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CHECKS = st.one_of(
 
 @st.composite
 def services(draw: st.DrawFn) -> list[DesiredBackend]:
-    """Some that go together, each field at its widest."""
+    """Draw services that do not conflict, each field over its whole range."""
     made = []
     for n, name in enumerate(draw(st.lists(NAMES, unique=True, max_size=3))):
         routes = draw(
@@ -73,7 +73,7 @@ def rendered(wanted: list[DesiredBackend]) -> HaproxyConfig:
 
 @settings(max_examples=40)
 @given(services())
-def test_every_service_has_two_backends_and_one_way_to_the_live_one(wanted: list[DesiredBackend]) -> None:
+def test_service_has_two_backends_and_every_route_leads_to_the_live_one(wanted: list[DesiredBackend]) -> None:
     made = rendered(wanted)
     names = [each.name for each in wanted]
     sections = re.findall(r"^(?:backend|frontend) (\S+)", made.config, re.MULTILINE)
@@ -88,7 +88,7 @@ def test_every_service_has_two_backends_and_one_way_to_the_live_one(wanted: list
 
 @settings(max_examples=40)
 @given(services())
-def test_every_line_is_one_that_was_meant(wanted: list[DesiredBackend]) -> None:
+def test_config_contains_only_known_lines(wanted: list[DesiredBackend]) -> None:
     made = rendered(wanted)
     known = re.compile(
         r"|(global|defaults \w+( from \w+)?|(frontend|backend) [a-z0-9.]+ from \w+"
@@ -112,7 +112,7 @@ def test_every_line_is_one_that_was_meant(wanted: list[DesiredBackend]) -> None:
 
 @settings(max_examples=40)
 @given(services())
-def test_admitting_and_withdrawing_needs_no_reload(wanted: list[DesiredBackend]) -> None:
+def test_admit_and_withdraw_need_no_reload(wanted: list[DesiredBackend]) -> None:
     full = rendered(wanted)
     for each in wanted:
         for instance in each.endpoints:
@@ -125,16 +125,14 @@ def test_admitting_and_withdrawing_needs_no_reload(wanted: list[DesiredBackend])
 
 @settings(max_examples=40)
 @given(services())
-def test_the_file_tells_what_it_was_made_from(
-    tmp_path_factory: pytest.TempPathFactory, wanted: list[DesiredBackend]
-) -> None:
+def test_config_file_contains_its_inputs(tmp_path_factory: pytest.TempPathFactory, wanted: list[DesiredBackend]) -> None:
     files = Files(tmp_path_factory.mktemp("gateway"))
     files.write(rendered(wanted), SETTINGS, wanted)
     assert Files(files.directory).read() == (SETTINGS, wanted)
 
 
 @given(TEXT, TEXT, TEXT)
-def test_what_is_no_name_address_or_id_is_refused(name: str, id: str, address: str) -> None:
+def test_invalid_name_address_or_id_is_refused(name: str, id: str, address: str) -> None:
     member = Endpoint(id, name, address, 80, "c@t", Healthcheck(path="/"))
     try:
         made = rendered([DesiredBackend(RoutedService(name, 80, 20001), {id: member})])
@@ -145,7 +143,7 @@ def test_what_is_no_name_address_or_id_is_refused(name: str, id: str, address: s
 
 
 @given(TEXT)
-def test_a_route_that_is_none_is_refused(text: str) -> None:
+def test_invalid_route_is_refused(text: str) -> None:
     for route in (Route.model_construct(host=None, path_prefix=text), Route.model_construct(host=text, path_prefix="/")):
         try:
             made = rendered([DesiredBackend(RoutedService("web", 80, 20001, routes=(route,)))])
@@ -154,7 +152,7 @@ def test_a_route_that_is_none_is_refused(text: str) -> None:
         assert all(re.fullmatch(r"\S+", key) for name in MAPS for key in made.maps[name])
 
 
-def test_two_that_want_the_same_are_named() -> None:
+def test_conflict_error_names_both_services() -> None:
     web = RoutedService("web", 80, 20001, routes=(Route(path_prefix="/a"),))
     with pytest.raises(ValueError, match="both want the route /a/"):
         rendered([DesiredBackend(web), DesiredBackend(replace(web, name="api", internal_port=20002))])
@@ -164,7 +162,7 @@ def test_two_that_want_the_same_are_named() -> None:
         rendered([DesiredBackend(replace(web, linked=True, port=20002)), DesiredBackend(RoutedService("api", 80, 20002))])
 
 
-def test_a_reload_is_needed_for_what_a_worker_cannot_be_told() -> None:
+def test_reload_is_needed_only_for_changes_that_the_runtime_api_cannot_apply() -> None:
     web = RoutedService("web", 80, 20001, routes=(Route(path_prefix="/a"),), healthcheck=Healthcheck(path="/up"))
     made = rendered([DesiredBackend(web)])
     for same in (
@@ -185,7 +183,7 @@ def test_a_reload_is_needed_for_what_a_worker_cannot_be_told() -> None:
         assert not made.can_apply_live(render_service(DesiredBackend(other)))
 
 
-def test_the_mildest_check_counts_for_all() -> None:
+def test_least_strict_health_check_applies_to_the_whole_backend() -> None:
     strict = Healthcheck(path="/up", timeout=1)
     mild = Healthcheck(timeout=5).model_copy(update={"any_below_500": True})
     assert least_strict_policy([strict, mild]).success_rule == "below_500"
@@ -196,14 +194,14 @@ def test_the_mildest_check_counts_for_all() -> None:
     assert not is_stricter(least_strict_policy([mild]), least_strict_policy([strict]))
 
 
-def test_a_server_line_says_all_that_a_dynamic_one_needs() -> None:
+def test_server_line_contains_all_options_of_a_dynamic_server() -> None:
     member = Endpoint("web-r1-1", "web", "10.203.0.9", 80, "c@t", Healthcheck(path="/", port=81, interval=0.001, retries=5))
     down_at_once = "observe layer4 error-limit 1 on-error mark-down"
     check = f"check inter 100 downinter 100 fall 5 rise 1 {down_at_once} port 81"
     assert server_line(member) == f"web-r1-1 10.203.0.9:80 pool-purge-delay 1s {check}"
 
 
-def test_a_file_that_is_not_ours_is_not_believed(tmp_path: Path) -> None:
+def test_config_file_without_valid_inputs_is_ignored(tmp_path: Path) -> None:
     files = Files(tmp_path)
     assert files.read() is None
     for text in ("", "global\n", "#: {}\n", "#: []\n", '#: {"settings": {}}\n', "#: {\n", "\x00\xff"):

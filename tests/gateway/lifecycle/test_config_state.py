@@ -1,4 +1,4 @@
-"""The gateway's files and container: adopted, mended, put back, and always enough to serve alone."""
+"""The gateway's files and container: adopted, repaired, rolled back, sufficient without Sluice."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, GatewayFixtu
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
-async def test_killed_it_comes_back_alone_with_the_right_instances(fixture: GatewayFixture) -> None:
+async def test_killed_gateway_restarts_without_sluice_with_the_right_instances(fixture: GatewayFixture) -> None:
     first, second, third = await fixture.serve(service(), 3)
     await fixture.gateway.withdraw("web", first.id)
     await fixture.gateway.mark_dead("web", second.id, "c1@t1")
     started = fixture.docker("inspect", "--format", "{{.State.StartedAt}}", fixture.name)
-    # From outside, as the kernel would: the engine starts it again.
+    # Not `docker kill`: the engine restarts a container only if its process dies by itself.
     os.kill(int(fixture.docker("inspect", "--format", "{{.State.Pid}}", fixture.name)), signal.SIGKILL)
     await until(lambda: answers_anew(fixture, started))
     assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(4)} == {third.id}
@@ -38,7 +38,7 @@ async def test_killed_it_comes_back_alone_with_the_right_instances(fixture: Gate
     assert {(await fixture.ask("/web")).headers["x-instance"] for _ in range(8)} == {first.id, third.id}
 
 
-async def test_another_sluice_adopts_it_and_disturbs_nothing(fixture: GatewayFixture) -> None:
+async def test_gateway_is_adopted_by_a_new_sluice_without_a_reload(fixture: GatewayFixture) -> None:
     retained, leaving = await fixture.serve(service(), 2)
     worker = await pid(fixture)
     asking = asyncio.create_task(fixture.ask("/web/wait"))
@@ -57,13 +57,13 @@ async def test_another_sluice_adopts_it_and_disturbs_nothing(fixture: GatewayFix
     await again.close()
 
 
-async def test_a_worker_that_has_gone_is_told_of_however_often_it_is_asked_for(fixture: GatewayFixture) -> None:
+async def test_query_of_a_missing_worker_always_gets_the_same_error(fixture: GatewayFixture) -> None:
     api = RuntimeApi(fixture.directory / "master.sock")
     reported = {await api.query("show servers conn", "@!99999", timeout=2) for _ in range(50)}
     assert len(reported) == 1 and "Can't find the target" in reported.pop()
 
 
-async def test_what_differs_from_the_files_is_mended(fixture: GatewayFixture) -> None:
+async def test_restore_repairs_differences_from_the_files(fixture: GatewayFixture) -> None:
     first, second = await fixture.serve(service(), 2)
     before = fixture.directory / "haproxy.cfg"
     text = before.read_text()
@@ -79,7 +79,7 @@ async def test_what_differs_from_the_files_is_mended(fixture: GatewayFixture) ->
     assert before.read_text() == text
 
 
-async def test_a_reload_that_fails_puts_the_old_file_back_and_serves_on(fixture: GatewayFixture, monkeypatch: Any) -> None:
+async def test_failed_reload_restores_the_old_file_and_keeps_serving(fixture: GatewayFixture, monkeypatch: Any) -> None:
     await fixture.serve(service(), 1)
     text = (fixture.directory / "haproxy.cfg").read_text()
     worker = await pid(fixture)
@@ -95,7 +95,7 @@ async def test_a_reload_that_fails_puts_the_old_file_back_and_serves_on(fixture:
     assert (await fixture.ask("/web")).status == 200
 
 
-async def test_a_port_that_somebody_has_is_said_and_closes_no_door(fixture: GatewayFixture) -> None:
+async def test_taken_internal_port_fails_only_the_service_that_needs_it(fixture: GatewayFixture) -> None:
     await fixture.serve(service(), 1)
     with socket.create_server((BRIDGE, INTERNAL + 1)):
         bad, good = await asyncio.gather(
@@ -107,7 +107,7 @@ async def test_a_port_that_somebody_has_is_said_and_closes_no_door(fixture: Gate
     await fixture.gateway.publish(service("bad", 1))
 
 
-async def test_services_published_together_share_a_reload(fixture: GatewayFixture) -> None:
+async def test_services_published_together_share_one_reload(fixture: GatewayFixture) -> None:
     names = [f"s{n}" for n in range(8)]
     await asyncio.gather(*(fixture.gateway.publish(service(name, n)) for n, name in enumerate(names)))
     assert fixture.logs().count("Reloading HAProxy") == 1
@@ -115,7 +115,7 @@ async def test_services_published_together_share_a_reload(fixture: GatewayFixtur
     assert fixture.logs().count("Reloading HAProxy") == 1
 
 
-async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_one(fixture: GatewayFixture) -> None:
+async def test_public_port_change_finishes_requests_in_flight_on_the_old_port(fixture: GatewayFixture) -> None:
     [instance] = await fixture.serve(service(), 1)
     idle = await Connection.open("127.0.0.1", PUBLIC)
     assert (await idle.send(request("GET", "x", "/web"))).status == 200
@@ -138,7 +138,7 @@ async def test_another_port_is_listened_on_and_what_is_in_hand_ends_at_the_old_o
     await again.close()
 
 
-async def test_another_port_that_somebody_has_leaves_all_as_it_was(fixture: GatewayFixture) -> None:
+async def test_public_port_change_to_a_taken_port_changes_nothing(fixture: GatewayFixture) -> None:
     [instance] = await fixture.serve(service(), 1)
     text = (fixture.directory / "haproxy.cfg").read_text()
     again = HaproxyRouter(fixture.directory)
@@ -153,7 +153,7 @@ async def test_another_port_that_somebody_has_leaves_all_as_it_was(fixture: Gate
     await again.close()
 
 
-async def test_a_gateway_that_does_not_answer_is_said_and_its_files_still_change(fixture: GatewayFixture) -> None:
+async def test_files_of_an_unresponsive_gateway_are_still_updated(fixture: GatewayFixture) -> None:
     first, _ = await fixture.serve(service(), 2)
     fixture.docker("pause", fixture.name)
     assert first.id in (fixture.directory / "haproxy.cfg").read_text()
@@ -166,7 +166,7 @@ async def test_a_gateway_that_does_not_answer_is_said_and_its_files_still_change
     assert (await fixture.gateway.observe("web"))[first.id].state != "admitted"
 
 
-async def test_an_unknown_service_route_or_file_costs_nobody_else_anything(fixture: GatewayFixture) -> None:
+async def test_invalid_service_or_route_does_not_affect_other_services(fixture: GatewayFixture) -> None:
     await fixture.serve(service(), 1)
     with pytest.raises(RoutingError):
         await fixture.gateway.publish(replace(service("bad", 1, routes=()), name="bad\n    bind *:1"))
@@ -194,7 +194,7 @@ async def busy(fixture: GatewayFixture) -> bool:
     return any(instance.open for instance in fixture.instances)
 
 
-async def test_a_gateway_is_restored_although_two_services_want_one_route(fixture: GatewayFixture) -> None:
+async def test_restore_leaves_out_only_a_service_with_a_conflicting_route(fixture: GatewayFixture) -> None:
     [instance] = await fixture.serve(service(), 1)
     thief = service("athief", 9, routes=(Route(path_prefix="/web"),))
     assert await fixture.gateway.restore([service(), thief], [instance.endpoint()]) == {"athief": None}

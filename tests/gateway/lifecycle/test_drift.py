@@ -1,4 +1,4 @@
-"""Whether the doctor may call the gateway's worker another than it was told to be."""
+"""Differences between the gateway's worker and its files that the doctor reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLD = {"checks": {"web-r2-1": "|/healthz"}, "routes": {"*/web/": "web"}}
 
 
 async def found(worker: dict[str, dict[str, str]]) -> list[str]:
-    """What differs where the files hold TOLD, and the worker's maps are these."""
+    """Return the differences between files that hold TOLD and a worker with these maps."""
 
     async def shape() -> str:
         return "same"
@@ -34,16 +34,16 @@ async def found(worker: dict[str, dict[str, str]]) -> list[str]:
     return await find_drift(cast(ConfigState, keeper), cast(Servers, servers))
 
 
-async def test_what_instances_that_have_left_were_asked_is_no_difference() -> None:
+async def test_checks_and_headers_of_removed_instances_are_no_drift() -> None:
     gone = {"web-r1-1": "|/healthz"}
     assert await found({**TOLD, "checks": TOLD["checks"] | gone, "headers": {"web-r1-1/A": "b"}}) == []
 
 
 @pytest.mark.parametrize("checks", [{}, {"web-r2-1": "|/other"}])
-async def test_what_one_that_serves_is_asked_by_must_be_as_told(checks: dict[str, str]) -> None:
+async def test_missing_or_different_check_of_a_serving_instance_is_drift(checks: dict[str, str]) -> None:
     assert await found({**TOLD, "checks": checks}) == ["the worker's map of checks is not the file's: web-r2-1"]
 
 
-async def test_a_route_too_many_is_a_difference() -> None:
+async def test_extra_route_is_drift() -> None:
     (reported,) = await found({**TOLD, "routes": TOLD["routes"] | {"*/old/": "old"}})
     assert "*/old/" in reported

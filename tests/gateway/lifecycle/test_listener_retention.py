@@ -1,4 +1,7 @@
-"""The gateway is away for a moment: who comes meanwhile waits, and nobody is refused. And no port is kept for nobody."""
+"""Sluice retains the gateway's listeners: while the gateway restarts, connections wait.
+
+None is refused, and a port that is not used any more is not kept open.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ from tests.support.gateway_fixture import BRIDGE, INTERNAL, PUBLIC, GatewayFixtu
 pytestmark = pytest.mark.anyio
 ANY = "0.0.0.0"
 AS_BEFORE = 'exec haproxy -W -db -S /run/gateway/master.sock,mode,600 -f /run/gateway/haproxy.cfg "$@"'
-"""What start.sh came to in images that know of no kept sockets."""
+"""The last command of start.sh in images that cannot take over retained listeners."""
 
 
 @pytest.mark.parametrize("number", [0, 1, 252, 253, 300])
-def test_what_is_given_is_what_is_fetched_and_all_of_it_is_closed_again(tmp_path: Path, number: int) -> None:
+def test_listeners_are_received_as_sent_and_all_are_closed_again(tmp_path: Path, number: int) -> None:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     gc.collect()
     before = open_files()
@@ -66,7 +69,7 @@ async def kill_its_worker(fixture: GatewayFixture) -> None:
 
 @pytest.mark.docker
 @pytest.mark.parametrize("harm", [kill_its_master, kill_its_worker])
-async def test_killed_it_loses_what_it_had_in_hand_and_refuses_nobody(
+async def test_killed_gateway_loses_only_requests_in_flight_and_refuses_none(
     fixture: GatewayFixture, harm: Callable[[GatewayFixture], Awaitable[None]]
 ) -> None:
     await fixture.serve(service(), 2)
@@ -74,7 +77,7 @@ async def test_killed_it_loses_what_it_had_in_hand_and_refuses_nobody(
     async with load(fixture, Workload(rate=150, slow_seconds=0.3)) as running:
         for _ in range(3):
             running.mark("serving")
-            await answered(running, 100)  # and so all that began before
+            await answered(running, 100)  # Also waits for the requests that began before the mark.
             was = await pids(fixture)
             running.mark("dying")
             await harm(fixture)
@@ -90,7 +93,7 @@ async def test_killed_it_loses_what_it_had_in_hand_and_refuses_nobody(
 
 
 @pytest.mark.docker
-async def test_a_port_that_is_listened_on_no_more_is_refused_at_once(fixture: GatewayFixture) -> None:
+async def test_unpublished_port_refuses_connections_at_once(fixture: GatewayFixture) -> None:
     await fixture.serve(service(), 1)
     await fixture.gateway.publish(service("other", 1))
     await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
@@ -99,19 +102,23 @@ async def test_a_port_that_is_listened_on_no_more_is_refused_at_once(fixture: Ga
         await fixture.gateway.unpublish("other")
         await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
         await until(lambda: refused(BRIDGE, INTERNAL + 1), within=1)
-        await fixture.gateway.publish(service("other", 1))  # nobody has its port: we do not take ourselves for a stranger
+        await fixture.gateway.publish(
+            service("other", 1)
+        )  # The port is free: Sluice does not mistake its own retained listener for a conflict.
         await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
     await until(lambda: true(open_files() <= before))
 
 
 @pytest.mark.docker
-async def test_one_that_does_not_come_back_is_let_go(fixture: GatewayFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listeners_of_a_gateway_that_stays_down_are_released(
+    fixture: GatewayFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listener_retention, "RELEASE_AFTER", 2.0)
     await fixture.serve(service(), 1)
     await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
-    fixture.docker("kill", fixture.name)  # by hand: the engine leaves it down
+    fixture.docker("kill", fixture.name)  # The engine does not restart a container that was killed by command.
     with capture_logs() as said, pytest.raises((Broken, OSError)):
-        await fixture.ask("/web")  # waits, and is told in the end
+        await fixture.ask("/web")  # Waits until the listener is closed.
     assert "gateway_sockets_let_go" in [each["event"] for each in said]
     assert await refused("127.0.0.1", PUBLIC)
     fixture.docker("start", fixture.name)
@@ -120,7 +127,7 @@ async def test_one_that_does_not_come_back_is_let_go(fixture: GatewayFixture, mo
 
 
 @pytest.mark.docker
-async def test_one_that_would_not_take_them_over_is_left_alone(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listeners_of_a_gateway_without_takeover_are_not_retained(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[bool] = []
     able = listener_retention._is_capable
 
@@ -142,7 +149,7 @@ async def test_one_that_would_not_take_them_over_is_left_alone(image: str, monke
 
 
 @pytest.mark.docker
-async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or_killed(fixture: GatewayFixture) -> None:
+async def test_gateway_listens_by_itself_after_sluice_was_stopped_or_killed(fixture: GatewayFixture) -> None:
     await fixture.serve(service(), 1)
     await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     before = await pids(fixture)
@@ -150,7 +157,7 @@ async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or
     assert (await fixture.ask("/web")).status == 200
     assert await pids(fixture) == before
     assert not (fixture.directory / listener_retention.KEPT).exists()
-    with socket.socket(socket.AF_UNIX) as left:  # of one that was killed the file stays
+    with socket.socket(socket.AF_UNIX) as left:  # A killed Sluice leaves its socket file behind.
         left.bind(str(fixture.directory / listener_retention.KEPT))
     await kill_its_master(fixture)
     await until(lambda: another(fixture, before))
@@ -164,7 +171,7 @@ async def test_without_sluice_it_listens_by_itself_whether_sluice_was_stopped_or
 
 
 @pytest.mark.docker
-async def test_one_with_hundreds_of_ports_takes_them_all_over(fixture: GatewayFixture) -> None:
+async def test_gateway_with_hundreds_of_ports_takes_over_all_listeners(fixture: GatewayFixture) -> None:
     numbers = range(200, 500)
     await asyncio.gather(*(fixture.gateway.publish(service(f"s{n}", n)) for n in numbers))
     [instance] = await fixture.serve(service(), 1)
@@ -201,7 +208,7 @@ async def refused(address: str, port: int) -> bool:
 
 
 async def pids(fixture: GatewayFixture) -> list[int]:
-    """Of its processes, the master first; none while it does not run."""
+    """Return the ids of the gateway's processes, the master's first; none while it does not run."""
     try:
         reported = await asyncio.to_thread(fixture.docker, "top", fixture.name, "-o", "pid")
     except subprocess.CalledProcessError:
@@ -214,5 +221,5 @@ async def gone(pids: list[int]) -> bool:
 
 
 async def another(fixture: GatewayFixture, before: list[int]) -> bool:
-    """One that was started since answers."""
+    """Return whether all processes in `before` have ended and a new gateway answers."""
     return await gone(before) and await fixture.gateway.status() is not None

@@ -1,4 +1,4 @@
-"""Counters that only grow, of processes that come and go, become what has come since: nothing twice, nothing negative."""
+"""Growing counters of processes that come and go become deltas: none twice, none negative."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ def begun(*readings: CounterSample[str]) -> CounterDeltas[str]:
     return tally
 
 
-def test_what_was_counted_before_the_first_look_is_not_ours() -> None:
+def test_counts_before_the_first_sample_are_ignored() -> None:
     tally = begun(CounterSample("a", {WEB: 100}))
     assert tally.update([CounterSample("a", {WEB: 103, API: 2})], 10) == {WEB: 3, API: 2}
     assert tally.update([CounterSample("a", {WEB: 103, API: 2})], 20) == {}
 
 
-def test_a_worker_that_comes_counts_from_nothing_beside_the_one_that_it_replaces() -> None:
+def test_new_worker_counts_from_zero_beside_the_worker_that_it_replaces() -> None:
     tally = begun(CounterSample("old", {WEB: 100}))
     assert tally.update([CounterSample("new", {WEB: 5}), CounterSample("old", {WEB: 107})], 10) == {WEB: 12}
     assert tally.update([CounterSample("new", {WEB: 6}), CounterSample("old", {WEB: 108})], 20) == {WEB: 2}
 
 
-def test_the_last_words_of_a_worker_add_what_it_had_not_told_yet() -> None:
+def test_last_sample_of_a_worker_adds_only_the_rest() -> None:
     tally = begun(CounterSample("old", {WEB: 100}))
     assert tally.update([CounterSample("old", {WEB: 104}), CounterSample("old", {WEB: 105})], 10) == {WEB: 5}
 
 
-def test_an_entry_that_was_forgotten_and_began_anew_is_counted_from_nothing() -> None:
+def test_expired_counter_that_starts_again_counts_from_zero() -> None:
     tally = begun(CounterSample("a", {WEB: 100}))
     assert tally.update([CounterSample("a", {})], 10) == {}
     assert tally.update([CounterSample("a", {WEB: 4})], 20) == {WEB: 4}
     assert tally.update([CounterSample("a", {WEB: 3})], 30) == {WEB: 3}
 
 
-def test_a_worker_that_could_not_be_read_for_a_while_is_not_counted_twice() -> None:
+def test_unreadable_worker_is_not_counted_twice_when_it_returns() -> None:
     tally = begun(CounterSample("a", {WEB: 100}), CounterSample("b", {WEB: 1}))
     for at in range(10, int(REMEMBERED) - 10, 10):
         assert tally.update([CounterSample("b", {WEB: 1})], at) == {}
@@ -48,7 +48,7 @@ def test_a_worker_that_could_not_be_read_for_a_while_is_not_counted_twice() -> N
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.booleans()), max_size=40))
-def test_whatever_restarts_all_that_was_counted_after_the_first_look_is_told_once(
+def test_counts_after_the_first_sample_are_reported_once_across_any_restarts(
     steps: list[tuple[str, int, bool]],
 ) -> None:
     counts, number = {"a": 0, "b": 0}, {"a": 0, "b": 0}

@@ -1,4 +1,4 @@
-"""What HAProxy's counters say together: whose error it is when nobody answered, and that none is told twice."""
+"""HAProxy's counters combined: each error is counted once, for the revision that caused it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.gateway.runtime.counters import cells
 from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
 
 
-def test_an_answer_of_the_gateway_itself_is_the_error_of_the_revision_of_which_most_attempts_failed() -> None:
+def test_gateway_error_counts_for_the_revision_with_most_failed_attempts() -> None:
     news = {
         Count("web", GATEWAY_REVISION, "whole"): 5,
         Count("web", 1, "status", 5): 2,
@@ -19,13 +19,13 @@ def test_an_answer_of_the_gateway_itself_is_the_error_of_the_revision_of_which_m
     assert cells(news, Counter()) == {CountKey("web", 1, 5, None): 2, CountKey("web", 2, 5, None): 3}
 
 
-def test_attempts_that_were_made_good_elsewhere_are_no_errors() -> None:
+def test_failed_attempts_that_succeeded_on_another_instance_are_no_errors() -> None:
     assert cells({Count("web", 2, "failed"): 9, Count("web", 1, "status", 2): 9}, Counter()) == {
         CountKey("web", 1, 2, None): 9
     }
 
 
-def test_what_went_through_the_backup_server_is_counted_once() -> None:
+def test_request_through_the_backup_server_is_counted_once() -> None:
     held = {
         Count("web", GATEWAY_REVISION, "whole"): 2,
         Count("web", GATEWAY_REVISION, "passed"): 1,
@@ -40,14 +40,14 @@ def test_what_went_through_the_backup_server_is_counted_once() -> None:
     assert cells(refused, Counter()) == {CountKey("web", GATEWAY_REVISION, 5, None): 1}
 
 
-def test_an_error_of_which_the_part_is_known_before_the_whole_is_told_once() -> None:
+def test_error_is_counted_once_if_its_status_is_read_before_its_total() -> None:
     own: Counter[str] = Counter()
     assert cells({Count("web", 1, "status", 5): 1}, own) == {CountKey("web", 1, 5, None): 1}
     assert cells({Count("web", GATEWAY_REVISION, "whole"): 1}, own) == {}
     assert cells({Count("web", GATEWAY_REVISION, "whole"): 1}, own) == {CountKey("web", GATEWAY_REVISION, 5, None): 1}
 
 
-def test_entries_of_the_backup_server_are_nobodys() -> None:
+def test_backup_server_entries_belong_to_no_revision() -> None:
     shown = (
         "# table: answers, type: string, size:102400, used:3\n"
         "0x7f2941a5d308: key=web-api-r12/8 use=0 exp=596864 shard=0 gpc0=36\n"

@@ -1,4 +1,4 @@
-"""One command and its answer, when the master that hears it starts itself anew in between."""
+"""One command and its answer when the master restarts in between."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def master(path: Path, forgets: int) -> AsyncIterator[list[str]]:
-    """Takes commands, and forgets the first ones: no answer comes and the connection stays, as around a reload."""
+    """Run a master that ignores the first `forgets` commands.
+
+    No answer comes and the connection stays open, as around a reload.
+    """
     heard: list[str] = []
     over = asyncio.Event()
 
@@ -45,20 +48,20 @@ async def master(path: Path, forgets: int) -> AsyncIterator[list[str]]:
         await server.wait_closed()
 
 
-async def test_what_is_urgent_is_told_again_soon_when_the_master_forgets_it(tmp_path: Path) -> None:
+async def test_urgent_command_is_repeated_if_the_master_does_not_answer(tmp_path: Path) -> None:
     async with master(tmp_path / "master.sock", forgets=2) as heard:
         await RuntimeApi(tmp_path / "master.sock").execute("set server web/web-r1-1 state maint", urgent=True)
         assert heard == ["@1 set server web/web-r1-1 state maint"] * 3
 
 
-async def test_what_is_not_urgent_is_told_once_and_given_up(tmp_path: Path) -> None:
+async def test_other_command_is_sent_once_and_times_out(tmp_path: Path) -> None:
     async with master(tmp_path / "master.sock", forgets=9) as heard:
         with pytest.raises(RoutingError, match=r"did not answer 'enable' within 0\.3 s"):
             await RuntimeApi(tmp_path / "master.sock").execute("enable server web/web-r1-1", timeout=0.3)
         assert heard == ["@1 enable server web/web-r1-1"]
 
 
-async def test_a_replaced_master_is_gone_when_nobody_listens_any_more_and_not_for_less(tmp_path: Path) -> None:
+async def test_old_master_is_gone_only_when_its_socket_refuses_connections(tmp_path: Path) -> None:
     closed = 0
 
     async def speechless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,7 +78,7 @@ async def test_a_replaced_master_is_gone_when_nobody_listens_any_more_and_not_fo
         await api.query("show proc", "leaving.sock@1")
 
 
-async def test_a_master_that_has_said_all_and_closed_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_answer_of_a_master_that_has_already_closed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed_already(writer: asyncio.StreamWriter) -> None:
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 

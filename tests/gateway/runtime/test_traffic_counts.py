@@ -1,4 +1,4 @@
-"""What a real gateway counts is what was asked of it: each answer once, under its revision, across reloads and removals."""
+"""The real gateway counts each response once, per revision, across reloads and removals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 
 class Counted:
-    """All that was counted since it was made."""
+    """All responses counted since this object was made."""
 
     def __init__(self, fixture: GatewayFixture) -> None:
         self._yard = fixture
@@ -50,7 +50,7 @@ async def counted(fixture: GatewayFixture) -> Counted:
     return made
 
 
-async def test_answers_are_counted_by_service_revision_and_status(fixture: GatewayFixture) -> None:
+async def test_responses_are_counted_by_service_revision_and_status(fixture: GatewayFixture) -> None:
     counts = await counted(fixture)
     await fixture.serve(service(), 2)
     await fixture.serve(service("api", 1), 1)
@@ -60,7 +60,7 @@ async def test_answers_are_counted_by_service_revision_and_status(fixture: Gatew
     assert await counts.statuses() == {("web", 1, 2): 5, ("web", 1, 4): 3, ("web", 1, 5): 2, ("api", 1, 2): 4}
 
 
-async def test_the_time_until_an_answer_began_is_told(fixture: GatewayFixture) -> None:
+async def test_time_to_first_byte_is_counted(fixture: GatewayFixture) -> None:
     counts = await counted(fixture)
     await fixture.serve(service(), 1)
     for _ in range(90):
@@ -71,7 +71,7 @@ async def test_the_time_until_an_answer_began_is_told(fixture: GatewayFixture) -
     assert 0.32 < counts.percentile(0.95) < 0.8
 
 
-async def test_what_the_gateway_answers_itself_is_an_error_of_the_instance_that_failed(fixture: GatewayFixture) -> None:
+async def test_gateway_error_counts_for_the_revision_of_the_failed_instance(fixture: GatewayFixture) -> None:
     counts = await counted(fixture)
     (instance,) = await fixture.serve(service(), 1)
     assert (await fixture.ask("/web/hang-up", "POST")).status == 502
@@ -82,14 +82,14 @@ async def test_what_the_gateway_answers_itself_is_an_error_of_the_instance_that_
     assert await counts.statuses() == {("web", 1, 5): 2}
 
 
-async def test_that_no_instance_came_is_nobodys_error(fixture: GatewayFixture) -> None:
+async def test_queue_timeout_counts_for_no_revision(fixture: GatewayFixture) -> None:
     counts = await counted(fixture)
     await fixture.serve(service(queue_timeout=0.2), 0)
     assert (await fixture.ask("/web")).status == 503
     assert await counts.statuses() == {("web", GATEWAY_REVISION, 5): 1}
 
 
-async def test_what_was_held_is_counted_once_under_who_answered(fixture: GatewayFixture) -> None:
+async def test_queued_request_is_counted_once_for_the_revision_that_answers(fixture: GatewayFixture) -> None:
     counts = await counted(fixture)
     await fixture.gateway.publish(service())
     instance = await fixture.instance("web-r2-1")
@@ -100,7 +100,7 @@ async def test_what_was_held_is_counted_once_under_who_answered(fixture: Gateway
     assert await counts.statuses() == {("web", 2, 2): 1}
 
 
-async def test_across_a_reload_every_answer_is_counted_once(fixture: GatewayFixture) -> None:
+async def test_responses_are_counted_once_across_a_reload(fixture: GatewayFixture) -> None:
     counts = await counted(fixture)
     await fixture.serve(service(), 2)
     for patience in (31, 32):
@@ -111,7 +111,7 @@ async def test_across_a_reload_every_answer_is_counted_once(fixture: GatewayFixt
     assert sum(number for cell, number in counts.cells.items() if cell.bucket is not None) == 40
 
 
-async def test_under_load_across_reloads_nothing_is_counted_twice_and_little_is_missed(fixture: GatewayFixture) -> None:
+async def test_counts_under_load_across_reloads_have_no_duplicates_and_few_gaps(fixture: GatewayFixture) -> None:
     counts = await counted(fixture)
     await fixture.serve(service(), 2)
     answered, over = Counter[int](), asyncio.Event()
