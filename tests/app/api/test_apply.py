@@ -1,4 +1,4 @@
-"""A Compose file applied: all of its services or none, each after those that it depends on."""
+"""POST /apply deploys all services of a Compose file or none, each after its dependencies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NETWORKS = {"shop_default"}
 
 @pytest.fixture(autouse=True)
 def _there(fixture: AppFixture) -> None:
-    """The images, and the network of the project whose database stays with Compose."""
+    """Provide the images, and the network of the project whose database Compose runs."""
     fixture.image("web:1", "api:1")
     fixture.engine.networks |= NETWORKS
 
@@ -52,7 +52,7 @@ def nothing_was_written(fixture: AppFixture) -> bool:
     return (fixture.count("/deployments"), fixture.count("/services")) == (0, 0)
 
 
-def test_a_file_is_accepted_as_a_group_and_its_services_come_one_after_the_other(fixture: AppFixture) -> None:
+def test_compose_file_is_deployed_as_one_group_in_dependency_order(fixture: AppFixture) -> None:
     answer = apply(fixture, query="?note=3f2a9c1")
     assert (answer.status_code, answer.json()) == (202, {"group": 1, "deployments": [1, 2]})
     assert answer.headers["location"] == "/deployments?group=1"
@@ -68,7 +68,7 @@ def test_a_file_is_accepted_as_a_group_and_its_services_come_one_after_the_other
     assert fixture.count("/services") == 2, "the database is left alone"
 
 
-def test_the_next_file_is_the_next_group_and_what_it_does_not_change_stays(fixture: AppFixture) -> None:
+def test_second_apply_makes_a_new_group_and_leaves_unchanged_services_alone(fixture: AppFixture) -> None:
     assert apply(fixture).json() == {"group": 1, "deployments": [1, 2]}
     assert apply(fixture).json() == {"group": 2, "deployments": [3, 4]}
     assert {one["reason"] for one in fixture.client.get("/deployments?group=2").json()["items"]} == {"unchanged"}
@@ -77,7 +77,7 @@ def test_the_next_file_is_the_next_group_and_what_it_does_not_change_stays(fixtu
     assert fixture.client.get("/deployments/5").json()["reason"] == "unchanged"
 
 
-def test_what_depends_on_a_deployment_that_fails_ends_with_it_and_is_never_begun(fixture: AppFixture) -> None:
+def test_dependent_deployment_fails_without_starting_when_its_dependency_fails(fixture: AppFixture) -> None:
     fixture.engine.behave("api", DIES)
     reported = problem(apply(fixture), 409, "deployment_failed")
     assert (reported["group"], reported["deployment"]["service"], reported["deployment"]["reason"]) == (
@@ -91,7 +91,7 @@ def test_what_depends_on_a_deployment_that_fails_ends_with_it_and_is_never_begun
     assert not [id for id in fixture.engine.containers if id.startswith("web-")]
 
 
-def test_what_served_before_serves_on_when_a_dependency_fails(fixture: AppFixture) -> None:
+def test_dependent_service_keeps_serving_when_a_dependency_fails(fixture: AppFixture) -> None:
     apply(fixture)
     fixture.image("api:2")
     fixture.engine.behave("api:2", DIES)
@@ -101,7 +101,7 @@ def test_what_served_before_serves_on_when_a_dependency_fails(fixture: AppFixtur
     assert fixture.client.get("/services/web").json()["status"] == "serving"
 
 
-def test_a_dependency_that_is_not_required_may_fail(fixture: AppFixture) -> None:
+def test_optional_dependency_may_fail(fixture: AppFixture) -> None:
     fixture.engine.behave("api", DIES)
     reported = problem(
         apply(fixture, SHOP.replace("service_healthy", "service_started, required: false")), 409, "deployment_failed"
@@ -110,7 +110,7 @@ def test_a_dependency_that_is_not_required_may_fail(fixture: AppFixture) -> None
     assert fixture.client.get("/deployments/2").json()["status"] == "succeeded"
 
 
-def test_a_dependency_that_is_superseded_is_whatever_took_over(fixture: AppFixture) -> None:
+def test_superseded_dependency_is_replaced_by_the_deployment_that_supersedes_it(fixture: AppFixture) -> None:
     apply(fixture, NEVER_READY, query="")
     eventually(lambda: fixture.client.get("/deployments/1").json()["status"] == "progressing", "api is under way")
     waiting = fixture.client.get("/deployments/2").json()
@@ -120,7 +120,7 @@ def test_a_dependency_that_is_superseded_is_whatever_took_over(fixture: AppFixtu
     assert fixture.client.get("/deployments/2?wait=20").json()["status"] == "succeeded"
 
 
-def test_a_dependency_that_is_aborted_takes_those_that_wait_with_it(fixture: AppFixture) -> None:
+def test_aborted_dependency_fails_the_deployments_that_wait_for_it(fixture: AppFixture) -> None:
     apply(fixture, NEVER_READY, query="")
     eventually(lambda: fixture.client.get("/deployments/1").json()["status"] == "progressing", "api is under way")
     fixture.client.post("/deployments/1/abort")
@@ -128,7 +128,7 @@ def test_a_dependency_that_is_aborted_takes_those_that_wait_with_it(fixture: App
     assert (ended["status"], ended["reason"]) == ("failed", "dependency_failed")
 
 
-def test_everything_wrong_in_it_is_named_with_its_line_and_nothing_is_deployed(fixture: AppFixture) -> None:
+def test_unsupported_compose_fields_are_all_reported_with_their_lines(fixture: AppFixture) -> None:
     text = SHOP.replace("    expose: [8000]", "    expose: [8000]\n    cap_add: [X]\n    privileged: true")
     reported = problem(apply(fixture, text), 422, "invalid_compose")
     assert [error["field"] for error in reported["errors"]] == ["services.api.cap_add", "services.api.privileged"]
@@ -136,7 +136,7 @@ def test_everything_wrong_in_it_is_named_with_its_line_and_nothing_is_deployed(f
     assert nothing_was_written(fixture)
 
 
-def test_what_is_wrong_with_a_spec_is_found_in_the_file_in_all_services_at_once(fixture: AppFixture) -> None:
+def test_spec_errors_of_all_services_are_reported_with_their_lines(fixture: AppFixture) -> None:
     text = SHOP.replace("path_prefix: /web", "path_prefix: web").replace(
         "expose: [8000]", "environment: {'A B': x}\n    user: '!'"
     )
@@ -148,7 +148,7 @@ def test_what_is_wrong_with_a_spec_is_found_in_the_file_in_all_services_at_once(
     assert nothing_was_written(fixture)
 
 
-def test_two_services_of_a_file_cannot_have_one_route(fixture: AppFixture) -> None:
+def test_services_of_a_compose_file_cannot_share_a_route(fixture: AppFixture) -> None:
     text = SHOP.replace("    x-sluice: {healthcheck: {disable: true}}\n", "    x-sluice: {routes: [{path_prefix: /web/}]}\n")
     reported = problem(apply(fixture, text), 422, "invalid_compose")
     assert reported["errors"] == [
@@ -157,7 +157,7 @@ def test_two_services_of_a_file_cannot_have_one_route(fixture: AppFixture) -> No
     assert nothing_was_written(fixture)
 
 
-def test_a_network_that_is_not_there_is_said_of_the_service_that_needs_it(fixture: AppFixture) -> None:
+def test_missing_network_is_reported_for_the_service_that_needs_it(fixture: AppFixture) -> None:
     fixture.engine.networks -= NETWORKS
     reported = problem(apply(fixture), 422, "invalid_compose")
     assert reported["errors"][0]["field"] == "services.api.networks"
@@ -165,7 +165,7 @@ def test_a_network_that_is_not_there_is_said_of_the_service_that_needs_it(fixtur
     assert nothing_was_written(fixture)
 
 
-def test_what_compose_runs_itself_is_not_taken_over(fixture: AppFixture) -> None:
+def test_service_that_compose_runs_is_not_taken_over(fixture: AppFixture) -> None:
     fixture.engine.compose = {("shop", "api"): "shop-api-1", ("shop", "db"): "shop-db-1", ("blog", "web"): "blog-web-1"}
     reported = problem(apply(fixture), 422, "invalid_compose")
     (error,) = reported["errors"]
@@ -174,7 +174,7 @@ def test_what_compose_runs_itself_is_not_taken_over(fixture: AppFixture) -> None
     assert "docker compose stop api" in error["message"]
 
 
-def test_what_another_project_brought_is_not_taken_over(fixture: AppFixture) -> None:
+def test_service_of_another_project_is_not_taken_over(fixture: AppFixture) -> None:
     fixture.engine.networks.add("blog_default")
     apply(fixture)
     reported = problem(apply(fixture, query="?project=blog"), 422, "invalid_compose")
@@ -182,7 +182,7 @@ def test_what_another_project_brought_is_not_taken_over(fixture: AppFixture) -> 
     assert '"shop"' in reported["errors"][0]["message"]
 
 
-def test_json_brings_variables_and_files_with_it(fixture: AppFixture) -> None:
+def test_json_body_carries_variables_and_env_files(fixture: AppFixture) -> None:
     text = (
         "services: {web: {image: 'web:${TAG}', env_file: web.env, environment: [PASSED], volumes: [./x:/x], " + READY + "}}"
     )
@@ -195,21 +195,21 @@ def test_json_brings_variables_and_files_with_it(fixture: AppFixture) -> None:
     assert fixture.client.get("/services/web").json()["spec"]["environment"] == {"A": "a", "PASSED": "p"}
 
 
-def test_yaml_alone_cannot_have_files_of_the_clients(fixture: AppFixture) -> None:
+def test_yaml_body_cannot_refer_to_files_of_the_client(fixture: AppFixture) -> None:
     reported = problem(
         apply(fixture, "services: {web: {image: web:1, env_file: .env}}", query="?project=shop"), 422, "invalid_compose"
     )
     assert "line 1: is a file of yours" in reported["errors"][0]["message"]
 
 
-def test_warnings_stay_with_the_deployment_that_they_are_about(fixture: AppFixture) -> None:
+def test_compose_warning_is_recorded_with_its_deployment(fixture: AppFixture) -> None:
     apply(fixture, SHOP.replace("    image: api:1", "    image: api:1\n    container_name: api"))
     (warning,) = fixture.client.get("/deployments/1").json()["warnings"]
     assert warning["code"] == "compose"
     assert warning["message"].startswith("services.api.container_name (line 12) is not used")
 
 
-def test_the_same_key_answers_for_the_same_group_and_not_for_another_choice(fixture: AppFixture) -> None:
+def test_idempotency_key_returns_the_same_group_and_refuses_another_selection(fixture: AppFixture) -> None:
     key = {"Idempotency-Key": "run 7"}
     first, again = apply(fixture, **key), apply(fixture, **key)
     assert first.json() == again.json() == {"group": 1, "deployments": [1, 2]}
@@ -217,13 +217,13 @@ def test_the_same_key_answers_for_the_same_group_and_not_for_another_choice(fixt
     problem(apply(fixture, query="?only=api", **key), 422, "idempotency_key_reused")
 
 
-def test_a_wait_that_runs_out_says_where_to_ask_again(fixture: AppFixture) -> None:
+def test_wait_timeout_of_a_group_answers_with_its_location(fixture: AppFixture) -> None:
     answer = apply(fixture, NEVER_READY, query="?wait=0.2")
     reported = problem(answer, 504, "wait_timeout")
     assert (answer.headers["location"], reported["group"]) == ("/deployments?group=1", 1)
 
 
-def test_a_dry_run_shows_every_service_and_writes_nothing(fixture: AppFixture) -> None:
+def test_dry_run_of_a_compose_file_previews_every_service_and_writes_nothing(fixture: AppFixture) -> None:
     answer = apply(fixture, query="?dry_run=true")
     assert answer.status_code == 200, answer.text
     previews = answer.json()["previews"]
@@ -232,7 +232,7 @@ def test_a_dry_run_shows_every_service_and_writes_nothing(fixture: AppFixture) -
     problem(apply(fixture, SHOP.replace("/web", "web"), query="?dry_run=true"), 422, "invalid_compose")
 
 
-def test_a_token_must_be_bound_to_every_service_of_the_file(fixture: AppFixture) -> None:
+def test_apply_requires_a_token_for_every_service_of_the_file(fixture: AppFixture) -> None:
     web, both = (fixture.as_scope("write", services=services) for services in (["web"], ["web", "api", "more"]))
     problem(apply(fixture, **web), 403, "insufficient_scope")
     problem(apply(fixture, **fixture.as_scope("deploy")), 403, "insufficient_scope")
@@ -245,7 +245,7 @@ def test_a_token_must_be_bound_to_every_service_of_the_file(fixture: AppFixture)
     assert apply(fixture, **both).status_code == 200
 
 
-def test_an_engine_that_does_not_answer_is_503(fixture: AppFixture) -> None:
+def test_apply_answers_503_when_the_engine_is_unreachable(fixture: AppFixture) -> None:
     fixture.engine.fail_next("composed", EngineError("no answer", transient=True))
     problem(apply(fixture), 503, "engine_unavailable")
 
@@ -259,12 +259,12 @@ def test_an_engine_that_does_not_answer_is_503(fixture: AppFixture) -> None:
         (b"a: [", 422, "invalid_compose"),
     ],
 )
-def test_what_is_no_compose_file_is_a_problem(fixture: AppFixture, body: bytes, status: int, code: str) -> None:
+def test_invalid_compose_file_is_answered_with_a_problem(fixture: AppFixture, body: bytes, status: int, code: str) -> None:
     problem(fixture.client.post("/apply", content=body, headers=YAML), status, code)
 
 
-def test_a_group_goes_on_where_it_stood_when_sluice_is_started_again(tmp_path: Path) -> None:
-    """The order is in the store. What runs here is lost on the way, and so is what waited for it."""
+def test_group_continues_after_a_restart_of_sluice(tmp_path: Path) -> None:
+    """The dependencies are in the store; the fake engine loses its containers, so the waiting deployment fails too."""
     with living(build(tmp_path)) as before:
         before.image("api:1", "web:1")
         before.engine.networks |= NETWORKS

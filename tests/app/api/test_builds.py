@@ -1,4 +1,4 @@
-"""POST /builds and what comes of it, with an engine that does what the Dockerfile says."""
+"""POST /builds and the builds that it makes, with a fake engine that runs the Dockerfile's steps."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def uploads(fixture: AppFixture) -> list[Path]:
     return list((fixture.data / "builds").iterdir())
 
 
-def test_an_image_is_built_under_a_tag_of_its_own_and_its_log_is_kept(fixture: AppFixture) -> None:
+def test_build_produces_an_image_with_a_unique_tag_and_stores_its_log(fixture: AppFixture) -> None:
     first, second = send(fixture), send(fixture, gzip.compress(tar()), headers={"Content-Type": "application/gzip"})
     assert (first.status_code, first.headers["location"]) == (200, "/builds/1"), first.text
     made = first.json()
@@ -72,7 +72,7 @@ def test_an_image_is_built_under_a_tag_of_its_own_and_its_log_is_kept(fixture: A
     assert reported == 2 * ["build_succeeded", "build_started", "build_requested"]
 
 
-def test_dockerfile_target_and_args_are_the_callers(fixture: AppFixture) -> None:
+def test_build_uses_the_dockerfile_target_and_args_of_the_request(fixture: AppFixture) -> None:
     query = "service=web&wait=20&dockerfile=sub/../sub/App&target=run&arg=WORD=a%3Db&arg=EMPTY="
     made = send(fixture, tar("FROM scratch\nRUN echo $WORD\n", at="./sub/App"), query)
     assert made.status_code == 200, made.text
@@ -80,7 +80,7 @@ def test_dockerfile_target_and_args_are_the_callers(fixture: AppFixture) -> None
     assert "a=b" in fixture.client.get("/builds/1/log").text.splitlines()
 
 
-def test_a_build_that_fails_is_a_409_with_the_build_and_its_log(fixture: AppFixture) -> None:
+def test_failed_build_answers_409_with_the_build_and_keeps_its_log(fixture: AppFixture) -> None:
     failed = send(fixture, tar("FROM scratch\nRUN echo before\nRUN false\n"))
     assert (failed.status_code, failed.json()["code"]) == (409, "build_failed")
     reported = failed.json()["build"]
@@ -91,7 +91,7 @@ def test_a_build_that_fails_is_a_409_with_the_build_and_its_log(fixture: AppFixt
     assert uploads(fixture) == []
 
 
-def test_a_base_image_is_pulled_checked_and_pinned(fixture: AppFixture) -> None:
+def test_base_image_is_pulled_checked_and_pinned(fixture: AppFixture) -> None:
     base = fixture.engine.add_image("registry.example/base:1").id
     fixture.engine.add_image("registry.example/evil:1", on_build=("RUN true", "ADD http://127.0.0.1/ /"))
     made = send(fixture, tar("ARG TAG=1\nFROM registry.example/base:$TAG AS one\nFROM one\nRUN echo hello\n"))
@@ -110,7 +110,7 @@ def test_a_base_image_is_pulled_checked_and_pinned(fixture: AppFixture) -> None:
     assert (missing.json()["code"], missing.json()["build"]["reason"]) == ("build_failed", "build_failed")
 
 
-def test_a_build_is_followed_line_by_line_and_taken_up_again(fixture: AppFixture) -> None:
+def test_build_log_stream_resumes_after_the_last_event_id(fixture: AppFixture) -> None:
     send(fixture)
     stream = {"Accept": "text/event-stream"}
     whole = fixture.client.get("/builds/1/log", headers=stream).text
@@ -122,7 +122,7 @@ def test_a_build_is_followed_line_by_line_and_taken_up_again(fixture: AppFixture
     assert fixture.client.get("/builds/1/log", headers={**stream, "Last-Event-ID": "x"}).status_code == 422
 
 
-def test_what_is_not_over_is_told_as_it_stands_and_a_restart_says_that_it_was_interrupted(tmp_path: Path) -> None:
+def test_unfinished_builds_show_their_status_and_fail_as_interrupted_at_a_restart(tmp_path: Path) -> None:
     with living(build(tmp_path)) as fixture:
         made = send(fixture, tar(ENDLESS), "service=web")
         assert (made.status_code, made.headers["location"]) == (202, "/builds/1")
@@ -140,14 +140,14 @@ def test_what_is_not_over_is_told_as_it_stands_and_a_restart_says_that_it_was_in
         assert uploads(fixture) == []
 
 
-def test_a_build_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+def test_build_fails_when_it_exceeds_the_build_timeout(tmp_path: Path) -> None:
     with living(build(tmp_path, build_timeout=1)) as fixture:
         failed = send(fixture, tar(ENDLESS)).json()
         assert (failed["code"], failed["build"]["reason"]) == ("build_failed", "timeout")
         assert "SLUICE_BUILD_TIMEOUT" in failed["build"]["message"]
 
 
-def test_a_build_that_runs_and_one_that_waits_are_cancelled_and_their_places_are_free(fixture: AppFixture) -> None:
+def test_cancelling_running_and_pending_builds_frees_their_slots(fixture: AppFixture) -> None:
     ids = [send(fixture, tar(ENDLESS), "service=web").json()["id"] for _ in range(3)]
     eventually(lambda: "begun" in fixture.client.get("/builds/1/log").text, "the first one runs")
     for id in (ids[0], ids[2]):
@@ -168,7 +168,7 @@ def test_a_build_that_runs_and_one_that_waits_are_cancelled_and_their_places_are
     assert uploads(fixture) == []
 
 
-def test_so_many_builds_wait_and_no_more_whose_contexts_are_not_even_read(
+def test_builds_beyond_the_limit_are_refused_before_their_context_is_read(
     fixture: AppFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "MOST", 2)
@@ -181,7 +181,7 @@ def test_so_many_builds_wait_and_no_more_whose_contexts_are_not_even_read(
     assert send(fixture).status_code == 200
 
 
-def test_the_same_key_is_the_same_build(fixture: AppFixture) -> None:
+def test_idempotency_key_returns_the_same_build(fixture: AppFixture) -> None:
     key = {**TAR, "Idempotency-Key": "run 7"}
     assert [send(fixture, headers=key).json()["id"] for _ in range(2)] == [1, 1]
     other = send(fixture, tar("FROM scratch\n"), headers=key)
@@ -209,7 +209,7 @@ REFUSED: list[tuple[Callable[[], Any], str, dict[str, str], int, str]] = [
 
 
 @pytest.mark.parametrize(("body", "query", "headers", "status", "code"), REFUSED)
-def test_what_cannot_be_built_is_refused_and_leaves_nothing(
+def test_invalid_build_request_is_refused_and_leaves_no_upload(
     tmp_path: Path, body: Callable[[], Any], query: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     with living(build(tmp_path, build_context_size=100_000)) as fixture:
@@ -221,7 +221,7 @@ def test_what_cannot_be_built_is_refused_and_leaves_nothing(
         assert send(fixture).status_code == 200, "nothing else is disturbed"
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(fixture: AppFixture) -> None:
+def test_aborted_upload_leaves_nothing(fixture: AppFixture) -> None:
     said: list[Message] = [{"type": "http.request", "body": tar()[:100], "more_body": True}, {"type": "http.disconnect"}]
     answers: list[Message] = []
     headers = {"host": "sluice.test", "content-type": "application/x-tar", "authorization": f"Bearer {fixture.token}"}
@@ -243,7 +243,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(fixture: AppFixture) -> None:
     assert uploads(fixture) == [] and fixture.client.get("/builds").json()["items"] == []
 
 
-def test_deploy_may_build_for_what_exists_and_for_its_own_services_alone(fixture: AppFixture) -> None:
+def test_deploy_scope_builds_only_for_existing_services_that_its_token_covers(fixture: AppFixture) -> None:
     fixture.deploy("web")
     deployer, other = fixture.as_scope("deploy"), fixture.as_scope("write", services=["api"])
     assert send(fixture, headers={**TAR, **deployer}).status_code == 200
@@ -252,7 +252,7 @@ def test_deploy_may_build_for_what_exists_and_for_its_own_services_alone(fixture
     assert fixture.client.get("/builds/99").json()["code"] == "unknown_build"
 
 
-def test_latest_moves_only_when_a_deployment_of_the_image_has_succeeded(fixture: AppFixture) -> None:
+def test_latest_tag_moves_only_after_a_successful_deployment_of_the_image(fixture: AppFixture) -> None:
     def latest() -> str | None:
         found = fixture.engine.images.get("web:latest")
         return found.id if found is not None else None
@@ -271,7 +271,7 @@ def test_latest_moves_only_when_a_deployment_of_the_image_has_succeeded(fixture:
     eventually(lambda: latest() == one["image_id"], "latest goes back with it")
 
 
-def test_a_latest_that_sluice_did_not_set_for_the_service_is_left_alone_and_reported_once(tmp_path: Path) -> None:
+def test_unknown_latest_tag_is_left_alone_and_reported_once(tmp_path: Path) -> None:
     def reports(fixture: AppFixture) -> list[str]:
         events = fixture.client.get("/events?service=web").json()["items"]
         return [event["data"]["image_id"] for event in events if event["type"] == "latest_left_alone"]
@@ -294,7 +294,7 @@ def test_a_latest_that_sluice_did_not_set_for_the_service_is_left_alone_and_repo
         assert fixture.engine.images["web:latest"].id == second["image_id"]
 
 
-def test_images_beyond_the_history_limit_go_and_those_of_others_stay(fixture: AppFixture) -> None:
+def test_prune_removes_built_images_beyond_the_history_limit_only(fixture: AppFixture) -> None:
     fixture.image("web:theirs")
     assert fixture.deploy("web", "web:theirs", revision_history_limit=2).status_code == 200
     made = [send(fixture).json()["image"] for _ in range(4)]

@@ -1,4 +1,4 @@
-"""A cursor is `next` of a page, or it is refused: whatever JSON it holds, no list ends in a server error."""
+"""A cursor is `next` of a page, or it is refused: no list answers with a server error, whatever JSON the cursor holds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def encoded(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
-def test_every_list_is_found() -> None:
+def test_every_paged_list_is_found() -> None:
     assert len(LISTS) >= 8
 
 
@@ -53,7 +53,7 @@ def test_every_list_is_found() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_cursor_of_another_type_is_refused_by_every_list(fixture: AppFixture, value: Any) -> None:
+def test_cursor_of_another_type_is_refused_by_every_list(fixture: AppFixture, value: Any) -> None:
     for path in LISTS:
         answer = fixture.client.get(path, params={"cursor": encoded(value)})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), path
@@ -62,13 +62,13 @@ def test_a_cursor_of_another_type_is_refused_by_every_list(fixture: AppFixture, 
 
 
 @pytest.mark.parametrize("cursor", ["", "=", "é", "*", "W10", "A" * 200, "W1tb" * 3000])
-def test_a_cursor_that_is_no_json_is_refused(fixture: AppFixture, cursor: str) -> None:
+def test_cursor_without_json_is_refused(fixture: AppFixture, cursor: str) -> None:
     for path in (*LISTS, *PAGES):
         assert fixture.client.get(path, params={"cursor": cursor}).status_code == 422, path
 
 
 @pytest.mark.parametrize("id", ["x", "0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1e9"])
-def test_a_stream_of_logs_begins_after_a_line_that_there_can_be(fixture: AppFixture, id: str) -> None:
+def test_log_stream_refuses_an_invalid_last_event_id(fixture: AppFixture, id: str) -> None:
     answer = fixture.client.get("/services/web/logs", headers={"Accept": "text/event-stream", "Last-Event-ID": id})
     assert answer.status_code == 422
 
@@ -77,7 +77,7 @@ def test_a_stream_of_logs_begins_after_a_line_that_there_can_be(fixture: AppFixt
 @example(value=1, more=[])
 @example(value=1.5, more=["web"])
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_cursor_is_a_server_error(fixture: AppFixture, value: Any, more: list[Any]) -> None:
+def test_cursor_never_causes_a_server_error(fixture: AppFixture, value: Any, more: list[Any]) -> None:
     for cursor in (encoded(value), encoded([value, *more])):
         if len(cursor) <= 200:
             for path in (*LISTS, *PAGES):
@@ -85,7 +85,7 @@ def test_no_cursor_is_a_server_error(fixture: AppFixture, value: Any, more: list
 
 
 @given(kinds=st.lists(st.sampled_from([int, float, str]), min_size=1, max_size=3), data=st.data())
-def test_a_cursor_leads_back_to_its_values(kinds: list[type], data: st.DataObject) -> None:
+def test_cursor_decodes_to_its_values(kinds: list[type], data: st.DataObject) -> None:
     number = st.integers(1 - 2**53, 2**53 - 1)
     made = {int: number, float: number | st.floats(allow_nan=False, allow_infinity=False), str: st.text("abc-123")}
     values = [data.draw(made[kind]) for kind in kinds]

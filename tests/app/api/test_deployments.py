@@ -1,4 +1,4 @@
-"""A deployment as CI asks for it: accepted, held, told how it ended."""
+"""Deployments as CI requests them: accepted, waited for, and answered with their result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_it_is_accepted_at_once_and_says_where_it_is_to_be_followed(fixture: AppFixture) -> None:
+def test_deployment_is_accepted_at_once_with_its_location(fixture: AppFixture) -> None:
     answer = fixture.deploy(wait="", note="3f2a9c1", replicas=2)
     assert answer.status_code == 202
     made = answer.json()
@@ -32,7 +32,7 @@ def test_it_is_accepted_at_once_and_says_where_it_is_to_be_followed(fixture: App
     assert ended["progress"]["serving"] == 2
 
 
-def test_a_held_answer_is_200_when_it_succeeded(fixture: AppFixture) -> None:
+def test_held_answer_is_200_when_the_deployment_succeeded(fixture: AppFixture) -> None:
     answer = fixture.deploy(wait="30")
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
     assert answer.headers["location"] == "/deployments/1"
@@ -40,7 +40,7 @@ def test_a_held_answer_is_200_when_it_succeeded(fixture: AppFixture) -> None:
     assert (again.status_code, again.json()["reason"]) == (200, "unchanged")
 
 
-def test_a_first_deployment_that_fails_is_409_with_the_deployment_in_it(fixture: AppFixture) -> None:
+def test_failed_first_deployment_answers_409_with_the_deployment(fixture: AppFixture) -> None:
     fixture.engine.behave("web", AT_ONCE)
     reported = problem(fixture.deploy(replicas=1), 409, "deployment_failed")
     assert (reported["deployment"]["status"], reported["deployment"]["reason"]) == ("failed", "unhealthy_instance")
@@ -53,7 +53,7 @@ def test_a_first_deployment_that_fails_is_409_with_the_deployment_in_it(fixture:
     assert (service["status"], service["revision"]) == ("stopped", None), "nothing of it is wanted"
 
 
-def test_a_second_one_that_fails_goes_back(fixture: AppFixture) -> None:
+def test_failed_second_deployment_is_rolled_back(fixture: AppFixture) -> None:
     fixture.deploy()
     fixture.engine.behave("web:2", AT_ONCE)
     reported = problem(fixture.deploy(image="web:2"), 409, "deployment_failed")
@@ -61,14 +61,14 @@ def test_a_second_one_that_fails_goes_back(fixture: AppFixture) -> None:
     assert fixture.client.get("/services/web").json()["image"] == "web:1"
 
 
-def test_an_image_that_is_not_there_starts_nothing(fixture: AppFixture) -> None:
+def test_missing_image_fails_the_deployment_and_starts_nothing(fixture: AppFixture) -> None:
     answer = fixture.client.post("/deployments?wait=20", json={"service": "web", "image": "nowhere:1"})
     reported = problem(answer, 409, "deployment_failed")
     assert reported["deployment"]["reason"] == "image_pull_failed"
     assert fixture.engine.containers == {}
 
 
-def test_one_that_is_told_to_pause_when_it_fails_answers_at_once(fixture: AppFixture) -> None:
+def test_failure_action_pause_answers_a_wait_when_the_deployment_fails(fixture: AppFixture) -> None:
     fixture.deploy()
     fixture.engine.behave("web:2", AT_ONCE)
     reported = problem(fixture.deploy(image="web:2", failure_action="pause"), 409, "deployment_paused")
@@ -78,7 +78,7 @@ def test_one_that_is_told_to_pause_when_it_fails_answers_at_once(fixture: AppFix
     assert fixture.client.get(f"/deployments/{id}?wait=20").json()["status"] == "aborted"
 
 
-def test_a_pause_that_somebody_asked_for_does_not_end_a_wait(fixture: AppFixture) -> None:
+def test_pause_by_a_user_does_not_end_a_wait(fixture: AppFixture) -> None:
     fixture.deploy()
     id = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
     eventually(lambda: "pause" in fixture.client.get(f"/deployments/{id}").json()["actions"], "it is under way")
@@ -87,7 +87,7 @@ def test_a_pause_that_somebody_asked_for_does_not_end_a_wait(fixture: AppFixture
     assert fixture.client.get(f"/deployments/{id}?wait=0.2").json()["status"] == "paused"
 
 
-def test_the_wait_that_runs_out_is_504_and_says_where_to_ask_again(fixture: AppFixture) -> None:
+def test_wait_timeout_of_a_deployment_answers_504_with_its_location(fixture: AppFixture) -> None:
     answer = fixture.deploy(wait="0.2", healthcheck=NEVER)
     reported = problem(answer, 504, "wait_timeout")
     assert (answer.headers["retry-after"], answer.headers["location"]) == ("1", "/deployments/1")
@@ -95,7 +95,7 @@ def test_the_wait_that_runs_out_is_504_and_says_where_to_ask_again(fixture: AppF
     assert fixture.client.get("/deployments/1?wait=0.1").status_code == 200
 
 
-def test_an_aborted_and_a_superseded_one_say_so(fixture: AppFixture) -> None:
+def test_wait_for_a_superseded_or_aborted_deployment_answers_409(fixture: AppFixture) -> None:
     fixture.deploy()
     first = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
     fixture.deploy(image="web:1", replicas=2)
@@ -136,7 +136,7 @@ def test_scale_restart_rollback_and_remove_are_deployments_too(fixture: AppFixtu
     assert fixture.engine.containers == {}
 
 
-def test_retry_makes_a_new_deployment_of_the_same(fixture: AppFixture) -> None:
+def test_retry_makes_a_new_deployment_of_the_same_request(fixture: AppFixture) -> None:
     fixture.deploy()
     fixture.engine.behave("web:2", AT_ONCE)
     failed = fixture.deploy(image="web:2").json()["deployment"]
@@ -147,7 +147,7 @@ def test_retry_makes_a_new_deployment_of_the_same(fixture: AppFixture) -> None:
     problem(fixture.client.post(f"/deployments/{again.json()['id']}/retry"), 409, "not_in_that_state")
 
 
-def test_acting_in_the_wrong_state_names_the_state_and_what_is_allowed(fixture: AppFixture) -> None:
+def test_action_in_the_wrong_state_is_refused_with_the_state(fixture: AppFixture) -> None:
     id = fixture.deploy().json()["id"]
     for action in ("pause", "resume", "abort"):
         reported = problem(fixture.client.post(f"/deployments/{id}/{action}"), 409, "not_in_that_state")
@@ -155,9 +155,7 @@ def test_acting_in_the_wrong_state_names_the_state_and_what_is_allowed(fixture: 
     problem(fixture.client.post("/deployments/999/pause"), 404, "unknown_deployment")
 
 
-def test_the_registry_header_reaches_the_pull_and_nothing_else(
-    fixture: AppFixture, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_registry_header_reaches_the_pull_and_nothing_else(fixture: AppFixture, caplog: pytest.LogCaptureFixture) -> None:
     secret = "eyJ1c2VybmFtZSI6ICJhZGEiLCAicGFzc3dvcmQiOiAiaHVudGVyMiJ9"
     fixture.image("web:1")
     body = {"service": "web", "image": "web:1", "healthcheck": READY}
@@ -175,7 +173,7 @@ def test_the_registry_header_reaches_the_pull_and_nothing_else(
         assert bad not in refused.text
 
 
-def test_a_full_disk_refuses_clearly_and_leaves_nothing(fixture: AppFixture) -> None:
+def test_full_disk_answers_503_and_leaves_nothing(fixture: AppFixture) -> None:
     fixture.deploy()
     store = fixture.sluice.store
     with store.write_session() as session:
@@ -194,6 +192,6 @@ def test_a_full_disk_refuses_clearly_and_leaves_nothing(fixture: AppFixture) -> 
     assert fixture.deploy(image="web:2").status_code == 200
 
 
-def test_an_engine_that_does_not_answer_delays_and_does_not_fail(fixture: AppFixture) -> None:
+def test_unreachable_engine_delays_a_deployment_without_failing_it(fixture: AppFixture) -> None:
     fixture.engine.fail_next("pull", EngineError("connection refused", transient=True))
     assert fixture.deploy(wait="20").status_code == 200

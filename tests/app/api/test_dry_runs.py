@@ -1,4 +1,4 @@
-"""A dry run says what the same call would change and do, is refused as it would be, and leaves nothing behind."""
+"""A dry run shows what the same call would change and do, is refused like that call, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(fixture: AppFixture) -> list[int]:
     return [fixture.count(path) for path in ("/deployments", "/services", "/instances", "/events", "/audit")]
 
 
-def test_a_new_version_is_shown_with_its_diff_and_its_steps(fixture: AppFixture) -> None:
+def test_dry_run_of_a_new_version_shows_its_diff_and_its_steps(fixture: AppFixture) -> None:
     first = fixture.deploy(environment={"LEVEL": "info", "API_TOKEN": "one"}, routes=[{"path_prefix": "/web"}]).json()
     fixture.image("web:2")
     fixture.engine.images["web:2"] = fixture.engine.registry["web:2"]
@@ -56,7 +56,7 @@ def test_a_new_version_is_shown_with_its_diff_and_its_steps(fixture: AppFixture)
     assert {instance["id"] for instance in made["instances"]} == {"web-r2-1"}
 
 
-def test_the_first_deployment_of_a_service_leaves_no_service(fixture: AppFixture) -> None:
+def test_dry_run_of_a_first_deployment_leaves_no_service(fixture: AppFixture) -> None:
     fixture.image("web:1")
     preview = previewed(fixture, "/deployments", {"service": "web", "image": "web:1", "replicas": 2, "healthcheck": READY})
     assert done(preview) == ["1 start web-r1-1", "1 start web-r1-2", "2 admit web-r1-1", "2 admit web-r1-2"]
@@ -65,7 +65,7 @@ def test_the_first_deployment_of_a_service_leaves_no_service(fixture: AppFixture
     assert fixture.engine.pulls == [] and fixture.client.get("/services/web").status_code == 404
 
 
-def test_what_replaces_nothing_says_so(fixture: AppFixture) -> None:
+def test_dry_run_says_when_no_instance_is_replaced(fixture: AppFixture) -> None:
     fixture.deploy()
     preview = previewed(fixture, "/deployments", {"service": "web", "routes": [{"path_prefix": "/shop"}]})
     assert list(changes(preview)) == ["routes"]
@@ -73,14 +73,14 @@ def test_what_replaces_nothing_says_so(fixture: AppFixture) -> None:
     assert preview["message"] == "no instance is started or stopped"
 
 
-def test_what_changes_nothing_says_so(fixture: AppFixture) -> None:
+def test_dry_run_says_when_nothing_changes(fixture: AppFixture) -> None:
     fixture.deploy()
     preview = previewed(fixture, "/deployments", {"service": "web", "image": "web:1"})
     assert (preview["unchanged"], preview["diff"], preview["steps"]) == (True, [], [])
     assert preview["message"] == "nothing to change"
 
 
-def test_every_kind_of_change_can_be_rehearsed(fixture: AppFixture) -> None:
+def test_dry_run_supports_every_kind_of_deployment(fixture: AppFixture) -> None:
     fixture.deploy(replicas=2)
     fixture.deploy(image="web:2")
     before = rows(fixture)
@@ -100,7 +100,7 @@ def test_every_kind_of_change_can_be_rehearsed(fixture: AppFixture) -> None:
     assert rows(fixture) == before
 
 
-def test_a_retry_can_be_rehearsed(fixture: AppFixture) -> None:
+def test_dry_run_supports_a_retry(fixture: AppFixture) -> None:
     fixture.engine.add_image("web:1")
     failed = fixture.client.post("/deployments?wait=20", json={"service": "web", "image": "web:9"}).json()["deployment"]
     preview = previewed(fixture, f"/deployments/{failed['id']}/retry")
@@ -119,7 +119,7 @@ def test_a_retry_can_be_rehearsed(fixture: AppFixture) -> None:
         ("/deployments/1/retry", {}, 409, "not_in_that_state"),
     ],
 )
-def test_it_is_refused_as_the_call_itself_would_be(
+def test_dry_run_is_refused_with_the_same_problem_as_the_call(
     fixture: AppFixture, path: str, body: dict[str, Any], status: int, code: str
 ) -> None:
     fixture.deploy()
@@ -128,14 +128,14 @@ def test_it_is_refused_as_the_call_itself_would_be(
     assert rehearsed.json() == real.json()
 
 
-def test_scopes_hold_for_a_dry_run(fixture: AppFixture) -> None:
+def test_dry_run_requires_the_same_scope(fixture: AppFixture) -> None:
     fixture.deploy()
     headers = fixture.as_scope("deploy", services=["other"])
     answer = fixture.client.post("/services/web/scale?dry_run=true", json={"replicas": 2}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope")
 
 
-def test_it_says_what_becomes_of_the_deployment_under_way(fixture: AppFixture) -> None:
+def test_dry_run_warns_what_happens_to_the_deployment_in_progress(fixture: AppFixture) -> None:
     fixture.deploy()
     running = fixture.deploy(image="web:2", healthcheck=NEVER, wait="").json()["id"]
     eventually(lambda: fixture.client.get(f"/deployments/{running}").json()["status"] == "progressing", "it began")
@@ -147,21 +147,21 @@ def test_it_says_what_becomes_of_the_deployment_under_way(fixture: AppFixture) -
     assert fixture.client.get(f"/deployments/{running}").json()["status"] == "progressing"
 
 
-def test_without_an_engine_there_is_nothing_to_see(fixture: AppFixture) -> None:
+def test_dry_run_answers_503_when_the_engine_is_unreachable(fixture: AppFixture) -> None:
     fixture.deploy()
     with fixture.engine.unreachable():
         answer = fixture.client.post("/services/web/restart?dry_run=true")
     assert (answer.status_code, answer.json()["code"]) == (503, "engine_unavailable")
 
 
-def test_a_key_is_neither_taken_nor_looked_at(fixture: AppFixture) -> None:
+def test_dry_run_ignores_the_idempotency_key(fixture: AppFixture) -> None:
     fixture.deploy()
     key = {"Idempotency-Key": "once"}
     assert fixture.client.post("/services/web/scale?dry_run=true", json={"replicas": 2}, headers=key).status_code == 200
     assert fixture.client.post("/services/web/scale", json={"replicas": 3}, headers=key).status_code == 202
 
 
-def test_two_revisions_are_compared(fixture: AppFixture) -> None:
+def test_revision_diff_compares_two_revisions(fixture: AppFixture) -> None:
     fixture.deploy(environment={"LEVEL": "info"})
     fixture.deploy(image="web:2", environment={"LEVEL": "debug"}, replicas=2)
     fixture.client.post("/deployments?wait=20", json={"service": "web", "max_surge": 1})
@@ -181,13 +181,13 @@ def test_two_revisions_are_compared(fixture: AppFixture) -> None:
         ("/services/no/revisions/1/diff", "unknown_service"),
     ],
 )
-def test_what_is_not_there_cannot_be_compared(fixture: AppFixture, path: str, code: str) -> None:
+def test_revision_diff_answers_404_for_an_unknown_revision_or_service(fixture: AppFixture, path: str, code: str) -> None:
     fixture.deploy()
     answer = fixture.client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, code)
 
 
-def test_a_removed_service_has_no_present_revision_to_compare_with(fixture: AppFixture) -> None:
+def test_revision_diff_of_a_removed_service_has_no_current_revision(fixture: AppFixture) -> None:
     fixture.deploy()
     fixture.client.delete("/services/web?wait=20")
     assert fixture.client.get("/services/web/revisions/1/diff").json()["code"] == "revision_not_found"

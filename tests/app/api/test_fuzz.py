@@ -1,4 +1,4 @@
-"""Schemathesis against the documented API, as an admin: no server error, answers as documented, success on every route."""
+"""Schemathesis calls the documented API as an admin: no server error, documented answers, success on every route."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHECKS: list[Any] = [
     response_schema_conformance,
 ]
 REAL: dict[str, list[Any]] = {"id": [1, 2, 3], "name": ["web", "web-r1-1", "api"], "n": [1]}
-"""Values of path parameters that name something."""
+"""Values of path parameters that name existing objects."""
 OPERATIONS = [
     (path, method)
     for path, methods in create_app(Settings()).openapi()["paths"].items()
@@ -42,7 +42,7 @@ def _as_bytes(_context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """With services, deployments in several states, and an image that every pull finds."""
+    """Serve services, deployments in several states, and an image that every pull finds."""
     fixture = build(tmp_path_factory.mktemp("data"))
     fixture.image("web:1", "web:2", "web:1.5")
     with serving(fixture) as made:
@@ -56,7 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_no_input_is_a_server_error_and_every_answer_is_documented(served: Served, path: str, method: str) -> None:
+def test_operation_answers_any_input_as_documented_without_a_server_error(served: Served, path: str, method: str) -> None:
     schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
     operation = schema[path][method.upper()]
 
@@ -83,7 +83,7 @@ def test_no_input_is_a_server_error_and_every_answer_is_documented(served: Serve
     ask()
 
 
-def test_every_route_succeeds_at_least_once(served: Served) -> None:
+def test_operation_of_every_route_succeeds_at_least_once(served: Served) -> None:
     done: set[tuple[str, str]] = set()
 
     with served.client as client:

@@ -1,4 +1,4 @@
-"""The gateway's and the doctor's endpoints, and the commands that ask them."""
+"""The endpoints of the gateway and the doctor, and the commands that call them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.routing.port import RoutingError
 from tests.support.app_fixture import AppFixture, eventually
 
 
-def test_the_gateway_shows_how_it_fares(fixture: AppFixture) -> None:
+def test_gateway_endpoint_shows_whether_the_gateway_answers_and_is_outdated(fixture: AppFixture) -> None:
     fixture.infrastructure.outdated = "another image"
     shown = fixture.client.get("/gateway").json()
     assert (shown["answers"], shown["version"], shown["outdated"]) == (True, "fake", "another image")
@@ -19,7 +19,7 @@ def test_the_gateway_shows_how_it_fares(fixture: AppFixture) -> None:
     assert fixture.client.get("/gateway").json()["answers"] is False
 
 
-def test_an_upgrade_is_done_when_it_is_due_or_asked_for_and_noted(fixture: AppFixture) -> None:
+def test_gateway_upgrade_runs_when_outdated_or_forced_and_is_audited(fixture: AppFixture) -> None:
     assert fixture.client.post("/gateway/upgrade").json()["status"] == "unchanged"
     upgraded = fixture.client.post("/gateway/upgrade", json={"force": True}).json()
     assert upgraded == {"status": "upgraded", "container_id": "c" * 64, "previous_id": "b" * 64, "seconds": 0.5}
@@ -27,7 +27,7 @@ def test_an_upgrade_is_done_when_it_is_due_or_asked_for_and_noted(fixture: AppFi
     assert len(noted) == 1 and noted[0]["actor"] == {"kind": "token", "name": "admin"}
 
 
-def test_the_same_key_upgrades_once(fixture: AppFixture) -> None:
+def test_idempotency_key_upgrades_the_gateway_once(fixture: AppFixture) -> None:
     key = {"Idempotency-Key": "once"}
     first = fixture.client.post("/gateway/upgrade", json={"force": True}, headers=key).json()
     assert fixture.client.post("/gateway/upgrade", json={"force": True}, headers=key).json() == first
@@ -37,14 +37,14 @@ def test_the_same_key_upgrades_once(fixture: AppFixture) -> None:
 
 
 @pytest.mark.parametrize("scope", ["read", "deploy", "write"])
-def test_only_an_admin_upgrades(fixture: AppFixture, scope: str) -> None:
+def test_gateway_upgrade_requires_the_admin_scope(fixture: AppFixture, scope: str) -> None:
     headers = fixture.as_scope(scope)
     assert fixture.client.post("/gateway/upgrade", headers=headers).status_code == 403
     assert fixture.client.get("/gateway", headers=headers).status_code == 200
     assert fixture.client.get("/doctor", headers=headers).status_code == 200
 
 
-def test_why_an_upgrade_did_not_happen(fixture: AppFixture) -> None:
+def test_gateway_upgrade_that_fails_answers_with_its_reason(fixture: AppFixture) -> None:
     fixture.infrastructure.refuses = GatewayNotReady(
         "The new gateway ended at its start. Its last words:\nno such directive"
     )
@@ -58,12 +58,12 @@ def test_why_an_upgrade_did_not_happen(fixture: AppFixture) -> None:
     assert fixture.client.post("/gateway/upgrade").json()["code"] == "upgrade_in_progress"
 
 
-def test_a_misspelt_wish_is_refused(fixture: AppFixture) -> None:
+def test_gateway_upgrade_refuses_an_unknown_field(fixture: AppFixture) -> None:
     answer = fixture.client.post("/gateway/upgrade", json={"forced": True})
     assert answer.status_code == 422 and 'did you mean "force"' in answer.json()["errors"][0]["message"]
 
 
-def test_the_doctor_says_whether_all_is_well(fixture: AppFixture) -> None:
+def test_doctor_is_unwell_when_a_finding_is_wrong(fixture: AppFixture) -> None:
     eventually(lambda: fixture.client.get("/readyz").status_code == 200, "ready")
     assert fixture.client.get("/doctor").json()["status"] == "well"
     fixture.infrastructure.findings = (warning("clock", "nothing keeps it right", "timedatectl"),)

@@ -1,4 +1,4 @@
-"""`host_port: auto`: each instance has a port of the host's, drawn by chance, the same inside and outside."""
+"""`host_port: auto` allocates a random host port for each instance, the same inside and outside the container."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.app_fixture import AppFixture
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """From now on the lowest free port is drawn, and the lowest is the one said."""
+    """Allocate the lowest free port from now on, beginning at the given one."""
 
     def begin(first: int) -> None:
         monkeypatch.setattr("services.rollouts.state.host_ports.FIRST", first)
@@ -27,7 +27,7 @@ def ports(fixture: AppFixture) -> list[int]:
     return sorted(one["host_port"] for one in instances)
 
 
-def test_each_has_its_own_and_listens_on_it(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
+def test_instances_each_get_a_host_port_and_listen_on_it(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
     assert fixture.deploy(host_port="auto", replicas=3).status_code == 200
     assert ports(fixture) == [FIRST, FIRST + 1, FIRST + 2]
     for container in fixture.engine.containers.values():
@@ -36,13 +36,15 @@ def test_each_has_its_own_and_listens_on_it(fixture: AppFixture, drawn: Callable
     assert sorted(address.rpartition(":")[2] for address in addresses) == [str(port) for port in ports(fixture)]
 
 
-def test_excluded_ones_are_never_drawn(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
+def test_excluded_host_ports_are_never_allocated(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
     excluded = [FIRST, FIRST + 2]
     fixture.deploy(host_port={"auto": True, "exclude": excluded}, replicas=2)
     assert ports(fixture) == [FIRST + 1, FIRST + 3]
 
 
-def test_one_lost_to_another_program_is_another_try(fixture: AppFixture, drawn: Callable[[int], None]) -> None:
+def test_host_port_that_another_program_has_taken_is_replaced_by_another(
+    fixture: AppFixture, drawn: Callable[[int], None]
+) -> None:
     fixture.engine.taken_ports = {FIRST}
     draws = iter([FIRST, FIRST + 7])
     drawn(FIRST)
@@ -54,7 +56,7 @@ def test_one_lost_to_another_program_is_another_try(fixture: AppFixture, drawn: 
     assert f"the host's port {FIRST} is taken: web-r1-1 tries {FIRST + 7}" in events
 
 
-def test_when_every_try_is_refused_the_deployment_fails_in_the_engines_words(fixture: AppFixture) -> None:
+def test_deployment_fails_with_the_engines_error_when_no_host_port_is_free(fixture: AppFixture) -> None:
     fixture.engine.taken_ports = set(range(FIRST, LAST + 1))
     answer = fixture.deploy(host_port="auto", replicas=1)
     assert answer.status_code == 409
@@ -68,7 +70,7 @@ def test_when_every_try_is_refused_the_deployment_fails_in_the_engines_words(fix
 @pytest.mark.parametrize(
     "value", ["always", 8080, {}, {"auto": False}, {"auto": True, "exclude": [0]}, {"auto": True, "exclude": "8080"}]
 )
-def test_anything_else_is_refused_by_name(fixture: AppFixture, value: object) -> None:
+def test_invalid_host_port_is_refused_by_field(fixture: AppFixture, value: object) -> None:
     answer = fixture.deploy(host_port=value)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"].startswith("host_port")

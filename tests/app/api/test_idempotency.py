@@ -1,4 +1,4 @@
-"""The same Idempotency-Key answers for the same call."""
+"""Calls that repeat an Idempotency-Key get the answer of the first one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY = {"Idempotency-Key": "run 4711"}
 BODY = {"service": "web", "image": "web:1", "healthcheck": READY}
 
 
-def test_the_same_call_answers_for_the_same_deployment_and_waits_again(fixture: AppFixture) -> None:
+def test_idempotency_key_returns_the_same_deployment_and_waits_for_it_again(fixture: AppFixture) -> None:
     fixture.image("web:1")
     first = fixture.client.post("/deployments", json=BODY, headers=KEY)
     again = fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
@@ -24,7 +24,7 @@ def test_the_same_call_answers_for_the_same_deployment_and_waits_again(fixture: 
     assert fixture.count("/deployments") == 1
 
 
-def test_it_holds_across_a_restart(tmp_path: Path) -> None:
+def test_idempotency_key_survives_a_restart(tmp_path: Path) -> None:
     with living(build(tmp_path)) as fixture:
         fixture.image("web:1")
         fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
@@ -34,7 +34,7 @@ def test_it_holds_across_a_restart(tmp_path: Path) -> None:
         assert fixture.count("/deployments") == 1
 
 
-def test_another_body_path_or_method_under_the_same_key_is_refused(fixture: AppFixture) -> None:
+def test_idempotency_key_is_refused_for_another_body_path_or_method(fixture: AppFixture) -> None:
     fixture.image("web:1")
     fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
     for path, body in [
@@ -51,14 +51,14 @@ def test_another_body_path_or_method_under_the_same_key_is_refused(fixture: AppF
     assert fixture.count("/tokens") == 1
 
 
-def test_keys_of_two_tokens_do_not_meet(fixture: AppFixture) -> None:
+def test_idempotency_keys_of_two_tokens_are_independent(fixture: AppFixture) -> None:
     fixture.image("web:1")
     fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
     other = fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY | fixture.as_scope("write"))
     assert other.json()["id"] == 2
 
 
-def test_a_token_is_made_once_and_shown_once(fixture: AppFixture) -> None:
+def test_idempotency_key_makes_a_token_once_and_shows_it_once(fixture: AppFixture) -> None:
     first = fixture.client.post("/tokens", json={"name": "ci", "scope": "read"}, headers=KEY)
     again = fixture.client.post("/tokens", json={"name": "ci", "scope": "read"}, headers=KEY)
     assert (first.status_code, again.status_code) == (201, 201)
@@ -67,7 +67,7 @@ def test_a_token_is_made_once_and_shown_once(fixture: AppFixture) -> None:
     assert first.json()["token"].encode() not in b"".join(path.read_bytes() for path in fixture.data.glob("sluice.db*"))
 
 
-def test_an_action_is_done_once(fixture: AppFixture) -> None:
+def test_idempotency_key_runs_an_action_once(fixture: AppFixture) -> None:
     fixture.deploy()
     fixture.image("web:2")
     id = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
@@ -77,7 +77,7 @@ def test_an_action_is_done_once(fixture: AppFixture) -> None:
     assert answers[1].json()["status"] == "paused"
 
 
-def test_keys_are_forgotten_after_a_day(fixture: AppFixture) -> None:
+def test_idempotency_keys_expire_after_a_day(fixture: AppFixture) -> None:
     fixture.image("web:1")
     fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
     store, now = fixture.sluice.store, fixture.sluice.clock.now()
@@ -88,7 +88,7 @@ def test_keys_are_forgotten_after_a_day(fixture: AppFixture) -> None:
         assert session.exec(select(IdempotencyKey)).first() is None
 
 
-def test_a_key_that_is_none_is_refused(fixture: AppFixture) -> None:
+def test_idempotency_key_of_invalid_length_is_refused(fixture: AppFixture) -> None:
     for key in ("", "k" * 256):
         answer = fixture.client.post("/deployments", json=BODY, headers={"Idempotency-Key": key})
         assert answer.status_code == 422

@@ -1,4 +1,4 @@
-"""Lists: bounded, paged, newest first, and fast however many there are."""
+"""Lists are bounded, paged, newest first, and fast for any number of rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVICES = 200
 
 @pytest.fixture(scope="module")
 def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
-    """With 200 services of three instances, which the loop knows nothing of: it begins before they are there."""
+    """Store 200 services of three instances after the controller has started, so that it does not know them."""
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         eventually(lambda: made.client.get("/readyz").status_code == 200, "the loop has begun")
         with made.sluice.store.write_session() as session:
@@ -60,7 +60,7 @@ def _rows(name: str, number: int) -> list[Any]:
 
 
 def walk(fixture: AppFixture, path: str, key: str, limit: int) -> list[Any]:
-    """A key of every item, page by page."""
+    """Return the value of `key` of every item, page by page."""
     found: list[Any] = []
     cursor = None
     while True:
@@ -84,18 +84,18 @@ def walk(fixture: AppFixture, path: str, key: str, limit: int) -> list[Any]:
     ],
 )
 @pytest.mark.parametrize("limit", [7, 200])
-def test_pages_together_are_everything_once(fixture: AppFixture, path: str, key: str, number: int, limit: int) -> None:
+def test_pages_of_a_list_contain_every_item_once(fixture: AppFixture, path: str, key: str, number: int, limit: int) -> None:
     found = walk(fixture, path, key, limit)
     assert len(found) == len(set(found)) == number
 
 
-def test_the_newest_come_first(fixture: AppFixture) -> None:
+def test_lists_show_the_newest_items_first(fixture: AppFixture) -> None:
     assert fixture.client.get("/services").json()["items"][0]["name"] == "s199"
     assert fixture.client.get("/deployments").json()["items"][0]["id"] == 200
     assert len(fixture.client.get("/services").json()["items"]) == 50
 
 
-def test_filters(fixture: AppFixture) -> None:
+def test_lists_are_filtered_by_status_service_and_kind(fixture: AppFixture) -> None:
     assert fixture.count("/deployments", status="failed") == 100
     assert fixture.count("/deployments", service="s003") == 1
     assert fixture.count("/deployments", kind="remove") == 0
@@ -108,14 +108,14 @@ def test_filters(fixture: AppFixture) -> None:
 @pytest.mark.parametrize(
     "parameters", [{"limit": "0"}, {"limit": "201"}, {"limit": "x"}, {"cursor": "zzz"}, {"cursor": "WyJhIl0"}]
 )
-def test_pages_that_are_none_are_refused(fixture: AppFixture, parameters: dict[str, str]) -> None:
+def test_lists_refuse_an_invalid_limit_or_cursor(fixture: AppFixture, parameters: dict[str, str]) -> None:
     for path in ("/services", "/deployments", "/instances", "/events", "/audit", "/tokens", "/services/s003/revisions"):
         answer = fixture.client.get(path, params=parameters)
         assert answer.status_code == 422, path
         assert answer.json()["errors"][0]["field"] in parameters
 
 
-def test_a_service_says_how_it_is(fixture: AppFixture) -> None:
+def test_services_list_shows_status_urls_and_deployment(fixture: AppFixture) -> None:
     items = {item["name"]: item for item in fixture.client.get("/services", params={"limit": "200"}).json()["items"]}
     assert [items[f"s00{n}"]["status"] for n in range(4)] == ["serving", "degraded", "degraded", "down"]
     assert [items[f"s00{n}"]["serving"] for n in range(4)] == [3, 2, 1, 0]
@@ -124,7 +124,7 @@ def test_a_service_says_how_it_is(fixture: AppFixture) -> None:
     assert items["s002"]["deployment"]["id"] == 3
 
 
-def test_since_is_a_time_a_number_or_so_long_ago(fixture: AppFixture) -> None:
+def test_since_parameter_is_a_time_a_number_or_a_duration(fixture: AppFixture) -> None:
     for since in ("1m", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5+02:00", "1700000000.5", "0"):
         assert fixture.count("/audit", since=since) == 1, since
     assert fixture.count("/audit", since="1ms") == 0
@@ -133,7 +133,7 @@ def test_since_is_a_time_a_number_or_so_long_ago(fixture: AppFixture) -> None:
 
 
 @pytest.mark.parametrize("path", ["/services", "/deployments", "/instances"])
-def test_a_long_list_is_quick(fixture: AppFixture, path: str) -> None:
+def test_long_list_is_answered_quickly(fixture: AppFixture, path: str) -> None:
     began = time.perf_counter()
     assert fixture.count(path) == 200
     assert time.perf_counter() - began < 2, "on a machine that is not busy a tenth of that"
@@ -142,7 +142,7 @@ def test_a_long_list_is_quick(fixture: AppFixture, path: str) -> None:
 @pytest.mark.parametrize(
     ("table", "views"), [(Service, present_services), (Deployment, present_deployments), (Instance, present_instances)]
 )
-def test_however_long_a_list_is_the_store_is_asked_a_few_times(fixture: AppFixture, table: type[Any], views: Any) -> None:
+def test_long_list_needs_only_a_few_queries(fixture: AppFixture, table: type[Any], views: Any) -> None:
     mine = Store(fixture.data / "sluice.db")
     asked: list[str] = []
     event.listen(mine._reader, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))

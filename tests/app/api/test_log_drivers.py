@@ -1,4 +1,4 @@
-"""A log driver is no way into the gateway: neither in a request, nor in a spec that was stored before the rule."""
+"""A log driver cannot reach the gateway: neither from a request, nor from a spec stored before the rule existed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def admin_socket(fixture: AppFixture) -> dict[str, Any]:
 
 
 def store_logging(fixture: AppFixture, number: int, logging: dict[str, Any]) -> None:
-    """The revision names it, as one that was made before the rule."""
+    """Store a log driver in the revision, as if the revision was made before the rule."""
 
     def change(session: Session) -> None:
         row = session.get_one(Revision, ("web", number))
@@ -42,7 +42,7 @@ def started(fixture: AppFixture) -> int:
     return sum(method == "start" for method, _ in fixture.engine.calls)
 
 
-def test_a_driver_that_writes_to_the_gateways_socket_is_refused_and_nothing_is_started(fixture: AppFixture) -> None:
+def test_log_driver_that_writes_to_the_gateways_socket_is_refused(fixture: AppFixture) -> None:
     bodies: list[dict[str, Any]] = [
         {"logging": admin_socket(fixture)},
         {"logging": {"driver": "gelf", "options": {"gelf-address": "tcp://127.0.0.1:7080"}}},
@@ -66,7 +66,7 @@ def test_a_driver_that_writes_to_the_gateways_socket_is_refused_and_nothing_is_s
     assert started(fixture) == 0
 
 
-def test_a_stored_driver_that_is_not_allowed_today_is_not_started_again(fixture: AppFixture) -> None:
+def test_stored_log_driver_that_is_no_longer_allowed_is_not_started_again(fixture: AppFixture) -> None:
     assert fixture.deploy().status_code == 200
     assert fixture.deploy(environment={"A": "1"}).status_code == 200
     store_logging(fixture, 1, admin_socket(fixture))
@@ -80,7 +80,7 @@ def test_a_stored_driver_that_is_not_allowed_today_is_not_started_again(fixture:
     assert fixture.client.get("/services/web/revisions/2").json()["effective"]["logging"]["driver"] == "syslog"
 
 
-def test_a_retry_of_a_stored_driver_that_is_not_allowed_today_is_refused(fixture: AppFixture) -> None:
+def test_retry_with_a_stored_log_driver_that_is_no_longer_allowed_is_refused(fixture: AppFixture) -> None:
     fixture.image("web:1")
     assert fixture.deploy().status_code == 200
     fixture.engine.registry.clear()
@@ -91,7 +91,7 @@ def test_a_retry_of_a_stored_driver_that_is_not_allowed_today_is_refused(fixture
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "logging.driver")
 
 
-def test_an_instance_with_a_stored_driver_that_is_not_allowed_today_is_not_replaced(fixture: AppFixture) -> None:
+def test_instance_with_a_log_driver_that_is_no_longer_allowed_is_not_replaced(fixture: AppFixture) -> None:
     assert fixture.deploy().status_code == 200
     store_logging(fixture, 1, admin_socket(fixture))
     before = started(fixture)
@@ -106,7 +106,7 @@ def test_an_instance_with_a_stored_driver_that_is_not_allowed_today_is_not_repla
     assert started(fixture) == before
 
 
-def test_a_service_whose_spec_is_not_allowed_today_is_found(fixture: AppFixture) -> None:
+def test_refused_services_names_a_service_whose_spec_is_no_longer_allowed(fixture: AppFixture) -> None:
     rules = AdmissionRules(log_drivers={"central": LogConfig("syslog")})
     assert fixture.deploy().status_code == 200
     assert fixture.call(fixture.sluice.store.read, partial(refused_services, rules)) == {}
@@ -115,7 +115,7 @@ def test_a_service_whose_spec_is_not_allowed_today_is_found(fixture: AppFixture)
     assert list(refused) == ["web"] and refused["web"].startswith("logging.driver: ")
 
 
-def test_a_profile_gives_the_operators_options_to_the_container_and_to_nobody_else(fixture: AppFixture) -> None:
+def test_log_profile_options_reach_the_container_and_no_answer(fixture: AppFixture) -> None:
     answer = fixture.deploy(logging={"driver": "central"})
     assert answer.status_code == 200, answer.text
     made = fixture.engine.containers["web-r1-1"].spec.logging

@@ -1,4 +1,4 @@
-"""What instances write: of a service together, in the order of its times, masked, and followed as it comes."""
+"""Logs of a service's instances: merged, ordered by time, masked, and followed live."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fakes.engine import Behaviour, FakeEngine
 
 
 class Yard:
-    """Instances that write when the test says so."""
+    """Instances that write a log line on demand."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -50,7 +50,7 @@ class Yard:
 
 
 async def next_ones(following: LogFollower, count: int) -> list[str]:
-    """So many lines, as `instance text`."""
+    """Return the next `count` lines, each as `instance text`."""
     lines: list[Line] = []
     async with asyncio.timeout(10):
         while len(lines) < count:
@@ -64,7 +64,7 @@ def yard() -> Yard:
 
 
 @pytest.mark.anyio
-async def test_the_lines_of_all_are_in_the_order_of_their_times(yard: Yard) -> None:
+async def test_log_lines_of_all_instances_are_ordered_by_time(yard: Yard) -> None:
     await yard.start("a")
     await yard.start("b")
     for instance, text in (("a", "one"), ("b", "two"), ("a", "three")):
@@ -75,7 +75,7 @@ async def test_the_lines_of_all_are_in_the_order_of_their_times(yard: Yard) -> N
 
 
 @pytest.mark.anyio
-async def test_whatever_instance_comes_is_followed_as_well(yard: Yard) -> None:
+async def test_log_follower_follows_instances_that_start_later(yard: Yard) -> None:
     await yard.start("a")
     yard.write("a", "before")
     async with yard.following() as following:
@@ -89,7 +89,7 @@ async def test_whatever_instance_comes_is_followed_as_well(yard: Yard) -> None:
 
 
 @pytest.mark.anyio
-async def test_one_that_was_started_again_goes_on_without_a_line_twice(yard: Yard) -> None:
+async def test_log_follower_repeats_no_line_of_a_restarted_instance(yard: Yard) -> None:
     await yard.start("a")
     async with yard.following() as following:
         yard.write("a", "first life")
@@ -104,7 +104,7 @@ async def test_one_that_was_started_again_goes_on_without_a_line_twice(yard: Yar
 
 
 @pytest.mark.anyio
-async def test_nothing_of_before_is_told_to_who_asks_for_none_of_it(yard: Yard) -> None:
+async def test_log_follower_with_tail_zero_skips_earlier_lines(yard: Yard) -> None:
     await yard.start("a")
     yard.write("a", "before")
     async with yard.following(tail=0) as following:
@@ -114,7 +114,7 @@ async def test_nothing_of_before_is_told_to_who_asks_for_none_of_it(yard: Yard) 
 
 
 @pytest.mark.anyio
-async def test_of_one_it_ends_with_it(yard: Yard) -> None:
+async def test_log_follower_of_one_instance_ends_with_the_instance(yard: Yard) -> None:
     await yard.start("a", DB_PASSWORD="hunter2-hunter2")
     yard.write("a", "using hunter2-hunter2")
     async with yard.following(to_the_end=True) as following:
@@ -124,7 +124,7 @@ async def test_of_one_it_ends_with_it(yard: Yard) -> None:
             assert await following.next() is None
 
 
-def test_a_services_lines_name_their_instances_and_hide_their_secrets(fixture: AppFixture) -> None:
+def test_service_logs_name_their_instances_and_mask_secrets(fixture: AppFixture) -> None:
     fixture.deploy(replicas=2, environment={"API_TOKEN": "hunter2-hunter2"})
     fixture.engine.write("web-r1-1", "with hunter2-hunter2")
     fixture.engine.write("web-r1-2", "here I am")
@@ -136,7 +136,7 @@ def test_a_services_lines_name_their_instances_and_hide_their_secrets(fixture: A
     assert fixture.client.get("/services/web/logs?tail=10001").status_code == 422
 
 
-def test_a_secret_in_the_engines_words_is_masked_in_the_deployment_and_its_events(fixture: AppFixture) -> None:
+def test_secret_in_an_engine_error_is_masked_in_the_deployment_and_its_events(fixture: AppFixture) -> None:
     fixture.engine.fail_next("start", EngineError('exec: "hunter2-hunter2": executable file not found in $PATH'))
     answer = fixture.deploy("web", environment={"DB_PASSWORD": "hunter2-hunter2"}, port=80, healthcheck=READY)
     assert answer.status_code == 409

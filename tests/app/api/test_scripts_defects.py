@@ -1,4 +1,4 @@
-"""What the shell scripts that Sluice began as did wrong to others (docs/spring.md has the whole list)."""
+"""Defects of the shell scripts that Sluice replaced (docs/spring.md has the whole list)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.support.app_fixture import NEVER, AppFixture, eventually
 
 
 def containers(fixture: AppFixture, service: str) -> dict[str, str]:
-    """Instance → its container, of those that are there."""
+    """Map each instance of the service that has a container to that container's id."""
     return {one.spec.id: one.id for one in fixture.engine.containers.values() if one.spec.service == service}
 
 
-def test_a_name_within_another_is_another(fixture: AppFixture) -> None:
+def test_service_name_within_another_name_is_another_service(fixture: AppFixture) -> None:
     others = ("web-1", "web-10", "my-web", "web-r1")
     for service in (*others, "web"):
         assert fixture.deploy(service, replicas=1).status_code == 200
@@ -28,13 +28,13 @@ def test_a_name_within_another_is_another(fixture: AppFixture) -> None:
     assert {service: containers(fixture, service) for service in others} == before
 
 
-def test_ten_instances_are_not_one(fixture: AppFixture) -> None:
+def test_scale_from_eleven_instances_to_one_keeps_only_the_first(fixture: AppFixture) -> None:
     fixture.deploy(replicas=11)
     assert fixture.client.post("/services/web/scale?wait=20", json={"replicas": 1}).status_code == 200
     assert set(containers(fixture, "web")) == {"web-r1-1"}
 
 
-def test_when_one_of_the_new_ones_fails_all_of_them_go_and_the_old_ones_stay(fixture: AppFixture) -> None:
+def test_failed_new_instance_removes_all_new_ones_and_keeps_the_old_ones(fixture: AppFixture) -> None:
     fixture.deploy(replicas=3)
     before = containers(fixture, "web")
     number = fixture.deploy(image="web:2", wait="", healthcheck=NEVER).json()["id"]
@@ -50,12 +50,12 @@ def test_when_one_of_the_new_ones_fails_all_of_them_go_and_the_old_ones_stay(fix
 
 @pytest.fixture
 def lowest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chance draws the same port for everybody: the lowest that is free."""
+    """Make every random choice of a port the same: the lowest free one."""
     monkeypatch.setattr("services.rollouts.state.host_ports.random.choice", min)
 
 
 @pytest.mark.usefixtures("lowest")
-def test_deployments_at_the_same_moment_get_ports_and_names_of_their_own(fixture: AppFixture) -> None:
+def test_concurrent_deployments_get_distinct_ports_and_names(fixture: AppFixture) -> None:
     services = ("api", "web", "auth")
     for service in services:
         fixture.image(f"{service}:1")
@@ -71,11 +71,11 @@ def test_deployments_at_the_same_moment_get_ports_and_names_of_their_own(fixture
     assert len({one["id"] for one in instances}) == 9
 
 
-def test_the_ports_of_eureka_and_of_spring_are_never_drawn() -> None:
+def test_host_ports_of_eureka_and_spring_are_never_allocated() -> None:
     assert not {8761, 8080, 3000} & set(range(FIRST, LAST + 1))
 
 
-def test_one_service_deployed_twice_at_the_same_moment_ends_as_one_of_them(fixture: AppFixture) -> None:
+def test_concurrent_deployments_of_one_service_end_as_the_later_one(fixture: AppFixture) -> None:
     for tag in (1, 2):
         fixture.image(f"web:{tag}")
     with ThreadPoolExecutor(2) as together:
@@ -85,7 +85,7 @@ def test_one_service_deployed_twice_at_the_same_moment_ends_as_one_of_them(fixtu
     assert set(containers(fixture, "web")) == {f"web-r{last['revision']}-1", f"web-r{last['revision']}-2"}
 
 
-def test_every_test_that_the_documentation_names_is_there() -> None:
+def test_tests_named_in_the_documentation_exist() -> None:
     root = Path(__file__).parents[3]
     named = []
     for page in (root / "docs").glob("*.md"):

@@ -1,4 +1,4 @@
-"""What callers of a service got, as the API and Prometheus tell it."""
+"""Traffic metrics of a service, in the API and for Prometheus."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fixture(tmp_path: Path) -> Iterator[AppFixture]:
 
 @dataclass
 class AtTheTurn:
-    """When the last ten seconds were over: just before the next turn a sample would be of seconds that are not."""
+    """Clock that is rounded down to the last ten-second boundary, so that a sample never covers future seconds."""
 
     clock: Clock
 
@@ -48,7 +48,7 @@ class AtTheTurn:
 
 
 def sample(fixture: AppFixture, news: Counter[CountKey]) -> TrafficSampler:
-    """As if the ten seconds were over; apart from the one that the house samples by itself."""
+    """Sample `news` as if ten seconds were over, apart from the sampler of the application."""
     gateway = FakeGatewayRouter(fixture.sluice.clock)
     gateway.news = news
     figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
@@ -57,13 +57,13 @@ def sample(fixture: AppFixture, news: Counter[CountKey]) -> TrafficSampler:
 
 
 def take(fixture: AppFixture, figures: TrafficSampler) -> None:
-    """A sample, in the server's own loop."""
+    """Take a sample in the server's own event loop."""
     portal = fixture.client.portal
     assert portal is not None
     portal.call(figures.sample)
 
 
-def test_the_last_hour_of_a_service(fixture: AppFixture) -> None:
+def test_traffic_metrics_show_the_last_hour_of_a_service(fixture: AppFixture) -> None:
     sample(fixture, NEWS)
     reported = fixture.client.get("/services/web/figures").json()
     assert (reported["service"], reported["step"], len(reported["times"])) == ("web", 10, 360)
@@ -77,17 +77,17 @@ def test_the_last_hour_of_a_service(fixture: AppFixture) -> None:
 
 
 @pytest.mark.parametrize("window", ["59", "86401", "1h", "-1", ""])
-def test_a_window_that_is_none_is_refused(fixture: AppFixture, window: str) -> None:
+def test_traffic_metrics_refuse_an_invalid_window(fixture: AppFixture, window: str) -> None:
     answer = fixture.client.get("/services/web/figures", params={"window": window})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "window")
 
 
-def test_of_a_service_that_is_not_there_nothing_is_told(fixture: AppFixture) -> None:
+def test_traffic_metrics_of_an_unknown_service_answer_404(fixture: AppFixture) -> None:
     answer = fixture.client.get("/services/nobody/figures")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_service")
 
 
-def test_prometheus_is_told_counters_and_a_histogram(fixture: AppFixture) -> None:
+def test_prometheus_metrics_have_request_counters_and_a_histogram(fixture: AppFixture) -> None:
     fixture.sluice.traffic_sampler._router.news = NEWS
     take(fixture, fixture.sluice.traffic_sampler)
     lines = fixture.client.get("/metrics").text.splitlines()
@@ -98,7 +98,7 @@ def test_prometheus_is_told_counters_and_a_histogram(fixture: AppFixture) -> Non
     assert 'sluice_request_seconds_bucket{le="+Inf",revision="1",service="web"} 100.0' in lines
 
 
-def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(fixture: AppFixture, monkeypatch: Any) -> None:
+def test_traffic_sample_that_the_store_refuses_is_written_with_the_next_one(fixture: AppFixture, monkeypatch: Any) -> None:
     gateway = FakeGatewayRouter(fixture.sluice.clock)
     figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
     gateway.news = NEWS
@@ -110,7 +110,7 @@ def test_what_the_store_cannot_take_now_is_written_by_the_next_sample(fixture: A
     assert fixture.client.get("/services/web/figures").json()["totals"]["requests"] == 103
 
 
-def test_a_gateway_that_does_not_answer_ends_nothing(fixture: AppFixture, monkeypatch: Any) -> None:
+def test_traffic_sampler_survives_a_gateway_that_does_not_answer(fixture: AppFixture, monkeypatch: Any) -> None:
     gateway = FakeGatewayRouter(fixture.sluice.clock)
     figures = TrafficSampler(fixture.sluice.store, AtTheTurn(fixture.sluice.clock), gateway)
 

@@ -1,4 +1,4 @@
-"""Held answers: they look at their deployment when something happened in it, and otherwise at their client alone."""
+"""Held answers read their deployment only after an event of it; otherwise they only check whether the client is there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Counted:
-    """As much of a Sluice as a held answer needs, with its looks at the store counted."""
+    """The parts of Sluice that a held answer needs; counts the reads of the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class Counted:
 
 
 class Client:
-    """Goes away when it has been looked for so many times."""
+    """Client that disconnects after `patience` checks."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -52,7 +52,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_a_held_answer_asks_the_store_for_nothing_while_nothing_happens(
+async def test_held_answer_does_not_query_the_store_while_nothing_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wait, "_LOOK_FOR_CLIENT", 0.001)

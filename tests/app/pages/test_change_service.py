@@ -197,7 +197,7 @@ def test_a_digest_is_shortened_in_a_diff_and_whole_on_hover(fixture: DashboardFi
     assert f'title="{whole}">sha256:0123456789ab…</del>' in text
 
 
-def test_two_revisions_are_compared(visitor: TestClient) -> None:
+def test_changes_page_compares_two_revisions(visitor: TestClient) -> None:
     text = visitor.get("/ui/services/web/changes", params={"from": "1", "to": "2"}).text
     assert '<del class="mono">web:1</del>' in text
     assert '<ins class="mono">web:2</ins>' in text
