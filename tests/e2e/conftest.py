@@ -1,4 +1,4 @@
-"""One real Sluice for the stories that only use it; those that stop and kill it have their own."""
+"""Fixtures of the end-to-end tests: one shared Sluice, and one per test that stops or kills it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bad input of every kind is a 4xx problem that names the field: never a 500, and nothing reaches engine or gateway."""
+"""Bad input of every kind gets a 4xx problem that names the field, and changes nothing.
+
+No case ends in a 500 or reaches the engine or the gateway.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +153,7 @@ GET /ui/services/%00
 
 
 class Untouched:
-    """What must be the same before and after: the engine's containers, the gateway's files, the history."""
+    """State that a refused request must not change: containers, the gateway's files, the history."""
 
     def __init__(self, fixture: ServiceFixture) -> None:
         self._stage = fixture
@@ -170,7 +173,7 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def test_every_bad_value_of_every_field_is_refused_by_its_name(fixture: ServiceFixture) -> None:
+async def test_bad_field_values_are_refused_with_the_name_of_the_field(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=1))
     untouched = Untouched(fixture)
     before = await untouched.look()
@@ -188,18 +191,18 @@ async def test_every_bad_value_of_every_field_is_refused_by_its_name(fixture: Se
 
 
 @pytest.mark.parametrize("what", BODIES)
-async def test_a_body_that_is_none_is_refused(fixture: ServiceFixture, what: str) -> None:
+async def test_malformed_bodies_are_refused(fixture: ServiceFixture, what: str) -> None:
     untouched = Untouched(fixture)
     before = await untouched.look()
     answer = await _post(fixture, BODIES[what])
     assert 400 <= answer.status_code < 500, answer.text[:500]
-    if what != "30 MB":  # cut off before anything of Sluice's sees it
+    if what != "30 MB":  # refused before the application sees the request
         assert answer.headers["content-type"].startswith("application/problem+json")
         assert answer.json()["code"]
     assert await untouched.look() == before
 
 
-async def test_paths_and_parameters_that_mean_nothing_are_refused(fixture: ServiceFixture) -> None:
+async def test_invalid_paths_and_parameters_are_refused(fixture: ServiceFixture) -> None:
     wrong = []
     for method, _, path in (line.partition(" ") for line in PATHS.strip().splitlines()):
         body = b'{"replicas": 1}' if path.endswith("scale") else b"{}"
@@ -209,7 +212,7 @@ async def test_paths_and_parameters_that_mean_nothing_are_refused(fixture: Servi
     assert not wrong, "\n".join(wrong)
 
 
-async def test_headers_that_mean_nothing_are_refused(fixture: ServiceFixture) -> None:
+async def test_invalid_headers_are_refused(fixture: ServiceFixture) -> None:
     body = {"service": f"{fixture.service}x", "image": fixture.images.one}
     heads = [{"Authorization": "Bearer sl_wrong"}, {"Authorization": "Basic x"}, {"Authorization": "Bearer " + "x" * 5000}]
     for head in heads:
@@ -221,7 +224,7 @@ async def test_headers_that_mean_nothing_are_refused(fixture: ServiceFixture) ->
     assert fixture.service + "x" not in [each["name"] for each in (await fixture.get("/services", limit=200))["items"]]
 
 
-async def test_a_profile_or_a_merge_that_makes_a_bad_whole_is_refused(fixture: ServiceFixture) -> None:
+async def test_valid_fields_that_make_an_invalid_spec_are_refused(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=1, profiles={"small": {"min_ready_seconds": 5}}))
     untouched = Untouched(fixture)
     before = await untouched.look()
@@ -245,7 +248,7 @@ async def _post(fixture: ServiceFixture, body: bytes) -> Any:
 
 
 def _why_not(answer: Any, status: int, field: str) -> str | None:
-    """What is wrong with the refusal; None when it is as it should be."""
+    """Return the fault of the refusal; None if it is correct."""
     if answer.status_code != status:
         return f"{answer.status_code} {answer.text[:200]}"
     said = answer.json()

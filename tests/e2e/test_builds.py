@@ -1,4 +1,4 @@
-"""From a Dockerfile to what runs, by the engine's own builder."""
+"""Builds by the engine's own builder, from the Dockerfile to the running instance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
 class Loopback(ThreadingHTTPServer):
-    """A server that only the host itself reaches. `asked`: the paths."""
+    """A server on the host's loopback; `asked` lists the requested paths."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -57,7 +57,7 @@ READS = {
 
 
 @pytest.mark.parametrize("step", READS.values(), ids=READS)
-async def test_a_build_cannot_read_the_hosts_loopback(fixture: ServiceFixture, loopback: Loopback, step: str) -> None:
+async def test_build_cannot_read_the_hosts_loopback(fixture: ServiceFixture, loopback: Loopback, step: str) -> None:
     dockerfile = BASE + step.format(url=loopback.url, rest=loopback.url.removeprefix("http"))
     refused = await fixture.http.post("/builds", params={"service": fixture.service}, content=tar(dockerfile), headers=TAR)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_context"), refused.text
@@ -73,7 +73,7 @@ async def test_a_build_cannot_read_the_hosts_loopback(fixture: ServiceFixture, l
         await fixture.docker("rmi", "--force", image)
 
 
-async def test_a_base_image_cannot_make_a_build_read_the_hosts_loopback(fixture: ServiceFixture, loopback: Loopback) -> None:
+async def test_base_image_cannot_make_a_build_read_the_hosts_loopback(fixture: ServiceFixture, loopback: Loopback) -> None:
     base, container = f"{fixture.service}-base:1", f"{fixture.service}-base"
     await fixture.docker("create", "--name", container, "debian:trixie-slim")
     try:
@@ -89,7 +89,7 @@ async def test_a_base_image_cannot_make_a_build_read_the_hosts_loopback(fixture:
         await fixture.docker("rmi", "--force", base)
 
 
-async def test_what_was_built_is_deployed_and_becomes_the_latest(fixture: ServiceFixture) -> None:
+async def test_built_image_is_deployed_and_tagged_latest(fixture: ServiceFixture) -> None:
     word = secrets.token_hex(4)
     steps = f"FROM debian:trixie-slim\nARG WORD\nRUN echo $WORD-{word} > /word\nRUN cat /word\n"
     steps += "LABEL sluice.service=victim sluice.built=victim:1\n"
@@ -121,7 +121,7 @@ async def test_what_was_built_is_deployed_and_becomes_the_latest(fixture: Servic
         await fixture.docker("rmi", "--force", built["image"], latest)
 
 
-async def test_a_latest_that_forges_sluices_labels_is_left_alone(fixture: ServiceFixture) -> None:
+async def test_foreign_latest_tag_with_forged_labels_is_left_alone(fixture: ServiceFixture) -> None:
     latest, container = f"{fixture.service}:latest", f"{fixture.service}-forged"
     await fixture.docker("create", "--name", container, "debian:trixie-slim")
     built = ""

@@ -1,4 +1,4 @@
-"""What people do every day, with traffic running: not one request is lost and none runs twice."""
+"""Everyday changes under load: no request is lost and none runs twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.service_fixture import ServiceFixture, versions
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_a_service_is_updated_scaled_restarted_and_rolled_back_under_load(fixture: ServiceFixture) -> None:
+async def test_service_is_updated_scaled_restarted_and_rolled_back_under_load(fixture: ServiceFixture) -> None:
     first = await fixture.deploy(fixture.spec(replicas=3))
     assert first["progress"]["serving"] == 3
     async with fixture.load() as load:
@@ -41,7 +41,7 @@ async def test_a_service_is_updated_scaled_restarted_and_rolled_back_under_load(
     assert kinds == ["rollback", "restart", "scale", "scale", "deploy", "deploy"]
 
 
-async def test_scaled_to_nothing_and_back_the_requests_wait(fixture: ServiceFixture) -> None:
+async def test_requests_wait_while_a_service_is_scaled_to_zero_and_back(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=1))
     async with fixture.load(slow_seconds=0.3, rate=40):
         await fixture.change("scale", {"replicas": 0})
@@ -50,12 +50,12 @@ async def test_scaled_to_nothing_and_back_the_requests_wait(fixture: ServiceFixt
         await fixture.change("scale", {"replicas": 1})
 
 
-async def test_removed_a_service_finishes_what_it_has_and_leaves_a_history(fixture: ServiceFixture) -> None:
+async def test_removed_service_finishes_requests_in_flight_and_keeps_its_history(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     async with fixture.by_hand(slow_seconds=1.5) as load:
         slow = [asyncio.create_task(load.ask("SLOW")) for _ in range(6)]
         for _ in range(5):
-            assert (await load.ask("GET")).status == 200  # answered later than the slow ones were sent
+            assert (await load.ask("GET")).status == 200  # Their answers show that the slow requests were sent.
         await fixture.remove()
         entries = await asyncio.gather(*slow)
         assert [entry.status for entry in entries] == [200] * 6, load.ledger.explain()
@@ -66,7 +66,7 @@ async def test_removed_a_service_finishes_what_it_has_and_leaves_a_history(fixtu
     assert kinds == ["remove", "deploy"]
 
 
-async def test_a_body_that_changes_nothing_starts_nothing(fixture: ServiceFixture) -> None:
+async def test_unchanged_spec_starts_no_instance(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
     again = await fixture.update(image=fixture.images.one)
@@ -74,7 +74,7 @@ async def test_a_body_that_changes_nothing_starts_nothing(fixture: ServiceFixtur
     assert await fixture.starts() == before
 
 
-async def test_a_route_or_a_policy_alone_replaces_no_instance(fixture: ServiceFixture) -> None:
+async def test_change_of_routes_or_timeouts_replaces_no_instance(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
     async with fixture.load():
@@ -87,21 +87,21 @@ async def test_a_route_or_a_policy_alone_replaces_no_instance(fixture: ServiceFi
     assert answer.status_code == 200
 
 
-async def test_no_more_run_at_once_than_max_surge_allows_and_no_fewer_than_max_unavailable(fixture: ServiceFixture) -> None:
+async def test_rollout_stays_within_max_surge_and_max_unavailable(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=3, max_surge=1, max_unavailable=0))
     async with fixture.load(slow_seconds=0.3), fixture.watched() as watch:
         await fixture.update(image=fixture.images.two)
     assert (watch.least, watch.most) == (3, 4)
 
 
-async def test_with_no_room_to_surge_one_leaves_before_another_comes(fixture: ServiceFixture) -> None:
+async def test_rollout_without_surge_removes_an_instance_before_it_starts_another(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=3, max_surge=0, max_unavailable=1))
     async with fixture.load(slow_seconds=0.3), fixture.watched() as watch:
         await fixture.update(image=fixture.images.two)
     assert (watch.least, watch.most) == (2, 3)
 
 
-async def test_recreate_lets_the_old_go_before_the_new_come_and_the_requests_wait(fixture: ServiceFixture) -> None:
+async def test_recreate_stops_old_instances_before_new_ones_start_and_requests_wait(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(strategy="recreate"))
     async with fixture.load(slow_seconds=0.3, rate=40), fixture.watched() as watch:
         await fixture.update(image=fixture.images.two)

@@ -1,4 +1,4 @@
-"""A Compose project moves in on real parts: its store stays with Compose, and everybody finds everybody by name."""
+"""A Compose project is imported: its store stays with Compose, all services resolve by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ services:
 """
 
 
-async def test_a_project_moves_in_and_its_store_stays_with_compose(fixture: ServiceFixture) -> None:
+async def test_compose_project_is_deployed_and_its_store_stays_with_compose(fixture: ServiceFixture) -> None:
     project = web = fixture.service
     api, network = f"{web}-api", f"{project}_default"
     labels = [f"--label=com.docker.compose.{key}={value}" for key, value in (("project", project), ("service", "store"))]

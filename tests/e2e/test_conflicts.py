@@ -1,4 +1,4 @@
-"""Two deployments of one service at once, and people who step in, with traffic running."""
+"""Concurrent deployments of one service, and actions of users on them, under load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _new_ones_run(deployment: Json) -> bool:
     return deployment["status"] == "progressing" and len(born) == 2
 
 
-async def test_a_newer_deployment_takes_over(fixture: ServiceFixture) -> None:
+async def test_newer_deployment_supersedes_the_older_one(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     async with fixture.load() as load:
         body = {"service": fixture.service, "image": fixture.images.two, "environment": SLOWLY}
@@ -36,7 +36,7 @@ async def test_a_newer_deployment_takes_over(fixture: ServiceFixture) -> None:
     assert len(await fixture.containers()) == 2
 
 
-async def test_a_newer_deployment_is_rejected_when_the_spec_says_so(fixture: ServiceFixture) -> None:
+async def test_newer_deployment_is_rejected_if_on_conflict_is_reject(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(on_conflict="reject"))
     async with fixture.load():
         first = await fixture.begin(image=fixture.images.two, environment=SLOWLY)
@@ -46,7 +46,7 @@ async def test_a_newer_deployment_is_rejected_when_the_spec_says_so(fixture: Ser
     assert (await fixture.of_service())["revision"] == first["revision"] or first["revision"] is None
 
 
-async def test_a_newer_deployment_waits_its_turn_when_the_spec_says_so(fixture: ServiceFixture) -> None:
+async def test_newer_deployment_is_queued_if_on_conflict_is_queue(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(on_conflict="queue"))
     async with fixture.load():
         first = await fixture.begin(image=fixture.images.two, environment=SLOWLY)
@@ -61,7 +61,7 @@ async def test_a_newer_deployment_waits_its_turn_when_the_spec_says_so(fixture: 
     assert "HELLO_VERSION=2" in container["Config"]["Env"]
 
 
-async def test_paused_it_stands_still_and_resumed_it_goes_on(fixture: ServiceFixture) -> None:
+async def test_deployment_is_paused_and_resumed(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
     async with fixture.load():
@@ -77,7 +77,7 @@ async def test_paused_it_stands_still_and_resumed_it_goes_on(fixture: ServiceFix
     assert not before.keys() & (await fixture.starts()).keys()
 
 
-async def test_aborted_it_goes_back_and_retried_it_comes_again(fixture: ServiceFixture) -> None:
+async def test_deployment_is_aborted_and_retried(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
     async with fixture.load():
@@ -93,7 +93,7 @@ async def test_aborted_it_goes_back_and_retried_it_comes_again(fixture: ServiceF
     assert (await fixture.of_service())["revision"] == retried["revision"]
 
 
-async def test_the_same_key_asks_for_the_same_deployment(fixture: ServiceFixture) -> None:
+async def test_same_idempotency_key_returns_the_same_deployment(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     body, key = {"service": fixture.service, "image": fixture.images.two}, {"Idempotency-Key": f"ci-{fixture.service}"}
     answers = await asyncio.gather(
@@ -105,7 +105,7 @@ async def test_the_same_key_asks_for_the_same_deployment(fixture: ServiceFixture
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_many_services_at_once_all_succeed(fixture: ServiceFixture) -> None:
+async def test_concurrent_deployments_of_many_services_succeed(fixture: ServiceFixture) -> None:
     names = [f"{fixture.service}-{number}" for number in range(6)]
     bodies = [fixture.spec(service=name, replicas=1) for name in names]
     await fixture.deploy(fixture.spec())
@@ -116,7 +116,7 @@ async def test_many_services_at_once_all_succeed(fixture: ServiceFixture) -> Non
 
 
 async def _newest(fixture: ServiceFixture, count: int) -> Json:
-    """The service's newest deployment, once there are so many."""
+    """Return the newest deployment once the service has `count` of them."""
 
     async def look() -> Json | None:
         rows = (await fixture.get("/deployments", service=fixture.service))["items"]

@@ -1,4 +1,4 @@
-"""What a spec says reaches neither the gateway's sockets nor other places of the host: tried on real parts."""
+"""A spec reaches neither the gateway's sockets nor other places of the host (real engine)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def syslog(own: ServiceFixture) -> Json:
     return {"driver": "syslog", "options": {"syslog-address": f"unix://{socket}"}}
 
 
-async def test_a_link_that_one_service_makes_leads_no_other_to_the_host(own: ServiceFixture, tmp_path: Path) -> None:
+async def test_symlink_made_by_an_instance_gives_no_service_access_to_the_host(own: ServiceFixture, tmp_path: Path) -> None:
     shared = tmp_path / "root" / "shared"
     await own.deploy(own.spec(service="maker", replicas=1, volumes=[mount(shared)]))
     [maker] = await own.containers("maker")
@@ -67,7 +67,7 @@ async def test_a_link_that_one_service_makes_leads_no_other_to_the_host(own: Ser
     assert left == ""
 
 
-async def test_no_log_driver_writes_to_the_gateways_socket(own: ServiceFixture) -> None:
+async def test_log_driver_cannot_write_to_the_gateways_socket(own: ServiceFixture) -> None:
     assert await refusal(own, own.service, logging=syslog(own)) == (422, "logging.driver")
     await own.deploy(own.spec(replicas=1))
     await own.update(environment={"A": "1"})

@@ -1,4 +1,4 @@
-"""Sluice stops, or is killed, in the middle of things: traffic does not notice, and it carries on from what it sees."""
+"""Sluice is stopped or killed during changes: no request fails, and it resumes from what it observes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _count(deployment: Json, *statuses: str) -> int:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_killed_in_mid_deployment_and_started_again_it_carries_on(own: ServiceFixture, moment: str) -> None:
+async def test_deployment_continues_after_sluice_is_killed_and_restarted(own: ServiceFixture, moment: str) -> None:
     await own.deploy(own.spec(replicas=3))
     async with own.load(slow=0.2, slow_seconds=1.5):
         deployment = await own.begin(image=own.images.two)
@@ -43,7 +43,7 @@ async def test_killed_in_mid_deployment_and_started_again_it_carries_on(own: Ser
     assert ends["succeeded"] == 1
 
 
-async def test_stopped_in_mid_deployment_it_ends_soon_and_carries_on_when_it_is_back(own: ServiceFixture) -> None:
+async def test_deployment_continues_after_sluice_is_stopped_and_restarted(own: ServiceFixture) -> None:
     await own.deploy(own.spec(replicas=3))
     async with own.load():
         body = {"service": own.service, "image": own.images.two, "environment": {"HELLO_SLOW_START": "1"}}
@@ -62,7 +62,7 @@ async def test_stopped_in_mid_deployment_it_ends_soon_and_carries_on_when_it_is_
     await _nothing_stray(own, revision=2, replicas=3)
 
 
-async def test_while_it_is_away_traffic_flows_and_what_died_meanwhile_is_replaced(own: ServiceFixture) -> None:
+async def test_instance_that_dies_while_sluice_is_down_is_replaced_after_the_restart(own: ServiceFixture) -> None:
     await own.deploy(own.spec(replicas=3))
     async with own.load(posts=0, slow=0):
         await asyncio.to_thread(own.sluice.kill)
@@ -78,7 +78,7 @@ async def test_while_it_is_away_traffic_flows_and_what_died_meanwhile_is_replace
     await _nothing_stray(own, revision=1, replicas=3)
 
 
-async def test_a_rollback_that_is_interrupted_ends_where_it_was_going(own: ServiceFixture) -> None:
+async def test_interrupted_rollback_is_completed_after_the_restart(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     before = await own.starts()
     async with own.load():
@@ -92,7 +92,7 @@ async def test_a_rollback_that_is_interrupted_ends_where_it_was_going(own: Servi
     await _nothing_stray(own, revision=1, replicas=2)
 
 
-async def test_a_second_process_on_the_same_data_is_refused(own: ServiceFixture) -> None:
+async def test_second_process_on_the_same_data_directory_is_refused(own: ServiceFixture) -> None:
     process = await asyncio.create_subprocess_exec(
         *own.sluice.command, env={**own.sluice.environment, "SLUICE_PORT": str(free_port())},
         stderr=asyncio.subprocess.PIPE,
@@ -109,7 +109,7 @@ async def _second(own: ServiceFixture) -> bool:
 
 
 async def _read(lines: object) -> int:
-    """How many lines came before the stream ended, by whatever end."""
+    """Count the lines until the stream ends."""
     count = 0
     async for _ in lines:  # type: ignore[attr-defined]
         count += 1

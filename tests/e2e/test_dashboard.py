@@ -1,4 +1,4 @@
-"""The dashboard on real parts: somebody deploys by clicking, and watches, while requests run."""
+"""The dashboard on real parts: a user deploys in the browser and watches, under load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def chromium() -> Iterator[dict[str, Any]]:
         yield arguments
 
 
-async def test_a_deployment_is_watched_from_the_click_to_its_end_and_a_failing_one_shows_its_log(
+async def test_dashboard_follows_a_deployment_and_shows_the_log_of_a_failed_one(
     fixture: ServiceFixture, chromium: dict[str, Any]
 ) -> None:
     await fixture.deploy(fixture.spec())

@@ -1,4 +1,7 @@
-"""New versions that do not come to serve: all of them go, what served was never touched, and not one request is lost."""
+"""New versions that never become available: they are removed, the old ones stay untouched.
+
+No request is lost.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tests.support.service_fixture import NEVER_HEALTHY, QUICK_CHECK, Json, Serv
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 NOWHERE = "127.0.0.1:1/no/such:1"
-"""An image of a registry that refuses at once."""
+"""An image of a registry that refuses connections."""
 
 BROKEN: dict[str, tuple[dict[str, str], str]] = {
     "exits at once": ({"HELLO_EXIT_AT_START": "3"}, "it exits at once"),
@@ -30,7 +33,7 @@ REFUSED: dict[str, tuple[Json, str]] = {
 }
 
 
-async def test_an_image_that_does_not_exist_starts_nothing(fixture: ServiceFixture) -> None:
+async def test_missing_image_starts_no_instance(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
     async with fixture.load(), fixture.watched() as watch:
@@ -41,14 +44,14 @@ async def test_an_image_that_does_not_exist_starts_nothing(fixture: ServiceFixtu
     assert await fixture.starts() == before
 
 
-async def test_an_image_that_does_not_exist_fails_a_first_deployment_and_leaves_nothing(fixture: ServiceFixture) -> None:
+async def test_missing_image_fails_a_first_deployment_and_leaves_nothing(fixture: ServiceFixture) -> None:
     failed = await fixture.deploy(fixture.spec(NOWHERE, port=8000), expect="failed")
     assert failed["reason"] == "image_pull_failed"
     assert await fixture.containers() == []
 
 
 @pytest.mark.parametrize("way", BROKEN)
-async def test_a_broken_version_is_rolled_back_and_the_old_one_never_touched(fixture: ServiceFixture, way: str) -> None:
+async def test_broken_version_is_rolled_back_and_the_old_version_untouched(fixture: ServiceFixture, way: str) -> None:
     environment, says = BROKEN[way]
     await fixture.deploy(fixture.spec(replicas=3))
     before = await fixture.starts()
@@ -70,7 +73,7 @@ async def test_a_broken_version_is_rolled_back_and_the_old_one_never_touched(fix
 
 
 @pytest.mark.parametrize("way", BROKEN)
-async def test_a_first_version_that_is_broken_leaves_nothing_running(fixture: ServiceFixture, way: str) -> None:
+async def test_broken_first_version_leaves_no_container(fixture: ServiceFixture, way: str) -> None:
     environment, _ = BROKEN[way]
     check = {**QUICK_CHECK, "start_period": 3}
     failed = await fixture.deploy(fixture.spec(replicas=3, environment=environment, healthcheck=check), expect="failed")
@@ -78,7 +81,7 @@ async def test_a_first_version_that_is_broken_leaves_nothing_running(fixture: Se
     assert await fixture.containers() == []
 
 
-async def test_without_progress_until_the_deadline_the_old_version_stays(fixture: ServiceFixture) -> None:
+async def test_exceeded_progress_deadline_rolls_back_to_the_old_version(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
     late: Json = {"environment": {"HELLO_SLOW_START": "60"}, "progress_deadline_seconds": 2}
@@ -89,7 +92,7 @@ async def test_without_progress_until_the_deadline_the_old_version_stays(fixture
     assert await fixture.starts() == before
 
 
-async def test_a_new_version_that_dies_while_the_old_ones_drain_gives_way_to_them(fixture: ServiceFixture) -> None:
+async def test_new_version_that_dies_while_old_instances_drain_is_rolled_back(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=3))
     dies = {"HELLO_DIE_AFTER": "2", "HELLO_FAULTY_SLOTS": "1"}
     async with fixture.load(posts=0, slow=0.3, slow_seconds=4) as load:
@@ -104,7 +107,7 @@ async def test_a_new_version_that_dies_while_the_old_ones_drain_gives_way_to_the
 
 
 @pytest.mark.parametrize("way", REFUSED)
-async def test_what_the_engine_refuses_is_told_in_its_words(fixture: ServiceFixture, way: str) -> None:
+async def test_engine_error_is_reported_verbatim(fixture: ServiceFixture, way: str) -> None:
     fields, words = REFUSED[way]
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
@@ -115,13 +118,13 @@ async def test_what_the_engine_refuses_is_told_in_its_words(fixture: ServiceFixt
     assert len(await fixture.containers()) == 2
 
 
-async def test_what_the_engine_refuses_fails_a_first_deployment_and_leaves_nothing(fixture: ServiceFixture) -> None:
+async def test_engine_error_fails_a_first_deployment_and_leaves_nothing(fixture: ServiceFixture) -> None:
     failed = await fixture.deploy(fixture.spec(command=["/no/such/program"]), expect="failed")
     assert "/no/such/program" in failed["message"]
     assert await fixture.containers() == []
 
 
-async def test_too_little_memory_is_said_and_the_old_version_stays(fixture: ServiceFixture) -> None:
+async def test_too_low_memory_limit_is_reported_and_rolled_back(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     before = await fixture.starts()
     async with fixture.load():
@@ -131,7 +134,7 @@ async def test_too_little_memory_is_said_and_the_old_version_stays(fixture: Serv
     assert len(await fixture.containers()) == 2
 
 
-async def test_a_port_that_is_taken_fails_a_first_deployment_and_harms_no_other_service(fixture: ServiceFixture) -> None:
+async def test_taken_internal_port_fails_only_the_deployment_that_needs_it(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     address = urlsplit((await fixture.of_service())["internal_url"])
     services = (await fixture.get("/services", removed=True, limit=200))["items"]
@@ -149,7 +152,7 @@ async def test_a_port_that_is_taken_fails_a_first_deployment_and_harms_no_other_
     await fixture.http.delete(f"/services/{other}", params={"wait": 30})
 
 
-async def test_a_link_whose_port_is_taken_on_the_bridge_fails_the_deployment_that_asks_for_it(
+async def test_taken_link_port_fails_only_the_deployment_that_adds_the_link(
     fixture: ServiceFixture,
 ) -> None:
     api, port = f"{fixture.service}a", 8055
@@ -175,7 +178,7 @@ async def test_a_link_whose_port_is_taken_on_the_bridge_fails_the_deployment_tha
     await fixture.http.delete(f"/services/{api}", params={"wait": 30})
 
 
-async def test_an_address_that_a_stranger_took_is_passed_over(fixture: ServiceFixture) -> None:
+async def test_addresses_used_by_foreign_containers_are_skipped(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     strangers = [
         await fixture.docker(
@@ -190,7 +193,7 @@ async def test_an_address_that_a_stranger_took_is_passed_over(fixture: ServiceFi
         await fixture.docker("rm", "--force", *strangers)
 
 
-async def test_paused_on_failure_it_waits_for_a_person_who_aborts(fixture: ServiceFixture) -> None:
+async def test_failed_deployment_with_failure_action_pause_waits_for_abort(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(failure_action="pause"))
     before = await fixture.starts()
     async with fixture.load() as load:

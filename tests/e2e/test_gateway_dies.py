@@ -1,4 +1,7 @@
-"""The gateway killed or removed by hand under load: it comes back, right from its first request, and harms nothing else."""
+"""The gateway is killed or removed under load: it returns with the right configuration.
+
+Only requests in flight are lost.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from tests.support.sluice_process import SluiceProcess
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 Harm = Callable[[ServiceFixture], Coroutine[None, None, None]]
 BACK_WITHIN = 10.0
-"""Seconds; here, with many others on two cores."""
+"""Seconds within which the gateway must answer again, with many other tests on two cores."""
 
 
 async def kill_its_process(fixture: ServiceFixture) -> None:
@@ -59,7 +62,9 @@ async def stop_it(fixture: ServiceFixture) -> None:
         ),
     ],
 )
-async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobody(own: ServiceFixture, harm: Harm) -> None:
+async def test_gateway_death_loses_only_requests_in_flight_and_refuses_no_connection(
+    own: ServiceFixture, harm: Harm
+) -> None:
     other = ServiceFixture(own.sluice, own.http, own.images)
     await own.deploy(own.spec())
     await other.deploy(other.spec())
@@ -86,7 +91,7 @@ async def test_it_comes_back_and_leads_nobody_astray_and_meanwhile_refuses_nobod
 
 
 @pytest.mark.full
-async def test_without_sluice_it_comes_back_as_well(own: ServiceFixture) -> None:
+async def test_gateway_restarts_without_sluice(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     await own.until(lambda: _is_kept(own))
     was = await pids(own)
@@ -97,8 +102,8 @@ async def test_without_sluice_it_comes_back_as_well(own: ServiceFixture) -> None
 
 
 @pytest.mark.full
-async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(images: Images, tmp_path: Path) -> None:
-    """And the upgrade's container was made to take over from one that has left when it starts again."""
+async def test_gateway_without_takeover_is_left_alone_and_upgraded_without_refusals(images: Images, tmp_path: Path) -> None:
+    """Also: the upgraded gateway restarts although the predecessor that it took over from is gone."""
     client = docker.APIClient(version="auto")
     sluice = SluiceProcess(tmp_path)
     older = f"{sluice.name}/gateway:0"
@@ -134,7 +139,7 @@ async def test_one_from_before_is_left_alone_and_its_upgrade_refuses_nobody(imag
 
 @pytest.mark.slow
 @pytest.mark.full
-async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_is_not(own: ServiceFixture) -> None:
+async def test_gateway_is_restarted_if_it_hangs_and_not_if_it_pauses_briefly(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     first = await pids(own)
     for pid in first:
@@ -155,7 +160,7 @@ async def test_a_gateway_that_hangs_is_started_anew_and_one_that_only_stumbles_i
 
 
 @pytest.mark.full
-async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(own: ServiceFixture) -> None:
+async def test_gateway_and_its_files_are_restored_if_both_are_removed(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     await own.docker("rm", "--force", f"{own.sluice.name}-gateway")
     for path in (own.sluice.data / "gateway").iterdir():
@@ -164,7 +169,10 @@ async def test_its_files_are_made_again_when_somebody_has_removed_them_with_it(o
 
 
 async def harmed(fixture: ServiceFixture, harm: Harm, *loads: LoadGenerator) -> float:
-    """Seconds until it answers again. Requests that begin from when its processes are gone on are `away`, then `back`."""
+    """Harm the gateway and return the seconds until it answers again.
+
+    Requests that begin after its processes have ended are in phase `away`, later ones in `back`.
+    """
     was, began = await pids(fixture), time.monotonic()
     for each in loads:
         each.mark("dying")
@@ -180,7 +188,7 @@ async def harmed(fixture: ServiceFixture, harm: Harm, *loads: LoadGenerator) -> 
 
 
 def lost_in_hand(load: LoadGenerator) -> list[RequestRecord]:
-    """What was lost, and had begun before it was gone: nothing else is, and nobody is refused."""
+    """Return the lost requests; assert that all were in flight when the gateway died and none was refused."""
     failures = load.ledger.failures
     assert [entry for entry in failures if was_in_flight(entry)] == failures, load.ledger.explain()
     assert not [entry for entry in failures if "Connect call failed" in entry.error], load.ledger.explain()
@@ -194,13 +202,13 @@ def figures(load: LoadGenerator) -> dict[str, float]:
 
 
 async def pids(fixture: ServiceFixture) -> list[int]:
-    """Of its processes, the master first."""
+    """Return the ids of the gateway's processes, the master's first."""
     reported = await fixture.docker("top", f"{fixture.sluice.name}-gateway", "-o", "pid")
     return sorted(int(word) for word in reported.split() if word.isdigit())
 
 
 async def _is_kept(fixture: ServiceFixture) -> bool:
-    """Sluice has the gateway's own listening socket among its files."""
+    """Return whether Sluice has the gateway's public listener open."""
     return await asyncio.to_thread(_has_socket, fixture.sluice.pid, fixture.sluice.gateway_port)
 
 
@@ -208,7 +216,7 @@ def _has_socket(pid: int, port: int) -> bool:
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
     sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
     for file in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it has been closed since
+        with suppress(FileNotFoundError):  # The file was closed in between.
             if str(file.readlink()) in sockets:
                 return True
     return False

@@ -1,4 +1,4 @@
-"""Services of every kind: with a volume of their own, without a port, and calling each other by name."""
+"""Services of every kind: with an exclusive volume, without a port, linked by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.service_fixture import ServiceFixture
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_a_writable_volume_is_never_had_by_two_at_once_and_the_requests_wait(fixture: ServiceFixture) -> None:
+async def test_writable_volume_is_used_by_one_instance_at_a_time_and_requests_wait(fixture: ServiceFixture) -> None:
     volume = fixture.sluice.volume(f"{fixture.service}-orders")
     body = fixture.spec(replicas=1, volumes=[f"{volume}:/data"])
     assert (await fixture.deploy(body))["strategy"] == "recreate"
@@ -19,7 +19,7 @@ async def test_a_writable_volume_is_never_had_by_two_at_once_and_the_requests_wa
     assert (watch.least, watch.most) == (0, 1)
 
 
-async def test_a_worker_without_a_port_is_deployed_updated_and_removed(fixture: ServiceFixture) -> None:
+async def test_service_without_a_port_is_deployed_updated_and_removed(fixture: ServiceFixture) -> None:
     code = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); print('works', flush=True); signal.pause()"
     worker = {
         "service": fixture.service,
@@ -43,7 +43,7 @@ async def test_a_worker_without_a_port_is_deployed_updated_and_removed(fixture: 
     assert await fixture.containers() == []
 
 
-async def test_one_service_calls_another_by_name_and_by_internal_url_through_its_deployment(fixture: ServiceFixture) -> None:
+async def test_service_is_reached_by_name_and_internal_url_across_its_deployment(fixture: ServiceFixture) -> None:
     api = f"{fixture.service}-api"
     await fixture.deploy(fixture.spec(service=api, routes=[]))
     await fixture.deploy(fixture.spec(links=[api], replicas=1))
@@ -63,7 +63,7 @@ async def test_one_service_calls_another_by_name_and_by_internal_url_through_its
     await fixture.http.delete(f"/services/{api}", params={"wait": 30})
 
 
-async def test_who_links_to_a_service_that_comes_later_finds_it_then(fixture: ServiceFixture) -> None:
+async def test_link_to_a_later_service_works_once_it_is_deployed(fixture: ServiceFixture) -> None:
     api = f"{fixture.service}-api"
     await fixture.deploy(fixture.spec(links=[api], replicas=1))
     await fixture.deploy(fixture.spec(service=api, routes=[], replicas=1))
@@ -73,7 +73,7 @@ async def test_who_links_to_a_service_that_comes_later_finds_it_then(fixture: Se
     await fixture.http.delete(f"/services/{api}", params={"wait": 30})
 
 
-async def test_a_service_without_routes_is_not_public(fixture: ServiceFixture) -> None:
+async def test_service_without_a_matching_route_is_not_public(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(routes=[{"host": f"{fixture.service}.example"}], replicas=1))
     async with fixture.by_hand() as load:
         assert (await load.ask("GET")).status == 404

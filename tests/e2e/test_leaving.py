@@ -1,4 +1,4 @@
-"""Instances that do not leave as they should, and connections that outstay their time."""
+"""Instances that do not stop as they should, and connections that outlast the drain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.service_fixture import Json, ServiceFixture, unharmed
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_one_that_ignores_the_stop_signal_is_killed_after_its_grace_and_that_is_said(fixture: ServiceFixture) -> None:
+async def test_instance_that_ignores_sigterm_is_killed_after_its_grace_period(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(environment={"HELLO_IGNORE_SIGTERM": "1"}, stop_grace_period=1))
     async with fixture.load(slow_seconds=0.3):
         began = time.monotonic()
@@ -26,14 +26,14 @@ async def test_one_that_ignores_the_stop_signal_is_killed_after_its_grace_and_th
     assert len(await fixture.containers()) == 2
 
 
-async def test_one_that_exits_at_once_when_told_to_stop_has_nothing_left_to_lose(fixture: ServiceFixture) -> None:
+async def test_instance_that_exits_at_once_on_sigterm_loses_no_request(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(environment={"HELLO_EXIT_ON_SIGTERM": "1"}))
     async with fixture.load(slow=0.2):
         await fixture.update(image=fixture.images.two)
         await fixture.change("restart")
 
 
-async def test_a_request_longer_than_drain_timeout_is_cut_counted_and_named_and_no_other(fixture: ServiceFixture) -> None:
+async def test_only_requests_longer_than_drain_timeout_are_force_closed_and_reported(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(drain_timeout=1.5, replicas=1))
     (leaving,) = [instance["id"] for instance in (await fixture.get("/instances", service=fixture.service))["items"]]
     async with fixture.by_hand(slow_seconds=20) as long, fixture.load(slow_seconds=0.5):
@@ -48,7 +48,7 @@ async def test_a_request_longer_than_drain_timeout_is_cut_counted_and_named_and_
     assert any("1 still in flight" in warning for warning in cut), updated["warnings"]
 
 
-async def test_a_websocket_passes_is_cut_at_drain_timeout_and_counted(fixture: ServiceFixture) -> None:
+async def test_websocket_is_force_closed_at_drain_timeout_and_reported(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(drain_timeout=1, replicas=1, stop_grace_period=2))
     url = f"{fixture.sluice.gateway.replace('http', 'ws', 1)}/{fixture.service}/ws"
     async with connect(url, open_timeout=5) as socket:
@@ -61,7 +61,7 @@ async def test_a_websocket_passes_is_cut_at_drain_timeout_and_counted(fixture: S
     assert any("1 still in flight" in str(warning) for warning in updated["warnings"]), updated["warnings"]
 
 
-async def test_an_event_stream_goes_on_until_its_instance_must_leave(fixture: ServiceFixture) -> None:
+async def test_event_stream_does_not_block_a_rollout(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(drain_timeout=1, replicas=1))
     async with fixture.http.stream("GET", f"{fixture.sluice.gateway}/{fixture.service}/events", timeout=20) as stream:
         lines = stream.aiter_lines()
@@ -71,7 +71,7 @@ async def test_an_event_stream_goes_on_until_its_instance_must_leave(fixture: Se
     assert updated["status"] == "succeeded"
 
 
-async def test_an_instance_that_dies_is_replaced_and_no_read_is_lost(fixture: ServiceFixture) -> None:
+async def test_dead_instance_is_replaced_and_no_get_is_lost(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=3))
     async with fixture.load(posts=0, slow_seconds=0.5) as load:
         victim, *_ = await fixture.containers()

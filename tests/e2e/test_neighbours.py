@@ -1,4 +1,4 @@
-"""Containers that Sluice did not make, with names and labels that look like its own, are never touched."""
+"""Foreign containers whose names and labels resemble Sluice's are never touched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.service_fixture import Json, ServiceFixture
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
-async def test_strangers_that_look_like_ours_live_through_everything(fixture: ServiceFixture) -> None:
+async def test_foreign_containers_with_similar_names_and_labels_stay_untouched(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     ours, *_ = await fixture.containers()
     name, service = fixture.sluice.name, fixture.service
@@ -41,7 +41,7 @@ async def test_strangers_that_look_like_ours_live_through_everything(fixture: Se
         await fixture.docker("rm", "--force", *ids.values())
 
 
-async def test_a_stranger_who_has_the_name_of_the_next_instance_is_left_alone_and_told_of(fixture: ServiceFixture) -> None:
+async def test_foreign_container_with_the_next_instances_name_is_reported_and_kept(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec())
     name = f"{fixture.sluice.name}-{fixture.service}-r2-1"
     stranger = await fixture.docker(

@@ -1,4 +1,7 @@
-"""The Eureka registry on real networks: from instances, from their network, from another network, and from the host."""
+"""The Eureka registry on real networks: who may register from where.
+
+Callers: instances, other containers of their network, another network, the host.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ async def own(opened: SluiceProcess, images: Images) -> AsyncIterator[ServiceFix
 
 
 class Places:
-    """The clients: a command that runs Python there, and the registry as it is reached from there."""
+    """The clients: a command that runs Python at each place, and the registry's URL from there."""
 
     def __init__(self, fixture: ServiceFixture, bridge: str) -> None:
         self.fixture = fixture
@@ -60,7 +63,7 @@ def registration(app: str, id: str) -> Json:
     return said(id, app.upper(), vipAddress=app)
 
 
-async def test_no_other_client_registers_a_service_or_changes_its_leases(own: ServiceFixture) -> None:
+async def test_registry_accepts_changes_of_a_service_only_from_its_own_instances(own: ServiceFixture) -> None:
     web, thief = own.service, f"{own.service}-thief"
     for service in (web, thief):
         await own.deploy(own.spec(service=service, replicas=1))

@@ -1,4 +1,7 @@
-"""Nothing is deployed, and instances die, sicken and vanish: traffic goes on, each comes back or is replaced; it is said."""
+"""Without a deployment: instances that die, fail checks or vanish return or are replaced.
+
+No GET is lost, and every event is recorded.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 
 async def kill(fixture: ServiceFixture, container: Json) -> None:
-    """SIGKILL to its process, as when memory runs out: the engine brings it back."""
+    """Send SIGKILL to the container's process, as the OOM killer does: the engine restarts it."""
     os.kill(container["State"]["Pid"], signal.SIGKILL)
 
 
@@ -24,7 +27,7 @@ async def serving(fixture: ServiceFixture, count: int) -> list[Json] | None:
     return serve if len(serve) == count else None
 
 
-async def test_one_that_is_killed_comes_back_and_no_read_is_lost(fixture: ServiceFixture) -> None:
+async def test_killed_instance_is_restarted_and_no_get_is_lost(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=3))
     async with fixture.load(posts=0) as load:
         victim = (await fixture.containers())[0]
@@ -39,7 +42,7 @@ async def test_one_that_is_killed_comes_back_and_no_read_is_lost(fixture: Servic
     unharmed(load)
 
 
-async def test_who_keeps_dying_is_said_to_be_crash_looping(fixture: ServiceFixture) -> None:
+async def test_instance_that_keeps_dying_is_reported_as_crash_looping(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=2))
     for _ in range(3):
         instances = await fixture.until(lambda: serving(fixture, 2))
@@ -60,7 +63,7 @@ async def test_who_keeps_dying_is_said_to_be_crash_looping(fixture: ServiceFixtu
     await fixture.until(warned)
 
 
-async def test_what_somebody_removes_by_hand_is_put_back_and_said(fixture: ServiceFixture) -> None:
+async def test_removed_container_is_replaced_and_reported(fixture: ServiceFixture) -> None:
     await fixture.deploy(fixture.spec(replicas=3))
     async with fixture.load(posts=0):
         victim = (await fixture.containers())[0]
@@ -76,7 +79,7 @@ async def test_what_somebody_removes_by_hand_is_put_back_and_said(fixture: Servi
     assert any(event["type"] == "instance_failed" and event["instance"] == gone for event in events), events
 
 
-async def test_one_that_lives_and_fails_its_checks_is_taken_out_and_replaced(fixture: ServiceFixture) -> None:
+async def test_instance_that_fails_its_checks_is_replaced(fixture: ServiceFixture) -> None:
     sick: Json = {"HELLO_UNHEALTHY_AFTER": "4", "HELLO_FAULTY_SLOTS": "2"}
     await fixture.deploy(fixture.spec(replicas=3, environment=sick))
     first = {each["Id"] for each in await fixture.containers()}
@@ -89,7 +92,7 @@ async def test_one_that_lives_and_fails_its_checks_is_taken_out_and_replaced(fix
     assert len(first & {each["Id"] for each in await fixture.containers()}) >= 2
 
 
-async def test_while_sluice_is_away_one_dies_and_comes_back_and_serves(own: ServiceFixture) -> None:
+async def test_killed_instance_is_restarted_and_serves_while_sluice_is_down(own: ServiceFixture) -> None:
     await own.deploy(own.spec(replicas=3))
     async with own.load(posts=0) as load:
         await asyncio.to_thread(own.sluice.kill)

@@ -1,4 +1,4 @@
-"""The gateway replaced by another under load: nothing is lost, nothing is cut, wherever Sluice dies meanwhile."""
+"""The gateway is upgraded under load, with Sluice killed at each step: nothing is lost or cut off."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ async def upgrade(fixture: ServiceFixture, **body: bool) -> Json:
 
 
 async def restart(sluice: SluiceProcess) -> None:
-    """Off the loop, on which the load's clock runs."""
+    """Restart Sluice in a thread: the event loop carries the load generator's clock."""
     await asyncio.to_thread(sluice.stop)
     await asyncio.to_thread(sluice.start)
 
 
 async def gateways(fixture: ServiceFixture) -> dict[str, str]:
-    """Name → restart policy and state, of all the gateway's containers that there are."""
+    """Return restart policy and state of each of the gateway's containers, by name."""
     reported = await fixture.docker(
         "ps",
         "--all",
@@ -48,7 +48,7 @@ async def gateways(fixture: ServiceFixture) -> dict[str, str]:
     )
     found = []
     for id in reported.split():
-        with suppress(EngineFault):  # it has been removed since
+        with suppress(EngineFault):  # The container was removed in between.
             found += json.loads(await fixture.docker("inspect", id))
     return {
         each["Name"].removeprefix("/"): f"{each['HostConfig']['RestartPolicy']['Name']} {each['State']['Status']}"
@@ -60,7 +60,7 @@ async def alone(fixture: ServiceFixture) -> bool:
     return await gateways(fixture) == {f"{fixture.sluice.name}-gateway": "always running"}
 
 
-async def test_upgraded_while_a_deployment_runs_with_long_requests_and_websockets_in_flight(own: ServiceFixture) -> None:
+async def test_gateway_upgrade_during_a_deployment_keeps_long_requests_and_websockets(own: ServiceFixture) -> None:
     talker = ServiceFixture(own.sluice, own.http, own.images)
     await own.deploy(own.spec(replicas=3))
     await talker.deploy(talker.spec(replicas=1))
@@ -91,7 +91,7 @@ async def test_upgraded_while_a_deployment_runs_with_long_requests_and_websocket
 
 
 @pytest.mark.full
-async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_for_it(own: ServiceFixture) -> None:
+async def test_instance_is_not_stopped_while_the_old_gateway_has_its_request_in_flight(own: ServiceFixture) -> None:
     await own.deploy(own.spec(replicas=1))
     async with own.by_hand(slow_seconds=6) as long:
         asked = asyncio.create_task(long.ask("SLOW"))
@@ -106,7 +106,7 @@ async def test_an_instance_is_not_stopped_while_the_old_gateway_has_a_request_fo
 
 
 @pytest.mark.full
-async def test_many_upgrades_one_after_the_other(own: ServiceFixture) -> None:
+async def test_repeated_gateway_upgrades_lose_no_request(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     async with own.load(rate=100, slow_seconds=2) as load:
         for _ in range(5):
@@ -116,12 +116,12 @@ async def test_many_upgrades_one_after_the_other(own: ServiceFixture) -> None:
 
 
 def _changing(number: int) -> Callable[[list[str]], bool]:
-    """It is about to ask for so many-th change."""
+    """Match the request that is change number `number` to the engine."""
     return lambda asked: asked[-1].startswith("POST") and sum(line.startswith("POST") for line in asked) == number
 
 
 def _started(asked: list[str]) -> bool:
-    """The new one has been started, and has had no time to take over."""
+    """Match the first request after the start of the new gateway, before it can take over."""
     return any("/start" in line for line in asked[:-1])
 
 
@@ -134,14 +134,18 @@ MOMENTS = (
     ("renames the new one", _changing(6), "ended"),
     ("tells the old one to leave", _changing(8), "ended"),
 )
-"""What Sluice is about to ask of the engine when it dies, how that is seen from all that it asked before, and what the next
-start makes of it."""
+"""Moments at which Sluice is killed: the request that it is about to send to the engine, a predicate
+over all requests so far, and whether the next start undoes or ends the upgrade.
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.full
-async def test_sluice_killed_in_the_middle_of_it(own: ServiceFixture, tmp_path: Path) -> None:
-    """At each kind of request to the engine; the next start undoes it, or ends it once the new one has taken over."""
+async def test_gateway_upgrade_is_undone_or_completed_after_sluice_is_killed(own: ServiceFixture, tmp_path: Path) -> None:
+    """Kill Sluice at each kind of request to the engine.
+
+    The next start undoes the upgrade, or completes it once the new gateway has taken over.
+    """
     await own.deploy(own.spec())
     async with EngineProxy(tmp_path / "engine.sock") as door, own.load(rate=60, slow_seconds=0.5) as load:
         own.sluice.settings["SLUICE_DOCKER_HOST"] = door.base_url
@@ -162,7 +166,7 @@ async def test_sluice_killed_in_the_middle_of_it(own: ServiceFixture, tmp_path: 
 
 
 def _killer(sluice: SluiceProcess, moment: Callable[[list[str]], bool]) -> Callable[[str], Awaitable[None]]:
-    """Of Sluice, at the request that makes it the moment: the engine never hears of that."""
+    """Return a hook that kills Sluice at the moment; the engine never gets that request."""
     asked: list[str] = []
 
     async def look(line: str) -> None:
@@ -175,13 +179,13 @@ def _killer(sluice: SluiceProcess, moment: Callable[[list[str]], bool]) -> Calla
 
 
 async def _present(fixture: ServiceFixture) -> str:
-    """The gateway's container."""
+    """Return the id of the gateway's container."""
     return (await fixture.docker("inspect", "--format", "{{.Id}}", f"{fixture.sluice.name}-gateway")).strip()
 
 
 @pytest.fixture
 def tagged(images: Images, tmp_path: Path) -> Iterator[tuple[SluiceProcess, str]]:
-    """A Sluice whose gateway's image has a tag of its own."""
+    """Run a Sluice whose gateway's image has a tag of its own."""
     client = docker.APIClient(version="auto")
     sluice = SluiceProcess(tmp_path)
     tag = f"{sluice.name}/gateway:1"
@@ -196,7 +200,7 @@ def tagged(images: Images, tmp_path: Path) -> Iterator[tuple[SluiceProcess, str]
 
 
 @pytest.mark.full
-async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade_alone(
+async def test_new_image_of_the_same_tag_is_reported_and_used_only_by_an_upgrade(
     tagged: tuple[SluiceProcess, str], images: Images
 ) -> None:
     sluice, tag = tagged
@@ -218,7 +222,9 @@ async def test_another_image_by_the_same_tag_is_told_of_and_taken_by_the_upgrade
 
 
 @pytest.mark.full
-async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[SluiceProcess, str], images: Images) -> None:
+async def test_gateway_upgrade_to_an_image_that_does_not_start_changes_nothing(
+    tagged: tuple[SluiceProcess, str], images: Images
+) -> None:
     sluice, tag = tagged
     client = docker.APIClient(version="auto")
     async with sluice.client() as http:
@@ -237,8 +243,8 @@ async def test_an_image_that_does_not_start_changes_nothing(tagged: tuple[Sluice
 
 
 @pytest.mark.full
-async def test_more_connections_come_with_the_upgrade(images: Images, tmp_path: Path) -> None:
-    """There are engines that give no container more files than 8,000 connections need: so from fewer to those."""
+async def test_higher_maxconn_takes_effect_with_the_gateway_upgrade(images: Images, tmp_path: Path) -> None:
+    """From 5,000 to 8,000: some engines give a container no more files than 8,000 connections need."""
     with SluiceProcess(tmp_path, SLUICE_GATEWAY_IMAGE=images.gateway, SLUICE_MAXCONN="5000") as sluice:
         async with sluice.client() as http:
             fixture = ServiceFixture(sluice, http, images)
@@ -255,7 +261,7 @@ async def test_more_connections_come_with_the_upgrade(images: Images, tmp_path: 
 
 
 @pytest.mark.full
-async def test_an_engine_that_refuses_the_new_one_changes_nothing(own: ServiceFixture) -> None:
+async def test_gateway_upgrade_refused_by_the_engine_changes_nothing(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     own.sluice.settings["SLUICE_MAXCONN"] = "1000000"
     async with own.load(rate=60, slow_seconds=0.5):
