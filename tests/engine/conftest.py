@@ -1,4 +1,4 @@
-"""The real engine's tests run on one event loop each, in a yard of their own."""
+"""Fixtures of the engine's tests: one event loop per test, a network of its own on real Docker."""
 
 from __future__ import annotations
 

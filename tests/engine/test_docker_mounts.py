@@ -1,4 +1,4 @@
-"""Host paths on a real engine: looked at before a start, by a container that leaves nothing behind."""
+"""Host paths on a real engine, resolved before a start by a container that is removed again."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def resolvers(fixture: DockerFixture) -> list[str]:
 
 
 def left_over(fixture: DockerFixture) -> str:
-    """A resolver that was made and never started, as of a Sluice that was killed in between."""
+    """Create a resolver that never started, as a Sluice killed in between leaves it."""
     name = f"{fixture.name}-{RESOLVER_ROLE}-0123abcd"
     labels = {NAME: fixture.name, ROLE: RESOLVER_ROLE}
     return str(fixture.client.create_container(IMAGE, ["true"], name=name, labels=labels)["Id"])
 
 
-async def test_a_link_made_within_an_instance_is_no_way_out_of_its_directory(
+async def test_symlink_made_by_an_instance_cannot_be_mounted(
     engine: DockerEngine, fixture: DockerFixture, tmp_path: Path
 ) -> None:
     await engine.start(fixture.spec("maker-r1-1", script=WAITS, volumes=mounted(tmp_path)))
@@ -49,7 +49,7 @@ async def test_a_link_made_within_an_instance_is_no_way_out_of_its_directory(
     assert [view.instance for view in await engine.observe()] == ["maker-r1-1"] and resolvers(fixture) == []
 
 
-async def test_links_in_a_directory_that_only_its_owner_can_enter_are_seen(
+async def test_symlink_in_a_private_directory_is_detected(
     engine: DockerEngine, fixture: DockerFixture, tmp_path: Path
 ) -> None:
     private = tmp_path / "private"
@@ -68,7 +68,7 @@ async def test_links_in_a_directory_that_only_its_owner_can_enter_are_seen(
     assert refused.value.reason == "mount_refused"
 
 
-async def test_the_engines_own_data_is_refused_wherever_it_is(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_mount_of_the_engines_own_data_is_refused(engine: DockerEngine, fixture: DockerFixture) -> None:
     root = Path(fixture.client.info()["DockerRootDir"])
     for path in (root, root / "volumes", root.parent):
         with pytest.raises(EngineError, match="keeps its own data") as refused:
@@ -76,7 +76,7 @@ async def test_the_engines_own_data_is_refused_wherever_it_is(engine: DockerEngi
         assert refused.value.reason == "mount_refused"
 
 
-async def test_a_resolver_of_a_sluice_that_was_killed_is_removed_by_the_next_one(
+async def test_stale_resolver_is_removed_at_a_later_start(
     engine: DockerEngine, fixture: DockerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stray = left_over(fixture)
@@ -87,7 +87,7 @@ async def test_a_resolver_of_a_sluice_that_was_killed_is_removed_by_the_next_one
     assert resolvers(fixture) == []
 
 
-async def test_a_resolver_that_was_left_goes_with_its_sluice(fixture: DockerFixture, tmp_path: Path) -> None:
+async def test_stale_resolver_is_removed_with_its_sluice(fixture: DockerFixture, tmp_path: Path) -> None:
     left_over(fixture)
     own = ControlPlaneContainer(fixture.name)
     gone = await own.remove_all(str(tmp_path / "data"), ("sluice.db",), IMAGE)

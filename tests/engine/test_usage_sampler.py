@@ -1,4 +1,4 @@
-"""The load of instances: asked for as long as somebody looks, once for all who look."""
+"""CPU and memory usage of instances: sampled only while requested, once for all readers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def engine(clock: FakeClock) -> AsyncIterator[FakeEngine]:
     await idle()
 
 
-async def test_the_share_of_a_core_is_known_from_the_second_look_on(engine: FakeEngine, clock: FakeClock) -> None:
+async def test_cpu_usage_is_known_from_the_second_sample_on(engine: FakeEngine, clock: FakeClock) -> None:
     loads = UsageSampler(engine, clock)
     assert await loads.of(["web-r1-1"]) == {"web-r1-1": UsageRate(None, 16 * MIB, None)}
     clock.jump(5)
@@ -41,7 +41,7 @@ async def test_the_share_of_a_core_is_known_from_the_second_look_on(engine: Fake
     assert load.cpu == pytest.approx(0.1)
 
 
-async def test_many_pages_ask_the_engine_once_and_only_for_what_they_show(engine: FakeEngine, clock: FakeClock) -> None:
+async def test_concurrent_readers_share_one_sample_of_the_requested_instances(engine: FakeEngine, clock: FakeClock) -> None:
     loads = UsageSampler(engine, clock)
     await asyncio.gather(*(loads.of(["web-r1-1"]) for _ in range(20)))
     clock.jump(FRESH / 2)
@@ -49,9 +49,7 @@ async def test_many_pages_ask_the_engine_once_and_only_for_what_they_show(engine
     assert engine.calls == [("usage", "web-r1-1")]
 
 
-async def test_what_does_not_run_has_no_load_and_an_engine_that_is_silent_ends_no_page(
-    engine: FakeEngine, clock: FakeClock
-) -> None:
+async def test_stopped_instances_and_engine_errors_yield_no_usage(engine: FakeEngine, clock: FakeClock) -> None:
     loads = UsageSampler(engine, clock)
     await engine.stop("web-r1-2", 0)
     engine.fail_next("usage", EngineError("no answer", transient=True))
@@ -60,7 +58,7 @@ async def test_what_does_not_run_has_no_load_and_an_engine_that_is_silent_ends_n
     assert (await loads.of(["web-r1-1"])).keys() == {"web-r1-1"}
 
 
-async def test_a_page_that_comes_back_later_begins_anew(engine: FakeEngine, clock: FakeClock) -> None:
+async def test_cpu_usage_is_unknown_again_after_a_long_pause(engine: FakeEngine, clock: FakeClock) -> None:
     loads = UsageSampler(engine, clock)
     await loads.of(["web-r1-1"])
     clock.jump(FORGOTTEN)

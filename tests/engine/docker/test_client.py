@@ -1,4 +1,4 @@
-"""What the SDK's clients keep open."""
+"""Connections that the SDK's clients keep open."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 def sockets() -> int:
     found = 0
     for each in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the one of this very look
+        with suppress(FileNotFoundError):  # The descriptor of this directory listing.
             found += os.readlink(each).startswith("socket:")
     return found
 
 
-async def test_a_client_that_has_asked_about_many_containers_keeps_one_connection() -> None:
+async def test_client_keeps_one_connection_after_many_calls() -> None:
     def ask_about_many(client: docker.APIClient) -> None:
         for number in range(40):
             with suppress(NotFound):

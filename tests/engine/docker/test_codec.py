@@ -1,4 +1,4 @@
-"""The engine's words for a container and an image, in Sluice's."""
+"""Conversion between Docker's documents for containers and images and Sluice's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.spec import Healthcheck, VolumeMount
 SPEC = InstanceSpec("web-r2-3", "web", 2, 7, 3, "abc", "sha256:1", "10.203.0.5", 8000)
 
 
-def test_all_that_an_instance_finds_is_documented() -> None:
+def test_labels_and_environment_of_an_instance_are_documented() -> None:
     body = container_config(SPEC, "sluice", "sluice")
     reported = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     names = [*body["Labels"], *(entry.partition("=")[0] for entry in body["Env"])]
@@ -30,7 +30,7 @@ def test_all_that_an_instance_finds_is_documented() -> None:
 
 
 def inspection(**state: Any) -> dict[str, Any]:
-    """As engine 29 tells it: no addresses outside of the networks."""
+    """Return a container as Docker 29 reports it: addresses only inside `Networks`."""
     return {
         "Id": "c1",
         "Name": "/sluice-web-r2-3",
@@ -42,7 +42,7 @@ def inspection(**state: Any) -> dict[str, Any]:
     }
 
 
-def test_an_inspection_becomes_a_view() -> None:
+def test_inspection_is_parsed_into_a_view() -> None:
     view = parse_container(inspection(Health={"Status": "healthy"}), "sluice", "sluice")
     assert view is not None
     assert (view.instance, view.service, view.revision, view.deployment, view.slot) == ("web-r2-3", "web", 2, 7, 3)
@@ -55,7 +55,7 @@ def test_an_inspection_becomes_a_view() -> None:
     [("created", "created"), ("running", "running"), ("paused", "running"), ("restarting", "running"), ("exited", "exited"),
      ("dead", "exited"), ("removing", "exited"), ("stopping", "exited")],
 )  # fmt: skip
-def test_the_engines_states_are_folded(status: str, state: str) -> None:
+def test_docker_states_are_mapped_to_created_running_or_exited(status: str, state: str) -> None:
     view = parse_container(inspection(Status=status, ExitCode=3), "sluice", "sluice")
     assert view is not None and view.state == state
     assert view.exit_code == (3 if state == "exited" else None)
@@ -72,36 +72,36 @@ def test_the_engines_states_are_folded(status: str, state: str) -> None:
         {"Config": {"Labels": {key: text for key, text in labels_of(SPEC, "sluice").items() if key != "sluice.hash"}}},
     ],
 )
-def test_what_only_looks_like_ours_is_no_instance(change: dict[str, Any]) -> None:
+def test_container_with_wrong_name_or_labels_is_no_instance(change: dict[str, Any]) -> None:
     assert parse_container({**inspection(), **change}, "sluice", "sluice") is None
 
 
-def test_labels_of_another_are_nobodys_instance() -> None:
+def test_instance_id_is_read_only_from_labels_with_sluices_name() -> None:
     assert parse_instance({}, "sluice") is None
     assert parse_instance(labels_of(SPEC, "sluice"), "sluice") == "web-r2-3"
 
 
-def test_users_labels_cannot_pass_for_ours() -> None:
+def test_user_labels_and_environment_cannot_override_sluices() -> None:
     spec = InstanceSpec(**{**SPEC.__dict__, "labels": {"sluice.name": "other", "team": "x"}})
     assert container_config(spec, "sluice", "sluice")["Labels"]["sluice.name"] == "sluice"
     spec = InstanceSpec(**{**SPEC.__dict__, "environment": {"SLUICE_INSTANCE": "other"}})
     assert "SLUICE_INSTANCE=web-r2-3" in container_config(spec, "sluice", "sluice")["Env"]
 
 
-def test_labels_of_an_image_cannot_pass_for_ours() -> None:
+def test_image_labels_cannot_override_sluices() -> None:
     image = {"sluice.role": "gateway", "sluice.name": "other", "sluicelike": "1", "team": "x"}
     labels = container_config(SPEC, "sluice", "sluice", image_labels=image)["Labels"]
     assert labels == {**labels_of(SPEC, "sluice"), "sluice.role": ""}
 
 
-def test_only_what_is_wanted_is_sent() -> None:
+def test_unset_fields_are_left_out_of_the_container_config() -> None:
     body = container_config(SPEC, "sluice", "sluice")
     assert not {"Cmd", "Entrypoint", "WorkingDir", "User", "StopSignal", "Healthcheck"} & set(body)
     assert not {"Memory", "NanoCpus", "PidsLimit", "Privileged"} & set(body["HostConfig"])
     assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
 
 
-def test_volumes_and_checks_in_the_engines_units() -> None:
+def test_volumes_and_health_checks_are_converted_to_docker_units() -> None:
     volumes = (VolumeMount(source="data", target="/data", read_only=True), VolumeMount(type="tmpfs", target="/tmp"))
     check = Healthcheck(test=["CMD", "true"], interval=1.5, timeout=2, retries=4, start_period=10)
     spec = InstanceSpec(**{**SPEC.__dict__, "volumes": volumes, "healthcheck": check})
@@ -134,12 +134,12 @@ def test_volumes_and_checks_in_the_engines_units() -> None:
         ({"Healthcheck": {"Test": ["CMD-SHELL", "true"]}}, (), ("CMD-SHELL", "true")),
     ],
 )
-def test_an_images_inspection(config: dict[str, Any], ports: tuple[int, ...], check: tuple[str, ...] | None) -> None:
+def test_image_inspection_is_parsed(config: dict[str, Any], ports: tuple[int, ...], check: tuple[str, ...] | None) -> None:
     image = parse_image({"Id": "sha256:1", "Config": config}, "web:1")
     assert (image.exposed_ports, image.healthcheck) == (ports, check)
 
 
-def test_the_engines_times_are_exact() -> None:
+def test_docker_timestamps_are_parsed_to_the_nanosecond() -> None:
     assert nanoseconds("1970-01-01T00:00:01.000000002Z") == 1_000_000_002
     assert nanoseconds("1970-01-01T00:00:01.5Z") == 1_500_000_000
     assert nanoseconds("1970-01-01T00:00:01Z") == 1_000_000_000

@@ -1,4 +1,4 @@
-"""What only a real Docker engine can show: whose a container is, what it is made with, and what a break does."""
+"""Behaviour that only a real Docker engine shows: ownership, creation, lost connections."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_only_looks_like_ours_is_neither_seen_nor_told_nor_touched(
-    engine: DockerEngine, fixture: DockerFixture
-) -> None:
+async def test_foreign_containers_are_not_observed_reported_or_stopped(engine: DockerEngine, fixture: DockerFixture) -> None:
     started = await engine.start(fixture.spec("web-r1-1", script=WAITS))
     labels = fixture.inspect("web-r1-1")["Config"]["Labels"]
     image = fixture.client.commit(started.container_id)["Id"]
@@ -87,7 +85,7 @@ async def test_what_only_looks_like_ours_is_neither_seen_nor_told_nor_touched(
     fixture.client.remove_image(image)
 
 
-async def test_two_sluices_on_one_engine_do_not_see_each_other(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_engine_hides_instances_of_another_sluice(engine: DockerEngine, fixture: DockerFixture) -> None:
     with docker_fixture() as other_yard:
         other = DockerEngine(other_yard.name, other_yard.name, IMAGE)
         mine = await engine.start(fixture.spec("web-r1-1", script=WAITS))
@@ -103,7 +101,7 @@ async def test_two_sluices_on_one_engine_do_not_see_each_other(engine: DockerEng
         other.close()
 
 
-async def test_an_instance_is_made_as_its_spec_says(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_instance_is_created_from_its_spec(engine: DockerEngine, fixture: DockerFixture) -> None:
     await engine.start(
         fixture.spec(
             "web-r1-1",
@@ -131,7 +129,7 @@ async def test_an_instance_is_made_as_its_spec_says(engine: DockerEngine, fixtur
     assert "/fast" in fixture.execute("web-r1-1", "cat", "/proc/mounts")
 
 
-async def test_an_instance_joins_the_networks_that_it_names(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_instance_joins_the_networks_of_its_spec(engine: DockerEngine, fixture: DockerFixture) -> None:
     also = f"{fixture.name}-also"
     fixture.client.create_network(also, driver="bridge", labels={NAME: fixture.name})
     spec = fixture.spec("web-r1-1", script=WAITS, networks=(also,))
@@ -142,8 +140,8 @@ async def test_an_instance_joins_the_networks_that_it_names(engine: DockerEngine
     await engine.remove("web-r1-1")
 
 
-async def test_no_instance_joins_the_network_of_a_sluice(engine: DockerEngine, fixture: DockerFixture) -> None:
-    """Its gateway, its registry and its instances trust whatever has an address there."""
+async def test_instance_cannot_join_the_network_of_a_sluice(engine: DockerEngine, fixture: DockerFixture) -> None:
+    """A Sluice's gateway, registry and instances trust every address of its network."""
     other = f"{fixture.name}-other"
     created = fixture.client.create_network(other, driver="bridge", labels={NAME: other})
     try:
@@ -156,7 +154,7 @@ async def test_no_instance_joins_the_network_of_a_sluice(engine: DockerEngine, f
         fixture.client.remove_network(other)
 
 
-async def test_too_little_memory_is_told(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_out_of_memory_kill_is_reported(engine: DockerEngine, fixture: DockerFixture) -> None:
     limit = Resources(memory=16 * 1024**2)
     async with aclosing(engine.events()) as events:
         await anext(events)
@@ -166,7 +164,7 @@ async def test_too_little_memory_is_told(engine: DockerEngine, fixture: DockerFi
     assert (died.exit_code, view.exit_code, view.oom_killed) == (137, 137, True)
 
 
-async def test_anonymous_volumes_go_and_named_ones_stay(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_remove_deletes_anonymous_volumes_and_keeps_named_ones(engine: DockerEngine, fixture: DockerFixture) -> None:
     named = f"{fixture.name}-data"
     await engine.start(fixture.spec("web-r1-1", script=WAITS, volumes=(VolumeMount(source=named, target="/data"),)))
     volumes = {mount["Destination"]: mount["Name"] for mount in fixture.inspect("web-r1-1")["Mounts"]}
@@ -178,7 +176,7 @@ async def test_anonymous_volumes_go_and_named_ones_stay(engine: DockerEngine, fi
     fixture.client.remove_volume(named)
 
 
-async def test_a_port_that_a_program_of_the_host_has_is_told_apart(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_host_port_of_another_program_fails_with_port_taken(engine: DockerEngine, fixture: DockerFixture) -> None:
     with socket.socket() as program:
         program.bind(("0.0.0.0", 0))
         program.listen()
@@ -192,7 +190,7 @@ async def test_a_port_that_a_program_of_the_host_has_is_told_apart(engine: Docke
     assert f"SERVER_PORT={port}" in found["Config"]["Env"]
 
 
-async def test_a_full_network_is_no_capacity(
+async def test_full_network_fails_with_no_capacity(
     engine: DockerEngine, fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_engine, "MOST_INSTANCES", 1)
@@ -203,7 +201,7 @@ async def test_a_full_network_is_no_capacity(
     assert [view.instance for view in await engine.observe()] == ["web-r1-1"]
 
 
-async def test_one_that_was_made_but_never_started_is_started(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_created_container_is_started(engine: DockerEngine, fixture: DockerFixture) -> None:
     spec = fixture.spec("web-r1-1", script=WAITS)
     started = await engine.start(spec)
     await engine.stop("web-r1-1", 5)
@@ -215,7 +213,9 @@ async def test_one_that_was_made_but_never_started_is_started(engine: DockerEngi
     assert (again.container_id, again.state, again.address) == (made, "running", started.address)
 
 
-async def test_one_that_keeps_dying_can_be_stopped_between_two_starts(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_crash_looping_instance_can_be_stopped_between_two_starts(
+    engine: DockerEngine, fixture: DockerFixture
+) -> None:
     await engine.start(fixture.spec("web-r1-1", script="sleep 0.3; exit 4"))
     await engine.enable_auto_restart("web-r1-1")
     await until(lambda: bool(fixture.inspect("web-r1-1")["RestartCount"] >= 2))
@@ -226,7 +226,7 @@ async def test_one_that_keeps_dying_can_be_stopped_between_two_starts(engine: Do
     assert await engine.observe() == []
 
 
-async def test_an_unended_line_comes_in_parts(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_long_log_line_is_delivered_in_parts(engine: DockerEngine, fixture: DockerFixture) -> None:
     script = "head -c 200000 /dev/zero | tr '\\0' x; echo; sleep 0.2"
     await engine.start(fixture.spec("web-r1-1", script=script))
     async with asyncio.timeout(20):
@@ -235,7 +235,7 @@ async def test_an_unended_line_comes_in_parts(engine: DockerEngine, fixture: Doc
     assert max(map(len, parts)) <= 2 * docker_engine.LONGEST_LINE
 
 
-async def test_events_outlive_a_break_of_the_engine(
+async def test_event_stream_survives_a_lost_connection(
     fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
 ) -> None:
     started = await behind_door.start(fixture.spec("web-r1-1", script=WAITS))
@@ -256,7 +256,7 @@ async def test_events_outlive_a_break_of_the_engine(
         await next_event(events, lambda event: event.kind == "destroy")
 
 
-async def test_calls_side_by_side_recover_at_once_from_a_break(
+async def test_concurrent_calls_recover_at_once_from_a_lost_connection(
     fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
 ) -> None:
     await asyncio.gather(*(behind_door.ping() for _ in range(8)))
@@ -267,7 +267,7 @@ async def test_calls_side_by_side_recover_at_once_from_a_break(
     await asyncio.gather(*(behind_door.ping() for _ in range(8)))
 
 
-async def test_a_log_that_breaks_off_is_a_transient_error(
+async def test_interrupted_log_stream_raises_a_transient_error(
     fixture: DockerFixture, door: EngineProxy, behind_door: DockerEngine
 ) -> None:
     await behind_door.start(fixture.spec("web-r1-1", script=f"echo hello; {WAITS}"))
@@ -279,7 +279,7 @@ async def test_a_log_that_breaks_off_is_a_transient_error(
     assert refused.value.transient
 
 
-async def test_a_view_is_remembered_as_long_as_nothing_is_told(
+async def test_view_is_cached_until_an_event_or_a_change(
     engine: DockerEngine, fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with aclosing(engine.events()) as events:
@@ -304,7 +304,7 @@ async def test_threads_end_with_their_readers(engine: DockerEngine, fixture: Doc
         await until(lambda: threads("engine events") + threads("logs of web-r1-1") == 0)
 
 
-async def test_a_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, fixture: DockerFixture) -> None:
     await engine.start(fixture.spec("web-r1-1", script="trap '' TERM; while :; do sleep 1 & wait $!; done"))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
@@ -313,7 +313,7 @@ async def test_a_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, f
     assert stopped is not None and stopped.exit_code == 137
 
 
-async def test_a_container_that_somebody_removed_is_simply_gone(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_stop_and_remove_of_a_removed_container_succeed(engine: DockerEngine, fixture: DockerFixture) -> None:
     started = await engine.start(fixture.spec("web-r1-1", script=WAITS))
     fixture.client.remove_container(started.container_id, v=True, force=True)
     assert await engine.observe() == []
@@ -323,7 +323,7 @@ async def test_a_container_that_somebody_removed_is_simply_gone(engine: DockerEn
 
 @pytest.fixture
 def built(fixture: DockerFixture) -> Iterator[list[str]]:
-    """Tags of images that this Sluice built, one of them with a name besides."""
+    """Build images with this Sluice's labels and return their tags; one image also has another name."""
     tags = [f"{fixture.name}/web:{number}" for number in (1, 2, 3, 4)]
     for tag in tags:
         build(fixture.client, f"FROM {IMAGE}\nLABEL {NAME}={fixture.name} {BUILT}={tag}\nENV TAG={tag}\n", tag)
@@ -336,7 +336,7 @@ def built(fixture: DockerFixture) -> Iterator[list[str]]:
                 fixture.client.remove_image(tag, force=True)
 
 
-async def test_prune_takes_only_what_this_sluice_built_and_nobody_wants(
+async def test_prune_removes_only_unused_images_that_this_sluice_built(
     engine: DockerEngine, fixture: DockerFixture, built: list[str]
 ) -> None:
     used = fixture.spec("web-r1-1", image_id=fixture.client.inspect_image(built[3])["Id"], script=WAITS)
@@ -349,7 +349,7 @@ async def test_prune_takes_only_what_this_sluice_built_and_nobody_wants(
     assert await engine.prune(frozenset()) == (built[1], built[3])
 
 
-async def test_a_start_beside_itself_makes_one_container(engine: DockerEngine, fixture: DockerFixture) -> None:
+async def test_concurrent_starts_of_one_instance_create_one_container(engine: DockerEngine, fixture: DockerFixture) -> None:
     spec = fixture.spec("web-r1-1", script=WAITS)
     views = await asyncio.gather(*(engine.start(replace(spec)) for _ in range(4)), return_exceptions=True)
     assert {view.container_id for view in views if not isinstance(view, BaseException)} == {

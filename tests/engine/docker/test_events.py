@@ -1,4 +1,4 @@
-"""What may be remembered of a container, and for how long."""
+"""The cache of container views, and the starts that deaths are matched with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def connected(time: Time | None = None) -> InspectCache:
     return memory
 
 
-def test_nothing_is_remembered_while_nobody_would_tell_of_a_change() -> None:
+def test_cache_is_empty_without_an_event_stream() -> None:
     memory = InspectCache(Time())
     memory.keep(ONE, "running", memory.stamp("c1"))
     assert memory.recall("c1", "running") is None
@@ -43,7 +43,7 @@ def test_nothing_is_remembered_while_nobody_would_tell_of_a_change() -> None:
     assert memory.recall("c1", "running") is None
 
 
-def test_a_change_while_one_looks_makes_the_look_worthless() -> None:
+def test_view_is_not_cached_if_the_container_changed_during_the_inspection() -> None:
     memory = connected()
     stamp = memory.stamp("c1")
     memory.changed("c1")
@@ -51,7 +51,7 @@ def test_a_change_while_one_looks_makes_the_look_worthless() -> None:
     assert memory.recall("c1", "running") is None
 
 
-def test_a_break_while_one_looks_makes_the_look_worthless() -> None:
+def test_view_is_not_cached_if_the_stream_was_lost_during_the_inspection() -> None:
     memory = connected()
     stamp = memory.stamp("c1")
     memory.disconnected()
@@ -60,13 +60,13 @@ def test_a_break_while_one_looks_makes_the_look_worthless() -> None:
     assert memory.recall("c1", "running") is None
 
 
-def test_the_engines_list_has_the_last_word() -> None:
+def test_cached_view_with_another_state_than_listed_is_dropped() -> None:
     memory = connected()
     memory.keep(ONE, "running", memory.stamp("c1"))
     assert memory.recall("c1", "exited(0)") is None
 
 
-def test_a_view_is_looked_at_again_now_and_then() -> None:
+def test_cached_view_expires_after_60_seconds() -> None:
     time = Time()
     memory = connected(time)
     memory.keep(ONE, "running", memory.stamp("c1"))
@@ -80,7 +80,7 @@ def again(seconds: int) -> ContainerView:
     return replace(ONE, started_at=f"2026-11-24T10:00:{seconds:02}Z")
 
 
-def test_a_death_ends_the_start_that_was_seen_before_it() -> None:
+def test_death_is_matched_once_with_the_start_before_it() -> None:
     memory = connected()
     memory.saw(ONE, memory.stamp("c1"))
     assert memory.died("c1", STARTED - 1) == "", "that death is older than this start"
@@ -89,7 +89,7 @@ def test_a_death_ends_the_start_that_was_seen_before_it() -> None:
     assert memory.died("c2", STARTED) == ""
 
 
-def test_a_look_at_the_dead_does_not_bring_its_start_back() -> None:
+def test_later_inspection_does_not_restore_the_start_of_a_dead_container() -> None:
     memory = connected()
     memory.saw(ONE, memory.stamp("c1"))
     memory.died("c1", STARTED + SECOND)
@@ -100,7 +100,7 @@ def test_a_look_at_the_dead_does_not_bring_its_start_back() -> None:
     assert memory.died("c1", STARTED + 30 * SECOND) == again(20).start_id
 
 
-def test_a_start_that_was_seen_before_the_stream_began_may_be_over() -> None:
+def test_start_seen_before_a_reconnect_is_not_matched_with_a_death() -> None:
     memory = connected()
     stamp = memory.stamp("c1")
     memory.connected()
@@ -108,7 +108,7 @@ def test_a_start_that_was_seen_before_the_stream_began_may_be_over() -> None:
     assert memory.died("c1", STARTED + 1) == ""
 
 
-def test_what_was_destroyed_is_forgotten() -> None:
+def test_destroyed_container_is_removed_from_the_cache() -> None:
     memory = connected()
     memory.keep(ONE, "running", memory.stamp("c1"))
     memory.gone("c1")

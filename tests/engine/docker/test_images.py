@@ -1,4 +1,4 @@
-"""Pulls from a registry that answers, refuses, wants a password, or hangs."""
+"""Pulls from a registry that answers, refuses, requires a password, or hangs."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def shop(fixture: DockerFixture) -> Iterator[Registry]:
                         fixture.client.remove_image(tag, force=True)
 
 
-async def test_an_image_is_pulled(engine: DockerEngine, shop: Registry) -> None:
+async def test_image_is_pulled(engine: DockerEngine, shop: Registry) -> None:
     image = await engine.pull(shop.push("web:1", "one"))
     assert image.id.startswith("sha256:") and image.exposed_ports == (8080,)
 
 
-async def test_a_tag_that_moved_is_pulled_again_and_the_old_image_stays(engine: DockerEngine, shop: Registry) -> None:
+async def test_moved_tag_is_pulled_again_and_the_old_image_stays(engine: DockerEngine, shop: Registry) -> None:
     first = await engine.pull(shop.push("web:1", "one"))
     second = await engine.pull(shop.push("web:1", "two"))
     assert first.id != second.id
     assert (await engine.pull(first.id)).id == first.id
 
 
-async def test_a_digest_that_is_here_is_not_asked_for(engine: DockerEngine, fixture: DockerFixture, shop: Registry) -> None:
+async def test_local_digest_is_not_pulled_again(engine: DockerEngine, fixture: DockerFixture, shop: Registry) -> None:
     reference = shop.push("web:1", "one")
     await engine.pull(reference)
     digest = fixture.client.inspect_image(reference)["RepoDigests"][0]
@@ -51,13 +51,13 @@ async def test_a_digest_that_is_here_is_not_asked_for(engine: DockerEngine, fixt
     assert shop.asked == []
 
 
-async def test_what_the_registry_does_not_know_is_refused_in_its_words(engine: DockerEngine, shop: Registry) -> None:
+async def test_unknown_tag_fails_with_the_registrys_message(engine: DockerEngine, shop: Registry) -> None:
     with pytest.raises(EngineError, match="manifest unknown") as refused:
         await engine.pull(f"{shop.host}/web:none")
     assert refused.value.reason == "image_pull_failed"
 
 
-async def test_credentials_of_the_call_are_used_and_shown_to_nobody(
+async def test_credentials_of_a_pull_are_used_and_never_logged(
     engine: DockerEngine, shop: Registry, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -74,7 +74,7 @@ async def test_credentials_of_the_call_are_used_and_shown_to_nobody(
     assert not [word for word in ("s3cret-word", "wr0ng-word", wrong, right) if word in written]
 
 
-async def test_a_registry_that_has_gone_leaves_the_image_that_is_here(
+async def test_local_image_is_used_if_the_registry_does_not_answer(
     engine: DockerEngine, shop: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = shop.push("web:1", "one")
@@ -93,7 +93,7 @@ async def test_a_registry_that_has_gone_leaves_the_image_that_is_here(
 
 
 @pytest.mark.filterwarnings("ignore:docker-credential-of-another-machine")
-async def test_credentials_that_cannot_be_read_do_not_hinder_a_public_pull(
+async def test_unreadable_credentials_do_not_prevent_a_public_pull(
     engine: DockerEngine, shop: Registry, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path_factory.mktemp("docker")
@@ -105,7 +105,7 @@ async def test_credentials_that_cannot_be_read_do_not_hinder_a_public_pull(
         await engine.pull(f"{shop.host}/web:none")
 
 
-async def test_a_reference_that_is_none_is_refused(engine: DockerEngine) -> None:
+async def test_invalid_image_reference_is_refused(engine: DockerEngine) -> None:
     for reference in ("Web:1", "web:", "a//b"):
         with pytest.raises(EngineError) as refused:
             await engine.pull(reference)

@@ -1,4 +1,4 @@
-"""The network and the gateway's container on a real engine: made, adopted, and nobody else's."""
+"""Network and gateway container on a real engine: created, adopted, foreign ones left alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def client(fixture: DockerFixture) -> Any:
 
 @pytest.fixture
 def name(fixture: DockerFixture) -> str:
-    """Another name than the yard's, whose network is there already."""
+    """Return a name whose network does not exist yet, unlike the fixture's."""
     return f"{fixture.name}-g"
 
 
@@ -56,7 +56,7 @@ def free(client: Any) -> str:
     return str(next(free_subnets([*taken, *host_routes()], 1)))
 
 
-async def test_a_network_is_made_once_with_an_address_of_its_own(
+async def test_network_is_created_once_with_its_own_bridge_address(
     infrastructure: DockerInfrastructure, client: Any, name: str
 ) -> None:
     footing = await infrastructure.ensure_network(None)
@@ -67,14 +67,14 @@ async def test_a_network_is_made_once_with_an_address_of_its_own(
     assert footing.bridge_address == str(next(IPv4Network(footing.subnet).hosts()))
 
 
-async def test_two_at_once_make_one_network(infrastructure: DockerInfrastructure, client: Any, name: str) -> None:
+async def test_concurrent_calls_create_one_network(infrastructure: DockerInfrastructure, client: Any, name: str) -> None:
     footings = await asyncio.gather(*(infrastructure.ensure_network(None) for _ in range(3)))
     made = [network for network in client.networks() if network["Name"] == name]
     assert {footing.subnet for footing in footings} == {network["IPAM"]["Config"][0]["Subnet"] for network in made}
     assert len(made) == 1
 
 
-async def test_the_operators_subnet_is_used_and_a_change_is_refused(
+async def test_configured_subnet_is_used_and_a_later_change_is_refused(
     infrastructure: DockerInfrastructure, client: Any
 ) -> None:
     wanted = free(client)
@@ -83,20 +83,18 @@ async def test_the_operators_subnet_is_used_and_a_change_is_refused(
         await infrastructure.ensure_network("10.1.0.0/24")
 
 
-async def test_a_subnet_that_another_network_has_is_refused(
-    infrastructure: DockerInfrastructure, fixture: DockerFixture
-) -> None:
+async def test_subnet_of_another_network_is_refused(infrastructure: DockerInfrastructure, fixture: DockerFixture) -> None:
     with pytest.raises(EngineError, match="cannot be made"):
         await infrastructure.ensure_network(str(fixture.subnet))
 
 
 @pytest.mark.parametrize("nonsense", ["10.203.0.0/33", "fd00::/64", "10.0.0.0/30", "lots"])
-async def test_what_is_no_subnet_is_refused(infrastructure: DockerInfrastructure, nonsense: str) -> None:
+async def test_invalid_subnet_is_refused(infrastructure: DockerInfrastructure, nonsense: str) -> None:
     with pytest.raises(EngineError, match="is no IPv4 subnet"):
         await infrastructure.ensure_network(nonsense)
 
 
-async def test_a_network_that_is_not_ours_is_left_alone(
+async def test_foreign_network_with_sluices_name_is_left_alone(
     infrastructure: DockerInfrastructure, client: Any, name: str
 ) -> None:
     made = client.create_network(name, driver="bridge", labels={NAME: "another"})["Id"]
@@ -105,7 +103,7 @@ async def test_a_network_that_is_not_ours_is_left_alone(
     assert client.inspect_network(name)["Id"] == made
 
 
-async def test_a_guest_without_an_address_gets_one_far_from_the_first(
+async def test_container_without_a_fixed_address_gets_one_from_the_end_of_the_subnet(
     infrastructure: DockerInfrastructure, client: Any, name: str
 ) -> None:
     footing = await infrastructure.ensure_network(None)
@@ -116,7 +114,7 @@ async def test_a_guest_without_an_address_gets_one_far_from_the_first(
     assert hosts.index(address) > len(hosts) * 0.9
 
 
-async def test_the_gateway_is_made_once(
+async def test_gateway_container_is_created_once(
     infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
 ) -> None:
     assert await infrastructure.inspect_gateway() is None
@@ -134,7 +132,7 @@ async def test_the_gateway_is_made_once(
     assert found["Config"]["Labels"].items() >= {NAME: name, ROLE: "gateway"}.items()
 
 
-async def test_a_stopped_gateway_is_started(
+async def test_stopped_gateway_is_started(
     infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
 ) -> None:
     made = await infrastructure.ensure_gateway(spec)
@@ -145,7 +143,7 @@ async def test_a_stopped_gateway_is_started(
     assert again.running and again.container_id == made.container_id
 
 
-async def test_a_running_gateway_of_another_image_is_left_running_and_a_stopped_one_is_made_anew(
+async def test_outdated_gateway_is_left_running_and_replaced_once_stopped(
     infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
 ) -> None:
     made = await infrastructure.ensure_gateway(spec)
@@ -163,7 +161,7 @@ async def test_a_running_gateway_of_another_image_is_left_running_and_a_stopped_
         client.remove_image(newer)
 
 
-async def test_a_running_gateway_of_another_directory_is_refused(
+async def test_running_gateway_with_another_directory_is_refused(
     infrastructure: DockerInfrastructure, spec: GatewaySpec, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     made = await infrastructure.ensure_gateway(spec)
@@ -173,7 +171,7 @@ async def test_a_running_gateway_of_another_directory_is_refused(
     assert (await infrastructure.ensure_gateway(spec)).container_id == made.container_id
 
 
-async def test_a_gateway_that_keeps_failing_is_made_anew(
+async def test_gateway_that_keeps_failing_is_recreated(
     infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec
 ) -> None:
     failing = f"{name}:failing"
@@ -195,7 +193,7 @@ async def test_a_gateway_that_keeps_failing_is_made_anew(
 
 
 @pytest.mark.parametrize("labels", [{}, {ROLE: "gateway", NAME: "another", HASH: "x"}, {ROLE: "sluice"}])
-async def test_a_container_with_the_gateways_name_that_is_not_ours_is_left_alone(
+async def test_foreign_container_with_the_gateways_name_is_left_alone(
     infrastructure: DockerInfrastructure, client: Any, name: str, spec: GatewaySpec, labels: dict[str, str]
 ) -> None:
     made = client.create_container(IMAGE, name=f"{name}-gateway", labels=labels)["Id"]
@@ -205,12 +203,14 @@ async def test_a_container_with_the_gateways_name_that_is_not_ours_is_left_alone
     assert client.inspect_container(made)["State"]["Status"] == "created"
 
 
-async def test_an_image_that_was_not_built_is_told(infrastructure: DockerInfrastructure, spec: GatewaySpec) -> None:
+async def test_missing_gateway_image_fails_with_the_command_that_builds_it(
+    infrastructure: DockerInfrastructure, spec: GatewaySpec
+) -> None:
     with pytest.raises(EngineError, match='"sluice-test/none:1" is not there; "make images" builds it'):
         await infrastructure.ensure_gateway(GatewaySpec(image="sluice-test/none:1", directory=spec.directory))
 
 
-async def test_an_engine_that_does_not_answer_is_transient(tmp_path: Path) -> None:
+async def test_unreachable_engine_is_a_transient_error(tmp_path: Path) -> None:
     async with EngineProxy(tmp_path / "engine.sock") as door:
         door.slam()
         infrastructure = DockerInfrastructure("sluice-test", base_url=door.base_url)

@@ -1,4 +1,4 @@
-"""What a real engine's containers are denied, and the labels that their images cannot give them."""
+"""Privileges that containers on a real engine lack, and labels that images cannot set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NET_RAW = 1 << 13
 
 @pytest.fixture
 def pretender(fixture: DockerFixture) -> Iterator[str]:
-    """An image that calls itself the gateway of this Sluice, and another one's instance."""
+    """Build an image whose labels claim to be this Sluice's gateway and another service's instance."""
     tag = f"{fixture.name}/pretender:1"
     labels = f"sluice.role=gateway sluice.name={fixture.name} sluice.service=other sluice.built=x sluice.invented=y team=z"
     yield build(fixture.client, f"FROM {IMAGE}\nLABEL {labels}\n", tag)
@@ -26,13 +26,13 @@ def pretender(fixture: DockerFixture) -> Iterator[str]:
 
 
 def capabilities(fixture: DockerFixture, instance: str) -> tuple[bool, int]:
-    """Whether its first process has no-new-privileges, and the set that bounds its capabilities."""
+    """Return whether process 1 has no-new-privileges, and its capability bounding set."""
     lines = fixture.execute(instance, "cat", "/proc/1/status").splitlines()
     status = dict(line.split(":\t", 1) for line in lines)
     return status["NoNewPrivs"] == "1", int(status["CapBnd"], 16)
 
 
-async def test_an_image_cannot_make_its_container_pass_for_the_gateway(
+async def test_image_labels_cannot_make_a_container_the_gateway(
     engine: DockerEngine, fixture: DockerFixture, pretender: str
 ) -> None:
     view = await engine.start(fixture.spec("web-r1-1", image_id=pretender, script=WAITS))
@@ -48,15 +48,13 @@ async def test_an_image_cannot_make_its_container_pass_for_the_gateway(
     own.close()
 
 
-async def test_an_instance_gets_no_privileges_by_setuid_and_sends_no_raw_packets(
-    engine: DockerEngine, fixture: DockerFixture
-) -> None:
+async def test_instance_has_no_new_privileges_and_no_raw_sockets(engine: DockerEngine, fixture: DockerFixture) -> None:
     await engine.start(fixture.spec("web-r1-1", script=WAITS))
     no_new_privileges, bounds = capabilities(fixture, "web-r1-1")
     assert no_new_privileges and bounds and not bounds & NET_RAW
 
 
-async def test_an_operator_can_keep_raw_packets(fixture: DockerFixture) -> None:
+async def test_raw_sockets_can_be_allowed_by_the_operator(fixture: DockerFixture) -> None:
     engine = DockerEngine(fixture.name, fixture.name, IMAGE, keep_net_raw=True)
     await engine.start(fixture.spec("web-r1-1", script=WAITS))
     no_new_privileges, bounds = capabilities(fixture, "web-r1-1")

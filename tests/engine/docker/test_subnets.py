@@ -1,4 +1,4 @@
-"""Which subnet a network of ours gets."""
+"""The choice of a subnet for Sluice's networks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def networks(*texts: str) -> list[IPv4Network]:
     return [IPv4Network(text) for text in texts]
 
 
-def test_the_first_free_one_is_taken() -> None:
+def test_first_free_subnet_is_chosen() -> None:
     assert list(free_subnets([], 2)) == networks("10.203.0.0/22", "10.203.4.0/22")
     assert list(free_subnets(networks("10.203.0.0/24", "10.203.6.0/23"), 1)) == networks("10.203.8.0/22")
 
 
-def test_a_vpn_that_has_all_of_ten_drives_it_elsewhere() -> None:
+def test_subnet_is_chosen_outside_10_if_a_vpn_uses_all_of_it() -> None:
     assert list(free_subnets(networks("10.0.0.0/8"), 1)) == networks("172.20.0.0/22")
 
 
-def test_there_may_be_none() -> None:
+def test_no_subnet_is_chosen_if_none_is_free() -> None:
     assert list(free_subnets(networks("0.0.0.0/0"), 1)) == []
 
 
@@ -37,11 +37,11 @@ def test_there_may_be_none() -> None:
     ("subnet", "part"),
     [("10.203.0.0/22", "10.203.3.192/26"), ("10.0.0.0/28", "10.0.0.12/30"), ("10.1.0.0/16", "10.1.240.0/20")],
 )
-def test_guests_without_an_address_get_one_from_the_end(subnet: str, part: str) -> None:
+def test_automatic_addresses_are_at_the_end_of_the_subnet(subnet: str, part: str) -> None:
     assert automatic_part(IPv4Network(subnet)) == IPv4Network(part)
 
 
-def test_the_hosts_routes_are_read_but_for_the_default_route(tmp_path: Path) -> None:
+def test_host_routes_are_read_without_the_default_route(tmp_path: Path) -> None:
     (tmp_path / "route").write_text(ROUTES)
     assert host_routes(tmp_path / "route") == networks("172.17.0.0/16", "192.0.2.0/24")
     assert host_routes(tmp_path / "none") == []
