@@ -1,4 +1,4 @@
-"""A house for each test, and a browser that is signed in."""
+"""A dashboard for each test, and a browser that is signed in."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
 
 @pytest.fixture
 def stranger(fixture: DashboardFixture) -> Iterator[TestClient]:
-    """A browser that nobody has signed in with; it follows no redirect."""
+    """Provide a browser without a session; it follows no redirect."""
     with TestClient(fixture.app, base_url="http://127.0.0.1:7080", follow_redirects=False, headers=SAME_SITE) as client:
         yield client
 
 
 @pytest.fixture
 def visitor(fixture: DashboardFixture, stranger: TestClient) -> TestClient:
-    """A browser in which the admin has signed in."""
+    """Provide a browser in which the admin has signed in."""
     assert stranger.post("/ui/sign-in", data={"code": fixture.link()}).status_code == 303
     return stranger

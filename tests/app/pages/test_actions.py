@@ -1,4 +1,4 @@
-"""What people do about a deployment from its page."""
+"""Actions on a deployment from its page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def status(fixture: DashboardFixture, id: int) -> str:
         return row.status
 
 
-def test_pause_and_resume(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
+def test_deployment_page_pauses_resumes_and_aborts(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     answer = visitor.post(f"/ui/deployments/{deploying}/pause")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{deploying}")
     assert status(fixture, deploying) == "paused"
@@ -36,20 +36,20 @@ def test_pause_and_resume(fixture: DashboardFixture, deploying: int, visitor: Te
     assert status(fixture, deploying) == "rolling_back"
 
 
-def test_who_did_it_is_kept(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
+def test_abort_event_names_the_session_and_its_user(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     visitor.post(f"/ui/deployments/{deploying}/abort")
     with fixture.sluice.store.read_session() as session:
         did = [(row.actor_kind, row.actor_name) for row in session.exec(select(Event)) if row.actor_kind]
     assert ("session", "admin") in did
 
 
-def test_retry_leads_to_the_new_deployment(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
+def test_retry_redirects_to_the_new_deployment(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     fixture.change(Deployment, deploying, status="failed", body={"image": "web:2"})
     answer = visitor.post(f"/ui/deployments/{deploying}/retry")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{deploying + 1}")
 
 
-def test_what_the_state_does_not_allow_is_said_on_the_page(
+def test_action_that_the_state_does_not_allow_is_reported_on_the_page(
     fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
     fixture.change(Deployment, deploying, status="succeeded")
@@ -59,7 +59,7 @@ def test_what_the_state_does_not_allow_is_said_on_the_page(
     assert f'hx-sse:connect="/ui/deployments/{deploying}/stream"' in answer.text
 
 
-def test_another_site_can_do_nothing(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
+def test_action_from_another_site_is_refused(fixture: DashboardFixture, deploying: int, visitor: TestClient) -> None:
     for headers in (
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -69,15 +69,15 @@ def test_another_site_can_do_nothing(fixture: DashboardFixture, deploying: int, 
     assert status(fixture, deploying) == "progressing"
 
 
-def test_a_stranger_can_do_nothing(fixture: DashboardFixture, deploying: int, stranger: TestClient) -> None:
+def test_action_without_a_session_is_redirected_to_the_sign_in_page(
+    fixture: DashboardFixture, deploying: int, stranger: TestClient
+) -> None:
     answer = stranger.post(f"/ui/deployments/{deploying}/abort")
     assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in?next=%2Fui%2F")
     assert status(fixture, deploying) == "progressing"
 
 
-def test_who_may_only_read_sees_no_buttons_and_is_refused(
-    fixture: DashboardFixture, deploying: int, stranger: TestClient
-) -> None:
+def test_read_token_sees_no_buttons_and_is_refused(fixture: DashboardFixture, deploying: int, stranger: TestClient) -> None:
     _, token = apart(fixture.sluice.auth.create("eyes", "read", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert "/abort" not in stranger.get(f"/ui/deployments/{deploying}").text
@@ -87,7 +87,7 @@ def test_who_may_only_read_sees_no_buttons_and_is_refused(
     assert status(fixture, deploying) == "progressing"
 
 
-def test_a_token_of_other_services_is_refused(fixture: DashboardFixture, deploying: int, stranger: TestClient) -> None:
+def test_token_of_other_services_is_refused(fixture: DashboardFixture, deploying: int, stranger: TestClient) -> None:
     _, token = apart(fixture.sluice.auth.create("api-ci", "deploy", Grant(("api",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post(f"/ui/deployments/{deploying}/abort").status_code == 403
@@ -95,7 +95,7 @@ def test_a_token_of_other_services_is_refused(fixture: DashboardFixture, deployi
 
 
 @pytest.mark.parametrize(("bound", "offered"), [("api", False), ("w*", True)])
-def test_a_token_of_some_services_is_offered_what_it_may_do_to_them(
+def test_bound_token_is_offered_actions_on_its_own_services_only(
     fixture: DashboardFixture, deploying: int, stranger: TestClient, bound: str, offered: bool
 ) -> None:
     _, token = apart(fixture.sluice.auth.create("team", "deploy", Grant((bound,)), None, SYSTEM))
@@ -105,5 +105,5 @@ def test_a_token_of_some_services_is_offered_what_it_may_do_to_them(
 
 
 @pytest.mark.parametrize("path", ["/ui/deployments/99/abort", "/ui/deployments/x/abort"])
-def test_there_is_no_such_deployment(visitor: TestClient, path: str) -> None:
+def test_action_on_an_unknown_deployment_is_404(visitor: TestClient, path: str) -> None:
     assert visitor.post(path).status_code == 404

@@ -1,4 +1,4 @@
-"""A build's page, the builds on a service's page, and giving one up."""
+"""The page of a build, the builds on a service's page, and cancelling a build."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDLESS = "FROM scratch\nRUN echo begun\nRUN sleep 600\n"
 
 
 def begin(fixture: DashboardFixture, browser: TestClient) -> int:
-    """A build that goes on until it is cancelled, in the browser's own loop."""
+    """Start a build that runs until it is cancelled, in the browser's own event loop."""
     assert browser.portal is not None
     number: int = browser.portal.call(partial(fixture.begin_build, ENDLESS))
     return number
@@ -31,9 +31,7 @@ def status(fixture: DashboardFixture, id: int) -> tuple[str, str | None]:
         return row.status, row.reason
 
 
-def test_a_build_that_has_ended_shows_its_log_and_leads_to_its_deployment(
-    fixture: DashboardFixture, visitor: TestClient
-) -> None:
+def test_finished_build_shows_its_log_and_links_to_the_deploy_form(fixture: DashboardFixture, visitor: TestClient) -> None:
     fixture.service()
     number = fixture.built(image="web:made", log="Step 1/1 : FROM scratch\n<b>done</b>\n", target="run")
     text = visitor.get(f"/ui/builds/{number}").text
@@ -47,21 +45,23 @@ def test_a_build_that_has_ended_shows_its_log_and_leads_to_its_deployment(
     assert "Step 1/1" in found and "done" not in found
 
 
-def test_a_build_of_what_is_not_there_yet_leads_to_its_creation(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_build_of_a_new_service_links_to_the_create_form(fixture: DashboardFixture, visitor: TestClient) -> None:
     number = fixture.built("shop", image="shop:made")
     text = html.unescape(visitor.get(f"/ui/builds/{number}").text)
     assert "/ui/new?name=shop&image=shop%3Amade" in text and 'href="/ui/services/shop"' not in text
     assert 'value="shop:made"' in visitor.get("/ui/new?name=shop&image=shop%3Amade").text
 
 
-def test_of_a_long_log_the_end_is_shown(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_build_page_shows_the_end_of_a_long_log(fixture: DashboardFixture, visitor: TestClient) -> None:
     number = fixture.built(log="".join(f"line {count}\n" for count in range(6000)))
     text = visitor.get(f"/ui/builds/{number}").text
     assert "This is its end." in text
     assert text.count('<span class="said">') == 5000 and "line 5999<" in text and "line 999<" not in text
 
 
-def test_one_that_runs_is_followed_and_given_up_with_who_did_it(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_running_build_is_followed_and_cancelled_and_its_event_names_the_user(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
     fixture.service()
     number = begin(fixture, visitor)
     for page in (f"/ui/builds/{number}", "/ui/services/web"):
@@ -80,7 +80,7 @@ def test_one_that_runs_is_followed_and_given_up_with_who_did_it(fixture: Dashboa
         )
 
 
-def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_cancelling_a_finished_build_is_refused(fixture: DashboardFixture, visitor: TestClient) -> None:
     number = fixture.built()
     answer = visitor.post(f"/ui/builds/{number}/cancel")
     assert answer.status_code == 409
@@ -88,7 +88,7 @@ def test_a_second_tab_that_gives_up_what_has_ended_is_told_so(fixture: Dashboard
 
 
 @pytest.mark.parametrize(("scope", "grant"), [("read", None), ("write", Grant(("api",)))])
-def test_who_may_not_is_shown_no_button_and_refused(
+def test_token_without_the_scope_sees_no_cancel_button_and_is_refused(
     fixture: DashboardFixture, stranger: TestClient, scope: str, grant: Grant | None
 ) -> None:
     _, token = apart(fixture.sluice.auth.create("eyes", scope, grant, None, SYSTEM))
@@ -104,7 +104,7 @@ def test_who_may_not_is_shown_no_button_and_refused(
     stranger.portal.call(fixture.sluice.build_manager.close)
 
 
-def test_another_site_gives_up_nothing(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_cancel_from_another_site_is_refused(fixture: DashboardFixture, visitor: TestClient) -> None:
     number = begin(fixture, visitor)
     answer = visitor.post(f"/ui/builds/{number}/cancel", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403 and status(fixture, number)[1] is None
@@ -112,12 +112,12 @@ def test_another_site_gives_up_nothing(fixture: DashboardFixture, visitor: TestC
 
 
 @pytest.mark.parametrize("id", ["99", "x", "9" * 30, "-1", "²"])
-def test_there_is_no_such_build(visitor: TestClient, id: str) -> None:
+def test_unknown_build_is_404(visitor: TestClient, id: str) -> None:
     assert visitor.get(f"/ui/builds/{id}").status_code == 404
     assert visitor.post(f"/ui/builds/{id}/cancel").status_code == 404
 
 
-def test_a_service_lists_its_newest_builds_and_none_of_others(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_service_page_lists_its_newest_builds_only(fixture: DashboardFixture, visitor: TestClient) -> None:
     fixture.service()
     assert "<h2>Builds</h2>" not in visitor.get("/ui/services/web").text
     for count in range(6):
@@ -130,7 +130,7 @@ def test_a_service_lists_its_newest_builds_and_none_of_others(fixture: Dashboard
     assert 'href="/ui/services/web/deploy?image=web%3A4"' in text
 
 
-def test_a_service_shows_whom_it_calls_and_who_calls_it(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_service_page_shows_its_links_in_both_directions(fixture: DashboardFixture, visitor: TestClient) -> None:
     fixture.service("web", effective={"image": "web:1", "links": ["api", "gone"]})
     fixture.service("api")
     web, api = (html.unescape(visitor.get(f"/ui/services/{name}").text) for name in ("web", "api"))
@@ -141,7 +141,7 @@ def test_a_service_shows_whom_it_calls_and_who_calls_it(fixture: DashboardFixtur
     assert "Linked by" not in visitor.get("/ui/services/api").text
 
 
-def test_a_service_shows_what_it_was_applied_after_and_before(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_service_page_shows_its_dependencies_and_dependents(fixture: DashboardFixture, visitor: TestClient) -> None:
     for name in ("web", "api", "db"):
         fixture.service(name)
     first = fixture.deployment("db", group=4)

@@ -1,4 +1,4 @@
-"""Changing a service from its page: the form, the plan, the deed; and nonsense answered beside its field."""
+"""Changing a service from its page: form, plan and deployment; invalid answers are reported beside their field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.dashboard_fixture import DashboardFixture, apart
 
 @pytest.fixture(autouse=True)
 def serving(fixture: DashboardFixture) -> None:
-    """web serves its revision 1 with three instances; revision 2 was made and never served."""
+    """Let web serve its revision 1 with three instances; its revision 2 never served."""
     fixture.service()
     fixture.deployment(status="failed", finished_at=fixture.sluice.clock.now())
 
@@ -31,12 +31,12 @@ def newest(fixture: DashboardFixture) -> dict[str, Any]:
 
 
 def wrong(text: str) -> dict[str, str]:
-    """Field → what is said beside it."""
+    """Map each field with an error to its message."""
     found = re.findall(r'<p class="error" id="error-(\w+)">(.*?)</p>', text, re.S)
     return {field: html.unescape(message) for field, message in found}
 
 
-def test_a_plan_is_shown_and_nothing_done(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_plan_is_shown_without_deploying(fixture: DashboardFixture, visitor: TestClient) -> None:
     before = newest(fixture)
     answer = visitor.post("/ui/services/web/scale", data={"step": "plan", "replicas": "5"})
     assert answer.status_code == 200
@@ -45,7 +45,7 @@ def test_a_plan_is_shown_and_nothing_done(fixture: DashboardFixture, visitor: Te
     assert newest(fixture) == before
 
 
-def test_what_was_confirmed_is_done_and_watched(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_confirmed_plan_is_deployed_and_redirects_to_its_deployment(fixture: DashboardFixture, visitor: TestClient) -> None:
     answer = visitor.post("/ui/services/web/scale", data={"step": "do", "replicas": "5"})
     made = newest(fixture)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/deployments/{made['id']}")
@@ -53,7 +53,7 @@ def test_what_was_confirmed_is_done_and_watched(fixture: DashboardFixture, visit
     assert fixture.hinted == ["web"]
 
 
-def test_a_deployment_is_asked_for_with_fields_of_every_kind(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_deploy_form_accepts_fields_of_every_kind(fixture: DashboardFixture, visitor: TestClient) -> None:
     answers = {"image": " web:3 ", "replicas": "4", "note": "a ticket", "fields": "environment:\n  LOG_LEVEL: debug\n"}
     plan = html.unescape(visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text)
     for shown in (
@@ -70,7 +70,7 @@ def test_a_deployment_is_asked_for_with_fields_of_every_kind(fixture: DashboardF
     assert made["note"] == "a ticket"
 
 
-def test_a_secret_is_not_shown_in_the_plan_but_is_deployed(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_secret_is_hidden_in_the_plan_and_deployed(fixture: DashboardFixture, visitor: TestClient) -> None:
     answers = {"image": "web:3", "replicas": "", "note": "", "fields": "environment: {API_PASSWORD: hunter2}"}
     text = visitor.post("/ui/services/web/deploy", data={"step": "plan", **answers}).text
     hidden = '<input type="hidden" name="fields" value="environment: {API_PASSWORD: hunter2}">'
@@ -81,13 +81,13 @@ def test_a_secret_is_not_shown_in_the_plan_but_is_deployed(fixture: DashboardFix
     assert newest(fixture)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
 
 
-def test_the_plan_leads_back_to_the_form_with_its_answers(visitor: TestClient) -> None:
+def test_form_keeps_its_answers_when_the_user_goes_back_from_the_plan(visitor: TestClient) -> None:
     text = visitor.post("/ui/services/web/deploy", data={"step": "change", "image": "web:9", "fields": "port: 81"}).text
     assert 'value="web:9"' in text
     assert "port: 81</textarea>" in text
 
 
-def test_what_has_nothing_to_ask_shows_its_plan_at_once(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_restart_and_remove_show_their_plan_at_once(fixture: DashboardFixture, visitor: TestClient) -> None:
     assert "sluice restart web" in visitor.get("/ui/services/web/restart").text
     assert "sluice rm web" in visitor.get("/ui/services/web/remove").text
     visitor.post("/ui/services/web/remove", data={"step": "do"})
@@ -124,7 +124,7 @@ def test_what_has_nothing_to_ask_shows_its_plan_at_once(fixture: DashboardFixtur
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("step", ["plan", "do"])
-def test_nonsense_is_answered_beside_its_field(
+def test_invalid_answers_are_reported_beside_their_field(
     fixture: DashboardFixture, visitor: TestClient, kind: str, answers: dict[str, str], field: str, said: str, step: str
 ) -> None:
     before = newest(fixture)
@@ -137,7 +137,7 @@ def test_nonsense_is_answered_beside_its_field(
     assert newest(fixture) == before
 
 
-def test_what_concerns_no_field_is_said_above(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_error_without_a_field_is_shown_above_the_form(fixture: DashboardFixture, visitor: TestClient) -> None:
     fixture.service("idle", 1)
     answer = visitor.get("/ui/services/idle/rollback")
     assert answer.status_code == 409
@@ -145,12 +145,12 @@ def test_what_concerns_no_field_is_said_above(fixture: DashboardFixture, visitor
 
 
 @pytest.mark.parametrize("path", ["nobody/scale", "web/nothing", "web/scale/x", "<b>/deploy"])
-def test_there_is_nothing_of_that_name(visitor: TestClient, path: str) -> None:
+def test_form_of_an_unknown_service_or_action_is_404(visitor: TestClient, path: str) -> None:
     assert visitor.get(f"/ui/services/{path}").status_code == 404
     assert visitor.post(f"/ui/services/{path}").status_code in (404, 405)
 
 
-def test_who_may_only_read_is_refused(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_read_token_cannot_change_a_service(fixture: DashboardFixture, stranger: TestClient) -> None:
     _, token = apart(fixture.sluice.auth.create("eyes", "read", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert "/ui/services/web/scale" not in stranger.get("/ui/services/web").text
@@ -162,7 +162,7 @@ def test_who_may_only_read_is_refused(fixture: DashboardFixture, stranger: TestC
 
 
 @pytest.mark.parametrize("kind", ["deploy", "scale", "remove"])
-def test_nobody_fills_in_a_form_that_is_refused_afterwards(
+def test_form_is_refused_at_once_for_a_token_of_other_services(
     fixture: DashboardFixture, stranger: TestClient, kind: str
 ) -> None:
     _, token = apart(fixture.sluice.auth.create("pay", "write", Grant(("pay-*",)), None, SYSTEM))
@@ -170,7 +170,7 @@ def test_nobody_fills_in_a_form_that_is_refused_afterwards(
     assert stranger.get(f"/ui/services/web/{kind}").status_code == 403
 
 
-def test_the_scope_deploy_changes_the_image_alone(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_deploy_scope_changes_only_the_image(fixture: DashboardFixture, stranger: TestClient) -> None:
     _, token = apart(fixture.sluice.auth.create("ci", "deploy", Grant(("web",)), None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post("/ui/services/web/deploy", data={"step": "do", "image": "web:3"}).status_code == 303
@@ -181,7 +181,7 @@ def test_the_scope_deploy_changes_the_image_alone(fixture: DashboardFixture, str
     assert stranger.post("/ui/services/api/scale", data={"step": "do", "replicas": "1"}).status_code == 403
 
 
-def test_another_site_changes_nothing(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_change_from_another_site_is_refused(fixture: DashboardFixture, visitor: TestClient) -> None:
     before = newest(fixture)
     answer = visitor.post(
         "/ui/services/web/scale", data={"step": "do", "replicas": "0"}, headers={"Sec-Fetch-Site": "cross-site"}
@@ -190,7 +190,7 @@ def test_another_site_changes_nothing(fixture: DashboardFixture, visitor: TestCl
     assert newest(fixture) == before
 
 
-def test_a_digest_is_shortened_in_a_diff_and_whole_on_hover(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_digest_is_shortened_in_a_diff_and_complete_on_hover(fixture: DashboardFixture, visitor: TestClient) -> None:
     whole = f"sha256:{'0123456789abcdef' * 4}"
     fixture.change(Revision, ("web", 1), image_id=whole)
     text = visitor.get("/ui/services/web/changes?from=1&to=2").text

@@ -1,4 +1,4 @@
-"""A new service from the overview: the form, the plan, the deed; what cannot be is said beside its field."""
+"""Creating a service from the overview: form, plan and deployment; errors are reported beside their field."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def made(fixture: DashboardFixture) -> list[Deployment]:
 
 
 def wrong(text: str) -> dict[str, str]:
-    """Field → what is said beside it."""
+    """Map each field with an error to its message."""
     found = re.findall(r'<p class="error" id="error-(\w+)">(.*?)</p>', text, re.S)
     return {field: html.unescape(message) for field, message in found}
 
@@ -37,7 +37,7 @@ def sign_in(fixture: DashboardFixture, browser: TestClient, scope: str, grant: G
     return browser
 
 
-def test_the_overview_leads_there_the_empty_one_too(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_overview_links_to_the_create_form_with_and_without_services(fixture: DashboardFixture, visitor: TestClient) -> None:
     empty = visitor.get("/ui/").text
     assert "No service yet." in empty and empty.count('href="/ui/new"') == 2
     fixture.service()
@@ -47,7 +47,7 @@ def test_the_overview_leads_there_the_empty_one_too(fixture: DashboardFixture, v
     assert 'value="shop"' in form.text and 'value="shop:1"' in form.text
 
 
-def test_the_plan_is_shown_first_with_its_lines_for_a_terminal_and_nothing_done(
+def test_plan_of_a_new_service_is_shown_with_its_commands_without_deploying(
     fixture: DashboardFixture, visitor: TestClient
 ) -> None:
     answer = visitor.post("/ui/new", data={"step": "plan", **ANSWERS})
@@ -62,7 +62,9 @@ def test_the_plan_is_shown_first_with_its_lines_for_a_terminal_and_nothing_done(
     assert visitor.post("/ui/new", data={"step": "change", **ANSWERS}).text.count("hunter2") == 1
 
 
-def test_what_was_confirmed_is_deployed_and_watched(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_confirmed_new_service_is_deployed_and_redirects_to_its_deployment(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
     plan = html.unescape(visitor.post("/ui/new", data={"step": "plan", **ANSWERS}).text)
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', plan))
     answer = visitor.post("/ui/new", data={"step": "do", **hidden})
@@ -97,7 +99,7 @@ def test_what_was_confirmed_is_deployed_and_watched(fixture: DashboardFixture, v
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("step", ["plan", "do"])
-def test_what_cannot_be_is_said_beside_its_field(
+def test_invalid_new_service_is_reported_beside_its_field(
     fixture: DashboardFixture, visitor: TestClient, answers: dict[str, str], field: str, said: str, step: str
 ) -> None:
     fixture.service()
@@ -110,7 +112,7 @@ def test_what_cannot_be_is_said_beside_its_field(
     assert made(fixture) == []
 
 
-def test_a_name_that_is_taken_leads_to_the_form_of_its_service(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_taken_service_name_links_to_the_deploy_form_of_that_service(fixture: DashboardFixture, visitor: TestClient) -> None:
     fixture.service()
     assert 'href="/ui/services/web/deploy"' in visitor.post("/ui/new", data={"name": "web", "image": "web:2"}).text
     fixture.change(Service, "web", removed=True)
@@ -118,9 +120,7 @@ def test_a_name_that_is_taken_leads_to_the_form_of_its_service(fixture: Dashboar
 
 
 @pytest.mark.parametrize("scope", ["read", "deploy"])
-def test_who_may_create_nothing_is_not_led_there_and_refused(
-    fixture: DashboardFixture, stranger: TestClient, scope: str
-) -> None:
+def test_create_form_requires_the_write_scope(fixture: DashboardFixture, stranger: TestClient, scope: str) -> None:
     sign_in(fixture, stranger, scope)
     assert "/ui/new" not in stranger.get("/ui/").text
     assert stranger.get("/ui/new").status_code == 403
@@ -134,7 +134,7 @@ def test_who_may_create_nothing_is_not_led_there_and_refused(
         assert last is not None and last.type == "refused"
 
 
-def test_a_token_that_is_bound_creates_only_what_its_patterns_name(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_bound_token_creates_only_services_that_match_its_patterns(fixture: DashboardFixture, stranger: TestClient) -> None:
     sign_in(fixture, stranger, "write", Grant(("pay-*",)))
     assert "Your token may create pay-*." in stranger.get("/ui/new").text
     refused = stranger.post("/ui/new", data={"step": "do", **ANSWERS})
@@ -143,7 +143,7 @@ def test_a_token_that_is_bound_creates_only_what_its_patterns_name(fixture: Dash
     assert [row.service for row in made(fixture)] == ["pay-shop"]
 
 
-def test_another_site_creates_nothing(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_create_from_another_site_is_refused(fixture: DashboardFixture, visitor: TestClient) -> None:
     answer = visitor.post("/ui/new", data={"step": "do", **ANSWERS}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
     assert made(fixture) == []

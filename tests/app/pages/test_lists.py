@@ -1,4 +1,4 @@
-"""History and audit: newest first, filtered, page by page; nonsense is answered beside its field."""
+"""History and audit are newest first, filtered and paged; an invalid filter is reported beside its field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.dashboard_fixture import DashboardFixture
 
 @pytest.fixture
 def busy(fixture: DashboardFixture) -> DashboardFixture:
-    """Two services with a deployment each, by two people."""
+    """Provide two services with a deployment each, made by two users."""
     for service, by, status, group in (("web", "ci", "succeeded", None), ("api", "ada", "rolled_back", 5)):
         fixture.service(service)
         id = fixture.deployment(service, created_by_name=by, group=group)
@@ -41,16 +41,14 @@ def rows(text: str) -> list[str]:
         ("?service=&kind=&status=&by=", ["2", "1"]),
     ],
 )
-def test_the_history_is_filtered_by_its_address(
-    busy: DashboardFixture, visitor: TestClient, query: str, shown: list[str]
-) -> None:
+def test_history_is_filtered_by_its_query(busy: DashboardFixture, visitor: TestClient, query: str, shown: list[str]) -> None:
     answer = visitor.get(f"/ui/history{query}")
     assert answer.status_code == 200
     assert rows(answer.text) == shown
     assert 'aria-current="page">History' in answer.text
 
 
-def test_a_filter_that_is_none_says_so_beside_its_field_and_keeps_the_others(
+def test_invalid_filter_is_reported_beside_its_field_and_keeps_the_others(
     busy: DashboardFixture, visitor: TestClient
 ) -> None:
     answer = visitor.get("/ui/history?status=sucessful&by=ada")
@@ -63,7 +61,7 @@ def test_a_filter_that_is_none_says_so_beside_its_field_and_keeps_the_others(
     assert visitor.get("/ui/history?cursor=nonsense").status_code == 422
 
 
-def test_what_is_older_is_a_page_away_with_the_same_filters(
+def test_history_links_to_the_next_page_with_the_same_filters(
     busy: DashboardFixture, visitor: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pagination, "AT_ONCE", 1)
@@ -77,7 +75,7 @@ def test_what_is_older_is_a_page_away_with_the_same_filters(
     assert '<option value="deploy" selected>' in second
 
 
-def test_the_audit_tells_who_did_what_from_where_with_which_token(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_audit_shows_the_user_action_address_and_token(fixture: DashboardFixture, visitor: TestClient) -> None:
     actor = Actor("token", "ci", "192.0.2.7", 17)
     refused = {"method": "DELETE", "path": "/services/web", "status": 403, "code": "insufficient_scope"}
     fixture.write(
@@ -91,7 +89,7 @@ def test_the_audit_tells_who_did_what_from_where_with_which_token(fixture: Dashb
     assert "Nothing of that kind" in visitor.get("/ui/audit?actor=nobody").text
 
 
-def test_who_has_to_sign_in_comes_back_to_the_filters(stranger: TestClient) -> None:
+def test_sign_in_redirects_back_to_the_filters(stranger: TestClient) -> None:
     answer = stranger.get("/ui/history?service=web&kind=deploy")
     assert answer.headers["location"] == "/ui/sign-in?next=%2Fui%2Fhistory%3Fservice%3Dweb%26kind%3Ddeploy"
     assert 'value="/ui/history?service=web&amp;kind=deploy"' in stranger.get(answer.headers["location"]).text

@@ -1,4 +1,4 @@
-"""Logs on a page, without a script: all that was written, searched, by instance, secrets masked."""
+"""The logs page without JavaScript: all lines, searchable, by instance, with secrets masked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def engine(fixture: DashboardFixture) -> FakeEngine:
 
 @pytest.fixture
 def writing(fixture: DashboardFixture) -> DashboardFixture:
-    """Two instances of web that have written."""
+    """Provide two instances of web, each with a log line."""
     fixture.service("web", 2, effective=SECRET)
     engine(fixture).add_image("web:1")
     for slot, text in ((1, "GET /a <script>alert(1)</script>"), (2, "with hunter2-hunter2")):
@@ -39,7 +39,7 @@ async def _start(fixture: DashboardFixture, slot: int) -> None:
     )  # fmt: skip
 
 
-def test_the_lines_of_a_service_are_told_apart_by_instance(writing: DashboardFixture, visitor: TestClient) -> None:
+def test_log_lines_of_a_service_name_their_instance_and_mask_secrets(writing: DashboardFixture, visitor: TestClient) -> None:
     text = visitor.get("/ui/services/web/logs").text
     assert 'class="who c0">web-r1-1' in text
     assert 'class="who c1">web-r1-2' in text
@@ -50,7 +50,7 @@ def test_the_lines_of_a_service_are_told_apart_by_instance(writing: DashboardFix
     assert 'href="/services/web/logs?tail=10000&amp;timestamps=true" download="web.log"' in text
 
 
-def test_a_search_works_without_a_script(writing: DashboardFixture, visitor: TestClient) -> None:
+def test_log_search_works_without_javascript(writing: DashboardFixture, visitor: TestClient) -> None:
     text = visitor.get("/ui/services/web/logs?q=get+%2FA").text
     assert "GET /a" in text
     assert "with ***" not in text
@@ -61,7 +61,7 @@ def test_a_search_works_without_a_script(writing: DashboardFixture, visitor: Tes
     assert 'value="GET"' in wrong.text
 
 
-def test_one_instances_log_and_what_is_left_of_one_that_failed(writing: DashboardFixture, visitor: TestClient) -> None:
+def test_instance_log_page_shows_the_stored_log_of_a_failed_instance(writing: DashboardFixture, visitor: TestClient) -> None:
     text = visitor.get("/ui/instances/web-r1-2/logs").text
     assert "with ***" in text
     assert "GET /a" not in text
@@ -72,7 +72,7 @@ def test_one_instances_log_and_what_is_left_of_one_that_failed(writing: Dashboar
     assert "data-stream" not in gone
 
 
-def test_an_engine_that_does_not_answer_is_said_on_the_page(writing: DashboardFixture, visitor: TestClient) -> None:
+def test_logs_page_reports_an_engine_that_does_not_answer(writing: DashboardFixture, visitor: TestClient) -> None:
     engine(writing).become_unreachable()
     answer = visitor.get("/ui/services/web/logs")
     assert answer.status_code == 200
@@ -80,5 +80,5 @@ def test_an_engine_that_does_not_answer_is_said_on_the_page(writing: DashboardFi
 
 
 @pytest.mark.parametrize("path", ["/ui/services/nobody/logs", "/ui/instances/web-r9-9/logs", "/ui/instances/%00/logs"])
-def test_there_is_no_such_log(visitor: TestClient, path: str) -> None:
+def test_log_of_an_unknown_service_or_instance_is_404(visitor: TestClient, path: str) -> None:
     assert visitor.get(path).status_code == 404

@@ -1,4 +1,4 @@
-"""Every page: there, safe from what strangers wrote into names and logs, and true."""
+"""Every page is served, escapes foreign text in names and logs, and shows the true state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def deploying(fixture: DashboardFixture) -> int:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_nothing_runs_on_a_page_but_its_own_files(deploying: int, visitor: TestClient, path: str) -> None:
+def test_pages_run_only_scripts_and_styles_of_their_own(deploying: int, visitor: TestClient, path: str) -> None:
     answer = visitor.get(path)
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
@@ -36,7 +36,7 @@ def test_nothing_runs_on_a_page_but_its_own_files(deploying: int, visitor: TestC
         assert source.startswith("/ui/") or source == "http://gateway.test:8080/web"
 
 
-def test_the_files_of_a_page_are_there_without_signing_in(stranger: TestClient) -> None:
+def test_static_files_are_served_without_a_session(stranger: TestClient) -> None:
     for address in re.findall(r'(?:src|href)="(/ui/static/[^"]*)"', stranger.get("/ui/sign-in").text):
         answer = stranger.get(address)
         assert answer.status_code == 200, address
@@ -46,11 +46,11 @@ def test_the_files_of_a_page_are_there_without_signing_in(stranger: TestClient) 
 @pytest.mark.parametrize(
     "path", ["../main.py", "%2e%2e/settings.py", "vendor/../../main.py", "nothing.js", "vendor/README.md"]
 )
-def test_no_other_file_can_be_had(stranger: TestClient, path: str) -> None:
+def test_static_path_outside_the_directory_is_not_served(stranger: TestClient, path: str) -> None:
     assert stranger.get(f"/ui/static/{path}").status_code in (303, 404)
 
 
-def test_the_overview_shows_services_and_what_runs(deploying: int, visitor: TestClient) -> None:
+def test_overview_shows_services_and_deployments_in_progress(deploying: int, visitor: TestClient) -> None:
     text = visitor.get("/ui/").text
     assert '<a href="/ui/services/web">web</a>' in text
     assert "3 of 3" in text
@@ -58,13 +58,13 @@ def test_the_overview_shows_services_and_what_runs(deploying: int, visitor: Test
     assert "0 of 3 new instances serve" in text
 
 
-def test_the_overview_says_what_does_not_answer(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_overview_reports_an_engine_that_does_not_answer(fixture: DashboardFixture, visitor: TestClient) -> None:
     assert "No service yet" in visitor.get("/ui/").text
     fixture.sluice.runtime_status.not_ready["engine"] = "connection refused"
     assert "The engine does not answer" in visitor.get("/ui/").text
 
 
-def test_a_service_shows_instances_revisions_deployments_and_warnings(
+def test_service_page_shows_instances_revisions_deployments_and_warnings(
     fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
     fixture.sluice.runtime_status.warnings["web"] = [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
@@ -74,7 +74,7 @@ def test_a_service_shows_instances_revisions_deployments_and_warnings(
         assert shown in text, shown
 
 
-def test_a_deployment_shows_how_far_it_is_and_what_may_be_done(
+def test_deployment_page_shows_its_progress_and_the_possible_actions(
     fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
     fixture.change(Deployment, deploying, traffic=[{"revision": 2, "percent": 40}, {"revision": 1, "percent": 60}])
@@ -84,7 +84,7 @@ def test_a_deployment_shows_how_far_it_is_and_what_may_be_done(
     assert re.findall(r'action="/ui/deployments/1/(\w+)"', text) == ["pause", "abort"]
 
 
-def test_a_deployment_names_its_group_and_what_it_waits_for(
+def test_deployment_page_names_its_group_and_its_dependencies(
     fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
     fixture.service("api")
@@ -95,7 +95,9 @@ def test_a_deployment_names_its_group_and_what_it_waits_for(
     assert "Applied together" not in visitor.get(f"/ui/deployments/{deploying}").text
 
 
-def test_a_service_that_never_succeeded_does_not_look_stopped(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_service_without_a_successful_deployment_is_shown_as_never_deployed(
+    fixture: DashboardFixture, visitor: TestClient
+) -> None:
     fixture.service(replicas=1)
     fixture.change(Service, "web", revision=None)
     fixture.change(Instance, "web-r1-1", status="starting")
@@ -104,7 +106,7 @@ def test_a_service_that_never_succeeded_does_not_look_stopped(fixture: Dashboard
         assert ("never deployed" in text, ">stopped<" in text) == (True, False)
 
 
-def test_a_failed_instance_keeps_its_log_and_reason_on_the_page(
+def test_failed_instance_is_shown_with_its_log_and_reason(
     fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
     fixture.change(
@@ -116,7 +118,7 @@ def test_a_failed_instance_keeps_its_log_and_reason_on_the_page(
         assert shown in text, shown
 
 
-def test_hostile_words_stay_words(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_hostile_text_is_escaped_on_every_page(fixture: DashboardFixture, visitor: TestClient) -> None:
     fixture.service(image=HOSTILE, profile=HOSTILE)
     id = fixture.deployment(
         message=HOSTILE, note=HOSTILE, image=HOSTILE, reason=HOSTILE, created_by_name=HOSTILE, profile=HOSTILE,
@@ -144,7 +146,7 @@ def test_hostile_words_stay_words(fixture: DashboardFixture, visitor: TestClient
 
 
 @pytest.mark.parametrize("id", ["0", "2", "-1", "abc", "9" * 30, "1.5", "²", "%00"])
-def test_what_is_not_there_is_a_page_that_says_so(deploying: int, visitor: TestClient, id: str) -> None:
+def test_unknown_deployment_is_a_404_page(deploying: int, visitor: TestClient, id: str) -> None:
     answer = visitor.get(f"/ui/deployments/{id}")
     assert answer.status_code == 404
     assert "There is nothing here" in answer.text

@@ -18,9 +18,7 @@ def words_of(visitor: TestClient) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", answer.text.partition("<main")[2]).split())
 
 
-def test_it_shows_what_is_registered_what_consumers_see_and_who_they_are(
-    fixture: DashboardFixture, visitor: TestClient
-) -> None:
+def test_registry_page_shows_registrations_and_consumers(fixture: DashboardFixture, visitor: TestClient) -> None:
     registry = fixture.sluice.registry
     assert "No application has registered at port 8761" in words_of(visitor)
     assert "Nobody has fetched it of late" in words_of(visitor)
@@ -36,7 +34,7 @@ def test_it_shows_what_is_registered_what_consumers_see_and_who_they_are(
     assert "and 5 more, in GET /registry" in words
 
 
-def test_an_application_of_ours_leads_to_its_service_and_its_instances(
+def test_registry_page_links_an_application_to_its_service_and_instances(
     fixture: DashboardFixture, visitor: TestClient
 ) -> None:
     fixture.service("web")
@@ -50,6 +48,6 @@ def test_an_application_of_ours_leads_to_its_service_and_its_instances(
     assert 'href="/ui/instances/web-r1-1/logs"' in page
 
 
-def test_where_it_has_no_port_it_says_so(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_registry_page_says_when_the_registry_has_no_port(fixture: DashboardFixture, visitor: TestClient) -> None:
     fixture.sluice.settings = fixture.sluice.settings.model_copy(update={"eureka_port": 0})
     assert "SLUICE_EUREKA_PORT=0" in words_of(visitor)

@@ -1,4 +1,4 @@
-"""Coming in and going out."""
+"""Signing in and out of the dashboard."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from tests.support.dashboard_fixture import DashboardFixture
 COOKIE = "sluice_session_sluice"
 
 
-def test_a_page_leads_a_stranger_to_the_sign_in_page_and_back(stranger: TestClient) -> None:
+def test_page_without_a_session_redirects_to_the_sign_in_page_and_back(stranger: TestClient) -> None:
     answer = stranger.get("/ui/deployments/17")
     assert answer.status_code == 303
     assert answer.headers["location"] == "/ui/sign-in?next=%2Fui%2Fdeployments%2F17"
     assert 'value="/ui/deployments/17"' in stranger.get(answer.headers["location"]).text
 
 
-def test_the_reference_leads_a_browser_to_the_sign_in_page_and_back(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_api_reference_redirects_a_browser_to_the_sign_in_page_and_back(
+    fixture: DashboardFixture, stranger: TestClient
+) -> None:
     answer = stranger.get("/docs", headers={"Accept": "text/html,application/xhtml+xml"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in?next=%2Fdocs")
     assert stranger.get("/docs", headers={"Accept": "application/json"}).status_code == 401
@@ -31,7 +33,7 @@ def test_the_reference_leads_a_browser_to_the_sign_in_page_and_back(fixture: Das
     assert stranger.get("/docs").status_code == 200
 
 
-def test_a_link_signs_in_once(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_sign_in_link_works_once(fixture: DashboardFixture, stranger: TestClient) -> None:
     code = fixture.link()
     looked_at = stranger.get("/ui/sign-in", params={"code": code})
     assert looked_at.status_code == 200
@@ -51,18 +53,18 @@ def test_a_link_signs_in_once(fixture: DashboardFixture, stranger: TestClient) -
     assert "set-cookie" not in again.headers
 
 
-def test_a_token_signs_in(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_token_signs_in(fixture: DashboardFixture, stranger: TestClient) -> None:
     assert stranger.post("/ui/sign-in", data={"token": "sl_wrong"}).status_code == 401
     assert stranger.get("/ui/").status_code == 303
     assert stranger.post("/ui/sign-in", data={"token": f" {fixture.token}\n"}).status_code == 303
     assert stranger.get("/ui/").status_code == 200
 
 
-def test_a_stranger_cannot_make_it_read_a_large_form(stranger: TestClient) -> None:
+def test_sign_in_form_refuses_a_large_body(stranger: TestClient) -> None:
     assert stranger.post("/ui/sign-in", data={"token": "x" * 100_000}).status_code == 413
 
 
-def test_what_is_wrong_with_a_token_is_said_beside_its_field(stranger: TestClient) -> None:
+def test_invalid_token_is_reported_beside_its_field(stranger: TestClient) -> None:
     text = stranger.post("/ui/sign-in", data={"token": "sl_wrong", "next": "/ui/services/web"}).text
     assert 'aria-describedby="error-token"' in text
     assert "not known" in text
@@ -70,7 +72,7 @@ def test_what_is_wrong_with_a_token_is_said_beside_its_field(stranger: TestClien
     assert 'value="/ui/services/web"' in text
 
 
-def test_who_guesses_is_made_to_wait_and_nobody_else(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_sign_in_throttle_delays_only_the_address_that_guesses(fixture: DashboardFixture, stranger: TestClient) -> None:
     for _ in range(MAX_FAILURES):
         assert stranger.post("/ui/sign-in", data={"token": "sl_guess"}).status_code == 401
     late = stranger.post("/ui/sign-in", data={"token": fixture.token})
@@ -81,7 +83,7 @@ def test_who_guesses_is_made_to_wait_and_nobody_else(fixture: DashboardFixture, 
         assert other.post("/ui/sign-in", data={"token": fixture.token}).status_code == 303
 
 
-def test_the_cookie_is_for_https_and_this_host_alone_where_the_page_came_by_it(fixture: DashboardFixture) -> None:
+def test_session_cookie_is_bound_to_https_and_the_host_when_served_by_https(fixture: DashboardFixture) -> None:
     for scheme, secure, name in (("https", True, f"__Host-{COOKIE}"), ("http", False, COOKIE)):
         with TestClient(
             fixture.app, base_url=f"{scheme}://sluice.test", follow_redirects=False, headers=SAME_SITE
@@ -96,7 +98,7 @@ def test_the_cookie_is_for_https_and_this_host_alone_where_the_page_came_by_it(f
             assert client.get("/ui/").status_code == 303
 
 
-def test_a_cookie_that_http_could_have_set_opens_nothing_over_https(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_session_cookie_set_over_http_is_not_accepted_over_https(fixture: DashboardFixture, visitor: TestClient) -> None:
     cookie = visitor.cookies[COOKIE]
     for name, status in ((COOKIE, 303), (f"__Host-{COOKIE}", 200)):
         with TestClient(
@@ -105,13 +107,13 @@ def test_a_cookie_that_http_could_have_set_opens_nothing_over_https(fixture: Das
             assert client.get("/ui/").status_code == status
 
 
-def test_another_site_cannot_sign_a_browser_in(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_sign_in_from_another_site_is_refused(fixture: DashboardFixture, stranger: TestClient) -> None:
     answer = stranger.post("/ui/sign-in", data={"code": fixture.link()}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
 
 
-def test_signing_out_ends_the_session_itself(visitor: TestClient) -> None:
+def test_sign_out_ends_the_session(visitor: TestClient) -> None:
     cookie = visitor.cookies[COOKIE]
     answer = visitor.post("/ui/sign-out")
     assert (answer.status_code, answer.headers["location"]) == (303, "/ui/sign-in")
@@ -119,7 +121,7 @@ def test_signing_out_ends_the_session_itself(visitor: TestClient) -> None:
     assert visitor.get("/ui/").status_code == 303
 
 
-def test_an_expired_session_leads_to_the_sign_in_page(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_expired_session_redirects_to_the_sign_in_page(fixture: DashboardFixture, visitor: TestClient) -> None:
     with fixture.sluice.store.write_session() as session:
         for row in session.exec(select(Opened)):
             row.expires_at = fixture.sluice.clock.now() - 1
@@ -139,10 +141,10 @@ def test_an_expired_session_leads_to_the_sign_in_page(fixture: DashboardFixture,
         "",
     ],
 )
-def test_a_link_never_leads_out_of_the_dashboard(address: str) -> None:
+def test_redirect_target_never_leaves_the_dashboard(address: str) -> None:
     assert within(address) == "/ui/"
 
 
-def test_the_first_page_is_where_the_host_leads(visitor: TestClient) -> None:
+def test_root_redirects_to_the_dashboard(visitor: TestClient) -> None:
     for path in ("/", "/ui"):
         assert visitor.get(path).headers["location"] == "/ui/"

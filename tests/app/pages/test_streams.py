@@ -1,4 +1,4 @@
-"""A page's stream: the whole page first, then what changes, and an end when there is nothing to say any more."""
+"""The event stream of a page: the whole page first, then changed parts, and an end when nothing can change any more."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def client(fixture: DashboardFixture) -> Iterator[httpx.Client]:
-    """A signed-in client of a real server: only one delivers a stream as it comes."""
+    """Provide a signed-in client of a real server, as only a real server delivers a stream while it is written."""
     fixture.service()
     fixture.deployment()
     with serving(fixture, free_port()) as address, httpx.Client(base_url=address, timeout=10) as client:
@@ -34,7 +34,7 @@ def client(fixture: DashboardFixture) -> Iterator[httpx.Client]:
 
 
 def messages(stream: httpx.Response) -> Iterator[tuple[str, str]]:
-    """(event, data) as they come."""
+    """Yield (event, data) of each message as it arrives."""
     event, data = "", list[str]()
     for line in stream.iter_lines():
         if line.startswith("event:"):
@@ -50,7 +50,9 @@ def parts(data: str) -> list[str]:
     return re.findall(r'hx-target="#part-(\w+)"', data)
 
 
-def test_first_the_whole_page_then_only_what_changed(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_stream_sends_the_whole_page_first_and_then_only_changed_parts(
+    fixture: DashboardFixture, client: httpx.Client
+) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         reported = messages(stream)
@@ -68,7 +70,7 @@ def test_first_the_whole_page_then_only_what_changed(fixture: DashboardFixture, 
         assert ">97<" in data
 
 
-def test_many_wake_ups_make_few_messages(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_stream_batches_many_notifications_into_few_messages(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         reported = messages(stream)
         next(reported), next(reported)
@@ -83,7 +85,7 @@ def test_many_wake_ups_make_few_messages(fixture: DashboardFixture, client: http
         assert counted <= (time.monotonic() - began) / 0.1 + 2
 
 
-def test_a_quiet_stream_says_that_it_stands(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_stream_sends_heartbeats(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_page, "HEARTBEAT_INTERVAL", 0.05)
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         reported = messages(stream)
@@ -107,7 +109,7 @@ def test_streams_end_when_sluice_stops(fixture: DashboardFixture) -> None:
     assert _open(fixture) == 0
 
 
-def test_signing_out_ends_the_streams_of_that_session(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_sign_out_ends_the_streams_of_the_session(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as stream:
         reported = messages(stream)
         next(reported), next(reported)
@@ -115,7 +117,7 @@ def test_signing_out_ends_the_streams_of_that_session(fixture: DashboardFixture,
         assert [event for event, _ in reported] == ["signed-out"]
 
 
-def test_a_stream_holds_no_transaction_open(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_stream_holds_no_transaction_open(fixture: DashboardFixture, client: httpx.Client) -> None:
     with client.stream("GET", "/ui/stream") as one, client.stream("GET", "/ui/services/web/stream") as two:
         for stream in (one, two):
             reported = messages(stream)
@@ -127,12 +129,12 @@ def test_a_stream_holds_no_transaction_open(fixture: DashboardFixture, client: h
 
 
 @pytest.mark.parametrize("path", ["/ui/stream", "/ui/services/web/stream", "/ui/deployments/1/stream"])
-def test_a_stranger_has_no_stream(client: httpx.Client, path: str) -> None:
+def test_stream_requires_a_session(client: httpx.Client, path: str) -> None:
     client.cookies.clear()
     assert client.get(path).status_code == 401
 
 
-def test_a_stream_of_what_is_not_there_says_so_and_ends(client: httpx.Client) -> None:
+def test_stream_of_an_unknown_deployment_sends_gone_and_ends(client: httpx.Client) -> None:
     with client.stream("GET", "/ui/deployments/99/stream") as stream:
         assert [event for event, _ in messages(stream)] == ["hello", "gone"]
 
@@ -141,7 +143,7 @@ def _open(fixture: DashboardFixture) -> float:
     return next(iter(fixture.sluice.metrics.streams.collect())).samples[0].value
 
 
-def test_an_open_page_of_a_service_shows_what_its_instances_use(
+def test_stream_of_a_service_shows_the_usage_of_its_instances(
     fixture: DashboardFixture, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def loads(instances: Iterable[str]) -> dict[str, UsageRate]:
@@ -157,22 +159,24 @@ def test_an_open_page_of_a_service_shows_what_its_instances_use(
 
 
 @pytest.mark.parametrize("path", ["/ui/services/web/stream", "/ui/deployments/1/stream"])
-def test_a_bound_tokens_stream_never_carries_what_only_another_may_do(
+def test_stream_of_a_bound_token_never_offers_actions_on_other_services(
     fixture: DashboardFixture, client: httpx.Client, path: str
 ) -> None:
-    """It reads all and changes its own alone (docs/api.md), though both have the same page open and share what is drawn."""
+    """A bound token reads everything and changes its own services (docs/api.md), though both sessions share fragments."""
     _, token = apart(fixture.sluice.auth.create("pay", "deploy", Grant(("pay-*",)), None, SYSTEM))
     bound = httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
     with bound, client.stream("GET", path) as admins, bound.stream("GET", path) as theirs:
         for stream, offered in ((messages(admins), True), (messages(theirs), False)):
             next(stream)
             first = next(stream)[1]
-            fixture.change(Deployment, 1, message="goes on" if offered else "goes on and on")  # never back to what was drawn
+            fixture.change(
+                Deployment, 1, message="goes on" if offered else "goes on and on"
+            )  # differs from the message before
             for data in (first, next(stream)[1]):
                 assert bool(re.search(r'/(deploy|abort)"', data)) is offered, data
 
 
-def test_a_services_stream_never_carries_anothers_fragment(fixture: DashboardFixture, client: httpx.Client) -> None:
+def test_stream_of_a_service_never_carries_parts_of_another_service(fixture: DashboardFixture, client: httpx.Client) -> None:
     fixture.service("other")
     with client.stream("GET", "/ui/stream") as overview, client.stream("GET", "/ui/services/web/stream") as webs:
         reported, mine = messages(overview), messages(webs)

@@ -1,4 +1,4 @@
-"""What a deployment's events say of its instances and its traffic."""
+"""The timeline of a deployment: its instances and its traffic, derived from its events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def spans(line: Timeline | None, id: str) -> list[tuple[str, float, float | None
     return [(span.status, span.start, span.end) for span in track.spans]
 
 
-def test_a_new_instance_is_told_from_its_making_and_an_old_one_served_before() -> None:
+def test_timeline_shows_a_new_instance_from_its_creation_and_an_old_one_as_serving() -> None:
     events = [
         word(101, "web-r2-1", "creating"), word(102, "web-r2-1", "starting"), word(103, "web-r2-1", "ready"),
         word(103, "web-r2-1", "serving"), word(104, "web-r1-1", "draining"), word(106, "web-r1-1", "stopped"),
@@ -44,7 +44,7 @@ def test_a_new_instance_is_told_from_its_making_and_an_old_one_served_before() -
     assert [(track.id, track.took) for track in line.tracks] == [("web-r2-1", 2.0), ("web-r1-1", None)]
 
 
-def test_a_finished_one_reads_the_same_whatever_became_of_its_instances_later() -> None:
+def test_timeline_of_a_finished_deployment_ignores_later_changes_of_its_instances() -> None:
     events = [word(101, "web-r2-1", "creating"), word(102, "web-r2-1", "serving")]
     over = deployment(finished_at=105.0)
     then = timeline(over, [instance("web-r2-1", 7, 101.0)], events)
@@ -55,7 +55,7 @@ def test_a_finished_one_reads_the_same_whatever_became_of_its_instances_later() 
     assert (then.x(100), then.x(102.5), then.x(105), then.x(9e9)) == (0, 500, 1000, 1000)
 
 
-def test_an_exit_is_a_failure_until_the_engine_starts_it_again() -> None:
+def test_timeline_shows_an_exit_as_failed_until_the_engine_restarts_the_instance() -> None:
     events = [
         word(101, "web-r2-1", "starting"), word(102, "web-r2-1", "starting", "instance_exited"),
         word(103, "web-r2-1", "starting"), word(104, "web-r2-1", "failed"),
@@ -65,7 +65,7 @@ def test_an_exit_is_a_failure_until_the_engine_starts_it_again() -> None:
     assert [status for status, *_ in spans(line, "web-r2-1")] == ["creating", "starting", "failed", "starting", "failed"]
 
 
-def test_traffic_is_told_where_it_changes() -> None:
+def test_timeline_shows_traffic_only_where_it_changes() -> None:
     def share(at: float, *shares: tuple[int, int]) -> Event:
         data = {"traffic": [{"revision": number, "percent": percent} for number, percent in shares], "serving": at}
         return Event(at=at, type="progress", deployment=7, data=data)
@@ -77,7 +77,7 @@ def test_traffic_is_told_where_it_changes() -> None:
     assert reported == [(101, 103, [100]), (103, 104, [50, 50]), (104, 105, []), (105, 106, [100])]
 
 
-def test_one_that_runs_has_room_to_grow_and_one_that_waits_has_nothing_to_show() -> None:
+def test_timeline_leaves_space_while_running_and_is_absent_while_pending() -> None:
     line = timeline(deployment(), [], [word(140, "web-r2-1", "creating")])
     assert line is not None
     assert (line.length, line.latest, line.ended) == (50.0, 140.0, None)

@@ -1,4 +1,4 @@
-"""Letting people in from the page: a token is made, shown once, used and revoked."""
+"""Tokens from the dashboard: created, shown once, used and revoked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def secret_in(text: str) -> str:
     return found[1]
 
 
-def test_a_token_is_made_shown_once_used_and_revoked(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_token_is_created_shown_once_used_and_revoked(fixture: DashboardFixture, visitor: TestClient) -> None:
     answers = {"name": "ci", "scope": "deploy", "services": "web, pay-*", "expires_in": "720h"}
     made = visitor.post("/ui/tokens", data=answers)
     assert made.status_code == 201
@@ -46,7 +46,7 @@ def test_a_token_is_made_shown_once_used_and_revoked(fixture: DashboardFixture, 
         ({"expires_in": "soon"}, "expires_in", "duration"),
     ],
 )
-def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
+def test_token_form_reports_errors_beside_their_field_and_keeps_the_answers(
     visitor: TestClient, answers: dict[str, str], field: str, message: str
 ) -> None:
     given = {"name": "ci", "scope": "read", "services": "web", "expires_in": "24h", **answers}
@@ -57,7 +57,7 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
         assert f'value="{given[name]}"' in answer.text
 
 
-def test_who_is_no_admin_makes_and_revokes_nothing(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_token_page_requires_admin_to_create_and_revoke(fixture: DashboardFixture, stranger: TestClient) -> None:
     _, token = apart(fixture.sluice.auth.create("eyes", "write", None, None, SYSTEM))
     stranger.post("/ui/sign-in", data={"token": token})
     assert stranger.post("/ui/tokens", data={"name": "x", "scope": "admin"}).status_code == 403
@@ -67,7 +67,7 @@ def test_who_is_no_admin_makes_and_revokes_nothing(fixture: DashboardFixture, st
     assert fixture.sluice.auth.principal(fixture.token) is not None
 
 
-def test_the_last_admin_token_stays_and_the_page_says_why(visitor: TestClient) -> None:
+def test_last_admin_token_cannot_be_revoked_on_the_page(visitor: TestClient) -> None:
     answer = visitor.post("/ui/tokens/1/revoke")
     assert answer.status_code == 409
     assert "last admin token" in answer.text
@@ -75,13 +75,13 @@ def test_the_last_admin_token_stays_and_the_page_says_why(visitor: TestClient) -
     assert visitor.post("/ui/tokens/x/revoke").status_code == 404
 
 
-def test_another_sites_page_makes_no_token(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_token_creation_from_another_site_is_refused(fixture: DashboardFixture, visitor: TestClient) -> None:
     answer = visitor.post("/ui/tokens", data={"name": "x", "scope": "admin"}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
     assert 'name="x"' not in visitor.get("/ui/tokens").text
 
 
-def test_signing_out_everywhere_ends_the_other_browser_too(fixture: DashboardFixture, visitor: TestClient) -> None:
+def test_sign_out_everywhere_ends_other_sessions_too(fixture: DashboardFixture, visitor: TestClient) -> None:
     with TestClient(fixture.app, follow_redirects=False, headers=SAME_SITE) as other:
         other.post("/ui/sign-in", data={"token": fixture.token})
         assert other.get("/ui/tokens").status_code == 200
