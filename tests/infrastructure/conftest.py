@@ -1,4 +1,4 @@
-"""A ground whose engine is a fake, and a gateway of which only the sockets are real."""
+"""Infrastructure on a fake engine, with a fake gateway whose sockets are real."""
 
 from __future__ import annotations
 

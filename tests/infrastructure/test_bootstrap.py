@@ -1,4 +1,4 @@
-"""The ground: network first, then the gateway's file, then its container, then its first answer."""
+"""Infrastructure in order: the network, the gateway's file, its container, its first answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ SETTINGS = InfrastructureSettings(
 )
 
 
-async def test_each_part_stands_on_the_one_before(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
+async def test_infrastructure_is_created_in_order_of_dependency(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     assert await Infrastructure(engine, gateway, SETTINGS).ensure() == NetworkInfo("10.9.0.0/22", "10.203.0.1")
     assert engine.calls == ["make_network", "see_gateways", "stand_on", "make_gateway", "answers"]
     assert gateway.stood_on == [
@@ -51,12 +53,14 @@ async def test_each_part_stands_on_the_one_before(engine: FakeInfrastructureEngi
     assert engine.spec == GatewaySpec("sluice-gateway:1", "/srv/sluice/gateway", open_files=5000)
 
 
-async def test_it_waits_for_the_first_answer(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
+async def test_bootstrap_waits_for_the_gateways_first_answer(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     await Infrastructure(engine, deaf(gateway, 3), SETTINGS).ensure()
     assert engine.calls.count("answers") == 4
 
 
-async def test_a_gateway_that_never_answers_is_told_with_its_log(
+async def test_gateway_that_never_answers_is_reported_with_its_log(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.log = "cannot bind socket (Address already in use) [0.0.0.0:8888]\n"
@@ -64,7 +68,7 @@ async def test_a_gateway_that_never_answers_is_told_with_its_log(
         await Infrastructure(engine, deaf(gateway, 10_000), SETTINGS, patience=0.1).ensure()
 
 
-async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(
+async def test_gateway_that_exits_at_every_start_is_not_waited_for(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.failing = True
@@ -73,7 +77,7 @@ async def test_a_gateway_that_exits_at_every_start_is_not_waited_for(
     assert engine.calls.count("see_gateway") == 3
 
 
-async def test_a_gateway_that_hangs_is_started_anew(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
+async def test_hung_gateway_is_restarted(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     infrastructure = Infrastructure(engine, gateway, SETTINGS)
     await infrastructure.ensure()
     gateway.hung = True
@@ -81,20 +85,18 @@ async def test_a_gateway_that_hangs_is_started_anew(engine: FakeInfrastructureEn
     assert engine.calls.count("restart_gateway") == 1
 
 
-async def test_a_gateway_that_is_only_slow_is_left_alone(
-    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
-) -> None:
+async def test_slow_gateway_is_not_restarted(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     await Infrastructure(engine, gateway, SETTINGS).ensure()
     assert await Infrastructure(engine, deaf(gateway, 5), SETTINGS).ensure()
     assert "restart_gateway" not in engine.calls
 
 
-async def test_an_outdated_gateway_goes_on_serving(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
+async def test_outdated_gateway_keeps_serving(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     engine.outdated = True
     assert await Infrastructure(engine, gateway, SETTINGS).ensure()
 
 
-async def test_an_engine_that_refuses_is_told(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
+async def test_engine_error_is_raised(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     engine.fails = EngineError("a network of that name is there")
     with pytest.raises(EngineError, match="of that name"):
         await Infrastructure(engine, gateway, SETTINGS).ensure()

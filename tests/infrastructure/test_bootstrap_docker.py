@@ -1,4 +1,4 @@
-"""The whole ground on a real engine, with the real gateway."""
+"""All of the infrastructure on a real engine, with the real gateway."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def status(port: int, host: str = "127.0.0.1") -> bytes:
     return line.split()[1]
 
 
-async def test_the_ground_stands_and_is_adopted_by_the_next(
+async def test_infrastructure_is_created_and_adopted_by_the_next_process(
     engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings, tmp_path: Path
 ) -> None:
     footing = await Infrastructure(engine, gateway, settings).ensure()
@@ -84,7 +84,7 @@ async def test_the_ground_stands_and_is_adopted_by_the_next(
     assert first is not None and second is not None and first["pid"] == second["pid"]
 
 
-async def test_a_gateway_that_died_serves_again(
+async def test_dead_gateway_is_restarted(
     engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings, name: str
 ) -> None:
     await Infrastructure(engine, gateway, settings).ensure()
@@ -95,7 +95,7 @@ async def test_a_gateway_that_died_serves_again(
     assert await status(settings.gateway_port) == b"404"
 
 
-async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_when_it_is_free(
+async def test_taken_public_port_is_reported_and_used_once_it_is_free(
     engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings
 ) -> None:
     with socket.socket() as taken:
@@ -107,7 +107,7 @@ async def test_a_port_that_is_taken_is_told_in_the_gateways_words_and_mended_whe
     assert await status(settings.gateway_port) == b"404"
 
 
-async def test_two_grounds_stand_beside_each_other(
+async def test_infrastructures_of_two_sluices_coexist(
     engine: DockerInfrastructure, gateway: HaproxyRouter, settings: InfrastructureSettings, name: str, tmp_path: Path
 ) -> None:
     footing = await Infrastructure(engine, gateway, settings).ensure()

@@ -1,4 +1,4 @@
-"""The doctor: what it finds, what it says to do, and that one part that cannot be looked at hides no other."""
+"""The doctor's findings and advice; a part that cannot be examined hides no other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Engine(FakeInfrastructureEngine):
-    """Its bridge is this machine's loopback, so that it can be listened on; its containers do open the connection."""
+    """Fake engine whose bridge is this machine's loopback and whose containers really connect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Gateway:
 
 
 class Practice:
-    """A doctor with everything that he looks at, each well at first."""
+    """A doctor and all that it examines, healthy at first."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -83,7 +83,7 @@ class Practice:
         return {finding.part: finding for finding in found}
 
     async def unwell(self) -> dict[str, Finding]:
-        """The clock of this machine aside."""
+        """Return the findings that are not ok, except this machine's clock."""
         return {part: each for part, each in (await self.findings()).items() if each.status != "ok" and part != "clock"}
 
     async def _refusals(self) -> Mapping[str, str]:
@@ -102,21 +102,21 @@ async def practice(tmp_path: Path) -> AsyncIterator[Practice]:
     store.close()
 
 
-async def test_where_all_is_well_nothing_is_to_be_done(practice: Practice) -> None:
+async def test_doctor_has_no_advice_for_a_healthy_installation(practice: Practice) -> None:
     assert await practice.unwell() == {}
     assert {"engine", "network", "firewall", "gateway", "gateway's file", "old workers", "store", "disk", "clock"} <= set(
         await practice.findings()
     )
 
 
-async def test_a_spec_that_is_not_allowed_today_is_told_with_its_field(practice: Practice) -> None:
+async def test_doctor_reports_the_field_of_a_spec_that_is_not_allowed_any_more(practice: Practice) -> None:
     practice.refused = {"web": 'logging.driver: "syslog" is not allowed'}
     (found,) = (await practice.unwell()).values()
     assert (found.part, found.status) == ("specs", "warning")
     assert 'web: logging.driver: "syslog"' in found.detail and "docs/upgrades.md" in found.advice
 
 
-async def test_a_firewall_in_the_way_is_told_with_the_command_that_opens_it(practice: Practice) -> None:
+async def test_doctor_reports_a_blocking_firewall_with_the_commands_that_open_it(practice: Practice) -> None:
     practice.engine.unreachable = "no answer within 3 s"
     (found,) = (await practice.unwell()).values()
     assert (found.part, found.status) == ("firewall", "wrong")
@@ -124,7 +124,7 @@ async def test_a_firewall_in_the_way_is_told_with_the_command_that_opens_it(prac
     assert "iptables -I INPUT -s 127.0.0.0/8 -d 127.0.0.1 -j ACCEPT" in found.advice
 
 
-async def test_a_port_on_the_bridge_that_answers_another_network_is_found(practice: Practice) -> None:
+async def test_doctor_reports_an_internal_port_that_answers_another_network(practice: Practice) -> None:
     practice.engine.open_outside = True
     (found,) = (await practice.unwell()).values()
     assert (found.part, found.status) == ("bridge's ports", "wrong")
@@ -135,32 +135,32 @@ async def test_a_port_on_the_bridge_that_answers_another_network_is_found(practi
     assert "no service has one yet" in (await practice.findings())["bridge's ports"].detail
 
 
-async def test_an_engine_that_does_not_answer_hides_no_other_part(practice: Practice) -> None:
+async def test_unreachable_engine_hides_no_other_finding(practice: Practice) -> None:
     practice.engine.fails = EngineError("The engine does not answer: no such file", transient=True)
     found = await practice.findings()
     assert found["engine"].status == found["network"].status == "wrong"
     assert found["store"].status == found["disk"].status == "ok"
 
 
-async def test_an_engine_that_is_too_old(practice: Practice) -> None:
+async def test_doctor_reports_an_engine_that_is_too_old(practice: Practice) -> None:
     practice.version = {"version": "19.03", "api_version": "1.40"}
     assert (await practice.unwell())["engine"].status == "wrong"
 
 
-async def test_a_network_that_has_gone(practice: Practice) -> None:
+async def test_doctor_reports_a_missing_network(practice: Practice) -> None:
     practice.engine.network = None
     found = await practice.unwell()
     assert (found["network"].status, found["firewall"].status) == ("wrong", "warning")
 
 
-async def test_a_gateway_that_does_not_run_or_does_not_answer(practice: Practice) -> None:
+async def test_doctor_reports_a_gateway_that_is_missing_or_does_not_answer(practice: Practice) -> None:
     practice.gateway.facts = None
     assert "does not answer" in (await practice.unwell())["gateway"].detail
     practice.engine.present = None
     assert "is not there" in (await practice.unwell())["gateway"].detail
 
 
-async def test_a_gateway_that_is_nearly_full_or_outdated_goes_on(practice: Practice) -> None:
+async def test_doctor_warns_of_a_gateway_that_is_nearly_full_or_outdated(practice: Practice) -> None:
     practice.outdated = "gateway:2 is wanted"
     found = (await practice.unwell())["gateway"]
     assert found.status == "warning" and "sluice gateway upgrade" in found.advice
@@ -168,7 +168,7 @@ async def test_a_gateway_that_is_nearly_full_or_outdated_goes_on(practice: Pract
     assert "SLUICE_MAXCONN" in (await practice.unwell())["gateway"].advice
 
 
-async def test_a_worker_that_is_not_as_the_file_says(practice: Practice) -> None:
+async def test_doctor_reports_a_worker_that_differs_from_its_file(practice: Practice) -> None:
     practice.gateway.different = ["the worker does not know web-r1-1"]
     assert (await practice.unwell())["gateway's file"].status == "wrong"
     practice.gateway.fails = RoutingError("The gateway does not answer")
@@ -178,13 +178,13 @@ async def test_a_worker_that_is_not_as_the_file_says(practice: Practice) -> None
 @pytest.mark.parametrize(
     ("old", "status"), [([5.0], "ok"), ([3000.0] * 11, "warning"), ([4000.0], "wrong"), ([None, 1.0], "ok")]
 )
-async def test_old_workers_by_number_and_age(practice: Practice, old: list[float | None], status: str) -> None:
+async def test_doctor_judges_old_workers_by_number_and_age(practice: Practice, old: list[float | None], status: str) -> None:
     assert practice.gateway.facts is not None
     practice.gateway.facts["old_workers"] = [{"pid": 9, "replaced_for": age} for age in old]
     assert (await practice.findings())["old workers"].status == status
 
 
-async def test_a_damaged_database_is_told_of(practice: Practice) -> None:
+async def test_doctor_reports_a_damaged_database(practice: Practice) -> None:
     path = practice.store.path
     with practice.store.write_session() as session:
         for number in range(500):
@@ -198,19 +198,19 @@ async def test_a_damaged_database_is_told_of(practice: Practice) -> None:
     assert "backup" in found.advice
 
 
-async def test_a_clock_that_was_set_back(practice: Practice) -> None:
+async def test_doctor_reports_a_clock_that_was_set_back(practice: Practice) -> None:
     ahead = practice.clock.now() + 3600
     await practice.store.write(lambda session: append_event(session, ahead, "noted"))
     found = (await practice.findings())["clock"]
     assert found.status == "wrong" and "3600 s in the future" in found.detail
 
 
-def test_a_disk_that_fills_up() -> None:
+def test_disk_finding_depends_on_the_free_space() -> None:
     status = {free: disk_finding("/data", free).status for free in (0, TOO_LITTLE - 1, TOO_LITTLE, LITTLE - 1, LITTLE)}
     assert list(status.values()) == ["wrong", "wrong", "warning", "warning", "ok"]
 
 
-async def test_what_the_loop_knows_is_told_as_well(practice: Practice) -> None:
+async def test_doctor_reports_unknown_containers_and_a_crashed_loop(practice: Practice) -> None:
     practice.strangers, practice.not_ready = ["web-r9-1"], {"loop": "crashed: KeyError", "gateway": "no answer"}
     found = await practice.unwell()
     assert "web-r9-1" in found["instances"].detail

@@ -1,4 +1,4 @@
-"""The doctor on a real engine and a real gateway: a firewall that refuses, a file and a worker changed by hand."""
+"""The doctor on real parts: a blocking firewall, an exposed port, files changed by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 @contextmanager
 def refused(subnet: str) -> Iterator[None]:
-    """As ufw does for whatever has not been allowed."""
+    """Drop the subnet's packets to this host, as ufw does unless they are allowed."""
     rule = ("INPUT", "-s", subnet, "-j", "DROP")
     subprocess.run(["iptables", "-I", *rule], check=True)
     try:
@@ -42,20 +42,20 @@ def refused(subnet: str) -> Iterator[None]:
 
 
 async def unwell(http: httpx.AsyncClient) -> dict[str, Any]:
-    """The clock of this machine aside."""
+    """Return the findings that are not ok, except this machine's clock."""
     answer = await http.get("/doctor", timeout=30)
     assert answer.status_code == 200
     return {each["part"]: each for each in answer.json()["findings"] if each["status"] != "ok" and each["part"] != "clock"}
 
 
-async def test_all_is_well_and_nothing_is_left_behind(http: httpx.AsyncClient) -> None:
+async def test_doctor_finds_nothing_and_leaves_no_container(http: httpx.AsyncClient) -> None:
     assert await unwell(http) == {}
     name = http.headers["X-Name"]
     assert docker("ps", "--all", "--filter", f"label=sluice.name={name}", "--format", "{{.Names}}") == f"{name}-gateway"
 
 
 @pytest.mark.skipif(shutil.which("iptables") is None or os.geteuid() != 0, reason="the firewall is root's")
-async def test_a_firewall_that_refuses_the_bridge_is_found_out_by_trying(http: httpx.AsyncClient) -> None:
+async def test_doctor_detects_a_firewall_that_blocks_the_bridge(http: httpx.AsyncClient) -> None:
     subnet = docker("network", "inspect", http.headers["X-Name"], "--format", "{{(index .IPAM.Config 0).Subnet}}")
     with refused(subnet):
         found = await unwell(http)
@@ -65,7 +65,10 @@ async def test_a_firewall_that_refuses_the_bridge_is_found_out_by_trying(http: h
 
 @contextmanager
 def disguised(bridge: str) -> Iterator[None]:
-    """Connections of Docker's default network get the bridge's own address, as a MASQUERADE that is too wide gives them."""
+    """Give connections of Docker's default network the bridge's address.
+
+    A MASQUERADE rule that is too wide does the same.
+    """
     outside = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}")
     rule = ("INPUT", "-s", outside, "-d", bridge, "-j", "SNAT", "--to-source", bridge)
     subprocess.run(["iptables", "-t", "nat", "-I", *rule], check=True)
@@ -76,7 +79,7 @@ def disguised(bridge: str) -> Iterator[None]:
 
 
 @pytest.mark.skipif(shutil.which("iptables") is None or os.geteuid() != 0, reason="the firewall is root's")
-async def test_an_internal_port_answers_no_other_network_and_one_that_does_is_found_out(http: httpx.AsyncClient) -> None:
+async def test_doctor_detects_an_internal_port_that_answers_another_network(http: httpx.AsyncClient) -> None:
     await deployed(http, {"service": "hello", "image": hello("1"), "healthcheck": {"path": "/healthz"}, "replicas": 1})
     url = urlsplit((await http.get("/services/hello")).json()["internal_url"])
     assert url.hostname is not None
@@ -88,7 +91,7 @@ async def test_an_internal_port_answers_no_other_network_and_one_that_does_is_fo
     assert f"{url.netloc} answers" in found["bridge's ports"]["detail"]
 
 
-async def test_files_that_somebody_has_changed_are_found_and_not_read_by_the_next_gateway(http: httpx.AsyncClient) -> None:
+async def test_changed_gateway_files_are_detected_and_rewritten_by_an_upgrade(http: httpx.AsyncClient) -> None:
     routes = Path(http.headers["X-Data"]) / "gateway" / "routes.map"
     with routes.open("a") as file:
         file.write("*/stolen/ nobody\n")

@@ -1,4 +1,4 @@
-"""The gateway's upgrade, and where it is left when whoever does it is killed: the next start ends or undoes it."""
+"""The gateway's upgrade: killed at any step, the next start completes or undoes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = (
 
 
 def ground_of(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Infrastructure:
-    """A new process's: it remembers nothing."""
+    """Return the infrastructure of a new process, which has no state of its own."""
     settings = InfrastructureSettings(data=gateway.directory, gateway_image="sluice-gateway:1", maxconn=500)
     return Infrastructure(engine, gateway, settings, patience=0.5)
 
@@ -42,7 +42,7 @@ async def standing(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
     return infrastructure
 
 
-async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own_time(
+async def test_upgrade_replaces_an_outdated_gateway_and_drains_the_old_one(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.outdated = True
@@ -64,7 +64,7 @@ async def test_an_outdated_gateway_is_replaced_and_the_old_one_leaves_in_its_own
     assert sorted(path.name for path in gateway.directory.glob("*.sock")) == ["admin.sock", "master.sock"]
 
 
-async def test_what_is_up_to_date_is_replaced_by_force_only(
+async def test_upgrade_replaces_a_current_gateway_only_if_forced(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -73,14 +73,16 @@ async def test_what_is_up_to_date_is_replaced_by_force_only(
     assert await infrastructure.upgrade(force=True) is not None
 
 
-async def test_several_old_ones_may_leave_at_once(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
+async def test_several_old_gateways_may_drain_at_the_same_time(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
     infrastructure = await standing(engine, gateway)
     for _ in range(3):
         assert await infrastructure.upgrade(force=True)
     assert len(engine.leaving) == len(gateway.takeovers.old_gateways()) == 3
 
 
-async def test_a_new_one_that_ends_at_its_start_changes_nothing(
+async def test_new_gateway_that_exits_at_its_start_changes_nothing(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -94,7 +96,7 @@ async def test_a_new_one_that_ends_at_its_start_changes_nothing(
     assert not infrastructure.upgrading
 
 
-async def test_a_new_one_that_never_answers_gives_the_sockets_back(
+async def test_new_gateway_that_never_answers_returns_the_listeners(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -107,7 +109,7 @@ async def test_a_new_one_that_never_answers_gives_the_sockets_back(
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
+async def test_upgrade_killed_at_any_step_is_completed_or_undone_by_the_next_start(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess, step: str
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -126,7 +128,7 @@ async def test_killed_at_any_step_the_next_start_ends_or_undoes_it(
         assert [elder.leaving_for is not None for elder in gateway.takeovers.old_gateways()] == [True]
 
 
-async def test_a_new_one_that_died_unnoticed_is_undone(
+async def test_upgrade_is_undone_if_the_new_gateway_has_died(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -140,7 +142,7 @@ async def test_a_new_one_that_died_unnoticed_is_undone(
     assert old is not None and gateway.listens == old.id and old.kept
 
 
-async def test_an_engine_that_refuses_to_promote_is_asked_again(
+async def test_failed_promotion_of_the_new_gateway_is_retried(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -159,7 +161,7 @@ async def test_an_engine_that_refuses_to_promote_is_asked_again(
     assert engine.next is None and gateway.listens == running(engine.present)
 
 
-async def test_without_a_gateway_there_is_nothing_to_upgrade(
+async def test_upgrade_without_a_running_gateway_is_refused(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -168,7 +170,7 @@ async def test_without_a_gateway_there_is_nothing_to_upgrade(
         await infrastructure.upgrade(force=True)
 
 
-async def test_connections_are_no_more_than_the_running_container_allows_until_the_upgrade(
+async def test_maxconn_is_limited_by_the_running_container_until_the_upgrade(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     await standing(engine, gateway)
@@ -180,7 +182,7 @@ async def test_connections_are_no_more_than_the_running_container_allows_until_t
     assert gateway.stood_on[-1].maxconn == 500
 
 
-async def test_a_gateway_that_is_gone_disturbs_the_ground(
+async def test_stopped_gateway_degrades_the_infrastructure(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
@@ -191,7 +193,7 @@ async def test_a_gateway_that_is_gone_disturbs_the_ground(
     assert engine.present.running and gateway.listens == engine.present.id
 
 
-async def test_one_that_has_left_is_put_away_without_being_asked(
+async def test_drained_gateway_is_removed_in_the_background(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     infrastructure = await standing(engine, gateway)
