@@ -1,4 +1,4 @@
-"""A stub of Sluice, and `sluice` called in this process with the environment of a person who has set it up."""
+"""A stub of Sluice's API, and the `sluice` command called in this process with its URL and token set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home and working directory; no SLUICE_ variable of ours reaches the command."""
+    """Provide an empty home and working directory, and remove every SLUICE_ variable from the environment."""
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -35,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def sluice(stub: Stub, home: Path) -> Sluice:
-    """Call it: `sluice("deploy", "web", ...)`. A result has exit_code, stdout and stderr."""
+    """Provide the command as a function: `sluice("deploy", "web", ...)` returns exit_code, stdout and stderr."""
     environment = {"SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN}
 
     def call(*arguments: str, env: dict[str, str | None] | None = None, stdin: str | None = None) -> Result:
@@ -46,6 +46,6 @@ def sluice(stub: Stub, home: Path) -> Sluice:
 
 @pytest.fixture
 def fixture(tmp_path: Path, home: Path) -> Iterator[CliFixture]:
-    """Sluice itself in place of the stub."""
+    """Provide the real Sluice instead of the stub."""
     with living(CliFixture(tmp_path / "data")) as fixture:
         yield fixture

@@ -23,14 +23,14 @@ TAG = re.compile(r"web:\d{8}-\d{6}-[0-9a-f]{4}")
 
 @pytest.fixture
 def app(home: Path) -> Path:
-    """A directory with a Dockerfile, beside the one where the command is called."""
+    """Provide a directory with a Dockerfile, beside the working directory of the command."""
     directory = home / "app"
     directory.mkdir()
     (directory / "Dockerfile").write_text(HELLO)
     return directory
 
 
-def test_one_command_builds_deploys_and_follows(fixture: CliFixture, app: Path) -> None:
+def test_deploy_with_build_builds_deploys_and_follows(fixture: CliFixture, app: Path) -> None:
     result = fixture.sluice("deploy", "web", "--build", str(app), "--build-arg", "WORD=hello there", *NO_CHECK)
     assert result.exit_code == 0, result.output
     assert TAG.search(result.stdout) and "web is at revision 1" in result.stdout
@@ -42,7 +42,7 @@ def test_one_command_builds_deploys_and_follows(fixture: CliFixture, app: Path) 
     assert again.exit_code == 0 and "web is at revision 2" in again.stdout
 
 
-def test_a_build_alone_says_what_it_made(fixture: CliFixture, app: Path) -> None:
+def test_build_prints_its_image(fixture: CliFixture, app: Path) -> None:
     made = fixture.sluice("build", "web", str(app), "--quiet")
     assert made.exit_code == 0, made.output
     assert TAG.fullmatch(made.stdout.strip()) and made.stdout.strip() in fixture.engine.images
@@ -52,7 +52,7 @@ def test_a_build_alone_says_what_it_made(fixture: CliFixture, app: Path) -> None
     assert fixture.engine.containers == {}
 
 
-def test_a_build_that_fails_deploys_nothing_and_shows_why(fixture: CliFixture, app: Path) -> None:
+def test_failed_build_deploys_nothing_and_shows_its_log(fixture: CliFixture, app: Path) -> None:
     (app / "Dockerfile").write_text("FROM scratch\nRUN echo the last words\nRUN false\n")
     failed = fixture.sluice("deploy", "web", "--build", str(app), "--quiet", *NO_CHECK)
     assert failed.exit_code == 1
@@ -63,7 +63,7 @@ def test_a_build_that_fails_deploys_nothing_and_shows_why(fixture: CliFixture, a
     assert json.loads(as_json.stdout)["build"]["reason"] == "build_failed"
 
 
-def test_a_build_is_left_by_ctrl_c_and_given_up_by_its_number(fixture: CliFixture, app: Path) -> None:
+def test_build_continues_after_ctrl_c_and_is_cancelled_by_its_number(fixture: CliFixture, app: Path) -> None:
     (app / "Dockerfile").write_text("FROM scratch\nRUN echo begun\nRUN sleep 600\n")
     command = [sys.executable, "-c", "from app.cli import main; main()", "deploy", "web", "--build", str(app), *NO_CHECK]
     environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -88,7 +88,7 @@ def test_a_build_is_left_by_ctrl_c_and_given_up_by_its_number(fixture: CliFixtur
         assert fixture.sluice("build", *wrong).exit_code == 2
 
 
-def test_the_file_says_what_is_built_and_what_is_typed_goes_before_it(fixture: CliFixture, app: Path) -> None:
+def test_build_options_override_the_build_section_of_the_file(fixture: CliFixture, app: Path) -> None:
     (app / "sub").mkdir()
     (app / "sub" / "Dockerfile").write_text(HELLO)
     file = app / "sluice.yaml"
@@ -121,7 +121,7 @@ def test_the_file_says_what_is_built_and_what_is_typed_goes_before_it(fixture: C
         ("build: {context: ../app, args: [A=b]}\n", (), "build.args is a mapping"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
+def test_invalid_build_options_are_refused_before_any_request(
     fixture: CliFixture, app: Path, yaml: str, arguments: tuple[str, ...], why: str
 ) -> None:
     Path("sluice.yaml").write_text(f"service: web\n{yaml}")
@@ -130,7 +130,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     assert fixture.engine.built == set()
 
 
-def test_what_climbs_out_is_refused_by_its_name(fixture: CliFixture, app: Path) -> None:
+def test_link_that_leads_out_of_the_build_context_is_refused_by_name(fixture: CliFixture, app: Path) -> None:
     (app / "passwords").symlink_to("/etc/passwd")
     refused = fixture.sluice("build", "web", str(app))
     assert refused.exit_code == 2 and '"passwords" is a link that leads out' in refused.stderr
@@ -138,7 +138,7 @@ def test_what_climbs_out_is_refused_by_its_name(fixture: CliFixture, app: Path) 
     assert fixture.sluice("build", "web", str(app)).exit_code == 0
 
 
-def test_what_dockerignore_names_stays_here_and_the_dockerfile_goes_along(app: Path, tmp_path: Path) -> None:
+def test_dockerignore_excludes_files_but_never_the_dockerfile(app: Path, tmp_path: Path) -> None:
     for name in ("kept", "secret.env", "deep/secret.env", "deep/kept", "exception.env"):
         (app / name).parent.mkdir(exist_ok=True)
         (app / name).write_text(name)

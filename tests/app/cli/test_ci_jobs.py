@@ -1,4 +1,4 @@
-"""The CI jobs that `sluice init` writes deploy by curl alone, and end as the deployment does."""
+"""The CI jobs that `sluice init` writes deploy with curl only, and succeed or fail with the deployment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JOBS = [("--github", ".github/workflows/deploy.yml"), ("--gitlab", ".gitlab/slui
 
 
 def step_of(path: Path) -> tuple[str, list[str]]:
-    """What deploys, and the variables that the rest of the job gives it."""
+    """Return the script of the deploying step, and the names of the variables that the job sets for it."""
     document = yaml.safe_load(path.read_text())
     if "jobs" in document:
         job = document["jobs"]["deploy"]
@@ -28,7 +28,7 @@ def step_of(path: Path) -> tuple[str, list[str]]:
 
 
 def run(fixture: CliFixture, path: Path, image: str, run: str) -> subprocess.CompletedProcess[str]:
-    """The deploying step in bash, as the runners call it (`-e -o pipefail`), with nothing in its environment but its own."""
+    """Run the deploying step in bash as CI runners do (`-e -o pipefail`), with only the job's own environment."""
     script, names = step_of(path)
     token = fixture.sluice("token", "create", f"ci {run}", "--scope", "deploy").stdout.strip()
     values = {"IMAGE": image, "REVISION": "3f2a9c1", "SLUICE_URL": fixture.url, "SLUICE_TOKEN": token}
@@ -43,7 +43,7 @@ def run(fixture: CliFixture, path: Path, image: str, run: str) -> subprocess.Com
 
 
 @pytest.mark.parametrize(("option", "path"), JOBS)
-def test_a_job_succeeds_and_fails_with_its_deployment(fixture: CliFixture, option: str, path: str) -> None:
+def test_ci_job_succeeds_and_fails_with_its_deployment(fixture: CliFixture, option: str, path: str) -> None:
     fixture.sluice("init", "web", option)
     fixture.sluice(*DEPLOY)
     good = run(fixture, Path(path), "web:2", "71")
@@ -59,7 +59,7 @@ def test_a_job_succeeds_and_fails_with_its_deployment(fixture: CliFixture, optio
 
 
 @pytest.mark.parametrize(("option", "path"), JOBS)
-def test_a_job_that_is_run_again_after_its_answer_was_lost_deploys_once(fixture: CliFixture, option: str, path: str) -> None:
+def test_ci_job_run_again_after_a_lost_answer_deploys_once(fixture: CliFixture, option: str, path: str) -> None:
     fixture.sluice("init", "web", option)
     fixture.sluice(*DEPLOY)
     script, names = step_of(Path(path))

@@ -1,4 +1,4 @@
-"""Sluice that is not there, comes late, is restarted, or loses an answer; and where the CLI looks for it."""
+"""The CLI when Sluice is unreachable, starts late, restarts or loses an answer; and how the CLI finds its URL and token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.api_stub import TOKEN, Stub
 DEPLOY = ("deploy", "web", "--image", "web:1.5")
 
 
-def test_nobody_there_is_3_at_once_and_says_where_it_looked(sluice: Sluice) -> None:
+def test_unreachable_server_exits_3_at_once_and_names_the_url(sluice: Sluice) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
@@ -30,13 +30,13 @@ def test_nobody_there_is_3_at_once_and_says_where_it_looked(sluice: Sluice) -> N
     assert json.loads(result.stdout)["code"] == "unreachable"
 
 
-def test_without_a_token_it_says_how_to_give_one(sluice: Sluice) -> None:
+def test_missing_token_exits_2_and_says_how_to_set_one(sluice: Sluice) -> None:
     result = sluice("ps", env={"SLUICE_TOKEN": None})
     assert result.exit_code == 2
     assert "SLUICE_TOKEN" in result.stderr
 
 
-def test_a_lost_answer_is_asked_for_again_and_is_not_a_second_deployment(stub: Stub, sluice: Sluice) -> None:
+def test_lost_answer_is_retried_without_a_second_deployment(stub: Stub, sluice: Sluice) -> None:
     stub.faults = ["lose answer"]
     result = sluice(*DEPLOY)
     assert result.exit_code == 0
@@ -45,20 +45,20 @@ def test_a_lost_answer_is_asked_for_again_and_is_not_a_second_deployment(stub: S
     assert list(stub.deployments) == [17]
 
 
-def test_two_calls_are_two_deployments(stub: Stub, sluice: Sluice) -> None:
+def test_deploy_called_twice_makes_two_deployments(stub: Stub, sluice: Sluice) -> None:
     sluice(*DEPLOY)
     sluice(*DEPLOY)
     first, second = stub.asked("POST", "/deployments")
     assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
 
 
-def test_a_sluice_that_is_stopping_is_asked_again(stub: Stub, sluice: Sluice) -> None:
+def test_request_is_retried_while_the_server_is_stopping(stub: Stub, sluice: Sluice) -> None:
     stub.faults = ["503", "503"]
     assert sluice(*DEPLOY).exit_code == 0
     assert len(stub.asked("POST", "/deployments")) == 3
 
 
-def test_a_stream_that_breaks_off_goes_on_where_it_was_and_tells_nothing_twice(stub: Stub, sluice: Sluice) -> None:
+def test_interrupted_event_stream_resumes_without_repeating_an_event(stub: Stub, sluice: Sluice) -> None:
     stub.faults = ["", "cut"]
     result = sluice(*DEPLOY)
     assert result.exit_code == 0
@@ -67,7 +67,7 @@ def test_a_stream_that_breaks_off_goes_on_where_it_was_and_tells_nothing_twice(s
     assert len(reported) == len(set(reported)) == 9
 
 
-def test_a_restart_of_sluice_while_following_is_survived(stub: Stub, sluice: Sluice) -> None:
+def test_follow_survives_a_restart_of_the_server(stub: Stub, sluice: Sluice) -> None:
     stub.hold = threading.Event()
 
     def restart() -> None:
@@ -85,7 +85,7 @@ def test_a_restart_of_sluice_while_following_is_survived(stub: Stub, sluice: Slu
     assert result.stdout.startswith("web is at revision 4")
 
 
-def test_a_sluice_that_stays_away_is_3_and_says_how_to_come_back(stub: Stub, sluice: Sluice) -> None:
+def test_follow_exits_3_when_the_server_stays_unreachable(stub: Stub, sluice: Sluice) -> None:
     stub.hold = threading.Event()
 
     def stop() -> None:
@@ -102,7 +102,7 @@ def test_a_sluice_that_stays_away_is_3_and_says_how_to_come_back(stub: Stub, slu
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_the_deployment_running_and_says_how_to_come_back(
+def test_interrupt_leaves_the_deployment_running_and_says_how_to_follow_it(
     stub: Stub, home: Path, number: signal.Signals
 ) -> None:
     stub.hold = threading.Event()
@@ -124,38 +124,38 @@ def test_an_interrupt_leaves_the_deployment_running_and_says_how_to_come_back(
     assert stub.asked("POST", "/deployments/17/abort") == []
 
 
-def test_the_configuration_file_says_where(stub: Stub, sluice: Sluice, home: Path) -> None:
+def test_configuration_file_sets_the_url_and_the_token(stub: Stub, sluice: Sluice, home: Path) -> None:
     keep(home, f'url = "{stub.url}"\ntoken = "{TOKEN}"\n')
     assert sluice("ps", env={"SLUICE_URL": None, "SLUICE_TOKEN": None}).exit_code == 0
 
 
-def test_a_token_that_was_kept_is_not_told_to_another_address(stub: Stub, sluice: Sluice, home: Path) -> None:
+def test_stored_token_is_not_sent_to_another_url(stub: Stub, sluice: Sluice, home: Path) -> None:
     keep(home, f'url = "http://127.0.0.1:1"\ntoken = "{TOKEN}"\n')
     assert sluice("ps", env={"SLUICE_TOKEN": None}).exit_code == 2
     assert "authorization" not in stub.requests[0].headers
 
 
 @pytest.mark.parametrize("text", ["url = ", "port = 7080\n", "url = 5\n"])
-def test_a_configuration_file_that_cannot_be_read_is_named(sluice: Sluice, home: Path, text: str) -> None:
+def test_invalid_configuration_file_is_named_in_the_error(sluice: Sluice, home: Path, text: str) -> None:
     keep(home, text)
     result = sluice("ps", env={"SLUICE_URL": None})
     assert result.exit_code == 2
     assert "config.toml" in result.stderr
 
 
-def test_an_address_that_is_none_is_wrong_use(sluice: Sluice) -> None:
+def test_invalid_url_is_a_usage_error(sluice: Sluice) -> None:
     result = sluice("ps", "--url", "localhost:7080")
     assert result.exit_code == 2
     assert "http://127.0.0.1:7080" in result.stderr
 
 
-def test_a_patience_that_is_no_number_is_wrong_use(sluice: Sluice) -> None:
+def test_invalid_patience_is_a_usage_error(sluice: Sluice) -> None:
     result = sluice("ps", env={"SLUICE_PATIENCE": "long"})
     assert (result.exit_code, result.stdout) == (2, "")
     assert "SLUICE_PATIENCE" in result.stderr
 
 
-def test_the_command_begins_quickly() -> None:
+def test_cli_imports_no_heavy_module() -> None:
     heavy = ["fastapi", "sqlmodel", "sqlalchemy", "pydantic", "docker", "uvicorn", "structlog"]
     code = f"import sys, app.cli; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tab completes verbs, options and what Sluice knows by name, in bash, zsh and fish; without it, nothing."""
+"""Shell completion of verbs, options and known names in bash, zsh and fish; without a server it offers nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def tab(fixture: CliFixture, shell: str, line: str, **others: str) -> str:
-    """What the shell is offered after `line`, whose last word is being typed."""
+    """Return the completions that the shell is offered for the last word of `line`."""
     words = line.split(" ")
     environment = {
         **fixture.environment,
@@ -29,7 +29,7 @@ def tab(fixture: CliFixture, shell: str, line: str, **others: str) -> str:
     return CliRunner().invoke(cli, [], env=environment).stdout
 
 
-def test_verbs_and_the_names_that_sluice_knows_are_offered(fixture: CliFixture) -> None:
+def test_completion_offers_verbs_and_known_names(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY)
     for shell in SHELLS:
         assert "web" in tab(fixture, shell, "sluice scale w")
@@ -41,20 +41,20 @@ def test_verbs_and_the_names_that_sluice_knows_are_offered(fixture: CliFixture) 
 
 
 @pytest.mark.parametrize("verb", ["deploy", "ps", "history", "status", "open", "diff", "logs", "abort", "rm"])
-def test_every_verb_that_takes_a_service_offers_them(stub: Stub, sluice: Sluice, verb: str) -> None:
+def test_completion_offers_services_for_every_verb_that_takes_one(stub: Stub, sluice: Sluice, verb: str) -> None:
     stub.services["web"] = stub.service("web")
     asked = {"_SLUICE_COMPLETE": "complete_bash", "COMP_WORDS": f"sluice {verb} w", "COMP_CWORD": "2"}
     assert sluice(env=dict(asked)).stdout == "web\n"
 
 
-def test_without_sluice_nothing_is_offered_and_nothing_is_said(fixture: CliFixture) -> None:
+def test_completion_is_empty_and_silent_without_a_server(fixture: CliFixture) -> None:
     assert tab(fixture, "bash", "sluice scale w", SLUICE_URL="http://127.0.0.1:1").strip() == ""
     assert tab(fixture, "bash", "sluice scale w", SLUICE_TOKEN="sl_no").strip() == ""
     assert tab(fixture, "bash", "sluice scale w", SLUICE_URL="nonsense").strip() == ""
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_each_shell_has_a_script_that_asks_the_command(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+def test_completion_script_of_each_shell_calls_the_command(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
     monkeypatch.setattr("shellingham.detect_shell", lambda: (shell, f"/bin/{shell}"))
     result = CliRunner().invoke(cli, ["--show-completion"])
     assert result.exit_code == 0 and f"_SLUICE_COMPLETE=complete_{shell}" in result.stdout

@@ -32,7 +32,7 @@ services:
 
 @pytest.fixture
 def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of a project, which is the present one."""
+    """Provide the directory of a Compose project, which is the working directory."""
     for name in ("TAG", "PASSED", "UNSET", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"):
         monkeypatch.delenv(name, raising=False)
     directory = home / "work"
@@ -47,18 +47,20 @@ def spec(fixture: CliFixture, service: str) -> dict[str, object]:
     return dict(document["spec"])
 
 
-def test_all_of_a_file_are_followed_one_after_another_and_told_at_the_end(fixture: CliFixture, shop: Path) -> None:
+def test_compose_deploy_follows_every_service_and_prints_each_result(fixture: CliFixture, shop: Path) -> None:
     result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
     assert first.startswith("api is at revision 1 (web:2)")
     assert second.startswith("web is at revision 1 (web:1)")
-    assert "api-r1-1  serves" in result.stderr  # the second may be over by then: its sentence tells it
+    assert "api-r1-1  serves" in result.stderr  # the second may have ended before it is followed: only its result is printed
     assert spec(fixture, "web")["environment"] == {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from .env"}
     assert spec(fixture, "web")["labels"] == {"compose.project": "work"}
 
 
-def test_only_some_of_it_from_anywhere_in_json(fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_deploy_of_selected_services_works_from_any_directory_with_json(
+    fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir("/")
     result = fixture.sluice(
         "deploy", "-f", str(shop / "compose.yaml"), "--only", "web", "-p", "shop", "--note", "3f2a9c1", "--json"
@@ -68,7 +70,7 @@ def test_only_some_of_it_from_anywhere_in_json(fixture: CliFixture, shop: Path, 
     assert spec(fixture, "web")["labels"] == {"compose.project": "shop"}
 
 
-def test_the_environment_goes_before_a_file_and_another_file_may_stand_in(
+def test_environment_overrides_the_env_file_and_the_env_file_can_be_replaced(
     fixture: CliFixture, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shop / "prod.env").write_text("TAG=2\nPASSED=from prod.env\n")
@@ -79,7 +81,7 @@ def test_the_environment_goes_before_a_file_and_another_file_may_stand_in(
     )  # fmt: skip
 
 
-def test_what_waited_for_one_that_failed_is_told_with_it_and_the_exit_code_is_1(fixture: CliFixture, shop: Path) -> None:
+def test_compose_deploy_exits_1_and_prints_deployments_whose_dependency_failed(fixture: CliFixture, shop: Path) -> None:
     (shop / "compose.yaml").write_text(FILE.replace("image: web:2", "image: web:broken"))
     result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 1
@@ -87,12 +89,12 @@ def test_what_waited_for_one_that_failed_is_told_with_it_and_the_exit_code_is_1(
     assert "web: deployment 2 failed (dependency_failed): it depends on api" in result.stdout
 
 
-def test_detached_it_says_where_to_look(fixture: CliFixture, shop: Path) -> None:
+def test_detached_compose_deploy_prints_the_group_and_its_deployments(fixture: CliFixture, shop: Path) -> None:
     result = fixture.sluice("deploy", "-f", "compose.yaml", "--detach", "--only", "web")
     assert (result.exit_code, result.stdout) == (0, "Accepted as group 1: deployments 1.\n")
 
 
-def test_what_is_refused_is_told_line_by_line_and_nothing_is_started(fixture: CliFixture, shop: Path) -> None:
+def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFixture, shop: Path) -> None:
     (shop / "compose.yaml").write_text(FILE.replace("    depends_on: [api]\n", "    cap_add: [X]\n    init: true\n"))
     result = fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
@@ -111,7 +113,9 @@ def test_what_is_refused_is_told_line_by_line_and_nothing_is_started(fixture: Cl
         (".env", ".env, line 1: is not NAME=value"),
     ],
 )
-def test_what_is_missing_on_this_side_is_said(fixture: CliFixture, shop: Path, change: str, words: str) -> None:
+def test_compose_deploy_reports_missing_or_invalid_local_input(
+    fixture: CliFixture, shop: Path, change: str, words: str
+) -> None:
     match change:
         case "TAG":
             (shop / ".env").unlink()
@@ -126,9 +130,7 @@ def test_what_is_missing_on_this_side_is_said(fixture: CliFixture, shop: Path, c
     assert words in result.stderr
 
 
-def test_options_of_one_service_do_not_go_with_a_compose_file_nor_the_other_way_round(
-    fixture: CliFixture, shop: Path
-) -> None:
+def test_options_of_a_service_and_of_a_compose_file_exclude_each_other(fixture: CliFixture, shop: Path) -> None:
     for given in (("--image", "web:2"), ("--replicas", "3"), ("--no-profile",), ("web",)):
         result = fixture.sluice("deploy", "-f", "compose.yaml", *given)
         assert result.exit_code == 2
@@ -136,7 +138,7 @@ def test_options_of_one_service_do_not_go_with_a_compose_file_nor_the_other_way_
     assert "there is no Compose file" in fixture.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
 
 
-def test_only_variables_that_the_file_asks_for_leave_this_machine(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_request_contains_only_variables_that_the_file_uses(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_SECRET", "hunter2")
     desk = CommandContext(Client(ServerAddress("http://127.0.0.1:9", None)), Output())
     path, body = request_of(desk, ComposeFile(shop / "compose.yaml", FILE, only="web"))

@@ -1,4 +1,4 @@
-"""A deployment followed to its end: what is said, and the exit code of each ending."""
+"""`sluice deploy` follows a deployment to its end: its output, and the exit code of each result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.cli_scripts import problem
 DEPLOY = ("deploy", "web", "--image", "web:1.5")
 
 
-def test_a_deployment_that_succeeds_is_told_line_by_line_and_ends_in_one_sentence(sluice: Sluice) -> None:
+def test_successful_deployment_prints_each_event_and_one_result_sentence(sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--note", "3f2a9c1")
     assert result.exit_code == 0
     sentence = "web is at revision 4 (web:1.5) in 4.2 s, 2 instances serve. http://127.0.0.1:8080/web\n"
@@ -27,17 +27,17 @@ def test_a_deployment_that_succeeds_is_told_line_by_line_and_ends_in_one_sentenc
     assert reported[7:] == ["web-r3-1  has nothing in flight and is told to stop", "web-r3-1  is removed"]
 
 
-def test_where_no_terminal_is_nothing_moves_the_cursor_or_has_a_colour(sluice: Sluice) -> None:
+def test_output_without_a_terminal_has_no_escape_sequences(sluice: Sluice) -> None:
     assert "\x1b" not in sluice(*DEPLOY).output
 
 
-def test_json_is_the_only_thing_on_stdout(sluice: Sluice) -> None:
+def test_json_output_is_the_only_text_on_stdout(sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--json")
     document = json.loads(result.stdout)
     assert (document["id"], document["status"]) == (17, "succeeded")
 
 
-def test_quiet_prints_the_number_and_nothing_else(sluice: Sluice) -> None:
+def test_quiet_deploy_prints_only_the_deployment_number(sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--quiet")
     assert (result.stdout, result.stderr) == ("17\n", "")
 
@@ -54,7 +54,7 @@ def test_quiet_prints_the_number_and_nothing_else(sluice: Sluice) -> None:
         ("superseded", 4, "superseded by deployment 18."),
     ],
 )
-def test_every_ending_has_its_exit_code_and_its_sentence(
+def test_deployment_result_determines_the_exit_code_and_the_sentence(
     stub: Stub, sluice: Sluice, outcome: str, code: int, words: str
 ) -> None:
     stub.outcome = outcome
@@ -64,7 +64,7 @@ def test_every_ending_has_its_exit_code_and_its_sentence(
     assert len(result.stdout.splitlines()) == 1
 
 
-def test_a_failed_instance_shows_the_end_of_its_log_without_its_control_characters(stub: Stub, sluice: Sluice) -> None:
+def test_failed_instance_shows_its_log_tail_without_control_characters(stub: Stub, sluice: Sluice) -> None:
     stub.outcome = "rolled_back"
     stderr = sluice(*DEPLOY).stderr
     assert "web-r4-1  failed: exited with code 1\n" in stderr
@@ -74,14 +74,14 @@ def test_a_failed_instance_shows_the_end_of_its_log_without_its_control_characte
     assert "sluice retry 17" in stderr
 
 
-def test_a_pause_by_failure_action_says_resume_or_abort(stub: Stub, sluice: Sluice) -> None:
+def test_pause_by_failure_action_suggests_resume_or_abort(stub: Stub, sluice: Sluice) -> None:
     stub.outcome = "paused"
     stderr = sluice(*DEPLOY).stderr
     assert "sluice resume 17" in stderr
     assert "sluice abort 17" in stderr
 
 
-def test_detached_it_says_how_to_come_back(stub: Stub, sluice: Sluice) -> None:
+def test_detached_deploy_says_how_to_follow_it(stub: Stub, sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--detach")
     assert result.exit_code == 0
     assert result.stdout == "web: deployment 17 is accepted.\n"
@@ -90,7 +90,7 @@ def test_detached_it_says_how_to_come_back(stub: Stub, sluice: Sluice) -> None:
     assert sluice("status", "17", "--follow").exit_code == 0
 
 
-def test_what_is_typed_becomes_the_body(stub: Stub, sluice: Sluice) -> None:
+def test_deploy_options_become_the_request_body(stub: Stub, sluice: Sluice) -> None:
     Path("vars.env").write_text("# a comment\nA=1\nB=with = sign\nFROM_HERE\n")
     result = sluice(
         "deploy", "web", "--image", "web:1.5", "--port", "8000", "--replicas", "3", "--env-file", "vars.env", "--env", "A=2",
@@ -106,7 +106,7 @@ def test_what_is_typed_becomes_the_body(stub: Stub, sluice: Sluice) -> None:
     }  # fmt: skip
 
 
-def test_a_file_is_the_whole_spec_and_arguments_win_over_it(stub: Stub, sluice: Sluice) -> None:
+def test_spec_file_is_the_whole_spec_and_arguments_override_it(stub: Stub, sluice: Sluice) -> None:
     Path("sluice.yaml").write_text("service: web\nimage: web:1.4\nport: 8000\nenvironment: {A: 1}\n")
     assert sluice("deploy", "--image", "web:1.5", "-e", "B=2").exit_code == 0
     assert sluice("deploy", "-f", "sluice.yaml", "--mode", "merge").exit_code == 0
@@ -118,16 +118,14 @@ def test_a_file_is_the_whole_spec_and_arguments_win_over_it(stub: Stub, sluice: 
     assert third == {"service": "other", "image": "web:1.6", "mode": "replace"}
 
 
-def test_a_profile_of_the_file_goes_before_its_own_replicas_and_what_is_typed_before_both(
-    stub: Stub, sluice: Sluice
-) -> None:
+def test_replicas_of_the_profile_override_the_file_and_options_override_both(stub: Stub, sluice: Sluice) -> None:
     Path("sluice.yaml").write_text("service: web\nimage: web:1\nreplicas: 3\nprofiles: {prod: {replicas: 6}, local: {}}\n")
     for given in (("--profile", "prod"), ("--profile", "local"), ("--profile", "prod", "--replicas", "2")):
         assert sluice("deploy", *given).exit_code == 0
     assert [request.body.get("replicas") for request in stub.asked("POST", "/deployments")] == [None, 3, 2]
 
 
-def test_a_spec_that_sluice_refuses_is_told_field_by_field(stub: Stub, sluice: Sluice) -> None:
+def test_refused_spec_is_printed_field_by_field(stub: Stub, sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--set", "replica=2", "--set", "healthcheck.retries=0")
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -136,12 +134,12 @@ def test_a_spec_that_sluice_refuses_is_told_field_by_field(stub: Stub, sluice: S
     assert stub.deployments == {}
 
 
-def test_with_json_a_refusal_is_the_problem_itself(sluice: Sluice) -> None:
+def test_refusal_with_json_prints_the_problem_document(sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--set", "replica=2", "--json")
     assert json.loads(result.stdout)["errors"][0]["field"] == "replica"
 
 
-def test_a_conflict_is_no_wrong_use(stub: Stub, sluice: Sluice) -> None:
+def test_revision_conflict_exits_1(stub: Stub, sluice: Sluice) -> None:
     stub.problem = (409, problem(409, "revision_conflict", "the present revision is 4, not 3"))
     result = sluice(*DEPLOY, "--expected-revision", "3")
     assert result.exit_code == 1
@@ -165,7 +163,9 @@ def test_a_conflict_is_no_wrong_use(stub: Stub, sluice: Sluice) -> None:
         (("logs", "web", "--since", "yesterday"), "neither a time nor a span"),
     ],
 )  # fmt: skip
-def test_wrong_use_is_2_and_says_what_is_wrong(stub: Stub, sluice: Sluice, arguments: tuple[str, ...], words: str) -> None:
+def test_usage_error_exits_2_and_says_what_is_wrong(
+    stub: Stub, sluice: Sluice, arguments: tuple[str, ...], words: str
+) -> None:
     result = sluice(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr.lower() or words in result.stderr
@@ -185,7 +185,7 @@ def test_wrong_use_is_2_and_says_what_is_wrong(stub: Stub, sluice: Sluice, argum
         ("service: web\ncommand: &a [*a]\n", "is nested too deeply"),
     ],
 )
-def test_a_file_that_cannot_be_meant_is_refused_by_field_or_line(stub: Stub, sluice: Sluice, text: str, words: str) -> None:
+def test_invalid_spec_file_is_refused_by_field_or_line(stub: Stub, sluice: Sluice, text: str, words: str) -> None:
     Path("sluice.yaml").write_text(text)
     result = sluice("deploy", "-f", "sluice.yaml")
     assert result.exit_code == 2
@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_meant_is_refused_by_field_or_line(stub: Stub, slu
     assert stub.requests == []
 
 
-def test_credentials_for_the_registry_come_from_the_environment(stub: Stub, sluice: Sluice) -> None:
+def test_registry_credentials_come_from_the_environment(stub: Stub, sluice: Sluice) -> None:
     sluice("deploy", "web", "--image", "registry.example.org/web:1", env={"SLUICE_REGISTRY_AUTH": "ci:s3cret"})
     header = stub.asked("POST", "/deployments")[0].headers["x-registry-auth"]
     expected = {"username": "ci", "password": "s3cret", "serveraddress": "registry.example.org"}

@@ -1,4 +1,4 @@
-"""`sluice diff` shows what a deployment would change and do, and what two revisions differ in; nothing is deployed."""
+"""`sluice diff` shows the changes and steps of a deployment, or the difference of two revisions; it deploys nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.api_stub import Stub
 from tests.support.cli_fixture import DEPLOY, CliFixture
 
 
-def test_a_new_image_is_shown_with_every_step(fixture: CliFixture) -> None:
+def test_diff_of_a_new_image_shows_every_step(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY, "--env", "OLD=x")
     result = fixture.sluice("diff", "web", "--image", "web:2", "--env", "LEVEL=debug", "--set", "environment.OLD=null")
     assert result.exit_code == 0, result.output
@@ -28,7 +28,7 @@ def test_a_new_image_is_shown_with_every_step(fixture: CliFixture) -> None:
     assert fixture.sluice("history", "-q").stdout == "1\n"
 
 
-def test_a_file_is_compared_as_the_whole_truth(fixture: CliFixture) -> None:
+def test_diff_of_a_file_compares_the_whole_spec(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY, "--set", "max_surge=1")
     Path("sluice.yaml").write_text("service: web\nimage: web:1\nhealthcheck: {disable: true}\nreplicas: 3\n")
     result = fixture.sluice("diff")
@@ -36,12 +36,12 @@ def test_a_file_is_compared_as_the_whole_truth(fixture: CliFixture) -> None:
     assert "  - max_surge  1" in result.stdout and "  ~ replicas   2 → 3" in result.stdout
 
 
-def test_what_changes_nothing_is_told_in_a_line(fixture: CliFixture) -> None:
+def test_diff_without_changes_prints_one_line(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY)
     assert fixture.sluice("diff", "web", "--image", "web:1").stdout == "web: revision 1; nothing to change\n"
 
 
-def test_two_revisions_and_one_with_the_present(fixture: CliFixture) -> None:
+def test_diff_compares_two_revisions_or_one_with_the_current(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY)
     fixture.sluice("deploy", "web", "--image", "web:2")
     fixture.sluice("deploy", "web", "--set", "max_surge=1")
@@ -54,14 +54,14 @@ def test_two_revisions_and_one_with_the_present(fixture: CliFixture) -> None:
     assert missing.exit_code == 2 and "sluice history" in missing.stderr
 
 
-def test_for_machines_it_is_the_answer_itself(fixture: CliFixture) -> None:
+def test_diff_prints_the_answer_of_the_api_with_json(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY)
     document = json.loads(fixture.sluice("diff", "web", "--image", "web:2", "--json").stdout)
     assert document["replaces_instances"] and document["steps"][0]["action"] == "start"
     assert fixture.sluice("diff", "web", "--image", "web:2", "-q").stdout == "image\nimage_id\n"
 
 
-def test_the_services_of_a_compose_file_are_compared_one_by_one(fixture: CliFixture) -> None:
+def test_diff_of_a_compose_file_compares_each_service(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY)
     services = "{web: {image: 'web:2'}, api: {image: 'web:1', x-sluice: {healthcheck: {disable: true}}}}"
     Path("compose.yaml").write_text(f"name: shop\nservices: {services}\n")
@@ -75,12 +75,12 @@ def test_the_services_of_a_compose_file_are_compared_one_by_one(fixture: CliFixt
     assert fixture.sluice("history", "-q").stdout == "1\n"
 
 
-def test_many_instances_side_by_side_take_one_line(fixture: CliFixture) -> None:
+def test_diff_prints_concurrent_steps_of_many_instances_on_one_line(fixture: CliFixture) -> None:
     result = fixture.sluice("diff", "web", "--image", "web:1", "--replicas", "30")
     assert "  1  start     web-r1-1, web-r1-2 … web-r1-30 (30 instances)" in result.stdout
 
 
-def test_it_is_refused_as_the_deployment_would_be(fixture: CliFixture) -> None:
+def test_diff_is_refused_with_the_same_error_as_the_deployment(fixture: CliFixture) -> None:
     refused = fixture.sluice("diff", "web", "--image", "web:1", "--set", "replicsa=2")
     assert refused.exit_code == 2 and 'did you mean "replicas"?' in refused.stderr
 
@@ -93,7 +93,7 @@ def test_it_is_refused_as_the_deployment_would_be(fixture: CliFixture) -> None:
         (("diff", "--from", "3"), "which service?"),
     ],
 )
-def test_wrong_use_says_what_to_type(stub: Stub, sluice: Sluice, arguments: tuple[str, ...], words: str) -> None:
+def test_diff_usage_error_says_what_to_type(stub: Stub, sluice: Sluice, arguments: tuple[str, ...], words: str) -> None:
     result = sluice(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr and "sluice d" in result.stderr

@@ -1,4 +1,4 @@
-"""A `.env` as people write them, and the scripts' own as profiles."""
+"""`.env` files in their common forms, and those of the former scripts as profiles."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROD = "APP_NAME=sample-service\nEXCLUDED_PORTS=8080,3000\nINSTANCE_NUM=3\n"
     ],
 )
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_a_file_is_read_as_people_expect(
+def test_env_file_is_parsed_like_common_dotenv_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, value: str, ending: str
 ) -> None:
     monkeypatch.delenv("MISSING", raising=False)
@@ -52,7 +52,7 @@ def test_a_file_is_read_as_people_expect(
     "line",
     ["hunter2 is no assignment", "1A=hunter2", "=hunter2", 'A="hunter2', "A='hunter2' x", "A B=hunter2", "A:B=hunter2"],
 )
-def test_a_line_that_is_no_assignment_is_named_and_what_it_says_is_not(tmp_path: Path, line: str) -> None:
+def test_env_file_error_names_the_invalid_line_without_its_text(tmp_path: Path, line: str) -> None:
     path = tmp_path / "x.env"
     path.write_text(f"FINE=1\n\n\n{line}\nB=2\n")
     with pytest.raises(CliError, match=r"x\.env, line 4: is not NAME=value") as refused:
@@ -60,7 +60,7 @@ def test_a_line_that_is_no_assignment_is_named_and_what_it_says_is_not(tmp_path:
     assert "hunter2" not in f"{refused.value} {refused.value.advice} {refused.value.document}"
 
 
-def test_what_is_no_text_and_what_is_not_there_is_wrong_use(sluice: Sluice, stub: Stub) -> None:
+def test_unreadable_env_file_is_a_usage_error(sluice: Sluice, stub: Stub) -> None:
     Path("binary.env").write_bytes(b"A=\xff\xfe")
     for path in ("binary.env", "missing.env", "."):
         result = sluice("deploy", "web", "--env-file", path)
@@ -73,7 +73,7 @@ def sent(stub: Stub) -> dict[str, Any]:
     return body
 
 
-def test_the_scripts_own_file_is_a_profile(stub: Stub, sluice: Sluice) -> None:
+def test_profile_file_of_the_former_scripts_becomes_a_profile(stub: Stub, sluice: Sluice) -> None:
     Path("prod.env").write_text(PROD + "export DB_URL='jdbc:x?a=b' # theirs\n")
     result = sluice("deploy", "--profile-file", "prod.env", "--image", "sample-service:1")
     assert result.exit_code == 0, result.stderr
@@ -88,7 +88,7 @@ def test_the_scripts_own_file_is_a_profile(stub: Stub, sluice: Sluice) -> None:
     }  # fmt: skip
 
 
-def test_it_lies_over_the_sluice_yaml_and_what_is_typed_over_it(stub: Stub, sluice: Sluice) -> None:
+def test_profile_file_overrides_the_spec_file_and_options_override_both(stub: Stub, sluice: Sluice) -> None:
     Path("sluice.yaml").write_text(
         "service: sample-service\nimage: x:1\nreplicas: 2\nprofiles: {prod: {drain_timeout: 9, environment: {A: 1, B: 1}}}\n"
     )
@@ -106,7 +106,7 @@ def test_it_lies_over_the_sluice_yaml_and_what_is_typed_over_it(stub: Stub, slui
     assert (sent(stub)["service"], sent(stub)["replicas"]) == ("other", 5)
 
 
-def test_a_plain_env_file_is_only_ever_environment(stub: Stub, sluice: Sluice) -> None:
+def test_env_file_sets_only_environment_variables(stub: Stub, sluice: Sluice) -> None:
     Path("prod.env").write_text(PROD)
     assert sluice("deploy", "web", "--env-file", "prod.env").exit_code == 0
     environment = {"APP_NAME": "sample-service", "EXCLUDED_PORTS": "8080,3000", "INSTANCE_NUM": "3"}
@@ -116,7 +116,7 @@ def test_a_plain_env_file_is_only_ever_environment(stub: Stub, sluice: Sluice) -
 @pytest.mark.parametrize(
     ("name", "profile"), [("local.env", "local"), (".env.prod", "prod"), ("eu-1.prod.env", "eu-1.prod")]
 )
-def test_the_profile_is_called_as_the_file_is(stub: Stub, sluice: Sluice, name: str, profile: str) -> None:
+def test_profile_is_named_after_its_file(stub: Stub, sluice: Sluice, name: str, profile: str) -> None:
     Path(name).write_text("SPRING_PROFILE=its-own\n")
     assert sluice("deploy", "web", "--profile-file", name).exit_code == 0
     assert sent(stub) == {
@@ -139,7 +139,7 @@ def test_the_profile_is_called_as_the_file_is(stub: Stub, sluice: Sluice, name: 
         ("prod.env", PROD, ("-f", "compose.yaml"), "compose.yaml is a Compose file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_invalid_profile_file_is_refused(
     stub: Stub, sluice: Sluice, name: str, text: str, arguments: tuple[str, ...], words: str
 ) -> None:
     Path(name).write_text(text)
@@ -151,7 +151,7 @@ def test_what_cannot_be_meant_is_refused(
     assert words in result.stderr
 
 
-def test_from_prod_to_local_and_back_by_the_files_alone(fixture: CliFixture) -> None:
+def test_profile_files_switch_a_service_from_prod_to_local_and_back(fixture: CliFixture) -> None:
     Path("prod.env").write_text("APP_NAME=web\nINSTANCE_NUM=2\nONLY_PROD=hunter2\n")
     Path("local.env").write_text("APP_NAME=web\nINSTANCE_NUM=1\n")
     deploy = ("deploy", "--image", "web:1", "--set", "healthcheck.disable=true", "--profile-file")
@@ -170,7 +170,7 @@ def test_from_prod_to_local_and_back_by_the_files_alone(fixture: CliFixture) -> 
         assert ("ONLY_PROD" in environment) is (profile == "prod")
 
 
-def test_all_of_deploy_sh_is_one_command(fixture: CliFixture) -> None:
+def test_deploy_command_replaces_the_former_deploy_script(fixture: CliFixture) -> None:
     Path("pom.xml").write_text("<project><artifactId>sample-service</artifactId></project>")
     Path("Dockerfile").write_text("FROM scratch\n")
     Path("prod.env").write_text(PROD)

@@ -1,4 +1,4 @@
-"""Whatever instances, images and other users write, the CLI prints no control of a terminal but its own colours."""
+"""The CLI prints no terminal control but its own colours, whatever instances, images and other users write."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OURS = re.compile(r"\x1b\[(0|1|3[1-6]|9[236]|1;31|31;1)m")
 
 
 def harmful(text: str) -> list[str]:
-    """The characters of a printed text that are neither printable, nor line ends, nor of the CLI's own colours."""
+    """Return the characters that are neither printable, nor line ends, nor part of the CLI's own colours."""
     return [character for character in OURS.sub("", text) if not (character.isprintable() or character in "\n\t")]
 
 
@@ -51,18 +51,18 @@ def harmful(text: str) -> list[str]:
         ("\ud800", ""),
     ],
 )
-def test_a_text_is_cleaned_and_loses_no_word(text: str, shown: str) -> None:
+def test_clean_removes_controls_and_no_words(text: str, shown: str) -> None:
     assert clean(text) == shown
 
 
-def test_a_style_is_the_clis_own_or_none() -> None:
+def test_styled_text_of_others_is_not_rendered() -> None:
     forged = styled("x", "red").replace(terminal._MARK, "\x1b0123456789abcdef:")
     text = f"{styled(HOSTILE, 'red', 'bold')} {HOSTILE} {forged}"
     assert rendered(text, colours=True) == f"\x1b[31;1m{SHOWN}\x1b[0m {SHOWN} 123456789abcdef:31mx123456789abcdef:0m"
     assert rendered(text, colours=False).startswith(f"{SHOWN} {SHOWN}")
 
 
-def test_every_way_of_printing_is_cleaned(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_every_kind_is_cleaned(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
     out.result({}, HOSTILE)
     out.result({}, columns(("A", "B"), [(HOSTILE, "serving")]))
@@ -77,7 +77,7 @@ def test_every_way_of_printing_is_cleaned(capsys: pytest.CaptureFixture[str]) ->
     assert said.err.count(SHOWN) == 4
 
 
-def test_json_escapes_controls_and_marks_and_loses_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_escapes_control_characters_and_loses_none(capsys: pytest.CaptureFixture[str]) -> None:
     echo_json({"text": HOSTILE})
     Output(as_json=True).line({"text": HOSTILE}, "")
     Output(as_json=True).error(CliError("", document={"text": HOSTILE}))
@@ -88,7 +88,7 @@ def test_json_escapes_controls_and_marks_and_loses_none(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("verb", [("logs", "web"), ("logs", "web-r3-1"), ("history",), ("ps",), ("status", "17")])
-def test_verbs_print_no_foreign_control(stub: Stub, sluice: Sluice, verb: tuple[str, ...]) -> None:
+def test_verbs_print_no_foreign_control_character(stub: Stub, sluice: Sluice, verb: tuple[str, ...]) -> None:
     hostile(stub)
     result = sluice(*verb)
     assert harmful(result.output) == []
@@ -98,7 +98,7 @@ def test_verbs_print_no_foreign_control(stub: Stub, sluice: Sluice, verb: tuple[
         assert SHOWN in result.stdout
 
 
-def test_a_deployment_that_is_followed_on_a_terminal_prints_no_foreign_control(
+def test_followed_deployment_prints_no_foreign_control_character_on_a_terminal(
     stub: Stub, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.outcome = "rolled_back"
@@ -110,14 +110,14 @@ def test_a_deployment_that_is_followed_on_a_terminal_prints_no_foreign_control(
     assert "\x1b[8m" not in screen
 
 
-def test_the_log_of_a_build_is_clean_in_the_store_too() -> None:
+def test_build_log_is_stored_without_control_characters() -> None:
     log = LogBuffer()
     log.write(f"Step 1/2: {HOSTILE} 50%\r100%")
     assert str(log) == "Step 1/2: abcredgnp de 50% 100%\n"
 
 
 def hostile_script(outcome: str, deployment: dict[str, Any]) -> list[Step]:
-    """The script with hostile words in every event, message and log."""
+    """Return the script with hostile text in every event, message and log."""
     steps = script(outcome, deployment)
     for step in steps:
         if step.type.startswith("instance_"):
@@ -127,7 +127,7 @@ def hostile_script(outcome: str, deployment: dict[str, Any]) -> list[Step]:
 
 
 def hostile(stub: Stub) -> None:
-    """One service, one instance and one failed deployment, with hostile words wherever others write."""
+    """Add a service, an instance and a failed deployment with hostile text in every foreign field."""
     stub.logs = {"web-r3-1": [HOSTILE.replace("\r", "")]}
     document = stub.new_deployment("web", "deploy", {"note": HOSTILE, "image": f"web:{HOSTILE}"})
     failed = instance("web-r3-1", "web", 3, "failed", log_tail=HOSTILE, last_probe={"ok": False, "error": HOSTILE})
@@ -135,7 +135,7 @@ def hostile(stub: Stub) -> None:
     stub.instances["web-r3-1"] = {**failed, "status": "serving"}
 
 
-def test_sluices_own_log_for_people_has_neither_controls_nor_forged_lines(
+def test_console_log_has_neither_control_characters_nor_forged_lines(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stderr = StringIO()

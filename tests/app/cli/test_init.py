@@ -1,4 +1,4 @@
-"""What `sluice init` writes is YAML, is what Sluice takes, and never in the place of something."""
+"""`sluice init` writes valid YAML that Sluice accepts, and never overwrites a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.app.cli.conftest import Sluice
 from tests.support.api_stub import Stub
 
 
-def test_what_it_writes_deploys(stub: Stub, sluice: Sluice) -> None:
+def test_init_writes_a_file_that_deploys(stub: Stub, sluice: Sluice) -> None:
     Path("Dockerfile").write_text("FROM scratch\nEXPOSE 3000/tcp\n")
     assert sluice("init", "web", "--image", "web:1.5").exit_code == 0
     assert sluice("deploy").exit_code == 0
@@ -22,7 +22,7 @@ def test_what_it_writes_deploys(stub: Stub, sluice: Sluice) -> None:
     }  # fmt: skip
 
 
-def test_what_it_leaves_commented_out_deploys_as_well(stub: Stub, sluice: Sluice) -> None:
+def test_init_writes_commented_fields_that_deploy_too(stub: Stub, sluice: Sluice) -> None:
     sluice("init", "web", "--no-ci")
     path = Path("sluice.yaml")
     lines = path.read_text().splitlines()
@@ -40,7 +40,7 @@ def test_what_it_leaves_commented_out_deploys_as_well(stub: Stub, sluice: Sluice
     ("option", "path", "step"),
     [("--github", ".github/workflows/deploy.yml", "jobs"), ("--gitlab", ".gitlab/sluice.yml", "deploy")],
 )
-def test_the_ci_job_is_yaml_and_waits_for_the_outcome(sluice: Sluice, option: str, path: str, step: str) -> None:
+def test_init_writes_a_ci_job_that_waits_for_the_result(sluice: Sluice, option: str, path: str, step: str) -> None:
     result = sluice("init", "web", option, "--json")
     assert json.loads(result.stdout)["files"] == ["sluice.yaml", path]
     text = Path(path).read_text()
@@ -51,7 +51,7 @@ def test_the_ci_job_is_yaml_and_waits_for_the_outcome(sluice: Sluice, option: st
     assert "@" not in script
 
 
-def test_it_takes_the_directory_s_name_and_its_ci(sluice: Sluice) -> None:
+def test_init_derives_the_name_and_the_ci_from_the_directory(sluice: Sluice) -> None:
     directory = Path("3. My_Shop!")
     directory.mkdir()
     (directory / ".gitlab-ci.yml").write_text("")
@@ -63,7 +63,7 @@ def test_it_takes_the_directory_s_name_and_its_ci(sluice: Sluice) -> None:
 
 
 @pytest.mark.parametrize("existing", ["sluice.yaml", ".github/workflows/deploy.yml"])
-def test_it_overwrites_nothing_and_writes_nothing_beside_it(sluice: Sluice, existing: str) -> None:
+def test_init_overwrites_nothing_and_writes_no_other_file_then(sluice: Sluice, existing: str) -> None:
     Path(existing).parent.mkdir(parents=True, exist_ok=True)
     Path(existing).write_text("mine")
     result = sluice("init", "web")
@@ -76,7 +76,7 @@ def test_it_overwrites_nothing_and_writes_nothing_beside_it(sluice: Sluice, exis
 @pytest.mark.parametrize(
     "arguments", [("init", "Web"), ("init", "web", "--github", "--no-ci"), ("init", "web", "--image", 'a"b')]
 )
-def test_what_cannot_be_is_wrong_use(sluice: Sluice, arguments: tuple[str, ...]) -> None:
+def test_init_refuses_invalid_arguments(sluice: Sluice, arguments: tuple[str, ...]) -> None:
     assert sluice(*arguments).exit_code == 2
     assert list(Path().iterdir()) == []
 
@@ -89,7 +89,7 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
-def test_for_spring_it_writes_what_the_scripts_did(stub: Stub, sluice: Sluice) -> None:
+def test_init_spring_writes_the_settings_of_the_former_scripts(stub: Stub, sluice: Sluice) -> None:
     Path("pom.xml").write_text(POM)
     Path("local.env").write_text("APP_NAME=sample-service\nEXCLUDED_PORTS=8080,3000\nINSTANCE_NUM=1\n")
     Path("prod.env").write_text("APP_NAME=sample-service\nEXCLUDED_PORTS=8080\nINSTANCE_NUM=3\nDB_PASSWORD=hunter2\n")
@@ -133,7 +133,7 @@ def test_for_spring_it_writes_what_the_scripts_did(stub: Stub, sluice: Sluice) -
         ({}, "work", None),
     ],
 )
-def test_for_spring_the_name_comes_from_where_it_is_written(
+def test_init_spring_takes_the_name_from_the_build_or_env_file(
     stub: Stub, sluice: Sluice, files: dict[str, str], name: str, lacking: str | None
 ) -> None:
     for path, text in files.items():
@@ -150,7 +150,7 @@ def test_for_spring_the_name_comes_from_where_it_is_written(
     assert (body["service"], "host_port" in body) == (name, False)
 
 
-def test_for_spring_a_profile_file_that_cannot_be_meant_is_named(sluice: Sluice) -> None:
+def test_init_spring_names_an_invalid_profile_file(sluice: Sluice) -> None:
     Path("prod.env").write_text("INSTANCE_NUM=3\nwhat is this\n")
     result = sluice("init", "--spring")
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""sluice loadtest: requests to anything that speaks HTTP, each one counted."""
+"""`sluice loadtest` sends requests to any HTTP service and counts each one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 
 class Plain(BaseHTTPRequestHandler):
-    """A service that knows nothing of orders; every seventh answer is an error when `breaks` is set."""
+    """HTTP service without the sample's orders; every seventh answer is an error when `breaks` is set."""
 
     protocol_version = "HTTP/1.1"
     breaks = False
@@ -28,7 +28,7 @@ class Plain(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def loadtest(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_what_answers_well_is_counted_by_version_and_ends_with_0(plain: str) -> None:
+def test_loadtest_counts_answers_by_version_and_exits_0(plain: str) -> None:
     ended = loadtest(plain, "--rate", "50", "--for", "1", "--json")
     reported = json.loads(ended.stdout)
     assert (ended.returncode, reported["lost"], reported["run_twice"]) == (0, 0, 0)
@@ -55,19 +55,19 @@ def test_what_answers_well_is_counted_by_version_and_ends_with_0(plain: str) -> 
     assert "Plain GETs only" in ended.stderr
 
 
-def test_one_lost_request_ends_it_with_1_and_is_named(plain: str) -> None:
+def test_loadtest_exits_1_and_names_the_error_when_a_request_is_lost(plain: str) -> None:
     Plain.breaks = True
     ended = loadtest(plain, "--rate", "50", "--for", "1", "--gets-only")
     assert ended.returncode == 1
     assert "500" in ended.stderr
 
 
-def test_where_nobody_answers_it_ends_with_3(plain: str) -> None:
+def test_loadtest_exits_3_when_the_url_does_not_answer(plain: str) -> None:
     assert loadtest("http://127.0.0.1:1/", "--for", "1").returncode == 3
 
 
 @pytest.mark.parametrize(
     "arguments", [("nonsense",), ("http://x:0/",), ("http://127.0.0.1/", "--posts", "0.9", "--slow", "0.9")]
 )
-def test_nonsense_is_bad_usage(arguments: tuple[str, ...]) -> None:
+def test_loadtest_with_invalid_arguments_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert loadtest(*arguments).returncode == 2

@@ -1,4 +1,4 @@
-"""`sluice open` prints the dashboard's page, and opens it where a person is looking."""
+"""`sluice open` prints the URL of a dashboard page, and opens it if stdout is a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from tests.support.cli_fixture import DEPLOY, CliFixture
 
 
-def test_the_page_of_a_service_a_deployment_and_the_overview(fixture: CliFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_prints_the_page_of_the_overview_a_service_or_a_deployment(
+    fixture: CliFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
     monkeypatch.setattr("typer.launch", opened.append)
     fixture.sluice(*DEPLOY)
@@ -19,7 +21,7 @@ def test_the_page_of_a_service_a_deployment_and_the_overview(fixture: CliFixture
     assert opened == [], "nobody is looking: stdout is no terminal"
 
 
-def test_what_is_not_there_has_no_page(fixture: CliFixture) -> None:
+def test_open_exits_2_for_an_unknown_target(fixture: CliFixture) -> None:
     for target in ("nothing", "99"):
         result = fixture.sluice("open", target)
         assert (result.exit_code, result.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""The CLI against Sluice's own API and loop; only engine and gateway are fakes."""
+"""The CLI against Sluice's own API and controller; only the engine and the gateway are fakes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fakes.containers import Behaviour
 pytestmark = pytest.mark.slow
 
 
-def test_a_whole_life(fixture: CliFixture) -> None:
+def test_service_lifecycle_works_from_the_first_deployment_to_removal(fixture: CliFixture) -> None:
     first = fixture.sluice(*DEPLOY)
     assert first.exit_code == 0, first.output
     assert first.stdout.startswith("web is at revision 1 (web:1) in ")
@@ -48,7 +48,7 @@ def test_a_whole_life(fixture: CliFixture) -> None:
     assert fixture.engine.running == []
 
 
-def test_logs_of_a_service_are_followed_through_a_deployment(fixture: CliFixture) -> None:
+def test_service_logs_are_followed_through_a_deployment(fixture: CliFixture) -> None:
     for tag in ("1", "2"):
         fixture.engine.behave(f"web:{tag}", Behaviour(log=f"hello\u2028from\x85{tag}"))
     assert fixture.sluice(*DEPLOY, "--replicas", "1").exit_code == 0
@@ -64,7 +64,7 @@ def test_logs_of_a_service_are_followed_through_a_deployment(fixture: CliFixture
     assert (process.returncode, stderr) == (130, "")
 
 
-def test_what_is_acted_on_by_hand(fixture: CliFixture) -> None:
+def test_deployment_is_paused_and_aborted_by_its_service_name(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY)
     fixture.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")
     assert fixture.sluice("pause", "web").exit_code == 0
@@ -84,7 +84,7 @@ def test_what_is_acted_on_by_hand(fixture: CliFixture) -> None:
     assert fixture.sluice("status", "3", "--follow").exit_code == 4
 
 
-def test_what_is_refused_names_the_field_and_the_scope(fixture: CliFixture) -> None:
+def test_refusal_names_the_field_and_the_scope(fixture: CliFixture) -> None:
     typo = fixture.sluice("deploy", "web", "--image", "web:1", "--set", "replicsa=2")
     assert typo.exit_code == 2
     assert '  replicsa: is not a field that Sluice knows; did you mean "replicas"?\n' in typo.stderr
@@ -99,21 +99,21 @@ def test_what_is_refused_names_the_field_and_the_scope(fixture: CliFixture) -> N
     assert [row.split()[1] for row in fixture.sluice("token", "list").stdout.splitlines()[1:]] == ["looker", "admin"]
 
 
-def test_what_init_writes_deploys(fixture: CliFixture) -> None:
+def test_spec_file_of_init_deploys(fixture: CliFixture) -> None:
     assert fixture.sluice("init", "web", "--image", "web:1").exit_code == 0
     result = fixture.sluice("deploy", "--set", "healthcheck.disable=true")
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("http://127.0.0.1:8080/web\n")
 
 
-def test_a_backup_can_be_taken_while_it_runs(fixture: CliFixture) -> None:
+def test_backup_works_while_sluice_runs(fixture: CliFixture) -> None:
     fixture.sluice(*DEPLOY)
     result = fixture.sluice("backup", "copy.db", "--data", str(fixture.settings.data))
     assert result.exit_code == 0, result.output
     assert Path("copy.db").stat().st_size > 0
 
 
-def test_the_gateway_and_the_doctor(fixture: CliFixture) -> None:
+def test_gateway_and_doctor_commands_work(fixture: CliFixture) -> None:
     assert fixture.sluice("gateway", "upgrade").stdout.startswith("The gateway is up to date")
     assert fixture.sluice("gateway", "upgrade", "--force", "-q").stdout.strip() == "c" * 12
     assert "answers" in fixture.sluice("gateway", "status").stdout

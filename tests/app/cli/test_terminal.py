@@ -1,4 +1,4 @@
-"""On a terminal: a line an instance that changes in place, and what must not be missed above it."""
+"""Output on a terminal: one line per instance, updated in place, with important messages above the lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-c", "from app.cli import main; main()", "deploy", "
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("rolled_back", 1)])
-def test_a_person_sees_every_instance_and_the_last_word(stub: Stub, home: Path, outcome: str, code: int) -> None:
+def test_terminal_shows_every_instance_and_the_result(stub: Stub, home: Path, outcome: str, code: int) -> None:
     stub.outcome = outcome
     screen, exit_code = on_terminal(stub)
     assert exit_code == code
@@ -33,10 +33,10 @@ def test_a_person_sees_every_instance_and_the_last_word(stub: Stub, home: Path, 
 
 
 def on_terminal(stub: Stub) -> tuple[str, int]:
-    """What a terminal of 100 columns got, and the exit code."""
+    """Run the command on a terminal of 100 columns; return its output and the exit code."""
     reported = {"SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[3])}
     environment = {**os.environ, **reported, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
-    # forked by C and exec'd at once: pty.fork would copy this process's threads' locks into the child
+    # posix_spawn forks and execs at once; pty.fork would copy the locks of this process's threads into the child
     master, slave = pty.openpty()
     actions = [(os.POSIX_SPAWN_DUP2, slave, number) for number in (0, 1, 2)]
     child = os.posix_spawn(COMMAND[0], COMMAND, environment, file_actions=actions)
@@ -45,7 +45,7 @@ def on_terminal(stub: Stub) -> tuple[str, int]:
     while True:
         try:
             some = os.read(master, 65536)
-        except OSError:  # how Linux says that the other side is closed
+        except OSError:  # Linux reports a closed terminal as an error
             break
         if not some:
             break

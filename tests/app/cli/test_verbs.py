@@ -1,4 +1,4 @@
-"""Every other verb: what it asks of Sluice, and what it shows."""
+"""Every other verb: its requests and its output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.support.cli_scripts import instance, problem
         (("rm", "web"), ("DELETE", "/services/web", None), "web: removed in 4.2 s"),
     ],
 )
-def test_what_changes_what_runs_is_asked_and_followed(
+def test_changing_verbs_send_their_request_and_follow_the_deployment(
     stub: Stub, sluice: Sluice, arguments: tuple[str, ...], asked: tuple[str, str, object], sentence: str
 ) -> None:
     result = sluice(*arguments)
@@ -46,7 +46,7 @@ def test_what_changes_what_runs_is_asked_and_followed(
     assert "is told to stop" in result.stderr
 
 
-def test_a_deployment_is_acted_on_by_number_or_by_its_service(stub: Stub, sluice: Sluice) -> None:
+def test_deployment_actions_accept_its_number_or_its_service(stub: Stub, sluice: Sluice) -> None:
     sluice("deploy", "web", "--image", "web:1.5", "--detach")
     paused = sluice("pause", "web")
     assert (paused.exit_code, paused.stdout) == (0, "web: deployment 17 is paused.\n")
@@ -62,7 +62,7 @@ def test_a_deployment_is_acted_on_by_number_or_by_its_service(stub: Stub, sluice
     assert len(stub.deployments) == 2
 
 
-def test_an_abort_that_was_asked_for_succeeded_when_it_is_aborted(stub: Stub, sluice: Sluice) -> None:
+def test_abort_exits_0_when_the_deployment_is_aborted(stub: Stub, sluice: Sluice) -> None:
     stub.outcome = "aborted"
     sluice("deploy", "web", "--image", "web:1.5", "--detach")
     result = sluice("abort", "web")
@@ -70,7 +70,7 @@ def test_an_abort_that_was_asked_for_succeeded_when_it_is_aborted(stub: Stub, sl
     assert "was aborted" in result.stdout
 
 
-def test_ps_shows_services_and_the_instances_that_live(stub: Stub, sluice: Sluice) -> None:
+def test_ps_shows_services_and_their_running_instances(stub: Stub, sluice: Sluice) -> None:
     furnish(stub)
     result = sluice("ps")
     assert result.exit_code == 0
@@ -84,13 +84,13 @@ def test_ps_shows_services_and_the_instances_that_live(stub: Stub, sluice: Sluic
     assert [len(document["services"]), len(document["instances"])] == [3, 2]
 
 
-def test_where_nothing_runs_ps_says_how_to_begin(sluice: Sluice) -> None:
+def test_ps_says_how_to_deploy_when_nothing_runs(sluice: Sluice) -> None:
     result = sluice("ps")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "sluice deploy NAME" in result.stderr
 
 
-def test_status_of_a_service_a_deployment_and_of_sluice_itself(stub: Stub, sluice: Sluice) -> None:
+def test_status_shows_a_service_a_deployment_or_sluice_itself(stub: Stub, sluice: Sluice) -> None:
     stub.outcome = "rolled_back"
     sluice("deploy", "web", "--image", "web:1.5")
     service = sluice("status", "web").stdout
@@ -112,7 +112,7 @@ def test_status_of_a_service_a_deployment_and_of_sluice_itself(stub: Stub, sluic
     assert lines[1:] == ["status   not ready", "engine   the engine does not answer", "gateway  answers, pid 7"]
 
 
-def test_history_turns_the_pages_and_stops_at_the_limit(stub: Stub, sluice: Sluice) -> None:
+def test_history_reads_all_pages_and_stops_at_the_limit(stub: Stub, sluice: Sluice) -> None:
     for _ in range(5):
         sluice("deploy", "web", "--image", "web:1.5", "--note", "abc")
     lines = sluice("history", "web").stdout.splitlines()
@@ -122,7 +122,7 @@ def test_history_turns_the_pages_and_stops_at_the_limit(stub: Stub, sluice: Slui
     assert len(json.loads(sluice("history", "--json").stdout)) == 5
 
 
-def test_logs_of_a_service_have_the_instance_before_each_line(stub: Stub, sluice: Sluice) -> None:
+def test_logs_of_a_service_prefix_each_line_with_its_instance(stub: Stub, sluice: Sluice) -> None:
     furnish(stub)
     result = sluice("logs", "web", "--tail", "2")
     assert sorted(result.stdout.splitlines()) == ["web-r4-1 | b", "web-r4-1 | c", "web-r4-2 | x"]
@@ -133,30 +133,30 @@ def test_logs_of_a_service_have_the_instance_before_each_line(stub: Stub, sluice
     assert lines == [{"instance": "web-r4-2", "line": "x"}]
 
 
-def test_following_one_instance_ends_with_it(stub: Stub, sluice: Sluice) -> None:
+def test_logs_follow_of_an_instance_ends_with_the_instance(stub: Stub, sluice: Sluice) -> None:
     furnish(stub)
     assert sluice("logs", "web-r4-1", "-f").stdout == "a\nb\nc\n"
     assert stub.asked("GET", "/instances/web-r4-1/logs")[-1].query["follow"] == "true"
 
 
-def test_of_an_instance_that_has_gone_without_a_log_it_says_so(stub: Stub, sluice: Sluice) -> None:
+def test_logs_of_a_removed_instance_without_a_log_say_so(stub: Stub, sluice: Sluice) -> None:
     furnish(stub)
     result = sluice("logs", "web-r3-1", "--tail", "1")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "web-r3-1 has gone, and its log with it." in result.stderr
 
 
-def test_a_log_that_breaks_off_is_taken_up_again_from_there(stub: Stub, sluice: Sluice) -> None:
+def test_logs_follow_of_an_instance_resumes_after_an_interruption(stub: Stub, sluice: Sluice) -> None:
     furnish(stub)
     stub.faults = ["cut"]
     result = sluice("logs", "web-r4-1", "-f")
-    assert result.stdout == "a\na\nb\nc\n"  # the stub repeats what an engine, told `since`, would not
+    assert result.stdout == "a\na\nb\nc\n"  # the stub repeats a line that an engine asked with `since` would not
     first, second = stub.asked("GET", "/instances/web-r4-1/logs")
     assert "since" not in first.query
     assert second.query["since"].endswith("Z")
 
 
-def test_following_a_service_goes_on_where_it_broke_off(stub: Stub, home: Path) -> None:
+def test_logs_follow_of_a_service_resumes_after_an_interruption(stub: Stub, home: Path) -> None:
     furnish(stub)
     stub.faults = ["cut"]
     environment = {**os.environ, "SLUICE_URL": stub.url, "SLUICE_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -174,12 +174,12 @@ def test_following_a_service_goes_on_where_it_broke_off(stub: Stub, home: Path) 
     assert len(stub.asked("GET", "/instances")) == 1, "nobody asks again and again"
 
 
-def test_logs_of_nothing_say_what_there_is(stub: Stub, sluice: Sluice) -> None:
+def test_logs_of_an_unknown_target_exit_2_and_suggest_ps(stub: Stub, sluice: Sluice) -> None:
     assert sluice("logs", "nothing").exit_code == 2
     assert "sluice ps" in sluice("logs", "web-r9-9").stderr
 
 
-def test_tokens_are_made_listed_and_revoked(stub: Stub, sluice: Sluice) -> None:
+def test_token_commands_create_list_and_revoke(stub: Stub, sluice: Sluice) -> None:
     made = sluice("token", "create", "ci", "--scope", "deploy")
     assert made.stdout == "sl_secret\n"
     assert "not shown again" in made.stderr
@@ -193,11 +193,11 @@ def test_tokens_are_made_listed_and_revoked(stub: Stub, sluice: Sluice) -> None:
     assert json.loads(sluice("token", "list", "--json").stdout) == []
 
 
-def test_sign_in_prints_the_link_alone(stub: Stub, sluice: Sluice) -> None:
+def test_sign_in_prints_only_the_link(stub: Stub, sluice: Sluice) -> None:
     assert sluice("sign-in").stdout == f"{stub.url}/ui/sign-in?link=once\n"
 
 
-def test_version_says_both_and_does_without_a_server(stub: Stub, sluice: Sluice) -> None:
+def test_version_shows_client_and_server_and_works_without_a_server(stub: Stub, sluice: Sluice) -> None:
     assert sluice("version").stdout == f"sluice {VERSION}\nserver 9.9.9 at {stub.url}\n"
     assert sluice("--version").stdout == f"sluice {VERSION}\n"
     alone = sluice("version", "--json", env={"SLUICE_URL": "http://127.0.0.1:1"})
@@ -205,7 +205,7 @@ def test_version_says_both_and_does_without_a_server(stub: Stub, sluice: Sluice)
     assert json.loads(alone.stdout) == {"version": VERSION, "server": None}
 
 
-def test_a_backup_is_a_whole_database_that_nobody_else_may_read(sluice: Sluice, home: Path) -> None:
+def test_backup_is_a_complete_database_that_only_its_owner_can_read(sluice: Sluice, home: Path) -> None:
     database = sqlite3.connect(home / "sluice.db")
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("CREATE TABLE t (x)")
@@ -228,7 +228,7 @@ def test_a_backup_is_a_whole_database_that_nobody_else_may_read(sluice: Sluice, 
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["copy.db"]
 
 
-def test_a_database_that_is_damaged_makes_no_backup(sluice: Sluice, home: Path) -> None:
+def test_backup_of_a_damaged_database_fails_without_a_file(sluice: Sluice, home: Path) -> None:
     (home / "sluice.db").write_bytes(b"this is no database" * 100)
     result = sluice("backup", "copy.db", "--data", str(home))
     assert result.exit_code == 1
@@ -237,7 +237,7 @@ def test_a_database_that_is_damaged_makes_no_backup(sluice: Sluice, home: Path) 
 
 
 def furnish(stub: Stub) -> None:
-    """Three services; `web` with two instances that live and one that failed."""
+    """Add three services; `web` has two running instances and one that failed."""
     stub.services = {name: stub.service(name) for name in ("api", "web", "worker")}
     stub.instances = {
         "web-r4-2": instance("web-r4-2", "web", 4, "serving"),

@@ -1,4 +1,4 @@
-"""`sluice ps --watch` looks again when something happens; tables fit their terminal."""
+"""`sluice ps --watch` refreshes after every event; tables fit their terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.cli_fixture import DEPLOY, CliFixture
 IMAGE = "registry.example.org/team/shop-frontend:3f2a9c1"
 
 
-def test_what_happens_is_shown_as_it_happens_until_ctrl_c(fixture: CliFixture) -> None:
+def test_ps_watch_shows_changes_until_ctrl_c(fixture: CliFixture) -> None:
     command = [sys.executable, "-c", "from app.cli import main; main()", "ps", "--watch", "--json"]
     environment = {**os.environ, **fixture.environment, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -38,7 +38,7 @@ def serving(document: dict[str, Any]) -> list[str]:
     return [instance["id"] for instance in document["instances"] if instance["status"] == "serving"]
 
 
-def test_on_a_terminal_it_is_drawn_over_what_was_there(
+def test_redraw_overwrites_the_previous_screen_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("shutil.get_terminal_size", lambda fallback=(80, 24): os.terminal_size((80, 3)))
@@ -46,14 +46,14 @@ def test_on_a_terminal_it_is_drawn_over_what_was_there(
     assert capsys.readouterr().out == "\x1b[Hone\x1b[K\ntwo\x1b[K\n\x1b[J"
 
 
-def test_a_table_fits_into_80_columns_and_the_ends_of_its_longest_cells_stay() -> None:
+def test_table_fits_into_80_columns_and_keeps_the_ends_of_its_longest_cells() -> None:
     row = ("shop-frontend", "serving", "3/3", 14, IMAGE, "http://shop.example.org:8080/frontend")
     table = rendered(columns(("SERVICE", "STATUS", "SERVING", "REV", "IMAGE", "URL"), [row], 80), colours=False)
     assert max(map(len, table.splitlines())) <= 80
     assert "shop-frontend  serving" in table and ":3f2a9c1" in table and "…" in table
 
 
-def test_on_a_narrow_terminal_the_last_columns_go_and_what_is_typed_again_stays_whole() -> None:
+def test_table_on_a_narrow_terminal_drops_the_last_columns_and_keeps_names_complete() -> None:
     rows = [(17, "web", "rolled_back", IMAGE, "ci", "a note"), (18, "web", "rollback_failed", IMAGE, "ci", "another")]
     table = rendered(columns(("ID", "SERVICE", "STATUS", "IMAGE", "BY", "NOTE"), rows, 43), colours=False)
     assert table.splitlines()[0].split() == ["ID", "SERVICE", "STATUS", "IMAGE"]
@@ -62,9 +62,9 @@ def test_on_a_narrow_terminal_the_last_columns_go_and_what_is_typed_again_stays_
     assert name in columns(("SERVICE", "IMAGE"), [(name, IMAGE)], 40)
 
 
-def test_what_is_not_a_terminal_gets_every_character() -> None:
+def test_table_without_a_terminal_is_not_shortened() -> None:
     assert IMAGE in columns(("SERVICE", "IMAGE"), [("x" * 80, IMAGE)])
 
 
-def test_a_column_that_has_nothing_to_say_is_left_out() -> None:
+def test_table_omits_empty_columns() -> None:
     assert columns(("A", "B", "C"), [("1", None, "2"), ("3", "", None)]) == "A  C\n1  2\n3  -"
