@@ -1,4 +1,4 @@
-"""Host paths that a spec may name, by themselves."""
+"""Host paths that a spec may name, checked without the rest of the validation."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def test_paths_outside_of_the_roots_are_refused(path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/srv", "/srv/.", "//srv//sluice", "/srv/sluice/gateway/admin.sock", "/srv/run", "/srv/run/docker.sock"]
 )
-def test_sluices_data_and_the_engines_socket_are_refused_with_all_above_and_below(path: str) -> None:
+def test_sluice_data_and_engine_socket_are_refused_with_parents_and_children(path: str) -> None:
     [(field, message)] = errors(f"{path}:/data:ro")
     assert field == "volumes.0.source" and "by which the host is ruled" in message
 
 
 @pytest.mark.parametrize("path", ["/", "/var", "/var/lib", "/usr", *HOST_OWN, *(f"{path}/x" for path in HOST_OWN)])
-def test_what_rules_the_host_is_refused_whatever_the_roots_are(path: str) -> None:
+def test_paths_that_control_the_host_are_refused_under_any_roots(path: str) -> None:
     for roots in (("/",), (path,)):
         [(_, message)] = errors(f"{path}:/data:ro", roots=roots)
         assert "by which the host is ruled" in message
 
 
 @pytest.mark.parametrize("path", ["/home", "/home/ann", "/home/ann/.ssh", "/home/ann/.ssh/id", "/root", "/root/.bashrc"])
-def test_homes_and_their_hidden_files_are_refused_whatever_the_roots_are(path: str) -> None:
+def test_home_directories_and_hidden_files_are_refused_under_any_roots(path: str) -> None:
     [(_, message)] = errors(f"{path}:/data:ro", roots=("/",))
     assert "home directories" in message

@@ -1,4 +1,4 @@
-"""When the planner says that it cannot succeed, and what it asks for on the way back or paused."""
+"""Failures that the planner reports, and its steps while a deployment rolls back or is paused."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from tests.support.builders import (
 )
 
 
-def test_without_progress_before_the_deadline_it_fails() -> None:
+def test_deployment_without_progress_fails_at_deadline() -> None:
     made = plan_for(to(2, deadline=NOW), serving("new-1"), starting("new-2"))
     message = "no progress before the deadline: 1 of 2 instances serve"
     assert made.outcome == Failed("progress_deadline_exceeded", message)
 
 
-def test_before_the_deadline_it_wakes_at_it() -> None:
+def test_planner_wakes_at_deadline() -> None:
     assert plan_for(to(1, deadline=NOW + 3), starting("new-1")).wake_at == NOW + 3
 
 
-def test_the_deadline_is_for_the_new_ones_and_not_for_a_long_drain_after_them() -> None:
+def test_deadline_ignores_drain_after_new_instances_serve() -> None:
     assert plan_for(to(1, deadline=NOW - 100), *news(1), draining("old-1")).outcome is None
 
 
-def test_a_long_drain_that_new_ones_wait_for_is_not_held_against_them() -> None:
+def test_deadline_allows_for_drain_that_new_instances_wait_for() -> None:
     target = to(1, recreate=True, deadline=NOW - 1, drain_timeout=600)
     assert plan_for(target, draining("old-1")).outcome is None
     assert isinstance(plan_for(target, draining("old-1", draining_since=NOW - 700)).outcome, Failed)
 
 
-def test_progress_that_nobody_noted_yet_counts_before_the_deadline_does() -> None:
+def test_unrecorded_progress_counts_before_deadline() -> None:
     before = Progress(desired=2, ready=1, serving=1).milestone
     observed = [serving("new-1"), ready("new-2")]
     assert plan_for(to(2, deadline=NOW - 1, milestone=before), *observed).outcome is None
 
 
-def test_every_step_of_the_way_in_and_out_is_progress() -> None:
+def test_milestone_grows_with_every_step_of_rollout() -> None:
     way = [
         Progress(old_serving=2),
         Progress(ready=1, old_serving=2),
@@ -65,56 +65,56 @@ def test_every_step_of_the_way_in_and_out_is_progress() -> None:
     assert [step.milestone for step in way] == sorted({step.milestone for step in way})
 
 
-def test_an_exit_before_readiness_fails_it_at_once() -> None:
+def test_exit_before_readiness_fails_deployment_at_once() -> None:
     made = plan_for(to(3), *olds(), starting("new-1"), dead("new-2"), starting("new-3"))
     assert made.outcome == Failed("unhealthy_instance", "new-2 exited with code 1", "new-2")
     assert made.steps == ()
 
 
-def test_a_new_one_that_dies_after_it_served_fails_it_too() -> None:
+def test_crash_of_new_instance_after_serving_fails_deployment() -> None:
     came_back = serving("new-1", died=True, exit_description="exited with code 137 after it had served")
     assert isinstance(plan_for(to(2), *olds(1), came_back, serving("new-2")).outcome, Failed)
 
 
-def test_what_the_engine_refused_fails_it_in_the_engines_words() -> None:
+def test_engine_refusal_fails_deployment_with_engine_message() -> None:
     assert plan_for(to(1), refused("new-1")).outcome == Failed("no_capacity", "cannot allocate memory", "new-1")
 
 
-def test_unhealthy_answers_fail_it_only_after_start_period() -> None:
+def test_unhealthy_probes_fail_deployment_only_after_start_period() -> None:
     assert plan_for(to(1, start_period=6), starting("new-1")).outcome is None
     made = plan_for(to(1, start_period=5), starting("new-1"))
     assert made.outcome == Failed("unhealthy_instance", "new-1 was not healthy within 5 s", "new-1")
 
 
-def test_one_that_was_probed_in_vain_fails_it_with_what_was_wrong() -> None:
+def test_failing_probes_fail_deployment_with_last_probe_error() -> None:
     made = plan_for(to(1, start_period=5), starting("new-1", last_probe_error="no connection to port 8080"))
     assert made.outcome == Failed(
         "unhealthy_instance", "new-1 was not healthy within 5 s: no connection to port 8080", "new-1"
     )
 
 
-def test_one_that_served_and_stays_unhealthy_for_start_period_fails_it() -> None:
+def test_served_instance_unhealthy_for_start_period_fails_deployment() -> None:
     made = plan_for(to(1, start_period=5), sick("new-1"))
     assert made.outcome == Failed("unhealthy_instance", "new-1 has been unhealthy for 5 s", "new-1")
 
 
-def test_an_old_one_that_dies_does_not_fail_the_new() -> None:
+def test_crash_of_old_instance_does_not_fail_deployment() -> None:
     made = plan_for(to(1), dead("old-1"), starting("new-1"))
     assert (made.outcome, made.steps) == (None, (Drain("old-1"),))
 
 
-def test_what_failed_before_it_was_resumed_is_replaced() -> None:
+def test_instance_that_failed_before_resume_is_replaced() -> None:
     target = to(1, started_at=NOW - 10, start_period=4)
     assert planned_steps(target, dead("new-1")) == (Create(1), Drain("new-1"))
     assert planned_steps(target, starting("new-1")) == (Drain("new-1"),)
 
 
-def test_going_back_takes_back_what_is_still_warm() -> None:
+def test_rollback_recalls_draining_instances() -> None:
     warm = [drained("old-1"), draining("old-2")]
     assert planned_steps(going_back(2), *warm, serving("new-1")) == (Recall("old-1"), Recall("old-2"))
 
 
-def test_what_repeats_of_itself_that_a_registry_calls_it_out_of_service_is_warm_all_the_same() -> None:
+def test_rollback_recalls_instance_that_echoes_out_of_service_of_registry() -> None:
     echoing = draining("old-1", healthy=False, drain_not_before=NOW + 30)
     assert planned_steps(going_back(1), echoing, serving("new-1")) == (Recall("old-1"),)
 
@@ -130,59 +130,59 @@ def test_what_repeats_of_itself_that_a_registry_calls_it_out_of_service_is_warm_
         {"container": "exited"},
     ],
 )
-def test_what_is_not_warm_any_more_is_replaced(cold: dict[str, Any]) -> None:
+def test_rollback_replaces_instance_that_cannot_be_recalled(cold: dict[str, Any]) -> None:
     steps = planned_steps(going_back(1, max_surge=2), draining("old-1", **cold), serving("new-1"))
     assert Recall("old-1") not in steps and Create(1) in steps
 
 
-def test_only_as_many_are_taken_back_as_are_missing() -> None:
+def test_rollback_recalls_only_as_many_as_are_missing() -> None:
     assert planned_steps(going_back(2), serving("old-1"), draining("old-2"), draining("old-3"))[0] == Recall("old-2")
 
 
-def test_going_back_lets_the_new_ones_go_once_the_old_ones_serve() -> None:
+def test_rollback_drains_new_instances_once_old_ones_serve() -> None:
     assert planned_steps(going_back(2), *olds(2), *news(2)) == (Drain("new-1"), Drain("new-2"))
 
 
-def test_going_back_lets_new_ones_serve_until_the_old_ones_do() -> None:
+def test_rollback_keeps_new_instances_serving_until_old_ones_serve() -> None:
     assert planned_steps(going_back(2), starting("old-1"), starting("old-2"), *news(2)) == ()
 
 
-def test_going_back_lets_those_that_do_not_serve_go_at_once() -> None:
+def test_rollback_drains_new_instances_that_do_not_serve_at_once() -> None:
     steps = planned_steps(going_back(2), serving("old-1"), starting("old-2"), starting("new-1"), ready("new-2"))
     assert steps == (Drain("new-1"), Drain("new-2"))
 
 
-def test_undoing_a_scale_takes_away_what_it_had_added() -> None:
+def test_rollback_of_scale_drains_added_instances() -> None:
     added = [serving("old-3", deployment=NEW), starting("old-4", deployment=NEW)]
     assert planned_steps(going_back(2), *olds(2), *added) == (Drain("old-3"), Drain("old-4"))
 
 
-def test_undoing_a_restart_does_not_trip_over_the_instance_that_failed_it() -> None:
+def test_rollback_of_restart_is_not_failed_by_its_failed_instance() -> None:
     failed = dead("old-9", deployment=NEW, created_at=NOW - 20)
     made = plan_for(going_back(2), serving("old-1"), draining("old-2"), failed)
     assert (made.outcome, made.steps) == (None, (Recall("old-2"),))
 
 
-def test_going_back_fails_when_what_it_began_itself_fails() -> None:
+def test_rollback_fails_when_its_own_instance_fails() -> None:
     made = plan_for(going_back(1), dead("old-1", deployment=NEW, created_at=NOW))
     assert made.outcome == Failed("unhealthy_instance", "old-1 exited with code 1", "old-1")
 
 
-def test_paused_it_creates_retires_and_admits_nothing_new() -> None:
+def test_paused_deployment_creates_drains_and_admits_nothing_new() -> None:
     assert planned_steps(to(3, paused=True), *olds(), ready("new-1")) == ()
     assert planned_steps(to(1, paused=True), *olds(1), *news(1)) == ()
 
 
-def test_paused_what_leaves_goes_on_leaving_and_what_came_back_serves_again() -> None:
+def test_paused_deployment_finishes_drains_and_readmits_restarted_instance() -> None:
     back = ready("old-1", died=True)
     assert planned_steps(to(2, paused=True), back, drained("old-2"), *news(1)) == (Stop("old-2"), Admit("old-1"))
 
 
-def test_paused_it_is_never_done_and_never_overdue() -> None:
+def test_paused_deployment_neither_succeeds_nor_exceeds_its_deadline() -> None:
     assert plan_for(to(1, paused=True), *news(1)).outcome is None
     late = starting("new-1", started_at=NOW - 500)
     assert plan_for(to(1, paused=True, deadline=NOW - 100), late).outcome is None
 
 
-def test_paused_a_new_one_that_dies_is_still_told() -> None:
+def test_paused_deployment_reports_crash_of_new_instance() -> None:
     assert isinstance(plan_for(to(1, paused=True), dead("new-1")).outcome, Failed)

@@ -1,4 +1,4 @@
-"""Random histories in a small world: whatever happens, no plan may break the promise, and every deployment ends."""
+"""Random histories of a simulated cluster: no plan violates an invariant, and every deployment ends."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ operations = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**24))
 
 
 class Dice:
-    """One number as many small choices, so that a history stays short and shrinks well."""
+    """One number that gives many small choices, so that a history stays short and shrinks well."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -71,7 +71,7 @@ class Dice:
 
 @dataclass
 class Course:
-    """What the loop and the ledger do around the planner, in their plainest form."""
+    """Reduced model of the controller and the state writer around the planner."""
 
     world: SimulatedCluster
     policy: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Course:
         self._set_out("progressing")
 
     def _set_out(self, status: str) -> None:
-        self.world.now += 0.001  # no two things happen at one time
+        self.world.now += 0.001  # no two events have the same time
         self.status, self.since, self.milestone = status, self.world.now, 0
         self.deadline = self.world.now + PROGRESS_DEADLINE
         self.world.head_for(self.target)
@@ -129,7 +129,7 @@ class Course:
             self._set_out("rolling_back")
 
     def turn(self, faults: Sequence[str] = (), order: int = 0) -> bool:
-        """Look, plan, run the steps (those without a fault named run whole). False when there was nothing to do."""
+        """Observe, plan, run the steps (whole, unless `faults` are given). Return False if there was nothing to do."""
         seen, target, now = self.world.observed(), self.target, self.world.now
         made = plan(target, seen, now)
         check_plan(target, seen, now, made)
@@ -163,13 +163,13 @@ class Course:
         return True
 
     def _check_wake_at(self, target: DesiredState, made: Plan) -> None:
-        """Until then nothing changes by time alone."""
+        """Check that until `wake_at` the plan does not change by time alone."""
         before = self.world.now + 1e6 if made.wake_at is None else made.wake_at - 1e-5
         later = plan(target, self.world.observed(), before)
         assert (later.steps, later.outcome) == (made.steps, made.outcome), f"it should have looked again: {later}"
 
     def go_on(self) -> bool:
-        """A turn, or the next moment at which there is something to look at. False when there is none."""
+        """Reconcile, or wait for the next event or deadline. Return False if there is none."""
         if self.turn():
             return True
         made = plan(self.target, self.world.observed(), self.world.now)
@@ -179,7 +179,7 @@ class Course:
         return bool(moments)
 
     def _check_arrival(self) -> None:
-        """Done: exactly what is wanted serves, and there is nothing else."""
+        """Check that exactly the desired instances serve, and that there are no others."""
         target, copies = self.target, self.world.observed()
         assert len(copies) == target.replicas, "done, and there are more or fewer than wanted"
         assert all(copy.serves and matches(target, copy) for copy in copies), "done, and not all serve"
@@ -190,7 +190,7 @@ class Course:
         self.world.head_for(self.target)
 
     def happen(self, kind: str, dice: Dice) -> None:
-        """One thing of a history."""
+        """Apply one operation of a history."""
         observed = self.world
         copies = list(observed.copies.values())
         copy: SimulatedInstance | None = dice.pick(copies) if copies else None
@@ -229,7 +229,7 @@ class Course:
         observed.check(self.target)
 
     def settle(self) -> None:
-        """Faults have stopped: the deployment ends, and then the service is exactly what it is to be."""
+        """Check that without faults the deployment ends, and that the service is then as desired."""
         for copy in self.world.copies.values():
             self.world.heal(copy)
         back_before = self.status == "rolling_back"
@@ -256,7 +256,7 @@ class Course:
 
 
 def live(fates: Sequence[int], routed: bool, history: Sequence[tuple[str, int]]) -> Course:
-    """A history from its first deployment to its end."""
+    """Run a history from its first deployment to its end."""
     rest = [FATES[fate] for fate in fates]
     over = False
 
@@ -282,7 +282,7 @@ quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(Healt
 
 @histories
 @settings(max_examples=50, **quietly)
-def test_no_history_breaks_the_promise(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
+def test_random_histories_violate_no_invariant(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
     live(fates, routed, history)
 
 
@@ -290,7 +290,7 @@ def test_no_history_breaks_the_promise(fates: list[int], routed: bool, history: 
 @pytest.mark.timeout(3600)
 @histories
 @settings(max_examples=HISTORIES, **quietly)
-def test_many_more_histories_do_not_break_it_either(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
+def test_many_random_histories_violate_no_invariant(fates: list[int], routed: bool, history: list[tuple[str, int]]) -> None:
     live(fates, routed, history)
 
 
@@ -339,7 +339,7 @@ policies = st.sampled_from(POLICIES)
     ),
 )
 @settings(max_examples=400, **quietly)
-def test_there_is_a_plan_for_any_world_however_odd(
+def test_planner_returns_valid_plan_for_any_observed_state(
     observed: list[ObservedInstance],
     hash: str,
     replicas: int,

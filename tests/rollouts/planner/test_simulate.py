@@ -1,4 +1,4 @@
-"""A plan run forward tells, turn by turn, what the planner would do when everything goes well."""
+"""A dry run of the planner lists, reconcile by reconcile, the steps of a rollout without faults."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from tests.support.builders import NOW, dead, instance, ready, serving, sick, st
 
 
 def told(target: DesiredState, *observed: ObservedInstance, routed: bool = True) -> list[str]:
-    """`1 start new-r-1`: the turn, what is done, and to whom."""
+    """Return the simulated steps as `1 start new-r-1`: the reconcile's number, the action, the instance."""
     steps = simulate(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed)
     return [f"{step.turn} {step.action} {step.instance}" for step in steps]
 
 
-def test_a_first_deployment_starts_and_admits() -> None:
+def test_first_deployment_starts_and_admits() -> None:
     assert told(to(2)) == ["1 start new-r-1", "1 start new-r-2", "2 admit new-r-1", "2 admit new-r-2"]
 
 
-def test_a_new_version_serves_before_the_old_one_leaves() -> None:
+def test_new_revision_serves_before_old_one_is_withdrawn() -> None:
     assert told(to(1), serving("old-1")) == [
         "1 start new-r-1", "2 admit new-r-1", "3 withdraw old-1", "4 stop old-1", "5 remove old-1",
     ]  # fmt: skip
 
 
-def test_one_at_a_time_goes_one_at_a_time() -> None:
+def test_surge_of_one_replaces_one_instance_at_a_time() -> None:
     steps = told(to(2, max_surge=1), serving("old-1"), serving("old-2"))
     order = [step.split(" ", 1)[1] for step in steps]
     assert order.index("admit new-r-1") < order.index("withdraw old-2") < order.index("start new-r-2")
     assert order.index("admit new-r-2") < order.index("withdraw old-1")
 
 
-def test_recreate_lets_the_old_ones_go_first() -> None:
+def test_recreate_removes_old_instances_first() -> None:
     steps = told(to(1, recreate=True), serving("old-1"))
     assert [step.split(" ", 1)[1] for step in steps] == [
         "withdraw old-1", "stop old-1", "remove old-1", "start new-r-1", "admit new-r-1",
     ]  # fmt: skip
 
 
-def test_a_removal_drains_stops_and_removes() -> None:
+def test_removal_withdraws_stops_and_removes() -> None:
     assert told(to(0), serving("old-1")) == ["1 withdraw old-1", "2 stop old-1", "3 remove old-1"]
 
 
-def test_a_worker_is_kept_and_never_withdrawn() -> None:
+def test_worker_is_stopped_without_withdrawal() -> None:
     assert told(to(1), ready("old-1", routed=False), routed=False) == [
         "1 start new-r-1", "2 admit new-r-1", "3 stop old-1", "4 remove old-1",
     ]  # fmt: skip
 
 
-def test_what_serves_already_is_left_alone() -> None:
+def test_serving_instances_need_no_steps() -> None:
     assert told(to(2), serving("new-1"), serving("new-2")) == []
 
 
-def test_what_stays_ready_for_long_is_admitted_after_that_long() -> None:
+def test_instance_is_admitted_after_long_min_ready_seconds() -> None:
     assert told(to(1, min_ready=600)) == ["1 start new-r-1", "2 admit new-r-1"]
 
 
-def test_what_is_leaving_is_taken_back_when_it_is_wanted() -> None:
+def test_matching_draining_instance_is_recalled() -> None:
     steps = told(to(1), serving("new-1", draining_since=NOW - 1, admitted=False))
     assert steps == ["1 recall new-1", "2 admit new-1"]
 
 
-def test_what_is_sick_now_is_taken_to_recover_and_what_is_dead_is_replaced() -> None:
+def test_unhealthy_instance_is_assumed_to_recover_and_dead_one_is_replaced() -> None:
     assert told(steady(1), sick("new-1")) == []
     assert "1 start new-r-1" in told(steady(1), dead("new-1"))
 
@@ -82,7 +82,7 @@ kinds = st.sampled_from([instance, starting, ready, serving, sick, dead])
     st.lists(st.tuples(kinds, st.sampled_from(["old", "new"]), st.booleans()), max_size=8),
     st.sampled_from([{}, {"max_surge": 1}, {"max_surge": 0, "max_unavailable": 1}, {"recreate": True}, {"min_ready": 3.0}]),
 )
-def test_from_any_world_it_comes_to_an_end_at_the_wanted_size(
+def test_simulation_ends_at_desired_size_from_any_observed_state(
     replicas: int, there: list[tuple[object, str, bool]], policy: dict[str, Any]
 ) -> None:
     observed = []
@@ -97,6 +97,6 @@ def test_from_any_world_it_comes_to_an_end_at_the_wanted_size(
 
 
 @pytest.mark.parametrize("policy", [{"max_surge": 1}, {"max_surge": 0, "max_unavailable": 1}])
-def test_the_largest_service_one_at_a_time_is_seen_to_its_end(policy: dict[str, Any]) -> None:
+def test_simulation_of_largest_service_one_at_a_time_ends(policy: dict[str, Any]) -> None:
     steps = told(to(100, **policy), *(serving(f"old-{n}") for n in range(1, 101)))
     assert sum(" remove " in step for step in steps) == 100

@@ -1,4 +1,4 @@
-"""The loop itself: how it ends."""
+"""The end of the controller when its task is cancelled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.fakes.gateway import FakeGateway
 
 
 @pytest.mark.anyio
-async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_probes(tmp_path: Path) -> None:
+async def test_cancelled_controller_ends_its_workers_and_probes(tmp_path: Path) -> None:
     clock, store, live = SystemClock(), open_store(tmp_path), RuntimeStatus(not_ready={"loop": "not begun"})
     engine = FakeEngine(clock)
     runner = Controller(store, clock, engine, [FakeGateway(clock)], ChangeNotifier(), live, AdmissionRules())
@@ -31,7 +31,7 @@ async def test_a_loop_whose_scope_is_cancelled_still_ends_its_workers_and_its_pr
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run, "10.203.0.0/24", "10.203.0.1")
             with anyio.fail_after(10):
-                while "loop" in live.not_ready:  # noqa: ASYNC110 - nobody tells of it
+                while "loop" in live.not_ready:  # noqa: ASYNC110 - no event reports it
                     await asyncio.sleep(0)
             runner.enqueue("web")
             port = mute.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Whole histories of the loop: crashes between any two steps, an engine and a gateway that fail, and the same end."""
+"""Random histories of the controller with crashes, engine errors and gateway errors converge."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ operations = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**20))
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that has just been made."""
+    """A database that was just created."""
     data = tmp_path_factory.mktemp("empty")
     open_store(data).close()
     return data / DATABASE
 
 
 class Dice:
-    """One number as many small choices."""
+    """One number that gives many small choices."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -61,7 +61,7 @@ class Dice:
 
 
 async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> None:
-    """One thing of a history."""
+    """Apply one operation of a history."""
     running = sorted(simulation.engine.containers)
     one = dice.pick(running) if running else ""
     ids = [row.id or 0 for row in simulation.rows(Deployment)]
@@ -121,7 +121,7 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> Non
 
 
 def live(empty: Path, history: Sequence[tuple[str, int]]) -> None:
-    """A history from the first deployment to rest."""
+    """Run a history from the first deployment until the service is idle, and check the end."""
     shelf = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shelf) as data:
         path = Path(data) / DATABASE
@@ -148,7 +148,7 @@ quietly: dict[str, Any] = {"deadline": None, "suppress_health_check": list(Healt
 
 @given(history=histories)
 @settings(max_examples=5, **quietly)
-def test_whatever_happens_it_comes_to_the_same_rest(empty: Path, history: list[tuple[str, int]]) -> None:
+def test_random_histories_converge(empty: Path, history: list[tuple[str, int]]) -> None:
     live(empty, history)
 
 
@@ -156,5 +156,5 @@ def test_whatever_happens_it_comes_to_the_same_rest(empty: Path, history: list[t
 @pytest.mark.timeout(3600)
 @given(history=histories)
 @settings(max_examples=HISTORIES, **quietly)
-def test_many_more_histories_do_too(empty: Path, history: list[tuple[str, int]]) -> None:
+def test_many_random_histories_converge(empty: Path, history: list[tuple[str, int]]) -> None:
     live(empty, history)

@@ -1,4 +1,4 @@
-"""Stories of links and publications that the routers refuse: the deployment that asks for them fails, and no other."""
+"""Links and publications that the routers refuse fail the deployment that requests them, and no other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def deploy(simulation: ControllerSimulation, service: str, image: str = "w
 
 
 class Refusing:
-    """`refused`: services whose publication fails while others link to them, or (`wholly`) in any case."""
+    """Gateway that refuses to publish the services in `refused`: if linked, or always with `wholly`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Refusing:
 
 
 @pytest.mark.parametrize("lasting", [True, False])
-def test_a_link_that_the_gateway_cannot_serve_fails_the_deployment_that_asks_for_it(
+def test_unservable_link_fails_deployment_that_requests_it(
     tell: Tell, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
     async def story(simulation: ControllerSimulation) -> None:
@@ -65,7 +65,7 @@ def test_a_link_that_the_gateway_cannot_serve_fails_the_deployment_that_asks_for
     tell(story)
 
 
-def test_a_link_is_asked_for_again_once_it_can_be_served(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_succeeds_in_next_deployment_once_servable(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, "api"))
@@ -78,9 +78,7 @@ def test_a_link_is_asked_for_again_once_it_can_be_served(tell: Tell, monkeypatch
     tell(story)
 
 
-def test_a_link_with_no_instance_to_wait_for_is_not_done_before_it_is_served(
-    tell: Tell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unservable_link_fails_deployment_of_zero_replicas(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, "api"))
@@ -91,7 +89,7 @@ def test_a_link_with_no_instance_to_wait_for_is_not_done_before_it_is_served(
     tell(story)
 
 
-def test_a_link_that_cannot_be_served_harms_no_deployment_of_its_target(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unservable_link_does_not_affect_deployments_of_its_target(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, "api"))
@@ -107,7 +105,7 @@ def test_a_link_that_cannot_be_served_harms_no_deployment_of_its_target(tell: Te
     tell(story)
 
 
-def test_links_to_what_is_not_there_or_has_no_port_are_not_waited_for(tell: Tell) -> None:
+def test_links_to_missing_or_portless_services_are_not_waited_for(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await deploy(simulation, "worker", port=None))
         await until(simulation, await deploy(simulation, SERVICE, links=["worker", "later"]), "succeeded")
@@ -116,10 +114,10 @@ def test_links_to_what_is_not_there_or_has_no_port_are_not_waited_for(tell: Tell
 
 
 @pytest.mark.parametrize("lasting", [True, False])
-def test_a_change_of_routes_that_the_gateway_refuses_fails_and_is_taken_back(
+def test_route_change_refused_by_gateway_fails_and_is_rolled_back(
     tell: Tell, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
-    """No instance is replaced for it: the plan alone would be done at once."""
+    """The change replaces no instance, so the plan alone would succeed at once."""
 
     async def story(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch, wholly=True, lasting=lasting)
@@ -134,7 +132,7 @@ def test_a_change_of_routes_that_the_gateway_refuses_fails_and_is_taken_back(
     tell(story)
 
 
-def test_a_linked_service_whose_own_first_publication_is_refused_fails(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linked_service_fails_when_its_first_publication_is_refused(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         refusing = Refusing(simulation, monkeypatch)
         await until(simulation, await deploy(simulation, SERVICE, links=["api"]), "succeeded")
@@ -146,7 +144,7 @@ def test_a_linked_service_whose_own_first_publication_is_refused_fails(tell: Tel
     tell(story)
 
 
-def test_one_refusal_long_ago_does_not_fail_a_deployment_that_drains_for_long(tell: Tell) -> None:
+def test_past_router_error_does_not_fail_deployment_with_long_drain(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await deploy(simulation, SERVICE, drain_timeout=120))
         simulation.gateway.fail_next("withdraw")

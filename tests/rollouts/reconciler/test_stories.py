@@ -1,4 +1,4 @@
-"""Single stories of the whole loop, its store real, engine and gateway fakes, in jumping time."""
+"""Single cases of the whole controller with a real store, a fake engine and gateway, and virtual time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Tell = Callable[[Callable[[ControllerSimulation], Awaitable[Any]]], None]
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Tell:
-    """Run a story of a life, from its begin to its end."""
+    """Return a function that runs a story in a simulation of its own, from its start to its end."""
 
     def told(story: Callable[[ControllerSimulation], Awaitable[Any]]) -> None:
         open_store(tmp_path).close()
@@ -49,7 +49,10 @@ def deployment(simulation: ControllerSimulation, id: int | None) -> Deployment:
 
 
 async def until(simulation: ControllerSimulation, id: int | None, *statuses: str, within: float = 200) -> Deployment:
-    """`within` seconds of the story's own time."""
+    """Wait until the deployment has one of the statuses (default: a terminal one).
+
+    Raises AssertionError after `within` seconds of virtual time.
+    """
     for _ in range(int(within * 10)):
         if (row := deployment(simulation, id)).status in (statuses or TERMINAL):
             return row
@@ -71,7 +74,7 @@ async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **field
     return [reported for reported in messages(simulation, "instance_stopping") if "killed" in reported]
 
 
-def test_one_that_never_served_is_not_waited_for_as_long_as_one_that_did(tell: Tell) -> None:
+def test_instance_that_never_served_is_stopped_with_shorter_grace(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         (reported,) = await _aborted_before_it_was_ready(simulation, port=8000)
         assert reported.endswith("did not end within the grace of one that never served (10 s) and was killed")
@@ -79,7 +82,7 @@ def test_one_that_never_served_is_not_waited_for_as_long_as_one_that_did(tell: T
     tell(story)
 
 
-def test_a_worker_may_be_at_work_before_it_is_ready_and_keeps_its_grace(tell: Tell) -> None:
+def test_unready_worker_keeps_its_whole_stop_grace_period(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         (reported,) = await _aborted_before_it_was_ready(simulation, port=None)
         assert "(120 s)" in reported
@@ -87,7 +90,7 @@ def test_a_worker_may_be_at_work_before_it_is_ready_and_keeps_its_grace(tell: Te
     tell(story)
 
 
-def test_the_end_of_the_log_is_there_when_the_failure_is_told(tell: Tell) -> None:
+def test_log_tail_is_stored_when_failure_is_recorded(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         simulation.engine.fail_next("remove", EngineError("busy", transient=True))
         id = await simulation.deploy("web:dies", replicas=2, failure_action="pause")
@@ -98,7 +101,7 @@ def test_the_end_of_the_log_is_there_when_the_failure_is_told(tell: Tell) -> Non
     tell(story)
 
 
-def test_a_port_that_somebody_has_is_told_at_once(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_fails_deployment_at_once(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         async def taken(_: RoutedService) -> None:
             raise RoutingError("10.203.0.1:20001 is in use on this machine", lasting=True)
@@ -111,7 +114,7 @@ def test_a_port_that_somebody_has_is_told_at_once(tell: Tell, monkeypatch: pytes
     tell(story)
 
 
-def test_whoever_takes_over_from_a_scale_goes_on_to_its_size(tell: Tell) -> None:
+def test_superseding_deployment_keeps_size_of_superseded_scale(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         scale = await simulation.ask(lambda requests: requests.scale(SERVICE, 3, CI))
@@ -130,7 +133,7 @@ def test_whoever_takes_over_from_a_scale_goes_on_to_its_size(tell: Tell) -> None
     tell(story)
 
 
-def test_a_size_that_could_not_be_had_is_not_gone_on_to(tell: Tell) -> None:
+def test_deployment_after_aborted_scale_keeps_previous_size(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         scale = await simulation.ask(lambda requests: requests.scale(SERVICE, 3, CI))
@@ -142,7 +145,7 @@ def test_a_size_that_could_not_be_had_is_not_gone_on_to(tell: Tell) -> None:
 
 
 async def _dies(simulation: ControllerSimulation) -> tuple[float, float]:
-    """The only instance dies and does not come back by itself: when, and when the next one is made."""
+    """Kill the only instance for good; return the times of its death and of its replacement's creation."""
     (victim,) = simulation.engine.running
     before, at = len(messages(simulation, "instance_creating")), simulation.clock.now()
     simulation.engine.kill(victim, stays_down=True)
@@ -155,7 +158,7 @@ def _warnings(simulation: ControllerSimulation) -> list[str]:
     return [each["code"] for each in simulation.live.warnings.get(SERVICE, [])]
 
 
-def test_who_keeps_dying_is_known_after_a_restart_of_sluice_and_the_delays_grow_on(tell: Tell) -> None:
+def test_crash_loop_and_its_backoff_survive_restart_of_sluice(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         for _ in range(6):
@@ -172,7 +175,7 @@ def test_who_keeps_dying_is_known_after_a_restart_of_sluice_and_the_delays_grow_
     tell(story)
 
 
-def test_whom_the_engine_starts_again_and_again_is_known_after_a_restart_of_sluice(tell: Tell) -> None:
+def test_engine_restart_loop_is_known_after_restart_of_sluice(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         for _ in range(3):
@@ -185,21 +188,24 @@ def test_whom_the_engine_starts_again_and_again_is_known_after_a_restart_of_slui
     tell(story)
 
 
-def test_a_worker_for_a_service_that_the_store_does_not_know_ends(tell: Tell) -> None:
+def test_reconcile_worker_of_unknown_service_ends(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         simulation.runner.enqueue("ghost")
         assert simulation.runner.services() == ["ghost"]
         await asyncio.sleep(1)
         assert simulation.runner.services() == []
         id = await simulation.deploy("web:1")
-        await until(simulation, id, "succeeded")  # the loop goes on for those that it knows
+        await until(simulation, id, "succeeded")  # the controller continues for known services
         assert simulation.runner.services() == [SERVICE]
 
     tell(story)
 
 
 def _unfit(simulation: ControllerSimulation) -> RoutedService:
-    """What the gateway goes on with when Sluice starts, because the service as it is does not fit beside others."""
+    """Let the gateway keep another configuration of the service at the next start of Sluice; return it.
+
+    The service's current configuration then conflicts with other services.
+    """
     other = replace(simulation.gateway.services[SERVICE], request_timeout=7)
     simulation.gateway.unfit = {SERVICE: other}
     return other
@@ -211,7 +217,7 @@ async def _crash(simulation: ControllerSimulation) -> None:
     simulation.gateway.unfit = {}
 
 
-def test_a_service_that_did_not_fit_at_the_start_is_published_as_soon_as_it_can_be(tell: Tell) -> None:
+def test_service_unfit_at_start_is_published_as_soon_as_possible(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         right, other = simulation.gateway.services[SERVICE], _unfit(simulation)
@@ -225,7 +231,7 @@ def test_a_service_that_did_not_fit_at_the_start_is_published_as_soon_as_it_can_
     tell(story)
 
 
-def test_a_service_that_cannot_be_published_can_be_removed(tell: Tell) -> None:
+def test_service_that_cannot_be_published_can_be_removed(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
         _unfit(simulation)

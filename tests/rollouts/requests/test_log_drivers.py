@@ -1,4 +1,4 @@
-"""Log drivers that a spec may name, and what a container is made with."""
+"""Log drivers that a spec may name, and the log configuration of its containers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def errors(**logging: Any) -> list[tuple[str, str]]:
     ],
     ids=str,
 )
-def test_safe_drivers_and_profiles_are_admitted(logging: dict[str, Any]) -> None:
+def test_safe_log_drivers_and_profiles_are_accepted(logging: dict[str, Any]) -> None:
     assert errors(**logging) == []
 
 
 @pytest.mark.parametrize(
     "driver", ["syslog", "splunk", "fluentd", "gelf", "journald", "awslogs", "gcplogs", "logentries", "etwlogs", "loki"]
 )
-def test_a_driver_that_the_operator_did_not_configure_is_refused_with_the_fix(driver: str) -> None:
+def test_unconfigured_log_driver_is_refused_with_fix(driver: str) -> None:
     [(field, message)] = errors(driver=driver, options={"syslog-address": "unix:///var/lib/sluice/gateway/admin.sock"})
     assert field == "logging.driver"
     assert "json-file, local, none, central" in message and "SLUICE_LOG_DRIVERS" in message
@@ -61,7 +61,7 @@ def test_a_driver_that_the_operator_did_not_configure_is_refused_with_the_fix(dr
         ({"driver": "central", "options": {"syslog-address": "tcp://127.0.0.1:22"}}, "logging.options", "leave options out"),
     ],
 )
-def test_other_options_and_values_are_refused(logging: dict[str, Any], field: str, says: str) -> None:
+def test_other_log_options_and_values_are_refused(logging: dict[str, Any], field: str, says: str) -> None:
     [(named, message)] = errors(**logging)
     assert named == field and says in message
 
@@ -77,5 +77,5 @@ def test_other_options_and_values_are_refused(logging: dict[str, Any], field: st
     ],
     ids=str,
 )
-def test_a_driver_inherits_no_other_drivers_options(logging: dict[str, Any], made: LogConfig) -> None:
+def test_log_driver_inherits_no_options_of_another(logging: dict[str, Any], made: LogConfig) -> None:
     assert log_config(PROFILES, Logging(**logging)) == made

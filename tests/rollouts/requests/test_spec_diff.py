@@ -1,11 +1,11 @@
-"""What differs between two specs is told field by field, and no secret is shown."""
+"""Differences between two specs are listed field by field, without secrets."""
 
 from __future__ import annotations
 
 from services.rollouts.requests.spec_diff import FieldChange, diff_specs
 
 
-def test_a_field_is_added_removed_or_changed_and_named_with_dots() -> None:
+def test_field_is_added_removed_or_changed_and_named_with_dots() -> None:
     old = {"image": "web:1", "environment": {"LEVEL": "info", "OLD": "x"}, "max_surge": 1}
     new = {"image": "web:2", "environment": {"LEVEL": "debug"}, "max_surge": 1, "resources": {"memory": "256m"}}
     assert diff_specs(old, new) == [
@@ -16,7 +16,7 @@ def test_a_field_is_added_removed_or_changed_and_named_with_dots() -> None:
     ]
 
 
-def test_a_list_is_one_value_and_an_empty_object_says_nothing() -> None:
+def test_list_is_one_value_and_empty_object_is_ignored() -> None:
     old = {"command": ["a", "b"], "environment": {}}
     new = {"command": ["a", "c"], "environment": {"A": "1"}}
     assert [(change.field, change.change) for change in diff_specs(old, new)] == [
@@ -25,12 +25,12 @@ def test_a_list_is_one_value_and_an_empty_object_says_nothing() -> None:
     ]
 
 
-def test_null_is_not_the_same_as_nothing() -> None:
+def test_null_differs_from_absent_field() -> None:
     assert diff_specs({}, {"port": None}) == [FieldChange("port", "added", None, None)]
     assert diff_specs({"port": None}, {"port": 80}) == [FieldChange("port", "changed", None, 80)]
 
 
-def test_a_secret_that_changed_is_told_as_changed_and_not_shown() -> None:
+def test_changed_secret_is_reported_as_changed_and_not_shown() -> None:
     old = {"environment": {"API_TOKEN": "one", "DB": "postgres://me:one@db/x", "PASSWORD": "same"}}
     new = {"environment": {"API_TOKEN": "two", "DB": "postgres://me:two@db/x", "PASSWORD": "same"}}
     reported = diff_specs(old, new)

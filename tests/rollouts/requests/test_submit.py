@@ -1,4 +1,4 @@
-"""What people ask for is checked whole before anything is written, and the same request twice is one deployment."""
+"""Requests are validated completely before a write, and a repeated request is one deployment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CI = RequestContext(Actor("token", "ci", "192.0.2.7"))
 
 @dataclass
 class Desk:
-    """Requests on a real store; deployments are taken on by `carry_out`, as the loop would."""
+    """Submitter on a real store; `carry_out` completes deployments in place of the controller."""
 
     path: Path
     rules: AdmissionRules = field(default_factory=AdmissionRules)
@@ -56,7 +56,7 @@ class Desk:
             return list(session.exec(select(Event).where(Event.type == type).order_by(col(Event.id))))
 
     def carry_out(self, id: int, effective: dict[str, Any], number: int = 1) -> None:
-        """The deployment has succeeded with this spec."""
+        """Record that the deployment succeeded with this spec."""
         with self.store.write_session() as session:
             row = session.get_one(Deployment, id)
             service = session.get_one(Service, row.service)
@@ -90,7 +90,7 @@ async def refused(work: Awaitable[Any]) -> RequestError:
     return caught.value
 
 
-def test_the_first_deployment_of_a_service_makes_it_known_and_says_who_asked(desk: Desk) -> None:
+def test_first_deployment_enqueues_service_and_records_caller(desk: Desk) -> None:
     async def story() -> None:
         id = await desk.deploy(image="web:1", replicas=3)
         row = desk.row(id)
@@ -126,7 +126,7 @@ def test_the_first_deployment_of_a_service_makes_it_known_and_says_who_asked(des
         ({"image": "web:1", "max_surge": 0}, "max_surge", "max_surge"),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_named_and_leaves_no_trace(desk: Desk, fields: dict[str, Any], field: str, says: str) -> None:
+def test_invalid_field_is_named_and_nothing_is_stored(desk: Desk, fields: dict[str, Any], field: str, says: str) -> None:
     async def story() -> None:
         refusal = await refused(desk.deploy(**fields))
         assert (refusal.status, refusal.code) == (422, "invalid_spec")
@@ -140,7 +140,7 @@ def test_a_wrong_field_is_named_and_leaves_no_trace(desk: Desk, fields: dict[str
 
 
 @pytest.mark.parametrize("name", ["", "Web", "1web", "a/b", "..", "web\n", "a" * 41, "web-", "wéb"])
-def test_a_service_name_that_is_no_dns_label_is_refused(desk: Desk, name: str) -> None:
+def test_service_name_that_is_no_dns_label_is_refused(desk: Desk, name: str) -> None:
     async def story() -> None:
         refusal = await refused(desk.deploy(service=name, image="web:1"))
         assert (refusal.status, refusal.errors[0].field) == (422, "service")
@@ -148,7 +148,7 @@ def test_a_service_name_that_is_no_dns_label_is_refused(desk: Desk, name: str) -
     run(story)
 
 
-def test_the_same_key_and_body_are_one_deployment_and_another_body_is_refused(desk: Desk) -> None:
+def test_idempotency_key_returns_same_deployment_and_refuses_other_body(desk: Desk) -> None:
     def call(fingerprint: str) -> RequestContext:
         return RequestContext(CI.by, IdempotencyClaim(token=1, key="run-1", fingerprint=fingerprint))
 
@@ -161,7 +161,7 @@ def test_the_same_key_and_body_are_one_deployment_and_another_body_is_refused(de
     run(story)
 
 
-def test_a_waiting_deployment_gives_way_to_a_newer_one(desk: Desk) -> None:
+def test_pending_deployment_is_superseded_by_newer_one(desk: Desk) -> None:
     async def story() -> None:
         first, second = await desk.deploy(image="web:1"), await desk.deploy(image="web:2")
         row = desk.row(first)
@@ -181,7 +181,7 @@ def test_on_conflict_reject_refuses_and_queue_waits(desk: Desk) -> None:
     run(story)
 
 
-def test_an_expected_revision_that_is_not_the_present_one_is_a_conflict(desk: Desk) -> None:
+def test_expected_revision_other_than_current_conflicts(desk: Desk) -> None:
     async def story() -> None:
         desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"})
         refusal = await refused(desk.requests.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=7), CI))
@@ -191,7 +191,7 @@ def test_an_expected_revision_that_is_not_the_present_one_is_a_conflict(desk: De
     run(story)
 
 
-def test_who_expects_no_service_yet_does_not_change_one_that_came_meanwhile_nor_one_on_its_way(desk: Desk) -> None:
+def test_expected_revision_zero_conflicts_with_existing_or_pending_service(desk: Desk) -> None:
     async def story() -> None:
         new = DeployRequest("web", {"image": "web:1"}, expected_revision=0)
         first = await desk.requests.deploy(new, CI)
@@ -204,7 +204,7 @@ def test_who_expects_no_service_yet_does_not_change_one_that_came_meanwhile_nor_
     run(story)
 
 
-def test_an_image_alone_keeps_the_size_that_the_service_has(desk: Desk) -> None:
+def test_image_only_deployment_keeps_replicas_of_service(desk: Desk) -> None:
     async def story() -> None:
         desk.carry_out(await desk.deploy(image="web:1", replicas=4), {"image": "web:1"})
         assert desk.row(await desk.deploy(image="web:2")).replicas == 4
@@ -212,7 +212,7 @@ def test_an_image_alone_keeps_the_size_that_the_service_has(desk: Desk) -> None:
     run(story)
 
 
-def test_a_service_with_a_writable_volume_has_one_instance_unless_the_volume_is_shared(desk: Desk) -> None:
+def test_writable_volume_limits_service_to_one_instance_unless_shared(desk: Desk) -> None:
     async def story() -> None:
         alone, shared = {"source": "db", "target": "/data"}, {"source": "db", "target": "/data", "shared": True}
         refusal = await refused(desk.deploy(image="web:1", volumes=[alone], replicas=2))
@@ -226,7 +226,7 @@ def test_a_service_with_a_writable_volume_has_one_instance_unless_the_volume_is_
     run(story)
 
 
-def test_a_route_that_another_service_has_is_refused_by_name(desk: Desk) -> None:
+def test_route_of_another_service_is_refused_with_its_name(desk: Desk) -> None:
     async def story() -> None:
         route = {"host": None, "path_prefix": "/shop", "strip_prefix": False}
         desk.carry_out(await desk.deploy(image="web:1", routes=[route]), {"image": "web:1", "routes": [route]})
@@ -237,7 +237,7 @@ def test_a_route_that_another_service_has_is_refused_by_name(desk: Desk) -> None
     run(story)
 
 
-def test_what_needs_a_service_says_when_there_is_none(desk: Desk) -> None:
+def test_actions_on_unknown_service_or_deployment_are_refused(desk: Desk) -> None:
     async def story() -> None:
         for work in (desk.requests.scale("no", 2, CI), desk.requests.restart("no", CI), desk.requests.remove("no", CI)):
             refusal = await refused(work)
@@ -248,7 +248,7 @@ def test_what_needs_a_service_says_when_there_is_none(desk: Desk) -> None:
     run(story)
 
 
-def test_going_back_takes_the_newest_earlier_revision_that_served(desk: Desk) -> None:
+def test_rollback_selects_newest_earlier_revision_that_served(desk: Desk) -> None:
     async def story() -> None:
         desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"}, 1)
         assert (await refused(desk.requests.rollback("web", None, CI))).code == "no_rollback_target"
@@ -260,7 +260,7 @@ def test_going_back_takes_the_newest_earlier_revision_that_served(desk: Desk) ->
     run(story)
 
 
-def test_an_action_that_the_state_does_not_allow_names_the_state_and_what_is_allowed(desk: Desk) -> None:
+def test_action_refused_in_status_names_status_and_allowed_actions(desk: Desk) -> None:
     async def story() -> None:
         id = await desk.deploy(image="web:1")
         refusal = await refused(desk.requests.apply_action(id, "pause", CI.by))
@@ -274,7 +274,7 @@ def test_an_action_that_the_state_does_not_allow_names_the_state_and_what_is_all
     run(story)
 
 
-def test_ids_go_on_above_the_highest_that_a_container_shows(desk: Desk) -> None:
+def test_deployment_ids_continue_above_highest_id_of_containers(desk: Desk) -> None:
     async def story() -> None:
         with desk.store.write_session() as session:
             session.add(Meta(key="deployment_floor", value="40"))
@@ -283,7 +283,7 @@ def test_ids_go_on_above_the_highest_that_a_container_shows(desk: Desk) -> None:
     run(story)
 
 
-def test_credentials_for_the_pull_stay_in_memory(desk: Desk) -> None:
+def test_pull_credentials_stay_in_memory(desk: Desk) -> None:
     async def story() -> None:
         id = await desk.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1")
         assert desk.live.registry_auth == {id: "c2VjcmV0"}
@@ -293,7 +293,7 @@ def test_credentials_for_the_pull_stay_in_memory(desk: Desk) -> None:
     run(story)
 
 
-def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: Desk) -> None:
+def test_pull_credentials_are_dropped_with_deployment_that_will_not_pull(desk: Desk) -> None:
     async def story() -> None:
         secret = RequestContext(CI.by, registry_auth="c2VjcmV0")
         await desk.deploy(call=secret, image="web:1")
@@ -306,7 +306,7 @@ def test_credentials_are_forgotten_with_the_deployment_that_will_not_pull(desk: 
     run(story)
 
 
-def test_the_same_key_answers_whatever_has_become_of_the_networks(desk: Desk) -> None:
+def test_idempotency_key_returns_deployment_after_removal_of_network(desk: Desk) -> None:
     async def story() -> None:
         desk.engine.networks.add("db")
         keyed = RequestContext(CI.by, claim=IdempotencyClaim(1, "run-1", "same"))
@@ -317,7 +317,7 @@ def test_the_same_key_answers_whatever_has_become_of_the_networks(desk: Desk) ->
     run(story)
 
 
-def test_networks_cannot_be_checked_while_the_engine_does_not_answer(desk: Desk) -> None:
+def test_networks_cannot_be_checked_while_engine_does_not_answer(desk: Desk) -> None:
     async def story() -> None:
         desk.engine.fail_next("networks_exist", EngineError("no answer", transient=True))
         assert (await refused(desk.deploy(image="web:1", networks=["db"]))).status == 503

@@ -1,4 +1,4 @@
-"""Since when an instance counts as proved, by what the store knows of it and what it answered."""
+"""Time since which an instance is ready, derived from its stored row and its probes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def ready_at(**fields: Any) -> float | None:
-    """Of one that answers nobody's questions."""
+    """Return `ready_since` of an instance that answers no probe."""
     revision = Revision(
         service="web", number=1, image="web:1", image_id="1", hash="1", deployment=1, created_at=0, healthcheck={"path": "/"}
     )
@@ -38,13 +38,13 @@ async def ready_at(**fields: Any) -> float | None:
     return seen
 
 
-async def test_what_is_taken_back_need_not_prove_itself_again() -> None:
+async def test_recalled_instance_stays_ready() -> None:
     assert await ready_at(status="ready", ready_at=10, admitted_at=11) == 10
 
 
-async def test_what_was_started_again_since_it_served_must() -> None:
+async def test_instance_restarted_since_it_served_must_become_ready_again() -> None:
     assert await ready_at(status="ready", ready_at=20, admitted_at=11) is None
 
 
-async def test_what_never_served_must() -> None:
+async def test_instance_that_never_served_must_become_ready_again() -> None:
     assert await ready_at(status="ready", ready_at=10, admitted_at=None) is None

@@ -1,4 +1,4 @@
-"""What replaces instances, and what does not."""
+"""Changes of a spec that replace instances, and those that do not."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ EVERYTHING: dict[str, Any] = {
     "host_port": {"auto": True, "exclude": [8080]},
     "stop_signal": "SIGINT",
 }
-"""Each field that is hashed, away from its default."""
+"""Each hashed field with a value that is not its default."""
 CHECK = Healthcheck(path="/up", port=81, headers={"Host": "web"}, expect_json={"status": "UP"}, interval=5)
 
 
 class NewerSpec(ServiceSpec):
-    """As a later Sluice may have it."""
+    """Spec with one more field, as a later version of Sluice may have it."""
 
     init: bool = False
 
@@ -51,8 +51,8 @@ class NewerVolume(VolumeMount):
     options: list[str] = Field(default_factory=list)
 
 
-def test_hashes_are_those_of_the_containers_that_run_already() -> None:
-    """Golden: another hash here replaces every instance at the next deployment after an upgrade of Sluice."""
+def test_hashes_equal_those_of_running_containers() -> None:
+    """A different hash replaces every instance at the first deployment after an upgrade of Sluice."""
     assert BEFORE == "9eef6fc7fb739468"
     assert hash_of(check=CHECK, **EVERYTHING) == "c0a456323764fb22"
 
@@ -67,11 +67,11 @@ def test_hashes_are_those_of_the_containers_that_run_already() -> None:
     ],
     ids=str,
 )
-def test_hashes_of_log_drivers_are_those_of_the_containers_that_run_already(logging: dict[str, Any], before: str) -> None:
+def test_hashes_of_log_drivers_equal_those_of_running_containers(logging: dict[str, Any], before: str) -> None:
     assert hash_of(logging=logging) == before
 
 
-def test_a_field_that_is_added_to_the_spec_changes_the_hash_only_away_from_its_default(
+def test_new_spec_field_changes_hash_only_when_not_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(spec_hash, "CONTAINER_FIELDS", CONTAINER_FIELDS | {"init"})
@@ -84,7 +84,7 @@ def test_a_field_that_is_added_to_the_spec_changes_the_hash_only_away_from_its_d
     assert newer(init=True) != before
 
 
-def test_a_field_that_is_added_to_a_part_of_the_spec_changes_the_hash_only_away_from_its_default() -> None:
+def test_new_nested_field_changes_hash_only_when_not_default() -> None:
     spec = ServiceSpec.model_validate({"image": "web:1", **EVERYTHING})
     assert spec.resources is not None
     memory = spec.resources.model_dump()
@@ -99,12 +99,12 @@ def test_a_field_that_is_added_to_a_part_of_the_spec_changes_the_hash_only_away_
     assert len({before, newer({"shm_size": 1}, []), newer({}, ["noexec"])}) == 3
 
 
-def test_fields_that_are_always_hashed_are_fields_of_their_parts() -> None:
+def test_always_hashed_fields_exist_in_their_models() -> None:
     for part, names in ALWAYS.items():
         assert names <= set(part.model_fields), part
 
 
-def test_it_is_sixteen_hexadecimal_digits_and_always_the_same() -> None:
+def test_hash_is_sixteen_hexadecimal_digits_and_deterministic() -> None:
     assert len(BEFORE) == 16 and int(BEFORE, 16) >= 0
     assert hash_of() == BEFORE
     assert hash_of(environment={"A": "1", "B": "2"}) == hash_of(environment={"B": "2", "A": "1"})
@@ -135,7 +135,7 @@ def test_it_is_sixteen_hexadecimal_digits_and_always_the_same() -> None:
     ],
     ids=str,
 )
-def test_what_runs_in_an_instance_changes_it(fields: dict[str, Any]) -> None:
+def test_container_field_changes_hash(fields: dict[str, Any]) -> None:
     assert hash_of(**fields) != BEFORE
 
 
@@ -166,13 +166,13 @@ def test_what_runs_in_an_instance_changes_it(fields: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_routes_size_and_policy_replace_nothing(fields: dict[str, Any]) -> None:
+def test_routes_replicas_and_policy_do_not_change_hash(fields: dict[str, Any]) -> None:
     assert hash_of(**fields) == BEFORE
 
 
-def test_every_field_of_the_spec_is_in_one_of_the_two_lists() -> None:
+def test_every_spec_field_is_either_hashed_or_policy() -> None:
     policy = {
-        "image", "port", "healthcheck",  # resolved, and handed over as such
+        "image", "port", "healthcheck",  # passed separately, after they are resolved
         "replicas", "routes", "strategy", "max_surge", "max_unavailable", "min_ready_seconds", "progress_deadline_seconds",
         "failure_action", "on_conflict", "drain_timeout", "stop_grace_period", "request_timeout", "tunnel_timeout",
         "queue_timeout", "upstream_keepalive", "retry_with_idempotency_key", "revision_history_limit", "profiles",

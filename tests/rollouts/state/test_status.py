@@ -1,4 +1,4 @@
-"""A deployment's statuses: every pair of them, and every action in each."""
+"""Statuses of a deployment: every transition, and every action in each status."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_every_transition_is_either_in_the_table_or_refused(old: Status, new: St
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
-def test_a_last_word_is_the_last(status: Status) -> None:
+def test_terminal_status_has_no_transition(status: Status) -> None:
     assert not TRANSITIONS[status]
 
 
 @pytest.mark.parametrize("status", [status for status in S if status not in TERMINAL])
-def test_every_other_status_leads_to_a_last_word(status: Status) -> None:
+def test_every_other_status_leads_to_terminal_status(status: Status) -> None:
     reached, before = {status}, set[Status]()
     while reached != before:
         before = set(reached)
@@ -77,7 +77,7 @@ def test_every_other_status_leads_to_a_last_word(status: Status) -> None:
         (S.SUPERSEDED, {"retry"}),
     ],
 )
-def test_what_people_may_do_in_each_status(status: Status, actions: set[str]) -> None:
+def test_status_allows_exactly_its_actions(status: Status, actions: set[str]) -> None:
     assert set(ACTIONS[status]) == actions
     for action in ("pause", "resume", "abort", "retry", "promote"):
         if action in actions:
@@ -88,5 +88,5 @@ def test_what_people_may_do_in_each_status(status: Status, actions: set[str]) ->
             assert all(allowed in str(refused.value) for allowed in actions or {"nothing"})
 
 
-def test_the_tables_know_every_status() -> None:
+def test_tables_cover_every_status() -> None:
     assert set(TRANSITIONS) == set(ACTIONS) == set(S)
