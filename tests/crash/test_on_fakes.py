@@ -1,4 +1,4 @@
-"""The loop dies wherever it may, in every kind of deployment: what comes after is what would have come without."""
+"""The controller crashes at every crash point of every scenario and ends in the same state as without a crash."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Death = Callable[[list[str]], bool]
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that has just been made."""
+    """A database that was just created."""
     data = tmp_path_factory.mktemp("empty")
     open_store(data).close()
     return data / DATABASE
 
 
 def live(empty: Path, story: Callable[[CrashingSimulation], Awaitable[Any]]) -> Any:
-    """A story in a life of its own."""
+    """Run a story in a simulation of its own and return its result."""
     shelf = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shelf) as data:
         path = Path(data) / DATABASE
@@ -50,7 +50,10 @@ def live(empty: Path, story: Callable[[CrashingSimulation], Awaitable[Any]]) -> 
 
 
 async def carry_out(simulation: CrashingSimulation, kind: Kind, *deaths: Death) -> tuple[list[str], float | None]:
-    """From what was before to rest. Where the loop came by, and after how many seconds it turned back."""
+    """Run a scenario from its preparation until the service is idle, and check the end.
+
+    Return the crash points that the controller reached, and the seconds after which it began to roll back.
+    """
     for image in kind.before:
         await simulation.ended(await simulation.deploy(image, replicas=kind.replicas))
     for row in simulation.living():
@@ -79,21 +82,21 @@ def at(place: int) -> Death:
 
 @pytest.fixture(scope="module")
 def undisturbed(empty: Path) -> dict[str, tuple[list[str], float | None]]:
-    """Kind → where the loop comes by, and when it turns back, if nobody dies."""
+    """For each scenario: the crash points reached and the time of the roll-back, without a crash."""
     return {name: live(empty, partial(carry_out, kind=kind)) for name, kind in KINDS.items()}
 
 
-def test_every_boundary_is_come_by_in_some_kind_of_deployment(undisturbed: dict[str, Any]) -> None:
+def test_every_crash_point_is_reached_by_some_scenario(undisturbed: dict[str, Any]) -> None:
     been = {point for places, _ in undisturbed.values() for point in places}
     assert been == set(POINTS) - set(START)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_it_dies_at_one_boundary_after_the_other_and_comes_to_the_same_end(empty: Path, name: str) -> None:
+def test_crash_at_one_point_after_another_converges(empty: Path, name: str) -> None:
     died: set[str] = set()
 
     def somewhere_new(been: list[str]) -> bool:
-        """Where it has not died yet in this life."""
+        """Return True at a crash point at which this simulation has not crashed yet."""
         new = been[-1] not in died
         died.add(been[-1])
         return new
@@ -104,7 +107,7 @@ def test_it_dies_at_one_boundary_after_the_other_and_comes_to_the_same_end(empty
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", KINDS)
-def test_it_dies_wherever_it_comes_by_and_comes_to_the_same_end(
+def test_crash_at_every_point_converges(
     empty: Path, undisturbed: dict[str, tuple[list[str], float | None]], name: str
 ) -> None:
     been, turned = undisturbed[name]
@@ -114,7 +117,7 @@ def test_it_dies_wherever_it_comes_by_and_comes_to_the_same_end(
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("again", START)
-def test_it_dies_again_while_it_comes_back(
+def test_crash_during_recovery_converges(
     empty: Path, undisturbed: dict[str, tuple[list[str], float | None]], name: str, again: str
 ) -> None:
     been, turned = undisturbed[name]

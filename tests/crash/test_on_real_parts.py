@@ -1,4 +1,4 @@
-"""A real Sluice kills itself at each boundary, under load, and starts again; bench/crash_matrix.py is all of them."""
+"""A real Sluice kills itself at crash points under load and restarts; bench/crash_matrix.py runs all of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ USUAL = {
     ("deploy", "loop:decided"), ("deploy", "half:Admit"), ("deploy", "done:Stop"), ("deploy", "start:restored"),
     ("cutting", "done:ForceClose"), ("recalling", "after:Recall"), ("recreate", "done:Stop"), ("failing", "after:Drain"),
 }  # fmt: skip
-"""One of each group: before anything is done, on the way in, on the way out, at the start, and each way of going back."""
+"""One case of each group: before any operation, while admitting, while draining, at the start, each kind of roll-back."""
 MAY_LIVE = ("cutting", "recalling", "failing")
-"""Kinds that do not come by each of their boundaries every time."""
+"""Scenarios that do not reach each of their crash points every time."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
         yield made
 
 
-def test_every_boundary_is_among_the_cases() -> None:
+def test_cases_cover_every_crash_point_and_scenario() -> None:
     assert {point for _, point in COVERING} == set(POINTS)
     assert {kind for kind, _ in COVERING} == set(KINDS)
     assert set(COVERING) > USUAL
@@ -37,9 +37,9 @@ def test_every_boundary_is_among_the_cases() -> None:
     ("kind", "point"),
     [pytest.param(*case, marks=() if case in USUAL else pytest.mark.full, id=" ".join(case)) for case in COVERING],
 )
-async def test_sluice_dies_at_a_boundary_and_nobody_notices(sluice: SluiceProcess, kind: str, point: str) -> None:
+async def test_crash_at_point_converges_under_load(sluice: SluiceProcess, kind: str, point: str) -> None:
     rows = await run(sluice, (hello("1"), hello("2")), [(kind, point)], lambda row: None)
     assert [row["died"] or kind in MAY_LIVE for row in rows] == [True], rows
-    async with sluice.client() as http:  # the next case has the machine to itself
+    async with sluice.client() as http:  # leave no services that would load the machine in the next case
         for service in (await http.get("/services")).json()["items"]:
             await http.delete(f"/services/{service['name']}", params={"wait": 60})
