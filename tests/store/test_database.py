@@ -1,4 +1,4 @@
-"""Who goes first at the store: whoever reads, for a while; then one write after another."""
+"""Order of access to the store: reads first, for a limited time, then one write after another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 class Reading:
-    """A read that takes as long as the test wants."""
+    """A read that lasts until `end` is called."""
 
     def __init__(self) -> None:
         self.began = anyio.Event()
@@ -41,7 +41,7 @@ class Reading:
         assert self._may_end.wait(20)
 
 
-async def test_a_write_lets_the_reads_that_are_under_way_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_write_waits_for_running_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.store.database.MAX_READER_PREFERENCE", 20)
     reading, order = Reading(), list[str]()
 
@@ -63,7 +63,7 @@ async def test_a_write_lets_the_reads_that_are_under_way_go_first(store: Store, 
     assert order == ["read", "written"]
 
 
-async def test_a_read_that_does_not_end_holds_up_no_queue_of_writes_for_longer_than_one(store: Store) -> None:
+async def test_hanging_read_delays_whole_queue_of_writes_only_once(store: Store) -> None:
     reading, written = Reading(), list[int]()
     async with anyio.create_task_group() as group:
         group.start_soon(reading.run, store)
@@ -76,13 +76,13 @@ async def test_a_read_that_does_not_end_holds_up_no_queue_of_writes_for_longer_t
     assert written == list(range(200))
 
 
-async def test_two_writes_are_never_under_way_at_once(store: Store) -> None:
+async def test_writes_never_run_concurrently(store: Store) -> None:
     under_way: list[int] = []
 
     def work(_session: Session) -> int:
         under_way.append(1)
         seen = len(under_way)
-        time.sleep(0.001)  # the other would come in meanwhile
+        time.sleep(0.001)  # time for another write to start, if it could
         under_way.pop()
         return seen
 
@@ -97,7 +97,7 @@ async def test_two_writes_are_never_under_way_at_once(store: Store) -> None:
     assert seen == [1] * 20
 
 
-async def test_reads_beyond_the_readers_wait_and_are_all_answered(store: Store) -> None:
+async def test_reads_beyond_reader_limit_wait_and_complete(store: Store) -> None:
     answers: list[int] = []
 
     async def read(number: int) -> None:
@@ -111,7 +111,7 @@ async def test_reads_beyond_the_readers_wait_and_are_all_answered(store: Store) 
     assert sorted(answers) == list(range(READERS * 5))
 
 
-async def test_a_write_that_is_given_up_while_it_waits_leaves_the_next_its_turn(store: Store) -> None:
+async def test_write_cancelled_while_waiting_does_not_block_next_write(store: Store) -> None:
     reading, written = Reading(), list[str]()
     async with anyio.create_task_group() as group:
         group.start_soon(reading.run, store)

@@ -1,4 +1,4 @@
-"""Opening a data directory: migrated from the first table on, one process at a time, or a clear refusal."""
+"""Opening a data directory: migrations, one process at a time, clear errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def set_revision(path: Path, revision: str) -> None:
 
 
 def files(data: Path) -> dict[str, bytes]:
-    """All but the lock: what must not change when the store is refused."""
+    """Return all files but the lock by path: they must not change when the store is refused."""
     return {str(f.relative_to(data)): f.read_bytes() for f in data.rglob("*") if f.is_file() and f.name != "sluice.lock"}
 
 
@@ -49,7 +49,7 @@ def on(connection: Connection) -> object:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Path:
-    """A data directory that has been used once."""
+    """A data directory that was opened once before."""
     open_store(tmp_path).close()
     return tmp_path
 
@@ -65,7 +65,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-def test_the_migrations_make_what_the_tables_say_and_can_be_taken_back(tmp_path: Path) -> None:
+def test_migrations_create_declared_tables_and_can_be_downgraded(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'a.db'}")
     with engine.begin() as connection:
         command.upgrade(on(connection), "head")  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def test_the_migrations_make_what_the_tables_say_and_can_be_taken_back(tmp_path:
     engine.dispose()
 
 
-def test_each_run_has_a_greater_number(tmp_path: Path) -> None:
+def test_run_number_increases_with_each_start(tmp_path: Path) -> None:
     numbers = []
     for _ in range(3):
         store = open_store(tmp_path / "new" / "data")
@@ -89,11 +89,11 @@ def test_each_run_has_a_greater_number(tmp_path: Path) -> None:
     assert numbers == [1, 2, 3]
 
 
-def test_what_it_makes_only_its_owner_can_read(opened: Path) -> None:
+def test_data_files_are_readable_by_owner_only(opened: Path) -> None:
     assert all(file.stat().st_mode & 0o077 == 0 for file in opened.iterdir())
 
 
-def test_a_second_process_is_refused_and_the_first_goes_on(opened: Path) -> None:
+def test_second_process_is_refused_and_first_continues(opened: Path) -> None:
     store = open_store(opened)
     second = (
         "import sys, pathlib\n"
@@ -112,7 +112,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(opened: Path) -> None
 
 @pytest.fixture
 def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The migrations with one more, which the test may change."""
+    """Path of an additional migration, which the test may change."""
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
     more = scripts / "versions" / "9999_more.py"
@@ -126,20 +126,20 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return more
 
 
-def test_the_files_of_the_schemas_are_named_as_alembic_knows_them() -> None:
+def test_schema_file_names_match_alembic_revisions() -> None:
     scripts = ScriptDirectory.from_config(config(MIGRATIONS))
     assert schemas() == {script.revision for script in scripts.walk_revisions()}
     assert scripts.get_heads() == [HEAD]
 
 
-def test_a_start_that_has_nothing_to_migrate_does_without_alembic(opened: Path) -> None:
+def test_start_without_migration_does_not_import_alembic(opened: Path) -> None:
     again = "import pathlib, sys; import app.main; from services.store.open import open_store\n"
     again += "open_store(pathlib.Path(sys.argv[1])).close(); print('alembic' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", again, str(opened)], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "False"
 
 
-def test_an_existing_database_is_copied_before_it_is_migrated(opened: Path, next_schema: Path) -> None:
+def test_existing_database_is_copied_before_migration(opened: Path, next_schema: Path) -> None:
     before = schema(opened / DATABASE)
     open_store(opened).close()
     assert schema(opened / DATABASE) == before | {"more"}
@@ -151,7 +151,7 @@ def test_an_existing_database_is_copied_before_it_is_migrated(opened: Path, next
     assert list((opened / "backups").iterdir()) == [copied]
 
 
-def test_a_migration_that_fails_changes_nothing(opened: Path, next_schema: Path) -> None:
+def test_failed_migration_changes_nothing(opened: Path, next_schema: Path) -> None:
     next_schema.write_text(next_schema.read_text() + "    op.execute('DROP TABLE nowhere')\n")
     before = schema(opened / DATABASE)
     with pytest.raises(StoreError, match="could not be migrated and is as it was: no such table: nowhere"):
@@ -159,7 +159,7 @@ def test_a_migration_that_fails_changes_nothing(opened: Path, next_schema: Path)
     assert schema(opened / DATABASE) == before
 
 
-def test_a_newer_schema_is_refused_and_nothing_changes(opened: Path) -> None:
+def test_newer_schema_is_refused_and_nothing_changes(opened: Path) -> None:
     set_revision(opened / DATABASE, "9999")
     before = files(opened)
     with pytest.raises(StoreError, match=r"schema 9999, which this Sluice does not know .* newer Sluice wrote it"):
@@ -168,7 +168,7 @@ def test_a_newer_schema_is_refused_and_nothing_changes(opened: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["head", "middle", "not a database"])
-def test_a_corrupt_database_is_refused_and_nothing_changes(opened: Path, damage: str) -> None:
+def test_corrupt_database_is_refused_and_nothing_changes(opened: Path, damage: str) -> None:
     database = opened / DATABASE
     content = bytearray(database.read_bytes())
     if damage == "middle":
@@ -184,7 +184,7 @@ def test_a_corrupt_database_is_refused_and_nothing_changes(opened: Path, damage:
     assert files(opened) == before
 
 
-def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / DATABASE)) as other, other:
         other.execute("CREATE TABLE theirs (id INTEGER)")
     with pytest.raises(StoreError, match="not Sluice's"):
@@ -192,27 +192,27 @@ def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
     assert schema(tmp_path / DATABASE) == {"theirs"}
 
 
-def test_a_full_disk_is_refused_before_anything_is_written(tiny: Path) -> None:
+def test_full_disk_is_refused_before_any_write(tiny: Path) -> None:
     with pytest.raises(StoreError, match="is full: 0 MB are free, 16 MB are needed"):
         open_store(tiny)
     assert files(tiny) == {}
 
 
-def test_a_migration_that_runs_out_of_room_leaves_nothing(tiny: Path) -> None:
+def test_migration_that_runs_out_of_disk_space_leaves_nothing(tiny: Path) -> None:
     with pytest.raises(StoreError, match="full"):
         migrate(tiny / DATABASE, tiny / "backups")
     left = tiny / DATABASE
     assert not left.exists() or schema(left) == set()
 
 
-def test_a_read_only_directory_is_refused(tiny: Path) -> None:
+def test_read_only_directory_is_refused(tiny: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", tiny], check=True)
     with pytest.raises(StoreError, match=r"cannot be written: Read-only file system; set SLUICE_DATA"):
         open_store(tiny)
 
 
 @pytest.mark.slow
-def test_the_package_brings_its_migrations(tmp_path: Path) -> None:
+def test_package_contains_its_migrations(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=MIGRATIONS.parent, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -225,7 +225,7 @@ def test_the_package_brings_its_migrations(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(tmp_path / "unpacked" / "services" / "store" / "open.py"), "1"]
 
 
-def test_a_backup_of_a_running_sluice_is_whole_and_overwrites_nothing(opened: Path, tmp_path: Path) -> None:
+def test_backup_of_running_sluice_is_complete_and_overwrites_nothing(opened: Path, tmp_path: Path) -> None:
     store = open_store(opened)
     with store.write_session() as session:
         session.add(Meta(key="here", value="yes"))
