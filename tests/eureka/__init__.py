@@ -1,1 +1,1 @@
-"""The registry, without its port."""
+"""The Eureka registry without its port."""

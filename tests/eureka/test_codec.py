@@ -1,4 +1,7 @@
-"""Bytes as the real server and real clients wrote them: Spring Cloud 2025.0.1, captured on 2026-11-22."""
+"""Documents exactly as real servers and clients write them.
+
+Captured from Spring Cloud 2025.0.1 on 2026-11-22.
+"""
 
 from __future__ import annotations
 
@@ -50,17 +53,17 @@ def spring() -> Entry:
     return Entry(taken, Status.UP, registered_at=at, renewed_at=at, up_at=at + 1, changed_at=at + 1)
 
 
-def test_springs_own_registration_comes_back_byte_for_byte_as_the_java_server_gives_it() -> None:
+def test_spring_registration_is_returned_as_the_java_server_writes_it() -> None:
     assert json_of(Snapshot(1, "UP_1_", {"SAMPLE-SERVICE": (spring(),)})).decode() == ANSWER
 
 
-def test_lists_are_lists_even_of_one_and_of_none() -> None:
+def test_json_lists_stay_lists_for_one_element_and_for_none() -> None:
     assert json.loads(json_of(Snapshot(1, "", {})))["applications"]["application"] == []
     (application,) = json.loads(json_of(Snapshot(1, "UP_1_", {"A": (spring(),)})))["applications"]["application"]
     assert len(application["instance"]) == 1
 
 
-def test_springs_strict_reader_finds_no_key_that_it_does_not_know() -> None:
+def test_json_contains_only_keys_that_springs_strict_parser_knows() -> None:
     allowed = {
         "instanceId", "app", "appGroupName", "ipAddr", "sid", "port", "securePort", "homePageUrl", "statusPageUrl",
         "healthCheckUrl", "secureHealthCheckUrl", "vipAddress", "secureVipAddress", "countryId", "dataCenterInfo",
@@ -73,7 +76,7 @@ def test_springs_strict_reader_finds_no_key_that_it_does_not_know() -> None:
     assert set(written["dataCenterInfo"]) == {"@class", "name"}
 
 
-def test_xml_is_read_and_written_as_the_java_server_does() -> None:
+def test_xml_is_read_and_written_like_the_java_server() -> None:
     taken = read("T", parse(XML, xml=True))
     assert (taken.id, taken.port.number, taken.secure_port.enabled, taken.metadata) == ("x1", 1, False, {"a_b": "1"})
     written = xml_of(Entry(taken, Status.UP))
@@ -93,7 +96,7 @@ def test_xml_is_read_and_written_as_the_java_server_does() -> None:
 
 
 @pytest.mark.parametrize("key", ["a_b", "a b", "1st", "$x", "über", "a:b", "a/b", "-dash", "<tag>"])
-def test_any_metadata_key_is_legal_xml_and_comes_back(key: str) -> None:
+def test_metadata_keys_are_encoded_as_legal_xml_and_decoded_again(key: str) -> None:
     written = xml_of(Entry(registration(metadata={key: "value & <more>"}), Status.UP))
     assert read("WEB", parse(written, xml=True)).metadata == {key: "value & <more>"}
 
@@ -126,6 +129,6 @@ FILE = b'<!DOCTYPE i [<!ENTITY x SYSTEM "file:///etc/passwd">]><instance><app>&x
         (b'{"instance":{"port":{"$":' + b"1" * 5000 + b"}}}", False),
     ],
 )
-def test_bombs_and_nonsense_are_refused(body: bytes, xml: bool) -> None:
+def test_xml_bombs_and_malformed_bodies_are_refused(body: bytes, xml: bool) -> None:
     with pytest.raises(InvalidRegistration, match=UNREADABLE.replace("{", r"\{")):
         parse(body, xml=xml)

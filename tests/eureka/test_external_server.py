@@ -1,5 +1,7 @@
-"""Somebody else's Eureka server, played by a registry of our own that knows nothing of services: what a leaving instance
-does there."""
+"""The drain of an instance that is registered at an external Eureka server.
+
+The server is a second registry of Sluice's, which knows nothing of services.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def anyio_backend() -> str:
 
 
 class House:
-    """`server` is theirs."""
+    """Sluice's router and the external Eureka server (`server`)."""
 
     def __init__(self, data: Path) -> None:
         self.clock = FakeClock()
@@ -49,13 +51,13 @@ class House:
         self.router = self.start()
 
     def start(self) -> RegistryRouter:
-        """Sluice, again."""
+        """Start Sluice's router, also again after a restart."""
         self.transport: httpx.AsyncBaseTransport = httpx.ASGITransport(EurekaApp(self.server, EurekaAuth(None)))
         self.theirs = ExternalEureka(self.clock, client(self.transport))
         return RegistryRouter(self.clock, LocalDirectory(self.server), self.theirs)
 
     def list_is(self, text: str) -> None:
-        """From now on the server lists this, whatever becomes of its leases."""
+        """Make the server list `text` from now on, regardless of its leases."""
         real = httpx.ASGITransport(EurekaApp(self.server, EurekaAuth(None)))
 
         class Behind(httpx.AsyncBaseTransport):
@@ -67,7 +69,7 @@ class House:
         self.theirs.client = client(Behind())
 
     def listen(self) -> list[str]:
-        """The paths that are asked for from now on."""
+        """Return a list of the paths that are requested from now on."""
         asked: list[str] = []
         real = self.transport
 
@@ -108,7 +110,7 @@ def fixture(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
-async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is_waited_out(fixture: House) -> None:
+async def test_withdrawn_instance_is_out_of_service_and_drained_after_the_staleness(fixture: House) -> None:
     await fixture.open(1, 2)
     for n in (1, 2):
         await fixture.register(n)
@@ -124,7 +126,7 @@ async def test_a_leaving_instance_is_out_of_service_there_and_their_staleness_is
     assert (await fixture.router.observe("web"))["web-r1-1"].drained
 
 
-async def test_a_list_that_is_30_s_behind_as_the_stock_servers_is_misleads_nobody(fixture: House) -> None:
+async def test_stale_application_list_of_the_server_is_not_trusted(fixture: House) -> None:
     await fixture.open(1, 2)
     for n in (1, 2):
         await fixture.register(n)
@@ -141,14 +143,14 @@ async def test_a_list_that_is_30_s_behind_as_the_stock_servers_is_misleads_nobod
     assert (await fixture.router.observe("web"))["web-r1-1"].state == "draining"
 
 
-async def test_a_404_of_somebody_who_is_no_eureka_server_is_no_answer(fixture: House) -> None:
+async def test_404_of_another_kind_of_server_raises_a_routing_error(fixture: House) -> None:
     await fixture.open(1)
     fixture.theirs.client = client(httpx.MockTransport(lambda request: httpx.Response(404)))
     with pytest.raises(RoutingError, match="answers 404 to GET apps/"):
         await fixture.router.withdraw("web", "web-r1-1")
 
 
-async def test_an_abort_restores_it_there_at_once(fixture: House) -> None:
+async def test_admit_restores_the_status_at_the_server_at_once(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
     await fixture.router.withdraw("web", "web-r1-1")
@@ -157,12 +159,12 @@ async def test_an_abort_restores_it_there_at_once(fixture: House) -> None:
     assert (await fixture.router.observe("web"))["web-r1-1"].state == "admitted"
 
 
-async def test_what_has_gone_is_deleted_again_until_it_stays_gone(fixture: House) -> None:
+async def test_lease_of_a_removed_instance_is_deleted_again_if_it_reappears(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
     await fixture.router.remove("web", "web-r1-1")
     assert fixture.there() == {}
-    await fixture.register(1)  # the stock server replicates to itself
+    await fixture.register(1)  # A stock server's replication to itself can bring a lease back.
     fixture.clock.jump(ASK_EVERY)
     await fixture.theirs.sweep()
     assert fixture.there() == {}
@@ -173,7 +175,7 @@ async def test_what_has_gone_is_deleted_again_until_it_stays_gone(fixture: House
     assert fixture.there() == {"web-r1-1": Status.UP}, "by now it is somebody else's affair"
 
 
-async def test_a_new_one_counts_when_it_is_up_there_where_its_like_are(fixture: House) -> None:
+async def test_new_instance_is_observed_once_it_is_up_at_the_server(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
     await fixture.router.admit(member(2))
@@ -182,7 +184,7 @@ async def test_a_new_one_counts_when_it_is_up_there_where_its_like_are(fixture: 
     assert "web-r1-2" in await fixture.router.observe("web")
 
 
-async def test_their_server_is_asked_for_one_lease_at_a_time_and_seldom_for_a_list(fixture: House) -> None:
+async def test_server_is_asked_for_single_leases_and_rarely_for_lists(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
     await fixture.router.remove("web", "web-r1-1")
@@ -202,13 +204,13 @@ async def test_their_server_is_asked_for_one_lease_at_a_time_and_seldom_for_a_li
     assert lists == ["/eureka/apps/", "/eureka/apps/WEB", "/eureka/apps/WEB"], "its like: by their application, when known"
 
 
-async def test_applications_that_do_not_register_at_all_are_not_waited_for(fixture: House) -> None:
+async def test_instance_of_an_application_that_never_registers_is_observed(fixture: House) -> None:
     await fixture.open()
     await fixture.router.admit(member(1))
     assert "web-r1-1" in await fixture.router.observe("web")
 
 
-async def test_a_restart_in_the_middle_waits_the_whole_time_again(fixture: House) -> None:
+async def test_restart_during_a_drain_waits_the_whole_staleness_again(fixture: House) -> None:
     await fixture.open(1, 2)
     for n in (1, 2):
         await fixture.register(n)
@@ -219,7 +221,7 @@ async def test_a_restart_in_the_middle_waits_the_whole_time_again(fixture: House
     assert (await fixture.router.observe("web"))["web-r1-1"].drain_not_before == fixture.clock.now() + 40
 
 
-async def test_nobody_is_stopped_while_their_server_does_not_answer(fixture: House) -> None:
+async def test_withdrawal_fails_while_the_server_does_not_answer(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
 
@@ -232,7 +234,7 @@ async def test_nobody_is_stopped_while_their_server_does_not_answer(fixture: Hou
     assert (await fixture.router.observe("web"))["web-r1-1"].state == "admitted"
 
 
-async def test_a_hostile_eureka_server_is_refused_before_its_answer_is_decoded_or_parsed(fixture: House) -> None:
+async def test_hostile_answers_are_refused_before_they_are_decoded_or_parsed(fixture: House) -> None:
     await fixture.open(1)
     await fixture.register(1)
     zipped = gzip.compress(gzip.compress(bytes(50 * 1024 * 1024)))

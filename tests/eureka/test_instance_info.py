@@ -1,4 +1,7 @@
-"""What is taken of a registration, and in which words it is refused: the Java server's (spring-measured.md 8, 9, 19)."""
+"""Which registrations are accepted, and the errors for others: the Java server's.
+
+See spring-measured.md 8, 9, 19.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +49,13 @@ from tests.support.eureka_payloads import CENTRE, registration, said
         (said(metadata={"": "x"}), "A key of the metadata is empty"),
     ],
 )
-def test_what_cannot_be_taken_is_refused_in_the_java_servers_words(document: Any, words: str) -> None:
+def test_invalid_registration_is_refused_with_the_java_servers_message(document: Any, words: str) -> None:
     with pytest.raises(InvalidRegistration) as refused:
         read("web", document)
     assert str(refused.value).startswith(words)
 
 
-def test_what_the_java_server_takes_is_taken() -> None:
+def test_registrations_that_the_java_server_accepts_are_accepted() -> None:
     assert registration(instanceId=...).id == "host-a"
     assert read("WEB", said(app="web")).app == "WEB"
     assert registration(status="WEIRD").status is Status.UNKNOWN
@@ -68,11 +71,11 @@ def test_what_the_java_server_takes_is_taken() -> None:
 
 
 @pytest.mark.parametrize("lease", [..., None, {}, {"durationInSecs": 0}, {"durationInSecs": "-5"}])
-def test_a_client_that_says_nothing_useful_of_its_lease_gets_90_seconds(lease: Any) -> None:
+def test_lease_without_a_valid_duration_lasts_90_seconds(lease: Any) -> None:
     taken = registration(leaseInfo=lease)
     assert (taken.renewal, taken.duration) == (30, 90)
 
 
-def test_a_lease_of_its_own_is_kept() -> None:
+def test_lease_durations_of_the_registration_are_kept() -> None:
     taken = registration(leaseInfo={"renewalIntervalInSecs": "5", "durationInSecs": 15})
     assert (taken.renewal, taken.duration) == (5, 15)

@@ -1,4 +1,4 @@
-"""Registering, renewing, overriding, leaving: Eureka's rules, and where ours are better on purpose."""
+"""Register, renew, override, cancel: Eureka's rules, and Sluice's deliberate improvements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def status(leases: Leases, key: Key = A) -> Status:
     return entry.status
 
 
-def test_a_client_that_says_up_again_does_not_undo_a_drain(leases: Leases) -> None:
+def test_renewed_registration_as_up_does_not_undo_a_drain(leases: Leases) -> None:
     leases.register(registration())
     leases.override(A, Status.OUT_OF_SERVICE)
     leases.register(registration())
@@ -41,7 +41,7 @@ def test_a_client_that_says_up_again_does_not_undo_a_drain(leases: Leases) -> No
     assert status(leases) is Status.UP
 
 
-def test_down_is_believed_even_under_an_override(leases: Leases) -> None:
+def test_reported_down_takes_precedence_over_an_override(leases: Leases) -> None:
     leases.register(registration())
     leases.override(A, Status.OUT_OF_SERVICE)
     leases.register(registration(status="DOWN"))
@@ -50,7 +50,7 @@ def test_down_is_believed_even_under_an_override(leases: Leases) -> None:
     assert status(leases) is Status.OUT_OF_SERVICE
 
 
-def test_an_override_taken_back_without_a_word_makes_the_client_register_again(leases: Leases) -> None:
+def test_override_removed_without_a_status_requires_a_new_registration(leases: Leases) -> None:
     leases.register(registration())
     leases.override(A, Status.OUT_OF_SERVICE)
     leases.remove_override(A)
@@ -60,7 +60,7 @@ def test_an_override_taken_back_without_a_word_makes_the_client_register_again(l
     assert status(leases) is Status.UP
 
 
-def test_a_heartbeat_of_one_that_is_not_known_or_has_changed_since_asks_for_a_registration(leases: Leases) -> None:
+def test_heartbeat_of_an_unknown_or_changed_client_requires_a_registration(leases: Leases) -> None:
     with pytest.raises(LeaseNotFound):
         leases.renew(A)
     leases.register(registration(lastDirtyTimestamp="1000"))
@@ -69,14 +69,14 @@ def test_a_heartbeat_of_one_that_is_not_known_or_has_changed_since_asks_for_a_re
         leases.renew(A, dirty=1001)
 
 
-def test_an_older_word_that_arrives_late_changes_nothing(leases: Leases) -> None:
+def test_older_registration_that_arrives_late_is_ignored(leases: Leases) -> None:
     leases.register(registration(lastDirtyTimestamp=2000, hostName="new"))
     leases.register(registration(lastDirtyTimestamp=1000, hostName="old"))
     entry = leases.applications.get(A)
     assert entry is not None and entry.registration.host == "new"
 
 
-def test_who_does_not_renew_is_out_after_its_own_duration(leases: Leases, clock: FakeClock) -> None:
+def test_lease_without_renewal_expires_after_its_duration(leases: Leases, clock: FakeClock) -> None:
     leases.register(registration(leaseInfo={"durationInSecs": 15}))
     leases.sweep()
     for _ in range(3):
@@ -87,7 +87,7 @@ def test_who_does_not_renew_is_out_after_its_own_duration(leases: Leases, clock:
     assert leases.applications.get(A) is None
 
 
-def test_time_in_which_sluice_itself_stood_still_counts_against_nobody(leases: Leases, clock: FakeClock) -> None:
+def test_time_in_which_sluice_was_suspended_expires_no_lease(leases: Leases, clock: FakeClock) -> None:
     leases.register(registration(leaseInfo={"durationInSecs": 15}))
     leases.sweep()
     clock.jump(3600)
@@ -96,7 +96,7 @@ def test_time_in_which_sluice_itself_stood_still_counts_against_nobody(leases: L
     assert leases.sweep() == [A]
 
 
-def test_a_late_registration_of_a_removed_instance_is_ignored(leases: Leases, clock: FakeClock) -> None:
+def test_late_registration_of_a_removed_instance_is_ignored(leases: Leases, clock: FakeClock) -> None:
     leases.register(registration())
     leases.evict(A)
     assert leases.register(registration(status="DOWN")) is False
@@ -114,14 +114,14 @@ def test_metadata_is_merged_and_bounded(leases: Leases) -> None:
         leases.add_metadata(A, {"k": "\x00"})
 
 
-def test_the_hash_counts_statuses_in_the_order_of_the_alphabet(leases: Leases) -> None:
+def test_hashcode_counts_statuses_in_alphabetical_order(leases: Leases) -> None:
     assert leases.applications.hashcode() == ""
     for id, word in (("a", "UP"), ("b", "UP"), ("c", "OUT_OF_SERVICE"), ("d", "DOWN")):
         leases.register(registration(id, status=word))
     assert leases.applications.hashcode() == "DOWN_1_OUT_OF_SERVICE_1_UP_2_"
 
 
-def test_a_swap_of_equals_keeps_the_hash_and_is_told_by_the_delta(leases: Leases, clock: FakeClock) -> None:
+def test_replacement_with_the_same_hashcode_appears_in_the_delta(leases: Leases, clock: FakeClock) -> None:
     leases.register(registration("a", metadata={"much": "x" * 500}))
     before = leases.applications.delta(clock.now())
     leases.register(registration("b"))
@@ -132,7 +132,7 @@ def test_a_swap_of_equals_keeps_the_hash_and_is_told_by_the_delta(leases: Leases
     assert delta.apps["WEB"][-1].registration.metadata == {}
 
 
-def test_a_second_registration_is_modified_and_one_that_came_back_as_well(leases: Leases, clock: FakeClock) -> None:
+def test_repeated_registration_is_modified_in_the_delta(leases: Leases, clock: FakeClock) -> None:
     for _ in range(2):
         leases.register(registration())
     assert leases.applications.delta(clock.now()).apps["WEB"][0].action is Action.MODIFIED
@@ -142,8 +142,10 @@ def test_a_second_registration_is_modified_and_one_that_came_back_as_well(leases
 
 
 class Client:
-    """One that fetches all once, then applies deltas, and fetches all again when the hash is not what it has (Netflix's
-    DiscoveryClient.getAndUpdateDelta; eureka-js-client's way with ADDED)."""
+    """A consumer: one full fetch, then deltas, and a full fetch again if the hashcode differs.
+
+    As in Netflix's DiscoveryClient.getAndUpdateDelta; ADDED is applied as in eureka-js-client.
+    """
 
     def __init__(self) -> None:
         self.has: dict[Key, Status] | None = None
@@ -186,7 +188,7 @@ operations = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(operations, max_size=40))
-def test_after_any_history_a_client_that_follows_deltas_has_what_a_full_fetch_gives(
+def test_deltas_lead_to_the_same_state_as_a_full_fetch_after_any_history(
     history: list[tuple[str, object, object]],
 ) -> None:
     clock = FakeClock()

@@ -1,4 +1,4 @@
-"""The servers that a spec may make Sluice call."""
+"""The external servers that a spec may make Sluice call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def policy(*servers: str) -> OutboundPolicy:
 
 
 class Names:
-    """A resolver that gives a name each of its lists of addresses in turn, the last one for ever."""
+    """A resolver that returns each list of addresses in turn, the last one forever."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -47,7 +47,7 @@ class Names:
 
 
 def own_address() -> str:
-    """An address of this host that is none of loopback."""
+    """Return an address of this host outside loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
@@ -60,20 +60,20 @@ def own_address() -> str:
      "[::ffff:169.254.169.254]", "[fd00:ec2::254]", "100.100.100.200", "224.0.0.1", "[ff02::1]", "255.255.255.255",
      "user:secret@127.0.0.1"],
 )  # fmt: skip
-def test_no_address_of_this_host_and_no_metadata_by_default(host: str) -> None:
+def test_addresses_of_this_host_and_metadata_services_are_refused_by_default(host: str) -> None:
     for url in (f"http://{host}/eureka/", f"https://{host}:8761"):
         with pytest.raises(OutboundRefusedError, match="the operator allows servers with SLUICE_EUREKA_SERVERS") as refused:
             policy().check(url)
         assert "secret" not in str(refused.value)
 
 
-def test_the_hosts_own_addresses_on_its_networks_are_its_own() -> None:
+def test_addresses_of_the_hosts_interfaces_are_refused_by_default() -> None:
     with pytest.raises(OutboundRefusedError, match="an address of this host"):
         policy().check(f"http://{own_address()}:8761/eureka/")
 
 
 @pytest.mark.parametrize("host", ["10.255.0.5", "192.0.2.1", "[fd00::5]", "[2001:db8::1]", "eureka", "eureka.example.com"])
-def test_any_other_server_by_default(host: str) -> None:
+def test_other_servers_are_allowed_by_default(host: str) -> None:
     policy().check(f"http://user:secret@{host}:8761/eureka/")
 
 
@@ -92,7 +92,7 @@ def test_any_other_server_by_default(host: str) -> None:
         ("[fd00::5]:1", ["http://[fd00:0::5]:1/"], ["http://[fd00::6]:1/"]),
     ],
 )  # fmt: skip
-def test_with_a_list_these_servers_alone(listed: str, allowed: list[str], refused: list[str]) -> None:
+def test_configured_list_allows_only_its_servers(listed: str, allowed: list[str], refused: list[str]) -> None:
     for url in allowed:
         policy("other.example", listed).check(url)
     for url in refused:
@@ -101,13 +101,13 @@ def test_with_a_list_these_servers_alone(listed: str, allowed: list[str], refuse
 
 
 @pytest.mark.parametrize("text", ["a/b", "ftp://x/", "http://u:p@h/", "h:0", "h:99999", "http://h/?q", "http://", "a b:x"])
-def test_an_entry_that_names_no_server_is_refused(text: str) -> None:
+def test_invalid_entry_of_the_list_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Server.parse(text)
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["169.254.169.254"], ["0.0.0.0", "::1"]])
-async def test_a_name_that_leads_to_this_host_is_not_called(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> None:
+async def test_name_that_resolves_to_this_host_is_not_called(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> None:
     received: list[bytes] = []
     client = BoundedClient(1024, outbound=policy())
     async with server(lambda: [OK], received) as url:
@@ -118,8 +118,8 @@ async def test_a_name_that_leads_to_this_host_is_not_called(monkeypatch: pytest.
     assert received == []
 
 
-async def test_the_address_that_was_checked_is_the_one_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that leads elsewhere when it is resolved a second time: the first answer has nothing at that port."""
+async def test_connection_uses_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name's second lookup would lead elsewhere; at the first address no server listens."""
     received: list[bytes] = []
     client = BoundedClient(1024, outbound=policy())
     async with server(lambda: [OK], received) as url:
@@ -130,7 +130,7 @@ async def test_the_address_that_was_checked_is_the_one_that_is_connected_to(monk
     assert (names.asked, received) == (["eureka.example"], [])
 
 
-async def test_a_name_that_the_operator_listed_may_lead_to_this_host_and_to_no_metadata(
+async def test_listed_name_may_resolve_to_this_host_but_not_to_a_metadata_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = BoundedClient(1024, outbound=policy("eureka.example"))
@@ -144,7 +144,7 @@ async def test_a_name_that_the_operator_listed_may_lead_to_this_host_and_to_no_m
     await client.close()
 
 
-async def test_a_redirect_is_not_followed() -> None:
+async def test_redirect_is_not_followed() -> None:
     received: list[bytes] = []
     async with server(lambda: [OK], received) as inside:
         moved = f"HTTP/1.1 302 x\r\nlocation: {inside}/\r\ncontent-length: 0\r\n\r\n".encode()
@@ -155,7 +155,7 @@ async def test_a_redirect_is_not_followed() -> None:
     assert received == []
 
 
-async def test_a_server_of_a_stored_spec_that_is_not_allowed_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disallowed_server_of_a_stored_spec_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[bytes] = []
     async with server(lambda: [OK], received) as url:
         for name, address in (("127.0.0.1", "127.0.0.1"), ("eureka.example", "127.0.0.1")):
@@ -169,7 +169,7 @@ async def test_a_server_of_a_stored_spec_that_is_not_allowed_is_not_called(monke
     assert received == []
 
 
-def test_a_spec_that_names_a_server_that_is_not_allowed_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+def test_spec_with_a_disallowed_server_is_refused_also_in_a_profile(tmp_path: Path) -> None:
     inside: dict[str, Any] = {"eureka": {"url": "http://127.0.0.1:7080/api/"}}
     with living(build(tmp_path / "data")) as fixture:
         for body in (inside, {"profile": "prod", "profiles": {"prod": inside}}):

@@ -1,4 +1,4 @@
-"""Who may register which application, and change which lease."""
+"""Which clients may register an application or change a lease."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def sluice(store: Store) -> Sluice:
 
 @pytest.mark.parametrize("address", [THIEF, FOREIGN, NEIGHBOUR, BRIDGE])
 @pytest.mark.parametrize("names", [("WEB", ""), ("web", ""), ("OTHER", "web"), ("OTHER", "other,WEB"), ("OTHER", " web ")])
-async def test_an_application_that_sluice_runs_is_registered_by_its_own_instances_only(
+async def test_application_of_a_service_is_registered_only_by_its_instances(
     sluice: Sluice, address: str, names: tuple[str, str]
 ) -> None:
     await sluice.register("WEB", WEB)
@@ -108,20 +108,20 @@ async def test_an_application_that_sluice_runs_is_registered_by_its_own_instance
     assert sluice.shown("WEB") == {BRIDGE}
 
 
-async def test_a_service_that_has_not_registered_yet_has_its_name_already(sluice: Sluice) -> None:
+async def test_name_of_a_service_is_reserved_before_its_first_registration(sluice: Sluice) -> None:
     for address in (THIEF, FOREIGN):
         with pytest.raises(Forbidden):
             await sluice.register("WEB", address)
 
 
-async def test_an_instance_that_claims_the_address_of_another_is_told_by_where_it_comes_from(sluice: Sluice) -> None:
+async def test_owner_is_determined_by_the_source_address_not_by_the_registration(sluice: Sluice) -> None:
     with pytest.raises(Forbidden):
         await sluice.registry.register(registration("x", "WEB", ipAddr=WEB), THIEF)
     await sluice.registry.register(registration("x", "THIEF", ipAddr=WEB, vipAddress="thief"), THIEF)
     assert sluice.registry.shown.owners[("THIEF", "x")].service == "thief"
 
 
-async def test_a_lease_is_changed_from_the_address_that_registered_it_only(sluice: Sluice) -> None:
+async def test_lease_is_changed_only_from_the_address_that_registered_it(sluice: Sluice) -> None:
     await sluice.register("WEB", WEB, "a")
     await sluice.register("LEGACY", FOREIGN, "b")
     for address in (SIBLING, THIEF, FOREIGN, NEIGHBOUR, BRIDGE, ""):
@@ -136,7 +136,7 @@ async def test_a_lease_is_changed_from_the_address_that_registered_it_only(sluic
         sluice.may("WEB", "none", THIEF)
 
 
-async def test_a_lease_is_not_replaced_by_a_registration_from_another_address(sluice: Sluice) -> None:
+async def test_lease_is_not_replaced_by_a_registration_from_another_address(sluice: Sluice) -> None:
     await sluice.register("LEGACY", FOREIGN, "b")
     for address in ("192.168.0.8", NEIGHBOUR, THIEF):
         with pytest.raises(Forbidden, match="registered from another address"):
@@ -145,7 +145,7 @@ async def test_a_lease_is_not_replaced_by_a_registration_from_another_address(sl
     assert sluice.shown("LEGACY") == {FOREIGN}
 
 
-async def test_clients_with_a_fixed_id_replace_each_other_within_their_service(sluice: Sluice) -> None:
+async def test_instances_with_the_same_id_replace_each_other_within_their_service(sluice: Sluice) -> None:
     await sluice.register("WEB", WEB, "localhost")
     await sluice.register("WEB", SIBLING, "localhost")
     assert sluice.registry.shown.owners[("WEB", "localhost")].instance == "web-r1-2"
@@ -153,7 +153,7 @@ async def test_clients_with_a_fixed_id_replace_each_other_within_their_service(s
     assert not sluice.may("WEB", "localhost", WEB)
 
 
-async def test_an_instance_may_register_what_sluice_does_not_run_and_has_it_for_itself(sluice: Sluice) -> None:
+async def test_instance_may_register_a_foreign_application_exclusively(sluice: Sluice) -> None:
     await sluice.register("SHOP", WEB)
     assert sluice.shown("SHOP") == {BRIDGE}
     for address in (THIEF, FOREIGN):
@@ -163,7 +163,7 @@ async def test_an_instance_may_register_what_sluice_does_not_run_and_has_it_for_
     assert len(sluice.registered()) == 2
 
 
-async def test_what_others_registered_before_stays_beside_a_service_of_another_name(sluice: Sluice) -> None:
+async def test_earlier_foreign_registration_coexists_with_that_of_a_service(sluice: Sluice) -> None:
     await sluice.register("SHOP", FOREIGN, "old")
     await sluice.register("SHOP", WEB, "new")
     assert sluice.shown("SHOP") == {FOREIGN, BRIDGE}
@@ -176,7 +176,7 @@ async def test_what_others_registered_before_stays_beside_a_service_of_another_n
 
 
 @pytest.mark.parametrize("advertise", ["stable", "instances"])
-async def test_a_new_service_gets_its_name_back_from_other_services_at_once_and_from_others_when_it_is_shown(
+async def test_new_service_reclaims_its_name_from_services_at_once_and_others_later(
     sluice: Sluice, store: Store, advertise: str
 ) -> None:
     await sluice.register("API", FOREIGN, "old")
@@ -199,7 +199,7 @@ async def test_a_new_service_gets_its_name_back_from_other_services_at_once_and_
         await sluice.register("API", FOREIGN, "old")
 
 
-async def test_the_name_of_a_service_that_was_removed_is_free(sluice: Sluice, store: Store) -> None:
+async def test_name_of_a_removed_service_is_free(sluice: Sluice, store: Store) -> None:
     await sluice.register("WEB", WEB, "a")
     with store.write_session() as session:
         session.get_one(Service, "web").removed = True
@@ -209,7 +209,7 @@ async def test_the_name_of_a_service_that_was_removed_is_free(sluice: Sluice, st
     assert sluice.shown("WEB") == {FOREIGN}
 
 
-async def test_a_restart_still_knows_where_each_lease_came_from(sluice: Sluice, store: Store) -> None:
+async def test_source_addresses_of_leases_survive_a_restart(sluice: Sluice, store: Store) -> None:
     await sluice.register("WEB", WEB, "a")
     await sluice.registry.register(registration("b", "LEGACY", ipAddr="172.18.0.4", vipAddress="legacy"), FOREIGN)
     await sluice.registry.override(("LEGACY", "b"), Status.OUT_OF_SERVICE)
@@ -223,7 +223,7 @@ async def test_a_restart_still_knows_where_each_lease_came_from(sluice: Sluice, 
         await again.register("WEB", THIEF, "x")
 
 
-async def test_a_token_from_elsewhere_covers_every_name_that_consumers_find_it_by(sluice: Sluice) -> None:
+async def test_token_must_cover_every_name_of_a_registration(sluice: Sluice) -> None:
     def covers(name: str) -> bool:
         return name == "legacy"
 
@@ -232,7 +232,7 @@ async def test_a_token_from_elsewhere_covers_every_name_that_consumers_find_it_b
         await sluice.register("LEGACY", FOREIGN, "b", "legacy,payments", covers=covers)
 
 
-async def test_one_instance_cannot_fill_the_registry(sluice: Sluice) -> None:
+async def test_registrations_of_one_address_are_limited(sluice: Sluice) -> None:
     for n in range(MAX_OF_ADDRESS):
         await sluice.register("THIEF", THIEF, str(n))
     with pytest.raises(InvalidRegistration, match=f"There are {MAX_OF_ADDRESS} registrations from {THIEF} already"):
@@ -241,7 +241,7 @@ async def test_one_instance_cannot_fill_the_registry(sluice: Sluice) -> None:
     await sluice.register("WEB", WEB)
 
 
-async def test_one_service_cannot_take_all_names(sluice: Sluice) -> None:
+async def test_applications_of_one_service_are_limited(sluice: Sluice) -> None:
     for n in range(MAX_APPLICATIONS):
         await sluice.register(f"APP{n}", THIEF, "a")
         await sluice.registry.cancel((f"APP{n}", "a"))

@@ -1,4 +1,4 @@
-"""What consumers are shown of services of ours, and what a leaving instance waits for."""
+"""What consumers see of Sluice's services, and which consumers a drain waits for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Two instances of `web` at 10.9.0.11 and 10.9.0.12."""
+    """Open a store with two instances of `web`, at 10.9.0.11 and 10.9.0.12."""
     store = open_store(tmp_path)
     with store.write_session() as session:
         session.add(Service(name="web", internal_port=18001, created_at=0))
@@ -89,7 +89,7 @@ def fixture(store: Store) -> House:
     return House(store)
 
 
-async def test_stable_shows_one_address_that_outlives_every_instance(fixture: House) -> None:
+async def test_advertise_stable_shows_one_address_that_outlives_every_instance(fixture: House) -> None:
     await fixture.open(advertise="stable")
     assert fixture.shown() == []
     await fixture.register(1)
@@ -107,7 +107,7 @@ async def test_stable_shows_one_address_that_outlives_every_instance(fixture: Ho
     assert fixture.shown() == []
 
 
-async def test_stable_has_nobody_to_wait_for(fixture: House) -> None:
+async def test_advertise_stable_drains_without_waiting_for_consumers(fixture: House) -> None:
     await fixture.open(member(1), advertise="stable")
     await fixture.register(1)
     fixture.fetch("10.9.0.50")
@@ -115,7 +115,7 @@ async def test_stable_has_nobody_to_wait_for(fixture: House) -> None:
     assert (await fixture.seat()).drained
 
 
-async def test_instances_are_shown_when_they_are_admitted_and_not_before(fixture: House) -> None:
+async def test_instances_are_shown_once_they_are_admitted(fixture: House) -> None:
     await fixture.open()
     await fixture.register(1)
     assert fixture.shown() == []
@@ -123,7 +123,7 @@ async def test_instances_are_shown_when_they_are_admitted_and_not_before(fixture
     assert fixture.shown() == [("UP", "10.9.0.11", 8080)]
 
 
-async def test_one_that_has_yet_to_register_does_not_count_where_its_like_do(fixture: House) -> None:
+async def test_unregistered_instance_is_not_observed_if_others_register(fixture: House) -> None:
     await fixture.open(member(1))
     await fixture.register(1)
     await fixture.router.admit(member(2))
@@ -132,14 +132,14 @@ async def test_one_that_has_yet_to_register_does_not_count_where_its_like_do(fix
     assert (await fixture.seat(2)).state == "admitted"
 
 
-async def test_one_whose_lease_lapses_goes_on_counting_since_the_gateway_serves_it(fixture: House) -> None:
+async def test_instance_with_an_expired_lease_stays_admitted(fixture: House) -> None:
     await fixture.open(member(1), member(2))
     await fixture.register(1)
     await fixture.registry.cancel(("WEB", "web-1"))
     assert (await fixture.seat()).state == "admitted"
 
 
-async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its_cache_is_over(fixture: House) -> None:
+async def test_drain_waits_until_all_consumers_have_fetched_and_their_caches_expired(fixture: House) -> None:
     await fixture.open(member(1), member(2))
     for n in (1, 2):
         await fixture.register(n)
@@ -161,7 +161,7 @@ async def test_a_leaving_instance_waits_until_every_consumer_has_fetched_and_its
     assert (await fixture.seat()).drained
 
 
-async def test_a_consumer_that_falls_silent_holds_nobody_up(fixture: House) -> None:
+async def test_silent_consumer_does_not_block_a_drain(fixture: House) -> None:
     await fixture.open(member(1))
     await fixture.register(1)
     fixture.fetch("10.9.0.50")
@@ -171,7 +171,7 @@ async def test_a_consumer_that_falls_silent_holds_nobody_up(fixture: House) -> N
     assert [consumer.address for consumer in await fixture.registry.tick()] == ["10.9.0.50"]
 
 
-async def test_instances_that_have_gone_are_consumers_no_more(fixture: House) -> None:
+async def test_removed_and_dead_instances_are_not_consumers(fixture: House) -> None:
     await fixture.open(member(1), member(2))
     for n in (1, 2):
         await fixture.register(n)
@@ -183,7 +183,7 @@ async def test_instances_that_have_gone_are_consumers_no_more(fixture: House) ->
     assert fixture.registry.consumers.present(fixture.clock.now()) == []
 
 
-async def test_one_that_registers_again_while_it_leaves_stays_out(fixture: House) -> None:
+async def test_draining_instance_that_registers_again_stays_out_of_service(fixture: House) -> None:
     await fixture.open(member(1))
     await fixture.register(1)
     await fixture.router.withdraw("web", "web-r1-1")
@@ -193,7 +193,7 @@ async def test_one_that_registers_again_while_it_leaves_stays_out(fixture: House
     assert fixture.shown() == [("UP", "10.9.0.11", 8080)]
 
 
-async def test_one_that_died_is_out_at_once_and_one_that_went_stays_away(fixture: House) -> None:
+async def test_dead_instance_is_hidden_at_once_and_a_removed_one_cannot_register(fixture: House) -> None:
     await fixture.open(member(1), member(2))
     for n in (1, 2):
         await fixture.register(n)
@@ -204,7 +204,7 @@ async def test_one_that_died_is_out_at_once_and_one_that_went_stays_away(fixture
     assert fixture.shown() == []
 
 
-async def test_what_sluice_does_not_run_is_shown_as_it_registered(fixture: House) -> None:
+async def test_foreign_registration_is_shown_unchanged(fixture: House) -> None:
     await fixture.open(advertise="stable")
     foreign = registration("x", "THEIRS", ipAddr="192.168.0.7", status="DOWN", vipAddress="theirs")
     await fixture.registry.register(foreign, "192.168.0.7")
@@ -212,7 +212,7 @@ async def test_what_sluice_does_not_run_is_shown_as_it_registered(fixture: House
 
 
 @pytest.mark.parametrize(("advertise", "shown"), [("stable", [GATEWAY]), ("instances", [("UP", "10.9.0.12", 8080)])])
-async def test_a_restart_forgets_nothing(
+async def test_registrations_survive_a_restart(
     fixture: House, store: Store, advertise: str, shown: list[tuple[str, str, int]]
 ) -> None:
     await fixture.open(member(1), member(2), advertise=advertise)
@@ -226,9 +226,7 @@ async def test_a_restart_forgets_nothing(
     assert again.shown() == shown
 
 
-async def test_a_restart_in_the_middle_of_a_drain_waits_for_consumers_that_it_does_not_know(
-    fixture: House, store: Store
-) -> None:
+async def test_drain_after_a_restart_waits_for_unknown_consumers(fixture: House, store: Store) -> None:
     await fixture.open(member(1), member(2))
     await fixture.register(1)
     fixture.fetch("10.9.0.50")
@@ -240,7 +238,7 @@ async def test_a_restart_in_the_middle_of_a_drain_waits_for_consumers_that_it_do
     assert (await again.seat()).drained
 
 
-async def test_a_delta_is_enough_only_for_who_fetched_not_long_ago(fixture: House) -> None:
+async def test_delta_suffices_only_for_a_consumer_that_fetched_recently(fixture: House) -> None:
     notice: Callable[[], bool] = lambda: fixture.registry.record_fetch("10.9.0.50", "me", direct=False)  # noqa: E731
     assert not notice()
     fixture.clock.jump(30)
@@ -249,7 +247,7 @@ async def test_a_delta_is_enough_only_for_who_fetched_not_long_ago(fixture: Hous
     assert not notice()
 
 
-async def test_a_change_to_stable_does_not_make_consumers_forget_the_instances_that_they_know(fixture: House) -> None:
+async def test_change_to_advertise_stable_still_waits_for_consumers_of_instances(fixture: House) -> None:
     await fixture.open(member(1))
     await fixture.register(1)
     fixture.fetch("10.9.0.50")
