@@ -1,1 +1,1 @@
-"""The Eureka port, asked as clients ask."""
+"""The Eureka port as clients use it."""

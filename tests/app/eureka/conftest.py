@@ -1,4 +1,4 @@
-"""A registry with its port open on loopback, as real clients find it."""
+"""A registry with its port open on loopback, for real clients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass
 class Running:
-    """`stop` ends it before the block does."""
+    """A running registry; `stop` ends it before the end of the block."""
 
     port: int
     stop: Callable[[], None] = lambda: None
@@ -43,8 +43,10 @@ class Running:
 
 @contextmanager
 def running(data: Path, port: int, place: str = "elsewhere") -> Iterator[Running]:
-    """The registry and its port in a thread of their own; what it kept is found by the next on the same `data`. `place` is
-    where clients on loopback are: "elsewhere", or in an "instance" of the service web."""
+    """Run the registry and its port in a thread; a later run on the same `data` finds its leases.
+
+    `place` is where clients on loopback appear to be: "elsewhere", or in an "instance" of the service web.
+    """
     up, loop = threading.Event(), asyncio.new_event_loop()
     ending = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(_main(data, port, place, up, ending),))
@@ -119,13 +121,13 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def unused() -> int:
-    """A port that is free now."""
+    """Return a port that is free now."""
     return free_port()
 
 
 @pytest.fixture(params=["instance", "elsewhere"])
 def place(request: pytest.FixtureRequest) -> str:
-    """Where the clients of a test are."""
+    """Return the place of the test's clients."""
     return str(request.param)
 
 

@@ -1,4 +1,4 @@
-"""The port's answers, status by status and byte by byte: what clients read meaning into."""
+"""The port's answers, status by status and byte by byte, as clients rely on them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def short(answer: httpx.Response) -> tuple[int, bytes]:
     return answer.status_code, answer.content
 
 
-async def test_a_whole_life_as_clients_live_it(client: httpx.AsyncClient) -> None:
+async def test_lease_is_registered_renewed_overridden_and_cancelled(client: httpx.AsyncClient) -> None:
     assert short(await register(client)) == (204, b"")
     assert short(await client.put("/eureka/apps/WEB/a?status=UP&lastDirtyTimestamp=1")) == (200, b"")
     assert short(await client.put("/eureka/apps/web/a/status?value=OUT_OF_SERVICE")) == (200, b"")
@@ -75,7 +75,7 @@ async def test_a_whole_life_as_clients_live_it(client: httpx.AsyncClient) -> Non
 @pytest.mark.parametrize(
     "path", ["/eureka/apps", "/eureka/apps/", "//eureka//apps//", "/eureka/v2/apps", "/eureka/apps?regions="]
 )
-async def test_the_list_is_there_by_every_name_without_a_redirect(client: httpx.AsyncClient, path: str) -> None:
+async def test_application_list_is_served_at_every_path_without_a_redirect(client: httpx.AsyncClient, path: str) -> None:
     await register(client)
     answer = await client.get(f"http://registry{path}", headers=JSON)
     assert (answer.status_code, answer.json()["applications"]["apps__hashcode"]) == (200, "UP_1_")
@@ -90,13 +90,13 @@ async def test_the_list_is_there_by_every_name_without_a_redirect(client: httpx.
         ("PUT", "asg/x/status?value=UP"),
     ],
 )  # fmt: skip
-async def test_what_is_not_there_is_404_without_a_body_since_one_would_keep_clients_from_coming_back(
+async def test_unknown_paths_answer_404_without_a_body_so_that_clients_register_again(
     client: httpx.AsyncClient, method: str, path: str
 ) -> None:
     assert short(await client.request(method, f"/eureka/{path}")) == (404, b"")
 
 
-async def test_xml_unless_json_is_asked_for_and_gzip_when_it_is(client: httpx.AsyncClient) -> None:
+async def test_answers_are_xml_by_default_and_json_and_gzip_on_request(client: httpx.AsyncClient) -> None:
     await register(client)
     plain = await client.get("/eureka/apps", headers={"accept": "*/*", "accept-encoding": "identity"})
     assert (plain.headers["content-type"], plain.content[:14]) == ("application/xml", b"<applications>")
@@ -109,7 +109,7 @@ async def test_xml_unless_json_is_asked_for_and_gzip_when_it_is(client: httpx.As
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/xml"])
-async def test_a_list_is_written_and_packed_once_per_change_whoever_asks_and_whatever_is_renewed(
+async def test_application_list_is_encoded_and_compressed_once_per_change(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     made: list[str] = []
@@ -134,7 +134,7 @@ def _noting(made: list[str], name: str, real: Callable[..., bytes]) -> Callable[
     return noted
 
 
-async def test_what_another_server_lists_can_be_registered_here_as_it_stands(client: httpx.AsyncClient) -> None:
+async def test_listed_instance_can_be_registered_unchanged(client: httpx.AsyncClient) -> None:
     await register(client, metadata={"zone": "z1"})
     listed = (await client.get("/eureka/apps", headers=JSON)).json()["applications"]["application"][0]["instance"][0]
     await client.delete("/eureka/apps/WEB/a")
@@ -144,21 +144,21 @@ async def test_what_another_server_lists_can_be_registered_here_as_it_stands(cli
     assert (again["ipAddr"], again["metadata"]) == (listed["ipAddr"], listed["metadata"])
 
 
-async def test_by_vip_exactly_as_written_and_an_empty_list_for_one_that_is_not_known(client: httpx.AsyncClient) -> None:
+async def test_vip_lookup_is_case_sensitive_and_empty_for_an_unknown_vip(client: httpx.AsyncClient) -> None:
     await register(client, vipAddress="web,shop", secureVipAddress="safe")
     for path, found in (("vips/web", 1), ("vips/shop", 1), ("svips/safe", 1), ("vips/WEB", 0), ("svips/web", 0)):
         answer = (await client.get(f"/eureka/{path}", headers=JSON)).json()["applications"]
         assert (len(answer["application"]), answer["versions__delta"] == "-1") == (found, not found)
 
 
-async def test_an_id_with_odd_characters_is_found_raw_and_encoded(client: httpx.AsyncClient) -> None:
+async def test_instance_id_with_special_characters_is_found_raw_and_encoded(client: httpx.AsyncClient) -> None:
     await register(client, "host:web:8080/a b")
     assert short(await client.put("/eureka/apps/WEB/host%3Aweb%3A8080%2Fa%20b")) == (200, b"")
     await register(client, "host:web:8080")
     assert short(await client.put("/eureka/apps/WEB/host:web:8080")) == (200, b"")
 
 
-async def test_a_wrong_override_is_500_as_on_the_java_server(client: httpx.AsyncClient) -> None:
+async def test_invalid_override_answers_500_like_the_java_server(client: httpx.AsyncClient) -> None:
     await register(client)
     for query in ("", "?value=NONSENSE", "?value=up"):
         assert (await client.put(f"/eureka/apps/WEB/a/status{query}")).status_code == 500
@@ -176,7 +176,7 @@ async def test_a_wrong_override_is_500_as_on_the_java_server(client: httpx.Async
         (b"x" * 10_000_000, "application/xml", 413),
     ],
 )
-async def test_a_bad_registration_is_refused_and_disturbs_nothing(
+async def test_invalid_registration_is_refused_and_changes_nothing(
     client: httpx.AsyncClient, registry: Registry, body: bytes, kind: str | None, expected: int
 ) -> None:
     await register(client)
@@ -186,7 +186,9 @@ async def test_a_bad_registration_is_refused_and_disturbs_nothing(
 
 
 @pytest.mark.parametrize("id", ["<b>&\"'", "a/../../b", "%2e%2e", "☃ 雪", "a?b#c", "a" * 1900])
-async def test_an_odd_id_is_an_id_and_spoils_no_list(client: httpx.AsyncClient, registry: Registry, id: str) -> None:
+async def test_unusual_instance_id_is_accepted_and_escaped_in_lists(
+    client: httpx.AsyncClient, registry: Registry, id: str
+) -> None:
     await register(client)
     assert short(await register(client, id)) == (204, b"")
     path = f"/eureka/apps/WEB/{quote(id, safe='')}"
@@ -202,7 +204,7 @@ async def test_an_odd_id_is_an_id_and_spoils_no_list(client: httpx.AsyncClient, 
     "query",
     ["&".join(f"k{n}=v" for n in range(101)), "&".join(f"k{n}=v" for n in range(1000)), "k=%07", f"k={'v' * 2001}", "=v"],
 )
-async def test_metadata_that_cannot_be_taken_is_refused_and_what_there_was_stays(
+async def test_invalid_metadata_is_refused_and_changes_nothing(
     client: httpx.AsyncClient, registry: Registry, query: str
 ) -> None:
     await register(client, metadata={"zone": "z1"})
@@ -210,7 +212,7 @@ async def test_metadata_that_cannot_be_taken_is_refused_and_what_there_was_stays
     assert [dict(entry.registration.metadata) for entry in registry.leases.applications.entries()] == [{"zone": "z1"}]
 
 
-async def test_a_swap_reaches_a_consumer_by_the_delta_and_direct_shows_the_same_here(client: httpx.AsyncClient) -> None:
+async def test_replacement_appears_in_the_delta_and_in_the_direct_delta(client: httpx.AsyncClient) -> None:
     await register(client)
     await client.get("/eureka/apps/", headers=JSON)
     await register(client, "b")
@@ -222,7 +224,7 @@ async def test_a_swap_reaches_a_consumer_by_the_delta_and_direct_shows_the_same_
     assert (await client.get("/eureka/apps/delta", headers=JSON)).json()["applications"]["apps__hashcode"] == "UP_1_"
 
 
-async def test_with_credentials_wanted_a_token_names_what_one_may_register_as(store: Store, registry: Registry) -> None:
+async def test_token_limits_the_applications_that_a_client_may_register(store: Store, registry: Registry) -> None:
     access = AuthService(store, FakeClock(), TokenKey.of(store.path.parent))
     await access.open(lambda _: None)
     by = Actor("system", "test")

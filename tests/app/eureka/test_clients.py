@@ -1,4 +1,4 @@
-"""Real clients, unchanged, against the running registry: in an instance of a service, and elsewhere.
+"""Real clients, unchanged, against the running registry: in an instance and elsewhere.
 
 They are py-eureka-client (XML), eureka-js-client (JSON, deltas) and hudl/fargo for Go (JSON).
 """
@@ -30,21 +30,21 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="session")
 def node_modules() -> None:
-    """The client as locked; npm does nothing when it is there."""
+    """Install the client as locked; npm does nothing if it is installed."""
     if not (JS / "node_modules" / ".package-lock.json").exists():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=JS, check=True)
 
 
 @pytest.fixture(scope="session")
 def go_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client as locked by go.sum."""
+    """Build the client as locked by go.sum."""
     binary = tmp_path_factory.mktemp("go") / "client"
     subprocess.run(["go", "build", "-o", str(binary), "."], cwd=GO, check=True, stderr=subprocess.DEVNULL)
     return binary
 
 
 class LineClient:
-    """A client in a process of its own that prints what it sees, one JSON line after every fetch."""
+    """A client process that prints the instances it knows as a JSON line after every fetch."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -52,7 +52,7 @@ class LineClient:
         Thread(target=self._read, daemon=True).start()
 
     def sees(self, wanted: dict[str, str]) -> None:
-        """Wait until it sees exactly these instances, id → status."""
+        """Wait until the client knows exactly these instances (id → status)."""
         self.until(lambda line: line.get("web") == wanted, wanted)
 
     def until(self, said: Callable[[dict[str, Any]], bool], wanted: object) -> None:
@@ -87,7 +87,10 @@ def js_client(eureka: Running, id: str) -> AbstractContextManager[LineClient]:
 
 
 def py_client(eureka: Running, id: str) -> EurekaClient:
-    """Its own heartbeats come after the test: their thread does not end when the client is stopped."""
+    """Return a client that sends no heartbeat during the test.
+
+    The client's heartbeat thread does not end when the client is stopped.
+    """
     return EurekaClient(
         eureka_server=eureka.url + "/", app_name="web", instance_id=id, instance_host=f"host-{id}", instance_ip="127.0.0.1",
         instance_port=9001, renewal_interval_in_secs=300, duration_in_secs=900,
@@ -107,19 +110,19 @@ def call(method: str, eureka: Running, path: str, expected: int = 200) -> None:
 
 
 async def seen_by(client: EurekaClient) -> dict[str, str]:
-    """What py-eureka-client has, after it fetched now."""
-    await client._EurekaClient__pull_full_registry()  # its own timer comes every 30 s
+    """Fetch the registry now and return the instances that py-eureka-client then knows."""
+    await client._EurekaClient__pull_full_registry()  # The client's own timer runs every 30 s.
     found = client.applications.get_application("web").instances
     return {instance.instanceId: instance.status for instance in found}
 
 
 @pytest.mark.anyio
-async def test_they_see_each_other_and_what_happens_to_each_other(both: tuple[Running, LineClient]) -> None:
+async def test_python_and_js_clients_see_each_others_registrations_and_changes(both: tuple[Running, LineClient]) -> None:
     eureka, js = both
     client = py_client(eureka, "py")
     await client.start()
     js.sees({"js": "UP", "py": "UP"})
-    await client.send_heartbeat()  # logs a warning, which is an error here, when it is refused
+    await client.send_heartbeat()  # A refused heartbeat logs a warning, which is an error in tests.
     assert await seen_by(client) == {"js": "UP", "py": "UP"}
     call("PUT", eureka, "apps/WEB/py/status?value=OUT_OF_SERVICE")
     js.sees({"js": "UP", "py": "OUT_OF_SERVICE"})
@@ -133,9 +136,7 @@ async def test_they_see_each_other_and_what_happens_to_each_other(both: tuple[Ru
     js.sees({"js": "UP"})
 
 
-def test_a_client_in_go_registers_stays_sees_the_others_and_leaves(
-    both: tuple[Running, LineClient], go_binary: Path
-) -> None:
+def test_go_client_registers_renews_fetches_and_cancels(both: tuple[Running, LineClient], go_binary: Path) -> None:
     eureka, js = both
     with line_client(str(go_binary), str(eureka.port), "go") as go:
         js.sees({"go": "UP", "js": "UP"})
@@ -148,7 +149,7 @@ def test_a_client_in_go_registers_stays_sees_the_others_and_leaves(
 
 
 @pytest.mark.anyio
-async def test_one_swapped_for_another_is_seen_though_the_hash_is_the_same(both: tuple[Running, LineClient]) -> None:
+async def test_client_sees_a_replacement_with_the_same_hashcode(both: tuple[Running, LineClient]) -> None:
     eureka, js = both
     old, new = py_client(eureka, "old"), py_client(eureka, "new")
     await old.start()
@@ -160,7 +161,7 @@ async def test_one_swapped_for_another_is_seen_though_the_hash_is_the_same(both:
     await new.stop()
 
 
-def test_one_that_is_killed_is_out_when_its_lease_is_over(both: tuple[Running, LineClient]) -> None:
+def test_client_without_heartbeats_is_evicted_when_its_lease_expires(both: tuple[Running, LineClient]) -> None:
     eureka, js = both
     body = said("dead", hostName="host-dead", leaseInfo={"durationInSecs": 2})
     assert httpx.post(f"{eureka.url}/apps/WEB", json=body).status_code == 204
@@ -168,7 +169,7 @@ def test_one_that_is_killed_is_out_when_its_lease_is_over(both: tuple[Running, L
     js.sees({"js": "UP"})
 
 
-def test_they_keep_what_they_have_over_a_restart_and_register_again_when_they_must(
+def test_clients_keep_their_leases_across_a_restart_and_register_again_on_404(
     tmp_path: Path, node_modules: None, unused: int, place: str
 ) -> None:
     with running(tmp_path, unused, place) as first, js_client(first, "js") as js:

@@ -1,4 +1,4 @@
-"""From where the port is used: the instances' network, the host, and addresses that the operator opened."""
+"""Where the port may be used from: the instances' network, the host, allowed addresses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def registry(store: Store) -> Registry:
 
 
 class Port:
-    """`token`: a client's password."""
+    """The Eureka port, called with a source address and a `token` as the client's password."""
 
     def __init__(self, registry: Registry, access: AuthService | None = None) -> None:
         self.door = EurekaApp(registry, EurekaAuth(access))
@@ -77,7 +77,7 @@ class Port:
         return await self.ask("POST", f"apps/{app}", source, at, token, **said(id, app, vipAddress=app.lower()))
 
     async def changes(self, source: str, at: str = BRIDGE, token: str = "", app: str = "LEGACY") -> set[int]:
-        """Every change of the lease, the one that ends it last."""
+        """Try every change of the lease, its cancellation last, and return the statuses."""
         path = f"apps/{app}/a"
         calls = [("PUT", path), ("PUT", f"{path}/status?value=OUT_OF_SERVICE"), ("DELETE", f"{path}/status?value=UP"),
                  ("PUT", f"{path}/metadata?k=v"), ("DELETE", path)]  # fmt: skip
@@ -95,7 +95,7 @@ def port(registry: Registry) -> Port:
      ("172.18.0.4", BRIDGE, False), ("127.0.0.1", BRIDGE, True), ("", BRIDGE, False), (FOREIGN, OPENED, True),
      (WEB, OPENED, True), (f"::ffff:{FOREIGN}", f"[::ffff:{BRIDGE}]", False)],
 )  # fmt: skip
-async def test_at_the_bridge_the_instances_network_is_answered_and_elsewhere_whom_the_operator_let_in(
+async def test_port_answers_instances_on_the_bridge_and_others_only_where_opened(
     port: Port, source: str, at: str, heard: bool
 ) -> None:
     assert await port.ask("GET", "apps/", source, at) == (200 if heard else 403)
@@ -103,7 +103,7 @@ async def test_at_the_bridge_the_instances_network_is_answered_and_elsewhere_who
 
 
 @pytest.mark.parametrize("at", [BRIDGE, OPENED])
-async def test_an_instance_lives_its_life_and_nobody_else_can_change_it(port: Port, at: str) -> None:
+async def test_lease_of_an_instance_is_changed_only_by_the_instance(port: Port, at: str) -> None:
     assert await port.registers(WEB, at, app="WEB") == 204
     for source, where in ((THIEF, at), (NEIGHBOUR, at), (BRIDGE, BRIDGE), (FOREIGN, OPENED)):
         assert await port.registers(source, where, app="WEB", id="b") == 403
@@ -114,7 +114,9 @@ async def test_an_instance_lives_its_life_and_nobody_else_can_change_it(port: Po
 @pytest.mark.parametrize(
     ("source", "at"), [(NEIGHBOUR, BRIDGE), (BRIDGE, BRIDGE), (FOREIGN, OPENED), ("127.0.0.1", "127.0.0.1")]
 )
-async def test_what_sluice_does_not_run_lives_its_life_wherever_it_is_heard(port: Port, source: str, at: str) -> None:
+async def test_foreign_client_registers_and_changes_its_lease_from_allowed_addresses(
+    port: Port, source: str, at: str
+) -> None:
     assert await port.registers(source, at) == 204
     assert await port.changes("192.168.0.8", OPENED) == {403}
     assert await port.changes(THIEF) == {403}
@@ -122,7 +124,7 @@ async def test_what_sluice_does_not_run_lives_its_life_wherever_it_is_heard(port
     assert await port.changes(source, at) == {404}
 
 
-async def test_a_token_from_elsewhere_registers_what_it_covers_and_changes_it_from_any_address(
+async def test_token_registers_covered_applications_and_changes_them_from_any_address(
     store: Store, registry: Registry
 ) -> None:
     access = AuthService(store, FakeClock(), TokenKey.of(store.path.parent))
@@ -157,6 +159,6 @@ async def listening(registry: Registry, address: str) -> AsyncIterator[str]:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_client_is_told_by_its_connection_and_not_by_what_it_says_of_itself(registry: Registry) -> None:
+async def test_client_is_identified_by_its_connection_not_by_forwarded_headers(registry: Registry) -> None:
     async with listening(registry, "127.0.0.1") as url, httpx.AsyncClient(headers={"X-Forwarded-For": WEB}) as client:
         assert (await client.post(f"{url}apps/WEB", json=said())).status_code == 403
