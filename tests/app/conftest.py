@@ -1,4 +1,4 @@
-"""A house for each test."""
+"""A Sluice with fake engine and gateway for each test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.app_fixture import AppFixture, build, living
 
 @pytest.fixture(scope="session", autouse=True)
 def _logs() -> None:
-    """As the server logs: unconfigured, structlog draws every variable of a traceback."""
+    """Configure the logs like the server does; an unconfigured structlog prints every variable of a traceback."""
     configure(Settings(log_level="warning"))
 
 

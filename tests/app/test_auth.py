@@ -1,4 +1,4 @@
-"""Who may do what: tokens, scopes, services they are bound to, and the sessions that one-time links open."""
+"""Authentication: tokens, their scopes and services, and the sessions that one-time links open."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NEEDS = [
 ]
 
 
-def test_each_route_needs_its_scope_and_no_more(fixture: AppFixture) -> None:
+def test_routes_need_their_scope_and_no_more(fixture: AppFixture) -> None:
     fixture.deploy()
     tokens = {scope: fixture.as_scope(scope) for scope in SCOPES}
     for method, path, body, needed in NEEDS:
@@ -62,13 +62,13 @@ def test_each_route_needs_its_scope_and_no_more(fixture: AppFixture) -> None:
                 assert "scope" in answer.json()["detail"]
 
 
-def test_deploy_does_not_create_what_does_not_exist(fixture: AppFixture) -> None:
+def test_deploy_scope_cannot_create_a_service(fixture: AppFixture) -> None:
     answer = fixture.client.post("/deployments", json={"service": "new", "image": "x:1"}, headers=fixture.as_scope("deploy"))
     assert answer.status_code == 403
     assert fixture.count("/services") == 0
 
 
-def test_a_bound_token_changes_its_services_alone(fixture: AppFixture) -> None:
+def test_bound_token_changes_only_its_services(fixture: AppFixture) -> None:
     fixture.deploy("web")
     fixture.deploy("api", "api:1")
     bound = fixture.as_scope("write", services=["web"])
@@ -94,7 +94,7 @@ SECRETS: dict[str, Any] = {
 }
 
 
-def test_a_token_may_be_bound_by_pattern(fixture: AppFixture) -> None:
+def test_token_may_be_bound_by_a_pattern(fixture: AppFixture) -> None:
     for name in ("pay-api", "pay-web", "shop"):
         fixture.deploy(name)
     bound = fixture.as_scope("deploy", services=["pay-*"])
@@ -117,14 +117,14 @@ def test_a_token_may_be_bound_by_pattern(fixture: AppFixture) -> None:
         ({"scope": "root"}, "scope"),
     ],
 )
-def test_a_token_that_cannot_be_is_refused_by_field(fixture: AppFixture, wrong: dict[str, Any], field: str) -> None:
+def test_invalid_token_request_is_refused_by_field(fixture: AppFixture, wrong: dict[str, Any], field: str) -> None:
     answer = fixture.client.post("/tokens", json={"name": "ci", "scope": "read", **wrong})
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
     assert fixture.count("/tokens") == 1
 
 
-def test_secrets_are_shown_to_nobody(fixture: AppFixture) -> None:
+def test_secrets_are_masked_in_every_answer(fixture: AppFixture) -> None:
     fixture.deploy(**SECRETS)
     fixture.deploy(environment={"DB_PASSWORD": "hunter5"}, profile="prod")
     fixture.client.post("/deployments", json={"service": "web", "image": "web:2", "environment": {"TOKEN": ["hunter6"]}})
@@ -140,7 +140,7 @@ def test_secrets_are_shown_to_nobody(fixture: AppFixture) -> None:
     assert shown == {"DB_PASSWORD": "***", "LEVEL": "info", "DATABASE_URL": "postgres://app:***@db/x"}
 
 
-def test_a_spec_that_was_read_is_not_taken_back_with_its_secrets_hidden(fixture: AppFixture) -> None:
+def test_spec_with_masked_secrets_is_refused(fixture: AppFixture) -> None:
     fixture.deploy(**SECRETS)
     spec = fixture.client.get("/services/web").json()["spec"]
     for mode in ("merge", "replace"):
@@ -151,7 +151,7 @@ def test_a_spec_that_was_read_is_not_taken_back_with_its_secrets_hidden(fixture:
     assert fixture.count("/deployments") == 1
 
 
-def test_an_error_of_the_store_does_not_tell_what_was_to_be_written(fixture: AppFixture) -> None:
+def test_store_error_does_not_contain_the_written_values(fixture: AppFixture) -> None:
     def twice(session: Session) -> None:
         session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
         session.add(Token(name="hunter2", digest="d", scope="read", created_at=0))
@@ -161,7 +161,7 @@ def test_an_error_of_the_store_does_not_tell_what_was_to_be_written(fixture: App
     assert "hunter2" not in str(error.value)
 
 
-def test_a_token_is_shown_once_and_only_its_hmac_is_kept(fixture: AppFixture) -> None:
+def test_token_is_shown_once_and_only_its_hmac_is_stored(fixture: AppFixture) -> None:
     made = fixture.client.post("/tokens", json={"name": "ci", "scope": "deploy", "services": ["web"], "expires_in": "1h"})
     token = made.json()["token"]
     assert well_formed(token)
@@ -177,19 +177,19 @@ def test_a_token_is_shown_once_and_only_its_hmac_is_kept(fixture: AppFixture) ->
     assert (fixture.data / "token.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_token_may_be_good_for_a_year(fixture: AppFixture) -> None:
+def test_token_may_be_valid_for_a_year(fixture: AppFixture) -> None:
     made = fixture.client.post("/tokens", json={"name": "ci", "scope": "read", "expires_in": "8760h"}).json()
     assert int(made["expires_at"][:4]) == int(made["created_at"][:4]) + 1
 
 
-def test_when_a_token_was_used_last_is_known(fixture: AppFixture) -> None:
+def test_token_list_shows_the_last_use(fixture: AppFixture) -> None:
     read = fixture.as_scope("read")
     assert fixture.client.get("/tokens").json()["items"][0]["last_used_at"] is None
     fixture.client.get("/services", headers=read)
     assert fixture.client.get("/tokens").json()["items"][0]["last_used_at"] is not None
 
 
-def test_a_revoked_token_is_nobody_at_once(fixture: AppFixture) -> None:
+def test_revoked_token_is_refused_at_once(fixture: AppFixture) -> None:
     read = fixture.as_scope("read")
     id = fixture.client.get("/tokens").json()["items"][0]["id"]
     assert fixture.client.delete(f"/tokens/{id}").status_code == 204
@@ -199,12 +199,12 @@ def test_a_revoked_token_is_nobody_at_once(fixture: AppFixture) -> None:
     assert (last.status_code, last.json()["code"]) == (409, "last_admin_token")
 
 
-def test_an_expired_token_is_nobody(fixture: AppFixture) -> None:
+def test_expired_token_is_refused(fixture: AppFixture) -> None:
     soon = fixture.as_scope("read", expires_in=0.001)
     assert fixture.client.get("/services", headers=soon).status_code == 401
 
 
-def test_making_and_revoking_are_in_the_audit_with_who_did_it(fixture: AppFixture) -> None:
+def test_token_creation_and_revocation_are_audited_with_the_actor(fixture: AppFixture) -> None:
     fixture.as_scope("admin")
     fixture.client.delete("/tokens/2")
     types = [
@@ -215,7 +215,7 @@ def test_making_and_revoking_are_in_the_audit_with_who_did_it(fixture: AppFixtur
     assert fixture.client.get("/audit?actor=nobody").json()["items"] == []
 
 
-def test_coming_and_going_is_in_the_audit(fixture: AppFixture) -> None:
+def test_sign_in_and_sign_out_are_audited(fixture: AppFixture) -> None:
     fixture.client.post("/sign-in-links", json={})
     cookie = signed_in(fixture, token=fixture.token, remote="192.0.2.7")
     signed_in(fixture, token="sl_guess", remote="192.0.2.8")
@@ -230,7 +230,7 @@ def test_coming_and_going_is_in_the_audit(fixture: AppFixture) -> None:
     ]
 
 
-def test_signing_out_everywhere_ends_the_sessions_of_that_token_alone(fixture: AppFixture) -> None:
+def test_sign_out_everywhere_ends_only_the_sessions_of_the_same_token(fixture: AppFixture) -> None:
     other = fixture.as_scope("read")["Authorization"].partition(" ")[2]
     mine, elsewhere, theirs = (signed_in(fixture, token=token) for token in (fixture.token, fixture.token, other))
     fixture.call(partial(fixture.sluice.auth.sign_out, mine, everywhere=True))
@@ -238,7 +238,7 @@ def test_signing_out_everywhere_ends_the_sessions_of_that_token_alone(fixture: A
     assert [session is not None for session in sessions] == [False, False, True]
 
 
-def test_the_first_start_makes_the_admin_token_and_the_second_does_not(tmp_path: Path) -> None:
+def test_admin_token_is_created_at_the_first_start_only(tmp_path: Path) -> None:
     with living(build(tmp_path)) as fixture:
         token = fixture.token
     with living(build(tmp_path)) as fixture:
@@ -247,7 +247,7 @@ def test_the_first_start_makes_the_admin_token_and_the_second_does_not(tmp_path:
 
 
 @pytest.mark.parametrize(("terminal", "container", "shown"), [(True, False, 1), (True, True, 0), (False, False, 0)])
-def test_the_admin_token_is_printed_on_a_terminal_alone_and_else_its_file_is_named(
+def test_admin_token_is_printed_on_a_terminal_and_its_file_is_named_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, container: bool, shown: int
 ) -> None:
     class Stderr(StringIO):
@@ -271,7 +271,7 @@ def test_the_admin_token_is_printed_on_a_terminal_alone_and_else_its_file_is_nam
     assert said.count("admin.token") == 1, "the second start makes none"
 
 
-def test_a_restored_database_without_its_key_gets_a_new_admin(tmp_path: Path) -> None:
+def test_restored_database_without_its_key_gets_a_new_admin_token(tmp_path: Path) -> None:
     with living(build(tmp_path / "old")) as fixture:
         old = fixture.token
     (tmp_path / "new").mkdir()
@@ -283,11 +283,11 @@ def test_a_restored_database_without_its_key_gets_a_new_admin(tmp_path: Path) ->
 
 
 def signed_in(fixture: AppFixture, **by: str) -> Any:
-    """The cookie's value, or None."""
+    """Sign in and return the value of the session cookie, or None."""
     return fixture.call(partial(fixture.sluice.auth.sign_in, **by))
 
 
-def test_a_link_opens_one_session_with_its_owners_scope(fixture: AppFixture) -> None:
+def test_sign_in_link_opens_one_session_with_the_scope_of_its_token(fixture: AppFixture) -> None:
     fixture.deploy()
     read = fixture.as_scope("read")
     link = fixture.client.post("/sign-in-links", headers=read).json()
@@ -306,7 +306,7 @@ def test_a_link_opens_one_session_with_its_owners_scope(fixture: AppFixture) -> 
     assert fixture.client.get("/services").status_code == 401
 
 
-def test_another_sites_page_cannot_use_the_visitors_cookie(fixture: AppFixture) -> None:
+def test_request_from_another_site_cannot_use_the_session_cookie(fixture: AppFixture) -> None:
     fixture.deploy()
     cookie = signed_in(fixture, token=fixture.token)
     del fixture.client.headers["Authorization"]
@@ -332,7 +332,7 @@ def test_another_sites_page_cannot_use_the_visitors_cookie(fixture: AppFixture) 
     )
 
 
-def test_a_mistyped_token_is_known_without_asking(fixture: AppFixture) -> None:
+def test_mistyped_token_is_detected_by_its_checksum(fixture: AppFixture) -> None:
     token = new_token()
     assert well_formed(token)
     assert not well_formed(token[:-1])

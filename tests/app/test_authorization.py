@@ -1,4 +1,4 @@
-"""Who may come through which door: every route that the app has × every kind of caller. A new route needs its line here."""
+"""Authorization matrix: every route of the app × every kind of caller. A new route needs a line here."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from services.store.tables import Build
 from tests.support.app_fixture import AppFixture, build, living
 
 Kind = Literal["open", "api", "page", "stream", "form"]
-"""How it answers who is not let in: not at all, 401, by the sign-in page, 401 again, by the sign-in page again."""
+"""The answer to an unauthenticated caller: served (open), 401 (api, stream), or the sign-in page (page, form)."""
 FORM = "application/x-www-form-urlencoded"
 NOBODY = ("nobody", "garbage", "unknown token", "expired token", "revoked token", "ended session")
 
 
 @dataclass(frozen=True)
 class Door:
-    """`scope`: the least that opens it, None is any. `bound`: it changes the service `web`. `at`: the path's parameters."""
+    """A route: `scope` is the least one needed (None is any), `bound` changes the service `web`, `at` fills the path."""
 
     kind: Kind
     scope: str | None = "read"
@@ -141,7 +141,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Stand:
-    """A Sluice that serves `web`, and everybody who may come to its doors."""
+    """A Sluice that serves `web`, and the headers of every kind of caller."""
 
     fixture: AppFixture
     callers: dict[str, dict[str, str]]
@@ -150,13 +150,13 @@ class Stand:
         for name, value in door.at.items():
             path = path.replace(f"{{{name}}}", value)
         if door.kind == "open" and method == "POST" and "origin" not in headers:
-            headers = {"sec-fetch-site": "same-origin", **headers}  # as a browser says it of Sluice's own pages
+            headers = {"sec-fetch-site": "same-origin", **headers}  # as a browser sends it from Sluice's own pages
         answer: Answer = self.fixture.call(_ask, self.fixture.app, method, path, headers, door)
         return answer
 
 
 async def _ask(app: Any, method: str, path: str, headers: dict[str, str], door: Door) -> Answer:
-    """One request, straight to the app. Of a stream the beginning is enough."""
+    """Send a request directly to the app; return as soon as a stream has begun."""
     answer, enough, asked = Answer(), asyncio.Event(), asyncio.Event()
 
     async def receive() -> Message:
@@ -283,13 +283,13 @@ def _routes(router: APIRouter) -> Iterator[tuple[str, str]]:
             yield from ((method, route.path) for method in route.methods - {"HEAD"})  # type: ignore[attr-defined]
 
 
-def test_every_route_has_its_line_and_every_line_its_route(stand: Stand) -> None:
+def test_routes_and_lines_of_the_matrix_correspond(stand: Stand) -> None:
     own = {("GET", str(getattr(route, "path"))) for route in stand.fixture.app.routes if hasattr(route, "path")}  # noqa: B009
     assert {*_routes(api), *_routes(pages), *own} == DOORS.keys()
 
 
 def _place(door: tuple[str, str]) -> tuple[bool, str, str]:
-    """What removes comes last."""
+    """Sort routes by path, with the removing ones last."""
     return door[0] == "DELETE", door[1], door[0]
 
 
@@ -297,22 +297,22 @@ _IN_ORDER = sorted(DOORS, key=_place)
 
 
 @pytest.mark.parametrize(("method", "path"), _IN_ORDER)
-def test_each_caller_comes_in_where_it_may_and_nowhere_else(stand: Stand, method: str, path: str) -> None:
+def test_caller_of_each_kind_gets_the_expected_answer_of_the_route(stand: Stand, method: str, path: str) -> None:
     door = DOORS[method, path]
     reported = {}
     for caller, headers in stand.callers.items():
         if (method, path) == ("POST", "/ui/sign-out") and "session" in caller and "site" not in caller:
-            continue  # it would end the session that the other routes are tried with
+            continue  # signing out would end the session that the other routes are tried with
         answer = stand.knock(method, path, door, headers)
         assert answer.status < 500, f"{caller}: {answer}"
         if (method, path) == ("POST", "/ui/sign-in") and answer.status in (401, 429):
-            reported[caller] = "in"  # it has been read, and holds no token
+            reported[caller] = "in"  # the form has been read, and holds no token
         else:
             reported[caller] = _was(answer)
     assert reported == {caller: _expected(method, door, caller) for caller in reported}
 
 
-def test_no_page_has_anything_inline_and_each_says_so_to_the_browser(stand: Stand) -> None:
+def test_pages_have_no_inline_script_or_style_and_send_a_content_security_policy(stand: Stand) -> None:
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -333,8 +333,8 @@ def test_no_page_has_anything_inline_and_each_says_so_to_the_browser(stand: Stan
     assert looked_at >= 10
 
 
-def test_every_refused_change_of_somebody_known_is_in_the_audit(stand: Stand) -> None:
-    """Who, what, from where and with which token."""
+def test_refused_change_by_a_known_caller_is_audited(stand: Stand) -> None:
+    """The audit event names the actor, the request, the client address and the token."""
     client = stand.fixture.client
     for (method, path), door in DOORS.items():
         if method == "GET" or door.kind == "open" or not scope_includes(door.scope or "read", "deploy"):

@@ -1,4 +1,4 @@
-"""No service mounts a host path that another one can change, whichever of them comes first."""
+"""No service mounts a host path that another service can change, in either order of deployment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def errors(fixture: AppFixture, service: str, *volumes: Any) -> dict[str, str]:
 
 
 def store_volumes(fixture: AppFixture, service: str, number: int, *volumes: str) -> None:
-    """The revision has them, as one that was made before the rule."""
+    """Store volumes in the revision, as if the revision was made before the rule."""
 
     def change(session: Session) -> None:
         row = session.get_one(Revision, (service, number))
@@ -34,26 +34,26 @@ def store_volumes(fixture: AppFixture, service: str, number: int, *volumes: str)
     fixture.call(fixture.sluice.store.write, change)
 
 
-def test_a_path_below_a_writable_mount_is_refused(fixture: AppFixture) -> None:
+def test_host_path_below_a_writable_mount_of_another_service_is_refused(fixture: AppFixture) -> None:
     assert errors(fixture, "maker", "/srv/shared:/data") == {}
     reported = errors(fixture, "thief", "/srv/own:/own", "/srv/shared/link:/data:ro")
     assert list(reported) == ["volumes.1.source"]
     assert '/srv/shared/link lies in /srv/shared, which service "maker" mounts writable' in reported["volumes.1.source"]
 
 
-def test_a_writable_mount_above_a_mounted_path_is_refused(fixture: AppFixture) -> None:
+def test_writable_mount_above_a_path_mounted_by_another_service_is_refused(fixture: AppFixture) -> None:
     assert errors(fixture, "reader", "/srv/shared/conf:/conf:ro") == {}
     reported = errors(fixture, "maker", "/srv/shared/:/data")
     assert '/srv/shared contains /srv/shared/conf, which service "reader" mounts' in reported["volumes.0.source"]
     assert errors(fixture, "maker", "/srv/shared/:/data:ro") == {}
 
 
-def test_one_path_can_be_mounted_by_several_and_neighbours_do_not_meet(fixture: AppFixture) -> None:
+def test_host_path_may_be_mounted_by_several_services(fixture: AppFixture) -> None:
     assert errors(fixture, "one", "/srv/shared:/data") == {}
     assert errors(fixture, "two", "/srv//shared/:/data", "/srv/shared-too:/too", "/srv/share:/three:ro") == {}
 
 
-def test_the_mounts_of_one_spec_and_of_its_own_revisions_in_force_are_checked_as_well(fixture: AppFixture) -> None:
+def test_host_paths_of_one_spec_and_of_its_active_revisions_are_checked_too(fixture: AppFixture) -> None:
     reported = errors(fixture, "web", "/srv/a:/a", "/srv/a/b:/b:ro")
     assert set(reported) == {"volumes.0.source", "volumes.1.source"} and "this service" in reported["volumes.1.source"]
     assert errors(fixture, "web", "/srv/a:/a:ro", "/srv/a/b:/b") == {}
@@ -64,7 +64,7 @@ def test_the_mounts_of_one_spec_and_of_its_own_revisions_in_force_are_checked_as
     assert errors(fixture, "web", "/srv/a:/a") == {}
 
 
-def test_a_rollback_to_a_path_that_another_service_can_change_now_is_refused(fixture: AppFixture) -> None:
+def test_rollback_to_a_host_path_that_another_service_can_change_is_refused(fixture: AppFixture) -> None:
     assert errors(fixture, "web", "/srv/a/b:/b:ro") == {}
     assert errors(fixture, "web") == {}
     assert errors(fixture, "maker", "/srv/a:/a") == {}
@@ -72,7 +72,7 @@ def test_a_rollback_to_a_path_that_another_service_can_change_now_is_refused(fix
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "volumes.0.source")
 
 
-def test_a_stored_path_that_another_service_can_change_is_not_started(fixture: AppFixture) -> None:
+def test_stored_host_path_that_another_service_can_change_is_not_started(fixture: AppFixture) -> None:
     assert errors(fixture, "maker", "/srv/a:/a") == {}
     assert errors(fixture, "web", "/srv/b:/b") == {}
     store_volumes(fixture, "web", 1, "/srv/a/b:/b")
@@ -86,12 +86,12 @@ def test_a_stored_path_that_another_service_can_change_is_not_started(fixture: A
     assert "web-r1-2" not in fixture.engine.containers
 
 
-def test_sluices_own_data_is_refused_within_a_root(fixture: AppFixture) -> None:
+def test_data_directory_of_sluice_is_refused_within_a_root(fixture: AppFixture) -> None:
     for path in (fixture.data, fixture.data / "gateway", fixture.data.parent):
         assert f"meets {fixture.data}" in errors(fixture, "web", f"{path}:/data:ro")["volumes.0.source"]
 
 
-def test_a_path_that_is_a_symbolic_link_ends_the_deployment_with_its_reason(fixture: AppFixture) -> None:
+def test_host_path_that_is_a_symbolic_link_fails_the_deployment_with_its_reason(fixture: AppFixture) -> None:
     fixture.engine.links["/srv/link"] = "/"
     answer = fixture.deploy(volumes=["/srv/link:/host:ro"])
     assert answer.status_code == 409

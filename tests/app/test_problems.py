@@ -23,14 +23,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppFixture]:
-    """One for all of these: they change nothing."""
+    """Provide one Sluice for all these tests, as they change nothing."""
     with living(build(tmp_path_factory.mktemp("data"))) as made:
         made.deploy()
         yield made
 
 
 def routes() -> list[tuple[str, str]]:
-    """Every documented one, as (method, path)."""
+    """Return every documented route as (method, path)."""
     paths = create_app(Settings()).openapi()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
@@ -51,7 +51,7 @@ def is_problem(answer: Any, status: int | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_without_a_token_every_route_but_two_says_401(fixture: AppFixture, method: str, path: str) -> None:
+def test_routes_except_the_probes_answer_401_without_a_token(fixture: AppFixture, method: str, path: str) -> None:
     address = path.format(id=1, name="web", n=1)
     answer = fixture.client.request(method, address, headers={"Authorization": ""})
     if path in ("/healthz", "/readyz"):
@@ -64,7 +64,7 @@ def test_without_a_token_every_route_but_two_says_401(fixture: AppFixture, metho
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_an_unknown_parameter_and_a_bad_one_are_named(fixture: AppFixture, method: str, path: str) -> None:
+def test_unknown_query_parameter_is_named(fixture: AppFixture, method: str, path: str) -> None:
     address = path.format(id=1, name="web", n=1)
     reported = is_problem(fixture.client.request(method, address, params={"wiat": "1"}), 422)
     assert reported["errors"][0]["field"] == "wiat"
@@ -72,13 +72,13 @@ def test_an_unknown_parameter_and_a_bad_one_are_named(fixture: AppFixture, metho
 
 @pytest.mark.parametrize(("method", "path"), [route for route in routes() if "{" in route[1]])
 @pytest.mark.parametrize("value", ["%00", "..%2f..%2fetc", "%0a", "999999999999999999999", "-1", "é", "a" * 5000, "%ff%fe"])
-def test_no_path_is_a_500(fixture: AppFixture, method: str, path: str, value: str) -> None:
+def test_path_parameter_never_causes_a_500(fixture: AppFixture, method: str, path: str, value: str) -> None:
     answer = fixture.client.request(method, path.format(id=value, name=value, n=value))
     assert answer.status_code in (404, 422), answer.text
     is_problem(answer)
 
 
-def test_what_is_not_there_and_what_is_not_possible(fixture: AppFixture) -> None:
+def test_missing_object_is_404_and_unsupported_method_is_405(fixture: AppFixture) -> None:
     assert is_problem(fixture.client.get("/nope"), 404)["code"] == "not_found"
     for path, allowed in [
         ("/services", "GET, HEAD"),
@@ -102,7 +102,7 @@ def test_what_is_not_there_and_what_is_not_possible(fixture: AppFixture) -> None
         assert is_problem(fixture.client.get(path), 404)["code"] == code
 
 
-def test_browsers_are_shown_a_page_and_programs_are_not(fixture: AppFixture) -> None:
+def test_not_found_is_a_page_for_browsers_and_a_problem_for_programs(fixture: AppFixture) -> None:
     page = fixture.client.get("/ui/nope", headers={"Accept": "text/html,*/*"})
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "there is nothing here" in page.text
@@ -157,7 +157,7 @@ def nested(depth: int) -> bytes:
         (b'{"service": "web", "image": "' + b"a" * 5_000_000 + b'"}', 413, None),
     ],
 )
-def test_bad_bodies_are_refused_by_field_and_start_nothing(
+def test_invalid_bodies_are_refused_by_field_and_start_nothing(
     fixture: AppFixture, body: bytes, status: int, field: str | None
 ) -> None:
     before = list(fixture.engine.calls)
@@ -169,7 +169,7 @@ def test_bad_bodies_are_refused_by_field_and_start_nothing(
     assert [call for call in fixture.engine.calls[len(before) :] if call[0] in ("pull", "start")] == []
 
 
-def test_a_field_that_is_not_known_is_named_with_the_nearest_that_is(fixture: AppFixture) -> None:
+def test_unknown_field_is_named_with_the_nearest_known_one(fixture: AppFixture) -> None:
     for path, body, near in [
         ("/deployments", {"service": "web", "imge": "web:2"}, '"image"'),
         ("/deployments", {"service": "web", "expected_revison": 3}, '"expected_revision"'),
@@ -183,7 +183,7 @@ def test_a_field_that_is_not_known_is_named_with_the_nearest_that_is(fixture: Ap
 
 @pytest.fixture
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names for which the nearest known one was looked for."""
+    """Record the names for which the nearest known name is searched."""
     names: list[str] = []
 
     def noting(name: str, known: list[str], **options: Any) -> list[str]:
@@ -209,7 +209,7 @@ def test_many_unknown_fields_cost_few_searches_for_the_nearest_name(
         assert answer["errors"] == [{"field": "body", "message": "has 40000 errors; no more than 200 are named"}]
 
 
-def test_many_unknown_keys_and_services_of_a_compose_file_cost_few_searches(
+def test_compose_file_with_many_unknown_keys_and_services_costs_few_searches(
     fixture: AppFixture, searches: list[str]
 ) -> None:
     services = "".join(f"  s{number}: {{imagee: x}}\n" for number in range(2_000))
@@ -221,13 +221,13 @@ def test_many_unknown_keys_and_services_of_a_compose_file_cost_few_searches(
         assert 0 < len(searches) <= MAX_SUGGESTIONS
 
 
-def test_a_name_that_is_twice_among_a_hundred_thousand_is_found_in_one_pass(fixture: AppFixture) -> None:
+def test_duplicate_name_among_many_is_found_in_one_pass(fixture: AppFixture) -> None:
     names = ",".join(f'"n{number}":1' for number in range(70_000))
     reported = is_problem(fixture.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
     assert reported["errors"] == [{"field": "n69999", "message": "is there twice"}]
 
 
-def test_a_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFixture) -> None:
+def test_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFixture) -> None:
     deployments, events = fixture.count("/deployments"), fixture.count("/audit")
     fixture.client.post("/deployments", json={"service": "fresh", "imge": "x"})
     fixture.client.post("/services/web/scale", json={"replicas": -1})
@@ -242,7 +242,7 @@ def test_a_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFix
     assert newest[0]["actor"] == {"kind": "token", "name": "admin"}
 
 
-def test_what_goes_wrong_inside_is_a_500_that_says_nothing_of_it(
+def test_internal_error_is_a_500_without_details(
     fixture: AppFixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
@@ -254,7 +254,7 @@ def test_what_goes_wrong_inside_is_a_500_that_says_nothing_of_it(
     assert "hunter2" not in answer.text
 
 
-def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
+def test_problem_codes_that_are_raised_are_in_the_catalogue() -> None:
     raised: dict[str, str] = {}
     for path in [*ROOT.glob("services/**/*.py"), *ROOT.glob("app/**/*.py")]:
         found = re.findall(r'(?:RequestError\(\s*(\d+),|Problem\()\s*"([a-z_]+)"', path.read_text())
@@ -264,7 +264,7 @@ def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
     assert {code: int(status) for code, status in raised.items() if status and int(status) != CODES[code][0]} == {}
 
 
-def test_the_contract_page_names_every_route_and_every_code() -> None:
+def test_api_page_names_every_route_and_every_problem_code() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     for code, (status, _) in CODES.items():
         assert f"| {status} | `{code}` |" in page, code
@@ -273,7 +273,7 @@ def test_the_contract_page_names_every_route_and_every_code() -> None:
         assert all(part in page for part in parts), path
 
 
-def test_the_documentation_declares_every_error_with_an_example(fixture: AppFixture) -> None:
+def test_openapi_document_declares_every_error_with_an_example(fixture: AppFixture) -> None:
     document = fixture.client.get("/openapi.json").json()
     text = json.dumps(document)
     for reference in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
@@ -290,7 +290,7 @@ def test_the_documentation_declares_every_error_with_an_example(fixture: AppFixt
                     kinds = answer["content"]
                     assert any("example" in kind or "examples" in kind for kind in kinds.values()), f"{where} {status}"
             body = route.get("requestBody")
-            if body and path != "/builds":  # whose body is no JSON
+            if body and path != "/builds":  # its body is not JSON
                 assert body["content"]["application/json"]["examples"], where
             if path not in ("/healthz", "/readyz"):
                 assert "401" in route["responses"], where
@@ -298,19 +298,19 @@ def test_the_documentation_declares_every_error_with_an_example(fixture: AppFixt
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/services", "/services/web", "/services/nope", "/deployments/1/events"])
-def test_a_head_is_what_a_get_answers_without_its_body(fixture: AppFixture, path: str) -> None:
+def test_head_request_answers_like_get_without_the_body(fixture: AppFixture, path: str) -> None:
     asked, got = fixture.client.head(path), fixture.client.get(path)
     assert (asked.status_code, asked.content) == (got.status_code, b"")
     assert asked.headers["content-type"] == got.headers["content-type"]
     assert asked.headers["content-length"] == str(len(got.content))
 
 
-def test_a_head_of_a_stream_ends_with_its_head(fixture: AppFixture) -> None:
+def test_head_request_of_a_stream_ends_at_once(fixture: AppFixture) -> None:
     answer = fixture.client.head("/events", headers={"Accept": "text/event-stream"})
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_a_head_of_what_can_only_be_posted_is_not_possible(fixture: AppFixture) -> None:
+def test_head_request_of_a_post_only_route_is_405(fixture: AppFixture) -> None:
     answer = fixture.client.head("/services/web/scale")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

@@ -1,4 +1,4 @@
-"""The process: it streams, stops without waiting for streams, and refuses to start with a clear sentence."""
+"""The server process streams, stops without waiting for streams, and refuses to start with a clear sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE = 20.0
 
 
 class Served:
-    """A house behind a real port."""
+    """A Sluice behind a real port."""
 
     def __init__(self, fixture: AppFixture) -> None:
         self.fixture = fixture
@@ -49,7 +49,7 @@ class Served:
             return client.get(path)
 
     def stop(self) -> float:
-        """Seconds that it took."""
+        """Stop the server and return the seconds that this took."""
         began = time.monotonic()
         self.server.should_exit = True
         self.thread.join(PATIENCE)
@@ -77,7 +77,7 @@ def serving(fixture: AppFixture) -> Iterator[Served]:
 
 
 class Reading:
-    """A stream that is read in the background: `events` as (type, id, data)."""
+    """Event stream that is read in the background; `events` holds (type, id, data)."""
 
     def __init__(self, served: Served, path: str, **headers: str) -> None:
         self.events: list[tuple[str, str, Any]] = []
@@ -120,7 +120,7 @@ def deploy(served: Served, image: str = "web:1", **fields: Any) -> int:
     return id
 
 
-def test_a_deployment_is_followed_from_its_beginning_to_its_end(served: Served) -> None:
+def test_event_stream_of_a_deployment_goes_from_its_beginning_to_its_end(served: Served) -> None:
     reading = Reading(served, f"/deployments/{deploy(served)}/events")
     types = reading.end()
     assert types[0] == "created"
@@ -133,7 +133,7 @@ def test_a_deployment_is_followed_from_its_beginning_to_its_end(served: Served) 
     assert reading.events[0][2]["deployment"] == 1
 
 
-def test_a_stream_is_resumed_where_it_broke_and_ends_for_good(served: Served) -> None:
+def test_event_stream_resumes_after_the_last_event_id_and_ends_with_204(served: Served) -> None:
     id = deploy(served)
     whole = Reading(served, f"/deployments/{id}/events")
     whole.end()
@@ -149,7 +149,7 @@ def test_a_stream_is_resumed_where_it_broke_and_ends_for_good(served: Served) ->
     assert bad.status == 422
 
 
-def test_everything_is_followed_from_now_on_or_from_where_one_was(served: Served) -> None:
+def test_event_stream_of_everything_starts_now_or_after_the_last_event_id(served: Served) -> None:
     deploy(served)
     eventually(lambda: "succeeded" in served.get("/deployments/1").text, "the first one has ended")
     now = Reading(served, "/events")
@@ -165,7 +165,7 @@ def test_everything_is_followed_from_now_on_or_from_where_one_was(served: Served
     assert [now.end()[-1], everything.end()[-1], far.end()[-1]] == ["bye"] * 3
 
 
-def test_events_are_a_list_when_nobody_asks_for_a_stream(served: Served) -> None:
+def test_events_are_a_list_unless_a_stream_is_accepted(served: Served) -> None:
     id = deploy(served)
     with served.client as client:
         client.get(f"/deployments/{id}?wait=20")
@@ -179,7 +179,7 @@ def test_events_are_a_list_when_nobody_asks_for_a_stream(served: Served) -> None
         assert len(set(ids)) == len(ids)
 
 
-def test_a_quiet_stream_says_that_it_is_alive_and_does_not_last_for_ever(
+def test_quiet_event_stream_sends_heartbeats_and_ends_after_its_maximum_duration(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "HEARTBEAT_INTERVAL", 0.05)
@@ -190,7 +190,7 @@ def test_a_quiet_stream_says_that_it_is_alive_and_does_not_last_for_ever(
     assert "sluice_open_streams 0.0" in served.get("/metrics").text
 
 
-def test_logs_are_read_and_followed(served: Served) -> None:
+def test_logs_of_an_instance_are_read_and_followed(served: Served) -> None:
     id = deploy(served)
     with served.client as client:
         name = client.get(f"/deployments/{id}?wait=20").json()["instances"][0]["id"]
@@ -206,7 +206,7 @@ def test_logs_are_read_and_followed(served: Served) -> None:
     reading.end()
 
 
-def test_a_services_log_is_a_stream_that_is_taken_up_where_it_broke_off(served: Served) -> None:
+def test_log_stream_of_a_service_resumes_after_the_last_event_id(served: Served) -> None:
     deploy(served)
     with served.client as client:
         client.get("/deployments/1?wait=20")
@@ -227,7 +227,7 @@ def test_a_services_log_is_a_stream_that_is_taken_up_where_it_broke_off(served: 
     again.end()
 
 
-def test_the_log_of_one_that_is_gone_is_its_kept_tail_or_410(served: Served) -> None:
+def test_log_of_a_removed_instance_is_410(served: Served) -> None:
     id = deploy(served)
     with served.client as client:
         name = client.get(f"/deployments/{id}?wait=20").json()["instances"][0]["id"]
@@ -236,7 +236,7 @@ def test_the_log_of_one_that_is_gone_is_its_kept_tail_or_410(served: Served) -> 
         assert (answer.status_code, answer.json()["code"]) == (410, "logs_gone")
 
 
-def test_streams_and_held_answers_do_not_hold_up_the_stop(served: Served) -> None:
+def test_streams_and_held_answers_do_not_delay_the_stop(served: Served) -> None:
     id = deploy(served, healthcheck=NEVER)
     readings = [Reading(served, path) for path in ("/events", f"/deployments/{id}/events")]
     held: list[httpx2.Response] = []
@@ -257,7 +257,7 @@ def test_streams_and_held_answers_do_not_hold_up_the_stop(served: Served) -> Non
     assert held[1].json()["code"] == "stopping"
 
 
-def test_ready_names_what_does_not_answer(served: Served) -> None:
+def test_readyz_names_the_part_that_does_not_answer(served: Served) -> None:
     fixture = served.fixture
     with httpx2.Client(base_url=served.url, trust_env=False) as client:
         eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
@@ -276,7 +276,7 @@ def test_ready_names_what_does_not_answer(served: Served) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "in chunks"])
-def test_a_body_that_is_too_large_is_a_problem_however_it_comes(served: Served, chunked: bool) -> None:
+def test_request_body_that_is_too_large_is_a_413_problem(served: Served, chunked: bool) -> None:
     whole = b"x" * 5_000_000
     with served.client as client:
         answer = client.post("/deployments", content=iter([whole]) if chunked else whole)
@@ -305,7 +305,7 @@ def test_metrics_count_by_route_status_and_state(served: Served) -> None:
 
 
 def run(data: Path, **environment: str) -> subprocess.Popen[str]:
-    """A process of its own, whose engine is nowhere."""
+    """Start a process of its own whose engine is unreachable."""
     settings = {
         "SLUICE_DATA": str(data),
         "SLUICE_NAME": "h3-test",
@@ -327,7 +327,7 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def test_a_process_stops_well_and_a_second_on_its_data_or_port_is_refused(tmp_path: Path) -> None:
+def test_second_process_on_the_same_data_or_port_is_refused(tmp_path: Path) -> None:
     port = free_port()
     first = run(tmp_path / "data", SLUICE_PORT=port)
     with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
@@ -356,7 +356,7 @@ def test_a_process_stops_well_and_a_second_on_its_data_or_port_is_refused(tmp_pa
     assert [json.loads(line) for line in log.splitlines() if line.startswith("{")], "one JSON object a line"
 
 
-def test_a_corrupt_database_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_corrupt_database_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "sluice.db").write_bytes(b"not a database at all" * 100)
     process = run(tmp_path, SLUICE_PORT=free_port())
     _, reported = process.communicate(timeout=30)
@@ -374,7 +374,9 @@ def test_a_corrupt_database_is_refused_in_one_sentence(tmp_path: Path) -> None:
     ],
     ids=["nothing", "half a head", "half a second head"],
 )
-def test_a_connection_on_which_no_head_comes_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+def test_connection_without_a_complete_request_head_is_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
     monkeypatch.setattr(h11_protocol, "HEAD_WITHIN", 0.1)
     with socket.create_connection(served.listening.getsockname(), timeout=PATIENCE) as connection:
         connection.sendall(said)
@@ -382,7 +384,7 @@ def test_a_connection_on_which_no_head_comes_is_closed(served: Served, monkeypat
     assert answer.count(b"HTTP/1.1 ") == said.count(b"\r\n\r\n")
 
 
-def test_an_answer_may_take_longer_than_a_head(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_may_take_longer_than_the_request_head_timeout(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(h11_protocol, "HEAD_WITHIN", 0.1)
     served.fixture.image("web:1")
     body = {"service": "web", "image": "web:1", "healthcheck": {"test": ["CMD", "never"]}}

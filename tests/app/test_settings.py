@@ -1,4 +1,4 @@
-"""What the operator sets: by environment or file, and what a bad value is told."""
+"""Settings from the environment or a file, and the errors of invalid values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_the_defaults_keep_the_api_at_home() -> None:
+def test_defaults_bind_the_api_to_loopback() -> None:
     settings = load_settings()
     assert (settings.host, settings.port, settings.gateway_port, settings.maxconn) == ("127.0.0.1", 7080, 8080, 8000)
     assert settings.gateway_image.startswith("sluice-gateway:")
@@ -28,7 +28,7 @@ def test_the_defaults_keep_the_api_at_home() -> None:
         settings.port = 1  # type: ignore[misc]
 
 
-def test_the_environment_says_lists_with_commas_and_sizes_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_accepts_lists_with_commas_and_sizes_with_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_HOST_ROOTS", "/srv/a, /srv/b")
     monkeypatch.setenv("SLUICE_TRUSTED_PROXIES", "10.0.0.1,192.168.0.0/16")
     monkeypatch.setenv("SLUICE_MAX_BODY_SIZE", "10m")
@@ -73,7 +73,7 @@ def test_the_environment_says_lists_with_commas_and_sizes_as_people_do(monkeypat
         ("PUBLIC_HOST", "a b", "the host under which"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_the_variable_and_the_mend(
+def test_invalid_value_is_one_line_that_names_the_variable_and_the_fix(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, reported: str
 ) -> None:
     monkeypatch.setenv(PREFIX + name, value)
@@ -96,7 +96,7 @@ def test_log_profiles_are_json_in_the_environment_and_a_table_in_a_file(
     assert by_environment["central"].options == {"gelf-address": "udp://a:1"}
 
 
-def test_a_bad_log_profile_is_told_without_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_log_profile_is_reported_without_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "SLUICE_LOG_DRIVERS", '{"central": {"driver": "sp lunk", "options": {"splunk-token": "s3cr3t-t0ken"}}}'
     )
@@ -105,11 +105,11 @@ def test_a_bad_log_profile_is_told_without_its_options(monkeypatch: pytest.Monke
     assert "s3cr3t" not in str(refused.value)
 
 
-def test_a_data_directory_in_which_no_socket_could_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_directory_with_a_path_too_long_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     longest = f"/{'d' * (LONGEST_DATA - 1)}"
     monkeypatch.setenv("SLUICE_DATA", longest)
     data = load_settings().data
-    with socket.socket(socket.AF_UNIX) as there, pytest.raises(FileNotFoundError):  # and not: AF_UNIX path too long
+    with socket.socket(socket.AF_UNIX) as there, pytest.raises(FileNotFoundError):  # not the error "AF_UNIX path too long"
         there.connect(str(data / "gateway" / "leaving-0123456789ab.sock"))
     monkeypatch.setenv("SLUICE_DATA", f"{longest}d")
     with pytest.raises(SettingsError, match=rf"^SLUICE_DATA=/d+: its path has {LONGEST_DATA + 1} bytes.*; give a directory"):
@@ -117,7 +117,7 @@ def test_a_data_directory_in_which_no_socket_could_be_reached_is_refused(monkeyp
     assert f"at most {LONGEST_DATA} bytes" in (ROOT / "docs" / "settings.md").read_text()
 
 
-def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_values_are_all_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_PORT", "x")
     monkeypatch.setenv("SLUICE_LOG_FORMAT", "x")
     with pytest.raises(SettingsError) as refused:
@@ -126,7 +126,9 @@ def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("name", ["sluice.toml", "sluice.env"])
-def test_a_file_says_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+def test_configuration_file_sets_values_that_the_environment_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     file = tmp_path / name
     toml = 'port = 7999\nname = "other"\nhost_roots = ["/srv"]\n'
     file.write_text(
@@ -141,7 +143,7 @@ def test_a_file_says_what_the_environment_does_not(monkeypatch: pytest.MonkeyPat
         load_settings()
 
 
-def test_a_file_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreadable_configuration_file_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "nowhere.toml"))
     with pytest.raises(SettingsError, match=r"SLUICE_CONFIG=.*No such file"):
         load_settings()
@@ -151,7 +153,7 @@ def test_a_file_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp
         load_settings()
 
 
-def test_every_setting_is_documented_with_its_default() -> None:
+def test_settings_are_all_documented() -> None:
     text = (ROOT / "docs" / "settings.md").read_text()
     for name, field in Settings.model_fields.items():
         row = next((line for line in text.splitlines() if line.startswith(f"| `SLUICE_{name.upper()}` |")), None)

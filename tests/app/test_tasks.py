@@ -1,4 +1,4 @@
-"""What runs beside the doors: tried again while engine or gateway do not answer; the end of the process when it crashes."""
+"""Background tasks: retried while the engine or the gateway does not answer; repeated crashes end the process."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "LONGEST_PAUSE", 0.05)
 
 
-def test_what_it_made_itself_and_holds_connections_is_closed_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engine_and_infrastructure_are_closed_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: set[type] = set()
     for part in (DockerEngine, DockerInfrastructure):
         monkeypatch.setattr(part, "close", lambda self: closed.add(type(self)))
@@ -42,7 +40,7 @@ def test_what_it_made_itself_and_holds_connections_is_closed_at_the_end(
 @pytest.mark.parametrize(
     ("refusal", "part"), [(EngineError("no such image", transient=True), "engine"), (RoutingError("no answer"), "gateway")]
 )
-def test_until_the_ground_stands_sluice_is_not_ready_and_says_why(tmp_path: Path, refusal: Exception, part: str) -> None:
+def test_readyz_reports_the_reason_until_the_infrastructure_is_up(tmp_path: Path, refusal: Exception, part: str) -> None:
     fixture = build(tmp_path)
     fixture.infrastructure.refuses = refusal
     with living(fixture):
@@ -56,7 +54,7 @@ def test_until_the_ground_stands_sluice_is_not_ready_and_says_why(tmp_path: Path
         assert fixture.client.get("/services/web").json()["internal_url"].startswith("http://10.99.0.1:")
 
 
-def test_sluice_is_ready_only_when_the_loop_has_seen_what_runs_and_the_gateway_knows_it(tmp_path: Path) -> None:
+def test_readyz_is_ok_only_after_the_controller_has_restored_the_gateway(tmp_path: Path) -> None:
     fixture, held = build(tmp_path), [True]
 
     async def hold(call: str, _: str) -> None:
@@ -71,7 +69,7 @@ def test_sluice_is_ready_only_when_the_loop_has_seen_what_runs_and_the_gateway_k
         eventually(lambda: fixture.client.get("/readyz").status_code == 200, "it is ready")
 
 
-def test_a_ground_that_keeps_crashing_ends_the_process_with_its_own_code(tmp_path: Path) -> None:
+def test_infrastructure_task_that_keeps_crashing_ends_the_process_with_its_code(tmp_path: Path) -> None:
     fixture = build(tmp_path)
     fixture.infrastructure.refuses = RuntimeError("a bug")
     crashes: list[Any] = []
@@ -89,7 +87,7 @@ def test_a_ground_that_keeps_crashing_ends_the_process_with_its_own_code(tmp_pat
         assert served.server.exit_code == CRASHED
 
 
-def test_a_crash_or_two_are_survived() -> None:
+def test_task_survives_two_crashes() -> None:
     live, fatal, runs = RuntimeStatus(), [], []
 
     async def run() -> None:
@@ -101,9 +99,7 @@ def test_a_crash_or_two_are_survived() -> None:
     assert (len(runs), fatal, live.not_ready) == (3, [], {})
 
 
-def test_housekeeping_writes_when_tokens_were_used_and_forgets_what_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_housekeeping_stores_the_last_use_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "HOUSEKEEPING", 0.02)
     with living(build(tmp_path)) as fixture:
         fixture.client.get("/services")

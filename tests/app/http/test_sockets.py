@@ -11,7 +11,7 @@ from app.http.sockets import bind_tcp
 
 
 @pytest.mark.anyio
-async def test_no_part_of_an_answer_waits_for_the_client_to_acknowledge_the_part_before() -> None:
+async def test_sockets_send_without_waiting_for_the_acknowledgement_of_earlier_data() -> None:
     delays: list[int] = []
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,6 +27,6 @@ async def test_no_part_of_an_answer_waits_for_the_client_to_acknowledge_the_part
     assert delays == [1]
 
 
-def test_an_address_that_somebody_has_is_refused() -> None:
+def test_address_in_use_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         bind_tcp("127.0.0.1", taken.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The feed: whoever follows misses nothing, is told of nothing twice, and costs no look at the table of its own."""
+"""The event feed: a subscriber misses no event, receives none twice, and needs no query of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLLOWERS, DEPLOYMENTS, EACH = 50, 100, 4
 
 
 class Table:
-    """The store's events, with its looks counted."""
+    """The store's events; counts the reads."""
 
     def __init__(self, data: Path) -> None:
         self.store = open_store(data)
@@ -59,7 +59,7 @@ def table(tmp_path: Path) -> Iterator[Table]:
 
 
 async def followed(table: Table, after: int, last: Callable[[int], bool]) -> list[int]:
-    """The ids that a stream of everything tells, until `last` holds of one."""
+    """Return the ids that a stream of all events receives, up to the first one for which `last` is true."""
     ids: list[int] = []
     async with table.feed.subscribe() as news:
         while not ids or not last(ids[-1]):
@@ -71,7 +71,7 @@ async def followed(table: Table, after: int, last: Callable[[int], bool]) -> lis
     return ids
 
 
-async def test_many_streams_tell_everything_in_order_and_share_their_looks(table: Table) -> None:
+async def test_event_streams_receive_every_event_in_order_and_share_their_queries(table: Table) -> None:
     wanted = DEPLOYMENTS * EACH
     streams = [asyncio.create_task(followed(table, 0, lambda id: id >= wanted)) for _ in range(FOLLOWERS)]
     for number in range(wanted):
@@ -81,7 +81,7 @@ async def test_many_streams_tell_everything_in_order_and_share_their_looks(table
     assert table.reads < wanted, "one look for all, however many follow"
 
 
-async def test_who_comes_late_is_told_what_was_before_and_what_comes(table: Table) -> None:
+async def test_late_event_stream_receives_earlier_and_later_events(table: Table) -> None:
     for _ in range(3):
         await table.happens(1)
     early = asyncio.create_task(followed(table, 0, lambda id: id >= 5))
@@ -92,10 +92,10 @@ async def test_who_comes_late_is_told_what_was_before_and_what_comes(table: Tabl
     assert await late == [3, 4, 5]
 
 
-async def test_only_whom_it_concerns_is_woken(table: Table) -> None:
+async def test_event_notifies_only_its_subscribers(table: Table) -> None:
     async with table.feed.subscribe(1) as mine, table.feed.subscribe(2) as other, table.feed.subscribe() as everything:
         for each in (mine, other, everything):
-            await asyncio.wait_for(each.wait(), 20)  # the first look wakes all: what was before it may concern them
+            await asyncio.wait_for(each.wait(), 20)  # the first read wakes all: earlier events may concern them
             each.clear()
         await table.happens(1)
         await asyncio.wait_for(mine.wait(), 20)
@@ -103,7 +103,7 @@ async def test_only_whom_it_concerns_is_woken(table: Table) -> None:
         assert not other.is_set()
 
 
-async def test_sluice_stops_and_whoever_waits_is_woken(table: Table) -> None:
+async def test_stop_of_sluice_wakes_all_subscribers(table: Table) -> None:
     async with table.feed.subscribe(1) as mine:
         await asyncio.wait_for(mine.wait(), 20)
         mine.clear()
@@ -111,7 +111,7 @@ async def test_sluice_stops_and_whoever_waits_is_woken(table: Table) -> None:
         await asyncio.wait_for(mine.wait(), 20)
 
 
-async def test_nobody_follows_and_nothing_is_looked_at(table: Table) -> None:
+async def test_event_feed_without_subscribers_reads_nothing(table: Table) -> None:
     await followed_once(table)
     before = table.reads
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Drawings of open pages: what happens to one service is looked up for its own pages alone, and drawn once for all."""
+"""Live views of open pages: an event of a service is read for its own pages only, and each page is drawn once for all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Pages:
-    """Pages about services, whose drawings are counted."""
+    """Pages about services; counts how often each is drawn."""
 
     def __init__(self, data: Path) -> None:
         self.store, self.listeners, self.live = open_store(data), ChangeNotifier(), RuntimeStatus()
@@ -64,7 +64,7 @@ async def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def heard(pages: Pages, service: str) -> None:
-    """Until a page of its own has been drawn for news of it."""
+    """Wait until a page of the service has been redrawn for an event of it."""
     page = await pages.open(service)
     await page.parts()
     changed = page.next()
@@ -72,7 +72,7 @@ async def heard(pages: Pages, service: str) -> None:
     await asyncio.wait_for(changed.wait(), 20)
 
 
-async def test_what_happens_to_a_service_is_drawn_on_its_own_page_alone(pages: Pages) -> None:
+async def test_event_of_a_service_redraws_only_its_own_page(pages: Pages) -> None:
     await heard(pages, "first")
     web, other = await pages.open("web"), await pages.open("other")
     await web.parts(), await other.parts()
@@ -85,7 +85,7 @@ async def test_what_happens_to_a_service_is_drawn_on_its_own_page_alone(pages: P
     assert await other.parts() == Fragments({"count": str(before["other"])})
 
 
-async def test_requests_in_flight_are_news_though_nothing_was_written(pages: Pages) -> None:
+async def test_requests_in_flight_redraw_a_page_without_an_event(pages: Pages) -> None:
     await heard(pages, "first")
     web = await pages.open("web")
     await web.parts()
@@ -96,9 +96,7 @@ async def test_requests_in_flight_are_news_though_nothing_was_written(pages: Pag
     assert pages.drawn["web"] == before + 1
 
 
-async def test_what_happens_before_the_first_look_at_the_news_is_not_missed(
-    pages: Pages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_event_before_the_first_read_of_the_feed_is_not_missed(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     read, gate = pages.drawings.news.read, asyncio.Event()
 
     async def late() -> None:
@@ -114,12 +112,12 @@ async def test_what_happens_before_the_first_look_at_the_news_is_not_missed(
     await asyncio.wait_for(changed.wait(), 20)
 
 
-async def test_all_who_look_at_a_page_share_its_drawing(pages: Pages) -> None:
+async def test_live_view_of_a_page_is_shared_by_its_viewers(pages: Pages) -> None:
     first, second = await pages.open("web"), await pages.open("web")
     assert first is second
 
 
-async def test_an_instance_belongs_to_the_service_whose_name_its_id_begins_with(pages: Pages) -> None:
+async def test_runtime_status_assigns_instances_to_services_by_their_id(pages: Pages) -> None:
     pages.live.in_flight.update({"web-r1-1": 2, "web-r-r4-1": 1, "idle-r1-1": 0})
     pages.live.probes["web-r1-2"] = {"ok": False, "error": "refused", "at": 1.0}
     reported = pages.live.by_service()
