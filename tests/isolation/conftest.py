@@ -1,4 +1,4 @@
-"""A whole Sluice on fakes for each test, as tests/app has it."""
+"""The fixtures of tests/app: a whole Sluice on fakes for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bound token may not take from services that it does not cover, one story a rule."""
+"""Claims that a token bound to services cannot make on other services, one rule per test."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def victim(fixture: AppFixture, **fields: Any) -> None:
         ({"host": "shop.example.org"}, {"host": "SHOP.example.org", "path_prefix": "/pay", "strip_prefix": True}),
     ],
 )
-def test_a_bound_token_cannot_take_requests_of_a_foreign_route(
+def test_bound_token_cannot_take_requests_of_foreign_route(
     fixture: AppFixture, theirs: dict[str, Any], mine: dict[str, Any]
 ) -> None:
     victim(fixture, routes=[theirs])
@@ -66,14 +66,14 @@ def test_a_bound_token_cannot_take_requests_of_a_foreign_route(
         ({"host": "shop.example.org", "path_prefix": "/a"}, {"host": "shop.example.org"}),
     ],
 )
-def test_a_bound_token_may_have_a_route_that_takes_no_foreign_requests(
+def test_bound_token_may_add_route_that_takes_no_foreign_requests(
     fixture: AppFixture, theirs: dict[str, Any], mine: dict[str, Any]
 ) -> None:
     victim(fixture, routes=[theirs])
     assert send(fixture, bound(fixture), routes=[mine]).status_code == 200
 
 
-def test_a_route_that_an_unbound_token_gave_stays_with_the_service(fixture: AppFixture) -> None:
+def test_route_added_by_unbound_token_stays_with_service(fixture: AppFixture) -> None:
     victim(fixture, routes=[ANY])
     assert send(fixture, {}, routes=[FREE]).status_code == 200
     token = bound(fixture)
@@ -81,7 +81,7 @@ def test_a_route_that_an_unbound_token_gave_stays_with_the_service(fixture: AppF
     assert fixture.client.post("/services/thief/restart?wait=20", json={}, headers=token).status_code == 200
 
 
-def test_a_bound_tokens_own_hosts_and_prefixes_bound_its_routes_and_lie_within_broader_ones(fixture: AppFixture) -> None:
+def test_hosts_and_prefixes_of_bound_token_limit_its_routes(fixture: AppFixture) -> None:
     victim(fixture, routes=[ANY, {"host": "shop.example.org", "path_prefix": "/pay"}])
     by_host, by_path = (
         bound(fixture, hosts=["*.example.org"]),
@@ -94,7 +94,7 @@ def test_a_bound_tokens_own_hosts_and_prefixes_bound_its_routes_and_lie_within_b
     refused(send(fixture, by_path, routes=[{"path_prefix": "/thieves"}]), "routes.0", "outside of the hosts")
 
 
-def test_the_operators_default_route_is_no_claim(fixture: AppFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_route_of_operator_is_no_claim(fixture: AppFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = fixture.sluice.submitter._rules
     object.__setattr__(rules, "default_route", "/{name}")
     victim(fixture, routes=[ANY])
@@ -102,7 +102,7 @@ def test_the_operators_default_route_is_no_claim(fixture: AppFixture, monkeypatc
     refused(send(fixture, bound(fixture), routes=[{"path_prefix": "/victim"}]), "routes.0", "victim")
 
 
-def test_a_foreign_volume_is_refused_and_a_new_one_is_not(fixture: AppFixture) -> None:
+def test_foreign_volume_is_refused_and_new_volume_is_accepted(fixture: AppFixture) -> None:
     victim(fixture, volumes=["data:/var/lib/data"])
     token = bound(fixture)
     refused(send(fixture, token, volumes=["data:/loot:ro"]), "volumes.0.source", "victim")
@@ -110,13 +110,13 @@ def test_a_foreign_volume_is_refused_and_a_new_one_is_not(fixture: AppFixture) -
     assert send(fixture, token, volumes=["mine:/data"], environment={"A": "1"}).status_code == 200
 
 
-def test_a_volume_that_a_foreign_service_had_once_is_still_that_services(fixture: AppFixture) -> None:
+def test_volume_once_used_by_foreign_service_stays_foreign(fixture: AppFixture) -> None:
     victim(fixture, volumes=["data:/var/lib/data"])
     assert fixture.deploy("victim", port=80, volumes=[]).status_code == 200
     refused(send(fixture, bound(fixture), volumes=["data:/loot"]), "volumes.0.source", "victim")
 
 
-def test_a_volume_that_sluice_does_not_know_needs_an_unbound_token(fixture: AppFixture) -> None:
+def test_volume_unknown_to_sluice_requires_unbound_token(fixture: AppFixture) -> None:
     fixture.engine.volumes.add("postgres")
     refused(send(fixture, bound(fixture), volumes=["postgres:/loot"]), "volumes", "postgres", "not bound")
     refused(send(fixture, bound(fixture), profiles={"p": {"volumes": ["postgres:/loot"]}}), "volumes", "postgres")
@@ -124,7 +124,7 @@ def test_a_volume_that_sluice_does_not_know_needs_an_unbound_token(fixture: AppF
     assert send(fixture, bound(fixture), environment={"A": "1"}).status_code == 200
 
 
-def test_a_failed_deployment_gives_no_claim_to_a_volume_that_a_foreign_service_gets_later(fixture: AppFixture) -> None:
+def test_failed_deployment_gives_no_claim_to_later_foreign_volume(fixture: AppFixture) -> None:
     fixture.engine.fail_next("start", EngineError("out of luck"))
     token = bound(fixture)
     send(fixture, token, volumes=["data:/loot"], query="?wait=1")
@@ -132,7 +132,7 @@ def test_a_failed_deployment_gives_no_claim_to_a_volume_that_a_foreign_service_g
     refused(send(fixture, token, volumes=["data:/loot"]), "volumes.0.source", "victim")
 
 
-def test_a_network_is_joined_only_where_an_unbound_token_joined_it_before(fixture: AppFixture) -> None:
+def test_network_requires_earlier_join_by_unbound_token(fixture: AppFixture) -> None:
     fixture.engine.networks |= {"backend"}
     victim(fixture, networks=["backend"])
     token = bound(fixture)
@@ -141,7 +141,7 @@ def test_a_network_is_joined_only_where_an_unbound_token_joined_it_before(fixtur
     assert send(fixture, token, networks=["backend"], environment={"A": "1"}).status_code == 200
 
 
-def test_the_first_link_to_a_foreign_service_is_refused(fixture: AppFixture) -> None:
+def test_first_link_to_foreign_service_is_refused(fixture: AppFixture) -> None:
     victim(fixture)
     token = bound(fixture)
     refused(send(fixture, token, links=["victim"]), "links.0", "victim")
@@ -150,14 +150,14 @@ def test_the_first_link_to_a_foreign_service_is_refused(fixture: AppFixture) -> 
     assert send(fixture, token, links=["victim"]).status_code == 200, "it is linked already"
 
 
-def test_a_profile_may_not_hold_what_its_author_could_not_deploy(fixture: AppFixture) -> None:
+def test_profile_with_fields_that_its_author_may_not_deploy_is_refused(fixture: AppFixture) -> None:
     victim(fixture, routes=[ANY], volumes=["data:/var/lib/data"])
     token = bound(fixture)
     refused(send(fixture, token, profiles={"p": {"routes": [FREE]}}), "profiles.p.routes.0", "victim")
     refused(send(fixture, token, profiles={"p": {"volumes": ["data:/x"]}}), "profiles.p.volumes.0.source", "victim")
 
 
-def test_a_profile_that_is_not_in_force_gives_no_right_to_what_it_names(fixture: AppFixture) -> None:
+def test_inactive_profile_gives_no_claim_to_its_fields(fixture: AppFixture) -> None:
     victim(fixture)
     assert fixture.deploy("friend", links=["victim"]).status_code == 200
     token = bound(fixture)
@@ -168,18 +168,18 @@ def test_a_profile_that_is_not_in_force_gives_no_right_to_what_it_names(fixture:
     assert send(fixture, token, environment={"A": "1"}).status_code == 200, "the profile is not used"
 
 
-def test_a_base_that_a_profile_hides_may_not_hold_it_either(fixture: AppFixture) -> None:
+def test_base_fields_hidden_by_profile_are_checked_too(fixture: AppFixture) -> None:
     victim(fixture, routes=[ANY])
     answer = send(fixture, bound(fixture), routes=[FREE], profiles={"p": {"routes": []}}, profile="p")
     refused(answer, "routes.0", "victim")
 
 
-def test_a_dry_run_is_refused_as_the_deployment_is(fixture: AppFixture) -> None:
+def test_dry_run_is_refused_like_deployment(fixture: AppFixture) -> None:
     victim(fixture, routes=[ANY])
     refused(send(fixture, bound(fixture), routes=[FREE], query="?dry_run=true"), "routes.0", "victim")
 
 
-def test_a_compose_file_is_refused_as_a_spec_is(fixture: AppFixture) -> None:
+def test_compose_file_is_refused_like_spec(fixture: AppFixture) -> None:
     fixture.image("thief:1")
     victim(fixture, volumes=["data:/var/lib/data"])
     file = "name: x\nservices: {thief: {image: 'thief:1', volumes: ['data:/loot']}}\nvolumes: {data: {external: true}}\n"
@@ -188,8 +188,8 @@ def test_a_compose_file_is_refused_as_a_spec_is(fixture: AppFixture) -> None:
     assert answer.status_code == 422 and "victim" in answer.json()["detail"], answer.text
 
 
-def test_a_rollback_is_checked_by_what_others_have_now(fixture: AppFixture) -> None:
-    """The revision took nothing when it was made; the victim came later."""
+def test_rollback_is_checked_against_current_claims(fixture: AppFixture) -> None:
+    """The revision took no foreign requests when it was created; the victim was deployed later."""
     token = bound(fixture)
     assert send(fixture, token, routes=[{"path_prefix": "/a/b"}]).status_code == 200
     assert send(fixture, token, routes=[], environment={"A": "1"}).status_code == 200
@@ -199,7 +199,7 @@ def test_a_rollback_is_checked_by_what_others_have_now(fixture: AppFixture) -> N
     assert answer.status_code == 200, answer.text
 
 
-def test_a_retry_is_checked_by_what_others_have_now(fixture: AppFixture) -> None:
+def test_retry_is_checked_against_current_claims(fixture: AppFixture) -> None:
     token = bound(fixture)
     fixture.engine.fail_next("start", EngineError("out of luck"))
     assert send(fixture, token, routes=[{"path_prefix": "/a/b"}]).status_code == 409
@@ -208,7 +208,7 @@ def test_a_retry_is_checked_by_what_others_have_now(fixture: AppFixture) -> None
     assert fixture.client.post("/deployments/1/retry?wait=20", json={}).status_code == 200
 
 
-def test_a_retry_of_what_never_served_needs_the_scope_of_its_fields(fixture: AppFixture) -> None:
+def test_retry_of_spec_that_never_served_requires_scope_of_its_fields(fixture: AppFixture) -> None:
     assert send(fixture, {}).status_code == 200
     fixture.engine.fail_next("start", EngineError("out of luck"))
     failed = send(fixture, {}, environment={"A": "1"})
@@ -225,8 +225,8 @@ def test_a_retry_of_what_never_served_needs_the_scope_of_its_fields(fixture: App
     assert fixture.client.post(f"/deployments/{first}/retry?wait=20", json={}, headers=writer).status_code == 200
 
 
-def test_a_pending_deployment_is_checked_again_when_it_begins(fixture: AppFixture) -> None:
-    """Both were accepted while the image was pulled; the foreign one came into force first."""
+def test_pending_deployment_is_checked_again_on_activation(fixture: AppFixture) -> None:
+    """Both deployments are accepted while another runs; the foreign one is activated first."""
     assert send(fixture, {}, replicas=1).status_code == 200
     paused = send(fixture, {}, healthcheck={"test": ["CMD", "false"], "disable": None}, environment={"A": "1"}, query="")
     token = bound(fixture)
@@ -239,14 +239,14 @@ def test_a_pending_deployment_is_checked_again_when_it_begins(fixture: AppFixtur
     assert "victim" in ended["message"]
 
 
-def test_a_services_own_port_never_becomes_the_internal_port_of_a_later_one(fixture: AppFixture) -> None:
-    """The gateway listens on both at the bridge's address when the service is linked."""
+def test_port_of_service_is_never_internal_port_of_later_service(fixture: AppFixture) -> None:
+    """The gateway listens on both ports at the bridge's address when the service is linked."""
     assert send(fixture, {}, port=20002).status_code == 200
     victim(fixture)
     ports = [service.internal_port for service in fixture.gateway.services.values()]
     assert ports == [20001, 20003]
 
 
-def test_bounds_of_routes_without_services_are_refused(fixture: AppFixture) -> None:
+def test_token_bounds_of_routes_without_services_are_refused(fixture: AppFixture) -> None:
     answer = fixture.client.post("/tokens", json={"name": "x", "scope": "write", "hosts": ["a.example.org"]})
     assert answer.status_code == 422 and "need services" in answer.text

@@ -1,7 +1,7 @@
-"""Two tokens bound to disjoint services send random valid requests; neither changes what the other's services have.
+"""Random valid requests with two tokens bound to disjoint services; neither affects the other's services.
 
-What a service has is taken from the routers and the engine, not from what Sluice's rules say: which service answers each of
-many addresses, what is published of it, and what its containers mount and join.
+The state of a service is read from the routers and the engine, independently of Sluice's rules: the service that answers
+each of many addresses, its published configuration, and the volumes and networks of its containers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ADDRESSES = [(host or "other.example.org", path + rest) for host, path, rest in 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_no_act_of_one_bound_token_changes_what_foreign_services_have(fixture: AppFixture, seed: int) -> None:
+def test_requests_of_bound_token_never_change_foreign_services(fixture: AppFixture, seed: int) -> None:
     chance = random.Random(seed)
     fixture.engine.networks |= set(NETWORKS)
     fixture.engine.volumes |= {"unmanaged"}
@@ -51,20 +51,22 @@ def test_no_act_of_one_bound_token_changes_what_foreign_services_have(fixture: A
         after, said = foreign(fixture, team), f"seed {seed}, act {act}: {method} {path} {body}: {answer.text}"
         assert (after["published"], after["runs"]) == (before["published"], before["runs"]), said
         assert after["linked"] <= before["linked"], said
-        assert after["answers"].items() >= before["answers"].items(), said  # a removed route may leave them more
+        assert after["answers"].items() >= before["answers"].items(), (
+            said
+        )  # the removal of a route may give them more addresses
         assert not shared_volumes(fixture), f"seed {seed}, act {act}: {method} {path} {body}"
     assert outcomes["200"] > ACTS // 5 and outcomes["422"] > ACTS // 10, f"most acts come to nothing: {outcomes}"
 
 
 def prepare(fixture: AppFixture) -> None:
-    """What the operator runs beside the two teams."""
+    """Deploy the services that the operator runs beside the two teams."""
     assert fixture.deploy("db", "app:1", port=80, volumes=["operators:/data"], networks=["backend"]).status_code == 200
     routes = [{"host": "common.example.org"}, {"path_prefix": "/z"}]
     assert fixture.deploy("portal", "app:1", port=80, routes=routes, links=["db"]).status_code == 200
 
 
 def chosen(chance: random.Random, fixture: AppFixture, team: str) -> tuple[str, str, dict[str, Any] | None]:
-    """A request by one team about one of its services, valid by itself."""
+    """Return a random request of a team for one of its services; the request is valid by itself."""
     service = chance.choice(TEAMS[team])
     kind = chance.choice(["deploy"] * 6 + ["rollback", "restart", "scale", "retry", "remove", "profile", "dry run"])
     known = {each["name"] for each in fixture.client.get("/services?limit=200").json()["items"]}
@@ -84,7 +86,7 @@ def chosen(chance: random.Random, fixture: AppFixture, team: str) -> tuple[str, 
 
 
 def fields(chance: random.Random) -> dict[str, Any]:
-    """Some of the fields that reach beyond a service."""
+    """Return random values of some fields that can affect other services."""
     every: dict[str, Callable[[], Any]] = {
         "routes": lambda: [
             {"host": host, "path_prefix": path, "strip_prefix": chance.random() < 0.3}
@@ -101,9 +103,9 @@ def fields(chance: random.Random) -> dict[str, Any]:
 
 
 def foreign(fixture: AppFixture, team: str) -> dict[str, Any]:
-    """What the services have that the team's token does not cover."""
+    """Return the state of the services that the team's token does not cover."""
     mine = set(TEAMS[team])
-    # `linked` follows the store a moment later, so it is taken from there.
+    # `linked` follows the store with a delay, so the value is read from the store.
     published = {
         name: replace(service, linked=False) for name, service in fixture.gateway.services.items() if name not in mine
     }
@@ -123,7 +125,7 @@ def foreign(fixture: AppFixture, team: str) -> dict[str, Any]:
 
 
 def winner(fixture: AppFixture, host: str, path: str) -> str | None:
-    """The service that answers: the longest prefix of whole segments, the routes of the host before those of any."""
+    """Return the service that answers: routes with the host first, then the longest prefix of whole segments."""
     found = [
         (route.host is not None, len(route.path_prefix.rstrip("/")), name)
         for name, service in fixture.gateway.services.items()
@@ -134,7 +136,7 @@ def winner(fixture: AppFixture, host: str, path: str) -> str | None:
 
 
 def shared_volumes(fixture: AppFixture) -> list[str]:
-    """Volumes that containers of two owners mount."""
+    """Return the volumes that containers of more than one owner mount."""
     owners: dict[str, set[str]] = {}
     for service, volume in mounts(fixture):
         owners.setdefault(volume, set()).add(next((team for team in TEAMS if service in TEAMS[team]), "operator"))

@@ -1,4 +1,4 @@
-"""Scope × binding × every field of the spec that reaches beyond its service. A new field needs its line here."""
+"""Scope × binding × every spec field that can affect other services. A new field must be classified here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.spec import ServiceSpec
 from tests.support.app_fixture import READY, AppFixture
 
 BY_THE_OPERATOR = {"logging", "eureka", "volumes"}
-"""Fields that the operator's rules bound for every token (services/rollouts/requests/admission.py)."""
+"""Fields that the operator's rules limit for every token (services/rollouts/requests/admission.py)."""
 HOLDS_OTHERS = {"profiles"}
 HARMLESS = {
     # of the service's own container
@@ -31,12 +31,12 @@ CLAIMS: dict[str, tuple[Any, Any]] = {
     "networks": (["backend"], ["backend"]),
     "links": (None, ["victim"]),
 }
-"""Field → what the victim has, and what the thief asks for."""
+"""For each field: the value that the victim has, and the value that the thief requests."""
 BINDINGS: tuple[tuple[str, ...], ...] = ((), ("thief",), ("thief", "victim"))
 WAYS = ("deploy", "replace", "dry run", "profile")
 
 
-def test_every_field_of_the_spec_is_classified() -> None:
+def test_every_spec_field_is_classified() -> None:
     assert set(ServiceSpec.model_fields) == HARMLESS | BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIMING)
     assert set(CLAIMS) == set(CLAIMING)
     assert not HARMLESS & (BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIMING))
@@ -44,7 +44,7 @@ def test_every_field_of_the_spec_is_classified() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("field", CLAIMING)
-def test_a_claim_is_admitted_by_scope_and_binding(fixture: AppFixture, field: str, way: str) -> None:
+def test_claim_is_accepted_by_scope_and_binding(fixture: AppFixture, field: str, way: str) -> None:
     theirs, mine = CLAIMS[field]
     fixture.engine.networks |= {"backend"}
     assert fixture.deploy("victim", port=80, **({field: theirs} if theirs else {})).status_code == 200
@@ -60,7 +60,10 @@ def test_a_claim_is_admitted_by_scope_and_binding(fixture: AppFixture, field: st
 
 
 def ask(fixture: AppFixture, token: dict[str, str], field: str, value: Any, way: str) -> int:
-    """Ask for the claim by a dry run of the way: nothing that one caller gets is there for the next."""
+    """Return the status of a dry run that makes the claim, so that no claim persists for the next caller.
+
+    For `way` "deploy", check that a refused claim is refused without a dry run too.
+    """
     claim = {"profiles": {"p": {field: value}}} if way == "profile" else {field: value}
     body = {"service": "thief", "image": "thief:1", "port": 80, "healthcheck": READY, **claim}
     body |= {"mode": "replace"} if way == "replace" else {}

@@ -1,4 +1,4 @@
-"""A stored spec that comes into force again: what the world became meanwhile counts, as for a new one."""
+"""A stored spec that is activated again is validated against the current state, like a new spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MINE, NEXT = {"path_prefix": "/mine"}, {"path_prefix": "/next"}
 NEVER: dict[str, Any] = {"test": ["CMD", "false"], "disable": None}
 
 
-def test_a_rollback_cannot_take_a_route_that_another_service_has_now(fixture: AppFixture) -> None:
+def test_rollback_cannot_take_route_that_another_service_has_now(fixture: AppFixture) -> None:
     token = bound(fixture, "thief", "other")
     for service, route in (("thief", MINE), ("thief", NEXT), ("other", MINE)):
         assert send(fixture, token, service, routes=[route]).status_code == 200
@@ -21,7 +21,7 @@ def test_a_rollback_cannot_take_a_route_that_another_service_has_now(fixture: Ap
     assert fixture.client.post("/services/thief/rollback?dry_run=true", json={}, headers=token).status_code == 422
 
 
-def test_a_waiting_rollback_does_not_begin_when_its_route_was_taken(fixture: AppFixture) -> None:
+def test_pending_rollback_does_not_start_after_its_route_was_taken(fixture: AppFixture) -> None:
     for route in (MINE, NEXT):
         assert send(fixture, {}, routes=[route], on_conflict="queue").status_code == 200
     running = send(fixture, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
@@ -33,7 +33,7 @@ def test_a_waiting_rollback_does_not_begin_when_its_route_was_taken(fixture: App
     assert (ended["status"], ended["reason"]) == ("rolled_back", "invalid_spec"), ended
 
 
-def test_a_scale_or_restart_that_waits_is_of_the_revision_that_is_present_when_it_begins(fixture: AppFixture) -> None:
+def test_pending_scale_and_restart_use_revision_current_at_their_start(fixture: AppFixture) -> None:
     assert send(fixture, {}, routes=[MINE], on_conflict="queue").status_code == 200
     running = send(fixture, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
     coming = send(fixture, {}, routes=[NEXT], query="")
@@ -47,7 +47,7 @@ def test_a_scale_or_restart_that_waits_is_of_the_revision_that_is_present_when_i
     assert (service["spec"]["routes"], service["replicas"]) == ([NEXT], 2)
 
 
-def test_a_scale_that_waits_does_not_give_a_volume_two_writers(fixture: AppFixture) -> None:
+def test_pending_scale_does_not_give_volume_two_writers(fixture: AppFixture) -> None:
     assert send(fixture, {}, on_conflict="queue").status_code == 200
     running = send(fixture, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
     send(fixture, {}, volumes=["data:/data"], query="")
@@ -57,7 +57,7 @@ def test_a_scale_that_waits_does_not_give_a_volume_two_writers(fixture: AppFixtu
     assert (ended["status"], ended["reason"]) == ("rolled_back", "invalid_spec"), ended
 
 
-def test_a_rollback_does_not_give_a_volume_two_writers(fixture: AppFixture) -> None:
+def test_rollback_does_not_give_volume_two_writers(fixture: AppFixture) -> None:
     assert send(fixture, {}, volumes=["data:/data"]).status_code == 200
     assert send(fixture, {}, volumes=None, replicas=2).status_code == 200
     refused(fixture.client.post("/services/thief/rollback", json={}), "replicas", "shared")
