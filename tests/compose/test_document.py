@@ -1,4 +1,4 @@
-"""The file itself: YAML as Compose reads it, variables, merges; and files that are made to hurt."""
+"""The Compose file as text: YAML as Compose reads it, variables, merges; and malicious files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HERE = {"TAG": "2", "EMPTY": "", "OTHER": "o"}
         ("${NOPE:-${OTHER}-${ALSO:-x}}!", "o-x!"), ("${TAG:?needed}", "2"), ("${EMPTY}", ""),
     ],
 )  # fmt: skip
-def test_variables_are_filled_in_by_compose_s_rules(text: str, filled: str) -> None:
+def test_variables_are_interpolated_by_rules_of_compose(text: str, filled: str) -> None:
     assert interpolate(text, HERE) == (filled, None)
 
 
@@ -40,20 +40,20 @@ def test_variables_are_filled_in_by_compose_s_rules(text: str, filled: str) -> N
         ("${1}", "write \"$$\""), ("${A:-" * 9 + "x" + "}" * 9, "nested"),
     ],
 )  # fmt: skip
-def test_a_variable_that_cannot_be_filled_in_says_why(text: str, words: str) -> None:
+def test_variable_that_cannot_be_interpolated_is_reported_with_cause(text: str, words: str) -> None:
     filled, trouble = interpolate(text, HERE)
     assert filled == text
     assert words in (trouble or "")
 
 
 @given(st.text(alphabet="$${}:-+?AB_1 ", max_size=40))
-def test_whatever_is_written_it_is_filled_in_or_refused(text: str) -> None:
+def test_any_value_is_interpolated_or_refused(text: str) -> None:
     filled, trouble = interpolate(text, {"A": "a", "AB": "$B"})
     assert trouble is None or filled == text
     assert all(name.isidentifier() for name in names(text))
 
 
-def test_a_file_is_read_as_yaml_1_2_with_merges_and_anchors() -> None:
+def test_file_is_read_as_yaml_1_2_with_merges_and_anchors() -> None:
     made = reading("""
         x-base: &base
           image: web
@@ -86,12 +86,12 @@ def test_a_file_is_read_as_yaml_1_2_with_merges_and_anchors() -> None:
         ("a: " + "x" * MAX_BYTES, 1, "is larger than"),
     ],
 )
-def test_what_is_no_compose_file_is_refused_with_a_line(text: str, line: int, words: str) -> None:
+def test_invalid_compose_file_is_refused_with_line(text: str, line: int, words: str) -> None:
     found = refused(text)
     assert [(each[1], words in each[2]) for each in found if words in each[2]] == [(line, True)]
 
 
-def test_a_few_lines_that_stand_for_billions_are_refused_at_once() -> None:
+def test_alias_and_variable_bombs_are_refused_at_once() -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
     assert "values, aliases counted" in refused(bomb)[0][2]
@@ -114,7 +114,7 @@ _ANY = st.recursive(
     st.dictionaries(st.sampled_from([*TOP]), _ANY, max_size=3),
 )
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
-def test_whatever_stands_in_it_it_is_read_or_refused_with_lines(keys: dict[str, object], top: dict[str, object]) -> None:
+def test_any_combination_of_keys_is_read_or_refused_with_lines(keys: dict[str, object], top: dict[str, object]) -> None:
     text = yaml.safe_dump({**top, "services": {"web": keys}}, allow_unicode=True)
     try:
         _, findings = survey(text, ComposeOptions(project="shop"))
@@ -124,12 +124,12 @@ def test_whatever_stands_in_it_it_is_read_or_refused_with_lines(keys: dict[str, 
 
 
 @given(st.text(max_size=200))
-def test_whatever_the_text_is_it_is_a_tree_or_refused(text: str) -> None:
+def test_any_text_is_parsed_to_mapping_or_refused(text: str) -> None:
     with suppress(ComposeError):
         assert isinstance(parse(text, {}).value, dict)
 
 
-def test_the_client_is_told_what_the_file_needs_of_it() -> None:
+def test_client_inputs_list_variables_and_files_that_file_needs() -> None:
     needs = needs_of(
         "name: shop\nservices:\n  web:\n    image: 'web:${TAG:-$OTHER}'\n    env_file: ['${DIR}/a.env', {path: b.env, "
         "required: false}]\n    environment: [PLAIN=1, PASSED]\n  db: {environment: {ALSO: }, env_file: b.env}",

@@ -1,4 +1,4 @@
-"""Which services of a file are deployed, in which order, and how they find each other."""
+"""Services of a file that are deployed, their order, and their links and networks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def names(**given: Any) -> list[str]:
     return [each.name for each in reading(FILE, **given).services]
 
 
-def test_each_comes_after_what_it_depends_on() -> None:
+def test_services_are_ordered_after_their_dependencies() -> None:
     api, web = reading(FILE).services
     assert (api.name, api.depends_on) == ("api", {})
     assert (web.name, web.depends_on) == ("web", {"api": True})
 
 
-def test_profiles_and_only_choose_among_them() -> None:
+def test_profiles_and_only_select_services() -> None:
     assert names() == ["api", "web"]
     assert names(profiles={"dev"}) == ["api", "debug", "web"]
     assert names(only=["web"]) == ["web"]
@@ -36,19 +36,19 @@ def test_profiles_and_only_choose_among_them() -> None:
     assert "nothing to deploy" in refused(FILE, only=["db"])[0][2]
 
 
-def test_names_lead_to_what_sluice_has_and_compose_s_network_to_what_it_has_not() -> None:
+def test_managed_services_get_links_and_unmanaged_ones_network_of_compose() -> None:
     api, web = reading(FILE).services
     assert (web.fields["links"], web.fields["networks"]) == (["api"], ["shop_default"])
     assert (api.fields["links"], api.fields["networks"]) == (["web"], ["shop_default"])
 
 
-def test_deployed_alone_a_service_looks_the_same_to_the_engine_once_the_others_are_known() -> None:
+def test_service_deployed_alone_has_same_fields_once_others_are_known() -> None:
     whole = {each.name: each.fields for each in reading(FILE).services}
     (alone,) = reading(FILE, only=["web"], known={"api"}).services
     assert alone.fields == whole["web"]
 
 
-def test_what_compose_still_runs_is_reached_by_its_network_while_people_move_in() -> None:
+def test_services_still_run_by_compose_are_reached_by_its_network() -> None:
     text = FILE.replace(", x-sluice: {manage: false}", "")
     (alone,) = reading(text, only=["web"]).services
     assert (alone.fields["links"], alone.fields["networks"]) == ([], []), "there is nobody"
@@ -56,7 +56,7 @@ def test_what_compose_still_runs_is_reached_by_its_network_while_people_move_in(
     assert (moving.fields["links"], moving.fields["networks"]) == ([], ["shop_default"])
 
 
-def test_services_on_different_networks_do_not_know_each_other() -> None:
+def test_services_on_different_networks_are_not_linked() -> None:
     a, b, c = reading("""
         services:
           a: {image: x, networks: [one]}
@@ -68,7 +68,7 @@ def test_services_on_different_networks_do_not_know_each_other() -> None:
     assert [each.fields["networks"] for each in (a, b, c)] == [[], [], []], "Sluice's own network is enough"
 
 
-def test_a_dependency_that_is_not_required_is_told_apart() -> None:
+def test_optional_dependency_is_marked_as_such() -> None:
     web = reading("""
         services:
           web: {image: w, depends_on: {cache: {condition: service_started, required: false}}}
@@ -77,7 +77,7 @@ def test_a_dependency_that_is_not_required_is_told_apart() -> None:
     assert web.depends_on == {"cache": False}
 
 
-def test_a_circle_of_dependencies_and_a_job_are_refused() -> None:
+def test_dependency_cycle_and_dependency_on_job_are_refused() -> None:
     circle = refused("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}")
     assert circle == [("services.a", 1, "depends on itself, by way of a, b")]
     job = "services: {a: {image: x, depends_on: {b: {condition: service_completed_successfully}}}, b: {image: x}}"
@@ -86,7 +86,7 @@ def test_a_circle_of_dependencies_and_a_job_are_refused() -> None:
     assert reading(left).services[0].depends_on == {}, "it is not waited for where Sluice leaves it alone"
 
 
-def test_a_store_that_others_need_is_better_left_with_compose() -> None:
+def test_stateful_dependency_gives_warning_to_leave_it_with_compose() -> None:
     warned = reading(
         "services: {web: {image: w, depends_on: [db], ports: [80]}, db: {image: d, volumes: [v:/v]}}\nvolumes: {v: }"
     )
@@ -95,7 +95,7 @@ def test_a_store_that_others_need_is_better_left_with_compose() -> None:
     assert "manage: false" in db.warnings[0].message
 
 
-def test_what_is_left_alone_may_have_any_key_and_any_name() -> None:
+def test_unmanaged_service_may_have_any_key_and_any_name() -> None:
     made = reading("""
         services:
           web: {image: w}
@@ -105,15 +105,15 @@ def test_what_is_left_alone_may_have_any_key_and_any_name() -> None:
 
 
 @pytest.mark.parametrize("project", [None, "", "Shop", "-shop", "a" * 64])
-def test_a_project_needs_a_name(project: str | None) -> None:
+def test_project_requires_name(project: str | None) -> None:
     assert refused(FILE, project=project)[0][0] == "name"
 
 
-def test_a_name_that_is_no_dns_label_is_refused_with_one_that_is() -> None:
+def test_name_that_is_no_dns_label_is_refused_with_suggestion() -> None:
     found = refused("services: {My_web.1: {image: w}}")
     assert found[0][2].endswith('call it "my-web-1"')
 
 
-def test_a_warning_about_the_file_itself_belongs_to_no_service() -> None:
+def test_warning_about_file_itself_belongs_to_no_service() -> None:
     made = reading("services: {web: {image: w}}\nnetworks:\n  back: {internal: true}")
     assert said(made.warnings) == [("networks.back.internal", 3)]

@@ -1,4 +1,4 @@
-"""What a service's keys come to in Sluice's spec."""
+"""Translation of a Compose service's keys to fields of Sluice's spec."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("body", "fields"), TAKEN, ids=[body.replace("\n", "; ")[:60] for body, _ in TAKEN])
-def test_a_key_becomes_a_field_that_the_spec_knows(body: str, fields: dict[str, Any]) -> None:
+def test_compose_key_becomes_field_of_spec(body: str, fields: dict[str, Any]) -> None:
     made = service(body, directory="/srv/shop").fields
     bare = {"image": "web:1", "environment": {}, "volumes": [], "links": [], "networks": []}
     assert made == {**bare, "labels": {PROJECT_LABEL: "shop"}, **fields}
@@ -122,13 +122,13 @@ REFUSED: list[tuple[str, str, int, str]] = [
 
 
 @pytest.mark.parametrize(("body", "field", "line", "words"), REFUSED, ids=[f"{row[0][:50]!r}" for row in REFUSED])
-def test_what_cannot_be_done_is_named_with_its_line(body: str, field: str, line: int, words: str) -> None:
+def test_unsupported_key_is_refused_with_its_line(body: str, field: str, line: int, words: str) -> None:
     found = complaint(body)
     assert (found[0], found[1]) == (f"services.web.{field}", line)
     assert words in found[2]
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_of_file_are_reported_at_once() -> None:
     found = refused("""
         services:
           web: {image: a, cap_add: [X], init: true}
@@ -143,7 +143,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     ]  # fmt: skip
 
 
-def test_what_goes_without_saying_is_accepted_with_a_warning() -> None:
+def test_implied_keys_are_accepted_with_warning() -> None:
     made = service("""
         container_name: web
         tty: true
@@ -162,11 +162,11 @@ def test_what_goes_without_saying_is_accepted_with_a_warning() -> None:
     ]  # fmt: skip
 
 
-def test_a_published_port_needs_no_word_where_routes_are_given() -> None:
+def test_published_port_gives_no_warning_if_routes_are_given() -> None:
     assert service("ports: ['8080:80']\nx-sluice: {routes: [{path_prefix: /}]}").warnings == []
 
 
-def test_environment_files_lie_under_the_environment_and_a_name_alone_is_the_callers() -> None:
+def test_environment_overrides_env_files_and_bare_name_takes_callers_value() -> None:
     made = service(
         "env_file: [a.env, {path: b.env, required: false}, {path: c.env, required: false}]\nenvironment: [B, C=c, D]",
         env_files={"a.env": {"A": "a", "C": "-"}, "b.env": {"A": "b"}},
@@ -175,7 +175,7 @@ def test_environment_files_lie_under_the_environment_and_a_name_alone_is_the_cal
     assert made.fields["environment"] == {"A": "b", "C": "c", "B": "mine"}
 
 
-def test_a_field_of_the_spec_that_is_wrong_is_found_in_the_file() -> None:
+def test_invalid_spec_field_is_located_in_file() -> None:
     made = service("""
         volumes:
           - data:/data
@@ -193,7 +193,7 @@ def test_a_field_of_the_spec_that_is_wrong_is_found_in_the_file() -> None:
     assert made.place_of("strategy") == ("services.web.strategy", 2)
 
 
-def test_volumes_and_networks_have_the_names_that_compose_gives_them() -> None:
+def test_volumes_and_networks_have_names_that_compose_gives_them() -> None:
     made = (
         reading(
             """
@@ -226,7 +226,7 @@ def test_volumes_and_networks_have_the_names_that_compose_gives_them() -> None:
     assert made["networks"] == ["blog_back", "proxy"]
 
 
-def test_a_volume_that_compose_makes_in_its_own_way_must_be_there_already() -> None:
+def test_volume_with_driver_must_be_external() -> None:
     found = refused("services: {web: {image: a, volumes: [v:/v]}}\nvolumes:\n  v: {driver: nfs}")
     assert [(field, line) for field, line, _ in found] == [("volumes.v.driver", 3)]
     assert reading("services: {web: {image: a, volumes: [v:/v]}}\nvolumes: {v: {driver: nfs, external: true}}").services

@@ -1,4 +1,4 @@
-"""The keys of ten well-known Compose files: how many are taken, how many implied, how many refused."""
+"""The numbers of keys of ten well-known Compose files that are taken, implied and refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.compose.reader import ComposeOptions, survey
 from tests.support.compose_files import TEN, Known, document
 
 FOUND: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
-    # taken, implied, refused, and every place that would have to be mended before all of it could be deployed
+    # taken, implied, refused, and every field to correct before the whole file can be deployed
     "docker/awesome-compose": (24, 1, 2, ("s1.secrets", "s1.build", "s2.secrets")),
     "dockersamples/example-voting-app": (47, 8, 0, ()),
     "immich-app/immich": (25, 4, 1, ("s4.shm_size",)),
@@ -37,12 +37,12 @@ def test_every_key_of_a_well_known_file_is_accounted_for(known: Known) -> None:
     assert tuple(finding.field.removeprefix("services.") for finding in refusals) == FOUND[known.repository][3]
 
 
-def test_of_all_their_858_keys_six_are_refused() -> None:
+def test_six_of_858_keys_are_refused() -> None:
     taken, implied, refused, _ = zip(*FOUND.values(), strict=True)
     assert (sum(taken), sum(implied), sum(refused)) == (798, 54, 6)
 
 
-def test_the_page_tells_what_becomes_of_every_key_and_the_same_figures() -> None:
+def test_docs_page_covers_every_key_with_same_counts() -> None:
     page = (Path(__file__).parents[2] / "docs" / "compose.md").read_text()
     assert [key for key in (*SERVICE, *TOP, *DEPLOY) if f"`{key}`" not in page] == []
     for known in TEN:
