@@ -1,4 +1,4 @@
-"""The images that a Dockerfile is FROM."""
+"""Base images that the FROM lines of a Dockerfile name."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def references(text: str, args: Mapping[str, str] | None = None, target: str | N
         ("FROM ${A:-x}\nARG A=y\nFROM ${A:-x}\n", ["x", "x"]),
     ],
 )
-def test_the_references_are_found_with_variables_replaced(text: str, found: list[str | None]) -> None:
+def test_base_references_are_found_with_variables_replaced(text: str, found: list[str | None]) -> None:
     assert references(text) == found
 
 
-def test_a_build_argument_counts_where_it_is_declared() -> None:
+def test_build_argument_applies_only_if_declared() -> None:
     text = "ARG A=x\nFROM $A\nFROM ${B:-none}\n"
     assert references(text, {"A": "y", "B": "z"}) == ["y", "none"]
 
 
-def test_stages_below_the_target_are_not_needed() -> None:
+def test_stages_after_target_are_ignored() -> None:
     text = "FROM a AS one\nFROM b AS two\nFROM c\n"
     assert references(text, target="TWO") == ["a", "b"]
     assert references(text, target="0") == ["a"]
@@ -63,16 +63,16 @@ def test_stages_below_the_target_are_not_needed() -> None:
         "FROM a\nRUN <<'E\\'\nE\\\nFROM --platform=\"a b\" evil\n",
     ],
 )
-def test_a_from_that_may_name_another_image_to_the_engine_is_refused(text: str) -> None:
+def test_from_that_may_name_another_image_to_engine_is_refused(text: str) -> None:
     with pytest.raises(DockerfileError, match=r"^line \d+: "):
         bases_of(text, {})
 
 
-def test_python_in_a_step_is_no_from() -> None:
+def test_python_import_in_run_step_is_no_base() -> None:
     assert references('FROM a\nRUN python -c "\\\nfrom os import path \\\n"\n') == ["a"]
 
 
-def test_references_are_pinned_and_lines_keep_their_numbers() -> None:
+def test_base_references_are_pinned_and_lines_keep_their_numbers() -> None:
     text = "ARG A=x\nFROM --platform=linux/amd64 \\\n  $A \\\n  AS One\nRUN a\nFROM one\nFROM scratch\nFROM y\n"
     pinned = pin(text, bases_of(text, {}), {"x": "sha256:1", "y": "sha256:2"})
     assert pinned.split("\n") == [

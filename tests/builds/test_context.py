@@ -1,4 +1,4 @@
-"""What a client sends as the context of a build, and what is refused of it."""
+"""Build contexts that clients send, and the entries that are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check(path: Path, data: bytes, dockerfile: str = "Dockerfile") -> str:
 
 
 def sent(path: Path, dockerfile: str, text: str) -> dict[str, tarfile.TarInfo]:
-    """What the engine is sent of a checked context, by name."""
+    """Return the entries of a checked context that the engine is sent, by name."""
     (path / "sent").write_bytes(b"".join(packed(path / "context", dockerfile, text)))
     with tarfile.open(path / "sent", "r:") as tar:
         return {entry.name: entry for entry in tar}
@@ -61,7 +61,7 @@ def harmless(tar: tarfile.TarFile) -> None:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_context_that_stays_in_its_folder_is_good(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_context_within_its_directory_is_accepted(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     check(tmp_path, pack(made(harmless)))
     check(tmp_path, pack(made(harmless)), "sub/Dockerfile.prod")
 
@@ -80,7 +80,7 @@ def test_a_context_that_stays_in_its_folder_is_good(tmp_path: Path, pack: Callab
         (lambda tar: add(tar, "null", tarfile.CHRTYPE), "neither file, directory nor link"),
     ],
 )
-def test_what_climbs_out_of_its_folder_is_refused(tmp_path: Path, fill: Fill, why: str) -> None:
+def test_context_entry_that_leads_out_or_is_special_file_is_refused(tmp_path: Path, fill: Fill, why: str) -> None:
     with pytest.raises(RequestError, match=why) as refused:
         check(tmp_path, made(fill))
     assert (refused.value.status, refused.value.code) == (422, "invalid_context")
@@ -104,13 +104,13 @@ LONG_NAME = tarfile.TarInfo("x" * 2_000_000)
     ],
     ids=["empty", "text", "no gzip", "no tar", "cut off", "gzip cut off", "a name of megabytes", "nothing but its end"],
 )
-def test_what_is_no_whole_tar_or_has_no_dockerfile_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_incomplete_tar_or_context_without_dockerfile_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(RequestError) as refused:
         check(tmp_path, data)
     assert refused.value.code == "invalid_context"
 
 
-def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_dockerfile_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r'has no "Dockerfile\.prod"'):
         check(tmp_path, made(harmless), "Dockerfile.prod")
 
@@ -123,7 +123,7 @@ def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path) -> None:
     ],
     ids=["one large file", "nothing but names"],
 )
-def test_what_unpacks_to_more_than_the_limit_is_refused(tmp_path: Path, fill: Fill) -> None:
+def test_context_that_unpacks_beyond_limit_is_refused(tmp_path: Path, fill: Fill) -> None:
     with pytest.raises(RequestError) as refused:
         check(tmp_path, gzip.compress(made(fill)))
     assert refused.value.status == 413
@@ -133,7 +133,7 @@ REMOTE = b"FROM scratch\nADD http://127.0.0.1/ /\n"
 
 
 def pax(*records: tuple[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """A header of a pax archive about the entry after it, or of kind XGLTYPE about all of them."""
+    """Return a pax header for the next entry, or with kind XGLTYPE for all entries."""
     text = b""
     for key, value in records:
         record = f" {key}={value}\n".encode()
@@ -173,14 +173,14 @@ ONE = plain("Dockerfile", DOCKERFILE)
         "in a second gzip member", "as a symbolic link", "as a hard link", "with a NUL in a pax header",
     ],
 )  # fmt: skip
-def test_a_dockerfile_that_another_entry_may_replace_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
+def test_dockerfile_that_another_entry_may_replace_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
     with pytest.raises(RequestError, match=why) as refused:
         check(tmp_path, data)
     assert refused.value.code == "invalid_context"
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.REGTYPE, tarfile.LNKTYPE])
-def test_a_directory_of_the_dockerfile_that_another_entry_may_replace_is_refused(tmp_path: Path, kind: bytes) -> None:
+def test_dockerfile_directory_that_another_entry_may_replace_is_refused(tmp_path: Path, kind: bytes) -> None:
     def fill(tar: tarfile.TarFile) -> None:
         add(tar, "sub/Dockerfile", content=DOCKERFILE)
         add(tar, "other/Dockerfile", content=REMOTE)
@@ -190,8 +190,8 @@ def test_a_directory_of_the_dockerfile_that_another_entry_may_replace_is_refused
         check(tmp_path, made(fill), "sub/Dockerfile")
 
 
-def test_the_engine_is_sent_what_was_checked_and_nothing_that_was_passed_over(tmp_path: Path) -> None:
-    """A global pax header renames all entries for Python, and none for the engine; what follows the end is read by some."""
+def test_engine_is_sent_only_entries_that_were_checked(tmp_path: Path) -> None:
+    """A global pax header renames all entries for Python, but none for the engine. Some readers continue after the end."""
     ours = pax(("path", "kept"), kind=tarfile.XGLTYPE) + plain("Dockerfile", REMOTE)
     data = ONE + ours + END + plain("Dockerfile", REMOTE) + END
     assert check(tmp_path, data).encode() == DOCKERFILE
@@ -201,7 +201,7 @@ def test_the_engine_is_sent_what_was_checked_and_nothing_that_was_passed_over(tm
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_context_is_sent_as_it_came_but_for_its_dockerfile(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_context_is_sent_unchanged_except_its_dockerfile(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     long, text = "d/" * 80 + "\u00e9\udcff", b"x" * 1500
 
     def fill(tar: tarfile.TarFile) -> None:
@@ -220,21 +220,21 @@ def test_a_context_is_sent_as_it_came_but_for_its_dockerfile(tmp_path: Path, pac
     assert content(tmp_path, "block-39") == b"\x27" * 512
 
 
-def test_bytes_of_a_dockerfile_that_are_no_text_are_kept(tmp_path: Path) -> None:
+def test_invalid_utf_8_in_dockerfile_is_preserved(tmp_path: Path) -> None:
     odd = b"FROM scratch\nRUN \xff\xc3\n"
     text = check(tmp_path, plain("Dockerfile", odd) + END)
     sent(tmp_path, "Dockerfile", text)
     assert content(tmp_path, "Dockerfile") == odd
 
 
-def test_a_dockerfile_of_more_than_a_mib_is_refused(tmp_path: Path) -> None:
+def test_dockerfile_larger_than_one_mib_is_refused(tmp_path: Path) -> None:
     (tmp_path / "context").write_bytes(plain("Dockerfile", b"#" * (1024 * 1024 + 1)) + END)
     with pytest.raises(RequestError, match="more than 1048576 bytes"):
         check_context(tmp_path / "context", "Dockerfile", 10_000_000)
 
 
 @pytest.mark.parametrize("text", ["FROM scratch\nADD http://x /\udcff\n", "FROM $A\n"])
-def test_a_dockerfile_that_is_refused_names_its_line(text: str) -> None:
+def test_refused_dockerfile_is_reported_with_line(text: str) -> None:
     with pytest.raises(RequestError, match=r"Dockerfile.* line \d: ") as refused:
         check_dockerfile(text, {})
     assert (refused.value.status, refused.value.code) == (422, "invalid_context")

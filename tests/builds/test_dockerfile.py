@@ -1,4 +1,4 @@
-"""The scanner of Dockerfiles: no ADD that the engine would fetch is passed, however it is written."""
+"""The Dockerfile scanner refuses every ADD that the engine would fetch, in any notation."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ REMOTE = {
 
 
 @pytest.mark.parametrize("text", REMOTE.values(), ids=REMOTE)
-def test_an_add_that_may_be_remote_is_refused(text: str) -> None:
+def test_add_that_may_be_remote_is_refused(text: str) -> None:
     with pytest.raises(DockerfileError, match=r"^line \d+: ADD "):
         check_adds(f"{text}\nRUN true\n")
 
@@ -99,11 +99,11 @@ LOCAL = {
 
 
 @pytest.mark.parametrize("text", LOCAL.values(), ids=LOCAL)
-def test_an_add_from_the_context_is_passed(text: str) -> None:
+def test_add_from_context_is_accepted(text: str) -> None:
     check_adds(f"FROM scratch\n{text}\nRUN true\n")
 
 
-def test_the_line_and_the_remedy_are_named() -> None:
+def test_refused_add_is_reported_with_line_and_fix() -> None:
     with pytest.raises(DockerfileError) as refused:
         check_adds(f"FROM debian\n\nRUN true \\\n  more\nADD \\\n  {URL} /\n")
     assert refused.value.line == 5
@@ -122,18 +122,18 @@ def test_text_that_engines_read_differently_is_refused(text: str) -> None:
         check_adds(text)
 
 
-def test_an_escape_after_the_first_instruction_is_a_comment() -> None:
+def test_escape_directive_after_first_instruction_is_comment() -> None:
     check_adds("FROM scratch\n# escape=`\nRUN a `\n")
 
 
-def test_continued_lines_are_one_instruction_with_their_places() -> None:
+def test_continued_lines_are_one_instruction_with_line_numbers() -> None:
     first, second = instructions("\n# c\nRUN a \\\n\n # c\n  b\nCMD c\n")
     assert (first.text, first.first, first.last) == ("RUN a   b", 3, 6)
     assert (second.text, second.starts) == ("CMD c", ((7, 0),))
 
 
 @pytest.mark.parametrize("line", ["ADD\\\n", "   \\\n", "onbuild\\\n", "[ \\\n", "ADD [\n", "ADD a \\\n", "\\\n"])
-def test_the_work_is_linear_in_the_text(line: str) -> None:
-    """A quadratic scan of a MiB takes hours; the timeout of every test ends it."""
+def test_scan_time_is_linear_in_length_of_text(line: str) -> None:
+    """A quadratic scan of one MiB takes hours and exceeds the timeout of every test."""
     text = line * (1024 * 1024 // len(line))
     check_adds(text)

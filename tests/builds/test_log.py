@@ -1,11 +1,11 @@
-"""A build's log while it is written."""
+"""The buffer of a build's log while the build writes it."""
 
 from __future__ import annotations
 
 from services.builds.log import LONGEST_LINE, MOST_LOG, LogBuffer
 
 
-def test_lines_are_numbered_and_the_oldest_go_when_it_is_too_much() -> None:
+def test_log_lines_are_numbered_and_oldest_are_dropped_beyond_limit() -> None:
     log = LogBuffer()
     for number in range(1, 101):
         log.write(f"{number} ".ljust(LONGEST_LINE, "x") + " too long")
@@ -18,7 +18,7 @@ def test_lines_are_numbered_and_the_oldest_go_when_it_is_too_much() -> None:
     assert log.after(100) == []
 
 
-def test_whoever_reads_is_woken_by_a_line() -> None:
+def test_log_reader_is_notified_of_new_line() -> None:
     log = LogBuffer()
     woken = log.news.wait()
     log.write("progress 1 %\rprogress 100 %\r")
