@@ -1,4 +1,4 @@
-"""The load generator is the witness: it must see every loss, and invent none."""
+"""The load generator reports every lost request, and reports no request as lost that was not."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def answer(status: int = 200, body: bytes = b"ok", extra: str = "") -> bytes:
 
 
 class Server:
-    """Keeps connections open and answers what `handle(method, path)` returns; b"" closes the connection instead."""
+    """HTTP server with persistent connections that sends what `handle(method, path)` returns; b"" closes instead."""
 
     def __init__(self, handle: Handle) -> None:
         self.handle = handle
         self.connections = 0
         self.ran: Counter[str] = Counter()
         self.greeting = b""
-        """Sent before `handle` is asked."""
+        """Bytes that are sent before `handle` is called."""
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -71,7 +71,7 @@ async def serving(handle: Handle) -> AsyncIterator[tuple[str, Server]]:
 
 @asynccontextmanager
 async def serving_raw(reply: bytes, *, reset: bool) -> AsyncIterator[str]:
-    """Sends this to whoever asks, then ends the connection, by a reset or well."""
+    """Serve `reply` to every request, then end the connection by a reset or a clean close."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -103,7 +103,7 @@ async def fine(method: str, path: str) -> bytes:
     return answer()
 
 
-def test_a_server_without_faults_loses_nothing_and_all_kinds_are_sent() -> None:
+def test_server_without_faults_loses_nothing_and_gets_all_kinds() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(url, QUICK, phase="calm", executions=server.executions) as load:
@@ -119,7 +119,7 @@ def test_a_server_without_faults_loses_nothing_and_all_kinds_are_sent() -> None:
     run(story)
 
 
-def test_errors_and_broken_connections_are_lost_and_say_why() -> None:
+def test_errors_and_broken_connections_are_lost_with_cause() -> None:
     async def faulty(method: str, path: str) -> bytes:
         return answer(503, b"nobody serves") if method == "POST" else b""
 
@@ -134,7 +134,7 @@ def test_errors_and_broken_connections_are_lost_and_say_why() -> None:
     run(story)
 
 
-def test_an_answer_cut_short_is_lost() -> None:
+def test_truncated_response_is_lost() -> None:
     async def short(method: str, path: str) -> bytes:
         raise ConnectionResetError
 
@@ -148,7 +148,7 @@ def test_an_answer_cut_short_is_lost() -> None:
     run(story)
 
 
-def test_a_body_without_a_length_is_whole_only_when_the_connection_ends_well() -> None:
+def test_body_without_length_is_complete_only_after_clean_close() -> None:
     async def story() -> None:
         for reset in (False, True):
             async with serving_raw(b"HTTP/1.1 200 OK\r\n\r\nsome of it", reset=reset) as url:
@@ -158,7 +158,7 @@ def test_a_body_without_a_length_is_whole_only_when_the_connection_ends_well() -
     run(story)
 
 
-def test_the_answer_to_another_request_is_a_loss() -> None:
+def test_response_to_another_request_is_lost() -> None:
     async def mixed_up(method: str, path: str) -> bytes:
         return answer(201, b'{"id": "somebody-elses"}')
 
@@ -171,7 +171,7 @@ def test_the_answer_to_another_request_is_a_loss() -> None:
     run(story)
 
 
-def test_what_comes_unasked_behind_an_answer_makes_its_connection_unfit() -> None:
+def test_connection_with_unsolicited_bytes_after_response_is_not_reused() -> None:
     async def two_at_once(method: str, path: str) -> bytes:
         return answer() + answer()
 
@@ -185,7 +185,7 @@ def test_what_comes_unasked_behind_an_answer_makes_its_connection_unfit() -> Non
     run(story)
 
 
-def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
+def test_connection_that_was_idle_too_long_is_not_reused() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             load = LoadGenerator(url, Workload(fresh=0, idle_seconds=0), executions=server.executions)
@@ -196,7 +196,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
     run(story)
 
 
-def test_a_fault_in_the_load_itself_is_a_loss_and_not_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_of_load_generator_is_recorded_as_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             load = LoadGenerator(url, executions=server.executions)
@@ -211,7 +211,7 @@ def test_a_fault_in_the_load_itself_is_a_loss_and_not_a_silence(monkeypatch: pyt
     run(story)
 
 
-def test_a_post_that_ran_twice_is_found_and_one_that_never_ran_as_well() -> None:
+def test_post_that_ran_twice_or_never_is_reported() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             load = LoadGenerator(url, QUICK, executions=server.executions)
@@ -224,7 +224,7 @@ def test_a_post_that_ran_twice_is_found_and_one_that_never_ran_as_well() -> None
     run(story)
 
 
-def test_requests_belong_to_the_phase_in_which_they_began() -> None:
+def test_requests_belong_to_phase_in_which_they_began() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(url, QUICK, phase="one", executions=server.executions) as load:
@@ -239,7 +239,7 @@ def test_requests_belong_to_the_phase_in_which_they_began() -> None:
     run(story)
 
 
-def test_a_chunked_answer_is_whole_and_its_connection_is_used_again() -> None:
+def test_chunked_response_is_complete_and_its_connection_reused() -> None:
     async def chunked(method: str, path: str) -> bytes:
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
 
@@ -253,7 +253,7 @@ def test_a_chunked_answer_is_whole_and_its_connection_is_used_again() -> None:
     run(story)
 
 
-def test_a_load_ends_by_itself_at_its_bound() -> None:
+def test_load_ends_at_its_limit_of_requests() -> None:
     async def story() -> None:
         async with serving(fine) as (url, server):
             async with LoadGenerator(
