@@ -1,4 +1,4 @@
-"""Percentiles told from buckets."""
+"""Percentiles estimated from histogram buckets."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from services.routing.traffic_counts import BUCKET_BOUNDS
 from services.traffic_metrics.histogram import BUCKETS, percentile, total
 
 
-def test_the_buckets_are_fine_enough_to_judge_by() -> None:
+def test_bucket_bounds_grow_by_factor_of_at_most_1_6() -> None:
     assert len(BUCKET_BOUNDS) >= 16
     assert all(higher / lower <= 1.6 + 1e-9 for lower, higher in pairwise(BUCKET_BOUNDS))
 
 
-def test_of_nothing_there_is_no_percentile() -> None:
+def test_percentile_of_empty_histogram_is_none() -> None:
     assert percentile([0] * BUCKETS, 0.5) is None
 
 
-def test_answers_of_a_bucket_count_as_evenly_spread() -> None:
+def test_responses_of_bucket_count_as_evenly_spread() -> None:
     histogram = [0] * BUCKETS
     histogram[BUCKET_BOUNDS.index(0.2)] = 100
     assert percentile(histogram, 0.5) == pytest.approx((0.13 + 0.2) / 2)
     assert percentile(histogram, 1) == pytest.approx(0.2)
 
 
-def test_what_was_slower_than_all_buckets_is_told_as_the_last_bound() -> None:
+def test_percentile_above_all_buckets_is_last_bound() -> None:
     assert percentile([1] + [0] * (BUCKETS - 2) + [9], 0.95) == BUCKET_BOUNDS[-1]
 
 
 @given(st.lists(st.floats(0.002, 49), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
-def test_a_percentile_lies_within_the_bucket_of_the_true_one(seconds: list[float], share: float) -> None:
+def test_percentile_lies_within_bucket_of_true_value(seconds: list[float], share: float) -> None:
     histogram = [0] * BUCKETS
     for each in seconds:
         histogram[sum(bound <= each for bound in BUCKET_BOUNDS)] += 1

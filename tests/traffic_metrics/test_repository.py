@@ -1,4 +1,4 @@
-"""Figures on their way into the store and out again."""
+"""Traffic metrics written to the store and read from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR = 1_800_000_000 // 3600 * 3600
 
 
 def answers(*rows: tuple[str, int, int, int | None, int]) -> Counter[CountKey]:
-    """Of (service, revision, status, bucket, number): each number by status and by bucket."""
+    """Return counts from rows of (service, revision, status, bucket, number): by status, and by bucket if given."""
     found: Counter[CountKey] = Counter()
     for service, revision, status, bucket, number in rows:
         found[CountKey(service, revision, status, None)] += number
@@ -37,7 +37,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
     store.close()
 
 
-def test_the_last_hour_is_told_in_points_of_ten_seconds_for_each_revision(session: Session) -> None:
+def test_last_hour_has_points_of_ten_seconds_for_each_revision(session: Session) -> None:
     write_samples(session, HOUR, answers(("web", 1, 2, FAST, 90), ("web", 1, 5, FAST, 10)))
     write_samples(session, HOUR + 10, answers(("web", 1, 2, FAST, 50), ("web", 2, 4, SLOW, 5), ("api", 1, 2, FAST, 7)))
     write_samples(session, HOUR + 20, answers(("web", GATEWAY_REVISION, 5, None, 3)))
@@ -57,7 +57,7 @@ def test_the_last_hour_is_told_in_points_of_ten_seconds_for_each_revision(sessio
     assert (figures.totals.requests, figures.totals.errors) == (158, 13)
 
 
-def test_where_sluice_was_away_there_is_a_gap_and_no_zero(session: Session) -> None:
+def test_time_without_samples_is_gap_and_not_zero(session: Session) -> None:
     write_samples(session, HOUR, answers(("web", 1, 2, FAST, 10)))
     write_samples(session, HOUR + 30, answers(("web", 1, 2, FAST, 10)))
     write_samples(session, HOUR + 40, {})
@@ -65,7 +65,7 @@ def test_where_sluice_was_away_there_is_a_gap_and_no_zero(session: Session) -> N
     assert [point.requests_per_second for point in only.points] == [1, None, None, 1, 0]
 
 
-def test_a_day_is_told_in_whole_minutes(session: Session) -> None:
+def test_day_has_points_of_whole_minutes(session: Session) -> None:
     for at in range(HOUR, HOUR + 600, 10):
         write_samples(session, at, answers(("web", 1, 2, FAST, 6), ("web", 1, 5, SLOW, 6)))
     figures = service_metrics(session, "web", HOUR + 600, 86400)
@@ -77,7 +77,7 @@ def test_a_day_is_told_in_whole_minutes(session: Session) -> None:
     assert service_metrics(session, "web", HOUR + 600, 7200).step == 60
 
 
-def test_rows_of_ten_seconds_go_after_an_hour_and_of_minutes_after_a_day(session: Session) -> None:
+def test_rows_of_ten_seconds_expire_after_hour_and_of_minutes_after_day(session: Session) -> None:
     for at in range(HOUR, HOUR + 90_000, 600):
         write_samples(session, at, answers(("web", 1, 2, FAST, 1)))
     oldest = dict(
@@ -87,7 +87,7 @@ def test_rows_of_ten_seconds_go_after_an_hour_and_of_minutes_after_a_day(session
     assert oldest == {10: last - 3600, 60: last - 86400}
 
 
-def test_a_minute_is_summed_up_though_sluice_was_away_when_it_ended(session: Session) -> None:
+def test_minute_is_aggregated_although_sluice_was_down_at_its_end(session: Session) -> None:
     write_samples(session, HOUR + 40, answers(("web", 1, 2, FAST, 5)))
     write_samples(session, HOUR + 120, {})
     assert session.get(TrafficSample, (60, HOUR, "web", 1)) is not None
@@ -95,13 +95,13 @@ def test_a_minute_is_summed_up_though_sluice_was_away_when_it_ended(session: Ses
     assert session.get(TrafficSample, (60, HOUR + 60, ALL, 0)) is None
 
 
-def test_the_clock_may_come_to_the_same_time_again(session: Session) -> None:
+def test_second_sample_of_same_time_replaces_first(session: Session) -> None:
     write_samples(session, HOUR, answers(("web", 1, 2, FAST, 5)))
     write_samples(session, HOUR, answers(("web", 1, 2, FAST, 3)))
     assert service_metrics(session, "web", HOUR + 10).totals.requests == 3
 
 
-def test_the_last_hour_of_all_services_is_read_at_once(session: Session) -> None:
+def test_sparklines_cover_last_hour_of_all_services(session: Session) -> None:
     for at in range(HOUR, HOUR + 3660, 10):
         write_samples(session, at, answers(("web", 1, 2, FAST, 20), ("web", 2, 5, FAST, 10), ("api", 1, 2, FAST, 1)))
     lines = sparklines(session, HOUR + 3665)
@@ -111,7 +111,7 @@ def test_the_last_hour_of_all_services_is_read_at_once(session: Session) -> None
     assert lines["api"].requests == (0.1,) * 60
 
 
-def test_instances_count_for_the_present_revision_where_they_belong_to_it(session: Session) -> None:
+def test_instances_with_equal_hash_count_for_current_revision(session: Session) -> None:
     session.add(Service(name="web", revision=3, internal_port=20001, created_at=0))
     session.flush()
     for number, hash in ((1, "a"), (2, "b"), (3, "b")):
