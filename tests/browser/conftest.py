@@ -1,4 +1,4 @@
-"""A browser, a dashboard to look at, and no patience for errors in the console."""
+"""A browser and a dashboard for the tests; an error in the browser's console fails a test."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support.dashboard_fixture import DashboardFixture
 from tests.support.dashboard_server import free_port, serving
 
 PATIENCE = 60.0
-"""Seconds that a page may take: longer than any busy machine needs, for only a failure waits for its end."""
+"""Longest time that a page may take; longer than a busy machine needs, as only a failing test waits so long. Seconds."""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """For one module: while it stands, an event loop runs in this thread, and other tests' `asyncio.run` would fail."""
+    """Launch a browser for one module; its event loop runs in this thread, where other tests' `asyncio.run` would fail."""
     with isolated() as arguments, sync_playwright() as playwright:
         browser = playwright.chromium.launch(**arguments)
         yield browser
@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def fixture(tmp_path: Path) -> Iterator[DashboardFixture]:
-    """A service that serves, and a deployment of it that has just begun."""
+    """Provide a service that serves, and a deployment of it that has just begun."""
     fixture = DashboardFixture(tmp_path / "data")
     fixture.service()
     fixture.deployment()
@@ -42,7 +42,7 @@ def address(fixture: DashboardFixture) -> Iterator[str]:
 
 
 class Complaints(list[str]):
-    """What the console and the page's scripts complained of."""
+    """Errors and warnings of the browser's console and of the page's scripts."""
 
     def of(self, page: Page) -> Page:
         page.on("console", lambda message: self.append(message.text) if message.type in ("error", "warning") else None)
@@ -52,7 +52,7 @@ class Complaints(list[str]):
 
 @pytest.fixture
 def complaints() -> Iterator[Complaints]:
-    """Must be empty at the end; a test that breaks the connection on purpose clears it."""
+    """Collect complaints and require none at the end; a test that breaks the connection on purpose clears them."""
     complaints = Complaints()
     yield complaints
     assert complaints == []
@@ -68,6 +68,6 @@ def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
 
 
 def sign_in(page: Page, fixture: DashboardFixture, address: str, after: str) -> None:
-    """By a one-time link, as `sluice sign-in` and `make demo` print it."""
+    """Sign in with a one-time link, as `sluice sign-in` and `make demo` print it."""
     page.goto(f"{address}/ui/sign-in?code={fixture.link()}&next={after}")
     page.wait_for_url(f"{address}{after}")

@@ -1,4 +1,4 @@
-"""Begin a new network namespace: loopback up, the proxy's listening socket handed over, then the command."""
+"""Set up a new network namespace: bring loopback up, hand the proxy's listening socket over, run the command."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A network namespace for the browser: Chromium aborts loads (ERR_NETWORK_CHANGED) whenever an interface appears, and every
-container that starts or ends beside a test makes one. Only loopback is in it; a SOCKS proxy leads to the host's loopback.
+"""A network namespace for the browser, with loopback only and a SOCKS proxy to the host's loopback.
 
-The proxy's listening socket is made inside of the namespace and handed out: a socket stays in the namespace it was made in.
+Chromium aborts loads (ERR_NETWORK_CHANGED) when an interface appears, and every container that starts or ends beside a
+test creates one. The proxy's listening socket is created inside of the namespace and handed out, as a socket stays in
+the namespace in which it was created.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ GRANTED, REFUSED = b"\x05\x00\x00\x01" + bytes(6), b"\x05\x05\x00\x01" + bytes(6
 
 @contextmanager
 def isolated() -> Iterator[dict[str, Any]]:
-    """Arguments for one `chromium.launch` of Playwright; the namespace ends with the browser."""
+    """Yield the arguments for one `chromium.launch` of Playwright; the namespace ends with the browser."""
     assert Path(CHROMIUM).exists(), "the browser's tests need chromium: apt-get install chromium"
     with tempfile.TemporaryDirectory(prefix="s.") as place, socket.socket(socket.AF_UNIX) as handover:
         path = f"{place}/proxy"
@@ -50,7 +51,7 @@ def isolated() -> Iterator[dict[str, Any]]:
 
 
 async def _serve(handover: socket.socket) -> None:
-    """Takes the listening socket, and serves on it until cancelled."""
+    """Receive the listening socket and serve on it until cancelled."""
     connection, _ = await asyncio.get_running_loop().sock_accept(handover)
     with connection:
         connection.setblocking(True)
@@ -61,7 +62,7 @@ async def _serve(handover: socket.socket) -> None:
 
 
 async def _connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection of the browser, by SOCKS 5 (RFC 1928) without authentication."""
+    """Serve one connection of the browser with SOCKS 5 (RFC 1928) without authentication."""
     with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
         await reader.readexactly((await reader.readexactly(2))[1])
         writer.write(b"\x05\x00")
@@ -80,7 +81,7 @@ async def _connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Bytes as they come, until the sender ends or the connection breaks; the end is passed on."""
+    """Copy bytes until the sender ends or the connection breaks; then close the other side."""
     with closing(writer), suppress(OSError):
         while data := await reader.read(2**16):
             writer.write(data)

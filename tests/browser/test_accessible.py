@@ -1,4 +1,4 @@
-"""Every page for who does not see it or uses no mouse: axe-core finds nothing serious, the keyboard leads everywhere."""
+"""Accessibility of every page: axe-core finds no serious violation, and the keyboard alone is enough."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def findings(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
-def test_axe_finds_nothing_serious_on_any_page(
+def test_axe_finds_no_serious_violation_on_any_page(
     scene: DashboardFixture, shown: str, browser: Browser, complaints: Complaints, scheme: str, width: int
 ) -> None:
     look: Any = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "reduced_motion": "reduce"}
@@ -88,11 +88,13 @@ def test_axe_finds_nothing_serious_on_any_page(
     expect(page.get_by_role("heading", name="Scale web the plan")).to_be_visible()
     found["a plan"] = findings(page)
     assert {path: what for path, what in found.items() if what} == {}
-    complaints[:] = [line for line in complaints if "404" not in line and "422" not in line]  # those were asked for
+    complaints[:] = [
+        line for line in complaints if "404" not in line and "422" not in line
+    ]  # the test requested those pages
     context.close()
 
 
-def test_the_keyboard_leads_from_the_first_page_to_a_deed(scene: DashboardFixture, shown: str, page: Page) -> None:
+def test_keyboard_alone_scales_a_service_from_the_overview(scene: DashboardFixture, shown: str, page: Page) -> None:
     sign_in(page, scene, shown, "/ui/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="To the content")).to_be_focused()
@@ -117,7 +119,7 @@ def test_the_keyboard_leads_from_the_first_page_to_a_deed(scene: DashboardFixtur
     expect(page.get_by_role("heading", name="reports scale #4")).to_be_visible()
 
 
-def test_the_keyboard_makes_the_first_service(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_keyboard_alone_creates_the_first_service(fixture: DashboardFixture, address: str, page: Page) -> None:
     fixture.change(Service, "web", removed=True)
     sign_in(page, fixture, address, "/ui/")
     assert findings(page) == []

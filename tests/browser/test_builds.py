@@ -1,4 +1,4 @@
-"""A build in a browser: its log comes by itself, and it is given up by keyboard; its image is deployed from its page."""
+"""Builds in a browser: the log is live, the keyboard cancels a build, and the image is deployed from the build's page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 
 class Builder:
-    """Builds what the test says, line by line; `None` is the end."""
+    """Fake build whose log lines come from the test; `None` ends it."""
 
     def __init__(self, fixture: DashboardFixture) -> None:
         self.fixture = fixture
@@ -46,7 +46,7 @@ def builder(fixture: DashboardFixture, monkeypatch: pytest.MonkeyPatch) -> Build
     return builder
 
 
-def test_a_log_comes_as_it_is_written_and_the_image_is_deployed(
+def test_build_log_is_shown_live_and_its_image_is_deployed(
     fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
     number = builder.begin()
@@ -76,7 +76,7 @@ def test_a_log_comes_as_it_is_written_and_the_image_is_deployed(
     expect(page.get_by_label("Image")).to_have_value(page.url.partition("image=")[2].replace("%3A", ":"))
 
 
-def test_a_build_appears_on_its_services_page_and_is_given_up_by_keyboard(
+def test_build_appears_on_the_page_of_its_service_and_is_cancelled_by_keyboard(
     fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
     sign_in(page, fixture, address, "/ui/services/web")
@@ -90,7 +90,7 @@ def test_a_build_appears_on_its_services_page_and_is_given_up_by_keyboard(
     expect(page.get_by_text("Was cancelled")).to_be_visible()
 
 
-def test_a_log_that_breaks_off_goes_on_where_it_was(
+def test_build_log_resumes_after_an_interruption(
     fixture: DashboardFixture, builder: Builder, address: str, page: Page
 ) -> None:
     number = builder.begin()

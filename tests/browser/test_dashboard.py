@@ -1,4 +1,4 @@
-"""What somebody sees who looks at the dashboard while things happen."""
+"""The dashboard in a browser while deployments run, connections break and updates arrive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 
 
 def mark(page: Page) -> None:
-    """Remember this very page: a reload forgets it."""
+    """Mark the page; a reload removes the mark."""
     page.evaluate("window.sameOne = true")
 
 
@@ -29,7 +29,7 @@ def marked(page: Page) -> bool:
 
 
 def serve(fixture: DashboardFixture, count: int) -> None:
-    """`count` new instances serve, and as many old ones are gone."""
+    """Let `count` new instances serve, and stop as many old ones."""
     for slot in range(1, count + 1):
         fixture.change(Instance, f"web-r2-{slot}", status="serving", ready_at=fixture.sluice.clock.now())
         fixture.change(Instance, f"web-r1-{slot}", status="stopped", stopped_at=fixture.sluice.clock.now())
@@ -39,7 +39,7 @@ def serve(fixture: DashboardFixture, count: int) -> None:
     fixture.change(Deployment, 1, message=f"{count} of 3 new instances serve", progress=progress, traffic=traffic)
 
 
-def test_a_link_opens_the_dashboard(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_sign_in_link_opens_the_dashboard(fixture: DashboardFixture, address: str, page: Page) -> None:
     sign_in(page, fixture, address, "/ui/")
     expect(page.get_by_role("heading", name="Services")).to_be_visible()
     expect(page.locator("#part-service-web")).to_contain_text("3 of 3")
@@ -48,7 +48,9 @@ def test_a_link_opens_the_dashboard(fixture: DashboardFixture, address: str, pag
     expect(page.get_by_role("heading", name="web deploy #1")).to_be_visible()
 
 
-def test_a_deployment_is_watched_to_its_end_without_a_reload(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_deployment_page_follows_a_deployment_to_its_end_without_a_reload(
+    fixture: DashboardFixture, address: str, page: Page
+) -> None:
     sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
     mark(page)
@@ -66,7 +68,7 @@ def test_a_deployment_is_watched_to_its_end_without_a_reload(fixture: DashboardF
     assert marked(page)
 
 
-def test_in_flight_counts_move_while_an_instance_drains(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_in_flight_count_is_updated_while_an_instance_drains(fixture: DashboardFixture, address: str, page: Page) -> None:
     sign_in(page, fixture, address, "/ui/deployments/1")
     fixture.change(Instance, "web-r1-1", status="draining")
     for count in (7, 3, 0):
@@ -75,7 +77,7 @@ def test_in_flight_counts_move_while_an_instance_drains(fixture: DashboardFixtur
         expect(page.locator("#instance-web-r1-1 .number")).to_have_text(str(count))
 
 
-def test_what_somebody_opened_stays_open_and_selected(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_opened_log_and_focused_button_stay_so_after_updates(fixture: DashboardFixture, address: str, page: Page) -> None:
     fixture.change(Instance, "web-r2-1", status="failed", failed_deployment=1, exit_code=1, log_tail="no DATABASE_URL")
     fixture.change(Instance, "web-r2-2", status="failed", failed_deployment=1, exit_code=1, log_tail="nor this one")
     sign_in(page, fixture, address, "/ui/deployments/1")
@@ -91,7 +93,7 @@ def test_what_somebody_opened_stays_open_and_selected(fixture: DashboardFixture,
     expect(page.get_by_role("button", name="Pause")).to_be_focused()
 
 
-def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
+def test_page_shows_that_it_reconnects_and_recovers_after_a_restart(
     tmp_path: Path, browser: Browser, page: Page, complaints: Complaints
 ) -> None:
     port = free_port()
@@ -118,11 +120,11 @@ def test_a_page_says_that_it_reconnects_and_is_right_again_after_a_restart(
             assert marked(page)
     finally:
         second.close()
-        complaints.clear()  # the browser notes each refused connection
+        complaints.clear()  # the browser logs each refused connection
 
 
 @pytest.mark.parametrize("trouble", ["refused", "503"])
-def test_a_stream_that_cannot_begin_is_tried_again(
+def test_stream_that_cannot_start_is_retried(
     fixture: DashboardFixture, address: str, page: Page, complaints: Complaints, trouble: str
 ) -> None:
     failed: list[str] = []
@@ -146,7 +148,7 @@ def test_a_stream_that_cannot_begin_is_tried_again(
     complaints.clear()
 
 
-def test_a_connection_that_has_died_silently_is_given_up(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_silent_connection_is_replaced(fixture: DashboardFixture, address: str, page: Page) -> None:
     page.clock.install()
     sign_in(page, fixture, address, "/ui/")
     expect(page.locator("#link")).to_have_text("Live")
@@ -155,7 +157,9 @@ def test_a_connection_that_has_died_silently_is_given_up(fixture: DashboardFixtu
     expect(page.locator("#link")).to_have_text("Live")
 
 
-def test_a_session_that_ends_leads_to_the_sign_in_page(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_ended_session_redirects_an_open_page_to_the_sign_in_page(
+    fixture: DashboardFixture, address: str, page: Page
+) -> None:
     sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
 
@@ -171,7 +175,7 @@ def test_a_session_that_ends_leads_to_the_sign_in_page(fixture: DashboardFixture
     page.wait_for_url(f"{address}/ui/deployments/1")
 
 
-def test_a_deployment_is_paused_from_its_page(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_deployment_is_paused_and_resumed_from_its_page(fixture: DashboardFixture, address: str, page: Page) -> None:
     sign_in(page, fixture, address, "/ui/deployments/1")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#part-deployment .head .pill")).to_have_text("paused")
@@ -179,9 +183,7 @@ def test_a_deployment_is_paused_from_its_page(fixture: DashboardFixture, address
     expect(page.locator("#part-deployment .head .pill")).to_have_text("progressing")
 
 
-def test_hostile_names_and_logs_do_nothing_when_they_arrive_live(
-    fixture: DashboardFixture, address: str, page: Page
-) -> None:
+def test_hostile_text_in_live_updates_is_escaped(fixture: DashboardFixture, address: str, page: Page) -> None:
     sign_in(page, fixture, address, "/ui/deployments/1")
     expect(page.locator("#link")).to_have_text("Live")
     words = "</pre><img src=x onerror='window.hurt=1'><hx-partial hx-target='body'>gone</hx-partial><script>hurt=1</script>"
@@ -217,10 +219,10 @@ def test_pages_fit_the_screen(
     context.close()
 
 
-def test_a_second_tab_that_acts_on_what_has_ended_is_told_so(
+def test_action_from_an_outdated_tab_shows_the_conflict(
     fixture: DashboardFixture, address: str, page: Page, complaints: Complaints
 ) -> None:
-    page.route("**/stream", lambda route: route.abort())  # a tab that the news do not reach
+    page.route("**/stream", lambda route: route.abort())  # a tab that receives no updates
     sign_in(page, fixture, address, "/ui/deployments/1")
     now = fixture.sluice.clock.now()
     fixture.change(Deployment, 1, status="succeeded", message="3 of 3 instances serve", finished_at=now)
@@ -230,10 +232,10 @@ def test_a_second_tab_that_acts_on_what_has_ended_is_told_so(
     expect(page.locator("#part-deployment .head .pill")).to_have_text("succeeded")
     expect(page.get_by_role("button", name="Abort")).to_have_count(0)
     expect(page.locator("#link")).to_have_text("Live")
-    complaints.clear()  # the stream that was cut, and the 409
+    complaints.clear()  # the aborted stream and the 409
 
 
-def test_the_timeline_grows_with_the_clock_and_the_tab_says_how_things_stand(
+def test_timeline_grows_with_time_and_the_title_shows_the_status(
     fixture: DashboardFixture, address: str, page: Page
 ) -> None:
     sign_in(page, fixture, address, "/ui/deployments/1")
@@ -248,7 +250,7 @@ def test_the_timeline_grows_with_the_clock_and_the_tab_says_how_things_stand(
     expect(page).to_have_title("Paused: web deploy #1")
 
 
-def test_nothing_on_a_page_moves_when_news_arrive(fixture: DashboardFixture, address: str, page: Page) -> None:
+def test_layout_does_not_shift_when_updates_arrive(fixture: DashboardFixture, address: str, page: Page) -> None:
     sign_in(page, fixture, address, "/ui/")
     expect(page.locator("#link")).to_have_text("Live")
     page.evaluate(
@@ -259,10 +261,10 @@ def test_nothing_on_a_page_moves_when_news_arrive(fixture: DashboardFixture, add
     for count in (1, 2, 3):
         serve(fixture, count)
         expect(page.locator("#part-service-web")).to_contain_text(f"{count} of 3 new instances serve")
-    assert page.evaluate("window.moved") < 0.1  # what web.dev calls good
+    assert page.evaluate("window.moved") < 0.1  # the limit that web.dev calls good
 
 
-def test_a_service_draws_its_last_hour(browser: Browser, tmp_path: Path, page: Page) -> None:
+def test_service_page_draws_charts_of_the_last_hour(browser: Browser, tmp_path: Path, page: Page) -> None:
     fixture = DashboardFixture(tmp_path / "scene")
     set_scene(fixture)
     with serving(fixture, free_port()) as address:
@@ -281,7 +283,7 @@ def test_a_service_draws_its_last_hour(browser: Browser, tmp_path: Path, page: P
     fixture.close()
 
 
-def test_a_lone_request_is_seen_in_the_charts(tmp_path: Path, page: Page) -> None:
+def test_single_request_is_visible_in_the_charts(tmp_path: Path, page: Page) -> None:
     fixture = DashboardFixture(tmp_path / "scene")
     set_scene(fixture)
     lone = {key: [None, 0.05, None] for key in ("requests_per_second", "error_rate", "p50", "p95", "p99")}
@@ -310,7 +312,7 @@ def test_a_lone_request_is_seen_in_the_charts(tmp_path: Path, page: Page) -> Non
     fixture.close()
 
 
-def test_a_deployment_is_asked_for_by_form_plan_and_deed(
+def test_deploy_form_shows_a_plan_and_deploys_it(
     fixture: DashboardFixture, address: str, page: Page, complaints: Complaints
 ) -> None:
     fixture.change(Deployment, 1, status="succeeded", finished_at=fixture.sluice.clock.now())

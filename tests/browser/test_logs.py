@@ -1,4 +1,4 @@
-"""Logs in a browser: lines come by themselves, searched as they come; a session that ends leads to sign-in and back."""
+"""Logs in a browser: lines arrive live and are searched; an ended session redirects to the sign-in page and back."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ async def start(fixture: DashboardFixture, slot: int) -> None:
 
 
 def write(fixture: DashboardFixture, instance: str, text: str) -> None:
-    """In the server's own loop, where the fake engine lives."""
+    """Write a log line in the server's own event loop, which the fake engine uses."""
     assert fixture.loop is not None
     fixture.loop.call_soon_threadsafe(engine(fixture).write, instance, text)
 
 
 @pytest.fixture
 def writing(fixture: DashboardFixture) -> Iterator[tuple[DashboardFixture, str]]:
-    """A dashboard with the API beside it; web-r1-1 has written one line."""
+    """Serve the dashboard with the API; web-r1-1 has written one line."""
     fixture.app.include_router(api)
     engine(fixture).add_image("web:1")
     apart(start(fixture, 1))
@@ -53,7 +53,7 @@ def writing(fixture: DashboardFixture) -> Iterator[tuple[DashboardFixture, str]]
         yield fixture, address
 
 
-def test_lines_come_by_themselves_and_are_searched_as_they_come(writing: tuple[DashboardFixture, str], page: Page) -> None:
+def test_log_lines_arrive_live_and_are_searched(writing: tuple[DashboardFixture, str], page: Page) -> None:
     fixture, address = writing
     sign_in(page, fixture, address, HERE)
     lines = page.locator("#lines li:visible")
@@ -83,7 +83,7 @@ def test_lines_come_by_themselves_and_are_searched_as_they_come(writing: tuple[D
     assert "web-r1-2 | POST /third" in download.value.path().read_text()
 
 
-def test_a_session_that_ends_leads_to_sign_in_and_back(
+def test_ended_session_redirects_the_logs_page_to_sign_in_and_back(
     writing: tuple[DashboardFixture, str], page: Page, complaints: Complaints
 ) -> None:
     fixture, address = writing
@@ -100,7 +100,7 @@ def test_a_session_that_ends_leads_to_sign_in_and_back(
     complaints[:] = [said for said in complaints if "401" not in said]
 
 
-def test_a_token_is_made_copied_and_revoked_by_keyboard(writing: tuple[DashboardFixture, str], page: Page) -> None:
+def test_token_is_created_and_revoked_by_keyboard(writing: tuple[DashboardFixture, str], page: Page) -> None:
     fixture, address = writing
     sign_in(page, fixture, address, "/ui/tokens")
     page.get_by_label("Name").fill("ci")

@@ -1,4 +1,4 @@
-"""The browser's network: what the machine does beside it changes nothing."""
+"""The browser's network is not affected by changes of the machine's network."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PAGE = b'<link rel="icon" href="data:,"><h1>there</h1>'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(PAGE) + PAGE
 
 
-def test_a_load_survives_a_network_interface_that_appears(page: Page) -> None:
-    """Chromium gives up connections that are being made when an address is added: ERR_NETWORK_CHANGED."""
+def test_page_load_survives_a_new_network_interface(page: Page) -> None:
+    """Without the namespace, Chromium aborts pending connections when an address is added: ERR_NETWORK_CHANGED."""
     name = f"sluice-test-{os.getpid()}"
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(3)]
-        for each in waiting:  # the queue is full: a further connection is not made yet
+        for each in waiting:  # fill the queue, so that a further connection stays pending
             each.setblocking(False)
             each.connect_ex(address)
 
@@ -51,7 +51,7 @@ def test_a_load_survives_a_network_interface_that_appears(page: Page) -> None:
             subprocess.run(["docker", "network", "rm", name], check=True, capture_output=True)
 
 
-def test_a_connection_that_is_refused_is_an_error_of_the_load(page: Page, complaints: Complaints) -> None:
+def test_page_load_fails_when_the_connection_is_refused(page: Page, complaints: Complaints) -> None:
     with pytest.raises(Exception, match="ERR_SOCKS_CONNECTION_FAILED"):
         page.goto(f"http://127.0.0.1:{free_port()}/")
     complaints.clear()

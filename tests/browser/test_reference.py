@@ -1,4 +1,4 @@
-"""The API's reference is drawn by what Sluice itself serves, under the policy of all its pages."""
+"""The API reference uses only files that Sluice serves, under the content security policy of all its pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.app_fixture import build
 pytestmark = pytest.mark.browser
 
 
-def test_the_reference_needs_no_other_site(tmp_path: Path, page: Page) -> None:
+def test_api_reference_loads_nothing_from_other_sites(tmp_path: Path, page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     with serving(build(tmp_path)) as served:

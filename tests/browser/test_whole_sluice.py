@@ -1,4 +1,4 @@
-"""The dashboard over the whole of Sluice: its own API, store and loop; only engine and gateway are fakes."""
+"""The dashboard of a complete Sluice: its own API, store and controller; only the engine and the gateway are fakes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[httpx.Client]:
-    """Speaks as the admin to a Sluice that has the images web:1, web:2 (slow to start) and web:broken."""
+    """Provide an admin's client of a Sluice with the images web:1, web:2 (slow to start) and web:broken."""
     fixture = build(tmp_path / "data")
     fixture.image("web:1", "web:2", "web:broken")
     fixture.engine.behave("web:2", Behaviour(start_takes=0.3))
@@ -50,7 +50,7 @@ def deploy(api: httpx.Client, image: str, **parameters: Any) -> int:
     return int(answer.json()["id"])
 
 
-def test_a_deployment_of_a_real_loop_is_watched_to_its_end(api: httpx.Client, page: Page) -> None:
+def test_deployment_by_the_real_controller_is_followed_to_its_end(api: httpx.Client, page: Page) -> None:
     deploy(api, "web:1", wait=20)
     page.goto(api.post("/sign-in-links").json()["url"])
     expect(page.locator("#part-service-web")).to_contain_text("2 of 2")
@@ -74,7 +74,7 @@ def test_a_deployment_of_a_real_loop_is_watched_to_its_end(api: httpx.Client, pa
     expect(page.get_by_role("link", name=f"#{broken}", exact=True)).to_be_visible()
 
 
-def test_a_deployment_is_aborted_from_its_page(api: httpx.Client, page: Page) -> None:
+def test_deployment_is_aborted_from_its_page(api: httpx.Client, page: Page) -> None:
     deploy(api, "web:1", wait=20)
     page.goto(api.post("/sign-in-links").json()["url"])
     never = {"test": ["CMD", "false"], "disable": None}
