@@ -1,4 +1,4 @@
-"""Failures are counted by address, for a while, and no more addresses than fit."""
+"""Failed sign-ins are counted per address, for a limited time and a limited number of addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def failed(counted: LoginThrottle, remote: str, times: int = MAX_FAILURES) -> No
         counted.failed(remote)
 
 
-def test_after_so_many_failures_one_waits_until_the_first_is_forgotten() -> None:
+def test_login_throttle_delays_an_address_until_its_first_failure_expires() -> None:
     clock = FakeClock()
     counted = LoginThrottle(clock)
     failed(counted, "192.0.2.1", MAX_FAILURES - 1)
@@ -27,7 +27,7 @@ def test_after_so_many_failures_one_waits_until_the_first_is_forgotten() -> None
     assert counted.wait("192.0.2.1") == 0
 
 
-def test_all_addresses_of_an_ipv6_customer_are_one() -> None:
+def test_login_throttle_counts_an_ipv6_network_as_one_address() -> None:
     counted = LoginThrottle(FakeClock())
     for number in range(MAX_FAILURES):
         counted.failed(f"2001:db8::{number}")
@@ -35,7 +35,7 @@ def test_all_addresses_of_an_ipv6_customer_are_one() -> None:
     assert counted.wait("2001:db8:0:1::1") == 0
 
 
-def test_no_more_addresses_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_throttle_limits_the_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login_throttle, "MAX_ADDRESSES", 2)
     counted = LoginThrottle(FakeClock())
     for remote in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
