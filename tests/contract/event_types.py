@@ -1,4 +1,7 @@
-"""Event types that the code can record, found by following the argument `type` of `Event(…)` back to literals."""
+"""Event types that the code can record.
+
+Found by following the argument `type` of `Event(…)` back to literals.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from itertools import product
 from pathlib import Path
 
 UNKNOWN = "*"
-"""Stands for a value that only the running program knows."""
+"""Marks a value that is known only at run time."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Scope = tuple[ast.AST, ...]
-"""The module, and the functions from the outermost to the innermost."""
+"""The module, then the functions from the outermost to the innermost."""
 Parameter = tuple[Function, str]
 Pattern = tuple[str, Parameter | None, str]
-"""Text, then the value of a parameter (None: none), then text."""
+"""A text, the parameter whose value follows (None: none), and a text."""
 
 
 @dataclass
 class Source:
-    """All calls, methods and enums of the code."""
+    """All calls, methods and enum members of the code."""
 
     calls: list[tuple[ast.Call, Scope]] = field(default_factory=list)
     methods: set[Function] = field(default_factory=set)
@@ -52,7 +55,7 @@ class Source:
 
 
 def event_types(roots: Sequence[Path]) -> list[str]:
-    """Sorted; `*` stands for what cannot be told from the code."""
+    """Return the event types, sorted; `*` stands for a part that the code does not determine."""
     source = Source()
     for root in roots:
         for path in sorted(root.rglob("*.py")):
@@ -85,7 +88,7 @@ def event_types(roots: Sequence[Path]) -> list[str]:
 
 
 def _patterns(value: ast.expr, scope: Scope, source: Source) -> set[Pattern]:
-    """Each text that the expression may be."""
+    """Return all texts that the expression may evaluate to."""
     match value:
         case ast.Constant(value=None):
             return set()
@@ -107,7 +110,7 @@ def _patterns(value: ast.expr, scope: Scope, source: Source) -> set[Pattern]:
 
 
 def _named(name: str, scope: Scope, source: Source) -> set[Pattern]:
-    """A parameter or a variable of the innermost scope that has one of this name."""
+    """Return the patterns of the innermost parameter or variable of this name."""
     for depth in range(len(scope) - 1, -1, -1):
         owner = scope[depth]
         if isinstance(owner, Function) and name in {argument.arg for argument in _arguments(owner)}:
@@ -119,7 +122,7 @@ def _named(name: str, scope: Scope, source: Source) -> set[Pattern]:
 
 
 def _joined(parts: Sequence[Pattern]) -> Pattern:
-    """One pattern of several; at most one parameter can be followed."""
+    """Join patterns into one; only the first parameter can be followed."""
     before, after = "", ""
     parameter: Parameter | None = None
     for text, name, rest in parts:
@@ -131,7 +134,10 @@ def _joined(parts: Sequence[Pattern]) -> Pattern:
 
 
 def _assigned(name: str, owner: ast.AST) -> Iterator[ast.expr]:
-    """What is assigned to a variable, alone or as one of several: in the whole function, or at the module's top."""
+    """Yield the values assigned to a variable, alone or in a tuple.
+
+    Functions are searched as a whole, modules at the top level only.
+    """
     for node in owner.body if isinstance(owner, ast.Module) else ast.walk(owner):
         if isinstance(node, ast.AnnAssign | ast.NamedExpr) and _name(node.target) == name and node.value is not None:
             yield node.value
@@ -152,7 +158,7 @@ def _matching(name: str, target: ast.expr, value: ast.expr) -> Iterator[ast.expr
 
 
 def _bound(call: ast.Call, function: Function, *, method: bool) -> dict[str, ast.expr]:
-    """The call's arguments by parameter; nothing where the call cannot be one of this function."""
+    """Return the call's arguments by parameter; empty if the call cannot be one of this function."""
     arguments = function.args
     names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)][1 if method else 0 :]
     required = names[: len(names) - len(arguments.defaults)]
@@ -171,5 +177,5 @@ def _arguments(function: Function) -> list[ast.arg]:
 
 
 def _name(value: ast.expr) -> str:
-    """The last word of a dotted name."""
+    """Return the last part of a dotted name."""
     return value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""

@@ -1,6 +1,7 @@
-"""The public contract as lines of text, one file for each part. Descriptions, help texts and messages are left out.
+"""The public contract as lines of text, one file per part, without descriptions and messages.
 
-`.venv/bin/python -m tests.contract.surface` (or `make snapshot`) writes them from the code.
+Help texts are left out too. `.venv/bin/python -m tests.contract.surface` (or `make snapshot`)
+writes the files from the code.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PROSE = {"description", "title", "example", "examples", "summary"}
 
 
 def openapi() -> Iterator[str]:
-    """Operations with parameters, bodies, answers and problem codes; then the schemas' fields."""
+    """Yield operations with parameters, bodies, answers and problem codes; then the schemas' fields."""
     with TemporaryDirectory(prefix="s.") as place:
         made = build(Path(place))
         document = made.app.openapi()
@@ -74,7 +75,7 @@ def _kind(schema: Any) -> str:
 
 
 def _plain(schema: Any) -> Any:
-    """A schema without prose; a field that has the name of such prose stays."""
+    """Return the schema without prose; a field that is named like a prose key stays."""
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict):
@@ -87,12 +88,12 @@ def _plain(schema: Any) -> Any:
 
 
 def events() -> Iterator[str]:
-    """Types that an event can have; `*` stands for a status of the instance or the build."""
+    """Yield the event types; `*` stands for a status of an instance or a build."""
     yield from event_types([ROOT / "app", ROOT / "services"])
 
 
 def labels() -> Iterator[str]:
-    """Labels of containers, networks and images, and the roles that `sluice.role` can say."""
+    """Yield labels of containers, networks and images, and the values of `sluice.role`."""
     found: set[str] = set()
     for path in (ROOT / "services").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -105,7 +106,7 @@ def labels() -> Iterator[str]:
 
 
 def _roles(target: ast.expr, value: ast.expr) -> Iterator[str]:
-    """Texts that are assigned to a constant whose name ends in _ROLE."""
+    """Yield texts assigned to a constant whose name ends in _ROLE."""
     match target, value:
         case ast.Name(id=name), ast.Constant(value=str(text)) if name.endswith("_ROLE"):
             yield text
@@ -115,7 +116,7 @@ def _roles(target: ast.expr, value: ast.expr) -> Iterator[str]:
 
 
 def metrics() -> Iterator[str]:
-    """Names, kinds and labels at /metrics once there is something to count of everything."""
+    """Yield names, kinds and labels of /metrics when every metric has a sample."""
     with TemporaryDirectory(prefix="s.") as place, living(build(Path(place))) as made:
         assert made.deploy().status_code == 200
         made.gateway.news = Counter({CountKey("web", 1, 2, None): 1, CountKey("web", 1, None, 4): 1})
@@ -134,7 +135,7 @@ def metrics() -> Iterator[str]:
 
 
 def tables() -> Iterator[str]:
-    """The database's DDL as the migrations make it."""
+    """Yield the DDL of a migrated database."""
     with TemporaryDirectory() as place:
         migrate.migrate(Path(place) / "sluice.db", Path(place) / "backups")
         with closing(sqlite3.connect(Path(place) / "sluice.db")) as database:
@@ -144,7 +145,7 @@ def tables() -> Iterator[str]:
 
 
 def commands() -> Iterator[str]:
-    """Verbs of the command line with arguments and options."""
+    """Yield the command line's verbs with their arguments and options."""
     yield from _command("sluice", typer.main.get_command(cli))
 
 
@@ -163,7 +164,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 def settings() -> Iterator[str]:
-    """Settings with their types and defaults."""
+    """Yield the settings with their types and defaults."""
     properties = Settings.model_json_schema()["properties"]
     for name in sorted(Settings.model_fields):
         default = repr(Settings.model_fields[name].get_default(call_default_factory=True)).replace(VERSION, "<version>")
@@ -183,12 +184,12 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def text_of(part: str) -> str:
-    """One part as it is now."""
+    """Return one part as the code defines it now."""
     return "\n".join(PARTS[part]()).strip() + "\n"
 
 
 def main() -> None:
-    """Write every file."""
+    """Write all files of the snapshot."""
     DIRECTORY.mkdir(exist_ok=True)
     for part in PARTS:
         (DIRECTORY / part).write_text(text_of(part))

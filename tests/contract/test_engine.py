@@ -1,4 +1,4 @@
-"""What every engine must do alike: the fake that the rollouts are tested with, and Docker."""
+"""The contract of every engine: Docker, and the fake that the rollouts are tested with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Yard(Protocol):
-    """An engine, and what a test needs to do behind its back."""
+    """An engine, and what a test does to it from outside."""
 
     @property
     def engine(self) -> Engine: ...
@@ -119,7 +119,7 @@ class RealSide:
 
     @contextmanager
     def compose(self, project: str, service: str) -> Iterator[str]:
-        """As Compose runs it: with its labels, and nothing of ours."""
+        """Run a container as Compose does: with Compose's labels and none of Sluice's."""
         labels = {"com.docker.compose.project": project, "com.docker.compose.service": service}
         name = f"{self.fixture.name}-{project}-{service}-1"
         made = self.fixture.client.create_container(self.fixture.image_id, ["sleep", "60"], name=name, labels=labels)["Id"]
@@ -145,7 +145,10 @@ class RealSide:
 
 
 def _script(behaviour: Behaviour) -> str:
-    """A shell that behaves so. As process 1 it ignores every signal that it has no trap for."""
+    """Return a shell script that behaves so.
+
+    As process 1, a shell ignores every signal without a trap.
+    """
     lines = [f"echo '{line}'" for line in behaviour.log.splitlines()]
     if behaviour.stop_takes is not None:
         lines.insert(0, f"trap 'sleep {behaviour.stop_takes}; exit {behaviour.stop_code}' TERM")
@@ -171,7 +174,7 @@ async def fixture(request: pytest.FixtureRequest) -> AsyncIterator[Yard]:
 
 
 class Told:
-    """The events so far, and a way to wait for one."""
+    """The events received so far, and a way to wait for one."""
 
     def __init__(self) -> None:
         self.events: list[EngineEvent] = []
@@ -209,7 +212,7 @@ async def seen(fixture: Yard, instance: str) -> ContainerView | None:
     return found[0] if found else None
 
 
-async def test_a_started_instance_is_what_its_spec_says(fixture: Yard) -> None:
+async def test_started_instance_matches_its_spec(fixture: Yard) -> None:
     spec = fixture.spec("web-r4-2", deployment=17)
     started = await fixture.engine.start(spec)
     assert started == await seen(fixture, "web-r4-2")
@@ -218,13 +221,13 @@ async def test_a_started_instance_is_what_its_spec_says(fixture: Yard) -> None:
     assert (started.auto_restart, started.restarts, started.exit_code, started.oom_killed) == (False, 0, None, False)
 
 
-async def test_starting_again_finds_what_is_there(fixture: Yard) -> None:
+async def test_repeated_start_returns_the_existing_instance(fixture: Yard) -> None:
     spec = fixture.spec("web-r1-1")
     assert await fixture.engine.start(spec) == await fixture.engine.start(spec)
     assert len(await fixture.engine.observe()) == 1
 
 
-async def test_one_that_has_exited_is_not_started_anew(fixture: Yard, reported: Told) -> None:
+async def test_exited_instance_is_not_started_again(fixture: Yard, reported: Told) -> None:
     spec = fixture.spec("web-r1-1", Behaviour(exits_at_once=3))
     first = await fixture.engine.start(spec)
     await reported.heard("die", "web-r1-1")
@@ -232,7 +235,7 @@ async def test_one_that_has_exited_is_not_started_anew(fixture: Yard, reported: 
     assert (again.state, again.exit_code, again.start_id) == ("exited", 3, first.start_id)
 
 
-async def test_an_instance_with_another_hash_is_refused_and_left_alone(fixture: Yard) -> None:
+async def test_start_with_another_hash_is_refused_and_changes_nothing(fixture: Yard) -> None:
     spec = fixture.spec("web-r1-1")
     before = await fixture.engine.start(spec)
     with pytest.raises(EngineError, match="left alone"):
@@ -240,7 +243,7 @@ async def test_an_instance_with_another_hash_is_refused_and_left_alone(fixture: 
     assert await seen(fixture, "web-r1-1") == before
 
 
-async def test_a_container_that_is_not_ours_keeps_its_name(fixture: Yard) -> None:
+async def test_foreign_container_with_the_instances_name_is_left_alone(fixture: Yard) -> None:
     fixture.take_name("web-r1-1")
     with pytest.raises(EngineError, match="left alone"):
         await fixture.engine.start(fixture.spec("web-r1-1"))
@@ -251,7 +254,7 @@ async def test_a_container_that_is_not_ours_keeps_its_name(fixture: Yard) -> Non
         await fixture.engine.start(fixture.spec("web-r1-1"))
 
 
-async def test_observe_is_of_one_service_or_of_all(fixture: Yard) -> None:
+async def test_observe_returns_instances_of_one_service_or_of_all(fixture: Yard) -> None:
     for id in ("web-r1-1", "web-r1-2", "api-r1-1"):
         await fixture.engine.start(fixture.spec(id))
     assert {view.instance for view in await fixture.engine.observe("web")} == {"web-r1-1", "web-r1-2"}
@@ -259,7 +262,7 @@ async def test_observe_is_of_one_service_or_of_all(fixture: Yard) -> None:
     assert await fixture.engine.observe("we") == []
 
 
-async def test_an_address_that_is_taken_is_no_capacity_and_leaves_nothing(fixture: Yard) -> None:
+async def test_taken_address_fails_with_no_capacity_and_leaves_nothing(fixture: Yard) -> None:
     first = await fixture.engine.start(fixture.spec("web-r1-1"))
     with pytest.raises(EngineError) as refused:
         await fixture.engine.start(fixture.spec("web-r1-2", address=first.address))
@@ -267,7 +270,7 @@ async def test_an_address_that_is_taken_is_no_capacity_and_leaves_nothing(fixtur
     assert [view.instance for view in await fixture.engine.observe()] == ["web-r1-1"]
 
 
-async def test_a_port_of_the_host_that_another_has_is_told_apart_and_leaves_nothing(fixture: Yard) -> None:
+async def test_taken_host_port_fails_with_port_taken_and_leaves_nothing(fixture: Yard) -> None:
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         port = probe.getsockname()[1]
@@ -278,20 +281,20 @@ async def test_a_port_of_the_host_that_another_has_is_told_apart_and_leaves_noth
     assert [view.instance for view in await fixture.engine.observe()] == ["web-r1-1"]
 
 
-async def test_an_image_that_is_not_there_is_an_engine_error_and_leaves_nothing(fixture: Yard) -> None:
+async def test_missing_image_fails_with_engine_error_and_leaves_nothing(fixture: Yard) -> None:
     with pytest.raises(EngineError, match="No such image") as refused:
         await fixture.engine.start(fixture.spec("web-r1-1", image_id="sha256:" + 64 * "0"))
     assert (refused.value.reason, refused.value.transient) == ("engine_error", False)
     assert await fixture.engine.observe() == []
 
 
-async def test_a_network_that_is_not_there_is_an_engine_error_and_leaves_nothing(fixture: Yard) -> None:
+async def test_missing_network_fails_with_engine_error_and_leaves_nothing(fixture: Yard) -> None:
     with pytest.raises(EngineError, match="not found"):
         await fixture.engine.start(fixture.spec("web-r1-1", networks=("sluice-test-nowhere",)))
     assert await fixture.engine.observe() == []
 
 
-async def test_existing_volumes_names_those_of_an_instance_that_was_started(fixture: Yard) -> None:
+async def test_existing_volumes_returns_the_volumes_of_started_instances(fixture: Yard) -> None:
     name = f"sluice-test-{uuid4().hex[:8]}"
     assert await fixture.engine.existing_volumes((name,)) == ()
     mount = VolumeMount(source=name, target="/data")
@@ -303,14 +306,14 @@ def mounted(path: Path | str, kind: Literal["bind", "volume"] = "bind") -> tuple
     return (VolumeMount(type=kind, source=str(path), target="/data"),)
 
 
-async def test_a_host_path_is_mounted(fixture: Yard, tmp_path: Path) -> None:
+async def test_host_path_is_mounted(fixture: Yard, tmp_path: Path) -> None:
     view = await fixture.engine.start(fixture.spec("web-r1-1", volumes=mounted(tmp_path)))
     assert view.state == "running"
 
 
 @pytest.mark.parametrize("target", ["/", "/etc", "/nowhere", "../../../../../../etc", "beside", "host/etc"])
 @pytest.mark.parametrize("below", ["", "/inside"])
-async def test_a_host_path_by_a_symbolic_link_is_refused_and_leaves_nothing(
+async def test_host_path_with_a_symbolic_link_is_refused_and_leaves_nothing(
     fixture: Yard, tmp_path: Path, target: str, below: str
 ) -> None:
     (tmp_path / "beside" / "inside").mkdir(parents=True)
@@ -321,7 +324,7 @@ async def test_a_host_path_by_a_symbolic_link_is_refused_and_leaves_nothing(
     assert await fixture.engine.observe() == []
 
 
-async def test_a_host_path_that_is_missing_is_refused(fixture: Yard, tmp_path: Path) -> None:
+async def test_missing_host_path_is_refused(fixture: Yard, tmp_path: Path) -> None:
     path = tmp_path / "gone"
     path.mkdir()
     fixture.lose(path)
@@ -330,7 +333,7 @@ async def test_a_host_path_that_is_missing_is_refused(fixture: Yard, tmp_path: P
     assert refused.value.reason == "mount_refused"
 
 
-async def test_a_volume_that_stands_for_a_host_path_is_refused(fixture: Yard, tmp_path: Path) -> None:
+async def test_volume_bound_to_a_host_path_is_refused(fixture: Yard, tmp_path: Path) -> None:
     with fixture.bound_volume(tmp_path) as name:
         with pytest.raises(EngineError, match=f"the host path {tmp_path}") as refused:
             await fixture.engine.start(fixture.spec("web-r1-1", volumes=mounted(name, "volume")))
@@ -338,16 +341,16 @@ async def test_a_volume_that_stands_for_a_host_path_is_refused(fixture: Yard, tm
         assert await fixture.engine.observe() == []
 
 
-async def test_networks_exist_names_those_that_do_not(fixture: Yard) -> None:
+async def test_networks_exist_returns_the_missing_networks(fixture: Yard) -> None:
     assert await fixture.engine.networks_exist(()) == ()
     assert await fixture.engine.networks_exist(("bridge", "sluice-test-nowhere")) == ("sluice-test-nowhere",)
 
 
-async def test_the_hosts_network_is_none_that_services_may_join(fixture: Yard) -> None:
+async def test_host_network_counts_as_missing(fixture: Yard) -> None:
     assert await fixture.engine.networks_exist(("host", "none")) == ("host", "none")
 
 
-async def test_composed_names_what_runs_of_a_project_under_compose(fixture: Yard) -> None:
+async def test_compose_containers_returns_the_running_containers_of_a_project(fixture: Yard) -> None:
     project = "sluice-test-shop"
     assert await fixture.engine.compose_containers(project) == {}
     with fixture.compose(project, "web") as name, fixture.compose("sluice-test-blog", "api"):
@@ -355,7 +358,7 @@ async def test_composed_names_what_runs_of_a_project_under_compose(fixture: Yard
     assert await fixture.engine.compose_containers(project) == {}
 
 
-async def test_keep_keeps_it(fixture: Yard) -> None:
+async def test_enable_auto_restart_is_idempotent_and_needs_an_instance(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1"))
     await fixture.engine.enable_auto_restart("web-r1-1")
     await fixture.engine.enable_auto_restart("web-r1-1")
@@ -366,7 +369,7 @@ async def test_keep_keeps_it(fixture: Yard) -> None:
     assert refused.value.reason == "instance_gone"
 
 
-async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Yard, reported: Told) -> None:
+async def test_instance_with_auto_restart_restarts_with_a_new_start_id(fixture: Yard, reported: Told) -> None:
     first = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
     await fixture.engine.enable_auto_restart("web-r1-1")
     died = await reported.heard("die", "web-r1-1")
@@ -380,7 +383,7 @@ async def test_a_kept_instance_that_dies_comes_back_in_another_start(fixture: Ya
     assert again.start == view.start_id
 
 
-async def test_stop_gives_the_process_its_time(fixture: Yard) -> None:
+async def test_stop_waits_for_the_process_to_exit(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(stop_takes=0.2, stop_code=5)))
     await fixture.engine.enable_auto_restart("web-r1-1")
     stopped = await fixture.engine.stop("web-r1-1", 10)
@@ -389,13 +392,13 @@ async def test_stop_gives_the_process_its_time(fixture: Yard) -> None:
     assert await fixture.engine.stop("web-r1-9", 10) is None
 
 
-async def test_stop_kills_what_ignores_the_signal(fixture: Yard) -> None:
+async def test_stop_kills_a_process_that_ignores_the_signal(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(stop_takes=None)))
     stopped = await fixture.engine.stop("web-r1-1", 1)
     assert stopped is not None and (stopped.state, stopped.exit_code) == ("exited", 137)
 
 
-async def test_remove_is_for_what_has_stopped_and_may_be_asked_again(fixture: Yard) -> None:
+async def test_remove_requires_a_stopped_instance_and_is_idempotent(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1"))
     with pytest.raises(EngineError, match="running"):
         await fixture.engine.remove("web-r1-1")
@@ -405,7 +408,7 @@ async def test_remove_is_for_what_has_stopped_and_may_be_asked_again(fixture: Ya
     assert await fixture.engine.observe() == []
 
 
-async def test_events_tell_of_a_whole_life_with_the_start_that_died(fixture: Yard, reported: Told) -> None:
+async def test_events_report_start_die_and_destroy_with_the_start_id(fixture: Yard, reported: Told) -> None:
     started = await fixture.engine.start(fixture.spec("web-r1-1"))
     await fixture.engine.stop("web-r1-1", 5)
     await fixture.engine.remove("web-r1-1")
@@ -417,7 +420,7 @@ async def test_events_tell_of_a_whole_life_with_the_start_that_died(fixture: Yar
     assert reported.events[0].kind == "reconnected" and not reported.events[0].instance
 
 
-async def test_an_exit_at_once_is_told_with_its_code(fixture: Yard, reported: Told) -> None:
+async def test_immediate_exit_is_reported_with_its_code(fixture: Yard, reported: Told) -> None:
     started = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_at_once=42)))
     died = await reported.heard("die", "web-r1-1")
     assert (died.exit_code, died.start) == (42, started.start_id)
@@ -425,7 +428,7 @@ async def test_an_exit_at_once_is_told_with_its_code(fixture: Yard, reported: To
     assert view is not None and (view.state, view.exit_code) == ("exited", 42)
 
 
-async def test_an_instances_own_check_is_told(fixture: Yard, reported: Told) -> None:
+async def test_health_of_a_container_check_is_reported(fixture: Yard, reported: Told) -> None:
     check = Healthcheck(test=["CMD-SHELL", "test -f /tmp/healthy"], interval=0.2, timeout=2, retries=50, start_period=30)
     started = await fixture.engine.start(fixture.spec("web-r1-1", healthcheck=check))
     assert started.health == "starting"
@@ -435,12 +438,12 @@ async def test_an_instances_own_check_is_told(fixture: Yard, reported: Told) -> 
     assert view is not None and view.health == "healthy"
 
 
-async def test_a_check_that_is_asked_otherwise_switches_the_images_off(fixture: Yard) -> None:
+async def test_probe_by_sluice_disables_the_images_health_check(fixture: Yard) -> None:
     started = await fixture.engine.start(fixture.spec("web-r1-1", healthcheck=Healthcheck(tcp=True)))
     assert started.health == "none"
 
 
-async def test_what_a_running_instance_uses(fixture: Yard) -> None:
+async def test_usage_is_reported_for_running_instances_only(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", resources=Resources(memory=64 * 1024**2)))
     await fixture.engine.start(fixture.spec("web-r1-2"))
     first = await fixture.engine.usage("web-r1-1")
@@ -455,7 +458,7 @@ async def test_what_a_running_instance_uses(fixture: Yard) -> None:
     assert await fixture.engine.usage("web-r1-9") is None
 
 
-async def test_logs_are_the_last_lines(fixture: Yard, reported: Told) -> None:
+async def test_logs_return_the_last_lines(fixture: Yard, reported: Told) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
     await reported.heard("die", "web-r1-1")
     assert await fixture.engine.logs("web-r1-1") == "one\ntwo\nthree\n"
@@ -465,7 +468,7 @@ async def test_logs_are_the_last_lines(fixture: Yard, reported: Told) -> None:
     assert refused.value.reason == "instance_gone"
 
 
-async def test_each_line_of_a_log_may_have_its_time(fixture: Yard, reported: Told) -> None:
+async def test_log_lines_may_have_timestamps(fixture: Yard, reported: Told) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo", exits_after=(0.5, 1))))
     followed = [line async for line in fixture.engine.follow_logs("web-r1-1", timestamps=True)]
     await reported.heard("die", "web-r1-1")
@@ -477,7 +480,7 @@ async def test_each_line_of_a_log_may_have_its_time(fixture: Yard, reported: Tol
     assert times[0] < times[1]
 
 
-async def test_a_log_is_read_from_a_moment_on(fixture: Yard, reported: Told) -> None:
+async def test_logs_are_read_since_a_time(fixture: Yard, reported: Told) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="one\ntwo\nthree", exits_at_once=1)))
     await reported.heard("die", "web-r1-1")
     at = [line.split(" ")[0] for line in (await fixture.engine.logs("web-r1-1", timestamps=True)).splitlines()]
@@ -488,7 +491,7 @@ async def test_a_log_is_read_from_a_moment_on(fixture: Yard, reported: Told) -> 
     assert followed[-2:] == ["two", "three"]
 
 
-async def test_followed_logs_end_with_the_container(fixture: Yard) -> None:
+async def test_followed_logs_end_when_the_container_exits(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="hello\nworld", exits_after=(0.5, 0))))
     async with asyncio.timeout(20):
         lines = [line async for line in fixture.engine.follow_logs("web-r1-1")]
@@ -497,13 +500,13 @@ async def test_followed_logs_end_with_the_container(fixture: Yard) -> None:
         await anext(aiter(fixture.engine.follow_logs("web-r1-9")))
 
 
-async def test_a_reader_of_logs_may_leave(fixture: Yard) -> None:
+async def test_follower_of_logs_may_stop_early(fixture: Yard) -> None:
     await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(log="hello")))
     async with asyncio.timeout(20), aclosing(fixture.engine.follow_logs("web-r1-1")) as lines:  # type: ignore[type-var]
         assert await anext(lines) == "hello"
 
 
-async def test_an_image_that_is_here_needs_no_registry(fixture: Yard) -> None:
+async def test_local_image_is_pulled_without_a_registry(fixture: Yard) -> None:
     image = await fixture.engine.pull(IMAGE)
     assert image.reference == IMAGE and image.id.startswith("sha256:")
     assert image.exposed_ports == (8000,)
@@ -512,14 +515,14 @@ async def test_an_image_that_is_here_needs_no_registry(fixture: Yard) -> None:
     assert (await fixture.engine.pull(image.id)).id == image.id
 
 
-async def test_an_image_is_found_as_the_engine_has_it_and_nothing_is_pulled(fixture: Yard) -> None:
+async def test_find_image_returns_local_images_and_pulls_nothing(fixture: Yard) -> None:
     pulled = await fixture.engine.pull(IMAGE)
     assert await fixture.engine.find_image(IMAGE) == pulled
     assert await fixture.engine.find_image("127.0.0.1:9/nobody/nothing:1") is None
     assert await fixture.engine.find_image("no:reference:at-all") is None
 
 
-async def test_an_image_that_exists_nowhere_cannot_be_pulled(fixture: Yard) -> None:
+async def test_pull_of_a_missing_image_fails(fixture: Yard) -> None:
     with pytest.raises(EngineError) as refused:
         await fixture.engine.pull("127.0.0.1:9/nobody/nothing:1")
     assert refused.value.reason == "image_pull_failed" and not refused.value.transient
@@ -535,7 +538,7 @@ def context(dockerfile: str) -> BuildSpec:
     return BuildSpec("web", name, [tar.getvalue()], args={"WORD": secrets.token_hex(4)})
 
 
-async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(fixture: Yard) -> None:
+async def test_built_image_is_tagged_and_pruned_once_unused(fixture: Yard) -> None:
     spec = context(f"FROM {IMAGE}\nARG WORD\nRUN echo $WORD\n")
     lines = [line async for line in fixture.engine.build(spec)]
     assert spec.args["WORD"] in lines and any(spec.tag in line for line in lines)
@@ -551,7 +554,7 @@ async def test_an_image_is_built_and_named_and_pruned_when_nobody_keeps_it(fixtu
     assert await fixture.engine.find_image(spec.tag) is None
 
 
-async def test_a_tag_moves_from_one_image_to_another(fixture: Yard) -> None:
+async def test_tag_moves_from_one_image_to_another(fixture: Yard) -> None:
     latest = f"sluice-test-build:latest-{secrets.token_hex(4)}"
     for word in ("one", "two"):
         spec = context(f"FROM {IMAGE}\nRUN echo {word}\n")
@@ -566,8 +569,8 @@ async def test_a_tag_moves_from_one_image_to_another(fixture: Yard) -> None:
     assert len(await fixture.engine.prune(frozenset())) == 1
 
 
-async def test_a_build_that_fails_says_what_the_builder_said(fixture: Yard) -> None:
-    new = uuid4().hex  # a step that was built before says nothing
+async def test_failed_build_raises_the_builders_message(fixture: Yard) -> None:
+    new = uuid4().hex  # A cached step prints nothing.
     spec = context(f"FROM {IMAGE}\nRUN echo before-{new}\nRUN false\n")
     lines: list[str] = []
 
@@ -581,7 +584,7 @@ async def test_a_build_that_fails_says_what_the_builder_said(fixture: Yard) -> N
     assert await fixture.engine.find_image(spec.tag) is None
 
 
-async def test_a_build_that_nobody_waits_for_any_more_is_given_up(fixture: Yard) -> None:
+async def test_abandoned_build_is_cancelled(fixture: Yard) -> None:
     spec = context(f"FROM {IMAGE}\nRUN true\nRUN sleep 600\n")
     async with asyncio.timeout(30), aclosing(fixture.engine.build(spec)) as lines:  # type: ignore[type-var]
         async for line in lines:
@@ -590,6 +593,6 @@ async def test_a_build_that_nobody_waits_for_any_more_is_given_up(fixture: Yard)
     assert await fixture.engine.find_image(spec.tag) is None
 
 
-async def test_ping_says_who_answers(fixture: Yard) -> None:
+async def test_ping_returns_versions_and_node_of_the_engine(fixture: Yard) -> None:
     facts = await fixture.engine.ping()
     assert facts["version"] and facts["api_version"] and facts["node"]

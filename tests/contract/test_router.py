@@ -1,4 +1,4 @@
-"""What every router must do alike: the fake that the rollouts are tested with, and HAProxy."""
+"""The contract of every router: HAProxy, and the fake that the rollouts are tested with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Side(Protocol):
-    """A router, and what a test needs to do behind its back."""
+    """A router, and what a test does to it from outside."""
 
     @property
     def router(self) -> Router: ...
@@ -88,7 +88,7 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
 
 @pytest.fixture
 async def web(side: Side) -> RoutedService:
-    """Published."""
+    """Publish the service `web` and return it."""
     await side.router.publish(service())
     return service()
 
@@ -97,26 +97,26 @@ async def seat(side: Side, instance: str = "web-r1-1") -> EndpointState | None:
     return (await side.router.observe("web")).get(instance)
 
 
-async def test_nobody_is_admitted_before_their_service_is_published(side: Side) -> None:
+async def test_endpoint_of_an_unpublished_service_is_not_admitted(side: Side) -> None:
     with pytest.raises(RoutingError, match="web"):
         await side.router.admit(await side.member("web-r1-1"))
     assert await side.router.observe("web") == {}
 
 
-async def test_an_admitted_instance_has_a_seat_and_may_be_admitted_again(side: Side, web: RoutedService) -> None:
+async def test_admitted_endpoint_is_observed_and_admit_is_idempotent(side: Side, web: RoutedService) -> None:
     for _ in range(2):
         await side.router.admit(await side.member("web-r1-1"))
         assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_a_withdrawn_one_that_is_idle_is_settled(side: Side, web: RoutedService) -> None:
+async def test_withdrawn_idle_endpoint_is_drained(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     for _ in range(2):
         await side.router.withdraw("web", "web-r1-1")
         assert await seat(side) == EndpointState("draining", 0, drained=True, healthy=True)
 
 
-async def test_a_withdrawn_one_keeps_what_it_has_and_is_not_settled_before_that_ends(side: Side, web: RoutedService) -> None:
+async def test_withdrawn_endpoint_is_drained_once_its_requests_have_ended(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
@@ -125,7 +125,7 @@ async def test_a_withdrawn_one_keeps_what_it_has_and_is_not_settled_before_that_
     assert await settled(side)
 
 
-async def test_a_reload_does_not_hide_what_an_old_worker_has_in_its_hands(side: Side, web: RoutedService) -> None:
+async def test_requests_in_flight_on_an_old_worker_are_counted_after_a_reload(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
@@ -135,7 +135,7 @@ async def test_a_reload_does_not_hide_what_an_old_worker_has_in_its_hands(side: 
     assert await settled(side)
 
 
-async def test_one_withdrawn_after_a_reload_is_not_settled_while_an_old_worker_may_send_to_it(
+async def test_endpoint_withdrawn_after_a_reload_is_not_drained_while_old_workers_are_busy(
     side: Side, web: RoutedService
 ) -> None:
     await side.router.admit(await side.member("web-r1-1"))
@@ -147,7 +147,7 @@ async def test_one_withdrawn_after_a_reload_is_not_settled_while_an_old_worker_m
     assert await settled(side)
 
 
-async def test_a_cut_ends_what_it_has_and_says_how_much(side: Side, web: RoutedService) -> None:
+async def test_force_close_ends_requests_in_flight_and_returns_their_number(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
@@ -156,7 +156,7 @@ async def test_a_cut_ends_what_it_has_and_says_how_much(side: Side, web: RoutedS
     assert (await seat(side) or EndpointState("admitted")).state == "cut"
 
 
-async def test_a_cut_reaches_an_old_worker(side: Side, web: RoutedService) -> None:
+async def test_force_close_reaches_an_old_worker(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.busy("web-r1-1")
     await side.router.withdraw("web", "web-r1-1")
@@ -165,7 +165,7 @@ async def test_a_cut_reaches_an_old_worker(side: Side, web: RoutedService) -> No
     assert await settled(side)
 
 
-async def test_admitting_undoes_a_withdrawal(side: Side, web: RoutedService) -> None:
+async def test_admit_undoes_a_withdrawal(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
     await side.router.withdraw("web", "web-r1-1")
@@ -173,7 +173,7 @@ async def test_admitting_undoes_a_withdrawal(side: Side, web: RoutedService) -> 
     assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_a_lost_start_is_out_and_never_comes_back(side: Side, web: RoutedService) -> None:
+async def test_dead_start_is_out_and_cannot_be_admitted_again(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
     await side.router.mark_dead("web", "web-r1-1", member.start)
@@ -183,7 +183,7 @@ async def test_a_lost_start_is_out_and_never_comes_back(side: Side, web: RoutedS
     assert (await seat(side) or EndpointState("cut")).state == "cut"
 
 
-async def test_one_that_was_lost_before_it_was_admitted_is_refused(side: Side, web: RoutedService) -> None:
+async def test_start_that_died_before_it_was_admitted_is_refused(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.mark_dead("web", "web-r1-1", member.start)
     with pytest.raises(RoutingError, match="died"):
@@ -191,9 +191,7 @@ async def test_one_that_was_lost_before_it_was_admitted_is_refused(side: Side, w
     assert await seat(side) is None
 
 
-async def test_the_next_start_of_a_lost_one_is_admitted_and_late_news_of_the_first_does_not_touch_it(
-    side: Side, web: RoutedService
-) -> None:
+async def test_next_start_is_admitted_and_unaffected_by_a_late_death_of_the_first(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
     await side.router.mark_dead("web", "web-r1-1", member.start)
@@ -202,7 +200,7 @@ async def test_the_next_start_of_a_lost_one_is_admitted_and_late_news_of_the_fir
     assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_a_forgotten_one_has_no_seat(side: Side, web: RoutedService) -> None:
+async def test_removed_endpoint_is_not_observed(side: Side, web: RoutedService) -> None:
     await side.router.admit(await side.member("web-r1-1"))
     await side.router.admit(await side.member("web-r1-2"))
     await side.router.withdraw("web", "web-r1-1")
@@ -211,7 +209,9 @@ async def test_a_forgotten_one_has_no_seat(side: Side, web: RoutedService) -> No
         assert set(await side.router.observe("web")) == {"web-r1-2"}
 
 
-async def test_what_is_not_known_may_be_withdrawn_lost_cut_and_forgotten(side: Side, web: RoutedService) -> None:
+async def test_unknown_endpoint_may_be_withdrawn_marked_dead_force_closed_and_removed(
+    side: Side, web: RoutedService
+) -> None:
     await side.router.withdraw("web", "web-r1-9")
     await side.router.mark_dead("web", "web-r1-9", "c@t")
     assert await side.router.force_close("web", "web-r1-9") == 0
@@ -220,13 +220,13 @@ async def test_what_is_not_known_may_be_withdrawn_lost_cut_and_forgotten(side: S
     assert await side.router.observe("nobody") == {}
 
 
-async def test_two_services_cannot_have_one_route(side: Side, web: RoutedService) -> None:
+async def test_route_of_another_service_is_refused(side: Side, web: RoutedService) -> None:
     with pytest.raises(RoutingError, match="web"):
         await side.router.publish(service("other", 1, routes=web.routes))
     await side.router.publish(service("other", 1))
 
 
-async def test_an_unpublished_service_gives_its_route_away_and_may_come_back(side: Side, web: RoutedService) -> None:
+async def test_unpublished_service_frees_its_route_and_may_be_published_again(side: Side, web: RoutedService) -> None:
     await side.router.unpublish("web")
     await side.router.publish(service("other", 1, routes=web.routes))
     await side.router.publish(replace(web, routes=()))
@@ -234,7 +234,7 @@ async def test_an_unpublished_service_gives_its_route_away_and_may_come_back(sid
     assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
-async def test_restore_keeps_what_is_right_and_mends_what_is_not(side: Side, web: RoutedService) -> None:
+async def test_restore_admits_missing_endpoints_and_drains_unlisted_ones(side: Side, web: RoutedService) -> None:
     retained, gone, missing = [await side.member(f"web-r1-{n}") for n in (1, 2, 3)]
     await side.router.admit(retained)
     await side.router.admit(gone)
@@ -247,7 +247,7 @@ async def test_restore_keeps_what_is_right_and_mends_what_is_not(side: Side, web
     }
 
 
-async def test_restore_leaves_a_lost_start_out(side: Side, web: RoutedService) -> None:
+async def test_restore_does_not_admit_a_dead_start(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.mark_dead("web", "web-r1-1", member.start)
     await side.router.restore([web], [member])
