@@ -1,4 +1,4 @@
-"""One machine for the outages of engine and machine; each story has a Sluice of its own."""
+"""One machine for the outages of the engine and the host; each test has a Sluice of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sluice_there(machine: Machine, images: Images, tmp_path: Path, monkeypatch: 
 
 @pytest.fixture
 async def there(sluice_there: SluiceOn, images: Images) -> AsyncIterator[ServiceFixture]:
-    """A service on that machine."""
+    """Return a service of the Sluice on that machine."""
     async with sluice_there.client() as http:
         yield ServiceFixture(sluice_there, http, images)
 

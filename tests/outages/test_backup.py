@@ -1,4 +1,7 @@
-"""Yesterday's backup is put back: what runs and is not in it is left alone and told of, and its ids are never used again."""
+"""Yesterday's backup is restored: unknown containers are reported and kept.
+
+Their ids are never used again.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from tests.support.service_fixture import ServiceFixture, unharmed
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
-async def test_yesterdays_backup_removes_nothing_and_there_is_a_way_out(own: ServiceFixture, tmp_path: Path) -> None:
-    """As docs/outages.md says it, step by step."""
+async def test_restored_backup_removes_no_container_and_can_be_recovered_from(own: ServiceFixture, tmp_path: Path) -> None:
+    """Follow docs/outages.md step by step."""
     first, late, scaled = own.service, f"{own.service}x", f"{own.service}y"
     await own.deploy(own.spec())
     await own.deploy(own.spec(service=scaled, replicas=1))
@@ -52,10 +55,8 @@ async def test_yesterdays_backup_removes_nothing_and_there_is_a_way_out(own: Ser
     await own.until(lambda: _nobody_unknown(own))
 
 
-async def test_an_address_of_one_that_the_store_does_not_know_is_not_given_to_another(
-    own: ServiceFixture, tmp_path: Path
-) -> None:
-    """Else a request could reach another service's container."""
+async def test_address_of_a_container_unknown_to_the_store_is_not_allocated(own: ServiceFixture, tmp_path: Path) -> None:
+    """A second use could send a request to another service's container."""
     await own.deploy(own.spec(replicas=1))
     backup = copy(own.sluice.data / "sluice.db", tmp_path / "yesterday.db")
     late = f"{own.service}x"
@@ -73,7 +74,7 @@ async def test_an_address_of_one_that_the_store_does_not_know_is_not_given_to_an
 
 
 async def _one_more_day(own: ServiceFixture, late: str, scaled: str) -> int:
-    """What the backup does not know. Returns the last deployment's id."""
+    """Make changes that the backup does not contain; return the last deployment's id."""
     await own.update(image=own.images.two)
     await own.deploy(own.spec(service=late, replicas=1))
     answer = await own.http.post(f"/services/{scaled}/scale", params={"wait": 60}, json={"replicas": 2})

@@ -1,4 +1,7 @@
-"""The data directory fills up in the middle of a deployment: requests go on, the deployment waits, and then it ends."""
+"""The data directory fills up during a deployment: requests succeed, the deployment waits.
+
+The deployment ends once there is space again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mar
 
 @pytest.fixture
 async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[ServiceFixture]:
-    """A Sluice whose data directory has 40 MB."""
+    """Run a Sluice whose data directory has 40 MB."""
     if os.geteuid() != 0:
         pytest.skip("a small disk is mounted by root")
     data = tmp_path / "data"
@@ -33,7 +36,7 @@ async def cramped(images: Images, tmp_path: Path) -> AsyncIterator[ServiceFixtur
         await asyncio.to_thread(subprocess.run, ["umount", "--lazy", str(data)], check=True)
 
 
-async def test_a_full_disk_holds_up_a_deployment_and_no_request(cramped: ServiceFixture) -> None:
+async def test_full_disk_delays_a_deployment_and_no_request(cramped: ServiceFixture) -> None:
     await cramped.deploy(cramped.spec())
     slow = {"HELLO_SLOW_START": "2"}
     async with cramped.load() as load:
@@ -56,7 +59,7 @@ async def test_a_full_disk_holds_up_a_deployment_and_no_request(cramped: Service
 
 
 def _fill(path: Path) -> Path:
-    """To the last byte."""
+    """Fill the file system to the last byte."""
     with path.open("wb", buffering=0) as filler:
         for size in (1 << 20, 4096, 1):
             try:

@@ -1,4 +1,7 @@
-"""The engine ends, is killed or hangs, or the machine goes: what served serves again, and only from its own containers."""
+"""The engine exits, is killed or hangs, or the host loses power: all services serve again.
+
+Each request is answered only by an instance of its own service.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ BACK_WITHIN = 40.0
 
 @pytest.mark.full
 @pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
-async def test_without_sluice_an_engine_that_was_restarted_serves_as_before(
+async def test_services_serve_again_after_an_engine_restart_without_sluice(
     there: ServiceFixture, machine: Machine, sluice_there: SluiceOn, way: signal.Signals
 ) -> None:
     others = await _three_services(there)
@@ -40,7 +43,7 @@ async def test_without_sluice_an_engine_that_was_restarted_serves_as_before(
 
 
 @pytest.mark.full
-async def test_a_machine_that_lost_its_power_serves_again_before_sluice_is_there(
+async def test_services_serve_again_after_a_power_cut_before_sluice_starts(
     there: ServiceFixture, machine: Machine, sluice_there: SluiceOn
 ) -> None:
     others = await _three_services(there)
@@ -64,7 +67,7 @@ async def test_a_machine_that_lost_its_power_serves_again_before_sluice_is_there
 
 
 @pytest.mark.parametrize("way", [pytest.param(signal.SIGTERM, marks=pytest.mark.full), signal.SIGKILL])
-async def test_an_engine_that_goes_in_the_middle_of_a_deployment(
+async def test_deployment_ends_after_the_engine_was_restarted_in_its_middle(
     there: ServiceFixture, machine: Machine, way: signal.Signals
 ) -> None:
     others = await _three_services(there)
@@ -82,7 +85,7 @@ async def test_an_engine_that_goes_in_the_middle_of_a_deployment(
 
 
 @pytest.mark.full
-async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there: ServiceFixture, machine: Machine) -> None:
+async def test_hung_engine_delays_a_deployment_and_no_request(there: ServiceFixture, machine: Machine) -> None:
     others = await _three_services(there)
     async with _traffic(there, others) as loads:
         machine.signal_engine(signal.SIGSTOP)
@@ -94,7 +97,7 @@ async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there
                 began = time.monotonic()
                 assert (await there.get(f"/deployments/{running['id']}"))["status"] in ("pending", "progressing")
                 assert time.monotonic() - began < 1
-                await asyncio.sleep(1)  # the outage itself
+                await asyncio.sleep(1)  # The duration of the outage.
         finally:
             machine.signal_engine(signal.SIGCONT)
         ended = await _end_of(there, running)
@@ -106,7 +109,7 @@ async def test_an_engine_that_hangs_holds_up_the_deployment_and_no_request(there
 
 
 async def _three_services(there: ServiceFixture) -> list[str]:
-    """The stage's own with three instances, and two with one, of which one is without keep-alive."""
+    """Deploy the fixture's service with three instances, and two with one, one of them without keep-alive."""
     others = [f"{there.service}x", f"{there.service}y"]
     await there.deploy(there.spec(replicas=3))
     await there.deploy(there.spec(service=others[0], replicas=1))
@@ -116,7 +119,7 @@ async def _three_services(there: ServiceFixture) -> list[str]:
 
 @asynccontextmanager
 async def _traffic(there: ServiceFixture, others: list[str]) -> AsyncIterator[dict[str, LoadGenerator]]:
-    """To all of them, through everything that happens."""
+    """Send traffic to all services for the whole block."""
     names = [there.service, *others]
     loads: dict[str, LoadGenerator] = {}
 
@@ -137,7 +140,7 @@ def _answered_by_their_own(loads: dict[str, LoadGenerator]) -> None:
 
 
 async def _addresses(there: ServiceFixture) -> dict[str, str]:
-    """Instance → address, of all that run there."""
+    """Return the addresses of all running instances by name."""
     names = (await there.docker("ps", "--format", "{{.Names}}", "--filter", "label=sluice.service")).split()
     shown = "{{.Name}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     lines = (await there.docker("inspect", "--format", shown, *names)).splitlines()
@@ -145,7 +148,7 @@ async def _addresses(there: ServiceFixture) -> dict[str, str]:
 
 
 async def _all_serve_again(there: ServiceFixture, others: list[str]) -> float:
-    """Seconds until each of them answers ten times running."""
+    """Wait until each service answers ten times in a row; return the seconds."""
     began = time.monotonic()
     for name in (there.service, *others):
 
@@ -178,7 +181,7 @@ async def _end_of(there: ServiceFixture, deployment: Json) -> Json:
 
 
 async def _all_well(there: ServiceFixture, others: list[str]) -> None:
-    """As many run and serve as are wanted, and nothing else."""
+    """Wait until exactly the desired instances run and serve."""
 
     async def well() -> bool:
         wanted = {there.service: 3, **dict.fromkeys(others, 1)}

@@ -1,4 +1,4 @@
-"""Slow and hostile clients at the gateway and at the API: others are served meanwhile."""
+"""Slow and hostile clients at the gateway and at the API do not affect other clients."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.support.service_fixture import ServiceFixture
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 SLOW, IDLE, ALL = 200, 7500, 8000
-"""`ALL` is what the gateway holds, `SLUICE_MAXCONN`."""
+"""`ALL` is the gateway's limit, `SLUICE_MAXCONN`."""
 
 
-async def test_slow_clients_idle_ones_and_huge_heads_at_the_gateway(own: ServiceFixture) -> None:
+async def test_gateway_serves_others_despite_slow_and_idle_clients_and_huge_headers(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     async with own.load() as load, _idle(own.sluice.gateway, IDLE), _dripping(own.sluice.gateway, SLOW):
         load.mark("besieged")
@@ -33,7 +33,7 @@ async def test_slow_clients_idle_ones_and_huge_heads_at_the_gateway(own: Service
     print(f"every connection taken: {time.monotonic() - began:.1f} s")
 
 
-async def test_slow_clients_idle_ones_and_huge_heads_at_the_api(own: ServiceFixture) -> None:
+async def test_api_serves_others_despite_slow_and_idle_clients_and_huge_headers(own: ServiceFixture) -> None:
     await own.deploy(own.spec())
     async with _idle(own.sluice.url, ALL), _dripping(own.sluice.url, SLOW):
         assert await _huge(own.sluice.url) in (400, 431)
@@ -54,7 +54,7 @@ async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 @asynccontextmanager
 async def _idle(url: str, count: int) -> AsyncIterator[None]:
-    """Connections on which nothing is ever said."""
+    """Hold connections that never send anything."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536), most))
     opened = [await _connect(url) for _ in range(count)]
@@ -67,7 +67,7 @@ async def _idle(url: str, count: int) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _dripping(url: str, count: int) -> AsyncIterator[None]:
-    """Heads that come a byte at a time and never end."""
+    """Send request headers one byte at a time without end."""
 
     async def drip() -> None:
         while True:
@@ -93,7 +93,7 @@ async def _dripping(url: str, count: int) -> AsyncIterator[None]:
 
 
 async def _huge(url: str) -> int:
-    """The status for a head of 1 MB; 400 when the connection is just closed."""
+    """Return the status for 1 MB of headers; 400 if the connection is just closed."""
     reader, writer = await _connect(url)
     try:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Huge: " + b"a" * 1_000_000 + b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Two Sluices under different names on one engine: neither sees, counts or removes what the other has."""
+"""Two Sluices on one engine: neither observes, counts or removes the other's objects."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.support.sluice_process import SluiceProcess
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.anyio]
 
 
-async def test_two_sluices_on_one_engine_do_not_meet(own: ServiceFixture, images: Images, tmp_path: Path) -> None:
-    """One's name begins with the other's, their services are called the same, and one of them goes altogether."""
+async def test_sluices_on_one_engine_do_not_affect_each_other(own: ServiceFixture, images: Images, tmp_path: Path) -> None:
+    """One name is a prefix of the other, the services have the same name, and one service is removed."""
     with SluiceProcess(tmp_path / "other", name=f"{own.sluice.name}x", SLUICE_GATEWAY_IMAGE=images.gateway) as second:
         async with second.client() as http:
             other = ServiceFixture(second, http, images)
