@@ -1,6 +1,7 @@
-"""Unchanged Spring applications on Sluice's registry, redeployed under load through Spring Cloud Gateway.
+"""Unchanged Spring applications on Sluice's registry, redeployed under load.
 
-The stories follow each other on one stack, since a JVM costs ten seconds of a core.
+Requests come through Spring Cloud Gateway. The tests share one stack and build on each other,
+since a JVM costs ten seconds of a core.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
 
 @pytest.fixture(scope="module")
 async def running(sluice: SluiceProcess) -> None:
-    """Two of the service, which speak to the registry by RestClient; a gateway by RestTemplate, its caches as they come."""
+    """Deploy two instances of the service (registered by RestClient) and a gateway (by RestTemplate).
+
+    The gateway's caches have their default durations.
+    """
     async with sluice.client() as http:
         spring = Spring(sluice, http, "")
         await spring.deploy_file("service", **SERVICE, profile="prod")
@@ -46,7 +50,10 @@ def answered_by(ledger: RequestLog, phase: str) -> set[str]:
 
 
 async def registered(spring: Spring) -> set[str]:
-    """The real instances of the service that Sluice's registry shows. Spring's ids begin with the host's name, ours."""
+    """Return the instances of the service that Sluice's registry shows.
+
+    Spring's ids begin with the host name, which Sluice sets to the instance's id.
+    """
     config = "{{(index .IPAM.Config 0).Gateway}}"
     address = await spring.docker("network", "inspect", spring.sluice.name, "--format", config)
     return {id.partition(":")[0] for id in await leases(f"http://{address}:8761/direct/eureka/")}
@@ -56,12 +63,12 @@ def instance_of(container: Json) -> str:
     return str(container["Config"]["Labels"]["sluice.instance"])
 
 
-async def test_by_either_transport_they_register_and_see_each_other(spring: Spring) -> None:
+async def test_applications_register_and_discover_each_other_with_either_http_client(spring: Spring) -> None:
     one, other = await spring.containers()
     where = one["NetworkSettings"]["Networks"][spring.sluice.name]["IPAddress"]
     for actuator, transport, sees in (
         (f"http://{where}:8080", "restClient", {"SAMPLE-SERVICE", "SAMPLE-GATEWAY"}),
-        (spring.door, "restTemplate", {"SAMPLE-SERVICE"}),  # itself it sees half a minute later
+        (spring.door, "restTemplate", {"SAMPLE-SERVICE"}),  # The gateway discovers its own registration half a minute later.
     ):
         beans = (await ask(f"{actuator}/actuator/beans"))["contexts"]
         assert any(f"{transport}DiscoveryClientOptionalArgs" in context["beans"] for context in beans.values())
@@ -74,7 +81,7 @@ async def test_by_either_transport_they_register_and_see_each_other(spring: Spri
     assert await registered(spring) == {instance_of(one), instance_of(other)}
 
 
-async def test_with_stable_a_new_version_serves_and_nothing_is_lost(spring: Spring) -> None:
+async def test_deployment_with_advertise_stable_loses_no_request(spring: Spring) -> None:
     async with spring.traffic() as load:
         load.mark("deploy")
         await spring.deploy_file("service", **SERVICE, profile="local")
@@ -85,7 +92,7 @@ async def test_with_stable_a_new_version_serves_and_nothing_is_lost(spring: Spri
 
 
 @pytest.mark.full
-async def test_with_stable_the_death_of_one_loses_no_get(spring: Spring) -> None:
+async def test_instance_death_with_advertise_stable_loses_no_get(spring: Spring) -> None:
     victim = (await spring.containers())[0]
     async with spring.traffic(posts=0) as load:
         await load.until(lambda ledger: len(ledger.versions()) == 2)
@@ -102,7 +109,7 @@ async def test_with_stable_the_death_of_one_loses_no_get(spring: Spring) -> None
 
 
 @pytest.mark.full
-async def test_spring_cloud_gateway_itself_is_redeployed_under_load(spring: Spring) -> None:
+async def test_spring_cloud_gateway_is_redeployed_under_load(spring: Spring) -> None:
     async with spring.traffic() as load:
         load.mark("deploy")
         await spring.deploy_file("gateway", replicas=1, environment=QUICK_CACHES)
@@ -111,7 +118,7 @@ async def test_spring_cloud_gateway_itself_is_redeployed_under_load(spring: Spri
 
 
 @pytest.mark.full
-async def test_with_instances_what_leaves_waits_for_its_consumers_and_nothing_is_lost(spring: Spring) -> None:
+async def test_deployment_with_advertise_instances_waits_for_consumers_and_loses_nothing(spring: Spring) -> None:
     reported = {"advertise": "instances", "consumer_cache": 2}
     await spring.deploy_file("service", **SERVICE, profile="local", **reported)
     async with spring.traffic() as load:

@@ -1,4 +1,4 @@
-"""A stock Spring Eureka server and a gateway of somebody's own, kept as they are: only what Sluice runs is changed there."""
+"""A stock Eureka server and an external gateway: Sluice changes only its own leases there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from tests.support.spring_stack import QUICK, QUICK_CACHES, Spring, ask, leases
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.slow, pytest.mark.full, pytest.mark.spring]
 HEARTBEATS = 5
-"""Of one that stays, one a second: a lease that the server brings back comes with what it replicates meanwhile."""
+"""Heartbeats of the remaining instance to wait for, one a second.
+
+A lease that the server's replication brings back appears within that time.
+"""
 
 
 @dataclass(frozen=True)
 class Theirs:
-    """Their containers, as Sluice and the tests reach them."""
+    """The external containers' URLs, as Sluice and the tests reach them."""
 
     eureka: str
     gateway: str
@@ -35,7 +38,10 @@ def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SluiceProcess]:
 
 @pytest.fixture(scope="module")
 def theirs(sluice: SluiceProcess) -> Iterator[Theirs]:
-    """The server goes by a name of its own, so that it is its own peer, as most are; all caches are of one second."""
+    """Run a Eureka server and a gateway, with caches of one second.
+
+    The server has a host name of its own, so that it is its own peer, as most servers are.
+    """
     network = f"{sluice.name}-theirs"
     docker("network", "create", network)
     made = []
@@ -68,9 +74,7 @@ async def spring(sluice: SluiceProcess, theirs: Theirs) -> AsyncIterator[Spring]
         yield Spring(sluice, http, theirs.gateway)
 
 
-async def test_a_redeployment_is_told_waited_out_taken_back_at_once_by_an_abort_and_loses_nothing(
-    spring: Spring, theirs: Theirs
-) -> None:
+async def test_deployment_with_external_eureka_is_aborted_repeated_and_loses_nothing(spring: Spring, theirs: Theirs) -> None:
     file = {
         "replicas": 1,
         "environment": QUICK,
@@ -84,7 +88,7 @@ async def test_a_redeployment_is_told_waited_out_taken_back_at_once_by_an_abort_
         found = (await leases(theirs.eureka)).get(old)
         return found is not None and found["status"] == status
 
-    await spring.until(lambda: is_there("UP"))  # the first of a service counts before it is listed
+    await spring.until(lambda: is_there("UP"))  # The first instance of a service is available before the server lists it.
 
     async with spring.traffic() as load:
         load.mark("abort")
@@ -111,7 +115,10 @@ async def up(eureka: str) -> bool:
 
 
 async def alone(spring: Spring, eureka: str, instance: str) -> None:
-    """Until it has been heard that often without any other in the list: a lease that comes back is deleted again."""
+    """Wait until the instance is the only one listed for HEARTBEATS renewals.
+
+    A lease that comes back is deleted again.
+    """
     heard: set[int] = set()
 
     async def often() -> bool:
