@@ -1,4 +1,4 @@
-"""A shell in which `make` is called, for a Sluice of its own."""
+"""A shell in which `make` is run, for a Sluice of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""make demo on a real engine: what it says at its end, twice, and its exit code when something was lost."""
+"""`make demo` on a real engine: its final output, a second run, its exit code after a loss."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def concluded(ledger: RequestLog) -> tuple[int, str]:
     return code, written.getvalue()
 
 
-def test_a_clean_run_ends_with_the_link_and_what_to_try_next() -> None:
+def test_successful_demo_ends_with_a_link_and_suggestions() -> None:
     ledger = RequestLog([entry(200), entry(201, "a")], {"restart": 1.5})
     ledger.executions["a"] = 1
     code, text = concluded(ledger)
@@ -46,25 +46,25 @@ def test_a_clean_run_ends_with_the_link_and_what_to_try_next() -> None:
 
 
 @pytest.mark.parametrize("runs", [0, 2])
-def test_an_order_that_ran_twice_or_not_at_all_fails_the_demo(runs: int) -> None:
+def test_order_that_ran_twice_or_never_fails_the_demo(runs: int) -> None:
     ledger = RequestLog([entry(201, "a")], {"restart": 1.5})
     ledger.executions["a"] = runs
     assert concluded(ledger)[0] == 1
 
 
-def test_a_lost_request_fails_the_demo_and_is_named() -> None:
+def test_lost_request_fails_the_demo_and_is_printed() -> None:
     code, text = concluded(RequestLog([entry(200), entry(None)], {"restart": 1.5}))
     assert code == 1
     assert "1 lost" in text
     assert "restart: GET keep-alive" in text
 
 
-def test_many_lost_requests_are_told_by_their_sorts_as_well() -> None:
+def test_many_lost_requests_are_also_counted_by_error() -> None:
     _, text = concluded(RequestLog([entry(None)] * 30 + [entry(502)], {"restart": 1.5}))
     assert "… and 11 more. Of all:\n30 × - closed\n1 × 502" in text
 
 
-def test_a_sluice_that_is_not_there_fails_the_demo_in_a_sentence() -> None:
+def test_unreachable_sluice_fails_the_demo_with_a_message() -> None:
     async def story() -> None:
         api = Api("http://127.0.0.1:9", "sl_none")
         with pytest.raises(Spoilt, match="does not answer"):
@@ -77,7 +77,7 @@ def test_a_sluice_that_is_not_there_fails_the_demo_in_a_sentence() -> None:
 @pytest.mark.docker
 @pytest.mark.slow
 @pytest.mark.full
-def test_the_demo_run_twice_works_twice(shell: Shell) -> None:
+def test_demo_succeeds_twice_in_a_row(shell: Shell) -> None:
     for _ in range(2):
         done = shell.make("demo")
         assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What make demo-spring deploys, and what it says when the wrong version answers."""
+"""The specs that `make demo-spring` deploys, and its table of versions per phase."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def entry(phase: str, version: str) -> RequestRecord:
 
 
 @pytest.mark.parametrize("way", get_args(Way))
-def test_what_is_deployed_are_the_files_but_for_the_registry_and_the_ledger(way: Way) -> None:
+def test_deployed_specs_differ_from_the_files_only_in_registry_and_ledger(way: Way) -> None:
     for body, name in ((STACK.service(way, "prod"), "service"), (STACK.gateway(way), "gateway")):
         file = yaml.safe_load((ROOT / "samples" / "spring" / "deploy" / f"{name}.yaml").read_text("utf-8"))
         changed = {field for field in body if body[field] != file.get(field)}
@@ -31,13 +31,13 @@ def test_what_is_deployed_are_the_files_but_for_the_registry_and_the_ledger(way:
         ServiceSpec.model_validate({key: value for key, value in body.items() if key not in ("service", "profile", "mode")})
 
 
-def test_only_their_own_server_is_told_to_the_applications() -> None:
+def test_only_an_external_server_is_configured_in_the_applications() -> None:
     reported = {way: STACK.service(way, "local")["environment"] for way in get_args(Way)}
     assert reported == {"their server": {"EUREKA_URL": STACK.their_server}, "stable": {}, "instances": {}}
     assert STACK.service("their server", "prod")["eureka"] == {"url": STACK.their_server}
 
 
-def test_the_table_says_which_versions_answered_in_each_phase() -> None:
+def test_table_lists_the_versions_that_answered_in_each_phase() -> None:
     ledger = RequestLog([entry("prod", "1"), entry("deploy", "1"), entry("deploy", "2")], {"prod": 1.0, "deploy": 2.0})
     written = io.StringIO()
     Console(file=written, width=110).print(table(ledger, {}))

@@ -1,4 +1,4 @@
-"""make down and the images that others may still need; `docker` is a stand-in that answers as the engine would."""
+"""`make down` and images that are still in use; `docker` is a stub that answers like the engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ esac
 
 
 def down(directory: Path, standing: str) -> tuple[subprocess.CompletedProcess[str], str]:
-    """What it says, and what it told the engine."""
+    """Run `make down`; return its result and the commands that the engine got."""
     (directory / "docker").write_text(DOCKER)
     (directory / "docker").chmod(0o755)
     reported = directory / "told"
@@ -35,14 +35,14 @@ def down(directory: Path, standing: str) -> tuple[subprocess.CompletedProcess[st
     return done, reported.read_text()
 
 
-def test_the_images_stay_while_anything_of_another_sluice_stands(tmp_path: Path) -> None:
+def test_images_stay_while_another_sluice_exists(tmp_path: Path) -> None:
     done, reported = down(tmp_path, "0123456789ab")
     assert done.returncode == 0, done.stderr
     assert "the images stay" in done.stderr
     assert "image rm" not in reported
 
 
-def test_an_image_that_a_container_uses_stays_and_the_others_go(tmp_path: Path) -> None:
+def test_down_keeps_only_images_that_a_container_uses(tmp_path: Path) -> None:
     done, reported = down(tmp_path, "")
     assert done.returncode == 0, done.stderr
     assert "image hello:1 stays: something still uses it" in done.stderr

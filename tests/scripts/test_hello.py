@@ -1,4 +1,4 @@
-"""samples/hello by itself: the ledger, the stop, and the faults that the stories on real parts rely on."""
+"""samples/hello by itself: its ledger, its stop, and the faults that the end-to-end tests use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.sluice_process import free_port
 
 @contextmanager
 def hello(tmp_path: Path, **faults: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """One instance that listens."""
+    """Run one instance that listens."""
     port = free_port()
     environment = os.environ | {"PORT": str(port), "HELLO_LEDGER": str(tmp_path / "ledger"), "SLUICE_SLOT": "1"} | faults
     sample = ROOT / "samples" / "hello" / "hello.py"
@@ -35,7 +35,7 @@ def hello(tmp_path: Path, **faults: str) -> Iterator[tuple[subprocess.Popen[str]
         process.stdout.close()
 
 
-def test_each_run_of_an_order_is_a_line_of_the_ledger(tmp_path: Path) -> None:
+def test_ledger_has_a_line_for_each_run_of_an_order(tmp_path: Path) -> None:
     with hello(tmp_path) as (_, http):
         for order in ("a", "b", "a"):
             assert http.post(f"/orders/{order}").status_code == 201
@@ -47,7 +47,7 @@ def test_each_run_of_an_order_is_a_line_of_the_ledger(tmp_path: Path) -> None:
         assert http.post("/orders/c", content=iter([b"in ", b"chunks"])).status_code == 201
 
 
-def test_told_to_stop_it_finishes_what_it_has(tmp_path: Path) -> None:
+def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
     with hello(tmp_path) as (process, http):
         assert process.stdout is not None
         order = b"POST /orders/late HTTP/1.1\r\nHost: hello\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
@@ -69,7 +69,7 @@ def test_told_to_stop_it_finishes_what_it_has(tmp_path: Path) -> None:
         assert (tmp_path / "ledger").read_text() == "late\n"
 
 
-def test_never_healthy_concerns_the_named_slots_only(tmp_path: Path) -> None:
+def test_faults_apply_only_to_the_configured_slots(tmp_path: Path) -> None:
     with hello(tmp_path, HELLO_NEVER_HEALTHY="1", HELLO_FAULTY_SLOTS="1,3") as (_, http):
         assert http.get("/healthz").status_code == 503
         assert http.get("/").status_code == 200
@@ -77,7 +77,7 @@ def test_never_healthy_concerns_the_named_slots_only(tmp_path: Path) -> None:
         assert http.get("/healthz").status_code == 200
 
 
-def test_ignoring_sigterm_it_goes_on(tmp_path: Path) -> None:
+def test_ignore_sigterm_keeps_the_instance_running(tmp_path: Path) -> None:
     with hello(tmp_path, HELLO_IGNORE_SIGTERM="1") as (process, http):
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
@@ -85,12 +85,12 @@ def test_ignoring_sigterm_it_goes_on(tmp_path: Path) -> None:
         assert http.get("/").status_code == 200
 
 
-def test_dying_it_finishes_nothing(tmp_path: Path) -> None:
+def test_die_after_ends_the_process_with_code_1(tmp_path: Path) -> None:
     with hello(tmp_path, HELLO_DIE_AFTER="0.2") as (process, _):
         assert process.wait(5) == 1
 
 
-def test_broken_it_exits_at_once_with_the_code_that_it_is_told() -> None:
+def test_exit_at_start_ends_the_process_with_the_configured_code() -> None:
     sample = ROOT / "samples" / "hello" / "hello.py"
     done = subprocess.run([sys.executable, str(sample)], env=os.environ | {"HELLO_EXIT_AT_START": "3"}, capture_output=True)
     assert done.returncode == 3

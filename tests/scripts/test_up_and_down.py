@@ -1,4 +1,4 @@
-"""make up, env and down on a real engine: what stands afterwards, what has gone, and what was never touched."""
+"""`make up`, `env` and `down` on a real engine: what exists afterwards, and what stays untouched."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def there(kind: str, name: str) -> bool:
     return True
 
 
-def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None:
+def test_up_starts_sluice_env_prints_its_url_and_down_leaves_nothing(shell: Shell) -> None:
     shell.up()
     assert shell.ready()["status"] == "ready"
     reported = shell.environment()
@@ -53,7 +53,7 @@ def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None
     done = httpx.post(f"{reported['SLUICE_URL']}/deployments", params={"wait": 60}, json=hello, headers=bearer, timeout=70)
     assert done.status_code == 200, done.text
     assert httpx.get(f"{reported['SLUICE_GATEWAY']}/hello").text.startswith("Hello from hello-r1-")
-    eureka = f"{shell.name}-their-eureka"  # as demo-spring has it beside Sluice
+    eureka = f"{shell.name}-their-eureka"  # As demo-spring runs a Eureka server beside Sluice.
     docker("run", "--detach", "--name", eureka, "--network", shell.name, "--label", "sluice.made=demo", "hello:1")
 
     removed = shell.make("down")
@@ -67,7 +67,7 @@ def test_up_stands_env_leads_there_and_down_leaves_nothing(shell: Shell) -> None
     assert not shell.data.exists()
 
 
-def test_up_again_changes_nothing_and_a_setting_replaces_sluice_alone(shell: Shell) -> None:
+def test_repeated_up_changes_nothing_and_a_new_setting_replaces_only_sluice(shell: Shell) -> None:
     shell.up()
     sluice, gateway = shell.id_of(shell.name), shell.id_of(f"{shell.name}-gateway")
     token = shell.environment()["SLUICE_TOKEN"]
@@ -80,7 +80,7 @@ def test_up_again_changes_nothing_and_a_setting_replaces_sluice_alone(shell: She
     assert shell.environment()["SLUICE_TOKEN"] == token
 
 
-def test_two_stand_beside_each_other_and_one_goes_without_the_other(shell: Shell, other: Shell) -> None:
+def test_down_of_one_sluice_keeps_the_other(shell: Shell, other: Shell) -> None:
     shell.up()
     other.up()
     assert shell.make("down").returncode == 0
@@ -88,7 +88,7 @@ def test_two_stand_beside_each_other_and_one_goes_without_the_other(shell: Shell
     assert there("container", f"{other.name}-gateway")
 
 
-def test_down_leaves_what_only_looks_like_ours(shell: Shell) -> None:
+def test_down_keeps_foreign_containers_and_files(shell: Shell) -> None:
     shell.up()
     (shell.data / "notes").write_text("mine")
     label, instance = f"sluice.name={shell.name}", "sluice.instance=web-r1-1"
@@ -105,7 +105,7 @@ def test_down_leaves_what_only_looks_like_ours(shell: Shell) -> None:
         docker("rm", "--force", stranger, lookalike, eureka)
 
 
-def test_a_container_of_that_name_which_is_not_ours_is_left_alone(shell: Shell) -> None:
+def test_foreign_container_with_sluices_name_is_left_alone(shell: Shell) -> None:
     stranger = docker("run", "--detach", "--rm", "--name", shell.name, "hello:1")
     try:
         done = shell.sluice("up")
@@ -118,7 +118,7 @@ def test_a_container_of_that_name_which_is_not_ours_is_left_alone(shell: Shell) 
 
 
 @pytest.mark.parametrize("variable", ["SLUICE_PORT", "SLUICE_GATEWAY_PORT"])
-def test_a_taken_port_is_said_before_anything_is_started(shell: Shell, variable: str) -> None:
+def test_taken_port_is_reported_before_anything_starts(shell: Shell, variable: str) -> None:
     port = shell.port if variable == "SLUICE_PORT" else shell.gateway_port
     with socket.create_server(("127.0.0.1", port)):
         done = shell.sluice("up")
@@ -128,7 +128,7 @@ def test_a_taken_port_is_said_before_anything_is_started(shell: Shell, variable:
     assert not there("container", shell.name)
 
 
-def test_a_bad_setting_is_said_before_anything_is_started(shell: Shell) -> None:
+def test_invalid_setting_is_reported_before_anything_starts(shell: Shell) -> None:
     shell.more["SLUICE_MAXCONN"] = "many"
     done = shell.sluice("up")
     assert done.returncode == 2
@@ -136,7 +136,7 @@ def test_a_bad_setting_is_said_before_anything_is_started(shell: Shell) -> None:
     assert not there("container", shell.name)
 
 
-def test_a_sluice_that_cannot_start_says_why(shell: Shell) -> None:
+def test_up_reports_why_sluice_cannot_start(shell: Shell) -> None:
     shell.data.mkdir()
     (shell.data / "sluice.db").write_text("no database")
     done = shell.sluice("up")
@@ -145,7 +145,7 @@ def test_a_sluice_that_cannot_start_says_why(shell: Shell) -> None:
     assert "corrupt" in done.stderr
 
 
-def test_env_without_a_sluice_says_what_to_do(shell: Shell) -> None:
+def test_env_without_a_running_sluice_suggests_make_up(shell: Shell) -> None:
     done = shell.make("env")
     assert done.returncode != 0
     assert done.stdout == ""

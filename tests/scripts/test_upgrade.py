@@ -1,4 +1,4 @@
-"""make up again with another image of Sluice, while requests, a held answer and a stream are under way."""
+"""`make up` with a new image of Sluice, under load, with a held answer and an event stream open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 
 @pytest.fixture
 def newer(shell: Shell) -> Iterator[str]:
-    """Sluice's image, built anew."""
+    """Build another image on Sluice's and return its tag."""
     client = engine.APIClient(version="auto")
     tag = f"{shell.name}/sluice:next"
     build(client, f"FROM sluice:{VERSION}\nLABEL n=2\n", tag)
@@ -33,7 +33,7 @@ def newer(shell: Shell) -> Iterator[str]:
     client.close()
 
 
-async def test_sluice_is_replaced_under_load_and_whoever_waits_is_told_to_come_back(shell: Shell, newer: str) -> None:
+async def test_sluice_upgrade_under_load_loses_nothing_and_asks_waiting_clients_to_retry(shell: Shell, newer: str) -> None:
     await asyncio.to_thread(shell.up)
     reported = await asyncio.to_thread(shell.environment)
     first = shell.id_of(shell.name)
@@ -85,7 +85,7 @@ async def test_sluice_is_replaced_under_load_and_whoever_waits_is_told_to_come_b
 
 
 async def _listen(http: httpx.AsyncClient) -> list[str]:
-    """The names of the events that came, until the stream ended by itself."""
+    """Return the names of the events received until the stream ends by itself."""
     names = []
     async with http.stream("GET", "/events", headers={"Accept": "text/event-stream"}) as answer:
         async for line in answer.aiter_lines():
