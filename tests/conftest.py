@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let new databases be copies of one that the migrations made once, without waiting for the disk.
+    """Create each new database as a copy of one that was migrated once, without waiting for the disk.
 
     Hundreds of tests start with a new database.
     """

@@ -1,4 +1,4 @@
-"""Every answer from another server is bounded in bytes, time and encoding; on real connections."""
+"""Every response of another server is bounded in bytes, time and encoding; on real connections."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def ask(parts: Iterable[bytes], *, timeout: float = 30, body: bool = True)
     ],
     ids=["gzip", "br", "long", "endless", "one-chunk", "extensions", "interim"],
 )  # fmt: skip
-async def test_an_answer_that_breaks_a_bound_is_refused_with_the_reason(parts: Iterable[bytes], why: str) -> None:
+async def test_response_beyond_limit_is_refused_with_cause(parts: Iterable[bytes], why: str) -> None:
     with pytest.raises(AnswerRefusedError, match=why):
         await ask(parts)
 
@@ -60,24 +60,24 @@ async def test_endless_headers_and_trailers_are_refused(before: bytes, body: boo
         await ask(chain([before], repeat(b"a: " + b"b" * 100 + b"\r\n")), body=body)
 
 
-async def test_an_answer_that_drips_is_given_up_after_the_whole_time() -> None:
+async def test_slow_response_is_abandoned_after_total_timeout() -> None:
     with pytest.raises(TimeoutError):
         await ask(chain([OK + b"\r\n"], repeat(b" ", 100), [b""]), timeout=0.3)
     with pytest.raises(TimeoutError):
         await ask(chain([OK + b"a: ", b"b"], [b""]), timeout=0.3)
 
 
-async def test_the_largest_answers_that_are_allowed_are_read_whole() -> None:
+async def test_largest_allowed_responses_are_read_completely() -> None:
     assert len((await ask([OK + b"\r\n", b"x" * MAX_BODY])).body) == MAX_BODY
     chunks = [b"1\r\nx\r\n"] * (MAX_HEAD // 8)
     assert (await ask([CHUNKED, *chunks, b"0\r\n\r\n"])).body == b"x" * len(chunks)
 
 
-async def test_a_status_alone_needs_no_body_to_end() -> None:
+async def test_request_for_status_alone_does_not_wait_for_end_of_body() -> None:
     assert (await ask(chain([OK + b"content-encoding: gzip\r\n\r\n"], repeat(b"x" * 1000)), body=False)) == Answer(200)
 
 
-async def test_a_cookie_is_never_sent_back_and_no_encoding_is_asked_for() -> None:
+async def test_cookie_is_never_sent_back_and_no_encoding_is_requested() -> None:
     received: list[bytes] = []
     client = BoundedClient(MAX_BODY)
     async with server(lambda: [OK + b"set-cookie: a=b; Path=/\r\n\r\n"], received) as url:
@@ -108,7 +108,7 @@ def test_json_is_bounded_in_values_and_depth(body: bytes, why: str) -> None:
         Answer(200, body).json()
 
 
-async def test_an_instance_that_answers_a_probe_with_zeros_zipped_twice_is_not_decoded() -> None:
+async def test_probe_response_compressed_twice_is_not_decoded() -> None:
     bomb = gzip.compress(gzip.compress(bytes(50 * 1024 * 1024)))
     prober = Prober(SystemClock(), lambda _: None)
     async with server(lambda: [OK + b"content-encoding: gzip, gzip\r\n\r\n", bomb]) as url:
@@ -121,7 +121,7 @@ async def test_an_instance_that_answers_a_probe_with_zeros_zipped_twice_is_not_d
     assert prober.last_errors(["web-r1-1"]) == {"web-r1-1": reported}
 
 
-async def test_many_that_do_not_answer_hold_up_no_other_request() -> None:
+async def test_unresponsive_server_delays_no_request_to_another() -> None:
     client = BoundedClient(MAX_BODY)
     async with server(lambda: [b""]) as mute, server(lambda: [OK + b"\r\n"]) as well:
         waiting = [asyncio.create_task(client.ask("GET", mute, timeout=600)) for _ in range(150)]

@@ -10,7 +10,7 @@ from services.concurrency import ExpiringSemaphore
 pytestmark = pytest.mark.anyio
 
 
-async def test_two_have_their_turn_at_a_time_and_the_next_when_one_ends() -> None:
+async def test_semaphore_runs_two_tasks_at_a_time_and_next_when_one_ends() -> None:
     turns, began = ExpiringSemaphore(2, 600), list[int]()
     ends = [anyio.Event() for _ in range(3)]
 
@@ -32,7 +32,7 @@ async def test_two_have_their_turn_at_a_time_and_the_next_when_one_ends() -> Non
             ends[2].set()
 
 
-async def test_one_that_hangs_goes_on_and_the_next_has_its_turn_all_the_same() -> None:
+async def test_permit_of_hanging_task_expires_and_next_task_runs() -> None:
     turns, hangs, answered = ExpiringSemaphore(1, 0.05), anyio.Event(), anyio.Event()
 
     async def hung() -> None:
@@ -48,7 +48,7 @@ async def test_one_that_hangs_goes_on_and_the_next_has_its_turn_all_the_same() -
                 answered.set()
 
 
-async def test_a_slot_is_given_back_once_however_late_its_turn_ends() -> None:
+async def test_expired_permit_is_released_only_once() -> None:
     turns = ExpiringSemaphore(1, 0.01)
     hanging, answered, at_once, most = anyio.Event(), anyio.Event(), 0, 0
 

@@ -63,7 +63,7 @@ def document(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-async def test_every_instance_is_asked_and_one_that_is_down_is_told_apart_from_its_like() -> None:
+async def test_every_instance_is_probed_and_unhealthy_one_is_found() -> None:
     healthy, wrong = await asked(
         {
             "127.0.0.1": (200, document(status="UP")),
@@ -83,7 +83,7 @@ async def test_every_instance_is_asked_and_one_that_is_down_is_told_apart_from_i
         b'{ "status" :\r\n "UP" }\n',
     ],
 )
-async def test_probes_groups_components_and_blanks_make_no_difference(body: bytes) -> None:
+async def test_probe_ignores_groups_components_and_whitespace(body: bytes) -> None:
     assert (await asked({"127.0.0.1": (200, body)}))[0] == {"127.0.0.1"}
 
 
@@ -99,14 +99,14 @@ async def test_probes_groups_components_and_blanks_make_no_difference(body: byte
         (200, b" " * 70_000, "its answer is larger than 64 KiB"),
     ],
 )
-async def test_what_is_not_up_is_said_as_it_answered(status: int, body: bytes, why: str) -> None:
+async def test_failed_probe_reports_response_as_cause(status: int, body: bytes, why: str) -> None:
     healthy, wrong = await asked({"127.0.0.1": (status, body)})
     assert healthy == set()
     assert why in str(wrong["127.0.0.1"])
 
 
 @pytest.mark.parametrize("check", [Healthcheck(path="/healthz"), Healthcheck(tcp=True)])
-async def test_a_port_where_nothing_listens_is_named(check: Healthcheck) -> None:
+async def test_port_without_listener_is_named(check: Healthcheck) -> None:
     prober = Prober(SystemClock(), lambda _: None)
     with socket.socket() as bound:  # bound, so that no other process gets the port, but not listening
         bound.bind(("127.0.0.1", 0))
@@ -116,12 +116,12 @@ async def test_a_port_where_nothing_listens_is_named(check: Healthcheck) -> None
     assert prober.last_errors(["web-r1-1", "web-r1-2"]) == {"web-r1-1": f"no connection to port {port}"}
 
 
-async def test_what_an_answer_says_is_cut_short() -> None:
+async def test_long_probe_error_is_truncated() -> None:
     _, wrong = await asked({"127.0.0.1": (200, document(status="x" * 5000))})
     assert len(str(wrong["127.0.0.1"])) == MAX_ERROR
 
 
-async def test_a_secret_in_an_answer_is_not_shown() -> None:
+async def test_secret_in_probe_response_is_not_shown() -> None:
     spec = {"environment": {"DB_PASSWORD": "hunter2-hunter2"}}
     prober = Prober(SystemClock(), lambda _: None)
     async with instances({"127.0.0.1": (200, document(status="is hunter2-hunter2"))}) as target:
@@ -130,7 +130,7 @@ async def test_a_secret_in_an_answer_is_not_shown() -> None:
     assert prober.last_errors(["127.0.0.1"]) == {"127.0.0.1": "status is 'is ***', not 'UP'"}
 
 
-async def test_a_secret_in_a_header_that_cannot_be_sent_is_not_shown() -> None:
+async def test_secret_in_invalid_probe_header_is_not_shown() -> None:
     headers = {"X-Token": "letmein99 "}
     prober = Prober(SystemClock(), lambda _: None)
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -142,9 +142,7 @@ async def test_a_secret_in_a_header_that_cannot_be_sent_is_not_shown() -> None:
 
 @pytest.mark.parametrize("check", [Healthcheck(path="/healthz", timeout=60), Healthcheck(tcp=True, timeout=60)])
 @pytest.mark.parametrize("forgotten", [True, False])
-async def test_who_stops_asking_has_closed_its_connections_those_to_the_forgotten_too(
-    check: Healthcheck, forgotten: bool
-) -> None:
+async def test_stopped_prober_has_closed_connections_even_to_removed_instances(check: Healthcheck, forgotten: bool) -> None:
     prober = Prober(SystemClock(), lambda _: None)
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, but nothing answers
@@ -159,4 +157,4 @@ async def test_who_stops_asking_has_closed_its_connections_those_to_the_forgotte
             assert asyncio.all_tasks() == before
             theirs.settimeout(5)
             while theirs.recv(4096):
-                """The request. It ends when the prober has closed the connection."""
+                """Receive the request until the prober closes the connection."""

@@ -1,4 +1,4 @@
-"""Values that count as secrets, how they are masked, and that a mask is refused as a value."""
+"""Values that count as secrets, the masks that replace them, and the refusal of masks as values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HIDDEN_AT = [
 ]  # fmt: skip
 
 
-def test_every_secret_of_a_spec_is_hidden_and_nothing_else() -> None:
+def test_every_secret_of_spec_is_masked_and_nothing_else() -> None:
     shown = redacted(SPEC)
     assert shown["environment"] == {
         "DB_PASSWORD": "***", "PIN_PWD": "***", "LEVEL": "info", "DSN": "postgres://app:***@db/x",
@@ -43,14 +43,14 @@ def test_every_secret_of_a_spec_is_hidden_and_nothing_else() -> None:
         assert secret not in str(shown), secret
 
 
-def test_what_is_shown_in_a_secrets_place_is_known_when_it_comes_back() -> None:
+def test_mask_of_secret_is_recognised_when_it_is_sent_back() -> None:
     assert sorted(masked_fields(redacted(SPEC))) == sorted(HIDDEN_AT)
     assert list(masked_fields(SPEC)) == []
     assert list(masked_fields({"environment": {"MASK": "***"}})) == [], "a name that hides nothing may have any value"
 
 
 @pytest.mark.parametrize("name", ["AUTHOR", "KEYBOARD", "MONKEY", "BYPASS_ROUTES", "PATH", "TZ"])
-def test_a_harmless_name_hides_nothing(name: str) -> None:
+def test_harmless_name_masks_nothing(name: str) -> None:
     assert redacted({"environment": {name: "shown"}})["environment"][name] == "shown"
 
 
@@ -59,11 +59,11 @@ def test_a_harmless_name_hides_nothing(name: str) -> None:
     ["db_password", "SPRING_DATASOURCE_PASSWORD", "apiKey", "X-API-Key", "AWS_SECRET_ACCESS_KEY", "JWT_SECRET", "GH_TOKEN",
      "AZURE_CONNECTION_STRING", "SESSION_COOKIE", "SSH_KEY", "HTTP_AUTH", "spring.mail.pass"],
 )  # fmt: skip
-def test_a_secret_name_hides_its_value(name: str) -> None:
+def test_secret_name_masks_its_value(name: str) -> None:
     assert redacted({"environment": {name: "hidden"}})["environment"][name] == "***"
 
 
-def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
+def test_secret_of_several_lines_is_masked_line_by_line() -> None:
     mask = log_mask({"environment": {"TLS_KEY": "-----BEGIN KEY-----\nMIIEvQIBADAN\nabc\n-----END KEY-----"}})
     assert mask.text("loaded MIIEvQIBADAN, abc") == "loaded ***, abc"
     assert log_mask({}).text("nothing to hide") == "nothing to hide"
@@ -71,7 +71,7 @@ def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
     assert escaped.text("first-line-1\nsecond-line-2, first-line-1\\nsecond-line-2") == "***\n***, ***"
 
 
-def test_what_an_instance_writes_is_masked() -> None:
+def test_output_of_instance_is_masked() -> None:
     text = "connecting with hunter2-hunter2 to postgres://app:letmein99@db/x; PIN 1234\n"
     assert log_mask(SPEC).text(text) == "connecting with *** to postgres://app:***@db/x; PIN 1234\n"
 
@@ -104,7 +104,7 @@ TOKENS = [
 
 
 @pytest.mark.parametrize(("secret", "shown"), TOKENS, ids=[shown for _, shown in TOKENS])
-def test_a_secret_known_by_its_form_is_hidden_under_any_name_and_known_when_it_comes_back(secret: str, shown: str) -> None:
+def test_secret_of_known_form_is_masked_under_any_name_and_its_mask_recognised(secret: str, shown: str) -> None:
     spec = {"environment": {"SETTING": f"a={secret} b"}, "command": ["serve", f"--with={secret}"]}
     hidden = redacted(spec)
     assert hidden == {"environment": {"SETTING": f"a={shown} b"}, "command": ["serve", f"--with={shown}"]}
@@ -116,7 +116,7 @@ def test_a_secret_known_by_its_form_is_hidden_under_any_name_and_known_when_it_c
 
 
 @pytest.mark.parametrize(("secret", "shown"), [token for token in TOKENS if token[0] != KEY])
-def test_a_secret_known_by_its_form_is_masked_in_logs_although_no_spec_names_it(secret: str, shown: str) -> None:
+def test_secret_of_known_form_is_masked_in_logs_without_spec(secret: str, shown: str) -> None:
     assert log_mask({}).text(f"using '{secret}'\n") == f"using '{shown}'\n"
 
 
@@ -126,12 +126,12 @@ def test_a_secret_known_by_its_form_is_masked_in_logs_although_no_spec_names_it(
      "pypi-simple", "http://host:8080/x@y", "-----BEGIN PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----\nMIIEowIBAAKC",
      'expected a file with "-----BEGIN PRIVATE KEY-----"'],
 )  # fmt: skip
-def test_a_harmless_text_is_shown_as_it_is(text: str) -> None:
+def test_harmless_text_is_shown_unchanged(text: str) -> None:
     assert redacted({"environment": {"A": text}}) == {"environment": {"A": text}}
     assert log_mask({}).text(text) == text
 
 
-def test_a_private_key_in_a_log_is_masked_until_it_ends() -> None:
+def test_private_key_in_log_is_masked_until_its_end() -> None:
     log = f"before\n{KEY}\nafter\n2026-11-30 INFO -----BEGIN PRIVATE KEY-----\n2026-11-30 INFO {'A' * 64}\nan error\n"
     assert log_mask({}).text(log) == (
         "before\n-----BEGIN RSA PRIVATE KEY-----\n***\n***\n***\n***\n-----END RSA PRIVATE KEY-----\nafter\n"
@@ -139,17 +139,17 @@ def test_a_private_key_in_a_log_is_masked_until_it_ends() -> None:
     )
 
 
-def test_a_private_key_under_a_harmless_name_is_masked_line_by_line() -> None:
+def test_private_key_under_harmless_name_is_masked_line_by_line() -> None:
     mask = log_mask({"environment": {"BUNDLE": KEY}})
     assert mask.text("loaded MIIEowIBAAKCAQEA from the bundle") == "loaded *** from the bundle"
 
 
-def test_the_longest_of_secrets_that_begin_alike_is_masked_and_no_part_of_it_stays() -> None:
+def test_longest_of_secrets_with_common_prefix_is_masked_completely() -> None:
     mask = log_mask({"environment": {"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefgh-longer", "C_TOKEN": "efgh-longer-still"}})
     assert mask.text("abcdefgh abcdefgh-longer abcdefgh-long efgh-longer-still") == "*** *** ***-long ***"
 
 
-def test_each_secret_of_a_large_spec_is_masked_and_near_misses_are_not() -> None:
+def test_each_secret_of_large_spec_is_masked_and_near_misses_are_not() -> None:
     secrets = [f"{'a' * 1990}{number:010d}" for number in range(200)]
     spec = {"environment": {f"TOKEN_{number}": secret for number, secret in enumerate(secrets)}}
     assert too_many_secrets(spec) is None
@@ -158,7 +158,7 @@ def test_each_secret_of_a_large_spec_is_masked_and_near_misses_are_not() -> None
     assert log_mask(spec) is mask, "an equal spec needs no second automaton"
 
 
-def test_a_line_that_is_too_long_is_cut_after_its_secrets_are_masked() -> None:
+def test_line_that_is_too_long_is_truncated_after_its_secrets_are_masked() -> None:
     mask = log_mask({"environment": {"TOKEN": "hunter2-hunter2"}})
     line = "x" * (MAX_LINE - 3) + "hunter2-hunter2" + "y" * 10
     assert mask.text(line) == "x" * (MAX_LINE - 3) + "***" + "…"
@@ -171,14 +171,14 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("part", HOSTILE)
-def test_masking_a_long_line_made_of_the_beginnings_of_secrets_ends(part: str) -> None:
-    """Each takes a fraction of a second. Quadratic masking takes an hour, and the tests' timeout ends it."""
+def test_masking_of_long_line_of_secret_prefixes_ends(part: str) -> None:
+    """Each case takes a fraction of a second. Quadratic masking takes an hour and exceeds the tests' timeout."""
     line = part * (1_000_000 // len(part))
     log_mask({"environment": {"TOKEN": "a" * 5000 + "b"}}).text(line)
     list(masked_fields({"environment": {"A": line + "***"}}))
 
 
-def test_more_secrets_than_can_be_kept_in_memory_are_refused() -> None:
+def test_secrets_beyond_memory_limit_are_refused() -> None:
     assert too_many_secrets({"environment": {"KEY": "\n".join(f"line-{n:08d}" for n in range(MAX_SECRETS))}}) is None
     lines = {"environment": {"KEY": "\n".join(f"line-{n:08d}" for n in range(MAX_SECRETS + 1))}}
     long = {"environment": {f"TOKEN_{n}": f"{n}" + "x" * 100_000 for n in range(MAX_CHARACTERS // 100_000 + 1)}}

@@ -1,4 +1,4 @@
-"""The distribution of tests to processes."""
+"""Distribution of tests to processes of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_tests_that_share_a_resource_are_one_group() -> None:
     assert group_of("tests/app/api/test_fuzz.py::test_a") != group_of("tests/app/api/test_lists.py::test_a")
 
 
-def test_a_test_with_containers_of_its_own_is_a_group() -> None:
+def test_test_with_containers_of_its_own_is_one_group() -> None:
     assert group_of("tests/e2e/test_upgrades.py::test_a") != group_of("tests/e2e/test_upgrades.py::test_b")
 
 
@@ -27,5 +27,5 @@ def test_long_groups_come_first_and_those_without_real_parts_last() -> None:
     assert ranks == sorted(set(ranks))
 
 
-def test_every_name_that_is_scheduled_exists() -> None:
+def test_every_scheduled_path_exists() -> None:
     assert [name for name in (*LONGEST, *TOGETHER, *ALONE) if not (ROOT / name).exists()] == []

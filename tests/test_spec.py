@@ -21,7 +21,7 @@ def spec(**fields: Any) -> ServiceSpec:
     return ServiceSpec.model_validate({"image": "web:1.5", **fields})
 
 
-def test_an_image_is_enough() -> None:
+def test_image_alone_is_valid_spec() -> None:
     made = spec()
     assert (made.port, made.strategy, made.max_surge, made.max_unavailable) == (None, "rolling", "100%", 0)
     assert (made.stop_grace_period, made.drain_timeout, made.request_timeout, made.tunnel_timeout) == (30, 30, 60, 3600)
@@ -59,7 +59,7 @@ GOOD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", GOOD, ids=str)
-def test_what_people_write_is_taken(fields: dict[str, Any]) -> None:
+def test_common_notations_are_accepted(fields: dict[str, Any]) -> None:
     made = ServiceSpec.model_validate({"image": "web:1.5", **fields})
     assert ServiceSpec.model_validate(made.model_dump(mode="json")) == made
 
@@ -207,7 +207,7 @@ BAD: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), BAD, ids=lambda value: repr(value)[:60])
-def test_what_is_wrong_is_refused_by_the_name_of_the_field(field: str, value: Any) -> None:
+def test_invalid_value_is_refused_with_name_of_field(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         spec(**{field: value})
     errors = field_errors(refused.value)
@@ -230,13 +230,13 @@ def test_what_is_wrong_is_refused_by_the_name_of_the_field(field: str, value: An
     ],
     ids=str,
 )
-def test_what_does_not_go_together_is_refused(fields: dict[str, Any]) -> None:
+def test_contradictory_fields_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         spec(**fields)
 
 
 @pytest.mark.parametrize("name", ["a", "web", "web-1", "a" * 40])
-def test_names_of_services(name: str) -> None:
+def test_valid_service_name_is_accepted(name: str) -> None:
     assert TypeAdapter(ServiceName).validate_python(name) == name
 
 
@@ -245,12 +245,12 @@ def test_names_of_services(name: str) -> None:
     ["", "1web", "-web", "web-", "Web", "web_1", "a" * 41, "a/b", "..", "web\n", "web\x00", "wéb", "web.1", LONG, 5, None],
     ids=lambda name: repr(name)[:20],
 )
-def test_what_is_no_name_of_a_service(name: Any) -> None:
+def test_invalid_service_name_is_refused(name: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(ServiceName).validate_python(name)
 
 
-def test_a_writable_volume_recreates_unless_it_is_shared() -> None:
+def test_writable_volume_recreates_unless_it_is_shared() -> None:
     assert spec(volumes=["data:/data"]).recreates
     assert not spec(volumes=["data:/data:ro"]).recreates
     assert not spec(volumes=[{"source": "data", "target": "/data", "shared": True}]).recreates
@@ -274,7 +274,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*ServiceSpec.model_fields]), anything, max_size=6) | anything)
-def test_nothing_but_a_refusal_comes_of_any_json(value: Any) -> None:
+def test_any_json_is_accepted_or_refused_with_validation_error(value: Any) -> None:
     with suppress(ValidationError):
         try:
             ServiceSpec.model_validate(value)
@@ -284,7 +284,7 @@ def test_nothing_but_a_refusal_comes_of_any_json(value: Any) -> None:
             raise
 
 
-def test_deep_json_is_refused_like_any_other() -> None:
+def test_deeply_nested_json_is_refused() -> None:
     deep: Any = "x"
     for _ in range(500):
         deep = {"a": deep}

@@ -30,20 +30,20 @@ durations, positive, sizes = TypeAdapter(Duration), TypeAdapter(PositiveDuration
         ("2s500ms", 2.5),
     ],
 )
-def test_durations(written: Any, seconds: float) -> None:
+def test_duration_is_parsed_to_seconds(written: Any, seconds: float) -> None:
     assert durations.validate_python(written) == seconds
 
 
 @pytest.mark.parametrize(
     "written", ["", "5", "s", "1s1m", "-1s", "1 s", "1S", "1d", "1s\n", "٣s", -1, True, None, [], "9" * 40 + "s", 1e300]
 )
-def test_what_is_no_duration(written: Any) -> None:
+def test_invalid_duration_is_refused(written: Any) -> None:
     with pytest.raises(ValidationError):
         durations.validate_python(written)
 
 
 @pytest.mark.parametrize("written", [0, "0s", "0ms", 0.0])
-def test_some_durations_must_last(written: Any) -> None:
+def test_positive_duration_refuses_zero(written: Any) -> None:
     with pytest.raises(ValidationError):
         positive.validate_python(written)
 
@@ -60,20 +60,20 @@ def test_some_durations_must_last(written: Any) -> None:
         ("2K", 2048),
     ],
 )
-def test_sizes(written: Any, count: int) -> None:
+def test_size_is_parsed_to_bytes(written: Any, count: int) -> None:
     assert sizes.validate_python(written) == count
 
 
 @pytest.mark.parametrize(
     "written", ["", "m", "1x", "-1m", "0", 0, -5, True, 1.5, None, "1mib", "1m\n", "٣m", 2**60, "9" * 31 + "t"]
 )
-def test_what_is_no_size(written: Any) -> None:
+def test_invalid_size_is_refused(written: Any) -> None:
     with pytest.raises(ValidationError):
         sizes.validate_python(written)
 
 
 @given(st.text() | st.integers() | st.floats() | st.none())
-def test_anything_else_is_refused_and_never_breaks(written: Any) -> None:
+def test_any_other_value_is_refused_without_other_errors(written: Any) -> None:
     for adapter in (durations, positive, sizes):
         with suppress(ValidationError):
             assert adapter.validate_python(written) >= 0
