@@ -15,7 +15,7 @@ def test_three_crashes_in_one_slot_are_crash_loop_with_growing_backoff() -> None
     assert room.is_crash_looping(130)
 
 
-def test_one_crash_in_each_slot_is_no_crash_loop() -> None:
+def test_single_crash_in_each_slot_is_no_crash_loop() -> None:
     room = ServiceState()
     room.record_crashes([1, 2, 3], 100)
     assert not room.is_crash_looping(100)
