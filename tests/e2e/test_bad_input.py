@@ -196,7 +196,7 @@ async def test_malformed_bodies_are_refused(fixture: ServiceFixture, what: str) 
     before = await untouched.look()
     answer = await _post(fixture, BODIES[what])
     assert 400 <= answer.status_code < 500, answer.text[:500]
-    if what != "30 MB":  # refused before the application sees the request
+    if what != "30 MB":  # A 30 MB body is refused before the application sees the request.
         assert answer.headers["content-type"].startswith("application/problem+json")
         assert answer.json()["code"]
     assert await untouched.look() == before

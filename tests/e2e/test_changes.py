@@ -55,7 +55,7 @@ async def test_removed_service_finishes_requests_in_flight_and_keeps_its_history
     async with fixture.by_hand(slow_seconds=1.5) as load:
         slow = [asyncio.create_task(load.ask("SLOW")) for _ in range(6)]
         for _ in range(5):
-            assert (await load.ask("GET")).status == 200  # Their answers show that the slow requests were sent.
+            assert (await load.ask("GET")).status == 200  # The answers show that the slow requests were sent.
         await fixture.remove()
         entries = await asyncio.gather(*slow)
         assert [entry.status for entry in entries] == [200] * 6, load.ledger.explain()

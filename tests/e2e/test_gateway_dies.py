@@ -103,7 +103,7 @@ async def test_gateway_restarts_without_sluice(own: ServiceFixture) -> None:
 
 @pytest.mark.full
 async def test_gateway_without_takeover_is_left_alone_and_upgraded_without_refusals(images: Images, tmp_path: Path) -> None:
-    """Also: the upgraded gateway restarts although the predecessor that it took over from is gone."""
+    """Check also that the upgraded gateway restarts after its predecessor has been removed."""
     client = docker.APIClient(version="auto")
     sluice = SluiceProcess(tmp_path)
     older = f"{sluice.name}/gateway:0"

@@ -1,4 +1,4 @@
-"""The Eureka registry on real networks: who may register from where.
+"""The Eureka registry on real networks: which clients may register from which place.
 
 Callers: instances, other containers of their network, another network, the host.
 """

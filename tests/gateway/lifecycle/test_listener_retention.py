@@ -102,9 +102,8 @@ async def test_unpublished_port_refuses_connections_at_once(fixture: GatewayFixt
         await fixture.gateway.unpublish("other")
         await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
         await until(lambda: refused(BRIDGE, INTERNAL + 1), within=1)
-        await fixture.gateway.publish(
-            service("other", 1)
-        )  # The port is free: Sluice does not mistake its own retained listener for a conflict.
+        # The port is free: Sluice does not mistake its own retained listener for a conflict.
+        await fixture.gateway.publish(service("other", 1))
         await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL), (BRIDGE, INTERNAL + 1)}))
     await until(lambda: true(open_files() <= before))
 
