@@ -41,7 +41,7 @@ def test_up_starts_sluice_env_prints_its_url_and_down_leaves_nothing(shell: Shel
         ["docker", "logs", shell.name], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert reported["SLUICE_TOKEN"] not in log.stdout
-    assert f"{shell.data}/admin.token" in log.stderr
+    assert f"{shell.data}/admin.token" in log.stdout
     hello = {
         "service": "hello",
         "image": "hello:1",
