@@ -22,7 +22,10 @@ from app.pages import (
     tokens,
 )
 
-pages = APIRouter(include_in_schema=False)
+MAX_FORM = 1024 * 1024
+"""Bytes of a request to a page: without a maximum, a form's fields can be a gigabyte."""
+
+pages = APIRouter(include_in_schema=False, max_body_size=MAX_FORM)
 for _room in (
     files,
     sign_in,

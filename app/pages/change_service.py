@@ -61,9 +61,10 @@ def _form(request: Request, viewer: Caller, service: Mapping[str, Any], kind: st
 
 
 async def _wish(sluice: AppContext, viewer: Caller, name: str, kind: str, answers: Mapping[str, str]) -> FormCommand:
+    viewer.require("write" if kind == "remove" else "deploy")
+    viewer.require_service(name)
     command = parse_form(kind, name, answers)
     viewer.require(command.scope)
-    viewer.require_service(name)
     if command.deploy is not None:
         await check_deploy_scope(sluice, viewer, command.deploy)
     return command

@@ -21,6 +21,10 @@ MOST = 100
 _ANY = 2**53
 _OPTIONS = ("image", "port", "replicas")
 """Fields for which the command `sluice deploy` has an option."""
+MAX_YAML = 32 * 1024
+"""Maximum characters of the YAML, which is parsed in the event loop."""
+MAX_VALUES = 10_000
+"""Maximum values of the YAML including aliases: a few lines of aliases can stand for billions of values."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ KINDS: dict[str, Callable[[str, Mapping[str, str]], FormCommand]] = {
 def _fields(text: str) -> dict[str, Any]:
     """Return further fields of the spec from YAML, of which JSON is a part."""
     try:
-        value = yaml.safe_load(text) if text.strip() else {}
+        value = _yaml(text) if text.strip() else {}
         json.dumps(value, allow_nan=False)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -167,6 +171,35 @@ def _fields(text: str) -> dict[str, Any]:
         raise _invalid("fields", "must be names and values, such as  port: 8080")
     check_depth(value, "fields")
     return value
+
+
+def _yaml(text: str) -> Any:
+    """Return the value of a YAML text. Raises Problem if the text or its value is too large.
+
+    Aliases are counted before the value is made: merges (`<<`) are copied, and JSON writes every alias out.
+    """
+    if len(text) > MAX_YAML:
+        raise _invalid("fields", f"is longer than {MAX_YAML} characters")
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is not None and _values(root, {}) > MAX_VALUES:
+            raise _invalid("fields", f"has more than {MAX_VALUES} values, aliases counted")
+        return loader.construct_document(root) if root is not None else None
+    finally:
+        loader.dispose()
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return the number of values of a node with its aliases written out; more than MAX_VALUES if it contains itself."""
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES + 1
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        else:
+            parts = node.value if isinstance(node, yaml.SequenceNode) else []
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _number(field: str, text: str, least: int = 0, most: int = MOST) -> int:

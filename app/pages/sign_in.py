@@ -58,7 +58,7 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
     return answer
 
 
-@router.post("/ui/sign-out")
+@router.post("/ui/sign-out", max_body_size=MAX_FORM)
 async def sign_out(request: Request, everywhere: Annotated[bool, Form()] = False) -> Response:
     """End the session itself, or all sessions of its token, and delete the cookie.
 

@@ -68,8 +68,13 @@ async def revoke(request: Request, viewer: FormViewer, id: str) -> Response:
 
 
 def _fields(answers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the answers as the API's fields, without the empty ones."""
+    """Return the answers as the API's fields, without the empty ones.
+
+    Text without any name (",") is kept, so that it is refused: left out, it would make a token that is not bound.
+    """
     services = [name.strip() for name in answers["services"].split(",") if name.strip()]
+    if answers["services"] and not services:
+        services = [answers["services"]]
     said = {"services": services, "expires_in": answers["expires_in"]}
     return {"name": answers["name"], "scope": answers["scope"], **{name: value for name, value in said.items() if value}}
 

@@ -204,3 +204,29 @@ def test_changes_page_compares_two_revisions(visitor: TestClient) -> None:
     for nonsense in ({}, {"from": "x", "to": "-3"}, {"from": "99"}):
         assert visitor.get("/ui/services/web/changes", params=nonsense).status_code == 200
     assert visitor.get("/ui/services/nobody/changes").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("first", "line", "said"),
+    [
+        ("a0: &a0 x", "a{n}: &a{n} [{nine}]", "aliases counted"),
+        ("a0: &a0 {x: 1}", "a{n}: &a{n} {{<<: [{nine}]}}", "aliases counted"),
+        ("a: &a [*a]", "", "aliases counted"),
+        ("a: " + "x" * 40_000, "", "is longer than"),
+    ],
+)
+def test_a_yaml_bomb_is_refused_at_once(
+    fixture: DashboardFixture, visitor: TestClient, first: str, line: str, said: str
+) -> None:
+    """Forty lines of aliases stand for 9**40 values."""
+    lines = [first, *(line.format(n=n, nine=", ".join([f"*a{n - 1}"] * 9)) for n in range(1, 41))]
+    answer = visitor.post("/ui/services/web/deploy", data={"step": "plan", "fields": "\n".join(filter(None, lines))})
+    assert answer.status_code == 422
+    assert said in wrong(answer.text)["fields"]
+
+
+def test_what_the_token_may_not_do_is_not_even_read(fixture: DashboardFixture, stranger: TestClient) -> None:
+    _, secret = apart(fixture.sluice.auth.create("reader", "read", None, None, SYSTEM))
+    assert stranger.post("/ui/sign-in", data={"token": secret}).status_code == 303
+    answer = stranger.post("/ui/services/web/deploy", data={"step": "plan", "fields": "not: [YAML"})
+    assert answer.status_code == 403

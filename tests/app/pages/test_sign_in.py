@@ -148,3 +148,13 @@ def test_redirect_target_never_leaves_the_dashboard(address: str) -> None:
 def test_root_redirects_to_the_dashboard(visitor: TestClient) -> None:
     for path in ("/", "/ui"):
         assert visitor.get(path).headers["location"] == "/ui/"
+
+
+@pytest.mark.parametrize("path", ["/ui/sign-in", "/ui/sign-out", "/ui/new", "/ui/tokens", "/ui/services/web/deploy"])
+def test_no_page_reads_a_form_without_bounds(stranger: TestClient, path: str) -> None:
+    """A form may have a thousand fields of a megabyte; who sends it need not be signed in."""
+    form = "&".join(f"f{number}={'x' * 500_000}" for number in range(4))
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert stranger.post(path, content=form, headers=headers).status_code == 413
+    file = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"x" * 2_000_000 + b"\r\n--x--\r\n"
+    assert stranger.post(path, content=file, headers={"Content-Type": "multipart/form-data; boundary=x"}).status_code == 413
