@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.engine.port import EngineError
-from tests.support.app_fixture import READY, AppFixture
+from tests.support.app_fixture import NEVER, READY, AppFixture
 
 ANY, FREE = {"path_prefix": "/"}, {"path_prefix": "/thief"}
 
@@ -122,6 +122,32 @@ def test_volume_unknown_to_sluice_requires_unbound_token(fixture: AppFixture) ->
     refused(send(fixture, bound(fixture), profiles={"p": {"volumes": ["postgres:/loot"]}}), "volumes", "postgres")
     assert send(fixture, {}, volumes=["postgres:/data"]).status_code == 200
     assert send(fixture, bound(fixture), environment={"A": "1"}).status_code == 200
+
+
+def test_profile_gives_no_way_to_volume_made_outside_of_sluice_later(fixture: AppFixture) -> None:
+    """The profile is stored while there is no such volume; then somebody starts a database beside Sluice."""
+    token, deployer = bound(fixture), bound(fixture, scope="deploy")
+    assert send(fixture, token, profiles={"p": {"volumes": ["postgres:/loot"]}}).status_code == 200
+    fixture.engine.volumes.add("postgres")
+    for query in ("?dry_run=true", "?wait=20"):
+        refused(send(fixture, token, profile="p", query=query), "volumes", "postgres", "not bound")
+    answer = fixture.client.post("/deployments", json={"service": "thief", "profile": "p"}, headers=deployer)
+    refused(answer, "volumes", "postgres", "not bound")
+    assert send(fixture, token, environment={"A": "1"}).status_code == 200, "the profile is not used"
+    assert send(fixture, {}, profile="p").status_code == 200
+    assert send(fixture, token, environment={"A": "2"}).status_code == 200, "it is in force"
+
+
+def test_pending_deployment_takes_no_volume_made_outside_of_sluice_meanwhile(fixture: AppFixture) -> None:
+    assert send(fixture, {}).status_code == 200
+    running = send(fixture, {}, healthcheck=NEVER, environment={"A": "1"}, query="")
+    queued = send(fixture, bound(fixture), on_conflict="queue", volumes=["postgres:/loot"], query="")
+    assert queued.status_code == 202, queued.text
+    fixture.engine.volumes.add("postgres")
+    fixture.client.post(f"/deployments/{running.json()['id']}/abort", json={})
+    ended = fixture.client.get(f"/deployments/{queued.json()['id']}?wait=20").json()
+    assert (ended["status"], ended["reason"]) == ("rolled_back", "invalid_spec"), ended
+    assert "postgres" in ended["message"]
 
 
 def test_failed_deployment_gives_no_claim_to_later_foreign_volume(fixture: AppFixture) -> None:

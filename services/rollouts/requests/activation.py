@@ -15,11 +15,13 @@ from services.errors import RequestError
 from services.grant import Grant
 from services.rollouts.planner.steps import Failed
 from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.ownership import unmanaged_volume
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import (
     ValidatedRequest,
     current_revision,
     effective_replicas,
+    existing_unmanaged_volume,
     merge,
     stored_errors,
     validate,
@@ -105,6 +107,10 @@ class DeploymentActivator:
         if failed is not None:
             await self._store.write(lambda session: self._refuse(session, id, failed))
             return
+        refused = await self._unmanaged_volume(id)
+        if refused is not None:
+            await self._store.write(lambda session: self._refuse(session, id, refused))
+            return
         kind, reference = await self._store.read(lambda session: self._kind_and_image(session, id))
         if kind != Kind.DEPLOY or reference is None:
             await self._store.write(lambda session: self.activate(session, id))
@@ -112,6 +118,14 @@ class DeploymentActivator:
         while reference is not None:
             reference = await self._pull_once(id, reference)
         self._runtime_status.registry_auth.pop(id, None)
+
+    async def _unmanaged_volume(self, id: int) -> Failed | None:
+        """Check a bound token's deploy for volumes that were made outside of Sluice since it was requested."""
+        deployment = await self._store.read(lambda session: session.get_one(Deployment, id))
+        if deployment.kind != Kind.DEPLOY or deployment.bound_to is None:
+            return None
+        there = await existing_unmanaged_volume(self._store, self._engine, self._rules, deployment)
+        return Failed("invalid_spec", f"volumes: {unmanaged_volume(there)}") if there is not None else None
 
     async def _pull_once(self, id: int, reference: str) -> str | None:
         """Pull `reference` and activate the deployment. Return another reference to pull, as `activate` does."""

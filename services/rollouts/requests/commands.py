@@ -16,12 +16,13 @@ from services.clock import Clock
 from services.engine.port import Engine, EngineError
 from services.errors import FieldError, RequestError
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.ownership import UNBOUND, unmanaged_volumes, volumes_named
+from services.rollouts.requests.ownership import unmanaged_volume
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import (
     current_revision,
     effective_replicas,
     exclusive_volume_conflict,
+    existing_unmanaged_volume,
     stored_errors,
     validate,
 )
@@ -102,7 +103,7 @@ class Asking(ABC, Generic[T]):
         Raises RequestError: 422 `invalid_spec` (its errors name the fields), 409 `revision_conflict`, 409
         `deployment_in_progress`.
         """
-        await self._refuse_by_engine(deploy_request.fields, context)
+        await self._refuse_by_engine(deploy_request, context)
         return await self._make(
             lambda session: self._accept(session, deploy_request, context), deploy_request.service, context
         )
@@ -209,7 +210,9 @@ class Asking(ABC, Generic[T]):
 
         before = await self._store.read(lambda session: deployment_of(session, deployment))
         if before.kind == Kind.DEPLOY:
-            await self._refuse_by_engine(before.body, context)
+            mode: Literal["merge", "replace"] = "replace" if before.mode == "replace" else "merge"
+            again = DeployRequest(before.service, before.body, mode, before.profile_named, before.profile)
+            await self._refuse_by_engine(again, context)
         return await self._make(make, before.service, context)
 
     def _refuse_disallowed(
@@ -313,27 +316,31 @@ class Asking(ABC, Generic[T]):
         append_event(session, now, "service_created", f"{name} is known from now on", service=name)
         return Service(name=name, internal_port=port, created_at=now, next_revision=first_free_revision(session, name))
 
-    async def _refuse_by_engine(self, fields: dict[str, Any], context: RequestContext) -> None:
+    async def _refuse_by_engine(self, deploy_request: DeployRequest, context: RequestContext) -> None:
         """Raise RequestError 422 for networks that the engine does not have or reserves.
 
         For an author with a bound token, also raise it for volumes that the engine has but no service names.
         """
-        await self._refuse_unknown_networks(fields)
+        await self._refuse_unknown_networks(deploy_request.fields)
         if context.by.grant is not None:
-            await self._refuse_unmanaged_volumes(fields)
+            await self._refuse_unmanaged_volumes(deploy_request)
 
-    async def _refuse_unmanaged_volumes(self, fields: dict[str, Any]) -> None:
-        named = volumes_named(fields)
-        unmanaged = await self._store.read(lambda session: unmanaged_volumes(session, named)) if named else set()
-        if not unmanaged:
-            return
+    async def _refuse_unmanaged_volumes(self, deploy_request: DeployRequest) -> None:
+        wanted = Deployment(
+            service=deploy_request.service,
+            kind=Kind.DEPLOY,
+            body=deploy_request.fields,
+            mode=deploy_request.mode,
+            profile_named=deploy_request.profile_named,
+            profile=deploy_request.profile,
+            created_at=self._clock.now(),
+        )
         try:
-            there = await self._engine.existing_volumes(tuple(sorted(unmanaged)))
+            there = await existing_unmanaged_volume(self._store, self._engine, self._rules, wanted)
         except EngineError as error:
             raise RequestError(503, "engine_unavailable", f"the volumes cannot be checked now: {error}") from error
-        if there:
-            why = f'volume "{there[0]}" exists and no service has it, so it may hold foreign data; {UNBOUND}'
-            raise invalid([FieldError("volumes", why)])
+        if there is not None:
+            raise invalid([FieldError("volumes", unmanaged_volume(there))])
 
     async def _refuse_unknown_networks(self, fields: dict[str, Any]) -> None:
         profiles = fields.get("profiles")

@@ -97,6 +97,11 @@ def unmanaged_volumes(session: Session, names: Iterable[str]) -> set[str]:
     return {name for name in names if name not in owners}
 
 
+def unmanaged_volume(name: str) -> str:
+    """Return why a bound token may not mount the volume: the engine has it, and no service does."""
+    return f'volume "{name}" exists and no service has it, so it may hold foreign data; {UNBOUND}'
+
+
 def volumes_named(fields: dict[str, Any]) -> set[str]:
     """Return the named volumes in a request's fields. Values that are no volumes are skipped.
 

@@ -81,7 +81,7 @@ class Submitter(Asking[int]):
         before = await self._find_by_idempotency_key(context)
         for member in members if before is None else ():
             with prefix_fields(member.deploy_request.service):
-                await self._refuse_by_engine(member.deploy_request.fields, context)
+                await self._refuse_by_engine(member.deploy_request, context)
         first = await self._make(
             lambda session: self._accept_group(session, members, context), members[0].deploy_request.service, context
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -9,18 +10,20 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session, col, or_, select
 
+from services.engine.port import Engine
 from services.errors import FieldError, RequestError
 from services.grant import Grant
 from services.masking import too_many_secrets
 from services.redaction import masked_fields
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
-from services.rollouts.requests.ownership import claims_of, ownership_errors
+from services.rollouts.requests.ownership import claims_of, ownership_errors, unmanaged_volumes, volumes_named
 from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid
 from services.rollouts.requests.spec_merge import Layers, apply_layers
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.routing_config import active_spec_values
 from services.secret_shapes import MASK
 from services.spec import Route, ServiceSpec, SpecFields
+from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
 
@@ -131,6 +134,28 @@ def merge(rules: AdmissionRules, present: Revision | None, deployment: Deploymen
     if too_many := too_many_secrets(effective):
         raise invalid([FieldError("environment", too_many)])
     return ValidatedRequest(layers, spec, replicas, effective)
+
+
+async def existing_unmanaged_volume(
+    store: Store, engine: Engine, rules: AdmissionRules, deployment: Deployment
+) -> str | None:
+    """Return a volume that a deploy would mount, that the engine has and that no service names; None if there is none.
+
+    The volumes of the resulting spec count as well as those of the request: a profile that the request uses may have named a
+    volume before it existed.
+    Raises EngineError.
+    """
+
+    def named(session: Session) -> set[str]:
+        names = volumes_named(deployment.body)
+        with suppress(RequestError):  # reported when the request is validated
+            present = current_revision(session, session.get(Service, deployment.service))
+            names |= volumes_named({"volumes": merge(rules, present, deployment).effective.get("volumes")})
+        return unmanaged_volumes(session, names) if names else set()
+
+    unmanaged = await store.read(named)
+    there = await engine.existing_volumes(tuple(sorted(unmanaged))) if unmanaged else ()
+    return there[0] if there else None
 
 
 def _refuse_placeholders(body: dict[str, Any]) -> None:
