@@ -23,7 +23,7 @@ from app.presenters.rollouts import DEPLOYMENTS, present_deployments
 from app.problems import Problem
 from services.rollouts.requests.submit import Action, DeployRequest
 from services.rollouts.state.status import Kind, Status
-from services.store.tables import Deployment, Revision, Service
+from services.store.tables import Deployment, Service
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 OF_DEPLOY = frozenset({"image", "build"})
@@ -223,23 +223,15 @@ async def check_deploy_scope(sluice: AppContext, caller: Caller, deploy_request:
 async def check_retry_scope(sluice: AppContext, caller: Caller, id: int) -> None:
     """Require the scope that the deployment's own request would need today.
 
-    A body whose revision has served counts as no new body. Raises Problem (403).
+    The body is merged over the spec that is present then, so it counts as new even if it changed nothing before. One
+    that succeeded is left to the retry itself, which refuses it. Raises Problem (403).
     """
-    before, served = await sluice.store.read(lambda session: _with_service_record(session, id))
+    before = await sluice.store.read(lambda session: find(session, id))
     if before.kind == Kind.REMOVE and not caller.may("write"):
         raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
-    if before.kind == Kind.DEPLOY:
-        deploy_request = DeployRequest(before.service, {})
-        if not served:
-            deploy_request = DeployRequest(before.service, before.body, "replace" if before.mode == "replace" else "merge")
-        await check_deploy_scope(sluice, caller, deploy_request)
-
-
-def _with_service_record(session: Session, id: int) -> tuple[Deployment, bool]:
-    """Return the deployment, and whether the revision that it made has served."""
-    row = find(session, id)
-    revision = session.get(Revision, (row.service, row.revision)) if row.revision is not None else None
-    return row, revision is not None and revision.served
+    if before.kind == Kind.DEPLOY and before.status != Status.SUCCEEDED:
+        mode: Literal["merge", "replace"] = "replace" if before.mode == "replace" else "merge"
+        await check_deploy_scope(sluice, caller, DeployRequest(before.service, before.body, mode))
 
 
 async def _bound(request: Request, sluice: AppContext, caller: Caller, id: int) -> None:

@@ -251,6 +251,20 @@ def test_retry_of_spec_that_never_served_requires_scope_of_its_fields(fixture: A
     assert fixture.client.post(f"/deployments/{first}/retry?wait=20", json={}, headers=writer).status_code == 200
 
 
+def test_retry_of_what_changed_nothing_needs_scope_of_its_fields(fixture: AppFixture) -> None:
+    """Its revision has served, but its body is merged over another one now."""
+    fields: dict[str, Any] = {"environment": {"A": "1"}, "routes": [{"path_prefix": "/a"}]}
+    assert send(fixture, {}, **fields).status_code == 200
+    fixture.engine.fail_next("start", EngineError("out of luck"))
+    failed = send(fixture, {}, replicas=2, **fields)
+    assert (failed.status_code, failed.json()["deployment"]["revision"]) == (409, 1)
+    assert send(fixture, {}, environment={"A": "2"}, routes=[], labels={"l": "2"}).status_code == 200
+    deployer = bound(fixture, scope="deploy")
+    answer = fixture.client.post(f"/deployments/{failed.json()['deployment']['id']}/retry", json={}, headers=deployer)
+    assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope"), answer.text
+    assert fixture.client.get("/services/thief").json()["spec"]["environment"] == {"A": "2"}
+
+
 def test_pending_deployment_is_checked_again_on_activation(fixture: AppFixture) -> None:
     """Both deployments are accepted while another runs; the foreign one is activated first."""
     assert send(fixture, {}, replicas=1).status_code == 200
