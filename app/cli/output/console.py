@@ -121,10 +121,15 @@ def _terminal_width() -> int | None:
 
 
 def pairs(facts: Sequence[tuple[str, Any]]) -> str:
-    """Format lines of `name  value`; those without a value are omitted."""
+    """Format lines of `name  value`; those without a value are omitted.
+
+    Further lines of a value are indented, so that no foreign text looks like another fact.
+    """
     retained = [(name, value) for name, value in facts if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in retained), default=0)
-    return "\n".join(f"{name.ljust(width)}  {coloured(str(value), str(value))}" for name, value in retained)
+    further = "\n" + " " * (width + 2)
+    shown = [(name, str(value).replace("\n", further)) for name, value in retained]
+    return "\n".join(f"{name.ljust(width)}  {coloured(value, value)}" for name, value in shown)
 
 
 def coloured(status: str, text: str) -> str:

@@ -46,11 +46,12 @@ def paused_by_failure(deployment: Document) -> bool:
 def format_event(event: Event, deployment: Document) -> str | None:
     """Return the line for `event`, None if it needs none.
 
-    `deployment` is the present state, which has the in-flight counts.
+    `deployment` is the present state, which has the in-flight counts. Further lines of a message are indented: they are
+    the engine's or an instance's, and must not look like another event.
     """
     if event.type in TERMINAL or event.type in _COUNTED:
         return None
-    when, words = _elapsed(deployment.get("created_at"), event.at), event.message
+    when, words = _elapsed(deployment.get("created_at"), event.at), event.message.replace("\n", "\n         ")
     if event.instance is None:
         kind = event.type.replace("_", " ")
         return (

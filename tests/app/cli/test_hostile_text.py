@@ -14,8 +14,10 @@ import pytest
 import structlog
 
 from app.cli import terminal
+from app.cli.client.events import Event
 from app.cli.errors import CliError
-from app.cli.output.console import Output, columns, pairs
+from app.cli.output.console import Output, coloured, columns, pairs
+from app.cli.output.messages import format_event
 from app.cli.terminal import echo_json, rendered, styled
 from app.log_config import configure
 from app.settings import Settings
@@ -108,6 +110,13 @@ def test_followed_deployment_prints_no_foreign_control_character_on_a_terminal(
     assert SHOWN in text
     assert harmful(text) == []
     assert "\x1b[8m" not in screen
+
+
+def test_no_foreign_line_looks_like_line_of_cli() -> None:
+    facts = pairs([("note", "x\nstatus  succeeded"), ("status", "failed")])
+    assert [line for line in facts.split("\n") if line.startswith("status")] == [f"status  {coloured('failed', 'failed')}"]
+    event = Event(1, "instance_failed", "unhealthy: x\n  1.0 s  succeeded", instance="web-r3-1")
+    assert (format_event(event, {}) or "").split("\n")[1].startswith("         ")
 
 
 def test_build_log_is_stored_without_control_characters() -> None:

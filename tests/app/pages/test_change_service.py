@@ -215,7 +215,7 @@ def test_changes_page_compares_two_revisions(visitor: TestClient) -> None:
         ("a: " + "x" * 40_000, "", "is longer than"),
     ],
 )
-def test_a_yaml_bomb_is_refused_at_once(
+def test_yaml_bomb_is_refused_at_once(
     fixture: DashboardFixture, visitor: TestClient, first: str, line: str, said: str
 ) -> None:
     """Forty lines of aliases stand for 9**40 values."""
@@ -225,7 +225,7 @@ def test_a_yaml_bomb_is_refused_at_once(
     assert said in wrong(answer.text)["fields"]
 
 
-def test_what_the_token_may_not_do_is_not_even_read(fixture: DashboardFixture, stranger: TestClient) -> None:
+def test_form_beyond_scope_is_refused_before_it_is_parsed(fixture: DashboardFixture, stranger: TestClient) -> None:
     _, secret = apart(fixture.sluice.auth.create("reader", "read", None, None, SYSTEM))
     assert stranger.post("/ui/sign-in", data={"token": secret}).status_code == 303
     answer = stranger.post("/ui/services/web/deploy", data={"step": "plan", "fields": "not: [YAML"})

@@ -151,7 +151,7 @@ def test_root_redirects_to_the_dashboard(visitor: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ui/sign-in", "/ui/sign-out", "/ui/new", "/ui/tokens", "/ui/services/web/deploy"])
-def test_no_page_reads_a_form_without_bounds(stranger: TestClient, path: str) -> None:
+def test_no_page_reads_unbounded_form(stranger: TestClient, path: str) -> None:
     """A form may have a thousand fields of a megabyte; who sends it need not be signed in."""
     form = "&".join(f"f{number}={'x' * 500_000}" for number in range(4))
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
