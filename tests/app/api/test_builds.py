@@ -276,23 +276,25 @@ def test_unknown_latest_tag_is_left_alone_and_reported_once(tmp_path: Path) -> N
         events = fixture.client.get("/events?service=web").json()["items"]
         return [event["data"]["image_id"] for event in events if event["type"] == "latest_left_alone"]
 
+    def latest(fixture: AppFixture) -> str | None:
+        image = fixture.engine.images.get("web:latest")
+        return image.id if image is not None else None
+
     with living(build(tmp_path)) as fixture:
         theirs = fixture.engine.add_image("web:latest", pulled=False).id
         assert fixture.deploy("web", send(fixture).json()["image"]).status_code == 200
         eventually(lambda: reports(fixture) == [theirs], "it is reported")
-        second = send(fixture).json()
-        assert fixture.deploy("web", second["image"]).status_code == 200
         other = send(fixture, query="service=other&wait=20").json()
         fixture.engine.images["web:latest"] = fixture.engine.images[other["image"]]
-        assert fixture.client.post("/services/web/rollback?wait=20", json={"to_revision": 1}).status_code == 200
+        # Each deployment has an image of its own, which the tagging task has not handled yet, however late that task is.
+        assert fixture.deploy("web", send(fixture).json()["image"]).status_code == 200
         eventually(lambda: reports(fixture) == [other["image_id"], theirs], "an image of another service is no latest of it")
         assert fixture.engine.images["web:latest"].id == other["image_id"]
         assert [about for call, about in fixture.engine.calls if call == "tag"] == []
         del fixture.engine.images["web:latest"]
-        third = send(fixture).json()  # An image that the tagging task has not handled yet, however late it is.
+        third = send(fixture).json()
         assert fixture.deploy("web", third["image"]).status_code == 200
-        eventually(lambda: "web:latest" in fixture.engine.images, "the name is free")
-        assert fixture.engine.images["web:latest"].id == third["image_id"]
+        eventually(lambda: latest(fixture) == third["image_id"], "the name is free")
 
 
 def test_prune_removes_built_images_beyond_the_history_limit_only(fixture: AppFixture) -> None:
