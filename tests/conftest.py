@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from services.store import database, migrate, open
 from tests.scheduling import ByResource, rank_of
@@ -17,6 +18,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 gc.set_threshold(10_000)
 """The threshold of app.server: garbage collection was an eighth of the work."""
+
+
+# A busy machine makes neither an example nor its generation wrong: Hypothesis would fail the test for either.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 
 @pytest.hookimpl(optionalhook=True)

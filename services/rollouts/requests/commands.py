@@ -16,6 +16,14 @@ from services.clock import Clock
 from services.engine.port import Engine, EngineError
 from services.errors import FieldError, RequestError
 from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.lookup import (
+    check_allowed,
+    deployment_of,
+    get_current_revision,
+    get_service,
+    next_id,
+    rollback_target,
+)
 from services.rollouts.requests.ownership import unmanaged_volume
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import (
@@ -26,14 +34,14 @@ from services.rollouts.requests.validation import (
     stored_errors,
     validate,
 )
-from services.rollouts.state.id_floors import HIGHEST_LABEL, first_free_revision
+from services.rollouts.state.id_floors import first_free_revision
 from services.rollouts.state.revision_spec import revision_spec
-from services.rollouts.state.status import OF_PRESENT, TERMINAL, InvalidTransition, Kind, Status, check_action
+from services.rollouts.state.status import OF_PRESENT, TERMINAL, Kind, Status
 from services.rollouts.state.transitions import StateWriter
 from services.spec import SERVICE_NAME
 from services.store.database import Store
 from services.store.events import append_event
-from services.store.tables import Deployment, Meta, Revision, Service
+from services.store.tables import Deployment, Revision, Service
 
 T = TypeVar("T")
 FIRST_INTERNAL_PORT = 20001
@@ -115,7 +123,7 @@ class Asking(ABC, Generic[T]):
         """
 
         def make(session: Session) -> int:
-            present = _get_current_revision(session, service)
+            present = get_current_revision(session, service)
             if why := exclusive_volume_conflict(revision_spec(present), replicas):
                 raise invalid([FieldError("replicas", why)])
             if replicas > session.get_one(Service, service).replicas:
@@ -133,8 +141,8 @@ class Asking(ABC, Generic[T]):
         """
 
         def make(session: Session) -> int:
-            present = _get_current_revision(session, service)
-            target = _rollback_target(session, present, to_revision)
+            present = get_current_revision(session, service)
+            target = rollback_target(session, present, to_revision)
             self._refuse_disallowed(session, target, present, context)
             return self._insert(session, self._deployment_for(session, target, Kind.ROLLBACK), context)
 
@@ -147,7 +155,7 @@ class Asking(ABC, Generic[T]):
         """
 
         def make(session: Session) -> int:
-            present = _get_current_revision(session, service)
+            present = get_current_revision(session, service)
             self._refuse_disallowed(session, present, present, context)
             return self._insert(session, self._deployment_for(session, present, Kind.RESTART), context)
 
@@ -160,7 +168,7 @@ class Asking(ABC, Generic[T]):
         """
 
         def make(session: Session) -> int:
-            known = _get_service(session, service)
+            known = get_service(session, service)
             row = Deployment(service=service, kind=Kind.REMOVE, created_at=self._clock.now(), replicas=0)
             row.revision = known.revision
             return self._insert(session, row, context)
@@ -177,9 +185,9 @@ class Asking(ABC, Generic[T]):
             before = deployment_of(session, deployment)
             check_allowed(before, "retry")
             if before.kind == Kind.REMOVE:
-                _get_service(session, before.service)
+                get_service(session, before.service)
             elif before.kind != Kind.DEPLOY:
-                _get_current_revision(session, before.service)
+                get_current_revision(session, before.service)
             names = (
                 "service",
                 "kind",
@@ -197,7 +205,7 @@ class Asking(ABC, Generic[T]):
             if before.kind != Kind.DEPLOY:
                 row.revision, row.image_id, row.failure_action = before.revision, before.image_id, before.failure_action
                 if before.kind != Kind.REMOVE:
-                    present = _get_current_revision(session, before.service)
+                    present = get_current_revision(session, before.service)
                     revision = session.get_one(Revision, (before.service, before.revision))
                     if before.kind in OF_PRESENT:
                         revision = present
@@ -271,7 +279,7 @@ class Asking(ABC, Generic[T]):
         if others and row.on_conflict == "reject" and row.kind != Kind.REMOVE:
             detail = f"deployment {others[0].id} of {row.service} is {others[0].status}, and on_conflict is reject"
             raise RequestError(409, "deployment_in_progress", detail)
-        row.id = _next_id(session)
+        row.id = next_id(session)
         row.created_by_kind, row.created_by_name, row.bound_to = context.by.kind, context.by.name, _bounds(context)
         row.message = "waits for its turn" if others else "accepted"
         session.add(row)
@@ -362,23 +370,6 @@ def _bounds(context: RequestContext) -> dict[str, list[str]] | None:
     return context.by.grant.to_json() if context.by.grant is not None else None
 
 
-def _next_id(session: Session) -> int:
-    """Return an id above the highest one in the store and in the labels of containers.
-
-    A store that was restored from a backup must not use an id again.
-    """
-    floor = session.get(Meta, HIGHEST_LABEL)
-    highest = session.exec(select(func.max(Deployment.id))).one()
-    return max(int(floor.value) if floor else 0, highest or 0) + 1
-
-
-def _get_service(session: Session, name: str) -> Service:
-    service = session.get(Service, name)
-    if service is None or service.removed:
-        raise RequestError(404, "unknown_service", f'there is no service "{name[:64]}"')
-    return service
-
-
 def _check_expected_revision(deploy_request: DeployRequest, service: Service | None, present: Revision | None) -> None:
     """Raise RequestError 409 `revision_conflict` if the service is not at the expected revision."""
     if deploy_request.expected_revision is None:
@@ -393,57 +384,3 @@ def _check_expected_revision(deploy_request: DeployRequest, service: Service | N
             "revision_conflict",
             f"expected revision {deploy_request.expected_revision}, but {deploy_request.service} is {now}",
         )
-
-
-def _get_current_revision(session: Session, name: str) -> Revision:
-    """Return the service's current revision.
-
-    Raises RequestError: 404 `unknown_service`, 409 `never_deployed`.
-    """
-    service = _get_service(session, name)
-    present = current_revision(session, service)
-    if present is None:
-        raise RequestError(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
-    return present
-
-
-def deployment_of(session: Session, id: int) -> Deployment:
-    row = session.get(Deployment, id)
-    if row is None:
-        raise RequestError(404, "unknown_deployment", f"there is no deployment {id}")
-    return row
-
-
-def check_allowed(row: Deployment, action: str) -> None:
-    try:
-        check_action(row.status, action)
-    except InvalidTransition as error:
-        raise RequestError(409, "not_in_that_state", str(error)) from error
-
-
-def _rollback_target(session: Session, present: Revision, number: int | None) -> Revision:
-    """Return the revision asked for, or the newest earlier one that served and differs.
-
-    Only revisions within the history limit are kept.
-    """
-    limit = revision_spec(present).revision_history_limit
-    served = session.exec(
-        select(Revision)
-        .where(Revision.service == present.service, col(Revision.served).is_(True))
-        .order_by(col(Revision.number).desc())
-        .limit(limit)
-    ).all()
-    if number is None:
-        same = (present.effective, present.image_id)  # a rollback to an equal revision would change nothing
-        earlier = next((r for r in served if r.number < present.number and (r.effective, r.image_id) != same), None)
-        if earlier is None:
-            raise RequestError(
-                409, "no_rollback_target", f"no earlier revision of {present.service} that differs has served"
-            )
-        return earlier
-    found = next((revision for revision in served if revision.number == number), None)
-    if found is None:
-        known = ", ".join(str(revision.number) for revision in served)
-        detail = f"revision {number} of {present.service} cannot be gone back to; those that served and are kept: {known}"
-        raise RequestError(422, "unknown_revision", detail, [FieldError("to_revision", f"must be one of {known}")])
-    return found

@@ -22,9 +22,8 @@ from services.rollouts.requests.commands import (
     DeployRequest,
     GroupMember,
     RequestContext,
-    check_allowed,
-    deployment_of,
 )
+from services.rollouts.requests.lookup import check_allowed, deployment_of
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.dependencies import group_of, next_group
 from services.rollouts.state.revision_spec import revision_spec
