@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LABEL = "sluice.name"
+IN_USE = re.compile("has active endpoints|is already in progress|No such container")
+"""Errors of the engine that end by themselves: another removal, or a start, has not ended yet."""
 
 
 class EngineFault(Exception):
@@ -66,10 +70,23 @@ def gateway() -> str:
     return tag
 
 
-def remove_all(name: str) -> None:
-    """Remove everything with the label of the Sluice called exactly `name`: containers, then its network."""
+def remove_all(name: str, within: float = 60) -> None:
+    """Remove everything with the label of the Sluice called exactly `name`: containers, then its networks.
+
+    A killed Sluice may have left a request at the engine, which starts one more container after the list was read. The
+    containers are therefore listed again while a network is in use, for `within` seconds. Raises EngineFault after that.
+    """
     ours = ("--quiet", "--filter", f"label={LABEL}={name}")
-    if containers := docker("ps", "--all", *ours).split():
-        docker("rm", "--force", "--volumes", *containers)
-    for network in docker("network", "ls", *ours).split():
-        docker("network", "rm", network)
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            if containers := docker("ps", "--all", *ours).split():
+                docker("rm", "--force", "--volumes", *containers)
+            for network in docker("network", "ls", *ours).split():
+                docker("network", "rm", network)
+        except EngineFault as error:
+            if not IN_USE.search(str(error)) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
