@@ -100,7 +100,7 @@ async def under_load(sluice: SluiceProcess, images: list[str], count: int, rate:
     return {
         "deployments": count,
         "rate": rate,
-        "seconds": {"median": median(seconds), "worst": max(seconds)},
+        "seconds_each": {"median": median(seconds), "worst": max(seconds)},
         "unrecorded": len(load.ledger.unrecorded),
         **whole.as_dict(),
     }
