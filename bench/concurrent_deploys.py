@@ -1,4 +1,4 @@
-"""Many concurrent deployments, with many event streams and steady reads: do all end, and how slow?
+"""Duration of many concurrent deployments beside many event streams and steady reads; all must end.
 
     python -m bench.concurrent_deploys --fake     # a fake engine and gateway: Sluice alone
     python -m bench.concurrent_deploys            # on real parts, which compete for the processor
@@ -227,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=100)
     parser.add_argument("--streams", type=int, default=50)
-    parser.add_argument("--rate", type=float, default=50, help="reads a second")
+    parser.add_argument("--rate", type=float, default=50, help="reads per second")
     parser.add_argument("--fake", action="store_true")
     raise SystemExit(asyncio.run(run(parser.parse_args())))
 

@@ -47,10 +47,10 @@ async def run(given: argparse.Namespace) -> int:
     print(
         table(
             [f"{given.services} services × {given.instances}", "all, s", "each, s", "slowest, s"],
-            [[name, all, median(each), max(each)] for name, (all, each) in phases.items()],
+            [[name, whole, median(each), max(each)] for name, (whole, each) in phases.items()],
         )
     )
-    figures = {name: {"all": all, "each": each} for name, (all, each) in phases.items()}
+    figures = {name: {"all": whole, "each": each} for name, (whole, each) in phases.items()}
     print("saved to", save("many", {"services": given.services, "instances": given.instances, **figures}))
     return 0
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Audits the locked Python packages for known vulnerabilities: `scripts/audit.py [PIP_AUDIT]`.
+"""Audit the locked Python packages for known vulnerabilities: `scripts/audit.py [PIP_AUDIT]`.
 
-Exit status 1 for a finding that is not in ACCEPTED. Without vulnerability data (no network, or a package index that has
-none) one line says so, and the status is 0.
+The exit status is 1 if a finding is not in ACCEPTED. Without vulnerability data (no network, or a package index that has
+none) the script prints one line, and the status is 0.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 ACCEPTED: dict[str, str] = {}
-"""Id of a vulnerability → the reason why it stays."""
-PATIENCE = 45
-"""Seconds."""
+"""Id of a vulnerability → the reason to accept it."""
+AUDIT_TIMEOUT = 45
+"""Timeout of one audit, in seconds."""
 
 
 def main(command: str) -> int:
@@ -40,7 +40,7 @@ def main(command: str) -> int:
         if not {flaw["id"], *flaw.get("aliases", ())} & ACCEPTED.keys()
     ]
     if skipped:
-        print(f"pip-audit: no vulnerability data of {', '.join(skipped)}")
+        print(f"pip-audit: no vulnerability data for {', '.join(skipped)}")
     if bad:
         print(
             "pip-audit:",
@@ -52,18 +52,18 @@ def main(command: str) -> int:
 
 
 def _first(lock: str) -> str:
-    """The first package of a lock, with its hashes."""
+    """Return the first package of a lock, with its hashes."""
     lines = [line for line in lock.splitlines(keepends=True) if not line.startswith("#")]
     end = next(number for number, line in enumerate(lines) if not line.rstrip().endswith("\\"))
     return "".join(lines[: end + 1])
 
 
 def _audit(command: str, *requirements: str) -> list[dict[str, Any]]:
-    """The packages with what is known of each; none when nothing is known of any."""
+    """Return the packages with their known vulnerabilities; an empty list if there is no data for any."""
     words = [command, "--disable-pip", "--format=json", "--progress-spinner=off", "--timeout=5"]
     words += [word for path in requirements for word in ("--requirement", path)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)  # noqa: S603 - a fixed command
+        done = subprocess.run(words, capture_output=True, text=True, timeout=AUDIT_TIMEOUT)  # noqa: S603 - a fixed command
         packages: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return []

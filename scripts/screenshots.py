@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""docs/screenshots: the dashboard on the ordinary afternoon of tests/support/seed_data.py, light, dark and on a phone.
+"""Take the pictures of docs/screenshots: the dashboard with the data of tests/support/seed_data.py, light, dark, phone.
 
-Run it with `.venv/bin/python scripts/screenshots.py`, and look at every one before it is committed.
+Run it with `.venv/bin/python scripts/screenshots.py`, and look at every picture before committing it.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ WANTED = ("overview-light", "overview-dark", "overview-phone", "service-light", 
 
 def main() -> None:
     TO.mkdir(exist_ok=True)
-    house = DashboardFixture(Path(tempfile.mkdtemp()))
-    set_scene(house)
-    with serving(house, free_port()) as address, sync_playwright() as playwright:
+    fixture = DashboardFixture(Path(tempfile.mkdtemp()))
+    set_scene(fixture)
+    with serving(fixture, free_port()) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         for look in LOOKS:
-            shoot(browser, house, address, look)
+            shoot(browser, fixture, address, look)
         browser.close()
-    house.close()
+    fixture.close()
 
 
-def shoot(browser: Browser, house: DashboardFixture, address: str, look: str) -> None:
+def shoot(browser: Browser, fixture: DashboardFixture, address: str, look: str) -> None:
     width, height, scheme = LOOKS[look]
     options = {"viewport": {"width": width, "height": height}, "color_scheme": scheme, "reduced_motion": "reduce"}
     context = browser.new_context(**options, timezone_id="Europe/Berlin", locale="en-GB")
     page = context.new_page()
-    sign_in(page, house, address, "/ui/")
+    sign_in(page, fixture, address, "/ui/")
     for name, path in PAGES.items():
         if f"{name}-{look}" not in WANTED:
             continue

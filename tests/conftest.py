@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from services.store import database, migrate, open
+from services.store import database, migrate
+from services.store import open as store_open
 from tests.scheduling import ByResource, rank_of
 
 # A shell starts background jobs with SIGINT ignored, and child processes of tests would inherit that.
@@ -65,5 +66,5 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(
             database, "_PRAGMAS", pragmas
         )  # safe without syncing: a killed process's writes survive, and no test cuts the power
-        patch.setattr(open, "migrate", copied)
+        patch.setattr(store_open, "migrate", copied)
         yield

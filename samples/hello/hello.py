@@ -1,4 +1,4 @@
-"""A service to deploy: small, quick to start, graceful to stop, and as faulty as its environment says (README.md)."""
+"""Sample service: starts fast, stops gracefully, and has the faults that its environment sets (README.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STARTED = time.monotonic()
 
 
 def fault(name: str) -> str:
-    """The fault's value; empty when it is not set, or set for another slot than this instance's."""
+    """Return the fault's value; empty if it is not set, or not for the slot of this instance."""
     slots = os.environ.get("HELLO_FAULTY_SLOTS", "")
     concerned = not slots or os.environ.get("SLUICE_SLOT", "") in slots.replace(" ", "").split(",")
     return os.environ.get(f"HELLO_{name}", "") if concerned else ""
@@ -34,7 +34,7 @@ def seconds(text: str, default: float) -> float:
 
 
 def die(code: int, why: str) -> None:
-    """At once: nothing is finished, nobody is told."""
+    """Exit immediately, without finishing requests."""
     print(why, flush=True)
     os._exit(code)
 
@@ -50,7 +50,7 @@ async def be_slow(request: Request) -> Answer:
 
 
 def take_order(request: Request) -> Answer:
-    """Appends the order's id to the ledger that all instances share: one line a run."""
+    """Append the order's id to the ledger that all instances share: one line for each execution."""
     order = unquote(request.path.removeprefix("/orders/"))
     if not order or not order.isprintable() or len(order) > 200:
         return Answer(400, b"an order needs an id of at most 200 printable characters\n")
@@ -63,7 +63,7 @@ def take_order(request: Request) -> Answer:
 
 
 def show_ledger(_: Request) -> Answer:
-    """Every id, as often as it was run."""
+    """Return every id, once for each execution."""
     try:
         with open(LEDGER, encoding="utf-8") as lines:
             orders = lines.read().splitlines()
@@ -75,9 +75,9 @@ def show_ledger(_: Request) -> Answer:
 def health(_: Request) -> Answer:
     up = time.monotonic() - STARTED
     if fault("NEVER_HEALTHY"):
-        return Answer(503, b"never healthy, as HELLO_NEVER_HEALTHY says\n")
+        return Answer(503, b"never healthy, set by HELLO_NEVER_HEALTHY\n")
     if (limit := fault("UNHEALTHY_AFTER")) and up > seconds(limit, 0):
-        return Answer(503, f"healthy for {limit} s only, as HELLO_UNHEALTHY_AFTER says\n".encode())
+        return Answer(503, f"healthy for {limit} s only, set by HELLO_UNHEALTHY_AFTER\n".encode())
     return Answer(body=b'{"status": "UP"}', content_type="application/json")
 
 
@@ -106,19 +106,19 @@ async def main() -> None:
     server = Server(handle, {"X-Instance": INSTANCE, "X-Version": VERSION})
     loop = asyncio.get_running_loop()
 
-    def told_to_stop() -> None:
+    def stop() -> None:
         if fault("EXIT_ON_SIGTERM"):
-            die(0, "exits without finishing anything, as HELLO_EXIT_ON_SIGTERM says")
+            die(0, "exiting without finishing requests: HELLO_EXIT_ON_SIGTERM is set")
         elif fault("IGNORE_SIGTERM"):
-            print("ignores SIGTERM, as HELLO_IGNORE_SIGTERM says", flush=True)
+            print("ignoring SIGTERM: HELLO_IGNORE_SIGTERM is set", flush=True)
         else:
-            print(f"stops: {sum(c.occupied for c in server.connections)} requests to finish", flush=True)
+            print(f"stopping: {sum(c.occupied for c in server.connections)} requests to finish", flush=True)
             server.stop()
 
-    loop.add_signal_handler(signal.SIGTERM, told_to_stop)
-    loop.add_signal_handler(signal.SIGINT, told_to_stop)
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, stop)
     if limit := fault("DIE_AFTER"):
-        loop.call_later(seconds(limit, 0), die, 1, f"dies after {limit} s, as HELLO_DIE_AFTER says")
+        loop.call_later(seconds(limit, 0), die, 1, f"exiting after {limit} s: HELLO_DIE_AFTER is set")
     if limit := fault("SLOW_START"):
         await asyncio.sleep(seconds(limit, 0))
     port = int(os.environ.get("PORT") or 8000)
@@ -129,5 +129,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     if code := fault("EXIT_AT_START"):
-        die(int(seconds(code, 1)) % 256, "this version is broken: it exits at once, as HELLO_EXIT_AT_START says")
+        die(int(seconds(code, 1)) % 256, "this version is broken: HELLO_EXIT_AT_START is set")
     asyncio.run(main())

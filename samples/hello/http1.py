@@ -1,4 +1,4 @@
-"""HTTP/1.1 on asyncio, as little as a sample needs: keep-alive, bodies, streams, and a stop that finishes what it has."""
+"""Minimal HTTP/1.1 server on asyncio: keep-alive, bodies, streams, and a graceful stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 IDLE = 75.0
-"""Seconds for which an idle connection is kept: longer than a gateway keeps it, so that only the gateway closes it."""
+"""Keep-alive timeout in seconds; longer than a gateway's, so that only the gateway closes idle connections."""
 MAX_HEAD = 65_536
 MAX_BODY = 1_048_576
 _REASONS = {
@@ -23,7 +23,7 @@ _REASONS |= {413: "Content Too Large", 500: "Internal Server Error", 503: "Servi
 
 @dataclass(frozen=True)
 class Request:
-    """Header names are lower case."""
+    """A request. Header names are lower case."""
 
     method: str
     path: str
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`stream`, if there is one, takes the connection over once the head is out, and the connection ends with it."""
+    """A response. `stream`, if given, takes the connection over after the header; the connection closes when it returns."""
 
     status: int = 200
     body: bytes = b""
@@ -47,7 +47,7 @@ Handle = Callable[[Request], "Answer | Awaitable[Answer]"]
 
 
 class Server:
-    """Answers with what `handle` returns. `headers` are on every answer."""
+    """Server that answers with the result of `handle`. `headers` are added to every response."""
 
     def __init__(self, handle: Handle, headers: dict[str, str]) -> None:
         self.handle = handle
@@ -57,7 +57,7 @@ class Server:
         self._empty = asyncio.Event()
 
     async def serve(self, port: int) -> None:
-        """Until `stop`; then what is on its way is finished."""
+        """Serve until `stop`, then finish the requests in flight."""
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(lambda: Connection(self), "0.0.0.0", port, backlog=2048)
         sweeper = loop.create_task(self._close_idle())
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def occupied(self) -> bool:
-        """There is a request on it, or the beginning of one."""
+        """Whether a request is in progress or partly received."""
         return self.busy or bool(self._data)
 
     @property
@@ -132,13 +132,13 @@ class Connection(asyncio.Protocol):
         return self._server.stopping
 
     def take(self) -> bytes:
-        """For a stream: what came since it was last asked."""
+        """Return the data that a stream received since the last call."""
         data = bytes(self._data)
         self._data.clear()
         return data
 
     async def more(self) -> None:
-        """For a stream: waits for data."""
+        """Wait for data of a stream."""
         if not self._data:
             news = asyncio.Event()
             self._fed = news.set
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
         return f"HTTP/1.1 {answer.status} {reason}\r\n{self._server.head}{kind}{length}{own}{close}\r\n".encode()
 
     def _parse(self) -> Request | None:
-        """The next whole request, taken from what came; None while it is not whole."""
+        """Remove and return the next complete request; None if it is incomplete."""
         end = self._data.find(b"\r\n\r\n")
         if end < 0:
             if len(self._data) > MAX_HEAD:

@@ -1,4 +1,4 @@
-"""What stays open: server-sent events, and a websocket that says what it hears."""
+"""Long-lived connections: server-sent events, and a websocket that echoes messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _GOING_AWAY = (1001).to_bytes(2, "big")
 
 
 def events(_: Request) -> Answer:
-    """One event a second, until somebody leaves or the process is told to stop."""
+    """Send one event per second until the client disconnects or the process stops."""
     return Answer(content_type="text/event-stream", headers={"Cache-Control": "no-store"}, stream=_count)
 
 
 def websocket(request: Request) -> Answer:
-    """Says what it hears. Told to stop it closes with 1001, "going away"."""
+    """Echo messages; close with 1001, "going away", if the process stops."""
     key = request.headers.get("sec-websocket-key")
     if not key or request.headers.get("upgrade", "").lower() != "websocket":
         return Answer(400, b"this is a websocket\n")
@@ -54,7 +54,7 @@ async def _echo(connection: Connection) -> None:
 
 
 def _take_frame(heard: bytearray) -> tuple[int, bytes] | None:
-    """The first whole frame, taken off; None while there is none. Fragments are told as they are."""
+    """Remove and return the first complete frame; None if there is none. Fragments are not joined."""
     if len(heard) < 2:
         return None
     length, at = heard[1] & 127, 2

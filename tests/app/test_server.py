@@ -213,7 +213,7 @@ def test_log_stream_of_a_service_resumes_after_the_last_event_id(served: Served)
         served.fixture.engine.write("web-r1-1", "one\ntwo")
         reading = Reading(served, "/services/web/logs")
         eventually(lambda: len(reading.events) == 2, "both lines came")
-        assert [(type, data["instance"], data["text"]) for type, _, data in reading.events] == [
+        assert [(name, data["instance"], data["text"]) for name, _, data in reading.events] == [
             ("line", "web-r1-1", "one"),
             ("line", "web-r1-1", "two"),
         ]

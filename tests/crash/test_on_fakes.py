@@ -25,7 +25,7 @@ Death = Callable[[list[str]], bool]
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that was just created."""
+    """Return the path of an empty database."""
     data = tmp_path_factory.mktemp("empty")
     open_store(data).close()
     return data / DATABASE

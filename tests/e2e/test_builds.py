@@ -32,7 +32,7 @@ class Loopback(ThreadingHTTPServer):
                 self.end_headers()
                 self.wfile.write(b"the host's own")
 
-            def log_message(self, format: str, *args: object) -> None: ...
+            def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - an override
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"

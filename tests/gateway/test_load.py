@@ -81,9 +81,9 @@ async def test_killed_instance_loses_no_get_and_runs_no_post_twice(
     instances = await fixture.serve(service(), 3)
     starts = [0, 0, 0]
     async with load(fixture, Workload(rate=150, slow=0.04, slow_seconds=0.2)) as running:
-        for round in range(6):
+        for number in range(6):
             await answered(running, 150)  # Otherwise a request could meet two killed instances.
-            victim, dead = instances[round % 3], starts[round % 3]
+            victim, dead = instances[number % 3], starts[number % 3]
             victim.kill()
             await fixture.gateway.mark_dead("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
             starts[round % 3] = round + 1

@@ -49,14 +49,14 @@ def on(connection: Connection) -> object:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Path:
-    """A data directory that was opened once before."""
+    """Return a data directory that was opened once before."""
     open_store(tmp_path).close()
     return tmp_path
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KB."""
+    """Yield a directory on a file system of 64 KB."""
     place = tmp_path / "tiny"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], capture_output=True).returncode:

@@ -14,9 +14,9 @@ NOW = 1000.0
 OLD, NEW = 1, 2
 
 
-def to(replicas: int = 3, hash: str = "new", **fields: Any) -> DesiredState:
+def to(replicas: int = 3, spec_hash: str = "new", **fields: Any) -> DesiredState:
     """Return the desired state of a running deployment."""
-    return DesiredState(**{"hash": hash, "replicas": replicas, "deployment": NEW, **fields})
+    return DesiredState(**{"hash": spec_hash, "replicas": replicas, "deployment": NEW, **fields})
 
 
 def steady(replicas: int = 3, **fields: Any) -> DesiredState:
@@ -29,9 +29,9 @@ def going_back(replicas: int = 3, **fields: Any) -> DesiredState:
 
 def instance(id: str, **fields: Any) -> ObservedInstance:
     """Return an observed instance; `new-2` is the new version's, in slot 2."""
-    hash, slot = id.split("-")
-    born = {"new": NEW, "old": OLD}.get(hash, 0)
-    seen = ObservedInstance(id=id, slot=int(slot), hash=hash, deployment=born, container="none", created_at=NOW - 30)
+    spec_hash, slot = id.split("-")
+    born = {"new": NEW, "old": OLD}.get(spec_hash, 0)
+    seen = ObservedInstance(id=id, slot=int(slot), hash=spec_hash, deployment=born, container="none", created_at=NOW - 30)
     return replace(seen, **fields)
 
 

@@ -57,7 +57,7 @@ class DashboardFixture:
         engine = FakeEngine(clock)
         self.hinted: list[str] = []
         self._ports = 20000
-        nobody = cast(Any, None)
+        absent = cast(Any, None)
         self.sluice = AppContext(
             settings=Settings(data=data, public_host="gateway.test"),
             store=store,
@@ -65,16 +65,16 @@ class DashboardFixture:
             notifier=listeners,
             runtime_status=live,
             engine=engine,
-            gateway=nobody,
-            infrastructure=nobody,
+            gateway=absent,
+            infrastructure=absent,
             submitter=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
             dry_run=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
-            controller=nobody,
+            controller=absent,
             auth=AuthService(store, clock, TokenKey.of(data)),
             metrics=Metrics(),
-            traffic_sampler=nobody,
+            traffic_sampler=absent,
             registry=Registry(clock, LeaseRepository(store)),
-            external_eureka=nobody,
+            external_eureka=absent,
             build_manager=BuildManager(
                 store, clock, engine, listeners, BuildSettings(data / "builds", 10**6, 60, "default")
             ),
@@ -170,13 +170,13 @@ class DashboardFixture:
                 return number
             await woken.wait()
 
-    def tell(self, deployment: int, type: str, message: str) -> None:
+    def tell(self, deployment: int, event_type: str, message: str) -> None:
         """Append an event to a deployment's history."""
         now = self.sluice.clock.now()
 
         def work(session: Session) -> None:
             service = session.get_one(Deployment, deployment).service
-            append_event(session, now, type, message, deployment=deployment, service=service)
+            append_event(session, now, event_type, message, deployment=deployment, service=service)
 
         self.write(work)
 

@@ -114,9 +114,9 @@ def test_sparklines_cover_last_hour_of_all_services(session: Session) -> None:
 def test_instances_with_equal_hash_count_for_current_revision(session: Session) -> None:
     session.add(Service(name="web", revision=3, internal_port=20001, created_at=0))
     session.flush()
-    for number, hash in ((1, "a"), (2, "b"), (3, "b")):
+    for number, spec_hash in ((1, "a"), (2, "b"), (3, "b")):
         session.add(
-            Revision(service="web", number=number, hash=hash, image="web:1", image_id="i", deployment=1, created_at=0)
+            Revision(service="web", number=number, hash=spec_hash, image="web:1", image_id="i", deployment=1, created_at=0)
         )
     session.flush()
     assert present_revisions(session) == {("web", 2): 3}

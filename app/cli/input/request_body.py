@@ -67,7 +67,7 @@ def body_of(given: Arguments) -> dict[str, Any]:
     if given.no_profile or given.profile is not None:
         body["profile"] = None if given.no_profile else given.profile
     if not body.get("service"):
-        where = f"{given.file}: service is missing" if given.file else "which service?"
+        where = f"{given.file}: service is missing" if given.file else "SERVICE is missing"
         raise usage(
             where, "`sluice deploy NAME --image IMAGE`, or `sluice deploy -f sluice.yaml` with `service: NAME` in it."
         )
@@ -90,11 +90,11 @@ def _lay(file: ProfileFile, given: Arguments, body: dict[str, Any]) -> None:
     Raises CliError.
     """
     if given.profile is not None or given.no_profile:
-        raise usage("--profile-file is a profile already", "Leave --profile and --no-profile out.")
+        raise usage("--profile-file excludes --profile and --no-profile", "The file is the profile: omit the other option.")
     if given.service is None and file.service and body.get("service", file.service) != file.service:
         raise usage(
-            f"{given.profile_file} is of {file.service}, {given.file} of {body['service']}",
-            "Name the service that is meant.",
+            f"{given.profile_file} is for {file.service}, {given.file} for {body['service']}",
+            "Name the service as an argument.",
         )
     body |= {"profile": file.name, **({"service": file.service} if file.service else {})}
     for name, value in file.layer.items():
@@ -113,7 +113,7 @@ def route(text: str) -> dict[str, Any]:
     host, slash, path = server.partition("/")
     if not server or any(word != "strip" for word in words):
         raise usage(
-            f"--route {text!r} is not a route", "Such as --route /web, --route example.org, --route example.org/api,strip."
+            f"invalid --route {text!r}", "Examples: --route /web, --route example.org, --route example.org/api,strip."
         )
     made: dict[str, Any] = {"host": host} if host else {}
     if slash:
@@ -122,15 +122,15 @@ def route(text: str) -> dict[str, Any]:
 
 
 def setting(text: str) -> tuple[list[str], Any]:
-    """Parse `field.of.field=value`, with the value in YAML (`null`, `5`, `[a, b]`).
+    r"""Parse `field.of.field=value`, with the value in YAML (`null`, `5`, `[a, b]`).
 
-    A dot in a name is written `\\.`. Raises CliError.
+    A dot in a name is written `\.`. Raises CliError.
     """
     path, given, value = text.partition("=")
     names = [name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", path)]
     if not given or not all(names):
         raise usage(
-            f"--set {text!r} is not field=value", "Such as --set healthcheck.path=/healthz or --set environment.DEBUG=null."
+            f"--set {text!r} is not field=value", "Examples: --set healthcheck.path=/healthz, --set environment.DEBUG=null."
         )
     try:
         return names, plain(yaml.safe_load(value), f"--set {path}")

@@ -20,8 +20,8 @@ def instance(id: str, born: int, created_at: float, **fields: Any) -> Instance:
     )  # fmt: skip
 
 
-def word(at: float, id: str, status: str, type: str | None = None) -> Event:
-    return Event(at=at, type=type or f"instance_{status}", deployment=7, instance=id, data={"status": status})
+def word(at: float, id: str, status: str, event_type: str | None = None) -> Event:
+    return Event(at=at, type=event_type or f"instance_{status}", deployment=7, instance=id, data={"status": status})
 
 
 def spans(line: Timeline | None, id: str) -> list[tuple[str, float, float | None]]:

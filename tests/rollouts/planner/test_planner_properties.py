@@ -299,7 +299,7 @@ anything = st.builds(
     ObservedInstance,
     id=st.sampled_from(["w-1", "w-2", "w-3", "w-4", "w-5", "w-6"]),
     slot=st.integers(0, 5),
-    hash=st.sampled_from(["a", "b", ""]),
+    spec_hash=st.sampled_from(["a", "b", ""]),
     deployment=st.integers(0, 3),
     container=st.sampled_from(["none", "created", "running", "exited"]),
     routed=st.booleans(),
@@ -323,7 +323,7 @@ policies = st.sampled_from(POLICIES)
 
 @given(
     observed=st.lists(anything, max_size=6, unique_by=lambda seen: seen.id),
-    hash=st.sampled_from(["a", "b", ""]),
+    spec_hash=st.sampled_from(["a", "b", ""]),
     replicas=st.integers(0, 4),
     policy=policies,
     deployment=st.sampled_from([None, 1, 2]),
@@ -341,13 +341,13 @@ policies = st.sampled_from(POLICIES)
 @settings(max_examples=400, **quietly)
 def test_planner_returns_valid_plan_for_any_observed_state(
     observed: list[ObservedInstance],
-    hash: str,
+    spec_hash: str,
     replicas: int,
     policy: dict[str, Any],
     deployment: int | None,
     others: dict[str, Any],
 ) -> None:
-    target = DesiredState(hash, replicas, deployment, **others, **policy)
+    target = DesiredState(spec_hash, replicas, deployment, **others, **policy)
     made = plan(target, observed, 100.0)
     check_plan(target, observed, 100.0, made)
     assert plan(target, list(reversed(observed)), 100.0).outcome == made.outcome

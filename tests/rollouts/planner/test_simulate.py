@@ -86,9 +86,9 @@ def test_simulation_ends_at_desired_size_from_any_observed_state(
     replicas: int, there: list[tuple[object, str, bool]], policy: dict[str, Any]
 ) -> None:
     observed = []
-    for number, (kind, hash, leaves) in enumerate(there, start=1):
-        seen = kind(f"{hash}-{number}", deployment=1)  # type: ignore[operator]
-        observed.append(kind(f"{hash}-{number}", deployment=1, draining_since=NOW - 1) if leaves else seen)  # type: ignore[operator]
+    for number, (kind, spec_hash, leaves) in enumerate(there, start=1):
+        seen = kind(f"{spec_hash}-{number}", deployment=1)  # type: ignore[operator]
+        observed.append(kind(f"{spec_hash}-{number}", deployment=1, draining_since=NOW - 1) if leaves else seen)  # type: ignore[operator]
     target = to(replicas, **policy)
     steps = simulate(target, observed, NOW, (f"new-r-{n}" for n in count(1)), routed=True)
     here = {seen.id for seen in observed} | {step.instance for step in steps if step.action == "start"}

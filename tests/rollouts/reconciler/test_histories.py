@@ -43,7 +43,7 @@ operations = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**20))
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that was just created."""
+    """Return the path of an empty database."""
     data = tmp_path_factory.mktemp("empty")
     open_store(data).close()
     return data / DATABASE

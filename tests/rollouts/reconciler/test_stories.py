@@ -60,8 +60,8 @@ async def until(simulation: ControllerSimulation, id: int | None, *statuses: str
     raise AssertionError(f"{row.status} after {within:g} s: {row.message}")
 
 
-def messages(simulation: ControllerSimulation, type: str) -> list[str]:
-    return [event.message for event in simulation.rows(Event) if event.type == type]
+def messages(simulation: ControllerSimulation, event_type: str) -> list[str]:
+    return [event.message for event in simulation.rows(Event) if event.type == event_type]
 
 
 async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **fields: Any) -> list[str]:

@@ -51,9 +51,9 @@ class Desk:
         with self.store.read_session() as session:
             return session.get_one(Deployment, id)
 
-    def events(self, type: str) -> list[Event]:
+    def events(self, event_type: str) -> list[Event]:
         with self.store.read_session() as session:
-            return list(session.exec(select(Event).where(Event.type == type).order_by(col(Event.id))))
+            return list(session.exec(select(Event).where(Event.type == event_type).order_by(col(Event.id))))
 
     def carry_out(self, id: int, effective: dict[str, Any], number: int = 1) -> None:
         """Record that the deployment succeeded with this spec."""
