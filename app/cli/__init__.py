@@ -21,6 +21,7 @@ from app.cli.commands.sign_in import sign_in
 from app.cli.commands.status import history, ps, status
 from app.cli.commands.up import down, up
 from app.cli.commands.version import version
+from app.cli.help import HelpCommand, HelpGroup
 from app.version import VERSION
 
 
@@ -32,17 +33,18 @@ def _show_version(wanted: bool) -> None:
 
 cli = typer.Typer(
     name="sluice",
-    help="Deploys, scales and watches containerised services on Docker without losing a request.",
-    epilog="Exit codes: 0 succeeded, 1 not succeeded, 2 called wrongly or refused, 3 Sluice not reached, 4 superseded.",
+    cls=HelpGroup,
+    help="Deploys, scales and monitors containerised services on Docker without losing a request.",
+    epilog="Exit codes: 0 succeeded, 1 did not succeed, 2 wrong usage or refused, 3 Sluice unreachable, 4 superseded.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_CHANGING, _LOOKING, _MACHINE = "Change what runs", "Look", "This Sluice"
+_DEPLOYMENT, _INSPECTION, _ADMINISTRATION = "Deploy and change", "Inspect", "Administration"
 for panel, verbs in (
     (
-        _CHANGING,
+        _DEPLOYMENT,
         (
             deploy,
             build,
@@ -56,16 +58,19 @@ for panel, verbs in (
             deployment_actions.retry,
         ),
     ),
-    (_LOOKING, (diff, ps, status, logs, history, open_page, loadtest, doctor, version)),
-    (_MACHINE, (init, up, down, serve, backup, sign_in)),
+    (_INSPECTION, (diff, ps, status, logs, history, open_page, loadtest, doctor, version)),
+    (_ADMINISTRATION, (init, up, down, serve, backup, sign_in)),
 ):
     for verb in verbs:
-        cli.command(verb.__name__.removesuffix("_page").replace("_", "-"), rich_help_panel=panel)(verb)
-cli.add_typer(token.app, name="token", rich_help_panel=_MACHINE)
-cli.add_typer(gateway.app, name="gateway", rich_help_panel=_MACHINE)
+        name = verb.__name__.removesuffix("_page").replace("_", "-")
+        cli.command(name, cls=HelpCommand, rich_help_panel=panel)(verb)
+cli.add_typer(token.app, name="token", rich_help_panel=_ADMINISTRATION)
+cli.add_typer(gateway.app, name="gateway", rich_help_panel=_ADMINISTRATION)
 
 
-_Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it and exit.")]
+_Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+]
 
 
 @cli.callback()

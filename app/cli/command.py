@@ -20,10 +20,11 @@ from app.cli.output.console import Output
 
 P = ParamSpec("P")
 
-Url = Annotated[str | None, typer.Option("--url", envvar="SLUICE_URL", help="Sluice's address.", rich_help_panel="Sluice")]
-Token = Annotated[str | None, typer.Option("--token", envvar="SLUICE_TOKEN", help="Your token.", rich_help_panel="Sluice")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, nothing else there.", rich_help_panel="Output")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The bare result, no narration.", rich_help_panel="Output")]
+_GLOBAL = "Global options"
+Url = Annotated[str | None, typer.Option("--url", envvar="SLUICE_URL", help="Address of Sluice.", rich_help_panel=_GLOBAL)]
+Token = Annotated[str | None, typer.Option("--token", envvar="SLUICE_TOKEN", help="Access token.", rich_help_panel=_GLOBAL)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON only on stdout.", rich_help_panel=_GLOBAL)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the bare result only.", rich_help_panel=_GLOBAL)]
 
 
 @dataclass(frozen=True)

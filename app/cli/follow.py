@@ -25,7 +25,7 @@ async def follow_or_detach(context: CommandContext, deployment: Document, *, det
     """
     if detach and not is_over(deployment):
         number, service = deployment["id"], deployment["service"]
-        context.out.result(deployment, f"{service}: deployment {number} is accepted.", str(number))
+        context.out.result(deployment, f"{service}: deployment {number} accepted.", str(number))
         context.out.say(f"Follow it with `sluice status {number} --follow`.")
         return 0
     return await finish(context, await follow(context, deployment), good)
@@ -48,15 +48,15 @@ async def follow(context: CommandContext, deployment: Document) -> Document:
     number = deployment["id"]
     if is_over(deployment):
         return deployment
-    back = f"Come back with `sluice status {number} --follow`, or undo it with `sluice abort {number}`."
+    back = f"Follow it again with `sluice status {number} --follow`, or undo it with `sluice abort {number}`."
     try:
         return await _watch(context, number)
     except asyncio.CancelledError:
-        message = f"interrupted; deployment {number} of {deployment['service']} goes on"
+        message = f"interrupted; deployment {number} of {deployment['service']} continues"
         raise CliError(message, back, INTERRUPTED, {**deployment, "code": "interrupted"}) from None
     except CliError as error:
         if error.exit_code == UNREACHABLE:
-            error.advice = f"Deployment {number} goes on once Sluice is back. {back}"
+            error.advice = f"Deployment {number} continues when Sluice is back. {back}"
         raise
 
 

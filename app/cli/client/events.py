@@ -56,7 +56,7 @@ class Feed:
 
         Raises CliError when Sluice stays unavailable or refuses the request.
         """
-        assert self._reading is not None, "use it as a context"  # noqa: S101 - for mypy
+        assert self._reading is not None, "use the feed as a context manager"  # noqa: S101 - for mypy
         waiting = asyncio.ensure_future(self._heard.get())
         await asyncio.wait({waiting, self._reading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():

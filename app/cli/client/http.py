@@ -168,7 +168,7 @@ class Client:
             self._away_since = time.monotonic()
             self.on_away(str(away))
         if time.monotonic() - self._away_since > self._patience:
-            advice = f"What it was asked to do goes on when it is back: `sluice status`. Waited {self._patience:.0f} s."
+            advice = f"The request continues when Sluice is back: `sluice status`. Waited {self._patience:.0f} s."
             raise unreachable(self.place.url, str(away), advice) from away
         await asyncio.sleep(away.after or _PAUSES[min(attempt, len(_PAUSES) - 1)])
 
@@ -236,7 +236,7 @@ def _why(error: httpx.TransportError) -> str:
         case httpx.ReadTimeout():
             return f"no answer within {_READ_TIMEOUT:g} s"
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
-            return "the connection broke off"
+            return "connection lost"
         case httpx.ConnectError() if str(error) == "All connection attempts failed":
             return "no connection"
     return str(error) or type(error).__name__
@@ -252,7 +252,7 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
 
 def _stranger(url: str, response: httpx.Response) -> CliError:
     return unreachable(
-        url, f"HTTP {response.status_code}, and not in Sluice's words", "Is this the address of Sluice's API?"
+        url, f"HTTP {response.status_code} that is not from Sluice", "Check that this is the address of Sluice's API."
     )
 
 

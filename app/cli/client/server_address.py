@@ -48,15 +48,15 @@ def _read(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise usage(f"{path} cannot be read: {error}", 'It holds two lines: url = "…" and token = "…".') from error
+        raise usage(f"{path} cannot be read: {error}", 'The file has two lines: url = "…" and token = "…".') from error
     for name, value in values.items():
         if name not in ("url", "token") or not isinstance(value, str):
-            raise usage(f"{path}: {name} is not something it may hold", 'It holds two lines: url = "…" and token = "…".')
+            raise usage(f"{path}: unknown or invalid key {name}", 'The file has two lines: url = "…" and token = "…".')
     return values
 
 
 def _checked(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise usage(f"{url!r} is not the address of a Sluice", f"An address looks like {DEFAULT_URL}.")
+        raise usage(f"invalid address of Sluice: {url!r}", f"Use an address such as {DEFAULT_URL}.")
     return url.rstrip("/")

@@ -18,7 +18,7 @@ _HERE = Path(f"/var/lib/{os.environ.get('SLUICE_NAME') or 'sluice'}")
 @local_command
 def backup(
     out: Output,
-    file: Annotated[Path, typer.Argument(help="Where the copy goes; must not exist.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="File to write; must not exist.", show_default=False)],
     data: Annotated[Path, typer.Option(envvar="SLUICE_DATA", help="Sluice's data directory on this machine.")] = _HERE,
 ) -> None:
     """Copy the database of this machine's Sluice while Sluice runs."""
@@ -30,14 +30,16 @@ def backup(
     database = data / DATABASE
     try:
         if not database.is_file():
-            raise usage(f"there is no {database}", "Say where Sluice keeps its data: --data or SLUICE_DATA.")
+            raise usage(f"database {database} not found", "Set Sluice's data directory: --data or SLUICE_DATA.")
         if file.exists():
-            raise usage(f"{file} is there already", "A backup never overwrites: choose another name.")
+            raise usage(f"{file} already exists", "Choose another name: a backup overwrites no file.")
         copy(database, file)
     except (StoreError, OSError) as error:
         document = {"code": "backup_failed", "detail": str(error)}
-        raise CliError(str(error), f"Is {file.parent} writable, with room enough?", NOT_SUCCEEDED, document) from error
+        raise CliError(
+            str(error), f"Check that {file.parent} is writable and has enough free space.", NOT_SUCCEEDED, document
+        ) from error
     size = file.stat().st_size
-    text = f"{file} holds the whole of {database} ({size / 1024:.0f} KiB)."
+    text = f"{file} is a complete copy of {database} ({size / 1024:.0f} KiB)."
     out.result({"file": str(file), "bytes": size}, text, str(file))
-    out.say("To go back to it: stop Sluice, put it in the database's place, remove the -wal and -shm files, start Sluice.")
+    out.say("To restore it: stop Sluice, replace the database by the copy, remove the -wal and -shm files, start Sluice.")

@@ -17,24 +17,24 @@ from app.cli.input.options import BuildArgs, Built, Dockerfile, Stage
 async def build(
     context: CommandContext,
     service: Built = None,
-    directory: Annotated[Path, typer.Argument(help="The context; what .dockerignore names stays here.")] = Path(),
+    directory: Annotated[Path, typer.Argument(help="Build context; files in .dockerignore are not sent.")] = Path(),
     dockerfile: Dockerfile = None,
     target: Stage = None,
     build_arg: BuildArgs = None,
-    cancel: Annotated[int | None, typer.Option(min=1, help="Give up this build, by its number.", show_default=False)] = None,
+    cancel: Annotated[int | None, typer.Option(min=1, help="Cancel the build with this number.", show_default=False)] = None,
 ) -> None:
     """Build an image for a service from a directory, without deploying it.
 
-    The result is the image's tag, which no other build ever gets.
+    Prints the image's tag, which is unique to the build.
     """
     if cancel is not None:
         if service is not None:
-            raise usage("--cancel takes the number of a build and nothing else")
+            raise usage("--cancel excludes SERVICE")
         given_up = await cancel_build(context, cancel)
-        context.out.result(given_up, f"{given_up['service']}: build {cancel} is cancelled.", str(cancel))
+        context.out.result(given_up, f"{given_up['service']}: build {cancel} cancelled.", str(cancel))
         return
     if service is None:
-        raise usage("whose image is it?", "`sluice build SERVICE [DIRECTORY]`, or `sluice build --cancel NUMBER`.")
+        raise usage("SERVICE is missing", "`sluice build SERVICE [DIRECTORY]`, or `sluice build --cancel NUMBER`.")
     source = source_of({}, None, None, Typed(directory, dockerfile, target, build_arg or ()))
     if source is not None:
         made = await build_image(context, service, source)

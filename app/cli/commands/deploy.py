@@ -59,9 +59,11 @@ async def deploy(
     no_profile: NoProfile = False,
     mode: Mode = None,
     note: Annotated[str | None, typer.Option(help="Free text for the history, such as a commit.")] = None,
-    expected_revision: Annotated[int | None, typer.Option(help="Refuse when it is another; 0: when there is one.")] = None,
+    expected_revision: Annotated[
+        int | None, typer.Option(help="Fail unless this is the current revision; 0 = must not exist.")
+    ] = None,
     registry_auth: Annotated[
-        str | None, typer.Option(envvar="SLUICE_REGISTRY_AUTH", help="user:password, or Docker's base64, for this pull.")
+        str | None, typer.Option(envvar="SLUICE_REGISTRY_AUTH", help="user:password or Docker's base64, for this pull only.")
     ] = None,
     only: Only = None,
     project: Project = None,
@@ -90,13 +92,13 @@ async def deploy(
             "--registry-auth": registry_auth,
             "--build": build, "--dockerfile": dockerfile, "--target": target, "--build-arg": build_arg,
         }  # fmt: skip
-        refuse(others, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        refuse(others, f"{file} is a Compose file", "Set it in the file, under the service's x-sluice; see docs/compose.md.")
         from app.cli.input.compose import ComposeFile, deploy_together  # loads pydantic, which takes a while
 
         env_files = tuple(env_file or ())
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, env_files, note)
         return await deploy_together(context, compose, detach=detach)
-    refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
+    refuse({"--only": only, "--project": project}, "no Compose file is given", "Name the file: -f compose.yaml.")
     given = Arguments(
         service=service,
         file=file,
@@ -126,12 +128,12 @@ def refuse(given: Mapping[str, object], why: str, advice: str) -> None:
     """Raise CliError for the first option in `given` that has a value; `why` it does not apply."""
     for option, value in given.items():
         if value is not None:
-            raise usage(f"{option} does not go with it: {why}", advice)
+            raise usage(f"{option} does not apply: {why}", advice)
 
 
 def file_of(context: CommandContext, service: str | None, file: str | None) -> str | None:
     """Return `file`; if neither a service nor a file is named, ./sluice.yaml if it exists."""
     if service is not None or file is not None or not Path(DEFAULT_FILE).exists():
         return file
-    context.out.say(f"As {DEFAULT_FILE} says.")
+    context.out.say(f"Using ./{DEFAULT_FILE}")
     return DEFAULT_FILE

@@ -14,8 +14,8 @@ async def pause(context: CommandContext, target: Target) -> None:
     """Pause a deployment between two steps; serving instances keep serving."""
     number = (await find_deployment(context, target, running=True))["id"]
     deployment = await context.client.post(f"/deployments/{number}/pause")
-    context.out.result(deployment, f"{deployment['service']}: deployment {number} is paused.", str(number))
-    context.out.say(f"Go on with `sluice resume {number}`, or go back with `sluice abort {number}`.")
+    context.out.result(deployment, f"{deployment['service']}: deployment {number} paused.", str(number))
+    context.out.say(f"Continue with `sluice resume {number}`, or roll back with `sluice abort {number}`.")
 
 
 @command
@@ -35,7 +35,7 @@ async def abort(context: CommandContext, target: Target, detach: Detach = False)
 
 @command
 async def retry(context: CommandContext, target: Target, detach: Detach = False) -> int:
-    """Retry a deployment that did not succeed, and follow it to its end."""
+    """Retry a failed deployment, and follow it to its end."""
     number = (await find_deployment(context, target))["id"]
     return await follow_or_detach(context, await context.client.post(f"/deployments/{number}/retry"), detach=detach)
 
@@ -52,7 +52,9 @@ async def find_deployment(context: CommandContext, target: str, *, running: bool
     if not newest:
         raise usage(f"{target} has no deployment", "`sluice ps` lists the services.")
     if running and newest[0]["status"] in TERMINAL:
-        message = f"nothing is going on at {target}: its newest deployment, {newest[0]['id']}, is {newest[0]['status']}"
+        message = (
+            f"{target} has no deployment in progress (latest: {newest[0]['id']}, {newest[0]['status'].replace('_', ' ')})"
+        )
         document = {"code": "not_in_that_state", "detail": message}
-        raise CliError(message, f"`sluice history {target}` lists them all.", NOT_SUCCEEDED, document)
+        raise CliError(message, f"`sluice history {target}` lists all deployments.", NOT_SUCCEEDED, document)
     return newest[0]

@@ -61,10 +61,10 @@ async def diff(
     only: Only = None,
     project: Project = None,
     from_revision: Annotated[
-        int | None, typer.Option("--from", min=1, help="Default: the present one.", rich_help_panel=_REVISIONS)
+        int | None, typer.Option("--from", min=1, help="Default: the current revision.", rich_help_panel=_REVISIONS)
     ] = None,
     to_revision: Annotated[
-        int | None, typer.Option("--to", min=1, help="Default: the present one.", rich_help_panel=_REVISIONS)
+        int | None, typer.Option("--to", min=1, help="Default: the current revision.", rich_help_panel=_REVISIONS)
     ] = None,
 ) -> None:
     """Show what a deployment would change, and its steps, without deploying.
@@ -81,7 +81,7 @@ async def diff(
     """
     if from_revision is not None or to_revision is not None:
         if service is None:
-            raise usage("which service?", "`sluice diff NAME --from 3 --to 4`.")
+            raise usage("SERVICE is missing", "`sluice diff NAME --from 3 --to 4`.")
         await _between(context, service, from_revision, to_revision)
         return
     file = file_of(context, service, file)
@@ -91,13 +91,13 @@ async def diff(
             "--set": settings, "--profile-file": profile_file,
             "--no-profile": no_profile or None, "--mode": mode,
         }  # fmt: skip
-        refuse(fields, f"{file} is a Compose file", "Say it there, under x-sluice: of the service; see docs/compose.md.")
+        refuse(fields, f"{file} is a Compose file", "Set it in the file, under the service's x-sluice; see docs/compose.md.")
         from app.cli.input.compose import ComposeFile, request_of  # loads pydantic, which takes a while
 
         compose = ComposeFile(Path(file), read_text(file), only, project, profile, tuple(env_file or ()))
         await _together(context, *request_of(context, compose))
         return
-    refuse({"--only": only, "--project": project}, "there is no Compose file", "Name it: -f compose.yaml.")
+    refuse({"--only": only, "--project": project}, "no Compose file is given", "Name the file: -f compose.yaml.")
     given = Arguments(
         service=service,
         file=file,
@@ -115,10 +115,13 @@ async def diff(
     )
     body = body_of(given)
     if source_of(body, file, image, Typed()) is not None:
-        raise usage(f"{file}: what is to be built has no image yet", "Build it (`sluice build`), and name it by --image.")
+        raise usage(
+            f"{file}: the service has no image yet, because it is built",
+            "Build the image (`sluice build`), and name it with --image.",
+        )
     if set(body) <= {"service", "mode"}:
         advice = f"`sluice diff {body['service']} --image IMAGE`, `sluice diff -f FILE`, or `--to N` for a revision."
-        raise usage("what is to be compared?", advice)
+        raise usage("nothing to compare", advice)
     preview = await context.client.post("/deployments?dry_run=true", body)
     context.out.result(preview, preview_sheet(preview), "\n".join(change["field"] for change in preview["diff"]))
 
@@ -135,7 +138,7 @@ async def _between(context: CommandContext, service: str, old: int | None, new: 
     if old is None or new is None:
         present = (await context.client.get(f"/services/{service}"))["revision"]
         if present is None:
-            raise usage(f"{service} has no present revision to compare with", "Name both: --from and --to.")
+            raise usage(f"{service} has no current revision to compare with", "Set both --from and --to.")
         old, new = old or present, new or present
     answer = await context.client.get(f"/services/{service}/revisions/{old}/diff", to=new)
     head = f"{service}: revision {old} → {new}"

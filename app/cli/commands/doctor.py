@@ -17,7 +17,7 @@ _WORDS = {"ok": "ready", "warning": "paused", "wrong": "failed"}
 @command
 async def doctor(context: CommandContext) -> int:
     """Check engine, network, firewall, gateway, store, disk and clock. Exit code 1 if something is wrong."""
-    context.out.say("Looking; a container is started for a moment, to see whether it reaches the bridge.")
+    context.out.say("Checking; starts a short-lived container to test whether it reaches the bridge.")
     found = await context.client.get("/doctor")
     context.out.result(found, _sheet(found["findings"]), found["status"])
     return 0 if found["status"] == "well" else NOT_SUCCEEDED

@@ -8,13 +8,16 @@ import typer
 
 from app.cli.command import CommandContext, command
 from app.cli.errors import NOT_SUCCEEDED
+from app.cli.help import HelpCommand, HelpGroup
 from app.cli.output.console import pairs
 from app.cli.output.messages import Document
 
-app = typer.Typer(help="The gateway: how it fares, and its upgrade without a loss.", no_args_is_help=True)
+app = typer.Typer(
+    cls=HelpGroup, help="Show the gateway's status, and upgrade it without losing a request.", no_args_is_help=True
+)
 
 
-@app.command()
+@app.command(cls=HelpCommand)
 @command
 async def status(context: CommandContext) -> int:
     """Show whether the gateway answers, whether it is up to date, and its old workers."""
@@ -23,19 +26,19 @@ async def status(context: CommandContext) -> int:
     return 0 if state["answers"] else NOT_SUCCEEDED
 
 
-@app.command()
+@app.command(cls=HelpCommand)
 @command
 async def upgrade(
     context: CommandContext,
-    force: Annotated[bool, typer.Option("--force", help="Also when it is up to date.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the gateway even if it is up to date.")] = False,
 ) -> None:
     """Replace the running gateway by a new one without interrupting requests."""
     made = await context.client.post("/gateway/upgrade", {"force": force})
     if made["status"] == "unchanged":
-        context.out.result(made, "The gateway is up to date; --force replaces it all the same.", "unchanged")
+        context.out.result(made, "The gateway is up to date; --force replaces it anyway.", "unchanged")
         return
     new, old = made["container_id"][:12], made["previous_id"][:12]
-    text = f"The gateway {new} took over in {made['seconds']:.1f} s; {old} finishes what it has, and goes."
+    text = f"The gateway {new} took over in {made['seconds']:.1f} s; {old} finishes its requests and is then removed."
     context.out.result(made, text, new)
 
 

@@ -21,22 +21,30 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-/:@]*")
 @local_command
 def init(
     out: Output,
-    service: Annotated[str | None, typer.Argument(help="Its name. Default: the directory's.", show_default=False)] = None,
-    image: Annotated[str | None, typer.Option(help="Its image. Default: NAME:latest.", show_default=False)] = None,
+    service: Annotated[
+        str | None, typer.Argument(help="Name of the service. Default: the directory's name.", show_default=False)
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Image of the service. Default: NAME:latest.", show_default=False)
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Default: the Dockerfile's EXPOSE, else 8000 (Spring: 8080).", show_default=False)
+        int | None,
+        typer.Option(
+            help="Port that the application listens on. Default: the Dockerfile's EXPOSE, else 8000 (Spring: 8080).",
+            show_default=False,
+        ),
     ] = None,
     spring: Annotated[
-        bool, typer.Option("--spring", help="For a Spring Boot service, from its build file and *.env.")
+        bool, typer.Option("--spring", help="Write the file for a Spring Boot service, from its build file and *.env.")
     ] = False,
-    github: Annotated[bool, typer.Option("--github", help="A GitHub Actions job (the default).")] = False,
-    gitlab: Annotated[bool, typer.Option("--gitlab", help="A GitLab CI job.")] = False,
-    no_ci: Annotated[bool, typer.Option("--no-ci", help="Only the sluice.yaml.")] = False,
-    directory: Annotated[Path, typer.Option(help="Where to write.")] = Path("."),
+    github: Annotated[bool, typer.Option("--github", help="Write a GitHub Actions job (default).")] = False,
+    gitlab: Annotated[bool, typer.Option("--gitlab", help="Write a GitLab CI job.")] = False,
+    no_ci: Annotated[bool, typer.Option("--no-ci", help="Write only sluice.yaml.")] = False,
+    directory: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("."),
 ) -> None:
     """Write a commented sluice.yaml and a CI job."""
     if github + gitlab + no_ci > 1:
-        raise usage("one of --github, --gitlab and --no-ci, please")
+        raise usage("--github, --gitlab and --no-ci exclude each other")
     found = None
     if spring:
         from app.cli.input.spring_project import (  # reads XML and YAML, which takes a while to load
@@ -49,10 +57,10 @@ def init(
     name = service or _fit((found and found.name) or directory.resolve().name)
     if not _NAME.fullmatch(name):
         raise usage(
-            f"{name!r} cannot name a service", "At most 40 lower-case letters, digits and -, beginning with a letter."
+            f"invalid service name: {name!r}", "Use at most 40 lower-case letters, digits and -, starting with a letter."
         )
     if image is not None and not _IMAGE.fullmatch(image):
-        raise usage(f"{image!r} is not an image's reference")
+        raise usage(f"invalid image reference: {image!r}")
     gitlab = gitlab or (not github and (directory / ".gitlab-ci.yml").exists())
     number, image = port or _exposed(directory), image or f"{name}:latest"
     spec = spring_spec(name, image, number or PORT, found.profiles) if found else _spec(name, image, number or 8000)
@@ -63,16 +71,18 @@ def init(
     for path in files:
         if path.exists():
             raise usage(
-                f"{path} exists already", "Nothing was written. Move it away, or use another --directory or --no-ci."
+                f"{path} already exists", "Nothing was written. Move the file, or use another --directory or --no-ci."
             )
     for path, text in files.items():
         _write(path, text)
         out.say(f"wrote {path}")
     if found and found.lacks_actuator:
-        out.say(f"{found.lacks_actuator} does not name spring-boot-starter-actuator: without it /actuator/health is 404.")
+        out.say(
+            f"{found.lacks_actuator} does not contain spring-boot-starter-actuator: /actuator/health answers 404 without it."
+        )
     if gitlab and not no_ci:
         out.say("In .gitlab-ci.yml: include: [{ local: .gitlab/sluice.yml }]")
-    out.say("Read it, then: sluice deploy")
+    out.say("Review the file, then run: sluice deploy")
     written = [str(path) for path in files]
     out.result({"service": name, "files": written}, "", "\n".join(written))
 
@@ -105,24 +115,24 @@ def _spec(name: str, image: str, port: int) -> str:
 
 
 _SPEC = """\
-# What Sluice runs. Deploy it with:  sluice deploy -f sluice.yaml
-# The file is the whole truth: a field that is taken out of it goes back to its default.
-# Arguments win over it:  sluice deploy -f sluice.yaml --image @NAME@:1.5 --note "$(git rev-parse --short HEAD)"
+# A service for Sluice. Deploy it with:  sluice deploy -f sluice.yaml
+# The file is the complete spec: a field that is removed from it returns to its default.
+# Arguments override it:  sluice deploy -f sluice.yaml --image @NAME@:1.5 --note "$(git rev-parse --short HEAD)"
 
 service: @NAME@
-image: "@IMAGE@"        # any reference that the engine can pull or has
-port: @PORT@             # what the application listens on; null for a worker that listens on nothing
+image: "@IMAGE@"        # local or pullable image
+port: @PORT@             # port that the application listens on; null for a worker that listens on none
 
-replicas: 2            # with two or more, the death of one loses no GET. Left out: stays as it was scaled
+replicas: 2            # with two or more, the loss of one loses no GET. If omitted, scaling is kept
 
-routes:                # who may come in through the gateway; without any, only other services can
+routes:                # public routes through the gateway; without any, only other services can call it
   - path_prefix: /@NAME@
     strip_prefix: true # the application sees / instead of /@NAME@
   # - host: @NAME@.example.org
 
-# healthcheck:         # when an instance is ready. Without one: any answer below 500 on /
+# healthcheck:         # when an instance is ready. Default: any answer below 500 on /
 #   path: /healthz
-#   start_period: 60   # how long a slow start may take
+#   start_period: 60   # seconds that a slow start may take
 
 # environment:
 #   LOG_LEVEL: info
@@ -131,14 +141,14 @@ routes:                # who may come in through the gateway; without any, only 
 
 # resources: {cpus: 1, memory: 256m}
 
-# volumes:             # a writable volume means: never two at once (strategy recreate), unless it is `shared: true`
+# volumes:             # a writable volume means one instance at a time (strategy recreate), unless it is `shared: true`
 #   - data:/var/lib/@NAME@
 
-# drain_timeout: 30    # how long a leaving instance may finish what it has
+# drain_timeout: 30    # seconds that a draining instance may take to finish its requests
 # stop_grace_period: 30
 # failure_action: rollback      # or pause
 
-# profiles:            # layers over the above:  sluice deploy -f sluice.yaml --profile prod
+# profiles:            # overrides of the fields above:  sluice deploy -f sluice.yaml --profile prod
 #   prod:
 #     replicas: 4
 """
@@ -158,12 +168,12 @@ def _indented(text: str, run: str, by: int) -> str:
 
 
 _GITHUB = """\
-# Builds the image, pushes it, and has Sluice deploy it. The last step waits for the outcome: it fails when the new version
-# does, and then the old one still serves. It deploys a new image only; the rest of sluice.yaml comes by
+# Builds the image, pushes it, and deploys it with Sluice. The last step waits for the result: it fails if the new version
+# fails, and the old version then keeps serving. It deploys a new image only; deploy other changes of sluice.yaml with
 # `sluice deploy -f sluice.yaml`.
 #
-# Secrets to set: SLUICE_URL, SLUICE_TOKEN (sluice token create ci --scope deploy). Sluice listens on loopback unless told
-# otherwise: use a runner on its machine, or put the API behind TLS.
+# Secrets to set: SLUICE_URL, SLUICE_TOKEN (sluice token create ci --scope deploy). Sluice listens on loopback by
+# default: use a runner on its host, or put the API behind TLS.
 name: deploy
 
 on:
@@ -195,12 +205,12 @@ jobs:
 """ + _indented(_CURL, "$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT", 10)
 
 _GITLAB = """\
-# Builds the image, pushes it, and has Sluice deploy it. The last command waits for the outcome: it fails when the new
-# version does, and then the old one still serves. It deploys a new image only; the rest of sluice.yaml comes by
-# `sluice deploy -f sluice.yaml`.
+# Builds the image, pushes it, and deploys it with Sluice. The last command waits for the result: it fails if the new
+# version fails, and the old version then keeps serving. It deploys a new image only; deploy other changes of sluice.yaml
+# with `sluice deploy -f sluice.yaml`.
 #
-# Variables to set: SLUICE_URL, SLUICE_TOKEN (sluice token create ci --scope deploy). Sluice listens on loopback unless told
-# otherwise: use a runner on its machine (shell executor), or put the API behind TLS.
+# Variables to set: SLUICE_URL, SLUICE_TOKEN (sluice token create ci --scope deploy). Sluice listens on loopback by
+# default: use a runner on its host (shell executor), or put the API behind TLS.
 deploy:
   stage: deploy
   resource_group: deploy-@NAME@

@@ -39,24 +39,27 @@ The pause is also at least twenty times as long as the read took, so that readin
 @local_command
 def loadtest(
     out: Output,
-    url: Annotated[str, typer.Argument(help="What to ask for, such as http://127.0.0.1:8080/hello.", show_default=False)],
-    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests a second.")] = 100,
-    seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")] = None,
-    posts: Annotated[float, typer.Option(min=0, max=1, help="Share of POSTs, each with an id of its own.")] = Workload.posts,
+    url: Annotated[str, typer.Argument(help="Target URL, such as http://127.0.0.1:8080/hello.", show_default=False)],
+    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests per second.")] = 100,
+    seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="Duration in seconds.")] = None,
+    posts: Annotated[float, typer.Option(min=0, max=1, help="Share of POSTs, each with a unique id.")] = Workload.posts,
     slow: Annotated[float, typer.Option(min=0, max=1, help="Share of requests that take 2 s.")] = Workload.slow,
     fresh: Annotated[
-        float, typer.Option(min=0, max=1, help="Share on fresh connections; the rest keep them.")
+        float, typer.Option(min=0, max=1, help="Share of requests on new connections; the rest use keep-alive.")
     ] = Workload.fresh,
-    gets_only: Annotated[bool, typer.Option("--gets-only", help="Plain GETs, whatever it understands.")] = False,
-    slow_after: Annotated[float, typer.Option(min=0, help="Seconds over its own time after which one is slow.")] = 1.0,
-    version_header: Annotated[str, typer.Option(help="The answer's header that names the version.")] = "X-Version",
+    gets_only: Annotated[bool, typer.Option("--gets-only", help="Send plain GETs only.")] = False,
+    slow_after: Annotated[
+        float, typer.Option(min=0, help="Seconds above its expected time from which a request counts as slow.")
+    ] = 1.0,
+    version_header: Annotated[str, typer.Option(help="Response header that names the version.")] = "X-Version",
 ) -> int:
     """Send requests to URL and count what each version answered, lost, answered slowly and ran twice.
 
-    Ctrl-C ends it. POSTs and slow requests are sent only if URL answers as samples/hello does (docs/cli.md); else only GETs.
+    Stop it with Ctrl-C. Sends POSTs and slow requests only if URL answers as samples/hello does, else only GETs
+    (docs/cli.md).
     """
     if posts + slow > 1:
-        raise usage("--posts and --slow are shares of all requests: together at most 1.")
+        raise usage("--posts and --slow must not exceed 1 together")
     mix = Workload(rate=rate, posts=posts, slow=slow, fresh=fresh, seconds=seconds or math.inf, requests=sys.maxsize)
     if gets_only:
         mix = replace(mix, posts=0, slow=0)
@@ -69,7 +72,7 @@ async def _run(out: Output, url: str, mix: Workload, tally: LiveStats, version_h
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     load = LoadGenerator(url, mix, phase="load", on_entry=tally.add, version_header=version_header)
-    out.say("Ctrl-C ends it." if mix.seconds == math.inf else f"For {mix.seconds:g} s, or until Ctrl-C.")
+    out.say("Stop it with Ctrl-C." if mix.seconds == math.inf else f"Runs for {mix.seconds:g} s, or until Ctrl-C.")
     unknown = ""
     try:
         async with load:
@@ -93,14 +96,14 @@ async def _fitting(out: Output, url: str, mix: Workload) -> Workload:
     try:
         await asked.look()
     except (Broken, OSError) as error:
-        message = f"Nobody answers at {url}: {error or type(error).__name__}"
+        message = f"no answer from {url}: {error or type(error).__name__}"
         raise CliError(message, "", UNREACHABLE, {"code": "unreachable", "detail": message}) from error
     if not (mix.posts or mix.slow):
         return mix
     try:
         await asked.look_at_ledger()
     except (Broken, OSError):
-        out.say("Plain GETs only: it does not count orders as samples/hello does.")
+        out.say("Sending plain GETs only: the target has no order ledger as samples/hello has.")
         return replace(mix, posts=0, slow=0)
     return mix
 
@@ -173,10 +176,14 @@ def _conclude(out: Output, url: str, ledger: RequestLog, tally: LiveStats, unkno
     if whole.lost or whole.run_twice:
         out.say(ledger.explain())
     if unrecorded:
-        out.say(f"{unrecorded} orders were confirmed and are in no ledger: do all instances write into one?", "red")
+        out.say(
+            f"{unrecorded} orders were confirmed but are in no ledger; check that all instances write to one ledger", "red"
+        )
     if unknown:
-        out.say(f"What ran twice is not known, for the application could not be asked: {unknown}", "red")
-    latency = f"p50 {summary.p50_ms} ms, p99 {summary.p99_ms} ms, worst {summary.worst_ms} ms over a request's own time"
+        out.say(f"Duplicate executions are unknown: the application's ledger could not be read: {unknown}", "red")
+    latency = (
+        f"p50 {summary.p50_ms} ms, p99 {summary.p99_ms} ms, worst {summary.worst_ms} ms above a request's expected time"
+    )
     text = f"{_table(tally)}\n\n{whole.requests} requests in {summary.seconds:.1f} s: {whole.lost} lost; {latency}."
     out.result(document, text, f"{whole.lost} lost, {whole.run_twice} run twice")
     return NOT_SUCCEEDED if whole.lost or whole.run_twice or unrecorded or unknown else SUCCEEDED
@@ -189,5 +196,5 @@ def _checked(url: str) -> str:
     except ValueError:
         good = False
     if not good or not url.isascii() or any(c.isspace() for c in url):
-        raise usage(f"{url!r} is no address to ask.", "Give a whole one, such as http://127.0.0.1:8080/hello.")
+        raise usage(f"invalid URL: {url!r}", "Use a complete URL, such as http://127.0.0.1:8080/hello.")
     return url

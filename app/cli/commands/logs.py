@@ -31,11 +31,9 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 async def logs(
     context: CommandContext,
     target: Writing,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as more is written; new instances included.")
-    ] = False,
-    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="So many lines from the end of each.")] = 200,
-    since: Annotated[str | None, typer.Option(help="10m, 2h, 1d, or a time such as 2026-11-24T20:00:00Z.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new lines, also those of new instances.")] = False,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Number of lines from the end of each log.")] = 200,
+    since: Annotated[str | None, typer.Option(help="Duration or time: 10m, 2h, 1d, 2026-11-24T20:00:00Z.")] = None,
 ) -> None:
     """Show the logs of a service or of an instance.
 
@@ -47,7 +45,10 @@ async def logs(
     if follow and service is not None:
         await _follow(context, writer, service, tail, moment)
     if not instances:
-        raise CliError(f"{target} has no instance", "`sluice ps --all` lists those that have gone; their logs are by id.")
+        raise CliError(
+            f"{target} has no instances",
+            "`sluice ps --all` lists removed instances; `sluice logs INSTANCE` shows the log of one.",
+        )
     for instance in instances:
         await _print(context, writer, instance, tail, moment, follow=follow)
 
@@ -139,7 +140,7 @@ async def _print(
     except CliError as error:
         if error.document.get("code") != "logs_gone":
             raise
-        context.out.say(f"{name} has gone, and its log with it.")
+        context.out.say(f"{name} was removed, and its log with it.")
 
 
 def _moment(since: str | None) -> str | None:
@@ -153,7 +154,7 @@ def _moment(since: str | None) -> str | None:
         given = datetime.fromisoformat(since)
     except ValueError:
         raise usage(
-            f"--since {since!r} is neither a time nor a span", "Such as 10m, 2h, 1d or 2026-11-24T20:00:00Z."
+            f"--since {since!r} is neither a time nor a duration", "Use 10m, 2h, 1d, or a time such as 2026-11-24T20:00:00Z."
         ) from None
     return _rfc3339(given)
 

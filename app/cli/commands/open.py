@@ -17,12 +17,12 @@ async def open_page(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="A service, or a deployment's number. Without: the overview.",
+            help="Service, or number of a deployment. Default: the overview.",
             show_default=False,
             autocompletion=numbers_and_services,
         ),
     ] = None,
-    only_print: Annotated[bool, typer.Option("--print", "-p", help="Open nothing.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", "-p", help="Print the URL only.")] = False,
 ) -> None:
     """Open the dashboard's page of a service or a deployment, and print its URL."""
     page = "/ui/"
@@ -34,4 +34,4 @@ async def open_page(
     context.out.result({"url": url}, url)
     if sys.stdout.isatty() and not only_print and not context.out.as_json:
         typer.launch(url)
-        context.out.say("Not signed in there? `sluice sign-in` prints a link that does it once.")
+        context.out.say("If the browser is not signed in: `sluice sign-in` prints a one-time link.")

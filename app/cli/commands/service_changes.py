@@ -17,7 +17,9 @@ from app.cli.input.options import Detach, Service
 async def scale(
     context: CommandContext,
     service: Service,
-    replicas: Annotated[int, typer.Argument(min=0, max=100, help="How many instances; 0 stops it.", show_default=False)],
+    replicas: Annotated[
+        int, typer.Argument(min=0, max=100, help="Number of instances; 0 stops the service.", show_default=False)
+    ],
     detach: Detach = False,
 ) -> int:
     """Change the number of a service's instances."""
@@ -31,18 +33,23 @@ async def rollback(
     service: Service,
     to_revision: Annotated[
         int | None,
-        typer.Option("--to-revision", "--to", help="Default: the newest earlier one that served.", show_default=False),
+        typer.Option(
+            "--to-revision",
+            "--to",
+            help="Revision to restore. Default: the latest earlier one that served.",
+            show_default=False,
+        ),
     ] = None,
     detach: Detach = False,
 ) -> int:
-    """Return a service to an earlier revision, with all of its spec but the number of instances."""
+    """Roll back to an earlier revision; the number of instances stays."""
     body = {} if to_revision is None else {"to_revision": to_revision}
     return await follow_or_detach(context, await context.client.post(f"/services/{service}/rollback", body), detach=detach)
 
 
 @command
 async def restart(context: CommandContext, service: Service, detach: Detach = False) -> int:
-    """Replace every instance of a service by a new one of the same revision."""
+    """Replace all instances of a service without a new revision."""
     return await follow_or_detach(context, await context.client.post(f"/services/{service}/restart", {}), detach=detach)
 
 
@@ -50,10 +57,10 @@ async def restart(context: CommandContext, service: Service, detach: Detach = Fa
 async def rm(
     context: CommandContext,
     service: Service,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     detach: Detach = False,
 ) -> int:
     """Drain, stop and remove a service. Its history stays."""
     if not yes and sys.stdin.isatty() and not typer.confirm(f"Remove {service} and all its instances?", err=True):
-        raise CliError(f"{service} stays as it is", exit_code=NOT_SUCCEEDED)
+        raise CliError(f"{service} was not removed", exit_code=NOT_SUCCEEDED)
     return await follow_or_detach(context, await context.client.delete(f"/services/{service}"), detach=detach)

@@ -10,4 +10,4 @@ async def sign_in(context: CommandContext) -> None:
     """Print a link that signs in to the dashboard once."""
     made = await context.client.post("/sign-in-links")
     context.out.result(made, made["url"])
-    context.out.say("It works once; open it soon.")
+    context.out.say("The link works once, for half an hour.")

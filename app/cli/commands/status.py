@@ -27,10 +27,8 @@ _MOST_GONE = 200
 async def ps(
     context: CommandContext,
     service: MaybeService = None,
-    every: Annotated[
-        bool, typer.Option("--all", "-a", help="Instances that have gone, and removed services, as well.")
-    ] = False,
-    watching: Annotated[bool, typer.Option("--watch", "-w", help="Again whenever something happens, until Ctrl-C.")] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Include removed instances and services.")] = False,
+    watching: Annotated[bool, typer.Option("--watch", "-w", help="Update on every change, until Ctrl-C.")] = False,
 ) -> None:
     """List services and their instances."""
     if watching:
@@ -38,7 +36,7 @@ async def ps(
     document, text = await _running(context, service, every)
     context.out.result(document, text, "\n".join(instance["id"] for instance in document["instances"]))
     if not document["services"]:
-        context.out.say("No services. `sluice deploy NAME --image IMAGE` makes the first.")
+        context.out.say("No services. Create one with `sluice deploy NAME --image IMAGE`.")
 
 
 async def _running(context: CommandContext, service: str | None, every: bool) -> tuple[Document, str]:
@@ -65,7 +63,7 @@ async def status(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="A service, or a deployment's number. Without: Sluice itself.",
+            help="Service, or number of a deployment. Default: Sluice itself.",
             show_default=False,
             autocompletion=numbers_and_services,
         ),
@@ -75,7 +73,10 @@ async def status(
     """Show a service, a deployment, or Sluice itself."""
     if target is None:
         if following:
-            raise usage("what is to be followed?", "`sluice status SERVICE --follow` or `sluice status NUMBER --follow`.")
+            raise usage(
+                "nothing to follow: SERVICE or NUMBER is missing",
+                "`sluice status SERVICE --follow` or `sluice status NUMBER --follow`.",
+            )
         return await _sluice(context)
     if following:
         return await finish(context, await follow(context, await find_deployment(context, target)))
@@ -94,7 +95,7 @@ async def status(
 async def history(
     context: CommandContext,
     service: MaybeService = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of deployments.")] = 20,
 ) -> None:
     """List deployments, newest first."""
     rows = await context.client.get_all("/deployments", most=limit, service=service)

@@ -38,13 +38,13 @@ def up(out: Output) -> None:
     url, gateway = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.gateway_port}"
     token_file = f"{_data(settings)}/admin.token"
     document = {"name": settings.name, "url": url, "gateway": gateway, "data": _data(settings), "token_file": token_file}
-    out.result(
-        document, f"Sluice answers at {url}, its gateway at {gateway}. The first admin token is in {token_file}.", url
-    )
+    out.result(document, f"Sluice runs at {url}, its gateway at {gateway}. The first admin token is in {token_file}.", url)
 
 
 @local_command
-def down(out: Output, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+def down(
+    out: Output, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False
+) -> None:
     """Remove this Sluice: containers, services, data, and the volumes and network that it made.
 
     Nothing else is removed.
@@ -53,7 +53,7 @@ def down(out: Output, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do 
     if not yes:
         typer.confirm(f'Remove the Sluice "{settings.name}", all its services and all its data?', abort=True, err=True)
     gone = _run(settings, out, lambda own: own.down())
-    out.result({"removed": gone}, "\n".join(f"removed {line}" for line in gone) or "There was nothing to remove.", "")
+    out.result({"removed": gone}, "\n".join(f"removed {line}" for line in gone) or "Nothing to remove.", "")
 
 
 def _settings() -> Settings:
@@ -64,7 +64,10 @@ def _settings() -> Settings:
     except SettingsError as error:
         raise usage(str(error)) from error
     if ":" in str(settings.data) or settings.data.absolute() == Path("/"):
-        raise usage(f"SLUICE_DATA={settings.data} cannot be a container's directory", "Choose another one, without ':'.")
+        raise usage(
+            f"SLUICE_DATA={settings.data} cannot be mounted into a container",
+            "Choose a directory other than / and without ':'.",
+        )
     return settings
 
 
@@ -130,7 +133,7 @@ def _socket(settings: Settings) -> str:
     where = settings.docker_host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     if not where.startswith("unix://"):
         raise usage(
-            f"The engine at {where} is not this machine's own", "Sluice stands beside its engine: run this command there."
+            f"the engine at {where} is on another host", "Sluice must run on the engine's host: run this command there."
         )
     return where.removeprefix("unix://")
 

@@ -41,8 +41,8 @@ async def deploy_together(context: CommandContext, file: ComposeFile, *, detach:
     ids = group["deployments"]
     if detach:
         numbers = ", ".join(map(str, ids))
-        context.out.result(group, f"Accepted as group {group['group']}: deployments {numbers}.", str(group["group"]))
-        context.out.say(f"Follow one with `sluice status {ids[-1]} --follow`.")
+        context.out.result(group, f"Group {group['group']} accepted: deployments {numbers}.", str(group["group"]))
+        context.out.say(f"Follow a deployment with `sluice status {ids[-1]} --follow`.")
         return SUCCEEDED
     ended = [await follow(context, await context.client.get(f"/deployments/{id}")) for id in ids]
     ends = [end_of(deployment, await url_of(context, deployment)) for deployment in ended]
@@ -91,7 +91,7 @@ def _readable(context: CommandContext, directory: Path, needs: Needs) -> list[st
     there = [name for name in needs.files if (directory / name).is_file()]
     for name, required in needs.files.items():
         if required and name not in there:
-            context.out.say(f"{directory / name} is not there.")
+            context.out.say(f"{directory / name} not found.")
     return there
 
 

@@ -27,7 +27,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     for binding in bindings:
         name = binding.key
         if binding.error or (name is not None and not VARIABLE.fullmatch(name)):
-            raise usage(f"{path}, line {_line(binding)}: is not NAME=value")
+            raise usage(f"{path}, line {_line(binding)}: not NAME=value")
         if name is None:
             continue
         value = _value(binding, values)

@@ -59,10 +59,10 @@ def source_of(body: dict[str, Any], file: str | None, image: str | None, typed: 
         return None
     if said is None and typed.build is None:
         if typed.given:
-            raise usage("there is nothing to build", "Name the directory: --build .")
+            raise usage("there is nothing to build", "Name the build context: --build .")
         return None
     if said is not None and "image" in body:
-        raise usage(f"{file}: image and build exclude each other", "A build gives the image its name; take one of them out.")
+        raise usage(f"{file}: image and build exclude each other", "A build names the image itself; remove one of them.")
     return _source(said or {}, typed)
 
 
@@ -77,7 +77,7 @@ async def build_image(context: CommandContext, service: str, source: Source) -> 
             packed.flush()
         except (OSError, ValueError) as error:
             raise usage(f"{source.context} cannot be packed: {error}") from error
-        context.out.say(f"Sends {source.context} ({size / 1024**2:.1f} MB) to be built.")
+        context.out.say(f"Uploading build context ({_formatted(size)})")
         params = {
             "service": service,
             "dockerfile": source.dockerfile,
@@ -121,8 +121,8 @@ async def _followed(context: CommandContext, build: Document) -> Document:
             await context.client.retry_while_away(read)
             build = await context.client.get(f"/builds/{number}")
     except asyncio.CancelledError:
-        message = f"interrupted; build {number} of {build['service']} goes on, and nothing is deployed"
-        back = f"Give it up with `sluice build --cancel {number}`, or see {page}"
+        message = f"interrupted; build {number} of {build['service']} continues, and nothing is deployed"
+        back = f"Cancel it with `sluice build --cancel {number}`, or see {page}"
         raise CliError(message, back, INTERRUPTED, {"code": "interrupted", "build": build}) from None
     if build["status"] == "failed":
         message = f"build {number} of {build['service']} failed ({build['reason']}): {build['message']}"
@@ -145,12 +145,12 @@ def _said(build: Any, file: str | None) -> dict[str, Any] | None:
         return None
     said = {"context": build} if isinstance(build, str) else build
     if not isinstance(said, dict) or not isinstance(said.get("context", "."), str):
-        raise usage(f"{file}: build is a directory, or {{{', '.join(_KEYS)}}}")
+        raise usage(f"{file}: build must be a directory, or a mapping with {', '.join(_KEYS)}")
     unknown = [name for name in said if name not in _KEYS]
     if unknown:
-        raise usage(f"{file}: build.{unknown[0]} is not known", f"build has {', '.join(_KEYS)}.")
+        raise usage(f"{file}: unknown key build.{unknown[0]}", f"Known keys: {', '.join(_KEYS)}.")
     if not isinstance(said.get("args") or {}, dict):
-        raise usage(f"{file}: build.args is a mapping of names to values")
+        raise usage(f"{file}: build.args must be a mapping of names to values")
     beside = Path(file).parent if file not in (None, "-") else Path()
     return {**said, "context": beside / str(said.get("context", "."))}
 
@@ -158,10 +158,10 @@ def _said(build: Any, file: str | None) -> dict[str, Any] | None:
 def _source(said: dict[str, Any], typed: Typed) -> Source:
     context = typed.build or said["context"]
     if not context.is_dir():
-        raise usage(f"{context} is not a directory", "What is built is a directory with a Dockerfile in it: --build .")
+        raise usage(f"{context} is not a directory", "Name a directory that contains a Dockerfile: --build .")
     dockerfile = posixpath.normpath(str(typed.dockerfile or said.get("dockerfile") or "Dockerfile"))
     if not (context / dockerfile).is_file():
-        raise usage(f"{context / dockerfile} is not there", "--dockerfile PATH is told from the directory that is built.")
+        raise usage(f"{context / dockerfile} not found", "--dockerfile PATH is relative to the build context.")
     args = {name: _text(value) for name, value in (said.get("args") or {}).items() if value is not None}
     for text in typed.build_arg:
         name, given, value = text.partition("=")
@@ -174,3 +174,7 @@ def _source(said: dict[str, Any], typed: Typed) -> Source:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _formatted(size: int) -> str:
+    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"

@@ -37,7 +37,7 @@ def read_profile_file(path: Path) -> ProfileFile:
     """Parse a profile file. Raises CliError with the line or the variable."""
     name = path.name.removeprefix(".env.").removesuffix(".env")
     if not _NAME.fullmatch(name):
-        raise usage(f"{path} names no profile", "Its name is the profile's: prod.env is prod.")
+        raise usage(f"invalid profile name: {path}", "The file's name is the profile's name: prod.env is prod.")
     environment = read_env_file(path)
     service = environment.pop(SERVICE, None)
     count, excluded = environment.pop(COUNT, None), environment.pop(EXCLUDED, None)
@@ -53,5 +53,5 @@ def read_profile_file(path: Path) -> ProfileFile:
 
 def _number(path: Path, variable: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text.strip()):
-        raise usage(f"{path}: {variable} is not made of numbers", "Such as INSTANCE_NUM=3, EXCLUDED_PORTS=8080,3000.")
+        raise usage(f"{path}: {variable} must be numeric", "Examples: INSTANCE_NUM=3, EXCLUDED_PORTS=8080,3000.")
     return int(text)

@@ -49,10 +49,10 @@ def read_spec(path: str) -> dict[str, Any]:
         raise usage(f"{path} is not YAML: {_where(error)}") from error
     if not isinstance(value, dict):
         raise usage(
-            f"{path}: is not a mapping of fields", "It begins with `service: NAME`; `sluice init` writes an example."
+            f"{path}: not a mapping of fields", "The file starts with `service: NAME`; `sluice init` writes an example."
         )
     if "services" in value and "service" not in value:
-        raise usage(f"{path} is a Compose file", "It goes with `sluice deploy -f FILE` alone, and not by stdin.")
+        raise usage(f"{path} is a Compose file", "Deploy it with `sluice deploy -f FILE`, not from stdin.")
     return {str(name): plain(item, f"{path}: {name}") for name, item in value.items()}
 
 
@@ -63,7 +63,7 @@ def variable(text: str) -> dict[str, str]:
     """
     name, given, value = text.partition("=")
     if not VARIABLE.fullmatch(name.strip()):
-        raise usage(f"--env: {name.strip()!r} is not a variable's name", "It is --env NAME=value.")
+        raise usage(f"--env: invalid variable name {name.strip()!r}", "Use --env NAME=value.")
     if given:
         return {name.strip(): value}
     return {name: os.environ[name]} if name in os.environ else {}
@@ -75,7 +75,7 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     Raises CliError for a date, a name that is no text, a number that is not finite, and too deep nesting.
     """
     if depth > _DEEPEST:
-        raise usage(f"{where}: is nested too deeply")
+        raise usage(f"{where}: nested too deeply")
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):
@@ -84,7 +84,7 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [plain(item, f"{where}[{number}]", depth + 1) for number, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise usage(f"{where}: {value} is not a number that can be sent")
+        raise usage(f"{where}: {value} is not a finite number")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise usage(f"{where}: YAML reads {str(value)!r} as a {type(value).__name__}", "Write it in quotes.")

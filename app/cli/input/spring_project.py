@@ -83,7 +83,7 @@ def _layers(profiles: list[ProfileFile]) -> str:
         environment = file.layer["environment"]
         layer = {"environment": {"SPRING_PROFILE": environment.pop("SPRING_PROFILE")}}
         said = {"replicas": file.replicas, **layer} if file.replicas is not None else layer
-        more = f"    # and from the file: {', '.join(environment)}" if environment else ""
+        more = f"    # also from the file: {', '.join(environment)}" if environment else ""
         text = yaml.safe_dump({file.name: said}, default_flow_style=None, sort_keys=False, width=1000)
         lines += [f"  {line}" for line in text.splitlines()] + ([more] if more else [])
     return "\n".join(lines) + "\n"
@@ -97,48 +97,48 @@ def _read(path: Path) -> str | None:
 
 
 _NO_PROFILES = """\
-replicas: 2            # with two or more, the death of one loses no GET
+replicas: 2            # with two or more, the loss of one loses no GET
 
 # profiles:
 #   prod: {replicas: 3, environment: {SPRING_PROFILE: prod}}
 """
 
 _HOST_PORT = """\
-# Each instance on a free port of the host, told to it as SERVER_PORT, none of these: as the scripts drew them. Nothing needs
-# it, for the gateway and other services reach every instance without; take it out unless somebody calls those ports.
+# Publishes each instance on a free host port (SERVER_PORT), except those listed, as the scripts did. The gateway and other
+# services do not need it; remove it unless clients call those ports directly.
 """
 
 _NO_HOST_PORT = """\
-# host_port: {auto: true, exclude: [8080, 3000]}   # each instance also on a free port of the host, told as SERVER_PORT
+# host_port: {auto: true, exclude: [8080, 3000]}   # also publish each instance on a free host port (SERVER_PORT)
 """
 
 _SPEC = """\
-# What Sluice runs for a Spring Boot service; docs/spring.md has the why of each line. Deploy it with:
+# A Spring Boot service for Sluice; docs/spring.md explains each line. Deploy it with:
 #   sluice deploy --build .                              from source
-#   sluice deploy --profile-file prod.env --build .      what `deploy.sh prod` did
-# The file is the whole truth: a field that is taken out of it goes back to its default.
+#   sluice deploy --profile-file prod.env --build .      like `deploy.sh prod`
+# The file is the complete spec: a field that is removed from it returns to its default.
 
 service: @NAME@
-image: "@IMAGE@"        # without --build: any reference that the engine can pull or has
+image: "@IMAGE@"        # without --build: local or pullable image
 port: @PORT@             # server.port
 
-routes:                # the way in through Sluice's gateway; without any, only other services and Eureka's consumers come in
+routes:                # public routes through the gateway; without any, only other services and Eureka consumers can call it
   - path_prefix: /@NAME@
-    strip_prefix: true # what RewritePath did: the application sees / instead of /@NAME@
+    strip_prefix: true # like RewritePath: the application sees / instead of /@NAME@
 
-healthcheck:           # of every instance, by spring-boot-starter-actuator
+healthcheck:           # of each instance, from spring-boot-starter-actuator
   path: /actuator/health
-  expect_json: {status: UP}  # of the parsed answer: probes, groups and components may stand beside it
+  expect_json: {status: UP}  # fields that the answer must have; others are ignored
   timeout: 5
-  start_period: 180    # a JVM on a busy machine may take that long; one that is up earlier serves at once
+  start_period: 180    # seconds that a JVM may take to start; an instance serves as soon as it is ready
 
-# After SIGTERM Boot finishes what it has, for spring.lifecycle.timeout-per-shutdown-phase (30 s); killed only after this.
-# It needs server.shutdown=graceful, the default since Boot 3.4.
+# After SIGTERM Boot finishes its requests, for spring.lifecycle.timeout-per-shutdown-phase (30 s); SIGKILL follows after
+# this grace period. Needs server.shutdown=graceful, the default since Boot 3.4.
 stop_grace_period: 40
 
 @HOST_PORT@
-# advertise: instances # what consumers of Sluice's Eureka registry are told. Left out: one address that is never stale
-# eureka: {url: "http://10.0.0.5:8761/eureka/"}   # your own Eureka server, kept
+# advertise: instances # what consumers of Sluice's Eureka registry see. Default: one address that is never stale
+# eureka: {url: "http://10.0.0.5:8761/eureka/"}   # keep using your own Eureka server
 
-# Profiles are layers over the above: sluice deploy --profile prod, or --profile-file prod.env with all that the file says.
+# Profiles override the fields above: sluice deploy --profile prod, or --profile-file prod.env for a profile in a file.
 @PROFILES@"""

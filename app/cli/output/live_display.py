@@ -163,4 +163,4 @@ def _text(text: str, style: str = "") -> Text:
 def _away(why: str | None) -> str:
     if why is None:
         return "Sluice answers again."
-    return f"Sluice does not answer ({why}); the deployment goes on when it is back. Trying again …"
+    return f"Sluice does not answer ({why}); the deployment continues when it is back. Retrying …"

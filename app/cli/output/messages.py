@@ -19,7 +19,7 @@ _COUNTED = frozenset({"created", "pending", "progressing", "progress", "instance
 _ENDINGS = {
     "rolled_back": "failed and was rolled back",
     "failed": "failed",
-    "rollback_failed": "failed, and going back failed too",
+    "rollback_failed": "failed, and the rollback failed too",
     "aborted": "was aborted",
 }
 
@@ -73,7 +73,7 @@ def log_tails(deployment: Document, told: set[str]) -> list[str]:
         tail = (instance.get("log_tail") or "").strip()
         if instance["status"] == "failed" and tail and instance["id"] not in told:
             told.add(instance["id"])
-            lines += [f"         {instance['id']}  the end of its log:"]
+            lines += [f"         {instance['id']}  end of its log:"]
             lines += [f"         | {line}" for line in tail.split("\n")[-TAIL_LINES:]]
     return lines
 
@@ -100,7 +100,7 @@ def end_of(deployment: Document, url: str | None = None) -> FinalMessage:
     message = (deployment.get("message") or "").rstrip(".")
     reason = f" ({deployment['reason']})" if deployment.get("reason") else ""
     if status == "succeeded":
-        return FinalMessage(_success(deployment) + (f" {url}" if url else ""), "", SUCCEEDED)
+        return FinalMessage(_success(deployment) + (f", {url}" if url else ""), "", SUCCEEDED)
     if status == "superseded":
         newer = deployment.get("superseded_by")
         sentence = f"{service}: deployment {number} was superseded" + (
@@ -110,7 +110,7 @@ def end_of(deployment: Document, url: str | None = None) -> FinalMessage:
     if status == "paused":
         sentence = f"{service}: deployment {number} is paused{reason}: {message}."
         return FinalMessage(
-            sentence, f"Try on with `sluice resume {number}`, or go back with `sluice abort {number}`.", NOT_SUCCEEDED
+            sentence, f"Continue with `sluice resume {number}`, or roll back with `sluice abort {number}`.", NOT_SUCCEEDED
         )
     how = _ENDINGS.get(status, f"is {status}")
     return FinalMessage(
@@ -141,29 +141,26 @@ def ago(at: str | None, now: datetime | None = None) -> str:
 
 def _success(deployment: Document) -> str:
     service, revision, kind = deployment["service"], deployment.get("revision"), deployment["kind"]
-    counts = deployment.get("progress") or {}
-    serving, time = counts.get("serving"), took(deployment)
-    after = f" in {time}" if time else ""
-    serve = f"{serving} instance{' serves' if serving == 1 else 's serve'}"
     if deployment.get("reason") == "unchanged":
-        return f"{service}: nothing to change, revision {revision} stays."
+        return f"{service}: nothing to change; revision {revision} stays."
+    counts, time = deployment.get("progress") or {}, took(deployment)
+    after = f", {time}" if time else ""
     if kind == "remove":
-        return f"{service}: removed{after}; `sluice history {service}` still shows what was."
-    if kind == "scale":
-        return f"{service}: scaled{after}, {serve}."
-    if kind == "restart":
-        return f"{service}: restarted{after}, {serve}."
+        return f"{service} removed{after}; `sluice history {service}` still shows its deployments."
+    serving = f"{counts.get('serving')}/{counts.get('desired', counts.get('serving'))} serving{after}"
+    if kind in ("scale", "restart"):
+        return f"{service} {'scaled' if kind == 'scale' else 'restarted'}: {serving}"
     image = f" ({deployment['image']})" if deployment.get("image") else ""
-    verb = "is back at" if kind == "rollback" else "is at"
-    return f"{service} {verb} revision {revision}{image}{after}, {serve}."
+    verb = "rolled back" if kind == "rollback" else "deployed"
+    return f"{service} {verb}: revision {revision}{image}, {serving}"
 
 
 def _after_failure(deployment: Document) -> str:
     number = deployment["id"]
     if deployment["status"] == "aborted":
-        return f"Do it again with `sluice retry {number}`."
-    look = f"`sluice status {number}` shows each instance with the end of its log"
-    return f"{look}; when it is mended, deploy again or `sluice retry {number}`."
+        return f"Retry it with `sluice retry {number}`."
+    look = f"`sluice status {number}` shows each instance and the end of its log"
+    return f"{look}; fix it and deploy again, or `sluice retry {number}`."
 
 
 def _elapsed(begun: str | None, at: str | None) -> str:

@@ -48,13 +48,13 @@ def deployment_table(deployment: Document) -> str:
         ("deployment", deployment["id"]),
         *((name.replace("_", " "), deployment.get(name)) for name in named),
         ("by", (deployment.get("created_by") or {}).get("name")),
-        ("begun", deployment.get("created_at")),
+        ("started", deployment.get("created_at")),
         ("took", took(deployment)),
         ("retry of", deployment.get("retry_of")),
         ("superseded by", deployment.get("superseded_by")),
         ("traffic", ", ".join(f"revision {t['revision']}: {t['percent']} %" for t in deployment.get("traffic") or [])),
         *_warnings(deployment),
-        ("possible now", ", ".join(deployment.get("actions") or [])),
+        ("actions", ", ".join(deployment.get("actions") or [])),
     ]
     return "\n".join([pairs(facts), *[_instance(instance) for instance in deployment.get("instances") or []]])
 

@@ -33,13 +33,13 @@ def app(home: Path) -> Path:
 def test_deploy_with_build_builds_deploys_and_follows(fixture: CliFixture, app: Path) -> None:
     result = fixture.sluice("deploy", "web", "--build", str(app), "--build-arg", "WORD=hello there", *NO_CHECK)
     assert result.exit_code == 0, result.output
-    assert TAG.search(result.stdout) and "web is at revision 1" in result.stdout
+    assert TAG.search(result.stdout) and "web deployed: revision 1" in result.stdout
     reported = result.stderr.splitlines()
     assert "hello there" in reported and reported.index("hello there") < next(
         n for n, line in enumerate(reported) if "serves" in line
     )
     again = fixture.sluice("deploy", "web", "--build", str(app))
-    assert again.exit_code == 0 and "web is at revision 2" in again.stdout
+    assert again.exit_code == 0 and "web deployed: revision 2" in again.stdout
 
 
 def test_build_prints_its_image(fixture: CliFixture, app: Path) -> None:
@@ -75,10 +75,10 @@ def test_build_continues_after_ctrl_c_and_is_cancelled_by_its_number(fixture: Cl
         process.send_signal(signal.SIGINT)
         last = process.stderr.read()
         assert process.wait(20) == 130
-    assert "interrupted; build 1 of web goes on, and nothing is deployed" in last
-    assert "Give it up with `sluice build --cancel 1`, or see" in last
+    assert "interrupted; build 1 of web continues, and nothing is deployed" in last
+    assert "Cancel it with `sluice build --cancel 1`, or see" in last
     given_up = fixture.sluice("build", "--cancel", "1")
-    assert (given_up.exit_code, given_up.stdout) == (0, "web: build 1 is cancelled.\n")
+    assert (given_up.exit_code, given_up.stdout) == (0, "web: build 1 cancelled.\n")
     assert fixture.engine.containers == {}
     again = fixture.sluice("build", "--cancel", "1", "--json")
     assert (again.exit_code, json.loads(again.stdout)["code"]) == (1, "not_in_that_state")
@@ -112,11 +112,11 @@ def test_build_options_override_the_build_section_of_the_file(fixture: CliFixtur
     ("yaml", "arguments", "why"),
     [
         ("", ("--build", "nowhere"), "nowhere is not a directory"),
-        ("", ("--build", "."), "Dockerfile is not there"),
+        ("", ("--build", "."), "Dockerfile not found"),
         ("", ("--build", "../app", "--image", "web:1"), "exclude each other"),
         ("", ("--target", "run"), "there is nothing to build"),
         ("build: ../app\nimage: web:1\n", (), "exclude each other"),
-        ("build: {contxt: ../app}\n", (), "build.contxt is not known"),
+        ("build: {contxt: ../app}\n", (), "unknown key build.contxt"),
         ("build: 5\n", (), "build is a directory"),
         ("build: {context: ../app, args: [A=b]}\n", (), "build.args is a mapping"),
     ],

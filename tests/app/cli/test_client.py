@@ -20,9 +20,9 @@ DEPLOY = ("deploy", "web", "--image", "web:1.5")
 
 
 def test_unreachable_server_exits_3_at_once_and_names_the_url(sluice: Sluice) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         result = sluice(*DEPLOY, "--json", env={"SLUICE_URL": url})
     assert result.exit_code == 3
     assert f"Sluice does not answer at {url}" in result.stderr
@@ -82,7 +82,7 @@ def test_follow_survives_a_restart_of_the_server(stub: Stub, sluice: Sluice) -> 
     result = sluice(*DEPLOY)
     restarting.join()
     assert result.exit_code == 0
-    assert result.stdout.startswith("web is at revision 4")
+    assert result.stdout.startswith("web deployed: revision 4")
 
 
 def test_follow_exits_3_when_the_server_stays_unreachable(stub: Stub, sluice: Sluice) -> None:
@@ -117,7 +117,7 @@ def test_interrupt_leaves_the_deployment_running_and_says_how_to_follow_it(
         stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert stdout == ""
-    assert "deployment 17 of web goes on" in stderr
+    assert "deployment 17 of web continues" in stderr
     assert "sluice status 17 --follow" in stderr
     assert "sluice abort 17" in stderr
     assert "Traceback" not in stderr

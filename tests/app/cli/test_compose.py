@@ -51,8 +51,8 @@ def test_compose_deploy_follows_every_service_and_prints_each_result(fixture: Cl
     result = fixture.sluice("deploy", "-f", "compose.yaml", "--profile", "extra")
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
-    assert first.startswith("api is at revision 1 (web:2)")
-    assert second.startswith("web is at revision 1 (web:1)")
+    assert first.startswith("api deployed: revision 1 (web:2)")
+    assert second.startswith("web deployed: revision 1 (web:1)")
     assert "api-r1-1  serves" in result.stderr  # the second may have ended before it is followed: only its result is printed
     assert spec(fixture, "web")["environment"] == {"A": "a b", "B": "a b!", "PLAIN": "c", "PASSED": "from .env"}
     assert spec(fixture, "web")["labels"] == {"compose.project": "work"}
@@ -91,7 +91,7 @@ def test_compose_deploy_exits_1_and_prints_deployments_whose_dependency_failed(f
 
 def test_detached_compose_deploy_prints_the_group_and_its_deployments(fixture: CliFixture, shop: Path) -> None:
     result = fixture.sluice("deploy", "-f", "compose.yaml", "--detach", "--only", "web")
-    assert (result.exit_code, result.stdout) == (0, "Accepted as group 1: deployments 1.\n")
+    assert (result.exit_code, result.stdout) == (0, "Group 1 accepted: deployments 1.\n")
 
 
 def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFixture, shop: Path) -> None:
@@ -108,9 +108,9 @@ def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFix
     ("change", "words"),
     [
         ("TAG", "the variable TAG is not set"),
-        ("web.env", "web.env is not there"),
+        ("web.env", "web.env not found"),
         ("yaml", "compose.yaml, line 2: is not YAML"),
-        (".env", ".env, line 1: is not NAME=value"),
+        (".env", ".env, line 1: not NAME=value"),
     ],
 )
 def test_compose_deploy_reports_missing_or_invalid_local_input(
@@ -135,7 +135,7 @@ def test_options_of_a_service_and_of_a_compose_file_exclude_each_other(fixture: 
         result = fixture.sluice("deploy", "-f", "compose.yaml", *given)
         assert result.exit_code == 2
         assert "compose.yaml is a Compose file" in result.stderr
-    assert "there is no Compose file" in fixture.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
+    assert "no Compose file is given" in fixture.sluice("deploy", "web", "--image", "web:1", "--only", "web").stderr
 
 
 def test_compose_request_contains_only_variables_that_the_file_uses(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

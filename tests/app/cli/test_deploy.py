@@ -18,7 +18,7 @@ DEPLOY = ("deploy", "web", "--image", "web:1.5")
 def test_successful_deployment_prints_each_event_and_one_result_sentence(sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--note", "3f2a9c1")
     assert result.exit_code == 0
-    sentence = "web is at revision 4 (web:1.5) in 4.2 s, 2 instances serve. http://127.0.0.1:8080/web\n"
+    sentence = "web deployed: revision 4 (web:1.5), 2/2 serving, 4.2 s, http://127.0.0.1:8080/web\n"
     assert result.stdout == sentence
     reported = [line.split(" s  ", 1)[1] for line in result.stderr.splitlines()]
     new = [f"web-r4-{n}  {words}" for words in ("started at 10.203.0.15", "is ready", "serves") for n in (1, 2)]
@@ -45,10 +45,10 @@ def test_quiet_deploy_prints_only_the_deployment_number(sluice: Sluice) -> None:
 @pytest.mark.parametrize(
     ("outcome", "code", "words"),
     [
-        ("unchanged", 0, "web: nothing to change, revision 4 stays."),
+        ("unchanged", 0, "web: nothing to change; revision 4 stays."),
         ("rolled_back", 1, "failed and was rolled back (unhealthy_instance): web-r4-1 exited with 1."),
         ("failed", 1, "web: deployment 17 failed (unhealthy_instance): web-r4-1 exited with 1."),
-        ("rollback_failed", 1, "going back failed too"),
+        ("rollback_failed", 1, "rollback failed too"),
         ("aborted", 1, "was aborted (user): aborted by ci."),
         ("paused", 1, "is paused (unhealthy_instance)"),
         ("superseded", 4, "superseded by deployment 18."),
@@ -68,7 +68,7 @@ def test_failed_instance_shows_its_log_tail_without_control_characters(stub: Stu
     stub.outcome = "rolled_back"
     stderr = sluice(*DEPLOY).stderr
     assert "web-r4-1  failed: exited with code 1\n" in stderr
-    assert "web-r4-1  the end of its log:\n         | starting up\n" in stderr
+    assert "web-r4-1  end of its log:\n         | starting up\n" in stderr
     assert "| KeyError: 'DATABASE_URL'" in stderr
     assert "\x1b" not in stderr
     assert "sluice retry 17" in stderr
@@ -84,7 +84,7 @@ def test_pause_by_failure_action_suggests_resume_or_abort(stub: Stub, sluice: Sl
 def test_detached_deploy_says_how_to_follow_it(stub: Stub, sluice: Sluice) -> None:
     result = sluice(*DEPLOY, "--detach")
     assert result.exit_code == 0
-    assert result.stdout == "web: deployment 17 is accepted.\n"
+    assert result.stdout == "web: deployment 17 accepted.\n"
     assert "sluice status 17 --follow" in result.stderr
     assert stub.deployments[17]["status"] == "progressing"
     assert sluice("status", "17", "--follow").exit_code == 0
@@ -150,11 +150,11 @@ def test_revision_conflict_exits_1(stub: Stub, sluice: Sluice) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("deploy",), "which service?"),
+        (("deploy",), "SERVICE is missing"),
         (("deploy", "-f", "missing.yaml"), "missing.yaml cannot be read"),
-        (("deploy", "web", "--env", "1=2"), "--env: '1' is not a variable's name"),
+        (("deploy", "web", "--env", "1=2"), "--env: invalid variable name '1'"),
         (("deploy", "web", "--set", "port"), "--set 'port' is not field=value"),
-        (("deploy", "web", "--route", "/a,b"), "--route '/a,b' is not a route"),
+        (("deploy", "web", "--route", "/a,b"), "invalid --route '/a,b'"),
         (("deploy", "web", "--replicas", "many"), "replicas"),
         (("deploy", "web", "--imag", "x"), "--imag"),
         (("launch",), "launch"),

@@ -88,9 +88,9 @@ def test_diff_is_refused_with_the_same_error_as_the_deployment(fixture: CliFixtu
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("diff",), "which service?"),
-        (("diff", "web"), "what is to be compared?"),
-        (("diff", "--from", "3"), "which service?"),
+        (("diff",), "SERVICE is missing"),
+        (("diff", "web"), "nothing to compare"),
+        (("diff", "--from", "3"), "SERVICE is missing"),
     ],
 )
 def test_diff_usage_error_says_what_to_type(stub: Stub, sluice: Sluice, arguments: tuple[str, ...], words: str) -> None:

@@ -55,7 +55,7 @@ def test_env_file_is_parsed_like_common_dotenv_files(
 def test_env_file_error_names_the_invalid_line_without_its_text(tmp_path: Path, line: str) -> None:
     path = tmp_path / "x.env"
     path.write_text(f"FINE=1\n\n\n{line}\nB=2\n")
-    with pytest.raises(CliError, match=r"x\.env, line 4: is not NAME=value") as refused:
+    with pytest.raises(CliError, match=r"x\.env, line 4: not NAME=value") as refused:
         read_env_file(path)
     assert "hunter2" not in f"{refused.value} {refused.value.advice} {refused.value.document}"
 
@@ -127,15 +127,15 @@ def test_profile_is_named_after_its_file(stub: Stub, sluice: Sluice, name: str, 
 @pytest.mark.parametrize(
     ("name", "text", "arguments", "words"),
     [
-        (".env", PROD, (), ".env names no profile"),
-        ("a b.env", PROD, (), "a b.env names no profile"),
-        ("prod.env", "INSTANCE_NUM=three", ("web",), "prod.env: INSTANCE_NUM is not made of numbers"),
-        ("prod.env", "INSTANCE_NUM=", ("web",), "INSTANCE_NUM is not made of numbers"),
-        ("prod.env", "EXCLUDED_PORTS=8080-8090", ("web",), "EXCLUDED_PORTS is not made of numbers"),
-        ("prod.env", "A=1", (), "which service?"),
-        ("prod.env", PROD, ("--profile", "local"), "--profile-file is a profile already"),
-        ("prod.env", PROD, ("--no-profile",), "--profile-file is a profile already"),
-        ("prod.env", PROD, ("-f", "sluice.yaml"), "prod.env is of sample-service, sluice.yaml of web"),
+        (".env", PROD, (), "invalid profile name: "),
+        ("a b.env", PROD, (), "invalid profile name: "),
+        ("prod.env", "INSTANCE_NUM=three", ("web",), "prod.env: INSTANCE_NUM must be numeric"),
+        ("prod.env", "INSTANCE_NUM=", ("web",), "INSTANCE_NUM must be numeric"),
+        ("prod.env", "EXCLUDED_PORTS=8080-8090", ("web",), "EXCLUDED_PORTS must be numeric"),
+        ("prod.env", "A=1", (), "SERVICE is missing"),
+        ("prod.env", PROD, ("--profile", "local"), "--profile-file excludes --profile and --no-profile"),
+        ("prod.env", PROD, ("--no-profile",), "--profile-file excludes --profile and --no-profile"),
+        ("prod.env", PROD, ("-f", "sluice.yaml"), "prod.env is for sample-service, sluice.yaml for web"),
         ("prod.env", PROD, ("-f", "compose.yaml"), "compose.yaml is a Compose file"),
     ],
 )

@@ -154,5 +154,5 @@ def test_init_spring_names_an_invalid_profile_file(sluice: Sluice) -> None:
     Path("prod.env").write_text("INSTANCE_NUM=3\nwhat is this\n")
     result = sluice("init", "--spring")
     assert result.exit_code == 2
-    assert "prod.env, line 2: is not NAME=value" in result.stderr
+    assert "prod.env, line 2: not NAME=value" in result.stderr
     assert not Path("sluice.yaml").exists()

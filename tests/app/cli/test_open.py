@@ -18,7 +18,7 @@ def test_open_prints_the_page_of_the_overview_a_service_or_a_deployment(
     assert fixture.sluice("open").stdout == f"{fixture.url}/ui/\n"
     assert fixture.sluice("open", "web").stdout == f"{fixture.url}/ui/services/web\n"
     assert json.loads(fixture.sluice("open", "1", "--json").stdout) == {"url": f"{fixture.url}/ui/deployments/1"}
-    assert opened == [], "nobody is looking: stdout is no terminal"
+    assert opened == [], "stdout is not a terminal"
 
 
 def test_open_exits_2_for_an_unknown_target(fixture: CliFixture) -> None:

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 def test_service_lifecycle_works_from_the_first_deployment_to_removal(fixture: CliFixture) -> None:
     first = fixture.sluice(*DEPLOY)
     assert first.exit_code == 0, first.output
-    assert first.stdout.startswith("web is at revision 1 (web:1) in ")
-    assert first.stdout.endswith("2 instances serve. http://127.0.0.1:8080/web\n")
+    assert first.stdout.startswith("web deployed: revision 1 (web:1), 2/2 serving, ")
+    assert first.stdout.endswith(" s, http://127.0.0.1:8080/web\n")
     assert "web-r1-1  serves" in first.stderr
     assert fixture.sluice("deploy", "web", "--image", "web:1").stdout.startswith("web: nothing to change")
     second = fixture.sluice("deploy", "web", "--image", "web:2", "--note", "3f2a9c1")
@@ -34,9 +34,9 @@ def test_service_lifecycle_works_from_the_first_deployment_to_removal(fixture: C
     missing = fixture.sluice("deploy", "web", "--image", "nosuch:1")
     assert missing.exit_code == 1
     assert "image_pull_failed" in missing.stdout
-    assert fixture.sluice("scale", "web", "3").stdout.startswith("web: scaled in ")
+    assert fixture.sluice("scale", "web", "3").stdout.startswith("web scaled: 3/3 serving, ")
     assert fixture.sluice("restart", "web").exit_code == 0
-    assert fixture.sluice("rollback", "web").stdout.startswith("web is back at revision 1 (web:1)")
+    assert fixture.sluice("rollback", "web").stdout.startswith("web rolled back: revision 1 (web:1)")
     assert len(fixture.sluice("ps", "-q").stdout.split()) == 3
     assert "web-r2-1" in fixture.sluice("ps", "web", "--all").stdout
     assert fixture.sluice("status", "web", "-q").stdout == "serving\n"
@@ -75,7 +75,7 @@ def test_deployment_is_paused_and_aborted_by_its_service_name(fixture: CliFixtur
     for verb in ("pause", "resume", "abort"):
         at_rest = fixture.sluice(verb, "web")
         assert at_rest.exit_code == 1
-        assert "nothing is going on at web: its newest deployment, 2, is aborted" in at_rest.stderr
+        assert "web has no deployment in progress (latest: 2, aborted)" in at_rest.stderr
     assert json.loads(fixture.sluice("pause", "web", "--json").stdout)["code"] == "not_in_that_state"
     assert fixture.sluice("pause", "2").exit_code == 1
     fixture.sluice("deploy", "web", "--image", "web:2", "--set", "min_ready_seconds=30", "--detach")

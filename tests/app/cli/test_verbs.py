@@ -24,16 +24,16 @@ from tests.support.cli_scripts import instance, problem
         (
             ("scale", "web", "5"),
             ("POST", "/services/web/scale", {"replicas": 5}),
-            "web: scaled in 4.2 s, 2 instances",
+            "web scaled: 2/2 serving, 4.2 s",
         ),
-        (("rollback", "web"), ("POST", "/services/web/rollback", {}), "web is back at revision 3 (web:1.4) in 4.2 s"),
+        (("rollback", "web"), ("POST", "/services/web/rollback", {}), "web rolled back: revision 3 (web:1.4), "),
         (
             ("rollback", "web", "--to", "2"),
             ("POST", "/services/web/rollback", {"to_revision": 2}),
-            "web is back at revision",
+            "web rolled back: revision",
         ),
-        (("restart", "web"), ("POST", "/services/web/restart", {}), "web: restarted in 4.2 s, 2 instances serve."),
-        (("rm", "web"), ("DELETE", "/services/web", None), "web: removed in 4.2 s"),
+        (("restart", "web"), ("POST", "/services/web/restart", {}), "web restarted: 2/2 serving, 4.2 s"),
+        (("rm", "web"), ("DELETE", "/services/web", None), "web removed, 4.2 s"),
     ],
 )
 def test_changing_verbs_send_their_request_and_follow_the_deployment(
@@ -49,7 +49,7 @@ def test_changing_verbs_send_their_request_and_follow_the_deployment(
 def test_deployment_actions_accept_its_number_or_its_service(stub: Stub, sluice: Sluice) -> None:
     sluice("deploy", "web", "--image", "web:1.5", "--detach")
     paused = sluice("pause", "web")
-    assert (paused.exit_code, paused.stdout) == (0, "web: deployment 17 is paused.\n")
+    assert (paused.exit_code, paused.stdout) == (0, "web: deployment 17 paused.\n")
     assert "sluice resume 17" in paused.stderr
     stub.deployments[17]["actions"] = ["resume", "abort"]
     assert sluice("resume", "17").exit_code == 0
@@ -143,7 +143,7 @@ def test_logs_of_a_removed_instance_without_a_log_say_so(stub: Stub, sluice: Slu
     furnish(stub)
     result = sluice("logs", "web-r3-1", "--tail", "1")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "web-r3-1 has gone, and its log with it." in result.stderr
+    assert "web-r3-1 was removed, and its log with it." in result.stderr
 
 
 def test_logs_follow_of_an_instance_resumes_after_an_interruption(stub: Stub, sluice: Sluice) -> None:
@@ -171,7 +171,7 @@ def test_logs_follow_of_a_service_resumes_after_an_interruption(stub: Stub, home
     first, second = stub.asked("GET", "/services/web/logs")
     assert "last-event-id" not in first.headers
     assert second.headers["last-event-id"] == "2026-11-24T20:00:00.000000000Z"
-    assert len(stub.asked("GET", "/instances")) == 1, "nobody asks again and again"
+    assert len(stub.asked("GET", "/instances")) == 1, "there must be no polling"
 
 
 def test_logs_of_an_unknown_target_exit_2_and_suggest_ps(stub: Stub, sluice: Sluice) -> None:
@@ -189,7 +189,7 @@ def test_token_commands_create_list_and_revoke(stub: Stub, sluice: Sluice) -> No
     asked = stub.asked("POST", "/tokens")[1].body
     assert asked == {"name": "ada", "scope": "write", "services": ["web"], "expires_in": 172800}
     sluice("token", "revoke", "2")
-    assert sluice("token", "revoke", "1").stdout == "Token 1 is revoked.\n"
+    assert sluice("token", "revoke", "1").stdout == "Token 1 revoked.\n"
     assert json.loads(sluice("token", "list", "--json").stdout) == []
 
 
