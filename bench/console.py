@@ -119,14 +119,14 @@ def verdict(console: Console, ledger: RequestLog, seconds: dict[str, float]) -> 
             f"[bold red]{whole.lost} lost, {whole.run_twice} run twice, {len(ledger.unrecorded)} not run.[/bold red]"
         )
         return 1
-    console.print(f"[bold green]No request was lost and none was run twice, of {whole.requests}.[/bold green]")
+    console.print(f"[bold green]Of {whole.requests} requests none was lost and none was run twice.[/bold green]")
     return 0
 
 
 def play(what: str | None, rate: float, perform: Callable[[Console, float], Coroutine[Any, Any, int]]) -> NoReturn:
     """Run a demo as a program. `what`: its description; `rate`: default for the requests a second."""
     parser = argparse.ArgumentParser(description=what)
-    parser.add_argument("--rate", type=float, default=rate, help="requests a second")
+    parser.add_argument("--rate", type=float, default=rate, help="requests per second")
     given = parser.parse_args()
     console = Console(width=None if os.environ.get("COLUMNS") or os.isatty(1) else 110)
     raise SystemExit(asyncio.run(perform(console, given.rate)))

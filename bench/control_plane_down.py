@@ -88,7 +88,7 @@ async def run(given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--rate", type=float, default=10, help="requests a second, at each of the two services")
+    parser.add_argument("--rate", type=float, default=10, help="requests per second to each of the two services")
     print("saved to", save("away", asyncio.run(run(parser.parse_args()))))
 
 

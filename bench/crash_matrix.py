@@ -130,7 +130,7 @@ async def _abort_when(case: Case, deployment: Json, condition: Callable[[Json], 
         while True:
             now = (await case.http.get(f"/deployments/{deployment['id']}")).json()
             if now["status"] in TERMINAL:
-                raise AssertionError(f"it ended before it could be aborted: {now['status']} {now['message']}")
+                raise AssertionError(f"the deployment ended before the abort: {now['status']} {now['message']}")
             if now["status"] == "rolling_back":
                 return
             if condition(now):
@@ -286,7 +286,7 @@ async def _check(case: Case, end: Json) -> None:
     there = await asyncio.to_thread(docker, "ps", "--all", "--format", '{{.Label "sluice.instance"}} {{.State}}', *filters)
     containers = sorted(line.split() for line in there.splitlines())
     assert len(containers) == wanted and all(state == "running" for _, state in containers), (
-        f"{where}; there are {containers}"
+        f"{where}; containers: {containers}"
     )
     if wanted:
         instances = (await case.http.get("/instances", params={"service": case.service, "limit": 200})).json()["items"]
@@ -298,13 +298,13 @@ async def _check(case: Case, end: Json) -> None:
     )
     recalled = any("wanted again" in event["message"] for event in events)
     twice = [what for what, times in told.items() if times > 1 and not recalled]
-    assert not twice, f"{where}; told twice: {twice}"
+    assert not twice, f"{where}; duplicate events: {twice}"
     last_words = [event["type"] for event in events if event["type"] in TERMINAL]
     assert last_words == [kind.ends], last_words
     if kind.patience is not None:
         at = {event["type"]: _seconds(event["at"]) for event in events if event["type"] in ("progressing", "rolling_back")}
         late = at["rolling_back"] - at["progressing"]
-        assert kind.patience - 0.1 <= late, f"{where}; turned back after {late:.1f} s"
+        assert kind.patience - 0.1 <= late, f"{where}; rolled back after {late:.1f} s"
 
 
 def _seconds(at: str) -> float:
@@ -358,7 +358,7 @@ async def _ended(case: Case, answer: httpx.Response) -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description="Die at every boundary of every kind of deployment, under load.")
+    parser = argparse.ArgumentParser(description="Kill Sluice at every crash point of every kind of deployment, under load.")
     parser.add_argument("--kind", action="append", choices=list(KINDS))
     parser.add_argument("--point", action="append", choices=POINTS)
     given = parser.parse_args()

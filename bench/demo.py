@@ -61,7 +61,7 @@ class Show:
             rollback = Step("rollback", f"/services/{SERVICE}/rollback", {"to_revision": first["revision"]})
             service = await self._api.get(f"/services/{SERVICE}")
             if not service.get("url"):
-                raise Spoilt("the service has no public address; SLUICE_DEFAULT_ROUTE must be /{name} for the demo")
+                raise Spoilt("the service has no public URL; the demo needs SLUICE_DEFAULT_ROUTE=/{name}")
             async with LoadGenerator(
                 service["url"], Workload(rate=self._rate), phase="steady load", on_entry=teller.count
             ) as load:
@@ -72,8 +72,8 @@ class Show:
                     before = await self._serving()
                     await self._step(step)
                     if step.status == "rolled_back" and await self._serving() != before:
-                        raise Spoilt(f"the {step.title} changed what runs")
-                teller.news("the last requests come back")
+                        raise Spoilt(f"the {step.title} changed the running revision")
+                teller.news("last responses")
         return load.ledger
 
     def _first(self) -> dict[str, Any]:
@@ -117,11 +117,11 @@ def conclude(console: Console, ledger: RequestLog, seconds: dict[str, float], li
     """Print the result and return the exit code."""
     code = verdict(console, ledger, seconds)
     if code == 0:
-        console.print(f"\nDashboard (this link signs you in once): {link}", soft_wrap=True, highlight=False)
+        console.print(f"\nDashboard (one-time sign-in link): {link}", soft_wrap=True, highlight=False)
         console.print(
             '\nTry next:\n  eval "$(make -s env)"; curl "$SLUICE_GATEWAY/hello"\n'
             "  scripts/sluice deploy hello --image hello:2\n  scripts/sluice rollback hello\n"
-            "And when you have seen enough: make down",
+            "To remove everything: make down",
             highlight=False,
             markup=False,
         )

@@ -24,9 +24,9 @@ RATE = 40.0
 STEADY = 3.0
 """Seconds of load before and after each change."""
 TOLD: dict[Way, str] = {
-    "their server": "A. Their own Eureka server, kept: what leaves is taken out there, and caches are waited out",
-    "stable": "B. Sluice's registry, advertise: stable: consumers know one address, which never changes",
-    "instances": "C. Sluice's registry, advertise: instances: what leaves waits until its consumers have forgotten it",
+    "their server": "A. External Eureka server: instances leave it, and stop after the consumers' caches expired",
+    "stable": "B. Sluice's registry, advertise: stable: consumers see one address that never changes",
+    "instances": "C. Sluice's registry, advertise: instances: instances stop after the consumers' caches expired",
 }
 
 
@@ -66,11 +66,11 @@ class SpringShow:
             if way == WAYS[-1]:
                 load.mark(title := "gateway redeployed")
                 await teller.change(self._api, title, f"/services/{GATEWAY}/restart", {})
-            teller.news("the last requests come back")
+            teller.news("last responses")
         self._take(load.ledger)
         for phase, version in ((before, OLD), (after, NEW)):
             if (found := answered(load.ledger, phase)) != {version}:
-                raise Spoilt(f"{phase}: version {', '.join(sorted(found))} answered, not {version}")
+                raise Spoilt(f"{phase}: version {', '.join(sorted(found))} answered instead of {version}")
 
     async def _change(self, title: str, body: dict[str, object]) -> None:
         await self._teller.change(self._api, title, "/deployments", body)
@@ -100,8 +100,8 @@ async def perform(console: Console, rate: float) -> int:
         console.print("[bold red]The demo failed.[/bold red]")
         console.print(failed, highlight=False, markup=False)
         return 1
-    console.print(f"\nDashboard (this link signs you in once): {link}", soft_wrap=True, highlight=False)
-    console.print("And when you have seen enough: make down", highlight=False)
+    console.print(f"\nDashboard (one-time sign-in link): {link}", soft_wrap=True, highlight=False)
+    console.print("To remove everything: make down", highlight=False)
     return code
 
 

@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--deployments", type=int, default=100)
     parser.add_argument("--instances", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=200, help="requests a second")
+    parser.add_argument("--rate", type=float, default=200, help="requests per second")
     parser.add_argument("--rounds", type=int, default=11, help="pairs of floor and deployment")
     raise SystemExit(asyncio.run(run(parser.parse_args())))
 

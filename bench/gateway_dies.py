@@ -99,12 +99,12 @@ def _row(load: LoadGenerator, aways: list[float]) -> Row:
     came = [entry for entry in ledger.entries if entry.phase == "away"]
     return {
         "requests": len(ledger.entries),
-        "in its hands": len(in_hand),
+        "lost in flight": len(in_hand),
         "refused": sum("Connect call failed" in entry.error for entry in ledger.failures),
         "lost otherwise": len(ledger.failures) - len(in_hand),
         "run twice": len(ledger.twice),
-        "came meanwhile": len(came),
-        "the latest waited ms": round(max((entry.added for entry in came), default=0.0) * 1000),
+        "sent during the outage": len(came),
+        "longest wait, ms": round(max((entry.added for entry in came), default=0.0) * 1000),
         "back ms, median": round(median(aways) * 1000),
         "worst": round(max(aways) * 1000),
     }
@@ -117,7 +117,7 @@ async def _until(so: Callable[[], bool]) -> None:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description="Kill the gateway under load, and count.")
+    parser = argparse.ArgumentParser(description="Kill the gateway under load and count lost requests.")
     parser.add_argument("--kills", type=int, default=10)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:

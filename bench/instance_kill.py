@@ -259,7 +259,7 @@ async def run(sluice: SluiceProcess, image: str, other: str, kills: int, told: C
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description="SIGKILL instances under load, and count.")
+    parser = argparse.ArgumentParser(description="Kill instances under load and count lost requests.")
     parser.add_argument("--kills", type=int, default=50)
     given = parser.parse_args()
     build("sluice-bench/gateway", ROOT / "services" / "gateway")

@@ -115,7 +115,7 @@ class Traffic:
             )
         self._failed.clear()
         found += [f"run twice: {id}" for path in ledgers.values() for id in self._news(path) if self._ran_again(id)]
-        found += [f"confirmed, but never run: {id}" for id in self._confirmed if not self.ran[id]]
+        found += [f"confirmed but never executed: {id}" for id in self._confirmed if not self.ran[id]]
         self._confirmed.clear()
         return found
 
@@ -211,7 +211,7 @@ class Oracle:
         for name, count in wanted.items():
             service = (await self._http.get(f"/services/{name}")).json()
             if service["serving"] != count or service["replicas"] != count:
-                wrong.append(f"{name}: {service['serving']} of {service['replicas']} serve, wanted are {count}")
+                wrong.append(f"{name}: {service['serving']} of {service['replicas']} serve, expected {count}")
             living = [row for row in await self._list("/instances", service=name) if row["status"] not in ("stopped",)]
             serving |= {(row["id"], row["address"]) for row in living if row["status"] == "serving"}
             wrong += [f"{row['id']} is {row['status']}" for row in living if row["status"] not in ("serving", "failed")]
@@ -260,9 +260,9 @@ class Oracle:
             which = f"deployment {row['id']} ({row['kind']} of {row['service']})"
             end = f"{which} {row['status']}, {row['reason']}: {row['message']}"
             if row["status"] not in allowed:
-                wrong.append(f"{end}; expected was {sorted(allowed)}")
+                wrong.append(f"{end}; expected {sorted(allowed)}")
             elif row["reason"] not in REASONS[row["status"]]:
-                wrong.append(f"{end}: a reason that does not belong to it")
+                wrong.append(f"{end}: unexpected reason")
         return wrong + await self._told()
 
     async def _told(self) -> list[str]:
@@ -290,7 +290,7 @@ class Oracle:
             words = (event["type"], event["message"], json.dumps(event.get("data"), sort_keys=True))
             told = event["type"].startswith("instance_") or event["type"] in {*Status, "progress"}
             if told and last.get(whose) == words:
-                wrong.append(f"told twice (event {event['id']}): {whose}: {event['type']} {event['message']}")
+                wrong.append(f"duplicate event {event['id']}: {whose}: {event['type']} {event['message']}")
             last[whose] = words
         return wrong
 

@@ -284,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="of one run")
-    parser.add_argument("--warm", type=int, default=6, help="seconds beforehand, for the JVM's compiler")
+    parser.add_argument("--warm", type=int, default=6, help="warm-up seconds for the JVM's compiler")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=4, help="pairs of deployments with heartbeats and without")
     given = parser.parse_args()

@@ -203,7 +203,7 @@ def tell(figures: dict[str, Any]) -> str:
     lines = [
         f"seed {figures['seed']}: {figures['minutes']} min, {acts} acts, {sum(figures['deployments'].values())} deployments "
         f"({figures['deployments']}), {figures['events']} events, {requests} requests, {figures['posts_run']} POSTs run",
-        f"lost by design: {figures['lost_by_design'] or 'none'}; late (over 5 s): {figures['late']}; "
+        f"lost as allowed: {figures['lost_by_design'] or 'none'}; late (over 5 s): {figures['late']}; "
         f"worst added: {figures['worst_added_seconds']}",
     ]
     head = ["process", "lives", "longest, min", "memory MB", "MB/hour", "files", "files/hour"]
@@ -254,13 +254,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--rate", type=float, default=40, help="requests a second, over all services")
-    parser.add_argument(
-        "--steady", type=float, default=0.4, help="share of the time, the last, without kills of Sluice itself"
-    )
+    parser.add_argument("--rate", type=float, default=40, help="requests per second, over all services")
+    parser.add_argument("--steady", type=float, default=0.4, help="share of the run, at its end, without kills of Sluice")
     parser.add_argument("--leave-out", nargs="*", default=[], help='ways to kill, such as "gateway: docker rm"')
-    parser.add_argument("--name", default=None, help="the Sluice's name; made up when not given")
-    parser.add_argument("--port", type=int, default=None, help="the API's port, and the next one for the gateway")
+    parser.add_argument("--name", default=None, help="name of the Sluice; default: generated")
+    parser.add_argument("--port", type=int, default=None, help="port of the API; the gateway uses the next one")
     raise SystemExit(asyncio.run(perform(parser.parse_args())))
 
 

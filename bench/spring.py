@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--deployments", type=int, default=10, help="of each way")
     parser.add_argument("--ways", nargs="*", choices=get_args(Way), default=get_args(Way))
     parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=60, help="requests a second")
+    parser.add_argument("--rate", type=float, default=60, help="requests per second")
     given = parser.parse_args()
     subprocess.run([ROOT / "scripts" / "images.sh", "spring"], check=True)
     raise SystemExit(asyncio.run(run(given)))

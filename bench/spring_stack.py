@@ -72,7 +72,7 @@ async def address(api: Api) -> str:
     async with httpx.AsyncClient(timeout=10) as http:
         while good < SETTLED_FOR:
             if time.monotonic() > deadline:
-                raise Spoilt(f"nobody answers at {url}: Spring Cloud Gateway has not found {SERVICE}")
+                raise Spoilt(f"no answer from {url}: Spring Cloud Gateway has not found {SERVICE}")
             try:
                 good = good + 1 if (await http.get(f"{url}/")).is_success else 0
             except httpx.TransportError:

@@ -170,7 +170,7 @@ async def run(given: argparse.Namespace) -> int:
             rows = compare(wrk, sluice.name, ours, bare, given)
     print(show(rows))
     if not all(row["bound"] for row in rows):
-        print("Where it is not proxy-bound, others used the machine: its ratio says nothing; the CPU a request still does.")
+        print("If a row is not proxy-bound, other work used the host: ignore its ratio; CPU per request is still valid.")
     print("saved to", save("throughput", {"bar": BAR, "rows": rows}))
     return int(any(row["bound"] and float(str(row["ratio"])) < BAR for row in rows))
 

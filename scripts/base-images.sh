@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that the two base images are here. Where no registry answers, stand-ins are made from Debian's own archive:
-# the same system and the same Python, with the certificates that this machine trusts.
+# Ensures that the two base images exist. If no registry answers, builds substitutes from Debian's archive: the same system and
+# the same Python, with the certificates that this host trusts.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -9,14 +9,14 @@ bundle=/etc/ssl/certs/ca-certificates.crt
 have() { docker image inspect "$1" >/dev/null 2>&1; }
 pull() { timeout 120 docker pull --quiet "$1" >/dev/null 2>&1; }
 
-# A registry that does not answer at all is given up quickly; one that does gets the time that a pull takes.
+# A registry that does not answer times out quickly; one that answers gets the time that a pull takes.
 registry_answers() { timeout 10 docker manifest inspect debian:trixie-slim >/dev/null 2>&1; }
 
 debian_stand_in() {
   command -v mmdebstrap >/dev/null || apt_install mmdebstrap
-  say "no registry answers: making a stand-in for debian:trixie-slim from Debian's archive"
+  say "no registry answers: building a substitute for debian:trixie-slim from Debian's archive"
   local tar place=${TMPDIR:-/tmp}
-  # In memory, where that can hold a whole system: on a slow disk most of the time goes into small files.
+  # In memory, if there is room for a whole system: on a slow disk small files take most of the time.
   if awk '$2 == "/dev/shm" && $4 ~ /^rw/ && $4 !~ /noexec|nodev/ {found = 1} END {exit !found}' /proc/mounts \
     && [ "$(df --output=avail --block-size=1M /dev/shm | tail -n 1)" -gt 2000 ]; then
     place=/dev/shm
@@ -25,14 +25,14 @@ debian_stand_in() {
   as_root env TMPDIR="$place" mmdebstrap --quiet --variant=minbase --dpkgopt='force-unsafe-io' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='mkdir -p "$1/etc/ssl/certs"' --customize-hook="copy-in $bundle /etc/ssl/certs" \
-    trixie "$tar" >&2 || { rm -f "$tar"; die "Debian's archive did not answer either."; }
+    trixie "$tar" >&2 || { rm -f "$tar"; die "No base image: neither a registry nor Debian's archive answers; check the network."; }
   as_root chmod 0644 "$tar"
   docker import --change 'CMD ["bash"]' --change 'LABEL sluice.made=stand-in' "$tar" debian:trixie-slim >/dev/null
   rm -f "$tar"
 }
 
 python_stand_in() {
-  say "making a stand-in for python:3.13-slim"
+  say "building a substitute for python:3.13-slim"
   local context
   context=$(mktemp -d)
   cp "$bundle" "$context/"
@@ -47,7 +47,7 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt SSL_CERT_FILE=/etc/ssl/certs/ca-
 CMD ["python3"]
 DOCKERFILE
   DOCKER_BUILDKIT=0 docker build --quiet --network host --label sluice.made=stand-in --tag python:3.13-slim "$context" >/dev/null 2>&1 \
-    || { DOCKER_BUILDKIT=0 docker build --network host "$context" >&2 || true; rm -rf "$context"; die "python:3.13-slim could not be made."; }
+    || { DOCKER_BUILDKIT=0 docker build --network host "$context" >&2 || true; rm -rf "$context"; die "python:3.13-slim could not be built; the log is above."; }
   rm -rf "$context"
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The quick part, which needs no engine: what to run before every commit. More arguments go to pytest.
+# The quick checks, which need no engine; run them before every commit. Further arguments go to pytest.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to Spring Boot redeployed behind Spring Cloud Gateway under load: the engine, the images, Sluice, a stock Eureka server of
-# somebody's, then bench/demo_spring.py, run from Sluice's image.
+# Demo: Spring Boot redeployed behind Spring Cloud Gateway under load. Starts the engine, the images, Sluice and a stock external
+# Eureka server, then runs bench/demo_spring.py from Sluice's image.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -11,7 +11,7 @@ scripts/sluice up
 eval "$(scripts/env.sh)"
 export SLUICE_URL SLUICE_TOKEN SLUICE_GATEWAY
 
-# A container like any of theirs, in the network where instances reach it.
+# The external server's container, in the network in which instances reach it.
 theirs=$name-their-eureka
 if docker inspect "$theirs" >/dev/null 2>&1; then
   docker start "$theirs" >/dev/null

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a deployment under load: the engine, the images, Sluice, then bench/demo.py, run from Sluice's image.
+# Demo: deployments under load. Starts the engine, the images and Sluice, then runs bench/demo.py from Sluice's image.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

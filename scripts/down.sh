@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Removes all that `make up` and the demos made for this SLUICE_NAME: containers, services, network, volumes, data; and the images, when
-# nothing of another Sluice stands on this engine.
+# Removes everything that `make up` and the demos created for this SLUICE_NAME: containers, services, network, volumes, data; also
+# the images, unless another Sluice uses this engine.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-docker version >/dev/null 2>&1 || die "No Docker engine answers: there is nothing that could be removed."
+docker version >/dev/null 2>&1 || die "No Docker engine answers; nothing was removed."
 made_as() { docker image inspect --format '{{index .Config.Labels "sluice.made"}}' "$1" 2>/dev/null || true; }
 
 theirs=$(docker ps --all --quiet --filter "name=^$name-their-eureka$" --filter label=sluice.made=demo)
@@ -13,17 +13,17 @@ theirs=$(docker ps --all --quiet --filter "name=^$name-their-eureka$" --filter l
 if [ -n "$(made_as "$image")" ]; then
   scripts/sluice down --yes
 else
-  say "$image is not there, so nothing of it runs"
+  say "image $image not found, so no Sluice runs"
 fi
 
 [ -z "${SLUICE_KEEP_IMAGES:-}" ] || exit 0
 if [ -n "$(docker ps --all --quiet --filter label=sluice.name)" ]; then
-  say "another Sluice, or what it left running, stands on this engine: the images stay"
+  say "another Sluice has containers on this engine; keeping the images"
   exit 0
 fi
 remove() {
   [ "$(made_as "$1")" = "$2" ] || return 0
-  if docker image rm "$1" >/dev/null 2>&1; then echo "removed image $1"; else say "image $1 stays: something still uses it"; fi
+  if docker image rm "$1" >/dev/null 2>&1; then echo "removed image $1"; else say "keeping image $1: it is in use"; fi
 }
 for tag in "sluice:$version" "sluice-gateway:$version" hello:1 hello:2 hello:broken \
   sample-discovery:1 sample-gateway:1 sample-service:1 sample-service:2; do remove "$tag" image; done

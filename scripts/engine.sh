@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to it that a Docker engine answers. One that answers is never touched; where there is none, Debian's is installed and started.
+# Ensures that a Docker engine answers. A running engine is not changed; if there is none, Debian's is installed and started.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

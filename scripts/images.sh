@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the images named, of: sluice, gateway, hello (the sample's versions 1, 2 and broken), spring (the three of samples/spring).
-# All but spring when none is named.
+# Builds the named images: sluice, gateway, hello (versions 1, 2 and broken of the sample), spring (the three of samples/spring).
+# Without names: all but spring.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 [ "$#" -gt 0 ] || set -- sluice gateway hello
-docker version >/dev/null 2>&1 || die "No Docker engine answers. \"make demo\" installs one; or see scripts/engine.sh."
+docker version >/dev/null 2>&1 || die "No Docker engine answers; install one with \"make demo\" or scripts/engine.sh."
 scripts/base-images.sh
 
 builder=0
@@ -15,11 +15,11 @@ build() {
   local tag=$1 log
   shift
   log=$(mktemp)
-  # The host's network: package indexes are asked as this machine asks them.
+  # The host's network: package indexes are reached as from this host.
   if ! DOCKER_BUILDKIT=$builder docker build --network host --label sluice.made=image --tag "$tag" "$@" >"$log" 2>&1; then
     cat "$log" >&2
     rm -f "$log"
-    die "$tag could not be built."
+    die "Image $tag could not be built; the log is above."
   fi
   rm -f "$log"
 }
@@ -44,7 +44,7 @@ for wanted; do
         build sample-service:1 --build-arg MODULE=service --build-arg VERSION=1 samples/spring
         build sample-service:2 --build-arg MODULE=service --build-arg VERSION=2 samples/spring
       } & ;;
-    *) die "There is no image called $wanted: sluice, gateway, hello, spring." ;;
+    *) die "Unknown image $wanted; known: sluice, gateway, hello, spring." ;;
   esac
   jobs+=($!)
 done

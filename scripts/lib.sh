@@ -1,6 +1,6 @@
-# Shared by every script here: `. "$(dirname "$0")/lib.sh"`. Moves to the repository's top, sets the defaults, gives say and die.
+# Shared by all scripts here: `. "$(dirname "$0")/lib.sh"`. Changes to the repository's top, sets defaults, defines say and die.
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
-unset PYTHONDONTWRITEBYTECODE # many a container sets it, and every process of the tests would compile all of Python's modules anew
+unset PYTHONDONTWRITEBYTECODE # containers often set it; every test process would then compile all Python modules again
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 name=${SLUICE_NAME:-sluice}
@@ -13,9 +13,9 @@ as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Installs Debian packages, on the machines that have apt.
+# Installs Debian packages; fails without apt.
 apt_install() {
-  command -v apt-get >/dev/null || die "Please install: $* (this machine has no apt-get)."
+  command -v apt-get >/dev/null || die "Packages missing: $*; install them (this host has no apt-get)."
   say "installing $*"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style, format, types and who may import whom.
+# Style, format, types and import rules.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes anew from pyproject.toml: requirements.lock (what Sluice runs on), requirements-dev.lock (what checks and tests it) and
-# requirements-build.lock (what builds its package).
+# Rewrites the lock files from pyproject.toml: requirements.lock (run time), requirements-dev.lock (checks and tests) and
+# requirements-build.lock (package build).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Changes and breakage at random under load, everything looked at after every act. MINUTES (10), SEED, RATE (requests a second, 40).
+# Random changes and faults under load, with all invariants checked after each. MINUTES (10), SEED, RATE (requests per second, 40).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the jars of samples/spring; a JDK and Maven are installed when there are none.
+# Builds the jars of samples/spring; installs a JDK and Maven if they are missing.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The suite on real parts: sets up what it needs, checks, then runs the tests of a tier (tests/README.md). More arguments go to
-# pytest. SLUICE_TIER=full: every test, with every history.
+# The test suite with real components: installs what it needs, lints, then runs the tests of a tier (tests/README.md). Further
+# arguments go to pytest. SLUICE_TIER=full: every test, with more random histories.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -13,7 +13,7 @@ command -v go >/dev/null || apt_install golang-go
 scripts/lint.sh
 tier=(-m "not full")
 [ "${SLUICE_TIER:-}" != full ] || tier=()
-# Three at a time: most of the suite waits for engines, gateways and browsers. In a short place: a socket's path has 107 characters.
+# Three processes: most tests wait for engines, gateways and browsers. A short directory: a socket's path has at most 107 bytes.
 place=$(mktemp --directory /tmp/s.XXXX)
 trap 'rm -rf "$place" || true' EXIT
 .venv/bin/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations 40 --basetemp "$place/t" "${tier[@]}" "$@"

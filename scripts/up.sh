@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what has changed, then starts Sluice and its gateway as containers, or brings them up to date.
+# Builds changed images, then starts or updates Sluice and its gateway as containers.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

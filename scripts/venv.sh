@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv with all that Sluice needs to run, be checked and be tested, exactly as locked. Does nothing when it is up to date.
+# Creates .venv with the locked packages for running, checking and testing Sluice. Does nothing if it is up to date.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -7,7 +7,7 @@ locks=(requirements.lock requirements-dev.lock)
 state="$PWD $(cat "${locks[@]}" | sha256sum)"
 [ -e .venv/.state ] && [ "$(cat .venv/.state)" = "$state" ] && exit 0
 
-# Prints the newest Python of 3.11 or later that can make a virtual environment.
+# Prints the newest Python from 3.11 that can create a virtual environment.
 find_python() {
   local python
   for python in python3.14 python3.13 python3.12 python3.11 python3; do
@@ -19,8 +19,8 @@ find_python() {
   return 1
 }
 
-say "making .venv"
-# One that was made elsewhere, or not to its end, is made anew; an older one only gets what changed.
+say "creating .venv"
+# A .venv from elsewhere or from an interrupted run is created again; an older one is updated.
 [ -e .venv/.state ] && grep -qF "$PWD " .venv/.state || rm -rf .venv
 if command -v uv >/dev/null; then
   [ -d .venv ] || uv venv --quiet --python '>=3.11' .venv
@@ -29,7 +29,7 @@ if command -v uv >/dev/null; then
 else
   if [ ! -d .venv ]; then
     find_python >/dev/null || apt_install python3 python3-venv
-    python=$(find_python) || die "Sluice needs Python 3.11 or later, or uv."
+    python=$(find_python) || die "No suitable Python found; install Python 3.11 or later, or uv."
     "$python" -m venv .venv
   fi
   .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock -r requirements-dev.lock

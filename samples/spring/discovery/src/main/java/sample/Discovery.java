@@ -4,7 +4,7 @@ import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
 import org.springframework.cloud.netflix.eureka.server.EnableEurekaServer;
 
-/** The stock Eureka server, for those who keep their own. */
+/** The stock Eureka server, for installations that keep their own. */
 @SpringBootApplication
 @EnableEurekaServer
 public class Discovery {

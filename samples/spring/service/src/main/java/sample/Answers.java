@@ -17,7 +17,7 @@ import org.springframework.web.bind.annotation.PostMapping;
 import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
 
-/** What a test of requests asks for, in the words of samples/hello: who answers, slowly if wanted, and how often an order was run. */
+/** The endpoints of samples/hello: a greeting, a slow response, and how often an order was executed. */
 @RestController
 public class Answers {
     private final String version;
@@ -52,7 +52,7 @@ public class Answers {
         return answer(HttpStatus.OK, "That took " + seconds + " s.\n");
     }
 
-    /** Appends the order's id to the ledger that all instances share: one line a run. */
+    /** Appends the order's id to the ledger that all instances share: one line for each execution. */
     @PostMapping("/orders/{id}")
     public ResponseEntity<Map<String, String>> order(@PathVariable String id) throws IOException {
         Files.writeString(ledger, id + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
