@@ -51,7 +51,7 @@ def test_service_deployed_alone_has_same_fields_once_others_are_known() -> None:
 def test_services_still_run_by_compose_are_reached_by_its_network() -> None:
     text = FILE.replace(", x-sluice: {manage: false}", "")
     (alone,) = reading(text, only=["web"]).services
-    assert (alone.fields["links"], alone.fields["networks"]) == ([], []), "there is nobody"
+    assert (alone.fields["links"], alone.fields["networks"]) == ([], []), "the linked services are not deployed"
     (moving,) = reading(text, only=["web"], running={"api", "db", "other"}).services
     assert (moving.fields["links"], moving.fields["networks"]) == ([], ["shop_default"])
 

@@ -518,13 +518,13 @@ async def test_local_image_is_pulled_without_a_registry(fixture: Yard) -> None:
 async def test_find_image_returns_local_images_and_pulls_nothing(fixture: Yard) -> None:
     pulled = await fixture.engine.pull(IMAGE)
     assert await fixture.engine.find_image(IMAGE) == pulled
-    assert await fixture.engine.find_image("127.0.0.1:9/nobody/nothing:1") is None
+    assert await fixture.engine.find_image("127.0.0.1:9/missing/nothing:1") is None
     assert await fixture.engine.find_image("no:reference:at-all") is None
 
 
 async def test_pull_of_a_missing_image_fails(fixture: Yard) -> None:
     with pytest.raises(EngineError) as refused:
-        await fixture.engine.pull("127.0.0.1:9/nobody/nothing:1")
+        await fixture.engine.pull("127.0.0.1:9/missing/nothing:1")
     assert refused.value.reason == "image_pull_failed" and not refused.value.transient
 
 
@@ -564,7 +564,7 @@ async def test_tag_moves_from_one_image_to_another(fixture: Yard) -> None:
         await fixture.engine.tag(built.id, latest)
         moved = await fixture.engine.find_image(latest)
         assert moved is not None and moved.id == built.id
-    assert len(await fixture.engine.prune(frozenset())) == 1, "the one that has another name as well is somebody's"
+    assert len(await fixture.engine.prune(frozenset())) == 1, "an image with a second name is foreign"
     fixture.forget(latest)
     assert len(await fixture.engine.prune(frozenset())) == 1
 

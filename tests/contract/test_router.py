@@ -216,8 +216,8 @@ async def test_unknown_endpoint_may_be_withdrawn_marked_dead_force_closed_and_re
     await side.router.mark_dead("web", "web-r1-9", "c@t")
     assert await side.router.force_close("web", "web-r1-9") == 0
     await side.router.remove("web", "web-r1-9")
-    await side.router.unpublish("nobody")
-    assert await side.router.observe("nobody") == {}
+    await side.router.unpublish("missing")
+    assert await side.router.observe("missing") == {}
 
 
 async def test_route_of_another_service_is_refused(side: Side, web: RoutedService) -> None:

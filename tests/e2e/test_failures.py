@@ -28,7 +28,7 @@ BROKEN: dict[str, tuple[dict[str, str], str]] = {
 REFUSED: dict[str, tuple[Json, str]] = {
     "more cores than there are": ({"resources": {"cpus": 512}}, "CPUs"),
     "a command that is not there": ({"command": ["/no/such/program"]}, "/no/such/program"),
-    "a user that is not there": ({"user": "nobody-of-that-name"}, "nobody-of-that-name"),
+    "a user that is not there": ({"user": "missing-user"}, "missing-user"),
     "a working directory that is a file": ({"working_dir": "/etc/passwd"}, "/etc/passwd"),
 }
 

@@ -172,7 +172,7 @@ async def test_lease_of_a_removed_instance_is_deleted_again_if_it_reappears(fixt
     await fixture.theirs.sweep()
     await fixture.register(1)
     await fixture.theirs.sweep()
-    assert fixture.there() == {"web-r1-1": Status.UP}, "by now it is somebody else's affair"
+    assert fixture.there() == {"web-r1-1": Status.UP}, "another owner registered it"
 
 
 async def test_new_instance_is_observed_once_it_is_up_at_the_server(fixture: House) -> None:
@@ -199,7 +199,7 @@ async def test_server_is_asked_for_single_leases_and_rarely_for_lists(fixture: H
     for _ in range(11):
         assert "web-r1-3" not in await fixture.router.observe("web")
         fixture.clock.jump(1)
-    assert asked.count("/eureka/instances/web-r1-3") == 11, "a new one: whenever somebody waits for it"
+    assert asked.count("/eureka/instances/web-r1-3") == 11, "a new instance: on each request for it"
     lists = [path for path in asked if "instances" not in path]
     assert lists == ["/eureka/apps/", "/eureka/apps/WEB", "/eureka/apps/WEB"], "its like: by their application, when known"
 

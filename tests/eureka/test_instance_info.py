@@ -1,7 +1,4 @@
-"""Which registrations are accepted, and the errors for others: the Java server's.
-
-See spring-measured.md 8, 9, 19.
-"""
+"""Accepted registrations, and the errors for others: those of the Java server."""
 
 from __future__ import annotations
 

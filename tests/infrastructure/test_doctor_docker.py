@@ -94,7 +94,7 @@ async def test_doctor_detects_an_internal_port_that_answers_another_network(http
 async def test_changed_gateway_files_are_detected_and_rewritten_by_an_upgrade(http: httpx.AsyncClient) -> None:
     routes = Path(http.headers["X-Data"]) / "gateway" / "routes.map"
     with routes.open("a") as file:
-        file.write("*/stolen/ nobody\n")
+        file.write("*/stolen/ missing\n")
     found = await unwell(http)
     assert "routes.map was changed" in found["gateway's file"]["detail"]
     assert (await http.post("/gateway/upgrade", json={"force": True})).status_code == 200

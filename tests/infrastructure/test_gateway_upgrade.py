@@ -57,7 +57,7 @@ async def test_upgrade_replaces_an_outdated_gateway_and_drains_the_old_one(
     assert not infrastructure.outdated
     assert [elder.id for elder in gateway.takeovers.old_gateways()] == [old.short_id]
     await infrastructure.ensure()
-    assert engine.leaving == [old], "it has requests in its hands"
+    assert engine.leaving == [old], "it has requests in flight"
     old.running = False
     await infrastructure.ensure()
     assert engine.leaving == [] and gateway.takeovers.old_gateways() == []

@@ -125,7 +125,7 @@ def test_volume_unknown_to_sluice_requires_unbound_token(fixture: AppFixture) ->
 
 
 def test_profile_gives_no_way_to_volume_made_outside_of_sluice_later(fixture: AppFixture) -> None:
-    """The profile is stored while there is no such volume; then somebody starts a database beside Sluice."""
+    """The profile is stored while there is no such volume; then a database is started outside Sluice."""
     token, deployer = bound(fixture), bound(fixture, scope="deploy")
     assert send(fixture, token, profiles={"p": {"volumes": ["postgres:/loot"]}}).status_code == 200
     fixture.engine.volumes.add("postgres")

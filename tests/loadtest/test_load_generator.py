@@ -121,14 +121,14 @@ def test_server_without_faults_loses_nothing_and_gets_all_kinds() -> None:
 
 def test_errors_and_broken_connections_are_lost_with_cause() -> None:
     async def faulty(method: str, path: str) -> bytes:
-        return answer(503, b"nobody serves") if method == "POST" else b""
+        return answer(503, b"no instance serves") if method == "POST" else b""
 
     async def story() -> None:
         async with serving(faulty) as (url, server):
             async with LoadGenerator(url, QUICK, executions=server.executions) as load:
                 await load.until(lambda ledger: len(ledger.entries) >= 50)
         assert load.ledger.summary().lost == len(load.ledger.entries)
-        assert "nobody serves" in load.ledger.explain(100)
+        assert "no instance serves" in load.ledger.explain(100)
         assert "before any answer" in load.ledger.explain(100)
 
     run(story)
@@ -160,7 +160,7 @@ def test_body_without_length_is_complete_only_after_clean_close() -> None:
 
 def test_response_to_another_request_is_lost() -> None:
     async def mixed_up(method: str, path: str) -> bytes:
-        return answer(201, b'{"id": "somebody-elses"}')
+        return answer(201, b'{"id": "another-order"}')
 
     async def story() -> None:
         async with serving(mixed_up) as (url, server):

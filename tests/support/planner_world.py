@@ -280,7 +280,7 @@ class SimulatedCluster:
         if not half:
             observed = copy.observed(self.now)
             cut = observed.is_force_closed and self.now >= (copy.cut_at or 0) + FORCE_CLOSE_GRACE
-            assert observed.drained or cut, f"{copy.id} is stopped with {observed.in_flight} in its hands"
+            assert observed.drained or cut, f"{copy.id} is stopped with {observed.in_flight} in flight"
             copy.container, copy.ready_at, copy.sick_since = "exited", None, None
 
     # Invariants

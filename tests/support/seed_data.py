@@ -20,7 +20,7 @@ from tests.support.dashboard_fixture import DashboardFixture, apart
 from tests.support.eureka_payloads import registration
 
 NAMES = ("web", "api", "auth", "billing", "checkout", "images", "ledger", "mail", "reports", "search")
-LOG = "loading configuration\nKeyError: 'DATABASE_URL'\nset DATABASE_URL, as docs/deploy.md says\n"
+LOG = "loading configuration\nKeyError: 'DATABASE_URL'\nset DATABASE_URL before the start\n"
 
 
 BUILT = """Step 1/4 : FROM python:3.13-slim

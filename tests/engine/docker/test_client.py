@@ -27,7 +27,7 @@ async def test_client_keeps_one_connection_after_many_calls() -> None:
     def ask_about_many(client: docker.APIClient) -> None:
         for number in range(40):
             with suppress(NotFound):
-                client.inspect_container(f"nobody-{number}")
+                client.inspect_container(f"missing-{number}")
 
     clients = ClientPool()
     before = sockets()

@@ -94,7 +94,7 @@ def test_later_inspection_does_not_restore_the_start_of_a_dead_container() -> No
     memory.saw(ONE, memory.stamp("c1"))
     memory.died("c1", STARTED + SECOND)
     memory.saw(ONE, memory.stamp("c1"))
-    assert memory.died("c1", STARTED + 9 * SECOND) == "", "another start, that nobody saw"
+    assert memory.died("c1", STARTED + 9 * SECOND) == "", "another start, without an observer"
     memory.saw(again(20), memory.stamp("c1"))
     memory.saw(ONE, memory.stamp("c1"))
     assert memory.died("c1", STARTED + 30 * SECOND) == again(20).start_id

@@ -181,7 +181,7 @@ async def test_gateway_with_hundreds_of_ports_takes_over_all_listeners(fixture: 
     asked = (fixture.ask("/", at=BRIDGE, port=INTERNAL), *(fixture.ask("/", at=BRIDGE, port=INTERNAL + n) for n in numbers))
     answers = await asyncio.gather(*asked)
     assert answers[0].headers["x-instance"] == instance.id
-    assert {answer.status for answer in answers[1:]} == {503}, "they have nobody, and say so"
+    assert {answer.status for answer in answers[1:]} == {503}, "without a backend they answer 503"
     assert fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name).strip() == "1"
 
 
