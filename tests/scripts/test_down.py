@@ -38,14 +38,14 @@ def down(directory: Path, standing: str) -> tuple[subprocess.CompletedProcess[st
 def test_images_stay_while_another_sluice_exists(tmp_path: Path) -> None:
     done, reported = down(tmp_path, "0123456789ab")
     assert done.returncode == 0, done.stderr
-    assert "the images stay" in done.stderr
+    assert "keeping the images" in done.stderr
     assert "image rm" not in reported
 
 
 def test_down_keeps_only_images_that_a_container_uses(tmp_path: Path) -> None:
     done, reported = down(tmp_path, "")
     assert done.returncode == 0, done.stderr
-    assert "image hello:1 stays: something still uses it" in done.stderr
+    assert "keeping image hello:1: it is in use" in done.stderr
     assert "removed image hello:2" in done.stdout
     assert "hello:1" not in done.stdout
     assert "--force" not in "".join(line for line in reported.splitlines() if line.startswith("image rm"))
