@@ -17,6 +17,7 @@ PLACES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "bench", "tests
 LINK = re.compile(r"\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 REFERENCE = re.compile(r"(?<![\w./*-])(?:[\w.-]+/)*[\w-]+\.md\b(?!\w)")
 CODE = re.compile(r"^(```|~~~).*?^\1\s*$|^(?: {4}|\t).*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+STATIC = ROOT / "app" / "static"
 FOREIGN = re.compile(r"https?://\S+")
 
 
@@ -60,13 +61,13 @@ def test_links_lead_to_files_and_anchors_of_the_repository(path: Path) -> None:
 
 
 def test_documents_that_are_named_exist() -> None:
-    """A document is named by its path from the repository's top, from docs/ or from the file that names it."""
+    """A document is named by its path from the repository's top, docs/, app/static/ or the directory of the file."""
     missing = []
     for path in text_files(*PLACES):
         if path.parent == Path(__file__).parent:
             continue
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             for name in REFERENCE.findall(FOREIGN.sub("", line)):
-                if not any((place / name).exists() for place in (ROOT, ROOT / "docs", path.parent)):
+                if not any((place / name).exists() for place in (ROOT, ROOT / "docs", STATIC, path.parent)):
                     missing.append(f"{path.relative_to(ROOT)}:{number}: {name}")
     assert not missing

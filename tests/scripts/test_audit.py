@@ -39,7 +39,7 @@ def test_finding_fails_the_audit_and_names_the_fixed_version(tmp_path: Path) -> 
 
 def test_audit_without_findings_prints_only_packages_without_data(tmp_path: Path) -> None:
     assert audit(tmp_path, document(GOOD)) == (0, "")
-    assert audit(tmp_path, document(GOOD, UNKNOWN)) == (0, "pip-audit: no vulnerability data of own\n")
+    assert audit(tmp_path, document(GOOD, UNKNOWN)) == (0, "pip-audit: no vulnerability data for own\n")
 
 
 @pytest.mark.parametrize("said", ["", "Max retries exceeded", document(UNKNOWN), document()])

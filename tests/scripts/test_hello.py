@@ -81,7 +81,7 @@ def test_ignore_sigterm_keeps_the_instance_running(tmp_path: Path) -> None:
     with hello(tmp_path, HELLO_IGNORE_SIGTERM="1") as (process, http):
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
-        assert "ignores SIGTERM" in process.stdout.readline()
+        assert "ignoring SIGTERM" in process.stdout.readline()
         assert http.get("/").status_code == 200
 
 

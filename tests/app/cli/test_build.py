@@ -117,8 +117,8 @@ def test_build_options_override_the_build_section_of_the_file(fixture: CliFixtur
         ("", ("--target", "run"), "there is nothing to build"),
         ("build: ../app\nimage: web:1\n", (), "exclude each other"),
         ("build: {contxt: ../app}\n", (), "unknown key build.contxt"),
-        ("build: 5\n", (), "build is a directory"),
-        ("build: {context: ../app, args: [A=b]}\n", (), "build.args is a mapping"),
+        ("build: 5\n", (), "build must be a directory"),
+        ("build: {context: ../app, args: [A=b]}\n", (), "build.args must be a mapping"),
     ],
 )
 def test_invalid_build_options_are_refused_before_any_request(

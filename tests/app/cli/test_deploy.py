@@ -160,7 +160,7 @@ def test_revision_conflict_exits_1(stub: Stub, sluice: Sluice) -> None:
         (("launch",), "launch"),
         (("scale", "web"), "replicas"),
         (("scale", "web", "101"), "100"),
-        (("logs", "web", "--since", "yesterday"), "neither a time nor a span"),
+        (("logs", "web", "--since", "yesterday"), "neither a time nor a duration"),
     ],
 )  # fmt: skip
 def test_usage_error_exits_2_and_says_what_is_wrong(
@@ -177,12 +177,12 @@ def test_usage_error_exits_2_and_says_what_is_wrong(
     ("text", "words"),
     [
         ("service: web\nport: [1\n", "is not YAML: "),
-        ("- web\n", "is not a mapping of fields"),
+        ("- web\n", "not a mapping of fields"),
         ("image: web:1\n", "service is missing"),
         ("service: web\nenvironment:\n  DAY: 2026-01-01\n", "environment.DAY: YAML reads '2026-01-01' as a date"),
         ("service: web\nenvironment:\n  1: x\n", "environment: the name 1 is not text"),
-        ("service: web\ndrain_timeout: .inf\n", "drain_timeout: inf is not a number"),
-        ("service: web\ncommand: &a [*a]\n", "is nested too deeply"),
+        ("service: web\ndrain_timeout: .inf\n", "drain_timeout: inf is not a finite number"),
+        ("service: web\ncommand: &a [*a]\n", "nested too deeply"),
     ],
 )
 def test_invalid_spec_file_is_refused_by_field_or_line(stub: Stub, sluice: Sluice, text: str, words: str) -> None:

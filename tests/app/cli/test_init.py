@@ -141,7 +141,7 @@ def test_init_spring_takes_the_name_from_the_build_or_env_file(
     result = sluice("init", "--spring", "--no-ci")
     assert result.exit_code == 0
     assert (
-        f"{lacking} does not name spring-boot-starter-actuator" in result.stderr
+        f"{lacking} does not contain spring-boot-starter-actuator" in result.stderr
         if lacking
         else "actuator" not in result.stderr
     )

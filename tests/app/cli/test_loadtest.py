@@ -52,7 +52,7 @@ def test_loadtest_counts_answers_by_version_and_exits_0(plain: str) -> None:
     reported = json.loads(ended.stdout)
     assert (ended.returncode, reported["lost"], reported["run_twice"]) == (0, 0, 0)
     assert [(row["version"], row["answered"] == reported["requests"] > 20) for row in reported["versions"]] == [("7", True)]
-    assert "Plain GETs only" in ended.stderr
+    assert "plain GETs only" in ended.stderr
 
 
 def test_loadtest_exits_1_and_names_the_error_when_a_request_is_lost(plain: str) -> None:

@@ -223,7 +223,7 @@ def test_backup_is_a_complete_database_that_only_its_owner_can_read(sluice: Slui
     assert sluice("backup", "other.db", "--data", str(home / "nowhere")).exit_code == 2
     nowhere = sluice("backup", "copy.db/copy.db", "--data", str(home))
     assert nowhere.exit_code == 1
-    assert "Is copy.db writable" in nowhere.stderr
+    assert "Check that copy.db is writable" in nowhere.stderr
     assert sluice("backup", "x" * 300, "--data", str(home)).exit_code == 1
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["copy.db"]
 
