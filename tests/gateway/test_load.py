@@ -86,9 +86,9 @@ async def test_killed_instance_loses_no_get_and_runs_no_post_twice(
             victim, dead = instances[number % 3], starts[number % 3]
             victim.kill()
             await fixture.gateway.mark_dead("web", victim.id, f"c1@{dead}" if dead else "c1@t1")
-            starts[round % 3] = round + 1
+            starts[number % 3] = number + 1
             await victim.start()
-            await fixture.gateway.admit(victim.endpoint(f"c1@{round + 1}"))
+            await fixture.gateway.admit(victim.endpoint(f"c1@{number + 1}"))
     lost = running.ledger.failures
     assert not [entry for entry in lost if entry.kind != "POST"], running.ledger.explain()
     assert len(lost) <= 10, running.ledger.explain()
