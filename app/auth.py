@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.audit import SAFE, note_refusal
 from app.context import AppContext
 from app.problems import Problem
+from services.actor import Actor
 from services.auth.access import Principal
 from services.auth.tokens import scope_includes
-from services.caller import Actor
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/ui/sign-in"})
 OPEN_BELOW = "/ui/static/"

@@ -35,11 +35,11 @@ from app.auth import Caller, Deployer, Reader, identify
 from app.context import AppContext
 from app.presenters.builds import BUILDS, present_build
 from app.problems import Problem, declared, invalid
+from services.actor import IdempotencyClaim
 from services.builds.ask import BuildRequest
 from services.builds.context import check_context, check_dockerfile, escapes_root
 from services.builds.log import numbered
 from services.builds.manager import MOST, SUCCEEDED, BuildSettings, find_build
-from services.caller import IdempotencyClaim
 from services.rollouts.requests.commands import DeployRequest
 from services.spec import SERVICE_NAME
 from services.store.tables import Build

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, delete
 
 from app.context import AppContext
 from app.problems import Problem
-from services.caller import IdempotencyClaim
+from services.actor import IdempotencyClaim
 from services.errors import FieldError
 from services.store.tables import IdempotencyKey
 

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, StringConstraints
 from app.api.request_body import read_bytes
 from app.auth import Caller
 from app.problems import invalid, nearest
-from services.caller import IdempotencyClaim
+from services.actor import IdempotencyClaim
 from services.units import MAX_SECONDS, duration
 
 MAX_AUTH = 16 * 1024

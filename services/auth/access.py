@@ -9,9 +9,9 @@ from typing import Literal
 
 from sqlmodel import Session, col, delete, func, select, update
 
+from services.actor import Actor
 from services.auth.login_throttle import LoginThrottle
 from services.auth.tokens import TokenKey, new_token, well_formed
-from services.caller import Actor
 from services.clock import Clock
 from services.errors import RequestError
 from services.grant import Grant

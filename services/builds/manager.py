@@ -15,11 +15,11 @@ import anyio
 import structlog
 from sqlmodel import Session, col, select
 
+from services.actor import Actor
 from services.builds.ask import BuildRequest
 from services.builds.context import packed
 from services.builds.log import LONGEST_LINE, LogBuffer
 from services.builds.pinning import pinned_dockerfile
-from services.caller import Actor
 from services.clock import Clock
 from services.engine.port import BuildSpec, Engine, EngineError
 from services.errors import RequestError

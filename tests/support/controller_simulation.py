@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import event
 from sqlmodel import Session, col, select
 
-from services.caller import Actor
+from services.actor import Actor
 from services.engine.port import ContainerView, EngineError, ImageInfo, InstanceSpec
 from services.errors import RequestError
 from services.rollouts.reconciler.controller import Controller

@@ -20,11 +20,11 @@ from app.context import AppContext
 from app.pages import pages
 from app.problems import install
 from app.settings import Settings
+from services.actor import Actor
 from services.auth.access import AuthService
 from services.auth.tokens import TokenKey
 from services.builds.ask import BuildRequest
 from services.builds.manager import PENDING, BuildManager, BuildSettings
-from services.caller import Actor
 from services.clock import SystemClock
 from services.control_metrics import Metrics
 from services.eureka.registry import Registry

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from sqlmodel import Session, col, func, select
 
-from services.caller import Actor, IdempotencyClaim
+from services.actor import Actor, IdempotencyClaim
 from services.clock import Clock
 from services.engine.port import Engine, EngineError
 from services.errors import FieldError, RequestError

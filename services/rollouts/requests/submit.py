@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
-from services.caller import Actor, IdempotencyClaim
+from services.actor import Actor, IdempotencyClaim
 from services.clock import Clock
 from services.engine.port import Engine
 from services.errors import FieldError, RequestError, prefix_fields

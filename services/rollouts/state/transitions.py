@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from services.caller import Actor
+from services.actor import Actor
 from services.clock import Clock
 from services.rollouts.planner.steps import Failed, Progress
 from services.rollouts.state.status import TERMINAL, Kind, Status, check_transition

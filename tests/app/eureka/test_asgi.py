@@ -16,9 +16,9 @@ import pytest
 from app.eureka import operations
 from app.eureka.asgi import MAX_BODY, EurekaApp
 from app.eureka.auth import EurekaAuth
+from services.actor import Actor
 from services.auth.access import AuthService
 from services.auth.tokens import TokenKey
-from services.caller import Actor
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.grant import Grant

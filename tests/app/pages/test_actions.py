@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from services.caller import SYSTEM
+from services.actor import SYSTEM
 from services.grant import Grant
 from services.store.tables import Deployment, Event
 from tests.support.dashboard_fixture import DashboardFixture, apart

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
-from services.caller import SYSTEM
+from services.actor import SYSTEM
 from services.grant import Grant
 from services.store.tables import Deployment, Revision
 from tests.support.dashboard_fixture import DashboardFixture, apart

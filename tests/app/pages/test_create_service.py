@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
-from services.caller import SYSTEM
+from services.actor import SYSTEM
 from services.grant import Grant
 from services.store.tables import Deployment, Event, Service
 from tests.support.dashboard_fixture import DashboardFixture, apart

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.pages import pagination
-from services.caller import Actor
+from services.actor import Actor
 from services.store.events import append_event
 from services.store.tables import Deployment
 from tests.support.dashboard_fixture import DashboardFixture

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.pages import live_page
-from services.caller import SYSTEM
+from services.actor import SYSTEM
 from services.engine.usage_sampler import UsageRate
 from services.grant import Grant
 from services.store.tables import Deployment, Instance

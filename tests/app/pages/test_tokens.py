@@ -7,7 +7,7 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from services.caller import SYSTEM
+from services.actor import SYSTEM
 from tests.app.pages.conftest import SAME_SITE
 from tests.support.dashboard_fixture import DashboardFixture, apart
 

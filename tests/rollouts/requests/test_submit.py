@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from services.caller import Actor, IdempotencyClaim
+from services.actor import Actor, IdempotencyClaim
 from services.engine.port import EngineError
 from services.errors import RequestError
 from services.rollouts.requests.admission import AdmissionRules

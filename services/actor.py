@@ -1,4 +1,4 @@
-"""The caller of a request, for history and audit, and the caller's idempotency claim."""
+"""The author of a request, for history and audit, and the author's idempotency claim."""
 
 from __future__ import annotations
 
