@@ -10,13 +10,13 @@ import anyio
 import structlog
 from sqlmodel import Session
 
-from app.api.idempotency import forget_old
 from app.context import AppContext
 from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from app.eureka.server import serve
 from services.builds.images import prune
 from services.engine.port import EngineError
+from services.idempotency import delete_expired_keys
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import RoutingError
 from services.store.tables import Meta
@@ -107,7 +107,7 @@ async def run_housekeeping(sluice: AppContext) -> None:
     while True:
         await anyio.sleep(HOUSEKEEPING)
         await sluice.auth.expire()
-        await sluice.store.write(lambda session: forget_old(session, sluice.clock.now()))
+        await sluice.store.write(lambda session: delete_expired_keys(session, sluice.clock.now()))
         try:
             await prune(sluice.store, sluice.engine)
         except EngineError as error:

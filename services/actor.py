@@ -1,4 +1,4 @@
-"""The author of a request, for history and audit, and the author's idempotency claim."""
+"""The author of a request, for history and audit."""
 
 from __future__ import annotations
 
@@ -28,15 +28,3 @@ class Actor:
 
 
 SYSTEM = Actor("system", "sluice")
-
-
-@dataclass(frozen=True)
-class IdempotencyClaim:
-    """An Idempotency-Key to claim in the transaction that creates the deployment.
-
-    `fingerprint` is a hash of method, path and body.
-    """
-
-    token: int
-    key: str
-    fingerprint: str

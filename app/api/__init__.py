@@ -21,7 +21,7 @@ from app.api import (
 from app.api.params import strict_query
 
 api = APIRouter(dependencies=[Depends(strict_query)])
-for _room in (
+for _module in (
     deployments,
     apply,
     builds,
@@ -35,4 +35,4 @@ for _room in (
     registry,
     meta,
 ):
-    api.include_router(_room.router)
+    api.include_router(_module.router)

@@ -16,19 +16,22 @@ from sqlmodel import Session, col, select
 
 from app.api import schemas
 from app.api.context import app_context
+from app.api.deployment_responses import DeploymentPoll
 from app.api.examples import APPLIED, COMPOSE, PREVIEW
-from app.api.params import DryRun, IdempotencyKey, Wait, claim
+from app.api.idempotency import claim
+from app.api.params import DryRun, IdempotencyKey, Wait
 from app.api.request_body import Body, check, read_bytes, read_object
 from app.api.responses import CHANGE, WAITED, read_responses
-from app.api.wait import AGAIN, get_document, unsuccessful, wait_for_end
 from app.auth import Writer
 from app.context import AppContext
 from app.problems import Problem
+from services.actor import Actor
 from services.compose.document import ComposeError, Finding
 from services.compose.reader import ComposeOptions, ComposeProject, read
 from services.compose.service import PROJECT_LABEL
 from services.errors import FieldError, RequestError, prefix_fields
-from services.rollouts.requests.commands import DeployRequest, GroupMember, RequestContext
+from services.rollouts.requests import commands
+from services.rollouts.requests.command import DeployRequest, GroupMember, RequestContext
 from services.rollouts.state.status import Status
 from services.store.tables import Deployment, Revision, Service
 
@@ -113,8 +116,8 @@ async def apply(
     context = RequestContext(caller.actor, await claim(request, caller, key, also=asked))
     try:
         if dry_run:
-            return JSONResponse({"previews": [await _preview(sluice, member, context) for member in members]})
-        ids = await sluice.submitter.deploy_group(members, context)
+            return JSONResponse({"previews": [await _preview(sluice, member, caller.actor) for member in members]})
+        ids = await sluice.submitter.submit_group(members, context)
     except RequestError as error:
         raise _located(error, reading) from None
     return await _applied(request, sluice, ids, wait)
@@ -186,9 +189,9 @@ def _members(reading: ComposeProject, note: str | None) -> list[GroupMember]:
     return members
 
 
-async def _preview(sluice: AppContext, member: GroupMember, context: RequestContext) -> dict[str, Any]:
+async def _preview(sluice: AppContext, member: GroupMember, by: Actor) -> dict[str, Any]:
     with prefix_fields(member.deploy_request.service):
-        preview = asdict(await sluice.dry_run.deploy(member.deploy_request, context))
+        preview = asdict(await sluice.dry_run.preview(commands.deploy(member.deploy_request), by))
     said = [{"code": "compose", "message": warning} for warning in member.warnings]
     return {**preview, "warnings": [*preview["warnings"], *said]}
 
@@ -199,15 +202,15 @@ async def _applied(request: Request, sluice: AppContext, ids: list[int], wait: f
     if not wait:
         return JSONResponse(answer, 202, headers=headers)
     loop = asyncio.get_running_loop()
-    until = loop.time() + wait
-    ended = [await wait_for_end(request, sluice, id, max(until - loop.time(), 0.001)) for id in ids]
-    views = [await get_document(sluice, id) for id in ids]
-    for view, over in zip(views, ended, strict=True):
-        if over and view["status"] != Status.SUCCEEDED:
-            raise unsuccessful(view, headers, group=group)
-        if not over:
-            detail = f"deployment {view['id']} of {view['service']} is still {view['status']} after {wait:g} s"
-            raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"deployment": view, "group": group})
+    end = loop.time() + wait
+    polls = [DeploymentPoll(sluice, id) for id in ids]
+    ended = [await poll.wait_for_end(request, max(end - loop.time(), 0.001)) for poll in polls]
+    documents = [await poll.document() for poll in polls]
+    for poll, document, has_ended in zip(polls, documents, ended, strict=True):
+        if has_ended and document["status"] != Status.SUCCEEDED:
+            raise poll.failure(document, headers, group=group)
+        if not has_ended:
+            raise poll.timeout(document, wait, headers, group=group)
     return JSONResponse(answer, 200, headers=headers)
 
 

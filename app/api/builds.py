@@ -23,31 +23,30 @@ from starlette.requests import ClientDisconnect
 
 from app.api import schemas
 from app.api.context import app_context, show
-from app.api.deployments import Empty, ServiceFilter, check_deploy_scope
+from app.api.deployments import Empty, ServiceFilter
 from app.api.examples import BUILD, page_of
-from app.api.idempotency import answered, keep
+from app.api.idempotency import claim_content, find_answer, store_answer
+from app.api.long_poll import LongPoll, first_of
 from app.api.params import Cursor, IdempotencyKey, Limit, Number, Wait, cursor_of, place
 from app.api.request_body import documented, read
 from app.api.responses import ALWAYS, CHANGE, read_responses
 from app.api.sse import HEARTBEAT_INTERVAL, MAX_DURATION, resume_after, streaming, wants_stream
-from app.api.wait import AGAIN, first_of
-from app.auth import Caller, Deployer, Reader, identify
+from app.auth import Deployer, Reader, identify
+from app.authorization import check_deploy_scope
 from app.context import AppContext
 from app.presenters.builds import BUILDS, present_build
 from app.problems import Problem, declared, invalid
-from services.actor import IdempotencyClaim
 from services.builds.ask import BuildRequest
 from services.builds.context import check_context, check_dockerfile, escapes_root
 from services.builds.log import numbered
-from services.builds.manager import MOST, SUCCEEDED, BuildSettings, find_build
-from services.rollouts.requests.commands import DeployRequest
+from services.builds.manager import MOST, BuildSettings, find_build
+from services.rollouts.requests.command import DeployRequest
 from services.spec import SERVICE_NAME
 from services.store.tables import Build
 
 router = APIRouter(prefix="/builds", tags=["builds"])
 _TARS = ("application/x-tar", "application/tar", "application/gzip", "application/x-gzip")
-_LOOK_FOR_CLIENT = 5.0
-_LATER = {"Retry-After": "10"}
+_RETRY_LATER = {"Retry-After": "10"}
 _TAR = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of `tar -cz .`)"}
 _BODY = {"required": True, "content": dict.fromkeys(("application/x-tar", "application/gzip"), _TAR)}
 _LOCATION = {"Location": {"description": "the build", "schema": {"type": "string"}}}
@@ -96,17 +95,17 @@ async def build(
     await check_deploy_scope(sluice, caller, DeployRequest(service, {}))
     args = {name: value for name, _, value in (one.partition("=") for one in arg)}
     async with _upload(request, sluice) as (context, digest):
-        claimed = _claim(request, caller, key, digest)
-        before = await answered(sluice, claimed)
+        key_claim = claim_content(request, caller, key, digest.encode(), also=f"?{request.url.query}")
+        before = await find_answer(sluice, key_claim)
         if before is not None:
-            return await _accepted(request, sluice, before["build"], wait)
+            return await BuildPoll(sluice, before["build"]).respond(request, wait)
         limit = sluice.build_manager.settings.context_size
         text = await anyio.to_thread.run_sync(check_context, context, dockerfile, limit)
         await anyio.to_thread.run_sync(check_dockerfile, text, args)
-        deploy_request = BuildRequest(service, context, text, dockerfile, target, args)
-        id = await sluice.build_manager.begin(deploy_request, caller.actor)
-        await keep(sluice, claimed, {"build": id})
-    return await _accepted(request, sluice, id, wait)
+        build_request = BuildRequest(service, context, text, dockerfile, target, args)
+        id = await sluice.build_manager.begin(build_request, caller.actor)
+        await store_answer(sluice, key_claim, {"build": id})
+    return await BuildPoll(sluice, id).respond(request, wait)
 
 
 @router.get("", responses=read_responses(200, schemas.Builds, page_of(BUILD), *ALWAYS))
@@ -134,8 +133,8 @@ async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = 
     """Show a build; with `?wait=` when it has ended or the wait ran out."""
     sluice = app_context(request)
     if wait:
-        await _hold(request, sluice, id, wait)
-    return JSONResponse(await _shown(sluice, id))
+        await BuildPoll(sluice, id).wait_for_end(request, wait)
+    return JSONResponse(await _document(sluice, id))
 
 
 @router.get("/{id}/log", response_class=PlainTextResponse, responses=declared(*ALWAYS, "unknown_build", also={200: _LOG}))
@@ -165,7 +164,7 @@ async def cancel(request: Request, caller: Deployer, id: Number) -> Response:
     request.state.service = service
     caller.require_service(service)
     await sluice.build_manager.cancel(id, caller.actor)
-    return JSONResponse(await _shown(sluice, id))
+    return JSONResponse(await _document(sluice, id))
 
 
 @asynccontextmanager
@@ -176,7 +175,7 @@ async def _upload(request: Request, sluice: AppContext) -> AsyncIterator[tuple[P
     """
     builds = sluice.build_manager
     if builds.full:
-        raise Problem("too_many_builds", f"{MOST} builds are under way: ask again, or cancel one", headers=_LATER)
+        raise Problem("too_many_builds", f"{MOST} builds are under way: ask again, or cancel one", headers=_RETRY_LATER)
     path = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
     builds.sending += 1
     try:
@@ -211,48 +210,31 @@ async def _receive(request: Request, settings: BuildSettings, path: Path) -> str
     return digest.hexdigest()
 
 
-def _claim(request: Request, caller: Caller, key: str | None, digest: str) -> IdempotencyClaim | None:
-    if key is None:
-        return None
-    said = f"POST /builds?{request.url.query}\n{digest}".encode(errors="replace")
-    return IdempotencyClaim(caller.principal.token, key, hashlib.sha256(said).hexdigest())
+class BuildPoll(LongPoll):
+    """A build that has not ended, or one that has."""
+
+    kind = "build"
+    stopping = "Sluice is stopping, and the build with it"
+
+    async def document(self) -> dict[str, Any]:
+        return await _document(self._sluice, self._id)
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[asyncio.Event]:
+        running = self._sluice.build_manager.running(self._id)
+        yield running.ended if running is not None else asyncio.Event()
+
+    async def has_ended(self, changed: asyncio.Event) -> bool:
+        return self._sluice.build_manager.running(self._id) is None
+
+    def failure(self, document: Mapping[str, Any], headers: Mapping[str, str]) -> Problem:
+        detail = (
+            f"build {self._id} of {document['service']} {document['status']} ({document['reason']}): {document['message']}"
+        )
+        return Problem("build_failed", detail, headers=headers, more={"build": document})
 
 
-async def _accepted(request: Request, sluice: AppContext, id: int, wait: float | None) -> Response:
-    headers = {"Location": f"/builds/{id}"}
-    ended = await _hold(request, sluice, id, wait) if wait else False
-    view = await _shown(sluice, id)
-    if not wait:
-        return JSONResponse(view, 202, headers=headers)
-    if not ended:
-        detail = f"build {id} of {view['service']} is still {view['status']} after {wait:g} s"
-        raise Problem("wait_timeout", detail, headers={**headers, **AGAIN}, more={"build": view})
-    if view["status"] != SUCCEEDED:
-        raise _failed(view, headers)
-    return JSONResponse(view, 200, headers=headers)
-
-
-def _failed(view: Mapping[str, Any], headers: Mapping[str, str]) -> Problem:
-    detail = f"build {view['id']} of {view['service']} {view['status']} ({view['reason']}): {view['message']}"
-    return Problem("build_failed", detail, headers=headers, more={"build": view})
-
-
-async def _hold(request: Request, sluice: AppContext, id: int, seconds: float) -> bool:
-    """Tell whether the build ends within `seconds`. Raises Problem (503) if Sluice stops."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    while (running := sluice.build_manager.running(id)) is not None:
-        if sluice.stopping.is_set():
-            detail = "Sluice is stopping, and the build with it"
-            raise Problem("stopping", detail, headers={"Location": f"/builds/{id}", **AGAIN})
-        left = until - loop.time()
-        if left <= 0 or await request.is_disconnected():
-            return False
-        await first_of(running.ended, sluice.stopping, timeout=min(left, _LOOK_FOR_CLIENT))
-    return True
-
-
-async def _shown(sluice: AppContext, id: int) -> dict[str, Any]:
+async def _document(sluice: AppContext, id: int) -> dict[str, Any]:
     return await sluice.store.read(lambda session: present_build(find_build(session, id)))
 
 

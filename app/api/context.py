@@ -10,10 +10,11 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from sqlmodel import Session
 
-from app.api.params import claim, registry_auth
+from app.api.idempotency import claim
+from app.api.params import registry_auth
 from app.auth import Caller
 from app.context import AppContext
-from services.rollouts.requests.submit import RequestContext
+from services.rollouts.requests.command import RequestContext
 
 
 def app_context(request: Request) -> AppContext:

@@ -11,23 +11,23 @@ from sqlmodel import Session, col
 
 from app.api import schemas
 from app.api.context import app_context, request_context, show
+from app.api.deployment_responses import DeploymentPoll, deployment_document, respond
 from app.api.examples import DEPLOYMENT, page_of
-from app.api.idempotency import answered, keep
-from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, claim, cursor_of, place
+from app.api.idempotency import claim, find_answer, store_answer
+from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, cursor_of, place
 from app.api.request_body import Body, check, documented, read, read_object
 from app.api.responses import ALWAYS, CHANGE, create_responses, read_responses
-from app.api.wait import find, get_document, respond, wait_for_end
 from app.auth import Caller, Deployer, Reader
-from app.context import AppContext
+from app.authorization import check_deploy_scope, check_retry_scope
 from app.presenters.rollouts import DEPLOYMENTS, present_deployments
-from app.problems import Problem
-from services.rollouts.requests.submit import Action, DeployRequest
+from services.rollouts.requests import commands
+from services.rollouts.requests.command import DeployRequest
+from services.rollouts.requests.lookup import get_deployment
+from services.rollouts.requests.submit import Action
 from services.rollouts.state.status import Kind, Status
-from services.store.tables import Deployment, Service
+from services.store.tables import Deployment
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
-OF_DEPLOY = frozenset({"image", "build"})
-"""Spec fields that the scope `deploy` may change of an existing service."""
 ServiceFilter = Annotated[str | None, Query(max_length=200, description="of this service alone")]
 
 
@@ -78,7 +78,7 @@ async def deploy(
     request.state.service = deploy_request.service
     await check_deploy_scope(app_context(request), caller, deploy_request)
     context = await request_context(request, caller, key, auth)
-    return await respond(request, lambda asking: asking.deploy(deploy_request, context), wait, dry_run)
+    return await respond(request, commands.deploy(deploy_request), context, wait, dry_run)
 
 
 @router.get("", responses=read_responses(200, schemas.Deployments, page_of(DEPLOYMENT), *ALWAYS))
@@ -124,8 +124,8 @@ async def deployment(request: Request, _reader: Reader, id: Number, wait: Wait =
     """
     sluice = app_context(request)
     if wait:
-        await wait_for_end(request, sluice, id, wait)
-    return JSONResponse(await get_document(sluice, id))
+        await DeploymentPoll(sluice, id).wait_for_end(request, wait)
+    return JSONResponse(await deployment_document(sluice, id))
 
 
 @router.post(
@@ -148,11 +148,10 @@ async def retry(
 ) -> Response:
     """Repeat a deployment as a new one with `retry_of`."""
     await read(request, Empty)
-    sluice = app_context(request)
-    await _bound(request, sluice, caller, id)
-    await check_retry_scope(sluice, caller, id)
+    row = await _changeable_deployment(request, caller, id)
+    await check_retry_scope(app_context(request), caller, row)
     context = await request_context(request, caller, key, auth)
-    return await respond(request, lambda asking: asking.retry(id, context), wait, dry_run)
+    return await respond(request, commands.retry(row), context, wait, dry_run)
 
 
 _ACTS = read_responses(
@@ -181,12 +180,12 @@ async def abort(request: Request, caller: Deployer, id: Number, key: Idempotency
 async def _act(request: Request, caller: Caller, id: int, action: Action, key: str | None) -> Response:
     await read(request, Empty)
     sluice = app_context(request)
-    await _bound(request, sluice, caller, id)
-    claimed = await claim(request, caller, key)
-    if await answered(sluice, claimed) is None:
+    await _changeable_deployment(request, caller, id)
+    key_claim = await claim(request, caller, key)
+    if await find_answer(sluice, key_claim) is None:
         await sluice.submitter.apply_action(id, action, caller.actor)
-        await keep(sluice, claimed, {"deployment": id})
-    return JSONResponse(await get_document(sluice, id))
+        await store_answer(sluice, key_claim, {"deployment": id})
+    return JSONResponse(await deployment_document(sluice, id))
 
 
 def _parse_request(body: dict[str, object]) -> DeployRequest:
@@ -203,42 +202,12 @@ def _parse_request(body: dict[str, object]) -> DeployRequest:
     )
 
 
-async def check_deploy_scope(sluice: AppContext, caller: Caller, deploy_request: DeployRequest) -> None:
-    """Raise Problem (403) if the request exceeds the scope `deploy` and the caller lacks `write`."""
-    caller.require_service(deploy_request.service)
-    if caller.may("write"):
-        return
-    more = sorted(set(deploy_request.fields) - OF_DEPLOY)
-    if more:
-        raise Problem("insufficient_scope", f'{more[0][:100]} needs the scope "write"; "deploy" may change the image alone')
-    if deploy_request.mode != "merge":
-        raise Problem("insufficient_scope", f'mode "{deploy_request.mode}" needs the scope "write"')
-    service = await sluice.store.read(lambda session: session.get(Service, deploy_request.service))
-    if service is None or service.removed:
-        raise Problem(
-            "insufficient_scope", f'"{deploy_request.service[:64]}" does not exist: to create it needs the scope "write"'
-        )
+async def _changeable_deployment(request: Request, caller: Caller, id: int) -> Deployment:
+    """Return the deployment.
 
-
-async def check_retry_scope(sluice: AppContext, caller: Caller, id: int) -> None:
-    """Require the scope that the deployment's own request would need today.
-
-    The body is merged over the spec that is present then, so it counts as new even if it changed nothing before. One
-    that succeeded is left to the retry itself, which refuses it. Raises Problem (403).
+    Raises an error: 404 if it does not exist, 403 if the caller's token is bound to other services.
     """
-    before = await sluice.store.read(lambda session: find(session, id))
-    if before.kind == Kind.REMOVE and not caller.may("write"):
-        raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
-    if before.kind == Kind.DEPLOY and before.status != Status.SUCCEEDED:
-        mode: Literal["merge", "replace"] = "replace" if before.mode == "replace" else "merge"
-        await check_deploy_scope(sluice, caller, DeployRequest(before.service, before.body, mode))
-
-
-async def _bound(request: Request, sluice: AppContext, caller: Caller, id: int) -> None:
-    """Check that the deployment exists and that the caller's token covers its service.
-
-    Raises Problem: 404 if it does not exist, 403 if the token is bound to other services.
-    """
-    service = (await sluice.store.read(lambda session: find(session, id))).service
-    request.state.service = service
-    caller.require_service(service)
+    row = await app_context(request).store.read(lambda session: get_deployment(session, id))
+    request.state.service = row.service
+    caller.require_service(row.service)
+    return row

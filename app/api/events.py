@@ -14,10 +14,10 @@ from app.api.examples import AUDIT, EVENT, page_of
 from app.api.params import Cursor, Limit, Number, Since, cursor_of, place
 from app.api.responses import ALWAYS, read_responses
 from app.api.sse import resume_after, sse, wants_stream
-from app.api.wait import find
 from app.auth import Reader
 from app.live.event_feed import newest
 from app.presenters.rollouts import present_event
+from services.rollouts.requests.lookup import get_deployment
 from services.store.events import EVENTS
 from services.store.tables import Event
 
@@ -61,7 +61,7 @@ async def deployment_events(
     sluice = app_context(request)
     if not wants_stream(request):
         return await _page(request, EVENTS.where(Event.deployment == id), limit, cursor, of=id)
-    await sluice.store.read(lambda session: find(session, id))
+    await sluice.store.read(lambda session: get_deployment(session, id))
     return await sse(request, sluice, id, resume_after(request) or 0)
 
 
@@ -116,7 +116,7 @@ async def _page(
 
     def page(session: Session) -> dict[str, object]:
         if of is not None:
-            find(session, of)
+            get_deployment(session, of)
         rows = session.exec(query).all()
         more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [present_event(row, audit=audit) for row in rows[:limit]], "next": more}

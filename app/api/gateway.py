@@ -11,8 +11,8 @@ from pydantic import StrictBool
 from app.api import schemas
 from app.api.context import app_context
 from app.api.examples import EXAMINATION, GATEWAY, UPGRADED
-from app.api.idempotency import answered, keep
-from app.api.params import IdempotencyKey, claim
+from app.api.idempotency import claim, find_answer, store_answer
+from app.api.params import IdempotencyKey
 from app.api.request_body import Body, documented, read
 from app.api.responses import ALWAYS, CHANGE, read_responses
 from app.auth import Admin, Caller, Reader
@@ -83,7 +83,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     body = await read(request, UpgradeBody)
     sluice = app_context(request)
     claimed = await claim(request, admin, key)
-    before = await answered(sluice, claimed)
+    before = await find_answer(sluice, claimed)
     if before is not None:
         return JSONResponse(before)
     if sluice.infrastructure.upgrading:
@@ -93,7 +93,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
     view = await asyncio.shield(task)
-    await keep(sluice, claimed, view)
+    await store_answer(sluice, claimed, view)
     return JSONResponse(view)
 
 

@@ -1,50 +1,48 @@
-"""Idempotency-Key of requests that make no deployment.
-
-Requests that make a deployment store their key in services/rollouts/requests/submit.py.
-"""
+"""Idempotency-Key of requests: the claim, and the stored answer of a request that creates no deployment."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-from sqlmodel import Session, col, delete
+from fastapi import Request
 
+from app.api.request_body import read_bytes
+from app.auth import Caller
 from app.context import AppContext
-from app.problems import Problem
-from services.actor import IdempotencyClaim
-from services.errors import FieldError
-from services.store.tables import IdempotencyKey
-
-KEPT = 24 * 3600.0
-"""Seconds for which a key is kept."""
+from services.idempotency import IdempotencyClaim, find_used_key, store_used_key
 
 
-async def answered(sluice: AppContext, claim: IdempotencyClaim | None) -> dict[str, Any] | None:
-    """Return the stored response to the same request; None for a new one.
+async def claim(request: Request, caller: Caller, key: str | None, *, also: str = "") -> IdempotencyClaim | None:
+    """Return the claim of a request's Idempotency-Key; None without a key.
 
-    Raises Problem (422) if the key was used for another request.
+    The fingerprint covers method, path and body, and the part of the query in `also`.
+    """
+    return claim_content(request, caller, key, await read_bytes(request), also=also) if key is not None else None
+
+
+def claim_content(
+    request: Request, caller: Caller, key: str | None, content: bytes, *, also: str = ""
+) -> IdempotencyClaim | None:
+    """Return the claim as `claim` does, for a request with the body `content`."""
+    if key is None:
+        return None
+    text = f"{request.method} {request.url.path}{also}\n".encode(errors="replace") + content
+    return IdempotencyClaim(caller.principal.token, key, hashlib.sha256(text).hexdigest())
+
+
+async def find_answer(sluice: AppContext, claim: IdempotencyClaim | None) -> dict[str, Any] | None:
+    """Return the stored answer to the same request; None for a new one.
+
+    Raises RequestError 422 `idempotency_key_reused` if the key was used for another request.
     """
     if claim is None:
         return None
-    row = await sluice.store.read(lambda session: session.get(IdempotencyKey, (claim.key, claim.token)))
-    if row is None:
-        return None
-    if row.fingerprint != claim.fingerprint:
-        wrong = [FieldError("Idempotency-Key", "was used for another request")]
-        raise Problem("idempotency_key_reused", "this Idempotency-Key was used for another request; take a new key", wrong)
-    return row.answer
+    row = await sluice.store.read(lambda session: find_used_key(session, claim))
+    return row.answer if row is not None else None
 
 
-async def keep(sluice: AppContext, claim: IdempotencyClaim | None, answer: dict[str, Any]) -> None:
-    """Store `answer` for the key."""
-    if claim is None:
-        return
-    row = IdempotencyKey(
-        key=claim.key, token=claim.token, fingerprint=claim.fingerprint, answer=answer, created_at=sluice.clock.now()
-    )
-    await sluice.store.write(lambda session: session.merge(row) and None)
-
-
-def forget_old(session: Session, now: float) -> None:
-    """Delete the expired keys."""
-    session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < now - KEPT))
+async def store_answer(sluice: AppContext, claim: IdempotencyClaim | None, answer: dict[str, Any]) -> None:
+    if claim is not None:
+        now = sluice.clock.now()
+        await sluice.store.write(lambda session: store_used_key(session, claim, now, answer=answer))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import math
 import time
@@ -17,10 +16,7 @@ from fastapi.params import Query as QueryParameter
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, StringConstraints
 
-from app.api.request_body import read_bytes
-from app.auth import Caller
 from app.problems import invalid, nearest
-from services.actor import IdempotencyClaim
 from services.units import MAX_SECONDS, duration
 
 MAX_AUTH = 16 * 1024
@@ -95,17 +91,6 @@ async def strict_query(request: Request) -> None:
     for name in request.query_params:
         if name not in known:
             raise invalid(name[:100], nearest(name, known).replace("a field", "a parameter"))
-
-
-async def claim(request: Request, caller: Caller, key: str | None, *, also: str = "") -> IdempotencyClaim | None:
-    """Return the Idempotency-Key of a request with a digest of the request; None without a key.
-
-    The digest covers method, path and body, and the part of the query in `also`.
-    """
-    if key is None:
-        return None
-    said = f"{request.method} {request.url.path}{also}\n".encode(errors="replace") + await read_bytes(request)
-    return IdempotencyClaim(caller.principal.token, key, hashlib.sha256(said).hexdigest())
 
 
 def registry_auth(header: str | None) -> str | None:

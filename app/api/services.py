@@ -12,14 +12,15 @@ from sqlmodel import Session, col, or_
 
 from app.api import schemas
 from app.api.context import app_context, request_context, show
+from app.api.deployment_responses import respond
 from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
 from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
 from app.api.request_body import Body, documented, read
 from app.api.responses import ALWAYS, create_responses, read_responses
-from app.api.wait import respond
 from app.auth import Deployer, Reader, Writer
 from app.presenters.rollouts import REVISIONS, SERVICES, present_revision, present_service, present_services
 from app.problems import Problem
+from services.rollouts.requests import commands
 from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.store.tables import Revision, Service
 
@@ -145,7 +146,7 @@ async def scale(
     body = await read(request, Scale)
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await respond(request, lambda asking: asking.scale(name, body.replicas, context), wait, dry_run)
+    return await respond(request, commands.scale(name, body.replicas), context, wait, dry_run)
 
 
 @router.post(
@@ -161,7 +162,7 @@ async def rollback(
     body = await read(request, Rollback)
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await respond(request, lambda asking: asking.rollback(name, body.to_revision, context), wait, dry_run)
+    return await respond(request, commands.rollback(name, body.to_revision), context, wait, dry_run)
 
 
 @router.post(
@@ -177,7 +178,7 @@ async def restart(
     await read(request, Restart)
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await respond(request, lambda asking: asking.restart(name, context), wait, dry_run)
+    return await respond(request, commands.restart(name), context, wait, dry_run)
 
 
 @router.delete("/{name}", status_code=202, responses=create_responses(DEPLOYMENT, *_KEYS))
@@ -187,7 +188,7 @@ async def remove(
     """Drain, stop and remove all instances; the history stays readable."""
     caller.require_service(name)
     context = await request_context(request, caller, key)
-    return await respond(request, lambda asking: asking.remove(name, context), wait, dry_run)
+    return await respond(request, commands.remove(name), context, wait, dry_run)
 
 
 def _find(session: Session, name: str) -> Service:

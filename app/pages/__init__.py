@@ -26,7 +26,7 @@ MAX_FORM = 1024 * 1024
 """Bytes of a request to a page: without a maximum, a form's fields can be a gigabyte."""
 
 pages = APIRouter(include_in_schema=False, max_body_size=MAX_FORM)
-for _room in (
+for _module in (
     files,
     sign_in,
     overview,
@@ -43,4 +43,4 @@ for _room in (
     registry,
     reference,
 ):
-    pages.include_router(_room.router)
+    pages.include_router(_module.router)

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlmodel import Session
 
-from app.api.deployments import check_deploy_scope
 from app.auth import Caller
+from app.authorization import check_deploy_scope
 from app.context import AppContext
 from app.pages.dependencies import FormViewer, PageViewer
 from app.pages.form_commands import KINDS, FormCommand, parse_form
@@ -56,11 +56,11 @@ async def change(request: Request, viewer: FormViewer, name: str, kind: str) -> 
 
 def _form(request: Request, viewer: Caller, service: Mapping[str, Any], kind: str) -> Form:
     back = f"/ui/services/{service['name']}"
-    command = partial(_wish, request.app.state.sluice, viewer, service["name"], kind)
-    return Form(kind, ASKS.get(kind, ()), f"{back}/{kind}", back, command, {"service": service})
+    parse = partial(_parse, request.app.state.sluice, viewer, service["name"], kind)
+    return Form(kind, ASKS.get(kind, ()), f"{back}/{kind}", back, parse, {"service": service})
 
 
-async def _wish(sluice: AppContext, viewer: Caller, name: str, kind: str, answers: Mapping[str, str]) -> FormCommand:
+async def _parse(sluice: AppContext, viewer: Caller, name: str, kind: str, answers: Mapping[str, str]) -> FormCommand:
     viewer.require("write" if kind == "remove" else "deploy")
     viewer.require_service(name)
     command = parse_form(kind, name, answers)

@@ -41,10 +41,10 @@ async def create(request: Request, viewer: FormViewer) -> Response:
 def _form(request: Request, viewer: Caller) -> Form:
     sluice: AppContext = request.app.state.sluice
     words = {"bound": viewer.principal.services, "default_route": sluice.settings.default_route}
-    return Form("create", ASKS, "/ui/new", HOME, partial(_wish, sluice, viewer), words)
+    return Form("create", ASKS, "/ui/new", HOME, partial(_parse, sluice, viewer), words)
 
 
-async def _wish(sluice: AppContext, viewer: Caller, answers: Mapping[str, str]) -> FormCommand:
+async def _parse(sluice: AppContext, viewer: Caller, answers: Mapping[str, str]) -> FormCommand:
     """Return the command of the form. Raises Problem beside the name.
 
     The name is refused if it is invalid, outside the token's services or in use.

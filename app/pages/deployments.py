@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from sqlmodel import Session, col, or_, select
 
-from app.api.deployments import check_retry_scope
 from app.audit import note_refusal
+from app.authorization import check_retry_scope
 from app.context import AppContext
 from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
 from app.pages.live_page import LivePage, PageSource, missing, show, stream
@@ -19,7 +19,8 @@ from app.pages.timeline import timeline
 from app.presenters.rollouts import INSTANCES, present_deployment, present_event
 from app.problems import CODES, Problem, as_problem
 from services.errors import RequestError
-from services.rollouts.requests.submit import RequestContext
+from services.rollouts.requests import commands
+from services.rollouts.requests.command import RequestContext
 from services.rollouts.state.status import InvalidTransition
 from services.store.tables import Deployment, Event, Instance
 
@@ -57,8 +58,8 @@ async def act(
         viewer.require("deploy")
         viewer.require_service(row.service)
         if action == "retry":
-            await check_retry_scope(sluice, viewer, row.id)
-            here = await sluice.submitter.retry(row.id, RequestContext(viewer.actor))
+            await check_retry_scope(sluice, viewer, row)
+            here = await sluice.submitter.submit(commands.retry(row), RequestContext(viewer.actor))
         else:
             await sluice.submitter.apply_action(row.id, action, viewer.actor)
     except (Problem, RequestError, InvalidTransition) as error:

@@ -1,10 +1,10 @@
-"""Commands made of form answers, and the same command as terminal lines (`sluice`, `curl`)."""
+"""Commands made of form answers, and the same commands as terminal lines (`sluice`, `curl`)."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from app.api.request_body import check_depth
 from app.problems import Problem
 from services.errors import FieldError
 from services.redaction import redacted
-from services.rollouts.requests.commands import Asking, DeployRequest, RequestContext
+from services.rollouts.requests import commands
+from services.rollouts.requests.command import Command, DeployRequest
 
-MOST = 100
+MAX_REPLICAS = 100
 """Maximum instances of a service (docs/api.md)."""
-_ANY = 2**53
+_UNLIMITED = 2**53
 _OPTIONS = ("image", "port", "replicas")
 """Fields for which the command `sluice deploy` has an option."""
 MAX_YAML = 32 * 1024
@@ -29,15 +30,15 @@ MAX_VALUES = 10_000
 
 @dataclass(frozen=True)
 class FormCommand:
-    """The request of a form.
+    """The command of a form, and the same request for a terminal.
 
     `scope` is the scope that the request needs at least. `deploy` is the DeployRequest whose fields may need more.
-    `command` and `body` are for display: their secrets are masked.
+    `cli` (the command line of `sluice`) and `body` are for display: their secrets are masked.
     """
 
-    ask: Callable[[Asking[Any], RequestContext], Awaitable[Any]]
+    command: Command
     scope: str
-    command: str
+    cli: str
     method: str
     path: str
     body: Mapping[str, Any] | None = None
@@ -80,7 +81,7 @@ def _named(answers: Mapping[str, str]) -> dict[str, Any]:
     fields = _fields(answers.get("fields", ""))
     if image := answers.get("image", "").strip():
         fields["image"] = image
-    for name, least, most in (("port", 1, 65535), ("replicas", 0, MOST)):
+    for name, least, most in (("port", 1, 65535), ("replicas", 0, MAX_REPLICAS)):
         if answers.get(name, "").strip():
             fields[name] = _number(name, answers[name], least, most)
     return fields
@@ -95,20 +96,20 @@ def _deployment(
     meantime is not changed.
     """
     note = answers.get("note", "").strip()
-    shown, command = redacted(fields), ["sluice", "deploy", service]
+    masked, cli = redacted(fields), ["sluice", "deploy", service]
     options = {name: ["--" + name, str(fields[name])] for name in _OPTIONS if answers.get(name, "").strip()}
-    for name, value in shown.items():
-        command += options[name] if name in options else ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    for name, value in masked.items():
+        cli += options[name] if name in options else ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     if note:
-        command += ["--note", note]
+        cli += ["--note", note]
     if new:
-        command += ["--expected-revision", "0"]
+        cli += ["--expected-revision", "0"]
     deploy_request = DeployRequest(service, fields, note=note or None, expected_revision=0 if new else None)
-    body = {"service": service, **shown, **({"note": note} if note else {}), **({"expected_revision": 0} if new else {})}
+    body = {"service": service, **masked, **({"note": note} if note else {}), **({"expected_revision": 0} if new else {})}
     return FormCommand(
-        lambda asking, context: asking.deploy(deploy_request, context),
+        commands.deploy(deploy_request),
         scope,
-        shlex.join(command),
+        shlex.join(cli),
         "POST",
         "/deployments",
         body,
@@ -119,16 +120,16 @@ def _deployment(
 def _scale(service: str, answers: Mapping[str, str]) -> FormCommand:
     replicas = _number("replicas", answers.get("replicas", ""))
     return FormCommand(
-        lambda asking, context: asking.scale(service, replicas, context), "deploy", f"sluice scale {service} {replicas}",
+        commands.scale(service, replicas), "deploy", f"sluice scale {service} {replicas}",
         "POST", f"/services/{service}/scale", {"replicas": replicas},
     )  # fmt: skip
 
 
 def _rollback(service: str, answers: Mapping[str, str]) -> FormCommand:
     given = answers.get("to_revision", "").strip()
-    number = _number("to_revision", given, 1, _ANY) if given else None
+    number = _number("to_revision", given, 1, _UNLIMITED) if given else None
     return FormCommand(
-        lambda asking, context: asking.rollback(service, number, context), "deploy",
+        commands.rollback(service, number), "deploy",
         f"sluice rollback {service}" + (f" --to {number}" if number else ""),
         "POST", f"/services/{service}/rollback", {"to_revision": number} if number else {},
     )  # fmt: skip
@@ -136,14 +137,14 @@ def _rollback(service: str, answers: Mapping[str, str]) -> FormCommand:
 
 def _restart(service: str, answers: Mapping[str, str]) -> FormCommand:
     return FormCommand(
-        lambda asking, context: asking.restart(service, context), "deploy", f"sluice restart {service}",
+        commands.restart(service), "deploy", f"sluice restart {service}",
         "POST", f"/services/{service}/restart", {},
     )  # fmt: skip
 
 
 def _remove(service: str, answers: Mapping[str, str]) -> FormCommand:
     return FormCommand(
-        lambda asking, context: asking.remove(service, context),
+        commands.remove(service),
         "write",
         f"sluice rm {service}",
         "DELETE",
@@ -202,10 +203,10 @@ def _values(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _number(field: str, text: str, least: int = 0, most: int = MOST) -> int:
+def _number(field: str, text: str, least: int = 0, most: int = MAX_REPLICAS) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdecimal() and len(text) < 18 and least <= int(text) <= most):
-        raise _invalid(field, f"must be a whole number from {least}" + (f" to {most}" if most < _ANY else " on"))
+        raise _invalid(field, f"must be a whole number from {least}" + (f" to {most}" if most < _UNLIMITED else " on"))
     return int(text)
 
 

@@ -11,19 +11,20 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.audit import note_refusal
 from app.auth import Caller
+from app.context import AppContext
 from app.pages import render
 from app.pages.form_commands import FormCommand
 from app.problems import CODES, Problem, as_problem
 from services.engine.port import EngineError
 from services.errors import RequestError
-from services.rollouts.requests.commands import RequestContext
+from services.rollouts.requests.command import RequestContext
 
 
 @dataclass(frozen=True)
 class Form:
     """A form of the dashboard.
 
-    `asks` holds the form's fields, `address` the URL of its answers, and `back` the URL after a cancel. `wish` returns
+    `asks` holds the form's fields, `address` the URL of its answers, and `back` the URL after a cancel. `parse` returns
     the command of the answers; it raises Problem if the answers are invalid or the viewer may not do it. `words` holds
     further values for the form's template.
     """
@@ -32,7 +33,7 @@ class Form:
     asks: tuple[str, ...]
     address: str
     back: str
-    wish: Callable[[Mapping[str, str]], Awaitable[FormCommand]]
+    parse: Callable[[Mapping[str, str]], Awaitable[FormCommand]]
     words: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -54,14 +55,15 @@ def show_form(form: Form, answers: Mapping[str, str], problem: Problem | None = 
 
 async def show_plan(request: Request, viewer: Caller, form: Form, answers: Mapping[str, str]) -> HTMLResponse:
     """Show the plan of the command, or the form with the error if the command is refused."""
+    sluice: AppContext = request.app.state.sluice
     try:
-        command = await form.wish(answers)
-        plan = await command.ask(request.app.state.sluice.dry_run, RequestContext(viewer.actor))
+        form_command = await form.parse(answers)
+        plan = await sluice.dry_run.preview(form_command.command, viewer.actor)
     except (Problem, RequestError, EngineError) as error:
         return show_form(form, answers, as_problem(error))
     words = {
-        "form": form, "kind": form.kind, "answers": answers, "plan": plan, "command": command.command,
-        "curl": command.curl(str(request.base_url)), "stream": None,
+        "form": form, "kind": form.kind, "answers": answers, "plan": plan, "command": form_command.cli,
+        "curl": form_command.curl(str(request.base_url)), "stream": None,
     }  # fmt: skip
     return render.page("plan.html", words)
 
@@ -71,16 +73,17 @@ async def handle_post(request: Request, viewer: Caller, form: Form) -> Response:
 
     `plan` shows the plan, `change` shows the form again, and `do` starts the deployment and redirects to its page.
     """
-    given = await request.form(max_files=0, max_fields=20)
-    answers = {name: str(given.get(name, "")) for name in form.asks}
-    step = given.get("step")
+    sluice: AppContext = request.app.state.sluice
+    fields = await request.form(max_files=0, max_fields=20)
+    answers = {name: str(fields.get(name, "")) for name in form.asks}
+    step = fields.get("step")
     if step == "change":
         return show_form(form, answers)
     if step != "do":
         return await show_plan(request, viewer, form, answers)
     try:
-        command = await form.wish(answers)
-        id = await command.ask(request.app.state.sluice.submitter, RequestContext(viewer.actor))
+        form_command = await form.parse(answers)
+        id = await sluice.submitter.submit(form_command.command, RequestContext(viewer.actor))
     except (Problem, RequestError, EngineError) as error:
         problem = as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)

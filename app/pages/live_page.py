@@ -13,8 +13,8 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.sse import format_sse_event
 from sqlmodel import Session
 
+from app.api.long_poll import first_of
 from app.api.sse import streaming
-from app.api.wait import first_of
 from app.auth import Caller, identify
 from app.context import AppContext
 from app.live.live_views import Fragments, VersionedCache

@@ -18,8 +18,10 @@ from services.actor import Actor
 from services.engine.port import ContainerView, EngineError, ImageInfo, InstanceSpec
 from services.errors import RequestError
 from services.rollouts.reconciler.controller import Controller
+from services.rollouts.requests import commands
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.submit import DeployRequest, RequestContext, Submitter
+from services.rollouts.requests.command import Command, DeployRequest, RequestContext
+from services.rollouts.requests.submit import Action, Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
 from services.routing.port import RoutingError
@@ -226,17 +228,21 @@ class ControllerSimulation:
 
     # Requests and faults
 
-    async def ask(self, what: Callable[[Submitter], Awaitable[Any]]) -> int | None:
-        """Send a request; return None if it is refused."""
+    async def submit(self, command: Command) -> int | None:
+        """Submit the command; return the deployment's id, or None if it is refused."""
         try:
-            result: int | None = await what(self.requests)
+            return await self.requests.submit(command, CI)
         except RequestError:
             return None
-        return result
+
+    async def apply_action(self, id: int, action: Action) -> None:
+        """Pause, resume or abort the deployment unless that is refused."""
+        with suppress(RequestError):
+            await self.requests.apply_action(id, action, CI.by)
 
     async def deploy(self, image: str, **fields: Any) -> int | None:
         body = {"image": image, "healthcheck": CHECK, "progress_deadline_seconds": 60, "drain_timeout": 10, **fields}
-        return await self.ask(lambda requests: requests.deploy(DeployRequest(SERVICE, body), CI))
+        return await self.submit(commands.deploy(DeployRequest(SERVICE, body)))
 
     def busy(self, instance: str, seconds: float) -> None:
         """Keep one request in flight at the instance for this many seconds."""
@@ -275,7 +281,7 @@ class ControllerSimulation:
         for _ in range(400):
             paused = [row.id for row in self.rows(Deployment) if row.status == "paused"]
             for id in paused:
-                await self.ask(lambda requests, id=id: requests.apply_action(id, "resume", CI.by))  # type: ignore[misc]
+                await self.apply_action(id or 0, "resume")
             if all(row.status in TERMINAL for row in self.rows(Deployment)):
                 break
             await asyncio.sleep(5)

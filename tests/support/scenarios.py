@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.support.controller_simulation import CI, SERVICE
+from services.rollouts.requests import commands
+from tests.support.controller_simulation import SERVICE
 from tests.support.crashing_simulation import CrashingSimulation
 
 Ask = Callable[[CrashingSimulation], Awaitable[int | None]]
@@ -34,19 +35,19 @@ def deploy(image: str, **fields: object) -> Ask:
 
 
 def scale(replicas: int) -> Ask:
-    return lambda life: life.ask(lambda requests: requests.scale(SERVICE, replicas, CI))
+    return lambda life: life.submit(commands.scale(SERVICE, replicas))
 
 
 async def rollback(life: CrashingSimulation) -> int | None:
-    return await life.ask(lambda requests: requests.rollback(SERVICE, None, CI))
+    return await life.submit(commands.rollback(SERVICE, None))
 
 
 async def restart(life: CrashingSimulation) -> int | None:
-    return await life.ask(lambda requests: requests.restart(SERVICE, CI))
+    return await life.submit(commands.restart(SERVICE))
 
 
 async def remove(life: CrashingSimulation) -> int | None:
-    return await life.ask(lambda requests: requests.remove(SERVICE, CI))
+    return await life.submit(commands.remove(SERVICE))
 
 
 async def abort_when_they_run(life: CrashingSimulation, id: int) -> None:

@@ -28,7 +28,7 @@ from services.rollouts.requests.validation import (
 )
 from services.rollouts.state.dependencies import failed_dependency
 from services.rollouts.state.repository import ACTIVE
-from services.rollouts.state.revision_spec import revision_spec
+from services.rollouts.state.revision_spec import revision_spec, strategy_name
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.spec_hash import instance_hash
 from services.rollouts.state.status import OF_PRESENT, Kind, Status
@@ -238,7 +238,7 @@ class DeploymentActivator:
         found = resolve_image_defaults(validated.spec, "port" in validated.effective, image)
         deployment.image, deployment.image_id = validated.spec.image, image.id
         deployment.profile, deployment.failure_action = validated.layers.profile, validated.spec.failure_action
-        deployment.strategy = "recreate" if validated.spec.recreates else "rolling"
+        deployment.strategy = strategy_name(validated.spec)
         deployment.replicas = validated.replicas
         if deployment.replicas is None:
             deployment.replicas = effective_replicas(session, service.name, deployment.id)
@@ -298,7 +298,7 @@ def _turn_to(deployment: Deployment, present: Revision) -> None:
     spec = revision_spec(present)
     deployment.revision, deployment.profile = present.number, present.profile
     deployment.image, deployment.image_id = present.image, present.image_id
-    deployment.strategy = "recreate" if spec.recreates else "rolling"
+    deployment.strategy = strategy_name(spec)
     deployment.failure_action = spec.failure_action
 
 

@@ -1,4 +1,4 @@
-"""Dry runs of requests: the real code runs up to the commit, and the transaction is rolled back."""
+"""Dry runs of commands: the command is applied and activated, and the transaction is rolled back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from functools import partial
 import anyio.to_thread
 from sqlmodel import Session, col, select
 
+from services.actor import Actor
 from services.clock import Clock
 from services.engine.port import ContainerView, Engine, EngineError, ImageInfo
 from services.errors import RequestError
 from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.commands import Asking, RequestContext
+from services.rollouts.requests.command import Command, CommandTransaction, PrecheckContext
 from services.rollouts.requests.preview import PlanInput, Preview
 from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.rollouts.requests.validation import current_revision
@@ -28,38 +29,41 @@ from services.routing.port import EndpointState, Router, RoutingError
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
-Found = tuple[Preview, PlanInput | None]
+PreviewAndInput = tuple[Preview, PlanInput | None]
+"""A preview without its steps, and the planner's input; None if there is nothing to do."""
 
 
-class DryRun(Asking[Preview]):
-    """Requests that are only previewed.
-
-    Each method raises the errors of the real request and writes nothing. An Idempotency-Key is ignored.
-    """
+class DryRun:
+    """Previews commands: it raises the errors of the real request and writes nothing."""
 
     def __init__(self, store: Store, clock: Clock, engine: Engine, routers: Sequence[Router], rules: AdmissionRules) -> None:
-        super().__init__(store, clock, engine, rules)
+        self._store = store
+        self._clock = clock
+        self._engine = engine
         self._routers = routers
-        self._beginner = DeploymentActivator(store, clock, engine, StateWriter(clock, 0), rules, RuntimeStatus())
+        self._rules = rules
+        self._activator = DeploymentActivator(store, clock, engine, StateWriter(clock, 0), rules, RuntimeStatus())
 
-    async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> Preview:
-        """Return the preview of the request.
+    async def preview(self, command: Command, by: Actor) -> Preview:
+        """Return the preview of the command as requested by `by`.
 
-        Raises RequestError 503 `engine_unavailable` if the engine or a router cannot be observed.
+        Raises RequestError: those of the command, and 503 `engine_unavailable` if the engine or a router cannot be observed.
         """
+        await command.precheck(PrecheckContext(self._store, self._engine, self._rules, by))
         try:
-            containers = await self._engine.observe(service)
-            endpoint_states = [await router.observe(service) for router in self._routers]
-            preview, outset = await self._run_and_roll_back(partial(_plan_input, containers, endpoint_states), make)
+            containers = await self._engine.observe(command.service)
+            endpoint_states = [await router.observe(command.service) for router in self._routers]
+            plan_input = partial(_plan_input, containers, endpoint_states)
+            preview, begun = await self._run_and_roll_back(command, by, plan_input)
         except (EngineError, RoutingError) as error:
             raise RequestError(503, "engine_unavailable", f"what is there now cannot be seen: {error}") from error
-        if outset is None:
+        if begun is None:
             return preview
-        return await anyio.to_thread.run_sync(outset.with_steps, preview, self._clock.now())
+        return await anyio.to_thread.run_sync(begun.with_steps, preview, self._clock.now())
 
     async def _run_and_roll_back(
-        self, outset: Callable[[Session, Deployment], PlanInput | None], make: Callable[[Session], int]
-    ) -> Found:
+        self, command: Command, by: Actor, plan_input: Callable[[Session, Deployment], PlanInput | None]
+    ) -> PreviewAndInput:
         """Create and activate the deployment, return its preview and planner input, and roll back.
 
         A deploy runs first without an image, to find out which image the engine must be asked for.
@@ -67,9 +71,10 @@ class DryRun(Asking[Preview]):
         reference: str | None = None
         image: ImageInfo | None = None
 
-        def rehearsal(session: Session) -> Found | str:
-            row = session.get_one(Deployment, make(session))
-            present = current_revision(session, session.get(Service, row.service))
+        def apply(session: Session) -> PreviewAndInput | str:
+            id = command.apply(CommandTransaction(session, self._clock, self._rules, by))
+            row = session.get_one(Deployment, id)
+            current = current_revision(session, session.get(Service, row.service))
             warnings = _conflict_warnings(session, row)
             used = image
             if row.kind == Kind.DEPLOY and reference is None:
@@ -77,17 +82,17 @@ class DryRun(Asking[Preview]):
             if reference is not None and used is None:
                 text = f"the engine has no {reference} yet: it is pulled first, and is taken here to be another image"
                 warnings.append({"code": "image_not_here", "message": text})
-                used = _placeholder_image(reference, present)
-            another = self._beginner.activate(session, row.id or 0, used, reference)
-            if another is not None:
-                return another
+                used = _placeholder_image(reference, current)
+            other_reference = self._activator.activate(session, id, used, reference)
+            if other_reference is not None:
+                return other_reference
             session.flush()
-            preview = _preview(session, row, present)
-            return replace(preview, warnings=[*warnings, *preview.warnings]), outset(session, row)
+            preview = _preview(session, row, current)
+            return replace(preview, warnings=[*warnings, *preview.warnings]), plan_input(session, row)
 
-        while isinstance(found := await self._store.run_and_roll_back(rehearsal), str):
-            reference, image = found, await self._engine.find_image(found)
-        return found
+        while isinstance(result := await self._store.run_and_roll_back(apply), str):
+            reference, image = result, await self._engine.find_image(result)
+        return result
 
 
 def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]]:
@@ -103,20 +108,20 @@ def _conflict_warnings(session: Session, row: Deployment) -> list[dict[str, str]
     return [{"code": "waits", "message": f"it waits for the end of {other}; the steps are told as if it began now"}]
 
 
-def _placeholder_image(reference: str, present: Revision | None) -> ImageInfo:
+def _placeholder_image(reference: str, current: Revision | None) -> ImageInfo:
     """Return a stand-in for an image that is not pulled yet.
 
     It differs from the current image, and exposes the current revision's port.
     """
-    return ImageInfo("", reference, (present.port,) if present is not None and present.port is not None else ())
+    return ImageInfo("", reference, (current.port,) if current is not None and current.port is not None else ())
 
 
-def _preview(session: Session, row: Deployment, present: Revision | None) -> Preview:
+def _preview(session: Session, row: Deployment, current: Revision | None) -> Preview:
     """Return the preview without its steps."""
     unchanged = row.status == Status.SUCCEEDED
     wanted = session.get(Revision, (row.service, row.revision)) if row.revision is not None else None
     from_replicas, replicas = row.from_replicas or 0, row.replicas or 0
-    old = {**comparable_spec(present), "replicas": from_replicas} if present is not None else {}
+    old = {**comparable_spec(current), "replicas": from_replicas} if current is not None else {}
     new = {**(old if row.kind == Kind.REMOVE else comparable_spec(wanted)), "replicas": replicas}
     return Preview(
         service=row.service,

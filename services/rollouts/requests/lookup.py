@@ -23,6 +23,7 @@ def next_id(session: Session) -> int:
 
 
 def get_service(session: Session, name: str) -> Service:
+    """Return the service. Raises RequestError 404 `unknown_service` if it does not exist or was removed."""
     service = session.get(Service, name)
     if service is None or service.removed:
         raise RequestError(404, "unknown_service", f'there is no service "{name[:64]}"')
@@ -41,7 +42,8 @@ def get_current_revision(session: Session, name: str) -> Revision:
     return present
 
 
-def deployment_of(session: Session, id: int) -> Deployment:
+def get_deployment(session: Session, id: int) -> Deployment:
+    """Return the deployment. Raises RequestError 404 `unknown_deployment`."""
     row = session.get(Deployment, id)
     if row is None:
         raise RequestError(404, "unknown_deployment", f"there is no deployment {id}")
@@ -49,6 +51,7 @@ def deployment_of(session: Session, id: int) -> Deployment:
 
 
 def check_allowed(row: Deployment, action: str) -> None:
+    """Raise RequestError 409 `not_in_that_state` unless the deployment's status allows the action."""
     try:
         check_action(row.status, action)
     except InvalidTransition as error:

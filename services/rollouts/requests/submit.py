@@ -1,50 +1,42 @@
-"""Submission of requests and actions.
-
-Each creates or changes a deployment in one transaction.
-"""
+"""Submission of commands and actions: each creates or changes a deployment in one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Literal
 
-from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
-from services.actor import Actor, IdempotencyClaim
+from services.actor import Actor
 from services.clock import Clock
 from services.engine.port import Engine
-from services.errors import FieldError, RequestError, prefix_fields
+from services.idempotency import IdempotencyClaim, find_used_key, store_used_key
+from services.rollouts.requests import commands
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.commands import (
-    Asking,
-    DeployRequest,
+from services.rollouts.requests.command import (
+    Command,
+    CommandTransaction,
     GroupMember,
+    PrecheckContext,
     RequestContext,
 )
-from services.rollouts.requests.lookup import check_allowed, deployment_of
-from services.rollouts.requests.spec_errors import invalid
-from services.rollouts.state.dependencies import group_of, next_group
+from services.rollouts.requests.lookup import check_allowed, get_deployment
+from services.rollouts.state.dependencies import group_of
 from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Status
 from services.rollouts.state.transitions import StateWriter
-from services.spec import Route
 from services.store.database import Store
 from services.store.events import ChangeNotifier
-from services.store.tables import Deployment, IdempotencyKey, Revision
-
-__all__ = ["Action", "DeployRequest", "RequestContext", "Submitter"]
+from services.store.tables import Deployment, Revision
 
 Action = Literal["pause", "resume", "abort"]
 
 
-class Submitter(Asking[int]):
-    """Requests that are written. Each method returns the id of the deployment.
+class Submitter:
+    """Writes requests to the store, and notifies the controller and the listeners.
 
-    A repeated Idempotency-Key returns the id of the deployment that was created before. Each method raises RequestError if
-    the request is refused.
+    Each method raises RequestError if the request is refused.
     """
 
     def __init__(
@@ -58,62 +50,51 @@ class Submitter(Asking[int]):
         runtime_status: RuntimeStatus,
     ) -> None:
         """Initialise. `enqueue(service)` makes the controller reconcile the service."""
-        super().__init__(store, clock, engine, rules)
+        self._store = store
+        self._clock = clock
+        self._engine = engine
         self._notifier = notifier
         self._enqueue = enqueue
+        self._rules = rules
         self._runtime_status = runtime_status
 
-    async def deploy(self, deploy_request: DeployRequest, context: RequestContext) -> int:
-        """Deploy, as in the base class, unless the Idempotency-Key was used before.
+    async def submit(self, command: Command, context: RequestContext) -> int:
+        """Create the command's deployment and return its id.
 
-        The earlier deployment is returned even if the engine does not answer or its networks have changed.
+        A repeated Idempotency-Key returns the id of the deployment that was created before. It is looked up before the
+        precheck, so that it is answered even if the engine does not answer or its networks have changed.
         """
-        before = await self._find_by_idempotency_key(context)
-        return before if before is not None else await super().deploy(deploy_request, context)
+        claim = context.claim
+        if claim is not None and (before := await self._store.read(lambda session: _created_with(session, claim))):
+            return before
+        await command.precheck(PrecheckContext(self._store, self._engine, self._rules, context.by))
 
-    async def deploy_group(self, members: Sequence[GroupMember], context: RequestContext) -> list[int]:
+        def transaction(session: Session) -> int:
+            if before := _created_with(session, claim):
+                return before
+            id = command.apply(CommandTransaction(session, self._clock, self._rules, context.by))
+            store_used_key(session, claim, self._clock.now(), deployment=id)
+            if context.registry_auth is not None:
+                self._runtime_status.registry_auth[id] = context.registry_auth
+            return id
+
+        try:
+            id = await self._store.write(transaction)
+        finally:
+            await self._forget_credentials()
+        self._notify(command.service)
+        return id
+
+    async def submit_group(self, members: Sequence[GroupMember], context: RequestContext) -> list[int]:
         """Create all deployments or none, each of which waits for those that it depends on.
 
-        Returns the ids of the deployments, which share one `group`. Raises RequestError 422 `invalid_spec` with all errors,
-        each field prefixed by its service's name, and 409 as for a single deployment.
+        Returns the ids of the deployments, which share one `group`.
         """
-        before = await self._find_by_idempotency_key(context)
-        for member in members if before is None else ():
-            with prefix_fields(member.deploy_request.service):
-                await self._refuse_by_engine(member.deploy_request, context)
-        first = await self._make(
-            lambda session: self._accept_group(session, members, context), members[0].deploy_request.service, context
-        )
-        group = await self._store.read(lambda session: [row.id or 0 for row in group_of(session, first)])
+        first = await self.submit(commands.deploy_group(members), context)
+        ids = await self._store.read(lambda session: [row.id or 0 for row in group_of(session, first)])
         for member in members:
             self._notify(member.deploy_request.service)
-        return group
-
-    def _accept_group(self, session: Session, members: Sequence[GroupMember], context: RequestContext) -> int:
-        made: dict[str, Deployment] = {}
-        errors: list[FieldError] = []
-        group, writer = next_group(session), StateWriter(self._clock, 0)
-        for member in members:
-            try:
-                with prefix_fields(member.deploy_request.service):
-                    row = session.get_one(Deployment, self._accept(session, member.deploy_request, context))
-            except RequestError as error:
-                if error.status != 422:
-                    raise
-                errors += error.errors
-                continue
-            known = {name: required for name, required in member.depends_on.items() if name in made}
-            row.group = group
-            row.depends_on = [{"deployment": made[name].id, "required": required} for name, required in known.items()]
-            if known:
-                row.message = f"waits for {', '.join(known)}"
-            for warning in member.warnings:
-                writer.warn(session, row, "compose", warning)
-            made[member.deploy_request.service] = row
-        errors += _shared_routes(members)
-        if errors:
-            raise invalid(errors)
-        return next(iter(made.values())).id or 0
+        return ids
 
     async def apply_action(self, deployment: int, action: Action, by: Actor) -> None:
         """Pause, resume or abort a deployment.
@@ -122,7 +103,7 @@ class Submitter(Asking[int]):
         """
 
         def apply(session: Session) -> str:
-            row = deployment_of(session, deployment)
+            row = get_deployment(session, deployment)
             check_allowed(row, action)
             writer = StateWriter(self._clock, row.run)
             deadline = _progress_deadline(session, row)
@@ -145,44 +126,6 @@ class Submitter(Asking[int]):
         await self._forget_credentials()
         self._notify(service)
 
-    async def _make(self, make: Callable[[Session], int], service: str, context: RequestContext) -> int:
-        """Return the deployment of a used Idempotency-Key, or create one and claim the key.
-
-        All of it happens in one transaction.
-        """
-
-        def transaction(session: Session) -> int:
-            before = _find_by_idempotency_key(session, context.claim)
-            if before is not None:
-                return before
-            made = make(session)
-            if context.claim is not None:
-                key, token = context.claim.key, context.claim.token
-                now = self._clock.now()
-                session.merge(
-                    IdempotencyKey(
-                        key=key, token=token, fingerprint=context.claim.fingerprint, deployment=made, created_at=now
-                    )
-                )
-            if context.registry_auth is not None:
-                self._runtime_status.registry_auth[made] = context.registry_auth
-            return made
-
-        try:
-            made = await self._store.write(transaction)
-        finally:
-            await self._forget_credentials()
-        self._notify(service)
-        return made
-
-    async def _find_by_idempotency_key(self, context: RequestContext) -> int | None:
-        """Return the deployment of the request's Idempotency-Key, or None. Without a key no read is needed."""
-        return (
-            await self._store.read(lambda session: _find_by_idempotency_key(session, context.claim))
-            if context.claim is not None
-            else None
-        )
-
     async def _forget_credentials(self) -> None:
         """Forget the credentials of deployments that will not pull any more.
 
@@ -200,39 +143,10 @@ class Submitter(Asking[int]):
         self._notifier.notify()
 
 
-def _shared_routes(members: Sequence[GroupMember]) -> list[FieldError]:
-    """Return errors for routes that two members of a group share.
-
-    Values that are no routes are skipped: they are refused with the rest of their spec.
-    """
-    taken: dict[tuple[str, str], str] = {}
-    errors: list[FieldError] = []
-    for member in members:
-        name, routes = member.deploy_request.service, member.deploy_request.fields.get("routes")
-        for number, route in enumerate(routes if isinstance(routes, list) else ()):
-            with suppress(ValidationError):
-                key = Route.model_validate(route).key
-                if taken.setdefault(key, name) != name:
-                    errors.append(FieldError(f"{name}.routes.{number}", f'service "{taken[key]}" has this route already'))
-    return errors
-
-
-def _find_by_idempotency_key(session: Session, claim: IdempotencyClaim | None) -> int | None:
-    """Return the deployment that the claimed key was used for, or None.
-
-    Raises RequestError 422 `idempotency_key_reused` if the key was used for another request.
-    """
-    if claim is None:
-        return None
-    row = session.get(IdempotencyKey, (claim.key, claim.token))
-    if row is None:
-        return None
-    if row.fingerprint != claim.fingerprint:
-        detail = "this Idempotency-Key was used for another request; take a new key, or send the same request"
-        raise RequestError(
-            422, "idempotency_key_reused", detail, [FieldError("Idempotency-Key", "was used for another request")]
-        )
-    return row.deployment
+def _created_with(session: Session, claim: IdempotencyClaim | None) -> int | None:
+    """Return the id of the deployment that was created with the claimed key, or None."""
+    row = find_used_key(session, claim)
+    return row.deployment if row is not None else None
 
 
 def _progress_deadline(session: Session, row: Deployment) -> float:

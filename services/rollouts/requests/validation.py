@@ -17,12 +17,12 @@ from services.masking import too_many_secrets
 from services.redaction import masked_fields
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
 from services.rollouts.requests.ownership import claims_of, ownership_errors, unmanaged_volumes, volumes_named
+from services.rollouts.requests.route_conflicts import route_conflicts
 from services.rollouts.requests.spec_errors import MAX_ERRORS, field_errors, invalid
 from services.rollouts.requests.spec_merge import Layers, apply_layers
 from services.rollouts.state.revision_spec import revision_spec
-from services.rollouts.state.routing_config import active_spec_values
 from services.secret_shapes import MASK
-from services.spec import Route, ServiceSpec, SpecFields
+from services.spec import ServiceSpec, SpecFields
 from services.store.database import Store
 from services.store.tables import Deployment, Revision, Service
 
@@ -61,7 +61,7 @@ def validate(session: Session, rules: AdmissionRules, present: Revision | None, 
             validated.replicas if validated.replicas is not None else effective_replicas(session, name, deployment.id),
         ),
         *admission_errors(rules, session, name, validated.spec),
-        *_route_conflicts(session, name, validated.spec.routes),
+        *route_conflicts(session, name, validated.spec.routes),
         *foreign_claims(session, rules, grant, name, present, validated.effective, deployment.body),
     ]
     if errors:
@@ -85,7 +85,7 @@ def stored_errors(
     return [
         *_exclusive_volume_errors(spec, replicas),
         *admission_errors(rules, session, name, spec),
-        *_route_conflicts(session, name, spec.routes),
+        *route_conflicts(session, name, spec.routes),
         *foreign_claims(session, rules, grant, name, present, revision.effective),
     ]
 
@@ -219,16 +219,3 @@ def exclusive_volume_conflict(spec: ServiceSpec, replicas: int) -> str | None:
     if volume is None or replicas <= 1:
         return None
     return f"must be 0 or 1: {volume.target} is a writable volume; say shared: true there if several may write it at once"
-
-
-def _route_conflicts(session: Session, name: str, routes: list[Route]) -> list[FieldError]:
-    """Return errors for routes that another service has or is deploying: a route is unique in the gateway."""
-    if not routes:
-        return []
-    others = [(service, routes) for service, routes in active_spec_values(session, "routes") if service != name]
-    taken = {Route.model_validate(route).key: service for service, routes in others for route in routes}
-    return [
-        FieldError(f"routes.{number}", f'service "{taken[route.key]}" has this route already')
-        for number, route in enumerate(routes)
-        if route.key in taken
-    ]

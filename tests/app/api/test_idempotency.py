@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlmodel import select
 
-from app.api.idempotency import KEPT, forget_old
+from services.idempotency import KEY_LIFETIME, delete_expired_keys
 from services.store.tables import IdempotencyKey
 from tests.support.app_fixture import NEVER, READY, AppFixture, build, eventually, living
 
@@ -82,9 +82,9 @@ def test_idempotency_keys_expire_after_a_day(fixture: AppFixture) -> None:
     fixture.client.post("/deployments?wait=20", json=BODY, headers=KEY)
     store, now = fixture.sluice.store, fixture.sluice.clock.now()
     with store.write_session() as session:
-        forget_old(session, now + KEPT - 60)
+        delete_expired_keys(session, now + KEY_LIFETIME - 60)
         assert session.exec(select(IdempotencyKey)).one()
-        forget_old(session, now + KEPT + 60)
+        delete_expired_keys(session, now + KEY_LIFETIME + 60)
         assert session.exec(select(IdempotencyKey)).first() is None
 
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import pytest
 from sqlmodel import Session
 
-from app.api import wait
+from app.api import long_poll
+from app.api.deployment_responses import DeploymentPoll
 from app.live.event_feed import EventFeed
 from services.store.database import Store
 from services.store.events import ChangeNotifier
@@ -55,7 +56,7 @@ def anyio_backend() -> str:
 async def test_held_answer_does_not_query_the_store_while_nothing_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wait, "_LOOK_FOR_CLIENT", 0.001)
+    monkeypatch.setattr(long_poll, "CLIENT_CHECK_INTERVAL", 0.001)
     store = open_store(tmp_path)
     with store.write_session() as session:
         session.add(Service(name="web", internal_port=30000, created_at=1.0))
@@ -63,7 +64,7 @@ async def test_held_answer_does_not_query_the_store_while_nothing_happens(
         session.add(Deployment(id=1, service="web", kind="deploy", status="progressing", created_at=1.0))
     sluice: Any = Counted(store)
     client: Any = Client(patience=50)
-    assert await wait.wait_for_end(client, sluice, 1, 60) is False
+    assert await DeploymentPoll(sluice, 1).wait_for_end(client, 60) is False
     store.close()
     assert client.patience == -1
     assert sluice.reads <= 2, "one at first, and one when the feed has begun"

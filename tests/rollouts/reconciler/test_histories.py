@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.engine.port import EngineError
+from services.rollouts.requests import commands
 from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment
-from tests.support.controller_simulation import CI, IMAGES, SERVICE, ControllerSimulation
+from tests.support.controller_simulation import IMAGES, SERVICE, ControllerSimulation
 from tests.support.virtual_time import run
 from tests.tiers import examples
 
@@ -64,7 +65,7 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> Non
     """Apply one operation of a history."""
     running = sorted(simulation.engine.containers)
     one = dice.pick(running) if running else ""
-    ids = [row.id or 0 for row in simulation.rows(Deployment)]
+    newest = max(simulation.rows(Deployment), key=lambda row: row.id or 0, default=None)
     match kind:
         case "wait":
             await asyncio.sleep(dice.pick([0.0, 0.05, 0.5, 2, 5, 15, 40]))
@@ -76,19 +77,19 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> Non
             await simulation.deploy(image, replicas=dice.pick([1, 2, 3, 0]), **dice.pick(POLICIES))
         case "scale":
             replicas = dice.pick(range(4))
-            await simulation.ask(lambda requests: requests.scale(SERVICE, replicas, CI))
+            await simulation.submit(commands.scale(SERVICE, replicas))
         case "rollback":
-            await simulation.ask(lambda requests: requests.rollback(SERVICE, None, CI))
+            await simulation.submit(commands.rollback(SERVICE, None))
         case "restart":
-            await simulation.ask(lambda requests: requests.restart(SERVICE, CI))
+            await simulation.submit(commands.restart(SERVICE))
         case "remove":
-            await simulation.ask(lambda requests: requests.remove(SERVICE, CI))
+            await simulation.submit(commands.remove(SERVICE))
         case "abort" | "pause" | "resume":
-            if ids:
-                await simulation.ask(lambda requests: requests.apply_action(max(ids), kind, CI.by))
+            if newest is not None:
+                await simulation.apply_action(newest.id or 0, kind)
         case "retry":
-            if ids:
-                await simulation.ask(lambda requests: requests.retry(max(ids), CI))
+            if newest is not None:
+                await simulation.submit(commands.retry(newest))
         case "engine fails":
             call = dice.pick(["start", "stop", "remove", "observe", "keep", "pull", "logs"])
             reason = dice.pick([EngineError("busy", transient=True), EngineError("no memory", reason="no_capacity")])

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.rollouts.requests.submit import DeployRequest
+from services.rollouts.requests import commands
+from services.rollouts.requests.command import DeployRequest
 from services.routing.port import RoutedService, RoutingError
 from services.store.tables import Deployment
 from tests.rollouts.reconciler.test_stories import Tell, deployment, tell, until
-from tests.support.controller_simulation import CHECK, CI, SERVICE, ControllerSimulation
+from tests.support.controller_simulation import CHECK, SERVICE, ControllerSimulation
 
 __all__ = ["tell"]
 TAKEN = "10.203.0.1:8000 is in use on this machine"
@@ -19,7 +20,7 @@ TAKEN = "10.203.0.1:8000 is in use on this machine"
 
 async def deploy(simulation: ControllerSimulation, service: str, image: str = "web:1", **fields: Any) -> int | None:
     body = {"image": image, "healthcheck": CHECK, "progress_deadline_seconds": 60, "port": 8000, **fields}
-    return await simulation.ask(lambda requests: requests.deploy(DeployRequest(service, body), CI))
+    return await simulation.submit(commands.deploy(DeployRequest(service, body)))
 
 
 class Refusing:
@@ -99,7 +100,7 @@ def test_unservable_link_does_not_affect_deployments_of_its_target(tell: Tell, m
         other = await until(simulation, await deploy(simulation, "api", "web:2"))
         assert (other.status, deployment(simulation, asking).status) == ("succeeded", "paused")
         assert refusing.asked > 1
-        await until(simulation, await simulation.ask(lambda requests: requests.scale("api", 3, CI)), "succeeded")
+        await until(simulation, await simulation.submit(commands.scale("api", 3)), "succeeded")
         assert len([id for id in simulation.gateway.present.servers if id.startswith("api-")]) == 3
 
     tell(story)

@@ -12,11 +12,12 @@ import pytest
 
 from services.engine.port import EngineError
 from services.rollouts.reconciler.service_state import CRASH_WINDOW
+from services.rollouts.requests import commands
 from services.rollouts.state.status import TERMINAL
 from services.routing.port import RoutedService, RoutingError
 from services.store.open import DATABASE, open_store
 from services.store.tables import Deployment, Event, Instance
-from tests.support.controller_simulation import CI, SERVICE, ControllerSimulation
+from tests.support.controller_simulation import SERVICE, ControllerSimulation
 from tests.support.fakes.engine import Behaviour
 from tests.support.virtual_time import run
 
@@ -69,7 +70,7 @@ async def _aborted_before_it_was_ready(simulation: ControllerSimulation, **field
     id = await simulation.deploy("web:never", stop_grace_period=120, **fields)
     await until(simulation, id, "progressing")
     await asyncio.sleep(2)
-    await simulation.ask(lambda requests: requests.apply_action(id or 0, "abort", CI.by))
+    await simulation.apply_action(id or 0, "abort")
     await until(simulation, id)
     return [reported for reported in messages(simulation, "instance_stopping") if "killed" in reported]
 
@@ -117,9 +118,9 @@ def test_port_in_use_fails_deployment_at_once(tell: Tell, monkeypatch: pytest.Mo
 def test_superseding_deployment_keeps_size_of_superseded_scale(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
-        scale = await simulation.ask(lambda requests: requests.scale(SERVICE, 3, CI))
+        scale = await simulation.submit(commands.scale(SERVICE, 3))
         await until(simulation, scale, "progressing")
-        restart = await simulation.ask(lambda requests: requests.restart(SERVICE, CI))
+        restart = await simulation.submit(commands.restart(SERVICE))
         image = await simulation.deploy("web:slow")
         await until(simulation, image, "progressing")
         last = await simulation.deploy("web:2")
@@ -136,8 +137,8 @@ def test_superseding_deployment_keeps_size_of_superseded_scale(tell: Tell) -> No
 def test_deployment_after_aborted_scale_keeps_previous_size(tell: Tell) -> None:
     async def story(simulation: ControllerSimulation) -> None:
         await until(simulation, await simulation.deploy("web:1", replicas=1))
-        scale = await simulation.ask(lambda requests: requests.scale(SERVICE, 3, CI))
-        await simulation.ask(lambda requests: requests.apply_action(scale or 0, "abort", CI.by))
+        scale = await simulation.submit(commands.scale(SERVICE, 3))
+        await simulation.apply_action(scale or 0, "abort")
         last = await simulation.deploy("web:2")
         assert (await until(simulation, last)).replicas == 1
 
@@ -237,7 +238,7 @@ def test_service_that_cannot_be_published_can_be_removed(tell: Tell) -> None:
         _unfit(simulation)
         simulation.gateway.fail_next("publish", times=100_000)
         await _crash(simulation)
-        removal = await simulation.ask(lambda requests: requests.remove(SERVICE, CI))
+        removal = await simulation.submit(commands.remove(SERVICE))
         assert (await until(simulation, removal)).status == "succeeded"
         assert simulation.gateway.services == {}
 

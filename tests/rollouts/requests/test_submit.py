@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from services.actor import Actor, IdempotencyClaim
+from services.actor import Actor
 from services.engine.port import EngineError
 from services.errors import RequestError
+from services.idempotency import IdempotencyClaim
+from services.rollouts.requests import commands
 from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.command import Command, DeployRequest, RequestContext
 from services.rollouts.requests.spec_merge import Layers
-from services.rollouts.requests.submit import DeployRequest, RequestContext, Submitter
+from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import ChangeNotifier
 from services.store.open import open_store
@@ -45,7 +48,10 @@ class Desk:
         )
 
     async def deploy(self, service: str = "web", call: RequestContext = CI, **fields: Any) -> int:
-        return await self.requests.deploy(DeployRequest(service, fields), call)
+        return await self.submit(commands.deploy(DeployRequest(service, fields)), call)
+
+    async def submit(self, command: Command, context: RequestContext = CI) -> int:
+        return await self.requests.submit(command, context)
 
     def row(self, id: int) -> Deployment:
         with self.store.read_session() as session:
@@ -184,9 +190,9 @@ def test_on_conflict_reject_refuses_and_queue_waits(desk: Desk) -> None:
 def test_expected_revision_other_than_current_conflicts(desk: Desk) -> None:
     async def story() -> None:
         desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"})
-        refusal = await refused(desk.requests.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=7), CI))
+        refusal = await refused(desk.submit(commands.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=7))))
         assert (refusal.status, refusal.code) == (409, "revision_conflict")
-        await desk.requests.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=1), CI)
+        await desk.submit(commands.deploy(DeployRequest("web", {"image": "web:2"}, expected_revision=1)))
 
     run(story)
 
@@ -194,12 +200,12 @@ def test_expected_revision_other_than_current_conflicts(desk: Desk) -> None:
 def test_expected_revision_zero_conflicts_with_existing_or_pending_service(desk: Desk) -> None:
     async def story() -> None:
         new = DeployRequest("web", {"image": "web:1"}, expected_revision=0)
-        first = await desk.requests.deploy(new, CI)
-        refusal = await refused(desk.requests.deploy(new, CI))
+        first = await desk.submit(commands.deploy(new))
+        refusal = await refused(desk.submit(commands.deploy(new)))
         assert (refusal.status, refusal.code) == (409, "revision_conflict")
         assert "there is one" in refusal.detail and desk.row(first).status == "pending"
         desk.carry_out(first, {"image": "web:1"})
-        assert (await refused(desk.requests.deploy(new, CI))).code == "revision_conflict"
+        assert (await refused(desk.submit(commands.deploy(new)))).code == "revision_conflict"
 
     run(story)
 
@@ -219,8 +225,8 @@ def test_writable_volume_limits_service_to_one_instance_unless_shared(desk: Desk
         assert refusal.errors[0].field == "replicas"
         assert "shared: true" in refusal.errors[0].message
         desk.carry_out(await desk.deploy(image="web:1", volumes=[alone]), {"image": "web:1", "volumes": [alone]})
-        assert (await refused(desk.requests.scale("web", 2, CI))).errors[0].field == "replicas"
-        await desk.requests.scale("web", 0, CI)
+        assert (await refused(desk.submit(commands.scale("web", 2)))).errors[0].field == "replicas"
+        await desk.submit(commands.scale("web", 0))
         await desk.deploy(service="other", image="web:1", volumes=[shared], replicas=2)
 
     run(story)
@@ -239,10 +245,10 @@ def test_route_of_another_service_is_refused_with_its_name(desk: Desk) -> None:
 
 def test_actions_on_unknown_service_or_deployment_are_refused(desk: Desk) -> None:
     async def story() -> None:
-        for work in (desk.requests.scale("no", 2, CI), desk.requests.restart("no", CI), desk.requests.remove("no", CI)):
-            refusal = await refused(work)
+        for command in (commands.scale("no", 2), commands.restart("no"), commands.remove("no")):
+            refusal = await refused(desk.submit(command))
             assert (refusal.status, refusal.code) == (404, "unknown_service")
-        refusal = await refused(desk.requests.retry(9, CI))
+        refusal = await refused(desk.submit(commands.retry(Deployment(id=9, service="no", kind="deploy"))))
         assert (refusal.status, refusal.code) == (404, "unknown_deployment")
 
     run(story)
@@ -251,10 +257,10 @@ def test_actions_on_unknown_service_or_deployment_are_refused(desk: Desk) -> Non
 def test_rollback_selects_newest_earlier_revision_that_served(desk: Desk) -> None:
     async def story() -> None:
         desk.carry_out(await desk.deploy(image="web:1"), {"image": "web:1"}, 1)
-        assert (await refused(desk.requests.rollback("web", None, CI))).code == "no_rollback_target"
+        assert (await refused(desk.submit(commands.rollback("web", None)))).code == "no_rollback_target"
         desk.carry_out(await desk.deploy(image="web:2"), {"image": "web:2"}, 2)
-        assert desk.row(await desk.requests.rollback("web", None, CI)).revision == 1
-        refusal = await refused(desk.requests.rollback("web", 9, CI))
+        assert desk.row(await desk.submit(commands.rollback("web", None))).revision == 1
+        refusal = await refused(desk.submit(commands.rollback("web", 9)))
         assert (refusal.code, refusal.errors[0].message) == ("unknown_revision", "must be one of 2, 1")
 
     run(story)
@@ -268,7 +274,7 @@ def test_action_refused_in_status_names_status_and_allowed_actions(desk: Desk) -
         assert "pending" in refusal.detail and "abort" in refusal.detail
         await desk.requests.apply_action(id, "abort", CI.by)
         assert (desk.row(id).status, desk.row(id).reason) == ("aborted", "user")
-        again = await desk.requests.retry(id, CI)
+        again = await desk.submit(commands.retry(desk.row(id)))
         assert (desk.row(again).retry_of, desk.row(again).image) == (id, "web:1")
 
     run(story)
@@ -313,6 +319,21 @@ def test_idempotency_key_returns_deployment_after_removal_of_network(desk: Desk)
         first = await desk.deploy(call=keyed, image="web:1", networks=["db"])
         desk.engine.networks.remove("db")
         assert await desk.deploy(call=keyed, image="web:1", networks=["db"]) == first
+
+    run(story)
+
+
+def test_idempotency_key_of_a_retry_is_looked_up_before_the_engine_is_asked(desk: Desk) -> None:
+    async def story() -> None:
+        desk.engine.networks.add("db")
+        failed = await desk.deploy(image="web:1", networks=["db"])
+        await desk.requests.apply_action(failed, "abort", CI.by)
+        keyed = RequestContext(CI.by, claim=IdempotencyClaim(1, "run-1", "same"))
+        again = commands.retry(desk.row(failed))
+        first = await desk.submit(again, keyed)
+        desk.engine.fail_next("networks_exist", EngineError("no answer", transient=True))
+        assert await desk.submit(again, keyed) == first
+        assert (await refused(desk.submit(again))).status == 503, "without the key the engine is asked"
 
     run(story)
 
