@@ -18,7 +18,7 @@ from starlette.routing import Match
 
 from app.audit import note_refusal
 from services.engine.port import EngineError
-from services.errors import FieldError, RequestError
+from services.errors import FieldError, RequestError, field_path
 from services.nearest import suggestion
 from services.rollouts.requests.spec_errors import humanize
 from services.rollouts.state.status import InvalidTransition
@@ -202,7 +202,7 @@ def as_problem(error: Exception) -> Problem:
         case InvalidTransition():
             return Problem("not_in_that_state", str(error))
         case RequestValidationError():
-            errors = [FieldError(_parameter_field(found), humanize(found)) for found in error.errors()]
+            errors = [FieldError(_parameter_path(found), humanize(found)) for found in error.errors()]
             return Problem("invalid", "; ".join(f"{wrong.field}: {wrong.message}" for wrong in errors)[:1000], errors)
         case EngineError():
             code = "engine_unavailable" if error.transient else "engine_error"
@@ -234,9 +234,7 @@ def _leads_somewhere(request: Request, method: str) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
-def _parameter_field(found: Mapping[str, Any]) -> str:
-    """Return the field's path, such as `wait`, `Idempotency-Key` or `id`.
-
-    The path omits the location: query, header, path or body.
-    """
-    return ".".join(str(part)[:100] for part in found["loc"][1:]) or str(found["loc"][0])
+def _parameter_path(found: Mapping[str, Any]) -> str:
+    """Return the path of a parameter, such as `Idempotency-Key`, without its place: query, header, path or body."""
+    place, *location = found["loc"]
+    return field_path(location, default=str(place))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 class FieldError:
     field: str
     message: str
+
+
+def field_path(location: Sequence[str | int], default: str = "body") -> str:
+    """Return the dotted path of a field, such as `routes.0.host`; `default` for an empty location.
+
+    `location` is Pydantic's. A part of it can be a name from the request, so each is cut to 100 characters.
+    """
+    return ".".join(str(part)[:100] for part in location) or default
 
 
 @dataclass
@@ -31,6 +39,6 @@ def prefix_fields(name: str) -> Iterator[None]:
     """Add the prefix `name` to the fields of a RequestError that is raised in the context."""
     try:
         yield
-    except RequestError as refusal:
-        refusal.errors = [FieldError(f"{name}.{error.field}", error.message) for error in refusal.errors]
+    except RequestError as refused:
+        refused.errors = [FieldError(f"{name}.{error.field}", error.message) for error in refused.errors]
         raise

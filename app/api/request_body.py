@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.problems import Problem, invalid, nearest
-from services.errors import FieldError
+from services.errors import FieldError, field_path
 from services.rollouts.requests.spec_errors import described, humanize
 
 M = TypeVar("M", bound=BaseModel)
@@ -92,7 +92,7 @@ def documented(schema: type[BaseModel] | str, *, required: bool = True, **exampl
 
 
 def _body_field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
-    field = ".".join(str(part)[:100] for part in found["loc"]) or "body"
+    field = field_path(found["loc"])
     if found["type"] == "extra_forbidden":
         return FieldError(field, nearest(field, known))
     return FieldError(field, humanize(found))

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from services.errors import FieldError, RequestError
+from services.errors import FieldError, RequestError, field_path
 from services.nearest import MAX_SUGGESTIONS, suggestion
-from services.spec import Healthcheck, Logging, Resources, Route, ServiceSpec, SpecFields, VolumeMount
+from services.spec import ServiceSpec, SpecFields
 
-_PARTS: Mapping[str, type] = {
-    "healthcheck": Healthcheck,
-    "routes": Route,
-    "resources": Resources,
-    "volumes": VolumeMount,
-    "logging": Logging,
-    "profiles": SpecFields,
-}
 _FORMS: Mapping[str, str] = {
     "image": 'must be an image reference such as "web:1.5" or "registry.example/web@sha256:…"',
     "path": 'must begin with "/" and have no blanks or control characters',
@@ -39,9 +32,27 @@ MAX_ERRORS = 200
 BODY_FIELDS = ("service", "profile", "mode", "note", "expected_revision")
 
 
-def field_errors(error: ValidationError, under: str = "") -> list[FieldError]:
-    """Return Pydantic's errors as dotted fields with sentences. `under` is the prefix of every field."""
-    return described(error, lambda found, suggest: _field_error(found, under, suggest=suggest))
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+_PARTS: Mapping[str, type[BaseModel]] = {
+    name: part for name, field in ServiceSpec.model_fields.items() if (part := _model_in(field.annotation)) is not None
+}
+"""Field → the model of its value, or of the values in its list or mapping."""
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Return Pydantic's errors as dotted fields with sentences."""
+    return described(error, _field_error)
+
+
+def unknown_null_errors(body: Mapping[str, Any]) -> list[FieldError]:
+    """Return errors for nulls of fields that the spec does not have: a merge would drop them without an error."""
+    locations = islice(_unknown_nulls(body, ServiceSpec), MAX_ERRORS)
+    return [_unknown_field_error(each, suggest=number < MAX_SUGGESTIONS) for number, each in enumerate(locations)]
 
 
 def described(error: ValidationError, describe: Callable[[Mapping[str, Any], bool], FieldError]) -> list[FieldError]:
@@ -80,13 +91,12 @@ def humanize(found: Mapping[str, Any]) -> str:
     return _SHOULD.sub("must ", str(found["msg"]).removeprefix("Value error, ")[:500])
 
 
-def _field_error(found: Mapping[str, Any], under: str, *, suggest: bool) -> FieldError:
-    path = [str(part)[:100] for part in found["loc"]]
-    field = ".".join([under, *path] if under else path) or "body"
+def _field_error(found: Mapping[str, Any], suggest: bool) -> FieldError:
     if found["type"] == "extra_forbidden":
-        return FieldError(field, unknown_field(path[-1], _known_at(path[:-1]) if suggest else ()))
+        return _unknown_field_error(found["loc"], suggest=suggest)
+    field = field_path(found["loc"])
     if found["type"] == "string_pattern_mismatch":
-        named = next((part for part in reversed(path) if part in _FORMS), "")
+        named = next((part for part in reversed(found["loc"]) if part in _FORMS), "")
         return FieldError(field, _FORMS.get(named, "has characters that are not allowed here"))
     message = humanize(found)
     if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
@@ -94,9 +104,25 @@ def _field_error(found: Mapping[str, Any], under: str, *, suggest: bool) -> Fiel
     return FieldError(field, message)
 
 
-def _known_at(path: Sequence[str]) -> list[str]:
-    part = next((name for name in reversed(path) if name in _PARTS), None)
-    if part is None:
-        return [*ServiceSpec.model_fields, *BODY_FIELDS]
-    fields: Mapping[str, Any] = getattr(_PARTS[part], "model_fields", {})
-    return list(fields)
+def _unknown_field_error(location: Sequence[str | int], *, suggest: bool) -> FieldError:
+    known = _known_at(location[:-1]) if suggest else ()
+    return FieldError(field_path(location), unknown_field(str(location[-1])[:100], known))
+
+
+def _known_at(location: Sequence[str | int]) -> list[str]:
+    part = next((_PARTS[name] for name in reversed(location) if isinstance(name, str) and name in _PARTS), None)
+    return list(part.model_fields) if part is not None else [*ServiceSpec.model_fields, *BODY_FIELDS]
+
+
+def _unknown_nulls(fields: Mapping[str, Any], model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    """Yield the locations of nulls that are no fields of `model`, of its parts or of its profiles."""
+    for name, value in fields.items():
+        if name not in model.model_fields:
+            if value is None:
+                yield (name,)
+        elif name == "profiles" and isinstance(value, Mapping):
+            for profile, layer in value.items():
+                if isinstance(layer, Mapping):
+                    yield from ((name, profile, *location) for location in _unknown_nulls(layer, SpecFields))
+        elif name in _PARTS and isinstance(value, Mapping):
+            yield from ((name, *location) for location in _unknown_nulls(value, _PARTS[name]))

@@ -119,6 +119,13 @@ def test_first_deployment_enqueues_service_and_records_caller(desk: Desk) -> Non
     [
         ({}, "image", "required"),
         ({"image": "web:1", "replica": 3}, "replica", 'did you mean "replicas"'),
+        ({"image": "web:1", "nonsense": None}, "nonsense", "not a field"),
+        ({"image": "web:1", "replica": None}, "replica", 'did you mean "replicas"'),
+        ({"image": "web:1", "build": None}, "build", "not built here"),
+        ({"image": "web:1", "healthcheck": {"paht": None}}, "healthcheck.paht", 'did you mean "path"'),
+        ({"image": "web:1", "eureka": {"ulr": None}}, "eureka.ulr", 'did you mean "url"'),
+        ({"image": "web:1", "profiles": {"p": {"nonsense": None}}}, "profiles.p.nonsense", "not a field"),
+        ({"image": "web:1", "profiles": {"p": {"profiles": None}}}, "profiles.p.profiles", "not a field"),
         ({"image": "web:1", "replicas": 101}, "replicas", "100"),
         ({"image": "web:1", "replicas": "many"}, "replicas", "integer"),
         ({"image": "web 1"}, "image", "image reference"),
@@ -141,6 +148,20 @@ def test_invalid_field_is_named_and_nothing_is_stored(desk: Desk, fields: dict[s
         with desk.store.read_session() as session:
             assert not session.exec(select(Deployment)).all() and not session.exec(select(Service)).all()
         assert desk.hints == []
+
+    run(story)
+
+
+def test_null_of_a_known_field_removes_it_and_any_other_null_is_refused(desk: Desk) -> None:
+    async def story() -> None:
+        spec = {"image": "web:1", "user": "app", "environment": {"A": "1"}, "healthcheck": {"path": "/"}}
+        desk.carry_out(await desk.deploy(**spec), spec)
+        nulls = {"user": None, "environment": {"A": None, "B": None}, "healthcheck": {"path": None}, "port": None}
+        await desk.deploy(**nulls, profiles={"unknown": None})
+        for mode in ("merge", "replace"):
+            request = DeployRequest("web", {"image": "web:1", "user": None, "nonsense": None}, mode=mode)  # type: ignore[arg-type]
+            refusal = await refused(desk.submit(commands.deploy(request)))
+            assert [error.field for error in refusal.errors] == ["nonsense"], mode
 
     run(story)
 
