@@ -117,7 +117,7 @@ class Problem(Exception):
 
     def body(self) -> dict[str, Any]:
         status = self.status or CODES[self.code][0]
-        shown: dict[str, Any] = {
+        body: dict[str, Any] = {
             "type": f"urn:sluice:problem:{self.code}",
             "title": HTTPStatus(status).phrase,
             "status": status,
@@ -125,8 +125,8 @@ class Problem(Exception):
             "code": self.code,
         }
         if self.errors:
-            shown["errors"] = [{"field": error.field, "message": error.message} for error in self.errors]
-        return {**shown, **self.more}
+            body["errors"] = [{"field": error.field, "message": error.message} for error in self.errors]
+        return {**body, **self.more}
 
     def response(self) -> Response:
         status = self.status or CODES[self.code][0]
@@ -164,20 +164,20 @@ def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> 
     `page` renders the problem as HTML, for browsers that ask for one of the dashboard's pages.
     """
 
-    def draw(request: Request, problem: Problem) -> Response:
-        for_people = request.url.path.startswith("/ui/") and "text/html" in request.headers.get("accept", "")
-        return page(problem) if page is not None and for_people else problem.response()
+    def render(request: Request, problem: Problem) -> Response:
+        for_browser = request.url.path.startswith("/ui/") and "text/html" in request.headers.get("accept", "")
+        return page(problem) if page is not None and for_browser else problem.response()
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code < 400:
             return Response(status_code=error.status_code, headers=error.headers)
-        problem = _not_possible(request) if getattr(error, "status_code", None) == 405 else as_problem(error)
+        problem = _method_not_allowed(request) if getattr(error, "status_code", None) == 405 else as_problem(error)
         await note_refusal(request, problem.status or CODES[problem.code][0], problem.code, problem.detail)
-        return draw(request, problem)
+        return render(request, problem)
 
     async def crash(request: Request, error: Exception) -> Response:
         log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
-        return draw(request, Problem("internal", "something went wrong inside; it is in Sluice's log"))
+        return render(request, Problem("internal", "something went wrong inside; it is in Sluice's log"))
 
     for kind in (
         Problem,
@@ -202,8 +202,8 @@ def as_problem(error: Exception) -> Problem:
         case InvalidTransition():
             return Problem("not_in_that_state", str(error))
         case RequestValidationError():
-            errors = [FieldError(_parameter_path(found), humanize(found)) for found in error.errors()]
-            return Problem("invalid", "; ".join(f"{wrong.field}: {wrong.message}" for wrong in errors)[:1000], errors)
+            errors = [FieldError(_parameter_path(each), humanize(each)) for each in error.errors()]
+            return Problem("invalid", "; ".join(f"{each.field}: {each.message}" for each in errors)[:1000], errors)
         case EngineError():
             code = "engine_unavailable" if error.transient else "engine_error"
             return Problem(code, str(error)[:1000], headers={"Retry-After": "5"} if error.transient else {})
@@ -215,26 +215,28 @@ def as_problem(error: Exception) -> Problem:
         case HTTPException():
             code = CODE_OF_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
             headers = dict(error.headers or {})
-            words = {404: "there is nothing here", 413: "the body is too large"}
-            return Problem(code, words.get(error.status_code, str(error.detail)), headers=headers, status=error.status_code)
+            details = {404: "there is nothing here", 413: "the body is too large"}
+            return Problem(
+                code, details.get(error.status_code, str(error.detail)), headers=headers, status=error.status_code
+            )
     return Problem("internal", "something went wrong inside; it is in Sluice's log")
 
 
-def _not_possible(request: Request) -> Problem:
+def _method_not_allowed(request: Request) -> Problem:
     """Return a 405 problem with the methods that all routes of this path allow together.
 
     The framework names only the methods of the first route.
     """
-    allowed = ", ".join(method for method in METHODS if _leads_somewhere(request, method))
+    allowed = ", ".join(method for method in METHODS if _is_allowed(request, method))
     return Problem("method_not_allowed", f"this is not possible here; what is: {allowed}", headers={"Allow": allowed})
 
 
-def _leads_somewhere(request: Request, method: str) -> bool:
+def _is_allowed(request: Request, method: str) -> bool:
     scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
     return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
-def _parameter_path(found: Mapping[str, Any]) -> str:
+def _parameter_path(error: Mapping[str, Any]) -> str:
     """Return the path of a parameter, such as `Idempotency-Key`, without its place: query, header, path or body."""
-    place, *location = found["loc"]
+    place, *location = error["loc"]
     return field_path(location, default=str(place))

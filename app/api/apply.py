@@ -60,7 +60,7 @@ _BODY = {
         },
     },
 }
-_ANSWERS = {
+_RESPONSES = {
     **read_responses(
         202, schemas.Applied, APPLIED, *CHANGE, *WAITED, "invalid_compose", "idempotency_key_reused",
         "deployment_in_progress", "engine_unavailable", description="accepted",
@@ -78,7 +78,7 @@ _ANSWERS = {
 }  # fmt: skip
 
 
-@router.post("/apply", status_code=202, responses=_ANSWERS, openapi_extra={"requestBody": _BODY})
+@router.post("/apply", status_code=202, responses=_RESPONSES, openapi_extra={"requestBody": _BODY})
 async def apply(
     request: Request,
     caller: Writer,
@@ -101,25 +101,25 @@ async def apply(
     body = await _body(request)
     owners = await sluice.store.read(_owners)
     chosen = frozenset(_listed(profiles))
-    given = ComposeOptions(body.variables, body.env_files, project, directory, _listed(only), chosen)
+    options = ComposeOptions(body.variables, body.env_files, project, directory, _listed(only), chosen)
     try:
-        reading = await anyio.to_thread.run_sync(read, body.compose, given)
+        compose_project = await anyio.to_thread.run_sync(read, body.compose, options)
     except ComposeError as error:
         raise _invalid(error.findings) from None
-    for each in reading.services:
+    for each in compose_project.services:
         caller.require_service(each.name)
-    running = await sluice.engine.compose_containers(reading.project)
-    _refuse_owned(reading, owners, running)
-    reading.connect(owners.keys(), running.keys())
-    members = _members(reading, note)
-    asked = f"?{project or ''}&{directory or ''}&{only}&{profiles}&{note or ''}"
-    context = RequestContext(caller.actor, await claim(request, caller, key, also=asked))
+    running = await sluice.engine.compose_containers(compose_project.project)
+    _refuse_owned(compose_project, owners, running)
+    compose_project.connect(owners.keys(), running.keys())
+    members = _members(compose_project, note)
+    options_query = f"?{project or ''}&{directory or ''}&{only}&{profiles}&{note or ''}"
+    context = RequestContext(caller.actor, await claim(request, caller, key, also=options_query))
     try:
         if dry_run:
             return JSONResponse({"previews": [await _preview(sluice, member, caller.actor) for member in members]})
         ids = await sluice.submitter.submit_group(members, context)
     except RequestError as error:
-        raise _located(error, reading) from None
+        raise _located(error, compose_project) from None
     return await _applied(request, sluice, ids, wait)
 
 
@@ -157,15 +157,15 @@ def _owners(session: Session) -> dict[str, str | None]:
     }
 
 
-def _refuse_owned(reading: ComposeProject, owners: Mapping[str, str | None], running: Mapping[str, str]) -> None:
+def _refuse_owned(compose_project: ComposeProject, owners: Mapping[str, str | None], running: Mapping[str, str]) -> None:
     """Refuse services that another project's file defines or that Compose runs itself.
 
     Raises Problem (422).
     """
     findings = []
-    for each in reading.services:
-        owner = owners.get(each.name) or reading.project
-        if owner != reading.project:
+    for each in compose_project.services:
+        owner = owners.get(each.name) or compose_project.project
+        if owner != compose_project.project:
             why = (
                 f'Sluice has a service of this name from the project "{owner}": rename one of them, or give ?project={owner}'
             )
@@ -177,14 +177,16 @@ def _refuse_owned(reading: ComposeProject, owners: Mapping[str, str | None], run
         raise _invalid(findings)
 
 
-def _members(reading: ComposeProject, note: str | None) -> list[GroupMember]:
+def _members(compose_project: ComposeProject, note: str | None) -> list[GroupMember]:
     """Return the members of the group; warnings about the whole file belong to the first deployment."""
     members = []
-    for number, each in enumerate(reading.services):
+    for number, each in enumerate(compose_project.services):
         deploy_request = DeployRequest(each.name, each.fields, mode="replace", note=note)
-        said = [*each.warnings, *(reading.warnings if number == 0 else [])]
+        warnings = [*each.warnings, *(compose_project.warnings if number == 0 else [])]
         members.append(
-            GroupMember(deploy_request, each.depends_on, [f"{one.field} (line {one.line}) {one.message}" for one in said])
+            GroupMember(
+                deploy_request, each.depends_on, [f"{one.field} (line {one.line}) {one.message}" for one in warnings]
+            )
         )
     return members
 
@@ -192,8 +194,8 @@ def _members(reading: ComposeProject, note: str | None) -> list[GroupMember]:
 async def _preview(sluice: AppContext, member: GroupMember, by: Actor) -> dict[str, Any]:
     with prefix_fields(member.deploy_request.service):
         preview = asdict(await sluice.dry_run.preview(commands.deploy(member.deploy_request), by))
-    said = [{"code": "compose", "message": warning} for warning in member.warnings]
-    return {**preview, "warnings": [*preview["warnings"], *said]}
+    warnings = [{"code": "compose", "message": warning} for warning in member.warnings]
+    return {**preview, "warnings": [*preview["warnings"], *warnings]}
 
 
 async def _applied(request: Request, sluice: AppContext, ids: list[int], wait: float | None) -> Response:
@@ -221,13 +223,13 @@ def _invalid(findings: list[Finding]) -> Problem:
     return Problem("invalid_compose", f"{errors[0].field}: {errors[0].message}{more}"[:1000], errors)
 
 
-def _located(refusal: RequestError, reading: ComposeProject) -> Exception:
+def _located(error: RequestError, compose_project: ComposeProject) -> Exception:
     """Return the errors of a service's spec with their lines in the file."""
-    if refusal.status != 422 or refusal.code == "idempotency_key_reused":
-        return refusal
-    by_name = {each.name: each for each in reading.services}
+    if error.status != 422 or error.code == "idempotency_key_reused":
+        return error
+    by_name = {service.name: service for service in compose_project.services}
     findings = []
-    for error in refusal.errors:
-        name, _, field = error.field.partition(".")
-        findings.append(Finding(*by_name[name].place_of(field), error.message))
+    for each in error.errors:
+        name, _, field = each.field.partition(".")
+        findings.append(Finding(*by_name[name].place_of(field), each.message))
     return _invalid(findings)

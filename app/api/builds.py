@@ -27,7 +27,7 @@ from app.api.deployments import Empty, ServiceFilter
 from app.api.examples import BUILD, page_of
 from app.api.idempotency import claim_content, find_answer, store_answer
 from app.api.long_poll import LongPoll, first_of
-from app.api.params import Cursor, IdempotencyKey, Limit, Number, Wait, cursor_of, place
+from app.api.params import Cursor, IdempotencyKey, Limit, Number, Wait, decode_cursor, encode_cursor
 from app.api.request_body import documented, read
 from app.api.responses import ALWAYS, CHANGE, read_responses
 from app.api.sse import HEARTBEAT_INTERVAL, MAX_DURATION, resume_after, streaming, wants_stream
@@ -45,29 +45,29 @@ from services.spec import SERVICE_NAME
 from services.store.tables import Build
 
 router = APIRouter(prefix="/builds", tags=["builds"])
-_TARS = ("application/x-tar", "application/tar", "application/gzip", "application/x-gzip")
+_TAR_TYPES = ("application/x-tar", "application/tar", "application/gzip", "application/x-gzip")
 _RETRY_LATER = {"Retry-After": "10"}
 _TAR = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of `tar -cz .`)"}
 _BODY = {"required": True, "content": dict.fromkeys(("application/x-tar", "application/gzip"), _TAR)}
 _LOCATION = {"Location": {"description": "the build", "schema": {"type": "string"}}}
-_MAKES = {
+_CREATE_RESPONSES = {
     **read_responses(
         202, schemas.Build, BUILD, *CHANGE, "build_failed", "invalid_context", "unsupported_media_type", "upload_timeout",
         "too_many_builds", "idempotency_key_reused", "stopping", "wait_timeout", description="accepted", headers=_LOCATION,
     ),
     200: read_responses(200, schemas.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
 }  # fmt: skip
-_EVENT = 'event: line\ndata: {"text": "Step 1/3 : FROM debian:trixie-slim"}\nid: 1\n\n'
-_LOG: dict[str, Any] = {
+_EVENT_EXAMPLE = 'event: line\ndata: {"text": "Step 1/3 : FROM debian:trixie-slim"}\nid: 1\n\n'
+_LOG_RESPONSE: dict[str, Any] = {
     "description": "its lines, the last MiB of them; by Accept a stream of events",
     "content": {
         "text/plain": {"example": "Step 1/3 : FROM debian:trixie-slim\n"},
-        "text/event-stream": {"schema": {"type": "string"}, "example": _EVENT},
+        "text/event-stream": {"schema": {"type": "string"}, "example": _EVENT_EXAMPLE},
     },
 }
 
 
-@router.post("", status_code=202, responses=_MAKES, openapi_extra={"requestBody": _BODY})
+@router.post("", status_code=202, responses=_CREATE_RESPONSES, openapi_extra={"requestBody": _BODY})
 async def build(
     request: Request,
     caller: Deployer,
@@ -93,7 +93,7 @@ async def build(
         raise invalid("dockerfile", "must be a path inside the context")
     request.state.service = service
     await check_deploy_scope(sluice, caller, DeployRequest(service, {}))
-    args = {name: value for name, _, value in (one.partition("=") for one in arg)}
+    args = {name: value for name, _, value in (pair.partition("=") for pair in arg)}
     async with _upload(request, sluice) as (context, digest):
         key_claim = claim_content(request, caller, key, digest.encode(), also=f"?{request.url.query}")
         before = await find_answer(sluice, key_claim)
@@ -113,7 +113,7 @@ async def builds(
     request: Request, _reader: Reader, service: ServiceFilter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """List builds, newest first, without their logs."""
-    after = place(cursor, int)
+    after = decode_cursor(cursor, int)
     query = BUILDS.order_by(col(Build.id).desc()).limit(limit + 1)
     if service is not None:
         query = query.where(Build.service == service)
@@ -122,7 +122,7 @@ async def builds(
 
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
-        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        more = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [present_build(row) for row in rows[:limit]], "next": more}
 
     return await show(request, page)
@@ -137,7 +137,9 @@ async def one_build(request: Request, _reader: Reader, id: Number, wait: Wait = 
     return JSONResponse(await _document(sluice, id))
 
 
-@router.get("/{id}/log", response_class=PlainTextResponse, responses=declared(*ALWAYS, "unknown_build", also={200: _LOG}))
+@router.get(
+    "/{id}/log", response_class=PlainTextResponse, responses=declared(*ALWAYS, "unknown_build", also={200: _LOG_RESPONSE})
+)
 async def build_log(request: Request, _reader: Reader, id: Number) -> Response:
     """Show the log of a build.
 
@@ -186,8 +188,8 @@ async def _upload(request: Request, sluice: AppContext) -> AsyncIterator[tuple[P
 
 
 async def _receive(request: Request, settings: BuildSettings, path: Path) -> str:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TARS:
-        raise Problem("unsupported_media_type", f"the body must be a tar: Content-Type: {_TARS[0]} or {_TARS[2]}")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TAR_TYPES:
+        raise Problem("unsupported_media_type", f"the body must be a tar: Content-Type: {_TAR_TYPES[0]} or {_TAR_TYPES[2]}")
     too_large = Problem("too_large", f"the context is larger than {settings.context_size} bytes (SLUICE_BUILD_CONTEXT_SIZE)")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > settings.context_size:

@@ -14,7 +14,7 @@ from app.api.context import app_context, request_context, show
 from app.api.deployment_responses import DeploymentPoll, deployment_document, respond
 from app.api.examples import DEPLOYMENT, page_of
 from app.api.idempotency import claim, find_answer, store_answer
-from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, cursor_of, place
+from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Number, RegistryAuth, Wait, decode_cursor, encode_cursor
 from app.api.request_body import Body, check, documented, read, read_object
 from app.api.responses import ALWAYS, CHANGE, create_responses, read_responses
 from app.auth import Caller, Deployer, Reader
@@ -93,7 +93,7 @@ async def deployments(
     cursor: Cursor = None,
 ) -> Response:
     """List deployments, newest first, without log tails."""
-    presenter_context, after = app_context(request).presenter_context, place(cursor, int)
+    presenter_context, after = app_context(request).presenter_context, decode_cursor(cursor, int)
     query = DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(limit + 1)
     if service is not None:
         query = query.where(Deployment.service == service)
@@ -108,7 +108,7 @@ async def deployments(
 
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
-        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        more = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": present_deployments(session, rows[:limit], presenter_context), "next": more}
 
     return await show(request, page)
@@ -154,24 +154,24 @@ async def retry(
     return await respond(request, commands.retry(row), context, wait, dry_run)
 
 
-_ACTS = read_responses(
+_ACTION_RESPONSES = read_responses(
     200, schemas.Deployment, DEPLOYMENT, *CHANGE, "unknown_deployment", "not_in_that_state", "idempotency_key_reused"
 )
 
 
-@router.post("/{id}/pause", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
+@router.post("/{id}/pause", responses=_ACTION_RESPONSES, openapi_extra=documented("Empty", required=False, empty={}))
 async def pause(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
     """Pause a deployment; serving instances keep serving."""
     return await _act(request, caller, id, "pause", key)
 
 
-@router.post("/{id}/resume", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
+@router.post("/{id}/resume", responses=_ACTION_RESPONSES, openapi_extra=documented("Empty", required=False, empty={}))
 async def resume(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
     """Resume a paused deployment."""
     return await _act(request, caller, id, "resume", key)
 
 
-@router.post("/{id}/abort", responses=_ACTS, openapi_extra=documented("Empty", required=False, empty={}))
+@router.post("/{id}/abort", responses=_ACTION_RESPONSES, openapi_extra=documented("Empty", required=False, empty={}))
 async def abort(request: Request, caller: Deployer, id: Number, key: IdempotencyKey = None) -> Response:
     """Abort a deployment and roll back to the revision that served before, without losing a request."""
     return await _act(request, caller, id, "abort", key)

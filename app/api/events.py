@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 from app.api import schemas
 from app.api.context import app_context, show
 from app.api.examples import AUDIT, EVENT, page_of
-from app.api.params import Cursor, Limit, Number, Since, cursor_of, place
+from app.api.params import Cursor, Limit, Number, Since, decode_cursor, encode_cursor
 from app.api.responses import ALWAYS, read_responses
 from app.api.sse import resume_after, sse, wants_stream
 from app.auth import Reader
@@ -109,7 +109,7 @@ async def _page(
     request: Request, query: Any, limit: int, cursor: str | None, *, of: int | None = None, audit: bool = False
 ) -> Response:
     """Respond with a page of events; raise Problem (404) if the deployment `of` does not exist."""
-    after = place(cursor, int)
+    after = decode_cursor(cursor, int)
     if after is not None:
         query = query.where(col(Event.id) < after[0])
     query = query.order_by(col(Event.id).desc()).limit(limit + 1)
@@ -118,7 +118,7 @@ async def _page(
         if of is not None:
             get_deployment(session, of)
         rows = session.exec(query).all()
-        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        more = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [present_event(row, audit=audit) for row in rows[:limit]], "next": more}
 
     return await show(request, page)

@@ -24,7 +24,7 @@ from services.store.events import append_event
 
 router = APIRouter(tags=["gateway"])
 
-_under_way: set[asyncio.Task[dict[str, object]]] = set()
+_running_upgrades: set[asyncio.Task[dict[str, object]]] = set()
 
 
 class UpgradeBody(Body):
@@ -37,11 +37,11 @@ class UpgradeBody(Body):
 async def state(request: Request, _reader: Reader) -> Response:
     """Show whether the gateway answers and is up to date, and its old workers that finish their requests."""
     sluice = app_context(request)
-    answer = await sluice.gateway.status()
-    facts = answer or {}
+    status = await sluice.gateway.status()
+    facts = status or {}
     return JSONResponse(
         {
-            "answers": answer is not None,
+            "answers": status is not None,
             "version": facts.get("version"),
             "uptime": facts.get("uptime"),
             "image": sluice.settings.gateway_image,
@@ -59,11 +59,11 @@ async def doctor(request: Request, _reader: Reader) -> Response:
     The examination takes a second: a container is started for a moment, to see whether it reaches the bridge.
     """
     sluice = app_context(request)
-    found = await sluice.infrastructure.diagnose(
+    findings = await sluice.infrastructure.diagnose(
         list(sluice.runtime_status.unknown_containers), dict(sluice.runtime_status.not_ready)
     )
-    status = "unwell" if any(finding.status == "wrong" for finding in found) else "well"
-    return JSONResponse({"status": status, "findings": [finding.as_dict() for finding in found]})
+    status = "unwell" if any(finding.status == "wrong" for finding in findings) else "well"
+    return JSONResponse({"status": status, "findings": [finding.as_dict() for finding in findings]})
 
 
 @router.post(
@@ -82,48 +82,48 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     """
     body = await read(request, UpgradeBody)
     sluice = app_context(request)
-    claimed = await claim(request, admin, key)
-    before = await find_answer(sluice, claimed)
-    if before is not None:
-        return JSONResponse(before)
+    key_claim = await claim(request, admin, key)
+    earlier = await find_answer(sluice, key_claim)
+    if earlier is not None:
+        return JSONResponse(earlier)
     if sluice.infrastructure.upgrading:
         raise Problem("upgrade_in_progress", "an upgrade of the gateway is under way")
     # a started upgrade runs to its end, even if the caller disconnects
     task = asyncio.create_task(_upgrade(sluice, admin, body.force))
-    _under_way.add(task)
-    task.add_done_callback(_under_way.discard)
+    _running_upgrades.add(task)
+    task.add_done_callback(_running_upgrades.discard)
     view = await asyncio.shield(task)
-    await store_answer(sluice, claimed, view)
+    await store_answer(sluice, key_claim, view)
     return JSONResponse(view)
 
 
 async def _upgrade(sluice: AppContext, admin: Caller, force: bool) -> dict[str, object]:
     try:
-        replaced = await sluice.infrastructure.upgrade(force=force)
+        result = await sluice.infrastructure.upgrade(force=force)
     except GatewayNotReady as error:
         raise Problem("gateway_upgrade_failed", f"{error}"[:2000]) from error
     except RoutingError as error:
         raise Problem("not_ready", f"gateway: {error}"[:1000], headers={"Retry-After": "1"}) from error
-    if replaced is None:
+    if result is None:
         return {"status": "unchanged", "container_id": None, "previous_id": None, "seconds": 0.0}
-    await _note(sluice, admin, replaced)
+    await _record_upgrade(sluice, admin, result)
     return {
         "status": "upgraded",
-        "container_id": replaced.container_id,
-        "previous_id": replaced.previous_id,
-        "seconds": round(replaced.seconds, 3),
+        "container_id": result.container_id,
+        "previous_id": result.previous_id,
+        "seconds": round(result.seconds, 3),
     }
 
 
-async def _note(sluice: AppContext, admin: Caller, replaced: UpgradeResult) -> None:
-    text = f"the gateway {replaced.container_id[:12]} took over from {replaced.previous_id[:12]}"
+async def _record_upgrade(sluice: AppContext, admin: Caller, result: UpgradeResult) -> None:
+    text = f"the gateway {result.container_id[:12]} took over from {result.previous_id[:12]}"
     await sluice.store.write(
         lambda session: append_event(
             session,
             sluice.clock.now(),
             "gateway_upgraded",
             text,
-            data={"container_id": replaced.container_id, "previous_id": replaced.previous_id},
+            data={"container_id": result.container_id, "previous_id": result.previous_id},
             **admin.actor.columns(),
         )
     )

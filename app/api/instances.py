@@ -11,7 +11,7 @@ from sqlmodel import Session, col, or_
 from app.api import schemas
 from app.api.context import app_context, show
 from app.api.examples import INSTANCE, page_of
-from app.api.params import Cursor, Limit, Name, cursor_of, place
+from app.api.params import Cursor, Limit, Name, decode_cursor, encode_cursor
 from app.api.responses import ALWAYS, read_responses
 from app.auth import Reader
 from app.presenters.rollouts import INSTANCES, present_instance, present_instances
@@ -34,7 +34,7 @@ async def instances(
 
     `?status=stopped` and `?status=failed` list removed instances too.
     """
-    presenter_context, after = app_context(request).presenter_context, place(cursor, float, str)
+    presenter_context, after = app_context(request).presenter_context, decode_cursor(cursor, float, str)
     query = INSTANCES.order_by(col(Instance.created_at).desc(), col(Instance.id)).limit(limit + 1)
     query = query.where(Instance.status == status if status is not None else col(Instance.stopped_at).is_(None))
     if service is not None:
@@ -45,7 +45,7 @@ async def instances(
 
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
-        more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
+        more = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
         return {"items": present_instances(session, rows[:limit], presenter_context), "next": more}
 
     return await show(request, page)

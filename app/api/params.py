@@ -19,7 +19,8 @@ from pydantic import BeforeValidator, StringConstraints
 from app.problems import invalid, nearest
 from services.units import MAX_SECONDS, duration
 
-MAX_AUTH = 16 * 1024
+MAX_REGISTRY_AUTH = 16 * 1024
+"""Maximum characters of the header X-Registry-Auth."""
 MAX_INSTANT = 1e11
 """Upper limit of an instant, in seconds since 1970."""
 
@@ -34,7 +35,7 @@ def _seconds(value: Any) -> Any:
 
 def _instant(value: Any) -> Any:
     """Return seconds since the epoch, from RFC 3339 with a zone, seconds, or a duration before now."""
-    wrong = ValueError("must be a time such as 2026-11-24T20:15:00Z (with its zone), seconds since 1970, or a duration")
+    error = ValueError("must be a time such as 2026-11-24T20:15:00Z (with its zone), seconds since 1970, or a duration")
     text = str(value)
     try:
         if "T" in text.upper():
@@ -45,19 +46,19 @@ def _instant(value: Any) -> Any:
         else:
             seconds = float(text)
     except (ValueError, OverflowError):
-        raise wrong from None
+        raise error from None
     if not 0 <= seconds < MAX_INSTANT:
-        raise wrong
+        raise error
     return seconds
 
 
-SECONDS = {"type": "string", "pattern": r"^\d{1,5}$", "examples": ["600"]}
-INSTANT = {"type": "string", "format": "date-time"}
+_SECONDS_SCHEMA = {"type": "string", "pattern": r"^\d{1,5}$", "examples": ["600"]}
+_INSTANT_SCHEMA = {"type": "string", "format": "date-time"}
 Wait = Annotated[
     Annotated[float, BeforeValidator(_seconds)] | None,
     Query(
         description='hold the answer for so many seconds at most (or "1m30s"), until the deployment has come to an end',
-        json_schema_extra=SECONDS,
+        json_schema_extra=_SECONDS_SCHEMA,
     ),
 ]
 DryRun = Annotated[bool, Query(description="answer 200 with what it would change and do, and do nothing")]
@@ -65,7 +66,7 @@ Since = Annotated[
     Annotated[float, BeforeValidator(_instant)] | None,
     Query(
         description="only what is not older: RFC 3339, seconds since 1970, or a duration (so long ago)",
-        json_schema_extra=INSTANT,
+        json_schema_extra=_INSTANT_SCHEMA,
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="how many at most")]
@@ -77,7 +78,7 @@ IdempotencyKey = Annotated[
     Header(alias="Idempotency-Key", description="the same key and body answer for the same deployment, for 24 hours"),
 ]
 RegistryAuth = Annotated[
-    Annotated[str, StringConstraints(max_length=MAX_AUTH)] | None,
+    Annotated[str, StringConstraints(max_length=MAX_REGISTRY_AUTH)] | None,
     Header(alias="X-Registry-Auth", description="Docker's own header, for this pull alone; never stored, never logged"),
 ]
 
@@ -110,13 +111,13 @@ def registry_auth(header: str | None) -> str | None:
     return base64.urlsafe_b64encode(json.dumps(decoded).encode()).decode()  # the only alphabet that every engine reads
 
 
-def cursor_of(*values: Any) -> str:
+def encode_cursor(*values: Any) -> str:
     """Return an opaque cursor for a place in a list."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
-def place(cursor: str | None, *kinds: type) -> list[Any] | None:
-    """Return the values of a cursor made by `cursor_of`; `kinds` are their types: int, float or str.
+def decode_cursor(cursor: str | None, *kinds: type) -> list[Any] | None:
+    """Return the values of a cursor made by `encode_cursor`; `kinds` are their types: int, float or str.
 
     Raises Problem (422) for any other cursor.
     """
@@ -126,8 +127,8 @@ def place(cursor: str | None, *kinds: type) -> list[Any] | None:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         values = None
-    right = isinstance(values, list) and len(values) == len(kinds)
-    if not right or not all(_is_of_kind(value, kind) for value, kind in zip(values, kinds, strict=True)):
+    complete = isinstance(values, list) and len(values) == len(kinds)
+    if not complete or not all(_is_of_kind(value, kind) for value, kind in zip(values, kinds, strict=True)):
         raise invalid("cursor", "must be `next` of the page before")
     return list(values)
 

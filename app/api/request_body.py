@@ -15,8 +15,8 @@ from services.errors import FieldError, field_path
 from services.rollouts.requests.spec_errors import described, humanize
 
 M = TypeVar("M", bound=BaseModel)
-MAX_BODY = 1024 * 1024
-DEPTH = 32
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DEPTH = 32
 
 
 class Body(BaseModel):
@@ -26,18 +26,18 @@ class Body(BaseModel):
 
 
 async def read_bytes(request: Request) -> bytes:
-    """Return the raw body, kept for further calls. Raises Problem (413) if it exceeds MAX_BODY bytes."""
+    """Return the raw body, kept for further calls. Raises Problem (413) if it exceeds MAX_BODY_BYTES bytes."""
     retained: bytes | None = getattr(request.state, "body", None)
     if retained is not None:
         return retained
-    too_large = Problem("too_large", f"the body is larger than {MAX_BODY} bytes")
+    too_large = Problem("too_large", f"the body is larger than {MAX_BODY_BYTES} bytes")
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > MAX_BODY:
+    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
         raise too_large
     raw = b""
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > MAX_BODY:
+        if len(raw) > MAX_BODY_BYTES:
             raise too_large
     request.state.body = raw
     return raw
@@ -51,7 +51,7 @@ async def read_object(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(raw, object_pairs_hook=_no_twice, parse_constant=_no_constant)
     except RecursionError:
-        raise invalid("body", f"is nested more than {DEPTH} levels deep") from None
+        raise invalid("body", f"is nested more than {MAX_DEPTH} levels deep") from None
     except UnicodeDecodeError:
         raise Problem("bad_request", "the body is not UTF-8") from None
     except ValueError as error:
@@ -76,7 +76,7 @@ def check(model: type[M], value: Mapping[str, Any]) -> M:
         return model.model_validate(dict(value))
     except ValidationError as error:
         known = list(model.model_fields)
-        errors = described(error, lambda found, suggest: _body_field_error(found, known if suggest else []))
+        errors = described(error, lambda each, suggest: _body_field_error(each, known if suggest else []))
         raise Problem("invalid", "; ".join(f"{one.field}: {one.message}" for one in errors)[:1000], errors) from None
 
 
@@ -86,37 +86,37 @@ def documented(schema: type[BaseModel] | str, *, required: bool = True, **exampl
     `schema` is a model, or the name of a schema in app/api/openapi.py.
     """
     name = schema if isinstance(schema, str) else schema.__name__
-    shown = {key: {"value": value} for key, value in examples.items()}
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}, "examples": shown}}
+    named_examples = {key: {"value": value} for key, value in examples.items()}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}, "examples": named_examples}}
     return {"requestBody": {"required": required, "content": content}}
 
 
-def _body_field_error(found: Mapping[str, Any], known: list[str]) -> FieldError:
-    field = field_path(found["loc"])
-    if found["type"] == "extra_forbidden":
+def _body_field_error(error: Mapping[str, Any], known: list[str]) -> FieldError:
+    field = field_path(error["loc"])
+    if error["type"] == "extra_forbidden":
         return FieldError(field, nearest(field, known))
-    return FieldError(field, humanize(found))
+    return FieldError(field, humanize(error))
 
 
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise invalid(twice[:100].encode(errors="replace").decode(), "is there twice")
-    return made
+    return value
 
 
 def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
 
 
-def check_depth(value: Any, field: str = "body", depth: int = DEPTH) -> None:
+def check_depth(value: Any, field: str = "body", depth: int = MAX_DEPTH) -> None:
     """Raise Problem `invalid` of `field` for a value nested deeper than `depth`, or not UTF-8.
 
     Half a surrogate pair cannot be written as UTF-8.
     """
     if depth == 0:
-        raise invalid(field, f"is nested more than {DEPTH} levels deep")
+        raise invalid(field, f"is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         for name, part in value.items():
             check_depth(name, field, depth)

@@ -39,7 +39,7 @@ def create_responses(example: Any, *codes: str) -> dict[int | str, dict[str, Any
     """
     shapes = [{"$ref": f"#/components/schemas/{shape.__name__}"} for shape in (Deployment, Preview)]
     examples = {"succeeded": {"value": example}, "dry_run": {"value": PREVIEW}}
-    told: dict[int | str, Any] = {
+    responses: dict[int | str, Any] = {
         202: _answer(Deployment, example, "accepted: the deployment as it stands", LOCATION),
         200: {
             "description": "with ?wait=: it has succeeded; with ?dry_run=true: what it would change and do",
@@ -47,7 +47,7 @@ def create_responses(example: Any, *codes: str) -> dict[int | str, dict[str, Any
             "content": {"application/json": {"schema": {"anyOf": shapes}, "examples": examples}},
         },
     }
-    return declared(*CHANGE, *WAITED, "engine_unavailable", *codes, also=told)
+    return declared(*CHANGE, *WAITED, "engine_unavailable", *codes, also=responses)
 
 
 def _answer(shape: type[BaseModel], example: Any, description: str, headers: Mapping[str, Any] | None) -> dict[str, Any]:

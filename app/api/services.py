@@ -14,7 +14,7 @@ from app.api import schemas
 from app.api.context import app_context, request_context, show
 from app.api.deployment_responses import respond
 from app.api.examples import DEPLOYMENT, REVISION, REVISION_DIFF, SERVICE, page_of
-from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, cursor_of, place
+from app.api.params import Cursor, DryRun, IdempotencyKey, Limit, Name, Wait, decode_cursor, encode_cursor
 from app.api.request_body import Body, documented, read
 from app.api.responses import ALWAYS, create_responses, read_responses
 from app.auth import Deployer, Reader, Writer
@@ -25,7 +25,7 @@ from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.store.tables import Revision, Service
 
 router = APIRouter(prefix="/services", tags=["services"])
-_KEYS = ("unknown_service", "idempotency_key_reused", "deployment_in_progress")
+_COMMON_CODES = ("unknown_service", "idempotency_key_reused", "deployment_in_progress")
 
 
 RevisionNumber = Annotated[int, Path(ge=1, le=2**53)]
@@ -54,7 +54,7 @@ async def services(
     cursor: Cursor = None,
 ) -> Response:
     """List services, newest first."""
-    presenter_context, after = app_context(request).presenter_context, place(cursor, float, str)
+    presenter_context, after = app_context(request).presenter_context, decode_cursor(cursor, float, str)
     query = SERVICES.order_by(col(Service.created_at).desc(), col(Service.name)).limit(limit + 1)
     if not removed:
         query = query.where(col(Service.removed).is_(False))
@@ -65,7 +65,7 @@ async def services(
 
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
-        more = cursor_of(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
+        more = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
         return {"items": present_services(session, rows[:limit], presenter_context), "next": more}
 
     return await show(request, page)
@@ -83,16 +83,16 @@ async def service(request: Request, _reader: Reader, name: Name) -> Response:
 )
 async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """List the revisions of a service, newest first."""
-    after = place(cursor, int)
+    after = decode_cursor(cursor, int)
     query = REVISIONS.where(col(Revision.service) == name).order_by(col(Revision.number).desc()).limit(limit + 1)
     if after is not None:
         query = query.where(col(Revision.number) < after[0])
 
     def page(session: Session) -> dict[str, object]:
-        present = _find(session, name).revision
+        current = _find(session, name).revision
         rows = session.exec(query).all()
-        more = cursor_of(rows[limit - 1].number) if len(rows) > limit else None
-        return {"items": [present_revision(row, present=present) for row in rows[:limit]], "next": more}
+        more = encode_cursor(rows[limit - 1].number) if len(rows) > limit else None
+        return {"items": [present_revision(row, present=current) for row in rows[:limit]], "next": more}
 
     return await show(request, page)
 
@@ -103,8 +103,8 @@ async def revisions(request: Request, _reader: Reader, name: Name, limit: Limit 
 )
 async def revision(request: Request, _reader: Reader, name: Name, n: RevisionNumber) -> Response:
     def look(session: Session) -> dict[str, object]:
-        present = _find(session, name).revision
-        return present_revision(_revision(session, name, n), present=present)
+        current = _find(session, name).revision
+        return present_revision(_revision(session, name, n), present=current)
 
     return await show(request, look)
 
@@ -136,7 +136,7 @@ async def revision_diff(
 @router.post(
     "/{name}/scale",
     status_code=202,
-    responses=create_responses(DEPLOYMENT, *_KEYS, "never_deployed"),
+    responses=create_responses(DEPLOYMENT, *_COMMON_CODES, "never_deployed"),
     openapi_extra=documented(Scale, five={"replicas": 5}, none={"replicas": 0}),
 )
 async def scale(
@@ -152,7 +152,7 @@ async def scale(
 @router.post(
     "/{name}/rollback",
     status_code=202,
-    responses=create_responses(DEPLOYMENT, *_KEYS, "never_deployed", "unknown_revision", "no_rollback_target"),
+    responses=create_responses(DEPLOYMENT, *_COMMON_CODES, "never_deployed", "unknown_revision", "no_rollback_target"),
     openapi_extra=documented(Rollback, required=False, earlier={}, named={"to_revision": 3}),
 )
 async def rollback(
@@ -168,7 +168,7 @@ async def rollback(
 @router.post(
     "/{name}/restart",
     status_code=202,
-    responses=create_responses(DEPLOYMENT, *_KEYS, "never_deployed"),
+    responses=create_responses(DEPLOYMENT, *_COMMON_CODES, "never_deployed"),
     openapi_extra=documented(Restart, required=False, empty={}),
 )
 async def restart(
@@ -181,7 +181,7 @@ async def restart(
     return await respond(request, commands.restart(name), context, wait, dry_run)
 
 
-@router.delete("/{name}", status_code=202, responses=create_responses(DEPLOYMENT, *_KEYS))
+@router.delete("/{name}", status_code=202, responses=create_responses(DEPLOYMENT, *_COMMON_CODES))
 async def remove(
     request: Request, caller: Writer, name: Name, wait: Wait = None, dry_run: DryRun = False, key: IdempotencyKey = None
 ) -> Response:

@@ -14,7 +14,7 @@ from app.api import schemas
 from app.api.context import app_context, show
 from app.api.examples import LINK, NEW_TOKEN, TOKEN, page_of
 from app.api.idempotency import claim, find_answer, store_answer
-from app.api.params import Cursor, IdempotencyKey, Limit, Number, cursor_of, place
+from app.api.params import Cursor, IdempotencyKey, Limit, Number, decode_cursor, encode_cursor
 from app.api.request_body import Body, documented, read
 from app.api.responses import ALWAYS, CHANGE, read_responses
 from app.auth import Admin, Reader
@@ -100,14 +100,14 @@ class NoBody(Body):
 async def tokens(request: Request, _admin: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """List the tokens that are not revoked, newest first; never their secrets."""
     sluice = app_context(request)
-    after = place(cursor, int)
+    after = decode_cursor(cursor, int)
     query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc()).limit(limit + 1)
     if after is not None:
         query = query.where(col(Token.id) < after[0])
 
     def page(session: Session) -> dict[str, object]:
         rows = session.exec(query).all()
-        more = cursor_of(rows[limit - 1].id) if len(rows) > limit else None
+        more = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
         return {"items": [token_view(sluice, row) for row in rows[:limit]], "next": more}
 
     return await show(request, page)
@@ -127,14 +127,14 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
     """Create a token; only this response contains its secret."""
     body = await read(request, TokenBody)
     sluice = app_context(request)
-    claimed = await claim(request, admin, key)
-    before = await find_answer(sluice, claimed)
+    key_claim = await claim(request, admin, key)
+    before = await find_answer(sluice, key_claim)
     if before is not None:
         return JSONResponse({**before, "token": None}, 201)
     row, secret = await sluice.auth.create(body.name, body.scope, body.grant, end_of(sluice, body), admin.actor)
     sluice.notifier.notify()
     view = token_view(sluice, row)
-    await store_answer(sluice, claimed, view)
+    await store_answer(sluice, key_claim, view)
     return JSONResponse({**view, "token": secret}, 201, headers={"Cache-Control": "no-store"})
 
 

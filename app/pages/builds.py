@@ -23,9 +23,9 @@ from services.store.tables import Build, Service
 
 router = APIRouter(prefix="/ui/builds")
 PAGE = LivePage("build.html", ("build",))
-MOST = 5_000
+MAX_LOG_LINES = 5_000
 """Maximum lines of the log on a page, the same as in app/static/js/logs.js."""
-NEWEST = 5
+BUILDS_ON_SERVICE_PAGE = 5
 """Number of builds on a service's page."""
 
 
@@ -68,8 +68,8 @@ async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
 
 def newest_builds(session: Session, service: str) -> list[dict[str, Any]]:
     """Return the documents of a service's newest builds for fragments/builds.html."""
-    mine = BUILDS.where(Build.service == service).order_by(col(Build.id).desc()).limit(NEWEST)
-    return [_shown(row) for row in session.exec(mine)]
+    query = BUILDS.where(Build.service == service).order_by(col(Build.id).desc()).limit(BUILDS_ON_SERVICE_PAGE)
+    return [_shown(row) for row in session.exec(query)]
 
 
 def _shown(row: Build) -> dict[str, Any]:
@@ -84,18 +84,18 @@ def _looking_at(id: str, q: str = "") -> PageSource:
         return sluice.live_views.news.of(service)
 
     def look(session: Session, sluice: AppContext) -> dict[str, Any] | None:
-        found = select(Build).options(defer(Build.log)).where(Build.id == number)  # type: ignore[arg-type]
-        row = session.exec(found).first() if number is not None else None
+        query = select(Build).options(defer(Build.log)).where(Build.id == number)  # type: ignore[arg-type]
+        row = session.exec(query).first() if number is not None else None
         if row is None:
             return None
         nonlocal service
         service = row.service
-        there = session.get(Service, service)
+        existing = session.get(Service, service)
         return {
             "about": service,
             "build": _shown(row),
             "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
-            "exists": there is not None and not there.removed,
+            "exists": existing is not None and not existing.removed,
             "q": q,
             "log": lambda: _log(row, q),
         }
@@ -111,5 +111,5 @@ def _log(row: Build, q: str) -> dict[str, Any]:
     if row.status in UNDER_WAY:
         return {"lines": [], "cut": False}
     lines = numbered(row.log.split("\n")[:-1], row.log_first, 0)
-    cut = row.log_first > 1 or len(lines) > MOST
-    return {"lines": [text for _, text in lines[-MOST:] if q.lower() in text.lower()], "cut": cut}
+    cut = row.log_first > 1 or len(lines) > MAX_LOG_LINES
+    return {"lines": [text for _, text in lines[-MAX_LOG_LINES:] if q.lower() in text.lower()], "cut": cut}

@@ -21,8 +21,8 @@ from app.presenters.rollouts import present_service
 from services.store.tables import Service
 
 router = APIRouter(prefix="/ui/services/{name}")
-ASKS = {"deploy": ("image", "replicas", "note", "fields"), "scale": ("replicas",), "rollback": ("to_revision",)}
-"""Fields that the form of each kind asks for; the other kinds have none."""
+FORM_FIELDS = {"deploy": ("image", "replicas", "note", "fields"), "scale": ("replicas",), "rollback": ("to_revision",)}
+"""Fields of the form of each kind; the other kinds have none."""
 
 
 @router.get("/{kind}")
@@ -39,7 +39,7 @@ async def form(request: Request, viewer: PageViewer, name: str, kind: str) -> Re
     viewer.require("write" if kind == "remove" else "deploy")
     viewer.require_service(service["name"])
     form = _form(request, viewer, service, kind)
-    answers = {field: request.query_params.get(field, "") for field in form.asks}
+    answers = {field: request.query_params.get(field, "") for field in form.fields}
     if kind in ("deploy", "scale"):
         answers["replicas"] = answers["replicas"] or (str(service["replicas"]) if kind == "scale" else "")
         return show_form(form, answers)
@@ -57,7 +57,7 @@ async def change(request: Request, viewer: FormViewer, name: str, kind: str) -> 
 def _form(request: Request, viewer: Caller, service: Mapping[str, Any], kind: str) -> Form:
     back = f"/ui/services/{service['name']}"
     parse = partial(_parse, request.app.state.sluice, viewer, service["name"], kind)
-    return Form(kind, ASKS.get(kind, ()), f"{back}/{kind}", back, parse, {"service": service})
+    return Form(kind, FORM_FIELDS.get(kind, ()), f"{back}/{kind}", back, parse, {"service": service})
 
 
 async def _parse(sluice: AppContext, viewer: Caller, name: str, kind: str, answers: Mapping[str, str]) -> FormCommand:

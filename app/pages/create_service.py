@@ -20,7 +20,7 @@ from services.spec import SERVICE_NAME
 from services.store.tables import Service
 
 router = APIRouter(prefix="/ui/new")
-ASKS = ("name", "image", "port", "replicas", "note", "fields")
+FORM_FIELDS = ("name", "image", "port", "replicas", "note", "fields")
 
 
 @router.get("")
@@ -30,7 +30,7 @@ async def form(request: Request, viewer: PageViewer) -> Response:
     Raises Problem (403) if the viewer may not create services.
     """
     viewer.require("write")
-    return show_form(_form(request, viewer), {field: request.query_params.get(field, "") for field in ASKS})
+    return show_form(_form(request, viewer), {field: request.query_params.get(field, "") for field in FORM_FIELDS})
 
 
 @router.post("")
@@ -40,8 +40,8 @@ async def create(request: Request, viewer: FormViewer) -> Response:
 
 def _form(request: Request, viewer: Caller) -> Form:
     sluice: AppContext = request.app.state.sluice
-    words = {"bound": viewer.principal.services, "default_route": sluice.settings.default_route}
-    return Form("create", ASKS, "/ui/new", HOME, partial(_parse, sluice, viewer), words)
+    values = {"bound": viewer.principal.services, "default_route": sluice.settings.default_route}
+    return Form("create", FORM_FIELDS, "/ui/new", HOME, partial(_parse, sluice, viewer), values)
 
 
 async def _parse(sluice: AppContext, viewer: Caller, answers: Mapping[str, str]) -> FormCommand:

@@ -26,7 +26,7 @@ from services.store.tables import Deployment, Event, Instance
 
 router = APIRouter(prefix="/ui/deployments")
 PAGE = LivePage("deployment.html", ("deployment", "failures", "timeline", "events"))
-EVENTS = 200
+MAX_EVENTS = 200
 """Number of newest events on the page; the API has all."""
 
 
@@ -53,21 +53,23 @@ async def act(
     row = await sluice.store.read(lambda session: session.get(Deployment, number)) if number is not None else None
     if row is None or row.id is None:
         return missing()
-    here = row.id
+    shown_id = row.id
     try:
         viewer.require("deploy")
         viewer.require_service(row.service)
         if action == "retry":
             await check_retry_scope(sluice, viewer, row)
-            here = await sluice.submitter.submit(commands.retry(row), RequestContext(viewer.actor))
+            shown_id = await sluice.submitter.submit(commands.retry(row), RequestContext(viewer.actor))
         else:
             await sluice.submitter.apply_action(row.id, action, viewer.actor)
     except (Problem, RequestError, InvalidTransition) as error:
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
         await note_refusal(request, status, problem.code, problem.detail)
-        return await show(request, viewer, PAGE, _looking_at(id), here=_address(here), error=problem.detail, status=status)
-    return RedirectResponse(_address(here), 303)
+        return await show(
+            request, viewer, PAGE, _looking_at(id), here=_address(shown_id), error=problem.detail, status=status
+        )
+    return RedirectResponse(_address(shown_id), 303)
 
 
 def _looking_at(id: str) -> PageSource:
@@ -85,30 +87,30 @@ def _looking_at(id: str) -> PageSource:
         nonlocal service
         service = row.service
         view = present_deployment(session, row, sluice.presenter_context)
-        told = session.exec(select(Event).where(Event.deployment == number).order_by(col(Event.id))).all()
+        events = session.exec(select(Event).where(Event.deployment == number).order_by(col(Event.id))).all()
         return {
             "about": row.service,
             "deployment": view,
             "standing": {instance["id"]: instance for instance in view["instances"]},
-            "timeline": timeline(row, _there(session, row), told),
+            "timeline": timeline(row, _instances_during(session, row), events),
             "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
             "series": _series(row),
             "failures": _failures(session, row),
-            "events": [present_event(event) for event in told if event.type != "progress"][: -EVENTS - 1 : -1],
+            "events": [present_event(event) for event in events if event.type != "progress"][: -MAX_EVENTS - 1 : -1],
         }
 
     return PageSource(look, stamp)
 
 
-def _there(session: Session, row: Deployment) -> list[Instance]:
+def _instances_during(session: Session, row: Deployment) -> list[Instance]:
     """Return the service's instances that existed at any time of the deployment."""
     began, ended = row.started_at or row.created_at, row.finished_at
-    there = INSTANCES.where(
+    query = INSTANCES.where(
         Instance.service == row.service, or_(col(Instance.stopped_at).is_(None), col(Instance.stopped_at) >= began)
     )
     if ended is not None:
-        there = there.where(Instance.created_at <= ended)
-    return list(session.exec(there))
+        query = query.where(Instance.created_at <= ended)
+    return list(session.exec(query))
 
 
 def _series(row: Deployment) -> Callable[[int], str]:

@@ -20,7 +20,7 @@ from services.rollouts.requests.command import Command, DeployRequest
 MAX_REPLICAS = 100
 """Maximum instances of a service (docs/api.md)."""
 _UNLIMITED = 2**53
-_OPTIONS = ("image", "port", "replicas")
+_CLI_OPTIONS = ("image", "port", "replicas")
 """Fields for which the command `sluice deploy` has an option."""
 MAX_YAML = 32 * 1024
 """Maximum characters of the YAML, which is parsed in the event loop."""
@@ -66,19 +66,19 @@ def parse_form(kind: str, service: str, answers: Mapping[str, str]) -> FormComma
 
 def parse_create_form(service: str, answers: Mapping[str, str]) -> FormCommand:
     """Return the command that creates `service`. Raises Problem as parse_form does."""
-    return _deployment(service, _named(answers), answers, "write", new=True)
+    return _deployment(service, _spec_fields(answers), answers, "write", new=True)
 
 
 def _deploy(service: str, answers: Mapping[str, str]) -> FormCommand:
-    fields = _named(answers)
+    fields = _spec_fields(answers)
     if not fields:
         raise _invalid("image", "say what is to change: the image, the number of instances, or another field")
     return _deployment(service, fields, answers, "deploy")
 
 
-def _named(answers: Mapping[str, str]) -> dict[str, Any]:
+def _spec_fields(answers: Mapping[str, str]) -> dict[str, Any]:
     """Return the spec's fields; fields with their own input take precedence over the YAML."""
-    fields = _fields(answers.get("fields", ""))
+    fields = _parse_fields(answers.get("fields", ""))
     if image := answers.get("image", "").strip():
         fields["image"] = image
     for name, least, most in (("port", 1, 65535), ("replicas", 0, MAX_REPLICAS)):
@@ -97,7 +97,7 @@ def _deployment(
     """
     note = answers.get("note", "").strip()
     masked, cli = redacted(fields), ["sluice", "deploy", service]
-    options = {name: ["--" + name, str(fields[name])] for name in _OPTIONS if answers.get(name, "").strip()}
+    options = {name: ["--" + name, str(fields[name])] for name in _CLI_OPTIONS if answers.get(name, "").strip()}
     for name, value in masked.items():
         cli += options[name] if name in options else ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     if note:
@@ -126,8 +126,8 @@ def _scale(service: str, answers: Mapping[str, str]) -> FormCommand:
 
 
 def _rollback(service: str, answers: Mapping[str, str]) -> FormCommand:
-    given = answers.get("to_revision", "").strip()
-    number = _number("to_revision", given, 1, _UNLIMITED) if given else None
+    revision = answers.get("to_revision", "").strip()
+    number = _number("to_revision", revision, 1, _UNLIMITED) if revision else None
     return FormCommand(
         commands.rollback(service, number), "deploy",
         f"sluice rollback {service}" + (f" --to {number}" if number else ""),
@@ -157,7 +157,7 @@ KINDS: dict[str, Callable[[str, Mapping[str, str]], FormCommand]] = {
 }  # fmt: skip
 
 
-def _fields(text: str) -> dict[str, Any]:
+def _parse_fields(text: str) -> dict[str, Any]:
     """Return further fields of the spec from YAML, of which JSON is a part."""
     try:
         value = _yaml(text) if text.strip() else {}

@@ -24,33 +24,33 @@ from services.rollouts.requests.command import RequestContext
 class Form:
     """A form of the dashboard.
 
-    `asks` holds the form's fields, `address` the URL of its answers, and `back` the URL after a cancel. `parse` returns
-    the command of the answers; it raises Problem if the answers are invalid or the viewer may not do it. `words` holds
+    `fields` holds the form's fields, `address` the URL of its answers, and `back` the URL after a cancel. `parse` returns
+    the command of the answers; it raises Problem if the answers are invalid or the viewer may not do it. `values` holds
     further values for the form's template.
     """
 
     kind: str
-    asks: tuple[str, ...]
+    fields: tuple[str, ...]
     address: str
     back: str
     parse: Callable[[Mapping[str, str]], Awaitable[FormCommand]]
-    words: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def show_form(form: Form, answers: Mapping[str, str], problem: Problem | None = None) -> HTMLResponse:
     """Show the form, with each error beside its field, and an error of no field at the top."""
     errors: dict[str, str] = {}
-    for wrong in problem.errors if problem is not None else ():
-        name = wrong.field if wrong.field in form.asks else "fields"
-        message = wrong.message if name == wrong.field else f"{wrong.field}: {wrong.message}"
+    for each in problem.errors if problem is not None else ():
+        name = each.field if each.field in form.fields else "fields"
+        message = each.message if name == each.field else f"{each.field}: {each.message}"
         errors[name] = f"{errors[name]}; {message}" if name in errors else message
-    error = problem.detail if problem is not None and not errors.keys() & set(form.asks) else None
+    error = problem.detail if problem is not None and not errors.keys() & set(form.fields) else None
     status = (problem.status or CODES[problem.code][0]) if problem is not None else 200
-    words = {
+    values = {
         "form": form, "kind": form.kind, "answers": answers, "errors": errors, "refusal": error,
         "more": problem.more if problem is not None else {}, "stream": None,
     }  # fmt: skip
-    return render.page("change.html", {**form.words, **words}, status)
+    return render.page("change.html", {**form.values, **values}, status)
 
 
 async def show_plan(request: Request, viewer: Caller, form: Form, answers: Mapping[str, str]) -> HTMLResponse:
@@ -61,11 +61,11 @@ async def show_plan(request: Request, viewer: Caller, form: Form, answers: Mappi
         plan = await sluice.dry_run.preview(form_command.command, viewer.actor)
     except (Problem, RequestError, EngineError) as error:
         return show_form(form, answers, as_problem(error))
-    words = {
+    values = {
         "form": form, "kind": form.kind, "answers": answers, "plan": plan, "command": form_command.cli,
         "curl": form_command.curl(str(request.base_url)), "stream": None,
     }  # fmt: skip
-    return render.page("plan.html", words)
+    return render.page("plan.html", values)
 
 
 async def handle_post(request: Request, viewer: Caller, form: Form) -> Response:
@@ -74,9 +74,9 @@ async def handle_post(request: Request, viewer: Caller, form: Form) -> Response:
     `plan` shows the plan, `change` shows the form again, and `do` starts the deployment and redirects to its page.
     """
     sluice: AppContext = request.app.state.sluice
-    fields = await request.form(max_files=0, max_fields=20)
-    answers = {name: str(fields.get(name, "")) for name in form.asks}
-    step = fields.get("step")
+    submitted = await request.form(max_files=0, max_fields=20)
+    answers = {name: str(submitted.get(name, "")) for name in form.fields}
+    step = submitted.get("step")
     if step == "change":
         return show_form(form, answers)
     if step != "do":

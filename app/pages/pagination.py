@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 from sqlmodel import Session, col
 
-from app.api.params import cursor_of, place
+from app.api.params import decode_cursor, encode_cursor
 
 AT_ONCE = 50
 
@@ -19,11 +19,11 @@ def newest(session: Session, query: Any, id: Any, cursor: str | None) -> tuple[S
 
     Raises Problem (422) for an invalid cursor.
     """
-    after = place(cursor, int)
+    after = decode_cursor(cursor, int)
     if after is not None:
         query = query.where(col(id) < after[0])
     rows = session.exec(query.order_by(col(id).desc()).limit(AT_ONCE + 1)).all()
-    more = cursor_of(getattr(rows[AT_ONCE - 1], id.key)) if len(rows) > AT_ONCE else None
+    more = encode_cursor(getattr(rows[AT_ONCE - 1], id.key)) if len(rows) > AT_ONCE else None
     return rows[:AT_ONCE], more
 
 

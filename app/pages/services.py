@@ -47,24 +47,24 @@ def _looking_at(name: str) -> PageSource:
             return None
         running = (Instance.service == name, col(Instance.stopped_at).is_(None))
         instances = session.exec(select(Instance).where(*running).order_by(col(Instance.created_at), Instance.id)).all()
-        mine = DEPLOYMENTS.where(Deployment.service == name).order_by(col(Deployment.id).desc()).limit(NEWEST)
-        made = select(Revision).where(Revision.service == name)
-        revisions = session.exec(made.order_by(col(Revision.number).desc()).limit(NEWEST)).all()
+        deployments = DEPLOYMENTS.where(Deployment.service == name).order_by(col(Deployment.id).desc()).limit(NEWEST)
+        query = select(Revision).where(Revision.service == name)
+        revisions = session.exec(query.order_by(col(Revision.number).desc()).limit(NEWEST)).all()
         return {
             "about": name,
             "service": shown(present_service(session, row, sluice.presenter_context)),
             "neighbours": _neighbours(session, sluice, name),
             "figures": _figures(session, sluice, name),
             "instances": present_instances(session, instances, sluice.presenter_context),
-            "deployments": listed(session.exec(mine)),
+            "deployments": listed(session.exec(deployments)),
             "builds": newest_builds(session, name),
             "revisions": [present_revision(revision, present=row.revision) for revision in revisions],
         }
 
-    return PageSource(look, stamp, every=RAW_STEP / 2, ask=partial(_loads, name))
+    return PageSource(look, stamp, every=RAW_STEP / 2, ask=partial(_usage, name))
 
 
-async def _loads(name: str, sluice: AppContext) -> dict[str, UsageRate]:
+async def _usage(name: str, sluice: AppContext) -> dict[str, UsageRate]:
     """Return CPU and memory of the running instances, sampled only while the page is open."""
     running = select(Instance.id).where(Instance.service == name, col(Instance.stopped_at).is_(None))
     ids = await sluice.store.read(lambda session: session.exec(running).all())
@@ -83,12 +83,12 @@ def _neighbours(session: Session, sluice: AppContext, name: str) -> dict[str, An
     calls = {other for one, others in links if one == name for other in others}
     called_by = {one for one, others in links if name in others}
     named = {*calls, *called_by, *(applied.depends_on if applied else ()), *(applied.needed_by if applied else ())}
-    there = select(Service.name).where(col(Service.name).in_(named), ~col(Service.removed))
+    existing = select(Service.name).where(col(Service.name).in_(named), ~col(Service.removed))
     return {
         "links": sorted(calls),
         "linked_by": sorted(called_by),
         "applied": applied,
-        "known": set(session.exec(there)) if named else set(),
+        "known": set(session.exec(existing)) if named else set(),
     }
 
 
@@ -97,7 +97,7 @@ def _figures(session: Session, sluice: AppContext, name: str) -> dict[str, Any]:
     until = newest(session, RAW_STEP)
 
     def make() -> dict[str, Any]:
-        found = service_metrics(session, name, sluice.clock.now())
-        return {"until": until, "revisions": [(one.revision, one.totals) for one in found.revisions]}
+        metrics = service_metrics(session, name, sluice.clock.now())
+        return {"until": until, "revisions": [(one.revision, one.totals) for one in metrics.revisions]}
 
     return sluice.live_views.memo.of(("figures", name), until, make)

@@ -124,8 +124,8 @@ class DeploymentActivator:
         deployment = await self._store.read(lambda session: session.get_one(Deployment, id))
         if deployment.kind != Kind.DEPLOY or deployment.bound_to is None:
             return None
-        there = await existing_unmanaged_volume(self._store, self._engine, self._rules, deployment)
-        return Failed("invalid_spec", f"volumes: {unmanaged_volume(there)}") if there is not None else None
+        volume = await existing_unmanaged_volume(self._store, self._engine, self._rules, deployment)
+        return Failed("invalid_spec", f"volumes: {unmanaged_volume(volume)}") if volume is not None else None
 
     async def _pull_once(self, id: int, reference: str) -> str | None:
         """Pull `reference` and activate the deployment. Return another reference to pull, as `activate` does."""
@@ -144,9 +144,9 @@ class DeploymentActivator:
         deployment = session.get_one(Deployment, id)
         if deployment.kind != Kind.DEPLOY:
             return deployment.kind, None
-        present = current_revision(session, session.get_one(Service, deployment.service))
+        current = current_revision(session, session.get_one(Service, deployment.service))
         try:
-            return deployment.kind, merge(self._rules, present, deployment).spec.image
+            return deployment.kind, merge(self._rules, current, deployment).spec.image
         except RequestError:
             return deployment.kind, deployment.image  # `activate` reports the error
 
@@ -162,21 +162,21 @@ class DeploymentActivator:
         if deployment.status != Status.PENDING:
             return None
         service = session.get_one(Service, deployment.service)
-        present = current_revision(session, service)
-        if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and present is None:
+        current = current_revision(session, service)
+        if deployment.kind != Kind.REMOVE and deployment.kind != Kind.DEPLOY and current is None:
             self._refuse(session, id, Failed("never_deployed", f"{service.name} was removed meanwhile"))
             return None
         if image is not None:
             try:
-                validated = validate(session, self._rules, present, deployment)
+                validated = validate(session, self._rules, current, deployment)
             except RequestError as error:
                 self._refuse(session, id, Failed("invalid_spec", error.detail))
                 return None
             if validated.spec.image != reference:
                 return validated.spec.image
-            self._make_revision(session, service, present, deployment, validated, image)
-        if deployment.kind in OF_PRESENT and present is not None:
-            _turn_to(deployment, present)
+            self._make_revision(session, service, current, deployment, validated, image)
+        if deployment.kind in OF_PRESENT and current is not None:
+            _apply_current_revision(deployment, current)
         if deployment.kind in (Kind.ROLLBACK, Kind.RESTART):
             deployment.replicas = effective_replicas(session, service.name, id)
         if deployment.kind not in (Kind.DEPLOY, Kind.REMOVE) and (disallowed := self._disallowed(session, deployment)):
@@ -184,20 +184,20 @@ class DeploymentActivator:
             return None
         deployment.from_revision = service.revision
         deployment.from_replicas = service.replicas if service.revision is not None else 0
-        overtaken = session.exec(
+        superseded = session.exec(
             select(Deployment).where(Deployment.service == service.name, col(Deployment.status).in_(ACTIVE))
         ).all()
         self._writer.lease(deployment)
-        if not overtaken and self._is_unchanged(deployment, service):
+        if not superseded and self._is_unchanged(deployment, service):
             self._writer.transition(session, deployment, Status.SUCCEEDED, "nothing to change", reason="unchanged")
             return None
-        for other in overtaken:
+        for other in superseded:
             self._writer.supersede(session, other, id)
         session.flush()
         now = self._clock.now()
         deployment.started_at = now
-        policy = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
-        deployment.deadline_at = now + (revision_spec(policy).progress_deadline_seconds if policy else 300.0)
+        revision = session.get(Revision, (service.name, deployment.revision)) if deployment.revision is not None else None
+        deployment.deadline_at = now + (revision_spec(revision).progress_deadline_seconds if revision else 300.0)
         self._writer.transition(session, deployment, Status.PROGRESSING, _progress_message(deployment))
         return None
 
@@ -208,8 +208,8 @@ class DeploymentActivator:
             return None
         revision = session.get_one(Revision, (deployment.service, deployment.revision))
         grant = Grant.from_json(deployment.bound_to)
-        present = current_revision(session, service)
-        errors = stored_errors(session, self._rules, grant, revision, present, replicas)
+        current = current_revision(session, service)
+        errors = stored_errors(session, self._rules, grant, revision, current, replicas)
         return Failed("invalid_spec", invalid(errors).detail) if errors else None
 
     def _refuse(self, session: Session, id: int, failed: Failed) -> None:
@@ -229,30 +229,31 @@ class DeploymentActivator:
         self,
         session: Session,
         service: Service,
-        present: Revision | None,
+        current: Revision | None,
         deployment: Deployment,
         validated: ValidatedRequest,
         image: ImageInfo,
     ) -> None:
         """Set the deployment's revision: the current one if nothing but the size changes, else a new one."""
-        found = resolve_image_defaults(validated.spec, "port" in validated.effective, image)
+        resolved = resolve_image_defaults(validated.spec, "port" in validated.effective, image)
         deployment.image, deployment.image_id = validated.spec.image, image.id
         deployment.profile, deployment.failure_action = validated.layers.profile, validated.spec.failure_action
         deployment.strategy = strategy_name(validated.spec)
         deployment.replicas = validated.replicas
         if deployment.replicas is None:
             deployment.replicas = effective_replicas(session, service.name, deployment.id)
-        for code, text in found.warnings:
+        port, check = resolved.port, resolved.healthcheck
+        for code, text in resolved.warnings:
             self._writer.warn(session, deployment, code, text)
         same = (
-            present is not None
-            and present.spec == validated.layers.base
-            and (present.profile, present.overrides) == (validated.layers.profile, validated.layers.overrides)
-            and present.effective == validated.effective
-            and present.image_id == image.id
+            current is not None
+            and current.spec == validated.layers.base
+            and (current.profile, current.overrides) == (validated.layers.profile, validated.layers.overrides)
+            and current.effective == validated.effective
+            and current.image_id == image.id
         )
-        if present is not None and same:
-            deployment.revision = present.number
+        if current is not None and same:
+            deployment.revision = current.number
             return
         revision = Revision(
             service=service.name,
@@ -263,9 +264,9 @@ class DeploymentActivator:
             effective=validated.effective,
             image=validated.spec.image or "",
             image_id=image.id,
-            port=found.port,
-            hash=instance_hash(image.id, found.port, found.healthcheck, validated.spec),
-            healthcheck={**found.healthcheck.model_dump(mode="json"), "any_below_500": found.healthcheck.any_below_500},
+            port=port,
+            hash=instance_hash(image.id, port, check, validated.spec),
+            healthcheck={**check.model_dump(mode="json"), "any_below_500": check.any_below_500},
             deployment=deployment.id or 0,
             created_at=self._clock.now(),
         )
@@ -286,18 +287,20 @@ def _dependency_failed(session: Session, id: int) -> Failed | None:
     other = failed_dependency(session, session.get_one(Deployment, id))
     if other is None:
         return None
-    how = "was removed" if other.kind == Kind.REMOVE else other.status.replace("_", " ")
-    return Failed("dependency_failed", f"it depends on {other.service}, whose deployment {other.id} {how}: {other.message}")
+    outcome = "was removed" if other.kind == Kind.REMOVE else other.status.replace("_", " ")
+    return Failed(
+        "dependency_failed", f"it depends on {other.service}, whose deployment {other.id} {outcome}: {other.message}"
+    )
 
 
-def _turn_to(deployment: Deployment, present: Revision) -> None:
+def _apply_current_revision(deployment: Deployment, current: Revision) -> None:
     """Set a scale's or restart's revision to the revision that is current when the deployment begins.
 
     The revision may differ from the one at the time of the request, because the deployment may have waited for another one.
     """
-    spec = revision_spec(present)
-    deployment.revision, deployment.profile = present.number, present.profile
-    deployment.image, deployment.image_id = present.image, present.image_id
+    spec = revision_spec(current)
+    deployment.revision, deployment.profile = current.number, current.profile
+    deployment.image, deployment.image_id = current.image, current.image_id
     deployment.strategy = strategy_name(spec)
     deployment.failure_action = spec.failure_action
 

@@ -52,14 +52,14 @@ def admission_errors(rules: AdmissionRules, session: Session, service: str, spec
 
 def refused_services(rules: AdmissionRules, session: Session) -> dict[str, str]:
     """Return the services whose current spec the rules do not allow today, each with the first reason."""
-    present = select(Revision).join(
+    current = select(Revision).join(
         Service, (col(Service.name) == Revision.service) & (col(Service.revision) == Revision.number)
     )
-    found = {}
-    for revision in session.exec(present.order_by(Revision.service)):
+    refused = {}
+    for revision in session.exec(current.order_by(Revision.service)):
         if errors := admission_errors(rules, session, revision.service, revision_spec(revision)):
-            found[revision.service] = f"{errors[0].field}: {errors[0].message}"
-    return found
+            refused[revision.service] = f"{errors[0].field}: {errors[0].message}"
+    return refused
 
 
 def _disallowed_urls(rules: AdmissionRules, spec: ServiceSpec) -> list[FieldError]:

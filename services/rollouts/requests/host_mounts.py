@@ -45,13 +45,13 @@ def mount_errors(roots: Sequence[str], protected: Sequence[str], spec: ServiceSp
 
 def overlap_errors(session: Session, service: str, spec: ServiceSpec) -> list[FieldError]:
     """Check a spec's host paths against those of all specs in force and of the spec itself."""
-    mine = [(number, volume) for number, volume in enumerate(spec.volumes) if volume.type == "bind"]
-    if not mine:
+    bind_mounts = [(number, volume) for number, volume in enumerate(spec.volumes) if volume.type == "bind"]
+    if not bind_mounts:
         return []
-    others = [(service, volume) for _, volume in mine] + _mounts_in_force(session)
+    others = [(service, volume) for _, volume in bind_mounts] + _mounts_in_force(session)
     return [
         FieldError(f"volumes.{number}.source", why)
-        for number, volume in mine
+        for number, volume in bind_mounts
         if (why := next(_overlaps(volume, service, others), None))
     ]
 
@@ -64,9 +64,11 @@ def lies_in(path: str, directory: str) -> bool:
 def _disallowed(path: str, roots: Sequence[str], protected: Sequence[str]) -> str | None:
     if not any(lies_in(path, root) for root in roots):
         return f"host paths are allowed only under SLUICE_HOST_ROOTS ({', '.join(roots) or 'none'})"
-    met = next((each for each in protected if lies_in(path, each) or lies_in(each, path)), None)
-    if met is not None:
-        return f"{path} is not allowed: it meets {met}, by which the host is ruled; mount a directory apart from it"
+    protected_path = next((each for each in protected if lies_in(path, each) or lies_in(each, path)), None)
+    if protected_path is not None:
+        return (
+            f"{path} is not allowed: it meets {protected_path}, by which the host is ruled; mount a directory apart from it"
+        )
     if _HOMES.fullmatch(path):
         return f"{path} is not allowed: home directories hold keys and what shells read; mount a directory within one"
     return None
@@ -74,19 +76,19 @@ def _disallowed(path: str, roots: Sequence[str], protected: Sequence[str]) -> st
 
 def _overlaps(volume: VolumeMount, service: str, others: Sequence[tuple[str, VolumeMount]]) -> Iterator[str]:
     path = volume.host_path
-    for whose, other in others:
-        there = other.host_path
-        owner = "this service" if whose == service else f'service "{whose}"'
-        if path == there:
+    for other_service, other in others:
+        other_path = other.host_path
+        owner = "this service" if other_service == service else f'service "{other_service}"'
+        if path == other_path:
             continue
-        if not other.read_only and lies_in(path, there):
+        if not other.read_only and lies_in(path, other_path):
             yield (
-                f"{path} lies in {there}, which {owner} mounts writable and could replace by a symbolic link; "
-                f"mount {there} itself, or have it mounted read-only there"
+                f"{path} lies in {other_path}, which {owner} mounts writable and could replace by a symbolic link; "
+                f"mount {other_path} itself, or have it mounted read-only there"
             )
-        if not volume.read_only and lies_in(there, path):
+        if not volume.read_only and lies_in(other_path, path):
             yield (
-                f"{path} contains {there}, which {owner} mounts and this service could replace by a symbolic link; "
+                f"{path} contains {other_path}, which {owner} mounts and this service could replace by a symbolic link; "
                 "mount it read-only, or mount another directory"
             )
 
@@ -96,10 +98,10 @@ def _mounts_in_force(session: Session) -> list[tuple[str, VolumeMount]]:
 
     A revision is in force if it is current, if a running deployment leads to it, or if an instance of it still exists.
     """
-    found: list[tuple[str, list[Any]]] = list(session.exec(_volumes_in_force()))
+    rows: list[tuple[str, list[Any]]] = list(session.exec(_volumes_in_force()))
     return [
         (service, volume)
-        for service, volumes in found
+        for service, volumes in rows
         for volume in map(VolumeMount.model_validate, volumes)
         if volume.type == "bind"
     ]
@@ -107,12 +109,12 @@ def _mounts_in_force(session: Session) -> list[tuple[str, VolumeMount]]:
 
 @cache
 def _volumes_in_force() -> Select[str, Any]:
-    present = select(Service.name, Service.revision)
-    coming = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
-    living = select(Instance.service, Instance.revision).where(col(Instance.stopped_at).is_(None))
+    current = select(Service.name, Service.revision)
+    starting = select(Deployment.service, Deployment.revision).where(col(Deployment.status).in_(ACTIVE))
+    running = select(Instance.service, Instance.revision).where(col(Instance.stopped_at).is_(None))
     effective = col(Revision.effective)
     return (
         select(Revision.service, effective["volumes"])
-        .where(tuple_(Revision.service, Revision.number).in_(union(present, coming, living)))
+        .where(tuple_(Revision.service, Revision.number).in_(union(current, starting, running)))
         .where(func.json_array_length(effective, "$.volumes") > 0)
     )

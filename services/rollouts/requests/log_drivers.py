@@ -30,10 +30,10 @@ def log_errors(profiles: Mapping[str, LogConfig], logging: Logging) -> list[Fiel
     if logging.driver in profiles:
         why = f'is not allowed: the operator configures all options of the profile "{logging.driver}"; leave options out'
         return [FieldError("logging.options", why)] if logging.options else []
-    named = ", ".join([*DRIVERS, *sorted(profiles)])
+    allowed_drivers = ", ".join([*DRIVERS, *sorted(profiles)])
     why = (
         f"\"{logging.driver}\" is not allowed: the engine would open the driver's destination with the host's rights; "
-        f"use one of {named}, or have the operator configure a profile in SLUICE_LOG_DRIVERS and name it here"
+        f"use one of {allowed_drivers}, or have the operator configure a profile in SLUICE_LOG_DRIVERS and name it here"
     )
     return [FieldError("logging.driver", why)]
 

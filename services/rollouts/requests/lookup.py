@@ -36,10 +36,10 @@ def get_current_revision(session: Session, name: str) -> Revision:
     Raises RequestError: 404 `unknown_service`, 409 `never_deployed`.
     """
     service = get_service(session, name)
-    present = current_revision(session, service)
-    if present is None:
+    current = current_revision(session, service)
+    if current is None:
         raise RequestError(409, "never_deployed", f'no deployment of "{name}" has succeeded yet: deploy it first')
-    return present
+    return current
 
 
 def get_deployment(session: Session, id: int) -> Deployment:
@@ -58,29 +58,29 @@ def check_allowed(row: Deployment, action: str) -> None:
         raise RequestError(409, "not_in_that_state", str(error)) from error
 
 
-def rollback_target(session: Session, present: Revision, number: int | None) -> Revision:
+def rollback_target(session: Session, current: Revision, number: int | None) -> Revision:
     """Return the revision asked for, or the newest earlier one that served and differs.
 
     Only revisions within the history limit are kept.
     """
-    limit = revision_spec(present).revision_history_limit
+    limit = revision_spec(current).revision_history_limit
     served = session.exec(
         select(Revision)
-        .where(Revision.service == present.service, col(Revision.served).is_(True))
+        .where(Revision.service == current.service, col(Revision.served).is_(True))
         .order_by(col(Revision.number).desc())
         .limit(limit)
     ).all()
     if number is None:
-        same = (present.effective, present.image_id)  # a rollback to an equal revision would change nothing
-        earlier = next((r for r in served if r.number < present.number and (r.effective, r.image_id) != same), None)
+        same = (current.effective, current.image_id)  # a rollback to an equal revision would change nothing
+        earlier = next((r for r in served if r.number < current.number and (r.effective, r.image_id) != same), None)
         if earlier is None:
             raise RequestError(
-                409, "no_rollback_target", f"no earlier revision of {present.service} that differs has served"
+                409, "no_rollback_target", f"no earlier revision of {current.service} that differs has served"
             )
         return earlier
-    found = next((revision for revision in served if revision.number == number), None)
-    if found is None:
+    target = next((revision for revision in served if revision.number == number), None)
+    if target is None:
         known = ", ".join(str(revision.number) for revision in served)
-        detail = f"revision {number} of {present.service} cannot be gone back to; those that served and are kept: {known}"
+        detail = f"revision {number} of {current.service} cannot be gone back to; those that served and are kept: {known}"
         raise RequestError(422, "unknown_revision", detail, [FieldError("to_revision", f"must be one of {known}")])
-    return found
+    return target

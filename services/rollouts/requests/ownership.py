@@ -66,28 +66,28 @@ def ownership_errors(
     session: Session,
     grant: Grant,
     service: str,
-    present: Revision | None,
+    current: Revision | None,
     claims: Claims,
     default_route: str | None,
 ) -> list[FieldError]:
     """Check the claims of a deployment that is requested with a bound token.
 
-    `present` is the service's revision in force. `default_route` is the path that the operator gives to services that name
+    `current` is the service's revision in force. `default_route` is the path that the operator gives to services that name
     no route; such a path is not a claim.
     """
-    had = claims_of(present.effective) if present is not None else Claims()
-    mine = {route.key for route in had.routes}
+    admitted = claims_of(current.effective) if current is not None else Claims()
+    admitted_routes = {route.key for route in admitted.routes}
     routes = {
         route: name
         for route, name in claims.routes.items()
-        if route.key not in mine and not (route.host is None and route.path_prefix == default_route)
+        if route.key not in admitted_routes and not (route.host is None and route.path_prefix == default_route)
     }
     return [
         *_route_errors(session, grant, routes),
-        *_volume_errors(session, grant, _without(claims.volumes, had.volumes)),
-        *_mount_errors(session, grant, _without(claims.mounts, had.mounts)),
-        *_network_errors(session, grant, _without(claims.networks, had.networks)),
-        *_link_errors(session, grant, service, _without(claims.links, had.links)),
+        *_volume_errors(session, grant, _without(claims.volumes, admitted.volumes)),
+        *_mount_errors(session, grant, _without(claims.mounts, admitted.mounts)),
+        *_network_errors(session, grant, _without(claims.networks, admitted.networks)),
+        *_link_errors(session, grant, service, _without(claims.links, admitted.links)),
     ]
 
 
@@ -122,18 +122,18 @@ def _route_errors(session: Session, grant: Grant, routes: dict[Route, str]) -> I
         return
     foreign = [
         (name, Route.model_validate(route))
-        for name, theirs in active_spec_values(session, "routes")
+        for name, routes_of_other in active_spec_values(session, "routes")
         if not grant.covers(name)
-        for route in theirs
+        for route in routes_of_other
     ]
     for route, where in routes.items():
         if not grant.allows_route(route.host, route.path_prefix):
             allowed = ", ".join([*grant.hosts, *grant.path_prefixes])
             yield FieldError(where, f"lies outside of the hosts and path prefixes of this token ({allowed}); {UNBOUND}")
             continue
-        taken = next((name for name, other in foreign if _takes(route, other) and not _carved(grant, other)), None)
-        if taken is not None:
-            why = f'takes requests of service "{taken}", which this token does not cover; choose another, or {UNBOUND}'
+        owner = next((name for name, other in foreign if _takes(route, other) and not _carved(grant, other)), None)
+        if owner is not None:
+            why = f'takes requests of service "{owner}", which this token does not cover; choose another, or {UNBOUND}'
             yield FieldError(where, why)
 
 
@@ -226,5 +226,5 @@ def _layers(request: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"profiles.{name}.", profile
 
 
-def _without(claims: dict[str, str], had: dict[str, str]) -> dict[str, str]:
-    return {name: where for name, where in claims.items() if name not in had}
+def _without(claims: dict[str, str], admitted: dict[str, str]) -> dict[str, str]:
+    return {name: where for name, where in claims.items() if name not in admitted}

@@ -12,7 +12,7 @@ from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.simulate import Action, SimulatedStep, simulate
 from services.rollouts.requests.spec_diff import FieldChange
 
-_SAID: dict[Action, str] = {
+_STEP_MESSAGES: Mapping[Action, str] = {
     "start": "start {} and wait until it is ready",
     "admit": "let requests go to {}",
     "recall": "keep {}, which was leaving",
@@ -81,21 +81,21 @@ class PlanInput:
         """
         names = (f"{self.service}-r{self.revision}-{n}" for n in count(self.next_instance))
         steps = [self._planned(step) for step in simulate(self.desired, self.observed, now, names, self.routed)]
-        others = [seen for seen in self.observed if not seen.dead and not matches(self.desired, seen)]
+        others = [instance for instance in self.observed if not instance.dead and not matches(self.desired, instance)]
         replaces = bool(others) and self.desired.replicas > 0
         return replace(preview, steps=steps, message=_summary(steps), replaces_instances=replaces)
 
     def _planned(self, step: SimulatedStep) -> PlannedStep:
         revision = self.created.get(step.instance, self.revision)
         return PlannedStep(
-            step.turn, step.action, step.instance, step.slot, revision, _SAID[step.action].format(step.instance)
+            step.turn, step.action, step.instance, step.slot, revision, _STEP_MESSAGES[step.action].format(step.instance)
         )
 
 
 def _summary(steps: Sequence[PlannedStep]) -> str:
     """Return a sentence with the numbers of instances that are started and removed."""
-    coming = sum(step.action == "start" for step in steps)
-    going = sum(step.action == "remove" for step in steps)
-    told = ((coming, "started"), (going, "drained and removed"))
-    parts = [f"{number} instance{'s' * (number != 1)} {verb}" for number, verb in told if number]
+    started = sum(step.action == "start" for step in steps)
+    removed = sum(step.action == "remove" for step in steps)
+    counts = ((started, "started"), (removed, "drained and removed"))
+    parts = [f"{number} instance{'s' * (number != 1)} {verb}" for number, verb in counts if number]
     return ", ".join(parts) or "no instance is started or stopped"

@@ -13,7 +13,7 @@ from services.errors import FieldError, RequestError, field_path
 from services.nearest import MAX_SUGGESTIONS, suggestion
 from services.spec import ServiceSpec, SpecFields
 
-_FORMS: Mapping[str, str] = {
+_FORM_MESSAGES: Mapping[str, str] = {
     "image": 'must be an image reference such as "web:1.5" or "registry.example/web@sha256:…"',
     "path": 'must begin with "/" and have no blanks or control characters',
     "path_prefix": 'must begin with "/" and have no blanks, control characters or query',
@@ -96,8 +96,8 @@ def _field_error(found: Mapping[str, Any], suggest: bool) -> FieldError:
         return _unknown_field_error(found["loc"], suggest=suggest)
     field = field_path(found["loc"])
     if found["type"] == "string_pattern_mismatch":
-        named = next((part for part in reversed(found["loc"]) if part in _FORMS), "")
-        return FieldError(field, _FORMS.get(named, "has characters that are not allowed here"))
+        field_name = next((part for part in reversed(found["loc"]) if part in _FORM_MESSAGES), "")
+        return FieldError(field, _FORM_MESSAGES.get(field_name, "has characters that are not allowed here"))
     message = humanize(found)
     if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
         field = message.partition(" ")[0]

@@ -34,29 +34,29 @@ class Layers:
 
 
 def apply_layers(
-    present: Layers | None, fields: dict[str, Any], mode: str, profile_named: bool, profile: str | None
+    current: Layers | None, fields: dict[str, Any], mode: str, profile_named: bool, profile: str | None
 ) -> tuple[Layers, int | None]:
     """Apply a request to the current layers.
 
     Returns the new layers, and the replicas that the request names by itself or by its profile.
     """
-    if present is None or mode == "replace":
+    if current is None or mode == "replace":
         base = merge_patch({}, fields)
-        retained = profile if profile_named else (present.profile if present else None)
+        retained = profile if profile_named else (current.profile if current else None)
         layers = Layers(base, retained, {})
     else:
-        changed = profile_named and profile != present.profile
-        retained = profile if profile_named else present.profile
-        overrides = {} if changed else present.overrides
+        changed = profile_named and profile != current.profile
+        retained = profile if profile_named else current.profile
+        overrides = {} if changed else current.overrides
         if retained is not None:
-            over = {name: value for name, value in fields.items() if name not in ("profiles", UNVERSIONED_FIELD)}
+            patch = {name: value for name, value in fields.items() if name not in ("profiles", UNVERSIONED_FIELD)}
             brings_profiles = fields.get("profiles") is not None  # a whole spec: the profile applies over the base
-            overrides = overrides if brings_profiles else combine_patches(overrides, over)
-        layers = Layers(merge_patch(present.base, fields), retained, overrides if retained is not None else {})
+            overrides = overrides if brings_profiles else combine_patches(overrides, patch)
+        layers = Layers(merge_patch(current.base, fields), retained, overrides if retained is not None else {})
     replicas = fields.get(UNVERSIONED_FIELD)
     if replicas is None and profile_named and profile is not None:
-        named = (layers.base.get("profiles") or {}).get(profile) or {}
-        replicas = named.get(UNVERSIONED_FIELD)
+        profile_fields = (layers.base.get("profiles") or {}).get(profile) or {}
+        replicas = profile_fields.get(UNVERSIONED_FIELD)
     base = {name: value for name, value in layers.base.items() if name != UNVERSIONED_FIELD}
     return Layers(base, layers.profile, layers.overrides), replicas
 
@@ -84,10 +84,10 @@ def merge_patch(target: Any, patch: Any, *, spec: bool = True) -> Any:
     return result
 
 
-def combine_patches(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def combine_patches(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Combine two patches into one. Nulls stay, because they must still remove a field later."""
-    result = dict(under)
-    for name, value in over.items():
+    result = dict(first)
+    for name, value in second.items():
         before = result.get(name)
         result[name] = combine_patches(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
     return result

@@ -48,12 +48,12 @@ def current_revision(session: Session, service: Service | None) -> Revision | No
     return session.get(Revision, (service.name, service.revision))
 
 
-def validate(session: Session, rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> ValidatedRequest:
+def validate(session: Session, rules: AdmissionRules, current: Revision | None, deployment: Deployment) -> ValidatedRequest:
     """Merge a request as `merge` does, and check the result against other services and the rules.
 
     Raises RequestError 422 `invalid_spec` or `redacted_value`.
     """
-    validated, name = merge(rules, present, deployment), deployment.service
+    validated, name = merge(rules, current, deployment), deployment.service
     grant = Grant.from_json(deployment.bound_to)
     errors = [
         *_exclusive_volume_errors(
@@ -62,7 +62,7 @@ def validate(session: Session, rules: AdmissionRules, present: Revision | None, 
         ),
         *admission_errors(rules, session, name, validated.spec),
         *route_conflicts(session, name, validated.spec.routes),
-        *foreign_claims(session, rules, grant, name, present, validated.effective, deployment.body),
+        *foreign_claims(session, rules, grant, name, current, validated.effective, deployment.body),
     ]
     if errors:
         raise invalid(errors)
@@ -74,7 +74,7 @@ def stored_errors(
     rules: AdmissionRules,
     grant: Grant | None,
     revision: Revision,
-    present: Revision | None,
+    current: Revision | None,
     replicas: int,
 ) -> list[FieldError]:
     """Check a stored spec that comes into force again.
@@ -86,7 +86,7 @@ def stored_errors(
         *_exclusive_volume_errors(spec, replicas),
         *admission_errors(rules, session, name, spec),
         *route_conflicts(session, name, spec.routes),
-        *foreign_claims(session, rules, grant, name, present, revision.effective),
+        *foreign_claims(session, rules, grant, name, current, revision.effective),
     ]
 
 
@@ -95,7 +95,7 @@ def foreign_claims(
     rules: AdmissionRules,
     grant: Grant | None,
     name: str,
-    present: Revision | None,
+    current: Revision | None,
     effective: dict[str, Any],
     request: dict[str, Any] | None = None,
 ) -> list[FieldError]:
@@ -103,10 +103,10 @@ def foreign_claims(
     if grant is None:
         return []
     default_route = rules.default_route.format(name=name) if rules.default_route else None
-    return ownership_errors(session, grant, name, present, claims_of(effective, request), default_route)
+    return ownership_errors(session, grant, name, current, claims_of(effective, request), default_route)
 
 
-def merge(rules: AdmissionRules, present: Revision | None, deployment: Deployment) -> ValidatedRequest:
+def merge(rules: AdmissionRules, current: Revision | None, deployment: Deployment) -> ValidatedRequest:
     """Merge a deployment's body over the current spec and check the result by itself.
 
     Raises RequestError as `validate` does.
@@ -115,7 +115,7 @@ def merge(rules: AdmissionRules, present: Revision | None, deployment: Deploymen
     if errors := [*unknown_null_errors(deployment.body), *_check_replicas(deployment.body)]:
         raise invalid(errors)
     layers, replicas = apply_layers(
-        current_layers(present), deployment.body, deployment.mode, deployment.profile_named, deployment.profile
+        current_layers(current), deployment.body, deployment.mode, deployment.profile_named, deployment.profile
     )
     profiles = layers.base.get("profiles")
     _validated(layers.base)
@@ -148,13 +148,13 @@ async def existing_unmanaged_volume(
     def named(session: Session) -> set[str]:
         names = volumes_named(deployment.body)
         with suppress(RequestError):  # reported when the request is validated
-            present = current_revision(session, session.get(Service, deployment.service))
-            names |= volumes_named({"volumes": merge(rules, present, deployment).effective.get("volumes")})
+            current = current_revision(session, session.get(Service, deployment.service))
+            names |= volumes_named({"volumes": merge(rules, current, deployment).effective.get("volumes")})
         return unmanaged_volumes(session, names) if names else set()
 
     unmanaged = await store.read(named)
-    there = await engine.existing_volumes(tuple(sorted(unmanaged))) if unmanaged else ()
-    return there[0] if there else None
+    existing = await engine.existing_volumes(tuple(sorted(unmanaged))) if unmanaged else ()
+    return existing[0] if existing else None
 
 
 def _refuse_placeholders(body: dict[str, Any]) -> None:
@@ -191,17 +191,17 @@ def effective_replicas(session: Session, name: str, deployment: int | None = Non
     takes over from: pending, progressing, paused, or superseded by this one. Without such a deployment it is the service's
     size, which counts as 1 until a deployment has succeeded.
     """
-    on_the_way = col(Deployment.status).in_(("pending", "progressing", "paused"))
+    unfinished = col(Deployment.status).in_(("pending", "progressing", "paused"))
     before = select(Deployment.replicas).where(Deployment.service == name, Deployment.kind != "remove")
     if deployment is None:
-        before = before.where(on_the_way)
+        before = before.where(unfinished)
     else:
-        taken_over = or_(on_the_way, col(Deployment.superseded_by) == deployment)
+        taken_over = or_(unfinished, col(Deployment.superseded_by) == deployment)
         before = before.where(taken_over, col(Deployment.id) < deployment)
-    asked = session.exec(before.order_by(col(Deployment.id).desc()).limit(1)).first()
+    requested = session.exec(before.order_by(col(Deployment.id).desc()).limit(1)).first()
     service = session.get(Service, name)
-    has = service.replicas if service is not None and service.revision is not None else 1
-    return asked if asked is not None else has
+    size = service.replicas if service is not None and service.revision is not None else 1
+    return requested if requested is not None else size
 
 
 def _exclusive_volume_errors(spec: ServiceSpec, replicas: int) -> list[FieldError]:
