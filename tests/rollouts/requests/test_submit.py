@@ -17,7 +17,7 @@ from services.errors import RequestError
 from services.idempotency import IdempotencyClaim
 from services.rollouts.requests import commands
 from services.rollouts.requests.admission import AdmissionRules
-from services.rollouts.requests.command import Command, DeployRequest, RequestContext
+from services.rollouts.requests.command import Command, DeployRequest, MergeMode, RequestContext
 from services.rollouts.requests.spec_merge import Layers
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -154,12 +154,18 @@ def test_invalid_field_is_named_and_nothing_is_stored(desk: Desk, fields: dict[s
 
 def test_null_of_a_known_field_removes_it_and_any_other_null_is_refused(desk: Desk) -> None:
     async def story() -> None:
-        spec = {"image": "web:1", "user": "app", "environment": {"A": "1"}, "healthcheck": {"path": "/"}}
+        spec: dict[str, Any] = {"image": "web:1", "user": "app", "environment": {"A": "1"}, "healthcheck": {"path": "/"}}
         desk.carry_out(await desk.deploy(**spec), spec)
-        nulls = {"user": None, "environment": {"A": None, "B": None}, "healthcheck": {"path": None}, "port": None}
+        nulls: dict[str, Any] = {
+            "user": None,
+            "environment": {"A": None, "B": None},
+            "healthcheck": {"path": None},
+            "port": None,
+        }
         await desk.deploy(**nulls, profiles={"unknown": None})
-        for mode in ("merge", "replace"):
-            request = DeployRequest("web", {"image": "web:1", "user": None, "nonsense": None}, mode=mode)  # type: ignore[arg-type]
+        modes: tuple[MergeMode, ...] = ("merge", "replace")
+        for mode in modes:
+            request = DeployRequest("web", {"image": "web:1", "user": None, "nonsense": None}, mode=mode)
             refusal = await refused(desk.submit(commands.deploy(request)))
             assert [error.field for error in refusal.errors] == ["nonsense"], mode
 
@@ -269,7 +275,7 @@ def test_actions_on_unknown_service_or_deployment_are_refused(desk: Desk) -> Non
         for command in (commands.scale("no", 2), commands.restart("no"), commands.remove("no")):
             refusal = await refused(desk.submit(command))
             assert (refusal.status, refusal.code) == (404, "unknown_service")
-        refusal = await refused(desk.submit(commands.retry(Deployment(id=9, service="no", kind="deploy"))))
+        refusal = await refused(desk.submit(commands.retry(Deployment(id=9, service="no", kind="deploy", created_at=0))))
         assert (refusal.status, refusal.code) == (404, "unknown_deployment")
 
     run(story)
