@@ -43,12 +43,12 @@ class ProbeResult:
 class ProbeTarget:
     """An instance to probe.
 
-    `start` names one start of the instance's container, so that a result never counts for another start. The secrets of
+    `start_id` names one start of the instance's container, so that a result never counts for another start. The secrets of
     `spec` are masked in the errors of the results.
     """
 
     instance: str
-    start: str
+    start_id: str
     address: str
     port: int
     check: Healthcheck
@@ -74,9 +74,9 @@ class Prober:
         """Instance id → the mask of the instance's spec, made at the first error of a probe."""
         self._client = BoundedClient(MAX_BODY)
 
-    def ready_at(self, instance: str, start: str) -> float | None:
+    def ready_at(self, instance: str, start_id: str) -> float | None:
         """Return since when this start of the instance has been ready (seconds since the epoch), or None."""
-        return self._ready.get((instance, start))
+        return self._ready.get((instance, start_id))
 
     def last(self, instance: str) -> ProbeResult | None:
         return self._last.get(instance)
@@ -95,7 +95,7 @@ class Prober:
         for target, result in zip(asked, results, strict=True):
             self._last[target.instance] = result
             if result.ok:
-                self._ready[(target.instance, target.start)] = self._clock.now()
+                self._ready[(target.instance, target.start_id)] = self._clock.now()
         return {target.instance for target, result in zip(asked, results, strict=True) if result.ok}
 
     def set_targets(self, service_instances: Iterable[str], targets: Iterable[ProbeTarget]) -> None:
@@ -134,7 +134,7 @@ class Prober:
         task.add_done_callback(self._leaving.discard)
 
     async def _prove(self, target: ProbeTarget) -> None:
-        key = (target.instance, target.start)
+        key = (target.instance, target.start_id)
         interval, failures = min(FIRST_INTERVAL, target.check.interval), 0
         while True:
             result = await self._ask(target)

@@ -162,7 +162,7 @@ class EngineEvent:
     service: str = ""
     instance: str = ""
     container_id: str = ""
-    start: str = ""
+    start_id: str = ""
     """Of `die` events: the start that ended, in the format of `ContainerView.start_id`."""
     exit_code: int | None = None
 

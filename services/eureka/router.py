@@ -119,7 +119,7 @@ class RegistryRouter:
             await self._where(standing.routed).take_out_of_service(standing.routed, instance)
             standing.admitted = False
 
-    async def mark_dead(self, service: str, instance: str, start: str) -> None:
+    async def mark_dead(self, service: str, instance: str, start_id: str) -> None:
         await self._drop(service, instance, for_good=False)
 
     async def force_close(self, service: str, instance: str) -> int:

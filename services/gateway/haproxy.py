@@ -163,7 +163,7 @@ class HaproxyRouter:
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
         async with self._keeper.lock.exclusive():
-            alive = [endpoint for endpoint in endpoints if (endpoint.id, endpoint.start) not in self._lost]
+            alive = [endpoint for endpoint in endpoints if (endpoint.id, endpoint.start_id) not in self._lost]
             asked = {
                 service.name: DesiredBackend(
                     service, {endpoint.id: endpoint for endpoint in alive if endpoint.service == service.name}
@@ -222,8 +222,8 @@ class HaproxyRouter:
             async with self._keeper.lock.shared():
                 await self._set_maps(before, block)
                 await self._servers.enable(endpoint)
-                if (endpoint.id, endpoint.start) in self._lost:
-                    await self._fail_endpoint(service, endpoint.id, endpoint.start)
+                if (endpoint.id, endpoint.start_id) in self._lost:
+                    await self._fail_endpoint(service, endpoint.id, endpoint.start_id)
                 self._refuse_lost(endpoint)
         self._schedule_check_reload(service)
 
@@ -232,17 +232,17 @@ class HaproxyRouter:
             self._remove_endpoint(service, instance)
             await self._servers.drain(service, instance)
 
-    async def mark_dead(self, service: str, instance: str, start: str) -> None:
-        self._lost.add((instance, start))
+    async def mark_dead(self, service: str, instance: str, start_id: str) -> None:
+        self._lost.add((instance, start_id))
         wanted = self._keeper.desired.get(service)
         endpoint = wanted.endpoints.get(instance) if wanted else None
-        if endpoint is not None and endpoint.start != start:
+        if endpoint is not None and endpoint.start_id != start_id:
             return  # a newer start of the instance has been admitted
         try:
             await self._servers.disable(service, instance, urgent=True)
         finally:
             async with self._change(service):
-                await self._fail_endpoint(service, instance, start)
+                await self._fail_endpoint(service, instance, start_id)
 
     async def force_close(self, service: str, instance: str) -> int:
         async with self._locks[service]:
@@ -253,14 +253,14 @@ class HaproxyRouter:
                 await self._servers.close_sessions(service, instance)
                 for listing in listings[1:]:
                     await self._servers.close_sessions_on(listing.worker, service, instance)
-            return parse_endpoint_states(service, listings).get(instance, EndpointState("cut")).in_flight
+            return parse_endpoint_states(service, listings).get(instance, EndpointState("closed")).in_flight
 
     async def remove(self, service: str, instance: str) -> None:
         async with self._change(service):
             self._remove_endpoint(service, instance)
             await self._servers.remove(service, instance)
             self._forgotten[service].add(instance)
-            self._lost = {(id, start) for id, start in self._lost if id != instance}
+            self._lost = {(id, start_id) for id, start_id in self._lost if id != instance}
         self._schedule_check_reload(service)
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
@@ -281,17 +281,17 @@ class HaproxyRouter:
         if wanted is not None and instance in wanted.endpoints:
             self._keeper.set_backend(wanted.without(instance))
 
-    async def _fail_endpoint(self, service: str, instance: str, start: str) -> None:
+    async def _fail_endpoint(self, service: str, instance: str, start_id: str) -> None:
         """Disable the dead instance, unless another start of it has been admitted since."""
         wanted = self._keeper.desired.get(service)
         endpoint = wanted.endpoints.get(instance) if wanted else None
-        if endpoint is None or endpoint.start == start:
+        if endpoint is None or endpoint.start_id == start_id:
             self._remove_endpoint(service, instance)
             await self._servers.disable(service, instance)
 
     def _refuse_lost(self, endpoint: Endpoint) -> None:
-        if (endpoint.id, endpoint.start) in self._lost:
-            raise RoutingError(f"{endpoint.id} died after it had started at {endpoint.start.rpartition('@')[2]}")
+        if (endpoint.id, endpoint.start_id) in self._lost:
+            raise RoutingError(f"{endpoint.id} died after it had started at {endpoint.start_id.rpartition('@')[2]}")
 
     def _can_apply_live(self, block: BackendConfig) -> bool:
         """Return whether the present worker can apply `block` without a reload."""

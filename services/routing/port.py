@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from services.spec import Eureka, Healthcheck, Route
 
-EndpointStateName = Literal["admitted", "draining", "cut"]
+EndpointStateName = Literal["admitted", "draining", "closed"]
 
 
 class RoutingError(Exception):
@@ -61,14 +61,14 @@ class RoutedService:
 class Endpoint:
     """An instance as a router sees it.
 
-    `start` names one start of its container (`<container id>@<started at>`).
+    `start_id` names one start of its container (`<container id>@<started at>`).
     """
 
     id: str
     service: str
     address: str
     port: int
-    start: str
+    start_id: str
     healthcheck: Healthcheck = field(default_factory=Healthcheck)
     """Check that the router itself makes once the instance is admitted.
 
@@ -80,8 +80,8 @@ class Endpoint:
 class EndpointState:
     """State of one instance in a router.
 
-    `admitted`: gets new requests. `draining`: gets none and finishes those in flight. `cut`: was force-closed. An instance
-    without a state is unknown to the router, which counts as drained.
+    `admitted`: gets new requests. `draining`: gets none and finishes those in flight. `closed`: force-closed or disabled.
+    An instance without a state is unknown to the router, which counts as drained.
     """
 
     state: EndpointStateName
@@ -135,7 +135,7 @@ class Router(Protocol):
     async def withdraw(self, service: str, instance: str) -> None:
         """Stop new requests to the instance before returning; requests in flight continue."""
 
-    async def mark_dead(self, service: str, instance: str, start: str) -> None:
+    async def mark_dead(self, service: str, instance: str, start_id: str) -> None:
         """Stop all requests to an instance whose container died, immediately.
 
         This is final for that start: a late `admit` of it is refused.

@@ -373,14 +373,14 @@ async def test_instance_with_auto_restart_restarts_with_a_new_start_id(fixture: 
     first = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_after=(1, 7))))
     await fixture.engine.enable_auto_restart("web-r1-1")
     died = await reported.heard("die", "web-r1-1")
-    assert (died.start, died.exit_code, died.container_id) == (first.start_id, 7, first.container_id)
+    assert (died.start_id, died.exit_code, died.container_id) == (first.start_id, 7, first.container_id)
     await reported.until(lambda event: [other.kind for other in reported.events].count("start") == 2)
     view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.auto_restart) == ("running", True)
     assert (view.container_id, view.address) == (first.container_id, first.address)
     assert view.start_id != first.start_id and view.restarts >= 1
-    again = await reported.until(lambda event: event.kind == "die" and event.start != first.start_id)
-    assert again.start == view.start_id
+    again = await reported.until(lambda event: event.kind == "die" and event.start_id != first.start_id)
+    assert again.start_id == view.start_id
 
 
 async def test_stop_waits_for_the_process_to_exit(fixture: Yard) -> None:
@@ -416,14 +416,14 @@ async def test_events_report_start_die_and_destroy_with_the_start_id(fixture: Ya
     mine = [event for event in reported.events if event.instance == "web-r1-1"]
     assert [event.kind for event in mine] == ["start", "die", "destroy"]
     assert {event.service for event in mine} == {"web"} and {event.container_id for event in mine} == {started.container_id}
-    assert (mine[1].start, mine[1].exit_code) == (started.start_id, 0)
+    assert (mine[1].start_id, mine[1].exit_code) == (started.start_id, 0)
     assert reported.events[0].kind == "reconnected" and not reported.events[0].instance
 
 
 async def test_immediate_exit_is_reported_with_its_code(fixture: Yard, reported: Told) -> None:
     started = await fixture.engine.start(fixture.spec("web-r1-1", Behaviour(exits_at_once=42)))
     died = await reported.heard("die", "web-r1-1")
-    assert (died.exit_code, died.start) == (42, started.start_id)
+    assert (died.exit_code, died.start_id) == (42, started.start_id)
     view = await seen(fixture, "web-r1-1")
     assert view is not None and (view.state, view.exit_code) == ("exited", 42)
 

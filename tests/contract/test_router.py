@@ -153,7 +153,7 @@ async def test_force_close_ends_requests_in_flight_and_returns_their_number(side
     await side.router.withdraw("web", "web-r1-1")
     assert await side.router.force_close("web", "web-r1-1") == 1
     assert await settled(side)
-    assert (await seat(side) or EndpointState("admitted")).state == "cut"
+    assert (await seat(side) or EndpointState("admitted")).state == "closed"
 
 
 async def test_force_close_reaches_an_old_worker(side: Side, web: RoutedService) -> None:
@@ -176,16 +176,16 @@ async def test_admit_undoes_a_withdrawal(side: Side, web: RoutedService) -> None
 async def test_dead_start_is_out_and_cannot_be_admitted_again(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
-    await side.router.mark_dead("web", "web-r1-1", member.start)
-    assert (await seat(side) or EndpointState("cut")).state == "cut"
+    await side.router.mark_dead("web", "web-r1-1", member.start_id)
+    assert (await seat(side) or EndpointState("closed")).state == "closed"
     with pytest.raises(RoutingError, match="died"):
         await side.router.admit(member)
-    assert (await seat(side) or EndpointState("cut")).state == "cut"
+    assert (await seat(side) or EndpointState("closed")).state == "closed"
 
 
 async def test_start_that_died_before_it_was_admitted_is_refused(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
-    await side.router.mark_dead("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start_id)
     with pytest.raises(RoutingError, match="died"):
         await side.router.admit(member)
     assert await seat(side) is None
@@ -194,9 +194,9 @@ async def test_start_that_died_before_it_was_admitted_is_refused(side: Side, web
 async def test_next_start_is_admitted_and_unaffected_by_a_late_death_of_the_first(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
     await side.router.admit(member)
-    await side.router.mark_dead("web", "web-r1-1", member.start)
-    await side.router.admit(replace(member, start="c1@t2"))
-    await side.router.mark_dead("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start_id)
+    await side.router.admit(replace(member, start_id="c1@t2"))
+    await side.router.mark_dead("web", "web-r1-1", member.start_id)
     assert await seat(side) == EndpointState("admitted", 0, drained=False, healthy=True)
 
 
@@ -249,7 +249,7 @@ async def test_restore_admits_missing_endpoints_and_drains_unlisted_ones(side: S
 
 async def test_restore_does_not_admit_a_dead_start(side: Side, web: RoutedService) -> None:
     member = await side.member("web-r1-1")
-    await side.router.mark_dead("web", "web-r1-1", member.start)
+    await side.router.mark_dead("web", "web-r1-1", member.start_id)
     await side.router.restore([web], [member])
     assert await seat(side) is None
 

@@ -64,9 +64,9 @@ class Instance:
         self._raw: set[socket.socket] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    def endpoint(self, start: str = "c1@t1") -> Endpoint:
+    def endpoint(self, start_id: str = "c1@t1") -> Endpoint:
         service = self.id.rpartition("-r")[0]
-        return Endpoint(self.id, service, self._address, self._port, start, self.healthcheck)
+        return Endpoint(self.id, service, self._address, self._port, start_id, self.healthcheck)
 
     async def start(self) -> Instance:
         # asyncio's own server leaks connections that it accepts at the moment when it is closed

@@ -167,7 +167,7 @@ class EventWatcher:
         whose = {"service": about[SERVICE], "instance": instance, "container_id": container_id}
         if action == "die":
             start = self._memory.died(container_id, told["timeNano"]) or self._look(client, container_id, told["timeNano"])
-            return EngineEvent("die", **whose, start=start, exit_code=int(about.get("exitCode", -1)))
+            return EngineEvent("die", **whose, start_id=start, exit_code=int(about.get("exitCode", -1)))
         if action == "destroy":
             self._memory.gone(container_id)
             return EngineEvent("destroy", **whose)

@@ -26,7 +26,10 @@ The present settings differ from it, so such files are written again.
 """
 _SETTINGS = TypeAdapter(GatewaySettings)
 _SERVICE = TypeAdapter(RoutedService)
-_MEMBER = TypeAdapter(Endpoint)
+_ENDPOINT = TypeAdapter(Endpoint)
+_STORED_AS = {"start_id": "start"}
+"""Field of `Endpoint` → its name in the files, where the two differ."""
+_FIELD_OF = {stored: name for name, stored in _STORED_AS.items()}
 
 
 class Files:
@@ -93,7 +96,7 @@ class Files:
     def _header_of(self, wanted: DesiredBackend) -> str:
         known, note = self._notes.get(wanted.name, (None, ""))
         if known is not wanted:
-            endpoints = [_split(_MEMBER, endpoint) for endpoint in wanted.endpoints.values()]
+            endpoints = [_split(_ENDPOINT, endpoint) for endpoint in wanted.endpoints.values()]
             note = _header({"service": _split(_SERVICE, wanted.service), "members": endpoints})
             self._notes[wanted.name] = wanted, note
         return note
@@ -121,18 +124,19 @@ def _header(content: dict[str, Any]) -> str:
 
 
 def _desired_backend(note: dict[str, Any]) -> DesiredBackend:
-    endpoints = [_join(_MEMBER, endpoint) for endpoint in note["members"]]
+    endpoints = [_join(_ENDPOINT, endpoint) for endpoint in note["members"]]
     return DesiredBackend(_join(_SERVICE, note["service"]), {endpoint.id: endpoint for endpoint in endpoints})
 
 
 def _split(adapter: TypeAdapter[Any], value: RoutedService | Endpoint) -> dict[str, Any]:
     """Return the value as JSON, with the one field of a health check that is not part of the spec."""
     below = value.healthcheck is not None and value.healthcheck.any_below_500
-    return {"is": adapter.dump_python(value, mode="json"), "any_below_500": below}
+    fields = {_STORED_AS.get(name, name): it for name, it in adapter.dump_python(value, mode="json").items()}
+    return {"is": fields, "any_below_500": below}
 
 
 def _join(adapter: TypeAdapter[Any], note: dict[str, Any]) -> Any:
     check = note["is"].get("healthcheck")
     if check is not None:
         check["any_below_500"] = note["any_below_500"]
-    return adapter.validate_python(note["is"])
+    return adapter.validate_python({_FIELD_OF.get(name, name): it for name, it in note["is"].items()})

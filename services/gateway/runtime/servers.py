@@ -77,7 +77,7 @@ class Servers:
         """
         await self._set(service, instance, "maint", urgent=urgent)
         here = None if urgent else (await self.list(service)).get(instance)
-        if here is not None and here.state != "cut":
+        if here is not None and here.state != "closed":
             raise RoutingError(f"The gateway does not list {instance} as out although it was told to")
 
     async def close_sessions(self, service: str, instance: str) -> None:

@@ -59,7 +59,7 @@ class Server:
     @property
     def state(self) -> EndpointStateName:
         if self.admin & _MAINT:
-            return "cut"
+            return "closed"
         return "draining" if self.admin & _DRAIN else "admitted"
 
 

@@ -164,14 +164,14 @@ class Controller:
         """Return the names of the services that the controller looks after."""
         return list(self._states)
 
-    async def instance_died(self, service: str, instance: str, start: str) -> None:
+    async def instance_died(self, service: str, instance: str, start_id: str) -> None:
         """Mark an instance whose container died as dead in every router, then request a reconcile.
 
         No router may send a request to this start any more. This happens before anything is planned.
         """
         for router in self._routers:
             try:
-                await router.mark_dead(service, instance, start)
+                await router.mark_dead(service, instance, start_id)
             except RoutingError as error:
                 log.warning("could not withdraw a dead instance", instance=instance, error=str(error))
         self.enqueue(service)

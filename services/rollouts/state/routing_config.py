@@ -42,14 +42,14 @@ def routed_service(service: Service, revision: Revision, linked: bool) -> Routed
     )
 
 
-def endpoint_for(row: Instance, revision: Revision, start: str) -> Endpoint:
-    """Return the endpoint of an instance. `start` is the id of the start that was proved ready.
+def endpoint_for(row: Instance, revision: Revision, start_id: str) -> Endpoint:
+    """Return the endpoint of an instance. `start_id`: the start that was proved ready.
 
     Raises ValueError if the instance has no port.
     """
     if row.port is None:
         raise ValueError(f"{row.id} has no port: nothing is routed to it")
-    return Endpoint(row.id, row.service, row.address, row.port, start, revision_healthcheck(revision))
+    return Endpoint(row.id, row.service, row.address, row.port, start_id, revision_healthcheck(revision))
 
 
 def active_revision(snapshot: ServiceSnapshot, observed: Sequence[ObservedInstance]) -> Revision | None:

@@ -95,7 +95,7 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> Non
             reason = dice.pick([EngineError("busy", transient=True), EngineError("no memory", reason="no_capacity")])
             simulation.engine.fail_next(call, reason, done=dice.pick([False, True]))  # type: ignore[arg-type]
         case "gateway fails":
-            call = dice.pick(["admit", "withdraw", "observe", "publish", "cut", "forget", "lost", "restore"])
+            call = dice.pick(["admit", "withdraw", "observe", "publish", "force_close", "remove", "mark_dead", "restore"])
             simulation.gateway.fail_next(call, done=dice.pick([False, True]))  # type: ignore[arg-type]
         case "gateway is silent":
             simulation.silence(dice.pick([0.5, 5, 40]))

@@ -93,7 +93,7 @@ class Container:
             service=self.spec.service,
             instance=self.spec.id,
             container_id=self.id,
-            start=self.view.start_id if kind == "die" else "",
+            start_id=self.view.start_id if kind == "die" else "",
             exit_code=code,
         )
 

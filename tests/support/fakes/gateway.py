@@ -12,7 +12,7 @@ from typing import Literal
 from services.clock import Clock
 from services.routing.port import Endpoint, EndpointState, EndpointStateName, RoutedService, RoutingError
 
-Call = Literal["restore", "publish", "unpublish", "admit", "withdraw", "lost", "cut", "forget", "observe"]
+Call = Literal["restore", "publish", "unpublish", "admit", "withdraw", "mark_dead", "force_close", "remove", "observe"]
 KEEP_ALIVE = 12.0
 """Seconds in which a client of a replaced worker may begin a request, served from that worker's list."""
 
@@ -108,7 +108,7 @@ class FakeGateway:
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, RoutedService | None]:
         with await self._called("restore", ""):
             self.services = {service.name: self.unfit.get(service.name, service) for service in services}
-            wanted = {endpoint.id: endpoint for endpoint in endpoints if (endpoint.id, endpoint.start) not in self._lost}
+            wanted = {endpoint.id: endpoint for endpoint in endpoints if (endpoint.id, endpoint.start_id) not in self._lost}
             for endpoint in wanted.values():
                 self._enter(endpoint)
             for id, server in self.present.servers.items():
@@ -134,7 +134,7 @@ class FakeGateway:
         with await self._called("admit", endpoint.id):
             if endpoint.service not in self.services:
                 raise RoutingError(f"The gateway was not told of the service {endpoint.service}")
-            if (endpoint.id, endpoint.start) in self._lost:
+            if (endpoint.id, endpoint.start_id) in self._lost:
                 raise RoutingError(f"{endpoint.id} died after it had started")
             self._enter(endpoint)
 
@@ -144,19 +144,19 @@ class FakeGateway:
             if server is not None and server.state == "admitted":
                 server.state = "draining"
 
-    async def mark_dead(self, service: str, instance: str, start: str) -> None:
-        self._lost.add((instance, start))
-        with await self._called("lost", instance):
+    async def mark_dead(self, service: str, instance: str, start_id: str) -> None:
+        self._lost.add((instance, start_id))
+        with await self._called("mark_dead", instance):
             server = self._find(service, instance)
-            if server is not None and (server.endpoint.start == start or server.state != "admitted"):
-                server.state = "cut"
+            if server is not None and (server.endpoint.start_id == start_id or server.state != "admitted"):
+                server.state = "closed"
                 for worker in self.workers:
                     if instance in worker.servers:
                         worker.servers[instance].in_flight = 0
                 self._bury()
 
     async def force_close(self, service: str, instance: str) -> int:
-        with await self._called("cut", instance):
+        with await self._called("force_close", instance):
             cut = 0
             for worker in self.workers:
                 server = worker.servers.get(instance)
@@ -164,18 +164,18 @@ class FakeGateway:
                     cut, server.in_flight = cut + server.in_flight, 0
             server = self._find(service, instance)
             if server is not None:
-                server.state = "cut"
+                server.state = "closed"
             self.cuts.append((instance, cut))
             self._bury()
             return cut
 
     async def remove(self, service: str, instance: str) -> None:
-        with await self._called("forget", instance):
+        with await self._called("remove", instance):
             if self._find(service, instance) is not None:
                 del self.present.servers[instance]
             for worker in self.workers[1:]:
                 worker.servers.pop(instance, None)
-            self._lost = {(id, start) for id, start in self._lost if id != instance}
+            self._lost = {(id, start_id) for id, start_id in self._lost if id != instance}
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
         with await self._called("observe", service):
