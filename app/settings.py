@@ -25,12 +25,12 @@ from pydantic_settings import (
 )
 
 from app.version import VERSION
-from services.gateway.runtime.takeover import LONGEST_SOCKET
+from services.gateway.runtime.takeover import MAX_SOCKET_NAME_LENGTH
 from services.outbound import Server
 from services.units import duration, size
 
 PREFIX = "SLUICE_"
-LONGEST_DATA = 107 - len("/gateway/") - LONGEST_SOCKET
+LONGEST_DATA = 107 - len("/gateway/") - MAX_SOCKET_NAME_LENGTH
 """Maximum bytes of the data directory's path.
 
 The kernel limits the path of a UNIX socket to 107 bytes (unix(7)), and the gateway's sockets are in that directory.

@@ -130,7 +130,7 @@ class Infrastructure:
     @property
     def upgrading(self) -> bool:
         """Whether an upgrade is in progress."""
-        return self._succession.under_way
+        return self._succession.in_progress
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None:
         """Replace the gateway, without a loss, by one that is created now.

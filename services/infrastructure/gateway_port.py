@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from services.gateway.config.render import GatewaySettings
+from services.gateway.config.model import GatewaySettings
 from services.gateway.runtime.takeover import OldGateway
 
 
@@ -23,7 +23,7 @@ class OldGateways(Protocol):
 class NewGateway(Protocol):
     """Another gateway that is to take over."""
 
-    async def status(self) -> bool:
+    async def has_taken_over(self) -> bool:
         """Return whether the new gateway has taken over; True is final."""
 
 
@@ -39,8 +39,8 @@ class GatewayProcess(Protocol):
     async def status(self) -> dict[str, Any] | None:
         """Return facts about the running process; None if it does not answer."""
 
-    async def is_hung(self, patience: float) -> bool:
-        """Return True if the gateway accepts connections for `patience` seconds and answers none."""
+    async def is_hung(self, timeout: float) -> bool:
+        """Return True if the gateway accepts connections for `timeout` seconds and answers none."""
 
     async def wait_for_exit(self, within: float) -> bool:
         """Return True if the process ends, restarts or is absent; False after `within` seconds."""

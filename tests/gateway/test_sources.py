@@ -13,7 +13,7 @@ from ipaddress import ip_network
 import pytest
 
 from services.gateway.haproxy import HaproxyRouter
-from services.gateway.lifecycle.files import Files
+from services.gateway.lifecycle.config_files import ConfigFiles
 from tests.support.gateway_fixture import IMAGE, PUBLIC, GatewayFixture, real_gateway, service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -81,7 +81,7 @@ async def test_files_of_a_version_without_a_subnet_are_adopted_and_rewritten(ima
         older = fixture.directory / "haproxy.cfg"
         older.write_text(older.read_text().replace(f'"subnet": "{SUBNET}", ', "").replace("tcp-request", "#"))
         assert "subnet" not in older.read_text()
-        found = Files(fixture.directory).read()
+        found = ConfigFiles(fixture.directory).read()
         assert found is not None
         [wanted] = found[1]
         next_gateway = HaproxyRouter(fixture.directory)

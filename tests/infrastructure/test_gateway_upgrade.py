@@ -55,7 +55,7 @@ async def test_upgrade_replaces_an_outdated_gateway_and_drains_the_old_one(
     assert gateway.listens == engine.present.id and engine.present.kept
     assert engine.leaving == [old] and old.dismissed and not old.kept
     assert not infrastructure.outdated
-    assert [elder.id for elder in gateway.takeovers.old_gateways()] == [old.short_id]
+    assert [old_gateway.id for old_gateway in gateway.takeovers.old_gateways()] == [old.short_id]
     await infrastructure.ensure()
     assert engine.leaving == [old], "it has requests in flight"
     old.running = False
@@ -125,7 +125,7 @@ async def test_upgrade_killed_at_any_step_is_completed_or_undone_by_the_next_sta
     else:
         assert engine.present is not old and engine.leaving == [old]
         assert old.dismissed and not old.kept
-        assert [elder.leaving_for is not None for elder in gateway.takeovers.old_gateways()] == [True]
+        assert [each.draining_for is not None for each in gateway.takeovers.old_gateways()] == [True]
 
 
 async def test_upgrade_is_undone_if_the_new_gateway_has_died(
@@ -154,8 +154,8 @@ async def test_failed_promotion_of_the_new_gateway_is_retried(
     engine.promote_next_gateway = refuse  # type: ignore[method-assign]
     with pytest.raises(EngineError):
         await infrastructure.upgrade(force=True)
-    elder, *_ = gateway.takeovers.old_gateways()
-    assert elder.leaving_for is None, "it has not been told to take nothing new"
+    old, *_ = gateway.takeovers.old_gateways()
+    assert old.draining_for is None, "it has not been asked to drain"
     engine.promote_next_gateway = promote  # type: ignore[method-assign]
     await infrastructure.ensure()
     assert engine.next is None and gateway.listens == running(engine.present)

@@ -52,7 +52,7 @@ class FakeGatewayProcess:
         well = self.deaf < 0 and not self.hung and self.listens in running
         return {"version": "3.0"} if well else None
 
-    async def is_hung(self, patience: float) -> bool:
+    async def is_hung(self, timeout: float) -> bool:
         return self.hung
 
     async def wait_for_exit(self, within: float) -> bool:
@@ -69,5 +69,5 @@ class FakeNewGateway:
         self._id = id
         self._gateway = gateway
 
-    async def status(self) -> bool:
+    async def has_taken_over(self) -> bool:
         return self._gateway.takeovers.has_successor(self._id) and await self._gateway.status() is not None

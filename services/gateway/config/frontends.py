@@ -8,12 +8,13 @@ from ipaddress import ip_address, ip_network
 
 from services.gateway.config.headers import header_rules, script_lines
 from services.gateway.config.latency_buckets import counting_rules, counting_table, refusal_rules
-from services.gateway.config.model import HOLD_SERVER, INSIDE, KEEP_ALIVE, MAX_QUEUED_PER_SERVICE, GatewaySettings
+from services.gateway.config.model import KEEP_ALIVE_TIMEOUT, MAX_QUEUED_PER_SERVICE, RUN_DIRECTORY, GatewaySettings
+from services.gateway.config.names import HOLD_SERVER
 
 _TEXT = "content-type text/plain"
-_DOOR = f"unix@{INSIDE}/hold.sock"
-_ELSE = "    default_backend nowhere"
-_LIVE = f"    use_backend %[var(txn.service),map({INSIDE}/live.map)]"
+_HOLD_SOCKET = f"unix@{RUN_DIRECTORY}/hold.sock"
+_NO_SERVICE = "    default_backend nowhere"
+_BY_SERVICE = f"    use_backend %[var(txn.service),map({RUN_DIRECTORY}/live.map)]"
 
 
 def global_section(settings: GatewaySettings, shape: str) -> list[str]:
@@ -32,7 +33,7 @@ def global_section(settings: GatewaySettings, shape: str) -> list[str]:
         # Without `noreuseport`, another process could bind the same port and take half of the connections; that must be an
         # error.
         "    noreuseport",
-        f"    stats socket {INSIDE}/admin.sock mode 600 level admin expose-fd listeners",
+        f"    stats socket {RUN_DIRECTORY}/admin.sock mode 600 level admin expose-fd listeners",
         f"    lua-load /usr/local/lib/sluice/hold.lua {MAX_QUEUED_PER_SERVICE} {maxconn // 4}",
         *script_lines(),
         f"    set-var proc.shape str({shape})",
@@ -43,7 +44,7 @@ def global_section(settings: GatewaySettings, shape: str) -> list[str]:
 def defaults_sections(settings: GatewaySettings) -> list[str]:
     """Return the defaults sections: for all proxies, for all frontends and for all services."""
     trusted = [str(ip_network(network, strict=False)) for network in settings.trusted_proxies]
-    stranger = f" unless {{ src {' '.join(trusted)} }}" if trusted else ""
+    untrusted = f" unless {{ src {' '.join(trusted)} }}" if trusted else ""
     too_large = f"if {{ req.body_size gt {int(settings.max_body)} }}"
     return [
         "defaults base",
@@ -56,7 +57,7 @@ def defaults_sections(settings: GatewaySettings) -> list[str]:
         "    timeout server 60s",
         "    timeout queue 10s",
         "    timeout http-request 10s",
-        f"    timeout http-keep-alive {KEEP_ALIVE}s",
+        f"    timeout http-keep-alive {KEEP_ALIVE_TIMEOUT}s",
         "    option idle-close-on-response",
         f'    http-error status 503 {_TEXT} string "No instance of this service answers at present.\\n" hdr Retry-After 1',
         "",
@@ -65,10 +66,10 @@ def defaults_sections(settings: GatewaySettings) -> list[str]:
         f'    http-request return status 413 {_TEXT} string "The body is too large.\\n" {too_large}',
         *header_rules(),
         # `-m sub` deletes X-Forwarded-* and Forwarded with one search.
-        f"    http-request del-header forwarded -m sub{stranger}",
+        f"    http-request del-header forwarded -m sub{untrusted}",
         "    option forwardfor",
-        f"    http-request add-header X-Forwarded-Proto http{stranger}",
-        f"    http-request add-header X-Forwarded-Host %[req.hdr(host)]{stranger}",
+        f"    http-request add-header X-Forwarded-Proto http{untrusted}",
+        f"    http-request add-header X-Forwarded-Host %[req.hdr(host)]{untrusted}",
         "",
         "defaults serving from base",
         "    balance leastconn",
@@ -112,42 +113,49 @@ def frontends(
     internal = [f"    bind {bridge}:{int(port)}" for port in internal_ports]
     ports = set(linked_ports)
     linked = [f"    bind {bridge}:{int(port)}" for port in sorted(ports - {public})]
-    by_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(:,txn.port),map({INSIDE}/links.map)"
-    named = ["    http-request set-var(txn.port) dst_port"]
-    inside = f"if {{ dst {bridge} }} {{ src {subnet} }} || {{ dst {bridge} }} {{ src_is_local }}"
-    here = [*named, f"    http-request set-var(txn.route) {by_host} {inside}"] if public in ports else []
-    lines = ["frontend public from doors", f"    bind *:{public}", *_routes(features, here), _ELSE, ""]
+    by_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(:,txn.port),map({RUN_DIRECTORY}/links.map)"
+    set_port = ["    http-request set-var(txn.port) dst_port"]
+    from_instances = f"if {{ dst {bridge} }} {{ src {subnet} }} || {{ dst {bridge} }} {{ src_is_local }}"
+    link_rules = [*set_port, f"    http-request set-var(txn.route) {by_host} {from_instances}"] if public in ports else []
+    lines = ["frontend public from doors", f"    bind *:{public}", *_routes(features, link_rules), _NO_SERVICE, ""]
     if internal:
-        by_port = f"dst_port,map({INSIDE}/ports.map),map({INSIDE}/live.map)"
-        lines += ["frontend internal from doors", *internal, instances_only, f"    use_backend %[{by_port}]", _ELSE, ""]
+        by_port = f"dst_port,map({RUN_DIRECTORY}/ports.map),map({RUN_DIRECTORY}/live.map)"
+        lines += [
+            "frontend internal from doors",
+            *internal,
+            instances_only,
+            f"    use_backend %[{by_port}]",
+            _NO_SERVICE,
+            "",
+        ]
     if linked:
-        lines += ["frontend links from doors", *linked, instances_only, *named]
-        lines += [f"    http-request set-var(txn.service) {by_host}", _LIVE, _ELSE, ""]
+        lines += ["frontend links from doors", *linked, instances_only, *set_port]
+        lines += [f"    http-request set-var(txn.service) {by_host}", _BY_SERVICE, _NO_SERVICE, ""]
     return lines
 
 
-def _routes(features: Features, here: list[str]) -> list[str]:
+def _routes(features: Features, link_rules: list[str]) -> list[str]:
     """Return the rules that map host and path to a service.
 
     The longest prefix of whole path segments wins. Routes of the request's host precede routes without a host.
     """
-    any_host = f"path,concat(/),map_beg({INSIDE}/routes.map)"
-    if not (features.hosts or features.strips or here):
-        return [f"    use_backend %[{any_host},map({INSIDE}/live.map)]"]
+    any_host = f"path,concat(/),map_beg({RUN_DIRECTORY}/routes.map)"
+    if not (features.hosts or features.strips or link_rules):
+        return [f"    use_backend %[{any_host},map({RUN_DIRECTORY}/live.map)]"]
     lines = [f"    http-request set-var(txn.route) {any_host}"]
     if features.hosts:
-        of_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(,txn.path,/),map_beg({INSIDE}/hosts.map)"
+        of_host = f"req.hdr(host),host_only,rtrim(.),lower,concat(,txn.path,/),map_beg({RUN_DIRECTORY}/hosts.map)"
         lines += ["    http-request set-var(txn.path) path", f"    http-request set-var(txn.route) {of_host}"]
-    lines += here
+    lines += link_rules
     if not features.strips:
-        return [*lines, f"    use_backend %[var(txn.route),map({INSIDE}/live.map)]"]
+        return [*lines, f"    use_backend %[var(txn.route),map({RUN_DIRECTORY}/live.map)]"]
     stripped = "if { var(txn.strip) -m found }"
     return [
         *lines,
         "    http-request set-var(txn.strip) var(txn.route),field(2,:),add(0) if { var(txn.route) -m sub : }",
         f"    http-request add-header X-Forwarded-Prefix %[path,bytes(0,txn.strip)] {stripped}",
         f'    http-request set-path "/%[path,bytes(txn.strip),ltrim(/)]" {stripped}',
-        f"    use_backend %[var(txn.route),field(1,:),map({INSIDE}/live.map)]",
+        f"    use_backend %[var(txn.route),field(1,:),map({RUN_DIRECTORY}/live.map)]",
     ]
 
 
@@ -156,23 +164,23 @@ def fallback_sections() -> list[str]:
 
     The backup server of every backend leads to the frontend `held`. There hold.lua queues requests until an instance serves.
     """
-    again = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
+    retry_later = f"http-request return status 503 {_TEXT} hdr Retry-After 1 string"
     return [
         "backend nowhere from base",
         f'    http-request return status 404 {_TEXT} string "No service answers under this address.\\n"',
         "",
         "frontend held from base",
-        f"    bind {_DOOR} accept-proxy user haproxy mode 600",
+        f"    bind {_HOLD_SOCKET} accept-proxy user haproxy mode 600",
         "    no log",
         "    option httpclose",
         "    http-request set-var(txn.service) fc_pp_tlv(0xE1)",
         "    http-request lua.hold",
         *refusal_rules("if { var(txn.held) -m str full late }"),
-        f'    {again} "Too many requests wait for an instance of this service.\\n" if {{ var(txn.held) -m str full }}',
-        f'    {again} "No instance of this service came to serve in time.\\n" if {{ var(txn.held) -m str late }}',
+        f'    {retry_later} "Too many requests wait for an instance of this service.\\n" if {{ var(txn.held) -m str full }}',
+        f'    {retry_later} "No instance of this service came to serve in time.\\n" if {{ var(txn.held) -m str late }}',
         "    use_backend moved if { var(txn.held) -m str moved }",
-        _LIVE,
-        _ELSE,
+        _BY_SERVICE,
+        _NO_SERVICE,
         "",
         "backend moved from base",
         "    timeout server 7d",
@@ -184,4 +192,4 @@ def fallback_sections() -> list[str]:
 
 def hold_server(service: str) -> str:
     """Return the server that leads to the `held` frontend and passes it the service's name."""
-    return f"{HOLD_SERVER} {_DOOR} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"
+    return f"{HOLD_SERVER} {_HOLD_SOCKET} send-proxy-v2 set-proxy-v2-tlv-fmt(0xE1) {service} pool-max-conn 0"

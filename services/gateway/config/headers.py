@@ -6,7 +6,7 @@ instance to drop.
 
 from __future__ import annotations
 
-from services.gateway.config.model import INSIDE
+from services.gateway.config.model import RUN_DIRECTORY
 
 SCRIPT = "cookies.lua"
 """Name of the Lua script, a file beside haproxy.cfg.
@@ -64,7 +64,7 @@ end)
 
 def script_lines() -> list[str]:
     """Return the lines of the global section that load the script."""
-    return [f"    lua-load {INSIDE}/{SCRIPT}"]
+    return [f"    lua-load {RUN_DIRECTORY}/{SCRIPT}"]
 
 
 def header_rules() -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.gateway.config.model import INSIDE
+from services.gateway.config.model import RUN_DIRECTORY
 from services.routing.port import Endpoint
 from services.spec import Healthcheck
 
@@ -39,37 +39,37 @@ def least_strict_policy(checks: Iterable[Healthcheck | None]) -> CheckPolicy:
 
     No instance may be judged by a stricter rule than its own.
     """
-    asked = [check for check in checks if check is not None and not check.disable]
-    judgements = {_success_rule(check) for check in asked}
-    judgement: SuccessRule = next((each for each in _MILDEST_FIRST if each in judgements), "succeeds")
-    headers = sorted({name for check in asked for name in check.headers}) if judgement != "connects" else []
-    return CheckPolicy(judgement, max((check.timeout for check in asked), default=2), tuple(headers))
+    enabled = [check for check in checks if check is not None and not check.disable]
+    rules = {_success_rule(check) for check in enabled}
+    rule: SuccessRule = next((each for each in _MILDEST_FIRST if each in rules), "succeeds")
+    headers = sorted({name for check in enabled for name in check.headers}) if rule != "connects" else []
+    return CheckPolicy(rule, max((check.timeout for check in enabled), default=2), tuple(headers))
 
 
-def is_stricter(present: CheckPolicy, wanted: CheckPolicy) -> bool:
-    """Return whether `present` could fail an instance that is healthy by `wanted`."""
+def is_stricter(present: CheckPolicy, desired: CheckPolicy) -> bool:
+    """Return whether `present` could fail an instance that is healthy by `desired`."""
     return (
-        _MILDEST_FIRST.index(present.success_rule) > _MILDEST_FIRST.index(wanted.success_rule)
-        or present.timeout < wanted.timeout
-        or (present.success_rule != "connects" and not set(wanted.headers) <= set(present.headers))
+        _MILDEST_FIRST.index(present.success_rule) > _MILDEST_FIRST.index(desired.success_rule)
+        or present.timeout < desired.timeout
+        or (present.success_rule != "connects" and not set(desired.headers) <= set(present.headers))
     )
 
 
-def check_lines(style: CheckPolicy) -> list[str]:
+def check_lines(policy: CheckPolicy) -> list[str]:
     """Return the backend's lines that configure the checks of its instances."""
-    lines = [f"    timeout check {int(style.timeout * 1000)}ms"]
-    if style.success_rule == "connects":
+    lines = [f"    timeout check {int(policy.timeout * 1000)}ms"]
+    if policy.success_rule == "connects":
         return lines
-    asked = f"srv_name,map({INSIDE}/checks.map)"
-    send = f"    http-check send meth GET uri-lf %[{asked},field(2,|)] ver HTTP/1.1"
-    given = {name.lower() for name in style.headers}
-    if "host" not in given:
-        send += f" hdr Host %[{asked},field(1,|)]"
-    if "connection" not in given:
+    request = f"srv_name,map({RUN_DIRECTORY}/checks.map)"
+    send = f"    http-check send meth GET uri-lf %[{request},field(2,|)] ver HTTP/1.1"
+    configured = {name.lower() for name in policy.headers}
+    if "host" not in configured:
+        send += f" hdr Host %[{request},field(1,|)]"
+    if "connection" not in configured:
         send += " hdr Connection close"
-    for name in style.headers:
-        send += f" hdr {name} %[srv_name,concat(/{name}),map({INSIDE}/headers.map)]"
-    expect = "200-399" if style.success_rule == "succeeds" else "100-499"
+    for name in policy.headers:
+        send += f" hdr {name} %[srv_name,concat(/{name}),map({RUN_DIRECTORY}/headers.map)]"
+    expect = "200-399" if policy.success_rule == "succeeds" else "100-499"
     return [*lines, "    option httpchk", send, f"    http-check expect status {expect}"]
 
 

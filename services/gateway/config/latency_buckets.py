@@ -11,7 +11,8 @@ from collections import Counter
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from services.gateway.config.model import HOLD_SERVER, INSIDE
+from services.gateway.config.model import RUN_DIRECTORY
+from services.gateway.config.names import HOLD_SERVER, service_of
 from services.routing.traffic_counts import BUCKET_BOUNDS, GATEWAY_REVISION
 
 TABLE = "answers"
@@ -50,7 +51,7 @@ def counting_rules() -> list[str]:
     the instance, or no instance became available (`refusal_rules`).
     """
     return [
-        f"    http-response set-var(txn.took) res.timer.hdr,map_int({INSIDE}/buckets.map,{len(BUCKET_BOUNDS)})",
+        f"    http-response set-var(txn.took) res.timer.hdr,map_int({RUN_DIRECTORY}/buckets.map,{len(BUCKET_BOUNDS)})",
         f"    http-response track-sc0 srv_name,field(-2,-,0),concat(/,txn.took) table {TABLE}",
         "    http-response sc-inc-gpc(0,0)",
     ]
@@ -94,15 +95,15 @@ def parse_stat(answer: str) -> dict[str, Counter[Count]]:
         fields = line.split(",", _STATUSES.stop)
         if len(fields) <= _STATUSES.stop:
             continue
-        service, _, which = fields[0].rpartition(".")
+        service = service_of(fields[0])
         statuses = {digit: int(number) for digit, number in enumerate(fields[_STATUSES], start=1) if number.isdigit()}
         if match := _INSTANCE.fullmatch(fields[1]):
-            revision = int(match[2])
-            failed = {Count(service, revision, "failed"): int(fields[_ECON]) + int(fields[_ERESP])}
-            by_status = {Count(service, revision, "status", digit): number for digit, number in statuses.items()}
+            name, revision = match[1], int(match[2])
+            failed = {Count(name, revision, "failed"): int(fields[_ECON]) + int(fields[_ERESP])}
+            by_status = {Count(name, revision, "status", digit): number for digit, number in statuses.items()}
             found[fields[1]] = Counter(by_status | failed)
-        elif which == "a" and fields[1] == HOLD_SERVER:
+        elif service is not None and fields[1] == HOLD_SERVER:
             found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "passed")] = statuses.get(5, 0)
-        elif which == "a" and fields[1] == "BACKEND":
+        elif service is not None and fields[1] == "BACKEND":
             found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "whole")] = statuses.get(5, 0)
     return {name: +counts for name, counts in found.items() if any(counts.values())}

@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 
 from services.routing.port import Endpoint, RoutedService
 
-INSIDE = "/run/gateway"
+RUN_DIRECTORY = "/run/gateway"
 """Path at which the gateway's container sees the directory of its files."""
-KEEP_ALIVE = 12
+KEEP_ALIVE_TIMEOUT = 12
 """Seconds that a client's idle connection is kept.
 
 A replaced worker may get one more request per idle connection for this long.
 """
 MAX_QUEUED_PER_SERVICE = 500
 """Maximum number of requests that wait for an instance of one service."""
-HOLD_SERVER = "hold"
-"""Name of the backup server in every backend; no instance can have this name."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,3 @@ class DesiredBackend:
 
     def without(self, instance: str) -> DesiredBackend:
         return DesiredBackend(self.service, {id: endpoint for id, endpoint in self.endpoints.items() if id != instance})
-
-
-def backend_of(service: str) -> str:
-    """Return the name of the service's live backend, which has its instances.
-
-    Each service has two backends (docs/why-gateway.md).
-    """
-    return f"{service}.a"

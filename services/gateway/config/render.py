@@ -29,14 +29,15 @@ from services.gateway.config.health_checks import (
     least_strict_policy,
 )
 from services.gateway.config.latency_buckets import BUCKETS
-from services.gateway.config.model import DesiredBackend, GatewaySettings, backend_of
+from services.gateway.config.model import DesiredBackend, GatewaySettings
+from services.gateway.config.names import live_backend, spare_backend
 from services.routing.port import Endpoint, RoutedService
 from services.spec import SERVICE_NAME
 
-__all__ = ["BackendConfig", "GatewaySettings", "HaproxyConfig", "render", "render_service", "server_line"]
+__all__ = ["BackendConfig", "GatewaySettings", "HaproxyConfig", "render", "render_backend", "server_line"]
 
 MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
-SECOND_LOOK = 250
+MAX_DOWN_CHECK_INTERVAL = 250
 """Milliseconds, at most, between two checks of a server that is down."""
 _SERVICE = re.compile(SERVICE_NAME)
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]*-r[0-9]+-[0-9]+")
@@ -72,74 +73,75 @@ class HaproxyConfig:
     config: str
     maps: Mapping[str, Mapping[str, str]]
     shape: str
-    blocks: Mapping[str, BackendConfig]
+    backends: Mapping[str, BackendConfig]
+    """Service → its part of the configuration."""
     features: Features
     binds: frozenset[tuple[str, int]]
 
     @property
     def frontends(self) -> set[int]:
         """Ports of this configuration on the bridge's address."""
-        services = [block.service for block in self.blocks.values()]
+        services = [backend.service for backend in self.backends.values()]
         return {service.internal_port for service in services} | {service.port for service in services if service.linked}
 
-    def can_apply_live(self, block: BackendConfig) -> bool:
-        """Return whether a worker that has read this configuration can serve `block` without a reload.
+    def can_apply_live(self, backend: BackendConfig) -> bool:
+        """Return whether a worker that has read this configuration can serve `backend` without a reload.
 
-        The worker must not judge the block's instances by a stricter rule than their own.
+        The worker must not judge the backend's instances by a stricter rule than their own.
         """
-        mine = self.blocks.get(block.service.name)
+        present = self.backends.get(backend.service.name)
         return (
-            mine is not None
-            and mine.structure == block.structure
-            and not is_stricter(mine.check_policy, block.check_policy)
-            and self.features.covers(block.features)
-            and block.service.internal_port in self.frontends
-            and (not block.service.linked or block.service.port in self.frontends)
+            present is not None
+            and present.structure == backend.structure
+            and not is_stricter(present.check_policy, backend.check_policy)
+            and self.features.covers(backend.features)
+            and backend.service.internal_port in self.frontends
+            and (not backend.service.linked or backend.service.port in self.frontends)
         )
 
 
-def render(settings: GatewaySettings, blocks: Iterable[BackendConfig]) -> HaproxyConfig:
+def render(settings: GatewaySettings, backends: Iterable[BackendConfig]) -> HaproxyConfig:
     """Render the configuration of all services.
 
     Raises ValueError for a value that haproxy.cfg cannot contain, and for a port or route that two services claim.
     """
-    services = {block.service.name: block for block in sorted(blocks, key=lambda block: block.service.name)}
+    by_service = {each.service.name: each for each in sorted(backends, key=lambda each: each.service.name)}
     maps: dict[str, dict[str, str]] = {name: {} for name in MAPS} | {"buckets": dict(BUCKETS)}
-    for block in services.values():
-        for name, entries in block.maps.items():
+    for backend in by_service.values():
+        for name, entries in backend.maps.items():
             for key, value in entries.items():
                 if key in maps[name]:
                     raise ValueError(
-                        f"{block.service.name} and {value_owner(maps[name][key])} both want {_what(name)} {key}"
+                        f"{backend.service.name} and {value_owner(maps[name][key])} both want {_kind_of_key(name)} {key}"
                     )
                 maps[name][key] = value
-    internal = sorted(block.service.internal_port for block in services.values())
-    linked = sorted({block.service.port for block in services.values() if block.service.linked})
+    internal = sorted(backend.service.internal_port for backend in by_service.values())
+    linked = sorted({backend.service.port for backend in by_service.values() if backend.service.linked})
     for port in set(internal) & {*linked, settings.public_port}:
         raise ValueError(f"the internal port {port} is a linked service's own or the public one")
-    needed = [block.features for block in services.values()]
+    needed = [backend.features for backend in by_service.values()]
     features = Features(any(each.hosts for each in needed), any(each.strips for each in needed))
     fixed = [*defaults_sections(settings), *frontends(settings, features, internal, linked), *fallback_sections()]
-    structures = [f"{block.structure} {block.check_policy}" for block in services.values()]
+    structures = [f"{backend.structure} {backend.check_policy}" for backend in by_service.values()]
     shape = _digest([*global_section(settings, ""), *fixed, *structures, STRIP_COOKIES])
-    lines = [*global_section(settings, shape), *fixed, *(line for block in services.values() for line in block.lines)]
+    lines = [*global_section(settings, shape), *fixed, *(line for backend in by_service.values() for line in backend.lines)]
     bridge = {(settings.bridge_address, port) for port in (*internal, *linked) if port != settings.public_port}
     binds = {("0.0.0.0", settings.public_port), *bridge}  # noqa: S104 - the public port
-    return HaproxyConfig("\n".join(lines), maps, shape, services, features, frozenset(binds))
+    return HaproxyConfig("\n".join(lines), maps, shape, by_service, features, frozenset(binds))
 
 
-def render_service(wanted: DesiredBackend) -> BackendConfig:
+def render_backend(desired: DesiredBackend) -> BackendConfig:
     """Render one service's part of the configuration. Raises ValueError as `render` does."""
-    service = wanted.service
-    _check(wanted)
-    endpoints = sorted(wanted.endpoints.values(), key=lambda endpoint: endpoint.id)
-    style = least_strict_policy([service.healthcheck, *(endpoint.healthcheck for endpoint in endpoints)])
+    service = desired.service
+    _validate(desired)
+    endpoints = sorted(desired.endpoints.values(), key=lambda endpoint: endpoint.id)
+    policy = least_strict_policy([service.healthcheck, *(endpoint.healthcheck for endpoint in endpoints)])
     common = _common(service)
-    structure = [f"backend {backend_of(service.name)} from serving", *common]
+    structure = [f"backend {live_backend(service.name)} from serving", *common]
     hold = f"    server {hold_server(service.name)} backup"
-    lines = [*structure, *check_lines(style), hold, *(f"    server {server_line(endpoint)}" for endpoint in endpoints), ""]
-    lines += [f"backend {service.name}.b from serving", *common, hold, ""]
-    return BackendConfig(service, tuple(lines), _maps(service, endpoints), _digest(structure), style)
+    lines = [*structure, *check_lines(policy), hold, *(f"    server {server_line(endpoint)}" for endpoint in endpoints), ""]
+    lines += [f"backend {spare_backend(service.name)} from serving", *common, hold, ""]
+    return BackendConfig(service, tuple(lines), _maps(service, endpoints), _digest(structure), policy)
 
 
 def server_line(endpoint: Endpoint) -> str:
@@ -151,7 +153,9 @@ def server_line(endpoint: Endpoint) -> str:
     words = [f"{endpoint.id} {endpoint.address}:{endpoint.port} pool-purge-delay 1s"]
     if not check.disable:
         interval = max(int(check.interval * 1000), 100)
-        words.append(f"check inter {interval} downinter {min(interval, SECOND_LOOK)} fall {int(check.retries)} rise 1")
+        words.append(
+            f"check inter {interval} downinter {min(interval, MAX_DOWN_CHECK_INTERVAL)} fall {int(check.retries)} rise 1"
+        )
         # A server that cannot be connected to is down immediately, until a check succeeds. A retry then goes to another
         # server, or waits, instead of using all retries on the same dead server.
         words.append("observe layer4 error-limit 1 on-error mark-down")
@@ -194,7 +198,7 @@ def _maps(service: RoutedService, endpoints: Iterable[Endpoint]) -> dict[str, di
         else:
             hosts[host + prefix] = value
     # The answer must come within request_timeout, queueing included: a request that is queued longer would end as 504.
-    patience = min(service.queue_timeout, service.request_timeout * 0.9)
+    max_wait = min(service.queue_timeout, service.request_timeout * 0.9)
     checks: dict[str, str] = {}
     headers: dict[str, str] = {}
     for endpoint in endpoints:
@@ -203,33 +207,33 @@ def _maps(service: RoutedService, endpoints: Iterable[Endpoint]) -> dict[str, di
     return {
         "routes": routes,
         "hosts": hosts,
-        "live": {service.name: backend_of(service.name)},
+        "live": {service.name: live_backend(service.name)},
         "ports": {str(service.internal_port): service.name},
         "links": {f"{service.name}:{service.port}": service.name} if service.linked else {},
-        "patience": {service.name: str(int(patience * 1000))},
+        "patience": {service.name: str(int(max_wait * 1000))},
         "checks": checks,
         "headers": headers,
         "buckets": {},
     }
 
 
-def _check(wanted: DesiredBackend) -> None:
-    service = wanted.service
+def _validate(desired: DesiredBackend) -> None:
+    service = desired.service
     if not _SERVICE.fullmatch(service.name):
         raise ValueError(f"not a service's name: {service.name!r}")
-    for port in (service.port, service.internal_port, *(endpoint.port for endpoint in wanted.endpoints.values())):
+    for port in (service.port, service.internal_port, *(endpoint.port for endpoint in desired.endpoints.values())):
         if not isinstance(port, int) or not 0 < port < 65536:
             raise ValueError(f"not a port: {port!r}")
     for route in service.routes:
         if not _ROUTE.fullmatch("".join(route.key)):
             raise ValueError(f"not a route: {''.join(route.key)!r}")
-    for endpoint in wanted.endpoints.values():
+    for endpoint in desired.endpoints.values():
         if not _INSTANCE.fullmatch(endpoint.id):
             raise ValueError(f"not an instance's id: {endpoint.id!r}")
         ip_address(endpoint.address)
 
 
-def _what(name: str) -> str:
+def _kind_of_key(name: str) -> str:
     return {"routes": "the route", "hosts": "the route", "ports": "the internal port"}.get(name, name)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
 
 from services.gateway.config.model import DesiredBackend
 from services.gateway.config.render import MAPS
 from services.gateway.lifecycle.config_state import ConfigState
+from services.gateway.lifecycle.reload import Reloader
+from services.gateway.runtime.maps import Maps
 from services.gateway.runtime.servers import Servers
-from services.gateway.runtime.workers import Server
+from services.gateway.runtime.workers import BackendServer
 
 SETTLE_SECONDS = 0.5
 """Seconds within which a change in progress is complete."""
@@ -20,37 +23,58 @@ No request is routed by these maps.
 """
 
 
-async def find_drift(keeper: ConfigState, servers: Servers) -> list[str]:
-    """Return a sentence for each difference; empty if there is none. Raises RoutingError."""
-    found = [f"{name} was changed or removed by somebody else" for name in keeper.changed_files()]
-    rendered = keeper.render(keeper.desired)
-    if await keeper.config_digest() != rendered.shape:
-        found.append("the worker has not read the present haproxy.cfg")
-    listed = await servers.all()
-    for service, wanted in keeper.desired.items():
-        found += _of_service(wanted, listed.get(service, {}))
-    for name in MAPS:
-        there, entries = await servers.entries(name), rendered.maps[name]
-        asked = there.keys() & entries.keys() if name in LAZY_MAPS else there.keys()
-        keys = sorted(key for key in {*asked, *entries} if there.get(key) != entries.get(key))
-        if keys:
-            found.append(f"the worker's map of {name} is not the file's: {', '.join(keys[:5])}")
-    return found
+class DriftDetector:
+    """Comparison that reads the worker's file, servers and maps, and changes nothing."""
+
+    def __init__(self, config: ConfigState, reloader: Reloader, servers: Servers, maps: Maps) -> None:
+        self._config = config
+        self._reloader = reloader
+        self._servers = servers
+        self._maps = maps
+
+    async def find(self) -> list[str]:
+        """Return the differences between desired state, files and worker, one sentence each.
+
+        A difference that disappears within SETTLE_SECONDS is a change in progress and is left out. Raises RoutingError.
+        """
+        before = await self.compare()
+        if not before:
+            return []
+        await asyncio.sleep(SETTLE_SECONDS)
+        return [each for each in await self.compare() if each in before]
+
+    async def compare(self) -> list[str]:
+        """Return the differences at this moment, changes in progress included. Raises RoutingError."""
+        async with self._reloader.lock.shared():
+            rendered = self._config.render(self._config.desired)
+            found = [f"{name} was changed or removed by another program" for name in self._config.changed_files()]
+            if await self._reloader.loaded_digest() != rendered.shape:
+                found.append("the worker has not loaded the present haproxy.cfg")
+            listed = await self._servers.all()
+            for service, backend in self._config.desired.items():
+                found += _server_differences(backend, listed.get(service, {}))
+            for name in MAPS:
+                found += _map_differences(name, await self._maps.entries(name), rendered.maps[name])
+        return found
 
 
-def _of_service(wanted: DesiredBackend, listed: Mapping[str, Server]) -> list[str]:
-    found = []
-    for endpoint in wanted.endpoints.values():
-        here = listed.get(endpoint.id)
-        if here is None:
-            found.append(f"the worker does not know {endpoint.id}")
-        elif (here.address, here.port) != (endpoint.address, endpoint.port):
-            found.append(
-                f"the worker has {endpoint.id} at {here.address}:{here.port}, not at {endpoint.address}:{endpoint.port}"
-            )
-        elif here.state != "admitted":
-            found.append(f"the worker sends nothing to {endpoint.id}, which is {here.state}")
-    for id, here in listed.items():
-        if id not in wanted.endpoints and here.state == "admitted":
-            found.append(f"the worker sends requests to {id}, which is not in the file")
-    return found
+def _server_differences(backend: DesiredBackend, listed: Mapping[str, BackendServer]) -> Iterator[str]:
+    for endpoint in backend.endpoints.values():
+        server = listed.get(endpoint.id)
+        if server is None:
+            yield f"the worker does not know {endpoint.id}"
+        elif not server.has_address_of(endpoint):
+            present, desired = f"{server.address}:{server.port}", f"{endpoint.address}:{endpoint.port}"
+            yield f"the worker has {endpoint.id} at {present}, not at {desired}"
+        elif server.state != "admitted":
+            yield f"the worker sends nothing to {endpoint.id}, which is {server.state}"
+    for id, server in listed.items():
+        if id not in backend.endpoints and server.state == "admitted":
+            yield f"the worker sends requests to {id}, which is not in the file"
+
+
+def _map_differences(name: str, present: Mapping[str, str], desired: Mapping[str, str]) -> Iterator[str]:
+    compared = present.keys() & desired.keys() if name in LAZY_MAPS else present.keys()
+    keys = sorted(key for key in {*compared, *desired} if present.get(key) != desired.get(key))
+    if keys:
+        yield f"the worker's map of {name} is not the file's: {', '.join(keys[:5])}"

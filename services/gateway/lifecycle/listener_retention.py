@@ -23,9 +23,9 @@ import structlog
 from services.gateway.runtime.takeover import ADMIN, MASTER
 
 log = structlog.get_logger(__name__)
-KEPT = "kept.sock"
+RETENTION_SOCKET = "kept.sock"
 """Name of the socket at which a gateway that starts finds the copies (start.sh)."""
-CAPABLE = "SLUICE_TAKES_KEPT"
+CAPABILITY_VARIABLE = "SLUICE_TAKES_KEPT"
 """Environment variable of a gateway that looks at `kept.sock`.
 
 An older gateway could not listen while the sockets are retained.
@@ -38,12 +38,12 @@ hangs.
 """
 POLL_INTERVAL = 1.0
 """Seconds between two checks whether a gateway listens; no event reports it."""
-TIMEOUT = 1.0
-"""Seconds to wait for an answer; HAProxy waits no longer either."""
+ANSWER_TIMEOUT = 1.0
+"""Seconds to wait for an answer, as HAProxy does."""
 Bind = tuple[str, int]
-_ASK = b"_getsocks\n"
-_AT_ONCE = 252
-_OF_EACH = bytes(6)
+_REQUEST = b"_getsocks\n"
+_MAX_PER_MESSAGE = 252
+_SOCKET_METADATA = bytes(6)
 _NUMBER = struct.Struct("=i")
 
 
@@ -58,12 +58,12 @@ class ListenerRetention:
         self._guard = threading.Lock()
         self._held: list[socket.socket] = []
         self._binds: frozenset[Bind] = frozenset()
-        self._told, self._fetched = 0, 0
-        """How often the listening sockets may have changed, and this number at the last fetch."""
-        self._news = threading.Event()
-        self._door: socket.socket | None = None
+        self._version, self._fetched_version = 0, 0
+        """Number of times that the listening sockets may have changed, now and at the last fetch."""
+        self._wake = threading.Event()
+        self._server: socket.socket | None = None
         self._inode = 0
-        self._looking: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
         self._closed = False
 
     @property
@@ -77,33 +77,33 @@ class ListenerRetention:
 
         If the socket cannot be opened, the copies are closed: they could not be handed over.
         """
-        path = self._directory / KEPT
+        path = self._directory / RETENTION_SOCKET
         with suppress(FileNotFoundError):
             if path.stat().st_ino == self._inode:
                 return
-        self._shut()
+        self._close_server()
         try:
-            self._door = door = _open(path)
+            self._server = server = _listen(path)
             self._inode = path.stat().st_ino
         except OSError as error:
             log.warning("gateway_sockets_not_kept", error=str(error))
             self._release()
             return
-        threading.Thread(target=self._answer, args=(door,), name="kept-door", daemon=True).start()
-        if self._looking is None:
-            self._looking = threading.Thread(target=self._watch, name="kept", daemon=True)
-            self._looking.start()
+        threading.Thread(target=self._serve, args=(server,), name="listener-retention-server", daemon=True).start()
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="listener-retention-watcher", daemon=True)
+            self._watcher.start()
 
-    def has_read(self, binds: frozenset[Bind]) -> None:
+    def set_binds(self, binds: frozenset[Bind]) -> None:
         """Limit retention to `binds`, the only ones on which the present worker listens.
 
         Copies for other binds are closed; copies for new binds will be fetched.
         """
         with self._guard:
             self._binds = binds
-            self._told += 1
+            self._version += 1
             self._hold([each for each in self._held if _bind(each) in binds])
-        self._news.set()
+        self._wake.set()
 
     def close(self) -> None:
         """Stop for good and close the copies.
@@ -111,25 +111,25 @@ class ListenerRetention:
         Connections that wait in them are refused if no gateway is running.
         """
         self._closed = True
-        self._news.set()
-        if self._looking is not None:
-            self._looking.join()
-            (self._directory / KEPT).unlink(missing_ok=True)
-        self._shut()
+        self._wake.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            (self._directory / RETENTION_SOCKET).unlink(missing_ok=True)
+        self._close_server()
 
     def _watch(self) -> None:
-        listened = time.monotonic()
+        last_listened = time.monotonic()
         try:
             while not self._closed:
-                self._news.wait(POLL_INTERVAL)
-                self._news.clear()
+                self._wake.wait(POLL_INTERVAL)
+                self._wake.clear()
                 try:
                     self._check()
-                    listened = time.monotonic()
+                    last_listened = time.monotonic()
                 except (BlockingIOError, TimeoutError):
-                    listened = time.monotonic()  # a gateway that does not accept hangs, and still has the sockets
+                    last_listened = time.monotonic()  # a gateway that does not accept hangs, and still has the sockets
                 except OSError:
-                    if self._held and time.monotonic() - listened > RELEASE_AFTER:
+                    if self._held and time.monotonic() - last_listened > RELEASE_AFTER:
                         log.warning("gateway_sockets_let_go", after=RELEASE_AFTER)
                         self._release()
         finally:
@@ -137,22 +137,22 @@ class ListenerRetention:
 
     def _check(self) -> None:
         """Fetch the listening sockets if they may have changed. Raises OSError if no gateway listens."""
-        if self._fetched == self._told or self._door is None:
-            _ask(self._directory / ADMIN, b"").close()
+        if self._fetched_version == self._version or self._server is None:
+            _connect(self._directory / ADMIN, b"").close()
             return
-        told = self._told
-        found = receive_listeners(self._directory / ADMIN) if _is_capable(self._directory / MASTER) else []
+        version = self._version
+        received = receive_listeners(self._directory / ADMIN) if _is_capable(self._directory / MASTER) else []
         with self._guard:
-            self._hold([each for each in found if _bind(each) in self._binds])
-            for each in set(found) - set(self._held):
+            self._hold([each for each in received if _bind(each) in self._binds])
+            for each in set(received) - set(self._held):
                 each.close()
             # A worker that is being replaced may have answered: it has none of the new sockets.
             if {_bind(each) for each in self._held} == self._binds:
-                self._fetched = told
+                self._fetched_version = version
 
     def _release(self) -> None:
         with self._guard:
-            self._told += 1
+            self._version += 1
             self._hold([])
 
     def _hold(self, sockets: list[socket.socket]) -> None:
@@ -160,84 +160,86 @@ class ListenerRetention:
         for each in set(before) - set(sockets):
             each.close()
 
-    def _answer(self, door: socket.socket) -> None:
+    def _serve(self, server: socket.socket) -> None:
         while True:
             try:
-                line, _ = door.accept()
+                connection, _ = server.accept()
             except OSError as error:
-                if self._door is not door:
+                if self._server is not server:
                     return
                 log.warning("gateway_sockets_not_given", error=str(error))  # too many open files, for example: retry
                 time.sleep(POLL_INTERVAL)
                 continue
-            with line, ExitStack() as copies, suppress(OSError):
+            with connection, ExitStack() as copies, suppress(OSError):
                 with self._guard:
                     sockets = [copies.enter_context(each.dup()) for each in self._held]
-                send_listeners(line, sockets)
+                send_listeners(connection, sockets)
                 log.info("gateway_sockets_given", sockets=len(sockets))
 
-    def _shut(self) -> None:
-        door, self._door = self._door, None
-        if door is not None:
-            door.shutdown(socket.SHUT_RDWR)  # this wakes the thread in accept(); close() alone does not
-            door.close()
+    def _close_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown(socket.SHUT_RDWR)  # this wakes the thread in accept(); close() alone does not
+            server.close()
 
 
 def receive_listeners(admin: Path) -> list[socket.socket]:
     """Return copies of all sockets on which the HAProxy behind `admin` listens. Raises OSError."""
-    with _ask(admin, _ASK) as line, ExitStack() as undone:
-        said = line.recv(_NUMBER.size, socket.MSG_WAITALL)
-        if 0 < len(said) < _NUMBER.size:
-            raise ConnectionError("HAProxy has broken off")
-        found: list[socket.socket] = []
-        while said and len(found) < _NUMBER.unpack(said)[0]:
+    with _connect(admin, _REQUEST) as connection, ExitStack() as undone:
+        number = connection.recv(_NUMBER.size, socket.MSG_WAITALL)
+        if 0 < len(number) < _NUMBER.size:
+            raise ConnectionError("HAProxy closed the connection within its answer")
+        received: list[socket.socket] = []
+        while number and len(received) < _NUMBER.unpack(number)[0]:
             # Not recv_fds: it ignores its flags (Python 3.11 to 3.13), and child processes would inherit the sockets.
-            _, rights, _, _ = line.recvmsg(65536, socket.CMSG_SPACE(_AT_ONCE * _NUMBER.size), socket.MSG_CMSG_CLOEXEC)
+            space = socket.CMSG_SPACE(_MAX_PER_MESSAGE * _NUMBER.size)
+            _, rights, _, _ = connection.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)
             descriptors = [each for _, _, data in rights for (each,) in _NUMBER.iter_unpack(data)]
             if not descriptors:
-                raise ConnectionError("HAProxy has sent fewer sockets than it said")
-            found += [undone.enter_context(socket.socket(fileno=each)) for each in descriptors]
-            if len(descriptors) == _AT_ONCE:
-                line.sendall(_NUMBER.pack(len(found)))
+                raise ConnectionError("HAProxy sent fewer sockets than it announced")
+            received += [undone.enter_context(socket.socket(fileno=each)) for each in descriptors]
+            if len(descriptors) == _MAX_PER_MESSAGE:
+                connection.sendall(_NUMBER.pack(len(received)))
         undone.pop_all()
-        return found
+        return received
 
 
-def send_listeners(line: socket.socket, sockets: Sequence[socket.socket]) -> None:
-    """Send the sockets to the HAProxy that asks on `line`. Raises OSError."""
-    line.settimeout(TIMEOUT)
-    if line.recv(len(_ASK)) != _ASK:
+def send_listeners(connection: socket.socket, sockets: Sequence[socket.socket]) -> None:
+    """Send the sockets to the HAProxy that requests them on `connection`. Raises OSError."""
+    connection.settimeout(ANSWER_TIMEOUT)
+    if connection.recv(len(_REQUEST)) != _REQUEST:
         return
-    line.sendall(_NUMBER.pack(len(sockets)))
-    for first in range(0, len(sockets), _AT_ONCE):
-        part = [each.fileno() for each in sockets[first : first + _AT_ONCE]]
-        socket.send_fds(line, [_OF_EACH * len(part)], part)
-        line.recv(_NUMBER.size)
+    connection.sendall(_NUMBER.pack(len(sockets)))
+    for first in range(0, len(sockets), _MAX_PER_MESSAGE):
+        part = [each.fileno() for each in sockets[first : first + _MAX_PER_MESSAGE]]
+        socket.send_fds(connection, [_SOCKET_METADATA * len(part)], part)
+        connection.recv(_NUMBER.size)
 
 
-def _open(path: Path) -> socket.socket:
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _listen(path: Path) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)
-        door.bind(str(path))
+        server.bind(str(path))
         path.chmod(0o600)
-        door.listen()
+        server.listen()
     except OSError:
-        door.close()
+        server.close()
         raise
-    return door
+    return server
 
 
-def _ask(path: Path, line: bytes) -> socket.socket:
-    asking = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _connect(path: Path, line: bytes) -> socket.socket:
+    """Connect to a UNIX socket and send one line."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        asking.settimeout(TIMEOUT)
-        asking.connect(str(path))
-        asking.sendall(line)
+        connection.settimeout(ANSWER_TIMEOUT)
+        connection.connect(str(path))
+        connection.sendall(line)
     except OSError:
-        asking.close()
+        connection.close()
         raise
-    return asking
+    return connection
 
 
 def _is_capable(master: Path) -> bool:
@@ -245,13 +247,13 @@ def _is_capable(master: Path) -> bool:
 
     Raises OSError if the gateway does not say.
     """
-    with _ask(master, f"@1 show env {CAPABLE}\n".encode()) as line:
-        said = line.recv(4096)
-    if f"{CAPABLE}=".encode() in said:
+    with _connect(master, f"@1 show env {CAPABILITY_VARIABLE}\n".encode()) as connection:
+        answer = connection.recv(4096)
+    if f"{CAPABILITY_VARIABLE}=".encode() in answer:
         return True
-    if b"not found" in said:
+    if b"not found" in answer:
         return False
-    raise ConnectionError("HAProxy has no worker that could say")
+    raise ConnectionError("HAProxy has no worker that could answer")
 
 
 def _bind(listening: socket.socket) -> Bind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-ANSWER = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds that HAProxy may take to refuse an invalid request."""
 
 
@@ -17,7 +17,7 @@ async def probe_public_port(port: int) -> Literal["answers", "silent", "closed"]
     """
     writer = None
     try:
-        async with asyncio.timeout(ANSWER):
+        async with asyncio.timeout(ANSWER_TIMEOUT):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"knock\r\n\r\n")
             return "answers" if await reader.read(1) else "closed"

@@ -9,21 +9,21 @@ import errno
 import socket
 from collections.abc import Iterable
 
-_TELLING = {errno.EADDRINUSE: "is in use on this machine", errno.EADDRNOTAVAIL: "is not on this machine"}
+_REASONS = {errno.EADDRINUSE: "is in use on this machine", errno.EADDRNOTAVAIL: "is not on this machine"}
 
 
 def ports_in_use(binds: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
     """Return the addresses and ports that cannot be bound, each with the reason in words."""
-    return {bind: why for bind in binds if (why := _probe_port(*bind))}
+    return {bind: reason for bind in binds if (reason := _probe_port(*bind))}
 
 
 def _probe_port(address: str, port: int) -> str:
     # HAProxy binds in the same way with `noreuseport`.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind((address, port))
+            probe.bind((address, port))
         except OSError as error:
-            why = _TELLING.get(error.errno or 0)
-            return f"{address}:{port} {why}" if why else ""
+            reason = _REASONS.get(error.errno or 0)
+            return f"{address}:{port} {reason}" if reason else ""
     return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
-REMEMBERED = 3600.0
+RETENTION_SECONDS = 3600.0
 """Seconds for which a source without samples is remembered.
 
 Such a source may only have been out of reach.
@@ -33,21 +33,21 @@ class CounterDeltas(Generic[K]):
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[float, Mapping[K, int]]] | None = None
+        self._last: dict[str, tuple[float, Mapping[K, int]]] | None = None
 
-    def update(self, readings: Iterable[CounterSample[K]], now: float) -> Counter[K] | None:
+    def update(self, samples: Iterable[CounterSample[K]], now: float) -> Counter[K] | None:
         """Return the increase since the previous call, never negative; None on the first call.
 
         `now` is in monotonic seconds. Samples of the same source are in order of time. A counter that is lower than before
         started at zero again.
         """
-        first, seen = self._seen is None, self._seen or {}
-        news: Counter[K] = Counter()
-        for reading in readings:
-            _, before = seen.get(reading.id, (now, {}))
-            for key, number in reading.counts.items():
-                known = before.get(key, 0)
-                news[key] += number - known if number >= known else number
-            seen[reading.id] = now, reading.counts
-        self._seen = {id: (at, counts) for id, (at, counts) in seen.items() if at > now - REMEMBERED}
-        return None if first else +news
+        first, last = self._last is None, self._last or {}
+        increases: Counter[K] = Counter()
+        for sample in samples:
+            _, before = last.get(sample.id, (now, {}))
+            for key, number in sample.counts.items():
+                previous = before.get(key, 0)
+                increases[key] += number - previous if number >= previous else number
+            last[sample.id] = now, sample.counts
+        self._last = {id: (at, counts) for id, (at, counts) in last.items() if at > now - RETENTION_SECONDS}
+        return None if first else +increases

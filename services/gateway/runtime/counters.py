@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from services.gateway.config.latency_buckets import TABLE, Count, parse_stat, parse_table
-from services.gateway.config.model import backend_of
+from services.gateway.config.names import live_backend
 from services.gateway.runtime.counter_deltas import CounterDeltas, CounterSample
 from services.gateway.runtime.runtime_api import CURRENT, RuntimeApi
 from services.routing.port import RoutingError
@@ -28,10 +28,10 @@ class Counters:
 
     def __init__(self, api: RuntimeApi) -> None:
         self._api = api
-        self._tally: CounterDeltas[Count] = CounterDeltas()
+        self._deltas: CounterDeltas[Count] = CounterDeltas()
         self._last: list[CounterSample[Count]] = []
         """Last samples of workers and servers that have gone since the counters were read."""
-        self._own: Counter[str] = Counter()
+        self._gateway_errors: Counter[str] = Counter()
         """Service → 5xx that no instance gave, as far as they have not been reported."""
 
     async def take_response_counts(self) -> Counter[CountKey] | None:
@@ -40,10 +40,10 @@ class Counters:
         Must not run while the worker is being replaced. Raises RoutingError.
         """
         gone = len(self._last)  # samples that are added during the query are for the next call
-        readings = _samples(await self._api.query(_ALL))
+        samples = _samples(await self._api.query(_ALL))
         last, self._last = self._last[:gone], self._last[gone:]
-        news = self._tally.update([*last, *readings], time.monotonic())
-        return cells(news, self._own) if news is not None else None
+        increases = self._deltas.update([*last, *samples], time.monotonic())
+        return combine_counts(increases, self._gateway_errors) if increases is not None else None
 
     async def before_reload(self) -> None:
         """Take a last sample of the present worker, which is about to be replaced.
@@ -58,8 +58,8 @@ class Counters:
 
         The server is in maintenance.
         """
-        answer = await self._api.query(f"show info; {CURRENT} show stat {backend_of(service)} 4 -1")
-        self._last += [reading for reading in _samples(answer) if reading.id.endswith(f"/{instance}")]
+        answer = await self._api.query(f"show info; {CURRENT} show stat {live_backend(service)} 4 -1")
+        self._last += [sample for sample in _samples(answer) if sample.id.endswith(f"/{instance}")]
 
 
 def _samples(answer: str) -> list[CounterSample[Count]]:
@@ -73,36 +73,36 @@ def _samples(answer: str) -> list[CounterSample[Count]]:
     id = f"{facts['Pid']}@{facts['Start_time_sec']}"
     return [
         CounterSample(id, parse_table(answer)),
-        *(CounterSample(f"{id}/{name}", it) for name, it in parse_stat(answer).items()),
+        *(CounterSample(f"{id}/{name}", counts) for name, counts in parse_stat(answer).items()),
     ]
 
 
-def cells(news: Mapping[Count, int], own: Counter[str]) -> Counter[CountKey]:
+def combine_counts(increases: Mapping[Count, int], gateway_errors: Counter[str]) -> Counter[CountKey]:
     """Return the increases of HAProxy's counters, combined by CountKey.
 
-    `own` carries over from call to call. The counters of a service and those of its instances are not read at the same
-    instant, so a value in `own` may be negative for a moment.
+    `gateway_errors` carries over from call to call. The counters of a service and those of its instances are not read at
+    the same instant, so a value in `gateway_errors` may be negative for a moment.
 
-    A 5xx that the gateway gave itself is attributed to the revision with the most failed attempts in `news`, or to
+    A 5xx that the gateway gave itself is attributed to the revision with the most failed attempts in `increases`, or to
     GATEWAY_REVISION if none failed.
     """
-    found: Counter[CountKey] = Counter()
+    counts: Counter[CountKey] = Counter()
     failed: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for (service, revision, kind, number), more in news.items():
+    for (service, revision, kind, number), more in increases.items():
         if kind == "bucket":
-            found[CountKey(service, revision, None, number)] += more
+            counts[CountKey(service, revision, None, number)] += more
         elif kind == "status":
-            found[CountKey(service, revision, number, None)] += more
-            own[service] -= more if number == 5 else 0
+            counts[CountKey(service, revision, number, None)] += more
+            gateway_errors[service] -= more if number == 5 else 0
         elif kind == "failed":
             failed[service][revision] += more
         elif kind == "refused":
-            found[CountKey(service, GATEWAY_REVISION, 5, None)] += more
+            counts[CountKey(service, GATEWAY_REVISION, 5, None)] += more
         else:
-            own[service] += more if kind == "whole" else -more
-    for service, number in list(own.items()):
+            gateway_errors[service] += more if kind == "whole" else -more
+    for service, number in list(gateway_errors.items()):
         if number > 0:
             ((revision, _),) = failed[service].most_common(1) or ((GATEWAY_REVISION, 0),)
-            found[CountKey(service, revision, 5, None)] += number
-            del own[service]
-    return found
+            counts[CountKey(service, revision, 5, None)] += number
+            del gateway_errors[service]
+    return counts

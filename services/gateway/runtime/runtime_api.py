@@ -17,32 +17,32 @@ CURRENT = "@1"
 `@!<pid>` addresses any worker, including replaced ones; the empty string addresses the master. The name of another master's
 socket before it (`leaving-3f2a.sock@!14`) addresses that master instead of the present one.
 """
-TIMEOUT = 5.0
+COMMAND_TIMEOUT = 5.0
 """Seconds until a command without an answer fails."""
-RESTART = 1.0
+MASTER_RESTART_TIMEOUT = 1.0
 """Seconds that the master may be away.
 
 The master restarts itself on a reload, and refuses connections until it is ready.
 """
-URGENT = 0.25
+URGENT_RETRY_INTERVAL = 0.25
 """Seconds after which an urgent command is sent again.
 
 The master forgets commands that it accepted just before it restarted itself.
 """
-AT_ONCE = 6
+MAX_CONCURRENT_COMMANDS = 6
 """Maximum number of concurrent commands.
 
 The master takes ten connections at a time; urgent commands are exempt from this limit.
 """
-_SAID_ON_SUCCESS = ("", "New server registered.", "Server deleted.", "Done.")
+_SUCCESS_ANSWERS = ("", "New server registered.", "Server deleted.", "Done.")
 
 
 class CommandRejected(RoutingError):
-    """HAProxy took the command and refused it; `words` is HAProxy's own text."""
+    """HAProxy read the command and refused it; `reason` is HAProxy's own text."""
 
-    def __init__(self, command: str, words: str) -> None:
-        super().__init__(f"HAProxy refused {command.splitlines()[0]!r}: {words}")
-        self.words = words
+    def __init__(self, command: str, reason: str) -> None:
+        super().__init__(f"HAProxy refused {command.splitlines()[0]!r}: {reason}")
+        self.reason = reason
 
 
 class OldMasterGone(RoutingError):
@@ -57,24 +57,26 @@ class RuntimeApi:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_COMMANDS)
 
-    async def query(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT) -> str:
+    async def query(self, command: str, worker: str = CURRENT, *, timeout: float = COMMAND_TIMEOUT) -> str:
         """Send a command that shows something, and return its answer unchanged."""
         async with self._slots:
             return await self._exchange(command, worker, timeout)
 
-    async def execute(self, command: str, worker: str = CURRENT, *, timeout: float = TIMEOUT, urgent: bool = False) -> None:
+    async def execute(
+        self, command: str, worker: str = CURRENT, *, timeout: float = COMMAND_TIMEOUT, urgent: bool = False
+    ) -> None:
         """Send a command that changes something.
 
         Raises CommandRejected for any answer but those that mean success. An `urgent` command does not wait for other
         commands and may coincide with a reload; it must be harmless when sent twice.
         """
         if urgent:
-            answer = await self._exchange(command, worker, timeout, attempt=URGENT)
+            answer = await self._exchange(command, worker, timeout, attempt=URGENT_RETRY_INTERVAL)
         else:
             answer = await self.query(command, worker, timeout=timeout)
-        if answer.strip() not in _SAID_ON_SUCCESS:
+        if answer.strip() not in _SUCCESS_ANSWERS:
             raise CommandRejected(command, answer.strip())
 
     async def queued_requests(self) -> dict[str, int]:
@@ -107,14 +109,15 @@ class RuntimeApi:
         """
         answer = await self.query("reload", "", timeout=timeout)
         if not answer.startswith("Success=1"):
-            raise CommandRejected("reload", _worst(answer))
+            raise CommandRejected("reload", _alerts(answer))
 
     async def _exchange(self, command: str, worker: str, timeout: float, *, attempt: float | None = None) -> str:
         loop = asyncio.get_running_loop()
-        other, at, rest = worker.partition("@")
-        socket = self._socket.with_name(other) if other else self._socket
-        line = f"{at}{rest} {command}\n".lstrip()
-        until = loop.time() + (RESTART if attempt is None else timeout)  # an urgent command outlasts a slow reload
+        old_master, at, target = worker.partition("@")
+        socket = self._socket.with_name(old_master) if old_master else self._socket
+        line = f"{at}{target} {command}\n".lstrip()
+        # An urgent command is repeated for longer than a slow reload takes.
+        deadline = loop.time() + (MASTER_RESTART_TIMEOUT if attempt is None else timeout)
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -122,13 +125,13 @@ class RuntimeApi:
                         async with asyncio.timeout(attempt):
                             if answer := await self._once(socket, line):
                                 return answer
-                        why = "it closes the connection"
+                        cause = "it closes the connection"
                     except OSError as error:
-                        why = error.strerror or str(error)
-                        if other and isinstance(error, ConnectionRefusedError | FileNotFoundError):
-                            raise OldMasterGone(f"The gateway that was replaced has gone: {why}") from None
-                    if loop.time() > until:
-                        raise RoutingError(f"The gateway does not answer: {why}")
+                        cause = error.strerror or str(error)
+                        if old_master and isinstance(error, ConnectionRefusedError | FileNotFoundError):
+                            raise OldMasterGone(f"The replaced gateway has ended: {cause}") from None
+                    if loop.time() > deadline:
+                        raise RoutingError(f"The gateway does not answer: {cause}")
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise RoutingError(f"The gateway did not answer {command.split()[0]!r} within {timeout:g} s") from None
@@ -142,16 +145,16 @@ class RuntimeApi:
         reader, writer = await asyncio.open_unix_connection(socket)
         try:
             writer.write(line.encode())
-            if not (begun := await reader.read(1)):
+            if not (first := await reader.read(1)):
                 return ""
             with suppress(OSError):  # HAProxy may have sent the whole answer and closed
                 writer.write_eof()
-            return (begun + await reader.read(-1)).decode(errors="replace")
+            return (first + await reader.read(-1)).decode(errors="replace")
         finally:
             writer.close()
 
 
-def _worst(startup_log: str) -> str:
+def _alerts(startup_log: str) -> str:
     """Return the lines of a failed start's log that say why it failed."""
     lines = [line for line in startup_log.splitlines() if "[ALERT]" in line]
     return "\n".join(lines[:10]) or startup_log.strip()

@@ -13,27 +13,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.gateway.config.model import INSIDE
+from services.gateway.config.model import RUN_DIRECTORY
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.routing.port import RoutingError
 
 MASTER, ADMIN = "master.sock", "admin.sock"
-_BEFORE, _LEAVING = "before-", "leaving-"
-LONGEST_SOCKET = len(f"{_LEAVING}{'0' * 12}.sock")
-"""Characters of the longest socket name in the directory: Docker's short ids have twelve."""
+_BEFORE, _DRAINING = "before-", "leaving-"
+"""Prefixes of the sockets of a gateway before its drain and during its drain. Files of a running Sluice have them."""
+MAX_SOCKET_NAME_LENGTH = len(f"{_DRAINING}{'0' * 12}.sock")
+"""Characters of the longest socket name in the directory; Docker's short ids have twelve."""
 
 
 @dataclass(frozen=True)
 class OldGateway:
     """A gateway that another container took over from.
 
-    `socket`: name of its master's socket in the directory. `leaving_for`: seconds, at least, since the gateway was asked to
+    `socket`: name of its master's socket in the directory. `draining_for`: seconds, at least, since the gateway was asked to
     drain; None if it has not been asked.
     """
 
     id: str
     socket: str
-    leaving_for: float | None
+    draining_for: float | None
 
 
 class SocketTakeover:
@@ -45,7 +46,8 @@ class SocketTakeover:
     def __init__(self, directory: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
         self._monotonic = monotonic
-        self._seen: dict[str, float] = {}
+        self._draining_since: dict[str, float] = {}
+        """Container → monotonic time at which this process first saw that the gateway drains."""
 
     def begin(self, id: str) -> str:
         """Retain the present sockets under other names.
@@ -55,7 +57,7 @@ class SocketTakeover:
         for name, retained in ((MASTER, f"{_BEFORE}{id}.sock"), (ADMIN, f"{_BEFORE}{id}.admin")):
             (self._directory / retained).unlink(missing_ok=True)
             os.link(self._directory / name, self._directory / retained)
-        return f"{INSIDE}/{_BEFORE}{id}.admin"
+        return f"{RUN_DIRECTORY}/{_BEFORE}{id}.admin"
 
     def undo(self, id: str) -> None:
         """Restore the sockets that the new gateway replaced, after the new gateway has ended."""
@@ -76,49 +78,49 @@ class SocketTakeover:
     def mark_draining(self, id: str) -> None:
         """Record that the gateway has been asked to drain."""
         with suppress(FileNotFoundError):
-            (self._directory / f"{_BEFORE}{id}.sock").replace(self._directory / f"{_LEAVING}{id}.sock")
+            (self._directory / f"{_BEFORE}{id}.sock").replace(self._directory / f"{_DRAINING}{id}.sock")
         (self._directory / f"{_BEFORE}{id}.admin").unlink(missing_ok=True)
 
     def cleanup(self, id: str) -> None:
         """Remove the retained sockets of a gateway that has ended."""
-        for retained in (f"{_BEFORE}{id}.sock", f"{_BEFORE}{id}.admin", f"{_LEAVING}{id}.sock"):
+        for retained in (f"{_BEFORE}{id}.sock", f"{_BEFORE}{id}.admin", f"{_DRAINING}{id}.sock"):
             (self._directory / retained).unlink(missing_ok=True)
-        self._seen.pop(id, None)
+        self._draining_since.pop(id, None)
 
     def old_gateways(self) -> list[OldGateway]:
         """Return the old gateways that may still have requests in flight."""
-        found = []
+        gateways = []
         for path in sorted(self._directory.glob("*-*.sock")):
-            if path.name.startswith(_LEAVING):
-                id = path.name.removeprefix(_LEAVING).removesuffix(".sock")
-                since = self._seen.setdefault(id, self._monotonic())
-                found.append(OldGateway(id, path.name, self._monotonic() - since))
+            if path.name.startswith(_DRAINING):
+                id = path.name.removeprefix(_DRAINING).removesuffix(".sock")
+                since = self._draining_since.setdefault(id, self._monotonic())
+                gateways.append(OldGateway(id, path.name, self._monotonic() - since))
             elif path.name.startswith(_BEFORE):
                 id = path.name.removeprefix(_BEFORE).removesuffix(".sock")
                 if self.has_successor(id):
-                    found.append(OldGateway(id, path.name, None))
-        return found
+                    gateways.append(OldGateway(id, path.name, None))
+        return gateways
 
 
 class NewGateway:
     """Another HAProxy that is to take over from the one in the container `id`."""
 
-    def __init__(self, id: str, api: RuntimeApi, succession: SocketTakeover, has_read: Callable[[], None]) -> None:
+    def __init__(self, id: str, api: RuntimeApi, takeovers: SocketTakeover, mark_loaded: Callable[[], None]) -> None:
         self._id = id
         self._api = api
-        self._succession = succession
-        self._has_read = has_read
+        self._takeovers = takeovers
+        self._mark_loaded = mark_loaded
 
-    async def status(self) -> bool:
+    async def has_taken_over(self) -> bool:
         """Return whether the new gateway has taken over; True is final.
 
         The new gateway has taken over if it answers at the old gateway's socket and has a worker.
         """
-        if not self._succession.has_successor(self._id):
+        if not self._takeovers.has_successor(self._id):
             return False
         try:
             await self._api.query("show info")
         except RoutingError:
             return False
-        self._has_read()
+        self._mark_loaded()
         return True

@@ -9,18 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.concurrency import ReadWriteLock
-from services.gateway.config.model import HOLD_SERVER, KEEP_ALIVE, backend_of
+from services.gateway.config.model import KEEP_ALIVE_TIMEOUT
+from services.gateway.config.names import HOLD_SERVER, live_backend, service_of
 from services.gateway.runtime.runtime_api import OldMasterGone, RuntimeApi
 from services.gateway.runtime.takeover import OldGateway, SocketTakeover
-from services.routing.port import EndpointState, EndpointStateName, RoutingError
+from services.routing.port import Endpoint, EndpointState, EndpointStateName, RoutingError
 
-FEW = 4
+MAX_SEPARATE_QUERIES = 4
 """Maximum number of services that are queried one by one.
 
 For more services, one answer with all of them is cheaper.
 """
-GRACE = 2.0
-"""Seconds beyond KEEP_ALIVE until a replaced worker is trusted to start no new request.
+REPLACED_WORKER_GRACE = 2.0
+"""Seconds beyond KEEP_ALIVE_TIMEOUT until a replaced worker is trusted to start no new request.
 
 HAProxy reports a worker's age in whole seconds.
 """
@@ -47,8 +48,8 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Server:
-    """One instance in one worker's list."""
+class BackendServer:
+    """A server of a live backend, as one worker lists it: an instance."""
 
     address: str
     port: int
@@ -62,13 +63,17 @@ class Server:
             return "closed"
         return "draining" if self.admin & _DRAIN else "admitted"
 
+    def has_address_of(self, endpoint: Endpoint) -> bool:
+        """Return whether the worker sends requests for this server to the endpoint's address and port."""
+        return (self.address, self.port) == (endpoint.address, endpoint.port)
+
 
 @dataclass(frozen=True)
 class WorkerServers:
     """A worker with its servers: service → instance → server."""
 
     worker: Worker
-    servers: Mapping[str, Mapping[str, Server]] = field(default_factory=dict)
+    servers: Mapping[str, Mapping[str, BackendServer]] = field(default_factory=dict)
 
 
 class Workers:
@@ -77,32 +82,33 @@ class Workers:
     Callers that arrive during a pass share the next one: each gets a state read after its call.
     """
 
-    def __init__(self, api: RuntimeApi, gate: ReadWriteLock, succession: SocketTakeover) -> None:
-        """Create a reader that does not read while a reload holds `gate` exclusively.
+    def __init__(self, api: RuntimeApi, lock: ReadWriteLock, takeovers: SocketTakeover) -> None:
+        """Create a reader that does not read while a reload holds `lock` exclusively.
 
         On a reload the master forgets the commands that it accepted just before.
         """
         self._api = api
-        self._succession = succession
-        self._gate = gate
-        self._wanted: set[str] = set()
+        self._takeovers = takeovers
+        self._lock = lock
+        self._requested: set[str] = set()
+        """Services that the next pass must read."""
         self._next: asyncio.Task[list[WorkerServers]] | None = None
         self._running: asyncio.Task[list[WorkerServers]] | None = None
 
     async def all(self) -> list[Worker]:
         """Return the workers, including those of old gateways; the present worker is first."""
         workers = parse_proc(await self._api.query("show proc", ""))
-        for elder in self._succession.old_gateways():
+        for old in self._takeovers.old_gateways():
             with suppress(OldMasterGone):
-                workers += workers_of(elder, await self._api.query("show proc", elder.socket))
+                workers += workers_of(old, await self._api.query("show proc", old.socket))
         return workers
 
     async def read_servers(self, service: str) -> list[WorkerServers]:
         """Return every worker's servers, the present worker's first.
 
-        The caller must not hold `gate`, because the pass acquires it. Raises RoutingError.
+        The caller must not hold `lock`, because the pass acquires it. Raises RoutingError.
         """
-        self._wanted.add(service)
+        self._requested.add(service)
         if self._next is None:
             self._next = asyncio.create_task(self._pass(self._running))
         return await asyncio.shield(self._next)
@@ -116,52 +122,52 @@ class Workers:
     async def _pass(self, before: asyncio.Task[list[WorkerServers]] | None) -> list[WorkerServers]:
         if before is not None:
             await asyncio.wait([before])
-        services, self._wanted = self._wanted, set()
+        services, self._requested = self._requested, set()
         self._running, self._next = self._next, None
-        async with self._gate.shared():
+        async with self._lock.shared():
             workers = await self.all()
             listings = await asyncio.gather(*(self._read(worker, services) for worker in workers))
         return [listing for listing in listings if listing is not None]
 
     async def _read(self, worker: Worker, services: set[str]) -> WorkerServers | None:
         """Return the worker's servers; None if a replaced worker has ended."""
-        backends = [f" {backend_of(name)}" for name in sorted(services)] if len(services) <= FEW else [""]
-        commands = [f"@!{worker.pid} show servers {what}{backend}" for backend in backends for what in ("state", "conn")]
+        backends = [f" {live_backend(name)}" for name in sorted(services)] if len(services) <= MAX_SEPARATE_QUERIES else [""]
+        commands = [f"@!{worker.pid} show servers {table}{backend}" for backend in backends for table in ("state", "conn")]
         try:
             answer = await self._api.query("; ".join(commands), worker.master)
         except OldMasterGone:
             return None
         if "# be_id" not in answer and "backend" not in answer:
             if worker.replaced_for is None:
-                raise RoutingError("The gateway's worker went away while it was asked")
+                raise RoutingError("The gateway's servers cannot be read: its worker ended during the query")
             return None
         return WorkerServers(worker, parse_servers(answer))
 
 
 def parse_proc(answer: str) -> list[Worker]:
     """Parse `show proc`. Raises RoutingError if there is no worker."""
-    found = _found(answer)
-    if not found:
-        raise RoutingError("The gateway has no worker")
+    uptimes = _uptimes(answer)
+    if not uptimes:
+        raise RoutingError("The gateway has no worker: HAProxy's master lists none")
     return [
-        Worker(pid, uptime, replaced_for=found[position - 1][1] if position else None)
-        for position, (pid, uptime) in enumerate(found)
+        Worker(pid, uptime, replaced_for=uptimes[position - 1][1] if position else None)
+        for position, (pid, uptime) in enumerate(uptimes)
     ]
 
 
-def workers_of(elder: OldGateway, answer: str) -> list[Worker]:
+def workers_of(old: OldGateway, answer: str) -> list[Worker]:
     """Parse `show proc` of an old gateway.
 
     None of its workers is the present one. Until the old gateway is asked to drain, they may still take requests.
     """
-    workers = []
-    leaving_for = elder.leaving_for or 0.0
-    for position, (pid, uptime) in enumerate(found := _found(answer)):
-        workers.append(Worker(pid, uptime, max(leaving_for, found[position - 1][1] if position else 0.0), elder.socket))
-    return workers
+    uptimes, draining_for = _uptimes(answer), old.draining_for or 0.0
+    return [
+        Worker(pid, uptime, max(draining_for, uptimes[position - 1][1] if position else 0.0), old.socket)
+        for position, (pid, uptime) in enumerate(uptimes)
+    ]
 
 
-def parse_servers(answer: str) -> dict[str, dict[str, Server]]:
+def parse_servers(answer: str) -> dict[str, dict[str, BackendServer]]:
     """Parse `show servers state` and `show servers conn`, in this order, for any backends."""
     states: dict[tuple[str, str], list[str]] = {}
     in_flight: dict[tuple[str, str], int] = {}
@@ -172,13 +178,14 @@ def parse_servers(answer: str) -> dict[str, dict[str, Server]]:
         elif len(words) >= 8 and "/" in words[0] and "/" in words[1] and not line.startswith("#"):
             backend, _, name = words[0].partition("/")
             in_flight[backend, name] = int(words[6])
-    services: dict[str, dict[str, Server]] = {}
+    services: dict[str, dict[str, BackendServer]] = {}
     for (backend, name), words in states.items():
-        service, _, which = backend.rpartition(".")
-        if which != "a" or name == HOLD_SERVER:
+        service = service_of(backend)
+        if service is None or name == HOLD_SERVER:
             continue
-        server = Server(words[4], int(words[18]), int(words[6]), words[5] != "0", in_flight.get((backend, name), 0))
-        services.setdefault(service, {})[name] = server
+        services.setdefault(service, {})[name] = BackendServer(
+            words[4], int(words[18]), int(words[6]), words[5] != "0", in_flight.get((backend, name), 0)
+        )
     return services
 
 
@@ -191,23 +198,26 @@ def parse_endpoint_states(service: str, listings: Iterable[WorkerServers]) -> di
     endpoint_states: dict[str, EndpointState] = {}
     ids = {instance for listing in (present, *replaced) for instance in listing.servers.get(service, {})}
     for instance in ids:
-        here = present.servers.get(service, {}).get(instance)
-        there = [(old.worker, server) for old in replaced if (server := old.servers.get(service, {}).get(instance))]
-        in_flight = (here.in_flight if here else 0) + sum(server.in_flight for _, server in there)
-        state: EndpointStateName = here.state if here else "draining"
-        quiet = all(
-            server.state != "admitted" or (worker.replaced_for or 0) > KEEP_ALIVE + GRACE for worker, server in there
-        )
+        current = present.servers.get(service, {}).get(instance)
+        others = [(old.worker, server) for old in replaced if (server := old.servers.get(service, {}).get(instance))]
+        in_flight = (current.in_flight if current else 0) + sum(server.in_flight for _, server in others)
+        state: EndpointStateName = current.state if current else "draining"
+        quiet = all(server.state != "admitted" or _starts_no_request(worker) for worker, server in others)
         drained = state != "admitted" and in_flight == 0 and quiet
-        endpoint_states[instance] = EndpointState(state, in_flight, drained, healthy=here.up if here else True)
+        endpoint_states[instance] = EndpointState(state, in_flight, drained, healthy=current.up if current else True)
     return endpoint_states
 
 
-def _found(answer: str) -> list[tuple[int, float]]:
+def _starts_no_request(worker: Worker) -> bool:
+    """Return whether the connections that a replaced worker kept open for more requests have ended."""
+    return (worker.replaced_for or 0) > KEEP_ALIVE_TIMEOUT + REPLACED_WORKER_GRACE
+
+
+def _uptimes(answer: str) -> list[tuple[int, float]]:
     """Return the workers by pid and uptime, the youngest first."""
     rows = _PROC.findall(answer)
-    found = [(int(reloads), int(pid), _seconds(*age)) for pid, kind, reloads, *age, _ in rows if kind == "worker"]
-    return [(pid, uptime) for _, pid, uptime in sorted(found)]
+    workers = [(int(reloads), int(pid), _seconds(*age)) for pid, kind, reloads, *age, _ in rows if kind == "worker"]
+    return [(pid, uptime) for _, pid, uptime in sorted(workers)]
 
 
 def _seconds(days: str, hours: str, minutes: str, seconds: str) -> float:

@@ -46,7 +46,7 @@ def test_gateway_upgrade_requires_the_admin_scope(fixture: AppFixture, scope: st
 
 def test_gateway_upgrade_that_fails_answers_with_its_reason(fixture: AppFixture) -> None:
     fixture.infrastructure.refuses = GatewayNotReady(
-        "The new gateway ended at its start. Its last words:\nno such directive"
+        "The new gateway ended at its start. Its last log lines:\nno such directive"
     )
     failed = fixture.client.post("/gateway/upgrade", json={"force": True})
     assert (failed.status_code, failed.json()["code"]) == (502, "gateway_upgrade_failed")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from services.gateway.config.health_checks import is_stricter, least_strict_policy
 from services.gateway.config.model import DesiredBackend, GatewaySettings
-from services.gateway.config.render import MAPS, HaproxyConfig, render, render_service, server_line
-from services.gateway.lifecycle.files import Files
+from services.gateway.config.render import MAPS, HaproxyConfig, render, render_backend, server_line
+from services.gateway.lifecycle.config_files import ConfigFiles
 from services.routing.port import Endpoint, RoutedService
 from services.spec import Healthcheck, Route
 
@@ -68,7 +68,7 @@ def services(draw: st.DrawFn) -> list[DesiredBackend]:
 
 
 def rendered(wanted: list[DesiredBackend]) -> HaproxyConfig:
-    return render(SETTINGS, [render_service(each) for each in wanted])
+    return render(SETTINGS, [render_backend(each) for each in wanted])
 
 
 @settings(max_examples=40)
@@ -116,19 +116,19 @@ def test_admit_and_withdraw_need_no_reload(wanted: list[DesiredBackend]) -> None
     full = rendered(wanted)
     for each in wanted:
         for instance in each.endpoints:
-            assert full.can_apply_live(render_service(each.without(instance))) or is_stricter(
-                full.blocks[each.name].check_policy, render_service(each.without(instance)).check_policy
+            assert full.can_apply_live(render_backend(each.without(instance))) or is_stricter(
+                full.backends[each.name].check_policy, render_backend(each.without(instance)).check_policy
             )
         again = DesiredBackend(replace(each.service, queue_timeout=1, routes=()), each.endpoints)
-        assert full.can_apply_live(render_service(again))
+        assert full.can_apply_live(render_backend(again))
 
 
 @settings(max_examples=40)
 @given(services())
 def test_config_file_contains_its_inputs(tmp_path_factory: pytest.TempPathFactory, wanted: list[DesiredBackend]) -> None:
-    files = Files(tmp_path_factory.mktemp("gateway"))
+    files = ConfigFiles(tmp_path_factory.mktemp("gateway"))
     files.write(rendered(wanted), SETTINGS, wanted)
-    assert Files(files.directory).read() == (SETTINGS, wanted)
+    assert ConfigFiles(files.directory).read() == (SETTINGS, wanted)
 
 
 @given(TEXT, TEXT, TEXT)
@@ -170,7 +170,7 @@ def test_reload_is_needed_only_for_changes_that_the_runtime_api_cannot_apply() -
         replace(web, queue_timeout=3),
         replace(web, healthcheck=Healthcheck(path="/other")),
     ):
-        assert made.can_apply_live(render_service(DesiredBackend(same)))
+        assert made.can_apply_live(render_backend(DesiredBackend(same)))
     for other in (
         replace(web, name="new"),
         replace(web, upstream_keepalive=False),
@@ -180,7 +180,7 @@ def test_reload_is_needed_only_for_changes_that_the_runtime_api_cannot_apply() -
         replace(web, routes=(Route(host="a.test"),)),
         replace(web, healthcheck=Healthcheck(tcp=True)),
     ):
-        assert not made.can_apply_live(render_service(DesiredBackend(other)))
+        assert not made.can_apply_live(render_backend(DesiredBackend(other)))
 
 
 def test_least_strict_health_check_applies_to_the_whole_backend() -> None:
@@ -202,7 +202,7 @@ def test_server_line_contains_all_options_of_a_dynamic_server() -> None:
 
 
 def test_config_file_without_valid_inputs_is_ignored(tmp_path: Path) -> None:
-    files = Files(tmp_path)
+    files = ConfigFiles(tmp_path)
     assert files.read() is None
     for text in ("", "global\n", "#: {}\n", "#: []\n", '#: {"settings": {}}\n', "#: {\n", "\x00\xff"):
         files.config.write_text(text)

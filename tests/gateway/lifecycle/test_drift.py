@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from services.concurrency import ReadWriteLock
 from services.gateway.config.render import MAPS
-from services.gateway.lifecycle.config_state import ConfigState
-from services.gateway.lifecycle.drift import find_drift
-from services.gateway.runtime.servers import Servers
+from services.gateway.lifecycle.drift import DriftDetector
 
 pytestmark = pytest.mark.anyio
-TOLD = {"checks": {"web-r2-1": "|/healthz"}, "routes": {"*/web/": "web"}}
+FILE_MAPS = {"checks": {"web-r2-1": "|/healthz"}, "routes": {"*/web/": "web"}}
 
 
 async def found(worker: dict[str, dict[str, str]]) -> list[str]:
-    """Return the differences between files that hold TOLD and a worker with these maps."""
+    """Return the differences between files that hold FILE_MAPS and a worker with these maps."""
 
     async def shape() -> str:
         return "same"
@@ -28,22 +27,24 @@ async def found(worker: dict[str, dict[str, str]]) -> list[str]:
     async def entries(name: str) -> dict[str, str]:
         return worker.get(name, {})
 
-    rendered = SimpleNamespace(shape="same", maps={name: TOLD.get(name, {}) for name in MAPS})
-    keeper = SimpleNamespace(changed_files=list, render=lambda wanted: rendered, desired={}, config_digest=shape)
-    servers = SimpleNamespace(all=all_servers, entries=entries)
-    return await find_drift(cast(ConfigState, keeper), cast(Servers, servers))
+    rendered = SimpleNamespace(shape="same", maps={name: FILE_MAPS.get(name, {}) for name in MAPS})
+    config: Any = SimpleNamespace(changed_files=list, render=lambda backends: rendered, desired={})
+    reloader: Any = SimpleNamespace(loaded_digest=shape, lock=ReadWriteLock())
+    servers: Any = SimpleNamespace(all=all_servers)
+    maps: Any = SimpleNamespace(entries=entries)
+    return await DriftDetector(config, reloader, servers, maps).compare()
 
 
 async def test_checks_and_headers_of_removed_instances_are_no_drift() -> None:
     gone = {"web-r1-1": "|/healthz"}
-    assert await found({**TOLD, "checks": TOLD["checks"] | gone, "headers": {"web-r1-1/A": "b"}}) == []
+    assert await found({**FILE_MAPS, "checks": FILE_MAPS["checks"] | gone, "headers": {"web-r1-1/A": "b"}}) == []
 
 
 @pytest.mark.parametrize("checks", [{}, {"web-r2-1": "|/other"}])
 async def test_missing_or_different_check_of_a_serving_instance_is_drift(checks: dict[str, str]) -> None:
-    assert await found({**TOLD, "checks": checks}) == ["the worker's map of checks is not the file's: web-r2-1"]
+    assert await found({**FILE_MAPS, "checks": checks}) == ["the worker's map of checks is not the file's: web-r2-1"]
 
 
 async def test_extra_route_is_drift() -> None:
-    (reported,) = await found({**TOLD, "routes": TOLD["routes"] | {"*/old/": "old"}})
+    (reported,) = await found({**FILE_MAPS, "routes": FILE_MAPS["routes"] | {"*/old/": "old"}})
     assert "*/old/" in reported

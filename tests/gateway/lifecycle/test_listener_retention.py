@@ -38,13 +38,13 @@ def test_listeners_are_received_as_sent_and_all_are_closed_again(tmp_path: Path,
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     gc.collect()
     before = open_files()
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(str(tmp_path / ADMIN))
-        door.listen()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / ADMIN))
+        server.listen()
 
         def answer() -> None:
-            with door.accept()[0] as line:
-                listener_retention.send_listeners(line, sockets)
+            with server.accept()[0] as connection:
+                listener_retention.send_listeners(connection, sockets)
 
         giving = threading.Thread(target=answer)
         giving.start()
@@ -139,7 +139,7 @@ async def test_listeners_of_a_gateway_without_takeover_are_not_retained(image: s
         await fixture.serve(service(), 1)
         await until(lambda: true(len(reported) > 2))
         assert not any(reported)
-        assert fixture.gateway.listener_retention == set()
+        assert fixture.gateway.retained_binds == set()
         was = await pids(fixture)
         await kill_its_master(fixture)
         await until(lambda: another(fixture, was))
@@ -155,9 +155,9 @@ async def test_gateway_listens_by_itself_after_sluice_was_stopped_or_killed(fixt
     await fixture.gateway.close()
     assert (await fixture.ask("/web")).status == 200
     assert await pids(fixture) == before
-    assert not (fixture.directory / listener_retention.KEPT).exists()
+    assert not (fixture.directory / listener_retention.RETENTION_SOCKET).exists()
     with socket.socket(socket.AF_UNIX) as left:  # A killed Sluice leaves its socket file behind.
-        left.bind(str(fixture.directory / listener_retention.KEPT))
+        left.bind(str(fixture.directory / listener_retention.RETENTION_SOCKET))
     await kill_its_master(fixture)
     await until(lambda: another(fixture, before))
     assert (await fixture.ask("/web")).status == 200
@@ -165,7 +165,7 @@ async def test_gateway_listens_by_itself_after_sluice_was_stopped_or_killed(fixt
     again = HaproxyRouter(fixture.directory)
     await again.configure(fixture.settings)
     await again.restore([service()], [instance.endpoint() for instance in fixture.instances])
-    await until(lambda: true(again.listener_retention == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    await until(lambda: true(again.retained_binds == {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
     await again.close()
 
 
@@ -194,7 +194,7 @@ async def true(value: bool) -> bool:
 
 
 async def keeps(fixture: GatewayFixture, binds: set[listener_retention.Bind]) -> bool:
-    return fixture.gateway.listener_retention == binds
+    return fixture.gateway.retained_binds == binds
 
 
 async def refused(address: str, port: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.runtime.counter_deltas import REMEMBERED, CounterDeltas, CounterSample
+from services.gateway.runtime.counter_deltas import RETENTION_SECONDS, CounterDeltas, CounterSample
 
 WEB, API = "web", "api"
 
@@ -42,9 +42,9 @@ def test_expired_counter_that_starts_again_counts_from_zero() -> None:
 
 def test_unreadable_worker_is_not_counted_twice_when_it_returns() -> None:
     tally = begun(CounterSample("a", {WEB: 100}), CounterSample("b", {WEB: 1}))
-    for at in range(10, int(REMEMBERED) - 10, 10):
+    for at in range(10, int(RETENTION_SECONDS) - 10, 10):
         assert tally.update([CounterSample("b", {WEB: 1})], at) == {}
-    assert tally.update([CounterSample("a", {WEB: 101})], REMEMBERED - 10) == {WEB: 1}
+    assert tally.update([CounterSample("a", {WEB: 101})], RETENTION_SECONDS - 10) == {WEB: 1}
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.booleans()), max_size=40))

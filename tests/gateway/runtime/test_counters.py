@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from services.gateway.config.latency_buckets import Count, parse_table
-from services.gateway.runtime.counters import cells
+from services.gateway.runtime.counters import combine_counts
 from services.routing.traffic_counts import GATEWAY_REVISION, CountKey
 
 
@@ -16,11 +16,11 @@ def test_gateway_error_counts_for_the_revision_with_most_failed_attempts() -> No
         Count("web", 1, "failed"): 1,
         Count("web", 2, "failed"): 9,
     }
-    assert cells(news, Counter()) == {CountKey("web", 1, 5, None): 2, CountKey("web", 2, 5, None): 3}
+    assert combine_counts(news, Counter()) == {CountKey("web", 1, 5, None): 2, CountKey("web", 2, 5, None): 3}
 
 
 def test_failed_attempts_that_succeeded_on_another_instance_are_no_errors() -> None:
-    assert cells({Count("web", 2, "failed"): 9, Count("web", 1, "status", 2): 9}, Counter()) == {
+    assert combine_counts({Count("web", 2, "failed"): 9, Count("web", 1, "status", 2): 9}, Counter()) == {
         CountKey("web", 1, 2, None): 9
     }
 
@@ -31,20 +31,22 @@ def test_request_through_the_backup_server_is_counted_once() -> None:
         Count("web", GATEWAY_REVISION, "passed"): 1,
         Count("web", 1, "status", 5): 1,
     }
-    assert cells(held, Counter()) == {CountKey("web", 1, 5, None): 1}
+    assert combine_counts(held, Counter()) == {CountKey("web", 1, 5, None): 1}
     refused = {
         Count("web", GATEWAY_REVISION, "whole"): 1,
         Count("web", GATEWAY_REVISION, "passed"): 1,
         Count("web", GATEWAY_REVISION, "refused"): 1,
     }
-    assert cells(refused, Counter()) == {CountKey("web", GATEWAY_REVISION, 5, None): 1}
+    assert combine_counts(refused, Counter()) == {CountKey("web", GATEWAY_REVISION, 5, None): 1}
 
 
 def test_error_is_counted_once_if_its_status_is_read_before_its_total() -> None:
-    own: Counter[str] = Counter()
-    assert cells({Count("web", 1, "status", 5): 1}, own) == {CountKey("web", 1, 5, None): 1}
-    assert cells({Count("web", GATEWAY_REVISION, "whole"): 1}, own) == {}
-    assert cells({Count("web", GATEWAY_REVISION, "whole"): 1}, own) == {CountKey("web", GATEWAY_REVISION, 5, None): 1}
+    gateway_errors: Counter[str] = Counter()
+    assert combine_counts({Count("web", 1, "status", 5): 1}, gateway_errors) == {CountKey("web", 1, 5, None): 1}
+    assert combine_counts({Count("web", GATEWAY_REVISION, "whole"): 1}, gateway_errors) == {}
+    assert combine_counts({Count("web", GATEWAY_REVISION, "whole"): 1}, gateway_errors) == {
+        CountKey("web", GATEWAY_REVISION, 5, None): 1
+    }
 
 
 def test_backup_server_entries_belong_to_no_revision() -> None:
