@@ -1,12 +1,12 @@
--- Holds a request whose service has no instance that serves, until one does: bounded in time and number.
--- Arguments: how many may be held for one service, and in all.
+-- Queue requests of a service without an available instance until an instance serves. Time and number are limited.
+-- Arguments: the maximum number of queued requests of one service, and of all services.
 local PER_SERVICE, IN_ALL = ...
 PER_SERVICE, IN_ALL = tonumber(PER_SERVICE), tonumber(IN_ALL)
-local SHORT, LONG, MANY = 20, 100, 100 -- milliseconds between two looks; above MANY held ones the long wait
+local SHORT, LONG, MANY = 20, 100, 100 -- SHORT, LONG: milliseconds between two checks; LONG applies above MANY queued requests
 
 local live = Map.new("/run/gateway/live.map", Map._str)
 local patience = Map.new("/run/gateway/patience.map", Map._str)
-local waiting = {} -- service -> request -> when it last looked: one that its client gave up never says so
+local waiting = {} -- service -> request -> time of its last check; a request whose client has gone is never reported
 local held, in_all, stopping = {}, 0, false
 
 local function now()
@@ -48,8 +48,8 @@ core.register_task(function()
   end
 end)
 
--- Says in txn.held why it came to an end, unless somebody serves: "full", "late", or "moved" (a newer worker has taken
--- over and only that one can see new instances).
+-- Set txn.held to the reason if the request leaves the queue without an available instance: "full", "late", or "moved" (a
+-- newer worker has taken over, and only that worker gets new instances).
 core.register_action("hold", { "http-req" }, function(txn)
   local service = txn:get_var("txn.service") or ""
   if serves(service) then
@@ -82,7 +82,7 @@ core.register_action("hold", { "http-req" }, function(txn)
   held[service], in_all = math.max((held[service] or 0) - 1, 0), math.max(in_all - 1, 0)
 end)
 
-core.register_cli({ "show", "held" }, "requests held for each service", function(applet)
+core.register_cli({ "show", "held" }, "queued requests of each service", function(applet)
   count()
   for service, number in pairs(held) do
     applet:send(service .. " " .. number .. "\n")

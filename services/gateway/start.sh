@@ -1,8 +1,9 @@
 #!/bin/sh
-# HAProxy as master and workers. Its sockets belong to whoever owns the directory: to Sluice, and to nobody else.
+# Start HAProxy as a master with workers. The owner of the directory (Sluice) gets the sockets; no other user can use them.
 set -eu
 owner="uid,$(stat -c %u /run/gateway),gid,$(stat -c %g /run/gateway)"
-# It takes over what others listen on: the gateway that it is the upgrade of, until that one has left, then Sluice's copies.
+# Take over the listening sockets: with -x from the gateway that this one replaces, as long as its socket exists; otherwise
+# from the copies that Sluice retains.
 [ "${1-}" != -x ] || [ -S "$2" ] || shift 2
 [ $# -gt 0 ] || [ ! -S /run/gateway/kept.sock ] || set -- -x /run/gateway/kept.sock
 export SLUICE_TAKES_KEPT=1
