@@ -47,7 +47,7 @@ async def run_controller(sluice: AppContext) -> None:
             network = await sluice.infrastructure.ensure()
             facts = await sluice.engine.ping()
             sluice.bridge, sluice.node = network.bridge_address, facts.get("node")
-            sluice.registry.shown.host = network.bridge_address
+            sluice.registry.consumer_view.host = network.bridge_address
             sluice.registry.ownership.network = IPv4Network(network.subnet)
             await sluice.store.write(lambda session, at=network.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
             for part in ("engine", "gateway"):
@@ -92,7 +92,7 @@ async def run_eureka_server(sluice: AppContext) -> None:
     door = EurekaApp(registry, EurekaAuth(sluice.auth if settings.eureka_auth else None))
     async with anyio.create_task_group() as tasks:
         if settings.eureka_port:
-            tasks.start_soon(serve, door, [registry.shown.host, *settings.eureka_host], settings.eureka_port)
+            tasks.start_soon(serve, door, [registry.consumer_view.host, *settings.eureka_host], settings.eureka_port)
         while True:
             await registry.tick()
             await sluice.external_eureka.sweep()

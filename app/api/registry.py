@@ -29,16 +29,16 @@ async def state(request: Request, _reader: Reader) -> Response:
 def view(registry: Registry) -> dict[str, Any]:
     """Return the document of the registry as it is now: times in RFC 3339, ages in seconds."""
     now = registry.clock.now()
-    direct, shown = registry.leases.applications.full().apps, registry.shown.applications.full().apps
+    direct, shown = registry.leases.applications.full().apps, registry.consumer_view.applications.full().apps
     return {
         "applications": [
             {
                 "name": app,
-                "service": registry.shown.stable.get(app, (None,))[0],
+                "service": registry.consumer_view.descriptions.get(app, (None,))[0],
                 "registered": [
                     {
                         **_entry(entry),
-                        "instance": owner.instance if (owner := registry.shown.owners.get(entry.key)) else None,
+                        "instance": owner.instance if (owner := registry.consumer_view.owners.get(entry.key)) else None,
                     }
                     for entry in direct.get(app, ())
                 ],

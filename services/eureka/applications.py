@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from services.eureka.instance_info import Registration, Status
 
-WINDOW = 300.0
+DELTA_WINDOW = 300.0
 """Seconds that a change stays in the delta; the Java server's value is 180.
 
 A consumer that was away for longer must fetch the full list.
@@ -78,8 +78,8 @@ class Applications:
 
         eureka-js-client ignores ADDED for an instance that it knows, and keeps the old status.
         """
-        known = entry.key in self._entries or entry.key in self._changes
-        entry = replace(entry, action=Action.MODIFIED if known else Action.ADDED, changed_at=int(now * 1000))
+        may_be_known = entry.key in self._entries or entry.key in self._changes
+        entry = replace(entry, action=Action.MODIFIED if may_be_known else Action.ADDED, changed_at=int(now * 1000))
         self._entries[entry.key] = entry
         self._change(entry, now)
         return entry
@@ -109,7 +109,7 @@ class Applications:
         return Snapshot(self.version, self.hashcode(), _by_app(entry for entry in self._entries.values() if chosen(entry)))
 
     def delta(self, now: float, *, complete: bool = True) -> Snapshot:
-        """Return the changes of the last `WINDOW` seconds.
+        """Return the changes of the last `DELTA_WINDOW` seconds.
 
         If the consumer may have missed more (`complete` is False), the hash is one that no consumer can compute. This
         makes the consumer fetch the full list.
@@ -137,7 +137,7 @@ class Applications:
 
     def _prune(self, now: float) -> None:
         for key, (at, _) in list(self._changes.items()):  # oldest first
-            if at > now - WINDOW:
+            if at > now - DELTA_WINDOW:
                 return
             del self._changes[key]
             self._responses.clear()
@@ -147,4 +147,4 @@ def _by_app(entries: Iterable[Entry]) -> dict[str, tuple[Entry, ...]]:
     apps: dict[str, list[Entry]] = {}
     for entry in entries:
         apps.setdefault(entry.registration.app, []).append(entry)
-    return {app: tuple(found) for app, found in apps.items()}
+    return {app: tuple(entries) for app, entries in apps.items()}

@@ -35,69 +35,73 @@ def parse(body: bytes, *, xml: bool) -> dict[str, Any]:
     return document
 
 
-def json_of(what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
+def json_of(content: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
     """Encode a listing, an instance, or an application with its name as JSON."""
-    if isinstance(what, Entry):
-        document: dict[str, Any] = {"instance": _fields(what)}
-    elif isinstance(what, Snapshot):
-        apps = [{"name": name, "instance": [_fields(entry) for entry in entries]} for name, entries in what.apps.items()]
+    if isinstance(content, Entry):
+        document: dict[str, Any] = {"instance": _fields(content)}
+    elif isinstance(content, Snapshot):
+        apps = [{"name": name, "instance": [_fields(entry) for entry in entries]} for name, entries in content.apps.items()]
         document = {
-            "applications": {"versions__delta": str(what.version), "apps__hashcode": what.hashcode, "application": apps}
+            "applications": {
+                "versions__delta": str(content.version),
+                "apps__hashcode": content.hashcode,
+                "application": apps,
+            }
         }
     else:
-        document = {"application": {"name": what[0], "instance": [_fields(entry) for entry in what[1]]}}
+        document = {"application": {"name": content[0], "instance": [_fields(entry) for entry in content[1]]}}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def xml_of(what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
+def xml_of(content: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> bytes:
     """Encode a listing, an instance, or an application with its name as XML."""
-    if isinstance(what, Entry):
-        root = _element(what)
-    elif isinstance(what, Snapshot):
+    if isinstance(content, Entry):
+        root = _element(content)
+    elif isinstance(content, Snapshot):
         root = Element("applications")
-        SubElement(root, "versions__delta").text = str(what.version)
-        SubElement(root, "apps__hashcode").text = what.hashcode
-        root.extend(_application(name, entries) for name, entries in what.apps.items())
+        SubElement(root, "versions__delta").text = str(content.version)
+        SubElement(root, "apps__hashcode").text = content.hashcode
+        root.extend(_application(name, entries) for name, entries in content.apps.items())
     else:
-        root = _application(*what)
+        root = _application(*content)
     written: bytes = tostring(root, encoding="utf-8")
     return written.partition(b"?>\n")[2] or written
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
-    said = entry.registration
+    registration = entry.registration
     fields = {
-        "instanceId": said.id,
-        "hostName": said.host,
-        "app": said.app,
-        "appGroupName": said.group,
-        "ipAddr": said.ip,
+        "instanceId": registration.id,
+        "hostName": registration.host,
+        "app": registration.app,
+        "appGroupName": registration.group,
+        "ipAddr": registration.ip,
         "status": entry.status,
         "overriddenStatus": entry.override,
-        "port": _port(said.port),
-        "securePort": _port(said.secure_port),
-        "countryId": said.country,
-        "dataCenterInfo": {"@class": said.data_center_class, "name": said.data_center},
+        "port": _port(registration.port),
+        "securePort": _port(registration.secure_port),
+        "countryId": registration.country,
+        "dataCenterInfo": {"@class": registration.data_center_class, "name": registration.data_center},
         "leaseInfo": {
-            "renewalIntervalInSecs": said.renewal,
-            "durationInSecs": said.duration,
+            "renewalIntervalInSecs": registration.renewal,
+            "durationInSecs": registration.duration,
             "registrationTimestamp": entry.registered_at,
             "lastRenewalTimestamp": entry.renewed_at,
             "evictionTimestamp": 0,
             "serviceUpTimestamp": entry.up_at,
         },
-        "metadata": dict(said.metadata) or {"@class": EMPTY_MAP},
-        "homePageUrl": said.home_page,
-        "statusPageUrl": said.status_page,
-        "healthCheckUrl": said.health_check,
-        "secureHealthCheckUrl": said.secure_health_check,
-        "vipAddress": said.vip,
-        "secureVipAddress": said.secure_vip,
+        "metadata": dict(registration.metadata) or {"@class": EMPTY_MAP},
+        "homePageUrl": registration.home_page,
+        "statusPageUrl": registration.status_page,
+        "healthCheckUrl": registration.health_check,
+        "secureHealthCheckUrl": registration.secure_health_check,
+        "vipAddress": registration.vip,
+        "secureVipAddress": registration.secure_vip,
         "isCoordinatingDiscoveryServer": "false",
         "lastUpdatedTimestamp": str(entry.changed_at),
-        "lastDirtyTimestamp": str(said.dirty or entry.registered_at),
+        "lastDirtyTimestamp": str(registration.dirty or entry.registered_at),
         "actionType": entry.action,
-        "asgName": said.asg,
+        "asgName": registration.asg,
     }
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -131,7 +135,7 @@ def _element(entry: Entry) -> Element:
     return instance
 
 
-_ODD = re.compile(r"[^A-Za-z0-9.:-]")
+_INVALID = re.compile(r"[^A-Za-z0-9.:-]")
 
 
 def _tag(key: str) -> str:
@@ -140,10 +144,10 @@ def _tag(key: str) -> str:
     `_` is doubled, `$` becomes `_-`, and any other invalid character is replaced by its number.
     """
 
-    def escaped(found: re.Match[str]) -> str:
-        return {"_": "__", "$": "_-"}.get(found[0]) or f"_.{ord(found[0]):04x}"
+    def escaped(match: re.Match[str]) -> str:
+        return {"_": "__", "$": "_-"}.get(match[0]) or f"_.{ord(match[0]):04x}"
 
-    name = _ODD.sub(escaped, key).replace(":", "_.003a")
+    name = _INVALID.sub(escaped, key).replace(":", "_.003a")
     return name if name[0].isalpha() or name[0] == "_" else f"_.{ord(name[0]):04x}{name[1:]}"
 
 
@@ -153,18 +157,18 @@ def _key(tag: str) -> str:
 
 
 def _instance_of(root: Element) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for element in root:
         if element.tag in ("port", "securePort"):
-            said[element.tag] = {"$": element.text, "@enabled": element.get("enabled", "true")}
+            fields[element.tag] = {"$": element.text, "@enabled": element.get("enabled", "true")}
         elif element.tag in ("dataCenterInfo", "leaseInfo", "metadata"):
             inner = {_key(child.tag): child.text or "" for child in element}
-            said[element.tag] = {**({"@class": element.get("class")} if element.get("class") else {}), **inner}
+            fields[element.tag] = {**({"@class": element.get("class")} if element.get("class") else {}), **inner}
         elif len(element):
             raise InvalidRegistration(UNREADABLE)
         else:
-            said[element.tag] = element.text
-    return said
+            fields[element.tag] = element.text
+    return fields
 
 
 def _depth(value: Any, at: int = 0) -> int:

@@ -28,13 +28,13 @@ class Owner:
 
 @dataclass
 class ConsumerView:
-    """The list for consumers, updated application by application from the registrations (`direct`)."""
+    """The list for consumers, updated application by application from the registrations (`registrations`)."""
 
-    direct: Applications
+    registrations: Applications
     admitted: Callable[[Owner], bool]
     applications: Applications = field(default_factory=Applications)
     owners: dict[Key, Owner] = field(default_factory=dict)
-    stable: dict[str, tuple[str, Registration]] = field(default_factory=dict)
+    descriptions: dict[str, tuple[str, Registration]] = field(default_factory=dict)
     """Application → its service and the latest description by one of its instances.
 
     An entry remains if no instance is registered.
@@ -54,17 +54,17 @@ class ConsumerView:
             return
         self.owners[key] = owner
         if claim:
-            self.stable[registration.app] = (owner.service, registration)
+            self.descriptions[registration.app] = (owner.service, registration)
 
     def refresh(self, app: str, now: float) -> None:
         """Update the list for one application. Entries that are current are not changed."""
-        wanted = {entry.key: entry for entry in self._desired_entries(app, now)}
+        desired = {entry.key: entry for entry in self._desired_entries(app, now)}
         for entry in [entry for entry in self.applications.entries() if entry.registration.app == app]:
-            if entry.key not in wanted:
+            if entry.key not in desired:
                 self.applications.remove(entry.key, now)
-        for key, entry in wanted.items():
-            known = self.applications.get(key)
-            if known is None or _differs(known, entry):
+        for key, entry in desired.items():
+            present = self.applications.get(key)
+            if present is None or _differs(present, entry):
                 self.applications.put(entry, now)
 
     def refresh_service(self, service: str, now: float) -> None:
@@ -77,12 +77,12 @@ class ConsumerView:
 
         Each maps to the service, and to whether clients that are no instances hold leases of that application too.
         """
-        found: dict[str, tuple[str, bool]] = {}
-        for app, (service, described) in self.stable.items():
+        claims: dict[str, tuple[str, bool]] = {}
+        for app, (service, described) in self.descriptions.items():
             for name in names_of(described) & set(names):
-                if name not in found or name == normal(app):
-                    found[name] = (service, self._has_strangers(app))
-        return found
+                if name not in claims or name == normal(app):
+                    claims[name] = (service, self._has_foreign_leases(app))
+        return claims
 
     def shows(self, service: str) -> bool:
         """Return True if consumers find this service under its own name."""
@@ -93,48 +93,50 @@ class ConsumerView:
 
     def release(self, services: Collection[str]) -> list[str]:
         """Forget the applications of other services that have these services' names, and return them."""
-        lost = [app for app, (service, described) in self.stable.items() if names_of(described) & set(services) - {service}]
-        for app in lost:
-            del self.stable[app]
-        return lost
+        released = [
+            app for app, (service, described) in self.descriptions.items() if names_of(described) & set(services) - {service}
+        ]
+        for app in released:
+            del self.descriptions[app]
+        return released
 
     def describes(self, key: Key) -> bool:
         """Return True if a lease's application is its owner's service."""
         owner = self.owners.get(key)
-        return owner is not None and self.stable.get(key[0], ("", None))[0] == owner.service
+        return owner is not None and self.descriptions.get(key[0], ("", None))[0] == owner.service
 
     def apps_of(self, service: str) -> list[str]:
-        return [app for app, (name, _) in self.stable.items() if name == service]
+        return [app for app, (name, _) in self.descriptions.items() if name == service]
 
     def keys_of(self, instance: str) -> list[Key]:
         """Return the keys of the leases that an instance of this Sluice has registered and not cancelled."""
-        return [key for key, owner in self.owners.items() if owner.instance == instance and self.direct.get(key)]
+        return [key for key, owner in self.owners.items() if owner.instance == instance and self.registrations.get(key)]
 
-    def _has_strangers(self, app: str) -> bool:
-        return any(entry.registration.app == app and entry.key not in self.owners for entry in self.direct.entries())
+    def _has_foreign_leases(self, app: str) -> bool:
+        return any(entry.registration.app == app and entry.key not in self.owners for entry in self.registrations.entries())
 
     def _service_of(self, entry: Entry) -> str | None:
         """Return the service of a shown entry: its owner's, or the one whose gateway address it is."""
-        if self.direct.get(entry.key) is None:
-            return self.stable.get(entry.registration.app, (None, None))[0]
+        if self.registrations.get(entry.key) is None:
+            return self.descriptions.get(entry.registration.app, (None, None))[0]
         owner = self.owners.get(entry.key)
         return owner.service if owner is not None else None
 
     def _desired_entries(self, app: str, now: float) -> Iterable[Entry]:
-        for entry in self.direct.entries():
+        for entry in self.registrations.entries():
             if entry.registration.app != app:
                 continue
             owner = self.owners.get(entry.key)
             service = self.services.get(owner.service) if owner is not None else None
             if owner is None or (service is not None and service.advertise == "instances" and self.admitted(owner)):
                 yield entry
-        name, described = self.stable.get(app, ("", None))
+        name, described = self.descriptions.get(app, ("", None))
         service = self.services.get(name)
         if service is not None and described is not None and service.advertise == "stable":
             yield self._gateway_entry(service, described, now)
 
     def _gateway_entry(self, service: RoutedService, described: Registration, now: float) -> Entry:
-        where = f"http://{self.host}:{service.internal_port}"
+        url = f"http://{self.host}:{service.internal_port}"
         metadata = {key: value for key, value in described.metadata.items() if key not in OWN_METADATA}
         registration = replace(
             described,
@@ -146,9 +148,9 @@ class ConsumerView:
             secure_port=Port(443, False),
             secure_vip=None,
             metadata={**metadata, "sluice.service": service.name},
-            home_page=f"{where}/",
-            status_page=f"{where}/actuator/info",
-            health_check=f"{where}/actuator/health",
+            home_page=f"{url}/",
+            status_page=f"{url}/actuator/info",
+            health_check=f"{url}/actuator/health",
             secure_health_check=None,
             dirty=None,
         )
@@ -161,8 +163,8 @@ def names_of(registration: Registration) -> frozenset[str]:
 
     Spring's load balancer looks up by VIP, ignoring case, so a VIP is equivalent to the application's name.
     """
-    said = [registration.app, *(registration.vip or "").split(","), *(registration.secure_vip or "").split(",")]
-    return frozenset(name for name in map(normal, said) if name)
+    names = [registration.app, *(registration.vip or "").split(","), *(registration.secure_vip or "").split(",")]
+    return frozenset(name for name in map(normal, names) if name)
 
 
 def normal(name: str) -> str:
@@ -170,5 +172,9 @@ def normal(name: str) -> str:
     return name.strip().upper().lower()
 
 
-def _differs(known: Entry, wanted: Entry) -> bool:
-    return (known.registration, known.status, known.override) != (wanted.registration, wanted.status, wanted.override)
+def _differs(present: Entry, desired: Entry) -> bool:
+    return (present.registration, present.status, present.override) != (
+        desired.registration,
+        desired.status,
+        desired.override,
+    )

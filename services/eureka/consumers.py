@@ -11,11 +11,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-INTERVAL = 30.0
+DEFAULT_FETCH_INTERVAL = 30.0
 """Seconds between two fetches of a client whose interval is not measured yet: Spring's default."""
-HABIT = 5
+MEASURED_GAPS = 5
 """Number of gaps between fetches from which a client's interval is measured."""
-SILENT_FOR = 3
+MAX_MISSED_FETCHES = 3
 """Number of its own intervals after which a consumer that does not fetch counts as gone."""
 MAX_CONSUMERS = 5_000
 Name = tuple[str, str]
@@ -46,32 +46,32 @@ class Consumer:
 
         Spring's default counts as a gap until there are enough.
         """
-        known = self.gaps if len(self.gaps) == HABIT else (*self.gaps, INTERVAL)
-        return max(1.0, *known)
+        gaps = self.gaps if len(self.gaps) == MEASURED_GAPS else (*self.gaps, DEFAULT_FETCH_INTERVAL)
+        return max(1.0, *gaps)
 
-    def gone(self, now: float) -> bool:
-        return now - self.fetched_at > SILENT_FOR * self.interval
+    def is_gone(self, now: float) -> bool:
+        return now - self.fetched_at > MAX_MISSED_FETCHES * self.interval
 
 
 @dataclass
-class Leaving:
+class Removal:
     """A removal that consumers must have fetched.
 
-    `waiting` are the consumers that knew the registry at the removal (time `at`). `seen` is when each has fetched
+    `consumers` are those that knew the registry at the removal (time `at`). `fetched_at` is when each has fetched
     since.
     """
 
     at: float
-    waiting: set[Name]
-    blind: bool = False
-    """True if Sluice has started since the removal, so `waiting` may be incomplete."""
-    seen: dict[Name, float] = field(default_factory=dict)
+    consumers: set[Name]
+    incomplete: bool = False
+    """True if Sluice has started since the removal, so `consumers` may be incomplete."""
+    fetched_at: dict[Name, float] = field(default_factory=dict)
 
 
 @dataclass
 class Consumers:
     _known: dict[Name, Consumer] = field(default_factory=dict)
-    _leaving: dict[str, Leaving] = field(default_factory=dict)
+    _removals: dict[str, Removal] = field(default_factory=dict)
 
     def fetched(self, address: str, identity: str, version: int, now: float) -> Consumer | None:
         """Record that a consumer fetched `version`.
@@ -85,19 +85,19 @@ class Consumers:
             while len(self._known) > MAX_CONSUMERS:
                 del self._known[next(iter(self._known))]  # the consumer that has been silent longest
         else:
-            gaps = (*before.gaps, now - before.fetched_at)[-HABIT:]
+            gaps = (*before.gaps, now - before.fetched_at)[-MEASURED_GAPS:]
             self._known[name] = replace(before, fetched_at=now, version=version, gaps=gaps)
-        for leaving in self._leaving.values():
-            leaving.seen.setdefault(name, now)
+        for removal in self._removals.values():
+            removal.fetched_at.setdefault(name, now)
         return before
 
     def present(self, now: float) -> list[Consumer]:
         """Return the consumers that still fetch, the one with the oldest fetch first."""
-        return [consumer for consumer in self._known.values() if not consumer.gone(now)]
+        return [consumer for consumer in self._known.values() if not consumer.is_gone(now)]
 
     def take_gone(self, now: float) -> list[Consumer]:
         """Forget the consumers that no longer fetch and return them."""
-        gone = [consumer for consumer in self._known.values() if consumer.gone(now)]
+        gone = [consumer for consumer in self._known.values() if consumer.is_gone(now)]
         for consumer in gone:
             del self._known[consumer.name]
         return gone
@@ -107,40 +107,40 @@ class Consumers:
         for name in [name for name in self._known if name[0] == address]:
             del self._known[name]
 
-    def track_removal(self, instance: str, now: float, *, blind: bool = False) -> None:
+    def track_removal(self, instance: str, now: float, *, incomplete: bool = False) -> None:
         """Record that consumers can now see that `instance` leaves. A repetition changes nothing.
 
-        `blind`: the removal became visible before this start of Sluice, which does not know those consumers. Each of
+        `incomplete`: the removal became visible before this start of Sluice, which does not know those consumers. Each of
         them gets the time after which a silent consumer counts as gone.
         """
-        self._leaving.setdefault(instance, Leaving(now, {consumer.name for consumer in self.present(now)}, blind))
+        self._removals.setdefault(instance, Removal(now, {consumer.name for consumer in self.present(now)}, incomplete))
 
     def cancel_removal(self, instance: str) -> None:
         """Forget a removal, because the instance stays or has been removed."""
-        self._leaving.pop(instance, None)
+        self._removals.pop(instance, None)
 
     def stale_consumers(self, instance: str, cache: float, now: float) -> list[Consumer]:
         """Return the consumers that may still send requests to a draining `instance`.
 
         They have not fetched since its removal, or their own cache (`cache` seconds) may still hold an earlier fetch.
         """
-        leaving = self._leaving.get(instance)
-        if leaving is None:
+        removal = self._removals.get(instance)
+        if removal is None:
             return []
-        return [known for known in self._among(leaving.waiting, now) if leaving.seen.get(known.name, now) + cache > now]
+        return [each for each in self._among(removal.consumers, now) if removal.fetched_at.get(each.name, now) + cache > now]
 
     def drain_not_before(self, instance: str, cache: float, now: float) -> float:
         """Return the time from which no consumer sends requests to a draining `instance`.
 
         The time is in seconds since the epoch, and infinite until every consumer has fetched.
         """
-        leaving = self._leaving.get(instance)
-        if leaving is None:
+        removal = self._removals.get(instance)
+        if removal is None:
             return 0
-        ends = [leaving.seen.get(known.name, math.inf) + cache for known in self._among(leaving.waiting, now)]
-        unknown = [leaving.at + SILENT_FOR * INTERVAL + cache] if leaving.blind else []
-        return max([leaving.at, *unknown, *ends])
+        ends = [removal.fetched_at.get(each.name, math.inf) + cache for each in self._among(removal.consumers, now)]
+        unknown = [removal.at + MAX_MISSED_FETCHES * DEFAULT_FETCH_INTERVAL + cache] if removal.incomplete else []
+        return max([removal.at, *unknown, *ends])
 
     def _among(self, names: Iterable[Name], now: float) -> list[Consumer]:
         found = (self._known.get(name) for name in sorted(names))
-        return [consumer for consumer in found if consumer is not None and not consumer.gone(now)]
+        return [consumer for consumer in found if consumer is not None and not consumer.is_gone(now)]

@@ -23,17 +23,17 @@ from services.routing.port import Endpoint, RoutedService, RoutingError
 from services.spec import Eureka
 
 log = structlog.get_logger(__name__)
-TIMEOUT = 5.0
+REQUEST_TIMEOUT = 5.0
 MAX_BODY = 4 * 1024 * 1024
 """Maximum bytes of an answer: a list of about two thousand instances."""
-MAX_WORD = 512
+MAX_NAME_LENGTH = 512
 """Maximum characters of a name or status in an answer."""
-GONE_FOR = 120.0
+TOMBSTONE_SECONDS = 120.0
 """Seconds for which a deleted lease must not come back.
 
 That is longer than a server keeps a heartbeat that it has yet to replay.
 """
-ASK_EVERY = 5.0
+CHECK_INTERVAL = 5.0
 """Seconds between two checks of facts that need not be current."""
 Lease = tuple[str, str]
 """Application and status of an instance, as the server names them."""
@@ -41,18 +41,18 @@ Lease = tuple[str, str]
 
 @dataclass
 class Tombstone:
-    """A deleted lease: `next` is the time of the next check, `until` the end of the checks."""
+    """A deleted lease: `next_check` is the time of the next check, `until` the end of the checks."""
 
     server: Eureka
-    next: float
+    next_check: float
     until: float
 
 
 @dataclass
 class RegistrationCheck:
-    """Result of a check at `asked_at`: whether any instance of a service was registered."""
+    """Result of a check at `checked_at`: whether any instance of a service was registered."""
 
-    asked_at: float
+    checked_at: float
     registered: bool
 
 
@@ -74,19 +74,21 @@ class ExternalEureka:
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
         serving = {endpoint.id for endpoint in endpoints}
-        leaving = {}
+        draining = {}
         for service in services:
             try:
-                ours = [id for id in await self._leases(service.eureka) if _is_of(id, service.name) and id not in serving]
-                leases = {id: await self._lease(service.eureka, id) for id in ours}
+                instances = [
+                    id for id in await self._leases(service.eureka) if _is_of(id, service.name) and id not in serving
+                ]
+                leases = {id: await self._lease(service.eureka, id) for id in instances}
             except RoutingError as error:
                 log.warning("eureka_server", service=service.name, error=str(error))
                 continue
             for instance, lease in leases.items():
                 if lease is not None and lease[1] == "OUT_OF_SERVICE":
-                    leaving[instance] = service.name
+                    draining[instance] = service.name
                     self._hidden_at[instance] = self.clock.now()
-        return leaving
+        return draining
 
     async def publish(self, service: RoutedService) -> None:
         """Do nothing: an external server knows instances only."""
@@ -109,7 +111,7 @@ class ExternalEureka:
         self._hidden_at.pop(instance, None)
         if service.eureka is not None:
             now = self.clock.now()
-            self._tombstones[instance] = Tombstone(service.eureka, now, now + GONE_FOR)
+            self._tombstones[instance] = Tombstone(service.eureka, now, now + TOMBSTONE_SECONDS)
             await self.sweep()
 
     async def is_registered(self, service: RoutedService, instance: str) -> bool:
@@ -126,27 +128,27 @@ class ExternalEureka:
         server = service.eureka
         if server is None:
             return 0, ""
-        closes = self._hidden_at.get(instance, 0) + server.consumer_staleness
-        where = urlsplit(server.url).hostname
-        told = f"its consumers may be {server.consumer_staleness:g} s behind (shorten it with eureka.consumer_staleness)"
-        return closes, f"waiting for the Eureka server at {where}: {told}"
+        not_before = self._hidden_at.get(instance, 0) + server.consumer_staleness
+        host = urlsplit(server.url).hostname
+        cause = f"its consumers may be {server.consumer_staleness:g} s behind (shorten it with eureka.consumer_staleness)"
+        return not_before, f"waiting for the Eureka server at {host}: {cause}"
 
     async def sweep(self) -> None:
         """Delete the leases of removed instances for as long as they may come back. Call about once a second."""
-        silent: set[str] = set()
-        for instance, grave in list(self._tombstones.items()):
+        unreachable: set[str] = set()
+        for instance, tombstone in list(self._tombstones.items()):
             now = self.clock.now()
-            if now < grave.next or grave.server.url in silent:
+            if now < tombstone.next_check or tombstone.server.url in unreachable:
                 continue
-            grave.next = now + ASK_EVERY
+            tombstone.next_check = now + CHECK_INTERVAL
             try:
-                lease = await self._ask_lease(grave.server, instance)
+                lease = await self._ask_lease(tombstone.server, instance)
                 if lease is not None:
-                    await self._ask("DELETE", grave.server, _path((lease[0], instance)))
+                    await self._ask("DELETE", tombstone.server, _path((lease[0], instance)))
             except RoutingError as error:
-                silent.add(grave.server.url)
+                unreachable.add(tombstone.server.url)
                 log.warning("eureka_server", instance=instance, error=str(error))
-            if now > grave.until:
+            if now > tombstone.until:
                 self._tombstones.pop(instance, None)
 
     async def close(self) -> None:
@@ -172,16 +174,16 @@ class ExternalEureka:
             )
 
     async def _registers(self, service: RoutedService) -> bool:
-        """Return True if any instance of this service was registered within the last `ASK_EVERY` seconds."""
+        """Return True if any instance of this service was registered within the last `CHECK_INTERVAL` seconds."""
         now = self.clock.now()
-        known = self._registration_checks.get(service.name)
-        if known is None or now >= known.asked_at + ASK_EVERY:
+        check = self._registration_checks.get(service.name)
+        if check is None or now >= check.checked_at + CHECK_INTERVAL:
             leases = await self._leases(service.eureka, self._apps.get(service.name))
             apps = [app for id, (app, _) in leases.items() if _is_of(id, service.name)]
-            known = self._registration_checks[service.name] = RegistrationCheck(now, bool(apps))
+            check = self._registration_checks[service.name] = RegistrationCheck(now, bool(apps))
             if apps:
                 self._apps[service.name] = apps[0]
-        return known.registered
+        return check.registered
 
     async def _leases(self, server: Eureka | None, app: str | None = None) -> dict[str, Lease]:
         """Return the registered instances as consumers see them: instance → application and status.
@@ -197,9 +199,9 @@ class ExternalEureka:
             else:
                 applications = (await self._ask("GET", server, "apps/")).json()["applications"]["application"]
             return {
-                _word(one.get("instanceId") or one["hostName"]): (_word(app["name"]), _word(one["status"]))
+                _name(instance.get("instanceId") or instance["hostName"]): (_name(app["name"]), _name(instance["status"]))
                 for app in applications
-                for one in app["instance"]
+                for instance in app["instance"]
             }
         except (AnswerRefusedError, LookupError, TypeError, AttributeError) as error:
             raise _no_eureka(server) from error
@@ -226,27 +228,27 @@ class ExternalEureka:
             return None
         try:
             found = answer.json()["instance"]
-            return _word(found["app"]), _word(found["status"])
+            return _name(found["app"]), _name(found["status"])
         except (AnswerRefusedError, LookupError, TypeError, AttributeError) as error:
             raise _no_eureka(server) from error
 
     async def _ask(self, method: str, server: Eureka, path: str) -> Answer:
-        where, url = urlsplit(server.url).hostname, f"{server.url.rstrip('/')}/{path}"
+        host, url = urlsplit(server.url).hostname, f"{server.url.rstrip('/')}/{path}"
         if self.client is None:
             self.client = BoundedClient(MAX_BODY, tls=httpx.create_ssl_context(trust_env=False), outbound=self.outbound)
         try:
-            answer = await self.client.ask(method, url, {"Accept": "application/json"}, timeout=TIMEOUT)
+            answer = await self.client.ask(method, url, {"Accept": "application/json"}, timeout=REQUEST_TIMEOUT)
         except OutboundRefusedError as error:
-            raise RoutingError(f"the Eureka server at {where} is not called: its URL {error}") from error
+            raise RoutingError(f"the Eureka server at {host} is not called: its URL {error}") from error
         except TimeoutError as error:
-            raise RoutingError(f"the Eureka server at {where} did not answer within {TIMEOUT:g} s") from error
+            raise RoutingError(f"the Eureka server at {host} did not answer within {REQUEST_TIMEOUT:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise RoutingError(f"the Eureka server at {where} does not answer: {error or type(error).__name__}") from error
+            raise RoutingError(f"the Eureka server at {host} does not answer: {error or type(error).__name__}") from error
         except AnswerRefusedError as error:
-            raise RoutingError(f"the Eureka server at {where} is not understood: {error}") from error
+            raise RoutingError(f"the Eureka server at {host} is not understood: {error}") from error
         missing = answer.status == 404 and (method == "DELETE" or (method == "GET" and path != "apps/"))
         if answer.status >= 300 and not missing:
-            raise RoutingError(f"the Eureka server at {where} answers {answer.status} to {method} {path}")
+            raise RoutingError(f"the Eureka server at {host} answers {answer.status} to {method} {path}")
         return answer
 
 
@@ -254,9 +256,9 @@ def _no_eureka(server: Eureka) -> RoutingError:
     return RoutingError(f"the server at {urlsplit(server.url).hostname} does not answer as a Eureka server")
 
 
-def _word(value: Any) -> str:
+def _name(value: Any) -> str:
     """Return a name or status of a Eureka server's answer. Raises TypeError for anything but a short text."""
-    if not isinstance(value, str) or len(value) > MAX_WORD:
+    if not isinstance(value, str) or len(value) > MAX_NAME_LENGTH:
         raise TypeError
     return value
 

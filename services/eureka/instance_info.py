@@ -73,49 +73,49 @@ def read(app: str, document: Any) -> Registration:
 
     Raises InvalidRegistration.
     """
-    said = document.get("instance") if isinstance(document, dict) else None
-    if not isinstance(said, dict) or not isinstance(said.get("app"), str):
+    fields = document.get("instance") if isinstance(document, dict) else None
+    if not isinstance(fields, dict) or not isinstance(fields.get("app"), str):
         raise InvalidRegistration(UNREADABLE)
-    if any(isinstance(value, dict | list) for key, value in said.items() if key not in _STRUCTURED):
+    if any(isinstance(value, dict | list) for key, value in fields.items() if key not in _STRUCTURED):
         raise InvalidRegistration(UNREADABLE)
-    host, ip = _text(said, "hostName"), _text(said, "ipAddr")
-    identity = _text(said, "instanceId") or host
+    host, ip = _text(fields, "hostName"), _text(fields, "ipAddr")
+    identity = _text(fields, "instanceId") or host
     if not identity:
         raise InvalidRegistration("Missing instanceId")
     if not host:
         raise InvalidRegistration("Missing hostname")
     if not ip:
         raise InvalidRegistration("Missing ip address")
-    name = (_text(said, "app") or "").upper()
+    name = (_text(fields, "app") or "").upper()
     if not name:
         raise InvalidRegistration("Missing appName")
     if name != app.upper():
         raise InvalidRegistration(f"Mismatched appName, expecting {app.upper()} but was {name}")
-    centre_class, centre = _data_center(said.get("dataCenterInfo"))
-    lease = _object(said.get("leaseInfo"))
+    data_center_class, data_center = _data_center(fields.get("dataCenterInfo"))
+    lease = _object(fields.get("leaseInfo"))
     return Registration(
         id=identity,
         app=name,
         host=host,
         ip=ip,
-        status=status_of(said.get("status")),
-        vip=_text(said, "vipAddress"),
-        secure_vip=_text(said, "secureVipAddress"),
-        port=_port(said.get("port"), Port(7001, True)),
-        secure_port=_port(said.get("securePort"), Port(7002, False)),
-        country=_whole(said.get("countryId")) or 1,
-        data_center_class=centre_class,
-        data_center=centre,
-        metadata=_metadata(said.get("metadata")),
-        home_page=_text(said, "homePageUrl"),
-        status_page=_text(said, "statusPageUrl"),
-        health_check=_text(said, "healthCheckUrl"),
-        secure_health_check=_text(said, "secureHealthCheckUrl"),
-        group=_text(said, "appGroupName"),
-        asg=_text(said, "asgName"),
+        status=status_of(fields.get("status")),
+        vip=_text(fields, "vipAddress"),
+        secure_vip=_text(fields, "secureVipAddress"),
+        port=_port(fields.get("port"), Port(7001, True)),
+        secure_port=_port(fields.get("securePort"), Port(7002, False)),
+        country=_integer(fields.get("countryId")) or 1,
+        data_center_class=data_center_class,
+        data_center=data_center,
+        metadata=_metadata(fields.get("metadata")),
+        home_page=_text(fields, "homePageUrl"),
+        status_page=_text(fields, "statusPageUrl"),
+        health_check=_text(fields, "healthCheckUrl"),
+        secure_health_check=_text(fields, "secureHealthCheckUrl"),
+        group=_text(fields, "appGroupName"),
+        asg=_text(fields, "asgName"),
         renewal=_seconds(lease.get("renewalIntervalInSecs"), RENEWAL),
         duration=_seconds(lease.get("durationInSecs"), DURATION),
-        dirty=_whole(said.get("lastDirtyTimestamp")),
+        dirty=_integer(fields.get("lastDirtyTimestamp")),
     )
 
 
@@ -149,8 +149,8 @@ def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 _STRUCTURED = ("port", "securePort", "dataCenterInfo", "leaseInfo", "metadata")
 
 
-def _text(said: Mapping[str, Any], key: str) -> str | None:
-    value = said.get(key)
+def _text(fields: Mapping[str, Any], key: str) -> str | None:
+    value = fields.get(key)
     if value is None or value == "":
         return None
     return checked(value if isinstance(value, str) else str(value))
@@ -181,7 +181,7 @@ def _port(value: Any, default: Port) -> Port:
         return default
     if not isinstance(value, dict):
         value = {"$": value}
-    number = _whole(value.get("$"))
+    number = _integer(value.get("$"))
     if number is None or not 0 <= number <= 65_535:
         raise InvalidRegistration(UNREADABLE)
     return Port(number, str(value.get("@enabled", "true")).lower() == "true")
@@ -198,7 +198,7 @@ def _written(item: Any) -> str:
     return str(item).lower() if isinstance(item, bool) else str(item)
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     if value is None or isinstance(value, bool):
         return None
     text = str(value)
@@ -208,5 +208,5 @@ def _whole(value: Any) -> int | None:
 
 
 def _seconds(value: Any, default: int) -> int:
-    seconds = _whole(value) or 0
+    seconds = _integer(value) or 0
     return min(seconds, 86_400) if seconds > 0 else default

@@ -125,7 +125,7 @@ class Leases:
         Time without sweeps (a stopped process, a suspended host) does not count against the leases.
         """
         now = self.clock.now()
-        missed = max(0.0, now - self._swept_at - MOST_BETWEEN_SWEEPS) if self._swept_at is not None else 0.0
+        missed = max(0.0, now - self._swept_at - MAX_SWEEP_INTERVAL) if self._swept_at is not None else 0.0
         self._swept_at = now
         if missed:
             for entry in list(self.applications.entries()):
@@ -152,23 +152,24 @@ class Leases:
         self.changed(key)
 
 
-MOST_BETWEEN_SWEEPS = 10.0
+MAX_SWEEP_INTERVAL = 10.0
+"""Seconds between two sweeps above which Sluice counts as stopped or suspended."""
 
 
 def _dirty(registration: Registration) -> int:
     return registration.dirty or 0
 
 
-def _effective(said: Status, override: Status, present: Status | None) -> Status:
+def _effective(own: Status, override: Status, present: Status | None) -> Status:
     """Return the status to show, by the rules of the Java server's PeerAwareInstanceRegistryImpl.
 
     An instance's own DOWN, STARTING or UNKNOWN comes first, then an override, then the status already shown, then the
     instance's own status. So a client that reports UP again does not undo a drain.
     """
-    if said not in (Status.UP, Status.OUT_OF_SERVICE):
-        return said
+    if own not in (Status.UP, Status.OUT_OF_SERVICE):
+        return own
     if override is not Status.UNKNOWN:
         return override
     if present in (Status.UP, Status.OUT_OF_SERVICE):
         return present
-    return said
+    return own

@@ -22,55 +22,55 @@ class LocalDirectory:
     """
 
     async def restore(self, services: list[RoutedService], endpoints: list[Endpoint]) -> dict[str, str]:
-        registry, shown = self.registry, self.registry.shown
-        shown.services = {service.name: service for service in services}
+        registry, view = self.registry, self.registry.consumer_view
+        view.services = {service.name: service for service in services}
         registry.visible = {endpoint.id for endpoint in endpoints}
         self._addresses = {endpoint.id: endpoint.address for endpoint in endpoints}
-        leaving = {}
-        for owner in {owner for owner in shown.owners.values() if owner.instance not in registry.visible}:
-            if any(self._is_out(key) for key in shown.keys_of(owner.instance)):
-                leaving[owner.instance] = owner.service
-                registry.consumers.track_removal(owner.instance, registry.clock.now(), blind=True)
-        registry.leaving = set(leaving)
-        registry.visible |= registry.leaving
-        for app in {*shown.stable, *(entry.registration.app for entry in shown.direct.entries())}:
-            shown.refresh(app, registry.clock.now())
-        await registry.reclaim(shown.services)
+        draining = {}
+        for owner in {owner for owner in view.owners.values() if owner.instance not in registry.visible}:
+            if any(self._is_out(key) for key in view.keys_of(owner.instance)):
+                draining[owner.instance] = owner.service
+                registry.consumers.track_removal(owner.instance, registry.clock.now(), incomplete=True)
+        registry.draining = set(draining)
+        registry.visible |= registry.draining
+        for app in {*view.descriptions, *(entry.registration.app for entry in view.registrations.entries())}:
+            view.refresh(app, registry.clock.now())
+        await registry.reclaim(view.services)
         registry.restored.set()
-        return leaving
+        return draining
 
     async def publish(self, service: RoutedService) -> None:
-        self.registry.shown.services[service.name] = service
+        self.registry.consumer_view.services[service.name] = service
         self._refresh(service.name)
         await self.registry.reclaim({service.name})
 
     async def unpublish(self, service: str) -> None:
-        self.registry.shown.services.pop(service, None)
+        self.registry.consumer_view.services.pop(service, None)
         self.registry.released(service)
         self._refresh(service)
 
     async def publish_instance(self, service: RoutedService, endpoint: Endpoint) -> None:
         self.registry.visible.add(endpoint.id)
         self._addresses[endpoint.id] = endpoint.address
-        self.registry.leaving.discard(endpoint.id)
+        self.registry.draining.discard(endpoint.id)
         self.registry.consumers.cancel_removal(endpoint.id)
-        for key in self.registry.shown.keys_of(endpoint.id):
+        for key in self.registry.consumer_view.keys_of(endpoint.id):
             if self._is_out(key):
                 await self.registry.remove_override(key, Status.UP)
         self._refresh(endpoint.service)
         await self.registry.reclaim({endpoint.service})
 
     async def take_out_of_service(self, service: RoutedService, instance: str) -> None:
-        self.registry.leaving.add(instance)
-        for key in self.registry.shown.keys_of(instance):
+        self.registry.draining.add(instance)
+        for key in self.registry.consumer_view.keys_of(instance):
             await self.registry.override(key, Status.OUT_OF_SERVICE)
         self.registry.consumers.track_removal(instance, self.registry.clock.now())
 
     async def remove(self, service: RoutedService, instance: str, *, for_good: bool) -> None:
-        for key in self.registry.shown.keys_of(instance):
+        for key in self.registry.consumer_view.keys_of(instance):
             await (self.registry.evict(key) if for_good else self.registry.cancel(key))
         self.registry.visible.discard(instance)
-        self.registry.leaving.discard(instance)
+        self.registry.draining.discard(instance)
         self.registry.consumers.cancel_removal(instance)
         address = self._addresses.pop(instance, None) if for_good else self._addresses.get(instance)
         if address is not None:
@@ -79,7 +79,7 @@ class LocalDirectory:
     async def is_registered(self, service: RoutedService, instance: str) -> bool:
         if service.advertise != "instances":
             return True
-        owners = [(key, owner) for key, owner in self.registry.shown.owners.items() if owner.service == service.name]
+        owners = [(key, owner) for key, owner in self.registry.consumer_view.owners.items() if owner.service == service.name]
         registered = {owner.instance for key, owner in owners if self.registry.leases.applications.get(key) is not None}
         return not registered or instance in registered
 
@@ -87,21 +87,23 @@ class LocalDirectory:
         if service.advertise != "instances":
             return 0, ""
         consumers, now = self.registry.consumers, self.registry.clock.now()
-        closes = consumers.drain_not_before(instance, service.consumer_cache, now)
-        return closes, _waiting(consumers.stale_consumers(instance, service.consumer_cache, now), closes, now)
+        not_before = consumers.drain_not_before(instance, service.consumer_cache, now)
+        return not_before, _waiting(consumers.stale_consumers(instance, service.consumer_cache, now), not_before, now)
 
     def _is_out(self, key: Key) -> bool:
         entry = self.registry.leases.applications.get(key)
         return entry is not None and entry.override is Status.OUT_OF_SERVICE
 
     def _refresh(self, service: str) -> None:
-        self.registry.shown.refresh_service(service, self.registry.clock.now())
+        self.registry.consumer_view.refresh_service(service, self.registry.clock.now())
 
 
-def _waiting(unaware: list[Consumer], closes: float, now: float) -> str:
-    if not unaware and closes > now:
+def _waiting(stale: list[Consumer], not_before: float, now: float) -> str:
+    if not stale and not_before > now:
         return "waiting for consumers of the registry that may have been there before Sluice started"
-    who = ", ".join(sorted({consumer.address for consumer in unaware})[:3])
-    if math.isinf(closes):
-        return f"waiting for {len(unaware)} consumers of the registry to fetch ({who})"
-    return f"waiting until {len(unaware)} consumers of the registry have forgotten what leaves ({who}; see consumer_cache)"
+    addresses = ", ".join(sorted({consumer.address for consumer in stale})[:3])
+    if math.isinf(not_before):
+        return f"waiting for {len(stale)} consumers of the registry to fetch ({addresses})"
+    return (
+        f"waiting until {len(stale)} consumers of the registry have forgotten what leaves ({addresses}; see consumer_cache)"
+    )

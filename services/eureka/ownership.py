@@ -28,13 +28,13 @@ class Forbidden(Exception):
 
 @dataclass
 class Ownership:
-    """Rules of ownership. `book` has the leases.
+    """Rules of ownership. `leases` are the registry's.
 
     `network` is the instances' network, None until it exists.
     """
 
-    book: Applications
-    shown: ConsumerView
+    leases: Applications
+    consumer_view: ConsumerView
     network: IPv4Network | None = None
 
     def answers(self, local: str, remote: str) -> bool:
@@ -43,12 +43,12 @@ class Ownership:
         At the bridge's address only the instances' network and the host are answered. The engine's NAT rule may give
         the host's own connections to the bridge the source address of any other interface of the host.
         """
-        return self.network is None or local != self.shown.host or self._is_on_network(remote) or _is_host(remote)
+        return self.network is None or local != self.consumer_view.host or self._is_on_network(remote) or _is_host(remote)
 
     def names(self, registration: Registration) -> set[str]:
         """Return the names in a registration that may be services and on which the result of `check` depends."""
         names = names_of(registration)
-        return {*names, *(service for service, _ in self.shown.claims(names).values())}
+        return {*names, *(service for service, _ in self.consumer_view.claims(names).values())}
 
     def check(
         self, registration: Registration, remote: str, owner: Owner | None, services: Collection[str], covers: Covers | None
@@ -59,7 +59,7 @@ class Ownership:
         Returns True if the application is from now on the owner's service. Raises InvalidRegistration or Forbidden.
         """
         key, names, app = (registration.app, registration.id), names_of(registration), normal(registration.app)
-        claims = self.shown.claims(names)
+        claims = self.consumer_view.claims(names)
         claimed = {name: service for name, (service, shared) in claims.items() if service in services and not shared}
         belongs = {name: name if name in services else claimed.get(name) for name in names}
         if owner is None and covers is not None:
@@ -69,7 +69,7 @@ class Ownership:
         self._check_lease(key, remote, owner, own_name=belongs[app] is not None, by_token=covers is not None)
         before, _ = claims.get(app, (None, False))
         claim = owner is not None and (before not in services or before == owner.service or app in services)
-        self._check_room(key, remote, owner if claim else None)
+        self._check_limits(key, remote, owner if claim else None)
         return claim
 
     def check_change(self, key: Key, remote: str, *, by_token: bool) -> None:
@@ -78,11 +78,11 @@ class Ownership:
         The address that registered the lease may. So may a client outside the instances' network with a token that
         covers the application, unless the lease is an instance's. Raises LeaseNotFound or Forbidden.
         """
-        entry = self.book.get(key)
+        entry = self.leases.get(key)
         if entry is None:
             raise LeaseNotFound
-        stranger = by_token and key not in self.shown.owners and not self._is_on_network(remote)
-        if entry.address != remote and not stranger:
+        foreign_client = by_token and key not in self.consumer_view.owners and not self._is_on_network(remote)
+        if entry.address != remote and not foreign_client:
             raise Forbidden(f"the lease {key[1]} of {key[0]} was registered from another address")
 
     def _check_lease(self, key: Key, remote: str, owner: Owner | None, *, own_name: bool, by_token: bool) -> None:
@@ -91,22 +91,24 @@ class Ownership:
         Among the instances of one service (clients with a fixed id) the last registration wins, as on any Eureka
         server. Under a name that is the service's own, its instances win over any other lease.
         """
-        mine = self.shown.owners.get(key)
-        same_service = owner is not None and (own_name or (mine is not None and mine.service == owner.service))
-        if not same_service and self.book.get(key) is not None:
+        present_owner = self.consumer_view.owners.get(key)
+        same_service = owner is not None and (
+            own_name or (present_owner is not None and present_owner.service == owner.service)
+        )
+        if not same_service and self.leases.get(key) is not None:
             self.check_change(key, remote, by_token=by_token)
 
-    def _check_room(self, key: Key, remote: str, owner: Owner | None) -> None:
+    def _check_limits(self, key: Key, remote: str, owner: Owner | None) -> None:
         """Raise InvalidRegistration if the address or the service has reached its maximum.
 
         Without a maximum, one instance or service could fill the registry.
         """
-        on_network = self._is_on_network(remote) and remote != self.shown.host
-        of_address = sum(entry.address == remote for entry in self.book.entries()) if on_network else 0
-        if self.book.get(key) is None and of_address >= MAX_OF_ADDRESS:
+        on_network = self._is_on_network(remote) and remote != self.consumer_view.host
+        of_address = sum(entry.address == remote for entry in self.leases.entries()) if on_network else 0
+        if self.leases.get(key) is None and of_address >= MAX_OF_ADDRESS:
             raise InvalidRegistration(f"There are {MAX_OF_ADDRESS} registrations from {remote} already")
-        new_of = owner.service if owner is not None and key[0] not in self.shown.stable else None
-        if new_of is not None and len(self.shown.apps_of(new_of)) >= MAX_APPLICATIONS:
+        new_of = owner.service if owner is not None and key[0] not in self.consumer_view.descriptions else None
+        if new_of is not None and len(self.consumer_view.apps_of(new_of)) >= MAX_APPLICATIONS:
             raise InvalidRegistration(f"The service {new_of} has {MAX_APPLICATIONS} applications already")
 
     def _is_on_network(self, address: str) -> bool:

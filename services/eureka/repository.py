@@ -44,14 +44,14 @@ class LeaseRepository:
                 if row is not None:
                     session.delete(row)
                 return
-            said = _document(entry)
+            document = _document(entry)
             session.merge(
                 Lease(
                     app=key[0],
                     id=key[1],
                     instance=owner.instance if owner is not None else None,
                     address=entry.address,
-                    registration=said,
+                    registration=document,
                     status=entry.status,
                     override=entry.override,
                     registered_at=entry.registered_at,
@@ -59,14 +59,14 @@ class LeaseRepository:
                 )
             )
             if owner is not None and describes:
-                session.merge(Application(name=key[0], service=owner.service, registration=said))
+                session.merge(Application(name=key[0], service=owner.service, registration=document))
 
         await self.store.write(write)
 
-    async def restore(self, shown: ConsumerView) -> list[Entry]:
+    async def restore(self, consumer_view: ConsumerView) -> list[Entry]:
         """Return the entries that were registered when Sluice stopped.
 
-        Also restores in `shown` the owner of each lease and the service of each application.
+        Also restores in `consumer_view` the owner of each lease and the service of each application.
         """
 
         def load(session: Session) -> tuple[list[tuple[Lease, Instance | None]], list[Application]]:
@@ -75,7 +75,10 @@ class LeaseRepository:
 
         leases, applications = await self.store.read(load)
         for application in applications:
-            shown.stable[application.name] = (application.service, _registration(application.name, application.registration))
+            consumer_view.descriptions[application.name] = (
+                application.service,
+                _registration(application.name, application.registration),
+            )
         entries = []
         for lease, instance in leases:
             registration = _registration(lease.app, lease.registration)
@@ -89,14 +92,14 @@ class LeaseRepository:
             )
             entries.append(entry)
             if instance is not None:
-                shown.owners[entry.key] = Owner(instance.service, instance.id)
+                consumer_view.owners[entry.key] = Owner(instance.service, instance.id)
         return entries
 
 
 def _document(entry: Entry) -> dict[str, Any]:
-    written: dict[str, Any] = json.loads(json_of(entry))["instance"]
-    return {**written, "status": entry.registration.status}
+    document: dict[str, Any] = json.loads(json_of(entry))["instance"]
+    return {**document, "status": entry.registration.status}
 
 
-def _registration(app: str, said: dict[str, Any]) -> Registration:
-    return read(app, {"instance": said})
+def _registration(app: str, document: dict[str, Any]) -> Registration:
+    return read(app, {"instance": document})

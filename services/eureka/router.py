@@ -52,22 +52,22 @@ class Directory(Protocol):
 class RouterEntry:
     """State of an instance as the controller last set it."""
 
-    routed: RoutedService
+    service: RoutedService
     """The service as it was when consumers first saw the instance.
 
     A later change of the service does not make them forget it.
     """
     admitted: bool = True
-    counted: bool = False
+    registration_seen: bool = False
     """True once the registration was seen or was not required.
 
     The instance then counts as serving even if the registration lapses.
     """
 
     @property
-    def revealed(self) -> bool:
+    def shows_instance(self) -> bool:
         """True if consumers know the instance itself."""
-        return self.routed.advertise == "instances" or self.routed.eureka is not None
+        return self.service.advertise == "instances" or self.service.eureka is not None
 
 
 @dataclass
@@ -86,21 +86,23 @@ class RegistryRouter:
         self._services = {service.name: service for service in services}
         self._entries = {}
         for endpoint in endpoints:
-            self._of(endpoint.service)[endpoint.id] = RouterEntry(self._services[endpoint.service], counted=True)
+            self._entries_of(endpoint.service)[endpoint.id] = RouterEntry(
+                self._services[endpoint.service], registration_seen=True
+            )
         for directory in (self.local, self.external):
-            own = {service.name: service for service in services if self._where(service) is directory}
-            leaving = await directory.restore(
+            own = {service.name: service for service in services if self._directory_of(service) is directory}
+            draining = await directory.restore(
                 list(own.values()), [endpoint for endpoint in endpoints if endpoint.service in own]
             )
-            for instance, service in leaving.items():
-                self._of(service)[instance] = RouterEntry(own[service], admitted=False, counted=True)
+            for instance, service in draining.items():
+                self._entries_of(service)[instance] = RouterEntry(own[service], admitted=False, registration_seen=True)
         return {}
 
     async def publish(self, service: RoutedService) -> None:
         self._services[service.name] = service
-        for standing in self._of(service.name).values():
-            standing.routed = standing.routed if standing.revealed else service
-        await self._where(service).publish(service)
+        for entry in self._entries_of(service.name).values():
+            entry.service = entry.service if entry.shows_instance else service
+        await self._directory_of(service).publish(service)
 
     async def unpublish(self, service: str) -> None:
         for directory in (self.local, self.external):
@@ -109,15 +111,15 @@ class RegistryRouter:
         self._entries.pop(service, None)
 
     async def admit(self, endpoint: Endpoint) -> None:
-        standing = self._of(endpoint.service).setdefault(endpoint.id, RouterEntry(self._services[endpoint.service]))
-        standing.admitted = True
-        await self._where(standing.routed).publish_instance(standing.routed, endpoint)
+        entry = self._entries_of(endpoint.service).setdefault(endpoint.id, RouterEntry(self._services[endpoint.service]))
+        entry.admitted = True
+        await self._directory_of(entry.service).publish_instance(entry.service, endpoint)
 
     async def withdraw(self, service: str, instance: str) -> None:
-        standing = self._of(service).get(instance)
-        if standing is not None and standing.admitted:
-            await self._where(standing.routed).take_out_of_service(standing.routed, instance)
-            standing.admitted = False
+        entry = self._entries_of(service).get(instance)
+        if entry is not None and entry.admitted:
+            await self._directory_of(entry.service).take_out_of_service(entry.service, instance)
+            entry.admitted = False
 
     async def mark_dead(self, service: str, instance: str, start_id: str) -> None:
         await self._drop(service, instance, for_good=False)
@@ -130,28 +132,28 @@ class RegistryRouter:
 
     async def observe(self, service: str) -> dict[str, EndpointState]:
         endpoint_states = {}
-        for instance, standing in list(self._of(service).items()):
-            directory = self._where(standing.routed)
-            if standing.admitted and not standing.counted:
-                standing.counted = await directory.is_registered(standing.routed, instance)
-            if not standing.admitted:
-                closes, waits_for = directory.drain_not_before(standing.routed, instance)
-                drained = closes <= self.clock.now()
+        for instance, entry in list(self._entries_of(service).items()):
+            directory = self._directory_of(entry.service)
+            if entry.admitted and not entry.registration_seen:
+                entry.registration_seen = await directory.is_registered(entry.service, instance)
+            if not entry.admitted:
+                not_before, blocker = directory.drain_not_before(entry.service, instance)
+                drained = not_before <= self.clock.now()
                 endpoint_states[instance] = EndpointState(
-                    "draining", drained=drained, drain_not_before=closes, drain_blocker="" if drained else waits_for
+                    "draining", drained=drained, drain_not_before=not_before, drain_blocker="" if drained else blocker
                 )
-            elif standing.counted:
+            elif entry.registration_seen:
                 endpoint_states[instance] = EndpointState("admitted")
         return endpoint_states
 
     async def _drop(self, service: str, instance: str, *, for_good: bool) -> None:
-        standing = self._of(service).pop(instance, None)
-        routed = standing.routed if standing is not None else self._services.get(service)
+        entry = self._entries_of(service).pop(instance, None)
+        routed = entry.service if entry is not None else self._services.get(service)
         if routed is not None:
-            await self._where(routed).remove(routed, instance, for_good=for_good)
+            await self._directory_of(routed).remove(routed, instance, for_good=for_good)
 
-    def _of(self, service: str) -> dict[str, RouterEntry]:
+    def _entries_of(self, service: str) -> dict[str, RouterEntry]:
         return self._entries.setdefault(service, {})
 
-    def _where(self, service: RoutedService) -> Directory:
+    def _directory_of(self, service: RoutedService) -> Directory:
         return self.local if service.eureka is None else self.external

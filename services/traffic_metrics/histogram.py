@@ -26,9 +26,9 @@ def percentile(histogram: Sequence[int], share: float) -> float | None:
     answers = sum(histogram)
     if not answers:
         return None
-    wanted, below, lower = share * answers, 0, 0.0
+    target, below, lower = share * answers, 0, 0.0
     for number, bound in zip(histogram, BUCKET_BOUNDS, strict=False):
-        if number and below + number >= wanted:
-            return lower + (bound - lower) * (wanted - below) / number
+        if number and below + number >= target:
+            return lower + (bound - lower) * (target - below) / number
         below, lower = below + number, bound
     return BUCKET_BOUNDS[-1]

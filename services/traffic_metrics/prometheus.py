@@ -24,14 +24,14 @@ class TrafficCollector(Collector):
     `histogram_quantile` needs none either.
     """
 
-    def __init__(self, figures: TrafficSampler) -> None:
-        self._figures = figures
+    def __init__(self, sampler: TrafficSampler) -> None:
+        self._sampler = sampler
 
     def collect(self) -> Iterator[Metric]:
         labels = ("service", "revision")
         requests = CounterMetricFamily("sluice_requests", "Answers to a service's callers.", labels=(*labels, "code"))
         seconds = HistogramMetricFamily("sluice_request_seconds", "Until an instance's answer began.", labels=labels)
-        for (service, number), keys in self._figures.totals.items():
+        for (service, number), keys in self._sampler.totals.items():
             revision = str(number) if number else "none"
             codes: Counter[str] = Counter()
             histogram = [0] * BUCKETS

@@ -101,12 +101,12 @@ def service_metrics(session: Session, service: str, now: float, window: int = 36
 
     A window of up to an hour has points of 10 s; a longer one has points of whole minutes.
     """
-    fine = window <= RAW_KEPT_FOR
-    retained = RAW_STEP if fine else ROLLUP_STEP
+    detailed = window <= RAW_KEPT_FOR
+    retained = RAW_STEP if detailed else ROLLUP_STEP
     step = -(-window // POINTS // retained) * retained if window > POINTS * retained else retained
     end = int(now) // retained * retained
     times = range(end - -(-window // step) * step, end, step)
-    asked = range(times.start, times.stop, retained)
+    starts = range(times.start, times.stop, retained)
     # Plain rows instead of ORM objects, because there would be thousands of objects.
     columns = (
         TrafficSample.at,
@@ -116,12 +116,12 @@ def service_metrics(session: Session, service: str, now: float, window: int = 36
         TrafficSample.status_4xx,
         TrafficSample.status_5xx,
     )
-    wanted = (
+    conditions = (
         TrafficSample.step == retained,
-        col(TrafficSample.at).in_(asked),
+        col(TrafficSample.at).in_(starts),
         col(TrafficSample.service).in_((service, ALL)),
     )
-    rows = session.execute(select(*columns, TrafficSample.histogram).where(*wanted)).all()  # type: ignore[call-overload]
+    rows = session.execute(select(*columns, TrafficSample.histogram).where(*conditions)).all()  # type: ignore[call-overload]
     known: set[int] = set()
     by_revision: defaultdict[int, defaultdict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -133,7 +133,7 @@ def service_metrics(session: Session, service: str, now: float, window: int = 36
     revisions = tuple(
         RevisionMetrics(
             revision or None,
-            _totals([row for there in by_revision[revision].values() for row in there]),
+            _totals([row for rows_of_step in by_revision[revision].values() for row in rows_of_step]),
             tuple(_point(by_revision[revision].get(at, ()), step, at in known) for at in times),
         )
         for revision in sorted(by_revision, reverse=True)
@@ -150,14 +150,14 @@ def sparklines(session: Session, now: float, minutes: int = 60) -> dict[str, Spa
     start = end - minutes * ROLLUP_STEP
     # SQLite sums and packs: one row of SQLAlchemy's for each minute of each service would cost three times as much.
     rows = session.execute(_PACKED, {"rough": ROLLUP_STEP, "all": ALL, "start": start, "end": end})
-    found = {}
+    by_service = {}
     for service, packed in rows:
         requests, errors = [0.0] * minutes, [0.0] * minutes
-        for at, asked, failed in json.loads(packed):
-            requests[(at - start) // ROLLUP_STEP] += asked / ROLLUP_STEP
-            errors[(at - start) // ROLLUP_STEP] += failed / ROLLUP_STEP
-        found[service] = Sparkline(tuple(requests), tuple(errors))
-    return found
+        for at, answers, errors_5xx in json.loads(packed):
+            requests[(at - start) // ROLLUP_STEP] += answers / ROLLUP_STEP
+            errors[(at - start) // ROLLUP_STEP] += errors_5xx / ROLLUP_STEP
+        by_service[service] = Sparkline(tuple(requests), tuple(errors))
+    return by_service
 
 
 def _totals(rows: Sequence[Any]) -> Totals:

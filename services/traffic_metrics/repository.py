@@ -45,14 +45,14 @@ class Aggregate:
             self.status_5xx += number
 
 
-def write_samples(session: Session, at: int, news: Mapping[CountKey, int]) -> None:
+def write_samples(session: Session, at: int, increases: Mapping[CountKey, int]) -> None:
     """Write the counts of the RAW_STEP seconds that begin at `at`.
 
     Also rolls up the minutes that are complete by then, and deletes old rows.
     """
     sums: defaultdict[tuple[str, int], Aggregate] = defaultdict(Aggregate)
     sums[ALL, 0] = Aggregate()
-    for key, number in news.items():
+    for key, number in increases.items():
         sums[key.service, key.revision].add(key, number)
         sums[ALL, 0].add(key, number)
     _write(session, RAW_STEP, at, sums)
@@ -67,14 +67,14 @@ def present_revisions(session: Session) -> dict[tuple[str, int], int]:
     Only other revisions whose instances belong to the present revision as well are included. docs/api.md shows `traffic` by
     the same rule.
     """
-    born, present = aliased(Revision), aliased(Revision)
+    created_in, present = aliased(Revision), aliased(Revision)
     query = (
-        select(born.service, born.number, present.number)
-        .join(Service, col(Service.name) == born.service)
-        .join(present, (col(present.service) == born.service) & (col(present.number) == Service.revision))
-        .where(born.hash == present.hash, born.number != present.number)
+        select(created_in.service, created_in.number, present.number)
+        .join(Service, col(Service.name) == created_in.service)
+        .join(present, (col(present.service) == created_in.service) & (col(present.number) == Service.revision))
+        .where(created_in.hash == present.hash, created_in.number != present.number)
     )
-    return {(service, number): shown for service, number, shown in session.exec(query)}
+    return {(service, number): displayed for service, number, displayed in session.exec(query)}
 
 
 def _roll_up(session: Session, until: int) -> None:
@@ -89,11 +89,11 @@ def _roll_up(session: Session, until: int) -> None:
     minutes: defaultdict[int, defaultdict[tuple[str, int], list[TrafficSample]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         minutes[row.at // ROLLUP_STEP * ROLLUP_STEP][row.service, row.revision].append(row)
-    for minute, found in minutes.items():
-        _write(session, ROLLUP_STEP, minute, {key: _together(rows) for key, rows in found.items()})
+    for minute, by_revision in minutes.items():
+        _write(session, ROLLUP_STEP, minute, {key: _sum(rows) for key, rows in by_revision.items()})
 
 
-def _together(rows: list[TrafficSample]) -> Aggregate:
+def _sum(rows: list[TrafficSample]) -> Aggregate:
     return Aggregate(
         sum(row.requests for row in rows),
         sum(row.status_4xx for row in rows),

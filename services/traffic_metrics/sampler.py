@@ -16,7 +16,7 @@ from services.store.database import Store
 from services.traffic_metrics.repository import RAW_STEP, present_revisions, write_samples
 
 log = structlog.get_logger(__name__)
-FORGOTTEN = 3600.0
+EXPORT_RETENTION_SECONDS = 3600.0
 """Seconds without requests after which a revision is no longer exported to Prometheus."""
 
 
@@ -43,20 +43,20 @@ class TrafficSampler:
         while True:
             await self.sample()
             now = self._clock.now()
-            await anyio.sleep(_turn(now) + RAW_STEP - now)
+            await anyio.sleep(_step_start(now) + RAW_STEP - now)
 
     async def sample(self) -> None:
         """Take one sample. If the gateway or the store fails, the next sample includes the missed counts."""
         now = self._clock.now()
         try:
-            news = await self._router.take_response_counts()
+            increases = await self._router.take_response_counts()
         except RoutingError as error:
             log.debug("figures_not_read", error=str(error))
             return
-        if news is None:
+        if increases is None:
             return
-        self._unwritten.update(news)
-        at = _turn(now) - RAW_STEP
+        self._unwritten.update(increases)
+        at = _step_start(now) - RAW_STEP
         try:
             written = await self._store.write(lambda session: _write(session, at, self._unwritten))
         except SQLAlchemyError as error:
@@ -65,25 +65,27 @@ class TrafficSampler:
         self._unwritten = Counter()
         self._count(written, now)
 
-    def _count(self, news: Counter[CountKey], now: float) -> None:
-        for cell, number in news.items():
-            key = cell.service, cell.revision
-            _, counts = self._totals.get(key, (now, Counter[CountKey]()))
-            counts[cell] += number
-            self._totals[key] = now, counts
-        self._totals = {key: (at, counts) for key, (at, counts) in self._totals.items() if at > now - FORGOTTEN}
+    def _count(self, increases: Counter[CountKey], now: float) -> None:
+        for key, number in increases.items():
+            revision = key.service, key.revision
+            _, counts = self._totals.get(revision, (now, Counter[CountKey]()))
+            counts[key] += number
+            self._totals[revision] = now, counts
+        self._totals = {
+            key: (at, counts) for key, (at, counts) in self._totals.items() if at > now - EXPORT_RETENTION_SECONDS
+        }
 
 
-def _turn(now: float) -> int:
+def _step_start(now: float) -> int:
     """Return the whole ten seconds to which a sample belongs; a timer may fire a moment too early."""
     return int((now + 1) // RAW_STEP) * RAW_STEP
 
 
-def _write(session: Session, at: int, news: Counter[CountKey]) -> Counter[CountKey]:
-    """Write the counts, and return them by the revisions that are shown."""
-    shown: Counter[CountKey] = Counter()
-    present = present_revisions(session) if news else {}
-    for key, number in news.items():
-        shown[key._replace(revision=present.get((key.service, key.revision), key.revision))] += number
-    write_samples(session, at, shown)
-    return shown
+def _write(session: Session, at: int, increases: Counter[CountKey]) -> Counter[CountKey]:
+    """Write the counts, and return them by the revisions that are displayed."""
+    displayed: Counter[CountKey] = Counter()
+    present = present_revisions(session) if increases else {}
+    for key, number in increases.items():
+        displayed[key._replace(revision=present.get((key.service, key.revision), key.revision))] += number
+    write_samples(session, at, displayed)
+    return displayed

@@ -17,7 +17,7 @@ import pytest
 from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from services.bounded_http import BoundedClient
-from services.eureka.external_server import ASK_EVERY, GONE_FOR, MAX_BODY, ExternalEureka
+from services.eureka.external_server import CHECK_INTERVAL, MAX_BODY, TOMBSTONE_SECONDS, ExternalEureka
 from services.eureka.instance_info import Status
 from services.eureka.local_directory import LocalDirectory
 from services.eureka.registry import Registry
@@ -165,10 +165,10 @@ async def test_lease_of_a_removed_instance_is_deleted_again_if_it_reappears(fixt
     await fixture.router.remove("web", "web-r1-1")
     assert fixture.there() == {}
     await fixture.register(1)  # A stock server's replication to itself can bring a lease back.
-    fixture.clock.jump(ASK_EVERY)
+    fixture.clock.jump(CHECK_INTERVAL)
     await fixture.theirs.sweep()
     assert fixture.there() == {}
-    fixture.clock.jump(GONE_FOR + 1)
+    fixture.clock.jump(TOMBSTONE_SECONDS + 1)
     await fixture.theirs.sweep()
     await fixture.register(1)
     await fixture.theirs.sweep()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.eureka.applications import WINDOW, Action, Applications, Entry, Key, Snapshot
+from services.eureka.applications import DELTA_WINDOW, Action, Applications, Entry, Key, Snapshot
 from services.eureka.instance_info import InvalidRegistration, Status
 from services.eureka.leases import MOST_BETWEEN_SWEEPS, TOMBSTONE_SECONDS, LeaseNotFound, Leases
 from tests.support.eureka_payloads import registration
@@ -196,7 +196,7 @@ def test_deltas_lead_to_the_same_state_as_a_full_fetch_after_any_history(
     clients, fetched = [Client(), Client()], [clock.now(), clock.now()]
 
     def fetch(n: int) -> None:
-        clients[n].fetch(leases.applications, clock.now(), complete=clock.now() - fetched[n] < WINDOW - 60)
+        clients[n].fetch(leases.applications, clock.now(), complete=clock.now() - fetched[n] < DELTA_WINDOW - 60)
         fetched[n] = clock.now()
 
     for what, which, word in history:

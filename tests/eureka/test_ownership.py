@@ -57,7 +57,7 @@ class Sluice:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.registry = Registry(FakeClock(), LeaseRepository(store))
-        self.registry.shown.host = BRIDGE
+        self.registry.consumer_view.host = BRIDGE
         self.registry.ownership.network = IPv4Network("10.9.0.0/24")
         self.router = RegistryRouter(self.registry.clock, LocalDirectory(self.registry), ExternalEureka(self.registry.clock))
 
@@ -78,7 +78,9 @@ class Sluice:
 
     def shown(self, app: str) -> set[str]:
         return {
-            entry.registration.ip for entry in self.registry.shown.applications.entries() if entry.registration.app == app
+            entry.registration.ip
+            for entry in self.registry.consumer_view.applications.entries()
+            if entry.registration.app == app
         }
 
     def registered(self) -> set[tuple[str, str]]:
@@ -118,7 +120,7 @@ async def test_owner_is_determined_by_the_source_address_not_by_the_registration
     with pytest.raises(Forbidden):
         await sluice.registry.register(registration("x", "WEB", ipAddr=WEB), THIEF)
     await sluice.registry.register(registration("x", "THIEF", ipAddr=WEB, vipAddress="thief"), THIEF)
-    assert sluice.registry.shown.owners[("THIEF", "x")].service == "thief"
+    assert sluice.registry.consumer_view.owners[("THIEF", "x")].service == "thief"
 
 
 async def test_lease_is_changed_only_from_the_address_that_registered_it(sluice: Sluice) -> None:
@@ -148,7 +150,7 @@ async def test_lease_is_not_replaced_by_a_registration_from_another_address(slui
 async def test_instances_with_the_same_id_replace_each_other_within_their_service(sluice: Sluice) -> None:
     await sluice.register("WEB", WEB, "localhost")
     await sluice.register("WEB", SIBLING, "localhost")
-    assert sluice.registry.shown.owners[("WEB", "localhost")].instance == "web-r1-2"
+    assert sluice.registry.consumer_view.owners[("WEB", "localhost")].instance == "web-r1-2"
     assert sluice.may("WEB", "localhost", SIBLING)
     assert not sluice.may("WEB", "localhost", WEB)
 
@@ -169,7 +171,9 @@ async def test_earlier_foreign_registration_coexists_with_that_of_a_service(slui
     assert sluice.shown("SHOP") == {FOREIGN, BRIDGE}
     await sluice.register("SHOP", FOREIGN, "old")
     await sluice.register("SHOP", THIEF, "thief")
-    assert sluice.registry.shown.stable["SHOP"][0] == "web", "the first service stays what consumers are sent to"
+    assert sluice.registry.consumer_view.descriptions["SHOP"][0] == "web", (
+        "the first service stays what consumers are sent to"
+    )
     await sluice.registry.cancel(("SHOP", "old"))
     with pytest.raises(Forbidden):
         await sluice.register("SHOP", FOREIGN, "old")

@@ -54,7 +54,7 @@ class House:
         self.clock = FakeClock()
         self.store = store
         self.registry = Registry(self.clock, LeaseRepository(store))
-        self.registry.shown.host = "10.9.0.1"
+        self.registry.consumer_view.host = "10.9.0.1"
         self.router = RegistryRouter(self.clock, LocalDirectory(self.registry), ExternalEureka(self.clock))
 
     async def open(self, *members: Endpoint, advertise: str = "instances") -> None:
@@ -66,7 +66,7 @@ class House:
         return await self.registry.register(said, f"10.9.0.1{n}")
 
     def shown(self) -> list[tuple[str, str, int]]:
-        entries = self.registry.shown.applications.entries()
+        entries = self.registry.consumer_view.applications.entries()
         return [(entry.status, entry.registration.ip, entry.registration.port.number) for entry in entries]
 
     def fetch(self, who: str) -> None:
@@ -94,7 +94,7 @@ async def test_advertise_stable_shows_one_address_that_outlives_every_instance(f
     assert fixture.shown() == []
     await fixture.register(1)
     assert fixture.shown() == [GATEWAY]
-    version = fixture.registry.shown.applications.version
+    version = fixture.registry.consumer_view.applications.version
     await fixture.router.admit(member(1))
     await fixture.register(2)
     await fixture.router.admit(member(2))
@@ -102,7 +102,7 @@ async def test_advertise_stable_shows_one_address_that_outlives_every_instance(f
     await fixture.router.mark_dead("web", "web-r1-1", "start-1")
     await fixture.router.remove("web", "web-r1-2")
     assert fixture.shown() == [GATEWAY]
-    assert fixture.registry.shown.applications.version == version, "no consumer has anything new to fetch"
+    assert fixture.registry.consumer_view.applications.version == version, "no consumer has anything new to fetch"
     await fixture.router.unpublish("web")
     assert fixture.shown() == []
 

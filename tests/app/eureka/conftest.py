@@ -75,7 +75,7 @@ async def _main(data: Path, port: int, place: str, up: threading.Event, ending: 
         web = RoutedService("web", 9000, 18001, advertise="instances")
         await LocalDirectory(registry).restore([web], [Endpoint("web-r1-1", "web", LOOPBACK, 9000, "start")])
     else:
-        registry.shown.host = "10.9.0.1"
+        registry.consumer_view.host = "10.9.0.1"
         registry.ownership.network = IPv4Network("10.9.0.0/24")
         await LocalDirectory(registry).restore([], [])
     async with anyio.create_task_group() as tasks:

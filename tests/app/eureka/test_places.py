@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def registry(store: Store) -> Registry:
     registry = Registry(FakeClock(), LeaseRepository(store))
-    registry.shown.host = BRIDGE
+    registry.consumer_view.host = BRIDGE
     registry.ownership.network = IPv4Network("10.9.0.0/24")
     return registry
 

@@ -39,7 +39,7 @@ def test_registry_page_links_an_application_to_its_service_and_instances(
 ) -> None:
     fixture.service("web")
     registry = fixture.sluice.registry
-    registry.shown.services["web"] = RoutedService("web", 8080, 20001)
+    registry.consumer_view.services["web"] = RoutedService("web", 8080, 20001)
     address = fixture.write(lambda session: session.get_one(Instance, "web-r1-1").address)
     apart(registry.register(registration(), str(address)))
     page = visitor.get("/ui/registry").text
