@@ -24,20 +24,20 @@ GZIP_LEVEL = 1
 
 async def perform(registry: Registry, request: EurekaRequest) -> Answer:
     """Return the response to a request. Raises Forbidden if the client may not change the lease."""
-    found = _operation(request)
-    if found is None:
+    operation = _operation(request)
+    if operation is None:
         return responses.NOT_FOUND
     try:
         if request.method not in ("GET", "HEAD"):
             if request.covers is not None and not request.covers(request.path[1]):
                 raise Forbidden(f"the token may not change {request.path[1]}")
-            if found is not _register:
+            if operation is not _register:
                 registry.ownership.check_change(_key(request), request.remote, by_token=request.covers is not None)
-        return await found(registry, request)
+        return await operation(registry, request)
     except LeaseNotFound:
         return responses.NOT_FOUND
-    except InvalidRegistration as refused:
-        return responses.plain(400, str(refused))
+    except InvalidRegistration as error:
+        return responses.plain(400, str(error))
 
 
 Operation = Callable[[Registry, "EurekaRequest"], Awaitable[Answer]]
@@ -129,7 +129,7 @@ async def _application(registry: Registry, request: EurekaRequest) -> Answer:
     entries = tuple(
         entry for entry in registry.applications(direct=request.direct).entries() if entry.registration.app == name
     )
-    return _written(request, (name, entries)) if entries else responses.NOT_FOUND
+    return _encoded(request, (name, entries)) if entries else responses.NOT_FOUND
 
 
 async def _instance(registry: Registry, request: EurekaRequest) -> Answer:
@@ -138,7 +138,7 @@ async def _instance(registry: Registry, request: EurekaRequest) -> Answer:
         entry = applications.get(_key(request))
     else:
         entry = next((entry for entry in applications.entries() if entry.registration.id == request.path[1]), None)
-    return _written(request, entry) if entry is not None else responses.NOT_FOUND
+    return _encoded(request, entry) if entry is not None else responses.NOT_FOUND
 
 
 async def _vip(registry: Registry, request: EurekaRequest) -> Answer:
@@ -149,11 +149,11 @@ async def _vip(registry: Registry, request: EurekaRequest) -> Answer:
     secure, vip = request.path[0] == "svips", request.path[1]
 
     def named(entry: Entry) -> bool:
-        said = entry.registration.secure_vip if secure else entry.registration.vip
-        return vip in (said or "").split(",")
+        names = entry.registration.secure_vip if secure else entry.registration.vip
+        return vip in (names or "").split(",")
 
-    found = registry.applications(direct=request.direct).full(named)
-    return _written(request, found if found.apps else Snapshot(-1, found.hashcode, {}))
+    matching = registry.applications(direct=request.direct).full(named)
+    return _encoded(request, matching if matching.apps else Snapshot(-1, matching.hashcode, {}))
 
 
 async def _status(registry: Registry, request: EurekaRequest) -> Answer:
@@ -179,10 +179,10 @@ def _wants_json(request: EurekaRequest) -> bool:
     return "json" in request.headers.get("accept", "")
 
 
-def _written(request: EurekaRequest, what: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
+def _encoded(request: EurekaRequest, content: Snapshot | Entry | tuple[str, tuple[Entry, ...]]) -> Answer:
     if _wants_json(request):
-        return responses.document(json_of(what), responses.JSON)
-    return responses.document(xml_of(what), responses.XML)
+        return responses.document(json_of(content), responses.JSON)
+    return responses.document(xml_of(content), responses.XML)
 
 
 def _listing(registry: Registry, request: EurekaRequest, name: str, snapshot: Callable[[], Snapshot]) -> Answer:

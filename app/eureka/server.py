@@ -16,14 +16,14 @@ from app.http.h11_protocol import HeadTimeoutProtocol
 from app.http.sockets import bind_tcp
 
 log = structlog.get_logger(__name__)
-PAUSE = 1.0
+LISTEN_RETRY_INTERVAL = 1.0
 """Seconds between two attempts to listen."""
 BACKLOG = 2048
-GRACE = 2
+STOP_GRACE_SECONDS = 2
 """Seconds that responses in progress have when Sluice stops."""
 
 
-class Server(uvicorn.Server):
+class EurekaServer(uvicorn.Server):
     """A uvicorn server that leaves signals to the API's server; `should_exit` ends it."""
 
     @contextlib.contextmanager
@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
+async def serve(app: EurekaApp, addresses: Sequence[str], port: int) -> None:
     """Listen on all `addresses` until cancelled.
 
     An address that is missing or in use is tried again, and logged once.
@@ -39,7 +39,7 @@ async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
     listening = [await _listen(address, port) for address in addresses]
     # h11, because the faster parser loses the body of a POST that asks for an upgrade
     config = uvicorn.Config(
-        door,
+        app,
         lifespan="off",
         http=HeadTimeoutProtocol,
         ws="none",
@@ -47,9 +47,9 @@ async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # clients are identified by their source address, which X-Forwarded-For would replace
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=STOP_GRACE_SECONDS,
     )
-    server = Server(config)
+    server = EurekaServer(config)
     serving = asyncio.ensure_future(server.serve(sockets=listening))
     try:
         await asyncio.shield(serving)
@@ -60,16 +60,16 @@ async def serve(door: EurekaApp, addresses: Sequence[str], port: int) -> None:
 
 
 async def _listen(address: str, port: int) -> socket.socket:
-    told = False
+    reported = False
     while True:
         try:
-            listening = bind_tcp(address, port)
-            listening.listen(BACKLOG)
+            listener = bind_tcp(address, port)
+            listener.listen(BACKLOG)
         except OSError as error:
-            if not told:
-                why = f"{error.strerror}; set SLUICE_EUREKA_PORT to another, or to 0 for none"
-                log.error("eureka_port", address=address, port=port, error=why)
-            told = True
-            await anyio.sleep(PAUSE)
+            if not reported:
+                cause = f"{error.strerror}; set SLUICE_EUREKA_PORT to another, or to 0 for none"
+                log.error("eureka_port", address=address, port=port, error=cause)
+            reported = True
+            await anyio.sleep(LISTEN_RETRY_INTERVAL)
         else:
-            return listening
+            return listener

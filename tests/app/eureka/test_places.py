@@ -61,10 +61,10 @@ class Port:
     """The Eureka port, called with a source address and a `token` as the client's password."""
 
     def __init__(self, registry: Registry, access: AuthService | None = None) -> None:
-        self.door = EurekaApp(registry, EurekaAuth(access))
+        self.app = EurekaApp(registry, EurekaAuth(access))
 
     async def ask(self, method: str, path: str, source: str, at: str = BRIDGE, token: str = "", **request: object) -> int:
-        transport = httpx.ASGITransport(self.door, client=(source, 40000))
+        transport = httpx.ASGITransport(self.app, client=(source, 40000))
         shown = "Basic " + base64.b64encode(f"any:{token}".encode()).decode()
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{at}:8761/eureka/") as client:
             answer = await client.request(

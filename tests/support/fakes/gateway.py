@@ -18,7 +18,7 @@ KEEP_ALIVE = 12.0
 
 
 @dataclass
-class Server:
+class FakeServer:
     """An instance in one worker's list."""
 
     endpoint: Endpoint
@@ -32,7 +32,7 @@ class Worker:
     """One worker. `replaced_at`: when a newer one took over; then it accepts no commands for servers."""
 
     number: int
-    servers: dict[str, Server] = field(default_factory=dict)
+    servers: dict[str, FakeServer] = field(default_factory=dict)
     replaced_at: float | None = None
     idle_clients: bool = False
     """Clients keep it alive with idle connections, and may begin one more request each within KEEP_ALIVE."""
@@ -94,7 +94,7 @@ class FakeGateway:
         """
         old = self.present
         old.replaced_at, old.idle_clients = self.clock.now(), idle_clients
-        admitted = {id: Server(server.endpoint) for id, server in old.servers.items() if server.state == "admitted"}
+        admitted = {id: FakeServer(server.endpoint) for id, server in old.servers.items() if server.state == "admitted"}
         self.workers.insert(0, Worker(next(self._numbers), admitted))
         self._bury()
 
@@ -133,9 +133,9 @@ class FakeGateway:
     async def admit(self, endpoint: Endpoint) -> None:
         with await self._called("admit", endpoint.id):
             if endpoint.service not in self.services:
-                raise RoutingError(f"The gateway was not told of the service {endpoint.service}")
+                raise RoutingError(f"{endpoint.id} cannot be admitted: the gateway has no service {endpoint.service}")
             if (endpoint.id, endpoint.start_id) in self._lost:
-                raise RoutingError(f"{endpoint.id} died after it had started")
+                raise RoutingError(f"{endpoint.id} cannot be admitted: it died after it had started")
             self._enter(endpoint)
 
     async def withdraw(self, service: str, instance: str) -> None:
@@ -194,7 +194,7 @@ class FakeGateway:
     def _enter(self, endpoint: Endpoint) -> None:
         present = self.present.servers.get(endpoint.id)
         if present is None or present.endpoint.address != endpoint.address:
-            self.present.servers[endpoint.id] = Server(endpoint)
+            self.present.servers[endpoint.id] = FakeServer(endpoint)
         else:
             present.endpoint = endpoint
             if present.state != "admitted":
@@ -212,7 +212,7 @@ class FakeGateway:
             or (worker.idle_clients and not self._over(worker))
         ]
 
-    def _find(self, service: str, instance: str) -> Server | None:
+    def _find(self, service: str, instance: str) -> FakeServer | None:
         server = self.present.servers.get(instance)
         return server if server is not None and server.endpoint.service == service else None
 
