@@ -79,6 +79,13 @@ class HaproxyRouter:
             self._reloader.adopt(settings)
         self._listener_retention.start()
 
+    def drop_unbindable(self) -> list[str]:
+        """Remove the services whose ports other processes use from the files, for a gateway that cannot start.
+
+        Returns their names; none once the services were restored. Raises RoutingError.
+        """
+        return self._reloader.drop_unbindable()
+
     async def close(self) -> None:
         await self._reloader.close()
         await self._workers.close()

@@ -72,11 +72,11 @@ def header_rules() -> list[str]:
 
     A request without such a header costs one search for the header. Lua runs only for the other requests.
     """
-    asked = "{ req.hdr(connection) -m str -i upgrade }"
+    is_upgrade = "{ req.hdr(connection) -m str -i upgrade }"
     return [
         # HAProxy has already removed close, keep-alive and upgrades to HTTP/2. Of the rest only an upgrade concerns an
         # instance: any other name would make the instance drop that header, for example the gateway's own X-Forwarded-For.
-        f"    http-request del-header Connection unless {asked} {{ req.hdr(upgrade) -m found }}",
+        f"    http-request del-header Connection unless {is_upgrade} {{ req.hdr(upgrade) -m found }}",
         "    http-request set-header Connection upgrade if { req.hdr(connection) -m found }",
         "    http-request lua.strip_session_cookies if { req.fhdr(cookie) -m sub sluice_session_ }",
         "    http-response lua.drop_session_cookies if { res.fhdr(set-cookie) -m sub sluice_session_ }",

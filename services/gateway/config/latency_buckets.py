@@ -76,13 +76,13 @@ def counting_table() -> list[str]:
 
 def parse_table(answer: str) -> Counter[Count]:
     """Parse the answer of `show table`."""
-    found: Counter[Count] = Counter()
+    counts: Counter[Count] = Counter()
     for service, revision, bucket, number in _ENTRY.findall(answer):
         if int(revision) == GATEWAY_REVISION:
-            found[Count(service, GATEWAY_REVISION, "refused")] += int(number)
+            counts[Count(service, GATEWAY_REVISION, "refused")] += int(number)
         else:
-            found[Count(service, int(revision), "bucket", int(bucket))] += int(number)
-    return found
+            counts[Count(service, int(revision), "bucket", int(bucket))] += int(number)
+    return counts
 
 
 def parse_stat(answer: str) -> dict[str, Counter[Count]]:
@@ -90,7 +90,7 @@ def parse_stat(answer: str) -> dict[str, Counter[Count]]:
 
     Returns instance → its counts, and service → the counts of the whole service.
     """
-    found: dict[str, Counter[Count]] = {}
+    counts_by_name: dict[str, Counter[Count]] = {}
     for line in answer.splitlines():
         fields = line.split(",", _STATUSES.stop)
         if len(fields) <= _STATUSES.stop:
@@ -101,9 +101,9 @@ def parse_stat(answer: str) -> dict[str, Counter[Count]]:
             name, revision = match[1], int(match[2])
             failed = {Count(name, revision, "failed"): int(fields[_ECON]) + int(fields[_ERESP])}
             by_status = {Count(name, revision, "status", digit): number for digit, number in statuses.items()}
-            found[fields[1]] = Counter(by_status | failed)
+            counts_by_name[fields[1]] = Counter(by_status | failed)
         elif service is not None and fields[1] == HOLD_SERVER:
-            found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "passed")] = statuses.get(5, 0)
+            counts_by_name.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "passed")] = statuses.get(5, 0)
         elif service is not None and fields[1] == "BACKEND":
-            found.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "whole")] = statuses.get(5, 0)
-    return {name: +counts for name, counts in found.items() if any(counts.values())}
+            counts_by_name.setdefault(service, Counter())[Count(service, GATEWAY_REVISION, "whole")] = statuses.get(5, 0)
+    return {name: +counts for name, counts in counts_by_name.items() if any(counts.values())}

@@ -78,6 +78,25 @@ class Reloader:
         self._knows_binds = adopted is not None
         self._binds = (adopted or self._config.render({})).binds
 
+    def drop_unbindable(self) -> list[str]:
+        """Remove the services whose ports other processes use from the files, and return their names.
+
+        For a gateway that cannot start because of them. Once a worker has loaded the files, nothing is removed: the callers
+        count on what they have published. Raises RoutingError; nothing has changed then.
+        """
+        if self.loaded is not None:
+            return []
+        common = self._config.render({}).binds | self._retention.binds
+        desired = self._config.desired
+        bindable = {
+            name: backend
+            for name, backend in desired.items()
+            if not ports_in_use(self._config.render({name: backend}).binds - common)
+        }
+        if len(bindable) < len(desired):
+            self._binds = self._config.set_backends(bindable).binds
+        return sorted(desired.keys() - bindable.keys())
+
     async def restore(self, backends: Mapping[str, DesiredBackend]) -> HaproxyConfig:
         """Make files and worker have exactly these backends, and return their configuration.
 

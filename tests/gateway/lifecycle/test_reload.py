@@ -85,3 +85,18 @@ async def test_reload_fails_only_the_pending_service_whose_port_is_in_use(master
     assert failed.value.lasting
     await reloader.reload(service())
     assert list(config.desired) == ["web"]
+
+
+async def test_gateway_that_cannot_start_loses_only_the_services_whose_ports_are_in_use(master: FakeMaster) -> None:
+    first = ConfigState(master.directory)
+    first.adopt(master.settings)
+    first.set_backends(backends(service(), service("busy", 1)))
+    config = ConfigState(master.directory)
+    reloader = reloader_of(master, config)
+    reloader.adopt(master.settings)
+    assert reloader.drop_unbindable() == ["busy"]
+    assert list(config.desired) == ["web"] and '"busy"' not in content(master.directory)["haproxy.cfg"]
+    await master.start()
+    await reloader.restore(backends(service(), service("busy", 1)))
+    assert list(config.desired) == ["web"]
+    assert reloader.drop_unbindable() == [], "the controller counts on what it has published"
