@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.eureka.applications import DELTA_WINDOW, Action, Applications, Entry, Key, Snapshot
 from services.eureka.instance_info import InvalidRegistration, Status
-from services.eureka.leases import MOST_BETWEEN_SWEEPS, TOMBSTONE_SECONDS, LeaseNotFound, Leases
+from services.eureka.leases import MAX_SWEEP_INTERVAL, TOMBSTONE_SECONDS, LeaseNotFound, Leases
 from tests.support.eureka_payloads import registration
 from tests.support.fakes.clock import FakeClock
 
@@ -92,7 +92,7 @@ def test_time_in_which_sluice_was_suspended_expires_no_lease(leases: Leases, clo
     leases.sweep()
     clock.jump(3600)
     assert leases.sweep() == []
-    clock.jump(MOST_BETWEEN_SWEEPS)
+    clock.jump(MAX_SWEEP_INTERVAL)
     assert leases.sweep() == [A]
 
 

@@ -26,7 +26,6 @@ class FakeMaster:
         self.other_settings = replace(self.settings, maxconn=300)
         self.rejects = False
         self.on_reload: Callable[[], object] = lambda: None
-        self.reloads = 0
         self._digest = ""
 
     async def start(self) -> None:
@@ -41,7 +40,6 @@ class FakeMaster:
         return {}
 
     async def reload(self) -> None:
-        self.reloads += 1
         self.on_reload()
         if self.rejects:
             raise CommandRejected("reload", "[ALERT] no such word")

@@ -61,7 +61,6 @@ async def test_restore_keeps_the_old_port_of_a_service_whose_new_port_is_in_use(
     config, present = await restart(master)
     assert sorted(present) == ["busy", "web"]
     assert config.desired["busy"].service.internal_port == INTERNAL + 2
-    assert master.reloads == 0, "the worker has this configuration already"
 
 
 async def test_restore_drops_no_service_if_a_running_gateway_may_hold_the_port(master: FakeMaster) -> None:
