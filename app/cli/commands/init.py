@@ -15,6 +15,7 @@ from app.cli.output.console import Output
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _EXPOSE = re.compile(r"^\s*EXPOSE\s+(\d+)(?:/tcp)?\s*$", re.IGNORECASE | re.MULTILINE)
+_COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-/:@]*")
 
 
@@ -25,7 +26,8 @@ def init(
         str | None, typer.Argument(help="Name of the service. Default: the directory's name.", show_default=False)
     ] = None,
     image: Annotated[
-        str | None, typer.Option(help="Image of the service. Default: NAME:latest.", show_default=False)
+        str | None,
+        typer.Option(help="Image of the service. Default: built from the Dockerfile, else NAME:latest.", show_default=False),
     ] = None,
     port: Annotated[
         int | None,
@@ -61,9 +63,16 @@ def init(
         )
     if image is not None and not _IMAGE.fullmatch(image):
         raise usage(f"invalid image reference: {image!r}")
+    compose = None if found or service or image or _has_dockerfile(directory) else _compose_file(directory)
+    if compose is not None:
+        out.say(f"{compose} needs no {DEFAULT_FILE}. To deploy its services, run: sluice deploy -f {compose}")
+        out.result({"service": None, "files": []}, "", "")
+        return
     gitlab = gitlab or (not github and (directory / ".gitlab-ci.yml").exists())
-    number, image = port or _exposed(directory), image or f"{name}:latest"
-    spec = spring_spec(name, image, number or PORT, found.profiles) if found else _spec(name, image, number or 8000)
+    builds = image is None and _has_dockerfile(directory)
+    source = "build: ." if builds else f'image: "{image or name + ":latest"}"'
+    number = port or _exposed(directory)
+    spec = spring_spec(name, source, number or PORT, found.profiles) if found else _spec(name, source, number or 8000)
     files = {directory / DEFAULT_FILE: spec}
     if not no_ci:
         server, job = (".gitlab/sluice.yml", _GITLAB) if gitlab else (".github/workflows/deploy.yml", _GITHUB)
@@ -82,7 +91,10 @@ def init(
         )
     if gitlab and not no_ci:
         out.say("In .gitlab-ci.yml: include: [{ local: .gitlab/sluice.yml }]")
-    out.say("Review the file, then run: sluice deploy")
+    if not builds and image is None:
+        out.say(f"There is no Dockerfile: set `image` in {DEFAULT_FILE} to a local or pullable image.")
+    option = "" if directory.resolve() == Path.cwd() else f" -f {directory / DEFAULT_FILE}"
+    out.say(f"Review the file, then run: sluice deploy{option}")
     written = [str(path) for path in files]
     out.result({"service": name, "files": written}, "", "\n".join(written))
 
@@ -102,6 +114,15 @@ def _fit(name: str) -> str:
     return words[:40].rstrip("-") or "app"
 
 
+def _has_dockerfile(directory: Path) -> bool:
+    return (directory / "Dockerfile").is_file()
+
+
+def _compose_file(directory: Path) -> Path | None:
+    """Return the directory's Compose file, if there is one; the names in the order in which Compose looks for them."""
+    return next((directory / name for name in _COMPOSE_FILES if (directory / name).is_file()), None)
+
+
 def _exposed(directory: Path) -> int | None:
     try:
         found = _EXPOSE.search((directory / "Dockerfile").read_text("utf-8"))
@@ -110,17 +131,18 @@ def _exposed(directory: Path) -> int | None:
     return int(found[1]) if found and 0 < int(found[1]) < 65536 else None
 
 
-def _spec(name: str, image: str, port: int) -> str:
-    return _SPEC.replace("@NAME@", name).replace("@IMAGE@", image).replace("@PORT@", str(port))
+def _spec(name: str, source: str, port: int) -> str:
+    return _SPEC.replace("@NAME@", name).replace("@SOURCE@", source).replace("@PORT@", str(port))
 
 
 _SPEC = """\
-# A service for Sluice. Deploy it with:  sluice deploy -f sluice.yaml
+# A service for Sluice. Deploy it with:  sluice deploy
+# It has either `build`, a directory whose Dockerfile each deploy builds, or `image`, a local or pullable image.
 # The file is the complete spec: a field that is removed from it returns to its default.
 # Arguments override it:  sluice deploy -f sluice.yaml --image @NAME@:1.5 --note "$(git rev-parse --short HEAD)"
 
 service: @NAME@
-image: "@IMAGE@"        # local or pullable image
+@SOURCE@
 port: @PORT@             # port that the application listens on; null for a worker that listens on none
 
 replicas: 2            # with two or more, the loss of one loses no GET. If omitted, scaling is kept

@@ -42,14 +42,14 @@ def look_at(directory: Path) -> SpringService:
     return SpringService(named[0] if named else _built_as(directory, texts), profiles, lacking)
 
 
-def spring_spec(name: str, image: str, port: int, profiles: list[ProfileFile]) -> str:
-    """Return the text of sluice.yaml.
+def spring_spec(name: str, source: str, port: int, profiles: list[ProfileFile]) -> str:
+    """Return the text of sluice.yaml; `source` is its line with `build` or `image`.
 
     The profiles' variables are named and not copied: they may be secret, and this file is not.
     """
     values = {
         "NAME": name,
-        "IMAGE": image,
+        "SOURCE": source,
         "PORT": str(port),
         "HOST_PORT": _host_port(profiles),
         "PROFILES": _layers(profiles),
@@ -114,12 +114,12 @@ _NO_HOST_PORT = """\
 
 _SPEC = """\
 # A Spring Boot service for Sluice; docs/spring.md explains each line. Deploy it with:
-#   sluice deploy --build .                              from source
-#   sluice deploy --profile-file prod.env --build .      like `deploy.sh prod`
+#   sluice deploy                               `build: .` builds the Dockerfile, `image` is a local or pullable image
+#   sluice deploy --profile-file prod.env       like `deploy.sh prod`
 # The file is the complete spec: a field that is removed from it returns to its default.
 
 service: @NAME@
-image: "@IMAGE@"        # without --build: local or pullable image
+@SOURCE@
 port: @PORT@             # server.port
 
 routes:                # public routes through the gateway; without any, only other services and Eureka consumers can call it

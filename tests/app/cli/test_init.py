@@ -10,6 +10,10 @@ import yaml
 
 from tests.app.cli.conftest import Sluice
 from tests.support.api_stub import Stub
+from tests.support.cli_fixture import CliFixture
+
+NO_CHECK = ("--set", "healthcheck.disable=true")
+"""Options for the fake engine, whose containers answer no health check."""
 
 
 def test_init_writes_a_file_that_deploys(stub: Stub, sluice: Sluice) -> None:
@@ -20,6 +24,57 @@ def test_init_writes_a_file_that_deploys(stub: Stub, sluice: Sluice) -> None:
         "service": "web", "image": "web:1.5", "port": 3000, "replicas": 2, "mode": "replace",
         "routes": [{"path_prefix": "/web", "strip_prefix": True}],
     }  # fmt: skip
+
+
+def test_init_beside_a_dockerfile_builds_it_and_sluice_deploy_works(fixture: CliFixture) -> None:
+    Path("Dockerfile").write_text("FROM scratch\n  expose 3000/tcp\n")
+    result = fixture.sluice("init", "--no-ci")
+    assert result.exit_code == 0
+    assert result.stderr.endswith("Review the file, then run: sluice deploy\n")
+    spec = yaml.safe_load(Path("sluice.yaml").read_text())
+    assert (spec["service"], spec["build"], spec["port"], "image" in spec) == ("work", ".", 3000, False)
+    deployed = fixture.sluice("deploy", *NO_CHECK)
+    assert deployed.exit_code == 0, deployed.output
+    assert deployed.stdout.startswith("work is at revision 1 (work:2")
+
+
+def test_init_beside_a_compose_file_writes_nothing_and_its_command_works(fixture: CliFixture) -> None:
+    Path("compose.yaml").write_text("services: {web: {image: 'web:1', ports: ['8000'], healthcheck: {disable: true}}}\n")
+    result = fixture.sluice("init")
+    assert (result.exit_code, result.stdout) == (0, "")
+    command = result.stderr.strip().rpartition("run: ")[2]
+    assert command == "sluice deploy -f compose.yaml"
+    assert [path.name for path in Path().iterdir()] == ["compose.yaml"]
+    deployed = fixture.sluice(*command.split()[1:])
+    assert deployed.exit_code == 0, deployed.output
+    assert json.loads(fixture.sluice("init", "--json").stdout) == {"service": None, "files": []}
+
+
+def test_init_beside_both_files_or_with_a_name_writes_a_sluice_yaml(sluice: Sluice) -> None:
+    Path("compose.yaml").write_text("services: {}\n")
+    assert sluice("init", "web", "--no-ci").exit_code == 0
+    assert yaml.safe_load(Path("sluice.yaml").read_text())["image"] == "web:latest"
+    Path("sluice.yaml").unlink()
+    Path("Dockerfile").write_text("FROM scratch\n")
+    assert sluice("init", "--no-ci").exit_code == 0
+    assert yaml.safe_load(Path("sluice.yaml").read_text())["build"] == "."
+
+
+def test_init_in_an_empty_directory_asks_for_an_image_before_the_deployment(fixture: CliFixture) -> None:
+    result = fixture.sluice("init", "--no-ci")
+    assert result.exit_code == 0
+    assert "There is no Dockerfile: set `image` in sluice.yaml" in result.stderr
+    path = Path("sluice.yaml")
+    path.write_text(path.read_text().replace("work:latest", "web:1"))
+    deployed = fixture.sluice("deploy", *NO_CHECK)
+    assert deployed.exit_code == 0, deployed.output
+
+
+def test_init_in_another_directory_names_the_file_to_deploy(sluice: Sluice) -> None:
+    Path("shop").mkdir()
+    Path("shop/Dockerfile").write_text("FROM scratch\n")
+    result = sluice("init", "--directory", "shop", "--no-ci")
+    assert result.stderr.endswith("run: sluice deploy -f shop/sluice.yaml\n")
 
 
 def test_init_writes_commented_fields_that_deploy_too(stub: Stub, sluice: Sluice) -> None:
