@@ -1,5 +1,5 @@
 # Entry points. Settings come from the environment: SLUICE_NAME, SLUICE_PORT, SLUICE_GATEWAY_PORT, SLUICE_DATA, … (README.md)
-.PHONY: help demo demo-spring up down env images test test-full test-spring check snapshot venv soak
+.PHONY: help demo demo-spring up down env images test test-full test-spring check docs snapshot venv soak
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z-]*\): *## /make \1	/p' Makefile | expand -t 20
@@ -25,6 +25,8 @@ test-spring: ## run the tests with real Spring Boot applications
 	@SLUICE_TIER=full scripts/test.sh -m spring
 check:   ## run the quick checks: lint, format, types, import rules, vulnerabilities, tests without an engine
 	@scripts/check.sh
+docs:    ## build the documentation's site in site/; a warning is an error
+	@scripts/docs.sh
 snapshot: ## write the snapshot of the public contract (tests/contract/snapshot/) from the code
 	@.venv/bin/python -m tests.contract.surface >/dev/null
 venv:    ## create the virtual environment with the locked packages

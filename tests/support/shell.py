@@ -25,18 +25,22 @@ class Shell:
     gateway_port: int = field(default_factory=free_port)
     more: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command without a terminal, from outside the repository."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")}
-        environment |= {
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the variables of its processes: those of this process, and this Sluice's settings."""
+        return {
+            **{key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")},
             "SLUICE_NAME": self.name,
             "SLUICE_PORT": str(self.port),
             "SLUICE_GATEWAY_PORT": str(self.gateway_port),
             "SLUICE_DATA": str(self.data),
             **self.more,
         }
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command without a terminal, from outside the repository."""
         return subprocess.run(
-            words, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
+            words, env=self.variables, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
         )
 
     def sluice(self, *words: str) -> subprocess.CompletedProcess[str]:
