@@ -9,12 +9,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTSIDE = {
-    "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security-policy.md",
-    "bench/README.md": "benchmarks.md",
-}
-"""Document → page of the site."""
+OUTSIDE = {"CONTRIBUTING.md": "contributing", "SECURITY.md": "security-policy", "bench/README.md": "benchmarks"}
+"""Document → name of its page."""
 _LINK = re.compile(r"\]\(\.\./([^)#]+)")
 
 
@@ -22,7 +18,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for each document of OUTSIDE."""
     for document, page in OUTSIDE.items():
         text = (ROOT / document).read_text("utf-8").replace("](docs/", "](").replace("](../docs/", "](")
-        files.append(File.generated(config, page, content=_LINK.sub(_to_page, text)))
+        files.append(File.generated(config, f"{page}.md", content=_LINK.sub(_to_page, text)))
     return files
 
 
@@ -32,4 +28,5 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def _to_page(found: re.Match[str]) -> str:
-    return f"]({OUTSIDE.get(found[1], f'../{found[1]}')}"
+    page = OUTSIDE.get(found[1])
+    return f"]({page}.md" if page else found[0]

@@ -11,7 +11,7 @@ from tests.support.docker_cli import ROOT, docker
 from tests.support.shell import Shell
 from tests.support.shell_blocks import BlockShell, blocks_of
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -47,5 +47,6 @@ def test_readme_deploys_breaks_fixes_and_rolls_back_an_application(follow: Calla
     assert "/ui/sign-in?code=" in removed
 
 
+@pytest.mark.full
 def test_quick_start_commands_succeed_as_written(follow: Callable[[str], list[str]]) -> None:
     assert len(follow("docs/quick-start.md")) > 5
