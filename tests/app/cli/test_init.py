@@ -35,7 +35,7 @@ def test_init_beside_a_dockerfile_builds_it_and_sluice_deploy_works(fixture: Cli
     assert (spec["service"], spec["build"], spec["port"], "image" in spec) == ("work", ".", 3000, False)
     deployed = fixture.sluice("deploy", *NO_CHECK)
     assert deployed.exit_code == 0, deployed.output
-    assert deployed.stdout.startswith("work is at revision 1 (work:2")
+    assert deployed.stdout.startswith("work deployed: revision 1 (work:2")
 
 
 def test_init_beside_a_compose_file_writes_nothing_and_its_command_works(fixture: CliFixture) -> None:
