@@ -201,3 +201,38 @@ async def test_restore_leaves_out_only_a_service_with_a_conflicting_route(fixtur
     assert (await fixture.ask("/web")).status == 200
     with pytest.raises(RoutingError, match="both want the route"):
         await fixture.gateway.publish(thief)
+
+
+async def test_restore_leaves_out_only_a_service_whose_port_is_in_use(fixture: GatewayFixture) -> None:
+    [instance] = await fixture.serve(service(), 1)
+    again = HaproxyRouter(fixture.directory)
+    await again.configure(fixture.settings)
+    with socket.create_server((BRIDGE, INTERNAL + 1)):
+        both = [service(), service("other", 1)]
+        assert await again.restore(both, [instance.endpoint()]) == {"other": None}
+        assert (await fixture.ask("/web")).status == 200
+        with pytest.raises(RoutingError, match="in use on this machine"):
+            await again.publish(service("other", 1))
+    await again.publish(service("other", 1))
+    assert (await fixture.ask("/other")).status == 503, "it has no instance yet"
+    await again.close()
+
+
+async def test_gateway_whose_port_is_in_use_starts_without_the_service_that_needs_it(fixture: GatewayFixture) -> None:
+    await fixture.serve(service(), 1)
+    await fixture.gateway.publish(service("other", 1))
+    fixture.docker("stop", fixture.name)
+    await fixture.gateway.close()
+    again = HaproxyRouter(fixture.directory)
+    await again.configure(fixture.settings)
+    with socket.create_server((BRIDGE, INTERNAL + 1)):
+        fixture.docker("start", fixture.name)
+        await until(lambda: has_failed(fixture))
+        assert again.drop_unbindable() == ["other"]
+        await until(again.status)
+        assert (await fixture.ask("/web")).status == 200
+    await again.close()
+
+
+async def has_failed(fixture: GatewayFixture) -> bool:
+    return int(fixture.docker("inspect", "--format", "{{.RestartCount}}", fixture.name)) > 0
