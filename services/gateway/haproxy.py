@@ -15,10 +15,11 @@ from typing import Any
 from services.gateway.config.model import DesiredBackend, GatewaySettings
 from services.gateway.lifecycle.config_state import ConfigState
 from services.gateway.lifecycle.drift import DriftDetector
-from services.gateway.lifecycle.listener_retention import Bind, ListenerRetention
+from services.gateway.lifecycle.listener_retention import ListenerRetention
 from services.gateway.lifecycle.liveness import probe_public_port
 from services.gateway.lifecycle.reload import Reloader
 from services.gateway.runtime.counters import Counters
+from services.gateway.runtime.listener_transfer import Bind
 from services.gateway.runtime.maps import Maps
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.gateway.runtime.servers import Servers

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from services.concurrency import ReadWriteLock
 from services.gateway.config.model import DesiredBackend, GatewaySettings
 from services.gateway.config.render import BackendConfig, HaproxyConfig
 from services.gateway.lifecycle.config_state import ConfigState
 from services.gateway.lifecycle.conflicts import drop_conflicting
-from services.gateway.lifecycle.listener_retention import Bind, ListenerRetention
+from services.gateway.lifecycle.listener_retention import ListenerRetention
+from services.gateway.lifecycle.pending_changes import PendingChange, complete_all
 from services.gateway.lifecycle.port_check import ports_in_use
 from services.gateway.runtime.counters import Counters
+from services.gateway.runtime.listener_transfer import Bind
 from services.gateway.runtime.runtime_api import RuntimeApi
 from services.routing.port import RoutedService, RoutingError
 
@@ -28,27 +29,6 @@ Requests that are still queued then are passed to the new worker.
 """
 _QUEUE_CHECKS = 20
 """Number of checks within MAX_QUEUE_WAIT."""
-
-
-@dataclass
-class PendingChange:
-    """A change that waits for the next reload.
-
-    `service` is None if the desired configuration is to be loaded as it is.
-    """
-
-    service: RoutedService | None
-    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    def complete(self, error: RoutingError | None = None) -> None:
-        """Report the end to the callers that wait for `done`."""
-        if self.done.done():
-            return
-        if error is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
-            self.done.exception()  # a caller may have been cancelled: an error that nobody awaits is not logged
 
 
 class Reloader:
@@ -191,7 +171,7 @@ class Reloader:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        _complete(self._pending.values(), _closed())
+        complete_all(self._pending.values(), _closed())
 
     def _enqueue(self, name: str, service: RoutedService | None) -> asyncio.Future[None]:
         change = self._pending.setdefault(name, PendingChange(service))
@@ -212,12 +192,12 @@ class Reloader:
                 try:
                     await self._load({**self._config.desired, **{backend.name: backend for backend in backends}})
                 except RoutingError as error:
-                    _complete(changes, error)
+                    complete_all(changes, error)
                 except BaseException:
-                    _complete(changes, _closed())
+                    complete_all(changes, _closed())
                     raise
                 else:
-                    _complete(changes)
+                    complete_all(changes)
 
     def _take_pending(self) -> list[PendingChange]:
         """Return the pending changes, without services whose ports are in use: these fail."""
@@ -257,11 +237,6 @@ class Reloader:
         busy = ports_in_use(rendered.binds - self._binds)
         if busy:
             raise RoutingError(f"The gateway cannot listen: {'; '.join(busy.values())}; free the port", lasting=True)
-
-
-def _complete(changes: Iterable[PendingChange], error: RoutingError | None = None) -> None:
-    for change in changes:
-        change.complete(error)
 
 
 def _closed() -> RoutingError:

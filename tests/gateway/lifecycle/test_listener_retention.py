@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from bench.gateway_dies import was_in_flight
 from services.gateway.haproxy import HaproxyRouter
 from services.gateway.lifecycle import listener_retention
+from services.gateway.runtime import listener_transfer
 from services.gateway.runtime.takeover import ADMIN
 from services.loadtest.http1_client import Broken
 from services.loadtest.load_generator import Workload
@@ -44,11 +45,11 @@ def test_listeners_are_received_as_sent_and_all_are_closed_again(tmp_path: Path,
 
         def answer() -> None:
             with server.accept()[0] as connection:
-                listener_retention.send_listeners(connection, sockets)
+                listener_transfer.send_listeners(connection, sockets)
 
         giving = threading.Thread(target=answer)
         giving.start()
-        fetched = listener_retention.receive_listeners(tmp_path / ADMIN)
+        fetched = listener_transfer.receive_listeners(tmp_path / ADMIN)
         giving.join()
     assert [each.getsockname() for each in fetched] == [each.getsockname() for each in sockets]
     assert not any(each.get_inheritable() for each in fetched)
@@ -128,13 +129,13 @@ async def test_listeners_of_a_gateway_that_stays_down_are_released(
 @pytest.mark.docker
 async def test_listeners_of_a_gateway_without_takeover_are_not_retained(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[bool] = []
-    able = listener_retention._is_capable
+    able = listener_transfer.takes_over_listeners
 
     def listen(master: Path) -> bool:
         reported.append(able(master))
         return reported[-1]
 
-    monkeypatch.setattr(listener_retention, "_is_capable", listen)
+    monkeypatch.setattr(listener_retention, "takes_over_listeners", listen)
     async with real_gateway(start=AS_BEFORE) as fixture:
         await fixture.serve(service(), 1)
         await until(lambda: true(len(reported) > 2))
@@ -193,7 +194,7 @@ async def true(value: bool) -> bool:
     return value
 
 
-async def keeps(fixture: GatewayFixture, binds: set[listener_retention.Bind]) -> bool:
+async def keeps(fixture: GatewayFixture, binds: set[listener_transfer.Bind]) -> bool:
     return fixture.gateway.retained_binds == binds
 
 
