@@ -23,6 +23,7 @@ from services.eureka.registry import Registry
 from services.gateway.config.render import GatewaySettings
 from services.infrastructure.doctor_findings import Finding
 from services.infrastructure.gateway_upgrade import UpgradeResult
+from services.readiness import Readiness
 from services.rollouts.requests.dry_run import DryRun
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -81,6 +82,7 @@ class AppContext:
     clock: Clock
     notifier: ChangeNotifier
     runtime_status: RuntimeStatus
+    readiness: Readiness
     engine: Engine
     gateway: GatewayRouter
     infrastructure: InfrastructurePort

@@ -44,10 +44,12 @@ from services.infrastructure.bootstrap import Infrastructure as DockerAndHaproxy
 from services.infrastructure.bootstrap import InfrastructureSettings
 from services.infrastructure.doctor import Doctor
 from services.outbound import OutboundPolicy, Server
+from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.requests.admission import AdmissionRules, refused_services
 from services.rollouts.requests.dry_run import DryRun
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.routing.port import Router
@@ -92,20 +94,18 @@ def create_app(
             await sluice.build_manager.open()
             await sluice.auth.open(lambda token: _show(settings, token))
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(supervise, "loop", lambda: run_controller(sluice), sluice.runtime_status, on_fatal)
-                tasks.start_soon(supervise, "ground", lambda: supervise_gateway(sluice), sluice.runtime_status, on_fatal)
-                tasks.start_soon(supervise, "registry", lambda: run_eureka_server(sluice), sluice.runtime_status, on_fatal)
-                tasks.start_soon(supervise, "figures", sluice.traffic_sampler.run, sluice.runtime_status, on_fatal)
+                tasks.start_soon(supervise, "loop", lambda: run_controller(sluice), sluice.readiness, on_fatal)
+                tasks.start_soon(supervise, "ground", lambda: supervise_gateway(sluice), sluice.readiness, on_fatal)
+                tasks.start_soon(supervise, "registry", lambda: run_eureka_server(sluice), sluice.readiness, on_fatal)
+                tasks.start_soon(supervise, "figures", sluice.traffic_sampler.run, sluice.readiness, on_fatal)
                 tasks.start_soon(
                     supervise,
                     "latest",
                     lambda: update_latest_tags(sluice.store, sluice.engine, sluice.clock, sluice.notifier),
-                    sluice.runtime_status,
+                    sluice.readiness,
                     on_fatal,
                 )
-                tasks.start_soon(
-                    supervise, "housekeeping", lambda: run_housekeeping(sluice), sluice.runtime_status, on_fatal
-                )
+                tasks.start_soon(supervise, "housekeeping", lambda: run_housekeeping(sluice), sluice.readiness, on_fatal)
                 yield
                 sluice.stopping.set()
                 tasks.cancel_scope.cancel()
@@ -139,7 +139,8 @@ def wire(
 
     The parts created here that hold connections are closed with `parts`.
     """
-    clock, notifier, runtime_status = SystemClock(), ChangeNotifier(), RuntimeStatus()
+    clock, notifier = SystemClock(), ChangeNotifier()
+    runtime_status, readiness, credentials = RuntimeStatus(), Readiness(), PullCredentials()
     outbound = OutboundPolicy(tuple(Server.parse(text) for text in settings.eureka_servers))
     rules = AdmissionRules(
         settings.default_route,
@@ -165,7 +166,9 @@ def wire(
     registry = Registry(clock, LeaseRepository(store))
     theirs = ExternalEureka(clock, outbound=outbound)
     routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), theirs)]
-    controller = Controller(store, clock, docker, routers, notifier, runtime_status, rules, crash_points)
+    controller = Controller(
+        store, clock, docker, routers, notifier, runtime_status, readiness, credentials, rules, crash_points
+    )
     metrics, figures = Metrics(), TrafficSampler(store, clock, gateway)
     metrics.registry.register(TrafficCollector(figures))
     return AppContext(
@@ -174,10 +177,11 @@ def wire(
         clock=clock,
         notifier=notifier,
         runtime_status=runtime_status,
+        readiness=readiness,
         engine=docker,
         gateway=gateway,
         infrastructure=infrastructure or _ground(settings, rules, haproxy, docker, store, clock, parts),
-        submitter=Submitter(store, clock, docker, notifier, controller.enqueue, rules, runtime_status),
+        submitter=Submitter(store, clock, docker, notifier, controller.enqueue, rules, credentials),
         dry_run=DryRun(store, clock, docker, routers, rules),
         controller=controller,
         auth=AuthService(store, clock, TokenKey.of(settings.data)),

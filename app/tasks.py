@@ -17,7 +17,7 @@ from app.eureka.server import serve
 from services.builds.images import prune
 from services.engine.port import EngineError
 from services.idempotency import delete_expired_keys
-from services.rollouts.state.runtime_status import RuntimeStatus
+from services.readiness import Readiness
 from services.routing.port import RoutingError
 from services.store.tables import Meta
 
@@ -38,11 +38,11 @@ async def run_controller(sluice: AppContext) -> None:
 
     An EngineError or a RoutingError leads to the retry: the engine or the gateway does not answer.
     """
-    runtime_status = sluice.runtime_status
+    readiness = sluice.readiness
     sluice.bridge = await sluice.store.read(_bridge)
     pause = FIRST_PAUSE
     while True:
-        runtime_status.not_ready["loop"] = "is starting"
+        readiness.report("loop", "is starting")
         try:
             network = await sluice.infrastructure.ensure()
             facts = await sluice.engine.ping()
@@ -51,13 +51,13 @@ async def run_controller(sluice: AppContext) -> None:
             sluice.registry.ownership.network = IPv4Network(network.subnet)
             await sluice.store.write(lambda session, at=network.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
             for part in ("engine", "gateway"):
-                runtime_status.not_ready.pop(part, None)
+                readiness.clear(part)
             pause = FIRST_PAUSE
             sluice.infrastructure_ready.set()
             await sluice.controller.run(network.subnet, network.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
-            runtime_status.not_ready[part] = str(error)
+            readiness.report(part, str(error))
             log.warning("not_ready", part=part, error=str(error), again_in=pause)
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -65,18 +65,18 @@ async def run_controller(sluice: AppContext) -> None:
 
 async def supervise_gateway(sluice: AppContext) -> None:
     """Start or recreate the gateway as soon as it does not answer, once the infrastructure was up."""
-    runtime_status = sluice.runtime_status
+    readiness = sluice.readiness
     await sluice.infrastructure_ready.wait()
     pause = FIRST_PAUSE
     while True:
         try:
             await sluice.infrastructure.wait_until_degraded()
-            runtime_status.not_ready["gateway"] = "does not answer; it is being started"
+            readiness.report("gateway", "does not answer; it is being started")
             await sluice.infrastructure.ensure()
-            runtime_status.not_ready.pop("gateway", None)
+            readiness.clear("gateway")
             pause = FIRST_PAUSE
         except (EngineError, RoutingError) as error:
-            runtime_status.not_ready["gateway"] = str(error)
+            readiness.report("gateway", str(error))
             log.warning("ground_not_kept", error=str(error), again_in=pause)
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -115,7 +115,7 @@ async def run_housekeeping(sluice: AppContext) -> None:
 
 
 async def supervise(
-    name: str, run: Callable[[], Awaitable[None]], runtime_status: RuntimeStatus, on_fatal: Callable[[], None]
+    name: str, run: Callable[[], Awaitable[None]], readiness: Readiness, on_fatal: Callable[[], None]
 ) -> None:
     """Run a task without end: log a crash, mark Sluice not ready, and run the task again.
 
@@ -127,7 +127,7 @@ async def supervise(
             await run()
             return
         except Exception as error:
-            runtime_status.not_ready[name] = f"crashed: {error}"
+            readiness.report(name, f"crashed: {error}")
             now = time.monotonic()
             crashes = [*(at for at in crashes if now - at < WITHIN), now]
             log.exception("task_crashed", task=name, crashes=len(crashes))
@@ -135,7 +135,7 @@ async def supervise(
                 on_fatal()
                 return
             await anyio.sleep(0.2 * 2 ** len(crashes))
-            runtime_status.not_ready.pop(name, None)
+            readiness.clear(name)
 
 
 def _bridge(session: Session) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from sqlmodel import Session, col, func, select
 
+from services.readiness import Readiness
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Kind, Status
 from services.store.tables import Deployment, Instance, Service
@@ -43,16 +44,19 @@ class Metrics:
         self._ready = self._gauge("sluice_part_ready", "Whether a part answers.", "part")
         self._run = self._gauge("sluice_run", "The number of this run of Sluice.")
 
-    def render(self, session: Session, runtime_status: RuntimeStatus, turns: int, run: int) -> bytes:
+    def render(
+        self, session: Session, runtime_status: RuntimeStatus, readiness: Readiness, reconciles: int, run: int
+    ) -> bytes:
         """Return the current text of /metrics."""
         self._count_deployments(session)
         services = self._count_instances(session)
         self._count_in_flight(session, runtime_status, services)
         self._services.set(len(services))
-        self._turns.set(turns)
+        self._turns.set(reconciles)
         self._run.set(run)
+        not_ready = readiness.not_ready()
         for part in ("engine", "gateway", "store"):
-            self._ready.labels(part).set(0 if part in runtime_status.not_ready else 1)
+            self._ready.labels(part).set(0 if part in not_ready else 1)
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -80,14 +84,12 @@ class Metrics:
         return services
 
     def _count_in_flight(self, session: Session, runtime_status: RuntimeStatus, services: list[str]) -> None:
-        whose: Mapping[str, str] = dict(
-            session.exec(
-                select(Instance.id, Instance.service).where(col(Instance.id).in_(list(runtime_status.in_flight)))
-            ).all()
-        )
+        counts = runtime_status.in_flight_counts()
+        query = select(Instance.id, Instance.service).where(col(Instance.id).in_(list(counts)))
+        service_of: Mapping[str, str] = dict(session.exec(query).all())
         totals = dict.fromkeys(services, 0)
-        for instance, number in runtime_status.in_flight.items():
-            service = whose.get(instance)
+        for instance, number in counts.items():
+            service = service_of.get(instance)
             if service is not None:
                 totals[service] = totals.get(service, 0) + number
         self._in_flight.clear()

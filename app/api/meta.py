@@ -49,12 +49,12 @@ async def readyz(request: Request) -> Response:
     )
     gateway["outdated"] = sluice.infrastructure.outdated
     parts = {"engine": engine, "gateway": gateway, "store": store}
-    for part, why in sluice.runtime_status.not_ready.items():
+    for part, why in sluice.readiness.not_ready().items():
         if parts.get(part, {}).get("ok", True):
             parts[part] = {"ok": False, "error": why}
     if sluice.stopping.is_set():
         parts["sluice"] = {"ok": False, "error": "is stopping"}
-    told = {**parts, "store_behind_engine": sorted(sluice.runtime_status.unknown_containers)}
+    told = {**parts, "store_behind_engine": sorted(sluice.runtime_status.unknown_containers())}
     wrong = [f"{part}: {facts['error']}" for part, facts in parts.items() if not facts["ok"]]
     if wrong:
         raise Problem("not_ready", "; ".join(wrong)[:1000], headers={"Retry-After": "1"}, more=told)
@@ -72,8 +72,10 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request, _reader: Reader) -> Response:
     """Show the metrics for Prometheus."""
     sluice = app_context(request)
-    runtime_status, turns, run = sluice.runtime_status, sluice.controller.reconciles, sluice.store.run
-    text = await sluice.store.read(lambda session: sluice.metrics.render(session, runtime_status, turns, run))
+    reconciles, run = sluice.controller.reconciles, sluice.store.run
+    text = await sluice.store.read(
+        lambda session: sluice.metrics.render(session, sluice.runtime_status, sluice.readiness, reconciles, run)
+    )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

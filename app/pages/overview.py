@@ -44,8 +44,8 @@ async def overview_stream(request: Request, viewer: StreamViewer) -> StreamingRe
 
 
 def _stamp(sluice: AppContext) -> object:
-    runtime_status = sluice.runtime_status
-    return sluice.live_views.news.newest, str(runtime_status.not_ready), str(runtime_status.unknown_containers)
+    unknown = sluice.runtime_status.unknown_containers()
+    return sluice.live_views.news.newest, sluice.readiness.not_ready(), unknown
 
 
 def _look(session: Session, sluice: AppContext) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def _look(session: Session, sluice: AppContext) -> dict[str, Any]:
     ]
     views.sort(key=_urgency)
     return {
-        "not_ready": dict(sluice.runtime_status.not_ready),
-        "strangers": list(sluice.runtime_status.unknown_containers),
+        "not_ready": sluice.readiness.not_ready(),
+        "strangers": sluice.runtime_status.unknown_containers(),
         "counts": Counter(view["status"] for view in views),
         "running": len(running),
         "rows": {f"service-{view['name']}": {"service": view, "spark": spark} for view in views},

@@ -224,7 +224,7 @@ def _deployment(
 
 
 def _instance(row: Instance, present: Revision | None, presenter_context: PresenterContext, *, tail: bool) -> dict[str, Any]:
-    probe = presenter_context.runtime_status.probes.get(row.id) or row.last_probe
+    probe = presenter_context.runtime_status.probe(row.id) or row.last_probe
     return {
         "id": row.id,
         "service": row.service,
@@ -235,7 +235,7 @@ def _instance(row: Instance, present: Revision | None, presenter_context: Presen
         "host_port": row.host_port,
         "container_id": row.container_id,
         "node": presenter_context.node,
-        "in_flight": presenter_context.runtime_status.in_flight.get(row.id, 0),
+        "in_flight": presenter_context.runtime_status.in_flight(row.id),
         "restarts": row.restarts,
         "created_at": rfc3339(row.created_at),
         "ready_at": _time(row.ready_at),
@@ -264,7 +264,7 @@ def _service(
         "replicas": row.replicas,
         "serving": serving,
         "deployment": _last(last) if last is not None else None,
-        "warnings": [*presenter_context.runtime_status.warnings.get(row.name, []), *_standing_warnings(revision)],
+        "warnings": [*presenter_context.runtime_status.warnings(row.name), *_standing_warnings(revision)],
         "spec": redacted(spec),
         "created_at": rfc3339(row.created_at),
     }

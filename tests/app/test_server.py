@@ -270,7 +270,7 @@ def test_readyz_names_the_part_that_does_not_answer(served: Served) -> None:
         fixture.gateway.answering = True
         with fixture.engine.unreachable():
             assert "engine" in client.get("/readyz").json()["detail"]
-        fixture.sluice.runtime_status.unknown_containers.append("web-r9-1")
+        fixture.sluice.runtime_status.set_unknown_containers(["web-r9-1"])
         eventually(lambda: client.get("/readyz").status_code == 200, "it is ready again")
         assert client.get("/readyz").json()["store_behind_engine"] == ["web-r9-1"]
 

@@ -16,7 +16,7 @@ from app.settings import Settings
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.infrastructure import DockerInfrastructure
 from services.engine.port import EngineError
-from services.rollouts.state.runtime_status import RuntimeStatus
+from services.readiness import Readiness
 from services.routing.port import RoutingError
 from tests.app.test_server import serving
 from tests.support.app_fixture import build, eventually, living
@@ -88,15 +88,15 @@ def test_infrastructure_task_that_keeps_crashing_ends_the_process_with_its_code(
 
 
 def test_task_survives_two_crashes() -> None:
-    live, fatal, runs = RuntimeStatus(), [], []
+    readiness, fatal, runs = Readiness(), [], []
 
     async def run() -> None:
-        runs.append(dict(live.not_ready))
+        runs.append(readiness.not_ready())
         if len(runs) < 3:
             raise RuntimeError("once more")
 
-    anyio.run(tasks.supervise, "task", run, live, lambda: fatal.append(1))
-    assert (len(runs), fatal, live.not_ready) == (3, [], {})
+    anyio.run(tasks.supervise, "task", run, readiness, lambda: fatal.append(1))
+    assert (len(runs), fatal, readiness.not_ready()) == (3, [], {})
 
 
 def test_housekeeping_stores_the_last_use_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def test_in_flight_count_is_updated_while_an_instance_drains(fixture: DashboardF
     sign_in(page, fixture, address, "/ui/deployments/1")
     fixture.change(Instance, "web-r1-1", status="draining")
     for count in (7, 3, 0):
-        fixture.sluice.runtime_status.in_flight["web-r1-1"] = count
+        fixture.sluice.runtime_status.set_in_flight({"web-r1-1": count})
         fixture.wake()
         expect(page.locator("#instance-web-r1-1 .number")).to_have_text(str(count))
 

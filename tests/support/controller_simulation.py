@@ -17,10 +17,12 @@ from sqlmodel import Session, col, select
 from services.actor import Actor
 from services.engine.port import ContainerView, EngineError, ImageInfo, InstanceSpec
 from services.errors import RequestError
+from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
 from services.rollouts.requests import commands
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.command import Command, DeployRequest, RequestContext
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.submit import Action, Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL, TRANSITIONS, Status
@@ -152,9 +154,17 @@ class ControllerSimulation:
             with self.store.write_session() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            self.live, listeners = RuntimeStatus(), ChangeNotifier()
+            self.live, listeners, credentials = RuntimeStatus(), ChangeNotifier(), PullCredentials()
             self.runner = Controller(
-                self.store, self.clock, self.engine, [self.gateway], listeners, self.live, AdmissionRules()
+                self.store,
+                self.clock,
+                self.engine,
+                [self.gateway],
+                listeners,
+                self.live,
+                Readiness(),
+                credentials,
+                AdmissionRules(),
             )
             self.requests = Submitter(
                 self.store,
@@ -163,7 +173,7 @@ class ControllerSimulation:
                 listeners,
                 lambda name: self.runner.enqueue(name),
                 AdmissionRules(),
-                self.live,
+                credentials,
             )
             running = asyncio.create_task(self._keep_running(self.runner))
             try:

@@ -11,9 +11,11 @@ from typing import Any, Literal
 from sqlmodel import col, select
 
 from services.errors import RequestError
+from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
 from services.rollouts.reconciler.crash_points import POINTS, CrashPoints
 from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import TERMINAL
@@ -82,12 +84,21 @@ class CrashingSimulation(ControllerSimulation):
             with self.store.write_session() as session:
                 session.merge(Meta(key="run", value=str(self._run)))
             self._crashed.clear()
-            live, listeners, engine = RuntimeStatus(), ChangeNotifier(), SurvivingEngine(self.engine)
+            listeners, engine, credentials = ChangeNotifier(), SurvivingEngine(self.engine), PullCredentials()
             self.runner = Controller(
-                self.store, self.clock, engine, [self.gateway], listeners, live, AdmissionRules(), Places(self)
+                self.store,
+                self.clock,
+                engine,
+                [self.gateway],
+                listeners,
+                RuntimeStatus(),
+                Readiness(),
+                credentials,
+                AdmissionRules(),
+                Places(self),
             )
             self.requests = Submitter(
-                self.store, self.clock, self.engine, listeners, self.runner.enqueue, AdmissionRules(), live
+                self.store, self.clock, self.engine, listeners, self.runner.enqueue, AdmissionRules(), credentials
             )
             running = asyncio.create_task(self._keep_running(self.runner))
             try:

@@ -29,8 +29,10 @@ from services.clock import SystemClock
 from services.control_metrics import Metrics
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
+from services.readiness import Readiness
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.dry_run import DryRun
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.submit import Submitter
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import ChangeNotifier, append_event
@@ -53,7 +55,7 @@ class DashboardFixture:
 
     def __init__(self, data: Path) -> None:
         store = open_store(data)
-        clock, listeners, live = SystemClock(), ChangeNotifier(), RuntimeStatus()
+        clock, listeners, self.credentials = SystemClock(), ChangeNotifier(), PullCredentials()
         engine = FakeEngine(clock)
         self.hinted: list[str] = []
         self._ports = 20000
@@ -63,11 +65,12 @@ class DashboardFixture:
             store=store,
             clock=clock,
             notifier=listeners,
-            runtime_status=live,
+            runtime_status=RuntimeStatus(),
+            readiness=Readiness(),
             engine=engine,
             gateway=absent,
             infrastructure=absent,
-            submitter=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), live),
+            submitter=Submitter(store, clock, engine, listeners, self.hinted.append, AdmissionRules(), self.credentials),
             dry_run=DryRun(store, clock, engine, [FakeGateway(clock)], AdmissionRules()),
             controller=absent,
             auth=AuthService(store, clock, TokenKey.of(data)),

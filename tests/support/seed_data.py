@@ -112,8 +112,8 @@ def _web_is_deployed(fixture: DashboardFixture) -> None:
             traffic=[{"revision": 2, "percent": 50}, {"revision": 1, "percent": 50}],
         )  # fmt: skip
     live = fixture.sluice.runtime_status
-    live.in_flight.update({"web-r1-1": 4, "web-r1-2": 11, "web-r1-3": 9, "web-r2-1": 8, "web-r2-2": 12})
-    live.probes["web-r2-3"] = {"ok": False, "status": 503, "error": "503 from /ready", "at": None}
+    live.set_in_flight({"web-r1-1": 4, "web-r1-2": 11, "web-r1-3": 9, "web-r2-1": 8, "web-r2-2": 12})
+    live.set_probe("web-r2-3", {"ok": False, "status": 503, "error": "503 from /ready", "at": None})
     effective = {"image": "web:2", "routes": [{"path_prefix": "/web"}], "environment": {"LOG_LEVEL": "info", "CACHE": "64m"}}
     effective["links"] = ["api", "auth"]
     fixture.change(Revision, ("web", 2), effective=effective)

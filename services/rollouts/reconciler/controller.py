@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 
 import structlog
@@ -17,6 +18,7 @@ from services.clock import Clock
 from services.concurrency import ExpiringSemaphore
 from services.engine.port import Engine, EngineError
 from services.probes import Prober
+from services.readiness import Readiness
 from services.rollouts.planner.steps import Admit, Remove, Start, Stop
 from services.rollouts.reconciler.crash_points import CrashPoints
 from services.rollouts.reconciler.executor import Executor, Operation
@@ -27,6 +29,7 @@ from services.rollouts.reconciler.service_state import CRASH_WINDOW, PUBLISH, Se
 from services.rollouts.reconciler.watcher import watch
 from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.state.crash_history import crashes_since
 from services.rollouts.state.routing_config import is_published, linked_services
 from services.rollouts.state.runtime_status import RuntimeStatus
@@ -57,6 +60,8 @@ class Controller:
         routers: Sequence[Router],
         notifier: ChangeNotifier,
         runtime_status: RuntimeStatus,
+        readiness: Readiness,
+        credentials: PullCredentials,
         rules: AdmissionRules,
         crash_points: CrashPoints | None = None,
     ) -> None:
@@ -66,6 +71,8 @@ class Controller:
         self._routers = routers
         self._notifier = notifier
         self._runtime_status = runtime_status
+        self._readiness = readiness
+        self._credentials = credentials
         self._rules = rules
         self._points = crash_points or CrashPoints()
         self._prober = Prober(clock, self._probed)
@@ -125,9 +132,7 @@ class Controller:
         self._executor = Executor(
             self._store, self._engine, self._routers, writer, self._prober, link_address, self._rules, self._points
         )
-        self._activator = DeploymentActivator(
-            self._store, self._clock, self._engine, writer, self._rules, self._runtime_status
-        )
+        self._activator = DeploymentActivator(self._store, self._clock, self._engine, writer, self._rules, self._credentials)
         published = await recover(
             self._store, self._engine, self._routers, writer, self._prober, self._runtime_status, self._points
         )
@@ -144,7 +149,7 @@ class Controller:
         for name in {*published, *self._enqueued_early}:
             self.enqueue(name)
         self._enqueued_early.clear()
-        self._runtime_status.not_ready.pop("loop", None)
+        self._readiness.clear("loop")
 
     async def close(self) -> None:
         """Stop all reconciles, operations and probes; running instances keep running."""
@@ -178,13 +183,12 @@ class Controller:
 
     def update_in_flight(self, in_flight: dict[str, int]) -> None:
         """Store the routers' in-flight counts by instance id, and notify listeners if a count changed."""
-        if any(self._runtime_status.in_flight.get(id, 0) != count for id, count in in_flight.items()):
-            self._runtime_status.in_flight.update(in_flight)
+        if self._runtime_status.set_in_flight(in_flight):
             self._notifier.notify()
 
     def report_unknown(self, instances: list[str]) -> None:
         """Store the instance ids of containers that carry Sluice's labels and that the store does not know."""
-        self._runtime_status.unknown_containers = instances
+        self._runtime_status.set_unknown_containers(instances)
 
     async def known_instance_ids(self) -> set[str]:
         """Return the ids of all instances that the store knows and that are not gone."""
@@ -240,7 +244,7 @@ class Controller:
             try:
                 result = await self.reconcile(name)
                 delay = state.requeue_after(result, self._clock.now())
-                self._runtime_status.not_ready.pop("engine", None)
+                self._readiness.clear("engine")
                 if result.finished and state.idle:
                     del self._states[name]
                     return
@@ -248,7 +252,7 @@ class Controller:
                 log.error("a newer run of Sluice holds this data; this one stops", service=name)
                 return
             except (EngineError, RoutingError) as error:
-                self._runtime_status.not_ready["engine" if isinstance(error, EngineError) else "gateway"] = str(error)
+                self._readiness.report("engine" if isinstance(error, EngineError) else "gateway", str(error))
                 delay = state.next_backoff()
             except Exception:
                 log.exception("a turn failed", service=name)
@@ -266,7 +270,7 @@ class Controller:
                 break
         now = self._clock.now()
         state.update_health(containers, endpoint_states, now)
-        self._runtime_status.not_ready.pop("gateway", None)
+        self._readiness.clear("gateway")
         return Observation(
             containers=containers,
             endpoint_states=endpoint_states,
@@ -290,23 +294,17 @@ class Controller:
         """
         now = self._clock.now()
         self._prober.set_targets(result.instances, result.probes)
-        self._runtime_status.in_flight.update(result.in_flight)
+        self._runtime_status.set_in_flight(result.in_flight)
         for id in result.instances:
             if (probe := self._prober.last(id)) is not None:
-                self._runtime_status.probes[id] = {
-                    "ok": probe.ok,
-                    "status": probe.status,
-                    "error": probe.error,
-                    "at": probe.at,
-                }
+                self._runtime_status.set_probe(id, asdict(probe))
         state.keep_troubles(result.instances)
         state.ended = {id: state.ended[id] for id in result.instances if id in state.ended}
         state.log_tails = {id: state.log_tails[id] for id in result.instances if id in state.log_tails}
         state.record_crashes(result.crashed_slots, now)
-        self._runtime_status.warnings.pop(name, None)
-        if state.is_crash_looping(now):
-            text = "its instances keep dying; they are started again or replaced with growing delays"
-            self._runtime_status.warnings[name] = [{"code": "crash_looping", "message": text}]
+        text = "its instances keep dying; they are started again or replaced with growing delays"
+        warnings = [{"code": "crash_looping", "message": text}] if state.is_crash_looping(now) else []
+        self._runtime_status.set_warnings(name, warnings)
         if result.changed:
             self._notifier.notify()
         if result.requeue_now:
@@ -372,8 +370,7 @@ class Controller:
         else:
             await self._executor.execute(operation)
         if isinstance(operation.step, Stop | Remove):
-            self._runtime_status.in_flight.pop(operation.row.id, None)
-            self._runtime_status.probes.pop(operation.row.id, None)
+            self._runtime_status.forget_instance(operation.row.id)
 
     async def _publish(self, routed: RoutedService, state: ServiceState) -> None:
         for router in self._routers:

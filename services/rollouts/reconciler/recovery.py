@@ -39,11 +39,12 @@ async def recover(
     """
     containers = {view.instance: view for view in await engine.observe()}
     snapshots = await store.read(_snapshots)
-    runtime_status.unknown_containers = unknown_to(containers, await store.read(known_instances))
+    unknown = unknown_to(containers, await store.read(known_instances))
+    runtime_status.set_unknown_containers(unknown)
     asked = [pair for snapshot in snapshots for pair in _to_probe(snapshot, containers)]
     proved = await prober.ask_all([_target(snapshot, row, containers[row.id]) for snapshot, row in asked])
     again = {row.id for _, row in asked if row.id in proved and row.start != containers[row.id].start_id}
-    strangers = [containers[id] for id in runtime_status.unknown_containers]
+    strangers = [containers[id] for id in unknown]
     await store.write(lambda session: _write(session, writer, containers, strangers, again))
     points.reached("start:restoring")
     snapshots = await store.read(_snapshots)

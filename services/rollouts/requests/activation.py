@@ -16,6 +16,7 @@ from services.grant import Grant
 from services.rollouts.planner.steps import Failed
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.ownership import unmanaged_volume
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.requests.validation import (
     ValidatedRequest,
@@ -29,7 +30,6 @@ from services.rollouts.requests.validation import (
 from services.rollouts.state.dependencies import failed_dependency
 from services.rollouts.state.repository import ACTIVE
 from services.rollouts.state.revision_spec import revision_spec, strategy_name
-from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.spec_hash import instance_hash
 from services.rollouts.state.status import OF_PRESENT, Kind, Status
 from services.rollouts.state.transitions import StateWriter
@@ -89,14 +89,14 @@ class DeploymentActivator:
         engine: Engine,
         writer: StateWriter,
         rules: AdmissionRules,
-        runtime_status: RuntimeStatus,
+        credentials: PullCredentials,
     ) -> None:
         self._store = store
         self._clock = clock
         self._engine = engine
         self._writer = writer
         self._rules = rules
-        self._runtime_status = runtime_status
+        self._credentials = credentials
 
     async def pull_and_activate(self, id: int) -> None:
         """Pull the deployment's image if it needs one, and activate the deployment.
@@ -117,7 +117,7 @@ class DeploymentActivator:
             return
         while reference is not None:
             reference = await self._pull_once(id, reference)
-        self._runtime_status.registry_auth.pop(id, None)
+        self._credentials.forget(id)
 
     async def _unmanaged_volume(self, id: int) -> Failed | None:
         """Check a bound token's deploy for volumes that were made outside of Sluice since it was requested."""
@@ -130,7 +130,7 @@ class DeploymentActivator:
     async def _pull_once(self, id: int, reference: str) -> str | None:
         """Pull `reference` and activate the deployment. Return another reference to pull, as `activate` does."""
         try:
-            image = await self._engine.pull(reference, self._runtime_status.registry_auth.get(id))
+            image = await self._engine.pull(reference, self._credentials.get(id))
         except EngineError as error:
             if error.transient:
                 raise

@@ -17,12 +17,12 @@ from services.rollouts.requests.activation import DeploymentActivator
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.command import Command, CommandTransaction, PrecheckContext
 from services.rollouts.requests.preview import PlanInput, Preview
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.spec_diff import comparable_spec, diff_specs
 from services.rollouts.requests.validation import current_revision
 from services.rollouts.state.planner_inputs import desired_state, observe_instances
 from services.rollouts.state.queue import supersedes
 from services.rollouts.state.repository import ACTIVE, load_service
-from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Kind, Status
 from services.rollouts.state.transitions import StateWriter
 from services.routing.port import EndpointState, Router, RoutingError
@@ -42,7 +42,7 @@ class DryRun:
         self._engine = engine
         self._routers = routers
         self._rules = rules
-        self._activator = DeploymentActivator(store, clock, engine, StateWriter(clock, 0), rules, RuntimeStatus())
+        self._activator = DeploymentActivator(store, clock, engine, StateWriter(clock, 0), rules, PullCredentials())
 
     async def preview(self, command: Command, by: Actor) -> Preview:
         """Return the preview of the command as requested by `by`.

@@ -21,9 +21,9 @@ from services.rollouts.requests.command import (
     RequestContext,
 )
 from services.rollouts.requests.lookup import check_allowed, get_deployment
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.state.dependencies import group_of
 from services.rollouts.state.revision_spec import revision_spec
-from services.rollouts.state.runtime_status import RuntimeStatus
 from services.rollouts.state.status import Status
 from services.rollouts.state.transitions import StateWriter
 from services.store.database import Store
@@ -47,7 +47,7 @@ class Submitter:
         notifier: ChangeNotifier,
         enqueue: Callable[[str], None],
         rules: AdmissionRules,
-        runtime_status: RuntimeStatus,
+        credentials: PullCredentials,
     ) -> None:
         """Initialise. `enqueue(service)` makes the controller reconcile the service."""
         self._store = store
@@ -56,7 +56,7 @@ class Submitter:
         self._notifier = notifier
         self._enqueue = enqueue
         self._rules = rules
-        self._runtime_status = runtime_status
+        self._credentials = credentials
 
     async def submit(self, command: Command, context: RequestContext) -> int:
         """Create the command's deployment and return its id.
@@ -75,7 +75,7 @@ class Submitter:
             id = command.apply(CommandTransaction(session, self._clock, self._rules, context.by))
             store_used_key(session, claim, self._clock.now(), deployment=id)
             if context.registry_auth is not None:
-                self._runtime_status.registry_auth[id] = context.registry_auth
+                self._credentials.put(id, context.registry_auth)
             return id
 
         try:
@@ -131,12 +131,12 @@ class Submitter:
 
         They were aborted or superseded before they began, or were never written.
         """
-        retained = self._runtime_status.registry_auth
+        retained = self._credentials.deployments()
         if retained:
             pending = select(Deployment.id).where(col(Deployment.id).in_(retained), Deployment.status == Status.PENDING)
             still = await self._store.read(lambda session: set(session.exec(pending).all()))
-            for id in retained.keys() - still:
-                retained.pop(id, None)
+            for id in retained - still:
+                self._credentials.forget(id)
 
     def _notify(self, service: str) -> None:
         self._enqueue(service)

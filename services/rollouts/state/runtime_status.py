@@ -3,46 +3,79 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-@dataclass
 class RuntimeStatus:
-    """In-flight requests and last probes by instance id, warnings by service.
+    """In-flight requests and last probes by instance id, warnings by service, unknown containers.
 
-    It is empty after a start and is soon filled again.
+    It is empty after a start and is soon filled again. Presenters read it in reader threads: each method returns a copy
+    or a value that is never changed.
     """
 
-    in_flight: dict[str, int] = field(default_factory=dict)
-    probes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Instance id → {ok, status, error, at}."""
-    warnings: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    """Service → [{code, message}]."""
-    registry_auth: dict[int, str] = field(default_factory=dict, repr=False)
-    """Deployment → the credentials that its request brought for the pull. They are never written anywhere."""
-    unknown_containers: list[str] = field(default_factory=list)
-    """Instances whose containers have Sluice's labels but are unknown to the store. They are left alone.
+    def __init__(self) -> None:
+        self._in_flight: dict[str, int] = {}
+        self._probes: dict[str, Mapping[str, Any]] = {}
+        self._warnings: dict[str, list[dict[str, str]]] = {}
+        self._unknown_containers: tuple[str, ...] = ()
 
-    They exist after a backup was restored.
-    """
-    not_ready: dict[str, str] = field(default_factory=dict)
-    """Part (engine, gateway, loop, ground, …) → why it is not ready; empty if all parts are ready.
+    def set_in_flight(self, counts: Mapping[str, int]) -> bool:
+        """Store the in-flight counts of instances; return whether a count changed."""
+        changed = any(self._in_flight.get(id, 0) != count for id, count in counts.items())
+        self._in_flight.update(counts)
+        return changed
 
-    A part is not ready if it does not answer, has crashed, or has yet to start.
-    """
+    def set_probe(self, instance: str, probe: Mapping[str, Any]) -> None:
+        """Store the last probe of an instance: `ok`, `status`, `error`, `at`."""
+        self._probes[instance] = probe
+
+    def forget_instance(self, instance: str) -> None:
+        """Delete the in-flight count and the probe of an instance that is gone."""
+        self._in_flight.pop(instance, None)
+        self._probes.pop(instance, None)
+
+    def set_warnings(self, service: str, warnings: list[dict[str, str]]) -> None:
+        """Replace the warnings of a service: `code` and `message` of each."""
+        if warnings:
+            self._warnings[service] = warnings
+        else:
+            self._warnings.pop(service, None)
+
+    def set_unknown_containers(self, instances: Iterable[str]) -> None:
+        """Store the instances whose containers have Sluice's labels but are unknown to the store.
+
+        They are left alone. They exist after a backup was restored.
+        """
+        self._unknown_containers = tuple(instances)
+
+    def in_flight(self, instance: str) -> int:
+        return self._in_flight.get(instance, 0)
+
+    def in_flight_counts(self) -> dict[str, int]:
+        """Return instance id → requests in flight."""
+        return dict(self._in_flight)
+
+    def probe(self, instance: str) -> Mapping[str, Any] | None:
+        return self._probes.get(instance)
+
+    def warnings(self, service: str) -> list[dict[str, str]]:
+        return self._warnings.get(service, [])
+
+    def unknown_containers(self) -> list[str]:
+        return list(self._unknown_containers)
 
     def by_service(self) -> dict[str | None, list[object]]:
         """Return a comparable list for each service: requests in flight, results of probes, warnings."""
-        told: defaultdict[str | None, list[object]] = defaultdict(list)
-        for id, count in self.in_flight.items():
+        status: defaultdict[str | None, list[object]] = defaultdict(list)
+        for id, count in self._in_flight.items():
             if count:
-                told[_service(id)].append((id, count))
-        for id, probe in self.probes.items():
-            told[_service(id)].append((id, probe.get("ok"), probe.get("error")))
-        for service, warnings in self.warnings.items():
-            told[service].append(warnings)
-        return told
+                status[_service(id)].append((id, count))
+        for id, probe in self._probes.items():
+            status[_service(id)].append((id, probe.get("ok"), probe.get("error")))
+        for service, warnings in self._warnings.items():
+            status[service].append(warnings)
+        return status
 
 
 def _service(instance: str) -> str:

@@ -90,7 +90,7 @@ async def test_requests_in_flight_redraw_a_page_without_an_event(pages: Pages) -
     web = await pages.open("web")
     await web.parts()
     before, changed = pages.drawn["web"], web.next()
-    pages.live.in_flight["web-r1-1"] = 3
+    pages.live.set_in_flight({"web-r1-1": 3})
     pages.listeners.notify()
     await asyncio.wait_for(changed.wait(), 20)
     assert pages.drawn["web"] == before + 1
@@ -118,8 +118,8 @@ async def test_live_view_of_a_page_is_shared_by_its_viewers(pages: Pages) -> Non
 
 
 async def test_runtime_status_assigns_instances_to_services_by_their_id(pages: Pages) -> None:
-    pages.live.in_flight.update({"web-r1-1": 2, "web-r-r4-1": 1, "idle-r1-1": 0})
-    pages.live.probes["web-r1-2"] = {"ok": False, "error": "refused", "at": 1.0}
+    pages.live.set_in_flight({"web-r1-1": 2, "web-r-r4-1": 1, "idle-r1-1": 0})
+    pages.live.set_probe("web-r1-2", {"ok": False, "error": "refused", "at": 1.0})
     reported = pages.live.by_service()
     assert reported["web"] == [("web-r1-1", 2), ("web-r1-2", False, "refused")]
     assert reported["web-r"] == [("web-r-r4-1", 1)]

@@ -60,15 +60,15 @@ def test_overview_shows_services_and_deployments_in_progress(deploying: int, vis
 
 def test_overview_reports_an_engine_that_does_not_answer(fixture: DashboardFixture, visitor: TestClient) -> None:
     assert "No service yet" in visitor.get("/ui/").text
-    fixture.sluice.runtime_status.not_ready["engine"] = "connection refused"
+    fixture.sluice.readiness.report("engine", "connection refused")
     assert "The engine does not answer" in visitor.get("/ui/").text
 
 
 def test_service_page_shows_instances_revisions_deployments_and_warnings(
     fixture: DashboardFixture, deploying: int, visitor: TestClient
 ) -> None:
-    fixture.sluice.runtime_status.warnings["web"] = [{"code": "no_healthcheck", "message": "any answer below 500 counts"}]
-    fixture.sluice.runtime_status.in_flight["web-r1-2"] = 41
+    fixture.sluice.runtime_status.set_warnings("web", [{"code": "no_healthcheck", "message": "any answer below 500 counts"}])
+    fixture.sluice.runtime_status.set_in_flight({"web-r1-2": 41})
     text = visitor.get("/ui/services/web").text
     for shown in ("web-r1-1", "web-r2-3", "web:1", "any answer below 500 counts", "http://gateway.test:8080/web", ">41<"):
         assert shown in text, shown
@@ -129,9 +129,9 @@ def test_hostile_text_is_escaped_on_every_page(fixture: DashboardFixture, visito
         Instance, "web-r2-1", status="failed", failed_deployment=id, failure=HOSTILE, log_tail=f"</pre>{HOSTILE}",
         last_probe={"ok": False, "status": 500, "error": HOSTILE, "at": None},
     )  # fmt: skip
-    fixture.sluice.runtime_status.not_ready["engine"] = HOSTILE
-    fixture.sluice.runtime_status.warnings["web"] = [{"code": HOSTILE, "message": HOSTILE}]
-    fixture.sluice.runtime_status.unknown_containers.append(HOSTILE)
+    fixture.sluice.readiness.report("engine", HOSTILE)
+    fixture.sluice.runtime_status.set_warnings("web", [{"code": HOSTILE, "message": HOSTILE}])
+    fixture.sluice.runtime_status.set_unknown_containers([HOSTILE])
     for path in ("/ui/", "/ui/services/web", f"/ui/deployments/{id}"):
         text = visitor.get(path).text
         assert "alert(1)" in text

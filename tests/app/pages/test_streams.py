@@ -63,7 +63,7 @@ def test_stream_sends_the_whole_page_first_and_then_only_changed_parts(
         event, data = next(reported)
         assert (event, parts(data)) == ("", ["timeline", "events"])
 
-        fixture.sluice.runtime_status.in_flight["web-r1-1"] = 97
+        fixture.sluice.runtime_status.set_in_flight({"web-r1-1": 97})
         fixture.wake()
         event, data = next(reported)
         assert parts(data) == ["timeline"]

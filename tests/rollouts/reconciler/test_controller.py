@@ -11,8 +11,10 @@ import pytest
 
 from services.clock import SystemClock
 from services.probes import ProbeTarget
+from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
 from services.rollouts.requests.admission import AdmissionRules
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.spec import Healthcheck
 from services.store.events import ChangeNotifier
@@ -23,15 +25,26 @@ from tests.support.fakes.gateway import FakeGateway
 
 @pytest.mark.anyio
 async def test_cancelled_controller_ends_its_workers_and_probes(tmp_path: Path) -> None:
-    clock, store, live = SystemClock(), open_store(tmp_path), RuntimeStatus(not_ready={"loop": "not begun"})
+    clock, store, readiness = SystemClock(), open_store(tmp_path), Readiness()
+    readiness.report("loop", "not begun")
     engine = FakeEngine(clock)
-    runner = Controller(store, clock, engine, [FakeGateway(clock)], ChangeNotifier(), live, AdmissionRules())
+    runner = Controller(
+        store,
+        clock,
+        engine,
+        [FakeGateway(clock)],
+        ChangeNotifier(),
+        RuntimeStatus(),
+        readiness,
+        PullCredentials(),
+        AdmissionRules(),
+    )
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run, "10.203.0.0/24", "10.203.0.1")
             with anyio.fail_after(10):
-                while "loop" in live.not_ready:  # noqa: ASYNC110 - no event reports it
+                while "loop" in readiness.not_ready():  # noqa: ASYNC110 - no event reports it
                     await asyncio.sleep(0)
             runner.enqueue("web")
             port = mute.getsockname()[1]

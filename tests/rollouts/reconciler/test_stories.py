@@ -156,7 +156,7 @@ async def _dies(simulation: ControllerSimulation) -> tuple[float, float]:
 
 
 def _warnings(simulation: ControllerSimulation) -> list[str]:
-    return [each["code"] for each in simulation.live.warnings.get(SERVICE, [])]
+    return [each["code"] for each in simulation.live.warnings(SERVICE)]
 
 
 def test_crash_loop_and_its_backoff_survive_restart_of_sluice(tell: Tell) -> None:

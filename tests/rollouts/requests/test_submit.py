@@ -18,9 +18,9 @@ from services.idempotency import IdempotencyClaim
 from services.rollouts.requests import commands
 from services.rollouts.requests.admission import AdmissionRules
 from services.rollouts.requests.command import Command, DeployRequest, MergeMode, RequestContext
+from services.rollouts.requests.pull_credentials import PullCredentials
 from services.rollouts.requests.spec_merge import Layers
 from services.rollouts.requests.submit import Submitter
-from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import ChangeNotifier
 from services.store.open import open_store
 from services.store.tables import Deployment, Event, Meta, Revision, Service
@@ -42,9 +42,9 @@ class Desk:
         self.engine = FakeEngine(self.clock)
         self.store = open_store(self.path)
         self.hints: list[str] = []
-        self.live = RuntimeStatus()
+        self.credentials = PullCredentials()
         self.requests = Submitter(
-            self.store, self.clock, self.engine, ChangeNotifier(), self.hints.append, self.rules, self.live
+            self.store, self.clock, self.engine, ChangeNotifier(), self.hints.append, self.rules, self.credentials
         )
 
     async def deploy(self, service: str = "web", call: RequestContext = CI, **fields: Any) -> int:
@@ -319,8 +319,8 @@ def test_deployment_ids_continue_above_highest_id_of_containers(desk: Desk) -> N
 def test_pull_credentials_stay_in_memory(desk: Desk) -> None:
     async def story() -> None:
         id = await desk.deploy(call=RequestContext(CI.by, registry_auth="c2VjcmV0"), image="web:1")
-        assert desk.live.registry_auth == {id: "c2VjcmV0"}
-        assert "c2VjcmV0" not in repr(desk.live)
+        assert desk.credentials.get(id) == "c2VjcmV0"
+        assert "c2VjcmV0" not in repr(desk.credentials)
         assert b"c2VjcmV0" not in b"".join(path.read_bytes() for path in desk.path.iterdir() if path.is_file())
 
     run(story)
@@ -332,9 +332,9 @@ def test_pull_credentials_are_dropped_with_deployment_that_will_not_pull(desk: D
         await desk.deploy(call=secret, image="web:1")
         aborted = await desk.deploy("api", secret, image="web:1")
         superseding = await desk.deploy(call=secret, image="web:2")
-        assert desk.live.registry_auth.keys() == {aborted, superseding}
+        assert desk.credentials.deployments() == {aborted, superseding}
         await desk.requests.apply_action(aborted, "abort", CI.by)
-        assert desk.live.registry_auth.keys() == {superseding}
+        assert desk.credentials.deployments() == {superseding}
 
     run(story)
 
