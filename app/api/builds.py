@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,12 +26,12 @@ from app.api.context import app_context, show
 from app.api.deployments import Empty, ServiceFilter
 from app.api.examples import BUILD, page_of
 from app.api.idempotency import claim_content, find_answer, store_answer
-from app.api.long_poll import LongPoll, first_of
+from app.api.long_poll import LongPoll
 from app.api.params import Cursor, IdempotencyKey, Limit, Number, Wait, decode_cursor, encode_cursor
 from app.api.request_body import documented, read
 from app.api.responses import ALWAYS, CHANGE, read_responses
-from app.api.sse import HEARTBEAT_INTERVAL, MAX_DURATION, resume_after, streaming, wants_stream
-from app.auth import Deployer, Reader, identify
+from app.api.sse import resume_after, stream_response, wants_stream
+from app.auth import Deployer, Reader
 from app.authorization import check_deploy_scope
 from app.context import AppContext
 from app.presenters.builds import BUILDS, present_build
@@ -250,32 +250,27 @@ async def _lines(sluice: AppContext, id: int, after: int) -> tuple[list[tuple[in
 
 
 async def _stream(request: Request, sluice: AppContext, id: int, after: int) -> Response:
-    """Stream the log's lines after number `after`.
-
-    The last event is `end` if the build has ended, or `bye` if Sluice stops or the stream has lasted MAX_DURATION.
-    """
+    """Stream the log's lines after number `after`; the last event is `end` if the build has ended."""
     first, _ = await _lines(sluice, id, after)
     if after and not first and sluice.build_manager.running(id) is None:
         return Response(status_code=204)
-    loop = asyncio.get_running_loop()
-    until = loop.time() + MAX_DURATION
 
-    async def events() -> AsyncIterator[bytes]:
+    async def messages() -> AsyncGenerator[bytes]:
         last = after
-        yield format_sse_event(comment="Sluice", retry=1000)
-        while not sluice.stopping.is_set() and loop.time() < until and await identify(request) is not None:
+        while True:
             running = sluice.build_manager.running(id)
-            woken = running.log.news.wait() if running is not None else sluice.stopping
+            changed = running.log.news.wait() if running is not None else None
             lines, status = await _lines(sluice, id, last)
-            for last, line in lines:
-                yield format_sse_event(event="line", id=str(last), data_str=json.dumps({"text": line}, ensure_ascii=False))
-            if running is None:
+            if lines:
+                last = lines[-1][0]
+                yield b"".join(_line_event(number, line) for number, line in lines)
+            if changed is None:
                 yield format_sse_event(event="end", data_str=json.dumps({"status": status}))
                 return
-            waited = loop.time()
-            await first_of(woken, sluice.stopping, timeout=HEARTBEAT_INTERVAL)
-            if loop.time() - waited >= HEARTBEAT_INTERVAL:
-                yield format_sse_event(comment="alive")
-        yield format_sse_event(event="bye", data_str="{}")
+            await changed.wait()
 
-    return streaming(sluice, events, "text/event-stream")
+    return stream_response(request, messages)
+
+
+def _line_event(number: int, line: str) -> bytes:
+    return format_sse_event(event="line", id=str(number), data_str=json.dumps({"text": line}, ensure_ascii=False))

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.api import schemas
 from app.api.context import app_context, show
 from app.api.examples import AUDIT, EVENT, page_of
 from app.api.params import Cursor, Limit, Number, Since, decode_cursor, encode_cursor
 from app.api.responses import ALWAYS, read_responses
-from app.api.sse import resume_after, sse, wants_stream
+from app.api.sse import END, resume_after, stream_response, wants_stream
 from app.auth import Reader
-from app.live.event_feed import newest
+from app.context import AppContext
+from app.live.event_feed import BATCH, EncodedEvent, encode, newest
 from app.presenters.rollouts import present_event
 from services.rollouts.requests.lookup import get_deployment
-from services.store.events import EVENTS
-from services.store.tables import Event
+from services.rollouts.state.status import TERMINAL
+from services.store.events import EVENTS, since
+from services.store.tables import Deployment, Event
 
 router = APIRouter(tags=["events"])
 _STREAM = {
@@ -39,6 +43,14 @@ _RESUME = {
         }
     ]
 }
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Events in the order of their ids; `ended` means that the deployment has ended and no more follow."""
+
+    events: list[EncodedEvent]
+    ended: bool = False
 
 
 def _events(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -62,7 +74,12 @@ async def deployment_events(
     if not wants_stream(request):
         return await _page(request, EVENTS.where(Event.deployment == id), limit, cursor, of=id)
     await sluice.store.read(lambda session: get_deployment(session, id))
-    return await sse(request, sluice, id, resume_after(request) or 0)
+    after = resume_after(request) or 0
+    if after:
+        first = await _batch(sluice, id, after)
+        if first.ended and not first.events:
+            return Response(status_code=204)  # which ends an EventSource
+    return stream_response(request, lambda: _messages(sluice, id, after))
 
 
 @router.get("/events", responses=_events(), openapi_extra=_RESUME)
@@ -84,7 +101,37 @@ async def events(
             query = query.where(Event.service == service)
         return await _page(request, query, limit, cursor)
     last, after = await sluice.store.read(newest), resume_after(request)
-    return await sse(request, sluice, None, last if after is None else min(after, last))
+    return stream_response(request, lambda: _messages(sluice, None, last if after is None else min(after, last)))
+
+
+async def _messages(sluice: AppContext, deployment: int | None, after: int) -> AsyncGenerator[bytes]:
+    """Yield the messages of the events after event `after`; END follows the events of a deployment that has ended."""
+    async with sluice.event_feed.subscribe(deployment) as changed:
+        while True:
+            changed.clear()
+            batch = await _batch(sluice, deployment, after)
+            if batch.events:
+                after = batch.events[-1].id
+                yield b"".join(event.line for event in batch.events)  # each chunk costs a pass through all middleware
+            if batch.ended:
+                yield END
+                return
+            if len(batch.events) < BATCH:
+                await changed.wait()
+
+
+async def _batch(sluice: AppContext, deployment: int | None, after: int) -> _Batch:
+    if deployment is None:
+        return _Batch(await sluice.event_feed.since(after))
+    return await sluice.store.read(lambda session: _read_batch(session, deployment, after))
+
+
+def _read_batch(session: Session, deployment: int, after: int) -> _Batch:
+    events = [encode(event) for event in since(session, after, deployment=deployment, limit=BATCH)]
+    if len(events) == BATCH:
+        return _Batch(events)
+    status = session.exec(select(Deployment.status).where(col(Deployment.id) == deployment)).first()
+    return _Batch(events, ended=status is None or status in TERMINAL)
 
 
 @router.get("/audit", responses=read_responses(200, schemas.Audit, page_of(AUDIT), *ALWAYS), tags=["audit"])

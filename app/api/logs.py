@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from io import StringIO
 from typing import Annotated, Any
@@ -16,8 +16,8 @@ from sqlmodel import Session, col, select
 from app.api.context import app_context
 from app.api.params import MAX_INSTANT, Name, Since
 from app.api.responses import ALWAYS
-from app.api.sse import HEARTBEAT_INTERVAL, streaming, until_stopping, wants_stream
-from app.auth import Reader, identify
+from app.api.sse import BYE, END, StreamFormat, stream_response, wants_stream
+from app.auth import Reader
 from app.problems import Problem, declared, invalid
 from services.engine.port import EngineError
 from services.instance_logs import GONE, Line, LogFollower, LogSource, read, seconds_of, source_of
@@ -25,13 +25,15 @@ from services.masking import Mask
 from services.store.tables import Instance, Service
 
 router = APIRouter(tags=["instances"])
-MOST = 10_000
-OVERLAP = 1.0
+MAX_LINES = 10_000
+OVERLAP_SECONDS = 1.0
 """Seconds before the last seen line at which a resumed stream begins.
 
 The lines of several instances arrive in no strict order.
 """
-Tail = Annotated[int, Query(ge=0, le=MOST, description="the last so many lines of each instance")]
+EVENT_STREAM = StreamFormat(bounded=False)
+TEXT_STREAM = StreamFormat("text/plain", b"", b"", b"", b"", bounded=False)
+Tail = Annotated[int, Query(ge=0, le=MAX_LINES, description="the last so many lines of each instance")]
 Follow = Annotated[bool, Query(description="and those that come")]
 Timestamps = Annotated[bool, Query(description="each line's time before it, RFC 3339 with nanoseconds")]
 
@@ -126,7 +128,11 @@ def sources_of(session: Session, service: str) -> list[LogSource]:
 
 
 def _plain(lines: Sequence[Line], text: Callable[[Line], str]) -> Response:
-    return PlainTextResponse("".join(map(text, lines)).encode(errors="replace"))
+    return PlainTextResponse(_encoded(lines, text))
+
+
+def _encoded(lines: Sequence[Line], text: Callable[[Line], str]) -> bytes:
+    return "".join(map(text, lines)).encode(errors="replace")
 
 
 def _following(
@@ -138,37 +144,21 @@ def _following(
     The stream ends when the instance ends, the client disconnects or is no longer authenticated, or Sluice stops.
     """
     sluice, as_events = app_context(request), wants_stream(request)
-    seen = _resumed(request) if as_events else None
-    if seen is not None:
-        tail, since = MOST, seen - OVERLAP
+    last_seen = _resumed(request) if as_events else None
+    if last_seen is not None:
+        tail, since = MAX_LINES, last_seen - OVERLAP_SECONDS
+    follower = LogFollower(sluice.engine, sluice.notifier, sources, tail=tail, since=since, to_the_end=to_the_end)
 
-    async def lines() -> AsyncIterator[bytes]:
-        follow = LogFollower(sluice.engine, sluice.notifier, sources, tail=tail, since=since, to_the_end=to_the_end)
-        ended = False
-        async with follow as following:
-
-            async def next_ones() -> bytes | None:
-                nonlocal ended
-                batch = await following.next(HEARTBEAT_INTERVAL)
-                ended = batch is None
-                if batch is None or await identify(request) is None:
-                    return None
-                if as_events:
-                    return b"".join(map(_event, batch)) or format_sse_event(comment="alive")
-                return "".join(map(text, batch)).encode(errors="replace")
-
+    async def messages() -> AsyncGenerator[bytes]:
+        async with follower:
             try:
-                if as_events:
-                    yield format_sse_event(comment="Sluice", retry=1000)
-                async for some in until_stopping(sluice, next_ones):
-                    yield some
+                while (lines := await follower.next()) is not None:
+                    yield b"".join(map(_event, lines)) if as_events else _encoded(lines, text)
+                yield END if as_events else b""
             except EngineError as error:
-                if not as_events:
-                    yield f"sluice: {error}\n".encode(errors="replace")
-            if as_events:
-                yield format_sse_event(event="end" if ended else "bye", data_str="{}")
+                yield BYE if as_events else f"sluice: {error}\n".encode(errors="replace")
 
-    return streaming(sluice, lines, "text/event-stream" if as_events else "text/plain")
+    return stream_response(request, messages, EVENT_STREAM if as_events else TEXT_STREAM)
 
 
 def _event(line: Line) -> bytes:

@@ -1,39 +1,49 @@
-"""Server-sent events, resumable by Last-Event-ID.
-
-A stream holds no store session between its reads, and ends when Sluice stops.
-"""
+"""Streaming responses: heartbeats, the end when Sluice stops or the caller's credentials end, and resumption."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
+from anyio import CancelScope
 from fastapi import Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
-from sqlmodel import Session, col, select
 
 from app.auth import identify
 from app.context import AppContext
-from app.live.event_feed import BATCH, EncodedEvent, encode, until
 from app.problems import invalid
-from services.rollouts.state.status import TERMINAL
-from services.store.events import since
-from services.store.tables import Deployment
 
-HEARTBEAT_INTERVAL = 15.0
-"""Seconds without an event after which a stream sends a heartbeat."""
-MAX_DURATION = 600.0
-"""Maximum seconds of a stream; the client reconnects with Last-Event-ID."""
+HEARTBEAT_SECONDS = 15.0
+"""Silence of a stream after which it sends a heartbeat."""
+MAX_STREAM_SECONDS = 600.0
+"""Maximum duration of a bounded stream; the client reconnects with Last-Event-ID."""
+END = format_sse_event(event="end", data_str="{}")
+"""Last message of a stream whose subject has ended."""
+BYE = format_sse_event(event="bye", data_str="{}")
+"""Last message of a stream to which the client should reconnect."""
+Messages = AsyncGenerator[bytes]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Events in the order of their ids; `ended` means that the deployment has ended and no more follow."""
+class StreamFormat:
+    """The messages and limits that a stream has beside those of its source; an empty message is not sent.
 
-    events: list[EncodedEvent]
-    ended: bool = False
+    `unauthenticated` is the last message to a caller whose token or session has ended, `interrupted` the last message
+    when Sluice stops. A `bounded` stream ends after MAX_STREAM_SECONDS. The caller is identified again before a message
+    or a heartbeat, at most every `identify_seconds`.
+    """
+
+    media_type: str = "text/event-stream"
+    opening: bytes = format_sse_event(comment="Sluice", retry=1000)
+    heartbeat: bytes = format_sse_event(comment="alive")
+    unauthenticated: bytes = BYE
+    interrupted: bytes = BYE
+    bounded: bool = True
+    identify_seconds: float = 0.0
 
 
 def wants_stream(request: Request) -> bool:
@@ -50,99 +60,76 @@ def resume_after(request: Request) -> int | None:
     return int(given)
 
 
-async def follow(sluice: AppContext, deployment: int | None, after: int) -> AsyncIterator[Batch]:
-    """Yield the events after event `after`, in batches.
+def stream_response(
+    request: Request,
+    source: Callable[[], Messages],
+    stream_format: StreamFormat = StreamFormat(),
+) -> StreamingResponse:
+    """Respond with the messages of `source`, in the given format.
 
-    An empty batch follows each HEARTBEAT_INTERVAL without events. The iteration ends with the deployment, after
-    MAX_DURATION, or when Sluice stops.
+    A source that returns ends the stream; it has sent its own last message. The response is counted while it is open,
+    and proxies do not buffer it.
     """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + MAX_DURATION
-    async with sluice.event_feed.subscribe(deployment) as news:
-        while not sluice.stopping.is_set() and loop.time() < end:
-            news.clear()
-            batch = await _batch(sluice, deployment, after)
-            if batch.events or batch.ended:
-                after = batch.events[-1].id if batch.events else after
-                yield batch
-            if batch.ended:
-                return
-            if len(batch.events) == BATCH:
-                continue
-            waited = loop.time()
-            await until(news, min(HEARTBEAT_INTERVAL, max(end - waited, 0)))
-            if loop.time() - waited >= HEARTBEAT_INTERVAL:
-                yield Batch([])
+    sluice: AppContext = request.app.state.sluice
 
-
-async def _batch(sluice: AppContext, deployment: int | None, after: int) -> Batch:
-    if deployment is None:
-        return Batch(await sluice.event_feed.since(after))
-    return await sluice.store.read(lambda session: _look(session, deployment, after))
-
-
-async def sse(request: Request, sluice: AppContext, deployment: int | None, after: int) -> Response:
-    """Respond with a stream of events.
-
-    Its last event is `end` if the deployment has ended, or `bye` if Sluice stops or the stream has lasted MAX_DURATION;
-    the client should then reconnect. A client that reconnects after `end` gets 204, which ends an EventSource.
-    """
-    first = await _batch(sluice, deployment, after)
-    if first.ended and not first.events and after:
-        return Response(status_code=204)
-
-    async def lines() -> AsyncIterator[bytes]:
-        yield format_sse_event(comment="Sluice", retry=1000)
-        ended = False
-        async for batch in follow(sluice, deployment, after):
-            if await identify(request) is None:
-                break  # the client reconnects and gets 401
-            if batch.events:
-                yield b"".join(event.line for event in batch.events)  # each chunk costs a pass through all middleware
-            elif not batch.ended:
-                yield format_sse_event(comment="alive")
-            ended = batch.ended
-        yield format_sse_event(event="end" if ended else "bye", data_str="{}")
-
-    return streaming(sluice, lines, "text/event-stream")
-
-
-def streaming(sluice: AppContext, lines: Callable[[], AsyncIterator[bytes]], media_type: str) -> StreamingResponse:
-    """Return a streaming response that is counted while it is open and that proxies do not buffer."""
-
-    async def counted() -> AsyncIterator[bytes]:
+    async def messages() -> AsyncIterator[bytes]:
         with sluice.metrics.streams.track_inprogress():
-            async for line in lines():
-                yield line
+            async for message in _with_heartbeats(request, sluice, source(), stream_format):
+                if message:
+                    yield message
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(counted(), media_type=media_type, headers=headers)
+    return StreamingResponse(messages(), media_type=stream_format.media_type, headers=headers)
 
 
-async def until_stopping(sluice: AppContext, read: Callable[[], Awaitable[bytes | None]]) -> AsyncIterator[bytes]:
-    """Yield the results of `read` until it returns None or Sluice stops."""
-    stop = asyncio.ensure_future(sluice.stopping.wait())
-    next_one: asyncio.Future[bytes | None] | None = None
+async def _with_heartbeats(
+    request: Request, sluice: AppContext, messages: Messages, stream_format: StreamFormat
+) -> AsyncIterator[bytes]:
+    """Yield the messages of a source, heartbeats in between, and a last message if the source does not end by itself."""
+    loop = asyncio.get_running_loop()
+    last_sent = identified = loop.time()
+    end = last_sent + (MAX_STREAM_SECONDS if stream_format.bounded else math.inf)
+    stop = asyncio.create_task(sluice.stopping.wait())
+    pending: asyncio.Task[bytes | None] | None = None
     try:
-        while not sluice.stopping.is_set():
-            next_one = asyncio.ensure_future(read())
-            await asyncio.wait({stop, next_one}, return_when=asyncio.FIRST_COMPLETED)
-            if not next_one.done():
-                return
-            line = next_one.result()
-            if line is None:
-                return
-            yield line
+        yield stream_format.opening
+        while not sluice.stopping.is_set() and loop.time() < end:
+            pending = pending or asyncio.create_task(_next(messages))
+            heartbeat_at, identify_at = last_sent + HEARTBEAT_SECONDS, identified + stream_format.identify_seconds
+            wake_at = min(heartbeat_at, end, identify_at if stream_format.identify_seconds else math.inf)
+            await asyncio.wait({stop, pending}, timeout=wake_at - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+            now = loop.time()
+            if not pending.done() and now < heartbeat_at and (now < identify_at or not stream_format.identify_seconds):
+                continue
+            if now >= identify_at:
+                if await identify(request) is None:
+                    yield stream_format.unauthenticated
+                    return
+                identified = now
+            if pending.done():
+                message, pending = pending.result(), None
+                if message is None:
+                    return
+                yield message
+            elif now >= heartbeat_at:
+                yield stream_format.heartbeat
+            else:
+                continue
+            last_sent = now
+        yield stream_format.interrupted
     finally:
-        stop.cancel()
-        if next_one is not None and not next_one.done():
-            next_one.cancel()
-            await asyncio.gather(next_one, return_exceptions=True)
+        await _close(messages, stop, pending)
 
 
-def _look(session: Session, deployment: int, after: int) -> Batch:
-    events = [encode(event) for event in since(session, after, deployment=deployment, limit=BATCH)]
-    if len(events) == BATCH:
-        return Batch(events)
-    status = session.exec(select(Deployment.status).where(col(Deployment.id) == deployment)).first()
-    return Batch(events, ended=status is None or status in TERMINAL)
+async def _next(messages: Messages) -> bytes | None:
+    return await anext(messages, None)
+
+
+async def _close(messages: Messages, *tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel the tasks that wait for a source, then close the source, also in a cancelled scope."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    with CancelScope(shield=True):
+        await asyncio.gather(*running, return_exceptions=True)
+        await messages.aclose()

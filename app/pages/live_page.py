@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,20 +12,23 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.sse import format_sse_event
 from sqlmodel import Session
 
-from app.api.long_poll import first_of
-from app.api.sse import streaming
-from app.auth import Caller, identify
+from app.api.sse import StreamFormat, stream_response
+from app.auth import Caller
 from app.context import AppContext
 from app.live.live_views import Fragments, VersionedCache
 from app.pages import render
 
-HEARTBEAT_INTERVAL = 15.0
-"""Seconds without a change after which a stream sends a heartbeat.
-
-The page's script reconnects after a silence of more than two intervals.
-"""
-CHECK = 3.0
-"""Seconds between two checks of the stream's session."""
+RENDER_SECONDS = 15.0
+"""Interval after which an open page is rendered again without a change, unless its source names another."""
+PAGE_STREAM = StreamFormat(
+    opening=b"",
+    heartbeat=format_sse_event(event="beat", data_str="-"),
+    unauthenticated=format_sse_event(event="signed-out", data_str="-"),
+    interrupted=b"",
+    bounded=False,
+    identify_seconds=3.0,
+)
+"""Format of a page's stream. The page's script reconnects after a silence of more than two heartbeats."""
 
 
 @dataclass(frozen=True)
@@ -134,35 +136,26 @@ def stream(request: Request, viewer: Caller, page: LivePage, source: PageSource)
             return None
         return page.draw({**context, **_may(viewer, context), "asked": asked}, sluice.live_views.memo)
 
-    async def lines() -> AsyncIterator[bytes]:
-        every = source.every or HEARTBEAT_INTERVAL
-        async with sluice.live_views.watch(alike, every, ask, lambda: source.stamp(sluice), draw) as drawing:
+    async def messages() -> AsyncGenerator[bytes]:
+        every = source.every or RENDER_SECONDS
+        async with sluice.live_views.watch(alike, every, ask, lambda: source.stamp(sluice), draw) as view:
             yield format_sse_event(event="hello", data_str=render.fingerprint())
             sent: Fragments | None = None
-            check_again = said = time.monotonic()
-            while not sluice.stopping.is_set():
-                changed = drawing.next()
-                if time.monotonic() >= check_again:
-                    if await identify(request) is None:
-                        yield format_sse_event(event="signed-out", data_str="-")
-                        return
-                    check_again = time.monotonic() + CHECK
-                parts = await drawing.parts()
+            while True:
+                changed = view.next()
+                parts = await view.parts()
                 if parts is None:
                     yield format_sse_event(event="gone", data_str="-")
                     return
-                if line := drawing.told.of("", (sent, parts), partial(_news, sent, parts)):
-                    yield line
-                    sent, said = parts, time.monotonic()
-                elif time.monotonic() - said >= HEARTBEAT_INTERVAL:
-                    yield format_sse_event(event="beat", data_str="-")
-                    said = time.monotonic()
-                await first_of(changed, sluice.stopping, timeout=min(CHECK, HEARTBEAT_INTERVAL))
+                if message := view.told.of("", (sent, parts), partial(_update, sent, parts)):
+                    yield message
+                    sent = parts
+                await changed.wait()
 
-    return streaming(sluice, lines, "text/event-stream")
+    return stream_response(request, messages, PAGE_STREAM)
 
 
-def _news(before: Fragments | None, now: Fragments) -> bytes:
+def _update(before: Fragments | None, now: Fragments) -> bytes:
     """Return the message that updates a viewer from `before` to `now`; empty if nothing changed."""
-    news = now.since(before)
-    return format_sse_event(data_str=render.patch(news)) if news else b""
+    changed = now.since(before)
+    return format_sse_event(data_str=render.patch(changed)) if changed else b""

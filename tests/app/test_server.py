@@ -182,8 +182,8 @@ def test_events_are_a_list_unless_a_stream_is_accepted(served: Served) -> None:
 def test_quiet_event_stream_sends_heartbeats_and_ends_after_its_maximum_duration(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "HEARTBEAT_INTERVAL", 0.05)
-    monkeypatch.setattr(sse, "MAX_DURATION", 0.5)
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "MAX_STREAM_SECONDS", 0.5)
     reading = Reading(served, "/events")
     assert reading.end() == ["bye"]
     assert reading.lines.count(": alive") >= 3

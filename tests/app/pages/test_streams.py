@@ -11,7 +11,7 @@ from contextlib import closing
 import httpx
 import pytest
 
-from app.pages import live_page
+from app.api import sse
 from services.actor import SYSTEM
 from services.engine.usage_sampler import UsageRate
 from services.grant import Grant
@@ -86,7 +86,7 @@ def test_stream_batches_many_notifications_into_few_messages(fixture: DashboardF
 
 
 def test_quiet_stream_sends_heartbeats(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "HEARTBEAT_INTERVAL", 0.05)
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
     with client.stream("GET", "/ui/deployments/1/stream") as stream:
         reported = messages(stream)
         assert [next(reported)[0] for _ in range(4)] == ["hello", "", "beat", "beat"]
