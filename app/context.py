@@ -109,9 +109,9 @@ class AppContext:
     """New events for open streams and waiting responses."""
 
     def __post_init__(self) -> None:
-        self.live_views = LiveViews(self.store, self.notifier, self.runtime_status)
         self.usage_sampler = UsageSampler(self.engine, self.clock)
         self.event_feed = EventFeed(self.store, self.notifier, self.stopping)
+        self.live_views = LiveViews(self.store, self.event_feed, self.runtime_status)
 
     @property
     def presenter_context(self) -> PresenterContext:

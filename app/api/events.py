@@ -18,7 +18,7 @@ from app.api.responses import ALWAYS, read_responses
 from app.api.sse import END, resume_after, stream_response, wants_stream
 from app.auth import Reader
 from app.context import AppContext
-from app.live.event_feed import BATCH, EncodedEvent, encode, newest
+from app.live.event_feed import MAX_BATCH, EncodedEvent, encode, newest
 from app.presenters.rollouts import present_event
 from services.rollouts.requests.lookup import get_deployment
 from services.rollouts.state.status import TERMINAL
@@ -116,7 +116,7 @@ async def _messages(sluice: AppContext, deployment: int | None, after: int) -> A
             if batch.ended:
                 yield END
                 return
-            if len(batch.events) < BATCH:
+            if len(batch.events) < MAX_BATCH:
                 await changed.wait()
 
 
@@ -127,8 +127,8 @@ async def _batch(sluice: AppContext, deployment: int | None, after: int) -> _Bat
 
 
 def _read_batch(session: Session, deployment: int, after: int) -> _Batch:
-    events = [encode(event) for event in since(session, after, deployment=deployment, limit=BATCH)]
-    if len(events) == BATCH:
+    events = [encode(event) for event in since(session, after, deployment=deployment, limit=MAX_BATCH)]
+    if len(events) == MAX_BATCH:
         return _Batch(events)
     status = session.exec(select(Deployment.status).where(col(Deployment.id) == deployment)).first()
     return _Batch(events, ended=status is None or status in TERMINAL)

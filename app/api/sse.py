@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +62,7 @@ def resume_after(request: Request) -> int | None:
 
 
 def stream_response(
-    request: Request,
-    source: Callable[[], Messages],
-    stream_format: StreamFormat = StreamFormat(),
+    request: Request, source: Callable[[], Messages], stream_format: StreamFormat = StreamFormat()
 ) -> StreamingResponse:
     """Respond with the messages of `source`, in the given format.
 
@@ -72,11 +71,12 @@ def stream_response(
     """
     sluice: AppContext = request.app.state.sluice
 
-    async def messages() -> AsyncIterator[bytes]:
+    async def messages() -> Messages:
         with sluice.metrics.streams.track_inprogress():
-            async for message in _with_heartbeats(request, sluice, source(), stream_format):
-                if message:
-                    yield message
+            async with aclosing(_with_heartbeats(request, sluice, source(), stream_format)) as stream:
+                async for message in stream:
+                    if message:
+                        yield message
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(messages(), media_type=stream_format.media_type, headers=headers)
@@ -84,7 +84,7 @@ def stream_response(
 
 async def _with_heartbeats(
     request: Request, sluice: AppContext, messages: Messages, stream_format: StreamFormat
-) -> AsyncIterator[bytes]:
+) -> Messages:
     """Yield the messages of a source, heartbeats in between, and a last message if the source does not end by itself."""
     loop = asyncio.get_running_loop()
     last_sent = identified = loop.time()
@@ -99,7 +99,7 @@ async def _with_heartbeats(
             wake_at = min(heartbeat_at, end, identify_at if stream_format.identify_seconds else math.inf)
             await asyncio.wait({stop, pending}, timeout=wake_at - loop.time(), return_when=asyncio.FIRST_COMPLETED)
             now = loop.time()
-            if not pending.done() and now < heartbeat_at and (now < identify_at or not stream_format.identify_seconds):
+            if not pending.done() and now < wake_at:
                 continue
             if now >= identify_at:
                 if await identify(request) is None:
@@ -111,11 +111,10 @@ async def _with_heartbeats(
                 if message is None:
                     return
                 yield message
+                last_sent = now
             elif now >= heartbeat_at:
                 yield stream_format.heartbeat
-            else:
-                continue
-            last_sent = now
+                last_sent = now
         yield stream_format.interrupted
     finally:
         await _close(messages, stop, pending)

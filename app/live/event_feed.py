@@ -1,13 +1,14 @@
-"""Broadcast of new events: fifty open streams cost one query of the event table, not fifty."""
+"""Broadcast of new events: fifty open streams and pages cost one query of the event table, not fifty."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 
 import structlog
@@ -20,15 +21,18 @@ from services.store.events import ChangeNotifier, since
 from services.store.tables import Event
 
 log = structlog.get_logger(__name__)
-PACE = 0.05
+MIN_POLL_SECONDS = 0.05
 """Minimum seconds between two polls.
 
 A hundred deployments notify more often than a person can read.
 """
-LOOK = 15.0
+MAX_POLL_SECONDS = 15.0
 """Seconds after which the table is polled without a notification."""
-BATCH, KEPT = 200, 1000
-AT_ONCE = 8
+MAX_BATCH = 200
+"""Maximum events of one poll or one read."""
+MAX_RECENT = 1000
+"""Number of the newest events that are kept in memory."""
+WAKES_PER_YIELD = 8
 """Number of subscribers woken before the feed yields to other tasks.
 
 If fifty streams write without a pause, every other response waits.
@@ -42,6 +46,7 @@ class EncodedEvent:
     id: int
     type: str
     deployment: int | None
+    service: str | None
     line: bytes
 
 
@@ -51,16 +56,25 @@ class Subscription:
 
     deployment: int | None
     types: Collection[str] | None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    status_changes: bool
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def concerns(self, event: EncodedEvent) -> bool:
+    def matches(self, events: Iterable[EncodedEvent]) -> bool:
+        return self.status_changes or any(map(self._matches, events))
+
+    def _matches(self, event: EncodedEvent) -> bool:
         return self.deployment in (None, event.deployment) and (self.types is None or event.type in self.types)
 
 
 def encode(event: Event) -> EncodedEvent:
     data = json.dumps(present_event(event), ensure_ascii=False)
     line = format_sse_event(event=event.type, id=str(event.id), data_str=data)
-    return EncodedEvent(event.id or 0, event.type, event.deployment, line)
+    return EncodedEvent(event.id or 0, event.type, event.deployment, event.service, line)
+
+
+def read_events(session: Session, after: int) -> list[EncodedEvent]:
+    """Return the next events with an id above `after`, at most MAX_BATCH."""
+    return [encode(event) for event in since(session, after, limit=MAX_BATCH)]
 
 
 def newest(session: Session) -> int:
@@ -75,69 +89,75 @@ class EventFeed:
         self._store = store
         self._notifier = notifier
         self._stopping = stopping
-        self._followers: list[Subscription] = []
-        self._recent: deque[EncodedEvent] = deque(maxlen=KEPT)
-        self._last: int | None = None
-        """Id of the last event read; None while there are no subscribers."""
-        self._looking: list[asyncio.Task[None]] = []
+        self._subscriptions: list[Subscription] = []
+        self._recent: deque[EncodedEvent] = deque(maxlen=MAX_RECENT)
+        self._newest_by_service: dict[str | None, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.newest: int | None = None
+        """Id of the last event read; None before the first read and while there are no subscribers."""
 
     @asynccontextmanager
     async def subscribe(
-        self, deployment: int | None = None, types: Collection[str] | None = None
+        self, deployment: int | None = None, types: Collection[str] | None = None, *, status_changes: bool = False
     ) -> AsyncIterator[asyncio.Event]:
         """Subscribe to the events of `deployment` (default: all) with one of `types` (default: all).
 
-        Yields an asyncio.Event that is set at every such event and when Sluice stops. Clear the asyncio.Event before
-        you read the events.
+        Yields an asyncio.Event that is set at every such event and when Sluice stops, with `status_changes` at every
+        other notification too. Clear the asyncio.Event before you read the events.
         """
-        mine = Subscription(deployment, types)
-        self._followers.append(mine)
-        if not self._looking:
-            self._looking = [asyncio.create_task(self._poll()), asyncio.create_task(self._stop())]
+        subscription = Subscription(deployment, types, status_changes)
+        self._subscriptions.append(subscription)
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._poll()), asyncio.create_task(self._wake_at_stop())]
         try:
-            yield mine.news
+            yield subscription.changed
         finally:
-            self._followers = [each for each in self._followers if each is not mine]
-            if not self._followers:
-                while self._looking:
-                    self._looking.pop().cancel()
-                self._last = None
+            self._subscriptions = [each for each in self._subscriptions if each is not subscription]
+            if not self._subscriptions:
+                while self._tasks:
+                    self._tasks.pop().cancel()
+                self.newest = None
+                self._newest_by_service.clear()
+
+    def newest_of(self, service: str | None) -> int | None:
+        """Return the id of the last event of a service since the first read; None if there was none."""
+        return self._newest_by_service.get(service)
 
     async def since(self, after: int) -> list[EncodedEvent]:
-        """Return the next events with an id above `after`, at most BATCH."""
+        """Return the next events with an id above `after`, at most MAX_BATCH."""
         first = self._recent[0].id if self._recent else None
-        if self._last is not None and (after >= self._last or (first is not None and after >= first - 1)):
+        if self.newest is not None and (after >= self.newest or (first is not None and after >= first - 1)):
             newer = list(takewhile(lambda each: each.id > after, reversed(self._recent)))
-            return newer[::-1][:BATCH]
-        return [encode(event) for event in await self._store.read(lambda session: since(session, after, limit=BATCH))]
+            return newer[::-1][:MAX_BATCH]
+        return await self._store.read(lambda session: read_events(session, after))
 
     async def _poll(self) -> None:
         self._recent.clear()
         last = await self._store.read(newest)
         while True:
-            woken = self._notifier.wait()
+            notified = self._notifier.wait()
             try:
-                found = await self._store.read(lambda session, after=last: since(session, after, limit=BATCH))  # type: ignore[misc]
+                events = await self._store.read(partial(read_events, after=last))
             except Exception:
                 log.exception("the events could not be read")
-                found = []
-            news = [encode(event) for event in found]
-            self._recent += news
-            first_look, self._last = self._last is None, found[-1].id if found else last
-            last = self._last or last
-            for number, follower in enumerate(self._followers, 1):
-                if first_look or any(map(follower.concerns, news)):
-                    follower.news.set()
-                if number % AT_ONCE == 0:
+                events = []
+            self._recent += events
+            self._newest_by_service |= {event.service: event.id for event in events}
+            is_first_read, last = self.newest is None, events[-1].id if events else last
+            self.newest = last
+            for number, subscription in enumerate(self._subscriptions, 1):
+                if is_first_read or subscription.matches(events):
+                    subscription.changed.set()
+                if number % WAKES_PER_YIELD == 0:
                     await asyncio.sleep(0)
-            await asyncio.sleep(PACE)
-            if len(found) < BATCH:
-                await until(woken, LOOK)
+            await asyncio.sleep(MIN_POLL_SECONDS)
+            if len(events) < MAX_BATCH:
+                await until(notified, MAX_POLL_SECONDS)
 
-    async def _stop(self) -> None:
+    async def _wake_at_stop(self) -> None:
         await self._stopping.wait()
-        for follower in self._followers:
-            follower.news.set()
+        for subscription in self._subscriptions:
+            subscription.changed.set()
 
 
 async def until(event: asyncio.Event, seconds: float) -> None:

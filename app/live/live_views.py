@@ -10,23 +10,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-import structlog
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session
 
+from app.live.event_feed import EventFeed
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.database import Store
-from services.store.events import ChangeNotifier
-from services.store.tables import Event
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
-PACE = 0.1
-"""Minimum seconds between two reads; a busy deployment notifies more often than a person can read."""
-SHARE = 20
+MIN_RENDER_SECONDS = 0.1
+"""Minimum seconds between two renderings of a page; a busy deployment changes more often than a person can read."""
+IDLE_RATIO = 20
 """Ratio of idle time to the processor time of a rendering.
 
 A page then uses at most a twentieth of a core, independent of the number of changes and viewers.
 """
+MAX_CACHED = 4000
+"""Maximum entries of a VersionedCache."""
 
 
 @dataclass(frozen=True)
@@ -56,184 +55,154 @@ class Fragments:
         return changed
 
 
-Ask = Callable[[], Awaitable[Any]]
-"""Function that fetches the data that does not come from the store, before a rendering."""
-Stamp = Callable[[], object]
-"""Function whose result differs if the page may differ."""
-Draw = Callable[[Session, Any], Fragments | None]
-"""Function that renders the page from the store and the result of Ask; None if the object is missing."""
+@dataclass(frozen=True)
+class Rendering:
+    """How a page is rendered.
 
-
-class ChangeTracker:
-    """Last known change of each service, read at each notification for all pages.
-
-    A change is the newest event or a new runtime status.
+    `version` returns a value that differs if the page may differ. `load` fetches the data that does not come from the
+    store, before each rendering. `render` renders the page from the store and the result of `load`; it returns None if
+    the object does not exist. After `interval` seconds the page is rendered although its version is the same.
     """
 
-    def __init__(self, store: Store, runtime_status: RuntimeStatus) -> None:
-        self._store, self._live = store, runtime_status
-        self._events: dict[str | None, int] = {}
-        self._now: Mapping[str | None, object] = {}
-        self.newest: int | None = None
-        """The id of the last event; None before the first read."""
-
-    def of(self, service: str | None) -> object:
-        """Return a value that differs if the page of `service` may differ.
-
-        Every change of a row has its event. The first read makes a difference too: it takes all earlier events as
-        known, and a page may have been rendered before it.
-        """
-        return self.newest is None, self._events.get(service), self._now.get(service)
-
-    async def read(self) -> None:
-        await self._store.read(self._read)
-        self._now = self._live.by_service()
-
-    def forget(self) -> None:
-        """Reset the tracker when the last viewer leaves; the next viewer starts with the state of that time."""
-        self.newest = None
-        self._events, self._now = {}, {}
-
-    def _read(self, session: Session) -> None:
-        if self.newest is None:
-            self.newest = session.exec(select(func.max(Event.id))).one() or 0
-            return
-        for id, service in session.exec(select(Event.id, Event.service).where(col(Event.id) > self.newest)):
-            self._events[service] = self.newest = max(id or 0, self.newest)
+    version: Callable[[], object]
+    load: Callable[[], Awaitable[Any]]
+    render: Callable[[Session, Any], Fragments | None]
+    interval: float
 
 
 class VersionedCache:
-    """Cache of one value per key and version; emptied when it holds MOST entries."""
-
-    MOST = 4000
+    """Cache of one value per key and version; emptied when it holds MAX_CACHED entries."""
 
     def __init__(self) -> None:
-        self._kept: dict[Hashable, tuple[Any, Any]] = {}
+        self._entries: dict[Hashable, tuple[Any, Any]] = {}
 
-    def of(self, key: Hashable, version: Any, make: Callable[[], T]) -> T:
+    def get(self, key: Hashable, version: Any, make: Callable[[], T]) -> T:
         """Return `make()`, or the cached value of the same version."""
-        retained = self._kept.get(key)
-        if retained is not None and retained[0] == version:
-            made: T = retained[1]
-            return made
-        if len(self._kept) >= self.MOST:
-            self._kept.clear()
-        made = make()
-        self._kept[key] = (version, made)
-        return made
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] == version:
+            cached: T = entry[1]
+            return cached
+        if len(self._entries) >= MAX_CACHED:
+            self._entries.clear()
+        value = make()
+        self._entries[key] = (version, value)
+        return value
 
 
 class LiveViews:
     """The live views of the open pages; a view exists while its key has viewers.
 
-    One task reads what changed, at most once per PACE seconds, and wakes only the pages that are concerned.
+    One task follows the event feed and wakes only the views that are concerned.
     """
 
-    def __init__(self, store: Store, notifier: ChangeNotifier, runtime_status: RuntimeStatus) -> None:
+    def __init__(self, store: Store, feed: EventFeed, runtime_status: RuntimeStatus) -> None:
         self._store = store
-        self._notifier = notifier
-        self._watched: dict[Hashable, LiveView] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self.memo = VersionedCache()
-        self.news = ChangeTracker(store, runtime_status)
+        self._feed = feed
+        self._runtime_status = runtime_status
+        self._status_by_service: Mapping[str | None, object] = {}
+        self._views: dict[Hashable, LiveView] = {}
+        self._following: asyncio.Task[None] | None = None
+        self.cache = VersionedCache()
+
+    def version_of(self, service: str | None) -> object:
+        """Return a value that differs if the page of `service` may differ: a new event or a new runtime status.
+
+        Every change of a row has its event. The feed's first read makes a difference too: it takes all earlier events as
+        known, and a page may have been rendered before it.
+        """
+        return self._feed.newest is None, self._feed.newest_of(service), self._status_by_service.get(service)
 
     @asynccontextmanager
-    async def watch(self, key: Hashable, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> AsyncIterator[LiveView]:
-        """Yield the view of `key`, shared by all its viewers.
-
-        `every` is the number of seconds after which the page is rendered without a notification.
-        """
-        drawing = self._watched.get(key)
-        if drawing is None:
-            drawing = self._watched[key] = LiveView(self._store, every, ask, stamp, draw)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
-        drawing.watchers += 1
+    async def watch(self, key: Hashable, rendering: Rendering) -> AsyncIterator[LiveView]:
+        """Yield the view of `key`, shared by all its viewers."""
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = LiveView(self._store, rendering)
+        if self._following is None:
+            self._status_by_service = self._runtime_status.by_service()
+            self._following = asyncio.create_task(self._follow())
+        view.viewers += 1
         try:
-            yield drawing
+            yield view
         finally:
-            drawing.watchers -= 1
-            if not drawing.watchers:
-                del self._watched[key]
-                drawing.task.cancel()
-            if not self._watched and self._looking is not None:
-                self._looking.cancel()
-                self._looking = None
-                self.news.forget()
+            view.viewers -= 1
+            if not view.viewers:
+                del self._views[key]
+                view.task.cancel()
+            if not self._views and self._following is not None:
+                self._following.cancel()
+                self._following = None
+                self._status_by_service = {}
 
-    async def _look(self) -> None:
-        while True:
-            woken = self._notifier.wait()
-            try:
-                await self.news.read()
-            except Exception:
-                log.exception("what has happened could not be read")
-            for drawing in self._watched.values():
-                drawing.hear()
-            await asyncio.sleep(PACE)
-            await woken.wait()
+    async def _follow(self) -> None:
+        async with self._feed.subscribe(status_changes=True) as changed:
+            while True:
+                await changed.wait()
+                changed.clear()
+                self._status_by_service = self._runtime_status.by_service()
+                for view in self._views.values():
+                    view.check()
 
 
 class LiveView:
     """The content of one page, rendered again on each change while there are viewers."""
 
-    def __init__(self, store: Store, every: float, ask: Ask, stamp: Stamp, draw: Draw) -> None:
-        self.watchers = 0
-        self.told = VersionedCache()
+    def __init__(self, store: Store, rendering: Rendering) -> None:
+        self.viewers = 0
+        self.messages = VersionedCache()
         """SSE messages to the viewers, encoded once for all of them."""
-        self._store, self._every = store, every
-        self._ask, self._stamp, self._draw = ask, stamp, draw
+        self._store, self._rendering = store, rendering
         self._changed = asyncio.Event()
-        self._parts: Fragments | None = None
-        self._drawn = asyncio.Event()
-        self._heard = asyncio.Event()
-        self._seen: object = None
-        self._rest = 0.0
-        self.task = asyncio.create_task(self._keep())
-        self.task.add_done_callback(self._over)
+        self._fragments: Fragments | None = None
+        self._rendered = asyncio.Event()
+        self._outdated = asyncio.Event()
+        self._version: object = None
+        self._pause = MIN_RENDER_SECONDS
+        self.task = asyncio.create_task(self._keep_rendered())
+        self.task.add_done_callback(self._wake_all)
 
     def next(self) -> asyncio.Event:
-        """Return an event that is set when the parts change.
+        """Return an event that is set when the fragments change.
 
-        Take the event before you call `parts`, then wait for it.
+        Take the event before you call `fragments`, then wait for it.
         """
         return self._changed
 
-    async def parts(self) -> Fragments | None:
-        """Return the present parts. Raises the exception that prevented their rendering."""
-        await self._drawn.wait()
+    async def fragments(self) -> Fragments | None:
+        """Return the present fragments. Raises the exception that prevented their rendering."""
+        await self._rendered.wait()
         if self.task.done():
             self.task.result()
-        return self._parts
+        return self._fragments
 
-    def hear(self) -> None:
-        """Wake the rendering if the stamp of this page changed."""
-        if self._stamp() != self._seen:
-            self._heard.set()
+    def check(self) -> None:
+        """Wake the rendering if the version of this page changed."""
+        if self._rendering.version() != self._version:
+            self._outdated.set()
 
-    def _over(self, _task: asyncio.Task[None]) -> None:
+    def _wake_all(self, _task: asyncio.Task[None]) -> None:
         """Wake all waiters so that they see the task's end."""
-        self._drawn.set()
+        self._rendered.set()
         self._changed.set()
 
-    async def _keep(self) -> None:
+    async def _keep_rendered(self) -> None:
         while True:
-            self._heard.clear()
-            self._seen = self._stamp()
-            asked = await self._ask()
-            parts = await self._store.read(partial(self._look, asked))
-            if parts != self._parts or not self._drawn.is_set():
-                self._parts = parts
+            self._outdated.clear()
+            self._version = self._rendering.version()
+            loaded = await self._rendering.load()
+            fragments = await self._store.read(partial(self._render, loaded))
+            if fragments != self._fragments or not self._rendered.is_set():
+                self._fragments = fragments
                 changed, self._changed = self._changed, asyncio.Event()
-                self._drawn.set()
+                self._rendered.set()
                 changed.set()
-            await asyncio.sleep(self._rest)
+            await asyncio.sleep(self._pause)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._every):
-                    await self._heard.wait()
+                async with asyncio.timeout(self._rendering.interval):
+                    await self._outdated.wait()
 
-    def _look(self, asked: Any, session: Session) -> Fragments | None:
+    def _render(self, loaded: Any, session: Session) -> Fragments | None:
         began = time.thread_time()
-        parts = self._draw(session, asked)
-        self._rest = SHARE * (time.thread_time() - began)
-        return parts
+        fragments = self._rendering.render(session, loaded)
+        self._pause = max(MIN_RENDER_SECONDS, IDLE_RATIO * (time.thread_time() - began))
+        return fragments

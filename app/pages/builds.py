@@ -80,12 +80,12 @@ def _looking_at(id: str, q: str = "") -> PageSource:
     number = number_of(id)
     service: str | None = None
 
-    def stamp(sluice: AppContext) -> object:
-        return sluice.live_views.news.of(service)
+    def version(sluice: AppContext) -> object:
+        return sluice.live_views.version_of(service)
 
-    def look(session: Session, sluice: AppContext) -> dict[str, Any] | None:
-        query = select(Build).options(defer(Build.log)).where(Build.id == number)  # type: ignore[arg-type]
-        row = session.exec(query).first() if number is not None else None
+    def query(session: Session, sluice: AppContext) -> dict[str, Any] | None:
+        found = select(Build).options(defer(Build.log)).where(Build.id == number)  # type: ignore[arg-type]
+        row = session.exec(found).first() if number is not None else None
         if row is None:
             return None
         nonlocal service
@@ -100,7 +100,7 @@ def _looking_at(id: str, q: str = "") -> PageSource:
             "log": lambda: _log(row, q),
         }
 
-    return PageSource(look, stamp)
+    return PageSource(query, version)
 
 
 def _log(row: Build, q: str) -> dict[str, Any]:

@@ -77,10 +77,10 @@ def _looking_at(id: str) -> PageSource:
 
     service: str | None = None
 
-    def stamp(sluice: AppContext) -> object:
-        return sluice.live_views.news.of(service)
+    def version(sluice: AppContext) -> object:
+        return sluice.live_views.version_of(service)
 
-    def look(session: Session, sluice: AppContext) -> dict[str, Any] | None:
+    def query(session: Session, sluice: AppContext) -> dict[str, Any] | None:
         row = session.get(Deployment, number) if number is not None else None
         if row is None:
             return None
@@ -99,7 +99,7 @@ def _looking_at(id: str) -> PageSource:
             "events": [present_event(event) for event in events if event.type != "progress"][: -MAX_EVENTS - 1 : -1],
         }
 
-    return PageSource(look, stamp)
+    return PageSource(query, version)
 
 
 def _instances_during(session: Session, row: Deployment) -> list[Instance]:

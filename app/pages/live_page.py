@@ -15,7 +15,7 @@ from sqlmodel import Session
 from app.api.sse import StreamFormat, stream_response
 from app.auth import Caller
 from app.context import AppContext
-from app.live.live_views import Fragments, VersionedCache
+from app.live.live_views import Fragments, Rendering, VersionedCache
 from app.pages import render
 
 RENDER_SECONDS = 15.0
@@ -35,18 +35,18 @@ PAGE_STREAM = StreamFormat(
 class LivePage:
     """A page's template and its live parts.
 
-    `rows` names the part that is a list whose rows are parts too. The contexts of the rows are `rows` of
-    PageSource.look, by name.
+    `rows` names the part that is a list whose rows are parts too. The contexts of the rows are `rows` of the page's
+    context, by name.
     """
 
     template: str
     parts: tuple[str, ...]
     rows: str = ""
 
-    def draw(self, context: Mapping[str, Any], memo: VersionedCache) -> Fragments:
-        """Render the parts; an unchanged row is taken from `memo`."""
+    def render(self, context: Mapping[str, Any], cache: VersionedCache) -> Fragments:
+        """Render the parts; an unchanged row is taken from `cache`."""
         rows = {
-            name: memo.of((self.rows, name), row, partial(render.row, self.rows, row))
+            name: cache.get((self.rows, name), row, partial(render.row, self.rows, row))
             for name, row in (context["rows"].items() if self.rows else ())
         }
         return Fragments(render.fragments(self.parts, {**context, "drawn": rows}), rows, self.rows)
@@ -56,19 +56,19 @@ class LivePage:
 class PageSource:
     """The data of a page.
 
-    `look` returns the template's values from one read transaction, or None if the object does not exist. Its value
+    `query` returns the template's values from one read transaction, or None if the object does not exist. Its value
     `about`, if present, is the service that the page can change.
 
-    `stamp` returns a value that differs if the result of `look` may differ. After `every` seconds the page is rendered
-    although the stamp is the same.
+    `version` returns a value that differs if the result of `query` may differ. After `interval` seconds the page is
+    rendered although the version is the same.
 
-    `ask` fetches data of an open page that does not come from the store. The templates read it as `asked`.
+    `load` fetches data of an open page that does not come from the store. The templates read it as `loaded`.
     """
 
-    look: Callable[[Session, AppContext], dict[str, Any] | None]
-    stamp: Callable[[AppContext], object]
-    every: float | None = None
-    ask: Callable[[AppContext], Awaitable[Any]] | None = None
+    query: Callable[[Session, AppContext], dict[str, Any] | None]
+    version: Callable[[AppContext], object]
+    interval: float = RENDER_SECONDS
+    load: Callable[[AppContext], Awaitable[Any]] | None = None
 
 
 async def show(
@@ -87,12 +87,12 @@ async def show(
     """
     sluice: AppContext = request.app.state.sluice
 
-    def draw(session: Session) -> HTMLResponse:
-        context = source.look(session, sluice)
+    def render_page(session: Session) -> HTMLResponse:
+        context = source.query(session, sluice)
         if context is None:
             return missing()
-        context = {**context, **_may(viewer, context), "asked": None}
-        parts = page.draw(context, sluice.live_views.memo).fixed
+        context = {**context, **_may(viewer, context), "loaded": None}
+        parts = page.render(context, sluice.live_views.cache).fixed
         address = here or request.url.path
         page_context = {
             "here": address,
@@ -103,19 +103,19 @@ async def show(
         }
         return render.page(page.template, {**context, **page_context}, status)
 
-    return await sluice.store.read(draw)
+    return await sluice.store.read(render_page)
 
 
 def _may(viewer: Caller, context: Mapping[str, Any]) -> dict[str, bool]:
     """Tell which actions the page offers; a viewer without the right gets no button."""
-    mine = "about" not in context or viewer.principal.allows_service(context["about"])
-    return {"may_act": mine and viewer.may("deploy"), "may_write": mine and viewer.may("write")}
+    allowed = "about" not in context or viewer.principal.allows_service(context["about"])
+    return {"may_act": allowed and viewer.may("deploy"), "may_write": allowed and viewer.may("write")}
 
 
 def missing() -> HTMLResponse:
     """Return 404 as a page."""
-    words = {"title": "There is nothing here", "detail": "It may never have been, or the address is mistyped."}
-    return render.page("problem.html", {**words, "stream": None}, 404)
+    context = {"title": "There is nothing here", "detail": "It may never have been, or the address is mistyped."}
+    return render.page("problem.html", {**context, "stream": None}, 404)
 
 
 def stream(request: Request, viewer: Caller, page: LivePage, source: PageSource) -> StreamingResponse:
@@ -125,29 +125,30 @@ def stream(request: Request, viewer: Caller, page: LivePage, source: PageSource)
     `gone`). The messages are encoded once for all viewers of a page with the same rights.
     """
     sluice: AppContext = request.app.state.sluice
-    alike = (request.url.path, viewer.principal.scope, viewer.principal.services)
+    key = (request.url.path, viewer.principal.scope, viewer.principal.services)
 
-    async def ask() -> Any:
-        return await source.ask(sluice) if source.ask is not None else None
+    async def load() -> Any:
+        return await source.load(sluice) if source.load is not None else None
 
-    def draw(session: Session, asked: Any) -> Fragments | None:
-        context = source.look(session, sluice)
+    def render_parts(session: Session, loaded: Any) -> Fragments | None:
+        context = source.query(session, sluice)
         if context is None:
             return None
-        return page.draw({**context, **_may(viewer, context), "asked": asked}, sluice.live_views.memo)
+        return page.render({**context, **_may(viewer, context), "loaded": loaded}, sluice.live_views.cache)
+
+    rendering = Rendering(lambda: source.version(sluice), load, render_parts, source.interval)
 
     async def messages() -> AsyncGenerator[bytes]:
-        every = source.every or RENDER_SECONDS
-        async with sluice.live_views.watch(alike, every, ask, lambda: source.stamp(sluice), draw) as view:
+        async with sluice.live_views.watch(key, rendering) as view:
             yield format_sse_event(event="hello", data_str=render.fingerprint())
             sent: Fragments | None = None
             while True:
                 changed = view.next()
-                parts = await view.parts()
+                parts = await view.fragments()
                 if parts is None:
                     yield format_sse_event(event="gone", data_str="-")
                     return
-                if message := view.told.of("", (sent, parts), partial(_update, sent, parts)):
+                if message := view.messages.get("", (sent, parts), partial(_update, sent, parts)):
                     yield message
                     sent = parts
                 await changed.wait()

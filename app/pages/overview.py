@@ -43,14 +43,13 @@ async def overview_stream(request: Request, viewer: StreamViewer) -> StreamingRe
     return stream(request, viewer, PAGE, PAGE_SOURCE)
 
 
-def _stamp(sluice: AppContext) -> object:
-    unknown = sluice.runtime_status.unknown_containers()
-    return sluice.live_views.news.newest, sluice.readiness.not_ready(), unknown
+def _version(sluice: AppContext) -> object:
+    return sluice.event_feed.newest, sluice.readiness.not_ready(), sluice.runtime_status.unknown_containers()
 
 
-def _look(session: Session, sluice: AppContext) -> dict[str, Any]:
+def _query(session: Session, sluice: AppContext) -> dict[str, Any]:
     minute = newest(session, ROLLUP_STEP)
-    lines = sluice.live_views.memo.of("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROLLUP_STEP))
+    lines = sluice.live_views.cache.get("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROLLUP_STEP))
     running = _progress(session)
     views = [
         {**view, "lines": lines.get(view["name"]), "progress": running.get(view["name"])} for view in _services(session)
@@ -126,4 +125,4 @@ def _urgency(view: dict[str, Any]) -> tuple[int, str]:
     return _URGENCY.index(view["status"]) if urgent else len(_URGENCY) + (not view["needs"]), view["name"]
 
 
-PAGE_SOURCE = PageSource(_look, _stamp, every=ROLLUP_STEP / 4)
+PAGE_SOURCE = PageSource(_query, _version, interval=ROLLUP_STEP / 4)

@@ -38,10 +38,10 @@ async def service_stream(request: Request, viewer: StreamViewer, name: str) -> S
 
 
 def _looking_at(name: str) -> PageSource:
-    def stamp(sluice: AppContext) -> object:
-        return sluice.live_views.news.of(name)
+    def version(sluice: AppContext) -> object:
+        return sluice.live_views.version_of(name)
 
-    def look(session: Session, sluice: AppContext) -> dict[str, Any] | None:
+    def query(session: Session, sluice: AppContext) -> dict[str, Any] | None:
         row = session.get(Service, name)
         if row is None:
             return None
@@ -61,7 +61,7 @@ def _looking_at(name: str) -> PageSource:
             "revisions": [present_revision(revision, present=row.revision) for revision in revisions],
         }
 
-    return PageSource(look, stamp, every=RAW_STEP / 2, ask=partial(_usage, name))
+    return PageSource(query, version, interval=RAW_STEP / 2, load=partial(_usage, name))
 
 
 async def _usage(name: str, sluice: AppContext) -> dict[str, UsageRate]:
@@ -79,7 +79,7 @@ def _neighbours(session: Session, sluice: AppContext, name: str) -> dict[str, An
     """
     links = active_spec_values(session, "links")
     version = session.exec(select(func.max(Deployment.id))).one()
-    applied = sluice.live_views.memo.of(("applied", name), version, lambda: last_apply_group(session, name))
+    applied = sluice.live_views.cache.get(("applied", name), version, lambda: last_apply_group(session, name))
     calls = {other for one, others in links if one == name for other in others}
     called_by = {one for one, others in links if name in others}
     named = {*calls, *called_by, *(applied.depends_on if applied else ()), *(applied.needed_by if applied else ())}
@@ -100,4 +100,4 @@ def _figures(session: Session, sluice: AppContext, name: str) -> dict[str, Any]:
         metrics = service_metrics(session, name, sluice.clock.now())
         return {"until": until, "revisions": [(one.revision, one.totals) for one in metrics.revisions]}
 
-    return sluice.live_views.memo.of(("figures", name), until, make)
+    return sluice.live_views.cache.get(("figures", name), until, make)

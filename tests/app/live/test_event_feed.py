@@ -34,14 +34,14 @@ class Table:
         self.reads += 1
         return await self.store.read(work)
 
-    async def happens(self, deployment: int | None) -> int:
-        event: Event = await self.store.write(lambda session: _recorded(session, deployment))
+    async def happens(self, deployment: int | None, service: str | None = None) -> int:
+        event: Event = await self.store.write(lambda session: _recorded(session, deployment, service))
         self.listeners.notify()
         return event.id or 0
 
 
-def _recorded(session: Session, deployment: int | None) -> Event:
-    event = append_event(session, 1000.0, "progressing", "goes on", deployment=deployment)
+def _recorded(session: Session, deployment: int | None, service: str | None) -> Event:
+    event = append_event(session, 1000.0, "progressing", "goes on", deployment=deployment, service=service)
     session.flush()
     return event
 
@@ -61,13 +61,13 @@ def table(tmp_path: Path) -> Iterator[Table]:
 async def followed(table: Table, after: int, last: Callable[[int], bool]) -> list[int]:
     """Return the ids that a stream of all events receives, up to the first one for which `last` is true."""
     ids: list[int] = []
-    async with table.feed.subscribe() as news:
+    async with table.feed.subscribe() as changed:
         while not ids or not last(ids[-1]):
-            news.clear()
+            changed.clear()
             found = await table.feed.since(ids[-1] if ids else after)
             ids += [each.id for each in found]
             if not found:
-                await asyncio.wait_for(news.wait(), 20)
+                await asyncio.wait_for(changed.wait(), 20)
     return ids
 
 
@@ -123,3 +123,26 @@ async def test_event_feed_without_subscribers_reads_nothing(table: Table) -> Non
 async def followed_once(table: Table) -> None:
     await table.happens(1)
     assert await followed(table, 0, lambda id: id >= 1) == [1]
+
+
+async def test_notification_without_an_event_wakes_only_subscribers_to_status_changes(table: Table) -> None:
+    async with table.feed.subscribe() as events, table.feed.subscribe(status_changes=True) as pages:
+        for each in (events, pages):
+            await asyncio.wait_for(each.wait(), 20)
+            each.clear()
+        table.listeners.notify()
+        await asyncio.wait_for(pages.wait(), 20)
+        assert not events.is_set()
+
+
+async def test_event_feed_names_the_newest_event_of_each_service(table: Table) -> None:
+    async with table.feed.subscribe() as changed:
+        await asyncio.wait_for(changed.wait(), 20)
+        changed.clear()
+        await table.happens(1, "web")
+        last = await table.happens(2, "web")
+        await table.happens(3, "api")
+        while table.feed.newest != last + 1:
+            await asyncio.wait_for(changed.wait(), 20)
+            changed.clear()
+        assert [table.feed.newest_of(each) for each in ("web", "api", "idle")] == [last, last + 1, None]

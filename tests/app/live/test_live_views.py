@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from app.live import live_views
-from app.live.live_views import Fragments, LiveView, LiveViews
+from app.live import event_feed, live_views
+from app.live.event_feed import EventFeed
+from app.live.live_views import Fragments, LiveView, LiveViews, Rendering
 from services.rollouts.state.runtime_status import RuntimeStatus
 from services.store.events import ChangeNotifier, append_event
 from services.store.open import open_store
@@ -26,20 +27,21 @@ class Pages:
 
     def __init__(self, data: Path) -> None:
         self.store, self.listeners, self.live = open_store(data), ChangeNotifier(), RuntimeStatus()
-        self.drawings = LiveViews(self.store, self.listeners, self.live)
+        self.feed = EventFeed(self.store, self.listeners, asyncio.Event())
+        self.views = LiveViews(self.store, self.feed, self.live)
         self.drawn: Counter[str] = Counter()
         self._open = AsyncExitStack()
 
     async def open(self, service: str) -> LiveView:
-        async def ask() -> None:
+        async def load() -> None:
             return None
 
-        def draw(_session: Session, _asked: Any) -> Fragments:
+        def render(_session: Session, _loaded: Any) -> Fragments:
             self.drawn[service] += 1
             return Fragments({"count": str(self.drawn[service])})
 
-        watched = self.drawings.watch(service, 3600, ask, lambda: self.drawings.news.of(service), draw)
-        return await self._open.enter_async_context(watched)
+        rendering = Rendering(lambda: self.views.version_of(service), load, render, 3600)
+        return await self._open.enter_async_context(self.views.watch(service, rendering))
 
     async def happens(self, service: str) -> None:
         await self.store.write(lambda session: append_event(session, 1000.0, "progressing", service=service))
@@ -57,7 +59,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pages]:
-    monkeypatch.setattr(live_views, "PACE", 0.0)
+    monkeypatch.setattr(event_feed, "MIN_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(live_views, "MIN_RENDER_SECONDS", 0.0)
     made = Pages(tmp_path)
     yield made
     await made.close()
@@ -66,7 +69,7 @@ async def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def heard(pages: Pages, service: str) -> None:
     """Wait until a page of the service has been redrawn for an event of it."""
     page = await pages.open(service)
-    await page.parts()
+    await page.fragments()
     changed = page.next()
     await pages.happens(service)
     await asyncio.wait_for(changed.wait(), 20)
@@ -75,20 +78,20 @@ async def heard(pages: Pages, service: str) -> None:
 async def test_event_of_a_service_redraws_only_its_own_page(pages: Pages) -> None:
     await heard(pages, "first")
     web, other = await pages.open("web"), await pages.open("other")
-    await web.parts(), await other.parts()
+    await web.fragments(), await other.fragments()
     before, changed = pages.drawn.copy(), web.next()
     await pages.happens("web")
     await asyncio.wait_for(changed.wait(), 20)
     await heard(pages, "last")
     assert pages.drawn["web"] == before["web"] + 1
     assert pages.drawn["other"] == before["other"]
-    assert await other.parts() == Fragments({"count": str(before["other"])})
+    assert await other.fragments() == Fragments({"count": str(before["other"])})
 
 
 async def test_requests_in_flight_redraw_a_page_without_an_event(pages: Pages) -> None:
     await heard(pages, "first")
     web = await pages.open("web")
-    await web.parts()
+    await web.fragments()
     before, changed = pages.drawn["web"], web.next()
     pages.live.set_in_flight({"web-r1-1": 3})
     pages.listeners.notify()
@@ -97,15 +100,15 @@ async def test_requests_in_flight_redraw_a_page_without_an_event(pages: Pages) -
 
 
 async def test_event_before_the_first_read_of_the_feed_is_not_missed(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, gate = pages.drawings.news.read, asyncio.Event()
+    poll, gate = pages.feed._poll, asyncio.Event()
 
     async def late() -> None:
         await gate.wait()
-        await read()
+        await poll()
 
-    monkeypatch.setattr(pages.drawings.news, "read", late)
+    monkeypatch.setattr(pages.feed, "_poll", late)
     web = await pages.open("web")
-    await web.parts()
+    await web.fragments()
     changed = web.next()
     await pages.happens("web")
     gate.set()
