@@ -6,12 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import PageViewer
-from app.pages.pagination import address, newest
+from app.pages.pagination import address, page_of
+from app.pages.queries import filtered_audit
 from app.presenters.rollouts import present_event
 from services.store.tables import Event
 
@@ -28,27 +29,15 @@ async def audit(
     filters = {"actor": actor.strip(), "service": service.strip(), "type": type.strip(), "token": token.strip()}
     number = filters["token"]
     errors = {} if not number or _is_number(number) else {"token": "must be a token's number"}
-    query = select(Event).where(col(Event.actor_kind).is_not(None))
-    for name, column in _COLUMNS.items():
-        if filters[name]:
-            query = query.where(column == filters[name])
-    if number and not errors:
-        query = query.where(Event.actor_token == int(number))
+    query = filtered_audit(filters)
 
-    def look(session: Session) -> dict[str, Any]:
-        rows, more = newest(session, query, Event.id, cursor) if not errors else ([], None)
+    def read(session: Session) -> dict[str, Any]:
+        rows, more = page_of(session, query, Event.id, cursor) if not errors else ([], None)
         return {"events": [present_event(row, audit=True) for row in rows], "older": address(request, filters, more)}
 
-    words = {**await sluice.store.read(look), "filters": filters, "errors": errors, "stream": None}
-    return render.page("audit.html", words, 422 if errors else 200)
+    context = {**await sluice.store.read(read), "filters": filters, "errors": errors, "stream": None}
+    return render.page("audit.html", context, 422 if errors else 200)
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 16
-
-
-_COLUMNS: dict[str, Any] = {
-    "actor": col(Event.actor_name),
-    "service": col(Event.service),
-    "type": col(Event.type),
-}

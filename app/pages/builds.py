@@ -6,15 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from sqlalchemy.orm import defer
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from app.audit import note_refusal
 from app.context import AppContext
 from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
 from app.pages.live_page import LivePage, PageSource, missing, show, stream
-from app.pages.queries import number_of
-from app.presenters.builds import BUILDS, present_build
+from app.pages.queries import build_item, find_build, number_of
 from app.problems import CODES, Problem, as_problem
 from services.builds.log import numbered
 from services.builds.manager import UNDER_WAY
@@ -25,8 +23,6 @@ router = APIRouter(prefix="/ui/builds")
 PAGE = LivePage("build.html", ("build",))
 MAX_LOG_LINES = 5_000
 """Maximum lines of the log on a page, the same as in app/static/js/logs.js."""
-BUILDS_ON_SERVICE_PAGE = 5
-"""Number of builds on a service's page."""
 
 
 @router.get("/{id}")
@@ -66,16 +62,6 @@ async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
     return RedirectResponse(here, 303)
 
 
-def newest_builds(session: Session, service: str) -> list[dict[str, Any]]:
-    """Return the documents of a service's newest builds for fragments/builds.html."""
-    query = BUILDS.where(Build.service == service).order_by(col(Build.id).desc()).limit(BUILDS_ON_SERVICE_PAGE)
-    return [_shown(row) for row in session.exec(query)]
-
-
-def _shown(row: Build) -> dict[str, Any]:
-    return {**present_build(row), "running": row.status in UNDER_WAY}
-
-
 def _looking_at(id: str, q: str = "") -> PageSource:
     number = number_of(id)
     service: str | None = None
@@ -84,8 +70,7 @@ def _looking_at(id: str, q: str = "") -> PageSource:
         return sluice.live_views.version_of(service)
 
     def query(session: Session, sluice: AppContext) -> dict[str, Any] | None:
-        found = select(Build).options(defer(Build.log)).where(Build.id == number)  # type: ignore[arg-type]
-        row = session.exec(found).first() if number is not None else None
+        row = find_build(session, number) if number is not None else None
         if row is None:
             return None
         nonlocal service
@@ -93,7 +78,7 @@ def _looking_at(id: str, q: str = "") -> PageSource:
         existing = session.get(Service, service)
         return {
             "about": service,
-            "build": _shown(row),
+            "build": build_item(row),
             "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
             "exists": existing is not None and not existing.removed,
             "q": q,

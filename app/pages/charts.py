@@ -5,15 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from sqlmodel import Session, col, func, select
-
-from services.store.tables import TrafficSample
-
-
-def newest(session: Session, step: int) -> int | None:
-    """Return the start of the newest traffic sample of `step`; None if there is none."""
-    return session.exec(select(func.max(TrafficSample.at)).where(col(TrafficSample.step) == step)).one()
-
 
 @lru_cache(4096)
 def spark(values: Sequence[float]) -> str:

@@ -7,22 +7,22 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session
 
 from app.audit import note_refusal
 from app.authorization import check_retry_scope
 from app.context import AppContext
 from app.pages.dependencies import FormViewer, PageViewer, StreamViewer
 from app.pages.live_page import LivePage, PageSource, missing, show, stream
-from app.pages.queries import number_of
+from app.pages.queries import deployment_events, deployment_instances, failed_instances, number_of
 from app.pages.timeline import timeline
-from app.presenters.rollouts import INSTANCES, present_deployment, present_event
+from app.presenters.rollouts import present_deployment, present_event
 from app.problems import CODES, Problem, as_problem
 from services.errors import RequestError
 from services.rollouts.requests import commands
 from services.rollouts.requests.command import RequestContext
 from services.rollouts.state.status import InvalidTransition
-from services.store.tables import Deployment, Event, Instance
+from services.store.tables import Deployment
 
 router = APIRouter(prefix="/ui/deployments")
 PAGE = LivePage("deployment.html", ("deployment", "failures", "timeline", "events"))
@@ -87,40 +87,24 @@ def _looking_at(id: str) -> PageSource:
         nonlocal service
         service = row.service
         view = present_deployment(session, row, sluice.presenter_context)
-        events = session.exec(select(Event).where(Event.deployment == number).order_by(col(Event.id))).all()
+        events = deployment_events(session, number)
         return {
             "about": row.service,
             "deployment": view,
             "standing": {instance["id"]: instance for instance in view["instances"]},
-            "timeline": timeline(row, _instances_during(session, row), events),
+            "timeline": timeline(row, deployment_instances(session, row), events),
             "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
             "series": _series(row),
-            "failures": _failures(session, row),
+            "failures": failed_instances(session, row),
             "events": [present_event(event) for event in events if event.type != "progress"][: -MAX_EVENTS - 1 : -1],
         }
 
     return PageSource(query, version)
 
 
-def _instances_during(session: Session, row: Deployment) -> list[Instance]:
-    """Return the service's instances that existed at any time of the deployment."""
-    began, ended = row.started_at or row.created_at, row.finished_at
-    query = INSTANCES.where(
-        Instance.service == row.service, or_(col(Instance.stopped_at).is_(None), col(Instance.stopped_at) >= began)
-    )
-    if ended is not None:
-        query = query.where(Instance.created_at <= ended)
-    return list(session.exec(query))
-
-
 def _series(row: Deployment) -> Callable[[int], str]:
     """Return the colour of a revision: the new one, the old one, or any other."""
     return lambda revision: {row.revision: "s1", row.from_revision: "s2"}.get(revision, "s3")
-
-
-def _failures(session: Session, row: Deployment) -> list[Instance]:
-    failed = select(Instance).where(Instance.failed_deployment == row.id)
-    return list(session.exec(failed.order_by(col(Instance.stopped_at), Instance.id)))
 
 
 def _address(id: int) -> str:

@@ -6,15 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import PageViewer
-from app.pages.pagination import address, choices, newest, one_of
-from app.pages.queries import DEPLOYMENTS, listed
+from app.pages.pagination import address, choices, one_of, page_of
+from app.pages.queries import deployment_items, filtered_deployments, service_names
 from services.rollouts.state.status import Kind, Status
-from services.store.tables import Deployment, Service
+from services.store.tables import Deployment
 
 router = APIRouter()
 
@@ -27,35 +27,19 @@ async def history(
     """Show the deployments that match the filters; an invalid filter is reported beside its field."""
     sluice: AppContext = request.app.state.sluice
     filters = {"service": service.strip(), "kind": kind, "status": status, "by": by.strip(), "group": group.strip()}
-    wrong = {"kind": one_of(kind, Kind), "status": one_of(status, Status), "group": _number(filters["group"])}
-    errors = {name: message for name, message in wrong.items() if message}
-    query = DEPLOYMENTS
-    for name, column in _COLUMNS.items():
-        if filters[name]:
-            query = query.where(column == filters[name])
+    invalid = {"kind": one_of(kind, Kind), "status": one_of(status, Status), "group": _number(filters["group"])}
+    errors = {name: message for name, message in invalid.items() if message}
+    query = filtered_deployments(filters)
 
-    def look(session: Session) -> dict[str, Any]:
-        rows, more = newest(session, query, Deployment.id, cursor) if not errors else ([], None)
-        names = session.exec(select(Service.name).order_by(Service.name)).all()
-        return {
-            "deployments": listed(rows),
-            "names": names,
-            "older": address(request, filters, more),
-        }
+    def read(session: Session) -> dict[str, Any]:
+        rows, more = page_of(session, query, Deployment.id, cursor) if not errors else ([], None)
+        items = deployment_items(rows)
+        return {"deployments": items, "names": service_names(session), "older": address(request, filters, more)}
 
-    found = await sluice.store.read(look)
     options = {"kinds": choices(Kind, "all kinds"), "statuses": choices(Status, "all statuses")}
-    words = {**found, **options, "filters": filters, "errors": errors, "service": None, "stream": None}
-    return render.page("history.html", words, 422 if errors else 200)
-
-
-_COLUMNS: dict[str, Any] = {
-    "service": col(Deployment.service),
-    "kind": col(Deployment.kind),
-    "status": col(Deployment.status),
-    "by": col(Deployment.created_by_name),
-    "group": col(Deployment.group),
-}
+    rows = await sluice.store.read(read)
+    context = {**rows, **options, "filters": filters, "errors": errors, "service": None, "stream": None}
+    return render.page("history.html", context, 422 if errors else 200)
 
 
 def _number(text: str) -> str | None:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session
 
 from app.context import AppContext
-from app.pages.charts import newest, spark
+from app.pages.charts import spark
 from app.pages.dependencies import PageViewer, StreamViewer
 from app.pages.live_page import LivePage, PageSource, show, stream
-from app.pages.queries import DEPLOYMENTS, NEWEST, listed, shown
+from app.pages.queries import (
+    ServiceRow,
+    last_deployments,
+    newest_deployments,
+    newest_sample,
+    progress_by_service,
+    service_rows,
+    with_running,
+)
 from app.presenters.rollouts import service_status, serving_counts
 from services.rollouts.state.status import Status
-from services.store.tables import Deployment, Revision, Service
 from services.traffic_metrics.queries import sparklines
 from services.traffic_metrics.repository import ROLLUP_STEP
 
 router = APIRouter()
 PAGE = LivePage("overview.html", ("health", "summary", "services", "deployments"), rows="services")
-NEEDS_SOMEBODY = (Status.PAUSED, Status.FAILED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED)
+NEEDS_ATTENTION = (Status.PAUSED, Status.FAILED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED)
 """Statuses of a last deployment that need the attention of a person."""
-_URGENCY = ("down", "degraded")
+_URGENT = ("down", "degraded")
 
 
 @router.get("/")
@@ -48,81 +56,47 @@ def _version(sluice: AppContext) -> object:
 
 
 def _query(session: Session, sluice: AppContext) -> dict[str, Any]:
-    minute = newest(session, ROLLUP_STEP)
+    minute = newest_sample(session, ROLLUP_STEP)
     lines = sluice.live_views.cache.get("sparklines", minute, lambda: sparklines(session, (minute or 0) + ROLLUP_STEP))
-    running = _progress(session)
-    views = [
-        {**view, "lines": lines.get(view["name"]), "progress": running.get(view["name"])} for view in _services(session)
-    ]
-    views.sort(key=_urgency)
+    progress = progress_by_service(session)
+    services = [{**each, "lines": lines.get(each["name"])} for each in _services(session, progress)]
     return {
         "not_ready": sluice.readiness.not_ready(),
-        "strangers": sluice.runtime_status.unknown_containers(),
-        "counts": Counter(view["status"] for view in views),
-        "running": len(running),
-        "rows": {f"service-{view['name']}": {"service": view, "spark": spark} for view in views},
-        "deployments": listed(session.exec(DEPLOYMENTS.order_by(col(Deployment.id).desc()).limit(NEWEST))),
+        "unknown": sluice.runtime_status.unknown_containers(),
+        "counts": Counter(each["status"] for each in services),
+        "running": len(progress),
+        "rows": {f"service-{each['name']}": {"service": each, "spark": spark} for each in services},
+        "deployments": newest_deployments(session),
         "service": None,
     }
 
 
-def _services(session: Session) -> list[dict[str, Any]]:
-    """Return the columns that each service's row shows.
-
-    Specs are left out: reading, parsing and redacting them is most of the cost of a whole document.
-    """
-    present = (col(Revision.service) == Service.name) & (col(Revision.number) == Service.revision)
-    rows = session.exec(
-        select(Service.name, Service.replicas, Service.revision, Revision.profile)
-        .join(Revision, present, isouter=True)
-        .where(~col(Service.removed))
-        .order_by(Service.name)
-    ).all()
-    serving, deployed = serving_counts(session, [name for name, *_ in rows]), _last(session)
-    return [
-        _service(name, replicas, revision, profile, serving.get(name, 0), deployed.get(name))
-        for name, replicas, revision, profile in rows
+def _services(session: Session, progress: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the documents of all services, sorted by urgency."""
+    rows = service_rows(session)
+    serving, deployed = serving_counts(session, [row.name for row in rows]), last_deployments(session)
+    items = [
+        {**_service(row, serving.get(row.name, 0), deployed.get(row.name)), "progress": progress.get(row.name)}
+        for row in rows
     ]
+    return sorted(items, key=_urgency)
 
 
-def _service(
-    name: str, replicas: int, revision: int | None, profile: str | None, serving: int, last: dict[str, Any] | None
-) -> dict[str, Any]:
-    status = service_status(replicas if revision is not None else 0, serving)
-    return shown(
-        {
-            "name": name,
-            "status": status,
-            "serving": serving,
-            "replicas": replicas,
-            "revision": revision,
-            "profile": profile,
-            "deployment": last,
-            "needs": status in _URGENCY or (last is not None and last["status"] in NEEDS_SOMEBODY),
-        }
+def _service(row: ServiceRow, serving: int, last: dict[str, Any] | None) -> dict[str, Any]:
+    status = service_status(row.replicas if row.revision is not None else 0, serving)
+    needs_attention = status in _URGENT or (last is not None and last["status"] in NEEDS_ATTENTION)
+    return with_running(
+        {**row._asdict(), "status": status, "serving": serving, "deployment": last, "needs": needs_attention}
     )
 
 
-def _last(session: Session) -> dict[str, dict[str, Any]]:
-    """Return service → its newest deployment."""
-    newest = select(func.max(Deployment.id)).group_by(Deployment.service)
-    return {view["service"]: view for view in listed(session.exec(DEPLOYMENTS.where(col(Deployment.id).in_(newest))))}
-
-
-def _progress(session: Session) -> dict[str, dict[str, Any]]:
-    """Return service → the progress of its deployment in progress."""
-    active = (Status.PROGRESSING, Status.PAUSED, Status.ROLLING_BACK)
-    rows = session.exec(select(Deployment.service, Deployment.progress).where(col(Deployment.status).in_(active)))
-    return {service: dict(progress) for service, progress in rows}
-
-
-def _urgency(view: dict[str, Any]) -> tuple[int, str]:
+def _urgency(service: dict[str, Any]) -> tuple[int, str]:
     """Return the sort key: services that need attention first, then by name.
 
     A service that is only being deployed keeps its place.
     """
-    urgent = view["status"] in _URGENCY
-    return _URGENCY.index(view["status"]) if urgent else len(_URGENCY) + (not view["needs"]), view["name"]
+    status = service["status"]
+    return _URGENT.index(status) if status in _URGENT else len(_URGENT) + (not service["needs"]), service["name"]
 
 
 PAGE_SOURCE = PageSource(_query, _version, interval=ROLLUP_STEP / 4)

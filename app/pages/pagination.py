@@ -11,10 +11,11 @@ from sqlmodel import Session, col
 
 from app.api.params import decode_cursor, encode_cursor
 
-AT_ONCE = 50
+PAGE_SIZE = 50
+"""Rows of a page."""
 
 
-def newest(session: Session, query: Any, id: Any, cursor: str | None) -> tuple[Sequence[Any], str | None]:
+def page_of(session: Session, query: Any, id: Any, cursor: str | None) -> tuple[Sequence[Any], str | None]:
     """Return rows of `query` after the cursor, and the cursor of older rows.
 
     Raises Problem (422) for an invalid cursor.
@@ -22,9 +23,9 @@ def newest(session: Session, query: Any, id: Any, cursor: str | None) -> tuple[S
     after = decode_cursor(cursor, int)
     if after is not None:
         query = query.where(col(id) < after[0])
-    rows = session.exec(query.order_by(col(id).desc()).limit(AT_ONCE + 1)).all()
-    more = encode_cursor(getattr(rows[AT_ONCE - 1], id.key)) if len(rows) > AT_ONCE else None
-    return rows[:AT_ONCE], more
+    rows = session.exec(query.order_by(col(id).desc()).limit(PAGE_SIZE + 1)).all()
+    more = encode_cursor(getattr(rows[PAGE_SIZE - 1], id.key)) if len(rows) > PAGE_SIZE else None
+    return rows[:PAGE_SIZE], more
 
 
 def address(request: Request, filters: dict[str, str], cursor: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from app.api.request_body import check
 from app.api.tokens import TokenBody, end_of, token_view
@@ -17,6 +17,7 @@ from app.context import AppContext
 from app.pages import render
 from app.pages.dependencies import FormViewer, PageViewer
 from app.pages.live_page import missing
+from app.pages.queries import valid_tokens
 from app.problems import CODES, Problem, as_problem
 from services.auth.tokens import SCOPES
 from services.errors import RequestError
@@ -101,8 +102,7 @@ async def _page(
 
     def look(session: Session) -> dict[str, Any]:
         own = session.get_one(Token, viewer.principal.token)
-        query = select(Token).where(col(Token.revoked_at).is_(None)).order_by(col(Token.id).desc())
-        rows = session.exec(query).all() if viewer.may("admin") else []
+        rows = valid_tokens(session) if viewer.may("admin") else []
         return {
             "own": token_view(sluice, own),
             "tokens": [token_view(sluice, row) for row in rows],
