@@ -22,11 +22,10 @@ from app.http.request_metrics import RequestMetrics
 from app.http.security_headers import SecurityHeaders
 from app.pages import pages, render
 from app.settings import Settings
-from app.tasks import run_controller, run_eureka_server, run_housekeeping, supervise, supervise_gateway
+from app.tasks import background_tasks, supervise
 from app.version import VERSION
 from services.auth.access import AuthService
 from services.auth.tokens import TokenKey, write_secret
-from services.builds.images import update_latest_tags
 from services.builds.manager import BuildManager, BuildSettings
 from services.clock import Clock, SystemClock
 from services.control_metrics import Metrics
@@ -39,9 +38,8 @@ from services.eureka.local_directory import LocalDirectory
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
-from services.gateway.haproxy import HaproxyRouter as HaproxyGateway
-from services.infrastructure.bootstrap import Infrastructure as DockerAndHaproxy
-from services.infrastructure.bootstrap import InfrastructureSettings
+from services.gateway.haproxy import HaproxyRouter
+from services.infrastructure.bootstrap import Infrastructure, InfrastructureSettings
 from services.infrastructure.doctor import Doctor
 from services.outbound import OutboundPolicy, Server
 from services.readiness import Readiness
@@ -92,20 +90,10 @@ def create_app(
             sluice = app.state.sluice = wire(settings, opened, engine, router, infrastructure, parts, crash_points)
             await sluice.registry.open()
             await sluice.build_manager.open()
-            await sluice.auth.open(lambda token: _show(settings, token))
+            await sluice.auth.open(lambda token: _show_admin_token(settings, token))
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(supervise, "loop", lambda: run_controller(sluice), sluice.readiness, on_fatal)
-                tasks.start_soon(supervise, "ground", lambda: supervise_gateway(sluice), sluice.readiness, on_fatal)
-                tasks.start_soon(supervise, "registry", lambda: run_eureka_server(sluice), sluice.readiness, on_fatal)
-                tasks.start_soon(supervise, "figures", sluice.traffic_sampler.run, sluice.readiness, on_fatal)
-                tasks.start_soon(
-                    supervise,
-                    "latest",
-                    lambda: update_latest_tags(sluice.store, sluice.engine, sluice.clock, sluice.notifier),
-                    sluice.readiness,
-                    on_fatal,
-                )
-                tasks.start_soon(supervise, "housekeeping", lambda: run_housekeeping(sluice), sluice.readiness, on_fatal)
+                for part, run in background_tasks(sluice).items():
+                    tasks.start_soon(supervise, part, run, sluice.readiness, on_fatal)
                 yield
                 sluice.stopping.set()
                 tasks.cancel_scope.cancel()
@@ -121,7 +109,7 @@ def create_app(
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)
     app.add_middleware(HeadRequests)
-    problems.install(app, _page)
+    problems.install(app, _problem_page)
     openapi.install(app)
     return app
 
@@ -161,16 +149,16 @@ def wire(
             )
         )
     )
-    haproxy = HaproxyGateway(settings.data / "gateway")
+    haproxy = HaproxyRouter(settings.data / "gateway")
     gateway = router or haproxy
     registry = Registry(clock, LeaseRepository(store))
-    theirs = ExternalEureka(clock, outbound=outbound)
-    routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), theirs)]
+    external_eureka = ExternalEureka(clock, outbound=outbound)
+    routers: list[Router] = [gateway, RegistryRouter(clock, LocalDirectory(registry), external_eureka)]
     controller = Controller(
         store, clock, docker, routers, notifier, runtime_status, readiness, credentials, rules, crash_points
     )
-    metrics, figures = Metrics(), TrafficSampler(store, clock, gateway)
-    metrics.registry.register(TrafficCollector(figures))
+    metrics, traffic_sampler = Metrics(), TrafficSampler(store, clock, gateway)
+    metrics.registry.register(TrafficCollector(traffic_sampler))
     return AppContext(
         settings=settings,
         store=store,
@@ -180,15 +168,15 @@ def wire(
         readiness=readiness,
         engine=docker,
         gateway=gateway,
-        infrastructure=infrastructure or _ground(settings, rules, haproxy, docker, store, clock, parts),
+        infrastructure=infrastructure or _infrastructure(settings, rules, haproxy, docker, store, clock, parts),
         submitter=Submitter(store, clock, docker, notifier, controller.enqueue, rules, credentials),
         dry_run=DryRun(store, clock, docker, routers, rules),
         controller=controller,
         auth=AuthService(store, clock, TokenKey.of(settings.data)),
         metrics=metrics,
-        traffic_sampler=figures,
+        traffic_sampler=traffic_sampler,
         registry=registry,
-        external_eureka=theirs,
+        external_eureka=external_eureka,
         build_manager=BuildManager(store, clock, docker, notifier, _build_settings(settings)),
     )
 
@@ -210,16 +198,16 @@ def _build_settings(settings: Settings) -> BuildSettings:
     )
 
 
-def _ground(
+def _infrastructure(
     settings: Settings,
     rules: AdmissionRules,
-    gateway: HaproxyGateway,
+    gateway: HaproxyRouter,
     engine: Engine,
     store: Store,
     clock: Clock,
     parts: ExitStack,
 ) -> InfrastructurePort:
-    wanted = InfrastructureSettings(
+    infrastructure_settings = InfrastructureSettings(
         data=settings.data,
         gateway_image=settings.gateway_image,
         subnet=settings.subnet,
@@ -229,24 +217,24 @@ def _ground(
         trusted_proxies=tuple(settings.trusted_proxies),
         log_all=settings.gateway_log_all,
     )
-    under = parts.enter_context(closing(DockerInfrastructure(settings.name, base_url=settings.docker_host)))
+    docker = parts.enter_context(closing(DockerInfrastructure(settings.name, base_url=settings.docker_host)))
 
     async def refused() -> dict[str, str]:
         return await store.read(partial(refused_services, rules))
 
-    doctor = Doctor(under, gateway, store, clock, settings.gateway_image, under.gateway, engine.ping, refused)
-    return DockerAndHaproxy(under, gateway, wanted, doctor=doctor)
+    doctor = Doctor(docker, gateway, store, clock, settings.gateway_image, docker.gateway, engine.ping, refused)
+    return Infrastructure(docker, gateway, infrastructure_settings, doctor=doctor)
 
 
-def _page(problem: problems.Problem) -> Response:
-    words = problem.body()
-    context = {"title": words["title"], "detail": words["detail"], "stream": None}
-    answer: Response = render.page("problem.html", context, words["status"])
-    answer.headers.update(problem.headers)
-    return answer
+def _problem_page(problem: problems.Problem) -> Response:
+    body = problem.body()
+    context = {"title": body["title"], "detail": body["detail"], "stream": None}
+    response: Response = render.page("problem.html", context, body["status"])
+    response.headers.update(problem.headers)
+    return response
 
 
-def _show(settings: Settings, token: str) -> None:
+def _show_admin_token(settings: Settings, token: str) -> None:
     """Write the first admin token to its file, and print it once if standard error is a plain terminal.
 
     Otherwise only the file's path is logged: no log may keep the token.

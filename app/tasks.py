@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from ipaddress import IPv4Network
 
 import anyio
@@ -14,7 +15,7 @@ from app.context import AppContext
 from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from app.eureka.server import serve
-from services.builds.images import prune
+from services.builds.images import prune, update_latest_tags
 from services.engine.port import EngineError
 from services.idempotency import delete_expired_keys
 from services.readiness import Readiness
@@ -22,15 +23,27 @@ from services.routing.port import RoutingError
 from services.store.tables import Meta
 
 log = structlog.get_logger(__name__)
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-HOUSEKEEPING = 60.0
-TICK = 1.0
-MOST_CRASHES, WITHIN = 3, 60.0
-BRIDGE = "bridge_address"
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 10.0
+HOUSEKEEPING_SECONDS = 60.0
+SWEEP_SECONDS = 1.0
+MAX_CRASHES, CRASH_WINDOW_SECONDS = 3, 60.0
+BRIDGE_ADDRESS_KEY = "bridge_address"
 """Meta key for the last address of the gateway on the instances' network.
 
 With it `internal_url` is known before the infrastructure is up.
 """
+
+
+def background_tasks(sluice: AppContext) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Return part → function that runs the part's task; /readyz names a part whose task crashed."""
+    return {
+        "loop": partial(run_controller, sluice),
+        "infrastructure": partial(supervise_gateway, sluice),
+        "eureka": partial(run_eureka_server, sluice),
+        "traffic_metrics": sluice.traffic_sampler.run,
+        "image_tags": partial(update_latest_tags, sluice.store, sluice.engine, sluice.clock, sluice.notifier),
+        "housekeeping": partial(run_housekeeping, sluice),
+    }
 
 
 async def run_controller(sluice: AppContext) -> None:
@@ -39,8 +52,8 @@ async def run_controller(sluice: AppContext) -> None:
     An EngineError or a RoutingError leads to the retry: the engine or the gateway does not answer.
     """
     readiness = sluice.readiness
-    sluice.bridge = await sluice.store.read(_bridge)
-    pause = FIRST_PAUSE
+    sluice.bridge = await sluice.store.read(_bridge_address)
+    pause = FIRST_RETRY_SECONDS
     while True:
         readiness.report("loop", "is starting")
         try:
@@ -49,10 +62,10 @@ async def run_controller(sluice: AppContext) -> None:
             sluice.bridge, sluice.node = network.bridge_address, facts.get("node")
             sluice.registry.consumer_view.host = network.bridge_address
             sluice.registry.ownership.network = IPv4Network(network.subnet)
-            await sluice.store.write(lambda session, at=network.bridge_address: _keep_bridge(session, at))  # type: ignore[misc]
+            await sluice.store.write(partial(_save_bridge_address, address=network.bridge_address))
             for part in ("engine", "gateway"):
                 readiness.clear(part)
-            pause = FIRST_PAUSE
+            pause = FIRST_RETRY_SECONDS
             sluice.infrastructure_ready.set()
             await sluice.controller.run(network.subnet, network.bridge_address)
         except (EngineError, RoutingError) as error:
@@ -60,26 +73,26 @@ async def run_controller(sluice: AppContext) -> None:
             readiness.report(part, str(error))
             log.warning("not_ready", part=part, error=str(error), again_in=pause)
             await anyio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, MAX_RETRY_SECONDS)
 
 
 async def supervise_gateway(sluice: AppContext) -> None:
     """Start or recreate the gateway as soon as it does not answer, once the infrastructure was up."""
     readiness = sluice.readiness
     await sluice.infrastructure_ready.wait()
-    pause = FIRST_PAUSE
+    pause = FIRST_RETRY_SECONDS
     while True:
         try:
             await sluice.infrastructure.wait_until_degraded()
             readiness.report("gateway", "does not answer; it is being started")
             await sluice.infrastructure.ensure()
             readiness.clear("gateway")
-            pause = FIRST_PAUSE
+            pause = FIRST_RETRY_SECONDS
         except (EngineError, RoutingError) as error:
             readiness.report("gateway", str(error))
-            log.warning("ground_not_kept", error=str(error), again_in=pause)
+            log.warning("gateway_not_ready", error=str(error), again_in=pause)
             await anyio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, MAX_RETRY_SECONDS)
 
 
 async def run_eureka_server(sluice: AppContext) -> None:
@@ -89,14 +102,14 @@ async def run_eureka_server(sluice: AppContext) -> None:
     """
     settings, registry = sluice.settings, sluice.registry
     await registry.restored.wait()
-    door = EurekaApp(registry, EurekaAuth(sluice.auth if settings.eureka_auth else None))
+    app = EurekaApp(registry, EurekaAuth(sluice.auth if settings.eureka_auth else None))
     async with anyio.create_task_group() as tasks:
         if settings.eureka_port:
-            tasks.start_soon(serve, door, [registry.consumer_view.host, *settings.eureka_host], settings.eureka_port)
+            tasks.start_soon(serve, app, [registry.consumer_view.host, *settings.eureka_host], settings.eureka_port)
         while True:
             await registry.tick()
             await sluice.external_eureka.sweep()
-            await anyio.sleep(TICK)
+            await anyio.sleep(SWEEP_SECONDS)
 
 
 async def run_housekeeping(sluice: AppContext) -> None:
@@ -105,7 +118,7 @@ async def run_housekeeping(sluice: AppContext) -> None:
     Deleted are sessions, idempotency keys and images of builds that no revision needs.
     """
     while True:
-        await anyio.sleep(HOUSEKEEPING)
+        await anyio.sleep(HOUSEKEEPING_SECONDS)
         await sluice.auth.expire()
         await sluice.store.write(lambda session: delete_expired_keys(session, sluice.clock.now()))
         try:
@@ -129,19 +142,19 @@ async def supervise(
         except Exception as error:
             readiness.report(name, f"crashed: {error}")
             now = time.monotonic()
-            crashes = [*(at for at in crashes if now - at < WITHIN), now]
+            crashes = [*(at for at in crashes if now - at < CRASH_WINDOW_SECONDS), now]
             log.exception("task_crashed", task=name, crashes=len(crashes))
-            if len(crashes) >= MOST_CRASHES:
+            if len(crashes) >= MAX_CRASHES:
                 on_fatal()
                 return
             await anyio.sleep(0.2 * 2 ** len(crashes))
             readiness.clear(name)
 
 
-def _bridge(session: Session) -> str | None:
-    row = session.get(Meta, BRIDGE)
+def _bridge_address(session: Session) -> str | None:
+    row = session.get(Meta, BRIDGE_ADDRESS_KEY)
     return row.value if row is not None else None
 
 
-def _keep_bridge(session: Session, address: str) -> None:
-    session.merge(Meta(key=BRIDGE, value=address))
+def _save_bridge_address(session: Session, address: str) -> None:
+    session.merge(Meta(key=BRIDGE_ADDRESS_KEY, value=address))

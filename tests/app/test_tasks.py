@@ -100,7 +100,7 @@ def test_task_survives_two_crashes() -> None:
 
 
 def test_housekeeping_stores_the_last_use_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "HOUSEKEEPING", 0.02)
+    monkeypatch.setattr(tasks, "HOUSEKEEPING_SECONDS", 0.02)
     with living(build(tmp_path)) as fixture:
         fixture.client.get("/services")
 
