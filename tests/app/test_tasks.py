@@ -24,8 +24,8 @@ from tests.support.app_fixture import build, eventually, living
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(tasks, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(tasks, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "MAX_RETRY_SECONDS", 0.05)
 
 
 def test_engine_and_infrastructure_are_closed_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def test_invalid_filter_is_reported_beside_its_field_and_keeps_the_others(
 def test_history_links_to_the_next_page_with_the_same_filters(
     busy: DashboardFixture, visitor: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pagination, "AT_ONCE", 1)
+    monkeypatch.setattr(pagination, "PAGE_SIZE", 1)
     first = visitor.get("/ui/history?kind=deploy").text
     assert rows(first) == ["2"]
     older = re.search(r'href="(/ui/history\?[^"]*)" rel="next"', first)
