@@ -16,7 +16,9 @@ log = structlog.get_logger(__name__)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-_TOLD = frozenset({"deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused", "build_failed"})
+_OUTCOMES = frozenset(
+    {"deployment_failed", "deployment_aborted", "deployment_superseded", "deployment_paused", "build_failed"}
+)
 """Codes that report how a deployment or a build ended to the client that waits for it; not refusals."""
 
 
@@ -26,7 +28,7 @@ async def note_refusal(request: Request, status: int, code: str, detail: str) ->
     A 5xx status is not recorded: such a request was delayed, not refused.
     """
     caller = getattr(request.state, "caller", None)
-    if caller is None or request.method in SAFE or not 400 <= status < 500 or code in _TOLD:
+    if caller is None or request.method in SAFE or not 400 <= status < 500 or code in _OUTCOMES:
         return
     sluice = request.app.state.sluice
     name = getattr(request.state, "service", None) or request.path_params.get("name")

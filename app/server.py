@@ -24,22 +24,22 @@ from services.store.errors import StoreError
 from services.store.open import open_store
 
 log = structlog.get_logger(__name__)
-REFUSED, CRASHED = 1, 70
+EXIT_START_FAILED, EXIT_CRASHED = 1, 70
 CRASH_AT = "SLUICE_CRASH_AT"
 """Environment variable with the points to crash at, for tests only (docs/why-crash-points.md)."""
-SWITCH = 0.0005
+THREAD_SWITCH_SECONDS = 0.0005
 """Interval after which the interpreter switches threads, in seconds.
 
 With Python's default of 5 ms, a reader would wait that long at each of its many small SQLite steps while the event loop
 is busy. Measured with `bench.concurrent_deploys`: p99 halves.
 """
-GARBAGE = 10_000
+GC_THRESHOLD = 10_000
 """Allocated objects above which the cyclic garbage collector runs its generation 0.
 
 Python's default of 700, and full collections of all modules now and then, cost an eighth of a read, and no request is
 answered during a collection.
 """
-GRACE = 10
+STOP_GRACE_SECONDS = 10
 """Seconds that requests in progress have to end after the stop began."""
 
 
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
 
     def crash(self) -> None:
         """Stop the server with exit code 70, because an essential task keeps crashing."""
-        self.exit_code = CRASHED
+        self.exit_code = EXIT_CRASHED
         self.should_exit = True
 
 
@@ -68,29 +68,29 @@ def serve(settings: Settings) -> int:
     log_config.configure(settings)
     try:
         crash_points = CrashPoints(os.environ.get(CRASH_AT, ""))
-        listening = _listen(settings)
+        listener = _listen(settings)
         store = open_store(settings.data)
     except (StoreError, OSError, ValueError) as error:
         return _refuse(str(error))
-    holder: list[Server] = []
-    app = create_app(settings, store=store, on_fatal=lambda: holder[0].crash(), crash_points=crash_points)
+    created: list[Server] = []
+    app = create_app(settings, store=store, on_fatal=lambda: created[0].crash(), crash_points=crash_points)
     server = server_of(app, settings)
-    holder.append(server)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is an open file
+    created.append(server)
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # each connection is an open file
     log.info(
         "serving", version=VERSION, url=f"http://{settings.host}:{settings.port}", data=str(settings.data), run=store.run
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # uvicorn raises the signals again after it stopped; that is no failure
-    server.run(sockets=[listening])
-    return server.exit_code if server.started else REFUSED
+    server.run(sockets=[listener])
+    return server.exit_code if server.started else EXIT_START_FAILED
 
 
 def server_of(app: FastAPI, settings: Settings) -> Server:
     """Return a server that is not started; tune this process's thread switching and garbage collector."""
-    sys.setswitchinterval(SWITCH)
-    gc.set_threshold(GARBAGE)
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+    gc.set_threshold(GC_THRESHOLD)
     gc.freeze()  # collections skip the objects of the modules imported so far
     trusted = list(settings.trusted_proxies)
     return Server(
@@ -103,7 +103,7 @@ def server_of(app: FastAPI, settings: Settings) -> Server:
             server_header=False,
             proxy_headers=bool(trusted),
             forwarded_allow_ips=trusted,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=STOP_GRACE_SECONDS,
         )
     )
 
@@ -118,4 +118,4 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _refuse(why: str) -> int:
     sys.stderr.write(f"sluice: {why}\n")
-    return REFUSED
+    return EXIT_START_FAILED

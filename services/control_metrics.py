@@ -40,7 +40,7 @@ class Metrics:
         self._instances = self._gauge("sluice_instances", "Instances that exist by service and status.", "service", "status")
         self._in_flight = self._gauge("sluice_requests_in_flight", "Requests in the hands of an instance.", "service")
         self._services = self._gauge("sluice_services", "Services that are not removed.")
-        self._turns = self._gauge("sluice_loop_turns", "Turns that the rollout loop has made since the start.")
+        self._reconciles = self._gauge("sluice_loop_turns", "Turns that the rollout loop has made since the start.")
         self._ready = self._gauge("sluice_part_ready", "Whether a part answers.", "part")
         self._run = self._gauge("sluice_run", "The number of this run of Sluice.")
 
@@ -52,7 +52,7 @@ class Metrics:
         services = self._count_instances(session)
         self._count_in_flight(session, runtime_status, services)
         self._services.set(len(services))
-        self._turns.set(reconciles)
+        self._reconciles.set(reconciles)
         self._run.set(run)
         not_ready = readiness.not_ready()
         for part in ("engine", "gateway", "store"):

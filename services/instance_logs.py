@@ -19,11 +19,11 @@ from services.store.events import ChangeNotifier
 from services.store.tables import Instance, Revision
 
 GONE = "instance_gone"
-AHEAD = 1000
+MAX_QUEUED_LINES = 1000
 """Maximum lines that wait for their reader; then the engine's stream is paused, too."""
-LONG_LINE = 2048
+LONG_LINE_CHARACTERS = 2048
 """Minimum characters of a line that is masked on a thread instead of the event loop."""
-CATCH_UP = 1000
+CATCH_UP_LINES = 1000
 """Maximum lines of an instance that are read again after its stream ended."""
 
 
@@ -49,11 +49,11 @@ class LogSource:
 
     def reader(self) -> Callable[[str], Line]:
         """Return a function that converts the engine's lines, in order, to Lines."""
-        masked = self.mask.lines()
+        mask_line = self.mask.lines()
 
         def line(stamped: str) -> Line:
             at, _, text = stamped.partition(" ")
-            return Line(self.instance, at, masked(text))
+            return Line(self.instance, at, mask_line(text))
 
         return line
 
@@ -87,17 +87,17 @@ async def _read(engine: Engine, source: LogSource, tail: int, since: float | Non
 
 
 class LogFollower:
-    """Follower of the logs of the instances that `look` returns; an asynchronous context manager.
+    """Follower of the logs of the instances that `find_sources` returns; an asynchronous context manager.
 
-    `look` is called again after every change in the store. Each log begins with its last `tail` lines. With
-    `to_the_end`, the follower ends when the logs of the first `look` have ended.
+    `find_sources` is called again after every change in the store. Each log begins with its last `tail` lines. With
+    `to_the_end`, the follower ends when the logs of the first `find_sources` have ended.
     """
 
     def __init__(
         self,
         engine: Engine,
         notifier: ChangeNotifier,
-        look: Callable[[], Awaitable[Sequence[LogSource]]],
+        find_sources: Callable[[], Awaitable[Sequence[LogSource]]],
         *,
         tail: int,
         since: float | None,
@@ -105,36 +105,36 @@ class LogFollower:
     ) -> None:
         self._engine = engine
         self._notifier = notifier
-        self._look = look
+        self._find_sources = find_sources
         self._tail, self._since, self._to_the_end = tail, since, to_the_end
-        self._lines: asyncio.Queue[Line] = asyncio.Queue(AHEAD)
+        self._lines: asyncio.Queue[Line] = asyncio.Queue(MAX_QUEUED_LINES)
         self._last: dict[str, str] = {}
         self._unread: set[str] = set()
-        """Instances of the first `look` if `tail` is 0: their earlier lines are skipped."""
+        """Instances of the first `find_sources` if `tail` is 0: their earlier lines are skipped."""
         self._readers: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        self._keeper = asyncio.create_task(self._keep_up())
+        self._follower = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        tasks = [self._keeper, *self._readers.values()]
+        tasks = [self._follower, *self._readers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def next(self, timeout: float | None = None) -> list[Line] | None:
-        """Return new lines, [] after `timeout` seconds without any, None at the end.
+    async def next(self) -> list[Line] | None:
+        """Wait for new lines and return them; None at the end.
 
         Raises EngineError if the engine does not answer.
         """
         first = asyncio.ensure_future(self._lines.get())
         try:
-            await asyncio.wait({first, self._keeper}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({first, self._follower}, return_when=asyncio.FIRST_COMPLETED)
             if not first.done():
-                return self._keeper.result() if self._keeper.done() else []
+                return self._follower.result()
         finally:
             first.cancel()
         lines = [first.result()]
@@ -142,9 +142,9 @@ class LogFollower:
             lines.append(self._lines.get_nowait())
         return lines
 
-    async def _keep_up(self) -> None:
-        news = self._notifier.wait()
-        sources = await self._look()
+    async def _run(self) -> None:
+        changed = self._notifier.wait()
+        sources = await self._find_sources()
         self._unread = {source.instance for source in sources} if self._tail == 0 else set()
         for line in await read(self._engine, sources, tail=self._tail, since=self._since):
             await self._pass_on(line)
@@ -156,24 +156,24 @@ class LogFollower:
             if self._to_the_end:
                 await asyncio.gather(*self._readers.values())
                 return
-            await news.wait()
-            news = self._notifier.wait()
-            sources = await self._look()
+            await changed.wait()
+            changed = self._notifier.wait()
+            sources = await self._find_sources()
 
     async def _follow(self, source: LogSource) -> None:
         """Follow one log to its end.
 
-        If the instance no longer exists or its stream broke off, the next `look` starts the log again.
+        If the instance no longer exists or its stream broke off, the next `find_sources` starts the log again.
         """
         last = self._last.get(source.instance)
         since = seconds_of(last) if last is not None else self._since
-        tail = 0 if last is None and source.instance in self._unread else CATCH_UP
+        tail = 0 if last is None and source.instance in self._unread else CATCH_UP_LINES
         stamped = self._engine.follow_logs(source.instance, tail=tail, since=since, timestamps=True)
         read_line = source.reader()
         try:
             async with aclosing(_closeable(stamped)) as lines:
                 async for line in lines:
-                    quick = len(line) <= LONG_LINE
+                    quick = len(line) <= LONG_LINE_CHARACTERS
                     await self._pass_on(read_line(line) if quick else await anyio.to_thread.run_sync(read_line, line))
         except EngineError:
             if self._to_the_end:

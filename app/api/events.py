@@ -54,11 +54,11 @@ class _Batch:
 
 
 def _events(*codes: str) -> dict[int | str, dict[str, Any]]:
-    answers = read_responses(
+    responses = read_responses(
         200, schemas.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream by Accept"
     )
-    answers[200]["content"].update(_STREAM)
-    return answers
+    responses[200]["content"].update(_STREAM)
+    return responses
 
 
 @router.get("/deployments/{id}/events", responses=_events("unknown_deployment"), openapi_extra=_RESUME)

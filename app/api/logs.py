@@ -44,8 +44,8 @@ def _logs(text: str, *codes: str) -> dict[int | str, dict[str, Any]]:
         "text/plain": {"example": text},
         "text/event-stream": {"schema": {"type": "string"}, "example": event},
     }
-    answer = {"description": "both streams of each, line by line", "content": content}
-    return declared(*ALWAYS, "engine_error", "engine_unavailable", *codes, also={200: answer})
+    response = {"description": "both streams of each, line by line", "content": content}
+    return declared(*ALWAYS, "engine_error", "engine_unavailable", *codes, also={200: response})
 
 
 @router.get(
@@ -63,13 +63,13 @@ async def instance_logs(
     """
     sluice = app_context(request)
 
-    def look(session: Session) -> tuple[LogSource, str | None]:
+    def read_row(session: Session) -> tuple[LogSource, str | None]:
         row = session.get(Instance, name)
         if row is None:
             raise Problem("unknown_instance", f'there is no instance "{name[:64]}"')
         return source_of(session, row), row.log_tail
 
-    source, retained = await sluice.store.read(look)
+    source, retained = await sluice.store.read(read_row)
     try:
         await sluice.engine.logs(name, tail=0)
     except EngineError as error:
@@ -105,14 +105,14 @@ async def service_logs(
     later.
     """
     sluice = app_context(request)
-    await sluice.store.read(lambda session: _must_be(session, name))
+    await sluice.store.read(lambda session: _require_service(session, name))
 
     async def sources() -> Sequence[LogSource]:
         return await sluice.store.read(lambda session: sources_of(session, name))
 
     def text(line: Line) -> str:
-        said = f"{line.instance} | {line.text}\n"
-        return f"{line.at} {said}" if timestamps else said
+        prefixed = f"{line.instance} | {line.text}\n"
+        return f"{line.at} {prefixed}" if timestamps else prefixed
 
     if follow or wants_stream(request):
         return _following(request, sources, text, tail, since, to_the_end=False)
@@ -179,7 +179,7 @@ def _resumed(request: Request) -> float | None:
     return seconds
 
 
-def _must_be(session: Session, service: str) -> None:
+def _require_service(session: Session, service: str) -> None:
     if session.get(Service, service) is None:
         raise Problem("unknown_service", f'there is no service "{service[:64]}"')
 

@@ -21,7 +21,7 @@ from app.problems import Problem, declared
 from app.version import VERSION as SLUICE_VERSION
 
 router = APIRouter(tags=["meta"])
-PATIENCE = 2.0
+PART_TIMEOUT_SECONDS = 2.0
 """Seconds that a part may take to answer /readyz."""
 
 
@@ -45,7 +45,7 @@ async def readyz(request: Request) -> Response:
     """
     sluice = app_context(request)
     engine, gateway, store = await asyncio.gather(
-        _asked(sluice.engine.ping()), _asked(sluice.gateway.status()), _asked(_store(sluice))
+        _check(sluice.engine.ping()), _check(sluice.gateway.status()), _check(_check_store(sluice))
     )
     gateway["outdated"] = sluice.infrastructure.outdated
     parts = {"engine": engine, "gateway": gateway, "store": store}
@@ -54,11 +54,11 @@ async def readyz(request: Request) -> Response:
             parts[part] = {"ok": False, "error": why}
     if sluice.stopping.is_set():
         parts["sluice"] = {"ok": False, "error": "is stopping"}
-    told = {**parts, "store_behind_engine": sorted(sluice.runtime_status.unknown_containers())}
-    wrong = [f"{part}: {facts['error']}" for part, facts in parts.items() if not facts["ok"]]
-    if wrong:
-        raise Problem("not_ready", "; ".join(wrong)[:1000], headers={"Retry-After": "1"}, more=told)
-    return JSONResponse({"status": "ready", **told})
+    body = {**parts, "store_behind_engine": sorted(sluice.runtime_status.unknown_containers())}
+    failures = [f"{part}: {facts['error']}" for part, facts in parts.items() if not facts["ok"]]
+    if failures:
+        raise Problem("not_ready", "; ".join(failures)[:1000], headers={"Retry-After": "1"}, more=body)
+    return JSONResponse({"status": "ready", **body})
 
 
 @router.get(
@@ -83,23 +83,23 @@ async def metrics(request: Request, _reader: Reader) -> Response:
 async def version(request: Request, _reader: Reader) -> Response:
     """Show the version of Sluice, and that of the engine if it answers."""
     sluice = app_context(request)
-    facts = await _asked(sluice.engine.ping())
+    facts = await _check(sluice.engine.ping())
     engine = {name: value for name, value in facts.items() if name != "ok"} if facts["ok"] else None
     return JSONResponse({"version": SLUICE_VERSION, "name": sluice.settings.name, "run": sluice.store.run, "engine": engine})
 
 
-async def _asked(question: Awaitable[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """Return the answer of a part with `ok`, or `error` if it fails or takes longer than PATIENCE."""
+async def _check(check: Awaitable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return the answer of a part with `ok`, or `error` if it fails or takes longer than PART_TIMEOUT_SECONDS."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            facts = await question
+        async with asyncio.timeout(PART_TIMEOUT_SECONDS):
+            facts = await check
     except TimeoutError:
-        return {"ok": False, "error": f"no answer within {PATIENCE:g} s"}
+        return {"ok": False, "error": f"no answer within {PART_TIMEOUT_SECONDS:g} s"}
     except Exception as error:
         return {"ok": False, "error": (str(error) or type(error).__name__)[:300]}
     return {"ok": True, **facts} if facts is not None else {"ok": False, "error": "no answer"}
 
 
-async def _store(sluice: AppContext) -> dict[str, Any]:
+async def _check_store(sluice: AppContext) -> dict[str, Any]:
     await sluice.store.read(lambda session: session.exec(select(1)).one())
     return {"run": sluice.store.run}

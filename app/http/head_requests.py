@@ -16,12 +16,12 @@ class HeadRequests:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return
-        with anyio.CancelScope() as asked:
+        with anyio.CancelScope() as request_scope:
 
-            async def head_alone(message: Message) -> None:
+            async def send_head(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     await send(message)
                     await send({"type": "http.response.body", "body": b""})
-                    asked.cancel()
+                    request_scope.cancel()
 
-            await self.app({**scope, "method": "GET"}, receive, head_alone)
+            await self.app({**scope, "method": "GET"}, receive, send_head)

@@ -25,14 +25,14 @@ class RequestMetrics:
             return
         began, status = time.perf_counter(), 500
 
-        async def watched(message: Message) -> None:
+        async def send_and_count(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._count(scope, status, time.perf_counter() - began)
             await send(message)
 
-        await self.app(scope, receive, watched)
+        await self.app(scope, receive, send_and_count)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")

@@ -22,7 +22,7 @@ from services.store.tables import Instance, Service
 
 router = APIRouter()
 TAILS = ("100", "500", "2000")
-COLOURS = 8
+COLOUR_COUNT = 8
 """Number of colours for instances; the page's script continues the numbering of the page."""
 
 
@@ -30,10 +30,10 @@ COLOURS = 8
 async def service_logs(request: Request, _viewer: PageViewer, name: str, q: str = "", tail: str = "500") -> HTMLResponse:
     """Show the logs of all instances of a service, ordered by time."""
 
-    def look(session: Session) -> Sequence[LogSource] | None:
+    def read_row(session: Session) -> Sequence[LogSource] | None:
         return sources_of(session, name) if session.get(Service, name) is not None else None
 
-    sources = await request.app.state.sluice.store.read(look)
+    sources = await request.app.state.sluice.store.read(read_row)
     if sources is None:
         return missing()
     where = {"service": name, "instance": None, "api": f"/services/{quote(name)}/logs"}
@@ -44,11 +44,11 @@ async def service_logs(request: Request, _viewer: PageViewer, name: str, q: str 
 async def instance_logs(request: Request, _viewer: PageViewer, id: str, q: str = "", tail: str = "500") -> HTMLResponse:
     """Show the log of an instance; of a removed instance, the log tail kept at its failure."""
 
-    def look(session: Session) -> tuple[LogSource, str, str | None, bool] | None:
+    def read_row(session: Session) -> tuple[LogSource, str, str | None, bool] | None:
         row = session.get(Instance, id)
         return (source_of(session, row), row.service, row.log_tail, row.stopped_at is not None) if row is not None else None
 
-    found = await request.app.state.sluice.store.read(look)
+    found = await request.app.state.sluice.store.read(read_row)
     if found is None:
         return missing()
     source, service, retained, gone = found
@@ -74,11 +74,11 @@ async def _page(
             trouble = str(error)
     colours: dict[str, int] = {}
     for name in [*(source.instance for source in sources), *(line.instance for line in lines)]:
-        colours.setdefault(name, len(colours) % COLOURS)
-    words = {
+        colours.setdefault(name, len(colours) % COLOUR_COUNT)
+    context = {
         **where, "lines": [line for line in lines if q.lower() in line.text.lower()], "colours": colours, "q": q,
         "tail": tail, "tails": [(tail, f"{tail} lines each") for tail in TAILS], "errors": errors, "trouble": trouble,
         "gone": gone, "since": seconds_of(lines[-1].at) if lines and not gone else began, "here": request.url.path,
         "stream": None,
     }  # fmt: skip
-    return render.page("logs.html", words, 422 if errors else 200)
+    return render.page("logs.html", context, 422 if errors else 200)

@@ -11,7 +11,7 @@ from app.pages import render
 from app.pages.dependencies import PageViewer
 
 router = APIRouter()
-MOST = 200
+MAX_ROWS = 200
 """Maximum rows of a table; GET /registry has all."""
 
 
@@ -20,4 +20,4 @@ async def registry(request: Request, _viewer: PageViewer) -> HTMLResponse:
     """Show the registry as it is now; the page is not live, because every heartbeat would change it."""
     sluice: AppContext = request.app.state.sluice
     port = sluice.settings.eureka_port
-    return render.page("registry.html", {**view(sluice.registry), "port": port, "most": MOST, "stream": None})
+    return render.page("registry.html", {**view(sluice.registry), "port": port, "most": MAX_ROWS, "stream": None})

@@ -52,10 +52,10 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
         return _page(after=after, error=error, status=401)
     if cookie is None:
         return _page(after=after, wrong="This token is not known, is over, or was revoked.", status=401)
-    answer = RedirectResponse(after, 303, render.HEADERS)
+    response = RedirectResponse(after, 303, render.HEADERS)
     scheme = request.url.scheme
-    answer.set_cookie(cookie_name(sluice, scheme), cookie, **cookie_settings(scheme == "https"))
-    return answer
+    response.set_cookie(cookie_name(sluice, scheme), cookie, **cookie_settings(scheme == "https"))
+    return response
 
 
 @router.post("/ui/sign-out", max_body_size=MAX_FORM)
@@ -71,9 +71,9 @@ async def sign_out(request: Request, everywhere: Annotated[bool, Form()] = False
         caller = request.state.caller
         await sluice.auth.sign_out(cookie, everywhere=everywhere, remote=caller.remote if caller else None)
         sluice.notifier.notify()
-    answer = RedirectResponse(SIGN_IN, 303, render.HEADERS)
-    answer.delete_cookie(name, path="/", secure=scheme == "https")
-    return answer
+    response = RedirectResponse(SIGN_IN, 303, render.HEADERS)
+    response.delete_cookie(name, path="/", secure=scheme == "https")
+    return response
 
 
 def _page(
@@ -88,6 +88,6 @@ def _page(
     """Return the sign-in page; `wrong` is the error beside the token's field."""
     errors = {"token": wrong} if wrong else {}
     context = {"code": code, "next": after, "refusal": error, "errors": errors, "stream": None}
-    answer = render.page("sign_in.html", context, status)
-    answer.headers.update(headers)
-    return answer
+    response = render.page("sign_in.html", context, status)
+    response.headers.update(headers)
+    return response

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from services.store.tables import Deployment, Event, Instance
 
-HEADROOM, SHORTEST = 1.25, 5.0
+AXIS_HEADROOM, MIN_AXIS_SECONDS = 1.25, 5.0
 """Axis of a deployment in progress: its ratio to the elapsed time, and its minimum in seconds."""
 READY_STATES = ("ready", "serving")
 
@@ -76,12 +76,12 @@ def timeline(row: Deployment, instances: Iterable[Instance], events: Sequence[Ev
         return None
     began, ended = row.started_at, row.finished_at
     latest = ended or max([began, *(event.at for event in events)])
-    length = max(latest - began, 0.001) if ended is not None else max((latest - began) * HEADROOM, SHORTEST)
-    told: dict[str, list[Event]] = {}
+    length = max(latest - began, 0.001) if ended is not None else max((latest - began) * AXIS_HEADROOM, MIN_AXIS_SECONDS)
+    by_instance: dict[str, list[Event]] = {}
     for event in events:
         if event.instance is not None and "status" in event.data:
-            told.setdefault(event.instance, []).append(event)
-    tracks = [_track(instance, row.id, told.get(instance.id, []), began, ended) for instance in instances]
+            by_instance.setdefault(event.instance, []).append(event)
+    tracks = [_track(instance, row.id, by_instance.get(instance.id, []), began, ended) for instance in instances]
     shares = [(event.at, event.data["traffic"]) for event in events if event.type == "progress" and "traffic" in event.data]
     return Timeline(began, latest, ended, length, sorted(tracks, key=_place), _traffic(shares, ended))
 

@@ -100,7 +100,7 @@ async def _page(
 ) -> HTMLResponse:
     sluice: AppContext = request.app.state.sluice
 
-    def look(session: Session) -> dict[str, Any]:
+    def read_rows(session: Session) -> dict[str, Any]:
         own = session.get_one(Token, viewer.principal.token)
         rows = valid_tokens(session) if viewer.may("admin") else []
         return {
@@ -109,9 +109,9 @@ async def _page(
             "sessions": sluice.auth.sessions_in(session),
         }
 
-    words = {
-        **await sluice.store.read(look), "now": sluice.clock.now(), "admin": viewer.may("admin"), "answers": answers,
+    context = {
+        **await sluice.store.read(read_rows), "now": sluice.clock.now(), "admin": viewer.may("admin"), "answers": answers,
         "errors": errors or {}, "refusal": error, "made": made, "scopes": [(scope, scope) for scope in SCOPES],
         "lifetimes": LIFETIMES, "stream": None,
     }  # fmt: skip
-    return render.page("tokens.html", words, status)
+    return render.page("tokens.html", context, status)

@@ -170,14 +170,14 @@ def _by_deployment(
     These are the instances created in the deployment, those that failed in it and, while it is in progress, all
     instances of its service.
     """
-    shown: dict[int | None, list[Instance]] = {row.id: [] for row in rows}
+    by_id: dict[int | None, list[Instance]] = {row.id: [] for row in rows}
     for instance in instances:
         ids = {instance.deployment, instance.failed_deployment}
         if instance.stopped_at is None:
             ids.add(running.get(instance.service))
-        for id in ids & shown.keys():
-            shown[id].append(instance)
-    return shown
+        for id in ids & by_id.keys():
+            by_id[id].append(instance)
+    return by_id
 
 
 def _deployment(

@@ -377,7 +377,7 @@ def test_corrupt_database_is_refused_in_one_sentence(tmp_path: Path) -> None:
 def test_connection_without_a_complete_request_head_is_closed(
     served: Served, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(h11_protocol, "HEAD_WITHIN", 0.1)
+    monkeypatch.setattr(h11_protocol, "HEAD_TIMEOUT_SECONDS", 0.1)
     with socket.create_connection(served.listening.getsockname(), timeout=PATIENCE) as connection:
         connection.sendall(said)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -385,7 +385,7 @@ def test_connection_without_a_complete_request_head_is_closed(
 
 
 def test_answer_may_take_longer_than_the_request_head_timeout(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(h11_protocol, "HEAD_WITHIN", 0.1)
+    monkeypatch.setattr(h11_protocol, "HEAD_TIMEOUT_SECONDS", 0.1)
     served.fixture.image("web:1")
     body = {"service": "web", "image": "web:1", "healthcheck": {"test": ["CMD", "never"]}}
     with served.client as client:

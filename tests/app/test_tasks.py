@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from app import tasks
 from app.main import create_app
-from app.server import CRASHED
+from app.server import EXIT_CRASHED
 from app.settings import Settings
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.infrastructure import DockerInfrastructure
@@ -84,7 +84,7 @@ def test_infrastructure_task_that_keeps_crashing_ends_the_process_with_its_code(
         crashes.append(served.server)
         served.thread.join(20)
         assert not served.thread.is_alive()
-        assert served.server.exit_code == CRASHED
+        assert served.server.exit_code == EXIT_CRASHED
 
 
 def test_task_survives_two_crashes() -> None:
