@@ -33,12 +33,12 @@ async def figures(request: Request, _reader: Reader, name: Name, window: Window 
     sluice = app_context(request)
     now = sluice.clock.now()
 
-    def look(session: Session) -> ServiceMetrics:
+    def read_metrics(session: Session) -> ServiceMetrics:
         if session.get(Service, name) is None:
             raise Problem("unknown_service", f'there is no service "{name[:64]}"')
         return service_metrics(session, name, now, window)
 
-    return JSONResponse(_view(await sluice.store.read(look)))
+    return JSONResponse(_view(await sluice.store.read(read_metrics)))
 
 
 def _view(found: ServiceMetrics) -> dict[str, Any]:

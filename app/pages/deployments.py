@@ -91,7 +91,7 @@ def _looking_at(id: str) -> PageSource:
         return {
             "about": row.service,
             "deployment": view,
-            "standing": {instance["id"]: instance for instance in view["instances"]},
+            "instances": {instance["id"]: instance for instance in view["instances"]},
             "timeline": timeline(row, deployment_instances(session, row), events),
             "took": row.finished_at - row.started_at if row.finished_at and row.started_at else None,
             "series": _series(row),

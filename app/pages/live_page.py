@@ -49,7 +49,7 @@ class LivePage:
             name: cache.get((self.rows, name), row, partial(render.row, self.rows, row))
             for name, row in (context["rows"].items() if self.rows else ())
         }
-        return Fragments(render.fragments(self.parts, {**context, "drawn": rows}), rows, self.rows)
+        return Fragments(render.fragments(self.parts, {**context, "row_html": rows}), rows, self.rows)
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,6 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
     )
-    environment.globals.update(asset=asset, tone=tone, standing_row=section_row, version=fingerprint())
+    environment.globals.update(asset=asset, tone=tone, section_row=section_row, version=fingerprint())
     environment.filters.update(plain=plain, brief=brief)
     return environment

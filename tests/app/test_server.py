@@ -190,6 +190,18 @@ def test_quiet_event_stream_sends_heartbeats_and_ends_after_its_maximum_duration
     assert "sluice_open_streams 0.0" in served.get("/metrics").text
 
 
+def test_revoked_token_ends_its_streams(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
+    deploy(served, healthcheck=NEVER)
+    with served.client as client:
+        token = client.post("/tokens", json={"name": "reader", "scope": "read"}).json()
+        bearer = {"Authorization": f"Bearer {token['token']}"}
+        paths = ("/events", "/deployments/1/events", "/services/web/logs")
+        readings = [Reading(served, path, **bearer) for path in paths]
+        assert client.delete(f"/tokens/{token['id']}").status_code == 204
+    assert [reading.end()[-1] for reading in readings] == ["bye"] * 3
+
+
 def test_logs_of_an_instance_are_read_and_followed(served: Served) -> None:
     id = deploy(served)
     with served.client as client:
