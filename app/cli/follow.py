@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from app.cli.client.events import Event, Feed
 from app.cli.command import CommandContext
@@ -37,7 +38,13 @@ async def finish(context: CommandContext, deployment: Document, good: str = "suc
     context.out.result(deployment, end.sentence, str(deployment["id"]))
     if end.advice and deployment["status"] != good:
         context.out.say(end.advice)
+    if deployment.get("reason") == "image_pull_failed" and _has_dockerfile():
+        context.out.say("There is a Dockerfile here: `sluice deploy --build .` builds the image from it.")
     return 0 if deployment["status"] == good else end.exit_code
+
+
+def _has_dockerfile() -> bool:
+    return Path("Dockerfile").is_file()
 
 
 async def follow(context: CommandContext, deployment: Document) -> Document:

@@ -34,6 +34,9 @@ def test_service_lifecycle_works_from_the_first_deployment_to_removal(fixture: C
     missing = fixture.sluice("deploy", "web", "--image", "nosuch:1")
     assert missing.exit_code == 1
     assert "image_pull_failed" in missing.stdout
+    assert "--build ." not in missing.stderr
+    Path("Dockerfile").write_text("FROM scratch\n")
+    assert "`sluice deploy --build .`" in fixture.sluice("deploy", "web", "--image", "nosuch:1").stderr
     assert fixture.sluice("scale", "web", "3").stdout.startswith("web scaled: 3/3 serving, ")
     assert fixture.sluice("restart", "web").exit_code == 0
     assert fixture.sluice("rollback", "web").stdout.startswith("web rolled back: revision 1 (web:1)")
