@@ -28,7 +28,7 @@ async def audit(
     sluice: AppContext = request.app.state.sluice
     filters = {"actor": actor.strip(), "service": service.strip(), "type": type.strip(), "token": token.strip()}
     number = filters["token"]
-    errors = {} if not number or _is_number(number) else {"token": "must be a token's number"}
+    errors = {} if not number or _is_number(number) else {"token": "must be the ID of a token"}
     query = filtered_audit(filters)
 
     def read(session: Session) -> dict[str, Any]:

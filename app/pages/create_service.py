@@ -52,12 +52,12 @@ async def _parse(sluice: AppContext, viewer: Caller, answers: Mapping[str, str])
     viewer.require("write")
     name = answers["name"].strip()
     if not re.fullmatch(SERVICE_NAME, name):
-        raise _refused("invalid", "must be at most 40 of a-z, 0-9 and -, and begin with a letter")
+        raise _refused("invalid", "must be at most 40 of a-z, 0-9 and -, starting with a letter")
     if not viewer.principal.allows_service(name):
         raise _refused("insufficient_scope", f"your token may only create {', '.join(viewer.principal.services or ())}")
     service = await sluice.store.read(lambda session: session.get(Service, name))
     if service is not None and not service.removed:
-        raise _refused("invalid", "there is a service of this name", exists=name)
+        raise _refused("invalid", "a service with this name exists", exists=name)
     return parse_create_form(name, answers)
 
 

@@ -72,7 +72,7 @@ def parse_create_form(service: str, answers: Mapping[str, str]) -> FormCommand:
 def _deploy(service: str, answers: Mapping[str, str]) -> FormCommand:
     fields = _spec_fields(answers)
     if not fields:
-        raise _invalid("image", "say what is to change: the image, the number of instances, or another field")
+        raise _invalid("image", "change the image, the number of instances, or another field")
     return _deployment(service, fields, answers, "deploy")
 
 
@@ -165,11 +165,11 @@ def _parse_fields(text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise _invalid("fields", f"{where}{getattr(error, 'problem', None) or 'this is not YAML'}") from None
+        raise _invalid("fields", f"{where}{getattr(error, 'problem', None) or 'not YAML'}") from None
     except (TypeError, ValueError, RecursionError):
-        raise _invalid("fields", "has a value that JSON does not know: a date, say, which wants quotes") from None
+        raise _invalid("fields", "has a value that JSON does not support, such as a date; write it in quotes") from None
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise _invalid("fields", "must be names and values, such as  port: 8080")
+        raise _invalid("fields", "must be a mapping, such as  port: 8080")
     check_depth(value, "fields")
     return value
 

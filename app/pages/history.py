@@ -45,4 +45,4 @@ async def history(
 def _number(text: str) -> str | None:
     """Return the error for a group's number; None if the number is valid."""
     known = not text or (text.isascii() and text.isdecimal() and len(text) <= 18)
-    return None if known else "must be the number of what was applied together"
+    return None if known else "must be the ID of a group"

@@ -114,7 +114,7 @@ def _may(viewer: Caller, context: Mapping[str, Any]) -> dict[str, bool]:
 
 def missing() -> HTMLResponse:
     """Return 404 as a page."""
-    context = {"title": "There is nothing here", "detail": "It may never have been, or the address is mistyped."}
+    context = {"title": "Page not found", "detail": "Check the address."}
     return render.page("problem.html", {**context, "stream": None}, 404)
 
 

@@ -38,7 +38,7 @@ def address(request: Request, filters: dict[str, str], cursor: str | None) -> st
 
 def one_of(value: str, known: Iterable[str]) -> str | None:
     """Return the error for a filter with a fixed set of values; None if the value is valid."""
-    return None if not value or value in list(known) else f'"{value[:40]}" is none of these'
+    return None if not value or value in list(known) else f'"{value[:40]}" is not one of these'
 
 
 def choices(known: Iterable[str], every: str) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ HEADERS = {
 }
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 _TONES = {
-    "ok": ("succeeded", "serving", "present", "healthy", "UP"),
+    "ok": ("succeeded", "serving", "current", "healthy", "UP"),
     "busy": (
         "STARTING",
         "OUT_OF_SERVICE",

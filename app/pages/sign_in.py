@@ -43,15 +43,15 @@ async def sign_in(request: Request, code: Text = "", token: Text = "", next: Tex
     remote = request.client.host if request.client else None
     if pause := sluice.auth.attempts.wait(remote):
         minutes = math.ceil(pause / 60)
-        error = f"Too many attempts from your address: try again in {minutes} min."
+        error = f"Too many attempts from your address; try again in {minutes} min."
         return _page(after=after, error=error, status=429, headers={"Retry-After": str(math.ceil(pause))})
     cookie = await sluice.auth.sign_in(code=code, token=token.strip(), remote=remote)
     sluice.notifier.notify()
     if cookie is None and code:
-        error = "This link was used before, or is too old. Make another one with: sluice sign-in"
+        error = "Used or expired link. Create another one with: sluice sign-in"
         return _page(after=after, error=error, status=401)
     if cookie is None:
-        return _page(after=after, wrong="This token is not known, is over, or was revoked.", status=401)
+        return _page(after=after, wrong="Unknown, expired or revoked token.", status=401)
     response = RedirectResponse(after, 303, render.HEADERS)
     scheme = request.url.scheme
     response.set_cookie(cookie_name(sluice, scheme), cookie, **cookie_settings(scheme == "https"))

@@ -25,7 +25,7 @@ from services.store.tables import Token
 
 router = APIRouter(prefix="/ui/tokens")
 LIFETIMES = [("", "never"), ("24h", "in 1 day"), ("168h", "in 7 days"), ("720h", "in 30 days"), ("2160h", "in 90 days"),
-             ("8760h", "in a year")]  # fmt: skip
+             ("8760h", "in 1 year")]  # fmt: skip
 EMPTY = {"name": "", "scope": "deploy", "services": "", "expires_in": "2160h"}
 
 

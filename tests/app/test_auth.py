@@ -212,7 +212,7 @@ def test_token_creation_and_revocation_are_audited_with_the_actor(fixture: AppFi
     ]
     assert types == [("token_revoked", "admin", 1), ("token_created", "admin", 1), ("token_created", "sluice", None)]
     assert fixture.client.get("/audit?actor=sluice").json()["items"][0]["type"] == "token_created"
-    assert fixture.client.get("/audit?actor=nobody").json()["items"] == []
+    assert fixture.client.get("/audit?actor=missing").json()["items"] == []
 
 
 def test_sign_in_and_sign_out_are_audited(fixture: AppFixture) -> None:

@@ -25,7 +25,6 @@ from tests.support.app_fixture import AppFixture, build, living
 Kind = Literal["open", "api", "page", "stream", "form"]
 """The answer to an unauthenticated caller: served (open), 401 (api, stream), or the sign-in page (page, form)."""
 FORM = "application/x-www-form-urlencoded"
-NOBODY = ("nobody", "garbage", "unknown token", "expired token", "revoked token", "ended session")
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         fixture.call(access.sign_out, ended)
         same = {"sec-fetch-site": "same-origin"}
         callers |= {
-            "nobody": {},
+            "no token": {},
             "garbage": {"authorization": "Basic é:\x7f"},
             "unknown token": {"authorization": f"Bearer {new_token()}"},
             "expired token": lower(fixture.as_scope("admin", expires_in=0.001)),

@@ -21,9 +21,9 @@ AXE = (Path(__file__).parent / "vendor" / "axe-core-4.14.1.min.js").read_text()
 PAGES = (
     "/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/deployments/2", "/ui/deployments/3", "/ui/services/web/deploy",
     "/ui/services/web/scale?replicas=2", "/ui/services/api/restart", "/ui/services/web/changes?from=1&to=2",
-    "/ui/services/nobody", "/ui/services/web/logs", "/ui/instances/web-r1-1/logs", "/ui/history", "/ui/audit", "/ui/tokens",
+    "/ui/services/missing", "/ui/services/web/logs", "/ui/instances/web-r1-1/logs", "/ui/history", "/ui/audit", "/ui/tokens",
     "/ui/registry", "/ui/sign-in", "/ui/new", "/ui/services/api", "/ui/builds/1", "/ui/builds/2", "/ui/builds/3",
-    "/ui/history?service=web&kind=deploy&status=progressing&by=ci", "/ui/history?group=1", "/ui/history?by=nobody",
+    "/ui/history?service=web&kind=deploy&status=progressing&by=ci", "/ui/history?group=1", "/ui/history?by=missing",
     "/ui/history?kind=nothing&group=first",
 )  # fmt: skip
 RUN = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
@@ -80,12 +80,12 @@ def test_axe_finds_no_serious_violation_on_any_page(
     page.get_by_label("Name").fill("shop")
     page.get_by_label("Port").fill("8000")
     page.get_by_role("button", name="Show the plan").click()
-    expect(page.get_by_role("heading", name="Deploy shop the plan")).to_be_visible()
+    expect(page.get_by_role("heading", name="Deploy shop plan")).to_be_visible()
     found["the plan of a new service"] = findings(page)
     page.goto(f"{shown}/ui/services/web/scale")
     page.get_by_label("Instances").fill("5")
     page.get_by_role("button", name="Show the plan").click()
-    expect(page.get_by_role("heading", name="Scale web the plan")).to_be_visible()
+    expect(page.get_by_role("heading", name="Scale web plan")).to_be_visible()
     found["a plan"] = findings(page)
     assert {path: what for path, what in found.items() if what} == {}
     complaints[:] = [
@@ -97,7 +97,7 @@ def test_axe_finds_no_serious_violation_on_any_page(
 def test_keyboard_alone_scales_a_service_from_the_overview(scene: DashboardFixture, shown: str, page: Page) -> None:
     sign_in(page, scene, shown, "/ui/")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     link = page.get_by_role("link", name="reports", exact=True)
@@ -129,6 +129,6 @@ def test_keyboard_alone_creates_the_first_service(fixture: DashboardFixture, add
         page.keyboard.type(typed)
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Deploy shop the plan")).to_be_visible()
+    expect(page.get_by_role("heading", name="Deploy shop plan")).to_be_visible()
     page.get_by_role("button", name="Deploy").press("Enter")
     expect(page.get_by_role("heading", name="shop deploy #2")).to_be_visible()

@@ -65,14 +65,14 @@ def test_build_log_is_shown_live_and_its_image_is_deployed(
     page.get_by_role("searchbox").fill("")
     builder.say(None)
     expect(page.locator(".head .pill")).to_have_text("succeeded")
-    expect(page.locator("#following")).to_have_text("It has ended")
+    expect(page.locator("#following")).to_have_text("Ended")
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     page.reload()
     expect(lines).to_have_count(3)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert download.value.suggested_filename == f"build-{number}.log"
-    page.get_by_role("link", name="Deploy it").press("Enter")
+    page.get_by_role("link", name="Deploy").press("Enter")
     expect(page.get_by_label("Image")).to_have_value(page.url.partition("image=")[2].replace("%3A", ":"))
 
 
@@ -106,4 +106,4 @@ def test_build_log_resumes_after_an_interruption(
     expect(page.locator("#following")).to_have_text("Live")
     expect(lines).to_have_text(["one", "two"])
     builder.say(None)
-    expect(page.locator("#following")).to_have_text("It has ended")
+    expect(page.locator("#following")).to_have_text("Ended")

@@ -275,7 +275,7 @@ def test_service_page_draws_charts_of_the_last_hour(browser: Browser, tmp_path: 
         page.locator("#chart-latency .u-over").hover()
         expect(page.locator("#chart-latency + .readout")).to_contain_text("p95")
         page.goto(f"{address}/ui/")
-        page.get_by_label("Show services with this in their name or state").fill("sea")
+        page.get_by_label("Filter services by name or state").fill("sea")
         expect(page.locator("#services > li:visible")).to_have_count(1)
         fixture.change(Deployment, 3, message="still filtered")
         expect(page.locator("#services > li:visible")).to_have_count(1)

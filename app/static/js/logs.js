@@ -103,7 +103,7 @@
     source.addEventListener("line", come);
     source.addEventListener("end", () => {
       source.close();
-      say("ended", "It has ended");
+      say("ended", "Ended");
     });
     source.addEventListener("error", () => lost(source));
   }

@@ -1,4 +1,4 @@
-// The timeline of a deployment that runs grows with the clock; every event of the stream draws it anew from what is known.
+// The timeline of a running deployment grows with the clock; each event of the stream redraws it.
 (() => {
   "use strict";
 

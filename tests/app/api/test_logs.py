@@ -134,7 +134,7 @@ def test_service_logs_name_their_instances_and_mask_secrets(fixture: AppFixture)
     assert fixture.client.get("/instances/web-r1-1/logs").text == "with ***\n"
     stamped = fixture.client.get("/services/web/logs?timestamps=true&tail=1").text.splitlines()
     assert [line.partition("Z ")[2] for line in stamped] == ["web-r1-1 | with ***", "web-r1-2 | here I am"]
-    assert fixture.client.get("/services/nobody/logs").json()["code"] == "unknown_service"
+    assert fixture.client.get("/services/missing/logs").json()["code"] == "unknown_service"
     assert fixture.client.get("/services/web/logs?tail=10001").status_code == 422
 
 

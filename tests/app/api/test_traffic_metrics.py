@@ -83,7 +83,7 @@ def test_traffic_metrics_refuse_an_invalid_window(fixture: AppFixture, window: s
 
 
 def test_traffic_metrics_of_an_unknown_service_answer_404(fixture: AppFixture) -> None:
-    answer = fixture.client.get("/services/nobody/figures")
+    answer = fixture.client.get("/services/missing/figures")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_service")
 
 

@@ -41,7 +41,7 @@ class Table:
 
 
 def _recorded(session: Session, deployment: int | None, service: str | None) -> Event:
-    event = append_event(session, 1000.0, "progressing", "goes on", deployment=deployment, service=service)
+    event = append_event(session, 1000.0, "progressing", "started", deployment=deployment, service=service)
     session.flush()
     return event
 

@@ -55,7 +55,7 @@ def test_build_of_a_new_service_links_to_the_create_form(fixture: DashboardFixtu
 def test_build_page_shows_the_end_of_a_long_log(fixture: DashboardFixture, visitor: TestClient) -> None:
     number = fixture.built(log="".join(f"line {count}\n" for count in range(6000)))
     text = visitor.get(f"/ui/builds/{number}").text
-    assert "This is its end." in text
+    assert "Only the end of the log is shown." in text
     assert text.count('<span class="said">') == 5000 and "line 5999<" in text and "line 999<" not in text
 
 
@@ -134,7 +134,7 @@ def test_service_page_shows_its_links_in_both_directions(fixture: DashboardFixtu
     fixture.service("web", effective={"image": "web:1", "links": ["api", "gone"]})
     fixture.service("api")
     web, api = (html.unescape(visitor.get(f"/ui/services/{name}").text) for name in ("web", "api"))
-    assert re.search(r'Links to</dt><dd><a href="/ui/services/api">api</a>, gone <span[^>]*>which there is not', web)
+    assert re.search(r'Links to</dt><dd><a href="/ui/services/api">api</a>, gone <span[^>]*>unknown service', web)
     assert "Linked by" not in web
     assert re.search(r'Linked by</dt><dd><a href="/ui/services/web">web</a>', api)
     fixture.change(Revision, ("web", 1), effective={"image": "web:1"})
@@ -153,6 +153,6 @@ def test_service_page_shows_its_dependencies_and_dependents(fixture: DashboardFi
     assert re.search(
         r'Depends on</dt><dd><a href="/ui/services/db">db</a> <span[^>]*>in <a href="/ui/history\?group=4">', text
     )
-    assert re.search(r'Needed by</dt><dd><a href="/ui/services/web">web</a> <span[^>]*>whether it succeeds or not', text)
+    assert re.search(r'Needed by</dt><dd><a href="/ui/services/web">web</a> <span[^>]*>even if it fails', text)
     assert "Needed by" not in visitor.get("/ui/services/web").text
     assert "Depends on" not in visitor.get("/ui/services/other").text

@@ -76,7 +76,7 @@ def test_secret_is_hidden_in_the_plan_and_deployed(fixture: DashboardFixture, vi
     hidden = '<input type="hidden" name="fields" value="environment: {API_PASSWORD: hunter2}">'
     assert hidden in text
     assert "hunter2" not in text.replace(hidden, "")
-    assert "put it in where it says" in text
+    assert "Secrets are hidden" in text
     visitor.post("/ui/services/web/deploy", data={"step": "do", **answers})
     assert newest(fixture)["body"] == {"image": "web:3", "environment": {"API_PASSWORD": "hunter2"}}
 
@@ -105,7 +105,7 @@ def test_restart_and_remove_show_their_plan_at_once(fixture: DashboardFixture, v
         ("scale", {"replicas": "²"}, "replicas", "a whole number"),
         ("rollback", {"to_revision": "first"}, "to_revision", "a whole number"),
         ("rollback", {"to_revision": "77"}, "to_revision", "must be one of"),
-        ("deploy", {}, "image", "say what is to change"),
+        ("deploy", {}, "image", "change the image, the number"),
         ("deploy", {"image": "web one"}, "image", ""),
         ("deploy", {"image": "x" * 5000}, "image", ""),
         ("deploy", {"replicas": "1.5"}, "replicas", "a whole number"),
@@ -113,11 +113,11 @@ def test_restart_and_remove_show_their_plan_at_once(fixture: DashboardFixture, v
         ("deploy", {"fields": "port: many"}, "fields", "port"),
         ("deploy", {"fields": "environment: {A: [1]}"}, "fields", "environment.A: must be"),
         ("deploy", {"fields": "replicas: 500"}, "replicas", "must be less than or equal to 100"),
-        ("deploy", {"fields": "- a list"}, "fields", "names and values"),
+        ("deploy", {"fields": "- a list"}, "fields", "must be a mapping"),
         ("deploy", {"fields": "{unfinished"}, "fields", "line 1"),
         ("deploy", {"fields": "a: &a [*a, *a]"}, "fields", ""),
         ("deploy", {"fields": "note: 2026-11-25"}, "fields", "a date"),
-        ("deploy", {"fields": "1: 2"}, "fields", "names and values"),
+        ("deploy", {"fields": "1: 2"}, "fields", "must be a mapping"),
         ("deploy", {"fields": f"environment: {'[' * 40}{']' * 40}"}, "fields", "nested more than 32 levels deep"),
         ("deploy", {"fields": 'labels: {a: "\\ud800"}'}, "fields", "not Unicode"),
         ("deploy", {"fields": "!!python/object/apply:os.system ['id']"}, "fields", ""),
@@ -144,7 +144,7 @@ def test_error_without_a_field_is_shown_above_the_form(fixture: DashboardFixture
     assert "no earlier revision of idle that differs has served" in answer.text
 
 
-@pytest.mark.parametrize("path", ["nobody/scale", "web/nothing", "web/scale/x", "<b>/deploy"])
+@pytest.mark.parametrize("path", ["missing/scale", "web/nothing", "web/scale/x", "<b>/deploy"])
 def test_form_of_an_unknown_service_or_action_is_404(visitor: TestClient, path: str) -> None:
     assert visitor.get(f"/ui/services/{path}").status_code == 404
     assert visitor.post(f"/ui/services/{path}").status_code in (404, 405)
@@ -203,7 +203,7 @@ def test_changes_page_compares_two_revisions(visitor: TestClient) -> None:
     assert '<ins class="mono">web:2</ins>' in text
     for nonsense in ({}, {"from": "x", "to": "-3"}, {"from": "99"}):
         assert visitor.get("/ui/services/web/changes", params=nonsense).status_code == 200
-    assert visitor.get("/ui/services/nobody/changes").status_code == 404
+    assert visitor.get("/ui/services/missing/changes").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def sign_in(fixture: DashboardFixture, browser: TestClient, scope: str, grant: G
 
 def test_overview_links_to_the_create_form_with_and_without_services(fixture: DashboardFixture, visitor: TestClient) -> None:
     empty = visitor.get("/ui/").text
-    assert "No service yet." in empty and empty.count('href="/ui/new"') == 2
+    assert "No services yet." in empty and empty.count('href="/ui/new"') == 2
     fixture.service()
     assert visitor.get("/ui/").text.count('href="/ui/new"') == 1
     form = visitor.get("/ui/new?name=shop&image=shop%3A1")
@@ -81,12 +81,12 @@ def test_confirmed_new_service_is_deployed_and_redirects_to_its_deployment(
 @pytest.mark.parametrize(
     ("answers", "field", "said"),
     [
-        ({}, "name", "begin with a letter"),
-        ({"name": "Shop"}, "name", "begin with a letter"),
-        ({"name": "shop_1"}, "name", "begin with a letter"),
+        ({}, "name", "starting with a letter"),
+        ({"name": "Shop"}, "name", "starting with a letter"),
+        ({"name": "shop_1"}, "name", "starting with a letter"),
         ({"name": "s" * 41}, "name", "at most 40"),
-        ({"name": "<b>"}, "name", "begin with a letter"),
-        ({"name": "web"}, "name", "there is a service of this name"),
+        ({"name": "<b>"}, "name", "starting with a letter"),
+        ({"name": "web"}, "name", "a service with this name exists"),
         ({"name": "shop"}, "image", "is required"),
         ({"name": "shop", "image": "shop one"}, "image", ""),
         ({"name": "shop", "image": "shop:1", "port": "0"}, "port", "from 1 to 65535"),

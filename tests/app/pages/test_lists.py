@@ -53,11 +53,11 @@ def test_invalid_filter_is_reported_beside_its_field_and_keeps_the_others(
 ) -> None:
     answer = visitor.get("/ui/history?status=sucessful&by=ada")
     assert answer.status_code == 422
-    assert 'id="error-status">&#34;sucessful&#34; is none of these' in answer.text
+    assert 'id="error-status">&#34;sucessful&#34; is not one of these' in answer.text
     assert 'name="by" type="text" value="ada"' in answer.text
-    assert 'id="error-group">must be the number' in visitor.get("/ui/history?group=five").text
+    assert 'id="error-group">must be the ID' in visitor.get("/ui/history?group=five").text
     wrong = visitor.get("/ui/audit?token=ci")
-    assert (wrong.status_code, "must be a token&#39;s number" in wrong.text) == (422, True)
+    assert (wrong.status_code, "must be the ID of a token" in wrong.text) == (422, True)
     assert visitor.get("/ui/history?cursor=nonsense").status_code == 422
 
 
@@ -86,7 +86,7 @@ def test_audit_shows_the_user_action_address_and_token(fixture: DashboardFixture
         assert shown in text, shown
     assert "signed in" not in visitor.get("/ui/audit?token=17").text
     assert "192.0.2.7" in visitor.get("/ui/audit?actor=ci&type=refused&service=web&token=17").text
-    assert "Nothing of that kind" in visitor.get("/ui/audit?actor=nobody").text
+    assert "No matching events" in visitor.get("/ui/audit?actor=missing").text
 
 
 def test_sign_in_redirects_back_to_the_filters(stranger: TestClient) -> None:

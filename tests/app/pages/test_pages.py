@@ -13,7 +13,7 @@ from services.store.tables import Deployment, Instance, Service
 from tests.support.dashboard_fixture import DashboardFixture
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' hx-get='/x' {{ 7777*7777 }}"
-PAGES = ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in", "/ui/sign-in?code=abc", "/ui/services/nobody")
+PAGES = ("/ui/", "/ui/services/web", "/ui/deployments/1", "/ui/sign-in", "/ui/sign-in?code=abc", "/ui/services/missing")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_overview_shows_services_and_deployments_in_progress(deploying: int, vis
 
 
 def test_overview_reports_an_engine_that_does_not_answer(fixture: DashboardFixture, visitor: TestClient) -> None:
-    assert "No service yet" in visitor.get("/ui/").text
+    assert "No services yet" in visitor.get("/ui/").text
     fixture.sluice.readiness.report("engine", "connection refused")
     assert "The engine does not answer" in visitor.get("/ui/").text
 
@@ -92,7 +92,7 @@ def test_deployment_page_names_its_group_and_its_dependencies(
     text = visitor.get(f"/ui/deployments/{fixture.deployment('api', group=5, depends_on=waits)}").text
     assert '<a href="/ui/history?group=5">group 5</a>' in text
     assert f'<a href="/ui/deployments/{deploying}">#{deploying}</a>' in text
-    assert "Applied together" not in visitor.get(f"/ui/deployments/{deploying}").text
+    assert ">Group<" not in visitor.get(f"/ui/deployments/{deploying}").text
 
 
 def test_service_without_a_successful_deployment_is_shown_as_never_deployed(
@@ -149,7 +149,7 @@ def test_hostile_text_is_escaped_on_every_page(fixture: DashboardFixture, visito
 def test_unknown_deployment_is_a_404_page(deploying: int, visitor: TestClient, id: str) -> None:
     answer = visitor.get(f"/ui/deployments/{id}")
     assert answer.status_code == 404
-    assert "There is nothing here" in answer.text
+    assert "Page not found" in answer.text
 
 
 def test_pages_escape_by_default() -> None:

@@ -20,13 +20,13 @@ def words_of(visitor: TestClient) -> str:
 
 def test_registry_page_shows_registrations_and_consumers(fixture: DashboardFixture, visitor: TestClient) -> None:
     registry = fixture.sluice.registry
-    assert "No application has registered at port 8761" in words_of(visitor)
-    assert "Nobody has fetched it of late" in words_of(visitor)
+    assert "No application is registered at port 8761" in words_of(visitor)
+    assert "No consumer has fetched it recently" in words_of(visitor)
     apart(registry.register(registration("<b>odd</b>", "ORDERS"), "10.9.0.7"))
     for number in range(205):
         registry.consumers.fetched("10.203.0.9", f"client-{number}", 1, fixture.sluice.clock.now())
     words = words_of(visitor)
-    assert "ORDERS Consumers see 10.9.0.1:8080 UP . Sluice does not run it. " in words
+    assert "ORDERS Consumers see 10.9.0.1:8080 UP . Not a service of Sluice. " in words
     assert "&lt;b&gt;odd&lt;/b&gt; UP 10.9.0.1:8080" in words
     assert "10.203.0.9 client-0 0.0 s old 30 s" in words
     assert "client-199" in words

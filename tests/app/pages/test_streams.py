@@ -127,7 +127,7 @@ def test_stream_holds_no_transaction_open(fixture: DashboardFixture, client: htt
         fixture.change(Deployment, 1, message="written while they are open")
         with closing(sqlite3.connect(fixture.sluice.store.path, timeout=5)) as database:
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        assert busy == 0, "somebody still reads"
+        assert busy == 0, "a reader is still active"
 
 
 @pytest.mark.parametrize("path", ["/ui/stream", "/ui/services/web/stream", "/ui/deployments/1/stream"])
@@ -152,7 +152,7 @@ def test_stream_of_a_service_shows_the_usage_of_its_instances(
         return {id: UsageRate(0.25, 64 * 1024**2, None) for id in instances}
 
     monkeypatch.setattr(fixture.sluice.usage_sampler, "of", loads)
-    assert "64 MiB" not in client.get("/ui/services/web").text, "a page that nobody keeps open asks the engine nothing"
+    assert "64 MiB" not in client.get("/ui/services/web").text, "a page without a stream must not query the engine"
     with client.stream("GET", "/ui/services/web/stream") as stream:
         reported = messages(stream)
         next(reported)
@@ -172,7 +172,7 @@ def test_stream_of_a_bound_token_never_offers_actions_on_other_services(
             next(stream)
             first = next(stream)[1]
             fixture.change(
-                Deployment, 1, message="goes on" if offered else "goes on and on"
+                Deployment, 1, message="progressing" if offered else "progressing again"
             )  # differs from the message before
             for data in (first, next(stream)[1]):
                 assert bool(re.search(r'/(deploy|abort)"', data)) is offered, data
@@ -186,7 +186,7 @@ def test_stream_of_a_service_never_carries_parts_of_another_service(fixture: Das
             next(stream), next(stream)
         other = fixture.deployment("other")
         assert "other" in next(reported)[1]
-        fixture.change(Deployment, other, message="goes on")
+        fixture.change(Deployment, other, message="progressing")
         fixture.change(Deployment, 1, message="what web says")
         data = next(mine)[1]
         assert "what web says" in data
