@@ -43,6 +43,6 @@ async def note_refusal(request: Request, status: int, code: str, detail: str) ->
     try:
         await sluice.store.write(lambda session: append_event(session, sluice.clock.now(), "refused", message, **fields))
     except OperationalError as error:  # a full disk must not turn a refusal into a failure
-        log.error("a refusal could not be kept", error=str(error.orig), **fields["data"])
+        log.error("a refused request could not be recorded", error=str(error.orig), **fields["data"])
     else:
         sluice.notifier.notify()

@@ -42,7 +42,7 @@ class Caller:
     def require(self, scope: str) -> None:
         """Raise Problem (403) unless the scope allows `scope`."""
         if not self.may(scope):
-            detail = f'this needs the scope "{scope}"; the token "{self.principal.name}" has "{self.principal.scope}"'
+            detail = f'the scope "{scope}" is needed; the token "{self.principal.name}" has "{self.principal.scope}"'
             raise Problem("insufficient_scope", detail)
 
     def require_service(self, service: str) -> None:
@@ -81,7 +81,7 @@ class Authentication:
         if caller is not None or path in OPEN or path.startswith(OPEN_BELOW) or (path + "/").startswith(PAGES) or browsing:
             await self.app(scope, receive, send)
             return
-        detail = "the token is not known, or was revoked" if "authorization" in connection.headers else "a token is needed"
+        detail = "unknown, expired or revoked token" if "authorization" in connection.headers else "missing token"
         refused = Problem("unauthenticated", f"{detail}: Authorization: Bearer sl_…", headers={"WWW-Authenticate": "Bearer"})
         await refused.response()(scope, receive, send)
 
@@ -127,7 +127,7 @@ def refuse_cross_site(headers: Mapping[str, str], scheme: str) -> None:
     else:
         allowed = headers.get("origin") == f"{scheme}://{headers.get('host')}"
     if not allowed:
-        raise Problem("cross_site", "a page of another site asked for this, or the browser does not say which did")
+        raise Problem("cross_site", "cross-site request, or a browser that does not send its origin")
 
 
 def needs(scope: str) -> Callable[..., Awaitable[Caller]]:
@@ -136,14 +136,14 @@ def needs(scope: str) -> Callable[..., Awaitable[Caller]]:
     async def check(request: Request, _documented: Annotated[Any, Depends(_BEARER)]) -> Caller:
         caller: Caller | None = request.state.caller
         if caller is None:
-            raise Problem("unauthenticated", "a token is needed: Authorization: Bearer sl_…")
+            raise Problem("unauthenticated", "missing token: Authorization: Bearer sl_…")
         caller.require(scope)
         return caller
 
     return check
 
 
-_BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="`sl_…`, as the first start printed it")
+_BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="`sl_…`, printed at the first start")
 Reader = Annotated[Caller, Depends(needs("read"))]
 Deployer = Annotated[Caller, Depends(needs("deploy"))]
 Writer = Annotated[Caller, Depends(needs("write"))]

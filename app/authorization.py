@@ -21,13 +21,13 @@ async def check_deploy_scope(sluice: AppContext, caller: Caller, deploy_request:
         return
     more = sorted(set(deploy_request.fields) - DEPLOY_SCOPE_FIELDS)
     if more:
-        raise Problem("insufficient_scope", f'{more[0][:100]} needs the scope "write"; "deploy" may change the image alone')
+        raise Problem("insufficient_scope", f'{more[0][:100]} needs the scope "write"; "deploy" may change only the image')
     if deploy_request.mode != "merge":
         raise Problem("insufficient_scope", f'mode "{deploy_request.mode}" needs the scope "write"')
     service = await sluice.store.read(lambda session: session.get(Service, deploy_request.service))
     if service is None or service.removed:
         raise Problem(
-            "insufficient_scope", f'"{deploy_request.service[:64]}" does not exist: to create it needs the scope "write"'
+            "insufficient_scope", f'"{deploy_request.service[:64]}" does not exist; creating it needs the scope "write"'
         )
 
 
@@ -38,6 +38,6 @@ async def check_retry_scope(sluice: AppContext, caller: Caller, deployment: Depl
     deployment that succeeded is left to the retry itself, which refuses it.
     """
     if deployment.kind == Kind.REMOVE and not caller.may("write"):
-        raise Problem("insufficient_scope", 'to remove a service needs the scope "write"')
+        raise Problem("insufficient_scope", 'removing a service needs the scope "write"')
     if deployment.kind == Kind.DEPLOY and deployment.status != Status.SUCCEEDED:
         await check_deploy_scope(sluice, caller, repeated_request(deployment))

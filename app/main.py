@@ -242,7 +242,7 @@ def _show_admin_token(settings: Settings, token: str) -> None:
     path = settings.data / ADMIN_FILE
     write_secret(path, f"{token}\n".encode())
     if sys.stderr.isatty() and not CONTAINER_MARK.exists():
-        sys.stderr.write(f"sluice: the admin token, shown this once and kept in {path}: {token}\n")
+        sys.stderr.write(f"sluice: admin token, shown once and stored in {path}: {token}\n")
         sys.stderr.flush()
     else:
         log.info("admin_token_made", file=str(path))

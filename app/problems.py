@@ -28,19 +28,19 @@ MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 CODES: dict[str, tuple[int, str]] = {
-    "bad_request": (400, "the request cannot be understood"),
-    "unauthenticated": (401, "a token is needed: Authorization: Bearer sl_…"),
-    "insufficient_scope": (403, 'this needs the scope "write"; the token "ci" has "deploy"'),
-    "cross_site": (403, "a page of another site asked for this"),
-    "not_found": (404, "there is nothing here"),
-    "unknown_service": (404, 'there is no service "web"'),
-    "unknown_deployment": (404, "there is no deployment 17"),
-    "unknown_instance": (404, 'there is no instance "web-r4-1"'),
+    "bad_request": (400, "malformed request"),
+    "unauthenticated": (401, "missing token: Authorization: Bearer sl_…"),
+    "insufficient_scope": (403, 'the scope "write" is needed; the token "ci" has "deploy"'),
+    "cross_site": (403, "cross-site request"),
+    "not_found": (404, "not found"),
+    "unknown_service": (404, 'service "web" not found'),
+    "unknown_deployment": (404, "deployment 17 not found"),
+    "unknown_instance": (404, 'instance "web-r4-1" not found'),
     "revision_not_found": (404, "web has no revision 3"),
-    "unknown_build": (404, "there is no build 5"),
-    "unknown_token": (404, "there is no token 3"),
-    "logs_gone": (410, "the container of web-r4-1 has gone, and its log with it"),
-    "method_not_allowed": (405, "this is not possible here; what is: GET, HEAD"),
+    "unknown_build": (404, "build 5 not found"),
+    "unknown_token": (404, "token 3 not found"),
+    "logs_gone": (410, "the container of web-r4-1 was removed, and its log with it"),
+    "method_not_allowed": (405, "method not allowed; allowed: GET, HEAD"),
     "deployment_failed": (409, "deployment 17 of web rolled_back (unhealthy_instance): web-r4-1 answered 500"),
     "deployment_aborted": (409, "deployment 17 of web aborted (user)"),
     "deployment_superseded": (409, "deployment 17 of web superseded (newer_revision): deployment 18 took over"),
@@ -48,29 +48,29 @@ CODES: dict[str, tuple[int, str]] = {
     "deployment_in_progress": (409, "deployment 16 of web is progressing, and on_conflict is reject"),
     "build_failed": (409, "build 5 of web failed (build_failed): the command returned a non-zero code: 1"),
     "revision_conflict": (409, "expected revision 3, but web is at revision 4"),
-    "not_in_that_state": (409, "the deployment is succeeded: pause is not possible now; allowed: nothing"),
+    "not_in_that_state": (409, "deployment is succeeded: pause not possible; allowed: none"),
     "never_deployed": (409, 'no deployment of "web" has succeeded yet: deploy it first'),
     "no_rollback_target": (409, "no earlier revision of web has served"),
-    "upgrade_in_progress": (409, "an upgrade of the gateway is under way"),
-    "last_admin_token": (409, '"admin" is the last admin token: make another one first'),
-    "upload_timeout": (408, "the context did not come to its end within 1800 s"),
-    "too_large": (413, "the body is larger than 1048576 bytes"),
-    "unsupported_media_type": (415, "the body must be a tar: Content-Type: application/x-tar"),
+    "upgrade_in_progress": (409, "an upgrade of the gateway is in progress"),
+    "last_admin_token": (409, '"admin" is the last admin token; create another one first'),
+    "upload_timeout": (408, "upload of the context timed out after 1800 s"),
+    "too_large": (413, "body is larger than 1048576 bytes"),
+    "unsupported_media_type": (415, "body must be a tar: Content-Type: application/x-tar"),
     "invalid": (422, "replicas: must be a whole number"),
-    "invalid_spec": (422, 'replcas: is not a field that Sluice knows; did you mean "replicas"?'),
-    "invalid_compose": (422, "services.web.cap_add: line 12: is not supported: Sluice sets no such thing on a container"),
+    "invalid_spec": (422, 'replcas: unknown field; did you mean "replicas"?'),
+    "invalid_compose": (422, "services.web.cap_add: line 12: not supported on Sluice's containers"),
     "invalid_context": (422, 'the context has no "Dockerfile"; ?dockerfile= names another one'),
-    "redacted_value": (422, 'environment.DB_PASSWORD: is "***", which Sluice shows in place of a secret'),
-    "unknown_revision": (422, "revision 3 of web cannot be gone back to; those that served and are kept: 4, 2"),
+    "redacted_value": (422, 'environment.DB_PASSWORD: is "***", which stands for a hidden secret'),
+    "unknown_revision": (422, "cannot roll web back to revision 3; available: 4, 2"),
     "idempotency_key_reused": (422, "this Idempotency-Key was used for another request"),
-    "too_many_builds": (429, "20 builds are under way: ask again, or cancel one"),
-    "internal": (500, "something went wrong inside; it is in Sluice's log"),
+    "too_many_builds": (429, "20 builds are in progress; retry later, or cancel one"),
+    "internal": (500, "internal error; see Sluice's log"),
     "engine_error": (502, "the engine refused: …"),
-    "gateway_upgrade_failed": (502, "the new gateway ended at its start; the old one serves"),
+    "gateway_upgrade_failed": (502, "the new gateway exited at its start; the old one serves"),
     "engine_unavailable": (503, "the engine does not answer"),
     "not_ready": (503, "gateway: no answer"),
-    "store_unavailable": (503, "the store cannot be written: database or disk is full"),
-    "stopping": (503, "Sluice is stopping; ask again"),
+    "store_unavailable": (503, "store cannot be written: database or disk is full"),
+    "stopping": (503, "Sluice is stopping; retry"),
     "wait_timeout": (504, "deployment 17 of web is still progressing after 50 s"),
 }
 """Code → status, and an example of `detail` for the documentation."""
@@ -95,10 +95,10 @@ class ProblemShape(BaseModel):
     title: str
     status: int
     detail: str
-    code: str = Field(description="a stable word for machines")
-    errors: list[FieldProblem] | None = Field(default=None, description="the fields that are wrong; on 422")
-    deployment: dict[str, Any] | None = Field(default=None, description="the deployment, where a held answer tells of one")
-    build: dict[str, Any] | None = Field(default=None, description="the build, where a held answer tells of one")
+    code: str = Field(description="stable code for programs")
+    errors: list[FieldProblem] | None = Field(default=None, description="the invalid fields; on 422")
+    deployment: dict[str, Any] | None = Field(default=None, description="the deployment that the request waited for")
+    build: dict[str, Any] | None = Field(default=None, description="the build that the request waited for")
 
 
 @dataclass
@@ -155,7 +155,7 @@ def invalid(field: str, message: str) -> Problem:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return the message for an unknown field name, with the nearest known name as a suggestion."""
-    return "is not a field that Sluice knows" + suggestion(name, known)
+    return "unknown field" + suggestion(name, known)
 
 
 def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> None:
@@ -177,7 +177,7 @@ def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> 
 
     async def crash(request: Request, error: Exception) -> Response:
         log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
-        return render(request, Problem("internal", "something went wrong inside; it is in Sluice's log"))
+        return render(request, Problem("internal", "internal error; see Sluice's log"))
 
     for kind in (
         Problem,
@@ -208,18 +208,16 @@ def as_problem(error: Exception) -> Problem:
             code = "engine_unavailable" if error.transient else "engine_error"
             return Problem(code, str(error)[:1000], headers={"Retry-After": "5"} if error.transient else {})
         case OperationalError():
-            log.error("the store failed", error=str(error.orig))
-            return Problem(
-                "store_unavailable", f"the store cannot be used now: {error.orig}"[:300], headers={"Retry-After": "5"}
-            )
+            log.error("store failed", error=str(error.orig))
+            return Problem("store_unavailable", f"store unavailable: {error.orig}"[:300], headers={"Retry-After": "5"})
         case HTTPException():
             code = CODE_OF_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
             headers = dict(error.headers or {})
-            details = {404: "there is nothing here", 413: "the body is too large"}
+            details = {404: "not found", 413: "body is too large"}
             return Problem(
                 code, details.get(error.status_code, str(error.detail)), headers=headers, status=error.status_code
             )
-    return Problem("internal", "something went wrong inside; it is in Sluice's log")
+    return Problem("internal", "internal error; see Sluice's log")
 
 
 def _method_not_allowed(request: Request) -> Problem:
@@ -228,7 +226,7 @@ def _method_not_allowed(request: Request) -> Problem:
     The framework names only the methods of the first route.
     """
     allowed = ", ".join(method for method in METHODS if _is_allowed(request, method))
-    return Problem("method_not_allowed", f"this is not possible here; what is: {allowed}", headers={"Allow": allowed})
+    return Problem("method_not_allowed", f"method not allowed; allowed: {allowed}", headers={"Allow": allowed})
 
 
 def _is_allowed(request: Request, method: str) -> bool:

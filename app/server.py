@@ -112,8 +112,8 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return bind_tcp(settings.host, settings.port)
     except OSError as error:
-        why = f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}"
-        raise StoreError(f"{why}; set SLUICE_PORT (or SLUICE_HOST) to another") from error
+        why = f"{settings.host}:{settings.port} cannot be bound: {error.strerror}"
+        raise StoreError(f"{why}; choose another SLUICE_PORT or SLUICE_HOST") from error
 
 
 def _refuse(why: str) -> int:

@@ -74,7 +74,7 @@ def _profiles(value: Any) -> Any:
 
 def _profile_name(value: str) -> str:
     if value in ENGINE_LOG_DRIVERS:
-        raise ValueError(f'"{value}" is a driver of the engine; a profile needs a name of its own')
+        raise ValueError(f'"{value}" is a driver of the engine; choose another profile name')
     return value
 
 
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", case_sensitive=False)
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,29}[a-z0-9]$")] = Field(
-        default="sluice", description="2 to 31 lower-case letters, digits and '-': which Sluice this is on its engine"
+        default="sluice", description="2 to 31 lower-case letters, digits and '-': name of this Sluice on its engine"
     )
     data: Path = Field(
         default=Path("/var/lib/sluice"), description="the directory for database, keys and the gateway's files"
@@ -129,19 +129,19 @@ class Settings(BaseSettings):
         default=f"sluice-gateway:{VERSION}", description="the gateway's image"
     )
     public_host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:\[\]-]{1,253}$")] = Field(
-        default="127.0.0.1", description="the host under which people reach the gateway, for the addresses that are shown"
+        default="127.0.0.1", description="the host under which users reach the gateway, for displayed URLs"
     )
     subnet: Annotated[str, AfterValidator(_private_subnet)] | None = Field(
-        default=None, description="the instances' IPv4 network, such as 10.203.0.0/22; a free one is looked for when not set"
+        default=None, description="the instances' IPv4 network, such as 10.203.0.0/22; default: a free one"
     )
     default_route: (
         Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9\-._~/]*(\{name\})?[A-Za-z0-9\-._~/]*$")] | None
     ) = Field(default=None, description="the path prefix for services that name no routes, such as /{name}")
     trusted_proxies: Annotated[list[Annotated[str, AfterValidator(_network)]], NoDecode, BeforeValidator(_listed)] = Field(
-        default_factory=list, description="addresses or networks, with commas, whose X-Forwarded headers are believed"
+        default_factory=list, description="addresses or networks, comma-separated, whose X-Forwarded headers are trusted"
     )
     host_roots: Annotated[list[Annotated[str, AfterValidator(_root)]], NoDecode, BeforeValidator(_listed)] = Field(
-        default_factory=list, description="absolute paths, with commas, under which services may mount host directories"
+        default_factory=list, description="absolute paths, comma-separated, under which services may mount host directories"
     )
     log_drivers: Annotated[dict[_ProfileName, LogProfile], NoDecode, BeforeValidator(_profiles)] = Field(
         default_factory=dict,
@@ -149,32 +149,34 @@ class Settings(BaseSettings):
     )
     keep_net_raw: bool = Field(default=False, description="true: instances keep the capability NET_RAW (raw sockets)")
     maxconn: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
-        default=8000, description="the most connections that the gateway holds, 100 to 1000000"
+        default=8000, description="maximum number of connections of the gateway, 100 to 1000000"
     )
     max_body_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = Field(
-        default=1024**3, description="the largest request body that the gateway lets through, in bytes or such as 100m"
+        default=1024**3, description="maximum size of a request body at the gateway, in bytes or such as 100m"
     )
     eureka_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8761, description="the Eureka registry's port at the address of the instances' network, 0 for none"
     )
     eureka_host: Annotated[list[_Address], NoDecode, BeforeValidator(_listed)] = Field(
-        default_factory=list, description="more IP addresses, with commas, at which the Eureka registry answers"
+        default_factory=list, description="additional IP addresses, comma-separated, of the Eureka registry"
     )
     eureka_aliases: Annotated[
         list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]],
         NoDecode,
         BeforeValidator(_listed),
-    ] = Field(default_factory=list, description="host names, with commas, under which instances find the Eureka registry")
+    ] = Field(
+        default_factory=list, description="host names, comma-separated, under which instances find the Eureka registry"
+    )
     eureka_servers: Annotated[list[Annotated[str, AfterValidator(_server)]], NoDecode, BeforeValidator(_listed)] = Field(
         default_factory=list,
-        description="URL prefixes or host[:port], with commas, of the Eureka servers that specs may name in eureka.url",
+        description="URL prefixes or host[:port], comma-separated, of the Eureka servers that specs may name in eureka.url",
     )
-    eureka_auth: bool = Field(default=False, description="true: the Eureka registry wants a token as its password")
+    eureka_auth: bool = Field(default=False, description="true: the Eureka registry requires a token as password")
     build_timeout: Annotated[float, BeforeValidator(lambda value: duration(_number(value))), Field(ge=1, le=86_400)] = Field(
-        default=1800.0, description="how long a build may take, in seconds or such as 30m"
+        default=1800.0, description="maximum duration of a build, in seconds or such as 30m"
     )
     build_context_size: Annotated[int, BeforeValidator(lambda value: size(_number(value))), Field(ge=1024, le=2**50)] = (
-        Field(default=1024**3, description="the largest context of a build, packed or unpacked, in bytes or such as 100m")
+        Field(default=1024**3, description="maximum size of a build context, packed or unpacked, in bytes or such as 100m")
     )
     build_network: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")] = Field(
         default="default",
@@ -184,9 +186,9 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v)
     ] = Field(default="info", description="debug, info, warning or error")
-    gateway_log_all: bool = Field(default=False, description="true: the gateway logs every request, not only abnormal ends")
+    gateway_log_all: bool = Field(default=False, description="true: the gateway logs every request, not only failed ones")
     docker_host: Annotated[str, StringConstraints(pattern=r"^(unix|tcp|http)://[^\x00-\x20]{1,512}$")] | None = Field(
-        default=None, description="the engine, such as unix:///var/run/docker.sock; the environment's own when not set"
+        default=None, description="the engine, such as unix:///var/run/docker.sock; default: DOCKER_HOST"
     )
 
     @classmethod
@@ -222,7 +224,7 @@ def _file(settings: type[BaseSettings], path: Path) -> PydanticBaseSettingsSourc
         return DotEnvSettingsSource(settings, env_file=path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(
-            f"{PREFIX}CONFIG={path}: {error}; name a TOML file or a file of {PREFIX}NAME=value lines"
+            f"{PREFIX}CONFIG={path}: {error}; use a TOML file or a file of {PREFIX}NAME=value lines"
         ) from error
 
 
@@ -236,8 +238,8 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         raise SettingsError("\n".join(_line(dict(problem)) for problem in error.errors())) from error
     if (length := len(os.fsencode(settings.data.absolute()))) > LONGEST_DATA:
-        why = f"its path has {length} bytes, and the gateway's sockets in it would have longer paths than the kernel takes"
-        raise SettingsError(f"{PREFIX}DATA={settings.data}: {why}; give a directory whose path has at most {LONGEST_DATA}")
+        why = f"its path has {length} bytes, too long for the gateway's sockets in it"
+        raise SettingsError(f"{PREFIX}DATA={settings.data}: {why}; use a directory whose path has at most {LONGEST_DATA}")
     return settings
 
 
@@ -247,10 +249,10 @@ def _line(problem: Mapping[str, Any]) -> str:
     variable = PREFIX + name.upper().removeprefix(PREFIX)
     if field is None:
         known = ", ".join(sorted(PREFIX + known.upper() for known in Settings.model_fields))
-        return f"{variable}: there is no such setting; known are {known}"
+        return f"{variable}: unknown setting; known: {known}"
     shown = repr(problem["input"]) if name.lower() != "log_drivers" else "…"  # its options may be credentials
     shown = shown if len(shown) <= 100 else shown[:97] + "..."
     why = str(problem["msg"]).removeprefix("Value error, ")
     within = ".".join(str(part) for part in problem["loc"][1:]) if name.lower() == "log_drivers" else ""
     why = f"{within}: {why}" if within else f"{why[0].lower()}{why[1:]}"
-    return f"{variable}={shown}: {why}; give {field.description}"
+    return f"{variable}={shown}: {why}; expected: {field.description}"

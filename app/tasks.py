@@ -84,7 +84,7 @@ async def supervise_gateway(sluice: AppContext) -> None:
     while True:
         try:
             await sluice.infrastructure.wait_until_degraded()
-            readiness.report("gateway", "does not answer; it is being started")
+            readiness.report("gateway", "does not answer; starting it")
             await sluice.infrastructure.ensure()
             readiness.clear("gateway")
             pause = FIRST_RETRY_SECONDS

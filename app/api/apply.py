@@ -64,10 +64,10 @@ _RESPONSES = {
     **read_responses(
         202, schemas.Applied, APPLIED, *CHANGE, *WAITED, "invalid_compose", "idempotency_key_reused",
         "deployment_in_progress", "engine_unavailable", description="accepted",
-        headers={"Location": {"description": "its deployments", "schema": {"type": "string"}}},
+        headers={"Location": {"description": "the group's deployments", "schema": {"type": "string"}}},
     ),
     200: {
-        "description": "with ?wait=: all have succeeded; with ?dry_run=true: what each would change and do",
+        "description": "with ?wait=: all succeeded; with ?dry_run=true: the changes and steps of each",
         "content": {
             "application/json": {
                 "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Applied", "Previews")]},
@@ -82,13 +82,16 @@ _RESPONSES = {
 async def apply(
     request: Request,
     caller: Writer,
-    project: Annotated[str | None, Query(max_length=63, description="its name; else the file's own name:")] = None,
-    directory: Annotated[
-        str | None, Query(max_length=1024, pattern="^/[^\x00]*$", description="where relative host paths begin")
+    project: Annotated[
+        str | None, Query(max_length=63, description="name of the project; default: the file's name:")
     ] = None,
-    only: Annotated[str, Query(max_length=4000, description="these services alone, with commas")] = "",
-    profiles: Annotated[str, Query(max_length=1000, description="Compose's profiles, with commas")] = "",
-    note: Annotated[str | None, Query(max_length=1000, pattern="^[^\x00]*$", description="for the history")] = None,
+    directory: Annotated[
+        str | None,
+        Query(max_length=1024, pattern="^/[^\x00]*$", description="directory that relative host paths are relative to"),
+    ] = None,
+    only: Annotated[str, Query(max_length=4000, description="only these services, comma-separated")] = "",
+    profiles: Annotated[str, Query(max_length=1000, description="Compose profiles, comma-separated")] = "",
+    note: Annotated[str | None, Query(max_length=1000, pattern="^[^\x00]*$", description="text for the history")] = None,
     wait: Wait = None,
     dry_run: DryRun = False,
     key: IdempotencyKey = None,
@@ -132,7 +135,7 @@ async def _body(request: Request) -> ComposeBody:
         text = (await read_bytes(request)).decode()
         value = json.loads(text)
     except UnicodeDecodeError:
-        raise Problem("bad_request", "the body is not UTF-8") from None
+        raise Problem("bad_request", "body is not UTF-8") from None
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict) and "compose" in value:
@@ -166,12 +169,11 @@ def _refuse_owned(compose_project: ComposeProject, owners: Mapping[str, str | No
     for each in compose_project.services:
         owner = owners.get(each.name) or compose_project.project
         if owner != compose_project.project:
-            why = (
-                f'Sluice has a service of this name from the project "{owner}": rename one of them, or give ?project={owner}'
-            )
+            why = f'a service of this name exists in the project "{owner}"; rename one of them, or set ?project={owner}'
             findings.append(Finding(each.node.path, each.node.line, why))
         if each.name in running:
-            why = f"Compose runs it, as {running[each.name]}: `docker compose stop {each.name}` first, or leave it there"
+            stop = f"docker compose stop {each.name}"
+            why = f"Compose already runs it as {running[each.name]}; run `{stop}` first, or leave it there"
             findings.append(Finding(each.node.path, each.node.line, f"{why}, by x-sluice: {{manage: false}}"))
     if findings:
         raise _invalid(findings)

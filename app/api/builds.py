@@ -55,11 +55,11 @@ _CREATE_RESPONSES = {
         202, schemas.Build, BUILD, *CHANGE, "build_failed", "invalid_context", "unsupported_media_type", "upload_timeout",
         "too_many_builds", "idempotency_key_reused", "stopping", "wait_timeout", description="accepted", headers=_LOCATION,
     ),
-    200: read_responses(200, schemas.Build, BUILD, description="with ?wait=: it has succeeded", headers=_LOCATION)[200],
+    200: read_responses(200, schemas.Build, BUILD, description="with ?wait=: succeeded", headers=_LOCATION)[200],
 }  # fmt: skip
 _EVENT_EXAMPLE = 'event: line\ndata: {"text": "Step 1/3 : FROM debian:trixie-slim"}\nid: 1\n\n'
 _LOG_RESPONSE: dict[str, Any] = {
-    "description": "its lines, the last MiB of them; by Accept a stream of events",
+    "description": "the last MiB of the log, or a stream of events, by Accept",
     "content": {
         "text/plain": {"example": "Step 1/3 : FROM debian:trixie-slim\n"},
         "text/event-stream": {"schema": {"type": "string"}, "example": _EVENT_EXAMPLE},
@@ -71,16 +71,16 @@ _LOG_RESPONSE: dict[str, Any] = {
 async def build(
     request: Request,
     caller: Deployer,
-    service: Annotated[str, Query(max_length=200, description="whose image it is")],
+    service: Annotated[str, Query(max_length=200, description="service to build for")],
     dockerfile: Annotated[
-        str, Query(min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="its path in the context")
+        str, Query(min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="path of the Dockerfile in the context")
     ] = "Dockerfile",
     target: Annotated[
-        str | None, Query(max_length=200, pattern=r"^[A-Za-z0-9_.-]+$", description="the stage to build; else the last")
+        str | None, Query(max_length=200, pattern=r"^[A-Za-z0-9_.-]+$", description="stage to build; default: the last one")
     ] = None,
     arg: Annotated[
         list[Annotated[str, StringConstraints(max_length=8000, pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00]*$")]],
-        Query(max_length=200, description="NAME=value for an ARG of the Dockerfile; again for more"),
+        Query(max_length=200, description="NAME=value for an ARG of the Dockerfile; repeatable"),
     ] = [],  # noqa: B006
     wait: Wait = None,
     key: IdempotencyKey = None,
@@ -88,7 +88,7 @@ async def build(
     """Build an image for a service from a context: the body is a tar or tar.gz."""
     sluice = app_context(request)
     if not re.fullmatch(SERVICE_NAME, service):
-        raise invalid("service", "must be a DNS label of at most 40 characters that begins with a letter")
+        raise invalid("service", "must be a DNS label of at most 40 characters that starts with a letter")
     if escapes_root(dockerfile):
         raise invalid("dockerfile", "must be a path inside the context")
     request.state.service = service
@@ -177,7 +177,7 @@ async def _upload(request: Request, sluice: AppContext) -> AsyncIterator[tuple[P
     """
     builds = sluice.build_manager
     if builds.full:
-        raise Problem("too_many_builds", f"{MOST} builds are under way: ask again, or cancel one", headers=_RETRY_LATER)
+        raise Problem("too_many_builds", f"{MOST} builds are in progress; retry later, or cancel one", headers=_RETRY_LATER)
     path = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
     builds.sending += 1
     try:
@@ -189,8 +189,8 @@ async def _upload(request: Request, sluice: AppContext) -> AsyncIterator[tuple[P
 
 async def _receive(request: Request, settings: BuildSettings, path: Path) -> str:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TAR_TYPES:
-        raise Problem("unsupported_media_type", f"the body must be a tar: Content-Type: {_TAR_TYPES[0]} or {_TAR_TYPES[2]}")
-    too_large = Problem("too_large", f"the context is larger than {settings.context_size} bytes (SLUICE_BUILD_CONTEXT_SIZE)")
+        raise Problem("unsupported_media_type", f"body must be a tar: Content-Type: {_TAR_TYPES[0]} or {_TAR_TYPES[2]}")
+    too_large = Problem("too_large", f"context is larger than {settings.context_size} bytes (SLUICE_BUILD_CONTEXT_SIZE)")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > settings.context_size:
         raise too_large
@@ -204,11 +204,11 @@ async def _receive(request: Request, settings: BuildSettings, path: Path) -> str
                 digest.update(chunk)
                 await file.write(chunk)
     except TimeoutError:
-        raise Problem("upload_timeout", f"the context did not come to its end within {settings.timeout:g} s") from None
+        raise Problem("upload_timeout", f"upload of the context timed out after {settings.timeout:g} s") from None
     except ClientDisconnect:
-        raise Problem("bad_request", "the context broke off") from None
+        raise Problem("bad_request", "upload of the context was interrupted") from None
     except OSError as error:
-        raise Problem("store_unavailable", f"the context cannot be kept: {error.strerror}") from error
+        raise Problem("store_unavailable", f"context cannot be stored: {error.strerror}") from error
     return digest.hexdigest()
 
 
@@ -216,7 +216,7 @@ class BuildPoll(LongPoll):
     """A build that has not ended, or one that has."""
 
     kind = "build"
-    stopping = "Sluice is stopping, and the build with it"
+    stopping = "Sluice is stopping, which cancels the build"
 
     async def document(self) -> dict[str, Any]:
         return await _document(self._sluice, self._id)

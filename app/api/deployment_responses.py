@@ -44,7 +44,7 @@ class DeploymentPoll(LongPoll):
     """A deployment. A pause by its `failure_action` is an end; a pause that a user requested is none."""
 
     kind = "deployment"
-    stopping = "Sluice is stopping; ask again, with the same key if there is one"
+    stopping = "Sluice is stopping; retry with the same Idempotency-Key, if any"
 
     async def document(self) -> dict[str, Any]:
         return await deployment_document(self._sluice, self._id)

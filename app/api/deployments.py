@@ -28,7 +28,7 @@ from services.rollouts.state.status import Kind, Status
 from services.store.tables import Deployment
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
-ServiceFilter = Annotated[str | None, Query(max_length=200, description="of this service alone")]
+ServiceFilter = Annotated[str | None, Query(max_length=200, description="only of this service")]
 
 
 class Envelope(Body):
@@ -88,7 +88,7 @@ async def deployments(
     service: ServiceFilter = None,
     status: Status | None = None,
     kind: Kind | None = None,
-    group: Annotated[int | None, Query(ge=1, le=2**53, description="those that one file was applied as")] = None,
+    group: Annotated[int | None, Query(ge=1, le=2**53, description="only of this apply group")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:

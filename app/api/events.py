@@ -38,7 +38,7 @@ _RESUME = {
             "name": "Last-Event-ID",
             "in": "header",
             "required": False,
-            "description": "of a stream: go on after this event",
+            "description": "streams only: start after this event",
             "schema": {"type": "string", "pattern": r"^\d{1,15}$"},
         }
     ]
@@ -55,7 +55,7 @@ class _Batch:
 
 def _events(*codes: str) -> dict[int | str, dict[str, Any]]:
     responses = read_responses(
-        200, schemas.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream by Accept"
+        200, schemas.Events, page_of(EVENT), *ALWAYS, *codes, description="a list, or a stream, by Accept"
     )
     responses[200]["content"].update(_STREAM)
     return responses
@@ -86,7 +86,7 @@ async def deployment_events(
 async def events(
     request: Request,
     _reader: Reader,
-    service: Annotated[str | None, Query(max_length=200, description="of this service alone; for the list")] = None,
+    service: Annotated[str | None, Query(max_length=200, description="only of this service; lists only")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -139,7 +139,7 @@ async def audit(
     request: Request,
     _reader: Reader,
     since: Since = None,
-    actor: Annotated[str | None, Query(max_length=200, description="of this token's or person's alone")] = None,
+    actor: Annotated[str | None, Query(max_length=200, description="only of this token name or user")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:

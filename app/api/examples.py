@@ -102,7 +102,7 @@ REVISION_DIFF: dict[str, Any] = {"service": "web", "revision": 3, "to": 4, "repl
 PREVIEW: dict[str, Any] = {
     "service": "web",
     "kind": "deploy",
-    "message": "1 instance started, 1 instance drained and removed",
+    "message": "starts 1 instance, then drains and removes 1",
     "revision": 4,
     "from_revision": 3,
     "replicas": 1,
@@ -122,11 +122,11 @@ PREVIEW: dict[str, Any] = {
         },
         {
             "turn": 2, "action": "admit", "instance": "web-r4-1", "slot": 1, "revision": 4,
-            "message": "let requests go to web-r4-1",
+            "message": "route requests to web-r4-1",
         },
         {
             "turn": 3, "action": "withdraw", "instance": "web-r3-1", "slot": 1, "revision": 3,
-            "message": "send nothing new to web-r3-1 and wait until it has finished what it has",
+            "message": "stop routing to web-r3-1 and wait for in-flight requests",
         },
         {"turn": 4, "action": "stop", "instance": "web-r3-1", "slot": 1, "revision": 3, "message": "stop web-r3-1"},
         {"turn": 5, "action": "remove", "instance": "web-r3-1", "slot": 1, "revision": 3, "message": "remove web-r3-1"},
@@ -146,7 +146,7 @@ EVENT: dict[str, Any] = {
 AUDIT: dict[str, Any] = {
     **EVENT,
     "type": "created",
-    "message": "deploy asked for by ci",
+    "message": "deploy requested by ci",
     "instance": None,
     "actor": {"kind": "token", "name": "ci"},
     "data": {"kind": "deploy", "status": "pending"},
@@ -190,8 +190,8 @@ EXAMINATION: dict[str, Any] = {
         {
             "part": "gateway",
             "status": "warning",
-            "detail": "HAProxy 3.0.11, up for 3 d, outdated: sluice-gateway:0.2.0 is wanted",
-            "advice": "Upgrade it, without a loss: `sluice gateway upgrade`.",
+            "detail": "HAProxy 3.0.11, up for 3 d, outdated: sluice-gateway:0.2.0 is expected",
+            "advice": "Upgrade it without losing requests: `sluice gateway upgrade`.",
         },
     ],
 }

@@ -85,7 +85,7 @@ async def upgrade(request: Request, admin: Admin, key: IdempotencyKey = None) ->
     if earlier is not None:
         return JSONResponse(earlier)
     if sluice.infrastructure.upgrading:
-        raise Problem("upgrade_in_progress", "an upgrade of the gateway is under way")
+        raise Problem("upgrade_in_progress", "an upgrade of the gateway is in progress")
     # a started upgrade runs to its end, even if the caller disconnects
     task = asyncio.create_task(_upgrade(sluice, admin, body.force))
     _running_upgrades.add(task)

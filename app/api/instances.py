@@ -25,8 +25,8 @@ router = APIRouter(prefix="/instances", tags=["instances"])
 async def instances(
     request: Request,
     _reader: Reader,
-    service: Annotated[str | None, Query(max_length=200, description="of this service alone")] = None,
-    status: Annotated[schemas.InstanceStatus | None, Query(description="without it, those that exist")] = None,
+    service: Annotated[str | None, Query(max_length=200, description="only of this service")] = None,
+    status: Annotated[schemas.InstanceStatus | None, Query(description="default: all except removed ones")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -61,5 +61,5 @@ async def instance(request: Request, _reader: Reader, name: Name) -> Response:
 def _find(session: Session, id: str) -> Instance:
     row = session.get(Instance, id)
     if row is None:
-        raise Problem("unknown_instance", f'there is no instance "{id[:64]}"')
+        raise Problem("unknown_instance", f'instance "{id[:64]}" not found')
     return row

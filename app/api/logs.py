@@ -33,9 +33,9 @@ The lines of several instances arrive in no strict order.
 """
 EVENT_STREAM = StreamFormat(bounded=False)
 TEXT_STREAM = StreamFormat("text/plain", b"", b"", b"", b"", bounded=False)
-Tail = Annotated[int, Query(ge=0, le=MAX_LINES, description="the last so many lines of each instance")]
-Follow = Annotated[bool, Query(description="and those that come")]
-Timestamps = Annotated[bool, Query(description="each line's time before it, RFC 3339 with nanoseconds")]
+Tail = Annotated[int, Query(ge=0, le=MAX_LINES, description="number of lines from the end of each instance's log")]
+Follow = Annotated[bool, Query(description="continue with new lines")]
+Timestamps = Annotated[bool, Query(description="prefix each line with its time, RFC 3339 with nanoseconds")]
 
 
 def _logs(text: str, *codes: str) -> dict[int | str, dict[str, Any]]:
@@ -44,7 +44,7 @@ def _logs(text: str, *codes: str) -> dict[int | str, dict[str, Any]]:
         "text/plain": {"example": text},
         "text/event-stream": {"schema": {"type": "string"}, "example": event},
     }
-    response = {"description": "both streams of each, line by line", "content": content}
+    response = {"description": "stdout and stderr, line by line", "content": content}
     return declared(*ALWAYS, "engine_error", "engine_unavailable", *codes, also={200: response})
 
 
@@ -66,7 +66,7 @@ async def instance_logs(
     def read_row(session: Session) -> tuple[LogSource, str | None]:
         row = session.get(Instance, name)
         if row is None:
-            raise Problem("unknown_instance", f'there is no instance "{name[:64]}"')
+            raise Problem("unknown_instance", f'instance "{name[:64]}" not found')
         return source_of(session, row), row.log_tail
 
     source, retained = await sluice.store.read(read_row)
@@ -76,7 +76,7 @@ async def instance_logs(
         if error.reason != GONE:
             raise
         if retained is None:
-            raise Problem("logs_gone", f"the container of {name} has gone, and its log with it") from error
+            raise Problem("logs_gone", f"the container of {name} was removed, and its log with it") from error
         return PlainTextResponse(_last_lines(retained, tail))
 
     async def sources() -> Sequence[LogSource]:
@@ -181,7 +181,7 @@ def _resumed(request: Request) -> float | None:
 
 def _require_service(session: Session, service: str) -> None:
     if session.get(Service, service) is None:
-        raise Problem("unknown_service", f'there is no service "{service[:64]}"')
+        raise Problem("unknown_service", f'service "{service[:64]}" not found')
 
 
 def _last_lines(text: str, tail: int) -> str:

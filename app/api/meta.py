@@ -66,7 +66,9 @@ async def readyz(request: Request) -> Response:
     response_class=PlainTextResponse,
     responses=declared(
         *ALWAYS,
-        also={200: {"description": "Prometheus' text format", "content": {"text/plain": {"example": "sluice_run 12.0\n"}}}},
+        also={
+            200: {"description": "the Prometheus text format", "content": {"text/plain": {"example": "sluice_run 12.0\n"}}}
+        },
     ),
 )
 async def metrics(request: Request, _reader: Reader) -> Response:

@@ -33,7 +33,7 @@ _ASKED: list[type[BaseModel]] = [
     apply.ComposeBody,
 ]
 
-_ABOUT = "Deploys, scales and watches containerised services on Docker without losing a request."
+_ABOUT = "Deploys, scales and monitors containerised services on Docker without losing a request."
 
 
 def install(app: FastAPI) -> None:

@@ -57,29 +57,32 @@ _INSTANT_SCHEMA = {"type": "string", "format": "date-time"}
 Wait = Annotated[
     Annotated[float, BeforeValidator(_seconds)] | None,
     Query(
-        description='hold the answer for so many seconds at most (or "1m30s"), until the deployment has come to an end',
+        description='wait for the deployment to end, for at most this time (seconds, or "1m30s")',
         json_schema_extra=_SECONDS_SCHEMA,
     ),
 ]
-DryRun = Annotated[bool, Query(description="answer 200 with what it would change and do, and do nothing")]
+DryRun = Annotated[bool, Query(description="answer 200 with the changes and steps, and change nothing")]
 Since = Annotated[
     Annotated[float, BeforeValidator(_instant)] | None,
     Query(
-        description="only what is not older: RFC 3339, seconds since 1970, or a duration (so long ago)",
+        description="oldest time: RFC 3339, seconds since 1970, or a duration before now",
         json_schema_extra=_INSTANT_SCHEMA,
     ),
 ]
-Limit = Annotated[int, Query(ge=1, le=200, description="how many at most")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=200, description="maximum number of items")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the previous page")]
 Number = Annotated[int, Path(ge=1, le=2**53)]
 Name = Annotated[str, Path(max_length=200)]
 IdempotencyKey = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=255)] | None,
-    Header(alias="Idempotency-Key", description="the same key and body answer for the same deployment, for 24 hours"),
+    Header(alias="Idempotency-Key", description="the same key and body return the same deployment for 24 hours"),
 ]
 RegistryAuth = Annotated[
     Annotated[str, StringConstraints(max_length=MAX_REGISTRY_AUTH)] | None,
-    Header(alias="X-Registry-Auth", description="Docker's own header, for this pull alone; never stored, never logged"),
+    Header(
+        alias="X-Registry-Auth",
+        description="Docker's header with registry credentials, for this pull only; never stored or logged",
+    ),
 ]
 
 
@@ -129,7 +132,7 @@ def decode_cursor(cursor: str | None, *kinds: type) -> list[Any] | None:
         values = None
     complete = isinstance(values, list) and len(values) == len(kinds)
     if not complete or not all(_is_of_kind(value, kind) for value, kind in zip(values, kinds, strict=True)):
-        raise invalid("cursor", "must be `next` of the page before")
+        raise invalid("cursor", "must be `next` of the previous page")
     return list(values)
 
 

@@ -30,7 +30,7 @@ async def read_bytes(request: Request) -> bytes:
     retained: bytes | None = getattr(request.state, "body", None)
     if retained is not None:
         return retained
-    too_large = Problem("too_large", f"the body is larger than {MAX_BODY_BYTES} bytes")
+    too_large = Problem("too_large", f"body is larger than {MAX_BODY_BYTES} bytes")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
         raise too_large
@@ -51,11 +51,11 @@ async def read_object(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(raw, object_pairs_hook=_no_twice, parse_constant=_no_constant)
     except RecursionError:
-        raise invalid("body", f"is nested more than {MAX_DEPTH} levels deep") from None
+        raise invalid("body", f"nested more than {MAX_DEPTH} levels deep") from None
     except UnicodeDecodeError:
-        raise Problem("bad_request", "the body is not UTF-8") from None
+        raise Problem("bad_request", "body is not UTF-8") from None
     except ValueError as error:
-        raise Problem("bad_request", f"the body is not JSON: {error}"[:500]) from None
+        raise Problem("bad_request", f"body is not JSON: {error}"[:500]) from None
     check_depth(value)
     if not isinstance(value, dict):
         raise invalid("body", "must be a JSON object")
@@ -102,7 +102,7 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise invalid(twice[:100].encode(errors="replace").decode(), "is there twice")
+        raise invalid(twice[:100].encode(errors="replace").decode(), "duplicate key")
     return value
 
 
@@ -116,7 +116,7 @@ def check_depth(value: Any, field: str = "body", depth: int = MAX_DEPTH) -> None
     Half a surrogate pair cannot be written as UTF-8.
     """
     if depth == 0:
-        raise invalid(field, f"is nested more than {MAX_DEPTH} levels deep")
+        raise invalid(field, f"nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         for name, part in value.items():
             check_depth(name, field, depth)
@@ -128,4 +128,4 @@ def check_depth(value: Any, field: str = "body", depth: int = MAX_DEPTH) -> None
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise invalid(field, "has text that is not Unicode (half a surrogate pair)") from None
+            raise invalid(field, "contains text that is not Unicode (an unpaired surrogate)") from None

@@ -40,9 +40,9 @@ def create_responses(example: Any, *codes: str) -> dict[int | str, dict[str, Any
     shapes = [{"$ref": f"#/components/schemas/{shape.__name__}"} for shape in (Deployment, Preview)]
     examples = {"succeeded": {"value": example}, "dry_run": {"value": PREVIEW}}
     responses: dict[int | str, Any] = {
-        202: _answer(Deployment, example, "accepted: the deployment as it stands", LOCATION),
+        202: _answer(Deployment, example, "accepted: the current state of the deployment", LOCATION),
         200: {
-            "description": "with ?wait=: it has succeeded; with ?dry_run=true: what it would change and do",
+            "description": "with ?wait=: succeeded; with ?dry_run=true: the changes and steps",
             "headers": dict(LOCATION),
             "content": {"application/json": {"schema": {"anyOf": shapes}, "examples": examples}},
         },

@@ -49,7 +49,7 @@ class Restart(Body):
 async def services(
     request: Request,
     _reader: Reader,
-    removed: Annotated[bool, Query(description="those that were removed as well")] = False,
+    removed: Annotated[bool, Query(description="include removed services")] = False,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -118,14 +118,14 @@ async def revision_diff(
     _reader: Reader,
     name: Name,
     n: RevisionNumber,
-    to: Annotated[int | None, Query(ge=1, le=2**53, description="another revision; without it the present one")] = None,
+    to: Annotated[int | None, Query(ge=1, le=2**53, description="other revision; default: the current one")] = None,
 ) -> Response:
     """Show the changes from one revision to another; the service's size belongs to neither."""
 
     def look(session: Session) -> dict[str, object]:
         other = to if to is not None else _find(session, name).revision
         if other is None:
-            raise Problem("revision_not_found", f"{name} has no present revision: say which with ?to=")
+            raise Problem("revision_not_found", f"{name} has no current revision; set ?to=")
         old, new = _revision(session, name, n), _revision(session, name, other)
         diff = [asdict(change) for change in diff_specs(comparable_spec(old), comparable_spec(new))]
         return {"service": name, "revision": n, "to": other, "replaces_instances": old.hash != new.hash, "diff": diff}
@@ -194,7 +194,7 @@ async def remove(
 def _find(session: Session, name: str) -> Service:
     row = session.get(Service, name)
     if row is None:
-        raise Problem("unknown_service", f'there is no service "{name[:64]}"')
+        raise Problem("unknown_service", f'service "{name[:64]}" not found')
     return row
 
 

@@ -38,7 +38,7 @@ _LONGEST = 10 * 366 * 24 * 3600.0
 
 def _name(value: str) -> str:
     if not re.fullmatch(_NAME, value):
-        raise ValueError("must be 1 to 64 letters, digits, blanks and ._@/- that begin with a letter or digit")
+        raise ValueError("must be 1 to 64 letters, digits, blanks and ._@/-, starting with a letter or digit")
     return value
 
 
@@ -75,11 +75,11 @@ class TokenBody(Body):
     @model_validator(mode="after")
     def _one_end(self) -> TokenBody:
         if self.expires_at is not None and self.expires_in is not None:
-            raise ValueError("give one of expires_at and expires_in")
+            raise ValueError("expires_at and expires_in exclude each other")
         if self.services is not None and self.scope == "admin":
             raise ValueError("an admin token cannot be bound to services")
         if self.services is None and (self.hosts or self.path_prefixes):
-            raise ValueError("hosts and path_prefixes need services: they bound the routes of a bound token")
+            raise ValueError("hosts and path_prefixes need services: they restrict the routes of a bound token")
         if self.expires_at is not None and not 1970 < self.expires_at.year < 9999:
             raise ValueError("expires_at is out of range")
         return self
@@ -142,7 +142,7 @@ async def create(request: Request, admin: Admin, key: IdempotencyKey = None) -> 
     "/tokens/{id}",
     status_code=204,
     responses=declared(
-        *ALWAYS, "unknown_token", "last_admin_token", "store_unavailable", also={204: {"description": "revoked, at once"}}
+        *ALWAYS, "unknown_token", "last_admin_token", "store_unavailable", also={204: {"description": "revoked"}}
     ),
 )
 async def revoke(request: Request, admin: Admin, id: Number) -> Response:
@@ -174,7 +174,7 @@ def end_of(sluice: AppContext, body: TokenBody) -> float | None:
     if body.expires_at is None:
         return None
     if body.expires_at.timestamp() <= sluice.clock.now():
-        raise invalid("expires_at", "is over already")
+        raise invalid("expires_at", "is in the past")
     return body.expires_at.timestamp()
 
 

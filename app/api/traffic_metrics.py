@@ -21,7 +21,7 @@ from services.traffic_metrics.queries import RevisionMetrics, ServiceMetrics, To
 from services.traffic_metrics.repository import ROLLUP_KEPT_FOR
 
 router = APIRouter(prefix="/services", tags=["services"])
-Window = Annotated[int, Query(ge=60, le=ROLLUP_KEPT_FOR, description="so many seconds back: a minute to a day")]
+Window = Annotated[int, Query(ge=60, le=ROLLUP_KEPT_FOR, description="length of the window in seconds: a minute to a day")]
 
 
 @router.get("/{name}/figures", responses=read_responses(200, schemas.Figures, FIGURES, *ALWAYS, "unknown_service"))
@@ -35,7 +35,7 @@ async def figures(request: Request, _reader: Reader, name: Name, window: Window 
 
     def read_metrics(session: Session) -> ServiceMetrics:
         if session.get(Service, name) is None:
-            raise Problem("unknown_service", f'there is no service "{name[:64]}"')
+            raise Problem("unknown_service", f'service "{name[:64]}" not found')
         return service_metrics(session, name, now, window)
 
     return JSONResponse(_view(await sluice.store.read(read_metrics)))

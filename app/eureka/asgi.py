@@ -45,9 +45,9 @@ class EurekaApp:
         try:
             answer = await self._answer(_parse_request(scope, receive))
         except TooLarge:
-            answer = responses.plain(413, f"A registration has at most {MAX_BODY} bytes")
+            answer = responses.plain(413, f"registration is larger than {MAX_BODY} bytes")
         except TooMany:
-            answer = responses.plain(400, f"A query has at most {MAX_FIELDS} parameters")
+            answer = responses.plain(400, f"query has more than {MAX_FIELDS} parameters")
         await _send_response(send, answer, head=scope["method"] == "HEAD")
 
     async def _answer(self, request: EurekaRequest) -> Answer:

@@ -67,7 +67,7 @@ async def _listen(address: str, port: int) -> socket.socket:
             listener.listen(BACKLOG)
         except OSError as error:
             if not reported:
-                cause = f"{error.strerror}; set SLUICE_EUREKA_PORT to another, or to 0 for none"
+                cause = f"{error.strerror}; choose another SLUICE_EUREKA_PORT, or 0 for none"
                 log.error("eureka_port", address=address, port=port, error=cause)
             reported = True
             await anyio.sleep(LISTEN_RETRY_INTERVAL)

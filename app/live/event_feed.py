@@ -139,7 +139,7 @@ class EventFeed:
             try:
                 events = await self._store.read(partial(read_events, after=last))
             except Exception:
-                log.exception("the events could not be read")
+                log.exception("events could not be read")
                 events = []
             self._recent += events
             self._newest_by_service |= {event.service: event.id for event in events}

@@ -274,7 +274,7 @@ def _standing_warnings(revision: Revision | None) -> list[dict[str, str]]:
     """Return the warnings that hold as long as the present revision does."""
     if revision is None or not revision.healthcheck.get("any_below_500"):
         return []
-    text = "no healthcheck is given: any answer below 500 on / counts as healthy"
+    text = "no healthcheck configured: any answer below 500 on / counts as healthy"
     return [{"code": "no_healthcheck", "message": text}]
 
 

@@ -239,8 +239,8 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
             "bound to this": lower(fixture.as_scope("write", services=["we*"])),
             "session": {**_cookie(session(callers["admin"])), **same},
             "session of a reader": {**_cookie(session(callers["read"])), **same},
-            "session, another site's page": {**_cookie(session(callers["admin"])), "sec-fetch-site": "cross-site"},
-            "session, another site's page, old browser": {
+            "session, cross-site's page": {**_cookie(session(callers["admin"])), "sec-fetch-site": "cross-site"},
+            "session, cross-site's page, old browser": {
                 **_cookie(session(callers["admin"])), "origin": "http://evil.test",
             },
         }  # fmt: skip
@@ -249,13 +249,13 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 SCOPE_OF = {
     **{scope: scope for scope in SCOPES}, "bound to another": "write", "bound to this": "write", "session": "admin",
-    "session of a reader": "read", "session, another site's page": "admin",
-    "session, another site's page, old browser": "admin",
+    "session of a reader": "read", "session, cross-site's page": "admin",
+    "session, cross-site's page, old browser": "admin",
 }  # fmt: skip
 
 
 def _expected(method: str, door: Door, caller: str) -> str:
-    foreign, changes = "another site" in caller, method != "GET"
+    foreign, changes = "cross-site" in caller, method != "GET"
     if foreign and changes:
         return "cross-site"
     if door.kind == "open":
@@ -268,7 +268,7 @@ def _expected(method: str, door: Door, caller: str) -> str:
 
 def _was(answer: Answer) -> str:
     if answer.status == 403:
-        return "cross-site" if answer.code == "cross_site" or b"another site" in answer.body else "403"
+        return "cross-site" if answer.code == "cross_site" or b"cross-site" in answer.body else "403"
     if answer.status == 303 and answer.headers["location"].startswith("/ui/sign-in?next=%2Fui%2F"):
         return "sign-in"
     return "401" if answer.status == 401 and answer.code != "not_found" else "in"

@@ -105,7 +105,7 @@ def test_missing_object_is_404_and_unsupported_method_is_405(fixture: AppFixture
 def test_not_found_is_a_page_for_browsers_and_a_problem_for_programs(fixture: AppFixture) -> None:
     page = fixture.client.get("/ui/nope", headers={"Accept": "text/html,*/*"})
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert "there is nothing here" in page.text
+    assert "not found" in page.text
     is_problem(fixture.client.get("/ui/nope"), 404)
     is_problem(fixture.client.get("/nope", headers={"Accept": "text/html"}), 404)
     home = fixture.client.get("/", follow_redirects=False, headers={"Authorization": ""})
@@ -224,7 +224,7 @@ def test_compose_file_with_many_unknown_keys_and_services_costs_few_searches(
 def test_duplicate_name_among_many_is_found_in_one_pass(fixture: AppFixture) -> None:
     names = ",".join(f'"n{number}":1' for number in range(70_000))
     reported = is_problem(fixture.client.post("/deployments", content=f'{{{names},"n69999":2}}'), 422)
-    assert reported["errors"] == [{"field": "n69999", "message": "is there twice"}]
+    assert reported["errors"] == [{"field": "n69999", "message": "duplicate key"}]
 
 
 def test_refused_change_leaves_an_audit_event_and_nothing_else(fixture: AppFixture) -> None:

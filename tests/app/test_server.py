@@ -359,7 +359,7 @@ def test_second_process_on_the_same_data_or_port_is_refused(tmp_path: Path) -> N
     reported = [process.communicate(timeout=30)[1] for process in (second, third)]
     assert (second.returncode, third.returncode) == (1, 1)
     assert f"another Sluice (process {first.pid}) runs on the data directory" in reported[0]
-    assert f"127.0.0.1:{port} cannot be listened on: Address already in use; set SLUICE_PORT" in reported[1]
+    assert f"127.0.0.1:{port} cannot be bound: Address already in use; choose another SLUICE_PORT" in reported[1]
     assert all(len(text.splitlines()) == 1 for text in reported), "one sentence, no traceback"
     first.send_signal(signal.SIGTERM)
     _, log = first.communicate(timeout=30)

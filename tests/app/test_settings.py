@@ -43,7 +43,7 @@ def test_environment_accepts_lists_with_commas_and_sizes_with_units(monkeypatch:
 @pytest.mark.parametrize(
     ("name", "value", "reported"),
     [
-        ("PORT", "abc", "give the API's port, 1 to 65535"),
+        ("PORT", "abc", "expected: the API's port, 1 to 65535"),
         ("PORT", "0", "greater than or equal to 1"),
         ("GATEWAY_PORT", "70000", "less than or equal to 65535"),
         ("NAME", "a/b", "lower-case letters"),
@@ -66,8 +66,8 @@ def test_environment_accepts_lists_with_commas_and_sizes_with_units(monkeypatch:
         ("LOG_DRIVERS", '{"central": {"driver": "gelf", "option": {}}}', "central.option: "),
         ("MAXCONN", "5", "100 to 1000000"),
         ("MAX_BODY_SIZE", "big", "such as 100m"),
-        ("LOG_FORMAT", "xml", "give json or console"),
-        ("LOG_LEVEL", "loud", "give debug, info, warning or error"),
+        ("LOG_FORMAT", "xml", "expected: json or console"),
+        ("LOG_LEVEL", "loud", "expected: debug, info, warning or error"),
         ("GATEWAY_LOG_ALL", "maybe", "logs every request"),
         ("DOCKER_HOST", "/var/run/docker.sock", "unix:///var/run/docker.sock"),
         ("PUBLIC_HOST", "a b", "the host under which"),
@@ -112,7 +112,7 @@ def test_data_directory_with_a_path_too_long_for_sockets_is_refused(monkeypatch:
     with socket.socket(socket.AF_UNIX) as there, pytest.raises(FileNotFoundError):  # not the error "AF_UNIX path too long"
         there.connect(str(data / "gateway" / "leaving-0123456789ab.sock"))
     monkeypatch.setenv("SLUICE_DATA", f"{longest}d")
-    with pytest.raises(SettingsError, match=rf"^SLUICE_DATA=/d+: its path has {LONGEST_DATA + 1} bytes.*; give a directory"):
+    with pytest.raises(SettingsError, match=rf"^SLUICE_DATA=/d+: its path has {LONGEST_DATA + 1} bytes.*; use a directory"):
         load_settings()
     assert f"at most {LONGEST_DATA} bytes" in (ROOT / "docs" / "settings.md").read_text()
 
@@ -139,7 +139,7 @@ def test_configuration_file_sets_values_that_the_environment_does_not(
     settings = load_settings()
     assert (settings.port, settings.name, settings.host_roots) == (7999, "mine", ["/srv"])
     file.write_text("prot = 1\n" if name.endswith("toml") else "SLUICE_PROT=1\n")
-    with pytest.raises(SettingsError, match=r"SLUICE_PROT: there is no such setting; known are .*SLUICE_PORT"):
+    with pytest.raises(SettingsError, match=r"SLUICE_PROT: unknown setting; known: .*SLUICE_PORT"):
         load_settings()
 
 
@@ -149,7 +149,7 @@ def test_unreadable_configuration_file_is_reported(monkeypatch: pytest.MonkeyPat
         load_settings()
     (tmp_path / "bad.toml").write_text("= =")
     monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "bad.toml"))
-    with pytest.raises(SettingsError, match=r"SLUICE_CONFIG=.*name a TOML file"):
+    with pytest.raises(SettingsError, match=r"SLUICE_CONFIG=.*use a TOML file"):
         load_settings()
 
 

@@ -182,7 +182,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
                     self._answer(503, problem(503, "stopping", "Sluice is being restarted"), {"Retry-After": "0"})
                     return
                 if headers.get("authorization") != f"Bearer {TOKEN}" and parts.path not in ("/healthz", "/readyz"):
-                    self._answer(401, problem(401, "unauthenticated", "a token is needed"))
+                    self._answer(401, problem(401, "unauthenticated", "missing token"))
                     return
                 if stub.problem and self.command != "GET":
                     self._answer(stub.problem[0], stub.problem[1])
@@ -270,7 +270,7 @@ def _deployments(_handler: Any, stub: Stub, request: Request) -> Answer:
 
 def _deployment(_handler: Any, stub: Stub, _request: Request, number: str) -> Answer:
     if int(number) not in stub.deployments:
-        return 404, problem(404, "unknown_deployment", f"there is no deployment {number}")
+        return 404, problem(404, "unknown_deployment", f"deployment {number} not found")
     return 200, stub.deployments[int(number)]
 
 
@@ -308,7 +308,7 @@ def _services(_handler: Any, stub: Stub, request: Request) -> Answer:
 
 def _service(_handler: Any, stub: Stub, _request: Request, name: str) -> Answer:
     if name not in stub.services:
-        return 404, problem(404, "unknown_service", f"there is no service {name}")
+        return 404, problem(404, "unknown_service", f"service {name} not found")
     return 200, stub.services[name]
 
 
@@ -322,14 +322,14 @@ def _instances(_handler: Any, stub: Stub, request: Request) -> Answer:
 
 def _instance(_handler: Any, stub: Stub, _request: Request, name: str) -> Answer:
     if name not in stub.instances:
-        return 404, problem(404, "unknown_instance", f"there is no instance {name}")
+        return 404, problem(404, "unknown_instance", f"instance {name} not found")
     return 200, stub.instances[name]
 
 
 def _logs(handler: Any, stub: Stub, request: Request, name: str) -> Answer:
     tail = int(request.query["tail"])
     if name not in stub.logs:
-        return 410, problem(410, "logs_gone", f"the container of {name} has gone, and its log with it")
+        return 410, problem(410, "logs_gone", f"the container of {name} was removed, and its log with it")
     handler.begin_stream("text/plain")
     for line in stub.logs.get(name, [])[-tail:]:
         handler.write(line + "\n")
