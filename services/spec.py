@@ -228,19 +228,18 @@ class Logging(_Part):
     options: dict[_LabelName, _Text] = Field(default_factory=_log_options, max_length=32)
 
 
-class SpecFields(_Part):
-    """The fields of the spec except `profiles`. A profile may override each of them."""
+class ContainerFields(_Part):
+    """The fields of the spec that are fixed when a container is created.
 
-    image: _ImageReference | None = None
-    port: Port | None = None
-    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
+    The container hash and the engine's configuration of a container derive from them (docs/api.md). A change of any other
+    field replaces no instance.
+    """
+
     command: list[_Text] | None = Field(default=None, max_length=256)
     entrypoint: list[_Text] | None = Field(default=None, max_length=256)
     working_dir: Annotated[str, StringConstraints(pattern=r"^/[^\x00\n\r]*$", max_length=1024)] | None = None
     user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]+(:[A-Za-z0-9_.\-]+)?$", max_length=128)] | None = None
     environment: dict[_EnvironmentName, _EnvironmentValue] = Field(default_factory=dict, max_length=1000)
-    healthcheck: Healthcheck | None = None
-    routes: list[Route] = Field(default_factory=list, max_length=100)
     links: list[ServiceName] = Field(default_factory=list, max_length=100)
     resources: Resources | None = None
     volumes: list[VolumeMount] = Field(default_factory=list, max_length=64)
@@ -248,6 +247,22 @@ class SpecFields(_Part):
     labels: dict[_LabelName, _Text] = Field(default_factory=dict, max_length=100)
     logging: Logging = Field(default_factory=Logging)
     stop_signal: _StopSignal | None = None
+    host_port: HostPort | None = None
+
+
+class _SourceFields(_Part):
+    """The fields that come first in a spec."""
+
+    image: _ImageReference | None = None
+    port: Port | None = None
+    replicas: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
+
+
+class SpecFields(ContainerFields, _SourceFields):
+    """The fields of the spec except `profiles`. A profile may override each of them."""
+
+    healthcheck: Healthcheck | None = None
+    routes: list[Route] = Field(default_factory=list, max_length=100)
     stop_grace_period: Duration = 30
     drain_timeout: Duration = 30
     request_timeout: PositiveDuration = 60
@@ -255,7 +270,6 @@ class SpecFields(_Part):
     upstream_keepalive: Flag = True
     queue_timeout: Duration = 10
     retry_with_idempotency_key: Flag = False
-    host_port: HostPort | None = None
     eureka: Eureka | None = None
     advertise: Literal["stable", "instances"] = "stable"
     consumer_cache: Duration = 35

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from services.spec import LOG_ROTATION, Healthcheck, Resources, VolumeMount
+from services.spec import LOG_ROTATION, ContainerFields, Healthcheck
 
 ContainerState = Literal["created", "running", "exited"]
 """The states that the planner knows.
@@ -54,9 +54,12 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """Everything the engine needs to create one container. Sizes in bytes, times in seconds.
+    """Everything the engine needs to create one container.
 
     The container is named `<SLUICE_NAME>-<id>` and labelled with owner, service, revision, deployment, slot and hash.
+
+    `fields` holds the spec's own fields. `host_port`, `hosts` and `logging` replace three of them: the allocated port,
+    the addresses of `links`, and the log driver after the operator's profiles are applied.
     """
 
     id: str
@@ -68,23 +71,14 @@ class InstanceSpec:
     image_id: str
     address: str
     port: int | None
+    fields: ContainerFields = field(default_factory=ContainerFields)
     host_port: int | None = None
     """Port published on the host, under the same number inside the container."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    command: tuple[str, ...] | None = None
-    entrypoint: tuple[str, ...] | None = None
-    working_dir: str | None = None
-    user: str | None = None
     healthcheck: Healthcheck | None = None
     """Passed to the engine only if it has a `test`."""
-    resources: Resources | None = None
-    volumes: tuple[VolumeMount, ...] = ()
-    networks: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
     logging: LogConfig = field(default_factory=LogConfig)
     hosts: Mapping[str, str] = field(default_factory=dict)
-    """Host name → address, for `links`."""
-    stop_signal: str | None = None
+    """Host name → address."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from services.engine.port import BuildSpec, ContainerView, Engine, EngineError, 
 from services.spec import Healthcheck, Resources, VolumeMount
 from tests.support.docker_fixture import IMAGE, DockerFixture, docker_fixture
 from tests.support.fakes.engine import Behaviour, FakeEngine
+from tests.support.instance_specs import make_instance_spec
 
 pytestmark = pytest.mark.anyio
 
@@ -55,20 +56,8 @@ class FakeSide:
 
     def spec(self, id: str, behaviour: Behaviour = Behaviour(), **fields: Any) -> InstanceSpec:  # noqa: B008
         self.engine.behave(id, behaviour)
-        service, _, rest = id.rpartition("-r")
-        revision, _, slot = rest.partition("-")
-        spec = InstanceSpec(
-            id=id,
-            service=service,
-            revision=int(revision),
-            deployment=1,
-            slot=int(slot),
-            hash="a1b2c3",
-            image_id=self.image.id,
-            address=f"10.0.0.{next(self.hosts)}",
-            port=8000,
-        )
-        return replace(spec, **fields)
+        given = {"image_id": self.image.id, "address": f"10.0.0.{next(self.hosts)}", **fields}
+        return make_instance_spec(id, **given)
 
     def become_healthy(self, instance: str) -> None:
         self.engine.set_health(instance, "healthy")

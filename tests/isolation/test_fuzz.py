@@ -112,7 +112,12 @@ def foreign(fixture: AppFixture, team: str) -> dict[str, Any]:
     linked: set[str] = fixture.call(fixture.sluice.store.read, linked_services)
     answering = {address: winner(fixture, *address) for address in ADDRESSES}
     running = {
-        container.spec.id: (container.id, container.spec.volumes, container.spec.networks, dict(container.spec.hosts))
+        container.spec.id: (
+            container.id,
+            container.spec.fields.volumes,
+            container.spec.fields.networks,
+            dict(container.spec.hosts),
+        )
         for container in fixture.engine.containers.values()
         if container.spec.service not in mine
     }
@@ -146,6 +151,6 @@ def shared_volumes(fixture: AppFixture) -> list[str]:
 def mounts(fixture: AppFixture) -> Iterator[tuple[str, str]]:
     containers: Mapping[str, Any] = fixture.engine.containers
     for container in containers.values():
-        for volume in container.spec.volumes:
+        for volume in container.spec.fields.volumes:
             if volume.type == "volume":
                 yield container.spec.service, volume.source

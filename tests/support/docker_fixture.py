@@ -16,6 +16,7 @@ from docker.errors import APIError
 from services.engine.docker.codec import NAME
 from services.engine.docker.subnets import free_subnets, host_routes
 from services.engine.port import InstanceSpec
+from tests.support.instance_specs import make_instance_spec
 
 BASE = "debian:trixie-slim"
 IMAGE = "sluice-test/shell:1"
@@ -49,21 +50,13 @@ class DockerFixture:
 
     def spec(self, id: str, **fields: Any) -> InstanceSpec:
         """Return the spec of an instance of the test image; if `script` is given, it runs that shell script."""
-        service, _, rest = id.rpartition("-r")
-        revision, _, slot = rest.partition("-")
         script = fields.pop("script", None)
         given: dict[str, Any] = {
-            "service": service,
-            "revision": int(revision),
-            "deployment": 1,
-            "slot": int(slot),
-            "hash": "a1b2c3",
             "image_id": self.image_id,
             "address": fields.pop("address", None) or self.address(),
-            "port": 8000,
-            "entrypoint": ("sh", "-c", script) if script else None,
+            "entrypoint": ["sh", "-c", script] if script else None,
         }
-        return InstanceSpec(id=id, **{**given, **fields})
+        return make_instance_spec(id, **{**given, **fields})
 
     def inspect(self, id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.client.inspect_container(f"{self.name}-{id}")

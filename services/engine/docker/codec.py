@@ -39,8 +39,9 @@ def container_config(
 
     Extra networks are joined afterwards, because old engines accept only one network here.
     """
+    fields = spec.fields
     environment = {
-        **spec.environment,
+        **fields.environment,
         "SLUICE_INSTANCE": spec.id,
         "SLUICE_SLOT": str(spec.slot),
         "SLUICE_SERVICE": spec.service,
@@ -48,14 +49,14 @@ def container_config(
         **({"SERVER_PORT": str(spec.host_port)} if spec.host_port is not None else {}),
     }
     published = {f"{spec.host_port}/tcp": [{"HostPort": str(spec.host_port)}]} if spec.host_port is not None else None
-    limits = spec.resources
+    limits = fields.resources
     host = {
         "NetworkMode": network,
         "RestartPolicy": RESTART_NEVER,
         "PortBindings": published,
         "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},
         "ExtraHosts": [f"{host}:{address}" for host, address in spec.hosts.items()],
-        "Mounts": [_mount(volume, name) for volume in spec.volumes],
+        "Mounts": [_mount(volume, name) for volume in fields.volumes],
         "NanoCpus": round(limits.cpus * _NANO) if limits and limits.cpus else None,
         "Memory": limits.memory if limits else None,
         "PidsLimit": limits.pids if limits else None,
@@ -65,14 +66,14 @@ def container_config(
         "Image": spec.image_id,
         "Hostname": spec.id,
         "Env": [f"{key}={value}" for key, value in environment.items()],
-        "Cmd": _list(spec.command),
-        "Entrypoint": _list(spec.entrypoint),
-        "WorkingDir": spec.working_dir,
-        "User": spec.user,
-        "StopSignal": spec.stop_signal,
+        "Cmd": fields.command,
+        "Entrypoint": fields.entrypoint,
+        "WorkingDir": fields.working_dir,
+        "User": fields.user,
+        "StopSignal": fields.stop_signal,
         "Healthcheck": _healthcheck(spec.healthcheck) if spec.healthcheck else None,
         "ExposedPorts": {port: {} for port in published} if published else None,
-        "Labels": {**spec.labels, **over_image(labels_of(spec, name), image_labels)},
+        "Labels": {**fields.labels, **over_image(labels_of(spec, name), image_labels)},
         "HostConfig": _given(host),
         "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": spec.address}}}},
     }
@@ -220,10 +221,6 @@ def _mount(volume: VolumeMount, name: str) -> dict[str, Any]:
     if volume.type == "volume":
         source["VolumeOptions"] = {"Labels": {NAME: name}}
     return {"Type": volume.type, "Target": volume.target, "ReadOnly": volume.read_only, **source}
-
-
-def _list(words: tuple[str, ...] | None) -> list[str] | None:
-    return None if words is None else list(words)
 
 
 def _given(body: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from typing import Any
@@ -199,7 +199,7 @@ class DockerEngine:
             container_id = there.container_id
         try:
             self._refuse_when_full(client)
-            self._join(client, container_id, spec.networks)
+            self._join(client, container_id, spec.fields.networks)
             client.start(container_id)
         except (APIError, EngineError):
             with suppress(APIError):
@@ -240,7 +240,7 @@ class DockerEngine:
                 reason="no_capacity",
             )
 
-    def _join(self, client: docker.APIClient, container_id: str, networks: tuple[str, ...]) -> None:
+    def _join(self, client: docker.APIClient, container_id: str, networks: Sequence[str]) -> None:
         if not networks:
             return
         joined = client.inspect_container(container_id)["NetworkSettings"]["Networks"]

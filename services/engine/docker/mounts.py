@@ -46,10 +46,10 @@ def refuse_mounts(client: docker.APIClient, owner: str, image: str, spec: Instan
 
     That is a volume that stands for a host path, or a host path that leads elsewhere.
     """
-    for volume in spec.volumes:
+    for volume in spec.fields.volumes:
         if volume.type == "volume":
             _refuse_bound_volume(client, volume.source or "")
-    paths = sorted({volume.host_path for volume in spec.volumes if volume.type == "bind"})
+    paths = sorted({volume.host_path for volume in spec.fields.volumes if volume.type == "bind"})
     if paths:
         _refuse_engine_data(client, paths)
         _refuse_links(client, owner, image, paths)

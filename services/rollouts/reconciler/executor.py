@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import anyio.to_thread
 from sqlmodel import Session
 
-from services.engine.port import ContainerView, Engine, EngineError, InstanceSpec
+from services.engine.port import ContainerView, Engine, EngineError
 from services.masking import log_mask
 from services.probes import Prober
 from services.rollouts.planner.steps import Admit, ForceClose, Remove, Start, Step, Stop, Withdraw
 from services.rollouts.reconciler.crash_points import CrashPoints
+from services.rollouts.reconciler.instance_spec import instance_spec
 from services.rollouts.requests.admission import AdmissionRules, admission_errors
-from services.rollouts.requests.log_drivers import log_config
 from services.rollouts.requests.spec_errors import invalid
 from services.rollouts.state.host_ports import MAX_ATTEMPTS, allocate_host_port
-from services.rollouts.state.revision_spec import revision_healthcheck, revision_spec
+from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.routing_config import endpoint_for
 from services.rollouts.state.transitions import StateWriter
 from services.routing.port import Router
@@ -27,8 +27,6 @@ from services.store.tables import Deployment, Instance, Revision
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 200, 64 * 1024
 KILLED = 137
-EUREKA_INSTANCE_ID_ENV = "EUREKA_INSTANCE_INSTANCE_ID"
-"""The environment variable that makes Spring's Eureka client register under the id of its instance."""
 UNSERVED_STOP_GRACE = 10.0
 """The maximum grace period in seconds of an instance to which no request ever went.
 
@@ -113,7 +111,9 @@ class Executor:
             await self._record(operation, "failed", why, failure)
             return
         try:
-            view = await self._engine.start(self._instance_spec(operation))
+            view = await self._engine.start(
+                instance_spec(operation.row, operation.revision, self._rules, self._link_address)
+            )
         except EngineError as error:
             if error.transient:
                 raise
@@ -234,35 +234,6 @@ class Executor:
         self._reached("done", operation)
         await self._store.write(apply)
 
-    def _instance_spec(self, operation: Operation) -> InstanceSpec:
-        row, revision = operation.row, operation.revision
-        spec = revision_spec(revision)
-        return InstanceSpec(
-            id=row.id,
-            service=row.service,
-            revision=row.revision,
-            deployment=row.deployment,
-            slot=row.slot,
-            hash=row.hash,
-            image_id=revision.image_id,
-            address=row.address,
-            port=row.port,
-            host_port=row.host_port,
-            environment={**({EUREKA_INSTANCE_ID_ENV: row.id} if spec.eureka is not None else {}), **spec.environment},
-            command=_tuple(spec.command),
-            entrypoint=_tuple(spec.entrypoint),
-            working_dir=spec.working_dir,
-            user=spec.user,
-            healthcheck=revision_healthcheck(revision),
-            resources=spec.resources,
-            volumes=tuple(spec.volumes),
-            networks=tuple(spec.networks),
-            labels=spec.labels,
-            logging=log_config(self._rules.log_drivers, spec.logging),
-            hosts=dict.fromkeys([*self._rules.aliases, *spec.links], self._link_address),
-            stop_signal=spec.stop_signal,
-        )
-
 
 async def _masked(text: str, revision: Revision) -> str:
     """Return a text of an instance or of the engine with the secrets of the revision's spec masked."""
@@ -273,7 +244,3 @@ def _ended(row: Instance, view: ContainerView | None) -> dict[str, object]:
     if view is None or row.exit_code is not None:
         return {}
     return {"exit_code": view.exit_code, "oom_killed": view.oom_killed}
-
-
-def _tuple(words: list[str] | None) -> tuple[str, ...] | None:
-    return None if words is None else tuple(words)

@@ -9,18 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.spec import LOG_ROTATION, Healthcheck, HostPort, Logging, Resources, ServiceSpec, VolumeMount
+from services.spec import LOG_ROTATION, ContainerFields, Healthcheck, HostPort, Logging, Resources, VolumeMount
 
-CONTAINER_FIELDS = {
-    "environment", "command", "entrypoint", "working_dir", "user", "resources", "volumes", "networks", "labels",
-    "logging", "links", "stop_signal", "host_port",
-}  # fmt: skip
-"""Spec fields that are fixed when a container is created.
-
-A change of any other field replaces no instance.
-"""
 ALWAYS: Mapping[type[BaseModel], frozenset[str]] = {
-    ServiceSpec: frozenset({
+    ContainerFields: frozenset({
         "environment", "command", "entrypoint", "working_dir", "user", "resources", "volumes", "networks", "labels",
         "logging", "links", "stop_signal", "host_port",
     }),
@@ -39,14 +31,14 @@ containers as they are.
 """
 
 
-def instance_hash(image_id: str, port: int | None, healthcheck: Healthcheck, spec: ServiceSpec) -> str:
-    """Return 16 hexadecimal digits over image id, port, health check and CONTAINER_FIELDS (docs/api.md)."""
+def instance_hash(image_id: str, port: int | None, healthcheck: Healthcheck, fields: ContainerFields) -> str:
+    """Return 16 hexadecimal digits over image id, port, health check and ContainerFields (docs/api.md)."""
     content = {
         "image_id": image_id,
         "port": port,
         "healthcheck": {**_hashed(healthcheck), "any_below_500": healthcheck.any_below_500},
-        **_hashed(spec, CONTAINER_FIELDS),
-        "logging": {"driver": spec.logging.driver, "options": _log_options(spec.logging)},
+        **_hashed(fields, set(ContainerFields.model_fields)),
+        "logging": {"driver": fields.logging.driver, "options": _log_options(fields.logging)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

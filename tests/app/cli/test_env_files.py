@@ -159,7 +159,7 @@ def test_profile_files_switch_a_service_from_prod_to_local_and_back(fixture: Cli
     def told() -> tuple[int, Mapping[str, str]]:
         service = json.loads(fixture.sluice("status", "web", "--json").stdout)
         started = list(fixture.engine.containers.values())
-        return service["replicas"], started[-1].spec.environment
+        return service["replicas"], started[-1].spec.fields.environment
 
     for file, count, profile in (("prod.env", 2, "prod"), ("local.env", 1, "local"), ("prod.env", 2, "prod")):
         result = fixture.sluice(*deploy, file)
@@ -181,7 +181,7 @@ def test_deploy_command_replaces_the_former_deploy_script(fixture: CliFixture) -
     started = [container.spec for container in fixture.engine.containers.values()]
     assert [spec.image_id for spec in started] == [fixture.engine.images[built[0]].id] * 3
     for spec in started:
-        assert spec.environment["SPRING_PROFILE"] == "prod"
+        assert spec.fields.environment["SPRING_PROFILE"] == "prod"
         assert spec.host_port == spec.port
         assert spec.host_port not in (None, 8080, 3000)
     assert len({spec.host_port for spec in started}) == 3

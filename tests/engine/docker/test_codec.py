@@ -15,10 +15,10 @@ from services.engine.docker.codec import (
     parse_image,
     parse_instance,
 )
-from services.engine.port import InstanceSpec
 from services.spec import Healthcheck, VolumeMount
+from tests.support.instance_specs import make_instance_spec
 
-SPEC = InstanceSpec("web-r2-3", "web", 2, 7, 3, "abc", "sha256:1", "10.203.0.5", 8000)
+SPEC = make_instance_spec("web-r2-3", deployment=7, hash="abc")
 
 
 def test_labels_and_environment_of_an_instance_are_documented() -> None:
@@ -82,9 +82,9 @@ def test_instance_id_is_read_only_from_labels_with_sluices_name() -> None:
 
 
 def test_user_labels_and_environment_cannot_override_sluices() -> None:
-    spec = InstanceSpec(**{**SPEC.__dict__, "labels": {"sluice.name": "other", "team": "x"}})
+    spec = make_instance_spec("web-r2-3", labels={"sluice.name": "other", "team": "x"})
     assert container_config(spec, "sluice", "sluice")["Labels"]["sluice.name"] == "sluice"
-    spec = InstanceSpec(**{**SPEC.__dict__, "environment": {"SLUICE_INSTANCE": "other"}})
+    spec = make_instance_spec("web-r2-3", environment={"SLUICE_INSTANCE": "other"})
     assert "SLUICE_INSTANCE=web-r2-3" in container_config(spec, "sluice", "sluice")["Env"]
 
 
@@ -104,7 +104,7 @@ def test_unset_fields_are_left_out_of_the_container_config() -> None:
 def test_volumes_and_health_checks_are_converted_to_docker_units() -> None:
     volumes = (VolumeMount(source="data", target="/data", read_only=True), VolumeMount(type="tmpfs", target="/tmp"))
     check = Healthcheck(test=["CMD", "true"], interval=1.5, timeout=2, retries=4, start_period=10)
-    spec = InstanceSpec(**{**SPEC.__dict__, "volumes": volumes, "healthcheck": check})
+    spec = make_instance_spec("web-r2-3", volumes=volumes, healthcheck=check)
     body = container_config(spec, "sluice", "sluice")
     assert body["HostConfig"]["Mounts"] == [
         {

@@ -8,8 +8,8 @@ import pytest
 from pydantic import Field
 
 from services.rollouts.state import spec_hash
-from services.rollouts.state.spec_hash import ALWAYS, CONTAINER_FIELDS, instance_hash
-from services.spec import Healthcheck, Resources, ServiceSpec, VolumeMount
+from services.rollouts.state.spec_hash import ALWAYS, instance_hash
+from services.spec import ContainerFields, Healthcheck, Resources, ServiceSpec, VolumeMount
 
 
 def hash_of(*, image: str = "sha256:1", port: int | None = 8000, check: Healthcheck | None = None, **fields: Any) -> str:
@@ -33,14 +33,14 @@ EVERYTHING: dict[str, Any] = {
     "host_port": {"auto": True, "exclude": [8080]},
     "stop_signal": "SIGINT",
 }
-"""Each hashed field with a value that is not its default."""
+"""The fields that are hashed even at their defaults, each with a value that is not its default."""
 CHECK = Healthcheck(path="/up", port=81, headers={"Host": "web"}, expect_json={"status": "UP"}, interval=5)
 
 
-class NewerSpec(ServiceSpec):
-    """Spec with one more field, as a later version of Sluice may have it."""
+class NewerFields(ContainerFields):
+    """Container fields with one more field, as a later version of Sluice may have it."""
 
-    init: bool = False
+    newer: bool = False
 
 
 class NewerResources(Resources):
@@ -55,6 +55,39 @@ def test_hashes_equal_those_of_running_containers() -> None:
     """A different hash replaces every instance at the first deployment after an upgrade of Sluice."""
     assert BEFORE == "9eef6fc7fb739468"
     assert hash_of(check=CHECK, **EVERYTHING) == "c0a456323764fb22"
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [
+        ({"environment": {"A": "1", "B": "two words", "DEBUG": "false"}}, "47340c5adca02a8f"),
+        ({"command": ["serve", "--port", "8000"], "entrypoint": ["/bin/sh", "-c"]}, "bde2ca29d1a1f092"),
+        ({"command": []}, "b6fcd6897f30b86f"),
+        ({"working_dir": "/srv/app", "user": "1000:1000", "stop_signal": "SIGQUIT"}, "ea4f98dd4db7715d"),
+        ({"resources": {"cpus": 0.25}}, "e40f29b22e0b322e"),
+        ({"resources": {"cpus": 2, "memory": "1.5g", "pids": 512}}, "81649900d61d1513"),
+        ({"resources": {}}, "cbd4ebd095bd9116"),
+        ({"volumes": ["data:/data", "/srv/static:/static:ro", {"type": "tmpfs", "target": "/tmp"}]}, "97545656516002a7"),
+        (
+            {"volumes": [{"source": "shared", "target": "/shared", "shared": True}], "networks": ["backend", "metrics"]},
+            "45a71be8593423b9",
+        ),
+        ({"labels": {"team": "shop", "com.example/tier": "1"}, "links": ["api", "db"]}, "6830aa12491c4586"),
+        ({"host_port": "auto"}, "2b05e62a1875e503"),
+        (
+            {"host_port": {"auto": True, "exclude": [8080, 9090]}, "eureka": {"url": "http://eureka:8761/eureka/"}},
+            "d05858cc750e7e21",
+        ),
+        ({"logging": {"driver": "json-file", "options": {"max-size": "5m", "compress": "true"}}}, "844e1fe2310e82ed"),
+        ({"port": None, "check": Healthcheck(tcp=True)}, "2330aa2b26634e75"),
+        ({"port": None, "check": Healthcheck(disable=True)}, "a7bab64928f01b6b"),
+        ({"port": None, "check": Healthcheck(test=["CMD", "true"], interval=0.5)}, "e7cc9918199ad2c3"),
+        ({"port": None, "check": Healthcheck().model_copy(update={"any_below_500": True})}, "cde34869e0ac29e4"),
+    ],
+    ids=str,
+)
+def test_hashes_of_varied_specs_equal_those_of_running_containers(fields: dict[str, Any], before: str) -> None:
+    assert hash_of(**fields) == before
 
 
 @pytest.mark.parametrize(
@@ -74,14 +107,14 @@ def test_hashes_of_log_drivers_equal_those_of_running_containers(logging: dict[s
 def test_new_spec_field_changes_hash_only_when_not_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spec_hash, "CONTAINER_FIELDS", CONTAINER_FIELDS | {"init"})
+    monkeypatch.setattr(spec_hash, "ContainerFields", NewerFields)
 
     def newer(**fields: Any) -> str:
-        return instance_hash("sha256:1", 8000, CHECK, NewerSpec.model_validate({"image": "web:1", **EVERYTHING, **fields}))
+        return instance_hash("sha256:1", 8000, CHECK, NewerFields.model_validate({**EVERYTHING, **fields}))
 
     before = hash_of(check=CHECK, **EVERYTHING)
-    assert newer() == newer(init=False) == before
-    assert newer(init=True) != before
+    assert newer() == newer(newer=False) == before
+    assert newer(newer=True) != before
 
 
 def test_new_nested_field_changes_hash_only_when_not_default() -> None:
@@ -119,23 +152,10 @@ def test_hash_is_sixteen_hexadecimal_digits_and_deterministic() -> None:
         {"check": Healthcheck(path="/health")},
         {"check": Healthcheck(path="/up", interval=5)},
         {"check": Healthcheck(path="/up").model_copy(update={"any_below_500": True})},
-        {"environment": {"A": "1"}},
-        {"command": ["serve"]},
-        {"entrypoint": ["/bin/serve"]},
-        {"working_dir": "/srv"},
-        {"user": "1000"},
-        {"resources": {"memory": "64m"}},
-        {"volumes": ["data:/data"]},
-        {"networks": ["backend"]},
-        {"labels": {"team": "shop"}},
-        {"logging": {"driver": "local"}},
-        {"links": ["api"]},
-        {"host_port": "auto"},
-        {"stop_signal": "SIGINT"},
     ],
     ids=str,
 )
-def test_container_field_changes_hash(fields: dict[str, Any]) -> None:
+def test_image_port_and_health_check_change_hash(fields: dict[str, Any]) -> None:
     assert hash_of(**fields) != BEFORE
 
 
@@ -178,5 +198,6 @@ def test_every_spec_field_is_either_hashed_or_policy() -> None:
         "queue_timeout", "upstream_keepalive", "retry_with_idempotency_key", "revision_history_limit", "profiles",
         "advertise", "consumer_cache", "eureka",
     }  # fmt: skip
-    assert set(ServiceSpec.model_fields) == policy | CONTAINER_FIELDS
-    assert not policy & CONTAINER_FIELDS
+    container = set(ContainerFields.model_fields)
+    assert set(ServiceSpec.model_fields) == policy | container
+    assert not policy & container

@@ -239,7 +239,7 @@ class FakeEngine:
     async def start(self, spec: InstanceSpec) -> ContainerView:
         await self._pause()
         with self._asked("start", spec.id):
-            self.volumes |= {volume.source or "" for volume in spec.volumes if volume.type == "volume"}
+            self.volumes |= {volume.source or "" for volume in spec.fields.volumes if volume.type == "volume"}
             if spec.id in self._occupied:
                 raise EngineError(
                     f'A container called "{spec.id}" is there already and is not this instance; it is left alone'
@@ -265,7 +265,7 @@ class FakeEngine:
             return container.view
 
     def _refuse_mounts(self, spec: InstanceSpec) -> None:
-        for volume in spec.volumes:
+        for volume in spec.fields.volumes:
             if volume.type == "volume" and volume.source in self.bound_volumes:
                 path = self.bound_volumes[volume.source]
                 raise EngineError(f'The volume "{volume.source}" stands for the host path {path}', reason="mount_refused")
@@ -323,7 +323,8 @@ class FakeEngine:
             container = self.containers.get(instance)
             if container is None or container.state != "running":
                 return None
-            limit = container.spec.resources.memory if container.spec.resources else None
+            resources = container.spec.fields.resources
+            limit = resources.memory if resources else None
             return Usage(self.clock.now() / 10, 16 * 1024**2, limit)
 
     async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
@@ -422,7 +423,7 @@ class FakeEngine:
         spec = container.spec
         if spec.image_id not in {image.id for image in self.images.values()}:
             raise EngineError(f"No such image: {spec.image_id}")
-        for network in spec.networks:
+        for network in spec.fields.networks:
             if network not in self.networks:
                 raise EngineError(f"network {network} not found")
         others = [other for other in self.containers.values() if other.state == "running"]
