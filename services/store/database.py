@@ -40,10 +40,9 @@ class Store:
         self.path = path
         self._writer = _engine(path, "BEGIN IMMEDIATE", pool_size=1)
         self._reader = _engine(path, "BEGIN", pool_size=READERS)
-        self._writes = CapacityLimiter(1)
+        self._write_lock = anyio.Lock()
         self._writer_thread = CapacityLimiter(1)
-        """A second limiter: a write holds `_writes` during its turn, but waits before it takes the thread."""
-        self._reads = CapacityLimiter(READERS)
+        self._reader_threads = CapacityLimiter(READERS)
         self._reading = 0
         self._no_reads: anyio.Event | None = None
         """The event that a write waits for."""
@@ -73,7 +72,7 @@ class Store:
             with self.write_session() as session:
                 return work(session)
 
-        return await self._in_turn(transaction)
+        return await self._run_write(transaction)
 
     async def run_and_roll_back(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a write transaction that is rolled back. Its result must hold no rows."""
@@ -82,7 +81,7 @@ class Store:
             with Session(self._writer) as session:
                 return work(session)  # closing without a commit is a rollback
 
-        return await self._in_turn(transaction)
+        return await self._run_write(transaction)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a read transaction in a thread."""
@@ -93,19 +92,20 @@ class Store:
 
         self._reading += 1
         try:
-            return await anyio.to_thread.run_sync(transaction, limiter=self._reads)
+            return await anyio.to_thread.run_sync(transaction, limiter=self._reader_threads)
         finally:
             self._reading -= 1
             if not self._reading and self._no_reads is not None:
                 self._no_reads.set()
 
-    async def _in_turn(self, transaction: Callable[[], T]) -> T:
+    async def _run_write(self, transaction: Callable[[], T]) -> T:
         """Run write transactions one after another, each while no read runs if possible.
 
-        A write that has its turn does not wait for reads later than MAX_READER_PREFERENCE seconds after it was requested.
+        A write that holds the lock does not wait for reads later than MAX_READER_PREFERENCE seconds after it was requested.
+        A write that is cancelled in its thread holds the lock until its transaction has ended.
         """
         latest = anyio.current_time() + MAX_READER_PREFERENCE
-        async with self._writes:
+        async with self._write_lock:
             with anyio.CancelScope(deadline=latest):
                 while self._reading:
                     self._no_reads = anyio.Event()

@@ -23,22 +23,28 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-class Reading:
-    """A read that lasts until `end` is called."""
+class Work:
+    """Work of a transaction that lasts until `end` is called."""
 
     def __init__(self) -> None:
         self.began = anyio.Event()
+        self.ended = False
         self._may_end = threading.Event()
-
-    async def run(self, store: Store) -> None:
-        await store.read(self._work)
 
     def end(self) -> None:
         self._may_end.set()
 
-    def _work(self, _session: Session) -> None:
+    def __call__(self, _session: Session) -> None:
         anyio.from_thread.run_sync(self.began.set)
         assert self._may_end.wait(20)
+        self.ended = True
+
+
+class Reading(Work):
+    """A read that lasts until `end` is called."""
+
+    async def run(self, store: Store) -> None:
+        await store.read(self)
 
 
 async def test_write_waits_for_running_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +127,48 @@ async def test_write_cancelled_while_waiting_does_not_block_next_write(store: St
         reading.end()
     await store.write(lambda _session: written.append("next"))
     assert written == ["next"]
+
+
+async def test_write_cancelled_while_another_runs_does_not_block_next_write(store: Store) -> None:
+    running, written = Work(), list[str]()
+    async with anyio.create_task_group() as group:
+        group.start_soon(store.write, running)
+        await running.began.wait()
+        async with anyio.create_task_group() as queued:
+            queued.start_soon(store.write, lambda _session: written.append("given up"))
+            await anyio.wait_all_tasks_blocked()
+            queued.cancel_scope.cancel()
+        running.end()
+    with anyio.fail_after(10):
+        await store.write(lambda _session: written.append("next"))
+    assert written == ["next"]
+
+
+async def test_write_cancelled_in_its_thread_ends_before_next_write_begins(store: Store) -> None:
+    cancelled, order = Work(), list[bool]()
+    scope = anyio.CancelScope()
+
+    async def write() -> None:
+        with scope:
+            await store.write(cancelled)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write)
+        await cancelled.began.wait()
+        scope.cancel()
+        group.start_soon(store.write, lambda _session: order.append(cancelled.ended))
+        await anyio.wait_all_tasks_blocked()
+        assert order == []
+        cancelled.end()
+    assert order == [True]
+
+
+async def test_read_completes_while_a_write_runs(store: Store) -> None:
+    writing = Work()
+    async with anyio.create_task_group() as group:
+        group.start_soon(store.write, writing)
+        await writing.began.wait()
+        with anyio.fail_after(10):
+            assert await store.read(lambda _session: "read") == "read"
+        assert not writing.ended
+        writing.end()
