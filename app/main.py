@@ -29,9 +29,9 @@ from services.auth.tokens import TokenKey, write_secret
 from services.builds.manager import BuildManager, BuildSettings
 from services.clock import Clock, SystemClock
 from services.control_metrics import Metrics
-from services.engine.docker.control_plane import HOST_SOCKET
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.infrastructure import DockerInfrastructure
+from services.engine.infrastructure_port import HOST_SOCKET_ENV
 from services.engine.port import Engine, LogConfig
 from services.eureka.external_server import ExternalEureka
 from services.eureka.local_directory import LocalDirectory
@@ -187,7 +187,7 @@ def _protected(settings: Settings) -> tuple[str, ...]:
     These are the paths as Sluice sees them, and the socket's path on the host if Sluice runs in a container.
     """
     engine = settings.docker_host or os.environ.get("DOCKER_HOST") or ""
-    sockets = (os.environ.get(HOST_SOCKET), engine.removeprefix("unix://") if engine.startswith("unix://") else None)
+    sockets = (os.environ.get(HOST_SOCKET_ENV), engine.removeprefix("unix://") if engine.startswith("unix://") else None)
     paths = (os.path.abspath(settings.data), os.path.realpath(settings.data), *sockets)
     return tuple(dict.fromkeys(os.path.normpath(path) for path in paths if path))
 

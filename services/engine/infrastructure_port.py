@@ -1,9 +1,13 @@
-"""The engine's port for infrastructure: the instances' network and the gateway's container."""
+"""The engine's ports for infrastructure: the instances' network, the gateway's container and Sluice's own container."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
+
+HOST_SOCKET_ENV = "SLUICE_HOST_SOCKET"
+"""Variable that passes the host path of the engine's socket to a container of Sluice's image."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,32 @@ class Gateways:
     present: GatewayView | None = None
     successor: GatewayView | None = None
     predecessors: tuple[GatewayView, ...] = ()
+
+
+@dataclass(frozen=True)
+class ControlPlaneSpec:
+    """Settings of Sluice's container. All paths are on the host.
+
+    `data` has the same path inside. `files` are mounted read-only: host path → path inside.
+    """
+
+    image: str
+    data: str
+    socket: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ControlPlaneView:
+    """State of Sluice's container.
+
+    `outdated`: its image or settings differ from those of a container created today.
+    """
+
+    running: bool
+    restarts: int = 0
+    outdated: bool = False
 
 
 class InfrastructureEngine(Protocol):
@@ -139,3 +169,38 @@ class InfrastructureEngine(Protocol):
 
     async def gateway_log(self, tail: int = 50) -> str:
         """Return the last lines that the gateway wrote, empty if there is no gateway."""
+
+
+class ControlPlaneEngine(Protocol):
+    """The engine as `sluice up` and `sluice down` alone use it, for the Sluice called `name`.
+
+    Every call is idempotent and raises EngineError.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def inspect_control_plane(self, spec: ControlPlaneSpec) -> ControlPlaneView | None:
+        """Return the state of Sluice's container, None if there is none.
+
+        Raises EngineError if a container with its name is not Sluice's, or if the image is missing.
+        """
+
+    async def ensure_control_plane(self, spec: ControlPlaneSpec) -> None:
+        """Start Sluice's container, or replace it if it is outdated. The gateway and the instances are not changed."""
+
+    async def control_plane_log(self, tail: int = 10) -> str:
+        """Return the last lines that Sluice wrote, empty if there is no container."""
+
+    async def gateway_runs(self) -> bool:
+        """Return True if a gateway of this Sluice runs."""
+
+    async def remove_all(self, data: str, files: tuple[str, ...], image: str) -> list[str]:
+        """Remove this Sluice's containers, network, volumes, and `files` in its data directory.
+
+        Return a line for each removal.
+
+        The data directory is the one in the settings of Sluice's container, otherwise `data`. It is removed too if it
+        is empty afterwards. Only objects with this Sluice's label and the matching name are removed. `image` is an image
+        with a shell.
+        """

@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 
 from services.bounded_http import Answer, AnswerRefusedError, BoundedClient
-from services.engine.docker.control_plane import ControlPlaneContainer, ControlPlaneSpec
+from services.engine.infrastructure_port import ControlPlaneEngine, ControlPlaneSpec
 from services.engine.port import EngineError
 
-PATIENCE = 60.0
+READY_TIMEOUT = 60.0
 """Seconds from the start until /readyz must report that all is well."""
 FILES = (
     "sluice.db",
@@ -32,15 +32,15 @@ FILES = (
     "admin.token",
 )
 """Files that Sluice keeps in its data directory. No other file there is ever removed."""
-_LOOK = 0.1
+_POLL_INTERVAL = 0.1
 _ANSWER_TIMEOUT = 5.0
 _MAX_ANSWER = 256 * 1024
-_GIVE_UP_AFTER = 2
+_MAX_EXITS = 2
 """Exits of Sluice's process after which the wait for it ends."""
 
 
 @dataclass(frozen=True)
-class Endpoints:
+class ListenAddresses:
     """Addresses of Sluice and its gateway: `host` and `port` of the API, and the gateway's public port."""
 
     host: str
@@ -54,76 +54,77 @@ class Endpoints:
 
 
 class ControlPlane:
-    """Container of one Sluice. `told` gets one short line for each thing that is awaited."""
+    """Sluice as a container of the engine. `report` gets one short line before each thing that is awaited."""
 
     def __init__(
-        self, engine: ControlPlaneContainer, spec: ControlPlaneSpec, doors: Endpoints, told: Callable[[str], None]
+        self,
+        engine: ControlPlaneEngine,
+        spec: ControlPlaneSpec,
+        addresses: ListenAddresses,
+        report: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._spec = spec
-        self._doors = doors
-        self._told = told
+        self._addresses = addresses
+        self._report = report
         self._http = BoundedClient(_MAX_ANSWER)
 
-    async def up(self, patience: float = PATIENCE) -> None:
+    async def up(self, timeout: float = READY_TIMEOUT) -> None:
         """Start the container, or replace it if image or settings differ, and wait until it is ready.
 
         Raises EngineError with the reason if the container does not become ready.
         """
-        there = await self._engine.see(self._spec)
-        if there is None or not there.running:
+        present = await self._engine.inspect_control_plane(self._spec)
+        if present is None or not present.running:
             await self._refuse_taken_ports()
-        if there is None or not there.running or not there.as_wanted:
-            self._told(f"{'starting' if there is None else 'replacing'} {self._engine.name}")
-            await self._engine.run(self._spec)
-        await self._wait_until_ready(patience)
+        if present is None or not present.running or present.outdated:
+            self._report(f"{'starting' if present is None else 'replacing'} {self._engine.name}")
+            await self._engine.ensure_control_plane(self._spec)
+        await self._wait_until_ready(timeout)
 
     async def down(self) -> list[str]:
         """Remove everything of this Sluice, including its services. Return what was removed, a line each."""
         return await self._engine.remove_all(self._spec.data, FILES, self._spec.image)
 
     async def _refuse_taken_ports(self) -> None:
-        doors = self._doors
-        if _taken(doors.host, doors.port):
-            raise EngineError(f"Port {doors.port} of {doors.host} is taken; SLUICE_PORT chooses another one")
-        if not await self._engine.gateway_runs() and _taken("0.0.0.0", doors.gateway_port):  # noqa: S104 - the public port
-            raise EngineError(f"Port {doors.gateway_port} is taken; SLUICE_GATEWAY_PORT chooses another one")
+        host, port, gateway_port = self._addresses.host, self._addresses.port, self._addresses.gateway_port
+        if _is_taken(host, port):
+            raise EngineError(f"Port {port} of {host} is taken; SLUICE_PORT chooses another one")
+        if not await self._engine.gateway_runs() and _is_taken("0.0.0.0", gateway_port):  # noqa: S104 - the public port
+            raise EngineError(f"Port {gateway_port} is taken; SLUICE_GATEWAY_PORT chooses another one")
 
-    async def _wait_until_ready(self, patience: float) -> None:
-        said = "nothing yet"
-        before = await self._engine.see(self._spec)
+    async def _wait_until_ready(self, timeout: float) -> None:
+        answer = "nothing yet"
+        before = await self._engine.inspect_control_plane(self._spec)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 while True:
-                    ready, said = await self._ask(said)
-                    view = await self._engine.see(self._spec)
+                    ready, answer = await self._check_readiness(answer)
+                    view = await self._engine.inspect_control_plane(self._spec)
                     if view is None:
                         raise EngineError(f'The container "{self._engine.name}" went away while it was started')
                     if ready and view.running:
                         return
-                    if before is not None and view.restarts >= before.restarts + _GIVE_UP_AFTER:
-                        raise EngineError(await self._words(f'"{self._engine.name}" exits at every start'))
-                    await asyncio.sleep(_LOOK)
+                    if before is not None and view.restarts >= before.restarts + _MAX_EXITS:
+                        raise EngineError(await self._with_log_tail(f'"{self._engine.name}" exits at every start'))
+                    await asyncio.sleep(_POLL_INTERVAL)
         except TimeoutError:
-            sentence = f"{self._doors.url}/readyz is not well after {patience:g} s; it says: {said}"
-            raise EngineError(await self._words(sentence)) from None
+            sentence = f"{self._addresses.url}/readyz is not well after {timeout:g} s; it says: {answer}"
+            raise EngineError(await self._with_log_tail(sentence)) from None
 
-    async def _ask(self, before: str) -> tuple[bool, str]:
-        """Return whether all is well, and the answer of /readyz.
-
-        If /readyz does not answer, the answer is `before`, the previous one.
-        """
+    async def _check_readiness(self, previous: str) -> tuple[bool, str]:
+        """Return whether Sluice is ready, and the answer of /readyz; if there is none, the `previous` answer."""
         try:
-            answer = await self._http.ask("GET", f"{self._doors.url}/readyz", timeout=_ANSWER_TIMEOUT)
+            answer = await self._http.ask("GET", f"{self._addresses.url}/readyz", timeout=_ANSWER_TIMEOUT)
         except (TimeoutError, httpx.TransportError):
-            return False, before
+            return False, previous
         except AnswerRefusedError as error:
             return False, str(error)
         return answer.status == 200, _reason(answer)
 
-    async def _words(self, sentence: str) -> str:
-        written = (await self._engine.log()).strip()
-        return f"{sentence}\nThe end of its log:\n{written}" if written else sentence
+    async def _with_log_tail(self, sentence: str) -> str:
+        log = (await self._engine.control_plane_log()).strip()
+        return f"{sentence}\nThe end of its log:\n{log}" if log else sentence
 
 
 def _reason(answer: Answer) -> str:
@@ -136,7 +137,7 @@ def _reason(answer: Answer) -> str:
     return str(detail or answer.body.decode(errors="replace"))
 
 
-def _taken(host: str, port: int) -> bool:
+def _is_taken(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

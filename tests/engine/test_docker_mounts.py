@@ -8,7 +8,7 @@ import pytest
 
 from services.engine.docker import mounts
 from services.engine.docker.codec import NAME, ROLE
-from services.engine.docker.control_plane import ControlPlaneContainer
+from services.engine.docker.control_plane import DockerControlPlane
 from services.engine.docker.engine import DockerEngine
 from services.engine.docker.mounts import RESOLVER_ROLE
 from services.engine.port import EngineError
@@ -89,7 +89,7 @@ async def test_stale_resolver_is_removed_at_a_later_start(
 
 async def test_stale_resolver_is_removed_with_its_sluice(fixture: DockerFixture, tmp_path: Path) -> None:
     left_over(fixture)
-    own = ControlPlaneContainer(fixture.name)
-    gone = await own.remove_all(str(tmp_path / "data"), ("sluice.db",), IMAGE)
-    own.close()
+    control_plane = DockerControlPlane(fixture.name)
+    gone = await control_plane.remove_all(str(tmp_path / "data"), ("sluice.db",), IMAGE)
+    control_plane.close()
     assert f"container {fixture.name}-resolver-0123abcd" in gone and resolvers(fixture) == []

@@ -16,7 +16,7 @@ from app.cli.output.console import Output
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from services.engine.docker.control_plane import ControlPlaneSpec
+    from services.engine.infrastructure_port import ControlPlaneSpec
     from services.infrastructure.control_plane import ControlPlane
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def up(out: Output) -> None:
     Settings come from the environment (SLUICE_…).
     """
     settings = _settings()
-    _run(settings, out, lambda own: own.up())
+    _run(settings, out, lambda control_plane: control_plane.up())
     url, gateway = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.gateway_port}"
     token_file = f"{_data(settings)}/admin.token"
     document = {"name": settings.name, "url": url, "gateway": gateway, "data": _data(settings), "token_file": token_file}
@@ -52,8 +52,8 @@ def down(
     settings = _settings()
     if not yes:
         typer.confirm(f'Remove the Sluice "{settings.name}", all its services and all its data?', abort=True, err=True)
-    gone = _run(settings, out, lambda own: own.down())
-    out.result({"removed": gone}, "\n".join(f"removed {line}" for line in gone) or "Nothing to remove.", "")
+    removed = _run(settings, out, lambda control_plane: control_plane.down())
+    out.result({"removed": removed}, "\n".join(f"removed {line}" for line in removed) or "Nothing to remove.", "")
 
 
 def _settings() -> Settings:
@@ -73,15 +73,15 @@ def _settings() -> Settings:
 
 def _run(settings: Settings, out: Output, work: Callable[[ControlPlane], Awaitable[T]]) -> T:
     """Run `work` with this machine's engine. Raises CliError."""
-    from services.engine.docker.control_plane import ControlPlaneContainer
+    from services.engine.docker.control_plane import DockerControlPlane
     from services.engine.port import EngineError
-    from services.infrastructure.control_plane import ControlPlane, Endpoints
+    from services.infrastructure.control_plane import ControlPlane, ListenAddresses
 
     async def done() -> T:
-        engine = ControlPlaneContainer(settings.name, base_url=settings.docker_host)
-        doors = Endpoints(settings.host, settings.port, settings.gateway_port)
+        engine = DockerControlPlane(settings.name, base_url=settings.docker_host)
+        addresses = ListenAddresses(settings.host, settings.port, settings.gateway_port)
         try:
-            return await work(ControlPlane(engine, _spec(settings), doors, out.say))
+            return await work(ControlPlane(engine, _spec(settings), addresses, out.say))
         finally:
             engine.close()
 
@@ -94,7 +94,7 @@ def _run(settings: Settings, out: Output, work: Callable[[ControlPlane], Awaitab
 def _spec(settings: Settings) -> ControlPlaneSpec:
     from app.settings import Settings as Known
     from app.version import VERSION
-    from services.engine.docker.control_plane import ControlPlaneSpec
+    from services.engine.infrastructure_port import ControlPlaneSpec
 
     data = _data(settings)
     given = {f"SLUICE_{name.upper()}" for name in Known.model_fields} - {"SLUICE_DOCKER_HOST"}
@@ -126,10 +126,10 @@ def _socket(settings: Settings) -> str:
 
     Raises CliError if the engine is on another host.
     """
-    from services.engine.docker.control_plane import HOST_SOCKET
+    from services.engine.infrastructure_port import HOST_SOCKET_ENV
 
-    if told := os.environ.get(HOST_SOCKET):
-        return told
+    if path := os.environ.get(HOST_SOCKET_ENV):
+        return path
     where = settings.docker_host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     if not where.startswith("unix://"):
         raise usage(
@@ -143,9 +143,9 @@ def _credentials() -> str | None:
 
     The directory is mounted and not the file, because `docker login` replaces the file by a new one.
     """
-    from services.engine.docker.control_plane import HOST_SOCKET
+    from services.engine.infrastructure_port import HOST_SOCKET_ENV
 
-    if HOST_SOCKET in os.environ:
+    if HOST_SOCKET_ENV in os.environ:
         return os.environ.get(HOST_DOCKER_CONFIG) or None
     directory = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser().absolute()
     return str(directory) if (directory / "config.json").is_file() else None

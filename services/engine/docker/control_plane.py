@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from hashlib import sha256
 from json import dumps
 from typing import Any
@@ -16,44 +15,18 @@ from services.engine.docker.client import ClientPool
 from services.engine.docker.codec import HASH, INSTANCE, NAME, RESTART_ALWAYS, ROLE, restrictions
 from services.engine.docker.handover import GATEWAY_ROLE, PROBE_ROLE, GatewayNames, create
 from services.engine.docker.mounts import RESOLVER_ROLE, is_resolver
+from services.engine.infrastructure_port import HOST_SOCKET_ENV, ControlPlaneSpec, ControlPlaneView
 from services.engine.port import EngineError
 
-OWN_ROLE = "sluice"
-HOST_SOCKET = "SLUICE_HOST_SOCKET"
-"""Variable that passes the host path of the engine's socket to a container of Sluice's image."""
-STOP_WITHIN = 30
+CONTROL_PLANE_ROLE = "sluice"
+STOP_TIMEOUT = 30
 """Seconds that a replaced Sluice may take to end; no traffic waits for it."""
 _SOCKET = "/var/run/docker.sock"
+"""Path of the engine's socket inside the container."""
 
 
-@dataclass(frozen=True)
-class ControlPlaneSpec:
-    """Settings of Sluice's container. All paths are on the host.
-
-    `data` has the same path inside. `files` are mounted read-only: host path → path inside.
-    """
-
-    image: str
-    data: str
-    socket: str = _SOCKET
-    files: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ControlPlaneView:
-    """State of Sluice's container.
-
-    `as_wanted`: its image and settings are those of a container created today.
-    """
-
-    running: bool
-    restarts: int
-    as_wanted: bool
-
-
-class ControlPlaneContainer:
-    """The container of the Sluice called `name`, which has that name."""
+class DockerControlPlane:
+    """The container of the Sluice called `name`, which has that name, on one Docker engine."""
 
     def __init__(self, name: str, *, base_url: str | None = None) -> None:
         self.name = name
@@ -62,53 +35,38 @@ class ControlPlaneContainer:
     def close(self) -> None:
         self._clients.close()
 
-    async def see(self, spec: ControlPlaneSpec) -> ControlPlaneView | None:
-        """Return the container's state, None if there is none.
+    async def inspect_control_plane(self, spec: ControlPlaneSpec) -> ControlPlaneView | None:
+        return await self._clients.call(lambda client: self._view(client, spec))
 
-        Raises EngineError if a container with its name is not Sluice's, or if the image is missing.
-        """
-        return await self._clients.call(lambda client: self._see(client, spec))
+    async def ensure_control_plane(self, spec: ControlPlaneSpec) -> None:
+        await self._clients.call_long(lambda client: self._ensure(client, spec))
+
+    async def control_plane_log(self, tail: int = 10) -> str:
+        return await self._clients.call(lambda client: self._log(client, tail))
 
     async def gateway_runs(self) -> bool:
         return await self._clients.call(lambda client: any(self._running(client, GATEWAY_ROLE)))
 
-    async def run(self, spec: ControlPlaneSpec) -> None:
-        """Start the container, or replace it if its settings differ.
-
-        The gateway and the instances are not changed.
-        """
-        await self._clients.call_long(lambda client: self._run(client, spec))
-
-    async def log(self, tail: int = 10) -> str:
-        return await self._clients.call(lambda client: self._log(client, tail))
-
     async def remove_all(self, data: str, files: tuple[str, ...], image: str) -> list[str]:
-        """Remove this Sluice's containers, network, volumes, and `files` in its data directory.
-
-        Return a line for each removal.
-
-        The data directory is the one in the settings of Sluice's container, otherwise `data`. It is removed too if it
-        is empty afterwards. Only objects with this Sluice's label and the matching name are removed.
-        """
         return await self._clients.call_long(lambda client: list(self._remove_all(client, data, files, image)))
 
     # The methods below run on a client's thread.
 
-    def _see(self, client: docker.APIClient, spec: ControlPlaneSpec) -> ControlPlaneView | None:
+    def _view(self, client: docker.APIClient, spec: ControlPlaneSpec) -> ControlPlaneView | None:
         body = self._body(client, spec)
         there = self._container(client)
         if there is None:
             return None
         state = there["State"]
         running = bool(state["Running"]) and not state.get("Restarting")
-        made_as = (there["Config"].get("Labels") or {}).get(HASH)
-        return ControlPlaneView(running, int(there.get("RestartCount") or 0), made_as == body["Labels"][HASH])
+        actual_hash = (there["Config"].get("Labels") or {}).get(HASH)
+        return ControlPlaneView(running, int(there.get("RestartCount") or 0), actual_hash != body["Labels"][HASH])
 
-    def _run(self, client: docker.APIClient, spec: ControlPlaneSpec) -> None:
+    def _ensure(self, client: docker.APIClient, spec: ControlPlaneSpec) -> None:
         body = self._body(client, spec)
-        view = self._see(client, spec)
-        if view is not None and not view.as_wanted:
-            client.stop(self.name, timeout=STOP_WITHIN)
+        view = self._view(client, spec)
+        if view is not None and view.outdated:
+            client.stop(self.name, timeout=STOP_TIMEOUT)
             client.remove_container(self.name, v=True, force=True)
             view = None
         if view is None:
@@ -129,8 +87,8 @@ class ControlPlaneContainer:
         body: dict[str, Any] = {
             "Image": spec.image,
             "Cmd": ["serve"],
-            "Env": [f"{key}={value}" for key, value in sorted({**spec.environment, HOST_SOCKET: spec.socket}.items())],
-            "Labels": {NAME: self.name, ROLE: OWN_ROLE},
+            "Env": [f"{key}={value}" for key, value in sorted({**spec.environment, HOST_SOCKET_ENV: spec.socket}.items())],
+            "Labels": {NAME: self.name, ROLE: CONTROL_PLANE_ROLE},
             "HostConfig": {
                 "NetworkMode": "host",
                 # Not `unless-stopped`: after the engine was killed, such a container stays down.
@@ -149,7 +107,7 @@ class ControlPlaneContainer:
         except NotFound:
             return None
         labels = found["Config"].get("Labels") or {}
-        if found["Name"] != f"/{self.name}" or labels.get(NAME) != self.name or labels.get(ROLE) != OWN_ROLE:
+        if found["Name"] != f"/{self.name}" or labels.get(NAME) != self.name or labels.get(ROLE) != CONTROL_PLANE_ROLE:
             raise EngineError(
                 f'A container called "{self.name}" is there already and Sluice did not make it; it is left alone. '
                 "Remove it, or choose another SLUICE_NAME"
@@ -180,7 +138,7 @@ class ControlPlaneContainer:
         for container in client.containers(all=True, filters={"label": f"{NAME}={self.name}"}):
             labels = container["Labels"]
             gateways = GatewayNames(self.name)
-            names = {self.name: OWN_ROLE, gateways.probe: PROBE_ROLE}
+            names = {self.name: CONTROL_PLANE_ROLE, gateways.probe: PROBE_ROLE}
             names |= dict.fromkeys((gateways.present, gateways.next, gateways.leaving(container["Id"])), GATEWAY_ROLE)
             called = [name.removeprefix("/") for name in container["Names"]]
             names |= dict.fromkeys((name for name in called if is_resolver(self.name, name)), RESOLVER_ROLE)
@@ -191,7 +149,7 @@ class ControlPlaneContainer:
     def _remove_all(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> Iterator[str]:
         data = self._data(client) or data
         # Sluice's container goes first, because it would recreate the objects that it misses.
-        for container in sorted(self._ours(client), key=lambda found: found["Labels"].get(ROLE) != OWN_ROLE):
+        for container in sorted(self._ours(client), key=lambda found: found["Labels"].get(ROLE) != CONTROL_PLANE_ROLE):
             with suppress(NotFound):
                 client.remove_container(container["Id"], v=True, force=True)
             yield f"container {container['Names'][0].removeprefix('/')}"

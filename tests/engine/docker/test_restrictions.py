@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.engine.docker.control_plane import ControlPlaneContainer
+from services.engine.docker.control_plane import DockerControlPlane
 from services.engine.docker.engine import DockerEngine
 from tests.support.docker_fixture import IMAGE, DockerFixture, build
 
@@ -43,9 +43,9 @@ async def test_image_labels_cannot_make_a_container_the_gateway(
     assert (labels["sluice.name"], labels["sluice.service"], labels["team"]) == (fixture.name, "web", "z")
     by_role = fixture.client.containers(all=True, filters={"label": "sluice.role=gateway"})
     assert view.container_id not in [found["Id"] for found in by_role]
-    own = ControlPlaneContainer(fixture.name)
-    assert not await own.gateway_runs()
-    own.close()
+    control_plane = DockerControlPlane(fixture.name)
+    assert not await control_plane.gateway_runs()
+    control_plane.close()
 
 
 async def test_instance_has_no_new_privileges_and_no_raw_sockets(engine: DockerEngine, fixture: DockerFixture) -> None:
