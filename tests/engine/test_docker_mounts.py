@@ -82,7 +82,7 @@ async def test_stale_resolver_is_removed_at_a_later_start(
     stray = left_over(fixture)
     await engine.start(fixture.spec("web-r1-1", script=WAITS, volumes=mounted(tmp_path)))
     assert resolvers(fixture) == [stray], "another start may use it"
-    monkeypatch.setattr(mounts, "_LEFT_OVER", -60)
+    monkeypatch.setattr(mounts, "_RESOLVER_MAX_AGE", -60)
     await engine.start(fixture.spec("web-r1-2", script=WAITS, volumes=mounted(tmp_path)))
     assert resolvers(fixture) == []
 

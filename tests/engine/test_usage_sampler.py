@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.engine.port import EngineError, InstanceSpec
-from services.engine.usage_sampler import FORGOTTEN, FRESH, UsageRate, UsageSampler
+from services.engine.usage_sampler import SAMPLE_RETENTION, SAMPLE_TTL, UsageRate, UsageSampler
 from tests.support.fakes.clock import FakeClock, idle
 from tests.support.fakes.engine import FakeEngine
 
@@ -44,7 +44,7 @@ async def test_cpu_usage_is_known_from_the_second_sample_on(engine: FakeEngine, 
 async def test_concurrent_readers_share_one_sample_of_the_requested_instances(engine: FakeEngine, clock: FakeClock) -> None:
     loads = UsageSampler(engine, clock)
     await asyncio.gather(*(loads.of(["web-r1-1"]) for _ in range(20)))
-    clock.jump(FRESH / 2)
+    clock.jump(SAMPLE_TTL / 2)
     await loads.of(["web-r1-1"])
     assert engine.calls == [("usage", "web-r1-1")]
 
@@ -54,12 +54,12 @@ async def test_stopped_instances_and_engine_errors_yield_no_usage(engine: FakeEn
     await engine.stop("web-r1-2", 0)
     engine.fail_next("usage", EngineError("no answer", transient=True))
     assert await loads.of(["web-r1-1", "web-r1-2", "web-r1-9"]) == {}
-    clock.jump(FRESH)
+    clock.jump(SAMPLE_TTL)
     assert (await loads.of(["web-r1-1"])).keys() == {"web-r1-1"}
 
 
 async def test_cpu_usage_is_unknown_again_after_a_long_pause(engine: FakeEngine, clock: FakeClock) -> None:
     loads = UsageSampler(engine, clock)
     await loads.of(["web-r1-1"])
-    clock.jump(FORGOTTEN)
+    clock.jump(SAMPLE_RETENTION)
     assert await loads.of(["web-r1-1"]) == {"web-r1-1": UsageRate(None, 16 * MIB, None)}

@@ -36,14 +36,14 @@ def build(stop: StreamCancel, new: Callable[[], docker.APIClient], name: str, sp
         )
         with closing(answer):
             if answer.status_code >= 400:
-                raise EngineError(_words(answer), reason=BUILD_FAILED)
-            told = CancellableStream(json_stream(answer.iter_content(chunk_size=None)), answer)
-            stop.reading(told)
-            yield from _lines(told)
+                raise EngineError(_error_text(answer), reason=BUILD_FAILED)
+            messages = CancellableStream(json_stream(answer.iter_content(chunk_size=None)), answer)
+            stop.set_stream(messages)
+            yield from _lines(messages)
 
 
 def _parameters(client: Any, name: str, spec: BuildSpec) -> dict[str, Any]:
-    given = {
+    parameters = {
         "t": spec.tag,
         "dockerfile": spec.dockerfile,
         "target": spec.target,
@@ -53,7 +53,7 @@ def _parameters(client: Any, name: str, spec: BuildSpec) -> dict[str, Any]:
         "rm": "1",
         "forcerm": "1",
     }
-    return {key: value for key, value in given.items() if value is not None}
+    return {key: value for key, value in parameters.items() if value is not None}
 
 
 def _credentials(client: Any) -> dict[str, str]:
@@ -69,21 +69,21 @@ def _credentials(client: Any) -> dict[str, str]:
     return headers
 
 
-def _lines(told: Iterator[Any]) -> Iterator[str]:
+def _lines(messages: Iterator[Any]) -> Iterator[str]:
     """Yield the builder's output without the progress of pulls.
 
     Raises EngineError if the builder reports a failure.
     """
-    rest = ""
-    for message in told:
+    partial = ""
+    for message in messages:
         if "error" in message:
-            if rest:
-                yield rest
+            if partial:
+                yield partial
             raise EngineError(str(message["error"]).strip(), reason=BUILD_FAILED)
-        *lines, rest = (rest + _text(message)).split("\n")
+        *lines, partial = (partial + _text(message)).split("\n")
         yield from lines
-    if rest:
-        yield rest
+    if partial:
+        yield partial
 
 
 def _text(message: dict[str, Any]) -> str:
@@ -95,7 +95,7 @@ def _text(message: dict[str, Any]) -> str:
     return ""
 
 
-def _words(answer: Any) -> str:
+def _error_text(answer: Any) -> str:
     try:
         return str(answer.json()["message"]).strip()
     except (ValueError, KeyError):

@@ -26,9 +26,9 @@ FAILURES = (DockerException, HTTPError, OSError, StreamParseError)
 
 Those of the library `requests` are OSErrors.
 """
-_BY_SOCKET = "http+docker://"
+_SOCKET_SCHEME = "http+docker://"
 _PORT_TAKEN = ("port is already allocated", "bind: address already in use")
-_FULL = (
+_NO_CAPACITY = (
     "address already in use",
     "exchange full",
     "cannot allocate memory",
@@ -49,7 +49,7 @@ class ClientPool:
     def __init__(self, base_url: str | None = None, *, threads: int = 16) -> None:
         self._base_url = base_url
         self._idle: list[docker.APIClient] = []
-        self._most_idle = threads
+        self._max_idle = threads
         self._closed = False
         self._limiter = CapacityLimiter(threads)
 
@@ -85,9 +85,9 @@ class ClientPool:
 
     def new(self) -> docker.APIClient:
         """Return a new client, which the caller closes."""
-        where = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
-        client = docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **where)
-        _one_pool(client)
+        options = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
+        client = docker.APIClient(version="auto", timeout=CALL_TIMEOUT, **options)
+        _use_single_pool(client)
         return client
 
     def close(self) -> None:
@@ -95,11 +95,11 @@ class ClientPool:
         self._forget_idle()
 
     def _run(self, work: Callable[[docker.APIClient], T]) -> T:
-        with translate_errors(), self._lent() as client:
+        with translate_errors(), self._borrow() as client:
             return work(client)
 
     @contextmanager
-    def _lent(self) -> Iterator[docker.APIClient]:
+    def _borrow(self) -> Iterator[docker.APIClient]:
         """Lend a client to this thread alone.
 
         A client that failed to reach the engine is not used again, nor are the idle ones: their connections are dead
@@ -112,16 +112,16 @@ class ClientPool:
         try:
             yield client
         except (APIError, EngineError):
-            self._give_back(client)
+            self._return(client)
             raise
         except BaseException:
             client.close()
             self._forget_idle()
             raise
-        self._give_back(client)
+        self._return(client)
 
-    def _give_back(self, client: docker.APIClient) -> None:
-        if self._closed or len(self._idle) >= self._most_idle:
+    def _return(self, client: docker.APIClient) -> None:
+        if self._closed or len(self._idle) >= self._max_idle:
             client.close()
         else:
             self._idle.append(client)
@@ -132,16 +132,18 @@ class ClientPool:
                 self._idle.pop().close()
 
 
-def _one_pool(client: docker.APIClient) -> None:
+def _use_single_pool(client: docker.APIClient) -> None:
     """Replace the client's connection pools for the UNIX socket by a single one.
 
     The SDK keeps up to 25 pools, one for each URL, and each container has its own URL (docker/transport/unixconn.py):
     hundreds of open files in the end. The SDK ignores its own `num_pools` for UNIX sockets.
     """
-    given = client.adapters.get(_BY_SOCKET)
-    if isinstance(given, UnixHTTPAdapter):
-        client.mount(_BY_SOCKET, UnixHTTPAdapter(f"http+unix://{given.socket_path}", CALL_TIMEOUT, pool_connections=1))
-        given.close()
+    existing = client.adapters.get(_SOCKET_SCHEME)
+    if isinstance(existing, UnixHTTPAdapter):
+        client.mount(
+            _SOCKET_SCHEME, UnixHTTPAdapter(f"http+unix://{existing.socket_path}", CALL_TIMEOUT, pool_connections=1)
+        )
+        existing.close()
 
 
 @contextmanager
@@ -168,7 +170,7 @@ def engine_error(error: Exception, *, reason: str | None = None) -> EngineError:
     """
     if not isinstance(error, APIError):
         return EngineError(f"The engine does not answer: {error}", reason="engine_error", transient=True)
-    words = str(error.explanation or error).strip()
-    known = "port_taken" if any(sign in words.lower() for sign in _PORT_TAKEN) else None
-    known = known or ("no_capacity" if any(sign in words.lower() for sign in _FULL) else "engine_error")
-    return EngineError(words, reason=reason or known)
+    message = str(error.explanation or error).strip()
+    category = "port_taken" if any(pattern in message.lower() for pattern in _PORT_TAKEN) else None
+    category = category or ("no_capacity" if any(pattern in message.lower() for pattern in _NO_CAPACITY) else "engine_error")
+    return EngineError(message, reason=reason or category)

@@ -17,8 +17,8 @@ BUILT = "sluice.built"
 RESTART_ALWAYS: Any = {"Name": "always"}
 RESTART_NEVER: Any = {"Name": "no"}
 
-_NANO = 1_000_000_000
-_NEVER = "0001-01-01T"
+_NANOSECONDS = 1_000_000_000
+_NEVER_STARTED = "0001-01-01T"
 _STATES: dict[str, ContainerState] = {
     "created": "created",
     "running": "running",
@@ -57,7 +57,7 @@ def container_config(
         "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},
         "ExtraHosts": [f"{host}:{address}" for host, address in spec.hosts.items()],
         "Mounts": [_mount(volume, name) for volume in fields.volumes],
-        "NanoCpus": round(limits.cpus * _NANO) if limits and limits.cpus else None,
+        "NanoCpus": round(limits.cpus * _NANOSECONDS) if limits and limits.cpus else None,
         "Memory": limits.memory if limits else None,
         "PidsLimit": limits.pids if limits else None,
         **restrictions(keep_net_raw=keep_net_raw),
@@ -73,11 +73,11 @@ def container_config(
         "StopSignal": fields.stop_signal,
         "Healthcheck": _healthcheck(spec.healthcheck) if spec.healthcheck else None,
         "ExposedPorts": {port: {} for port in published} if published else None,
-        "Labels": {**fields.labels, **over_image(labels_of(spec, name), image_labels)},
-        "HostConfig": _given(host),
+        "Labels": {**fields.labels, **mask_image_labels(labels_of(spec, name), image_labels)},
+        "HostConfig": _without_none(host),
         "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": spec.address}}}},
     }
-    return _given(body)
+    return _without_none(body)
 
 
 def labels_of(spec: InstanceSpec, name: str) -> dict[str, str]:
@@ -92,7 +92,7 @@ def labels_of(spec: InstanceSpec, name: str) -> dict[str, str]:
     }
 
 
-def over_image(labels: Mapping[str, str], image_labels: Mapping[str, str] | None) -> dict[str, str]:
+def mask_image_labels(labels: Mapping[str, str], image_labels: Mapping[str, str] | None) -> dict[str, str]:
     """Return `labels`, plus an empty value for every other label of Sluice's that the image would pass on."""
     inherited = [label for label in image_labels or {} if label.startswith("sluice.")]
     return {**dict.fromkeys(inherited, ""), **labels}
@@ -138,9 +138,9 @@ def parse_container(found: Mapping[str, Any], name: str, network: str) -> Contai
     if instance is None or found["Name"] != f"/{name}-{instance}":
         return None
     state = found["State"]
-    ours = (found["NetworkSettings"].get("Networks") or {}).get(network) or {}
+    endpoint = (found["NetworkSettings"].get("Networks") or {}).get(network) or {}
     # A container whose start failed has an exit code, and the status "removing", without ever having run.
-    folded = "created" if state["StartedAt"].startswith(_NEVER) else _STATES.get(state["Status"], "exited")
+    container_state = "created" if state["StartedAt"].startswith(_NEVER_STARTED) else _STATES.get(state["Status"], "exited")
     return ContainerView(
         instance=instance,
         service=labels[SERVICE],
@@ -149,10 +149,10 @@ def parse_container(found: Mapping[str, Any], name: str, network: str) -> Contai
         slot=int(labels[SLOT]),
         hash=labels[HASH],
         container_id=found["Id"],
-        state=folded,
+        state=container_state,
         started_at=state["StartedAt"],
-        address=(ours.get("IPAMConfig") or {}).get("IPv4Address") or ours.get("IPAddress") or None,
-        exit_code=state["ExitCode"] if folded == "exited" else None,
+        address=(endpoint.get("IPAMConfig") or {}).get("IPv4Address") or endpoint.get("IPAddress") or None,
+        exit_code=state["ExitCode"] if container_state == "exited" else None,
         oom_killed=bool(state.get("OOMKilled")),
         restarts=int(found.get("RestartCount") or 0),
         health=(state.get("Health") or {}).get("Status") or "none",
@@ -175,7 +175,7 @@ def parse_image(found: Mapping[str, Any], reference: str) -> ImageInfo:
     check = config.get("Healthcheck") or {}
     test = tuple(check.get("Test") or ())
     times = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
-    settings = {ours: check[theirs] / _NANO for ours, theirs in times.items() if check.get(theirs)}
+    settings = {name: check[key] / _NANOSECONDS for name, key in times.items() if check.get(key)}
     if check.get("Retries"):
         settings["retries"] = check["Retries"]
     usable = bool(test) and test[0] != "NONE"
@@ -193,7 +193,7 @@ def nanoseconds(timestamp: str) -> int:
     """Convert the engine's RFC 3339 text (UTC, up to nine decimals) to nanoseconds since the epoch."""
     whole, _, fraction = timestamp.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
-    return seconds * _NANO + int(fraction.ljust(9, "0")[:9] or 0)
+    return seconds * _NANOSECONDS + int(fraction.ljust(9, "0")[:9] or 0)
 
 
 def _healthcheck(check: Healthcheck) -> dict[str, Any]:
@@ -205,9 +205,9 @@ def _healthcheck(check: Healthcheck) -> dict[str, Any]:
         return {"Test": ["NONE"]}
     return {
         "Test": check.test,
-        "Interval": round(check.interval * _NANO),
-        "Timeout": round(check.timeout * _NANO),
-        "StartPeriod": round(check.start_period * _NANO),
+        "Interval": round(check.interval * _NANOSECONDS),
+        "Timeout": round(check.timeout * _NANOSECONDS),
+        "StartPeriod": round(check.start_period * _NANOSECONDS),
         "Retries": check.retries,
     }
 
@@ -223,5 +223,5 @@ def _mount(volume: VolumeMount, name: str) -> dict[str, Any]:
     return {"Type": volume.type, "Target": volume.target, "ReadOnly": volume.read_only, **source}
 
 
-def _given(body: dict[str, Any]) -> dict[str, Any]:
+def _without_none(body: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}

@@ -54,13 +54,13 @@ class DockerControlPlane:
 
     def _view(self, client: docker.APIClient, spec: ControlPlaneSpec) -> ControlPlaneView | None:
         body = self._body(client, spec)
-        there = self._container(client)
-        if there is None:
+        existing = self._container(client)
+        if existing is None:
             return None
-        state = there["State"]
+        state = existing["State"]
         running = bool(state["Running"]) and not state.get("Restarting")
-        actual_hash = (there["Config"].get("Labels") or {}).get(HASH)
-        return ControlPlaneView(running, int(there.get("RestartCount") or 0), actual_hash != body["Labels"][HASH])
+        actual_hash = (existing["Config"].get("Labels") or {}).get(HASH)
+        return ControlPlaneView(running, int(existing.get("RestartCount") or 0), actual_hash != body["Labels"][HASH])
 
     def _ensure(self, client: docker.APIClient, spec: ControlPlaneSpec) -> None:
         body = self._body(client, spec)
@@ -93,7 +93,7 @@ class DockerControlPlane:
                 "NetworkMode": "host",
                 # Not `unless-stopped`: after the engine was killed, such a container stays down.
                 "RestartPolicy": RESTART_ALWAYS,
-                "Binds": [f"{path}:{rest}" for path, rest in binds.items()],
+                "Binds": [f"{path}:{options}" for path, options in binds.items()],
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
                 **restrictions(),
             },
@@ -115,8 +115,8 @@ class DockerControlPlane:
         return found
 
     def _data(self, client: docker.APIClient) -> str | None:
-        there = self._container(client)
-        variables = there["Config"].get("Env") or [] if there else []
+        existing = self._container(client)
+        variables = existing["Config"].get("Env") or [] if existing else []
         return next((value for key, _, value in (line.partition("=") for line in variables) if key == "SLUICE_DATA"), None)
 
     def _log(self, client: docker.APIClient, tail: int) -> str:
@@ -126,11 +126,11 @@ class DockerControlPlane:
         return text.decode(errors="replace")
 
     def _running(self, client: docker.APIClient, role: str) -> Iterator[str]:
-        for container in self._ours(client):
+        for container in self._own_containers(client):
             if container["Labels"].get(ROLE) == role and container["State"] == "running":
                 yield container["Id"]
 
-    def _ours(self, client: docker.APIClient) -> Iterator[dict[str, Any]]:
+    def _own_containers(self, client: docker.APIClient) -> Iterator[dict[str, Any]]:
         """Yield this Sluice's containers: label and name must agree.
 
         `docker commit` copies labels into images, and so into containers that Sluice did not create.
@@ -139,17 +139,18 @@ class DockerControlPlane:
             labels = container["Labels"]
             gateways = GatewayNames(self.name)
             names = {self.name: CONTROL_PLANE_ROLE, gateways.probe: PROBE_ROLE}
-            names |= dict.fromkeys((gateways.present, gateways.next, gateways.leaving(container["Id"])), GATEWAY_ROLE)
-            called = [name.removeprefix("/") for name in container["Names"]]
-            names |= dict.fromkeys((name for name in called if is_resolver(self.name, name)), RESOLVER_ROLE)
-            role_fits = any(names.get(name) == labels.get(ROLE, "") for name in called)
-            if role_fits or (INSTANCE in labels and f"{self.name}-{labels[INSTANCE]}" in called):
+            names |= dict.fromkeys((gateways.present, gateways.next, gateways.predecessor(container["Id"])), GATEWAY_ROLE)
+            container_names = [name.removeprefix("/") for name in container["Names"]]
+            names |= dict.fromkeys((name for name in container_names if is_resolver(self.name, name)), RESOLVER_ROLE)
+            role_fits = any(names.get(name) == labels.get(ROLE, "") for name in container_names)
+            if role_fits or (INSTANCE in labels and f"{self.name}-{labels[INSTANCE]}" in container_names):
                 yield container
 
     def _remove_all(self, client: docker.APIClient, data: str, files: tuple[str, ...], image: str) -> Iterator[str]:
         data = self._data(client) or data
         # Sluice's container goes first, because it would recreate the objects that it misses.
-        for container in sorted(self._ours(client), key=lambda found: found["Labels"].get(ROLE) != CONTROL_PLANE_ROLE):
+        own = sorted(self._own_containers(client), key=lambda found: found["Labels"].get(ROLE) != CONTROL_PLANE_ROLE)
+        for container in own:
             with suppress(NotFound):
                 client.remove_container(container["Id"], v=True, force=True)
             yield f"container {container['Names'][0].removeprefix('/')}"
@@ -167,7 +168,7 @@ class DockerControlPlane:
         """Remove the files in a container, because root owns them. Return True if the directory existed."""
         parent, _, directory = data.rpartition("/")
         script = 'cd "/parent/$0" 2>/dev/null || exit 3; rm -rf -- "$@"; cd /; rmdir "/parent/$0" 2>/dev/null || true'
-        made = create(
+        container_id = create(
             client,
             {
                 "Image": image,
@@ -178,12 +179,12 @@ class DockerControlPlane:
             },
         )
         try:
-            client.start(made)
-            code = client.wait(made)["StatusCode"]
+            client.start(container_id)
+            code = client.wait(container_id)["StatusCode"]
         except APIError as error:
             raise EngineError(f"The data in {data} could not be removed: {error.explanation}") from error
         finally:
-            client.remove_container(made, v=True, force=True)
+            client.remove_container(container_id, v=True, force=True)
         if code not in (0, 3):
             raise EngineError(f"The data in {data} could not be removed")
         return bool(code == 0)

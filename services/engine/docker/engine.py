@@ -39,17 +39,17 @@ from services.engine.docker.stats import usage_of
 from services.engine.docker.streams import StreamCancel, iterate_in_thread
 from services.engine.port import BuildSpec, ContainerView, EngineError, EngineEvent, ImageInfo, InstanceSpec, Usage
 
-MOST_INSTANCES = 900
+MAX_INSTANCES = 900
 """Maximum number of instances.
 
 A bridge takes about 1,000 ports (a kernel limit); the rest is for other containers.
 """
-LONGEST_LINE = 65_536
+MAX_LINE_BYTES = 65_536
 """Bytes after which a log line without an end is passed on in parts."""
-MAX_LOG = 8 * 1024 * 1024
+MAX_LOG_BYTES = 8 * 1024 * 1024
 """Maximum number of bytes of a log that are read in one call: the last ones."""
-_SIDE_BY_SIDE = 8
-_COMPOSE = "com.docker.compose"
+_MAX_CONCURRENT_INSPECTIONS = 8
+_COMPOSE_LABELS = "com.docker.compose"
 """Prefix of the labels that Compose sets."""
 
 
@@ -72,8 +72,8 @@ class DockerEngine:
         self._helper_image = helper_image
         self._keep_net_raw = keep_net_raw
         self.clients = ClientPool(base_url)
-        self._memory = InspectCache()
-        self._watcher = EventWatcher(self.clients, self._memory, name, network)
+        self._inspect_cache = InspectCache()
+        self._watcher = EventWatcher(self.clients, self._inspect_cache, name, network)
         self._images = Images()
         self._node = ""
 
@@ -91,24 +91,25 @@ class DockerEngine:
         return await self.clients.call(lambda client: self._images.find(client, reference))
 
     async def compose_containers(self, project: str) -> Mapping[str, str]:
-        label = f"{_COMPOSE}.project={project}"
+        label = f"{_COMPOSE_LABELS}.project={project}"
         found = await self.clients.call(lambda client: client.containers(filters={"label": label}))
-        theirs = (
-            each for each in found if NAME not in each["Labels"] and each["Labels"].get(f"{_COMPOSE}.oneoff") != "True"
-        )
-        return {each["Labels"].get(f"{_COMPOSE}.service", ""): each["Names"][0].removeprefix("/") for each in theirs}
+        return {
+            container["Labels"].get(f"{_COMPOSE_LABELS}.service", ""): container["Names"][0].removeprefix("/")
+            for container in found
+            if NAME not in container["Labels"] and container["Labels"].get(f"{_COMPOSE_LABELS}.oneoff") != "True"
+        }
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             return ()
         found = await self.clients.call(lambda client: client.networks())
-        there = {network[key] for network in found if not is_reserved(network) for key in ("Name", "Id")}
-        return tuple(name for name in names if name not in there)
+        existing = {network[key] for network in found if not is_reserved(network) for key in ("Name", "Id")}
+        return tuple(name for name in names if name not in existing)
 
     async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
         found = await self.clients.call(lambda client: client.volumes()) if names else {}
-        there = {volume["Name"] for volume in found.get("Volumes") or ()}
-        return tuple(name for name in names if name in there)
+        existing = {volume["Name"] for volume in found.get("Volumes") or ()}
+        return tuple(name for name in names if name in existing)
 
     async def start(self, spec: InstanceSpec) -> ContainerView:
         return await self.clients.call(lambda client: self._start(client, spec))
@@ -117,13 +118,15 @@ class DockerEngine:
         await self.clients.call(lambda client: self._enable_auto_restart(client, instance))
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
-        listed = await self.clients.call(lambda client: self._list(client, service))
-        views = {container_id: self._memory.recall(container_id, sign) for container_id, sign in listed.items()}
-        unknown = [container_id for container_id, view in views.items() if view is None]
-        shares = [unknown[start::_SIDE_BY_SIDE] for start in range(min(_SIDE_BY_SIDE, len(unknown)))]
-        looks = [self.clients.call(partial(self._look_at, {share: listed[share] for share in part})) for part in shares]
-        for seen in await asyncio.gather(*looks):
-            views.update(seen)
+        signatures = await self.clients.call(lambda client: self._list(client, service))
+        views = {id: self._inspect_cache.get(id, signature) for id, signature in signatures.items()}
+        unknown = [id for id, view in views.items() if view is None]
+        batches = [unknown[start::_MAX_CONCURRENT_INSPECTIONS] for start in range(_MAX_CONCURRENT_INSPECTIONS)]
+        inspections = [
+            self.clients.call(partial(self._inspect_all, {id: signatures[id] for id in batch})) for batch in batches if batch
+        ]
+        for inspected in await asyncio.gather(*inspections):
+            views.update(inspected)
         return [view for view in views.values() if view is not None]
 
     async def stop(self, instance: str, grace: float) -> ContainerView | None:
@@ -136,14 +139,14 @@ class DockerEngine:
         return await self.clients.call(lambda client: usage_of(client, f"{self.name}-{instance}"))
 
     async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
-        asked = {"tail": tail, "since": since or None, "timestamps": timestamps}
-        return await self.clients.call(lambda client: self._logs(client, instance, asked))
+        options = {"tail": tail, "since": since or None, "timestamps": timestamps}
+        return await self.clients.call(lambda client: self._logs(client, instance, options))
 
     async def follow_logs(
         self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False
     ) -> AsyncGenerator[str]:
-        asked = {"tail": tail, "since": since or None, "timestamps": timestamps}
-        lines = iterate_in_thread(lambda stop: self._follow(stop, instance, asked), f"logs of {instance}")
+        options = {"tail": tail, "since": since or None, "timestamps": timestamps}
+        lines = iterate_in_thread(lambda stop: self._follow(stop, instance, options), f"logs of {instance}")
         try:
             async for line in lines:
                 yield line
@@ -151,12 +154,12 @@ class DockerEngine:
             await lines.aclose()
 
     async def events(self) -> AsyncGenerator[EngineEvent]:
-        told = iterate_in_thread(self._watcher.watch, "engine events")
+        events = iterate_in_thread(self._watcher.watch, "engine events")
         try:
-            async for event in told:
+            async for event in events:
                 yield event
         finally:
-            await told.aclose()
+            await events.aclose()
 
     async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
         lines = iterate_in_thread(lambda stop: build(stop, self.clients.new, self.name, spec), f"build of {spec.tag}")
@@ -191,12 +194,12 @@ class DockerEngine:
             if error.status_code != 409:
                 raise
             try:
-                there = self._adopt_existing(client, spec)
+                existing = self._adopt_existing(client, spec)
             except NotFound:
                 raise EngineError(f"The container of {spec.id} went away while it was started", transient=True) from None
-            if there.state != "created":
-                return there
-            container_id = there.container_id
+            if existing.state != "created":
+                return existing
+            container_id = existing.container_id
         try:
             self._refuse_when_full(client)
             self._join(client, container_id, spec.fields.networks)
@@ -205,11 +208,11 @@ class DockerEngine:
             with suppress(APIError):
                 client.remove_container(container_id, v=True, force=True)
             raise
-        stamp = self._memory.stamp(container_id)
+        stamp = self._inspect_cache.stamp(container_id)
         view = self._inspect(client, container_id)
         if view is None:
             raise EngineError(f"The container of {spec.id} went away while it was started")
-        self._memory.saw(view, stamp)
+        self._inspect_cache.record_start(view, stamp)
         return view
 
     def _adopt_existing(self, client: docker.APIClient, spec: InstanceSpec) -> ContainerView:
@@ -220,8 +223,8 @@ class DockerEngine:
         name = f"{self.name}-{spec.id}"
         found = client.inspect_container(name)
         labels = found["Config"].get("Labels") or {}
-        ours = labels_of(spec, self.name)
-        differ = [label for label in (NAME, INSTANCE, HASH) if labels.get(label) != ours[label]]
+        expected = labels_of(spec, self.name)
+        differ = [label for label in (NAME, INSTANCE, HASH) if labels.get(label) != expected[label]]
         view = parse_container(found, self.name, self.network)
         differ += ["address"] if view is not None and view.address not in (None, spec.address) else []
         if differ or view is None:
@@ -232,10 +235,10 @@ class DockerEngine:
         return view
 
     def _refuse_when_full(self, client: docker.APIClient) -> None:
-        guests = len(client.inspect_network(self.network)["Containers"] or {})
-        if guests >= MOST_INSTANCES:
+        connected = len(client.inspect_network(self.network)["Containers"] or {})
+        if connected >= MAX_INSTANCES:
             raise EngineError(
-                f'The network "{self.network}" has {guests} containers; Sluice starts no more than {MOST_INSTANCES}, '
+                f'The network "{self.network}" has {connected} containers; Sluice starts no more than {MAX_INSTANCES}, '
                 "because a bridge takes about 1,000",
                 reason="no_capacity",
             )
@@ -259,7 +262,7 @@ class DockerEngine:
                 client.update_container(view.container_id, restart_policy=RESTART_ALWAYS)
             except NotFound:
                 raise EngineError(f"{instance} has gone", reason="instance_gone") from None
-            self._memory.changed(view.container_id)
+            self._inspect_cache.invalidate(view.container_id)
 
     def _list(self, client: docker.APIClient, service: str | None) -> dict[str, str]:
         """Return the ids of this Sluice's containers, each with the state that the engine's list shows."""
@@ -272,14 +275,14 @@ class DockerEngine:
             and f"/{self.name}-{instance}" in container["Names"]
         }
 
-    def _look_at(self, signs: Mapping[str, str], client: docker.APIClient) -> dict[str, ContainerView | None]:
-        seen = {}
-        for container_id, sign in signs.items():
-            stamp = self._memory.stamp(container_id)
-            seen[container_id] = view = self._inspect(client, container_id)
+    def _inspect_all(self, signatures: Mapping[str, str], client: docker.APIClient) -> dict[str, ContainerView | None]:
+        views = {}
+        for container_id, signature in signatures.items():
+            stamp = self._inspect_cache.stamp(container_id)
+            views[container_id] = view = self._inspect(client, container_id)
             if view is not None:
-                self._memory.keep(view, sign, stamp)
-        return seen
+                self._inspect_cache.store(view, signature, stamp)
+        return views
 
     def _stop(self, client: docker.APIClient, instance: str, grace: float) -> ContainerView | None:
         view = self._find(client, instance)
@@ -304,34 +307,34 @@ class DockerEngine:
             if "already in progress" not in str(error.explanation):
                 raise
 
-    def _logs(self, client: docker.APIClient, instance: str, asked: Mapping[str, Any]) -> str:
+    def _logs(self, client: docker.APIClient, instance: str, options: Mapping[str, Any]) -> str:
         container_id = self._must_find(client, instance)
         parts, size, cut = deque[bytes](), 0, False
-        for part in client.logs(container_id, stdout=True, stderr=True, **asked, stream=True, follow=False):
+        for part in client.logs(container_id, stdout=True, stderr=True, **options, stream=True, follow=False):
             parts.append(part)
             size += len(part)
-            while size > MAX_LOG:
+            while size > MAX_LOG_BYTES:
                 size -= len(parts.popleft())
                 cut = True
         text = b"".join(parts)
         return (text.partition(b"\n")[2] if cut else text).decode(errors="replace")
 
-    def _follow(self, stop: StreamCancel, instance: str, asked: Mapping[str, Any]) -> Generator[str]:
+    def _follow(self, stop: StreamCancel, instance: str, options: Mapping[str, Any]) -> Generator[str]:
         with translate_errors(), closing(self.clients.new()) as client:
             container_id = self._must_find(client, instance)
-            begun = _running_start(client, container_id)
-            stream = client.logs(container_id, stdout=True, stderr=True, **asked, stream=True, follow=True)
-            stop.reading(stream)
-            rest = b""
+            started_at = _running_start(client, container_id)
+            stream = client.logs(container_id, stdout=True, stderr=True, **options, stream=True, follow=True)
+            stop.set_stream(stream)
+            partial = b""
             for chunk in stream:
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > LONGEST_LINE:
-                    lines, rest = [*lines, rest], b""
+                *lines, partial = (partial + chunk).split(b"\n")
+                if len(partial) > MAX_LINE_BYTES:
+                    lines, partial = [*lines, partial], b""
                 yield from (line.decode(errors="replace") for line in lines)
-            if rest:
-                yield rest.decode(errors="replace")
+            if partial:
+                yield partial.decode(errors="replace")
             # The end of a log and a broken connection look the same to the SDK.
-            if begun and begun == _running_start(client, container_id):
+            if started_at and started_at == _running_start(client, container_id):
                 raise EngineError(f"The log of {instance} broke off", transient=True)
 
     def _must_find(self, client: docker.APIClient, instance: str) -> str:

@@ -19,9 +19,9 @@ from services.engine.port import ContainerView, EngineEvent
 
 log = structlog.get_logger(__name__)
 
-_TOLD = ["start", "die", "destroy", "health_status", "update", "oom"]
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-_HOLDS = 60.0
+_EVENT_TYPES = ["start", "die", "destroy", "health_status", "update", "oom"]
+_MIN_RECONNECT_DELAY, _MAX_RECONNECT_DELAY = 0.05, 2.0
+_VIEW_TTL = 60.0
 """Seconds after which a view expires even without an event: engines drop events for slow readers."""
 
 Stamp = tuple[int, int]
@@ -52,54 +52,54 @@ class InspectCache:
         with self._lock:
             self._connects += 1
             self._streams += 1
-            for retained in (self._changes, self._views, self._starts, self._deaths):
-                retained.clear()
+            for mapping in (self._changes, self._views, self._starts, self._deaths):
+                mapping.clear()
 
     def disconnected(self) -> None:
         with self._lock:
             self._streams -= 1
 
-    def changed(self, container_id: str) -> None:
+    def invalidate(self, container_id: str) -> None:
         with self._lock:
             self._changes[container_id] = self._changes.get(container_id, 0) + 1
             self._views.pop(container_id, None)
 
-    def gone(self, container_id: str) -> None:
+    def remove(self, container_id: str) -> None:
         with self._lock:
-            for retained in (self._changes, self._views, self._starts, self._deaths):
-                retained.pop(container_id, None)
+            for mapping in (self._changes, self._views, self._starts, self._deaths):
+                mapping.pop(container_id, None)
 
     def stamp(self, container_id: str) -> Stamp:
-        """Return a stamp. Take it before an inspection and pass it to `keep` or `saw`."""
+        """Return a stamp. Take it before an inspection and pass it to `store` or `record_start`."""
         with self._lock:
             return self._stamp(container_id)
 
-    def keep(self, view: ContainerView, sign: str, stamp: Stamp) -> None:
-        """Cache a view, unless its container changed since the stamp was taken. `sign`: see `recall`."""
-        self.saw(view, stamp)
+    def store(self, view: ContainerView, signature: str, stamp: Stamp) -> None:
+        """Cache a view, unless its container changed since the stamp was taken. `signature`: see `get`."""
+        self.record_start(view, stamp)
         with self._lock:
             if stamp == self._stamp(view.container_id):
-                self._views[view.container_id] = sign, view, self._monotonic() + _HOLDS
+                self._views[view.container_id] = signature, view, self._monotonic() + _VIEW_TTL
 
-    def recall(self, container_id: str, sign: str) -> ContainerView | None:
+    def get(self, container_id: str, signature: str) -> ContainerView | None:
         """Return a cached view that is still valid, otherwise None.
 
-        `sign` is the state that the engine's list shows; it must equal the one that was cached with the view.
+        `signature` is the state that the engine's list shows; it must equal the one that was cached with the view.
         """
         with self._lock:
-            known_sign, view, until = self._views.get(container_id, ("", None, 0.0))
-            holds = self._streams > 0 and known_sign == sign and self._monotonic() < until
-            return view if holds else None
+            cached_signature, view, until = self._views.get(container_id, ("", None, 0.0))
+            valid = self._streams > 0 and cached_signature == signature and self._monotonic() < until
+            return view if valid else None
 
-    def saw(self, view: ContainerView, stamp: Stamp) -> None:
+    def record_start(self, view: ContainerView, stamp: Stamp) -> None:
         """Record the view's start, unless that start has died or a stream has begun since the stamp was taken."""
         at = nanoseconds(view.started_at)
         with self._lock:
-            known, _ = self._starts.get(view.container_id, (0, ""))
-            if stamp[0] == self._connects and at > max(known, self._deaths.get(view.container_id, 0)):
+            last_start, _ = self._starts.get(view.container_id, (0, ""))
+            if stamp[0] == self._connects and at > max(last_start, self._deaths.get(view.container_id, 0)):
                 self._starts[view.container_id] = at, view.start_id
 
-    def died(self, container_id: str, at: int) -> str:
+    def record_death(self, container_id: str, at: int) -> str:
         """Return the start that a death at `at` (nanoseconds) ended; empty if that start was not seen.
 
         A container dies before it starts again, so the start seen since its previous death is the right one.
@@ -119,63 +119,64 @@ class InspectCache:
 class EventWatcher:
     """Watcher of the events of the instances of the Sluice called `name`."""
 
-    def __init__(self, clients: ClientPool, memory: InspectCache, name: str, network: str) -> None:
+    def __init__(self, clients: ClientPool, cache: InspectCache, name: str, network: str) -> None:
         self._clients = clients
-        self._memory = memory
+        self._cache = cache
         self._name = name
         self._network = network
 
     def watch(self, stop: StreamCancel) -> Generator[EngineEvent]:
         """Yield events until `stop`. Blocks. Reconnects with increasing delays."""
-        pause = _FIRST_PAUSE
+        pause = _MIN_RECONNECT_DELAY
         while not stop.is_set:
             try:
                 with closing(self._clients.new()) as client, closing(self._one_stream(client, stop)) as stream:
                     for event in stream:
                         if event.kind != "reconnected":
-                            pause = _FIRST_PAUSE
+                            pause = _MIN_RECONNECT_DELAY
                         yield event
             except (*FAILURES, AttributeError, ValueError) as error:
                 # The SDK raises the last two if its socket is closed during a read.
-                if not stop.is_set and pause == _FIRST_PAUSE:
+                if not stop.is_set and pause == _MIN_RECONNECT_DELAY:
                     log.warning("engine_events_broke_off", error=str(error))
             stop.wait(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, _MAX_RECONNECT_DELAY)
 
     def _one_stream(self, client: docker.APIClient, stop: StreamCancel) -> Generator[EngineEvent]:
         # The engine answers before it has subscribed. `since` covers that gap; repeated events do no harm.
-        filters = {"type": "container", "label": [f"{NAME}={self._name}", SERVICE], "event": _TOLD}
+        filters = {"type": "container", "label": [f"{NAME}={self._name}", SERVICE], "event": _EVENT_TYPES}
         stream = client.events(since=int(time.time()), filters=filters, decode=True)
-        stop.reading(stream)
-        self._memory.connected()
+        stop.set_stream(stream)
+        self._cache.connected()
         try:
             yield EngineEvent("reconnected")
-            for told in stream:
-                event = self._read(client, told)
+            for message in stream:
+                event = self._read(client, message)
                 if event is not None:
                     yield event
         finally:
-            self._memory.disconnected()
+            self._cache.disconnected()
 
-    def _read(self, client: docker.APIClient, told: Mapping[str, Any]) -> EngineEvent | None:
-        container_id, about = told["Actor"]["ID"], told["Actor"]["Attributes"]
-        instance = parse_instance(about, self._name)
-        self._memory.changed(container_id)
-        if instance is None or about.get("name") != f"{self._name}-{instance}":
+    def _read(self, client: docker.APIClient, message: Mapping[str, Any]) -> EngineEvent | None:
+        container_id, attributes = message["Actor"]["ID"], message["Actor"]["Attributes"]
+        instance = parse_instance(attributes, self._name)
+        self._cache.invalidate(container_id)
+        if instance is None or attributes.get("name") != f"{self._name}-{instance}":
             return None
-        action = told["Action"].partition(":")[0]
-        whose = {"service": about[SERVICE], "instance": instance, "container_id": container_id}
+        action = message["Action"].partition(":")[0]
+        subject = {"service": attributes[SERVICE], "instance": instance, "container_id": container_id}
         if action == "die":
-            start = self._memory.died(container_id, told["timeNano"]) or self._look(client, container_id, told["timeNano"])
-            return EngineEvent("die", **whose, start_id=start, exit_code=int(about.get("exitCode", -1)))
+            at = message["timeNano"]
+            start = self._cache.record_death(container_id, at) or self._inspect_start(client, container_id, at)
+            return EngineEvent("die", **subject, start_id=start, exit_code=int(attributes.get("exitCode", -1)))
         if action == "destroy":
-            self._memory.gone(container_id)
-            return EngineEvent("destroy", **whose)
+            self._cache.remove(container_id)
+            return EngineEvent("destroy", **subject)
         if action == "start":
-            return EngineEvent("start", **whose)
-        return EngineEvent("health", **whose) if action == "health_status" else None
+            return EngineEvent("start", **subject)
+        return EngineEvent("health", **subject) if action == "health_status" else None
 
-    def _look(self, client: docker.APIClient, container_id: str, at: int) -> str:
+    def _inspect_start(self, client: docker.APIClient, container_id: str, at: int) -> str:
         """Return the start that a death at `at` ended, if the engine still shows it; otherwise empty."""
         try:
             view = parse_container(client.inspect_container(container_id), self._name, self._network)

@@ -12,7 +12,15 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from services.engine.docker.codec import NAME, RESTART_ALWAYS, RESTART_NEVER, ROLE, image_labels, over_image, restrictions
+from services.engine.docker.codec import (
+    NAME,
+    RESTART_ALWAYS,
+    RESTART_NEVER,
+    ROLE,
+    image_labels,
+    mask_image_labels,
+    restrictions,
+)
 from services.engine.port import EngineError
 
 GATEWAY_ROLE, PROBE_ROLE = "gateway", "feeler"
@@ -30,11 +38,11 @@ class GatewayNames:
         self.next = f"{name}-gateway-next"
         self.probe = f"{name}-feeler"
 
-    def leaving(self, id: str) -> str:
+    def predecessor(self, id: str) -> str:
         """Return the name of the predecessor with this container id."""
         return f"{self.present}-{id[:12]}"
 
-    def ours(self, found: Found, name: str) -> bool:
+    def match(self, found: Found, name: str) -> bool:
         """Return True if the container has exactly this name and the labels of this Sluice's gateway."""
         labels = found["Config"].get("Labels") or {}
         return found["Name"] == f"/{name}" and labels.get(NAME) == self.owner and labels.get(ROLE) == GATEWAY_ROLE
@@ -46,7 +54,7 @@ def inspect(client: docker.APIClient, names: GatewayNames, name: str) -> Found |
         found: Found = client.inspect_container(name)
     except NotFound:
         return None
-    if not names.ours(found, name):
+    if not names.match(found, name):
         raise EngineError(
             f'A container called "{name}" is there already and Sluice did not make it; it is left alone. '
             "Remove it, or choose another SLUICE_NAME"
@@ -56,18 +64,18 @@ def inspect(client: docker.APIClient, names: GatewayNames, name: str) -> Found |
 
 def predecessors(client: docker.APIClient, names: GatewayNames) -> list[Found]:
     """Return the inspections of all predecessors."""
-    ours = client.containers(all=True, filters={"label": [f"{NAME}={names.owner}", f"{ROLE}={GATEWAY_ROLE}"]})
+    labelled = client.containers(all=True, filters={"label": [f"{NAME}={names.owner}", f"{ROLE}={GATEWAY_ROLE}"]})
     found = []
-    for each in ours:
-        if f"/{names.leaving(each['Id'])}" in each["Names"]:
+    for container in labelled:
+        if f"/{names.predecessor(container['Id'])}" in container["Names"]:
             with suppress(NotFound):
-                found.append(client.inspect_container(each["Id"]))
+                found.append(client.inspect_container(container["Id"]))
     return found
 
 
 def create(client: docker.APIClient, body: Found, name: str | None = None) -> str:
     """Create a container of Sluice's own and return its id. Its image cannot add labels of Sluice's."""
-    labels = over_image(body["Labels"], image_labels(client, body["Image"]))
+    labels = mask_image_labels(body["Labels"], image_labels(client, body["Image"]))
     make: Any = client.create_container_from_config
     return str(make({**body, "Labels": labels}, name)["Id"])
 
@@ -82,10 +90,10 @@ def start_next(client: docker.APIClient, names: GatewayNames, body: Mapping[str,
 
 
 def remove_next(client: docker.APIClient, names: GatewayNames) -> None:
-    there = inspect(client, names, names.next)
-    if there is not None:
+    existing = inspect(client, names, names.next)
+    if existing is not None:
         with suppress(NotFound):
-            client.remove_container(there["Id"], v=True, force=True)
+            client.remove_container(existing["Id"], v=True, force=True)
 
 
 def promote(client: docker.APIClient, names: GatewayNames) -> None:
@@ -95,12 +103,12 @@ def promote(client: docker.APIClient, names: GatewayNames) -> None:
     client.update_container(next["Id"], restart_policy=RESTART_ALWAYS)
     if present is not None:
         client.update_container(present["Id"], restart_policy=RESTART_NEVER)
-        client.rename(present["Id"], names.leaving(present["Id"]))
+        client.rename(present["Id"], names.predecessor(present["Id"]))
     client.rename(next["Id"], names.present)
 
 
 def drain(client: docker.APIClient, names: GatewayNames, id: str) -> None:
-    found = inspect(client, names, names.leaving(id))
+    found = inspect(client, names, names.predecessor(id))
     if found is None:
         return
     client.update_container(found["Id"], restart_policy=RESTART_NEVER)
@@ -113,7 +121,7 @@ def drain(client: docker.APIClient, names: GatewayNames, id: str) -> None:
 
 
 def remove_ended(client: docker.APIClient, names: GatewayNames, id: str) -> None:
-    found = inspect(client, names, names.leaving(id))
+    found = inspect(client, names, names.predecessor(id))
     if found is not None and not found["State"]["Running"]:
         with suppress(NotFound):
             client.remove_container(found["Id"], v=True)
@@ -124,12 +132,12 @@ def check_reachable(client: docker.APIClient, names: GatewayNames, image: str, a
 
     Return None on success, otherwise the cause.
     """
-    code, said = _try_from(client, names, image, names.owner, 'exec 3<>"/dev/tcp/$0/$1"', address, port)
+    code, output = _run_probe(client, names, image, names.owner, 'exec 3<>"/dev/tcp/$0/$1"', address, port)
     if code == 0:
         return None
     if code == _TIMED_OUT:
         return "no answer within 3 s"
-    return said.splitlines()[-1] if said else f"exit code {code}"
+    return output.splitlines()[-1] if output else f"exit code {code}"
 
 
 def answers_outside(client: docker.APIClient, names: GatewayNames, image: str, address: str, port: int) -> bool:
@@ -138,11 +146,11 @@ def answers_outside(client: docker.APIClient, names: GatewayNames, image: str, a
     Return True if it is answered.
     """
     request = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && read -r line <&3'
-    code, _ = _try_from(client, names, image, "bridge", request, address, port)
+    code, _ = _run_probe(client, names, image, "bridge", request, address, port)
     return code == 0
 
 
-def _try_from(
+def _run_probe(
     client: docker.APIClient, names: GatewayNames, image: str, network: str, script: str, address: str, port: int
 ) -> tuple[int, str]:
     """Run a script in a container of the gateway's image and remove the container.
@@ -153,7 +161,7 @@ def _try_from(
         labels = client.inspect_container(names.probe)["Config"].get("Labels") or {}
         if labels.get(NAME) == names.owner and labels.get(ROLE) == PROBE_ROLE:
             client.remove_container(names.probe, v=True, force=True)
-    made = create(
+    container_id = create(
         client,
         {
             "Image": image,
@@ -168,10 +176,10 @@ def _try_from(
         names.probe,
     )
     try:
-        client.start(made)
-        code = int(client.wait(made, timeout=20)["StatusCode"])
-        said: bytes = client.logs(made, stdout=True, stderr=True, tail=3) if code else b""
+        client.start(container_id)
+        code = int(client.wait(container_id, timeout=20)["StatusCode"])
+        output: bytes = client.logs(container_id, stdout=True, stderr=True, tail=3) if code else b""
     finally:
         with suppress(NotFound):
-            client.remove_container(made, v=True, force=True)
-    return code, said.decode(errors="replace").strip()
+            client.remove_container(container_id, v=True, force=True)
+    return code, output.decode(errors="replace").strip()

@@ -18,13 +18,13 @@ from services.engine.docker.client import FAILURES
 from services.engine.docker.codec import parse_image
 from services.engine.port import EngineError, ImageInfo
 
-_FIRST_ANSWER = 60.0
+_FIRST_ANSWER_TIMEOUT = 60.0
 """Seconds that a registry may take to start its answer."""
-_FIRST_ANSWER_WHEN_HERE = 15.0
+_FIRST_ANSWER_TIMEOUT_IF_PRESENT = 15.0
 """Seconds that a registry may take to start its answer if the image is present already."""
-_NEXT_ANSWER = 600.0
+_PROGRESS_TIMEOUT = 600.0
 """Seconds without progress after which a pull is abandoned."""
-_SILENCE = 60.0
+_UNREACHED_RETRY_AFTER = 60.0
 """Seconds for which a registry that did not answer is not asked again for an image that is present."""
 _UNREACHED = (
     "dial tcp",
@@ -49,13 +49,14 @@ class Images:
 
         Raises EngineError `image_pull_failed` if there is no image to use.
         """
-        here = _inspect(client, reference)
-        if here is not None and not self._worth_asking(here, reference, auth):
-            return parse_image(here, reference)
-        refused = self._refusal(client, reference, auth, _FIRST_ANSWER if here is None else _FIRST_ANSWER_WHEN_HERE)
-        found = here if refused else _inspect(client, reference)
+        present = _inspect(client, reference)
+        if present is not None and not self._may_be_newer(present, reference, auth):
+            return parse_image(present, reference)
+        timeout = _FIRST_ANSWER_TIMEOUT if present is None else _FIRST_ANSWER_TIMEOUT_IF_PRESENT
+        error_text = self._pull_error(client, reference, auth, timeout)
+        found = present if error_text else _inspect(client, reference)
         if found is None:
-            raise EngineError(refused or f"{reference} was pulled but is not there", reason="image_pull_failed")
+            raise EngineError(error_text or f"{reference} was pulled but is not there", reason="image_pull_failed")
         return parse_image(found, reference)
 
     def find(self, client: docker.APIClient, reference: str) -> ImageInfo | None:
@@ -64,32 +65,32 @@ class Images:
         None for a malformed reference too.
         """
         try:
-            here = _inspect(client, reference)
+            present = _inspect(client, reference)
         except EngineError:
             return None
-        return parse_image(here, reference) if here is not None else None
+        return parse_image(present, reference) if present is not None else None
 
-    def _worth_asking(self, here: Mapping[str, Any], reference: str, auth: str | None) -> bool:
+    def _may_be_newer(self, present: Mapping[str, Any], reference: str, auth: str | None) -> bool:
         """Return True if a pull can bring a newer image.
 
         A digest never changes. An image that was never in its repository was built on this host, as a local CI does.
         """
-        by_id = here["Id"].removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
+        by_id = present["Id"].removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
         if "@" in reference or by_id:
             return False
         if auth is not None:
             return True
         repository, _ = parse_repository_tag(reference)
-        published = any(digest.startswith(f"{_familiar(repository)}@") for digest in here.get("RepoDigests") or ())
+        published = any(digest.startswith(f"{_familiar(repository)}@") for digest in present.get("RepoDigests") or ())
         return published and time.monotonic() >= self._silent_until.get(_registry(reference), 0)
 
-    def _refusal(self, client: docker.APIClient, reference: str, auth: str | None, patience: float) -> str | None:
+    def _pull_error(self, client: docker.APIClient, reference: str, auth: str | None, timeout: float) -> str | None:
         """Pull the image. Return the engine's error text, None on success.
 
         The SDK's own pull has no timeout.
         """
         registry = _registry(reference)
-        header, unread = (auth, "") if auth is not None else _operators(client, registry)
+        header, note = (auth, "") if auth is not None else _operator_credentials(client, registry)
         repository, tag = parse_repository_tag(reference)
         try:
             answer = client.post(
@@ -97,19 +98,19 @@ class Images:
                 params={"fromImage": repository, "tag": tag or "latest"},
                 headers={"X-Registry-Auth": header} if header else {},
                 stream=True,
-                timeout=(5, patience),
+                timeout=(5, timeout),
             )
         except ReadTimeout:
-            refused: str | None = f"The registry {registry} did not begin to answer within {patience:.0f} s"
+            error_text: str | None = f"The registry {registry} did not begin to answer within {timeout:.0f} s"
         else:
             with closing(answer):
-                refused = _words(answer)
-        if refused and any(sign in refused.lower() for sign in _UNREACHED):
-            self._silent_until[registry] = time.monotonic() + _SILENCE
-        return f"{refused}{unread}" if refused else None
+                error_text = _error_text(answer)
+        if error_text and any(pattern in error_text.lower() for pattern in _UNREACHED):
+            self._silent_until[registry] = time.monotonic() + _UNREACHED_RETRY_AFTER
+        return f"{error_text}{note}" if error_text else None
 
 
-def _operators(client: docker.APIClient, registry: str) -> tuple[str | None, str]:
+def _operator_credentials(client: docker.APIClient, registry: str) -> tuple[str | None, str]:
     """Return a header with the operator's credentials, and a suffix for the error text.
 
     The suffix is empty unless the credentials cannot be read.
@@ -122,7 +123,7 @@ def _operators(client: docker.APIClient, registry: str) -> tuple[str | None, str
     return (header.decode() if isinstance(header, bytes) else header), ""
 
 
-def _words(answer: Any) -> str | None:
+def _error_text(answer: Any) -> str | None:
     """Read the pull's progress to its end. Return the error that ends it, None on success."""
     if answer.status_code >= 400:
         try:
@@ -130,7 +131,7 @@ def _words(answer: Any) -> str | None:
         except (ValueError, KeyError):
             return answer.text.strip() or f"HTTP {answer.status_code}"
     if answer.raw.connection is not None and answer.raw.connection.sock is not None:
-        answer.raw.connection.sock.settimeout(_NEXT_ANSWER)
+        answer.raw.connection.sock.settimeout(_PROGRESS_TIMEOUT)
     try:
         line: Any
         for line in json_stream(answer.iter_content(chunk_size=None)):

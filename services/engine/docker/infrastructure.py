@@ -21,8 +21,8 @@ from services.engine.infrastructure_port import Gateways, GatewaySpec, GatewayVi
 from services.engine.port import EngineError
 
 GATEWAY_DIRECTORY = "/run/gateway"
-_OVERLAPS = ("overlaps", "already in use", "conflicts with")
-_TRIES = 8
+_OVERLAP_ERRORS = ("overlaps", "already in use", "conflicts with")
+_MAX_SUBNET_ATTEMPTS = 8
 
 
 class DockerInfrastructure:
@@ -85,25 +85,25 @@ class DockerInfrastructure:
     # The methods below run on a client's thread.
 
     def _ensure_network(self, client: docker.APIClient, subnet: str | None) -> NetworkInfo:
-        wanted = _parse(subnet) if subnet else None
-        there = self._network(client)
-        if there is not None:
-            return self._adopt_network(there, wanted)
+        requested = _parse(subnet) if subnet else None
+        existing = self._network(client)
+        if existing is not None:
+            return self._adopt_network(existing, requested)
         taken = _subnets(client.networks())
-        candidates = [wanted] if wanted else free_subnets([*taken, *host_routes()], _TRIES)
-        words = "no free subnet was found"
+        candidates = [requested] if requested else free_subnets([*taken, *host_routes()], _MAX_SUBNET_ATTEMPTS)
+        error_text = "no free subnet was found"
         for candidate in candidates:
             try:
-                made = self._create_network(client, candidate)
+                network_id = self._create_network(client, candidate)
             except APIError as error:
-                words = str(error.explanation)
-                if error.status_code == 409 and (there := self._network(client)):
-                    return self._adopt_network(there, wanted)  # created concurrently by another caller
-                if not any(sign in words.lower() for sign in _OVERLAPS):
+                error_text = str(error.explanation)
+                if error.status_code == 409 and (existing := self._network(client)):
+                    return self._adopt_network(existing, requested)  # created concurrently by another caller
+                if not any(pattern in error_text.lower() for pattern in _OVERLAP_ERRORS):
                     raise
             else:
-                return self._settle_network(client, made, wanted)
-        raise EngineError(f'The network "{self.name}" cannot be made: {words}. SLUICE_SUBNET says which subnet to use')
+                return self._settle_network(client, network_id, requested)
+        raise EngineError(f'The network "{self.name}" cannot be made: {error_text}. SLUICE_SUBNET says which subnet to use')
 
     def _network(self, client: docker.APIClient) -> Mapping[str, Any] | None:
         """Return the oldest network with exactly this name.
@@ -114,31 +114,31 @@ class DockerInfrastructure:
         return min(found, key=lambda network: (network["Created"], network["Id"]), default=None)
 
     def _inspect_network(self, client: docker.APIClient) -> NetworkInfo | None:
-        there = self._network(client)
-        return self._adopt_network(there, None) if there is not None else None
+        existing = self._network(client)
+        return self._adopt_network(existing, None) if existing is not None else None
 
-    def _settle_network(self, client: docker.APIClient, made: str, wanted: IPv4Network | None) -> NetworkInfo:
+    def _settle_network(self, client: docker.APIClient, network_id: str, requested: IPv4Network | None) -> NetworkInfo:
         """Resolve a race: old engines create two networks for two concurrent requests. The older one stays."""
         oldest = self._network(client)
         if oldest is None:
             raise EngineError(f'The network "{self.name}" went away while it was made', transient=True)
-        if oldest["Id"] != made:
-            client.remove_network(made)
-        return self._adopt_network(oldest, wanted)
+        if oldest["Id"] != network_id:
+            client.remove_network(network_id)
+        return self._adopt_network(oldest, requested)
 
-    def _adopt_network(self, there: Mapping[str, Any], wanted: IPv4Network | None) -> NetworkInfo:
-        called = f'A network called "{self.name}"'
-        if (there.get("Labels") or {}).get(NAME) != self.name:
+    def _adopt_network(self, existing: Mapping[str, Any], requested: IPv4Network | None) -> NetworkInfo:
+        subject = f'A network called "{self.name}"'
+        if (existing.get("Labels") or {}).get(NAME) != self.name:
             raise EngineError(
-                f"{called} is there already and Sluice did not make it; it is left alone. "
+                f"{subject} is there already and Sluice did not make it; it is left alone. "
                 "Remove it, or choose another SLUICE_NAME"
             )
-        pools = [pool for pool in (there.get("IPAM") or {}).get("Config") or [] if "." in pool.get("Subnet", "")]
-        if there.get("Driver") != "bridge" or len(pools) != 1 or not pools[0].get("Gateway"):
-            raise EngineError(f"{called} is there, but it is no bridge with one IPv4 subnet and an address of its own")
-        if wanted is not None and _parse(pools[0]["Subnet"]) != wanted:
+        pools = [pool for pool in (existing.get("IPAM") or {}).get("Config") or [] if "." in pool.get("Subnet", "")]
+        if existing.get("Driver") != "bridge" or len(pools) != 1 or not pools[0].get("Gateway"):
+            raise EngineError(f"{subject} is there, but it is no bridge with one IPv4 subnet and an address of its own")
+        if requested is not None and _parse(pools[0]["Subnet"]) != requested:
             raise EngineError(
-                f"{called} is there with the subnet {pools[0]['Subnet']}, and SLUICE_SUBNET asks for {wanted}. "
+                f"{subject} is there with the subnet {pools[0]['Subnet']}, and SLUICE_SUBNET asks for {requested}. "
                 "Remove the network, or the setting"
             )
         return NetworkInfo(pools[0]["Subnet"], pools[0]["Gateway"].partition("/")[0])
@@ -157,30 +157,31 @@ class DockerInfrastructure:
     def _ensure_gateway(self, client: docker.APIClient, spec: GatewaySpec) -> GatewayView:
         image = self._image(client, spec.image)
         body = self._body(spec, image)
-        there = self._container(client)
-        if there is not None and _view(there, body).running:
-            if _mounted(there) != spec.directory:
+        existing = self._container(client)
+        if existing is not None and _view(existing, body).running:
+            if _mounted(existing) != spec.directory:
                 raise EngineError(
-                    f'The gateway "{self.gateway}" runs with the directory {_mounted(there)} instead of {spec.directory}. '
+                    f'The gateway "{self.gateway}" runs with the directory {_mounted(existing)} '
+                    f"instead of {spec.directory}. "
                     "Stop it, put SLUICE_DATA right, or choose another SLUICE_NAME"
                 )
-            return _view(there, body)
-        if there is not None and (_view(there, body).outdated or there["State"].get("Restarting")):
+            return _view(existing, body)
+        if existing is not None and (_view(existing, body).outdated or existing["State"].get("Restarting")):
             # The engine would restart a container that keeps failing after ever longer delays only.
-            client.remove_container(there["Id"], v=True, force=True)
-            there = None
-        if there is None:
+            client.remove_container(existing["Id"], v=True, force=True)
+            existing = None
+        if existing is None:
             handover.create(client, body, self.gateway)
         client.start(self.gateway)
         return _view(client.inspect_container(self.gateway), body)
 
     def _restart_gateway(self, client: docker.APIClient) -> None:
-        there = self._container(client)
-        if there is None:
+        existing = self._container(client)
+        if existing is None:
             return
-        if there["State"].get("Paused"):
-            client.unpause(there["Id"])
-        client.restart(there["Id"], timeout=0)
+        if existing["State"].get("Paused"):
+            client.unpause(existing["Id"])
+        client.restart(existing["Id"], timeout=0)
 
     def _body(self, spec: GatewaySpec, image_id: str) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -210,14 +211,14 @@ class DockerInfrastructure:
         return handover.inspect(client, self._names, self.gateway)
 
     def _inspect_gateway(self, client: docker.APIClient) -> GatewayView | None:
-        there = self._container(client)
-        return _view(there, None) if there else None
+        existing = self._container(client)
+        return _view(existing, None) if existing else None
 
     def _inspect_gateways(self, client: docker.APIClient, spec: GatewaySpec) -> Gateways:
-        there, next = self._container(client), handover.inspect(client, self._names, self._names.next)
+        existing, successor = self._container(client), handover.inspect(client, self._names, self._names.next)
         return Gateways(
-            present=_view(there, self._body(spec, self._image(client, spec.image))) if there else None,
-            successor=_view(next, None) if next else None,
+            present=_view(existing, self._body(spec, self._image(client, spec.image))) if existing else None,
+            successor=_view(successor, None) if successor else None,
             predecessors=tuple(_view(found, None) for found in handover.predecessors(client, self._names)),
         )
 
@@ -246,13 +247,13 @@ class DockerInfrastructure:
 def _view(found: Mapping[str, Any], body: Mapping[str, Any] | None) -> GatewayView:
     state = found["State"]
     running = bool(state["Running"]) and not state.get("Restarting")
-    made_as = (found["Config"].get("Labels") or {}).get(HASH)
+    actual_hash = (found["Config"].get("Labels") or {}).get(HASH)
     return GatewayView(
         container_id=found["Id"],
         running=running,
         restarts=int(found.get("RestartCount") or 0),
         exit_code=None if running else state["ExitCode"],
-        outdated=body is not None and made_as != body["Labels"][HASH],
+        outdated=body is not None and actual_hash != body["Labels"][HASH],
         restarting=bool(state.get("Restarting")),
         image=str(found["Config"]["Image"]),
         open_files=_open_files(found),

@@ -21,10 +21,10 @@ from services.engine.docker.handover import create
 from services.engine.port import EngineError, InstanceSpec
 
 RESOLVER_ROLE = "resolver"
-REFUSED = "mount_refused"
-_PATIENCE = 20
+MOUNT_REFUSED = "mount_refused"
+_RESOLVER_TIMEOUT = 20
 """Seconds that a resolver may run."""
-_LEFT_OVER = 2 * _PATIENCE
+_RESOLVER_MAX_AGE = 2 * _RESOLVER_TIMEOUT
 """Age in seconds after which a resolver is not in use any more."""
 _SCRIPT = """
 for path; do
@@ -69,7 +69,7 @@ def _refuse_bound_volume(client: docker.APIClient, name: str) -> None:
         raise EngineError(
             f'The volume "{name}" is not mounted: it stands for the host path {options.get("device")}; '
             "mount the path itself (type: bind), which SLUICE_HOST_ROOTS has to allow",
-            reason=REFUSED,
+            reason=MOUNT_REFUSED,
         )
 
 
@@ -79,24 +79,24 @@ def _refuse_engine_data(client: docker.APIClient, paths: list[str]) -> None:
         if f"{path}/".startswith(f"{root}/") or f"{root}/".startswith(f"{path}/"):
             raise EngineError(
                 f"The host path {path} is not mounted: the engine keeps its own data in {root}; mount another directory",
-                reason=REFUSED,
+                reason=MOUNT_REFUSED,
             )
 
 
 def _refuse_links(client: docker.APIClient, owner: str, image: str, paths: list[str]) -> None:
     try:
-        code, said = _resolve(client, owner, image, paths)
+        code, output = _resolve(client, owner, image, paths)
     except APIError as error:
-        words = f"The host paths {', '.join(paths)} cannot be looked at: {error.explanation}"
-        raise EngineError(words, reason=REFUSED) from error
+        message = f"The host paths {', '.join(paths)} cannot be looked at: {error.explanation}"
+        raise EngineError(message, reason=MOUNT_REFUSED) from error
     if code == 0:
         return
-    path, _, found = said.partition("\n")
-    words = "".join(char for char in found.strip() if char.isprintable())[:300]
-    link = words.startswith("/")
-    real = words.removeprefix("realpath: ").removeprefix("/host")
-    why = f"it is, or lies below, a symbolic link and is really {real}; mount that path instead" if link else real
-    raise EngineError(f"The host path {path} is not mounted: {why}", reason=REFUSED)
+    path, _, found = output.partition("\n")
+    message = "".join(char for char in found.strip() if char.isprintable())[:300]
+    link = message.startswith("/")
+    real = message.removeprefix("realpath: ").removeprefix("/host")
+    cause = f"it is, or lies below, a symbolic link and is really {real}; mount that path instead" if link else real
+    raise EngineError(f"The host path {path} is not mounted: {cause}", reason=MOUNT_REFUSED)
 
 
 def _resolve(client: docker.APIClient, owner: str, image: str, paths: list[str]) -> tuple[int, str]:
@@ -116,21 +116,21 @@ def _resolve(client: docker.APIClient, owner: str, image: str, paths: list[str])
         "CapAdd": ["DAC_READ_SEARCH"],
     }
     body = {"Image": image, "Entrypoint": ["sh", "-c", _SCRIPT, "sh", *paths], "Labels": labels, "HostConfig": host}
-    made = create(client, body, f"{owner}-{RESOLVER_ROLE}-{secrets.token_hex(4)}")
+    container_id = create(client, body, f"{owner}-{RESOLVER_ROLE}-{secrets.token_hex(4)}")
     try:
-        client.start(made)
-        code = int(client.wait(made, timeout=_PATIENCE)["StatusCode"])
-        said: bytes = client.logs(made, stdout=True, stderr=True) if code else b""
+        client.start(container_id)
+        code = int(client.wait(container_id, timeout=_RESOLVER_TIMEOUT)["StatusCode"])
+        output: bytes = client.logs(container_id, stdout=True, stderr=True) if code else b""
     finally:
         with suppress(NotFound):
-            client.remove_container(made, v=True, force=True)
-    return code, said.decode(errors="replace")
+            client.remove_container(container_id, v=True, force=True)
+    return code, output.decode(errors="replace")
 
 
 def _remove_left_over(client: docker.APIClient, labels: Mapping[str, str]) -> None:
     """Remove resolvers that a killed Sluice left: those older than any resolver in use."""
     for found in client.containers(all=True, filters={"label": [f"{key}={value}" for key, value in labels.items()]}):
-        old = found["Created"] < time.time() - _LEFT_OVER
+        old = found["Created"] < time.time() - _RESOLVER_MAX_AGE
         if old and any(is_resolver(labels[NAME], name.removeprefix("/")) for name in found["Names"]):
             with suppress(NotFound):
                 client.remove_container(found["Id"], v=True, force=True)

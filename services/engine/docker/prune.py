@@ -17,7 +17,7 @@ def prune(client: docker.APIClient, name: str, keep: frozenset[str]) -> tuple[st
     Return the removed tags.
     """
     found: Any = client.images(filters={"label": [f"{NAME}={name}", BUILT]})
-    gone = []
+    removed = []
     for image in found:
         tag = _own_tag(image)
         if tag is None or tag in keep:
@@ -28,8 +28,8 @@ def prune(client: docker.APIClient, name: str, keep: frozenset[str]) -> tuple[st
             if error.status_code not in (404, 409):  # removed already, or in use by a container
                 raise
         else:
-            gone.append(tag)
-    return tuple(sorted(gone))
+            removed.append(tag)
+    return tuple(sorted(removed))
 
 
 def _own_tag(image: Mapping[str, Any]) -> str | None:

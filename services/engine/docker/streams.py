@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from services.engine.docker.client import post
 
 T = TypeVar("T")
-_AHEAD = 1000
+_MAX_READ_AHEAD = 1000
 """Maximum number of items that a thread reads ahead, so a flood of log lines does not fill the memory."""
 
 
@@ -31,14 +31,14 @@ class StreamCancel:
         self._lock = threading.Lock()
         self._stream: Closeable | None = None
 
-    def reading(self, stream: Closeable) -> None:
+    def set_stream(self, stream: Closeable) -> None:
         """Set the stream that a cancellation closes."""
         with self._lock:
             self._stream = stream
             if self._event.is_set():
                 _close(stream)
 
-    def now(self) -> None:
+    def cancel(self) -> None:
         with self._lock:
             self._event.set()
             if self._stream is not None:
@@ -62,7 +62,7 @@ async def iterate_in_thread(source: Callable[[StreamCancel], Generator[T]], thre
     """Iterate over the blocking generator `source` on a new thread named `thread`."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[T | _End] = asyncio.Queue()
-    room = threading.Semaphore(_AHEAD)
+    capacity = threading.Semaphore(_MAX_READ_AHEAD)
     stop = StreamCancel()
 
     def run() -> None:
@@ -70,7 +70,7 @@ async def iterate_in_thread(source: Callable[[StreamCancel], Generator[T]], thre
         try:
             with closing(source(stop)) as items:
                 for item in items:
-                    room.acquire()
+                    capacity.acquire()
                     if stop.is_set:
                         break
                     post(loop, queue.put_nowait, item)
@@ -81,13 +81,13 @@ async def iterate_in_thread(source: Callable[[StreamCancel], Generator[T]], thre
     threading.Thread(target=run, name=thread, daemon=True).start()
     try:
         while not isinstance(item := await queue.get(), _End):
-            room.release()
+            capacity.release()
             yield item
         if item.error is not None:
             raise item.error
     finally:
-        stop.now()
-        room.release()
+        stop.cancel()
+        capacity.release()
 
 
 def _close(stream: Closeable) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 _ROUTES = Path("/proc/net/route")
 
 
-def free_subnets(taken: Collection[IPv4Network], most: int) -> Iterator[IPv4Network]:
+def free_subnets(taken: Collection[IPv4Network], count: int) -> Iterator[IPv4Network]:
     """Return the first `most` candidate subnets that overlap none of `taken`.
 
     Candidates are 10.203.0.0/22, 10.203.4.0/22 and so on. If 10.0.0.0/8 is taken entirely, for example by a VPN, they
@@ -20,7 +20,7 @@ def free_subnets(taken: Collection[IPv4Network], most: int) -> Iterator[IPv4Netw
     """
     prefixes = [f"10.{second}" for second in range(203, 251)] + [f"172.{second}" for second in range(20, 32)] + ["192.168"]
     candidates = (IPv4Network(f"{prefix}.{third}.0/22") for prefix in prefixes for third in range(0, 256, 4))
-    return islice((one for one in candidates if not any(one.overlaps(other) for other in taken)), most)
+    return islice((candidate for candidate in candidates if not any(candidate.overlaps(other) for other in taken)), count)
 
 
 def automatic_part(subnet: IPv4Network) -> IPv4Network:

@@ -198,7 +198,7 @@ async def test_host_port_of_another_program_fails_with_port_taken(engine: Docker
 async def test_full_network_fails_with_no_capacity(
     engine: DockerEngine, fixture: DockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_engine, "MOST_INSTANCES", 1)
+    monkeypatch.setattr(docker_engine, "MAX_INSTANCES", 1)
     await engine.start(fixture.spec("web-r1-1", script=WAITS))
     with pytest.raises(EngineError, match="has 1 containers") as refused:
         await engine.start(fixture.spec("web-r1-2", script=WAITS))
@@ -237,7 +237,7 @@ async def test_long_log_line_is_delivered_in_parts(engine: DockerEngine, fixture
     async with asyncio.timeout(20):
         parts = [part async for part in engine.follow_logs("web-r1-1")]
     assert sum(map(len, parts)) == 200_000 and len(parts) >= 2
-    assert max(map(len, parts)) <= 2 * docker_engine.LONGEST_LINE
+    assert max(map(len, parts)) <= 2 * docker_engine.MAX_LINE_BYTES
 
 
 async def test_event_stream_survives_a_lost_connection(

@@ -22,58 +22,58 @@ class Time:
 
 
 def connected(time: Time | None = None) -> InspectCache:
-    memory = InspectCache(time or Time())
-    memory.connected()
-    return memory
+    cache = InspectCache(time or Time())
+    cache.connected()
+    return cache
 
 
 def test_cache_is_empty_without_an_event_stream() -> None:
-    memory = InspectCache(Time())
-    memory.keep(ONE, "running", memory.stamp("c1"))
-    assert memory.recall("c1", "running") is None
-    memory.connected()
-    memory.keep(ONE, "running", memory.stamp("c1"))
-    assert memory.recall("c1", "running") == ONE
-    memory.connected()
-    assert memory.recall("c1", "running") is None, "what happened before this stream is not known"
-    memory.keep(ONE, "running", memory.stamp("c1"))
-    memory.disconnected()
-    assert memory.recall("c1", "running") == ONE, "one of two streams is still there"
-    memory.disconnected()
-    assert memory.recall("c1", "running") is None
+    cache = InspectCache(Time())
+    cache.store(ONE, "running", cache.stamp("c1"))
+    assert cache.get("c1", "running") is None
+    cache.connected()
+    cache.store(ONE, "running", cache.stamp("c1"))
+    assert cache.get("c1", "running") == ONE
+    cache.connected()
+    assert cache.get("c1", "running") is None, "what happened before this stream is not known"
+    cache.store(ONE, "running", cache.stamp("c1"))
+    cache.disconnected()
+    assert cache.get("c1", "running") == ONE, "one of two streams is still there"
+    cache.disconnected()
+    assert cache.get("c1", "running") is None
 
 
 def test_view_is_not_cached_if_the_container_changed_during_the_inspection() -> None:
-    memory = connected()
-    stamp = memory.stamp("c1")
-    memory.changed("c1")
-    memory.keep(ONE, "running", stamp)
-    assert memory.recall("c1", "running") is None
+    cache = connected()
+    stamp = cache.stamp("c1")
+    cache.invalidate("c1")
+    cache.store(ONE, "running", stamp)
+    assert cache.get("c1", "running") is None
 
 
 def test_view_is_not_cached_if_the_stream_was_lost_during_the_inspection() -> None:
-    memory = connected()
-    stamp = memory.stamp("c1")
-    memory.disconnected()
-    memory.connected()
-    memory.keep(ONE, "running", stamp)
-    assert memory.recall("c1", "running") is None
+    cache = connected()
+    stamp = cache.stamp("c1")
+    cache.disconnected()
+    cache.connected()
+    cache.store(ONE, "running", stamp)
+    assert cache.get("c1", "running") is None
 
 
 def test_cached_view_with_another_state_than_listed_is_dropped() -> None:
-    memory = connected()
-    memory.keep(ONE, "running", memory.stamp("c1"))
-    assert memory.recall("c1", "exited(0)") is None
+    cache = connected()
+    cache.store(ONE, "running", cache.stamp("c1"))
+    assert cache.get("c1", "exited(0)") is None
 
 
 def test_cached_view_expires_after_60_seconds() -> None:
     time = Time()
-    memory = connected(time)
-    memory.keep(ONE, "running", memory.stamp("c1"))
+    cache = connected(time)
+    cache.store(ONE, "running", cache.stamp("c1"))
     time.now = 59
-    assert memory.recall("c1", "running") == ONE
+    assert cache.get("c1", "running") == ONE
     time.now = 60
-    assert memory.recall("c1", "running") is None
+    assert cache.get("c1", "running") is None
 
 
 def again(seconds: int) -> ContainerView:
@@ -81,35 +81,35 @@ def again(seconds: int) -> ContainerView:
 
 
 def test_death_is_matched_once_with_the_start_before_it() -> None:
-    memory = connected()
-    memory.saw(ONE, memory.stamp("c1"))
-    assert memory.died("c1", STARTED - 1) == "", "that death is older than this start"
-    assert memory.died("c1", STARTED + 1) == ONE.start_id
-    assert memory.died("c1", STARTED + 1) == "", "it died once"
-    assert memory.died("c2", STARTED) == ""
+    cache = connected()
+    cache.record_start(ONE, cache.stamp("c1"))
+    assert cache.record_death("c1", STARTED - 1) == "", "that death is older than this start"
+    assert cache.record_death("c1", STARTED + 1) == ONE.start_id
+    assert cache.record_death("c1", STARTED + 1) == "", "it died once"
+    assert cache.record_death("c2", STARTED) == ""
 
 
 def test_later_inspection_does_not_restore_the_start_of_a_dead_container() -> None:
-    memory = connected()
-    memory.saw(ONE, memory.stamp("c1"))
-    memory.died("c1", STARTED + SECOND)
-    memory.saw(ONE, memory.stamp("c1"))
-    assert memory.died("c1", STARTED + 9 * SECOND) == "", "another start, without an observer"
-    memory.saw(again(20), memory.stamp("c1"))
-    memory.saw(ONE, memory.stamp("c1"))
-    assert memory.died("c1", STARTED + 30 * SECOND) == again(20).start_id
+    cache = connected()
+    cache.record_start(ONE, cache.stamp("c1"))
+    cache.record_death("c1", STARTED + SECOND)
+    cache.record_start(ONE, cache.stamp("c1"))
+    assert cache.record_death("c1", STARTED + 9 * SECOND) == "", "another start, without an observer"
+    cache.record_start(again(20), cache.stamp("c1"))
+    cache.record_start(ONE, cache.stamp("c1"))
+    assert cache.record_death("c1", STARTED + 30 * SECOND) == again(20).start_id
 
 
 def test_start_seen_before_a_reconnect_is_not_matched_with_a_death() -> None:
-    memory = connected()
-    stamp = memory.stamp("c1")
-    memory.connected()
-    memory.saw(ONE, stamp)
-    assert memory.died("c1", STARTED + 1) == ""
+    cache = connected()
+    stamp = cache.stamp("c1")
+    cache.connected()
+    cache.record_start(ONE, stamp)
+    assert cache.record_death("c1", STARTED + 1) == ""
 
 
 def test_destroyed_container_is_removed_from_the_cache() -> None:
-    memory = connected()
-    memory.keep(ONE, "running", memory.stamp("c1"))
-    memory.gone("c1")
-    assert memory.recall("c1", "running") is None and memory.died("c1", STARTED + 1) == ""
+    cache = connected()
+    cache.store(ONE, "running", cache.stamp("c1"))
+    cache.remove("c1")
+    assert cache.get("c1", "running") is None and cache.record_death("c1", STARTED + 1) == ""

@@ -79,8 +79,8 @@ async def test_local_image_is_used_if_the_registry_does_not_answer(
 ) -> None:
     reference = shop.push("web:1", "one")
     image = await engine.pull(reference)
-    monkeypatch.setattr(images, "_FIRST_ANSWER_WHEN_HERE", 0.5)
-    monkeypatch.setattr(images, "_FIRST_ANSWER", 0.5)
+    monkeypatch.setattr(images, "_FIRST_ANSWER_TIMEOUT_IF_PRESENT", 0.5)
+    monkeypatch.setattr(images, "_FIRST_ANSWER_TIMEOUT", 0.5)
     shop.hangs = True
     async with asyncio.timeout(10):
         assert await engine.pull(reference) == image
