@@ -16,6 +16,7 @@ from docker.transport import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 from urllib3.exceptions import HTTPError
 
+from services.engine.docker.codec import parse_error
 from services.engine.port import EngineError
 
 T = TypeVar("T")
@@ -27,14 +28,6 @@ FAILURES = (DockerException, HTTPError, OSError, StreamParseError)
 Those of the library `requests` are OSErrors.
 """
 _SOCKET_SCHEME = "http+docker://"
-_PORT_TAKEN = ("port is already allocated", "bind: address already in use")
-_NO_CAPACITY = (
-    "address already in use",
-    "exchange full",
-    "cannot allocate memory",
-    "out of memory",
-    "no space left on device",
-)
 
 
 class ClientPool:
@@ -170,7 +163,5 @@ def engine_error(error: Exception, *, reason: str | None = None) -> EngineError:
     """
     if not isinstance(error, APIError):
         return EngineError(f"The engine does not answer: {error}", reason="engine_error", transient=True)
-    message = str(error.explanation or error).strip()
-    category = "port_taken" if any(pattern in message.lower() for pattern in _PORT_TAKEN) else None
-    category = category or ("no_capacity" if any(pattern in message.lower() for pattern in _NO_CAPACITY) else "engine_error")
-    return EngineError(message, reason=reason or category)
+    message, error_reason = parse_error(str(error.explanation or error))
+    return EngineError(message, reason=reason or error_reason)

@@ -19,6 +19,14 @@ RESTART_NEVER: Any = {"Name": "no"}
 
 _NANOSECONDS = 1_000_000_000
 _NEVER_STARTED = "0001-01-01T"
+_PORT_TAKEN = ("port is already allocated", "bind: address already in use")
+_NO_CAPACITY = (
+    "address already in use",
+    "exchange full",
+    "cannot allocate memory",
+    "out of memory",
+    "no space left on device",
+)
 _STATES: dict[str, ContainerState] = {
     "created": "created",
     "running": "running",
@@ -187,6 +195,15 @@ def parse_image(found: Mapping[str, Any], reference: str) -> ImageInfo:
         healthcheck_settings=settings if usable else {},
         on_build=tuple(config.get("OnBuild") or ()),
     )
+
+
+def parse_error(text: str) -> tuple[str, str]:
+    """Return the message and the reason of a refusal by the engine."""
+    message = text.strip()
+    for reason, patterns in (("port_taken", _PORT_TAKEN), ("no_capacity", _NO_CAPACITY)):
+        if any(pattern in message.lower() for pattern in patterns):
+            return message, reason
+    return message, "engine_error"
 
 
 def nanoseconds(timestamp: str) -> int:

@@ -12,6 +12,7 @@ from services.engine.docker.codec import (
     labels_of,
     nanoseconds,
     parse_container,
+    parse_error,
     parse_image,
     parse_instance,
 )
@@ -144,3 +145,17 @@ def test_docker_timestamps_are_parsed_to_the_nanosecond() -> None:
     assert nanoseconds("1970-01-01T00:00:01.5Z") == 1_500_000_000
     assert nanoseconds("1970-01-01T00:00:01Z") == 1_000_000_000
     assert nanoseconds("0001-01-01T00:00:00Z") < 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Bind for 0.0.0.0:80 failed: port is already allocated", "port_taken"),
+        ("failed to listen: bind: address already in use", "port_taken"),
+        ("Address already in use", "no_capacity"),
+        ("write /var/lib/docker: no space left on device", "no_capacity"),
+        ("unknown log driver", "engine_error"),
+    ],
+)
+def test_refusals_of_the_engine_have_a_reason(text: str, reason: str) -> None:
+    assert parse_error(f"{text}\n") == (text, reason)
