@@ -247,6 +247,7 @@ class ContainerFields(_Part):
     labels: dict[_LabelName, _Text] = Field(default_factory=dict, max_length=100)
     logging: Logging = Field(default_factory=Logging)
     stop_signal: _StopSignal | None = None
+    init: Flag = False
     host_port: HostPort | None = None
 
 

@@ -45,7 +45,7 @@ SERVICE: Mapping[str, Key] = {
     **dict.fromkeys(
         (
             "image", "command", "entrypoint", "environment", "env_file", "expose", "ports", "healthcheck", "depends_on",
-            "deploy", "labels", "links", "logging", "networks", "profiles", "restart", "scale", "stop_grace_period",
+            "deploy", "init", "labels", "links", "logging", "networks", "profiles", "restart", "scale", "stop_grace_period",
             "stop_signal", "tmpfs", "user", "volumes", "working_dir", "cpus", "mem_limit", "pids_limit", "build",
             "x-sluice",
         ),
@@ -75,7 +75,7 @@ SERVICE: Mapping[str, Key] = {
     **dict.fromkeys(
         (
             "cap_add", "cap_drop", "cgroup", "cgroup_parent", "credential_spec", "device_cgroup_rules", "driver_opts",
-            "group_add", "init", "ipc", "isolation", "oom_kill_disable", "oom_score_adj", "pid", "read_only", "runtime",
+            "group_add", "ipc", "isolation", "oom_kill_disable", "oom_score_adj", "pid", "read_only", "runtime",
             "security_opt", "shm_size", "storage_opt", "sysctls", "ulimits", "use_api_socket", "userns_mode", "uts",
         ),
         _NO_FIELD,

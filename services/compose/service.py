@@ -86,6 +86,8 @@ class ServiceReader:
                 fields[text] = (findings.text(keys[text]), keys[text])
         if "stop_grace_period" in keys:
             fields["stop_grace_period"] = (findings.seconds(keys["stop_grace_period"]), keys["stop_grace_period"])
+        if "init" in keys:
+            fields["init"] = (findings.flag(keys["init"]), keys["init"])
         if "scale" in keys:
             fields["replicas"] = (findings.whole(keys["scale"]), keys["scale"])
         for section, read in (("healthcheck", healthcheck), ("deploy", deploy), ("logging", logging)):

@@ -17,6 +17,8 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("user: 0:0", {"user": "0:0"}),
     ("working_dir: /app", {"working_dir": "/app"}),
     ("stop_signal: SIGINT", {"stop_signal": "SIGINT"}),
+    ("init: true", {"init": True}),
+    ("init: false", {"init": False}),
     ("stop_grace_period: 1m30s", {"stop_grace_period": 90}),
     ("scale: 3", {"replicas": 3}),
     ("restart: unless-stopped", {}),
@@ -131,14 +133,14 @@ def test_unsupported_key_is_refused_with_its_line(body: str, field: str, line: i
 def test_all_errors_of_file_are_reported_at_once() -> None:
     found = refused("""
         services:
-          web: {image: a, cap_add: [X], init: true}
+          web: {image: a, cap_add: [X], read_only: true}
           api:
             build: .
             sysctls: {a: 1}
         include: [other.yaml]
         """)
     assert [(field, line) for field, line, _ in found] == [
-        ("include", 7), ("services.web.cap_add", 3), ("services.web.init", 3),
+        ("include", 7), ("services.web.cap_add", 3), ("services.web.read_only", 3),
         ("services.api.sysctls", 6), ("services.api.build", 5),
     ]  # fmt: skip
 
@@ -153,7 +155,7 @@ def test_implied_keys_are_accepted_with_warning() -> None:
         deploy: {placement: {constraints: [a]}, update_config: {delay: 10s}}
         restart: on-failure:3
         cap_add: []
-        init: false
+        read_only: false
         """)
     assert sorted(said(made.warnings), key=lambda each: each[1]) == [
         ("services.web.container_name", 4), ("services.web.tty", 5), ("services.web.build", 6),

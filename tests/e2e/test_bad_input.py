@@ -61,6 +61,7 @@ FIELDS: dict[str, list[Any]] = {
     "labels": [["a=b"], {"sluice.name": "x"}, {"a b": "c"}, {"a": 7}, {"": "x"}],
     "logging": ["none", {"driver": "a b"}, {"driver": "json-file", "options": {"a": 7}}],
     "stop_signal": ["KILL -9", 9, "sigterm\n", "$(x)"],
+    "init": ["true", 1, {}],
     "stop_grace_period": [-1, "soon", [], "1m\n", True],
     "drain_timeout": [-1, "x", {}, "99999999999999h"],
     "request_timeout": [0, -1, "x"],

@@ -17,7 +17,7 @@ HOLDS_OTHERS = {"profiles"}
 HARMLESS = {
     # of the service's own container
     "image", "command", "entrypoint", "working_dir", "user", "environment", "healthcheck", "resources", "labels", "port",
-    "stop_signal", "host_port",
+    "stop_signal", "init", "host_port",
     # of the service's own traffic
     "drain_timeout", "request_timeout", "tunnel_timeout", "upstream_keepalive", "queue_timeout",
     "retry_with_idempotency_key", "advertise", "consumer_cache",

@@ -27,6 +27,8 @@ _NO_CAPACITY = (
     "out of memory",
     "no space left on device",
 )
+_INIT_PROGRAM = "docker-init"
+"""The program that the engine runs as process 1 of a container with `init`."""
 _STATES: dict[str, ContainerState] = {
     "created": "created",
     "running": "running",
@@ -68,6 +70,7 @@ def container_config(
         "NanoCpus": round(limits.cpus * _NANOSECONDS) if limits and limits.cpus else None,
         "Memory": limits.memory if limits else None,
         "PidsLimit": limits.pids if limits else None,
+        "Init": fields.init or None,
         **restrictions(keep_net_raw=keep_net_raw),
     }
     body: dict[str, Any] = {
@@ -203,6 +206,8 @@ def parse_error(text: str) -> tuple[str, str]:
     for reason, patterns in (("port_taken", _PORT_TAKEN), ("no_capacity", _NO_CAPACITY)):
         if any(pattern in message.lower() for pattern in patterns):
             return message, reason
+    if _INIT_PROGRAM in message:
+        message = f"`init: true` is not possible: the engine's host has no {_INIT_PROGRAM}; install it there. {message}"
     return message, "engine_error"
 
 

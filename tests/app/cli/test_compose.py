@@ -95,11 +95,11 @@ def test_detached_compose_deploy_prints_the_group_and_its_deployments(fixture: C
 
 
 def test_unsupported_compose_fields_are_printed_with_their_lines(fixture: CliFixture, shop: Path) -> None:
-    (shop / "compose.yaml").write_text(FILE.replace("    depends_on: [api]\n", "    cap_add: [X]\n    init: true\n"))
+    (shop / "compose.yaml").write_text(FILE.replace("    depends_on: [api]\n", "    cap_add: [X]\n    read_only: true\n"))
     result = fixture.sluice("deploy", "-f", "compose.yaml")
     assert result.exit_code == 2
     assert "  services.web.cap_add: line 6: is not supported" in result.stderr
-    assert "  services.web.init: line 7: is not supported" in result.stderr
+    assert "  services.web.read_only: line 7: is not supported" in result.stderr
     assert "docs/compose.md" in result.stderr
     assert fixture.sluice("ps", "--quiet").stdout == ""
 

@@ -159,3 +159,10 @@ def test_docker_timestamps_are_parsed_to_the_nanosecond() -> None:
 )
 def test_refusals_of_the_engine_have_a_reason(text: str, reason: str) -> None:
     assert parse_error(f"{text}\n") == (text, reason)
+
+
+def test_missing_init_program_is_named_with_its_fix() -> None:
+    text = 'exec: "docker-init": executable file not found in $PATH'
+    message, reason = parse_error(text)
+    assert message == f"`init: true` is not possible: the engine's host has no docker-init; install it there. {text}"
+    assert reason == "engine_error"

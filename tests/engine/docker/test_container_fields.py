@@ -31,6 +31,7 @@ EXAMPLES: dict[str, Any] = {
     "links": ["api"],
     "host_port": "auto",
     "stop_signal": "SIGINT",
+    "init": True,
 }
 """Each container field with a value that is not its default."""
 

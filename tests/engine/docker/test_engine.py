@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -307,6 +308,24 @@ async def test_threads_end_with_their_readers(engine: DockerEngine, fixture: Doc
             await anext(lines)
             assert threads("engine events") == 1 and threads("logs of web-r1-1") == 1
         await until(lambda: threads("engine events") + threads("logs of web-r1-1") == 0)
+
+
+async def test_process_without_a_sigterm_handler_is_stopped_by_sigterm_with_init(
+    engine: DockerEngine, fixture: DockerFixture
+) -> None:
+    await engine.start(fixture.spec("web-r1-1", entrypoint=["sleep", "1000"], init=True))
+    grace = 30
+    async with asyncio.timeout(grace / 2):
+        stopped = await engine.stop("web-r1-1", grace)
+    assert stopped is not None and stopped.exit_code == 128 + signal.SIGTERM
+
+
+async def test_process_without_a_sigterm_handler_is_killed_without_init(
+    engine: DockerEngine, fixture: DockerFixture
+) -> None:
+    await engine.start(fixture.spec("web-r1-1", entrypoint=["sleep", "1000"]))
+    stopped = await engine.stop("web-r1-1", 1)
+    assert stopped is not None and stopped.exit_code == 128 + signal.SIGKILL
 
 
 async def test_cancelled_stop_leaves_the_engine_usable(engine: DockerEngine, fixture: DockerFixture) -> None:
