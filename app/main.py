@@ -40,8 +40,8 @@ from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
 from services.gateway.haproxy import HaproxyRouter
 from services.infrastructure.bootstrap import Infrastructure, InfrastructureSettings
-from services.infrastructure.doctor import Doctor
-from services.outbound import OutboundPolicy, Server
+from services.infrastructure.doctor import Doctor, GatewayContainer
+from services.outbound import AllowedServer, OutboundPolicy
 from services.readiness import Readiness
 from services.rollouts.reconciler.controller import Controller
 from services.rollouts.reconciler.crash_points import CrashPoints
@@ -129,7 +129,7 @@ def wire(
     """
     clock, notifier = SystemClock(), ChangeNotifier()
     runtime_status, readiness, credentials = RuntimeStatus(), Readiness(), PullCredentials()
-    outbound = OutboundPolicy(tuple(Server.parse(text) for text in settings.eureka_servers))
+    outbound = OutboundPolicy(tuple(AllowedServer.parse(text) for text in settings.eureka_servers))
     rules = AdmissionRules(
         settings.default_route,
         tuple(settings.host_roots),
@@ -222,7 +222,8 @@ def _infrastructure(
     async def refused() -> dict[str, str]:
         return await store.read(partial(refused_services, rules))
 
-    doctor = Doctor(docker, gateway, store, clock, settings.gateway_image, docker.gateway, engine.ping, refused)
+    container = GatewayContainer(docker.gateway, settings.gateway_image)
+    doctor = Doctor(docker, gateway, store, clock, container, engine.ping, refused)
     return Infrastructure(docker, gateway, infrastructure_settings, doctor=doctor)
 
 

@@ -26,7 +26,7 @@ from pydantic_settings import (
 
 from app.version import VERSION
 from services.gateway.runtime.takeover import MAX_SOCKET_NAME_LENGTH
-from services.outbound import Server
+from services.outbound import AllowedServer
 from services.units import duration, size
 
 PREFIX = "SLUICE_"
@@ -79,7 +79,7 @@ def _profile_name(value: str) -> str:
 
 
 def _server(value: str) -> str:
-    Server.parse(value)
+    AllowedServer.parse(value)
     return value
 
 

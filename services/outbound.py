@@ -17,13 +17,13 @@ import httpx
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 PORTS = {"http": 80, "https": 443}
-NEVER = {
+DENIED_NETWORKS = {
     "a link-local or metadata address": ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"),
     "an unspecified address": ("0.0.0.0/8", "::"),
     "a multicast or reserved address": ("224.0.0.0/3", "ff00::/8"),
 }
 """Addresses that may not be called, unless the operator's list has the address itself."""
-_NEVER = [(why, ipaddress.ip_network(text)) for why, texts in NEVER.items() for text in texts]
+_DENIED_NETWORKS = [(why, ipaddress.ip_network(text)) for why, texts in DENIED_NETWORKS.items() for text in texts]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -32,7 +32,7 @@ class OutboundRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Server:
+class AllowedServer:
     """A server that the operator allows. `path` is a prefix that ends with a slash.
 
     A `port` or `scheme` of None matches any.
@@ -44,7 +44,7 @@ class Server:
     path: str = "/"
 
     @classmethod
-    def parse(cls, text: str) -> Server:
+    def parse(cls, text: str) -> AllowedServer:
         """Parse `host`, `host:port` (IPv6 in brackets) or the prefix of a URL. Raises ValueError."""
         is_url = "://" in text
         try:
@@ -73,12 +73,12 @@ class Server:
 
 @dataclass(frozen=True)
 class OutboundPolicy:
-    """Policy: only `servers` may be called. If empty, any address except those of `NEVER` and this host's.
+    """Policy: only `servers` may be called. If empty, any address except those of `DENIED_NETWORKS` and this host's.
 
     `setting` is the name of the operator's setting for the servers.
     """
 
-    servers: tuple[Server, ...] = ()
+    servers: tuple[AllowedServer, ...] = ()
     setting: str = "SLUICE_EUREKA_SERVERS"
 
     def check(self, text: str) -> None:
@@ -99,7 +99,7 @@ class OutboundPolicy:
         if _literal(host) and any(server.host == _normal(host) for server in self.servers):
             return
         for form in _forms(ipaddress.ip_address(address.partition("%")[0])):
-            why = next((why for why, network in _NEVER if form in network), None)
+            why = next((why for why, network in _DENIED_NETWORKS if form in network), None)
             if why is None and not self.servers and (form.is_loopback or is_own(form)):
                 why = "an address of this host"
             if why is not None:

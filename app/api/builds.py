@@ -36,10 +36,10 @@ from app.authorization import check_deploy_scope
 from app.context import AppContext
 from app.presenters.builds import BUILDS, present_build
 from app.problems import Problem, declared, invalid
-from services.builds.ask import BuildRequest
+from services.builds.build_request import BuildRequest
 from services.builds.context import check_context, check_dockerfile, escapes_root
 from services.builds.log import numbered
-from services.builds.manager import MOST, BuildSettings, find_build
+from services.builds.manager import MAX_UNFINISHED_BUILDS, BuildSettings, find_build
 from services.rollouts.requests.command import DeployRequest
 from services.spec import SERVICE_NAME
 from services.store.tables import Build
@@ -177,7 +177,8 @@ async def _upload(request: Request, sluice: AppContext) -> AsyncIterator[tuple[P
     """
     builds = sluice.build_manager
     if builds.full:
-        raise Problem("too_many_builds", f"{MOST} builds are in progress; retry later, or cancel one", headers=_RETRY_LATER)
+        detail = f"{MAX_UNFINISHED_BUILDS} builds are in progress; retry later, or cancel one"
+        raise Problem("too_many_builds", detail, headers=_RETRY_LATER)
     path = builds.settings.directory / f"{uuid.uuid4().hex}.upload"
     builds.sending += 1
     try:
@@ -259,7 +260,7 @@ async def _stream(request: Request, sluice: AppContext, id: int, after: int) -> 
         last = after
         while True:
             running = sluice.build_manager.running(id)
-            changed = running.log.news.wait() if running is not None else None
+            changed = running.log.lines_changed.wait() if running is not None else None
             lines, status = await _lines(sluice, id, last)
             if lines:
                 last = lines[-1][0]

@@ -15,7 +15,7 @@ from app.pages.live_page import LivePage, PageSource, missing, show, stream
 from app.pages.queries import build_item, find_build, number_of
 from app.problems import CODES, Problem, as_problem
 from services.builds.log import numbered
-from services.builds.manager import UNDER_WAY
+from services.builds.manager import UNFINISHED
 from services.errors import RequestError
 from services.store.tables import Build, Service
 
@@ -93,7 +93,7 @@ def _log(row: Build, q: str) -> dict[str, Any]:
 
     The stream does not show the log. The page's script reads the log of a build in progress from the API.
     """
-    if row.status in UNDER_WAY:
+    if row.status in UNFINISHED:
         return {"lines": [], "cut": False}
     lines = numbered(row.log.split("\n")[:-1], row.log_first, 0)
     cut = row.log_first > 1 or len(lines) > MAX_LOG_LINES

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, func, or_, select
 
 from app.presenters.builds import BUILDS, present_build
 from app.presenters.rollouts import INSTANCES
-from services.builds.manager import UNDER_WAY
+from services.builds.manager import UNFINISHED
 from services.clock import rfc3339
 from services.rollouts.state.status import TERMINAL, Status
 from services.store.readonly import select_readonly
@@ -198,7 +198,7 @@ def newest_builds(session: Session, service: str) -> list[dict[str, Any]]:
 
 def build_item(row: Build) -> dict[str, Any]:
     """Return the build's document with `running`."""
-    return {**present_build(row), "running": row.status in UNDER_WAY}
+    return {**present_build(row), "running": row.status in UNFINISHED}
 
 
 def find_build(session: Session, id: int | None) -> Build | None:

@@ -19,9 +19,9 @@ from services.store.database import Store
 from services.store.events import append_event
 from services.store.tables import BrowserSession, Token
 
-LINK_SECONDS = 30 * 60.0
-SESSION_SECONDS = 24 * 3600.0
-FIRST = "admin"
+LINK_LIFETIME = 30 * 60.0
+SESSION_LIFETIME = 24 * 3600.0
+INITIAL_ADMIN = "admin"
 """Name of the token that the first start creates."""
 
 
@@ -82,12 +82,12 @@ class AuthService:
             tokens = list(session.exec(select(Token).where(col(Token.revoked_at).is_(None))))
             if any(token.scope == "admin" and (token.expires_at or now + 1) > now for token in tokens):
                 return tokens
-            made, secret = self._new(session, FIRST, "admin", None, None, Actor("system", "sluice"))
+            created, secret = self._new(session, INITIAL_ADMIN, "admin", None, None, Actor("system", "sluice"))
             show(secret)
-            return [*tokens, made]
+            return [*tokens, created]
 
         for token in await self._store.write(start):
-            self._keep(token)
+            self._cache(token)
 
     def principal(self, secret: str) -> Principal | None:
         """Return the principal of a token, None if it is unknown, revoked or expired."""
@@ -100,7 +100,7 @@ class AuthService:
     ) -> tuple[Token, str]:
         """Create a token. Return its row and the secret, which cannot be read again."""
         row, secret = await self._store.write(lambda session: self._new(session, name, scope, grant, expires_at, by))
-        self._keep(row)
+        self._cache(row)
         return row, secret
 
     async def revoke(self, id: int, by: Actor) -> None:
@@ -124,14 +124,14 @@ class AuthService:
             append_event(session, now, "token_revoked", f'token "{row.name}" revoked', data={"token": id}, **by.columns())
 
         await self._store.write(end)
-        gone = self._tokens.pop(id, None)
-        if gone is not None:
-            self._by_digest.pop(gone.digest, None)
+        revoked = self._tokens.pop(id, None)
+        if revoked is not None:
+            self._by_digest.pop(revoked.digest, None)
 
     async def make_link(self, principal: Principal, remote: str | None = None) -> tuple[str, float]:
         """Create a code that opens one session for the token's owner, once. Return the code and its expiry."""
         code, now = secrets.token_urlsafe(24), self._clock.now()
-        expires = now + LINK_SECONDS
+        expires = now + LINK_LIFETIME
 
         def make(session: Session) -> None:
             self._open(session, "link", code, principal.token, expires)
@@ -153,18 +153,18 @@ class AuthService:
             principal = self._by_link(session, code) if code else self.principal(token)
             if principal is None:
                 how = "a link that is used or too old" if code else "a token that is not known"
-                stranger = Actor("anonymous", "anonymous", remote)
-                append_event(session, now, "sign_in_refused", f"tried to sign in with {how}", **stranger.columns())
+                anonymous = Actor("anonymous", "anonymous", remote)
+                append_event(session, now, "sign_in_refused", f"tried to sign in with {how}", **anonymous.columns())
                 return None
-            self._open(session, "session", cookie, principal.token, now + SESSION_SECONDS)
+            self._open(session, "session", cookie, principal.token, now + SESSION_LIFETIME)
             by = replace(principal, kind="session").actor(remote)
             append_event(session, now, "signed_in", f"{principal.name} signed in to the dashboard", **by.columns())
             return cookie
 
-        made = await self._store.write(enter)
-        if made is None:
+        created = await self._store.write(enter)
+        if created is None:
             self.attempts.failed(remote)
-        return made
+        return created
 
     async def session(self, cookie: str) -> Principal | None:
         """Return the principal of the cookie's session, None if there is no valid one."""
@@ -185,11 +185,11 @@ class AuthService:
             principal = self.session_in(session, cookie)
             if principal is None:
                 return
-            mine = col(BrowserSession.token) == principal.token if everywhere else col(BrowserSession.digest) == digest
-            session.exec(delete(BrowserSession).where(mine))
-            where = " everywhere" if everywhere else ""
+            selected = col(BrowserSession.token) == principal.token if everywhere else col(BrowserSession.digest) == digest
+            session.exec(delete(BrowserSession).where(selected))
+            suffix = " everywhere" if everywhere else ""
             by = principal.actor(remote)
-            append_event(session, self._clock.now(), "signed_out", f"{principal.name} signed out{where}", **by.columns())
+            append_event(session, self._clock.now(), "signed_out", f"{principal.name} signed out{suffix}", **by.columns())
 
         await self._store.write(end)
 
@@ -235,7 +235,7 @@ class AuthService:
         self._used[token.id] = now
         return Principal(token.id, token.name, token.scope, grant_of(token), kind)
 
-    def _keep(self, token: Token) -> None:
+    def _cache(self, token: Token) -> None:
         if token.id is not None:
             self._tokens[token.id] = token
             self._by_digest[token.digest] = token.id

@@ -80,16 +80,16 @@ def _declare(instruction: Instruction, args: Mapping[str, str], values: dict[str
     except ValueError as error:
         raise DockerfileError(instruction.first, f"ARG cannot be read: {error}") from None
     for word in words:
-        name, given, default = word.partition("=")
-        value = _resolved(instruction.first, default, values) if given and name not in args else None
+        name, equals, default = word.partition("=")
+        value = _resolved(instruction.first, default, values) if equals and name not in args else None
         values[name] = args.get(name, value)
 
 
 def _resolved(line: int, word: str, values: Mapping[str, str | None]) -> str:
     def value(found: re.Match[str]) -> str:
-        known = values.get(found["bare"] or found["name"])
-        missing = known is None or (found["operator"] == ":-" and known == "")
-        return (found["word"] or "") if missing else str(known)
+        declared = values.get(found["bare"] or found["name"])
+        missing = declared is None or (found["operator"] == ":-" and declared == "")
+        return (found["word"] or "") if missing else str(declared)
 
     result = _VARIABLE.sub(value, word)
     if re.search(r"[$\"'\\`]", _VARIABLE.sub("", word)):

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from services.builds.bases import bases_of
-from services.builds.dockerfile import MOST_DOCKERFILE, DockerfileError, check_adds
+from services.builds.dockerfile import MAX_DOCKERFILE_BYTES, DockerfileError, check_adds
 from services.errors import FieldError, RequestError
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 128 * 1024
-_LONGEST_HEADER = 1024 * 1024
+_MAX_HEADER_BYTES = 1024 * 1024
 """Maximum bytes of a name or other metadata of an entry, which a tar makes its reader hold in memory."""
 
 
@@ -28,24 +28,24 @@ def check_context(path: Path, dockerfile: str, limit: int) -> str:
     directory, or does not have exactly one plain Dockerfile. Raises RequestError 413 `too_large` if it unpacks to
     more than `limit` bytes.
     """
-    wanted, size = posixpath.normpath(dockerfile), 0
+    dockerfile_path, size = posixpath.normpath(dockerfile), 0
     found: bytes | None = None
     links: set[str] = set()
     try:
         with _opened(path) as tar:
             for entry in _entries(tar):
                 _check(entry, links)
-                _check_place(entry, wanted, found is not None)
+                _check_place(entry, dockerfile_path, found is not None)
                 _header(entry)
                 size += entry.size
                 if max(size, tar.offset) > limit:  # a tar may consist of headers only, or of holes only
                     raise RequestError(413, "too_large", f"the context unpacks to more than {limit} bytes")
-                if entry.name == wanted:
+                if entry.name == dockerfile_path:
                     found = b"".join(_content(tar, entry))
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
         raise _invalid(f"is no whole tar or tar.gz: {error}") from None
     if found is None:
-        raise _invalid(f'has no "{wanted}"; ?dockerfile= names another one')
+        raise _invalid(f'has no "{dockerfile_path}"; ?dockerfile= names another one')
     return found.decode(errors="surrogateescape")
 
 
@@ -58,8 +58,8 @@ def check_dockerfile(text: str, args: Mapping[str, str]) -> None:
         check_adds(text)
         bases_of(text, args)
     except DockerfileError as error:
-        shown = str(error).encode(errors="replace").decode()
-        raise _invalid(f"has a Dockerfile that is refused: {shown}") from None
+        printable = str(error).encode(errors="replace").decode()
+        raise _invalid(f"has a Dockerfile that is refused: {printable}") from None
 
 
 def packed(path: Path, dockerfile: str, text: str) -> Iterator[bytes]:
@@ -67,10 +67,10 @@ def packed(path: Path, dockerfile: str, text: str) -> Iterator[bytes]:
 
     Sluice writes all headers itself, so the engine cannot read an entry differently than the check did.
     """
-    wanted = posixpath.normpath(dockerfile)
+    dockerfile_path = posixpath.normpath(dockerfile)
     with _opened(path) as tar:
         for entry in _entries(tar):
-            written = text.encode(errors="surrogateescape") if entry.name == wanted else None
+            written = text.encode(errors="surrogateescape") if entry.name == dockerfile_path else None
             if written is not None:
                 entry.size = len(written)
             yield _header(entry)
@@ -111,12 +111,12 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         packed = raw.read(2) == _GZIP
         raw.seek(0)
         with gzip.open(raw) if packed else raw as plain:
-            sparing: Any = _Sparing(plain)
+            sparing: Any = _BoundedReads(plain)
             with tarfile.open(fileobj=sparing, mode="r:") as tar:
                 yield tar
 
 
-class _Sparing:
+class _BoundedReads:
     """A file that is never read in one large piece: contents are skipped by seeking."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
@@ -124,7 +124,7 @@ class _Sparing:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _LONGEST_HEADER:
+        if not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError("a header is too long")
         return self._file.read(size)
 
@@ -134,37 +134,39 @@ def _check(entry: tarfile.TarInfo, links: set[str]) -> None:
 
     `links`: the earlier symbolic links, to which it adds its own.
     """
-    shown = entry.name[:200].encode(errors="replace").decode()
+    printable = entry.name[:200].encode(errors="replace").decode()
     name = entry.name
     if "\0" in name + entry.linkname:
-        raise _invalid(f'"{shown}" has a NUL in its name')
+        raise _invalid(f'"{printable}" has a NUL in its name')
     if escapes_root(name):
-        raise _invalid(f'"{shown}" leads out of its folder')
+        raise _invalid(f'"{printable}" leads out of its folder')
     if links and any(name[:end] in links for end, char in enumerate(name) if char == "/"):
-        raise _invalid(f'"{shown}" lies below a link')
+        raise _invalid(f'"{printable}" lies below a link')
     if entry.issym():
         links.add(name)
     if entry.issym() and escapes_root(posixpath.join(posixpath.dirname(name), entry.linkname)):
-        raise _invalid(f'"{shown}" is a link that leads out of its folder; name it in .dockerignore, or copy what it means')
+        raise _invalid(
+            f'"{printable}" is a link that leads out of its folder; name it in .dockerignore, or copy what it means'
+        )
     if entry.islnk() and escapes_root(entry.linkname):
-        raise _invalid(f'"{shown}" is a link that leads out of its folder')
+        raise _invalid(f'"{printable}" is a link that leads out of its folder')
     if not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
-        raise _invalid(f'"{shown}" is neither file, directory nor link; name it in .dockerignore')
+        raise _invalid(f'"{printable}" is neither file, directory nor link; name it in .dockerignore')
 
 
-def _check_place(entry: tarfile.TarInfo, wanted: str, found: bool) -> None:
+def _check_place(entry: tarfile.TarInfo, dockerfile_path: str, found: bool) -> None:
     """Check that the Dockerfile is one plain file below directories only.
 
     Otherwise a later entry could replace the file that was checked.
     """
-    if entry.name == wanted and not entry.isfile():
-        raise _invalid(f'has a "{wanted}" that is no plain file; send the file, or name it by ?dockerfile=')
-    if entry.name == wanted and found:
-        raise _invalid(f'has more than one "{wanted}"; send one')
-    if entry.name == wanted and entry.size > MOST_DOCKERFILE:
-        raise _invalid(f'has a "{wanted}" of more than {MOST_DOCKERFILE} bytes')
-    if wanted.startswith(f"{entry.name}/") and not entry.isdir():
-        raise _invalid(f'has "{wanted}" below "{entry.name}", which is no directory')
+    if entry.name == dockerfile_path and not entry.isfile():
+        raise _invalid(f'has a "{dockerfile_path}" that is no plain file; send the file, or name it by ?dockerfile=')
+    if entry.name == dockerfile_path and found:
+        raise _invalid(f'has more than one "{dockerfile_path}"; send one')
+    if entry.name == dockerfile_path and entry.size > MAX_DOCKERFILE_BYTES:
+        raise _invalid(f'has a "{dockerfile_path}" of more than {MAX_DOCKERFILE_BYTES} bytes')
+    if dockerfile_path.startswith(f"{entry.name}/") and not entry.isdir():
+        raise _invalid(f'has "{dockerfile_path}" below "{entry.name}", which is no directory')
 
 
 def escapes_root(name: str) -> bool:

@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MOST_DOCKERFILE = 1024 * 1024
+MAX_DOCKERFILE_BYTES = 1024 * 1024
 """Maximum bytes of a Dockerfile."""
 REMOTE = ("http://", "https://", "ftp://", "git://", "ssh://", "git@")
-_INSTEAD = "use RUN curl, which runs in SLUICE_BUILD_NETWORK, or COPY a file of the context"
+_REMOTE_ADD_FIX = "use RUN curl, which runs in SLUICE_BUILD_NETWORK, or COPY a file of the context"
 _ESCAPE = re.compile(r"\s*#\s*escape\s*=\s*(.*?)\s*", re.IGNORECASE)
 _ADD = re.compile(r"\s*(?:onbuild\s+)?add\s", re.IGNORECASE)
 _SCHEME = re.compile(r"\w://|^\W*git@", re.IGNORECASE)
-_ODD = re.compile(r"^[^\w./*?~+-]+")
+_UNUSUAL_START = re.compile(r"^[^\w./*?~+-]+")
 """Characters that no ordinary path begins with.
 
 An engine may drop some of them, as it does with a byte order mark.
@@ -110,22 +110,24 @@ def _escape_of(lines: list[str]) -> str:
     return "\\"
 
 
-def _check_sources(rest: str, line: int) -> None:
+def _check_sources(arguments: str, line: int) -> None:
     """Raise DockerfileError if a source is remote or may be.
 
-    `rest`: the flags, the sources and the destination. Flags are treated like local sources.
+    `arguments`: the flags, the sources and the destination. Flags are treated like local sources.
     """
-    spellings = [rest.translate(_QUOTES).split()]
-    if "[" in rest:  # may be a JSON array
-        if _JSON_ESCAPE.search(rest):
+    spellings = [arguments.translate(_QUOTES).split()]
+    if "[" in arguments:  # may be a JSON array
+        if _JSON_ESCAPE.search(arguments):
             raise DockerfileError(line, "ADD has a JSON escape \\u; write the character itself")
-        spellings.append(rest.translate(_JSON).split())
+        spellings.append(arguments.translate(_JSON).split())
     for words in spellings:
         for word in words:
             if _SCHEME.search(word):
-                raise DockerfileError(line, f"ADD of a remote source {word[:200]}; {_INSTEAD}")
+                raise DockerfileError(line, f"ADD of a remote source {word[:200]}; {_REMOTE_ADD_FIX}")
         for word in words[:-1]:
-            known, variable, _ = word.partition("$")
-            if variable and any(scheme.startswith(_ODD.sub("", known).lower()) for scheme in REMOTE):
+            prefix, variable, _ = word.partition("$")
+            if variable and any(scheme.startswith(_UNUSUAL_START.sub("", prefix).lower()) for scheme in REMOTE):
                 fix = f"write ./{word[:200]} for a file of the context"
-                raise DockerfileError(line, f"ADD of {word[:200]}, a variable that may hold a URL; {fix}, or {_INSTEAD}")
+                raise DockerfileError(
+                    line, f"ADD of {word[:200]}, a variable that may hold a URL; {fix}, or {_REMOTE_ADD_FIX}"
+                )

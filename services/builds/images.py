@@ -19,9 +19,9 @@ from services.store.events import ChangeNotifier, append_event
 from services.store.tables import Build, Deployment, Event, Revision, Service
 
 log = structlog.get_logger(__name__)
-PACE, AGAIN = 0.1, 5.0
+POLL_INTERVAL, RETRY_INTERVAL = 0.1, 5.0
 LATEST_LEFT_ALONE = "latest_left_alone"
-KEPT = 10
+DEFAULT_RETAINED_BUILDS = 10
 """Number of builds whose images are kept for a service that was never deployed."""
 
 
@@ -32,29 +32,31 @@ async def update_latest_tags(store: Store, engine: Engine, clock: Clock, notifie
     this service, also after a restart of Sluice. A `latest` is left alone if it names an image that Sluice did not
     build for the service.
     """
-    done: dict[str, str] = {}
+    moved: dict[str, str] = {}
     while True:
-        woken = notifier.wait()
+        changed = notifier.wait()
         try:
-            for service, image in (await store.read(_present)).items():
-                if done.get(service) != image:
-                    await _move(store, engine, clock, notifier, service, image)
-                    done[service] = image
+            for service, image in (await store.read(_current_images)).items():
+                if moved.get(service) != image:
+                    await _move_latest_tag(store, engine, clock, notifier, service, image)
+                    moved[service] = image
         except EngineError as error:
-            log.warning("latest could not be moved", error=str(error), again_in=AGAIN)
-            await asyncio.sleep(AGAIN)
+            log.warning("latest could not be moved", error=str(error), again_in=RETRY_INTERVAL)
+            await asyncio.sleep(RETRY_INTERVAL)
             continue
-        await asyncio.sleep(PACE)
-        await woken.wait()
+        await asyncio.sleep(POLL_INTERVAL)
+        await changed.wait()
 
 
-async def _move(store: Store, engine: Engine, clock: Clock, notifier: ChangeNotifier, service: str, image: str) -> None:
-    latest = f"{service}:latest"
-    found = await engine.find_image(latest)
+async def _move_latest_tag(
+    store: Store, engine: Engine, clock: Clock, notifier: ChangeNotifier, service: str, image: str
+) -> None:
+    tag = f"{service}:latest"
+    found = await engine.find_image(tag)
     if found is not None and found.id == image:
         return
     if found is None or await store.read(lambda session: _built(session, service, found.id)):
-        await engine.tag(image, latest)
+        await engine.tag(image, tag)
     else:
         await store.write(lambda session: _report(session, clock.now(), service, found.id))
         notifier.notify()
@@ -65,12 +67,12 @@ async def prune(store: Store, engine: Engine) -> None:
 
     Images that Sluice did not build are never removed. Raises EngineError.
     """
-    keep = await store.read(_kept)
-    if keep is not None and (gone := await engine.prune(keep)):
-        log.info("images_pruned", images=gone)
+    keep = await store.read(_tags_to_keep)
+    if keep is not None and (removed := await engine.prune(keep)):
+        log.info("images_pruned", images=removed)
 
 
-def _present(session: Session) -> dict[str, str]:
+def _current_images(session: Session) -> dict[str, str]:
     """Return service → image of the current revision, for images that Sluice built for that service."""
     rows = session.exec(
         select(Service.name, Revision.image_id)
@@ -93,8 +95,8 @@ def _built(session: Session, service: str, image: str) -> bool:
 def _report(session: Session, now: float, service: str, image: str) -> None:
     """Record that `latest` was left alone: one event for each image found there."""
     earlier = select(Event).where(Event.service == service, Event.type == LATEST_LEFT_ALONE).order_by(col(Event.id).desc())
-    last = session.exec(earlier).first()
-    if last is None or last.data.get("image_id") != image:
+    newest = session.exec(earlier).first()
+    if newest is None or newest.data.get("image_id") != image:
         message = (
             f"{service}:latest is left alone: it names an image that Sluice did not build for {service}; remove that tag"
         )
@@ -102,7 +104,7 @@ def _report(session: Session, now: float, service: str, image: str) -> None:
         append_event(session, now, LATEST_LEFT_ALONE, message, service=service, data={"image_id": image})
 
 
-def _kept(session: Session) -> frozenset[str] | None:
+def _tags_to_keep(session: Session) -> frozenset[str] | None:
     """Return the tags of the images to keep, None if nothing was ever built."""
     services = session.exec(select(Build.service).distinct()).all()
     keep: set[str] = set()
@@ -126,4 +128,4 @@ def _kept(session: Session) -> frozenset[str] | None:
 def _limit(session: Session, name: str) -> int:
     service = session.get(Service, name)
     present = session.get(Revision, (name, service.revision)) if service is not None and service.revision else None
-    return revision_spec(present).revision_history_limit if present is not None else KEPT
+    return revision_spec(present).revision_history_limit if present is not None else DEFAULT_RETAINED_BUILDS

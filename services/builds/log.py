@@ -8,29 +8,29 @@ from itertools import islice
 from services.printable import clean
 from services.store.events import ChangeNotifier
 
-MOST_LOG = 1024 * 1024
+MAX_LOG_BYTES = 1024 * 1024
 """Maximum bytes of a build's log; older lines are dropped."""
-LONGEST_LINE = 16 * 1024
+MAX_LINE_CHARS = 16 * 1024
 """Maximum characters of a line; the rest is cut off."""
 
 
 class LogBuffer:
-    """Buffer of a build's log. `news` notifies readers of new lines and of the build's end."""
+    """Buffer of a build's log. `lines_changed` notifies readers of new lines and of the build's end."""
 
     def __init__(self) -> None:
         self.first = 1
-        self.news = ChangeNotifier()
+        self.lines_changed = ChangeNotifier()
         self._lines: deque[str] = deque()
         self._size = 0
 
     def write(self, line: str) -> None:
         """Add a line, cleaned for a terminal. The oldest lines are dropped if the log exceeds its maximum."""
-        self._lines.append(clean(line.rstrip("\r")[:LONGEST_LINE].replace("\r", " ").replace("\n", " ")))
+        self._lines.append(clean(line.rstrip("\r")[:MAX_LINE_CHARS].replace("\r", " ").replace("\n", " ")))
         self._size += _size(self._lines[-1])
-        while self._size > MOST_LOG:
+        while self._size > MAX_LOG_BYTES:
             self._size -= _size(self._lines.popleft())
             self.first += 1
-        self.news.notify()
+        self.lines_changed.notify()
 
     def after(self, number: int) -> list[tuple[int, str]]:
         """Return the kept lines with a higher number, each with its number."""

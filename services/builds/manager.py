@@ -16,9 +16,9 @@ import structlog
 from sqlmodel import Session, col, select
 
 from services.actor import Actor
-from services.builds.ask import BuildRequest
+from services.builds.build_request import BuildRequest
 from services.builds.context import packed
-from services.builds.log import LONGEST_LINE, LogBuffer
+from services.builds.log import MAX_LINE_CHARS, LogBuffer
 from services.builds.pinning import pinned_dockerfile
 from services.clock import Clock
 from services.engine.port import BuildSpec, Engine, EngineError
@@ -30,12 +30,12 @@ from services.store.tables import Build
 
 log = structlog.get_logger(__name__)
 PENDING, BUILDING, SUCCEEDED, FAILED = "pending", "building", "succeeded", "failed"
-UNDER_WAY = (PENDING, BUILDING)
-AT_ONCE = 2
+UNFINISHED = (PENDING, BUILDING)
+MAX_CONCURRENT_BUILDS = 2
 """Maximum concurrent builds; the others wait."""
-MOST = 20
+MAX_UNFINISHED_BUILDS = 20
 """Maximum unfinished builds, including those waiting or uploading; it limits their disk usage."""
-KEEP_LOG = 5.0
+LOG_UPDATE_INTERVAL = 5.0
 """Seconds between two writes of a running build's log to the store."""
 
 
@@ -53,6 +53,16 @@ class BuildSettings:
     context_size: int
     timeout: float
     network: str
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The end of a build. `image_id` is set if it succeeded."""
+
+    status: str
+    reason: str | None
+    message: str
+    image_id: str | None = None
 
 
 @dataclass
@@ -78,21 +88,23 @@ class BuildManager:
         self._clock = clock
         self._engine = engine
         self._notifier = notifier
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_BUILDS)
         self._running: dict[int, ActiveBuild] = {}
         self.sending = 0
         """Number of contexts being uploaded."""
 
     @property
     def full(self) -> bool:
-        return len(self._running) + self.sending >= MOST
+        return len(self._running) + self.sending >= MAX_UNFINISHED_BUILDS
 
     async def open(self) -> None:
         """Mark builds that Sluice's last end interrupted as failed and remove their uploads. Call at start."""
+        result = BuildResult(FAILED, "interrupted", "Sluice ended while it was built; build it again")
 
         def fail(session: Session) -> None:
-            for row in session.exec(select(Build).where(col(Build.status).in_(UNDER_WAY))):
-                self._finish(session, row, FAILED, "interrupted", "Sluice ended while it was built; build it again")
+            for row in session.exec(select(Build).where(col(Build.status).in_(UNFINISHED))):
+                self._set_result(session, row, result)
+                self._append_event(session, row, "build_failed", f"build {row.id} of {row.service}: {result.message}")
 
         await self._store.write(fail)
         shutil.rmtree(self.settings.directory, ignore_errors=True)
@@ -109,32 +121,32 @@ class BuildManager:
         """Return the build, None if it has ended or does not exist."""
         return self._running.get(id)
 
-    async def begin(self, ask: BuildRequest, by: Actor) -> int:
+    async def begin(self, request: BuildRequest, by: Actor) -> int:
         """Start a build in the background and return its number. Its context file then belongs to the build."""
 
         def make(session: Session) -> Build:
             now = self._clock.now()
             row = Build(
-                service=ask.service,
+                service=request.service,
                 status=PENDING,
                 message="waits for its turn",
-                image=_new_tag(session, ask.service, now),
-                dockerfile=ask.dockerfile,
-                target=ask.target,
+                image=_new_tag(session, request.service, now),
+                dockerfile=request.dockerfile,
+                target=request.target,
                 created_by_kind=by.kind,
                 created_by_name=by.name,
                 created_at=now,
             )
             session.add(row)
             session.flush()
-            self._tell(session, row, "build_requested", f"build {row.id} of {row.service} asked for", by)
+            self._append_event(session, row, "build_requested", f"build {row.id} of {row.service} asked for", by)
             return row
 
         row = await self._store.write(make)
         id = row.id or 0
         running = self._running[id] = ActiveBuild()
-        ask = replace(ask, context=ask.context.rename(self.settings.directory / f"{id}.tar"))
-        running.task = asyncio.create_task(self._run(id, ask, row.image, running), name=f"build {id}")
+        request = replace(request, context=request.context.rename(self.settings.directory / f"{id}.tar"))
+        running.task = asyncio.create_task(self._run(id, request, row.image, running), name=f"build {id}")
         self._notifier.notify()
         return id
 
@@ -153,83 +165,75 @@ class BuildManager:
         running.scope.cancel()
         await running.ended.wait()
 
-    async def _run(self, id: int, ask: BuildRequest, tag: str, running: ActiveBuild) -> None:
-        end: tuple[str, str | None, str, str | None] = FAILED, "cancelled", "was cancelled", None
+    async def _run(self, id: int, request: BuildRequest, tag: str, running: ActiveBuild) -> None:
+        result = BuildResult(FAILED, "cancelled", "was cancelled")
         try:
             with running.scope:
-                async with self._turns:
-                    await self._store.write(lambda session: self._begun(session, id))
+                async with self._slots:
+                    await self._store.write(lambda session: self._record_start(session, id))
                     self._notifier.notify()
-                    end = await self._build(id, ask, tag, running.log)
-            by = running.cancelled_by if end[1] == "cancelled" else None
-            await self._store.write(lambda session: self._end(session, id, running.log, *end, by=by))
+                    result = await self._build(id, request, tag, running.log)
+            by = running.cancelled_by if result.reason == "cancelled" else None
+            await self._store.write(lambda session: self._record_end(session, id, running.log, result, by))
         except Exception:
             log.exception("the end of a build could not be written", build=id)
         finally:
-            ask.context.unlink(missing_ok=True)
+            request.context.unlink(missing_ok=True)
             del self._running[id]
             running.ended.set()
-            running.log.news.notify()
+            running.log.lines_changed.notify()
             self._notifier.notify()
 
-    async def _build(
-        self, id: int, ask: BuildRequest, tag: str, written: LogBuffer
-    ) -> tuple[str, str | None, str, str | None]:
-        """Build the image. Return status, reason, message and the image's id."""
-        retained = self._clock.now()
-        masked = log_mask({"args": dict(ask.args)}).lines()
+    async def _build(self, id: int, request: BuildRequest, tag: str, written: LogBuffer) -> BuildResult:
+        """Build the image."""
+        last_update = self._clock.now()
+        masked = log_mask({"args": dict(request.args)}).lines()
         try:
             async with asyncio.timeout(self.settings.timeout):
-                pinned = await pinned_dockerfile(self._engine, ask, written)
+                pinned = await pinned_dockerfile(self._engine, request, written)
                 spec = BuildSpec(
-                    ask.service, tag, packed(ask.context, ask.dockerfile, pinned.text), posixpath.normpath(ask.dockerfile),
-                    ask.target, ask.args, network=self.settings.network,
-                )  # fmt: skip
+                    service=request.service,
+                    tag=tag,
+                    context=packed(request.context, request.dockerfile, pinned.text),
+                    dockerfile=posixpath.normpath(request.dockerfile),
+                    target=request.target,
+                    args=request.args,
+                    network=self.settings.network,
+                )
                 async with aclosing(self._engine.build(spec)) as lines:  # type: ignore[type-var]
                     async for line in lines:
-                        written.write(masked(pinned.named(line[:LONGEST_LINE])))
-                        if self._clock.now() - retained > KEEP_LOG:
-                            retained = self._clock.now()
+                        written.write(masked(pinned.named(line[:MAX_LINE_CHARS])))
+                        if self._clock.now() - last_update > LOG_UPDATE_INTERVAL:
+                            last_update = self._clock.now()
                             await self._update(id, log=str(written), log_first=written.first)
             image = await self._engine.find_image(tag)
         except TimeoutError:
             why = f"took longer than {self.settings.timeout:g} s; make it quicker, or raise SLUICE_BUILD_TIMEOUT"
-            return FAILED, "timeout", why, None
+            return BuildResult(FAILED, "timeout", why)
         except EngineError as error:
-            return FAILED, error.reason, masked(str(error)[:2000]), None
+            return BuildResult(FAILED, error.reason, masked(str(error)[:2000]))
         if image is None:
-            return FAILED, "build_failed", "the engine broke off, and said no more", None
-        return SUCCEEDED, None, f"built as {tag}", image.id
+            return BuildResult(FAILED, "build_failed", "the engine broke off, and said no more")
+        return BuildResult(SUCCEEDED, None, f"built as {tag}", image.id)
 
-    def _begun(self, session: Session, id: int) -> None:
+    def _record_start(self, session: Session, id: int) -> None:
         row = session.get_one(Build, id)
         row.status, row.message, row.started_at = BUILDING, "is being built", self._clock.now()
         session.add(row)
-        self._tell(session, row, "build_started", f"build {id} of {row.service}: {row.message}")
+        self._append_event(session, row, "build_started", f"build {id} of {row.service}: {row.message}")
 
-    def _end(
-        self,
-        session: Session,
-        id: int,
-        written: LogBuffer,
-        status: str,
-        reason: str | None,
-        message: str,
-        image: str | None,
-        by: Actor | None,
-    ) -> None:
+    def _record_end(self, session: Session, id: int, written: LogBuffer, result: BuildResult, by: Actor | None) -> None:
         row = session.get_one(Build, id)
-        row.log, row.log_first, row.image_id = str(written), written.first, image
-        self._finish(session, row, status, reason, message, by)
+        row.log, row.log_first = str(written), written.first
+        self._set_result(session, row, result)
+        self._append_event(session, row, f"build_{result.status}", f"build {id} of {row.service}: {result.message}", by)
 
-    def _finish(
-        self, session: Session, row: Build, status: str, reason: str | None, message: str, by: Actor | None = None
-    ) -> None:
-        row.status, row.reason, row.message, row.finished_at = status, reason, message, self._clock.now()
+    def _set_result(self, session: Session, row: Build, result: BuildResult) -> None:
+        row.status, row.reason, row.message = result.status, result.reason, result.message
+        row.image_id, row.finished_at = result.image_id, self._clock.now()
         session.add(row)
-        self._tell(session, row, f"build_{status}", f"build {row.id} of {row.service}: {message}", by)
 
-    def _tell(self, session: Session, row: Build, type: str, message: str, by: Actor | None = None) -> None:
+    def _append_event(self, session: Session, row: Build, type: str, message: str, by: Actor | None = None) -> None:
         data = {"build": row.id, "image": row.image, "status": row.status, "reason": row.reason}
         who = by.columns() if by is not None else {}
         append_event(session, self._clock.now(), type, message, service=row.service, data=data, **who)

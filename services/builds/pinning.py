@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from anyio import to_thread
 
-from services.builds.ask import BuildRequest
 from services.builds.bases import bases_of, pin
+from services.builds.build_request import BuildRequest
 from services.builds.dockerfile import DockerfileError, check_adds
 from services.builds.log import LogBuffer
 from services.engine.port import Engine, EngineError, ImageInfo
@@ -29,25 +29,25 @@ class Pinned:
         return line
 
 
-async def pinned_dockerfile(engine: Engine, ask: BuildRequest, log: LogBuffer) -> Pinned:
+async def pinned_dockerfile(engine: Engine, request: BuildRequest, log: LogBuffer) -> Pinned:
     """Pin the base images of a build; pull those that the engine does not have.
 
     The engine gets the ids of the images whose ONBUILD triggers were checked, so a tag that moves during the build
     has no effect. Raises EngineError `build_failed`, also if a trigger fetches a remote source.
     """
-    bases = await to_thread.run_sync(bases_of, ask.text, ask.args, ask.target)
+    bases = await to_thread.run_sync(bases_of, request.text, request.args, request.target)
     ids: dict[str, str] = {}
     for reference in {base.reference: None for base in bases if base.reference is not None}:
         image = await _image(engine, reference, log)
         await to_thread.run_sync(_check_triggers, reference, image.on_build)
         ids[reference] = image.id
-    text = await to_thread.run_sync(pin, ask.text, bases, ids)
+    text = await to_thread.run_sync(pin, request.text, bases, ids)
     return Pinned(text, {image: reference for reference, image in ids.items()})
 
 
 async def _image(engine: Engine, reference: str, log: LogBuffer) -> ImageInfo:
-    if (here := await engine.find_image(reference)) is not None:
-        return here
+    if (present := await engine.find_image(reference)) is not None:
+        return present
     log.write(f"Pulling {reference}")
     try:
         return await engine.pull(reference)

@@ -25,16 +25,16 @@ __all__ = ["GatewayProcess", "Infrastructure", "InfrastructureSettings", "Networ
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 30.0
+ANSWER_TIMEOUT = 30.0
 """Seconds that the gateway may take until its first answer."""
-HUNG = 10.0
+HUNG_AFTER = 10.0
 """Seconds that a running gateway may accept connections and answer none before it is restarted."""
-_OTHER_FILES = 4_000
+_RESERVED_OPEN_FILES = 4_000
 """Open files of the gateway besides two for each connection."""
-_LOOK = 0.05
-_GIVE_UP_AFTER = 3
+_POLL_INTERVAL = 0.05
+_MAX_FAILED_STARTS = 3
 """Failed starts of the gateway's container after which the wait for it ends."""
-_SEEN_TO = 2.0
+_CHECK_INTERVAL = 2.0
 """Seconds between two checks whether the gateway answers, if no event reports that it does not."""
 
 
@@ -65,15 +65,15 @@ class Infrastructure:
         settings: InfrastructureSettings,
         *,
         doctor: Doctor | None = None,
-        patience: float = PATIENCE,
+        timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         self._engine = engine
         self._gateway = gateway
         self._settings = settings
         self._doctor = doctor
-        self._patience = patience
-        self._succession = GatewayUpgrade(engine, gateway, patience)
-        self._one_at_a_time = asyncio.Lock()
+        self._timeout = timeout
+        self._gateway_upgrade = GatewayUpgrade(engine, gateway, timeout)
+        self._lock = asyncio.Lock()
         self.outdated: str | None = None
         """Reason that the gateway differs from one that would be created now; None if it does not."""
 
@@ -83,7 +83,7 @@ class Infrastructure:
         return GatewaySpec(
             image=self._settings.gateway_image,
             directory=str(self._settings.data / "gateway"),
-            open_files=2 * self._settings.maxconn + _OTHER_FILES,
+            open_files=2 * self._settings.maxconn + _RESERVED_OPEN_FILES,
         )
 
     async def ensure(self) -> NetworkInfo:
@@ -91,16 +91,16 @@ class Infrastructure:
 
         Idempotent. Raises EngineError and RoutingError.
         """
-        async with self._one_at_a_time:
+        async with self._lock:
             network = await self._engine.ensure_network(self._settings.subnet)
-            there = await self._succession.resume_or_roll_back(self.spec)
-            await self._gateway.configure(self._wanted(network, there))
-            if there is not None and there.running and await self._gateway.is_hung(HUNG):
-                log.warning("gateway_hangs", container=there.short_id)
+            present = await self._gateway_upgrade.resume_or_roll_back(self.spec)
+            await self._gateway.configure(self._gateway_settings(network, present))
+            if present is not None and present.running and await self._gateway.is_hung(HUNG_AFTER):
+                log.warning("gateway_hangs", container=present.short_id)
                 await self._engine.restart_gateway()
-            made = await self._engine.ensure_gateway(self.spec)
-            self._note(made)
-            await self._wait_for_answer(made.restarts)
+            gateway = await self._engine.ensure_gateway(self.spec)
+            self._record_outdated(gateway)
+            await self._wait_for_answer(gateway.restarts)
             return network
 
     async def wait_until_degraded(self) -> None:
@@ -109,28 +109,30 @@ class Infrastructure:
         Until then, replaced gateways that have ended are removed.
         """
         while True:
-            gone = await self._gateway.wait_for_exit(_SEEN_TO)
-            async with self._one_at_a_time:
-                if not await self._is_up(gone):
+            exited = await self._gateway.wait_for_exit(_CHECK_INTERVAL)
+            async with self._lock:
+                if not await self._is_up(exited):
                     log.warning("gateway_gone")
                     return
                 if self._gateway.takeovers.old_gateways():
-                    await self._succession.resume_or_roll_back(self.spec)
-            await asyncio.sleep(_LOOK)
+                    await self._gateway_upgrade.resume_or_roll_back(self.spec)
+            await asyncio.sleep(_POLL_INTERVAL)
 
-    async def diagnose(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
         """Return the doctor's findings on everything that Sluice depends on.
 
-        The controller supplies `strangers` (unknown containers) and `not_ready`.
+        The controller supplies `unknown_containers` and `not_ready`.
         """
         if self._doctor is None:
             return []
-        return await self._doctor.diagnose(outdated=self.outdated, strangers=strangers, not_ready=not_ready)
+        return await self._doctor.diagnose(
+            outdated=self.outdated, unknown_containers=unknown_containers, not_ready=not_ready
+        )
 
     @property
     def upgrading(self) -> bool:
         """Whether an upgrade is in progress."""
-        return self._succession.in_progress
+        return self._gateway_upgrade.in_progress
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None:
         """Replace the gateway, without a loss, by one that is created now.
@@ -139,85 +141,86 @@ class Infrastructure:
         it has been removed, and the old one serves. Raises EngineError or RoutingError otherwise: the next `ensure`
         completes or undoes the upgrade.
         """
-        async with self._one_at_a_time:
+        async with self._lock:
             network = await self._engine.ensure_network(self._settings.subnet)
-            there = await self._succession.resume_or_roll_back(self.spec)
-            if there is None or not there.running:
+            present = await self._gateway_upgrade.resume_or_roll_back(self.spec)
+            if present is None or not present.running:
                 raise RoutingError("There is no gateway that runs; it is being started")
-            self._note(there)
-            if not there.outdated and not force:
+            self._record_outdated(present)
+            if not present.outdated and not force:
                 return None
-            replaced = await self._succession.run(there, self.spec, self._wanted(network, None))
+            replaced = await self._gateway_upgrade.run(present, self.spec, self._gateway_settings(network, None))
             self.outdated = None
             return replaced
 
-    async def _is_up(self, gone: bool) -> bool:
+    async def _is_up(self, exited: bool) -> bool:
         """Return whether the gateway answers.
 
-        If its process is `gone`, the engine may say first that the process will not come back.
+        If its process has `exited`, the engine may say first that the process will not come back.
         """
         answer = asyncio.create_task(self._gateway.status())
         try:
-            while gone and not answer.done():
+            while exited and not answer.done():
                 view = await self._engine.inspect_gateway()
                 if view is None or not (view.running or view.restarting):
                     return False
-                await asyncio.wait([answer], timeout=_LOOK)
+                await asyncio.wait([answer], timeout=_POLL_INTERVAL)
             return await answer is not None
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
 
-    def _wanted(self, network: NetworkInfo, there: GatewayView | None) -> GatewaySettings:
+    def _gateway_settings(self, network: NetworkInfo, present: GatewayView | None) -> GatewaySettings:
         """Return the gateway's settings, with no more connections than the running container allows.
 
         More connections come with the upgrade.
         """
-        settings, most = self._settings, self._settings.maxconn
-        if there is not None and there.running and there.open_files is not None:
-            most = min(most, max((there.open_files - _OTHER_FILES) // 2, 100))
+        settings, maxconn = self._settings, self._settings.maxconn
+        if present is not None and present.running and present.open_files is not None:
+            maxconn = min(maxconn, max((present.open_files - _RESERVED_OPEN_FILES) // 2, 100))
         return GatewaySettings(
             public_port=settings.gateway_port,
             bridge_address=network.bridge_address,
             subnet=network.subnet,
-            maxconn=most,
+            maxconn=maxconn,
             max_body=settings.max_body,
             trusted_proxies=settings.trusted_proxies,
             log_all=settings.log_all,
         )
 
-    def _note(self, view: GatewayView) -> None:
-        before, self.outdated = self.outdated, None
+    def _record_outdated(self, view: GatewayView) -> None:
+        previous, self.outdated = self.outdated, None
         if view.outdated:
-            wanted = self.spec
-            changed = f"{wanted.image} is another image now, or a gateway's container is made in another way"
-            image = changed if view.image == wanted.image else f"{wanted.image} is wanted"
-            fewer = view.open_files is not None and view.open_files != wanted.open_files
+            spec = self.spec
+            changed = f"{spec.image} is another image now, or a gateway's container is made in another way"
+            image = changed if view.image == spec.image else f"{spec.image} is wanted"
+            fewer = view.open_files is not None and view.open_files != spec.open_files
             self.outdated = (
-                f"it may open {view.open_files} files, {wanted.open_files} are wanted"
+                f"it may open {view.open_files} files, {spec.open_files} are wanted"
                 if fewer
                 else f"it was made from {view.image}, and {image}"
             )
-        if self.outdated and not before:
+        if self.outdated and not previous:
             log.warning("gateway_outdated", container=view.short_id, why=self.outdated)
 
     async def _wait_for_answer(self, restarts: int) -> None:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 while await self._gateway.status() is None:
                     await self._refuse_when_failing(restarts)
-                    await asyncio.sleep(_LOOK)
+                    await asyncio.sleep(_POLL_INTERVAL)
         except TimeoutError:
-            raise RoutingError(await self._told(f"The gateway does not answer within {self._patience:g} s")) from None
+            sentence = f"The gateway does not answer within {self._timeout:g} s"
+            raise RoutingError(await self._with_log_tail(sentence)) from None
 
     async def _refuse_when_failing(self, restarts: int) -> None:
         """Raise if the gateway starts, fails and starts again, because waiting does not help then."""
         gateway = await self._engine.inspect_gateway()
         if gateway is None:
             raise EngineError("The gateway's container went away while it was started", transient=True)
-        if gateway.restarts >= restarts + _GIVE_UP_AFTER:
-            raise RoutingError(await self._told("The gateway exits at every start"))
+        if gateway.restarts >= restarts + _MAX_FAILED_STARTS:
+            raise RoutingError(await self._with_log_tail("The gateway exits at every start"))
 
-    async def _told(self, sentence: str) -> str:
+    async def _with_log_tail(self, sentence: str) -> str:
         written = (await self._engine.gateway_log()).strip()
         return f"{sentence}. Its last words:\n{written}" if written else f"{sentence}, and has written nothing"

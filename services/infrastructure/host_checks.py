@@ -16,15 +16,15 @@ from services.store.database import Store
 from services.store.tables import Event
 
 MB = 1024**2
-LITTLE, TOO_LITTLE = 512 * MB, 64 * MB
+DISK_WARNING_BYTES, DISK_ERROR_BYTES = 512 * MB, 64 * MB
 """Free bytes below which a disk gets a warning, and below which it is an error."""
-LARGE_WAL = 64 * MB
+WAL_WARNING_BYTES = 64 * MB
 """Bytes of the write-ahead log above which it gets a warning."""
-AHEAD = 5.0
+MAX_CLOCK_LEAD = 5.0
 """Seconds that the newest event may seem to be in the future."""
 _UNSYNCHRONISED = 5
 """Return value of adjtimex for a clock that is not synchronised (TIME_ERROR)."""
-_TIMEX = 512
+_TIMEX_BYTES = 512
 """Bytes that are more than enough for the result of adjtimex."""
 
 
@@ -48,7 +48,7 @@ async def store_findings(store: Store) -> list[Finding]:
     length = 0
     with suppress(FileNotFoundError):
         length = log.stat().st_size
-    if length > LARGE_WAL:
+    if length > WAL_WARNING_BYTES:
         advice = "Something reads for very long; a restart of Sluice folds it into the database."
         found.append(warning("write-ahead log", f"{length / MB:.0f} MB", advice))
     else:
@@ -59,18 +59,18 @@ async def store_findings(store: Store) -> list[Finding]:
 
 def disk_finding(directory: str, free: int) -> Finding:
     """Check the free bytes of the disk that `directory` is on."""
-    told = f"{free / MB:.0f} MB free in {directory}"
+    detail = f"{free / MB:.0f} MB free in {directory}"
     advice = "Make room: `docker image prune`, old files in <data>/backups. A full disk stops deployments, not requests."
-    if free < TOO_LITTLE:
-        return wrong("disk", told, advice)
-    return warning("disk", told, advice) if free < LITTLE else ok("disk", told)
+    if free < DISK_ERROR_BYTES:
+        return wrong("disk", detail, advice)
+    return warning("disk", detail, advice) if free < DISK_WARNING_BYTES else ok("disk", detail)
 
 
 async def clock_finding(store: Store, clock: Clock) -> list[Finding]:
     """Check that the clock was not set back since the newest event, and that it is synchronised."""
     newest = await store.read(lambda session: session.exec(select(Event.at).order_by(col(Event.id).desc()).limit(1)).first())
     ahead = (newest or 0.0) - clock.now()
-    if ahead > AHEAD:
+    if ahead > MAX_CLOCK_LEAD:
         advice = "Put it right (`timedatectl set-ntp true`). Deployments go on; the times in the history are out of order."
         return [wrong("clock", f"it was set back: the last event lies {ahead:.0f} s in the future", advice)]
     if not _synchronised():
@@ -79,14 +79,14 @@ async def clock_finding(store: Store, clock: Clock) -> list[Finding]:
 
 
 def _quick_check(session: Session) -> list[str]:
-    told = [str(row[0]) for row in session.connection().execute(text("PRAGMA quick_check(3)"))]
-    return [] if told == ["ok"] else told
+    results = [str(row[0]) for row in session.connection().execute(text("PRAGMA quick_check(3)"))]
+    return [] if results == ["ok"] else results
 
 
 def _synchronised() -> bool:
     """Return whether the clock is synchronised; True if the kernel does not say."""
     try:
-        answer: int = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX))
+        answer: int = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     except (OSError, AttributeError):
         return True
     return answer != _UNSYNCHRONISED

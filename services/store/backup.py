@@ -10,16 +10,16 @@ from pathlib import Path
 from services.store.errors import StoreError
 
 
-def copy(database: Path, to: Path, *, keep: bool = False) -> Path:
+def copy(database: Path, to: Path, *, keep_existing: bool = False) -> Path:
     """Write a copy that only its owner can read to `to`, and return its path.
 
-    Raises StoreError if the file exists already (`keep`: use the next free name beside it instead) or cannot be written. No
-    partial copy remains.
+    Raises StoreError if the file exists already or cannot be written. With `keep_existing`, the next free name beside an
+    existing file is used instead. No partial copy remains.
     """
     try:
         if not database.is_file():
             raise StoreError(f"there is no database at {database}")
-        to = _free_name(to) if keep else to
+        to = _free_name(to) if keep_existing else to
         if to.exists():
             raise StoreError(f"{to} is there already; a backup never overwrites")
         _write(database, to)

@@ -48,7 +48,7 @@ class Store:
         """The event that a write waits for."""
         self.run = 0
         """The fencing number of this process, if `open_store` opened the store."""
-        self._last: list[Callable[[], None]] = []
+        self._close_callbacks: list[Callable[[], None]] = []
 
     @contextmanager
     def write_session(self) -> Iterator[Session]:
@@ -104,23 +104,23 @@ class Store:
         A write that holds the lock does not wait for reads later than MAX_READER_PREFERENCE seconds after it was requested.
         A write that is cancelled in its thread holds the lock until its transaction has ended.
         """
-        latest = anyio.current_time() + MAX_READER_PREFERENCE
+        deadline = anyio.current_time() + MAX_READER_PREFERENCE
         async with self._write_lock:
-            with anyio.CancelScope(deadline=latest):
+            with anyio.CancelScope(deadline=deadline):
                 while self._reading:
                     self._no_reads = anyio.Event()
                     await self._no_reads.wait()
             return await anyio.to_thread.run_sync(transaction, limiter=self._writer_thread)
 
-    def on_close(self, last: Callable[[], None]) -> None:
-        """Register `last` to be called after the store has been closed."""
-        self._last.append(last)
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Register `callback` to be called after the store has been closed."""
+        self._close_callbacks.append(callback)
 
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
-        while self._last:
-            self._last.pop()()
+        while self._close_callbacks:
+            self._close_callbacks.pop()()
 
 
 def _value_of(document: str) -> Any:

@@ -28,7 +28,7 @@ def migrate(path: Path, backups: Path) -> None:
         return
     if present is not None:
         _refuse_unknown(present, known, path)
-        copy(path, backups / f"before-{head}-from-{present}.db", keep=True)
+        copy(path, backups / f"before-{head}-from-{present}.db", keep_existing=True)
     # Most starts have nothing to migrate: importing Alembic would take a tenth of their time and memory.
     from services.store.upgrade import upgrade
 

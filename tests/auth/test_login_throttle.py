@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.auth import login_throttle
-from services.auth.login_throttle import MAX_FAILURES, WINDOW, LoginThrottle
+from services.auth.login_throttle import FAILURE_WINDOW, MAX_FAILURES, LoginThrottle
 from tests.support.fakes.clock import FakeClock
 
 
@@ -19,11 +19,11 @@ def test_login_throttle_delays_an_address_until_its_first_failure_expires() -> N
     counted = LoginThrottle(clock)
     failed(counted, "192.0.2.1", MAX_FAILURES - 1)
     assert counted.wait("192.0.2.1") == 0
-    clock.jump(WINDOW / 2)
+    clock.jump(FAILURE_WINDOW / 2)
     counted.failed("192.0.2.1")
-    assert counted.wait("192.0.2.1") == WINDOW / 2
+    assert counted.wait("192.0.2.1") == FAILURE_WINDOW / 2
     assert counted.wait("192.0.2.2") == 0
-    clock.jump(WINDOW / 2)
+    clock.jump(FAILURE_WINDOW / 2)
     assert counted.wait("192.0.2.1") == 0
 
 

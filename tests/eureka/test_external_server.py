@@ -23,7 +23,7 @@ from services.eureka.local_directory import LocalDirectory
 from services.eureka.registry import Registry
 from services.eureka.repository import LeaseRepository
 from services.eureka.router import RegistryRouter
-from services.outbound import OutboundPolicy, Server
+from services.outbound import AllowedServer, OutboundPolicy
 from services.routing.port import Endpoint, RoutedService, RoutingError
 from services.spec import Eureka
 from services.store.open import open_store
@@ -247,7 +247,7 @@ async def test_hostile_answers_are_refused_before_they_are_decoded_or_parsed(fix
         (b"\r\n" + words, "does not answer as a Eureka server"),
     ):
         async with server(lambda answer=answer: [b"HTTP/1.1 200 x\r\n" + answer]) as url:  # type: ignore[misc]
-            theirs = ExternalEureka(fixture.clock, outbound=OutboundPolicy((Server.parse("127.0.0.1"),)))
+            theirs = ExternalEureka(fixture.clock, outbound=OutboundPolicy((AllowedServer.parse("127.0.0.1"),)))
             service = replace(WEB, eureka=Eureka(url=f"{url}/eureka/", consumer_staleness=40))
             with pytest.raises(RoutingError, match=why):
                 await theirs.take_out_of_service(service, "web-r1-1")

@@ -12,7 +12,7 @@ import pytest
 
 from services.bounded_http import BoundedClient
 from services.eureka.external_server import ExternalEureka
-from services.outbound import OutboundPolicy, OutboundRefusedError, Server
+from services.outbound import AllowedServer, OutboundPolicy, OutboundRefusedError
 from services.routing.port import RoutedService, RoutingError
 from services.spec import Eureka
 from tests.support.app_fixture import build, living
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 
 
 def policy(*servers: str) -> OutboundPolicy:
-    return OutboundPolicy(tuple(map(Server.parse, servers)))
+    return OutboundPolicy(tuple(map(AllowedServer.parse, servers)))
 
 
 class Names:
@@ -103,7 +103,7 @@ def test_configured_list_allows_only_its_servers(listed: str, allowed: list[str]
 @pytest.mark.parametrize("text", ["a/b", "ftp://x/", "http://u:p@h/", "h:0", "h:99999", "http://h/?q", "http://", "a b:x"])
 def test_invalid_entry_of_the_list_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        Server.parse(text)
+        AllowedServer.parse(text)
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["169.254.169.254"], ["0.0.0.0", "::1"]])

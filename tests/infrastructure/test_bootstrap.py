@@ -65,7 +65,7 @@ async def test_gateway_that_never_answers_is_reported_with_its_log(
 ) -> None:
     engine.log = "cannot bind socket (Address already in use) [0.0.0.0:8888]\n"
     with pytest.raises(RoutingError, match=r"does not answer within 0\.1 s(.|\n)*Address already in use"):
-        await Infrastructure(engine, deaf(gateway, 10_000), SETTINGS, patience=0.1).ensure()
+        await Infrastructure(engine, deaf(gateway, 10_000), SETTINGS, timeout=0.1).ensure()
 
 
 async def test_gateway_that_exits_at_every_start_is_not_waited_for(

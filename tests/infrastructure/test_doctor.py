@@ -11,9 +11,9 @@ import pytest
 
 from services.engine.infrastructure_port import NetworkInfo
 from services.engine.port import EngineError
-from services.infrastructure.doctor import Doctor
+from services.infrastructure.doctor import Doctor, GatewayContainer
 from services.infrastructure.doctor_findings import Finding
-from services.infrastructure.host_checks import LITTLE, TOO_LITTLE, disk_finding
+from services.infrastructure.host_checks import DISK_ERROR_BYTES, DISK_WARNING_BYTES, disk_finding
 from services.routing.port import RoutingError
 from services.store.database import Store
 from services.store.events import append_event
@@ -70,15 +70,23 @@ class Practice:
         self.engine, self.gateway = Engine(), Gateway()
         self.version: Mapping[str, Any] = {"version": "27.0", "api_version": "1.46"}
         self.outdated: str | None = None
-        self.strangers: list[str] = []
+        self.unknown_containers: list[str] = []
         self.not_ready: dict[str, str] = {}
         self.refused: dict[str, str] = {}
 
     async def findings(self) -> dict[str, Finding]:
         doctor = Doctor(
-            self.engine, self.gateway, self.store, self.clock, "gateway:1", "sluice-gateway", self._ping, self._refusals
+            self.engine,
+            self.gateway,
+            self.store,
+            self.clock,
+            GatewayContainer("sluice-gateway", "gateway:1"),
+            self._ping,
+            self._refusals,
         )
-        found = await doctor.diagnose(outdated=self.outdated, strangers=self.strangers, not_ready=self.not_ready)
+        found = await doctor.diagnose(
+            outdated=self.outdated, unknown_containers=self.unknown_containers, not_ready=self.not_ready
+        )
         assert all(finding.advice for finding in found if finding.status != "ok")
         return {finding.part: finding for finding in found}
 
@@ -206,12 +214,15 @@ async def test_doctor_reports_a_clock_that_was_set_back(practice: Practice) -> N
 
 
 def test_disk_finding_depends_on_the_free_space() -> None:
-    status = {free: disk_finding("/data", free).status for free in (0, TOO_LITTLE - 1, TOO_LITTLE, LITTLE - 1, LITTLE)}
+    status = {
+        free: disk_finding("/data", free).status
+        for free in (0, DISK_ERROR_BYTES - 1, DISK_ERROR_BYTES, DISK_WARNING_BYTES - 1, DISK_WARNING_BYTES)
+    }
     assert list(status.values()) == ["wrong", "wrong", "warning", "warning", "ok"]
 
 
 async def test_doctor_reports_unknown_containers_and_a_crashed_loop(practice: Practice) -> None:
-    practice.strangers, practice.not_ready = ["web-r9-1"], {"loop": "crashed: KeyError", "gateway": "no answer"}
+    practice.unknown_containers, practice.not_ready = ["web-r9-1"], {"loop": "crashed: KeyError", "gateway": "no answer"}
     found = await practice.unwell()
     assert "web-r9-1" in found["instances"].detail
     assert found["loop"].detail == "crashed: KeyError"

@@ -23,7 +23,7 @@ STEPS = (
 def ground_of(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> Infrastructure:
     """Return the infrastructure of a new process, which has no state of its own."""
     settings = InfrastructureSettings(data=gateway.directory, gateway_image="sluice-gateway:1", maxconn=500)
-    return Infrastructure(engine, gateway, settings, patience=0.5)
+    return Infrastructure(engine, gateway, settings, timeout=0.5)
 
 
 def end(container: FakeContainer | None) -> None:

@@ -71,7 +71,7 @@ class FakeInfrastructure:
     async def wait_until_degraded(self) -> None:
         await asyncio.Event().wait()
 
-    async def diagnose(self, strangers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
+    async def diagnose(self, unknown_containers: Sequence[str], not_ready: Mapping[str, str]) -> list[Finding]:
         return [*self.findings, *(wrong(part, why, "See its log.") for part, why in not_ready.items())]
 
     async def upgrade(self, *, force: bool = False) -> UpgradeResult | None:

@@ -23,7 +23,7 @@ from app.settings import Settings
 from services.actor import Actor
 from services.auth.access import AuthService
 from services.auth.tokens import TokenKey
-from services.builds.ask import BuildRequest
+from services.builds.build_request import BuildRequest
 from services.builds.manager import PENDING, BuildManager, BuildSettings
 from services.clock import SystemClock
 from services.control_metrics import Metrics

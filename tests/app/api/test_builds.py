@@ -171,7 +171,7 @@ def test_cancelling_running_and_pending_builds_frees_their_slots(fixture: AppFix
 def test_builds_beyond_the_limit_are_refused_before_their_context_is_read(
     fixture: AppFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager, "MOST", 2)
+    monkeypatch.setattr(manager, "MAX_UNFINISHED_BUILDS", 2)
     for _ in range(2):
         assert send(fixture, tar(ENDLESS), "service=web").status_code == 202
     refused = send(fixture, b"hello")

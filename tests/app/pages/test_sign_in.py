@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.pages.dependencies import within
-from services.auth.login_throttle import MAX_FAILURES, WINDOW
+from services.auth.login_throttle import FAILURE_WINDOW, MAX_FAILURES
 from services.store.tables import BrowserSession as Opened
 from tests.app.pages.conftest import SAME_SITE
 from tests.support.dashboard_fixture import DashboardFixture
@@ -77,7 +77,7 @@ def test_sign_in_throttle_delays_only_the_address_that_guesses(fixture: Dashboar
         assert stranger.post("/ui/sign-in", data={"token": "sl_guess"}).status_code == 401
     late = stranger.post("/ui/sign-in", data={"token": fixture.token})
     assert late.status_code == 429
-    assert 0 < int(late.headers["retry-after"]) <= WINDOW
+    assert 0 < int(late.headers["retry-after"]) <= FAILURE_WINDOW
     assert "try again in 5 min" in late.text
     with TestClient(fixture.app, client=("192.0.2.9", 1234), follow_redirects=False, headers=SAME_SITE) as other:
         assert other.post("/ui/sign-in", data={"token": fixture.token}).status_code == 303
