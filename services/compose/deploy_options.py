@@ -23,10 +23,10 @@ def healthcheck(findings: Findings, node: Node) -> Fields:
     check: dict[str, Any] = {}
     if "test" in keys:
         test = keys["test"]
-        words = [findings.text(item) for item in test.value] if isinstance(test.value, list) else None
-        if words == ["NONE"]:
+        command = [findings.text(item) for item in test.value] if isinstance(test.value, list) else None
+        if command == ["NONE"]:
             return {"healthcheck": ({"disable": True}, node)}
-        check["test"] = words if words is not None else ["CMD-SHELL", findings.text(test)]
+        check["test"] = command if command is not None else ["CMD-SHELL", findings.text(test)]
     for name in ("interval", "timeout", "start_period"):
         if name in keys:
             check[name] = findings.seconds(keys[name])
@@ -57,23 +57,23 @@ def deploy(findings: Findings, node: Node) -> Fields:
 
 def limits(findings: Findings, keys: dict[str, Node]) -> Fields:
     """Return the limits written beside `image`, as in older files."""
-    made: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     places = [keys[name] for name in ("cpus", "mem_limit", "pids_limit") if name in keys]
     if "cpus" in keys:
-        made["cpus"] = findings.number(keys["cpus"])
+        values["cpus"] = findings.number(keys["cpus"])
     if "mem_limit" in keys:
-        made["memory"] = findings.bytes(keys["mem_limit"])
+        values["memory"] = findings.bytes(keys["mem_limit"])
     if "pids_limit" in keys:
-        made["pids"] = findings.whole(keys["pids_limit"])
-    return {"resources": (made, places[0])} if made else {}
+        values["pids"] = findings.whole(keys["pids_limit"])
+    return {"resources": (values, places[0])} if values else {}
 
 
 def logging(findings: Findings, node: Node) -> Fields:
     keys = findings.keys(node, LOGGING)
-    made: dict[str, Any] = {"driver": findings.text(keys["driver"])} if "driver" in keys else {}
+    values: dict[str, Any] = {"driver": findings.text(keys["driver"])} if "driver" in keys else {}
     if "options" in keys:
-        made["options"] = {name: text for name, text, _ in findings.pairs(keys["options"])}
-    return {"logging": (made, node)} if made else {}
+        values["options"] = {name: text for name, text, _ in findings.pairs(keys["options"])}
+    return {"logging": (values, node)} if values else {}
 
 
 def restart(findings: Findings, node: Node) -> None:
@@ -81,12 +81,12 @@ def restart(findings: Findings, node: Node) -> None:
     _restart(findings, node, (findings.text(node) or "always").partition(":")[0])
 
 
-def _restart(findings: Findings, node: Node, word: str) -> None:
-    if word in ("no", "none", "false"):
+def _restart(findings: Findings, node: Node, policy: str) -> None:
+    if policy in ("no", "none", "false"):
         findings.refuse(node, JOB)
-    elif word == "on-failure":
+    elif policy == "on-failure":
         findings.warn(node, "it is started again whatever its exit code: Sluice keeps services running")
-    elif word not in ("always", "unless-stopped", "any"):
+    elif policy not in ("always", "unless-stopped", "any"):
         findings.refuse(node, "must be always, unless-stopped or on-failure")
 
 
@@ -96,15 +96,15 @@ def _resources(findings: Findings, node: Node) -> Fields:
         findings.keys(keys["reservations"], RESERVATIONS)
     if "limits" not in keys:
         return {}
-    limited = findings.keys(keys["limits"], LIMITS)
-    made: dict[str, Any] = {}
-    if "cpus" in limited:
-        made["cpus"] = findings.number(limited["cpus"])
-    if "memory" in limited:
-        made["memory"] = findings.bytes(limited["memory"])
-    if "pids" in limited:
-        made["pids"] = findings.whole(limited["pids"])
-    return {"resources": (made, keys["limits"])} if made else {}
+    limits_node = findings.keys(keys["limits"], LIMITS)
+    values: dict[str, Any] = {}
+    if "cpus" in limits_node:
+        values["cpus"] = findings.number(limits_node["cpus"])
+    if "memory" in limits_node:
+        values["memory"] = findings.bytes(limits_node["memory"])
+    if "pids" in limits_node:
+        values["pids"] = findings.whole(limits_node["pids"])
+    return {"resources": (values, keys["limits"])} if values else {}
 
 
 def _update(findings: Findings, node: Node) -> Fields:

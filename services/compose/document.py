@@ -46,7 +46,7 @@ class ComposeError(Exception):
     """The file cannot be read; `findings` say where and why."""
 
     def __init__(self, findings: list[Finding]) -> None:
-        super().__init__("; ".join(f"{each.field}: line {each.line}: {each.message}" for each in findings))
+        super().__init__("; ".join(f"{finding.field}: line {finding.line}: {finding.message}" for finding in findings))
         self.findings = findings
 
 
@@ -102,41 +102,41 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line)
         self.open.add(id(node))
-        made: Node
+        result: Node
         if isinstance(node, yaml.MappingNode):
-            made = Node(path, line, self._mapping(node, path, line, depth))
+            result = Node(path, line, self._mapping(node, path, line, depth))
         else:
             items = enumerate(node.value)
-            made = Node(
+            result = Node(
                 path, line, [self.build(item, f"{path}.{n}", item.start_mark.line + 1, depth - 1) for n, item in items]
             )
         self.open.discard(id(node))
-        return made
+        return result
 
     def _mapping(self, node: yaml.MappingNode, path: str, line: int, depth: int) -> dict[str, Node]:
         """Return a mapping with its merges (`<<`) applied.
 
         Keys written beside a merge override it; of several merges the first one wins.
         """
-        own: dict[str, Node] = {}
+        values: dict[str, Node] = {}
         merged: dict[str, Node] = {}
         for key, value in node.value:
-            place = key.start_mark.line + 1
+            line_number = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise ComposeError([Finding(path or "body", place, "has a key that is no text")])
+                raise ComposeError([Finding(path or "body", line_number, "has a key that is no text")])
             if key.tag == _MERGE_TAG:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode):
                         raise ComposeError(
-                            [Finding(f"{path}.<<".lstrip("."), place, "must be a mapping, or a list of them")]
+                            [Finding(f"{path}.<<".lstrip("."), line_number, "must be a mapping, or a list of them")]
                         )
-                    merged = {**self._merged(source, path, place, depth), **merged}
+                    merged = {**self._merged(source, path, line_number, depth), **merged}
                 continue
             name = f"{path}.{key.value}".lstrip(".")[:300]
-            if key.value in own:
-                raise ComposeError([Finding(name, place, "is there twice")])
-            own[key.value] = self.build(value, name, place, depth - 1)
-        return {**merged, **own}
+            if key.value in values:
+                raise ComposeError([Finding(name, line_number, "is there twice")])
+            values[key.value] = self.build(value, name, line_number, depth - 1)
+        return {**merged, **values}
 
     def _merged(self, source: yaml.MappingNode, path: str, line: int, depth: int) -> dict[str, Node]:
         value = self.build(source, path, line, depth - 1).value

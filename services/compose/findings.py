@@ -108,8 +108,8 @@ class Findings:
         for item in self.items(node):
             text = self.text(item)
             if text is not None:
-                name, given, rest = text.partition("=")
-                yield name, rest if given else None, item
+                name, equals, value_text = text.partition("=")
+                yield name, value_text if equals else None, item
 
     def plain(self, node: Node) -> Any:
         """Return the value as JSON data."""

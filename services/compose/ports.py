@@ -17,7 +17,7 @@ _SHORT = re.compile(
     r"(?:(?:(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+):)?(?P<published>[0-9]*(?:-[0-9]+)?):)?"
     r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?"
 )
-_SAY = "say which one serves HTTP: x-sluice: {port: N}, or {port: null} when none does"
+_CHOOSE_PORT = "say which one serves HTTP: x-sluice: {port: N}, or {port: null} when none does"
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,26 @@ class PublishedPort:
     node: Node
 
 
-def port_of(findings: Findings, keys: dict[str, Node], said: dict[str, object]) -> tuple[int, Node] | None:
+def port_of(findings: Findings, keys: dict[str, Node], overrides: dict[str, object]) -> tuple[int, Node] | None:
     """Return the port and its node, None if the file names none.
 
-    `said`: the service's x-sluice, whose port and routes take precedence.
+    `overrides`: the service's x-sluice, whose port and routes take precedence.
     """
-    chosen, routed = "port" in said, bool(said.get("routes"))
-    opened = list(_ports(findings, keys["ports"], chosen)) if "ports" in keys else []
-    for port in opened:
+    chosen, routed = "port" in overrides, bool(overrides.get("routes"))
+    ports = list(_ports(findings, keys["ports"], chosen)) if "ports" in keys else []
+    for port in ports:
         if port.published and not routed:
             why = f"port {port.published} is not opened on the host: requests come through the gateway"
             findings.warn(port.node, f"{why}, by routes: x-sluice: {{routes: [{{host: …}}]}}")
-    if not opened and "expose" in keys:
-        opened = [port for node in findings.items(keys["expose"]) for port in _short(findings, node, chosen)]
-    targets = sorted({port.target for port in opened})
+    if not ports and "expose" in keys:
+        ports = [port for node in findings.items(keys["expose"]) for port in _short(findings, node, chosen)]
+    targets = sorted({port.target for port in ports})
     if chosen or not targets:
         return None
     if len(targets) > 1:
-        named = ", ".join(map(str, targets))
-        findings.refuse(keys.get("ports") or keys["expose"], f"there are several ports ({named}): {_SAY}")
-    return targets[0], opened[0].node
+        numbers = ", ".join(map(str, targets))
+        findings.refuse(keys.get("ports") or keys["expose"], f"there are several ports ({numbers}): {_CHOOSE_PORT}")
+    return targets[0], ports[0].node
 
 
 def _ports(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPort]:
@@ -62,7 +62,7 @@ def _ports(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPo
             findings.refuse(item, "needs a target")
         published = findings.text(keys["published"]) if "published" in keys else None
         protocol = findings.text(keys["protocol"]) if "protocol" in keys else "tcp"
-        if target is not None and _carried(findings, item, protocol, chosen):
+        if target is not None and _is_routable(findings, item, protocol, chosen):
             yield PublishedPort(target, published, item)
 
 
@@ -74,12 +74,12 @@ def _short(findings: Findings, node: Node, chosen: bool) -> Iterator[PublishedPo
     if match is None:
         findings.refuse(node, f'{text[:60]!r} is not a port: write it such as "8080:80"')
     elif "-" in match["target"] and not chosen:
-        findings.refuse(node, f"a range of ports cannot be served: {_SAY}")
-    elif "-" not in match["target"] and _carried(findings, node, match["protocol"], chosen):
+        findings.refuse(node, f"a range of ports cannot be served: {_CHOOSE_PORT}")
+    elif "-" not in match["target"] and _is_routable(findings, node, match["protocol"], chosen):
         yield PublishedPort(int(match["target"]), match["published"] or None, node)
 
 
-def _carried(findings: Findings, node: Node, protocol: str | None, chosen: bool) -> bool:
+def _is_routable(findings: Findings, node: Node, protocol: str | None, chosen: bool) -> bool:
     """Return True if the gateway can serve the protocol.
 
     If x-sluice names the port, other protocols are silently left unpublished.
@@ -87,5 +87,5 @@ def _carried(findings: Findings, node: Node, protocol: str | None, chosen: bool)
     if protocol in (None, "tcp"):
         return True
     if not chosen:
-        findings.refuse(node, f"{protocol} is not carried by the gateway: {_SAY}")
+        findings.refuse(node, f"{protocol} is not carried by the gateway: {_CHOOSE_PORT}")
     return False

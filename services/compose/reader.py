@@ -19,7 +19,7 @@ from services.compose.volumes import Volumes
 from services.spec import SERVICE_NAME
 
 PROJECT = r"[a-z0-9][a-z0-9_-]{0,62}"
-_MOST_FINDINGS = 100
+_MAX_FINDINGS = 100
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class ComposeProject:
     """The result of reading a file.
 
     - `services`: in the order in which they may start.
-    - `alone`: services that Sluice leaves alone.
-    - `stands`: every service of the file → its networks.
+    - `unmanaged`: services that Sluice leaves alone.
+    - `networks_of`: every service of the file → its networks.
     - `warnings`: those about the file itself.
     - `counted`: number of keys by support (taken, implied, refused).
     """
 
     project: str
     services: list[ComposeService]
-    alone: Set[str]
-    stands: Mapping[str, tuple[str, ...]]
+    unmanaged: Set[str]
+    networks_of: Mapping[str, tuple[str, ...]]
     networks: Networks
     warnings: list[Finding]
     counted: Counter[str]
@@ -65,109 +65,119 @@ class ComposeProject:
         Names of Sluice's services (`known`) lead through the gateway. Services that Sluice leaves alone, or that
         Compose still runs (`running`), are reached through Compose's networks.
         """
-        ours = {each.name for each in self.services} | (known & self.stands.keys())
-        elsewhere = {network for name in (self.alone | running) & self.stands.keys() - ours for network in self.stands[name]}
-        for each in self.services:
-            mine = self.stands[each.name]
-            beside = [name for name, theirs in self.stands.items() if name in ours and set(theirs) & set(mine)]
-            each.fields.setdefault("links", [name for name in beside if name != each.name])
-            each.fields.setdefault("networks", self.networks.joined(mine, elsewhere))
+        managed = {service.name for service in self.services} | (known & self.networks_of.keys())
+        elsewhere = {
+            network
+            for name in (self.unmanaged | running) & self.networks_of.keys() - managed
+            for network in self.networks_of[name]
+        }
+        for service in self.services:
+            own_networks = self.networks_of[service.name]
+            neighbours = [
+                name for name, networks in self.networks_of.items() if name in managed and set(networks) & set(own_networks)
+            ]
+            service.fields.setdefault("links", [name for name in neighbours if name != service.name])
+            service.fields.setdefault("networks", self.networks.joined(own_networks, elsewhere))
 
 
-def read(text: str, given: ComposeOptions) -> ComposeProject:
+def read(text: str, options: ComposeOptions) -> ComposeProject:
     """Read a file. Raises ComposeError with all errors, each with its line."""
-    reading, refusals = survey(text, given)
+    project, refusals = survey(text, options)
     if refusals:
-        raise ComposeError(refusals[:_MOST_FINDINGS])
-    return reading
+        raise ComposeError(refusals[:_MAX_FINDINGS])
+    return project
 
 
-def survey(text: str, given: ComposeOptions) -> tuple[ComposeProject, list[Finding]]:
+def survey(text: str, options: ComposeOptions) -> tuple[ComposeProject, list[Finding]]:
     """Read a file and return the result with all refusals. Raises ComposeError if it is no Compose file."""
-    root = parse(text, given.variables)
+    root = parse(text, options.variables)
     findings = Findings()
     top = findings.keys(root, TOP)
     services = findings.mapping(top["services"]) if "services" in top else {}
     if not services:
         raise ComposeError([Finding("services", 1, "is missing: a Compose file has services")])
-    project = _project(findings, root, top, given)
-    alone = {name for name, node in services.items() if _is_left_alone(findings, node)}
-    taken = _taken(findings, services, top["services"], alone, given)
+    project = _project(findings, root, top, options)
+    unmanaged = {name for name, node in services.items() if _is_unmanaged(findings, node)}
+    selected = _select_services(findings, services, top["services"], unmanaged, options)
     declared = {name: findings.mapping(top[name]) if name in top else {} for name in ("volumes", "networks")}
-    volumes = Volumes(findings, project, declared["volumes"], given.directory)
+    volumes = Volumes(findings, project, declared["volumes"], options.directory)
     networks = Networks(findings, project, declared["networks"])
-    reader = ServiceReader(findings, project, volumes, given.variables, given.env_files)
-    beside = {name: name in taken for name in services}
-    wanted = {name: reader.read(name, services[name], beside) for name in taken}
-    stands = {name: networks.of(node, name in wanted) for name, node in services.items()}
-    _warn_of_stores(findings, wanted)
-    ordered = _ordered(findings, wanted)
-    for each in ordered:
-        each.warnings += [warning for warning in findings.warnings if f"{warning.field}.".startswith(f"{each.node.path}.")]
+    reader = ServiceReader(findings, project, volumes, options.variables, options.env_files)
+    deployed = {name: name in selected for name in services}
+    composed = {name: reader.read(name, services[name], deployed) for name in selected}
+    networks_of = {name: networks.of(node, name in composed) for name, node in services.items()}
+    _warn_of_stores(findings, composed)
+    ordered = _order_by_dependency(findings, composed)
+    for service in ordered:
+        service.warnings += [
+            warning for warning in findings.warnings if f"{warning.field}.".startswith(f"{service.node.path}.")
+        ]
     general = [warning for warning in findings.warnings if not warning.field.startswith("services.")]
-    return ComposeProject(project, ordered, alone, stands, networks, general, findings.counted), findings.refusals
+    return ComposeProject(project, ordered, unmanaged, networks_of, networks, general, findings.counted), findings.refusals
 
 
-def _is_left_alone(findings: Findings, service: Node) -> bool:
+def _is_unmanaged(findings: Findings, service: Node) -> bool:
     """Return True if the service has `x-sluice: {manage: false}`."""
     extension = service.value.get("x-sluice") if isinstance(service.value, dict) else None
     manage = extension.value.get("manage") if extension is not None and isinstance(extension.value, dict) else None
     return manage is not None and findings.flag(manage) is False
 
 
-def _project(findings: Findings, root: Node, top: dict[str, Node], given: ComposeOptions) -> str:
-    name = given.project or (findings.text(top["name"]) if "name" in top else None)
+def _project(findings: Findings, root: Node, top: dict[str, Node], options: ComposeOptions) -> str:
+    name = options.project or (findings.text(top["name"]) if "name" in top else None)
     if name is None or not re.fullmatch(PROJECT, name):
         why = "must be the project's name, of a-z, 0-9, - and _: say name: in the file, or ?project="
         findings.refuse(top.get("name", Node("name", root.line, None)), why)
     return name or ""
 
 
-def _taken(findings: Findings, services: dict[str, Node], place: Node, alone: Set[str], given: ComposeOptions) -> list[str]:
+def _select_services(
+    findings: Findings, services: dict[str, Node], place: Node, unmanaged: Set[str], options: ComposeOptions
+) -> list[str]:
     """Return the names of the services to deploy."""
-    for name in given.only:
+    for name in options.only:
         if name not in services:
             findings.unknown(place, f'there is no service "{name[:100]}"', name, services)
-    taken = []
+    selected = []
     for name, node in services.items():
         keys = findings.mapping(node)
-        listed = keys.get("profiles")
-        wanted = {item.text for item in findings.items(listed)} if listed is not None else set()
-        active = not wanted or bool(wanted & given.profiles) or "*" in given.profiles
-        if name in alone or not (name in given.only if given.only else active):
+        profiles_node = keys.get("profiles")
+        profiles = {item.text for item in findings.items(profiles_node)} if profiles_node is not None else set()
+        active = not profiles or bool(profiles & options.profiles) or "*" in options.profiles
+        if name in unmanaged or not (name in options.only if options.only else active):
             continue
         if not re.fullmatch(SERVICE_NAME, name):
             why = "a service's name is a DNS label here, of a-z, 0-9 and -, at most 40: call it"
             findings.refuse(node, f'{why} "{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:40]}"')
-        taken.append(name)
-    if not taken and not findings.refusals:
+        selected.append(name)
+    if not selected and not findings.refusals:
         findings.refuse(place, "there is nothing to deploy: no service is wanted, or all are left alone")
-    return taken
+    return selected
 
 
-def _warn_of_stores(findings: Findings, wanted: dict[str, ComposeService]) -> None:
+def _warn_of_stores(findings: Findings, composed: dict[str, ComposeService]) -> None:
     """Warn about services that are probably reached by other protocols than HTTP, such as databases.
 
     They are dependencies of others and keep data or have no port.
     """
-    needed = {name for each in wanted.values() for name in each.depends_on}
-    for name in wanted:
-        fields = wanted[name].fields
+    dependencies = {name for service in composed.values() for name in service.depends_on}
+    for name in composed:
+        fields = composed[name].fields
         stores = any(mount.get("type") != "tmpfs" for mount in fields.get("volumes") or [] if isinstance(mount, dict))
-        if name in needed and (stores or "port" not in fields):
+        if name in dependencies and (stores or "port" not in fields):
             why = "others reach it through the gateway, by HTTP alone: a database or a queue is better left with Compose"
-            findings.warn(wanted[name].node, f"{why}, by x-sluice: {{manage: false}}")
+            findings.warn(composed[name].node, f"{why}, by x-sluice: {{manage: false}}")
 
 
-def _ordered(findings: Findings, wanted: dict[str, ComposeService]) -> list[ComposeService]:
+def _order_by_dependency(findings: Findings, composed: dict[str, ComposeService]) -> list[ComposeService]:
     """Return the services with each after its dependencies, otherwise in the file's order."""
     ordered: list[ComposeService] = []
-    left = dict(wanted)
-    while left:
-        free = [name for name, each in left.items() if not set(each.depends_on) & left.keys()]
-        if not free:
-            first = next(iter(left.values()))
-            findings.refuse(first.node, f"depends on itself, by way of {', '.join(left)}"[:500])
-            return [*ordered, *left.values()]
-        ordered += [left.pop(name) for name in free]
+    remaining = dict(composed)
+    while remaining:
+        startable = [name for name, service in remaining.items() if not set(service.depends_on) & remaining.keys()]
+        if not startable:
+            first_remaining = next(iter(remaining.values()))
+            findings.refuse(first_remaining.node, f"depends on itself, by way of {', '.join(remaining)}"[:500])
+            return [*ordered, *remaining.values()]
+        ordered += [remaining.pop(name) for name in startable]
     return ordered

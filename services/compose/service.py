@@ -67,20 +67,19 @@ class ServiceReader:
         self._variables = variables
         self._env_files = env_files
 
-    def read(self, name: str, node: Node, beside: Mapping[str, bool]) -> ComposeService:
+    def read(self, name: str, node: Node, deployed_services: Mapping[str, bool]) -> ComposeService:
         """Convert one service.
 
-        `beside`: the file's services → True if deployed as well. Dependencies on services that are not deployed are
-        dropped.
+        `deployed_services`: the file's services → True if deployed as well. Dependencies on others are dropped.
         """
         findings = self._findings
         keys = findings.keys(node, SERVICE)
-        said = self._said(keys)
+        overrides = self._spec_overrides(keys)
         fields: Fields = {}
         self._image(node, keys, fields)
         for words in ("command", "entrypoint"):
             if words in keys:
-                fields[words] = (self._words(keys[words]), keys[words])
+                fields[words] = (self._argument_list(keys[words]), keys[words])
         for text in ("user", "working_dir", "stop_signal"):
             if text in keys:
                 fields[text] = (findings.text(keys[text]), keys[text])
@@ -97,7 +96,7 @@ class ServiceReader:
             fields |= limits(findings, keys)
         if "restart" in keys:
             restart(findings, keys["restart"])
-        port = port_of(findings, keys, {key: value for key, (value, _) in said.items()})
+        port = port_of(findings, keys, {key: value for key, (value, _) in overrides.items()})
         if port is not None:
             fields["port"] = port
         places: dict[str, Node] = {}
@@ -108,19 +107,18 @@ class ServiceReader:
         fields["environment"] = (environment, keys.get("environment", node))
         fields["labels"] = (labels, keys.get("labels", node))
         fields["volumes"] = (mounts, keys.get("volumes", node))
-        fields |= said
+        fields |= overrides
         if isinstance(fields["labels"][0], dict):
             fields["labels"][0][PROJECT_LABEL] = self._project
-        places = {path: place for path, place in places.items() if path.partition(".")[0] not in said}
+        places = {path: place for path, place in places.items() if path.partition(".")[0] not in overrides}
         places |= {key: place for key, (_, place) in fields.items()}
-        return ComposeService(
-            name, node, {key: value for key, (value, _) in fields.items()}, places, self._depends(keys, beside)
-        )
+        values = {key: value for key, (value, _) in fields.items()}
+        return ComposeService(name, node, values, places, self._dependencies(keys, deployed_services))
 
-    def _said(self, keys: dict[str, Node]) -> Fields:
+    def _spec_overrides(self, keys: dict[str, Node]) -> Fields:
         """Return the spec fields that x-sluice sets; it may set any."""
-        own = self._findings.mapping(keys["x-sluice"]) if "x-sluice" in keys else {}
-        return {name: (self._findings.plain(node), node) for name, node in own.items() if name != "manage"}
+        extension = self._findings.mapping(keys["x-sluice"]) if "x-sluice" in keys else {}
+        return {name: (self._findings.plain(node), node) for name, node in extension.items() if name != "manage"}
 
     def _image(self, node: Node, keys: dict[str, Node], fields: Fields) -> None:
         if "image" in keys:
@@ -130,7 +128,7 @@ class ServiceReader:
         else:
             self._findings.refuse(keys.get("build", node), _NOT_BUILT)
 
-    def _words(self, node: Node) -> list[str | None] | None:
+    def _argument_list(self, node: Node) -> list[str | None] | None:
         """Return a list unchanged, and a line split as a shell would."""
         if isinstance(node.value, list):
             return [self._findings.text(item) for item in node.value]
@@ -146,40 +144,40 @@ class ServiceReader:
 
         A name without a value takes the caller's variable, if there is one.
         """
-        made: dict[str, str] = {}
+        result: dict[str, str] = {}
         for path, required, node in env_files(self._findings, keys):
             if path in self._env_files:
-                made |= self._env_files[path]
+                result |= self._env_files[path]
             elif required:
                 why = "is a file of yours: `sluice deploy -f` reads it and sends what it says; so can env_files in the body"
                 self._findings.refuse(node, why)
         for name, text, node in self._findings.pairs(keys["environment"]) if "environment" in keys else ():
             value = self._variables.get(name) if text is None else text
             if value is not None:
-                made[name] = value
+                result[name] = value
                 places[f"environment.{name}"] = node
-        return made
+        return result
 
-    def _depends(self, keys: dict[str, Node], beside: Mapping[str, bool]) -> dict[str, bool]:
+    def _dependencies(self, keys: dict[str, Node], deployed_services: Mapping[str, bool]) -> dict[str, bool]:
         findings = self._findings
-        made: dict[str, tuple[bool, Node]] = {}
+        result: dict[str, tuple[bool, Node]] = {}
         for link in findings.items(keys["links"]) if "links" in keys else ():
             name, _, alias = (findings.text(link) or "").partition(":")
             if alias not in ("", name):
                 findings.refuse(link, "another name for a service is not supported")
-            made[name] = (True, link)
+            result[name] = (True, link)
         listed = keys.get("depends_on")
         if listed is not None and isinstance(listed.value, dict):
             for name, node in listed.value.items():
-                made[name] = (self._condition(node, deployed=beside.get(name, False)), node)
+                result[name] = (self._is_required(node, deployed=deployed_services.get(name, False)), node)
         elif listed is not None:
-            made |= {item.text: (True, item) for item in findings.items(listed)}
-        for name, (_, node) in made.items():
-            if name not in beside:
+            result |= {item.text: (True, item) for item in findings.items(listed)}
+        for name, (_, node) in result.items():
+            if name not in deployed_services:
                 findings.refuse(node, f'there is no service "{name[:100]}"')
-        return {name: required for name, (required, _) in made.items() if beside.get(name)}
+        return {name: required for name, (required, _) in result.items() if deployed_services.get(name)}
 
-    def _condition(self, node: Node, *, deployed: bool) -> bool:
+    def _is_required(self, node: Node, *, deployed: bool) -> bool:
         """Return True if the dependency is required.
 
         A deployment succeeds only once its service is started and healthy, so both conditions mean the same.
@@ -196,11 +194,11 @@ class ServiceReader:
 def env_files(findings: Findings, keys: dict[str, Node]) -> list[tuple[str, bool, Node]]:
     """Return the env_file entries of a service: path as written, whether it is required, and its node."""
     listed = keys.get("env_file")
-    made: list[tuple[str, bool, Node]] = []
+    result: list[tuple[str, bool, Node]] = []
     for node in () if listed is None else listed.value if isinstance(listed.value, list) else (listed,):
         attributes = findings.keys(node, ENV_FILE) if isinstance(node.value, dict) else {"path": node}
         path = findings.text(attributes["path"]) if "path" in attributes else None
         required = "required" not in attributes or findings.flag(attributes["required"]) is not False
         if path:
-            made.append((path, required, node))
-    return made
+            result.append((path, required, node))
+    return result

@@ -13,7 +13,7 @@ from services.compose.document import Node
 from services.compose.findings import Findings
 from services.compose.keys import BIND, NAMED_VOLUME, TMPFS, TOP_VOLUME, VOLUME
 
-_NOT_HELD = {
+_IGNORED_OPTIONS = {
     **dict.fromkeys(("z", "Z"), "SELinux labels are left as they are"),
     **dict.fromkeys(("cached", "delegated", "consistent"), ""),
 }
@@ -23,9 +23,9 @@ _NOT_HELD = {
 def engine_name(findings: Findings, project: str, name: str, declared: Node) -> str:
     """Return the name of a volume or network on the engine: its own, or prefixed with the project's."""
     attributes = findings.mapping(declared)
-    named, external = attributes.get("name"), attributes.get("external")
-    if named is not None and named.value is not None:
-        return findings.text(named) or ""
+    own_name, external = attributes.get("name"), attributes.get("external")
+    if own_name is not None and own_name.value is not None:
+        return findings.text(own_name) or ""
     if isinstance(external, Node) and isinstance(external.value, dict) and "name" in external.value:
         return findings.text(external.value["name"]) or ""
     return name if external is not None and external.value is True else f"{project}_{name}"
@@ -67,15 +67,15 @@ class Volumes:
         text = self._findings.text(node)
         if text is None:
             return None
-        source, *rest = text.split(":")
-        if not rest:
+        source, *parts = text.split(":")
+        if not parts:
             self._findings.refuse(node, "an anonymous volume goes with its container: give it a name")
             return None
-        mount: dict[str, Any] = {"target": rest[0]}
-        for option in ",".join(rest[1:]).split(",") if rest[1:] else ():
-            if option in _NOT_HELD:
-                if _NOT_HELD[option]:
-                    self._findings.warn(node, _NOT_HELD[option])
+        mount: dict[str, Any] = {"target": parts[0]}
+        for option in ",".join(parts[1:]).split(",") if parts[1:] else ():
+            if option in _IGNORED_OPTIONS:
+                if _IGNORED_OPTIONS[option]:
+                    self._findings.warn(node, _IGNORED_OPTIONS[option])
             elif option == "ro":
                 mount["read_only"] = True
             elif option != "rw":
