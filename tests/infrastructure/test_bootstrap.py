@@ -17,8 +17,8 @@ from tests.support.fakes.infrastructure import FakeInfrastructureEngine
 pytestmark = pytest.mark.anyio
 
 
-def deaf(gateway: FakeGatewayProcess, times: int) -> FakeGatewayProcess:
-    gateway.deaf = times
+def unresponsive(gateway: FakeGatewayProcess, times: int) -> FakeGatewayProcess:
+    gateway.unanswered = times
     return gateway
 
 
@@ -38,8 +38,8 @@ async def test_infrastructure_is_created_in_order_of_dependency(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     assert await Infrastructure(engine, gateway, SETTINGS).ensure() == NetworkInfo("10.9.0.0/22", "10.203.0.1")
-    assert engine.calls == ["make_network", "see_gateways", "stand_on", "make_gateway", "answers"]
-    assert gateway.stood_on == [
+    assert engine.calls == ["ensure_network", "inspect_gateways", "configure", "ensure_gateway", "status"]
+    assert gateway.configured == [
         GatewaySettings(
             bridge_address="10.203.0.1",
             subnet="10.9.0.0/22",
@@ -56,8 +56,8 @@ async def test_infrastructure_is_created_in_order_of_dependency(
 async def test_bootstrap_waits_for_the_gateways_first_answer(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
-    await Infrastructure(engine, deaf(gateway, 3), SETTINGS).ensure()
-    assert engine.calls.count("answers") == 4
+    await Infrastructure(engine, unresponsive(gateway, 3), SETTINGS).ensure()
+    assert engine.calls.count("status") == 4
 
 
 async def test_gateway_that_never_answers_is_reported_with_its_log(
@@ -65,7 +65,7 @@ async def test_gateway_that_never_answers_is_reported_with_its_log(
 ) -> None:
     engine.log = "cannot bind socket (Address already in use) [0.0.0.0:8888]\n"
     with pytest.raises(RoutingError, match=r"does not answer within 0\.1 s(.|\n)*Address already in use"):
-        await Infrastructure(engine, deaf(gateway, 10_000), SETTINGS, timeout=0.1).ensure()
+        await Infrastructure(engine, unresponsive(gateway, 10_000), SETTINGS, timeout=0.1).ensure()
 
 
 async def test_gateway_that_exits_at_every_start_is_not_waited_for(
@@ -73,8 +73,8 @@ async def test_gateway_that_exits_at_every_start_is_not_waited_for(
 ) -> None:
     engine.failing = True
     with pytest.raises(RoutingError, match="exits at every start, and has written nothing"):
-        await Infrastructure(engine, deaf(gateway, 10_000), SETTINGS).ensure()
-    assert engine.calls.count("see_gateway") == 3
+        await Infrastructure(engine, unresponsive(gateway, 10_000), SETTINGS).ensure()
+    assert engine.calls.count("inspect_gateway") == 3
 
 
 async def test_hung_gateway_is_restarted(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
@@ -87,7 +87,7 @@ async def test_hung_gateway_is_restarted(engine: FakeInfrastructureEngine, gatew
 
 async def test_slow_gateway_is_not_restarted(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:
     await Infrastructure(engine, gateway, SETTINGS).ensure()
-    assert await Infrastructure(engine, deaf(gateway, 5), SETTINGS).ensure()
+    assert await Infrastructure(engine, unresponsive(gateway, 5), SETTINGS).ensure()
     assert "restart_gateway" not in engine.calls
 
 

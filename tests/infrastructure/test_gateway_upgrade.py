@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 STEPS = (
     "start_next_gateway",
     "promote_next_gateway",
-    "rename_next",
-    "dismiss_gateway",
+    "rename_next_gateway",
+    "drain_gateway",
 )
 
 
@@ -52,15 +52,15 @@ async def test_upgrade_replaces_an_outdated_gateway_and_drains_the_old_one(
     replaced = await infrastructure.upgrade()
     assert replaced is not None and old is not None and engine.present is not None
     assert (replaced.container_id, replaced.previous_id) == (engine.present.id, old.id)
-    assert gateway.listens == engine.present.id and engine.present.kept
-    assert engine.leaving == [old] and old.dismissed and not old.kept
+    assert gateway.listener == engine.present.id and engine.present.auto_restart
+    assert engine.predecessors == [old] and old.draining and not old.auto_restart
     assert not infrastructure.outdated
     assert [old_gateway.id for old_gateway in gateway.takeovers.old_gateways()] == [old.short_id]
     await infrastructure.ensure()
-    assert engine.leaving == [old], "it has requests in flight"
+    assert engine.predecessors == [old], "it has requests in flight"
     old.running = False
     await infrastructure.ensure()
-    assert engine.leaving == [] and gateway.takeovers.old_gateways() == []
+    assert engine.predecessors == [] and gateway.takeovers.old_gateways() == []
     assert sorted(path.name for path in gateway.directory.glob("*.sock")) == ["admin.sock", "master.sock"]
 
 
@@ -79,7 +79,7 @@ async def test_several_old_gateways_may_drain_at_the_same_time(
     infrastructure = await standing(engine, gateway)
     for _ in range(3):
         assert await infrastructure.upgrade(force=True)
-    assert len(engine.leaving) == len(gateway.takeovers.old_gateways()) == 3
+    assert len(engine.predecessors) == len(gateway.takeovers.old_gateways()) == 3
 
 
 async def test_new_gateway_that_exits_at_its_start_changes_nothing(
@@ -92,7 +92,7 @@ async def test_new_gateway_that_exits_at_its_start_changes_nothing(
     with pytest.raises(GatewayNotReady, match=r"ended at its start(.|\n)*bnid"):
         await infrastructure.upgrade(force=True)
     assert engine.present is before and engine.next is None and gateway.takeovers.old_gateways() == []
-    assert before is not None and gateway.listens == before.id and before.kept
+    assert before is not None and gateway.listener == before.id and before.auto_restart
     assert not infrastructure.upgrading
 
 
@@ -101,10 +101,10 @@ async def test_new_gateway_that_never_answers_returns_the_listeners(
 ) -> None:
     infrastructure = await standing(engine, gateway)
     before = engine.present
-    gateway.deaf = 1_000_000
+    gateway.unanswered = 1_000_000
     with pytest.raises(GatewayNotReady, match="does not answer within"):
         await infrastructure.upgrade(force=True)
-    assert before is not None and gateway.listens == before.id
+    assert before is not None and gateway.listener == before.id
     assert engine.next is None and engine.present is before
 
 
@@ -119,12 +119,12 @@ async def test_upgrade_killed_at_any_step_is_completed_or_undone_by_the_next_sta
         await infrastructure.upgrade(force=True)
     await ground_of(engine, gateway).ensure()
     assert old is not None and engine.present is not None and engine.next is None
-    assert engine.present.kept and gateway.listens == engine.present.id
+    assert engine.present.auto_restart and gateway.listener == engine.present.id
     if step == "start_next_gateway":
-        assert engine.present is old and engine.leaving == [] and gateway.takeovers.old_gateways() == []
+        assert engine.present is old and engine.predecessors == [] and gateway.takeovers.old_gateways() == []
     else:
-        assert engine.present is not old and engine.leaving == [old]
-        assert old.dismissed and not old.kept
+        assert engine.present is not old and engine.predecessors == [old]
+        assert old.draining and not old.auto_restart
         assert [each.draining_for is not None for each in gateway.takeovers.old_gateways()] == [True]
 
 
@@ -139,7 +139,7 @@ async def test_upgrade_is_undone_if_the_new_gateway_has_died(
     end(engine.next)
     await ground_of(engine, gateway).ensure()
     assert engine.present is old and engine.next is None
-    assert old is not None and gateway.listens == old.id and old.kept
+    assert old is not None and gateway.listener == old.id and old.auto_restart
 
 
 async def test_failed_promotion_of_the_new_gateway_is_retried(
@@ -158,7 +158,7 @@ async def test_failed_promotion_of_the_new_gateway_is_retried(
     assert old.draining_for is None, "it has not been asked to drain"
     engine.promote_next_gateway = promote  # type: ignore[method-assign]
     await infrastructure.ensure()
-    assert engine.next is None and gateway.listens == running(engine.present)
+    assert engine.next is None and gateway.listener == running(engine.present)
 
 
 async def test_upgrade_without_a_running_gateway_is_refused(
@@ -177,9 +177,9 @@ async def test_maxconn_is_limited_by_the_running_container_until_the_upgrade(
     engine.open_files = 4_600
     infrastructure = ground_of(engine, gateway)
     await infrastructure.ensure()
-    assert gateway.stood_on[-1].maxconn == 300
+    assert gateway.configured[-1].maxconn == 300
     await infrastructure.upgrade(force=True)
-    assert gateway.stood_on[-1].maxconn == 500
+    assert gateway.configured[-1].maxconn == 500
 
 
 async def test_stopped_gateway_degrades_the_infrastructure(
@@ -190,7 +190,7 @@ async def test_stopped_gateway_degrades_the_infrastructure(
     engine.present.running = False
     await infrastructure.wait_until_degraded()
     await infrastructure.ensure()
-    assert engine.present.running and gateway.listens == engine.present.id
+    assert engine.present.running and gateway.listener == engine.present.id
 
 
 async def test_drained_gateway_is_removed_in_the_background(
@@ -198,12 +198,12 @@ async def test_drained_gateway_is_removed_in_the_background(
 ) -> None:
     infrastructure = await standing(engine, gateway)
     await infrastructure.upgrade(force=True)
-    engine.leaving[0].running = False
+    engine.predecessors[0].running = False
     answers = gateway.status
 
     async def until_put_away() -> dict[str, object] | None:
-        return await answers() if engine.leaving else None
+        return await answers() if engine.predecessors else None
 
     gateway.status = until_put_away  # type: ignore[method-assign]
     await infrastructure.wait_until_degraded()
-    assert engine.leaving == [] and gateway.takeovers.old_gateways() == []
+    assert engine.predecessors == [] and gateway.takeovers.old_gateways() == []

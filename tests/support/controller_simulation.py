@@ -92,7 +92,7 @@ class Engine(FakeEngine):
         return view
 
     async def enable_auto_restart(self, instance: str) -> None:
-        await self.hook("keep", instance)
+        await self.hook("enable_auto_restart", instance)
         await super().enable_auto_restart(instance)
 
     async def stop(self, instance: str, grace: float) -> ContainerView | None:

@@ -13,15 +13,15 @@ from tests.support.fakes.infrastructure import FakeContainer, FakeInfrastructure
 
 
 class FakeGatewayProcess:
-    """Gateway that answers after `deaf` unanswered requests, if the listening container runs."""
+    """Gateway that answers after `unanswered` requests, if the listening container runs."""
 
-    def __init__(self, engine: FakeInfrastructureEngine, directory: Path, deaf: int = 0) -> None:
+    def __init__(self, engine: FakeInfrastructureEngine, directory: Path, unanswered: int = 0) -> None:
         self.engine = engine
         self.directory = directory
-        self.deaf = deaf
+        self.unanswered = unanswered
         self.hung = False
         """The process hangs until it is started again."""
-        self.stood_on: list[GatewaySettings] = []
+        self.configured: list[GatewaySettings] = []
         self.takeovers = SocketTakeover(directory)
         engine.on_start = self.listen
 
@@ -34,22 +34,22 @@ class FakeGatewayProcess:
             new.replace(self.directory / name)
 
     @property
-    def listens(self) -> str | None:
+    def listener(self) -> str | None:
         """Return the id of the container that listens on the master socket."""
         path = self.directory / MASTER
         return path.read_text() if path.exists() else None
 
     async def configure(self, settings: GatewaySettings) -> None:
-        self.engine.calls.append("stand_on")
-        self.stood_on.append(settings)
+        self.engine.calls.append("configure")
+        self.configured.append(settings)
 
     async def status(self) -> dict[str, Any] | None:
-        self.engine.calls.append("answers")
-        self.deaf -= 1
+        self.engine.calls.append("status")
+        self.unanswered -= 1
         running = [
-            each.id for each in (self.engine.present, self.engine.next, *self.engine.leaving) if each and each.running
+            each.id for each in (self.engine.present, self.engine.next, *self.engine.predecessors) if each and each.running
         ]
-        well = self.deaf < 0 and not self.hung and self.listens in running
+        well = self.unanswered < 0 and not self.hung and self.listener in running
         return {"version": "3.0"} if well else None
 
     async def is_hung(self, timeout: float) -> bool:
@@ -60,7 +60,7 @@ class FakeGatewayProcess:
 
     @asynccontextmanager
     async def takeover(self, id: str, settings: GatewaySettings) -> AsyncIterator[FakeNewGateway]:
-        self.stood_on.append(settings)
+        self.configured.append(settings)
         yield FakeNewGateway(id, self)
 
 

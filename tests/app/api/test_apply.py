@@ -246,7 +246,7 @@ def test_apply_requires_a_token_for_every_service_of_the_file(fixture: AppFixtur
 
 
 def test_apply_answers_503_when_the_engine_is_unreachable(fixture: AppFixture) -> None:
-    fixture.engine.fail_next("composed", EngineError("no answer", transient=True))
+    fixture.engine.fail_next("compose_containers", EngineError("no answer", transient=True))
     problem(apply(fixture), 503, "engine_unavailable")
 
 

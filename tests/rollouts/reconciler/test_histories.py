@@ -91,7 +91,7 @@ async def happen(simulation: ControllerSimulation, kind: str, dice: Dice) -> Non
             if newest is not None:
                 await simulation.submit(commands.retry(newest))
         case "engine fails":
-            call = dice.pick(["start", "stop", "remove", "observe", "keep", "pull", "logs"])
+            call = dice.pick(["start", "stop", "remove", "observe", "enable_auto_restart", "pull", "logs"])
             reason = dice.pick([EngineError("busy", transient=True), EngineError("no memory", reason="no_capacity")])
             simulation.engine.fail_next(call, reason, done=dice.pick([False, True]))  # type: ignore[arg-type]
         case "gateway fails":

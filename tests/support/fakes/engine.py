@@ -23,11 +23,11 @@ Call = Literal[
     "ping",
     "pull",
     "find_image",
-    "composed",
+    "compose_containers",
     "networks_exist",
     "existing_volumes",
     "start",
-    "keep",
+    "enable_auto_restart",
     "observe",
     "stop",
     "remove",
@@ -109,12 +109,12 @@ class FakeEngine:
         (self.registry if pulled else self.images)[reference] = image
         return image
 
-    def behave(self, whose: str, behaviour: Behaviour) -> None:
+    def behave(self, subject: str, behaviour: Behaviour) -> None:
         """Set the behaviour of an instance's id, an image's id or reference, or a service's name.
 
         If several match a container, the first in this order applies.
         """
-        self._behaviours[whose] = behaviour
+        self._behaviours[subject] = behaviour
 
     def fail_next(self, call: Call, error: EngineError, *, times: int = 1, done: bool = False) -> None:
         """Make the next `times` calls raise; with `done` the work is done and only its answer is lost."""
@@ -142,7 +142,7 @@ class FakeEngine:
 
     def break_stream(self) -> None:
         """Break event streams, which reconnect immediately."""
-        self._tell(EngineEvent("reconnected"))
+        self._emit(EngineEvent("reconnected"))
 
     def occupy(self, instance: str) -> None:
         """Let a container that is not Sluice's have this instance's name."""
@@ -162,7 +162,7 @@ class FakeEngine:
         container = self.containers[instance]
         if container.health != health:
             container.health = health
-            self._tell(container.event("health"))
+            self._emit(container.event("health"))
 
     def write(self, instance: str, text: str) -> None:
         """Write to its log as its process does."""
@@ -204,12 +204,12 @@ class FakeEngine:
     # The port
 
     async def ping(self) -> Mapping[str, Any]:
-        with self._asked("ping", ""):
+        with self._record("ping", ""):
             return {"version": "fake", "api_version": "1.41", "node": "here"}
 
     async def pull(self, reference: str, auth: str | None = None) -> ImageInfo:
         await self._pause()
-        with self._asked("pull", reference):
+        with self._record("pull", reference):
             self.pulls.append((reference, auth))
             known = {image.id: image for image in self.images.values()}
             found = self.registry.get(reference) or self.images.get(reference) or known.get(reference)
@@ -219,41 +219,41 @@ class FakeEngine:
             return replace(found, reference=reference)
 
     async def find_image(self, reference: str) -> ImageInfo | None:
-        with self._asked("find_image", reference):
+        with self._record("find_image", reference):
             known = {image.id: image for image in self.images.values()}
             found = self.images.get(reference) or known.get(reference)
             return replace(found, reference=reference) if found is not None else None
 
     async def compose_containers(self, project: str) -> Mapping[str, str]:
-        with self._asked("composed", project):
+        with self._record("compose_containers", project):
             return {service: container for (owner, service), container in self.compose.items() if owner == project}
 
     async def networks_exist(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        with self._asked("networks_exist", ",".join(names)):
+        with self._record("networks_exist", ",".join(names)):
             return tuple(name for name in names if name not in self.networks)
 
     async def existing_volumes(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        with self._asked("existing_volumes", ",".join(names)):
+        with self._record("existing_volumes", ",".join(names)):
             return tuple(name for name in names if name in self.volumes)
 
     async def start(self, spec: InstanceSpec) -> ContainerView:
         await self._pause()
-        with self._asked("start", spec.id):
+        with self._record("start", spec.id):
             self.volumes |= {volume.source or "" for volume in spec.fields.volumes if volume.type == "volume"}
             if spec.id in self._occupied:
                 raise EngineError(
                     f'A container called "{spec.id}" is there already and is not this instance; it is left alone'
                 )
             self._refuse_mounts(spec)
-            there = self.containers.get(spec.id)
-            if there is not None and (there.spec.service, there.spec.hash) != (spec.service, spec.hash):
+            existing = self.containers.get(spec.id)
+            if existing is not None and (existing.spec.service, existing.spec.hash) != (spec.service, spec.hash):
                 raise EngineError(
                     f'A container called "{spec.id}" is there already and is not this instance (sluice.hash differ); '
                     "it is left alone"
                 )
-            if there is not None and there.state != "created":
-                return there.view
-            container = there or Container(spec, hashlib.sha256(f"{next(self._numbers)}".encode()).hexdigest())
+            if existing is not None and existing.state != "created":
+                return existing.view
+            container = existing or Container(spec, hashlib.sha256(f"{next(self._numbers)}".encode()).hexdigest())
             self.containers[spec.id] = container
             try:
                 await self._pause(self._behaviour(container).start_takes)
@@ -276,7 +276,7 @@ class FakeEngine:
                 raise EngineError(f"The host path {path} is not mounted: it {why}", reason="mount_refused")
 
     async def enable_auto_restart(self, instance: str) -> None:
-        with self._asked("keep", instance):
+        with self._record("enable_auto_restart", instance):
             if instance not in self.containers:
                 raise EngineError(f"{instance} has gone", reason="instance_gone")
             if not self.forgets_policies:
@@ -284,14 +284,14 @@ class FakeEngine:
 
     async def observe(self, service: str | None = None) -> list[ContainerView]:
         await self._pause()
-        with self._asked("observe", service or ""):
+        with self._record("observe", service or ""):
             views = [container.view for container in self.containers.values() if service in (None, container.spec.service)]
             self._random.shuffle(views)
             return views
 
     async def stop(self, instance: str, grace: float) -> ContainerView | None:
         await self._pause()
-        with self._asked("stop", instance):
+        with self._record("stop", instance):
             container = self.containers.get(instance)
             if container is None or container.state not in ("running", "restarting"):
                 return container.view if container else None
@@ -309,7 +309,7 @@ class FakeEngine:
 
     async def remove(self, instance: str) -> None:
         await self._pause()
-        with self._asked("remove", instance):
+        with self._record("remove", instance):
             container = self.containers.get(instance)
             if container is None:
                 return
@@ -319,7 +319,7 @@ class FakeEngine:
 
     async def usage(self, instance: str) -> Usage | None:
         """Return 16 MiB, and a tenth of a core for as long as the clock runs."""
-        with self._asked("usage", instance):
+        with self._record("usage", instance):
             container = self.containers.get(instance)
             if container is None or container.state != "running":
                 return None
@@ -328,7 +328,7 @@ class FakeEngine:
             return Usage(self.clock.now() / 10, 16 * 1024**2, limit)
 
     async def logs(self, instance: str, *, tail: int = 200, since: float | None = None, timestamps: bool = False) -> str:
-        with self._asked("logs", instance):
+        with self._record("logs", instance):
             container = self._must_find(instance)
             lines = range(container.first(tail, since), len(container.log))
             return "".join(f"{container.line(number, timestamps)}\n" for number in lines)
@@ -358,7 +358,7 @@ class FakeEngine:
             self._readers.remove(queue)
 
     async def build(self, spec: BuildSpec) -> AsyncGenerator[str]:
-        with self._asked("build", spec.tag):
+        with self._record("build", spec.tag):
             self.dockerfiles[spec.tag] = dockerfile_of(spec)
             async with aclosing(steps(spec, self.dockerfiles[spec.tag])) as lines:
                 async for line in lines:
@@ -368,27 +368,27 @@ class FakeEngine:
             self.built.add(spec.tag)
 
     async def tag(self, image: str, tag: str) -> None:
-        with self._asked("tag", tag):
+        with self._record("tag", tag):
             known = {found.id: found for found in self.images.values()}
             if image not in known:
                 raise EngineError(f"No such image: {image}")
             self.images[tag] = replace(known[image], reference=tag)
 
     async def prune(self, keep: frozenset[str]) -> tuple[str, ...]:
-        with self._asked("prune", ""):
+        with self._record("prune", ""):
             used = {container.spec.image_id for container in self.containers.values()}
             names = Counter(image.id for image in self.images.values())
-            going = {tag for tag in self.built - keep if names[self.images[tag].id] == 1}
-            gone = {tag for tag in going if self.images[tag].id not in used}
-            for tag in gone:
+            removable = {tag for tag in self.built - keep if names[self.images[tag].id] == 1}
+            removed = {tag for tag in removable if self.images[tag].id not in used}
+            for tag in removed:
                 del self.images[tag]
-            self.built -= gone
-            return tuple(sorted(gone))
+            self.built -= removed
+            return tuple(sorted(removed))
 
     # Implementation
 
     @contextmanager
-    def _asked(self, call: Call, about: str) -> Iterator[None]:
+    def _record(self, call: Call, about: str) -> Iterator[None]:
         self.calls.append((call, about))
         if self._unreachable:
             raise EngineError("The engine does not answer: it is away", transient=True)
@@ -409,9 +409,9 @@ class FakeEngine:
     def _behaviour(self, container: Container) -> Behaviour:
         spec = container.spec
         names = [reference for reference, image in self.images.items() if image.id == spec.image_id]
-        for whose in (spec.id, spec.image_id, *names, spec.service):
-            if whose in self._behaviours:
-                return self._behaviours[whose]
+        for subject in (spec.id, spec.image_id, *names, spec.service):
+            if subject in self._behaviours:
+                return self._behaviours[subject]
         return Behaviour()
 
     def _must_find(self, instance: str) -> Container:
@@ -443,7 +443,7 @@ class FakeEngine:
         container.write(behaviour.log, self.clock.now())
         self.busiest = max(self.busiest, len(self.running))
         container.wake()
-        self._tell(container.event("start"))
+        self._emit(container.event("start"))
         if behaviour.exits_at_once is not None:
             self._exit(container, behaviour.exits_at_once)
         elif behaviour.exits_after is not None:
@@ -454,7 +454,7 @@ class FakeEngine:
         container.state = "restarting" if returns else "exited"
         container.exit_code, container.oom_killed = code, oom
         container.wake()
-        self._tell(container.event("die", code))
+        self._emit(container.event("die", code))
         if returns:
             container.restarts += 1
             self._later(0.1 * 2 ** min(container.restarts - 1, 9), container, None)
@@ -482,9 +482,9 @@ class FakeEngine:
     def _destroy(self, container: Container) -> None:
         if self.containers.get(container.spec.id) is container:
             del self.containers[container.spec.id]
-            self._tell(container.event("destroy"))
+            self._emit(container.event("destroy"))
 
-    def _tell(self, event: EngineEvent) -> None:
+    def _emit(self, event: EngineEvent) -> None:
         if event.kind != "reconnected" and (self._unreachable or self._lost_events > 0):
             self._lost_events = max(0, self._lost_events - 1)
             return

@@ -13,8 +13,8 @@ from services.engine.port import EngineError
 class FakeContainer:
     id: str
     running: bool = True
-    kept: bool = True
-    dismissed: bool = False
+    auto_restart: bool = True
+    draining: bool = False
     sockets: str | None = None
     """Path of the UNIX socket over which it receives the listening sockets."""
 
@@ -47,20 +47,20 @@ class FakeInfrastructureEngine:
         self.on_start: Callable[[FakeContainer], None] = lambda container: None
         self.present: FakeContainer | None = None
         self.next: FakeContainer | None = None
-        self.leaving: list[FakeContainer] = []
+        self.predecessors: list[FakeContainer] = []
         self._restarts = 0
-        self._made = 0
+        self._created = 0
 
     async def ensure_network(self, subnet: str | None) -> NetworkInfo:
-        self._asked("make_network")
+        self._record("ensure_network")
         return NetworkInfo(subnet or "10.203.0.0/22", "10.203.0.1")
 
     async def inspect_network(self) -> NetworkInfo | None:
-        self._asked("see_network")
+        self._record("inspect_network")
         return NetworkInfo("10.203.0.0/22", "10.203.0.1")
 
     async def ensure_gateway(self, spec: GatewaySpec) -> GatewayView:
-        self._asked("make_gateway")
+        self._record("ensure_gateway")
         self.spec = spec
         if self.present is None:
             self.present = self._container()
@@ -71,86 +71,86 @@ class FakeInfrastructureEngine:
         return self._view(self.present)
 
     async def restart_gateway(self) -> None:
-        self._asked("restart_gateway")
+        self._record("restart_gateway")
         if self.present is not None:
             self.on_start(self.present)
 
     async def inspect_gateway(self) -> GatewayView | None:
-        self._asked("see_gateway")
+        self._record("inspect_gateway")
         self._restarts += self.failing
         return self._view(self.present) if self.present else None
 
     async def inspect_gateways(self, spec: GatewaySpec) -> Gateways:
-        self._asked("see_gateways")
+        self._record("inspect_gateways")
         return Gateways(
             self._view(self.present) if self.present else None,
             self._view(self.next) if self.next else None,
-            tuple(map(self._view, self.leaving)),
+            tuple(map(self._view, self.predecessors)),
         )
 
     async def start_next_gateway(self, spec: GatewaySpec, sockets: str) -> GatewayView:
-        self._asked("start_next_gateway")
+        self._record("start_next_gateway")
         self.next = self._container()
-        self.next.kept, self.next.sockets = False, sockets
+        self.next.auto_restart, self.next.sockets = False, sockets
         self.next.running = not self.next_ends_at_once
         if self.next.running:
             self.on_start(self.next)
         return self._view(self.next)
 
     async def remove_next_gateway(self) -> None:
-        self._asked("remove_next_gateway")
+        self._record("remove_next_gateway")
         self.next = None
 
     async def promote_next_gateway(self) -> None:
         """Promote in two steps, as with a real engine: the caller may be killed between them."""
-        self._asked("promote_next_gateway")
+        self._record("promote_next_gateway")
         if self.next is None:
             return
-        self.next.kept = True
+        self.next.auto_restart = True
         if self.present is not None:
-            self.present.kept = False
-            self.leaving.append(self.present)
+            self.present.auto_restart = False
+            self.predecessors.append(self.present)
             self.present = None
-        self._asked("rename_next")
+        self._record("rename_next_gateway")
         self.present, self.next = self.next, None
 
     async def drain_gateway(self, id: str) -> None:
-        self._asked("dismiss_gateway")
-        for container in self.leaving:
+        self._record("drain_gateway")
+        for container in self.predecessors:
             if container.id == id:
-                container.kept, container.dismissed = False, True
+                container.auto_restart, container.draining = False, True
 
     async def remove_gateway(self, id: str) -> None:
-        self._asked("remove_gateway")
-        self.leaving = [container for container in self.leaving if container.id != id or container.running]
+        self._record("remove_gateway")
+        self.predecessors = [container for container in self.predecessors if container.id != id or container.running]
 
     async def gateway_log(self, tail: int = 50) -> str:
-        self._asked("gateway_log")
+        self._record("gateway_log")
         return self.log
 
     async def next_gateway_log(self, tail: int = 50) -> str:
-        self._asked("next_gateway_log")
+        self._record("next_gateway_log")
         return self.log
 
     async def check_reachable(self, image: str, address: str, port: int) -> str | None:
-        self._asked("reaches")
+        self._record("check_reachable")
         return self.unreachable
 
     async def answers_outside(self, image: str, address: str, port: int) -> bool:
-        self._asked("answers_outside")
+        self._record("answers_outside")
         return self.open_outside
 
     def _container(self) -> FakeContainer:
-        self._made += 1
-        return FakeContainer(f"{self._made:064x}"[::-1])
+        self._created += 1
+        return FakeContainer(f"{self._created:064x}"[::-1])
 
     def _view(self, container: FakeContainer) -> GatewayView:
         view = GatewayView(container.id, container.running and not self.failing, self._restarts)
-        newest = container is self.present and self._made > 1 and self.next is None
+        newest = container is self.present and self._created > 1 and self.next is None
         outdated = self.outdated and container is self.present and not newest
         return replace(view, exit_code=None if view.running else 1, outdated=outdated, open_files=self.open_files)
 
-    def _asked(self, call: str) -> None:
+    def _record(self, call: str) -> None:
         if self.dies_before == call:
             self.dies_before = None
             raise KilledHere(call)
