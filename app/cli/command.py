@@ -41,7 +41,7 @@ def command(work: Callable[Concatenate[CommandContext, P], Awaitable[int | None]
     `work` returns the exit code; None means 0.
     """
 
-    async def at_desk(out: Output, url: str | None, token: str | None, arguments: dict[str, Any]) -> int | None:
+    async def run_with_client(out: Output, url: str | None, token: str | None, arguments: dict[str, Any]) -> int | None:
         task = asyncio.current_task()
         if task is not None and threading.current_thread() is threading.main_thread():
             # a cancelled CI job shall print the same final messages as Ctrl-C does
@@ -51,7 +51,7 @@ def command(work: Callable[Concatenate[CommandContext, P], Awaitable[int | None]
 
     def command(*, url: str | None, token: str | None, as_json: bool, quiet: bool, **arguments: Any) -> None:
         out = Output(as_json=as_json, quiet=quiet)
-        _end(out, lambda: asyncio.run(at_desk(out, url, token, arguments)))
+        _end(out, lambda: asyncio.run(run_with_client(out, url, token, arguments)))
 
     return _with_common_options(command, work, url=Url, token=Token, as_json=Json, quiet=Quiet)
 

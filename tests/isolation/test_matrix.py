@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.auth.tokens import SCOPES, scope_includes
-from services.rollouts.requests.ownership import CLAIMING
+from services.rollouts.requests.ownership import CLAIM_FIELDS
 from services.spec import ServiceSpec
 from tests.support.app_fixture import READY, AppFixture
 
@@ -37,13 +37,13 @@ WAYS = ("deploy", "replace", "dry run", "profile")
 
 
 def test_every_spec_field_is_classified() -> None:
-    assert set(ServiceSpec.model_fields) == HARMLESS | BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIMING)
-    assert set(CLAIMS) == set(CLAIMING)
-    assert not HARMLESS & (BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIMING))
+    assert set(ServiceSpec.model_fields) == HARMLESS | BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIM_FIELDS)
+    assert set(CLAIMS) == set(CLAIM_FIELDS)
+    assert not HARMLESS & (BY_THE_OPERATOR | HOLDS_OTHERS | set(CLAIM_FIELDS))
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("field", CLAIMING)
+@pytest.mark.parametrize("field", CLAIM_FIELDS)
 def test_claim_is_accepted_by_scope_and_binding(fixture: AppFixture, field: str, way: str) -> None:
     theirs, mine = CLAIMS[field]
     fixture.engine.networks |= {"backend"}

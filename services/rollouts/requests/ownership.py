@@ -21,7 +21,7 @@ from services.rollouts.state.routing_config import active_spec_values
 from services.spec import Route, SpecFields, VolumeMount
 from services.store.tables import Revision
 
-CLAIMING = ("routes", "volumes", "networks", "links")
+CLAIM_FIELDS = ("routes", "volumes", "networks", "links")
 """Fields by which a spec or a profile reaches beyond its own service.
 
 A test classifies every other field as harmless.
@@ -30,7 +30,7 @@ UNBOUND = "use a token that is not bound to services"
 
 
 @dataclass(frozen=True)
-class Claims:
+class ResourceClaims:
     """The names that a spec claims, each with the field that names it."""
 
     routes: dict[Route, str] = field(default_factory=dict)
@@ -40,14 +40,14 @@ class Claims:
     links: dict[str, str] = field(default_factory=dict)
 
 
-def claims_of(effective: dict[str, Any], request: dict[str, Any] | None = None) -> Claims:
+def claims_of(effective: dict[str, Any], request: dict[str, Any] | None = None) -> ResourceClaims:
     """Collect the claims of a spec in force, and of a request for it, including the request's profiles.
 
     Profiles that are not in force and that the request does not name claim nothing: they are checked when they are used.
     """
-    claims = Claims()
+    claims = ResourceClaims()
     for prefix, layer in [("", effective), *_layers(request or {})]:
-        named = {name: layer[name] for name in CLAIMING if layer.get(name) is not None}
+        named = {name: layer[name] for name in CLAIM_FIELDS if layer.get(name) is not None}
         spec = SpecFields.model_validate(named)
         for number, route in enumerate(spec.routes):
             claims.routes.setdefault(route, f"{prefix}routes.{number}")
@@ -67,7 +67,7 @@ def ownership_errors(
     grant: Grant,
     service: str,
     current: Revision | None,
-    claims: Claims,
+    claims: ResourceClaims,
     default_route: str | None,
 ) -> list[FieldError]:
     """Check the claims of a deployment that is requested with a bound token.
@@ -75,7 +75,7 @@ def ownership_errors(
     `current` is the service's revision in force. `default_route` is the path that the operator gives to services that name
     no route; such a path is not a claim.
     """
-    admitted = claims_of(current.effective) if current is not None else Claims()
+    admitted = claims_of(current.effective) if current is not None else ResourceClaims()
     admitted_routes = {route.key for route in admitted.routes}
     routes = {
         route: name
@@ -131,13 +131,15 @@ def _route_errors(session: Session, grant: Grant, routes: dict[Route, str]) -> I
             allowed = ", ".join([*grant.hosts, *grant.path_prefixes])
             yield FieldError(where, f"lies outside of the hosts and path prefixes of this token ({allowed}); {UNBOUND}")
             continue
-        owner = next((name for name, other in foreign if _takes(route, other) and not _carved(grant, other)), None)
+        owner = next(
+            (name for name, other in foreign if _shadows(route, other) and not _is_outside_grant(grant, other)), None
+        )
         if owner is not None:
             why = f'takes requests of service "{owner}", which this token does not cover; choose another, or {UNBOUND}'
             yield FieldError(where, why)
 
 
-def _takes(route: Route, other: Route) -> bool:
+def _shadows(route: Route, other: Route) -> bool:
     """Return whether `route` takes requests from `other`, because `route` is more specific.
 
     A host is more specific than no host; after that, a longer path is more specific.
@@ -147,7 +149,7 @@ def _takes(route: Route, other: Route) -> bool:
     return route.host == other.host and is_below(route.path_prefix, other.path_prefix)
 
 
-def _carved(grant: Grant, other: Route) -> bool:
+def _is_outside_grant(grant: Grant, other: Route) -> bool:
     """Return whether the operator granted the token a part of the broader route `other`.
 
     In that case `other` is not itself within the grant.
