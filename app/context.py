@@ -20,7 +20,7 @@ from services.engine.port import Engine
 from services.engine.usage_sampler import UsageSampler
 from services.eureka.external_server import ExternalEureka
 from services.eureka.registry import Registry
-from services.gateway.config.render import GatewaySettings
+from services.gateway.config.model import GatewaySettings
 from services.infrastructure.doctor_findings import Finding
 from services.infrastructure.gateway_upgrade import UpgradeResult
 from services.readiness import Readiness

@@ -19,7 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from services.clock import SystemClock
 from services.engine.infrastructure_port import NetworkInfo
-from services.gateway.config.render import GatewaySettings
+from services.gateway.config.model import GatewaySettings
 from services.infrastructure.doctor_findings import Finding, ok, wrong
 from services.infrastructure.gateway_upgrade import UpgradeResult
 from services.routing.traffic_counts import CountKey
