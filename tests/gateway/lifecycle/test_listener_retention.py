@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -75,20 +76,28 @@ async def test_killed_gateway_loses_only_requests_in_flight_and_refuses_none(
 ) -> None:
     await fixture.serve(service(), 2)
     await until(lambda: keeps(fixture, {(ANY, PUBLIC), (BRIDGE, INTERNAL)}))
+    killed_at: list[float] = []
     async with load(fixture, Workload(rate=150, slow_seconds=0.3)) as running:
+        started_at = time.monotonic()
         for _ in range(3):
             running.mark("serving")
-            await answered(running, 100)  # Also waits for the requests that began before the mark.
+            await answered(running, 100)
             was = await pids(fixture)
             running.mark("dying")
+            killed_at.append(time.monotonic() - started_at)
             await harm(fixture)
             await until(lambda was=was: gone(was))  # type: ignore[misc]
             running.mark("away")
             await until(lambda was=was: another(fixture, was))  # type: ignore[misc]
             await answered(running, 50)
     counted = running.ledger
-    in_hand = [entry for entry in counted.failures if was_in_flight(entry)]
-    assert in_hand == counted.failures, counted.explain()
+    # On a busy machine, a request that waited for the new gateway may still be in flight when this one is killed.
+    in_flight = [
+        entry
+        for entry in counted.failures
+        if was_in_flight(entry) or any(entry.at < at < entry.at + entry.latency for at in killed_at)
+    ]
+    assert in_flight == counted.failures, counted.explain()
     assert not [entry for entry in counted.failures if "Connect call failed" in entry.error], counted.explain()
     assert not counted.twice
 
