@@ -157,7 +157,7 @@ def test_read_token_cannot_change_a_service(fixture: DashboardFixture, stranger:
     for step in ("plan", "do"):
         answer = stranger.post("/ui/services/web/scale", data={"step": step, "replicas": "5"})
         assert answer.status_code == 403
-        assert 'needs the scope "deploy"' in html.unescape(answer.text)
+        assert 'the scope "deploy" is needed' in html.unescape(answer.text)
     assert newest(fixture)["kind"] == "deploy"
 
 

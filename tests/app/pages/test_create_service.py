@@ -127,7 +127,7 @@ def test_create_form_requires_the_write_scope(fixture: DashboardFixture, strange
     for step in ("plan", "do"):
         refused = stranger.post("/ui/new", data={"step": step, **ANSWERS})
         assert refused.status_code == 403
-        assert 'needs the scope "write"' in html.unescape(refused.text)
+        assert 'the scope "write" is needed' in html.unescape(refused.text)
     assert made(fixture) == []
     with fixture.sluice.store.read_session() as session:
         last = session.exec(select(Event).order_by(col(Event.id).desc())).first()
