@@ -14,7 +14,7 @@ import structlog
 
 from services.engine.infrastructure_port import GatewaySpec, GatewayView, InfrastructureEngine, NetworkInfo
 from services.engine.port import EngineError
-from services.gateway.config.render import GatewaySettings
+from services.gateway.config.model import GatewaySettings
 from services.infrastructure.doctor import Doctor
 from services.infrastructure.doctor_findings import Finding
 from services.infrastructure.gateway_port import GatewayProcess
@@ -33,7 +33,7 @@ _RESERVED_OPEN_FILES = 4_000
 """Open files of the gateway besides two for each connection."""
 _POLL_INTERVAL = 0.05
 _MAX_FAILED_STARTS = 3
-"""Failed starts of the gateway's container after which the wait for it ends."""
+"""Failed starts of the gateway's container after which it is not waited for without a change."""
 _CHECK_INTERVAL = 2.0
 """Seconds between two checks whether the gateway answers, if no event reports that it does not."""
 
@@ -207,20 +207,29 @@ class Infrastructure:
         try:
             async with asyncio.timeout(self._timeout):
                 while await self._gateway.status() is None:
-                    await self._refuse_when_failing(restarts)
+                    restarts = await self._handle_failed_starts(restarts)
                     await asyncio.sleep(_POLL_INTERVAL)
         except TimeoutError:
             sentence = f"The gateway does not answer within {self._timeout:g} s"
             raise RoutingError(await self._with_log_tail(sentence)) from None
 
-    async def _refuse_when_failing(self, restarts: int) -> None:
-        """Raise if the gateway starts, fails and starts again, because waiting does not help then."""
+    async def _handle_failed_starts(self, restarts: int) -> int:
+        """Drop services whose ports are in use if the gateway starts, fails and starts again.
+
+        Returns the number of restarts from which failed starts are counted. Raises RoutingError if there is no such service,
+        because waiting does not help then.
+        """
         gateway = await self._engine.inspect_gateway()
         if gateway is None:
             raise EngineError("The gateway's container went away while it was started", transient=True)
-        if gateway.restarts >= restarts + _MAX_FAILED_STARTS:
+        if gateway.restarts < restarts + _MAX_FAILED_STARTS:
+            return restarts
+        dropped = self._gateway.drop_unbindable()
+        if not dropped:
             raise RoutingError(await self._with_log_tail("The gateway exits at every start"))
+        log.warning("gateway_without_services", services=dropped, reason="another process uses their ports")
+        return gateway.restarts
 
-    async def _with_log_tail(self, sentence: str) -> str:
-        written = (await self._engine.gateway_log()).strip()
-        return f"{sentence}. Its last words:\n{written}" if written else f"{sentence}, and has written nothing"
+    async def _with_log_tail(self, message: str) -> str:
+        log_tail = (await self._engine.gateway_log()).strip()
+        return f"{message}. Its last log lines:\n{log_tail}" if log_tail else f"{message}, and it logged nothing"

@@ -36,6 +36,12 @@ class GatewayProcess(Protocol):
     async def configure(self, settings: GatewaySettings) -> None:
         """Write the first file and maps, unless the present ones fit the settings."""
 
+    def drop_unbindable(self) -> list[str]:
+        """Remove the services whose ports other processes use from the files, for a gateway that cannot start.
+
+        Returns their names.
+        """
+
     async def status(self) -> dict[str, Any] | None:
         """Return facts about the running process; None if it does not answer."""
 

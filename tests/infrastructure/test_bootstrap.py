@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.engine.infrastructure_port import GatewaySpec, NetworkInfo
 from services.engine.port import EngineError
@@ -72,9 +73,19 @@ async def test_gateway_that_exits_at_every_start_is_not_waited_for(
     engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
 ) -> None:
     engine.failing = True
-    with pytest.raises(RoutingError, match="exits at every start, and has written nothing"):
+    with pytest.raises(RoutingError, match="exits at every start, and it logged nothing"):
         await Infrastructure(engine, unresponsive(gateway, 10_000), SETTINGS).ensure()
     assert engine.calls.count("inspect_gateway") == 3
+
+
+async def test_gateway_that_exits_at_every_start_is_started_without_services_whose_ports_are_in_use(
+    engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess
+) -> None:
+    engine.failing = True
+    gateway.unbindable = ["web"]
+    with capture_logs() as logged:
+        assert await Infrastructure(engine, unresponsive(gateway, 10_000), SETTINGS).ensure()
+    assert [each["services"] for each in logged if each["event"] == "gateway_without_services"] == [["web"]]
 
 
 async def test_hung_gateway_is_restarted(engine: FakeInfrastructureEngine, gateway: FakeGatewayProcess) -> None:

@@ -22,6 +22,8 @@ class FakeGatewayProcess:
         self.hung = False
         """The process hangs until it is started again."""
         self.configured: list[GatewaySettings] = []
+        self.unbindable: list[str] = []
+        """Services whose ports another process uses, so that no gateway starts."""
         self.takeovers = SocketTakeover(directory)
         engine.on_start = self.listen
 
@@ -51,6 +53,12 @@ class FakeGatewayProcess:
         ]
         well = self.unanswered < 0 and not self.hung and self.listener in running
         return {"version": "3.0"} if well else None
+
+    def drop_unbindable(self) -> list[str]:
+        dropped, self.unbindable = self.unbindable, []
+        if dropped:
+            self.engine.failing, self.unanswered = False, 0
+        return dropped
 
     async def is_hung(self, timeout: float) -> bool:
         return self.hung

@@ -34,8 +34,6 @@ from services.gateway.config.names import live_backend, spare_backend
 from services.routing.port import Endpoint, RoutedService
 from services.spec import SERVICE_NAME
 
-__all__ = ["BackendConfig", "GatewaySettings", "HaproxyConfig", "render", "render_backend", "server_line"]
-
 MAPS = ("routes", "hosts", "live", "ports", "links", "patience", "checks", "headers", "buckets")
 MAX_DOWN_CHECK_INTERVAL = 250
 """Milliseconds, at most, between two checks of a server that is down."""

@@ -30,8 +30,8 @@ RETENTION_SOCKET = "kept.sock"
 RELEASE_AFTER = 8.0
 """Seconds without a listening gateway after which the copies are closed.
 
-This is less than `HUNG` in services/infrastructure: a port that is silent for that long then belongs to a gateway that
-hangs.
+This is less than `HUNG_AFTER` in services/infrastructure: a port that is silent for that long then belongs to a gateway
+that hangs.
 """
 POLL_INTERVAL = 1.0
 """Seconds between two checks whether a gateway listens; no event reports it."""
