@@ -152,7 +152,7 @@ class EventFeed:
                     await asyncio.sleep(0)
             await asyncio.sleep(MIN_POLL_SECONDS)
             if len(events) < MAX_BATCH:
-                await until(notified, MAX_POLL_SECONDS)
+                await _wait(notified, MAX_POLL_SECONDS)
 
     async def _wake_at_stop(self) -> None:
         await self._stopping.wait()
@@ -160,7 +160,7 @@ class EventFeed:
             subscription.changed.set()
 
 
-async def until(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait until `event` is set, at most `seconds`."""
     try:
         async with asyncio.timeout(seconds):

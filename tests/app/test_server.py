@@ -202,6 +202,20 @@ def test_revoked_token_ends_its_streams(served: Served, monkeypatch: pytest.Monk
     assert [reading.end()[-1] for reading in readings] == ["bye"] * 3
 
 
+def test_disconnect_of_a_client_ends_its_streams(served: Served) -> None:
+    deploy(served)
+    with served.client as client:
+        client.get("/deployments/1?wait=20")
+        for path in ("/events", "/services/web/logs", "/ui/stream"):
+            with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as stream:
+                lines = stream.iter_lines()
+                next(lines)
+                assert "sluice_open_streams 1.0" in served.get("/metrics").text, path
+            eventually(lambda: "sluice_open_streams 0.0" in served.get("/metrics").text, "the stream has ended")
+    eventually(lambda: not served.fixture.sluice.event_feed._subscriptions, "nothing is subscribed to events")
+    eventually(lambda: not served.fixture.sluice.live_views._views, "no page is rendered any more")
+
+
 def test_logs_of_an_instance_are_read_and_followed(served: Served) -> None:
     id = deploy(served)
     with served.client as client:
