@@ -37,11 +37,11 @@ A slow machine takes ten to start Sluice, and requests that it delays must not b
 """
 BEGIN = {"loop:beginning", "loop:begun", "loop:decided", "loop:concluded"}
 IN = {point for point in POINTS if point.partition(":")[2] in ("Create", "Start", "Admit")}
-OUT = {point for point in POINTS if point.partition(":")[2] in ("Drain", "Withdraw", "Stop", "Remove")}
+OUT = {point for point in POINTS if point.partition(":")[2] in ("MarkDraining", "Withdraw", "Stop", "Remove")}
 GONE = OUT - {"before:Withdraw", "after:Withdraw"}
 """Points of the removal of instances that were never admitted, and so are not withdrawn."""
 BORN = {point for point in IN if not point.endswith("Admit")}
-DIES = {point for point in GONE if not point.endswith(("Stop", "Drain"))}
+DIES = {point for point in GONE if not point.endswith(("Stop", "MarkDraining"))}
 """Points of instances that exit by themselves.
 
 They need no Stop, and their change to `draining` is recorded together with the failure.
@@ -184,7 +184,7 @@ COVERING: tuple[tuple[str, str], ...] = (
     ("scale in", "half:Remove"),
     ("rollback", "after:Admit"),
     ("restart", "done:Start"),
-    ("failing", "after:Drain"),
+    ("failing", "after:MarkDraining"),
     ("abort", "loop:concluded"),
     ("late", "after:Start"),
     ("deploy", "start:restoring"),

@@ -14,7 +14,8 @@ from tests.support.sluice_process import SluiceProcess
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.anyio]
 USUAL = {
     ("deploy", "loop:decided"), ("deploy", "half:Admit"), ("deploy", "done:Stop"), ("deploy", "start:restored"),
-    ("cutting", "done:ForceClose"), ("recalling", "after:Recall"), ("recreate", "done:Stop"), ("failing", "after:Drain"),
+    ("cutting", "done:ForceClose"), ("recalling", "after:Recall"), ("recreate", "done:Stop"),
+    ("failing", "after:MarkDraining"),
 }  # fmt: skip
 """One case of each group: before any operation, while admitting, while draining, at the start, each kind of roll-back."""
 MAY_LIVE = ("cutting", "recalling", "failing")

@@ -17,9 +17,9 @@ from services.rollouts.planner.progress import FORCE_CLOSE_GRACE
 from services.rollouts.planner.steps import (
     Admit,
     Create,
-    Drain,
     Failed,
     ForceClose,
+    MarkDraining,
     Plan,
     Recall,
     Remove,
@@ -219,7 +219,7 @@ class SimulatedCluster:
             case Recall():
                 copy.leaving_at = None
                 self._admit(copy, half)
-            case Drain():
+            case MarkDraining():
                 copy.leaving_at = self.now
                 self._withdraw(copy, half)
             case Withdraw():
@@ -337,7 +337,7 @@ def _check_floor(target: DesiredState, world: Sequence[ObservedInstance], now: f
     It also must not drain all unhealthy ones at the same time.
     """
     serving = {observed.id for observed in world if is_available(target, observed, now)}
-    gone = {step.instance for step in made.steps if isinstance(step, Drain)}
+    gone = {step.instance for step in made.steps if isinstance(step, MarkDraining)}
     floor = target.replicas - target.unavailable
     assert not serving & gone or len(serving - gone) >= floor, f"{len(serving - gone)} would serve, {floor} must"
     staying = [

@@ -28,8 +28,8 @@ from services.rollouts.planner.progress import (
 from services.rollouts.planner.steps import (
     Admit,
     Create,
-    Drain,
     ForceClose,
+    MarkDraining,
     Outcome,
     Plan,
     Recall,
@@ -79,7 +79,7 @@ def _roll_forward(desired: DesiredState, classification: Classification, now: fl
         *created,
         *_withdraw_unready(instance for instance in classification.active if instance.id not in going),
         *_admit(desired, [instance for instance in classification.active if instance.id not in going], now),
-        *(Drain(id) for id in sorted(going)),
+        *(MarkDraining(id) for id in sorted(going)),
     ]
 
 

@@ -9,7 +9,18 @@ from typing import Literal
 from services.rollouts.planner.desired import DesiredState
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
-from services.rollouts.planner.steps import Admit, Create, Drain, ForceClose, Recall, Remove, Start, Step, Stop, Withdraw
+from services.rollouts.planner.steps import (
+    Admit,
+    Create,
+    ForceClose,
+    MarkDraining,
+    Recall,
+    Remove,
+    Start,
+    Step,
+    Stop,
+    Withdraw,
+)
 
 Action = Literal["start", "admit", "recall", "withdraw", "cut", "stop", "remove"]
 MAX_ITERATIONS = 2000
@@ -40,8 +51,8 @@ def simulate(
     """Return the steps from `observed` to `desired` if every step succeeds; a pure function.
 
     A started instance is ready immediately, and a draining instance has nothing in flight. `names` yields the ids that new
-    instances would get. `routed` says whether new instances have a port. A Drain step is not listed, but the Withdraw step
-    that follows is.
+    instances would get. `routed` says whether new instances have a port. A MarkDraining step is not listed, but the Withdraw
+    step that follows is.
     """
     goal = replace(desired, deadline=None)
     there = {instance.id: instance for instance in observed}
@@ -88,7 +99,7 @@ def _outcome(step: Step, instance: ObservedInstance, now: float) -> ObservedInst
             )
         case Recall():
             return replace(instance, draining_since=None, force_closed_at=None)
-        case Drain():
+        case MarkDraining():
             return replace(instance, draining_since=now)
         case Withdraw() | ForceClose():
             return replace(instance, admitted=False)

@@ -34,7 +34,7 @@ class Recall:
 
 
 @dataclass(frozen=True)
-class Drain:
+class MarkDraining:
     """A step that marks an instance as draining.
 
     The instance must go from then on, and the routers send it no new requests.
@@ -74,7 +74,7 @@ class Remove:
     instance: str
 
 
-Step = Create | Start | Admit | Recall | Drain | Withdraw | ForceClose | Stop | Remove
+Step = Create | Start | Admit | Recall | MarkDraining | Withdraw | ForceClose | Stop | Remove
 
 
 @dataclass(frozen=True)

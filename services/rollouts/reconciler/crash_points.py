@@ -7,9 +7,9 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import get_args
 
-from services.rollouts.planner.steps import Create, Drain, Recall, Step
+from services.rollouts.planner.steps import Create, MarkDraining, Recall, Step
 
-WRITTEN = (Create, Drain, Recall)
+WRITTEN = (Create, MarkDraining, Recall)
 """Steps that consist of a write: `before` lies in their transaction, `after` follows its commit."""
 BETWEEN = tuple(f"{when}:{step.__name__}" for step in get_args(Step) for when in ("before", "after"))
 """`before`: the step is planned and committed, but not begun. `after`: the step is done and recorded."""

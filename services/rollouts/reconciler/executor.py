@@ -85,7 +85,7 @@ class Executor:
             case Withdraw():
                 await self._withdraw(operation)
             case ForceClose():
-                await self._cut(operation)
+                await self._force_close(operation)
             case Stop():
                 await self._stop(operation)
             case Remove():
@@ -163,7 +163,7 @@ class Executor:
         for router in self._routers:
             await router.withdraw(operation.row.service, operation.row.id)
 
-    async def _cut(self, operation: Operation) -> None:
+    async def _force_close(self, operation: Operation) -> None:
         row = operation.row
         cut = 0
         for router in self._routers:

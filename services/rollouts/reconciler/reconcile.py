@@ -12,7 +12,7 @@ from sqlmodel import Session
 from services.probes import Prober
 from services.rollouts.planner.observed import ObservedInstance
 from services.rollouts.planner.planner import plan
-from services.rollouts.planner.steps import Create, Drain, Failed, Plan, Recall, Start, Stop, Succeeded
+from services.rollouts.planner.steps import Create, Failed, MarkDraining, Plan, Recall, Start, Stop, Succeeded
 from services.rollouts.reconciler.executor import Operation
 from services.rollouts.reconciler.linking import failed_by_routers, unserved_links
 from services.rollouts.reconciler.observed_status import record_container_status, record_serving
@@ -71,7 +71,7 @@ def reconcile_service(
     _steps(session, snapshot, made, crashes, observation, writer, result)
     if snapshot.deployment is not None:
         _deployment(session, snapshot, observed, made, observation, writer, result)
-    result.requeue_now |= any(isinstance(step, Drain | Recall) for step in made.steps)
+    result.requeue_now |= any(isinstance(step, MarkDraining | Recall) for step in made.steps)
     result.finished = snapshot.service.removed and not (snapshot.instances or snapshot.deployment or next_up)
     result.changed = writer.writes > writes
     return result
@@ -125,7 +125,7 @@ def _steps(
                     continue
                 result.instances.append(row.id)
                 result.operations.append(Operation(Start(row.id), row, snapshot.revision_of(row), deployment))
-            case Drain(instance):
+            case MarkDraining(instance):
                 _start_draining(session, rows[instance], crashes.get(instance), writer, deployment)
                 result.crashed_slots += [rows[instance].slot] if instance in crashes else []
             case Recall(instance):

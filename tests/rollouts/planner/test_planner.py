@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from services.rollouts.planner.progress import FORCE_CLOSE_GRACE
-from services.rollouts.planner.steps import Admit, Create, Drain, ForceClose, Remove, Start, Stop, Succeeded, Withdraw
+from services.rollouts.planner.steps import Admit, Create, ForceClose, MarkDraining, Remove, Start, Stop, Succeeded, Withdraw
 from tests.support.builders import (
     NEW,
     NOW,
@@ -56,7 +56,7 @@ def test_rolling_update_starts_all_new_instances_beside_old_ones() -> None:
 
 def test_rolling_update_drains_old_instances_only_once_new_ones_serve() -> None:
     assert planned_steps(to(3), *olds(), *news(2), ready("new-3", ready_at=None)) == ()
-    assert planned_steps(to(3), *olds(), *news(3)) == (Drain("old-1"), Drain("old-2"), Drain("old-3"))
+    assert planned_steps(to(3), *olds(), *news(3)) == (MarkDraining("old-1"), MarkDraining("old-2"), MarkDraining("old-3"))
 
 
 def test_deployment_is_unfinished_while_old_instance_drains() -> None:
@@ -69,7 +69,7 @@ def test_batch_is_as_large_as_max_surge() -> None:
 
 
 def test_old_instances_drain_after_batch_up_to_max_unavailable() -> None:
-    assert planned_steps(to(3, max_surge=1), *olds(), *news(1)) == (Drain("old-3"),)
+    assert planned_steps(to(3, max_surge=1), *olds(), *news(1)) == (MarkDraining("old-3"),)
 
 
 def test_next_batch_waits_until_old_instance_is_removed() -> None:
@@ -79,25 +79,25 @@ def test_next_batch_waits_until_old_instance_is_removed() -> None:
 
 def test_old_instance_drains_first_without_surge() -> None:
     target = to(3, max_surge=0, max_unavailable=1)
-    assert planned_steps(target, *olds()) == (Drain("old-3"),)
+    assert planned_steps(target, *olds()) == (MarkDraining("old-3"),)
     assert planned_steps(target, *olds(2)) == (Create(1),)
 
 
 def test_unhealthy_old_instance_drains_before_serving_one() -> None:
-    assert planned_steps(to(3, max_surge=0, max_unavailable=1), *olds(2), sick("old-3")) == (Drain("old-3"),)
+    assert planned_steps(to(3, max_surge=0, max_unavailable=1), *olds(2), sick("old-3")) == (MarkDraining("old-3"),)
 
 
 def test_rollout_proceeds_when_percentages_round_to_zero() -> None:
-    assert planned_steps(to(1, max_surge=0, max_unavailable="25%"), *olds(1)) == (Drain("old-1"),)
+    assert planned_steps(to(1, max_surge=0, max_unavailable="25%"), *olds(1)) == (MarkDraining("old-1"),)
 
 
 def test_superseded_instances_that_never_served_are_drained_first() -> None:
     half_done = [starting("mid-1"), starting("mid-2"), starting("mid-3")]
-    assert planned_steps(to(3), *olds(), *half_done) == (Drain("mid-1"), Drain("mid-2"), Drain("mid-3"))
+    assert planned_steps(to(3), *olds(), *half_done) == (MarkDraining("mid-1"), MarkDraining("mid-2"), MarkDraining("mid-3"))
 
 
 def test_recreate_drains_all_old_instances_first() -> None:
-    assert planned_steps(to(2, recreate=True), *olds(2)) == (Drain("old-1"), Drain("old-2"))
+    assert planned_steps(to(2, recreate=True), *olds(2)) == (MarkDraining("old-1"), MarkDraining("old-2"))
 
 
 def test_recreate_creates_nothing_while_old_instance_runs() -> None:
@@ -125,7 +125,7 @@ def test_worker_counts_only_after_min_ready_seconds() -> None:
     made = plan_for(to(1, min_ready=10), worker("new-1", ready_at=NOW - 1), worker("old-1", ready_at=NOW - 50))
     assert (made.steps, made.outcome, made.wake_at) == ((), None, NOW + 9)
     assert planned_steps(to(1, min_ready=10), worker("new-1", ready_at=NOW - 10), worker("old-1", ready_at=NOW - 50)) == (
-        Drain("old-1"),
+        MarkDraining("old-1"),
     )
 
 
@@ -138,28 +138,28 @@ def test_scale_out_fills_free_slots() -> None:
 
 
 def test_scale_in_drains_highest_slots() -> None:
-    assert planned_steps(to(1), *news(3)) == (Drain("new-2"), Drain("new-3"))
+    assert planned_steps(to(1), *news(3)) == (MarkDraining("new-2"), MarkDraining("new-3"))
 
 
 def test_scale_in_drains_unhealthy_instance_first() -> None:
-    assert planned_steps(to(2), sick("new-1"), serving("new-2"), serving("new-3")) == (Drain("new-1"),)
+    assert planned_steps(to(2), sick("new-1"), serving("new-2"), serving("new-3")) == (MarkDraining("new-1"),)
 
 
 def test_scale_to_zero_succeeds_when_no_instance_is_left() -> None:
-    assert planned_steps(to(0), *news(2)) == (Drain("new-1"), Drain("new-2"))
+    assert planned_steps(to(0), *news(2)) == (MarkDraining("new-1"), MarkDraining("new-2"))
     assert plan_for(to(0), drained("new-1")).outcome is None
     assert plan_for(to(0)).outcome == Succeeded()
 
 
 def test_change_of_size_and_revision_stays_within_surge() -> None:
-    assert planned_steps(to(2), *olds(5)) == (Drain("old-3"), Drain("old-4"), Drain("old-5"))
+    assert planned_steps(to(2), *olds(5)) == (MarkDraining("old-3"), MarkDraining("old-4"), MarkDraining("old-5"))
 
 
 def test_restart_replaces_instances_with_equal_hash() -> None:
     alike = [serving(f"new-{slot}", deployment=OLD) for slot in (1, 2)]
     mine = [serving("new-3", slot=1), serving("new-4", slot=2)]
     assert planned_steps(to(2, required_deployment=NEW), *alike) == (Create(1), Create(2))
-    assert planned_steps(to(2, required_deployment=NEW), *alike, *mine) == (Drain("new-1"), Drain("new-2"))
+    assert planned_steps(to(2, required_deployment=NEW), *alike, *mine) == (MarkDraining("new-1"), MarkDraining("new-2"))
 
 
 def test_drained_instance_is_stopped_then_removed() -> None:

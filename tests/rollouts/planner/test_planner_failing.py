@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.rollouts.planner.steps import Admit, Create, Drain, Failed, Progress, Recall, Stop
+from services.rollouts.planner.steps import Admit, Create, Failed, MarkDraining, Progress, Recall, Stop
 from tests.support.builders import (
     NEW,
     NOW,
@@ -100,13 +100,13 @@ def test_served_instance_unhealthy_for_start_period_fails_deployment() -> None:
 
 def test_crash_of_old_instance_does_not_fail_deployment() -> None:
     made = plan_for(to(1), dead("old-1"), starting("new-1"))
-    assert (made.outcome, made.steps) == (None, (Drain("old-1"),))
+    assert (made.outcome, made.steps) == (None, (MarkDraining("old-1"),))
 
 
 def test_instance_that_failed_before_resume_is_replaced() -> None:
     target = to(1, started_at=NOW - 10, start_period=4)
-    assert planned_steps(target, dead("new-1")) == (Create(1), Drain("new-1"))
-    assert planned_steps(target, starting("new-1")) == (Drain("new-1"),)
+    assert planned_steps(target, dead("new-1")) == (Create(1), MarkDraining("new-1"))
+    assert planned_steps(target, starting("new-1")) == (MarkDraining("new-1"),)
 
 
 def test_rollback_recalls_draining_instances() -> None:
@@ -140,7 +140,7 @@ def test_rollback_recalls_only_as_many_as_are_missing() -> None:
 
 
 def test_rollback_drains_new_instances_once_old_ones_serve() -> None:
-    assert planned_steps(going_back(2), *olds(2), *news(2)) == (Drain("new-1"), Drain("new-2"))
+    assert planned_steps(going_back(2), *olds(2), *news(2)) == (MarkDraining("new-1"), MarkDraining("new-2"))
 
 
 def test_rollback_keeps_new_instances_serving_until_old_ones_serve() -> None:
@@ -149,12 +149,12 @@ def test_rollback_keeps_new_instances_serving_until_old_ones_serve() -> None:
 
 def test_rollback_drains_new_instances_that_do_not_serve_at_once() -> None:
     steps = planned_steps(going_back(2), serving("old-1"), starting("old-2"), starting("new-1"), ready("new-2"))
-    assert steps == (Drain("new-1"), Drain("new-2"))
+    assert steps == (MarkDraining("new-1"), MarkDraining("new-2"))
 
 
 def test_rollback_of_scale_drains_added_instances() -> None:
     added = [serving("old-3", deployment=NEW), starting("old-4", deployment=NEW)]
-    assert planned_steps(going_back(2), *olds(2), *added) == (Drain("old-3"), Drain("old-4"))
+    assert planned_steps(going_back(2), *olds(2), *added) == (MarkDraining("old-3"), MarkDraining("old-4"))
 
 
 def test_rollback_of_restart_is_not_failed_by_its_failed_instance() -> None:

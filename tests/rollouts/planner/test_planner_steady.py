@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.rollouts.planner.steps import Admit, Create, Drain, Progress, Succeeded, Withdraw
+from services.rollouts.planner.steps import Admit, Create, MarkDraining, Progress, Succeeded, Withdraw
 from tests.support.builders import (
     NOW,
     OLD,
@@ -24,7 +24,7 @@ from tests.support.builders import (
 
 
 def test_dead_instance_is_replaced_at_once() -> None:
-    assert planned_steps(steady(2), serving("new-1"), dead("new-2")) == (Create(2), Drain("new-2"))
+    assert planned_steps(steady(2), serving("new-1"), dead("new-2")) == (Create(2), MarkDraining("new-2"))
 
 
 def test_steady_state_never_fails() -> None:
@@ -33,7 +33,7 @@ def test_steady_state_never_fails() -> None:
 
 def test_replacement_waits_for_backoff_after_repeated_crashes() -> None:
     made = plan_for(steady(2, backoff_until=NOW + 8), serving("new-1"), dead("new-2"))
-    assert (made.steps, made.wake_at) == ((Drain("new-2"),), NOW + 8)
+    assert (made.steps, made.wake_at) == ((MarkDraining("new-2"),), NOW + 8)
 
 
 def test_restarted_instance_is_admitted_only_once_ready_again() -> None:
@@ -42,7 +42,7 @@ def test_restarted_instance_is_admitted_only_once_ready_again() -> None:
 
 
 def test_restarted_instance_not_ready_within_start_period_is_replaced() -> None:
-    assert planned_steps(steady(1, start_period=5), starting("new-1", died=True)) == (Drain("new-1"),)
+    assert planned_steps(steady(1, start_period=5), starting("new-1", died=True)) == (MarkDraining("new-1"),)
 
 
 def test_instance_failing_its_health_check_is_withdrawn_until_ready_again() -> None:
@@ -54,19 +54,20 @@ def test_instance_failing_its_health_check_is_withdrawn_until_ready_again() -> N
 
 def test_unhealthy_instance_is_replaced_after_start_period() -> None:
     assert planned_steps(steady(2, start_period=6), serving("new-1"), sick("new-2")) == ()
-    assert planned_steps(steady(2, start_period=5), serving("new-1"), sick("new-2")) == (Drain("new-2"),)
+    assert planned_steps(steady(2, start_period=5), serving("new-1"), sick("new-2")) == (MarkDraining("new-2"),)
 
 
 def test_unhealthy_instances_are_replaced_one_at_a_time() -> None:
     target, observed = steady(3, start_period=5), [serving("new-1"), sick("new-2")]
-    assert planned_steps(target, *observed, sick("new-3")) == (Drain("new-2"),)
+    assert planned_steps(target, *observed, sick("new-3")) == (MarkDraining("new-2"),)
     assert planned_steps(target, serving("new-1"), sick("new-3"), starting("new-4", slot=2, started_at=NOW)) == ()
-    assert planned_steps(target, serving("new-1"), sick("new-3"), serving("new-4", slot=2)) == (Drain("new-3"),)
+    assert planned_steps(target, serving("new-1"), sick("new-3"), serving("new-4", slot=2)) == (MarkDraining("new-3"),)
 
 
 def test_unhealthy_instances_are_replaced_up_to_max_unavailable() -> None:
     target = steady(3, start_period=5, max_unavailable=2)
-    assert planned_steps(target, serving("new-1"), sick("new-2"), sick("new-3")) == (Drain("new-2"), Drain("new-3"))
+    steps = planned_steps(target, serving("new-1"), sick("new-2"), sick("new-3"))
+    assert steps == (MarkDraining("new-2"), MarkDraining("new-3"))
 
 
 def test_unhealthy_instances_stay_while_all_are_unhealthy() -> None:
