@@ -15,6 +15,7 @@ from app.context import AppContext
 from app.eureka.asgi import EurekaApp
 from app.eureka.auth import EurekaAuth
 from app.eureka.server import serve
+from services.backoff import Backoff
 from services.builds.images import prune, update_latest_tags
 from services.engine.port import EngineError
 from services.idempotency import delete_expired_keys
@@ -27,6 +28,7 @@ FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 10.0
 HOUSEKEEPING_SECONDS = 60.0
 SWEEP_SECONDS = 1.0
 MAX_CRASHES, CRASH_WINDOW_SECONDS = 3, 60.0
+FIRST_RESTART_SECONDS = 0.4
 BRIDGE_ADDRESS_KEY = "bridge_address"
 """Meta key for the last address of the gateway on the instances' network.
 
@@ -53,7 +55,7 @@ async def run_controller(sluice: AppContext) -> None:
     """
     readiness = sluice.readiness
     sluice.bridge = await sluice.store.read(_bridge_address)
-    pause = FIRST_RETRY_SECONDS
+    backoff = Backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
     while True:
         readiness.report("loop", "is starting")
         try:
@@ -65,34 +67,34 @@ async def run_controller(sluice: AppContext) -> None:
             await sluice.store.write(partial(_save_bridge_address, address=network.bridge_address))
             for part in ("engine", "gateway"):
                 readiness.clear(part)
-            pause = FIRST_RETRY_SECONDS
+            backoff.reset()
             sluice.infrastructure_ready.set()
             await sluice.controller.run(network.subnet, network.bridge_address)
         except (EngineError, RoutingError) as error:
             part = "engine" if isinstance(error, EngineError) else "gateway"
             readiness.report(part, str(error))
-            log.warning("not_ready", part=part, error=str(error), again_in=pause)
-            await anyio.sleep(pause)
-            pause = min(pause * 2, MAX_RETRY_SECONDS)
+            delay = backoff.next()
+            log.warning("not_ready", part=part, error=str(error), again_in=delay)
+            await anyio.sleep(delay)
 
 
 async def supervise_gateway(sluice: AppContext) -> None:
     """Start or recreate the gateway as soon as it does not answer, once the infrastructure was up."""
     readiness = sluice.readiness
     await sluice.infrastructure_ready.wait()
-    pause = FIRST_RETRY_SECONDS
+    backoff = Backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
     while True:
         try:
             await sluice.infrastructure.wait_until_degraded()
             readiness.report("gateway", "does not answer; starting it")
             await sluice.infrastructure.ensure()
             readiness.clear("gateway")
-            pause = FIRST_RETRY_SECONDS
+            backoff.reset()
         except (EngineError, RoutingError) as error:
             readiness.report("gateway", str(error))
-            log.warning("gateway_not_ready", error=str(error), again_in=pause)
-            await anyio.sleep(pause)
-            pause = min(pause * 2, MAX_RETRY_SECONDS)
+            delay = backoff.next()
+            log.warning("gateway_not_ready", error=str(error), again_in=delay)
+            await anyio.sleep(delay)
 
 
 async def run_eureka_server(sluice: AppContext) -> None:
@@ -135,6 +137,7 @@ async def supervise(
     After three crashes within a minute `on_fatal` ends the process, so that its supervisor can restart it.
     """
     crashes: list[float] = []
+    restarts = Backoff(FIRST_RESTART_SECONDS, MAX_RETRY_SECONDS)
     while True:
         try:
             await run()
@@ -147,7 +150,7 @@ async def supervise(
             if len(crashes) >= MAX_CRASHES:
                 on_fatal()
                 return
-            await anyio.sleep(0.2 * 2 ** len(crashes))
+            await anyio.sleep(restarts.delay(len(crashes) - 1))
             readiness.clear(name)
 
 

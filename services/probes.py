@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from anyio import to_thread
 
+from services.backoff import Backoff
 from services.bounded_http import AnswerRefusedError, BoundedClient
 from services.clock import Clock
 from services.masking import Mask, log_mask
@@ -135,7 +136,7 @@ class Prober:
 
     async def _prove(self, target: ProbeTarget) -> None:
         key = (target.instance, target.start_id)
-        interval, failures = min(FIRST_INTERVAL, target.check.interval), 0
+        intervals, failures = Backoff(FIRST_INTERVAL, target.check.interval, GROWTH), 0
         while True:
             result = await self._ask(target)
             before = self._last.get(target.instance)
@@ -148,8 +149,7 @@ class Prober:
                 del self._ready[key]
             if was_ready != (key in self._ready) or before is None or before.error != result.error:
                 self._changed(target.instance)
-            await asyncio.sleep(interval)
-            interval = min(interval * GROWTH, target.check.interval)
+            await asyncio.sleep(intervals.next())
 
     async def _ask(self, target: ProbeTarget) -> ProbeResult:
         result = await self._answer_of(target)

@@ -16,11 +16,12 @@ import httpx
 
 from app.cli.client.server_address import ServerAddress
 from app.cli.errors import CliError, refused, unreachable, usage
+from services.backoff import Backoff
 
 T = TypeVar("T")
 PATIENCE = 120.0
 """Seconds that a Sluice that has answered before may be unavailable; the default of SLUICE_PATIENCE."""
-_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+_DELAYS = Backoff(0.1, 2.0)
 _HERE = ("127.0.0.1", "::1", "localhost")
 """Hosts that are never reached through a proxy of the environment."""
 _CONNECT_TIMEOUT = 5.0
@@ -170,7 +171,7 @@ class Client:
         if time.monotonic() - self._away_since > self._patience:
             advice = f"The request continues when Sluice is back: `sluice status`. Waited {self._patience:.0f} s."
             raise unreachable(self.place.url, str(away), advice) from away
-        await asyncio.sleep(away.after or _PAUSES[min(attempt, len(_PAUSES) - 1)])
+        await asyncio.sleep(away.after or _DELAYS.delay(attempt))
 
     async def _answer(self, method: str, path: str, welcome: int = 200, **request: Any) -> Any:
         try:

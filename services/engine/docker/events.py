@@ -12,6 +12,7 @@ import docker
 import structlog
 from docker.errors import APIError
 
+from services.backoff import Backoff
 from services.engine.docker.client import FAILURES, ClientPool
 from services.engine.docker.codec import NAME, SERVICE, nanoseconds, parse_container, parse_instance
 from services.engine.docker.streams import StreamCancel
@@ -127,20 +128,19 @@ class EventWatcher:
 
     def watch(self, stop: StreamCancel) -> Generator[EngineEvent]:
         """Yield events until `stop`. Blocks. Reconnects with increasing delays."""
-        pause = _MIN_RECONNECT_DELAY
+        backoff = Backoff(_MIN_RECONNECT_DELAY, _MAX_RECONNECT_DELAY)
         while not stop.is_set:
             try:
                 with closing(self._clients.new()) as client, closing(self._one_stream(client, stop)) as stream:
                     for event in stream:
                         if event.kind != "reconnected":
-                            pause = _MIN_RECONNECT_DELAY
+                            backoff.reset()
                         yield event
             except (*FAILURES, AttributeError, ValueError) as error:
                 # The SDK raises the last two if its socket is closed during a read.
-                if not stop.is_set and pause == _MIN_RECONNECT_DELAY:
+                if not stop.is_set and not backoff.grown:
                     log.warning("engine_events_broke_off", error=str(error))
-            stop.wait(pause)
-            pause = min(pause * 2, _MAX_RECONNECT_DELAY)
+            stop.wait(backoff.next())
 
     def _one_stream(self, client: docker.APIClient, stop: StreamCancel) -> Generator[EngineEvent]:
         # The engine answers before it has subscribed. `since` covers that gap; repeated events do no harm.

@@ -253,10 +253,10 @@ class Controller:
                 return
             except (EngineError, RoutingError) as error:
                 self._readiness.report("engine" if isinstance(error, EngineError) else "gateway", str(error))
-                delay = state.next_backoff()
+                delay = state.backoff.next()
             except Exception:
                 log.exception("a turn failed", service=name)
-                delay = state.next_backoff()
+                delay = state.backoff.next()
             if not state.wake.is_set():
                 await _wait(state.wake, delay)
 
@@ -333,12 +333,12 @@ class Controller:
             state.record_router_error(key, self._clock.now(), None)
         except (EngineError, RoutingError) as error:
             log.warning("an operation failed and is tried again", service=name, operation=key, error=str(error))
-            delay = state.next_backoff()
+            delay = state.backoff.next()
             if isinstance(error, RoutingError):
                 state.record_router_error(key, self._clock.now(), error)
         except Exception:
             log.exception("an operation failed", service=name, operation=key)
-            delay = state.next_backoff()
+            delay = state.backoff.next()
         if delay:
             await asyncio.sleep(delay)
         state.operation_finished(key)

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.backoff import Backoff
 from services.engine.port import ContainerView
 from services.rollouts.reconciler.linking import UnservedLink
 from services.rollouts.reconciler.result import ReconcileResult
@@ -22,7 +23,7 @@ ROUTER_ERROR_TIMEOUT = 30.0
 CRASH_WINDOW = 600.0
 """Seconds for which a crash counts towards the delay before the next replacement."""
 CRASH_LOOP_THRESHOLD = 3
-RESTART_DELAY_MIN, RESTART_DELAY_MAX = 1.0, 60.0
+REPLACEMENT_BACKOFF = Backoff(1.0, 60.0)
 PUBLISH = "publish"
 """The key of the operation that publishes or unpublishes a service."""
 
@@ -47,8 +48,9 @@ class ServiceState:
     unhealthy_since: dict[str, float] = field(default_factory=dict)
     log_tails: dict[str, str | None] = field(default_factory=dict)
     """Instance id → the end of the instance's log, read before the failure of the deployment is recorded."""
-    _drain_poll: float = DRAIN_POLL_MIN
-    _backoff: float = 0.0
+    drain_poll: Backoff = field(default_factory=lambda: Backoff(DRAIN_POLL_MIN, DRAIN_POLL_MAX, 1.3))
+    backoff: Backoff = field(default_factory=lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX))
+    """Delays before a failed reconcile or operation is tried again; a successful reconcile resets them."""
     _router_errors: dict[str, tuple[float, str]] = field(default_factory=dict)
     """Operation key → since when a router has failed the operation, and the error."""
     _crashes: defaultdict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=10)))
@@ -111,7 +113,7 @@ class ServiceState:
         recent = self._recent_crashes(now)
         if len(recent) < 2:
             return 0.0
-        return recent[-1] + min(RESTART_DELAY_MIN * 2.0 ** (len(recent) - 2), RESTART_DELAY_MAX)
+        return recent[-1] + REPLACEMENT_BACKOFF.delay(len(recent) - 2)
 
     def record_router_error(self, key: str, now: float, error: RoutingError | None) -> None:
         """Record that a router failed in an operation.
@@ -148,19 +150,14 @@ class ServiceState:
 
     def requeue_after(self, result: ReconcileResult, now: float) -> float:
         """Return the seconds until the next reconcile if no notification comes before."""
-        self._backoff = 0.0
+        self.backoff.reset()
         if result.draining:
-            delay = self._drain_poll
-            self._drain_poll = min(self._drain_poll * 1.3, DRAIN_POLL_MAX)
+            delay = self.drain_poll.next()
         else:
-            delay, self._drain_poll = RESYNC_PERIOD, DRAIN_POLL_MIN
+            self.drain_poll.reset()
+            delay = RESYNC_PERIOD
         wake_at = result.plan.wake_at if result.plan else None
         return min(delay, max(wake_at - now, 0.01)) if wake_at is not None else delay
-
-    def next_backoff(self) -> float:
-        """Return the seconds until a failed reconcile or operation is tried again."""
-        self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
-        return self._backoff
 
     def _long_trouble(self, keys: Iterable[str], now: float) -> str | None:
         troubles = [self._router_errors[key] for key in keys if key in self._router_errors]
