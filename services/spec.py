@@ -19,6 +19,7 @@ SERVICE_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, max_length=40)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
+StrategyName = Literal["rolling", "recreate"]
 _Text = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*$")]
 _EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$", max_length=256)]
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=128)]
@@ -274,7 +275,7 @@ class SpecFields(ContainerFields, _SourceFields):
     eureka: Eureka | None = None
     advertise: Literal["stable", "instances"] = "stable"
     consumer_cache: Duration = 35
-    strategy: Literal["rolling", "recreate"] = "rolling"
+    strategy: StrategyName = "rolling"
     max_surge: CountOrPercent = "100%"
     max_unavailable: CountOrPercent = 0
     min_ready_seconds: Duration = 0
@@ -308,12 +309,9 @@ class ServiceSpec(SpecFields):
         return self
 
     @property
-    def recreates(self) -> bool:
-        """Whether old instances go before new ones start.
-
-        The spec asks for it, or a volume that two instances must not write at the same time needs it.
-        """
-        return self.strategy == "recreate" or any(volume.writable_alone for volume in self.volumes)
+    def effective_strategy(self) -> StrategyName:
+        """The strategy in force: `recreate` also if two instances must not write a volume at the same time."""
+        return "recreate" if any(volume.writable_alone for volume in self.volumes) else self.strategy
 
 
 def count_of(value: int | str, replicas: int, *, up: bool) -> int:

@@ -254,11 +254,11 @@ def test_invalid_service_name_is_refused(name: Any) -> None:
 
 
 def test_writable_volume_recreates_unless_it_is_shared() -> None:
-    assert spec(volumes=["data:/data"]).recreates
-    assert not spec(volumes=["data:/data:ro"]).recreates
-    assert not spec(volumes=[{"source": "data", "target": "/data", "shared": True}]).recreates
-    assert not spec(volumes=[{"type": "tmpfs", "target": "/tmp"}]).recreates
-    assert spec(strategy="recreate").recreates
+    assert spec(volumes=["data:/data"]).effective_strategy == "recreate"
+    assert spec(volumes=["data:/data:ro"]).effective_strategy == "rolling"
+    assert spec(volumes=[{"source": "data", "target": "/data", "shared": True}]).effective_strategy == "rolling"
+    assert spec(volumes=[{"type": "tmpfs", "target": "/tmp"}]).effective_strategy == "rolling"
+    assert spec(strategy="recreate").effective_strategy == "recreate"
 
 
 @given(st.integers(0, 100), st.integers(0, 100))

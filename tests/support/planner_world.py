@@ -296,7 +296,8 @@ class SimulatedCluster:
         assert alive <= self._ceiling, f"{alive} alive, {self._ceiling} allowed"
         self._ceiling = max(target.replicas + target.surge, alive)
         mixed = self._is_mixed()
-        assert not (target.recreate and mixed and not self._mixed), "two versions at once although it recreates"
+        mixes = mixed and not self._mixed
+        assert not (target.strategy == "recreate" and mixes), "two versions at once although it recreates"
         self._mixed = mixed
 
     def _is_mixed(self) -> bool:
@@ -358,7 +359,7 @@ def _check_room(target: DesiredState, world: Sequence[ObservedInstance], made: P
     created = sum(isinstance(step, Create) for step in made.steps)
     alive = sum(map(counts_against_surge, world))
     assert not created or alive + created <= target.replicas + target.surge, f"{alive} alive and {created} more"
-    if target.recreate and any(isinstance(step, Create | Start) for step in made.steps):
+    if target.strategy == "recreate" and any(isinstance(step, Create | Start) for step in made.steps):
         others = [observed for observed in world if counts_against_surge(observed) and not matches(target, observed)]
         assert not others, f"recreate, and {others[0].id} is still there"
 

@@ -31,6 +31,14 @@ class Classification:
         return [*self.matching, *self.surplus]
 
     @property
+    def living_matching(self) -> list[ObservedInstance]:
+        return [instance for instance in self.matching if not instance.dead]
+
+    @property
+    def living_surplus(self) -> list[ObservedInstance]:
+        return [instance for instance in self.surplus if not instance.dead]
+
+    @property
     def matching_serving(self) -> int:
         return sum(instance.id in self.serving for instance in self.matching)
 
@@ -57,12 +65,12 @@ def classify(desired: DesiredState, observed: Sequence[ObservedInstance], now: f
             instance.id,
         )
     )
-    wanted = matching[: max(desired.replicas, 0)]
-    chosen = {instance.id for instance in wanted}
+    retained = matching[: max(desired.replicas, 0)]
+    retained_ids = {instance.id for instance in retained}
     return Classification(
         draining=[instance for instance in observed if instance.draining_since is not None],
-        matching=wanted,
-        surplus=[instance for instance in staying if instance.id not in chosen],
+        matching=retained,
+        surplus=[instance for instance in staying if instance.id not in retained_ids],
         serving=serving,
         surge_budget=desired.replicas + desired.surge - sum(counts_against_surge(instance) for instance in observed),
     )
@@ -96,4 +104,4 @@ def belongs_to_rollback(desired: DesiredState, instance: ObservedInstance) -> bo
 
 def outdated(desired: DesiredState, classification: Classification) -> list[ObservedInstance]:
     """Return the living surplus instances that do not match the desired state."""
-    return [instance for instance in classification.surplus if not instance.dead and not matches(desired, instance)]
+    return [instance for instance in classification.living_surplus if not matches(desired, instance)]

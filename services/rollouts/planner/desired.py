@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.spec import count_of
+from services.spec import StrategyName, count_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class DesiredState:
     deployment: int | None = None
     """The running deployment; None in steady state."""
     paused: bool = False
-    recreate: bool = False
+    strategy: StrategyName = "rolling"
     max_surge: int | str = "100%"
     max_unavailable: int | str = 0
     min_ready: float = 0
@@ -44,7 +44,7 @@ class DesiredState:
     @property
     def surge(self) -> int:
         """The number of instances that may exist above `replicas`."""
-        return 0 if self.recreate else count_of(self.max_surge, self.replicas, up=True)
+        return 0 if self.strategy == "recreate" else count_of(self.max_surge, self.replicas, up=True)
 
     @property
     def unavailable(self) -> int:
@@ -52,6 +52,6 @@ class DesiredState:
 
         At least 1 if `surge` is 0, because then no instance can be started first (Kubernetes' rule).
         """
-        if self.recreate:
+        if self.strategy == "recreate":
             return self.replicas
         return count_of(self.max_unavailable, self.replicas, up=False) or int(self.surge == 0)

@@ -29,7 +29,7 @@ from services.rollouts.requests.validation import (
 )
 from services.rollouts.state.dependencies import failed_dependency
 from services.rollouts.state.repository import ACTIVE
-from services.rollouts.state.revision_spec import revision_spec, strategy_name
+from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.spec_hash import instance_hash
 from services.rollouts.state.status import OF_PRESENT, Kind, Status
 from services.rollouts.state.transitions import StateWriter
@@ -238,7 +238,7 @@ class DeploymentActivator:
         resolved = resolve_image_defaults(validated.spec, "port" in validated.effective, image)
         deployment.image, deployment.image_id = validated.spec.image, image.id
         deployment.profile, deployment.failure_action = validated.layers.profile, validated.spec.failure_action
-        deployment.strategy = strategy_name(validated.spec)
+        deployment.strategy = validated.spec.effective_strategy
         deployment.replicas = validated.replicas
         if deployment.replicas is None:
             deployment.replicas = effective_replicas(session, service.name, deployment.id)
@@ -301,7 +301,7 @@ def _apply_current_revision(deployment: Deployment, current: Revision) -> None:
     spec = revision_spec(current)
     deployment.revision, deployment.profile = current.number, current.profile
     deployment.image, deployment.image_id = current.image, current.image_id
-    deployment.strategy = strategy_name(spec)
+    deployment.strategy = spec.effective_strategy
     deployment.failure_action = spec.failure_action
 
 

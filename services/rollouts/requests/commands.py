@@ -37,7 +37,7 @@ from services.rollouts.requests.validation import (
     validate,
 )
 from services.rollouts.state.dependencies import next_group
-from services.rollouts.state.revision_spec import revision_spec, strategy_name
+from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.status import OF_PRESENT, Kind
 from services.rollouts.state.transitions import StateWriter
 from services.spec import SERVICE_NAME
@@ -165,7 +165,7 @@ def _deploy(deploy_request: DeployRequest, transaction: CommandTransaction) -> i
     validated = validate(session, transaction.rules, current, row)
     row.on_conflict = str(validated.spec.on_conflict)
     row.image = validated.spec.image
-    row.strategy = strategy_name(validated.spec)
+    row.strategy = validated.spec.effective_strategy
     row.replicas = validated.replicas if validated.replicas is not None else effective_replicas(session, name)
     if service is None:
         insert_service(transaction, name)

@@ -11,7 +11,7 @@ from services.rollouts.requests.command import CommandTransaction, DeployRequest
 from services.rollouts.requests.lookup import next_id
 from services.rollouts.requests.validation import effective_replicas
 from services.rollouts.state.id_floors import first_free_revision
-from services.rollouts.state.revision_spec import revision_spec, strategy_name
+from services.rollouts.state.revision_spec import revision_spec
 from services.rollouts.state.status import TERMINAL, Kind, Status
 from services.rollouts.state.transitions import StateWriter
 from services.store.events import append_event
@@ -44,7 +44,7 @@ def revision_row(transaction: CommandTransaction, revision: Revision, kind: Kind
         replicas=effective_replicas(transaction.session, revision.service),
         profile=revision.profile,
         on_conflict=spec.on_conflict,
-        strategy=strategy_name(spec),
+        strategy=spec.effective_strategy,
         failure_action=spec.failure_action,
         image=revision.image,
         image_id=revision.image_id,

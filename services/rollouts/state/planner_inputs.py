@@ -126,7 +126,7 @@ def _desired_state(revision: Revision | None, **fields: object) -> DesiredState:
         return DesiredState(**fields)  # type: ignore[arg-type]
     spec = revision_spec(revision)
     return DesiredState(
-        recreate=spec.recreates,
+        strategy=spec.effective_strategy,
         max_surge=spec.max_surge,
         max_unavailable=spec.max_unavailable,
         min_ready=spec.min_ready_seconds,

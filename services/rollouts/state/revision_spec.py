@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from services.spec import Healthcheck, ServiceSpec
 from services.store.tables import Revision
 
 
 def revision_spec(revision: Revision) -> ServiceSpec:
     return ServiceSpec.model_validate(revision.effective)
-
-
-def strategy_name(spec: ServiceSpec) -> Literal["recreate", "rolling"]:
-    """Return the strategy of a spec's deployments, as they store it."""
-    return "recreate" if spec.recreates else "rolling"
 
 
 def revision_healthcheck(revision: Revision) -> Healthcheck:

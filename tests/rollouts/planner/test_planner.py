@@ -97,18 +97,18 @@ def test_superseded_instances_that_never_served_are_drained_first() -> None:
 
 
 def test_recreate_drains_all_old_instances_first() -> None:
-    assert planned_steps(to(2, recreate=True), *olds(2)) == (MarkDraining("old-1"), MarkDraining("old-2"))
+    assert planned_steps(to(2, strategy="recreate"), *olds(2)) == (MarkDraining("old-1"), MarkDraining("old-2"))
 
 
 def test_recreate_creates_nothing_while_old_instance_runs() -> None:
-    target = to(1, recreate=True)
+    target = to(1, strategy="recreate")
     assert planned_steps(target, draining("old-1")) == ()
     assert planned_steps(target, drained("old-1")) == (Stop("old-1"),)
     assert planned_steps(target, drained("old-1", container="exited")) == (Remove("old-1"), Create(1))
 
 
 def test_recreate_starts_no_reserved_instance_while_old_one_drains() -> None:
-    assert planned_steps(to(1, recreate=True), instance("new-1"), draining("old-1")) == ()
+    assert planned_steps(to(1, strategy="recreate"), instance("new-1"), draining("old-1")) == ()
 
 
 def test_min_ready_seconds_delays_admission() -> None:

@@ -42,7 +42,7 @@ def test_deadline_ignores_drain_after_new_instances_serve() -> None:
 
 
 def test_deadline_allows_for_drain_that_new_instances_wait_for() -> None:
-    target = to(1, recreate=True, deadline=NOW - 1, drain_timeout=600)
+    target = to(1, strategy="recreate", deadline=NOW - 1, drain_timeout=600)
     assert plan_for(target, draining("old-1")).outcome is None
     assert isinstance(plan_for(target, draining("old-1", draining_since=NOW - 700)).outcome, Failed)
 

@@ -46,7 +46,7 @@ POLICIES: list[dict[str, Any]] = [
     {"max_surge": 1, "max_unavailable": 1},
     {"max_surge": "50%", "max_unavailable": "50%"},
     {"max_surge": 0, "max_unavailable": "25%"},
-    {"recreate": True},
+    {"strategy": "recreate"},
     {"max_surge": "25%", "min_ready": 3.0},
     {"max_surge": 1, "drain_timeout": 90.0},
 ]

@@ -39,7 +39,7 @@ def test_surge_of_one_replaces_one_instance_at_a_time() -> None:
 
 
 def test_recreate_removes_old_instances_first() -> None:
-    steps = told(to(1, recreate=True), serving("old-1"))
+    steps = told(to(1, strategy="recreate"), serving("old-1"))
     assert [step.split(" ", 1)[1] for step in steps] == [
         "withdraw old-1", "stop old-1", "remove old-1", "start new-r-1", "admit new-r-1",
     ]  # fmt: skip
@@ -80,7 +80,9 @@ kinds = st.sampled_from([instance, starting, ready, serving, sick, dead])
 @given(
     st.integers(0, 5),
     st.lists(st.tuples(kinds, st.sampled_from(["old", "new"]), st.booleans()), max_size=8),
-    st.sampled_from([{}, {"max_surge": 1}, {"max_surge": 0, "max_unavailable": 1}, {"recreate": True}, {"min_ready": 3.0}]),
+    st.sampled_from(
+        [{}, {"max_surge": 1}, {"max_surge": 0, "max_unavailable": 1}, {"strategy": "recreate"}, {"min_ready": 3.0}]
+    ),
 )
 def test_simulation_ends_at_desired_size_from_any_observed_state(
     replicas: int, there: list[tuple[object, str, bool]], policy: dict[str, Any]
