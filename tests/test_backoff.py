@@ -15,13 +15,13 @@ def test_delays_grow_by_the_factor_up_to_the_longest() -> None:
 
 
 def test_reset_begins_with_the_first_delay() -> None:
-    backoff = Backoff(1, 60)
-    assert not backoff.grown
-    assert [backoff.next(), backoff.next()] == [1, 2]
-    assert backoff.grown
-    backoff.reset()
-    assert not backoff.grown
-    assert backoff.next() == 1
+    backoff, grown = Backoff(1, 60), list[bool]()
+    for _ in range(2):
+        grown.append(backoff.grown)
+        assert [backoff.next(), backoff.next()] == [1, 2]
+        grown.append(backoff.grown)
+        backoff.reset()
+    assert grown == [False, True] * 2
 
 
 def test_first_delay_is_never_longer_than_the_longest() -> None:

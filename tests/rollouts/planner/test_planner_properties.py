@@ -299,7 +299,7 @@ anything = st.builds(
     ObservedInstance,
     id=st.sampled_from(["w-1", "w-2", "w-3", "w-4", "w-5", "w-6"]),
     slot=st.integers(0, 5),
-    spec_hash=st.sampled_from(["a", "b", ""]),
+    hash=st.sampled_from(["a", "b", ""]),
     deployment=st.integers(0, 3),
     container=st.sampled_from(["none", "created", "running", "exited"]),
     routed=st.booleans(),
