@@ -168,6 +168,7 @@ routes:                # public routes through the gateway; without any, only ot
 
 # drain_timeout: 30    # seconds that a draining instance may take to finish its requests
 # stop_grace_period: 30
+# init: true           # for an application that does not handle SIGTERM: each stop would take stop_grace_period
 # failure_action: rollback      # or pause
 
 # profiles:            # overrides of the fields above:  sluice deploy -f sluice.yaml --profile prod
