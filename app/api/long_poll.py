@@ -60,7 +60,7 @@ class LongPoll(ABC):
                 left = end - loop.time()
                 if left <= 0 or await request.is_disconnected():
                     return False
-                await first_of(changed, self._sluice.stopping, timeout=min(left, CLIENT_CHECK_INTERVAL))
+                await _first_of(changed, self._sluice.stopping, timeout=min(left, CLIENT_CHECK_INTERVAL))
         return True
 
     async def respond(self, request: Request, wait: float | None) -> Response:
@@ -81,7 +81,7 @@ class LongPoll(ABC):
         return Problem("wait_timeout", detail, headers={**headers, **RETRY_NOW}, more={self.kind: document, **more})
 
 
-async def first_of(*events: asyncio.Event, timeout: float) -> None:
+async def _first_of(*events: asyncio.Event, timeout: float) -> None:
     """Wait until one of `events` is set, at most `timeout` seconds."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:

@@ -32,12 +32,12 @@ async def build(request: Request, viewer: PageViewer, id: str, q: str = "") -> H
     The page of a finished build contains the log lines with `q`. For a build in progress the page's script follows the
     API's own stream.
     """
-    return await show(request, viewer, PAGE, _looking_at(id, q))
+    return await show(request, viewer, PAGE, _page_source(id, q))
 
 
 @router.get("/{id}/stream")
 async def build_stream(request: Request, viewer: StreamViewer, id: str) -> StreamingResponse:
-    return stream(request, viewer, PAGE, _looking_at(id))
+    return stream(request, viewer, PAGE, _page_source(id))
 
 
 @router.post("/{id}/cancel")
@@ -58,11 +58,11 @@ async def cancel(request: Request, viewer: FormViewer, id: str) -> Response:
         problem = as_problem(error)
         status = problem.status or CODES[problem.code][0]
         await note_refusal(request, status, problem.code, problem.detail)
-        return await show(request, viewer, PAGE, _looking_at(id), here=here, error=problem.detail, status=status)
+        return await show(request, viewer, PAGE, _page_source(id), here=here, error=problem.detail, status=status)
     return RedirectResponse(here, 303)
 
 
-def _looking_at(id: str, q: str = "") -> PageSource:
+def _page_source(id: str, q: str = "") -> PageSource:
     number = number_of(id)
     service: str | None = None
 

@@ -32,12 +32,12 @@ MAX_EVENTS = 200
 
 @router.get("/{id}")
 async def deployment(request: Request, viewer: PageViewer, id: str) -> HTMLResponse:
-    return await show(request, viewer, PAGE, _looking_at(id))
+    return await show(request, viewer, PAGE, _page_source(id))
 
 
 @router.get("/{id}/stream")
 async def deployment_stream(request: Request, viewer: StreamViewer, id: str) -> StreamingResponse:
-    return stream(request, viewer, PAGE, _looking_at(id))
+    return stream(request, viewer, PAGE, _page_source(id))
 
 
 @router.post("/{id}/{action}")
@@ -67,12 +67,12 @@ async def act(
         status = problem.status or CODES[problem.code][0]
         await note_refusal(request, status, problem.code, problem.detail)
         return await show(
-            request, viewer, PAGE, _looking_at(id), here=_address(shown_id), error=problem.detail, status=status
+            request, viewer, PAGE, _page_source(id), here=_address(shown_id), error=problem.detail, status=status
         )
     return RedirectResponse(_address(shown_id), 303)
 
 
-def _looking_at(id: str) -> PageSource:
+def _page_source(id: str) -> PageSource:
     number = number_of(id)
 
     service: str | None = None

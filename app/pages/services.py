@@ -38,15 +38,15 @@ PAGE = LivePage("service.html", ("service", "instances", "figures", "deployments
 
 @router.get("/{name}")
 async def service(request: Request, viewer: PageViewer, name: str) -> HTMLResponse:
-    return await show(request, viewer, PAGE, _looking_at(name))
+    return await show(request, viewer, PAGE, _page_source(name))
 
 
 @router.get("/{name}/stream")
 async def service_stream(request: Request, viewer: StreamViewer, name: str) -> StreamingResponse:
-    return stream(request, viewer, PAGE, _looking_at(name))
+    return stream(request, viewer, PAGE, _page_source(name))
 
 
-def _looking_at(name: str) -> PageSource:
+def _page_source(name: str) -> PageSource:
     def version(sluice: AppContext) -> object:
         return sluice.live_views.version_of(name)
 

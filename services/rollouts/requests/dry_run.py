@@ -54,12 +54,12 @@ class DryRun:
             containers = await self._engine.observe(command.service)
             endpoint_states = [await router.observe(command.service) for router in self._routers]
             plan_input = partial(_plan_input, containers, endpoint_states)
-            preview, begun = await self._run_and_roll_back(command, by, plan_input)
+            preview, planner_input = await self._run_and_roll_back(command, by, plan_input)
         except (EngineError, RoutingError) as error:
             raise RequestError(503, "engine_unavailable", f"what is there now cannot be seen: {error}") from error
-        if begun is None:
+        if planner_input is None:
             return preview
-        return await anyio.to_thread.run_sync(begun.with_steps, preview, self._clock.now())
+        return await anyio.to_thread.run_sync(planner_input.with_steps, preview, self._clock.now())
 
     async def _run_and_roll_back(
         self, command: Command, by: Actor, plan_input: Callable[[Session, Deployment], PlanInput | None]

@@ -64,9 +64,9 @@ def described(error: ValidationError, describe: Callable[[Mapping[str, Any], boo
     if error.error_count() > MAX_ERRORS:
         return [FieldError("body", f"has {error.error_count()} errors; no more than {MAX_ERRORS} are named")]
     errors, unknown = [], 0
-    for found in error.errors(include_url=False, include_input=False):
-        unknown += found["type"] == "extra_forbidden"
-        errors.append(describe(found, unknown <= MAX_SUGGESTIONS))
+    for each in error.errors(include_url=False, include_input=False):
+        unknown += each["type"] == "extra_forbidden"
+        errors.append(describe(each, unknown <= MAX_SUGGESTIONS))
     return errors
 
 
@@ -84,21 +84,21 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
     return "is not a field that Sluice knows" + suggestion(name, known)
 
 
-def humanize(found: Mapping[str, Any]) -> str:
+def humanize(error: Mapping[str, Any]) -> str:
     """Return one of Pydantic's errors as a sentence that says what the value must be."""
-    if found["type"] == "missing":
+    if error["type"] == "missing":
         return "is required"
-    return _SHOULD.sub("must ", str(found["msg"]).removeprefix("Value error, ")[:500])
+    return _SHOULD.sub("must ", str(error["msg"]).removeprefix("Value error, ")[:500])
 
 
-def _field_error(found: Mapping[str, Any], suggest: bool) -> FieldError:
-    if found["type"] == "extra_forbidden":
-        return _unknown_field_error(found["loc"], suggest=suggest)
-    field = field_path(found["loc"])
-    if found["type"] == "string_pattern_mismatch":
-        field_name = next((part for part in reversed(found["loc"]) if part in _FORM_MESSAGES), "")
+def _field_error(error: Mapping[str, Any], suggest: bool) -> FieldError:
+    if error["type"] == "extra_forbidden":
+        return _unknown_field_error(error["loc"], suggest=suggest)
+    field = field_path(error["loc"])
+    if error["type"] == "string_pattern_mismatch":
+        field_name = next((part for part in reversed(error["loc"]) if part in _FORM_MESSAGES), "")
         return FieldError(field, _FORM_MESSAGES.get(field_name, "has characters that are not allowed here"))
-    message = humanize(found)
+    message = humanize(error)
     if field == "body" and message.partition(" ")[0] in ServiceSpec.model_fields:
         field = message.partition(" ")[0]
     return FieldError(field, message)

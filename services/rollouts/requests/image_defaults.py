@@ -1,0 +1,49 @@
+"""Defaults that an image gives to a spec: the port and the health check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.engine.port import ImageInfo
+from services.spec import Healthcheck, ServiceSpec
+
+DEFAULT_LINK_PORT = 8080
+"""Port by which `links` reach a service whose instances listen on allocated host ports."""
+
+
+@dataclass(frozen=True)
+class ResolvedImage:
+    """The port and the health check of a spec after the image's defaults are applied."""
+
+    image: ImageInfo
+    port: int | None
+    healthcheck: Healthcheck
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+def resolve_image_defaults(spec: ServiceSpec, port_named: bool, image: ImageInfo) -> ResolvedImage:
+    """Return a spec's port and health check with the image's defaults for both (docs/api.md).
+
+    `port_named` says whether the spec gives `port`, null included. The function is pure.
+    """
+    warnings = []
+    port = spec.port
+    if not port_named:
+        port = image.exposed_ports[0] if len(image.exposed_ports) == 1 else None
+        if port is None and spec.host_port is not None:
+            port = DEFAULT_LINK_PORT
+        elif len(image.exposed_ports) > 1:
+            exposed = ", ".join(map(str, image.exposed_ports))
+            text = (
+                f"the image exposes several ports ({exposed}) and port is not given: it runs as a worker, nothing is routed"
+            )
+            warnings.append(("port_ambiguous", text))
+    check = spec.healthcheck
+    if check is None and image.healthcheck is not None:
+        check = Healthcheck.model_validate({"test": list(image.healthcheck), **image.healthcheck_settings})
+    elif check is None and port is None:
+        check = Healthcheck(disable=True)
+    elif check is None:
+        check = Healthcheck().model_copy(update={"any_below_500": True})
+        warnings.append(("no_healthcheck", "no healthcheck is given: any answer below 500 on / counts as healthy"))
+    return ResolvedImage(image, port, check, tuple(warnings))
